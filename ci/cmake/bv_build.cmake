@@ -1,0 +1,53 @@
+# Targets of this project: flags, sanitizers, ccache and mold in one place.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+set(BV_SANITIZE "" CACHE STRING "address, undefined or thread")
+option(BV_COVERAGE "instrument for lcov" OFF)
+
+find_program(BV_CCACHE ccache)
+if(BV_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${BV_CCACHE})
+endif()
+find_program(BV_MOLD mold)
+
+add_library(bv_flags INTERFACE)
+target_include_directories(bv_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(bv_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
+                                          -Wold-style-cast -Werror)
+if(BV_MOLD AND NOT BV_SANITIZE)
+  target_link_options(bv_flags INTERFACE -fuse-ld=mold)
+endif()
+if(BV_SANITIZE)
+  target_compile_options(bv_flags INTERFACE -fsanitize=${BV_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(bv_flags INTERFACE -fsanitize=${BV_SANITIZE})
+endif()
+if(BV_COVERAGE)
+  target_compile_options(bv_flags INTERFACE --coverage -fprofile-update=atomic)
+  target_link_options(bv_flags INTERFACE --coverage)
+endif()
+
+# bv_library(bv_io DEPS bv_base [EXTERNAL xxhash]): a static library of every .cpp in this folder.
+function(bv_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS;EXTERNAL;SOURCES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_library(${name} STATIC ${sources} ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC bv_flags ${ARG_DEPS} PRIVATE ${ARG_EXTERNAL})
+endfunction()
+
+# bv_test(bv_io_test FOLDER core/io DEPS bv_io LABEL unit): one executable of every *_test.cpp in tests/FOLDER.
+function(bv_test name)
+  cmake_parse_arguments(ARG "" "FOLDER;LABEL;TIMEOUT" "DEPS;SOURCES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${ARG_FOLDER}/*_test.cpp)
+  add_executable(${name} ${sources} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE bv_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE BV_FIXTURES="${PROJECT_SOURCE_DIR}/fixtures")
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  include(GoogleTest)
+  gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} DISCOVERY_TIMEOUT 60)
+endfunction()

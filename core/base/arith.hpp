@@ -1,0 +1,26 @@
+#pragma once
+// Signed 64-bit sizes with overflow seen, and divisions that say their intent.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace bv {
+
+[[nodiscard]] inline std::optional<std::int64_t> checked_mul(std::int64_t a, std::int64_t b) {
+  std::int64_t out = 0;
+  return __builtin_mul_overflow(a, b, &out) ? std::nullopt : std::optional(out);
+}
+[[nodiscard]] inline std::optional<std::int64_t> checked_add(std::int64_t a, std::int64_t b) {
+  std::int64_t out = 0;
+  return __builtin_add_overflow(a, b, &out) ? std::nullopt : std::optional(out);
+}
+/// Product of a shape; nullopt when it leaves 63 bits.
+[[nodiscard]] std::optional<std::int64_t> element_count(std::span<const std::int64_t> shape);
+/// a / b when b divides a.
+[[nodiscard]] inline std::optional<std::int64_t> div_exact(std::int64_t a, std::int64_t b) {
+  return b == 0 || a % b != 0 ? std::nullopt : std::optional(a / b);
+}
+[[nodiscard]] inline std::int64_t div_ceil(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace bv

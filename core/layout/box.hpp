@@ -1,0 +1,83 @@
+#pragma once
+// A part on concrete sizes is one strided box; a relayout is a list of them.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "core/base/tensor_spec.hpp"
+#include "core/layout/ast.hpp"
+
+namespace bv::layout {
+
+/// One axis of a box, in elements. `target` strides are those of a mixed radix: when sorted, each covers the
+/// axes inside it. A source stride of 0 repeats.
+struct BoxAxis {
+  std::int64_t extent = 1;
+  std::int64_t source_stride = 0;
+  std::int64_t target_stride = 0;
+  bool operator==(const BoxAxis&) const = default;
+};
+
+/// Copies a strided set of elements of source tensor `source` into one target tensor. Axes are ordered by
+/// descending target stride, collapsed to the fewest. A box without a source (`source < 0`) is zero-filled.
+struct Box {
+  int source = 0;
+  std::int64_t source_offset = 0;
+  std::int64_t target_offset = 0;
+  std::vector<BoxAxis> axes;
+  std::string part;
+  [[nodiscard]] std::int64_t elements() const;
+  bool operator==(const Box&) const = default;
+};
+
+/// Sizes of axes: name -> extent; `rest` binds "...".
+struct Binding {
+  std::map<std::string, std::int64_t, std::less<>> axes;
+  std::vector<std::int64_t> rest;
+};
+
+/// What one target tensor at one place of the grid receives.
+struct Shard {
+  std::size_t target = 0;  // index into rule.targets
+  Shape shape;
+  std::vector<Box> boxes;  // ascending target_offset
+};
+
+/// A rule with every axis bound: full shapes of both sides, and the boxes of any grid coordinate.
+class BoundRule {
+ public:
+  /// Errors: RulesInvalid for an axis without a size; IndivisibleDim when `cut` leaves a remainder; BadValue on overflow.
+  static Result<BoundRule> bind(const Rule& rule, Binding binding);
+
+  [[nodiscard]] const Rule& rule() const { return *rule_; }
+  [[nodiscard]] const std::vector<Shape>& source_shapes() const { return source_shapes_; }
+  /// Shapes of one shard of each target.
+  [[nodiscard]] const std::vector<Shape>& target_shapes() const { return target_shapes_; }
+  [[nodiscard]] std::int64_t size(std::string_view axis) const;
+  /// Boxes of target tensor `target` at grid coordinates (`t` -> tp_rank, `E` -> expert, ...). Missing coordinates are 0.
+  [[nodiscard]] Shard shard(std::size_t target, const std::map<std::string, std::int64_t, std::less<>>& grid) const;
+
+ private:
+  const Rule* rule_ = nullptr;
+  Binding binding_;
+  std::vector<Shape> source_shapes_;
+  std::vector<Shape> target_shapes_;
+};
+
+/// The pieces of `box` whose target elements lie in [begin, end), offsets kept; appended to `out`.
+void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out);
+
+/// The same box seen from the other end: axes re-sorted, offsets swapped; `source` becomes `new_source`.
+[[nodiscard]] Box inverse(const Box& box, int new_source);
+
+/// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements) exactly once.
+/// Errors: Gap or Overlap with the first element.
+[[nodiscard]] Status check_tiling(std::span<const Box> boxes, std::int64_t elements);
+
+}  // namespace bv::layout

@@ -1,0 +1,145 @@
+#pragma once
+// From a config and a key set to the list of mappings: which HF tensors make which Megatron parameter, by which
+// kind, with which axis sizes, in which place. Layout-independent; core/exec binds it to a parallel layout.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "core/base/tensor_spec.hpp"
+
+namespace bv::model {
+
+/// Named integers of one model: every geometry symbol that the family file defines (hidden_size,
+/// num_attention_heads, ...). Flags are symbols with value 0 or 1.
+struct Geometry {
+  std::map<std::string, std::int64_t, std::less<>> symbols;
+  /// Per decoder layer: the flags that hold there ("linear", "dense", ...), from the family's layer_flags.
+  std::vector<std::set<std::string, std::less<>>> layer_flags;
+  /// symbol -> the config path it came from ("text_config.num_attention_heads"), or "default 4 (family file)".
+  std::map<std::string, std::string, std::less<>> origin;
+
+  [[nodiscard]] std::optional<std::int64_t> get(std::string_view symbol) const;
+  [[nodiscard]] std::int64_t at(std::string_view symbol) const;  // asserts
+};
+
+/// Integer expressions over symbols: + - * / ( ); `/` is exact division.
+/// Errors: IndivisibleDim naming both operands with their expression text; RulesInvalid for unknown symbols and syntax.
+[[nodiscard]] Result<std::int64_t> evaluate(std::string_view expression,
+                                            const std::map<std::string, std::int64_t, std::less<>>& symbols);
+
+/// Where a mapping lives on the pipeline (mapping-semantics 7.2).
+enum class Stage { Embedding, Decoder, FinalNorm, Output, Mtp, Vision };
+
+/// How this run spells Megatron names and cuts experts.
+struct Spelling {
+  bool transformer_engine = true;  // fused layer_norm_weight names; false: input_layernorm / pre_mlp_layernorm
+  bool grouped_experts = true;     // linear_fc1.weight{e}; false: local_experts.{e}.linear_fc1.weight
+};
+
+/// One row of a family file.
+struct Rule {
+  std::string id;                                        // "r" + position in the family, stable
+  std::string kind;                                      // name of a notation line
+  std::string megatron;                                  // template with {M} {i} {e} {k} {j}
+  std::vector<std::pair<std::string, std::string>> hf;   // notation source name -> template
+  std::map<std::string, std::string, std::less<>> axes;  // axis -> expression over symbols and `t`
+  std::vector<std::string> rest;                         // expressions bound to "..."
+  bool expert = false;                                   // sharded by ETP and placed by EP
+  bool vocabulary = false;                               // rows may be padded; `pad` is bound by the layout
+  std::string value;                                     // "" or the value-changing map, e.g. "minus_one"
+  std::string source;                                    // "qwen3_5_moe.json: decoder rule 3"
+};
+
+/// One rule applied at one place.
+struct Mapping {
+  const Rule* rule = nullptr;
+  Stage stage = Stage::Decoder;
+  std::int64_t index = -1;         // layer i, MTP layer k, vision block j; -1 without
+  std::int64_t expert = -1;        // global expert of a per-expert rule; -1 otherwise
+  std::vector<std::string> hf;     // full names, in the order of rule->hf
+};
+
+struct Detected {
+  std::string what;
+  std::string value;
+  std::string because;
+};
+
+/// A fault in the names, found while resolving (becomes a refuted verdict).
+struct NameFault {
+  Code code = Code::UnknownOption;
+  std::string subject;               // tensor or parameter
+  std::string message;
+  std::string found;
+  std::string wanted;
+  std::string help;
+};
+
+struct Constraint {
+  std::string code;        // "E010": condition of mapping-semantics section 11
+  std::string divisor;     // "tp", "etp", "ep", "cp*tp"
+  std::string dividend;    // expression over symbols
+  bool either_way = false; // dividend % divisor == 0 or divisor % dividend == 0
+  std::string of;          // what it cuts: "self_attention.linear_qkv"
+  std::string noun;        // "query groups"
+};
+
+class Family;
+using FamilyPtr = std::shared_ptr<const Family>;
+
+struct Model {
+  FamilyPtr family;
+  Geometry geometry;
+  Spelling spelling;
+  std::map<std::string, std::string, std::less<>> prefixes;  // "M" -> "language_model.", "HF" -> "model.language_model."
+  std::vector<Mapping> mappings;        // every HF tensor of a well-formed checkpoint stands in exactly one
+  std::vector<Detected> detected;
+  std::vector<NameFault> faults;        // missing, unused, mixed storage, ... ; empty when the names are right
+  std::vector<std::string> dropped;     // HF tensors left out by an explicit option (--drop-mtp)
+  std::vector<Constraint> constraints;
+  bool tied = false;
+  std::int64_t mtp_layers = 0;
+
+  /// Global Megatron name of a mapping; `expert` fills {e} for kinds with the grid axis E.
+  [[nodiscard]] std::string megatron_name(const Mapping& mapping, std::int64_t expert = -1) const;
+  /// Name inside one stage and expert-parallel rank: layer and expert numbers are local.
+  [[nodiscard]] std::string local_name(const Mapping& mapping, std::int64_t local_index, std::int64_t local_expert) const;
+};
+
+struct ResolveOptions {
+  Spelling spelling;
+  bool drop_mtp = false;
+  std::string expert_orientation;  // "", "out_in" or "in_out": decides square stacks
+};
+
+/// Every family built in: one JSON file each under core/models (compiled in from the folder's listing).
+/// Errors: RulesInvalid naming file and place.
+[[nodiscard]] Result<std::vector<FamilyPtr>> builtin_families();
+[[nodiscard]] Result<FamilyPtr> parse_family(std::string_view json_text, std::string_view file);
+
+[[nodiscard]] const std::string& name(const Family& family);
+[[nodiscard]] const std::string& doc(const Family& family);
+[[nodiscard]] const std::vector<std::string>& architectures(const Family& family);
+[[nodiscard]] const std::vector<std::string>& model_types(const Family& family);
+
+/// Chooses by `architectures` then `model_type`; never by the model's name.
+/// Errors: ArchitectureUnknown with the nearest families.
+[[nodiscard]] Result<FamilyPtr> choose_family(const nlohmann::json& config, const std::vector<FamilyPtr>& families);
+
+/// Config -> numbers. Errors: ConfigField with the field's path.
+[[nodiscard]] Result<Geometry> read_geometry(const Family& family, const nlohmann::json& config);
+
+/// Config and headers -> mappings, detections and name faults. Storage forms (packed or per expert, prefixes,
+/// MTP) are decided from the names and shapes present, each section for itself.
+[[nodiscard]] Result<Model> resolve(FamilyPtr family, const nlohmann::json& config, const Headers& headers,
+                                    const ResolveOptions& options);
+
+}  // namespace bv::model

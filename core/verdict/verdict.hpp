@@ -1,0 +1,133 @@
+#pragma once
+// Verdicts: what was claimed of which subject, how it ended, and how that is known.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/code.hpp"
+
+namespace bv {
+
+enum class Outcome { Proved, Held, Refuted, Inconclusive, Unsupported, Waived, Broken };
+[[nodiscard]] std::string_view name(Outcome outcome);
+
+/// Evidence letters of ux.md 6.2, in printing order P B O U G S W.
+struct Evidence {
+  bool proved = false;    // P: from headers, for every value
+  bool bytes = false;     // B: moved and compared
+  bool oracle = false;    // O: LibTorch oracle agreed
+  bool upstream = false;  // U: upstream's own code, traced, agreed
+  bool gpu = false;       // G
+  bool sampled = false;   // S
+  bool waived = false;    // W
+  bool operator==(const Evidence&) const = default;
+};
+/// "P-O----": one column a letter.
+[[nodiscard]] std::string letters(const Evidence& evidence);
+[[nodiscard]] Evidence operator|(const Evidence& a, const Evidence& b);
+
+/// One element on each side of a mapping.
+struct ElementRef {
+  std::string tensor;
+  std::vector<std::int64_t> index;
+};
+
+/// The first wrong element.
+struct Counterexample {
+  std::string tensor;                // the tensor in which it was seen
+  std::string rank;                  // "tp0 pp0 ep0", "" when not on a rank
+  std::vector<std::int64_t> index;
+  ElementRef wanted;
+  ElementRef found;
+  std::string wanted_bits;           // hex, "" when the positions say it all
+  std::string found_bits;
+};
+
+struct Verdict {
+  std::string claim;                 // "placement"
+  std::string rule;                  // rule id, "" for the whole model
+  std::string kind;
+  std::string rule_source;           // "qwen3_5_moe.json: decoder rule 3"
+  std::string layout;                // layout id, "" when the claim has none
+  Outcome outcome = Outcome::Inconclusive;
+  Code code = Code::Assertion;       // meaningful unless Proved or Held
+  Evidence evidence;
+  std::string megatron;              // subject pattern or name
+  std::vector<std::string> hf;
+  std::int64_t cases = 0;            // subjects looked at
+  std::int64_t refuted_cases = 0;
+  std::string title;                 // one sentence: what is wrong, with names and numbers
+  std::vector<std::string> facts;    // lines below the arrow
+  std::string found;
+  std::string wanted;
+  std::string extent;
+  std::string why;
+  std::string help;
+  std::string replay;
+  std::vector<Counterexample> counterexamples;  // at most one, minimal first
+
+  /// claim.rule.layout: stable across runs.
+  [[nodiscard]] std::string id() const;
+};
+
+/// What a claim covered in this run, for the table.
+struct ClaimSummary {
+  std::string claim;
+  std::string title;
+  std::int64_t subjects = 0;
+  std::string note;
+  bool requested = true;
+};
+
+struct Fact {
+  std::string what, value, because;
+};
+
+struct LayoutRow {
+  std::string id;
+  std::int64_t tp = 1, pp = 1, ep = 1, etp = 1, vpp = 1, cp = 1, world = 1;
+};
+
+/// Everything that one run found; the source of every report.
+struct Run {
+  std::string command;
+  std::vector<std::string> argv;
+  std::uint64_t seed = 0;
+  std::string level;
+  // model
+  std::string model_ref, model_source, architecture, model_type, family, family_reason, header_digest;
+  std::int64_t tensors = 0, elements = 0, shards = 0, rules = 0;
+  std::uint64_t bytes = 0;
+  std::vector<std::pair<std::string, std::int64_t>> dtypes;
+  std::vector<Fact> detected;
+  std::vector<LayoutRow> layouts;
+  std::string layouts_note;                  // "24 of 24 legal up to 8 ranks (auto)"
+  std::vector<ClaimSummary> claims;
+  std::vector<Verdict> verdicts;
+  std::vector<std::string> notes;
+  bool partial = false;
+  bool stopped = false;
+  // run: the only block that may differ between equal runs
+  double seconds = 0;
+  std::string started, host;
+  std::int64_t cpus = 0;
+  std::uint64_t peak_rss = 0;
+};
+
+struct Counts {
+  std::int64_t proved = 0, held = 0, refuted = 0, inconclusive = 0, unsupported = 0, waived = 0, broken = 0;
+};
+[[nodiscard]] Counts count(const Run& run);
+
+/// ux.md section 7: 4 before 1 before 3 before 0; zero claims are never green.
+struct Conclusion {
+  std::string word;  // PASS FAIL INCOMPLETE BROKEN STOPPED
+  int exit_code = 4;
+};
+[[nodiscard]] Conclusion conclude(const Run& run);
+/// "bridge-verify: PASS  proved 1507  held 118 ... layouts 24  0.9 s"
+[[nodiscard]] std::string last_line(const Run& run);
+
+}  // namespace bv

@@ -1,0 +1,40 @@
+#pragma once
+// The independent statement of what each Megatron module computes with. Written from the closed formulas with
+// LibTorch view/permute/cat; shares with core/ nothing but names and numbers (model::Geometry symbols).
+// This header has no LibTorch in it; the implementations live in the module bv_oracles.so.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bv::oracle {
+
+/// A tensor of element tags: each element names its own place in the HF checkpoint.
+/// Tag = tensor_number * 2^40 + flat index; -1 marks an element that must be zero (padding).
+struct TaggedTensor {
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> tags;
+};
+
+/// One question: what must Megatron parameter `parameter` hold on this rank?
+struct Question {
+  std::string parameter;   // global Megatron name: "decoder.layers.3.self_attention.linear_qkv.weight"
+  std::map<std::string, std::int64_t, std::less<>> numbers;  // geometry symbols of the family
+  std::vector<std::string> hf_names;       // full HF names in the rule's order
+  std::vector<TaggedTensor> hf;            // their tagged contents, same order
+  std::int64_t shard_size = 1;             // TP, or ETP for expert parameters
+  std::int64_t shard_rank = 0;
+  std::int64_t expert = -1;                // global expert number for expert parameters
+  std::int64_t padded_vocab = 0;           // rows of the padded vocabulary, 0 without
+  bool in_out_stack = false;               // expert stacks stored [E, in, out]
+};
+
+/// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).
+std::optional<TaggedTensor> wanted_shard(const Question& question);
+
+}  // namespace bv::oracle
+
+/// The one symbol that the command looks up in bv_oracles.so.
+extern "C" const void* bv_oracle_entry();
