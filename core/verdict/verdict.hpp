@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/code.hpp"
+#include "core/base/result.hpp"
 
 namespace bv {
 
@@ -68,7 +69,8 @@ struct Verdict {
   std::string replay;
   std::vector<Counterexample> counterexamples;  // at most one, minimal first
 
-  /// claim.rule.layout: stable across runs.
+  /// claim.rule.layout: stable across runs. Without a rule its place takes the Megatron name, else the first HF
+  /// name, else "model"; without a layout the id ends there.
   [[nodiscard]] std::string id() const;
 };
 
@@ -78,11 +80,19 @@ struct ClaimSummary {
   std::string title;
   std::int64_t subjects = 0;
   std::string note;
-  bool requested = true;
+  bool requested = true;   // false: the level does not include it; that never fails a run
+  bool skipped = false;    // left out by the user (--skip): the run is undecided
+  bool vacuous = false;    // looked for subjects and the model has none; `note` says why
 };
 
 struct Fact {
   std::string what, value, because;
+};
+
+/// The program that made the verdicts.
+struct Tool {
+  std::string name = "bridge-verify";
+  std::string version, commit, build, compiler;
 };
 
 struct LayoutRow {
@@ -92,12 +102,15 @@ struct LayoutRow {
 
 /// Everything that one run found; the source of every report.
 struct Run {
+  Tool tool;
   std::string command;
   std::vector<std::string> argv;
   std::uint64_t seed = 0;
   std::string level;
+  std::string fail_on = "inconclusive";      // refuted, inconclusive or warning
   // model
   std::string model_ref, model_source, architecture, model_type, family, family_reason, header_digest;
+  std::string revision, rules_digest;
   std::int64_t tensors = 0, elements = 0, shards = 0, rules = 0;
   std::uint64_t bytes = 0;
   std::vector<std::pair<std::string, std::int64_t>> dtypes;
@@ -107,8 +120,14 @@ struct Run {
   std::vector<ClaimSummary> claims;
   std::vector<Verdict> verdicts;
   std::vector<std::string> notes;
-  bool partial = false;
+  std::vector<Error> warnings;               // codes of severity Warning; they fail a run only with fail_on = warning
+  std::vector<Error> input_errors;           // what could not be read although other verdicts stand: exit 5
+  std::string next, next_note;               // the command that would prove more, and what it does
+  std::string report;                        // folder that holds the written reports, "" when none
+  bool partial = false;                      // --match, --exclude, a time-out: not every subject was looked at
+  bool allow_partial = false;                // the user accepts a partial run
   bool stopped = false;
+  std::int64_t stop_signal = 2;              // 15: SIGTERM, exit 143
   // run: the only block that may differ between equal runs
   double seconds = 0;
   std::string started, host;
@@ -121,13 +140,28 @@ struct Counts {
 };
 [[nodiscard]] Counts count(const Run& run);
 
-/// ux.md section 7: 4 before 1 before 3 before 0; zero claims are never green.
+/// Broken (4), stopped (130, 143), refuted (1), unreadable input (5), undecided (3), green (0): the first that
+/// applies. Zero verdicts, zero cases, a requested claim without a verdict and a partial run are never green.
 struct Conclusion {
-  std::string word;  // PASS FAIL INCOMPLETE BROKEN STOPPED
+  std::string word;  // PASS FAIL INCOMPLETE BROKEN INPUT STOPPED USAGE
   int exit_code = 4;
 };
 [[nodiscard]] Conclusion conclude(const Run& run);
 /// "bridge-verify: PASS  proved 1507  held 118 ... layouts 24  0.9 s"
 [[nodiscard]] std::string last_line(const Run& run);
+/// The same line for a run that ended before any work: word USAGE or INPUT, every count zero.
+[[nodiscard]] std::string last_line(std::string_view word);
+
+/// Why the conclusion is INCOMPLETE, one sentence each; empty when it is another word.
+[[nodiscard]] std::vector<std::string> undecided_reasons(const Run& run);
+
+/// The result of one claim of the table: the worst outcome of its verdicts, and the evidence that all of its green
+/// verdicts share (`all`) or that some have (`some`).
+struct ClaimResult {
+  Outcome outcome = Outcome::Inconclusive;
+  bool checked = false;   // at least one verdict
+  Evidence all, some;
+};
+[[nodiscard]] ClaimResult result_of(const Run& run, std::string_view claim);
 
 }  // namespace bv

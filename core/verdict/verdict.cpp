@@ -1,0 +1,192 @@
+#include "core/verdict/verdict.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace bv {
+namespace {
+
+constexpr std::array<std::pair<char, bool Evidence::*>, 7> kLetters = {{
+    {'P', &Evidence::proved},
+    {'B', &Evidence::bytes},
+    {'O', &Evidence::oracle},
+    {'U', &Evidence::upstream},
+    {'G', &Evidence::gpu},
+    {'S', &Evidence::sampled},
+    {'W', &Evidence::waived},
+}};
+
+bool green(Outcome outcome) {
+  return outcome == Outcome::Proved || outcome == Outcome::Held || outcome == Outcome::Waived;
+}
+
+/// How bad an outcome is when several stand in one row: a larger number wins.
+int weight(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Broken: return 6;
+    case Outcome::Refuted: return 5;
+    case Outcome::Inconclusive: return 4;
+    case Outcome::Unsupported: return 3;
+    case Outcome::Held: return 2;
+    case Outcome::Proved: return 1;
+    case Outcome::Waived: return 0;
+  }
+  return 6;
+}
+
+bool has_verdict(const Run& run, std::string_view claim) {
+  return std::any_of(run.verdicts.begin(), run.verdicts.end(),
+                     [claim](const Verdict& verdict) { return verdict.claim == claim; });
+}
+
+std::string line(std::string_view word, const Counts& counts, std::size_t layouts, double seconds) {
+  return fmt::format(
+      "bridge-verify: {}  proved {}  held {}  refuted {}  inconclusive {}  unsupported {}  waived {}  broken {}  "
+      "layouts {}  {:.1f} s",
+      word, counts.proved, counts.held, counts.refuted, counts.inconclusive, counts.unsupported, counts.waived,
+      counts.broken, layouts, std::max(seconds, 0.0));
+}
+
+}  // namespace
+
+std::string_view name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Proved: return "Proved";
+    case Outcome::Held: return "Held";
+    case Outcome::Refuted: return "Refuted";
+    case Outcome::Inconclusive: return "Inconclusive";
+    case Outcome::Unsupported: return "Unsupported";
+    case Outcome::Waived: return "Waived";
+    case Outcome::Broken: return "Broken";
+  }
+  return "Broken";
+}
+
+std::string letters(const Evidence& evidence) {
+  std::string out;
+  for (const auto& [letter, member] : kLetters) {
+    out += evidence.*member ? letter : '-';
+  }
+  return out;
+}
+
+Evidence operator|(const Evidence& a, const Evidence& b) {
+  Evidence out;
+  for (const auto& [letter, member] : kLetters) {
+    out.*member = a.*member || b.*member;
+  }
+  return out;
+}
+
+std::string Verdict::id() const {
+  std::string out = claim;
+  out += '.';
+  out += !rule.empty() ? rule : !megatron.empty() ? megatron : !hf.empty() ? hf.front() : "model";
+  if (!layout.empty()) {
+    out += '.';
+    out += layout;
+  }
+  return out;
+}
+
+Counts count(const Run& run) {
+  Counts counts;
+  for (const Verdict& verdict : run.verdicts) {
+    switch (verdict.outcome) {
+      case Outcome::Proved: ++counts.proved; break;
+      case Outcome::Held: ++counts.held; break;
+      case Outcome::Refuted: ++counts.refuted; break;
+      case Outcome::Inconclusive: ++counts.inconclusive; break;
+      case Outcome::Unsupported: ++counts.unsupported; break;
+      case Outcome::Waived: ++counts.waived; break;
+      case Outcome::Broken: ++counts.broken; break;
+    }
+  }
+  return counts;
+}
+
+std::vector<std::string> undecided_reasons(const Run& run) {
+  std::vector<std::string> reasons;
+  const Counts counts = count(run);
+  std::int64_t green_cases = 0;
+  for (const Verdict& verdict : run.verdicts) {
+    green_cases += green(verdict.outcome) ? verdict.cases : 0;
+  }
+  if (run.verdicts.empty()) {
+    reasons.emplace_back("no claim was checked");
+  } else if (green_cases == 0 && counts.inconclusive + counts.unsupported == 0) {
+    reasons.emplace_back("no subject was looked at: every claim has zero cases");
+  }
+  for (const ClaimSummary& claim : run.claims) {
+    if (claim.skipped) {
+      reasons.push_back(fmt::format("claim {} was skipped", claim.claim));
+    } else if (claim.requested && !claim.vacuous && !has_verdict(run, claim.claim)) {
+      reasons.push_back(fmt::format("claim {} was requested and has no verdict", claim.claim));
+    }
+  }
+  if (run.partial && !run.allow_partial) {
+    reasons.emplace_back("partial run: not every subject was looked at (accept with --allow-partial)");
+  }
+  if (counts.inconclusive + counts.unsupported > 0 && run.fail_on != "refuted") {
+    reasons.push_back(fmt::format("{} verdicts are inconclusive and {} unsupported", counts.inconclusive,
+                                  counts.unsupported));
+  }
+  return reasons;
+}
+
+Conclusion conclude(const Run& run) {
+  const Counts counts = count(run);
+  if (counts.broken > 0) {
+    return {"BROKEN", 4};
+  }
+  if (run.stopped) {
+    return {"STOPPED", run.stop_signal == 15 ? 143 : 130};
+  }
+  if (counts.refuted > 0 || (run.fail_on == "warning" && !run.warnings.empty())) {
+    return {"FAIL", 1};
+  }
+  if (!run.input_errors.empty()) {
+    return {"INPUT", 5};
+  }
+  if (!undecided_reasons(run).empty()) {
+    return {"INCOMPLETE", 3};
+  }
+  if (counts.inconclusive + counts.unsupported > 0) {
+    return {"INCOMPLETE", 0};  // --fail-on refuted: asked for, and still not called a pass
+  }
+  return {"PASS", 0};
+}
+
+std::string last_line(const Run& run) {
+  return line(conclude(run).word, count(run), run.layouts.size(), run.seconds);
+}
+
+std::string last_line(std::string_view word) { return line(word, Counts{}, 0, 0.0); }
+
+ClaimResult result_of(const Run& run, std::string_view claim) {
+  ClaimResult result;
+  bool first_green = true;
+  for (const Verdict& verdict : run.verdicts) {
+    if (verdict.claim != claim) {
+      continue;
+    }
+    if (!result.checked || weight(verdict.outcome) > weight(result.outcome)) {
+      result.outcome = verdict.outcome;
+    }
+    result.checked = true;
+    result.some = result.some | verdict.evidence;
+    if (!green(verdict.outcome)) {
+      continue;
+    }
+    for (const auto& [letter, member] : kLetters) {
+      result.all.*member = verdict.evidence.*member && (first_green || result.all.*member);
+    }
+    first_green = false;
+  }
+  return result;
+}
+
+}  // namespace bv

@@ -1,0 +1,297 @@
+#include "core/verdict/verdicts_json.hpp"
+
+#include <charconv>
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace bv {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::int64_t kExactLimit = std::int64_t{1} << 53;  // beyond it a double loses integers
+constexpr std::int64_t kDetailsPerCode = 1000;
+
+Json number(std::int64_t value) {
+  return value > kExactLimit || value < -kExactLimit ? Json(std::to_string(value)) : Json(value);
+}
+Json number(std::uint64_t value) {
+  return value > std::uint64_t{1} << 53 ? Json(std::to_string(value)) : Json(value);
+}
+Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json numbers(const std::vector<std::int64_t>& values) {
+  Json out = Json::array();
+  for (const std::int64_t value : values) {
+    out.push_back(number(value));
+  }
+  return out;
+}
+
+std::string dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+
+std::string_view severity_name(Severity severity) {
+  switch (severity) {
+    case Severity::Error: return "error";
+    case Severity::Warning: return "warning";
+    case Severity::Note: return "note";
+  }
+  return "error";
+}
+
+bool carries_code(Outcome outcome) { return outcome != Outcome::Proved && outcome != Outcome::Held; }
+
+/// "qwen35_bridge.py:257" -> file and line; "qwen3.json: decoder rule 3" -> file without a line.
+Json source_json(const std::string& source) {
+  if (source.empty()) {
+    return nullptr;
+  }
+  Json out = {{"file", source}, {"line", nullptr}, {"text", source}};
+  const std::size_t colon = source.find(':');
+  if (colon != std::string::npos) {
+    out["file"] = source.substr(0, colon);
+    int line = 0;
+    const char* begin = source.data() + colon + 1;
+    const auto [end, error] = std::from_chars(begin, source.data() + source.size(), line);
+    if (error == std::errc{} && end != begin) {
+      out["line"] = line;
+    }
+  }
+  return out;
+}
+
+/// "tp0 pp1" -> {"tp":0,"pp":1}; any other text stays text.
+Json rank_json(const std::string& rank) {
+  if (rank.empty()) {
+    return nullptr;
+  }
+  Json out = Json::object();
+  std::size_t at = 0;
+  while (at < rank.size()) {
+    const std::size_t end = std::min(rank.find(' ', at), rank.size());
+    const std::string word = rank.substr(at, end - at);
+    const std::size_t digits = word.find_first_of("0123456789");
+    std::int64_t value = 0;
+    const char* stop = word.data() + word.size();
+    if (digits == 0 || digits == std::string::npos ||
+        std::from_chars(word.data() + digits, stop, value).ptr != stop || out.contains(word.substr(0, digits))) {
+      return rank;
+    }
+    out[word.substr(0, digits)] = value;
+    at = end + 1;
+  }
+  return out;
+}
+
+Json element_json(const ElementRef& element) {
+  return {{"tensor", element.tensor}, {"index", numbers(element.index)}};
+}
+
+Json counterexample_json(const Counterexample& example) {
+  Json bits = nullptr;
+  if (!example.wanted_bits.empty() || !example.found_bits.empty()) {
+    bits = {{"wanted", example.wanted_bits}, {"found", example.found_bits}};
+  }
+  return {{"tensor", example.tensor},
+          {"rank", rank_json(example.rank)},
+          {"index", numbers(example.index)},
+          {"wanted", element_json(example.wanted)},
+          {"found", element_json(example.found)},
+          {"bits", bits}};
+}
+
+Json verdict_json(const Verdict& verdict, bool with_details) {
+  const bool coded = carries_code(verdict.outcome);
+  const bool has_example = with_details && !verdict.counterexamples.empty();
+  return {
+      {"id", verdict.id()},
+      {"claim", verdict.claim},
+      {"code", coded ? Json(label(verdict.code)) : Json(nullptr)},
+      {"outcome", name(verdict.outcome)},
+      {"severity", coded ? Json(severity_name(info(verdict.code).severity)) : Json(nullptr)},
+      {"rule",
+       {{"id", verdict.rule}, {"kind", verdict.kind}, {"class", nullptr}, {"source", source_json(verdict.rule_source)}}},
+      {"subject", {{"megatron", verdict.megatron}, {"hf", verdict.hf}}},
+      {"layout", text_or_null(verdict.layout)},
+      {"evidence", letters(verdict.evidence)},
+      {"cases", number(verdict.cases)},
+      {"refuted_cases", number(verdict.refuted_cases)},
+      {"title", verdict.title},
+      {"facts", with_details ? Json(verdict.facts) : Json::array()},
+      {"found", verdict.found},
+      {"wanted", verdict.wanted},
+      {"extent", verdict.extent},
+      {"why", verdict.why},
+      {"counterexample", has_example ? counterexample_json(verdict.counterexamples.front()) : Json(nullptr)},
+      {"map", nullptr},
+      {"help", verdict.help},
+      {"replay", verdict.replay},
+      {"waiver", nullptr},
+      {"first_seen", nullptr},
+  };
+}
+
+Json error_json(const Error& error) {
+  return {{"code", label(error.code)}, {"message", error.message}, {"where", error.where}, {"facts", error.facts},
+          {"found", error.found},      {"wanted", error.wanted},   {"help", error.help}};
+}
+
+Json errors_json(const std::vector<Error>& errors) {
+  Json out = Json::array();
+  for (const Error& error : errors) {
+    out.push_back(error_json(error));
+  }
+  return out;
+}
+
+Json result_json(const Run& run, const Json& truncated) {
+  const Conclusion conclusion = conclude(run);
+  const Counts counts = count(run);
+  return {{"word", conclusion.word},
+          {"exit_code", conclusion.exit_code},
+          {"counts",
+           {{"proved", counts.proved},
+            {"held", counts.held},
+            {"refuted", counts.refuted},
+            {"inconclusive", counts.inconclusive},
+            {"unsupported", counts.unsupported},
+            {"waived", counts.waived},
+            {"broken", counts.broken}}},
+          {"fail_on", run.fail_on},
+          {"allow_partial", run.allow_partial},
+          {"partial", run.partial},
+          {"stopped", run.stopped},
+          {"undecided", undecided_reasons(run)},
+          {"truncated", truncated}};
+}
+
+Json model_json(const Run& run) {
+  Json dtypes = Json::object();
+  for (const auto& [dtype, tensors] : run.dtypes) {
+    dtypes[dtype] = number(tensors);
+  }
+  return {{"ref", run.model_ref},
+          {"source", run.model_source},
+          {"revision", text_or_null(run.revision)},
+          {"architecture", run.architecture},
+          {"model_type", run.model_type},
+          {"tensors", number(run.tensors)},
+          {"elements", number(run.elements)},
+          {"bytes", number(run.bytes)},
+          {"shards", number(run.shards)},
+          {"dtypes", dtypes},
+          {"header_digest", text_or_null(run.header_digest)}};
+}
+
+Json layouts_json(const Run& run) {
+  Json out = Json::array();
+  for (const LayoutRow& row : run.layouts) {
+    out.push_back({{"id", row.id},
+                   {"tp", number(row.tp)},
+                   {"pp", number(row.pp)},
+                   {"ep", number(row.ep)},
+                   {"etp", number(row.etp)},
+                   {"vpp", number(row.vpp)},
+                   {"cp", number(row.cp)},
+                   {"ranks", number(row.world)}});
+  }
+  return out;
+}
+
+Json claims_json(const Run& run) {
+  Json out = Json::array();
+  for (const ClaimSummary& claim : run.claims) {
+    out.push_back({{"id", claim.claim},
+                   {"title", claim.title},
+                   {"subjects", number(claim.subjects)},
+                   {"note", claim.note},
+                   {"requested", claim.requested},
+                   {"skipped", claim.skipped},
+                   {"vacuous", claim.vacuous}});
+  }
+  return out;
+}
+
+Json detected_json(const Run& run) {
+  Json out = Json::array();
+  for (const Fact& fact : run.detected) {
+    out.push_back({{"what", fact.what}, {"value", fact.value}, {"because", fact.because}});
+  }
+  return out;
+}
+
+std::string_view status_name(const Run& run) {
+  if (count(run).broken > 0) {
+    return "broken";
+  }
+  return run.stopped ? "stopped" : run.partial ? "partial" : "complete";
+}
+
+Json run_block(const Run& run) {
+  return {{"started", run.started},         {"seconds", run.seconds},
+          {"host", run.host},               {"cpus", number(run.cpus)},
+          {"peak_rss", number(run.peak_rss)}};
+}
+
+}  // namespace
+
+std::string verdict_json_line(const Verdict& verdict) { return dump(verdict_json(verdict, true), -1); }
+
+std::string verdicts_json(const Run& run) {
+  Json verdicts = Json::array();
+  Json truncated = Json::object();
+  std::map<Code, std::int64_t> seen;
+  for (const Verdict& verdict : run.verdicts) {
+    const bool detailed = !carries_code(verdict.outcome) || ++seen[verdict.code] <= kDetailsPerCode;
+    verdicts.push_back(verdict_json(verdict, detailed));
+  }
+  for (const auto& [code, times] : seen) {
+    if (times > kDetailsPerCode) {
+      truncated[label(code)] = times - kDetailsPerCode;
+    }
+  }
+  const Json out = {
+      {"schema", "bridge-verdicts/1"},
+      {"tool",
+       {{"name", run.tool.name},
+        {"version", run.tool.version},
+        {"commit", run.tool.commit},
+        {"build", run.tool.build},
+        {"compiler", run.tool.compiler}}},
+      {"status", status_name(run)},
+      {"result", result_json(run, truncated)},
+      {"run", run_block(run)},
+      {"command",
+       {{"name", run.command},
+        {"argv", run.argv},
+        {"seed", number(run.seed)},
+        {"level", run.level},
+        {"stop_signal", number(run.stop_signal)}}},
+      {"model", model_json(run)},
+      {"rules",
+       {{"family", run.family},
+        {"reason", run.family_reason},
+        {"digest", text_or_null(run.rules_digest)},
+        {"count", number(run.rules)},
+        {"upstream", nullptr}}},
+      {"detected", detected_json(run)},
+      {"layouts", layouts_json(run)},
+      {"layouts_note", run.layouts_note},
+      {"claims", claims_json(run)},
+      {"verdicts", verdicts},
+      {"warnings", errors_json(run.warnings)},
+      {"input_errors", errors_json(run.input_errors)},
+      {"notes", run.notes},
+      {"next", {{"command", run.next}, {"note", run.next_note}}},
+      {"tensors", nullptr},
+      {"coverage", nullptr},
+      {"mutation", nullptr},
+      {"lora", nullptr},
+      {"bench", nullptr},
+      {"waivers", Json::array()},
+      {"baseline", nullptr},
+  };
+  return dump(out, 2) + "\n";
+}
+
+}  // namespace bv

@@ -1,0 +1,394 @@
+// The reading half of verdicts.json: nlohmann's exceptions and wrong types become Error here and nowhere else.
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/verdict/verdicts_json.hpp"
+
+namespace bv {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Takes typed values out of one object and keeps the first fault; later calls then return empty values.
+class Fields {
+ public:
+  explicit Fields(std::string file) : file_(std::move(file)) {}
+
+  [[nodiscard]] bool ok() const { return !fault_; }
+  [[nodiscard]] Error error() const { return *fault_; }
+
+  void refuse(const std::string& path, const Json* found, std::string_view wanted) {
+    if (!fault_) {
+      const std::string has = found == nullptr ? "nothing" : escaped(found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
+      fault_ = fail(Code::VerdictsInvalid, fmt::format("{} has no usable {}", file_, path))
+                   .at(file_)
+                   .pair(has, std::string(wanted))
+                   .advise("write the file again with --out or --json of this version");
+    }
+  }
+
+  const Json* object(const Json& parent, const char* key, const std::string& path) {
+    return child(parent, key, path, Json::value_t::object, "an object");
+  }
+  const Json* array(const Json& parent, const char* key, const std::string& path) {
+    return child(parent, key, path, Json::value_t::array, "an array");
+  }
+  std::string text(const Json& parent, const char* key, const std::string& path) {
+    const Json* value = find(parent, key);
+    if (value != nullptr && value->is_null()) {
+      return {};
+    }
+    if (value == nullptr || !value->is_string()) {
+      refuse(path + key, value, "a string");
+      return {};
+    }
+    return value->get<std::string>();
+  }
+  template <class Integer>
+  Integer integer(const Json& parent, const char* key, const std::string& path) {
+    const Json* value = find(parent, key);
+    return value == nullptr ? missing<Integer>(path + key) : integer_of<Integer>(*value, path + key);
+  }
+  double real(const Json& parent, const char* key, const std::string& path) {
+    const Json* value = find(parent, key);
+    if (value == nullptr || !value->is_number()) {
+      refuse(path + key, value, "a number");
+      return 0;
+    }
+    return value->get<double>();
+  }
+  bool flag(const Json& parent, const char* key, const std::string& path) {
+    const Json* value = find(parent, key);
+    if (value == nullptr || !value->is_boolean()) {
+      refuse(path + key, value, "true or false");
+      return false;
+    }
+    return value->get<bool>();
+  }
+  std::vector<std::string> texts(const Json& parent, const char* key, const std::string& path) {
+    std::vector<std::string> out;
+    const Json* values = array(parent, key, path);
+    for (std::size_t i = 0; values != nullptr && i < values->size() && ok(); ++i) {
+      if (!(*values)[i].is_string()) {
+        refuse(fmt::format("{}{}[{}]", path, key, i), &(*values)[i], "a string");
+      } else {
+        out.push_back((*values)[i].get<std::string>());
+      }
+    }
+    return out;
+  }
+  std::vector<std::int64_t> integers(const Json& parent, const char* key, const std::string& path) {
+    std::vector<std::int64_t> out;
+    const Json* values = array(parent, key, path);
+    for (std::size_t i = 0; values != nullptr && i < values->size() && ok(); ++i) {
+      out.push_back(integer_of<std::int64_t>((*values)[i], fmt::format("{}{}[{}]", path, key, i)));
+    }
+    return out;
+  }
+  template <class Integer>
+  Integer integer_of(const Json& value, const std::string& path) {
+    if (value.is_string()) {
+      const auto& digits = value.get_ref<const std::string&>();
+      Integer out = 0;
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+      if (error == std::errc{} && end == digits.data() + digits.size()) {
+        return out;
+      }
+    } else if (value.is_number_unsigned() && std::in_range<Integer>(value.get<std::uint64_t>())) {
+      return static_cast<Integer>(value.get<std::uint64_t>());
+    } else if (value.is_number_integer() && !value.is_number_unsigned() && std::in_range<Integer>(value.get<std::int64_t>())) {
+      return static_cast<Integer>(value.get<std::int64_t>());
+    }
+    refuse(path, &value, "an integer");
+    return 0;
+  }
+  Code code(const Json& parent, const char* key, const std::string& path) {
+    const std::string word = text(parent, key, path);
+    if (const auto code = code_from_text(word)) {
+      return *code;
+    }
+    refuse(path + key, find(parent, key), "a code of this version, such as BV2006");
+    return Code::Assertion;
+  }
+
+  static const Json* find(const Json& parent, const char* key) {
+    const auto at = parent.find(key);
+    return at == parent.end() ? nullptr : &*at;
+  }
+
+ private:
+  const Json* child(const Json& parent, const char* key, const std::string& path, Json::value_t type,
+                    std::string_view wanted) {
+    const Json* value = find(parent, key);
+    if (value == nullptr || value->type() != type) {
+      refuse(path + key, value, wanted);
+      return nullptr;
+    }
+    return value;
+  }
+  template <class Integer>
+  Integer missing(const std::string& path) {
+    refuse(path, nullptr, "an integer");
+    return 0;
+  }
+
+  std::string file_;
+  std::optional<Error> fault_;
+};
+
+std::optional<Outcome> outcome_from(std::string_view word) {
+  for (const Outcome outcome : {Outcome::Proved, Outcome::Held, Outcome::Refuted, Outcome::Inconclusive,
+                                Outcome::Unsupported, Outcome::Waived, Outcome::Broken}) {
+    if (name(outcome) == word) {
+      return outcome;
+    }
+  }
+  return std::nullopt;
+}
+
+Evidence evidence_from(std::string_view text) {
+  const auto has = [text](char letter) { return text.find(letter) != std::string_view::npos; };
+  return {.proved = has('P'), .bytes = has('B'), .oracle = has('O'), .upstream = has('U'),
+          .gpu = has('G'), .sampled = has('S'), .waived = has('W')};
+}
+
+ElementRef read_element(Fields& fields, const Json& parent, const char* key, const std::string& path) {
+  const Json* object = fields.object(parent, key, path);
+  if (object == nullptr) {
+    return {};
+  }
+  return {fields.text(*object, "tensor", path + key + "."), fields.integers(*object, "index", path + key + ".")};
+}
+
+std::string rank_text(const Json* rank) {
+  if (rank == nullptr || rank->is_null()) {
+    return {};
+  }
+  if (rank->is_string()) {
+    return rank->get<std::string>();
+  }
+  std::string out;
+  if (rank->is_object()) {
+    for (const auto& [axis, place] : rank->items()) {
+      out += (out.empty() ? "" : " ") + axis + place.dump();
+    }
+  }
+  return out;
+}
+
+Counterexample read_counterexample(Fields& fields, const Json& object, const std::string& path) {
+  Counterexample out;
+  out.tensor = fields.text(object, "tensor", path);
+  out.rank = rank_text(Fields::find(object, "rank"));
+  out.index = fields.integers(object, "index", path);
+  out.wanted = read_element(fields, object, "wanted", path);
+  out.found = read_element(fields, object, "found", path);
+  if (const Json* bits = Fields::find(object, "bits"); bits != nullptr && bits->is_object()) {
+    out.wanted_bits = fields.text(*bits, "wanted", path + "bits.");
+    out.found_bits = fields.text(*bits, "found", path + "bits.");
+  }
+  return out;
+}
+
+Verdict read_verdict(Fields& fields, const Json& object, const std::string& path) {
+  Verdict out;
+  if (!object.is_object()) {
+    fields.refuse(path, &object, "an object");
+    return out;
+  }
+  out.claim = fields.text(object, "claim", path);
+  const std::string word = fields.text(object, "outcome", path);
+  const auto outcome = outcome_from(word);
+  if (!outcome) {
+    fields.refuse(path + "outcome", Fields::find(object, "outcome"), "Proved, Held, Refuted, Inconclusive, Unsupported, Waived or Broken");
+    return out;
+  }
+  out.outcome = *outcome;
+  if (const Json* code = Fields::find(object, "code"); code != nullptr && !code->is_null()) {
+    out.code = fields.code(object, "code", path);
+  }
+  if (const Json* rule = fields.object(object, "rule", path)) {
+    out.rule = fields.text(*rule, "id", path + "rule.");
+    out.kind = fields.text(*rule, "kind", path + "rule.");
+    const Json* source = Fields::find(*rule, "source");
+    out.rule_source = source != nullptr && source->is_object() ? fields.text(*source, "text", path + "rule.source.") : "";
+  }
+  if (const Json* subject = fields.object(object, "subject", path)) {
+    out.megatron = fields.text(*subject, "megatron", path + "subject.");
+    out.hf = fields.texts(*subject, "hf", path + "subject.");
+  }
+  out.layout = fields.text(object, "layout", path);
+  out.evidence = evidence_from(fields.text(object, "evidence", path));
+  out.cases = fields.integer<std::int64_t>(object, "cases", path);
+  out.refuted_cases = fields.integer<std::int64_t>(object, "refuted_cases", path);
+  out.title = fields.text(object, "title", path);
+  out.facts = fields.texts(object, "facts", path);
+  out.found = fields.text(object, "found", path);
+  out.wanted = fields.text(object, "wanted", path);
+  out.extent = fields.text(object, "extent", path);
+  out.why = fields.text(object, "why", path);
+  out.help = fields.text(object, "help", path);
+  out.replay = fields.text(object, "replay", path);
+  if (const Json* example = Fields::find(object, "counterexample"); example != nullptr && example->is_object()) {
+    out.counterexamples.push_back(read_counterexample(fields, *example, path + "counterexample."));
+  }
+  return out;
+}
+
+std::vector<Error> read_errors(Fields& fields, const Json& root, const char* key) {
+  std::vector<Error> out;
+  const Json* errors = fields.array(root, key, "");
+  for (std::size_t i = 0; errors != nullptr && i < errors->size() && fields.ok(); ++i) {
+    const Json& object = (*errors)[i];
+    const std::string path = fmt::format("{}[{}].", key, i);
+    if (!object.is_object()) {
+      fields.refuse(path, &object, "an object");
+      break;
+    }
+    Error error;
+    error.code = fields.code(object, "code", path);
+    error.message = fields.text(object, "message", path);
+    error.where = fields.text(object, "where", path);
+    error.facts = fields.texts(object, "facts", path);
+    error.found = fields.text(object, "found", path);
+    error.wanted = fields.text(object, "wanted", path);
+    error.help = fields.text(object, "help", path);
+    out.push_back(std::move(error));
+  }
+  return out;
+}
+
+void read_model(Fields& fields, const Json& root, Run& run) {
+  const Json* model = fields.object(root, "model", "");
+  if (model == nullptr) {
+    return;
+  }
+  run.model_ref = fields.text(*model, "ref", "model.");
+  run.model_source = fields.text(*model, "source", "model.");
+  run.revision = fields.text(*model, "revision", "model.");
+  run.architecture = fields.text(*model, "architecture", "model.");
+  run.model_type = fields.text(*model, "model_type", "model.");
+  run.tensors = fields.integer<std::int64_t>(*model, "tensors", "model.");
+  run.elements = fields.integer<std::int64_t>(*model, "elements", "model.");
+  run.bytes = fields.integer<std::uint64_t>(*model, "bytes", "model.");
+  run.shards = fields.integer<std::int64_t>(*model, "shards", "model.");
+  run.header_digest = fields.text(*model, "header_digest", "model.");
+  if (const Json* dtypes = fields.object(*model, "dtypes", "model.")) {
+    for (const auto& [dtype, tensors] : dtypes->items()) {
+      run.dtypes.emplace_back(dtype, fields.integer_of<std::int64_t>(tensors, "model.dtypes." + dtype));
+    }
+  }
+}
+
+void read_head(Fields& fields, const Json& root, Run& run) {
+  if (const Json* tool = fields.object(root, "tool", "")) {
+    run.tool = {fields.text(*tool, "name", "tool."), fields.text(*tool, "version", "tool."),
+                fields.text(*tool, "commit", "tool."), fields.text(*tool, "build", "tool."),
+                fields.text(*tool, "compiler", "tool.")};
+  }
+  if (const Json* result = fields.object(root, "result", "")) {
+    run.fail_on = fields.text(*result, "fail_on", "result.");
+    run.allow_partial = fields.flag(*result, "allow_partial", "result.");
+    run.partial = fields.flag(*result, "partial", "result.");
+    run.stopped = fields.flag(*result, "stopped", "result.");
+  }
+  if (const Json* block = fields.object(root, "run", "")) {
+    run.started = fields.text(*block, "started", "run.");
+    run.seconds = fields.real(*block, "seconds", "run.");
+    run.host = fields.text(*block, "host", "run.");
+    run.cpus = fields.integer<std::int64_t>(*block, "cpus", "run.");
+    run.peak_rss = fields.integer<std::uint64_t>(*block, "peak_rss", "run.");
+  }
+  if (const Json* command = fields.object(root, "command", "")) {
+    run.command = fields.text(*command, "name", "command.");
+    run.argv = fields.texts(*command, "argv", "command.");
+    run.seed = fields.integer<std::uint64_t>(*command, "seed", "command.");
+    run.level = fields.text(*command, "level", "command.");
+    run.stop_signal = fields.integer<std::int64_t>(*command, "stop_signal", "command.");
+  }
+  if (const Json* rules = fields.object(root, "rules", "")) {
+    run.family = fields.text(*rules, "family", "rules.");
+    run.family_reason = fields.text(*rules, "reason", "rules.");
+    run.rules_digest = fields.text(*rules, "digest", "rules.");
+    run.rules = fields.integer<std::int64_t>(*rules, "count", "rules.");
+  }
+}
+
+void read_tables(Fields& fields, const Json& root, Run& run) {
+  const auto each = [&fields, &root](const char* key, const auto& take) {
+    const Json* rows = fields.array(root, key, "");
+    for (std::size_t i = 0; rows != nullptr && i < rows->size() && fields.ok(); ++i) {
+      const std::string path = fmt::format("{}[{}].", key, i);
+      if ((*rows)[i].is_object()) {
+        take((*rows)[i], path);
+      } else {
+        fields.refuse(path, &(*rows)[i], "an object");
+      }
+    }
+  };
+  each("detected", [&](const Json& row, const std::string& path) {
+    run.detected.push_back({fields.text(row, "what", path), fields.text(row, "value", path), fields.text(row, "because", path)});
+  });
+  each("layouts", [&](const Json& row, const std::string& path) {
+    const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
+    run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"), size("etp"), size("vpp"),
+                           size("cp"), size("ranks")});
+  });
+  each("claims", [&](const Json& row, const std::string& path) {
+    run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),
+                          fields.integer<std::int64_t>(row, "subjects", path), fields.text(row, "note", path),
+                          fields.flag(row, "requested", path), fields.flag(row, "skipped", path),
+                          fields.flag(row, "vacuous", path)});
+  });
+  each("verdicts", [&](const Json& row, const std::string& path) { run.verdicts.push_back(read_verdict(fields, row, path)); });
+  run.warnings = read_errors(fields, root, "warnings");
+  run.input_errors = read_errors(fields, root, "input_errors");
+  run.notes = fields.texts(root, "notes", "");
+  run.layouts_note = fields.text(root, "layouts_note", "");
+  if (const Json* next = fields.object(root, "next", "")) {
+    run.next = fields.text(*next, "command", "next.");
+    run.next_note = fields.text(*next, "note", "next.");
+  }
+}
+
+}  // namespace
+
+Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
+  const std::string name(file);
+  Json root;
+  try {
+    root = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
+        .at(name)
+        .pair(text.empty() ? "an empty file" : "text that ends or breaks there", "a verdicts.json of bridge-verify")
+        .advise("write the file again with --out or --json");
+  } catch (const std::exception& error) {
+    return fail(Code::VerdictsInvalid, fmt::format("{} cannot be read: {}", name, escaped(error.what())))
+        .at(name)
+        .advise("write the file again with --out or --json");
+  }
+  const Json* schema = root.is_object() ? Fields::find(root, "schema") : nullptr;
+  if (schema == nullptr || *schema != "bridge-verdicts/1") {
+    const std::string found = schema == nullptr ? "no schema" : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
+    return fail(Code::VerdictsInvalid, fmt::format("{} is no verdicts file that this version reads", name))
+        .at(name)
+        .pair(found, "\"bridge-verdicts/1\"")
+        .advise("give the verdicts.json of a run of this version");
+  }
+  Fields fields(name);
+  Run run;
+  read_head(fields, root, run);
+  read_model(fields, root, run);
+  read_tables(fields, root, run);
+  if (!fields.ok()) {
+    return fields.error();
+  }
+  return run;
+}
+
+}  // namespace bv
