@@ -1,0 +1,28 @@
+#pragma once
+// The block form of errors and verdicts (docs/reference/messages.md).
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "reports/style.hpp"
+
+namespace bv::reports {
+
+/// One message, before it is dressed.
+struct Block {
+  std::string word;                                       // error, warning, note, undecided, unsupported
+  Code code = Code::Assertion;
+  std::string title;
+  std::string where;                                      // the line after "-->", "" without
+  std::vector<std::string> facts;                         // at most 8 are shown
+  std::vector<std::pair<std::string, std::string>> tails; // found, wanted, help, ...; empty values are left out
+};
+
+/// Text of one block with a final newline; untrusted parts are escaped.
+[[nodiscard]] std::string render_block(const Block& block, const TextStyle& style);
+/// error[BV2002]: ... with its tails and `explain`.
+[[nodiscard]] std::string render_error(const Error& error, const TextStyle& style);
+
+}  // namespace bv::reports

@@ -1,0 +1,20 @@
+#pragma once
+// How text is dressed: colour never carries meaning alone.
+
+#include <string>
+#include <string_view>
+
+namespace bv::reports {
+
+struct TextStyle {
+  bool color = false;
+  bool ascii = false;
+  int width = 100;
+  int verbosity = 0;  // -2 nothing, -1 refuted and last line, 1 each rule, 2 each verdict
+};
+
+enum class Paint { Green, Red, Yellow, Magenta, Dim, Bold };
+/// `text` in a colour, or as it is when the style has none.
+[[nodiscard]] std::string painted(std::string_view text, Paint paint, const TextStyle& style);
+
+}  // namespace bv::reports
