@@ -1,0 +1,27 @@
+// Softmax attention over heads; where its weights lie is said in hf_layer.cpp and megatron_layer.cpp.
+#include "oracles/forward/modules.hpp"
+
+namespace bv::oracle::forward {
+
+at::Tensor causal_mask(std::int64_t tokens, std::int64_t window) {
+  const at::Tensor at_token = at::arange(tokens, at::kLong);
+  const at::Tensor back = at_token.unsqueeze(1) - at_token.unsqueeze(0);
+  const at::Tensor seen = back >= 0;
+  return window == 0 ? seen : seen.logical_and(back < window);
+}
+
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& allowed,
+                  double scale, const std::optional<at::Tensor>& sinks) {
+  const std::int64_t tokens = q.size(0);
+  const std::int64_t shared = q.size(1) / k.size(1);
+  const at::Tensor keys = k.repeat_interleave(shared, 1).permute({1, 2, 0});     // [n, d, S]
+  const at::Tensor values = v.repeat_interleave(shared, 1).permute({1, 0, 2});   // [n, S, e]
+  at::Tensor scores = at::matmul(q.permute({1, 0, 2}), keys) * scale;            // [n, S, S]
+  scores = scores.masked_fill(allowed.logical_not(), -std::numeric_limits<double>::infinity());
+  if (sinks) scores = at::cat({scores, sinks->view({-1, 1, 1}).expand({-1, tokens, 1})}, -1);
+  at::Tensor weights = at::softmax(scores, -1);
+  if (sinks) weights = weights.slice(-1, 0, tokens);
+  return at::matmul(weights, values).permute({1, 0, 2}).reshape({tokens, -1});
+}
+
+}  // namespace bv::oracle::forward

@@ -1,0 +1,148 @@
+#pragma once
+// Inside the forward oracles only: the parts that hold no weights, and the view of named weights.
+// Shapes: S tokens, n heads, g key/value heads, d head size. All tensors are float64.
+
+#include <ATen/ATen.h>
+
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "oracles/forward/forward.hpp"
+
+namespace bv::oracle::forward {
+
+/// Thrown inside this folder, turned into an Error at hf_forward and megatron_forward.
+struct Refusal {
+  Error error;
+};
+
+/// Named tensors seen through a prefix. `place` names the checkpoint or the rank in messages.
+class Scope {
+ public:
+  Scope(const NamedTensors& tensors, std::string place, Code missing)
+      : tensors_(&tensors), place_(std::move(place)), missing_(missing) {}
+
+  /// The scope one level deeper; `part` ends in a dot.
+  [[nodiscard]] Scope in(std::string_view part) const;
+  [[nodiscard]] bool has(std::string_view name) const;
+  /// Throws Refusal when the tensor is missing or has another shape.
+  [[nodiscard]] at::Tensor get(std::string_view name, const std::vector<std::int64_t>& shape) const;
+  /// The first of two spellings that exists; the first spelling is named when neither does.
+  [[nodiscard]] at::Tensor either(std::string_view one, std::string_view other,
+                                  const std::vector<std::int64_t>& shape) const;
+  [[nodiscard]] std::vector<std::int64_t> shape_of(std::string_view name) const;
+  [[nodiscard]] const NamedTensors& tensors() const { return *tensors_; }
+  [[nodiscard]] const std::string& prefix() const { return prefix_; }
+  [[nodiscard]] const std::string& place() const { return place_; }
+
+ private:
+  const NamedTensors* tensors_;
+  std::string prefix_;
+  std::string place_;
+  Code missing_;
+};
+
+[[noreturn]] void refuse_input(std::string message, std::string found, std::string wanted);
+[[nodiscard]] Tensor to_tensor(const at::Tensor& tensor);
+/// A view; the owner must outlive it.
+[[nodiscard]] at::Tensor to_aten(const Tensor& tensor, std::string_view what);
+/// Runs a computation, turning Refusal and what LibTorch throws into Error.
+[[nodiscard]] Result<Outputs> guarded(const std::function<Outputs()>& compute);
+
+// norm.cpp: x [.., H], weight [H].
+[[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool zero_centred);
+[[nodiscard]] at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+/// Feed-forward core: gate and up [S, F] -> [S, F].
+[[nodiscard]] at::Tensor gated_activation(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+
+// rope.cpp
+struct RopeTable {
+  at::Tensor cos;  // [S, rotary_dim]
+  at::Tensor sin;
+  bool pairs_interleaved = false;
+};
+/// positions [3, S]: temporal, row, column; equal rows for text.
+[[nodiscard]] RopeTable rope_table(const RopeFacts& facts, const at::Tensor& positions);
+/// x [S, heads, d]; turns the leading rotary_dim elements.
+[[nodiscard]] at::Tensor turned(const at::Tensor& x, const RopeTable& table);
+/// The positions [3, S] of a sequence with images (Qwen3-VL).
+[[nodiscard]] at::Tensor token_positions(const ModelFacts& facts, const Inputs& inputs);
+
+// attention.cpp
+/// allowed [S, S]: query s may see key t. window 0: causal; otherwise also s - t < window.
+[[nodiscard]] at::Tensor causal_mask(std::int64_t tokens, std::int64_t window);
+/// q [S, n, d], k [S, g, d], v [S, g, e] -> [S, n * e]; head h reads key/value head h / (n / g).
+/// sinks [n]: one more logit a head that takes weight and gives nothing.
+[[nodiscard]] at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const at::Tensor& allowed, double scale,
+                                const std::optional<at::Tensor>& sinks);
+
+// gated_delta_net.cpp
+/// The part of a gated delta net between its projections, for any number of heads (all, or one rank's).
+struct DeltaHeads {
+  std::int64_t key_heads;
+  std::int64_t value_heads;
+  at::Tensor query_key_value;  // [S, 2 nk dk + nv dv], before the convolution
+  at::Tensor z;                // [S, nv dv]
+  at::Tensor b;                // [S, nv]
+  at::Tensor a;                // [S, nv]
+  at::Tensor conv;             // [2 nk dk + nv dv, 1, kernel]
+  at::Tensor a_log;            // [nv]
+  at::Tensor dt_bias;          // [nv]
+  at::Tensor norm;             // [dv]
+  bool norm_zero_centred;
+};
+/// -> [S, nv dv], to be projected out.
+[[nodiscard]] at::Tensor delta_net(const DeltaNetFacts& facts, const DeltaHeads& heads, double eps);
+
+// moe.cpp
+/// logits [S, E] -> weights [S, E], zero for experts not chosen. choice_bias [E] moves only the choice.
+[[nodiscard]] at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits,
+                                 const std::optional<at::Tensor>& choice_bias);
+/// Sums weights[:, e] * expert(e, rows of x that chose e).
+[[nodiscard]] at::Tensor dispatched(
+    const at::Tensor& x, const at::Tensor& weights,
+    const std::function<at::Tensor(std::int64_t expert, const at::Tensor& rows)>& expert);
+
+// vision.cpp: what needs no weights, and what is looked up in them.
+struct VisionPlan {
+  at::Tensor patches;               // [patches, channels * temporal * patch * patch]
+  at::Tensor corner_index;          // [4, patches] rows of the learned position grid
+  at::Tensor corner_weight;         // [4, patches]
+  RopeTable rope;                   // [patches, head size]
+  at::Tensor allowed;               // [patches, patches]: same frame
+  std::vector<std::int64_t> slots;  // positions of image tokens in the sequence
+};
+[[nodiscard]] VisionPlan vision_plan(const ModelFacts& facts, const Inputs& inputs);
+/// table [positions, H] -> [patches, H]
+[[nodiscard]] at::Tensor grid_positions(const VisionPlan& plan, const at::Tensor& table);
+/// Puts (or adds) rows at the image slots of hidden [S, H].
+[[nodiscard]] at::Tensor with_rows(const at::Tensor& hidden, const VisionPlan& plan, const at::Tensor& rows,
+                                   bool add);
+
+// inputs.cpp
+void check_inputs(const ModelFacts& facts, const Inputs& inputs);
+[[nodiscard]] at::Tensor token_ids(const Inputs& inputs);
+/// Tokens one to the left, 0 at the end: what an MTP block embeds.
+[[nodiscard]] at::Tensor next_token_ids(const Inputs& inputs);
+
+/// What every layer of one pass shares.
+struct Pass {
+  const ModelFacts& facts;
+  RopeTable rope;
+  RopeTable sliding_rope;
+  at::Tensor allowed;
+  at::Tensor sliding_allowed;
+};
+[[nodiscard]] Pass make_pass(const ModelFacts& facts, const Inputs& inputs);
+[[nodiscard]] inline const RopeTable& rope_of(const Pass& pass, Mixer mixer) {
+  return mixer == Mixer::SlidingAttention ? pass.sliding_rope : pass.rope;
+}
+[[nodiscard]] inline const at::Tensor& mask_of(const Pass& pass, Mixer mixer) {
+  return mixer == Mixer::SlidingAttention ? pass.sliding_allowed : pass.allowed;
+}
+
+}  // namespace bv::oracle::forward
