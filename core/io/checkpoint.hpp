@@ -18,33 +18,60 @@ namespace bv::io {
 struct FormatFinding {
   std::string file;
   std::string what;
+  Code code = Code::HeaderNotJson;  // of the error that a strict reader makes of it
+  bool refused_when_strict = true;  // false: worth a note, never an error
 };
+
+/// The first finding that a strict reader refuses, as an error that counts the others.
+[[nodiscard]] Status refuse_findings(std::span<const FormatFinding> findings);
 
 struct StoredTensor {
   TensorSpec spec;
-  std::size_t file = 0;        // index into Checkpoint::files()
-  std::uint64_t begin = 0;     // bytes from the start of the file
+  std::size_t file = 0;     // index into Checkpoint::files()
+  std::uint64_t begin = 0;  // bytes from the start of the file
   std::uint64_t end = 0;
 };
 
-/// One safetensors header, validated: every check of formats.md 2.3, duplicates refused, no allocation before
-/// the declared size was compared with the file's.
-/// Errors: HeaderTruncated, HeaderNotJson, OffsetsInvalid, DuplicateKey, DtypeUnknown, ... with byte positions.
+/// One safetensors header, validated: every check of formats.md 2.3, duplicates refused, no
+/// allocation before the declared size was compared with the file's. Errors: HeaderTruncated,
+/// HeaderNotJson, OffsetsInvalid, DuplicateKey, DtypeUnknown, ... with byte positions.
 struct SafetensorsHeader {
   std::vector<StoredTensor> tensors;  // in offset order
   std::map<std::string, std::string> metadata;
   std::vector<FormatFinding> findings;
   std::uint64_t data_begin = 0;
 };
-[[nodiscard]] Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> file_start,
-                                                                 std::uint64_t file_size, const std::string& file);
+/// A finding of one kind is recorded once a file, with its count. A dimension above 2^63-1 (legal
+/// only in a tensor without elements) is kept as 2^63-1, with a finding.
+[[nodiscard]] Result<SafetensorsHeader> parse_safetensors_header(
+    std::span<const std::byte> file_start, std::uint64_t file_size, const std::string& file);
 
-/// A set of tensors over one or more mapped files. Move-only.
+/// Bytes of length word and header together, from the first 8 bytes of the file and its size.
+/// Errors: HeaderTruncated when the length word is cut, above the format's limit, or larger than
+/// the file.
+[[nodiscard]] Result<std::uint64_t> safetensors_data_begin(std::span<const std::byte> file_start,
+                                                           std::uint64_t file_size,
+                                                           const std::string& file);
+
+/// A shard that the index or the numbering of the files names, and that is not there.
+struct MissingShard {
+  std::string file;
+  std::vector<std::string> tensors;  // by the index, in byte order; unknown and empty without one
+};
+
+/// A set of tensors over one or more mapped files. Move-only. Const members may be called by many
+/// threads at once.
 class Checkpoint {
  public:
-  /// Directory (index, single file or listing), or one .safetensors file. Shard names are untrusted (formats.md 3.4).
-  /// `strict` refuses what is only a FormatFinding otherwise.
+  /// Directory (index, single file or listing), one .safetensors file, or one .index.json file.
+  /// Shard names are untrusted (formats.md 3.4). `strict` refuses what is only a FormatFinding
+  /// otherwise. Errors: ModelNotFound, NotSafetensors, CacheIncomplete (shards missing),
+  /// IndexDisagrees, IndexInvalid, UnsafePath, DuplicateKey (one name in two files), those of the
+  /// header, and ReadFailed, PermissionDenied, OutOfMemory.
   static Result<Checkpoint> open(const std::filesystem::path& path, bool strict = false);
+  /// The same, with missing shards listed in `missing()` instead of refused: names can be checked,
+  /// their bytes cannot.
+  static Result<Checkpoint> open_partial(const std::filesystem::path& path, bool strict = false);
 
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
@@ -55,8 +82,19 @@ class Checkpoint {
   [[nodiscard]] Headers headers() const;
   [[nodiscard]] const std::vector<FormatFinding>& findings() const;
   [[nodiscard]] std::uint64_t total_bytes() const;
-  /// The mapped bytes of one tensor; valid while the checkpoint lives.
+  [[nodiscard]] const std::vector<MissingShard>& missing() const;
+  /// `__metadata__` of a file, and where its data section begins.
+  [[nodiscard]] const std::map<std::string, std::string>& metadata(std::size_t file) const;
+  [[nodiscard]] std::uint64_t data_begin(std::size_t file) const;
+  /// The mapped bytes of one tensor; valid while the checkpoint lives. A file that another process
+  /// truncates meanwhile ends this process on access (SIGBUS); `read` does not have that fault.
   [[nodiscard]] std::span<const std::byte> bytes(const StoredTensor& tensor) const;
+  /// Copies out.size() bytes of the tensor from its byte `offset`, without the mapping. At most
+  /// kOpenFilesMax files stay open. Errors: IndexDisagrees when the file changed since it was
+  /// opened, ReadFailed.
+  [[nodiscard]] Status read(const StoredTensor& tensor, std::uint64_t offset,
+                            std::span<std::byte> out) const;
+  static constexpr std::size_t kOpenFilesMax = 64;
   /// Tells the kernel that these bytes are not needed soon (keeps resident memory bounded).
   void release(std::span<const std::byte> range) const;
   /// Errors: IndexDisagrees when a file's size or mtime changed since it was opened.

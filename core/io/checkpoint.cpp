@@ -1,0 +1,138 @@
+#include "core/io/checkpoint.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/io/checkpoint_parts.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/mapped_file.hpp"
+
+namespace bv::io {
+
+struct Checkpoint::State {
+  explicit State(CheckpointParts&& loaded) : parts(std::move(loaded)) {}
+  CheckpointParts parts;
+  DescriptorCache descriptors{kOpenFilesMax};
+};
+
+Status refuse_findings(std::span<const FormatFinding> findings) {
+  const auto refused = [](const FormatFinding& finding) { return finding.refused_when_strict; };
+  const auto first = std::find_if(findings.begin(), findings.end(), refused);
+  if (first == findings.end()) {
+    return Done{};
+  }
+  Error error = fail(first->code, fmt::format("{}: {}", first->file, first->what)).at(first->file);
+  const auto count = std::count_if(findings.begin(), findings.end(), refused);
+  if (count > 1) {
+    error.facts.push_back(fmt::format("and {} further findings", count - 1));
+  }
+  error.facts.emplace_back("the reference reader accepts this, a strict one does not");
+  error.help = "write the file again, or read it with --permissive";
+  return error;
+}
+
+Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
+Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
+Checkpoint::~Checkpoint() = default;
+
+Result<Checkpoint> Checkpoint::open_partial(const std::filesystem::path& path, bool strict) {
+  BV_TRY(parts, load_parts(path));
+  if (strict) {
+    BV_CHECK(refuse_findings(parts.findings));
+  }
+  return Checkpoint(std::make_unique<State>(std::move(parts)));
+}
+
+Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, bool strict) {
+  BV_TRY(checkpoint, open_partial(path, strict));
+  if (!checkpoint.missing().empty()) {
+    return missing_shards_error(checkpoint.state_->parts, path);
+  }
+  return std::move(checkpoint);
+}
+
+const std::vector<std::filesystem::path>& Checkpoint::files() const {
+  return state_->parts.files;
+}
+const std::map<std::string, StoredTensor, std::less<>>& Checkpoint::tensors() const {
+  return state_->parts.tensors;
+}
+const std::vector<FormatFinding>& Checkpoint::findings() const {
+  return state_->parts.findings;
+}
+const std::vector<MissingShard>& Checkpoint::missing() const {
+  return state_->parts.missing;
+}
+std::uint64_t Checkpoint::total_bytes() const {
+  return state_->parts.total_bytes;
+}
+
+Headers Checkpoint::headers() const {
+  Headers out;
+  for (const auto& [name, tensor] : tensors()) {
+    out.emplace_hint(out.end(), name, tensor.spec);
+  }
+  return out;
+}
+
+const std::map<std::string, std::string>& Checkpoint::metadata(std::size_t file) const {
+  BV_ASSERT(file < state_->parts.shards.size());
+  return state_->parts.shards[file].metadata;
+}
+
+std::uint64_t Checkpoint::data_begin(std::size_t file) const {
+  BV_ASSERT(file < state_->parts.shards.size());
+  return state_->parts.shards[file].data_begin;
+}
+
+std::span<const std::byte> Checkpoint::bytes(const StoredTensor& tensor) const {
+  BV_ASSERT(tensor.file < state_->parts.shards.size());
+  const std::span<const std::byte> file = state_->parts.shards[tensor.file].mapping.bytes();
+  BV_ASSERT(tensor.begin <= tensor.end && tensor.end <= file.size());
+  return file.subspan(tensor.begin, tensor.end - tensor.begin);
+}
+
+Status Checkpoint::read(const StoredTensor& tensor, std::uint64_t offset,
+                        std::span<std::byte> out) const {
+  BV_ASSERT(tensor.file < state_->parts.shards.size());
+  BV_ASSERT(tensor.begin <= tensor.end && offset <= tensor.end - tensor.begin);
+  BV_ASSERT(out.size() <= tensor.end - tensor.begin - offset);
+  const std::filesystem::path& path = state_->parts.files[tensor.file];
+  BV_TRY(descriptor,
+         state_->descriptors.get(tensor.file, path, state_->parts.shards[tensor.file].stamp));
+  return read_exactly(*descriptor, tensor.begin + offset, out, path);
+}
+
+void Checkpoint::release(std::span<const std::byte> range) const {
+  // Whole pages around the range: a private read-only page that goes too early is read again.
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  for (const ShardFile& shard : state_->parts.shards) {
+    const std::span<const std::byte> all = shard.mapping.bytes();
+    if (range.empty() || range.data() < all.data() ||
+        range.data() + range.size() > all.data() + all.size()) {
+      continue;
+    }
+    const auto begin = static_cast<std::size_t>(range.data() - all.data()) / page * page;
+    const auto end =
+        std::min((static_cast<std::size_t>(range.data() - all.data()) + range.size() + page - 1) /
+                     page * page,
+                 all.size());
+    // Advice only: when it fails, nothing but memory use changes. The map is read-only, so dropping
+    // pages loses nothing.
+    ::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED);
+    return;
+  }
+}
+
+Status Checkpoint::unchanged() const {
+  for (std::size_t i = 0; i < state_->parts.files.size(); ++i) {
+    BV_CHECK(check_unchanged(state_->parts.files[i], state_->parts.shards[i].stamp));
+  }
+  return Done{};
+}
+
+}  // namespace bv::io

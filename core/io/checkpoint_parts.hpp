@@ -1,0 +1,39 @@
+#pragma once
+// What a checkpoint is made of once every header was read and every file mapped; the road from a
+// path to it.
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "core/io/checkpoint.hpp"
+#include "core/io/mapped_file.hpp"
+
+namespace bv::io {
+
+struct ShardFile {
+  FileStamp stamp;
+  Mapping mapping;
+  std::uint64_t data_begin = 0;
+  std::map<std::string, std::string> metadata;
+};
+
+struct CheckpointParts {
+  std::vector<std::filesystem::path> files;
+  std::vector<ShardFile> shards;  // of files[i]
+  std::map<std::string, StoredTensor, std::less<>> tensors;
+  std::vector<FormatFinding> findings;
+  std::vector<MissingShard> missing;
+  std::uint64_t total_bytes = 0;
+};
+
+/// Errors: those of Checkpoint::open but CacheIncomplete: missing shards are listed in the result.
+[[nodiscard]] Result<CheckpointParts> load_parts(const std::filesystem::path& path);
+
+/// The error of a checkpoint with missing shards (messages of ux.md 8.3, row 6).
+[[nodiscard]] Error missing_shards_error(const CheckpointParts& parts,
+                                         const std::filesystem::path& path);
+
+}  // namespace bv::io

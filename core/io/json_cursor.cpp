@@ -1,0 +1,399 @@
+#include "core/io/json_cursor.hpp"
+
+#include <bit>
+#include <charconv>
+#include <cstring>
+
+namespace bv::io {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "safetensors bytes and the word scan are little endian");
+
+constexpr std::uint64_t kEveryByte = 0x0101010101010101ULL;
+constexpr std::uint64_t kHighBits = 0x8080808080808080ULL;
+
+std::uint64_t word_at(std::string_view text, std::size_t at) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, text.data() + at, sizeof word);
+  return word;
+}
+
+/// High bit set in the lowest byte that is a quote, a backslash or a control character (higher
+/// bytes may be wrong).
+std::uint64_t string_stops(std::uint64_t word) {
+  const std::uint64_t quote = word ^ (kEveryByte * 0x22);
+  const std::uint64_t backslash = word ^ (kEveryByte * 0x5c);
+  const std::uint64_t stops = ((quote - kEveryByte) & ~quote) |
+                              ((backslash - kEveryByte) & ~backslash) |
+                              ((word - kEveryByte * 0x20) & ~word);
+  return stops & kHighBits;
+}
+
+unsigned hex_digit(char c) {
+  if (c >= '0' && c <= '9') {
+    return static_cast<unsigned>(c - '0');
+  }
+  if (c >= 'a' && c <= 'f') {
+    return static_cast<unsigned>(c - 'a') + 10;
+  }
+  return c >= 'A' && c <= 'F' ? static_cast<unsigned>(c - 'A') + 10 : 16;
+}
+
+unsigned hex4_of(std::string_view digits) {
+  return (hex_digit(digits[0]) << 12) | (hex_digit(digits[1]) << 8) | (hex_digit(digits[2]) << 4) |
+         hex_digit(digits[3]);
+}
+
+void append_utf8(std::string& out, unsigned code) {
+  const auto push = [&out](unsigned byte) {
+    out += static_cast<char>(static_cast<unsigned char>(byte));
+  };
+  if (code < 0x80) {
+    push(code);
+  } else if (code < 0x800) {
+    push(0xc0 | (code >> 6));
+    push(0x80 | (code & 0x3f));
+  } else if (code < 0x10000) {
+    push(0xe0 | (code >> 12));
+    push(0x80 | ((code >> 6) & 0x3f));
+    push(0x80 | (code & 0x3f));
+  } else {
+    push(0xf0 | (code >> 18));
+    push(0x80 | ((code >> 12) & 0x3f));
+    push(0x80 | ((code >> 6) & 0x3f));
+    push(0x80 | (code & 0x3f));
+  }
+}
+
+char simple_escape(char letter) {
+  switch (letter) {
+    case 'b':
+      return '\b';
+    case 'f':
+      return '\f';
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    default:
+      return letter;  // quote, backslash, slash
+  }
+}
+
+/// Length of the well-formed sequence at `at`, or 0 (Unicode 15, table 3-7).
+std::size_t utf8_length(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) {
+    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+  };
+  const auto follows = [&](std::size_t i) { return (byte(i) & 0xc0u) == 0x80u; };
+  const unsigned first = byte(0);
+  const unsigned second = byte(1);
+  if (first < 0x80) {
+    return 1;
+  }
+  if (first >= 0xc2 && first <= 0xdf) {
+    return follows(1) ? 2 : 0;
+  }
+  if (first >= 0xe0 && first <= 0xef) {
+    const bool canonical = (first != 0xe0 || second >= 0xa0) && (first != 0xed || second < 0xa0);
+    return canonical && follows(1) && follows(2) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first <= 0xf4) {
+    const bool canonical = (first != 0xf0 || second >= 0x90) && (first != 0xf4 || second < 0x90);
+    return canonical && follows(1) && follows(2) && follows(3) ? 4 : 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string unescaped(const JsonString& text) {
+  if (!text.has_escape) {
+    return std::string(text.raw);
+  }
+  std::string out;
+  out.reserve(text.raw.size());
+  for (std::size_t at = 0; at < text.raw.size(); ++at) {
+    if (text.raw[at] != '\\') {
+      out += text.raw[at];
+      continue;
+    }
+    const char letter = text.raw[++at];
+    if (letter != 'u') {
+      out += simple_escape(letter);
+      continue;
+    }
+    unsigned code = hex4_of(text.raw.substr(at + 1));
+    at += 4;
+    if (code >= 0xd800 && code < 0xdc00) {
+      code = 0x10000 + ((code - 0xd800) << 10) + (hex4_of(text.raw.substr(at + 3)) - 0xdc00);
+      at += 6;
+    }
+    append_utf8(out, code);
+  }
+  return out;
+}
+
+bool says(const JsonString& text, std::string_view wanted) {
+  return text.has_escape ? unescaped(text) == wanted : text.raw == wanted;
+}
+
+std::size_t first_invalid_utf8(std::string_view text) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    if (at + 8 <= text.size() && (word_at(text, at) & kHighBits) == 0) {
+      at += 8;
+      continue;
+    }
+    const std::size_t length = utf8_length(text, at);
+    if (length == 0) {
+      return at;
+    }
+    at += length;
+  }
+  return std::string_view::npos;
+}
+
+LineColumn line_column(std::string_view text, std::size_t position) {
+  LineColumn place;
+  for (const char c : text.substr(0, position)) {
+    place.line += c == '\n' ? 1u : 0u;
+    place.column = c == '\n' ? 1 : place.column + 1;
+  }
+  return place;
+}
+
+bool JsonCursor::fault_at(std::size_t position, std::string what) {
+  if (!failed_) {
+    failed_ = true;
+    fault_ = {position, std::move(what)};
+  }
+  return false;
+}
+
+bool JsonCursor::unexpected(const std::string& wanted) {
+  skip_space();
+  return fault_at(
+      at_, at_ < text_.size() ? "expected " + wanted : "expected " + wanted + ", the text ends");
+}
+
+bool JsonCursor::enter(char bracket, const char* wanted) {
+  if (!take(bracket)) {
+    return unexpected(wanted);
+  }
+  if (++depth_ > kDepthMax) {
+    return fault_at(at_ - 1, "nested deeper than " + std::to_string(kDepthMax) + " levels");
+  }
+  return true;
+}
+
+bool JsonCursor::string(JsonString& out) {
+  if (!take('"')) {
+    return unexpected("a string");
+  }
+  const std::size_t begin = at_;
+  out.has_escape = false;
+  out.position = begin - 1;
+  while (true) {
+    while (at_ + 8 <= text_.size()) {
+      const std::uint64_t stops = string_stops(word_at(text_, at_));
+      if (stops != 0) {
+        at_ += static_cast<std::size_t>(std::countr_zero(stops)) / 8;
+        break;
+      }
+      at_ += 8;
+    }
+    if (at_ >= text_.size()) {
+      return fault_at(at_, "a string has no closing quote");
+    }
+    const char c = text_[at_];
+    if (c == '"') {
+      out.raw = text_.substr(begin, at_ - begin);
+      ++at_;
+      return true;
+    }
+    if (c == '\\') {
+      out.has_escape = true;
+      if (!escape()) {
+        return false;
+      }
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      return fault_at(at_, "a raw control character in a string");
+    } else {
+      ++at_;
+    }
+  }
+}
+
+bool JsonCursor::hex4(unsigned& out) {
+  if (text_.size() - at_ < 4) {
+    return fault_at(at_, "expected four hex digits");
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (hex_digit(text_[at_ + i]) > 15) {
+      return fault_at(at_ + i, "expected four hex digits");
+    }
+  }
+  out = hex4_of(text_.substr(at_));
+  at_ += 4;
+  return true;
+}
+
+/// One escape, with the cursor on its backslash. Lone surrogates are no text and are refused.
+bool JsonCursor::escape() {
+  const std::size_t start = at_++;
+  if (at_ >= text_.size() ||
+      std::string_view("\"\\/bfnrtu").find(text_[at_]) == std::string_view::npos) {
+    return fault_at(start, "an unknown escape in a string");
+  }
+  if (text_[at_++] != 'u') {
+    return true;
+  }
+  unsigned code = 0;
+  if (!hex4(code)) {
+    return false;
+  }
+  if (code < 0xd800 || code >= 0xe000) {
+    return true;
+  }
+  unsigned low = 0;
+  if (code >= 0xdc00 || text_.substr(at_, 2) != "\\u") {
+    return fault_at(start, "a lone surrogate in a string");
+  }
+  at_ += 2;
+  if (!hex4(low)) {
+    return false;
+  }
+  return (low >= 0xdc00 && low < 0xe000) || fault_at(start, "a lone surrogate in a string");
+}
+
+bool JsonCursor::unsigned_integer(std::uint64_t& out) {
+  skip_space();
+  const char* const begin = text_.data() + at_;
+  const char* const limit = text_.data() + text_.size();
+  const auto [stop, error] = std::from_chars(begin, limit, out);
+  const auto length = static_cast<std::size_t>(stop - begin);
+  if (error == std::errc::result_out_of_range) {
+    return fault_at(at_, "a number above 2^64-1");
+  }
+  if (error != std::errc{}) {
+    return unexpected("an unsigned integer");
+  }
+  if (length > 1 && *begin == '0') {
+    return fault_at(at_, "a number with a leading zero");
+  }
+  if (stop != limit && (*stop == '.' || *stop == 'e' || *stop == 'E')) {
+    return fault_at(at_, "expected an unsigned integer without fraction or exponent");
+  }
+  at_ += length;
+  return true;
+}
+
+bool JsonCursor::digits() {
+  const std::size_t begin = at_;
+  while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') {
+    ++at_;
+  }
+  return at_ > begin || unexpected("a digit");
+}
+
+bool JsonCursor::number_text(std::string_view& out) {
+  skip_space();
+  const std::size_t begin = at_;
+  at_ += next_is('-') ? 1u : 0u;
+  const std::size_t whole = at_;
+  if (!digits()) {
+    return false;
+  }
+  if (text_[whole] == '0' && at_ - whole > 1) {
+    return fault_at(whole, "a number with a leading zero");
+  }
+  if (at_ < text_.size() && text_[at_] == '.') {
+    ++at_;
+    if (!digits()) {
+      return false;
+    }
+  }
+  if (at_ < text_.size() && (text_[at_] == 'e' || text_[at_] == 'E')) {
+    ++at_;
+    at_ += at_ < text_.size() && (text_[at_] == '+' || text_[at_] == '-') ? 1u : 0u;
+    if (!digits()) {
+      return false;
+    }
+  }
+  out = text_.substr(begin, at_ - begin);
+  return true;
+}
+
+bool JsonCursor::number(double& out) {
+  std::string_view text;
+  if (!number_text(text)) {
+    return false;
+  }
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), out);
+  return parsed.ec == std::errc{} ||
+         fault_at(at_ - text.size(), "a number outside the range of a double");
+}
+
+bool JsonCursor::literal(std::string_view word) {
+  skip_space();
+  if (text_.substr(at_, word.size()) != word) {
+    return unexpected("a value");
+  }
+  at_ += word.size();
+  return true;
+}
+
+bool JsonCursor::null() {
+  return literal("null");
+}
+
+/// One value of any kind; recursion is bounded by the depth limit.
+bool JsonCursor::nested() {
+  skip_space();
+  if (at_ >= text_.size()) {
+    return unexpected("a value");
+  }
+  JsonString ignored_string;
+  std::string_view ignored_number;
+  switch (text_[at_]) {
+    case '{':
+      return object([this](const JsonString&) { return nested(); });
+    case '[':
+      return array([this] { return nested(); });
+    case '"':
+      return string(ignored_string);
+    case 't':
+      return literal("true");
+    case 'f':
+      return literal("false");
+    case 'n':
+      return literal("null");
+    default:
+      break;
+  }
+  const bool starts_number = text_[at_] == '-' || (text_[at_] >= '0' && text_[at_] <= '9');
+  return starts_number ? number_text(ignored_number) : unexpected("a value");
+}
+
+bool JsonCursor::skip_value(std::string_view* raw) {
+  skip_space();
+  const std::size_t begin = at_;
+  if (!nested()) {
+    return false;
+  }
+  if (raw != nullptr) {
+    *raw = text_.substr(begin, at_ - begin);
+  }
+  return true;
+}
+
+bool JsonCursor::end() {
+  skip_space();
+  return at_ == text_.size() || fault_at(at_, "text after the end of the value");
+}
+
+}  // namespace bv::io

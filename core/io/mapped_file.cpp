@@ -1,0 +1,170 @@
+#include "core/io/mapped_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "core/io/fault_text.hpp"
+
+namespace bv::io {
+namespace {
+
+FileStamp stamp_of(const struct stat& status) {
+  return {
+      status.st_dev, status.st_ino, static_cast<std::uint64_t>(status.st_size),
+      static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+Error changed(const std::filesystem::path& path, const FileStamp& before, std::uint64_t size_now) {
+  return fail(Code::IndexDisagrees,
+              fmt::format("{} changed while it was read", printable_path(path)))
+      .at(printable_path(path))
+      .pair(fmt::format("{} bytes now", grouped(size_now)),
+            fmt::format("the file of {} bytes that was opened, unwritten since",
+                        grouped(before.size)))
+      .advise("stop the program that writes the checkpoint, then repeat");
+}
+
+}  // namespace
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  Descriptor old(std::exchange(number_, other.release()));
+  return *this;
+}
+
+Descriptor::~Descriptor() {
+  if (number_ >= 0) {
+    ::close(number_);
+  }
+}
+
+Result<OpenedFile> open_regular(const std::filesystem::path& path) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (number < 0) {
+    return system_fault(errno, "opening", path, Code::ReadFailed).at(printable_path(path));
+  }
+  OpenedFile file{Descriptor(number), {}};
+  struct stat status {};
+  if (::fstat(number, &status) != 0) {
+    return system_fault(errno, "looking at", path, Code::ReadFailed).at(printable_path(path));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(Code::ReadFailed, fmt::format("{} is no regular file", printable_path(path)))
+        .at(printable_path(path))
+        .pair(S_ISDIR(status.st_mode) ? "a folder" : "a pipe, socket or device", "a regular file")
+        .advise("give the file itself");
+  }
+  file.stamp = stamp_of(status);
+  return file;
+}
+
+Status read_exactly(const Descriptor& descriptor, std::uint64_t offset, std::span<std::byte> out,
+                    const std::filesystem::path& path) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t count = ::pread(descriptor.number(), out.data() + done, out.size() - done,
+                                  static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      return system_fault(errno, "reading", path, Code::ReadFailed).at(printable_path(path));
+    }
+    if (count == 0) {
+      return fail(Code::ReadFailed, fmt::format("{} ends before the bytes that its header promises",
+                                                printable_path(path)))
+          .at(printable_path(path))
+          .pair(fmt::format("{} bytes from byte {}", grouped(done), grouped(offset)),
+                fmt::format("{} bytes", grouped(out.size())))
+          .advise("the file was cut while it was read: fetch it again");
+    }
+    done += static_cast<std::size_t>(count);
+  }
+  return Done{};
+}
+
+Status check_unchanged(const std::filesystem::path& path, const FileStamp& before) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    return system_fault(errno, "looking again at", path, Code::IndexDisagrees)
+        .at(printable_path(path));
+  }
+  const FileStamp now = stamp_of(status);
+  if (now != before) {
+    return changed(path, before, now.size);
+  }
+  return Done{};
+}
+
+Result<Mapping> Mapping::map(const OpenedFile& file, const std::filesystem::path& path) {
+  Mapping out;
+  if (file.stamp.size == 0) {
+    return out;
+  }
+  void* const first = ::mmap(nullptr, file.stamp.size, PROT_READ, MAP_PRIVATE | MAP_NORESERVE,
+                             file.descriptor.number(), 0);
+  if (first == MAP_FAILED) {
+    return system_fault(errno, "mapping", path, Code::ReadFailed).at(printable_path(path));
+  }
+  out.first_ = static_cast<std::byte*>(first);
+  out.size_ = file.stamp.size;
+  return out;
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : first_(std::exchange(other.first_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(first_, other.first_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (first_ != nullptr) {
+    ::munmap(first_, size_);
+  }
+}
+
+std::shared_ptr<const Descriptor> DescriptorCache::find(std::size_t file) {
+  const std::lock_guard lock(mutex_);
+  for (Slot& slot : slots_) {
+    if (slot.file == file) {
+      slot.used = ++clock_;
+      return slot.descriptor;
+    }
+  }
+  return nullptr;
+}
+
+Result<std::shared_ptr<const Descriptor>> DescriptorCache::get(std::size_t file,
+                                                               const std::filesystem::path& path,
+                                                               const FileStamp& stamp) {
+  if (auto there = find(file)) {
+    return there;
+  }
+  // Opened outside the lock: two threads may open one file twice, which costs a descriptor for a
+  // moment only.
+  BV_TRY(opened, open_regular(path));
+  if (opened.stamp != stamp) {
+    return changed(path, stamp, opened.stamp.size);
+  }
+  auto fresh = std::make_shared<const Descriptor>(std::move(opened.descriptor));
+  const std::lock_guard lock(mutex_);
+  if (slots_.size() < capacity_) {
+    slots_.push_back({file, ++clock_, fresh});
+    return fresh;
+  }
+  const auto oldest = std::min_element(slots_.begin(), slots_.end(),
+                                       [](auto& a, auto& b) { return a.used < b.used; });
+  *oldest = {file, ++clock_, fresh};
+  return fresh;
+}
+
+}  // namespace bv::io

@@ -1,0 +1,43 @@
+#pragma once
+// Which files of a folder are weights: an index, one file, a listing, or something that is not
+// read.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/base/result.hpp"
+
+namespace bv::io {
+
+/// Names in a folder by what they are; each list in byte order. Hidden files are left out.
+struct FolderListing {
+  std::vector<std::string> safetensors;
+  std::vector<std::string> indexes;  // *.safetensors.index.json
+  std::vector<std::string> pickles;  // *.bin, *.pt, *.pth that hold weights
+  std::vector<std::string> distcp;   // *.distcp: Megatron torch_dist
+  std::vector<std::string> folders;
+  bool has_config = false;
+  bool has_manifest = false;
+};
+/// Errors: ModelNotFound, PermissionDenied, ReadFailed.
+[[nodiscard]] Result<FolderListing> list_folder(const std::filesystem::path& folder);
+
+enum class WeightsForm { Index, OneFile, Listing, PickleOnly, None };
+
+/// Where the weights of a folder are, in the order of ux.md 4: an index, else model.safetensors,
+/// else any *.safetensors.
+struct WeightsPlace {
+  WeightsForm form = WeightsForm::None;
+  std::string index;               // for Index
+  std::vector<std::string> files;  // for OneFile and Listing
+};
+/// Errors: IndexInvalid when several indexes stand there and none is model.safetensors.index.json.
+[[nodiscard]] Result<WeightsPlace> place_weights(const FolderListing& listing,
+                                                 const std::filesystem::path& folder);
+
+/// BV7013: pickle files can run code and are not read.
+[[nodiscard]] Error pickle_error(const std::filesystem::path& place,
+                                 const std::vector<std::string>& pickles);
+
+}  // namespace bv::io
