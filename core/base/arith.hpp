@@ -21,6 +21,8 @@ namespace bv {
 [[nodiscard]] inline std::optional<std::int64_t> div_exact(std::int64_t a, std::int64_t b) {
   return b == 0 || a % b != 0 ? std::nullopt : std::optional(a / b);
 }
-[[nodiscard]] inline std::int64_t div_ceil(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+[[nodiscard]] inline std::int64_t div_ceil(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
 }  // namespace bv

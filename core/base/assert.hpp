@@ -5,5 +5,6 @@ namespace bv {
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line) noexcept;
 }  // namespace bv
 
-#define BV_ASSERT(expression) \
-  (static_cast<bool>(expression) ? static_cast<void>(0) : ::bv::assertion_failed(#expression, __FILE__, __LINE__))
+#define BV_ASSERT(expression)                           \
+  (static_cast<bool>(expression) ? static_cast<void>(0) \
+                                 : ::bv::assertion_failed(#expression, __FILE__, __LINE__))

@@ -19,7 +19,9 @@ constexpr std::array kCodes = {
 
 }  // namespace
 
-std::span<const CodeInfo> all_codes() { return kCodes; }
+std::span<const CodeInfo> all_codes() {
+  return kCodes;
+}
 
 const CodeInfo& info(Code code) {
   for (const CodeInfo& entry : kCodes) {
@@ -30,7 +32,9 @@ const CodeInfo& info(Code code) {
   assertion_failed("code is listed in codes.def", __FILE__, __LINE__);
 }
 
-std::string label(Code code) { return fmt::format("BV{:04}", static_cast<unsigned>(code)); }
+std::string label(Code code) {
+  return fmt::format("BV{:04}", static_cast<unsigned>(code));
+}
 
 std::optional<Code> code_from_text(std::string_view text) {
   if (text.size() > 2 && (text[0] == 'B' || text[0] == 'b') && (text[1] == 'V' || text[1] == 'v')) {

@@ -1,5 +1,6 @@
 #pragma once
-// Element types of safetensors, in the order that its writer sorts by. Source: safetensors tensor.rs, 24b0b2857f.
+// Element types of safetensors, in the order that its writer sorts by. Source: safetensors
+// tensor.rs, 24b0b2857f.
 
 #include <cstdint>
 #include <optional>
@@ -8,8 +9,28 @@
 namespace bv {
 
 enum class DType : std::uint8_t {
-  Bool, F4, F6E2M3, F6E3M2, U8, I8, F8E5M2, F8E4M3, F8E8M0, F8E4M3FNUZ, F8E5M2FNUZ, I16, U16, F16, BF16, I32, U32,
-  F32, C64, F64, I64, U64,
+  Bool,
+  F4,
+  F6E2M3,
+  F6E3M2,
+  U8,
+  I8,
+  F8E5M2,
+  F8E4M3,
+  F8E8M0,
+  F8E4M3FNUZ,
+  F8E5M2FNUZ,
+  I16,
+  U16,
+  F16,
+  BF16,
+  I32,
+  U32,
+  F32,
+  C64,
+  F64,
+  I64,
+  U64,
 };
 
 /// Bits of one element: 4 to 64.

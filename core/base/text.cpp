@@ -48,7 +48,9 @@ std::string human_bytes(std::uint64_t count) {
   return unit == 0 ? fmt::format("{} B", count) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
-std::string shape_text(std::span<const std::int64_t> shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(std::span<const std::int64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 std::string escaped(std::string_view untrusted) {
   std::string out;
@@ -122,7 +124,8 @@ std::string shortened(std::string_view name, std::size_t width, bool ascii) {
   }
   const std::size_t keep = width - gap_width;
   const std::size_t head = keep * 2 / 5;
-  return std::string(name.substr(0, head)) + std::string(gap) + std::string(name.substr(name.size() - (keep - head)));
+  return std::string(name.substr(0, head)) + std::string(gap) +
+         std::string(name.substr(name.size() - (keep - head)));
 }
 
 }  // namespace bv

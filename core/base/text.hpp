@@ -18,8 +18,10 @@ namespace bv {
 [[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);
 /// Control characters and newlines as \xNN or \n, for untrusted names in messages.
 [[nodiscard]] std::string escaped(std::string_view untrusted);
-/// The candidate at edit distance <= 2, or with `word` as unique prefix; never acted on, only shown.
-[[nodiscard]] std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates);
+/// The candidate at edit distance <= 2, or with `word` as unique prefix; never acted on, only
+/// shown.
+[[nodiscard]] std::optional<std::string> nearest(std::string_view word,
+                                                 std::span<const std::string> candidates);
 /// `*` matches any run of characters, `?` one.
 [[nodiscard]] bool glob_match(std::string_view pattern, std::string_view text);
 [[nodiscard]] std::string join(std::span<const std::string> parts, std::string_view separator);

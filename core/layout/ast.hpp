@@ -7,10 +7,12 @@
 //   grid    := "{" ("*"? axis)+ "}"              axes on the process grid; "*" marks a replica
 //   dim     := axis | "1" | "..." | "(" product-or-sum ")"
 //   sum     := choice ("|" choice)+ ;  choice := name ":" product
-//   product := (axis | "1" | "(" product-or-sum ")")+
-//   clause  := "cut" dim-number "by" axis        an even cut of every target, which may fall inside a part
+//   product := ("*"? axis | "1" | "(" product-or-sum ")")+      a sum in brackets ends a product of
+//   its own clause  := "cut" "0" "by" axis              an even cut of the target's rows, which may
+//   fall inside a part
 //
-// Juxtaposition is a product, outermost first. The part named `pad` has no source: it is zero-filled.
+// Juxtaposition is a product, outermost first. The part named `pad` has no source: it is
+// zero-filled.
 
 #include <cstdint>
 #include <optional>
@@ -40,12 +42,15 @@ struct Factor {
   enum class Kind { Axis, One, Sum };
   Kind kind = Kind::One;
   std::string axis;
+  bool replica =
+      false;  // "*d": stands on the target only; every position holds the same source element
   std::vector<Choice> choices;
   Position at;
   bool operator==(const Factor&) const = default;
 };
 
-/// One dimension: a product of factors, or "..." (any number of trailing dimensions carried along unchanged).
+/// One dimension: a product of factors, or "..." (any number of trailing dimensions carried along
+/// unchanged).
 struct Dim {
   Product product;
   bool rest = false;
@@ -68,7 +73,6 @@ struct TensorExpr {
 };
 
 struct Cut {
-  int dim = 0;
   std::string axis;
   bool operator==(const Cut&) const = default;
 };
@@ -81,7 +85,8 @@ struct Rule {
   std::optional<Cut> cut;
   std::string doc;
   bool operator==(const Rule& other) const {
-    return name == other.name && sources == other.sources && targets == other.targets && cut == other.cut;
+    return name == other.name && sources == other.sources && targets == other.targets &&
+           cut == other.cut;
   }
 };
 

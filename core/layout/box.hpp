@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +16,8 @@
 
 namespace bv::layout {
 
-/// One axis of a box, in elements. `target` strides are those of a mixed radix: when sorted, each covers the
-/// axes inside it. A source stride of 0 repeats.
+/// One axis of a box, in elements. `target` strides are those of a mixed radix: when sorted, each
+/// covers the axes inside it. A source stride of 0 repeats.
 struct BoxAxis {
   std::int64_t extent = 1;
   std::int64_t source_stride = 0;
@@ -24,8 +25,9 @@ struct BoxAxis {
   bool operator==(const BoxAxis&) const = default;
 };
 
-/// Copies a strided set of elements of source tensor `source` into one target tensor. Axes are ordered by
-/// descending target stride, collapsed to the fewest. A box without a source (`source < 0`) is zero-filled.
+/// Copies a strided set of elements of source tensor `source` into one target tensor. Axes are
+/// ordered by descending target stride, collapsed to the fewest. A box without a source (`source <
+/// 0`) is zero-filled.
 struct Box {
   int source = 0;
   std::int64_t source_offset = 0;
@@ -52,7 +54,8 @@ struct Shard {
 /// A rule with every axis bound: full shapes of both sides, and the boxes of any grid coordinate.
 class BoundRule {
  public:
-  /// Errors: RulesInvalid for an axis without a size; IndivisibleDim when `cut` leaves a remainder; BadValue on overflow.
+  /// Errors: RulesInvalid for an axis without a size; IndivisibleDim when `cut` leaves a remainder;
+  /// BadValue on overflow.
   static Result<BoundRule> bind(const Rule& rule, Binding binding);
 
   [[nodiscard]] const Rule& rule() const { return *rule_; }
@@ -60,24 +63,33 @@ class BoundRule {
   /// Shapes of one shard of each target.
   [[nodiscard]] const std::vector<Shape>& target_shapes() const { return target_shapes_; }
   [[nodiscard]] std::int64_t size(std::string_view axis) const;
-  /// Boxes of target tensor `target` at grid coordinates (`t` -> tp_rank, `E` -> expert, ...). Missing coordinates are 0.
-  [[nodiscard]] Shard shard(std::size_t target, const std::map<std::string, std::int64_t, std::less<>>& grid) const;
+  /// Boxes of target tensor `target` at grid coordinates (`t` -> tp_rank, `E` -> expert, ...).
+  /// Missing coordinates are 0.
+  [[nodiscard]] Shard shard(std::size_t target,
+                            const std::map<std::string, std::int64_t, std::less<>>& grid) const;
 
  private:
+  struct Placed;
   const Rule* rule_ = nullptr;
   Binding binding_;
+  std::shared_ptr<const Placed> placed_;
   std::vector<Shape> source_shapes_;
   std::vector<Shape> target_shapes_;
 };
 
+/// Sorts the axes by descending target stride, drops extents of 1 and joins axes that are
+/// contiguous on both ends.
+void normalise(Box& box);
+
 /// The pieces of `box` whose target elements lie in [begin, end), offsets kept; appended to `out`.
 void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out);
 
-/// The same box seen from the other end: axes re-sorted, offsets swapped; `source` becomes `new_source`.
+/// The same box seen from the other end: axes re-sorted, offsets swapped; `source` becomes
+/// `new_source`.
 [[nodiscard]] Box inverse(const Box& box, int new_source);
 
-/// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements) exactly once.
-/// Errors: Gap or Overlap with the first element.
+/// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements)
+/// exactly once. Errors: Gap or Overlap with the first element.
 [[nodiscard]] Status check_tiling(std::span<const Box> boxes, std::int64_t elements);
 
 }  // namespace bv::layout

@@ -1,0 +1,262 @@
+#include "core/layout/box.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/text.hpp"
+
+namespace bv::layout {
+namespace {
+
+/// Elements from the first to the last that axes [first, end) reach, plus one.
+std::int64_t span_of(const Box& box, std::size_t first) {
+  std::int64_t span = 1;
+  for (std::size_t i = first; i < box.axes.size(); ++i) {
+    span += (box.axes[i].extent - 1) * box.axes[i].target_stride;
+  }
+  return span;
+}
+
+struct Place {
+  std::int64_t source = 0;
+  std::int64_t target = 0;
+};
+
+void emit(const Box& box, std::size_t first, Place at, std::vector<Box>& out) {
+  Box piece;
+  piece.source = box.source;
+  piece.part = box.part;
+  piece.source_offset = at.source;
+  piece.target_offset = at.target;
+  piece.axes.assign(box.axes.begin() + static_cast<std::ptrdiff_t>(first), box.axes.end());
+  out.push_back(std::move(piece));
+}
+
+void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::int64_t end,
+          std::vector<Box>& out) {
+  const std::int64_t span = span_of(box, axis);
+  if (at.target >= end || at.target + span <= begin) {
+    return;
+  }
+  if (at.target >= begin && at.target + span <= end) {
+    emit(box, axis, at, out);
+    return;
+  }
+  const BoxAxis& outer = box.axes[axis];
+  const std::int64_t inner = span_of(box, axis + 1);
+  const std::int64_t step = outer.target_stride;
+  // First position not wholly before the window, first one not wholly inside it, first one wholly
+  // after it.
+  const std::int64_t low =
+      begin - at.target - inner < 0 ? 0 : (begin - at.target - inner) / step + 1;
+  const std::int64_t full_low =
+      std::max<std::int64_t>(0, begin <= at.target ? 0 : (begin - at.target + step - 1) / step);
+  const std::int64_t full_high = std::min(
+      outer.extent, end - at.target - inner < 0 ? 0 : (end - at.target - inner) / step + 1);
+  const std::int64_t high = std::min(outer.extent, (end - at.target + step - 1) / step);
+  const auto place = [&](std::int64_t i) {
+    return Place{at.source + i * outer.source_stride, at.target + i * step};
+  };
+  const std::int64_t head_end = std::min(std::max(full_low, low), high);
+  for (std::int64_t i = low; i < head_end; ++i) {
+    clip(box, axis + 1, place(i), begin, end, out);
+  }
+  if (full_high > full_low) {
+    Box piece = box;
+    piece.axes[axis].extent = full_high - full_low;
+    emit(piece, axis, place(full_low), out);
+    normalise(out.back());
+  }
+  for (std::int64_t i = std::max({full_high, head_end, low}); i < high; ++i) {
+    clip(box, axis + 1, place(i), begin, end, out);
+  }
+}
+
+}  // namespace
+
+std::int64_t Box::elements() const {
+  std::int64_t count = 1;
+  for (const BoxAxis& axis : axes) {
+    count *= axis.extent;
+  }
+  return count;
+}
+
+void normalise(Box& box) {
+  std::vector<BoxAxis> axes;
+  for (const BoxAxis& axis : box.axes) {
+    if (axis.extent != 1) {
+      axes.push_back(axis);
+    }
+  }
+  std::stable_sort(axes.begin(), axes.end(), [](const BoxAxis& a, const BoxAxis& b) {
+    return a.target_stride > b.target_stride;
+  });
+  std::vector<BoxAxis> merged;
+  for (const BoxAxis& axis : axes) {
+    if (!merged.empty()) {
+      BoxAxis& outer = merged.back();
+      if (outer.target_stride == axis.target_stride * axis.extent &&
+          outer.source_stride == axis.source_stride * axis.extent) {
+        outer = BoxAxis{outer.extent * axis.extent, axis.source_stride, axis.target_stride};
+        continue;
+      }
+    }
+    merged.push_back(axis);
+  }
+  box.axes = std::move(merged);
+}
+
+void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out) {
+  if (box.elements() == 0 || begin >= end) {
+    return;
+  }
+  clip(box, 0, Place{box.source_offset, box.target_offset}, begin, end, out);
+}
+
+Box inverse(const Box& box, int new_source) {
+  Box out;
+  out.part = box.part;
+  out.source = new_source;
+  out.source_offset = box.target_offset;
+  out.target_offset = box.source_offset;
+  for (const BoxAxis& axis : box.axes) {
+    if (axis.source_stride != 0) {
+      out.axes.push_back(BoxAxis{axis.extent, axis.target_stride, axis.source_stride});
+    }
+  }
+  normalise(out);
+  return out;
+}
+
+namespace {
+
+struct Run {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+void list_runs(const Box& box, std::size_t axis, std::int64_t at, std::vector<Run>& runs) {
+  if (axis == box.axes.size()) {
+    runs.push_back({at, at + 1});
+    return;
+  }
+  const BoxAxis& here = box.axes[axis];
+  if (axis + 1 == box.axes.size() && here.target_stride == 1) {
+    runs.push_back({at, at + here.extent});
+    return;
+  }
+  for (std::int64_t i = 0; i < here.extent; ++i) {
+    list_runs(box, axis + 1, at + i * here.target_stride, runs);
+  }
+}
+
+/// An outermost axis that all boxes share and that tiles [0, elements) by itself: dropped, so that
+/// a regular map costs its boxes and not its rows.
+bool drop_common_axis(std::vector<Box>& boxes, std::int64_t& elements) {
+  if (boxes.empty() || boxes.front().axes.empty()) {
+    return false;
+  }
+  const std::int64_t stride = boxes.front().axes.front().target_stride;
+  const std::int64_t extent = boxes.front().axes.front().extent;
+  if (stride <= 0 || extent < 2 || stride * extent != elements) {
+    return false;
+  }
+  for (const Box& box : boxes) {
+    const bool same = !box.axes.empty() && box.axes.front().target_stride == stride &&
+                      box.axes.front().extent == extent;
+    if (!same || box.target_offset < 0 || box.target_offset + span_of(box, 1) > stride) {
+      return false;
+    }
+  }
+  for (Box& box : boxes) {
+    box.axes.erase(box.axes.begin());
+  }
+  elements = stride;
+  return true;
+}
+
+/// The mirror image: an innermost axis that all boxes share, contiguous from 0; dropped by counting
+/// in its rows.
+bool drop_common_inner(std::vector<Box>& boxes, std::int64_t& elements) {
+  std::int64_t unit = elements;
+  for (const Box& box : boxes) {
+    if (box.axes.empty() || box.axes.back().target_stride != 1) {
+      return false;
+    }
+    unit = std::min(unit, box.axes.back().extent);
+  }
+  if (unit < 2 || elements % unit != 0) {
+    return false;
+  }
+  for (const Box& box : boxes) {
+    bool fits = box.target_offset % unit == 0 && box.axes.back().extent % unit == 0;
+    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
+      fits = fits && box.axes[i].target_stride % unit == 0;
+    }
+    if (!fits) {
+      return false;
+    }
+  }
+  for (Box& box : boxes) {
+    box.target_offset /= unit;
+    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
+      box.axes[i].target_stride /= unit;
+    }
+    box.axes.back().extent /= unit;
+    if (box.axes.back().extent == 1) {
+      box.axes.pop_back();
+    }
+  }
+  elements /= unit;
+  return true;
+}
+
+}  // namespace
+
+Status check_tiling(std::span<const Box> boxes, std::int64_t elements) {
+  std::vector<Box> left;
+  for (const Box& box : boxes) {
+    if (box.elements() > 0) {
+      left.push_back(box);
+    }
+  }
+  std::int64_t size = elements;
+  std::int64_t unit = 1;
+  for (;;) {
+    const std::int64_t before = size;
+    if (drop_common_inner(left, size)) {
+      unit *= before / size;
+    } else if (!drop_common_axis(left, size)) {
+      break;
+    }
+  }
+  std::vector<Run> runs;
+  for (const Box& box : left) {
+    list_runs(box, 0, box.target_offset, runs);
+  }
+  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.begin < b.begin; });
+  std::int64_t cursor = 0;
+  for (const Run& run : runs) {
+    if (run.begin > cursor) {
+      return fail(Code::Gap,
+                  fmt::format("elements {} to {} are written by nobody", thousands(cursor * unit),
+                              thousands(run.begin * unit - 1)));
+    }
+    if (run.begin < cursor) {
+      return fail(Code::Overlap,
+                  fmt::format("element {} is written twice", thousands(run.begin * unit)));
+    }
+    cursor = run.end;
+  }
+  if (cursor != size) {
+    return fail(Code::Gap,
+                fmt::format("elements {} to {} are {}", thousands(std::min(cursor, size) * unit),
+                            thousands(std::max(cursor, size) * unit - 1),
+                            cursor < size ? "written by nobody" : "beyond the tensor"));
+  }
+  return Done{};
+}
+
+}  // namespace bv::layout

@@ -1,0 +1,220 @@
+#include "core/layout/box.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "core/layout/notation.hpp"
+
+namespace bv::layout {
+namespace {
+
+using Map =
+    std::vector<std::pair<int, std::int64_t>>;  // target element -> (source tensor, source element)
+
+void walk(const Box& box, std::size_t axis, std::int64_t source, std::int64_t target, Map& map,
+          std::int64_t base) {
+  if (axis == box.axes.size()) {
+    auto& at = map[static_cast<std::size_t>(target - base)];
+    EXPECT_EQ(at.first, -2) << "written twice: " << target;
+    at = {box.source, box.source < 0 ? 0 : source};
+    return;
+  }
+  for (std::int64_t i = 0; i < box.axes[axis].extent; ++i) {
+    walk(box, axis + 1, source + i * box.axes[axis].source_stride,
+         target + i * box.axes[axis].target_stride, map, base);
+  }
+}
+
+Map enumerate(const std::vector<Box>& boxes, std::int64_t elements, std::int64_t base = 0) {
+  Map map(static_cast<std::size_t>(elements), {-2, 0});
+  for (const Box& box : boxes) {
+    walk(box, 0, box.source_offset, box.target_offset, map, base);
+  }
+  return map;
+}
+
+Rule rule_of(std::string_view text) {
+  auto rule = parse_rule(text);
+  EXPECT_TRUE(rule.has_value());
+  return std::move(*rule);
+}
+
+TEST(Box, ColumnCutIsOneContiguousRun) {
+  const Rule rule = rule_of("column x[(t o) i] -> x{t}[o i]");
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}, {"i", 5}}, {}});
+  ASSERT_TRUE(bound.has_value());
+  EXPECT_EQ(bound->source_shapes()[0], (Shape{6, 5}));
+  const Shard shard = bound->shard(0, {{"t", 1}});
+  EXPECT_EQ(shard.shape, (Shape{3, 5}));
+  ASSERT_EQ(shard.boxes.size(), 1U);
+  EXPECT_EQ(shard.boxes[0], (Box{0, 15, 0, {{15, 1, 1}}, "x"}));
+}
+
+TEST(Box, RowCutKeepsARunARow) {
+  const Rule rule = rule_of("row x[o (t i)] -> x{t}[o i]");
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}, {"i", 5}}, {}});
+  ASSERT_TRUE(bound.has_value());
+  EXPECT_EQ(bound->shard(0, {{"t", 1}}).boxes[0], (Box{0, 5, 0, {{3, 10, 5}, {5, 1, 1}}, "x"}));
+}
+
+TEST(Box, PaddingIsABoxWithoutSource) {
+  const Rule rule = rule_of("v x[v h] -> x[(x: v | pad: p) h] cut 0 by t");
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"v", 3}, {"p", 1}, {"h", 2}}, {}});
+  ASSERT_TRUE(bound.has_value());
+  const Map last = enumerate(bound->shard(0, {{"t", 1}}).boxes, 4);
+  EXPECT_EQ(last, (Map{{0, 4}, {0, 5}, {-1, 0}, {-1, 0}}));
+}
+
+TEST(Box, ReplicaAxesReadOneSourceElement) {
+  const Rule rule = rule_of("a x[g] -> x[(g *d)]");
+  const auto bound = BoundRule::bind(rule, {{{"g", 2}, {"d", 3}}, {}});
+  ASSERT_TRUE(bound.has_value());
+  EXPECT_EQ(enumerate(bound->shard(0, {}).boxes, 6),
+            (Map{{0, 0}, {0, 0}, {0, 0}, {0, 1}, {0, 1}, {0, 1}}));
+}
+
+TEST(Box, TheRestBindsAnyNumberOfTrailingDimensions) {
+  const Rule rule = rule_of("column x[(t o) ...] -> x{t}[o ...]");
+  const auto bias = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}}, {}});
+  ASSERT_TRUE(bias.has_value());
+  EXPECT_EQ(bias->target_shapes()[0], (Shape{3}));
+  const auto conv = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}}, {1, 4}});
+  ASSERT_TRUE(conv.has_value());
+  EXPECT_EQ(conv->source_shapes()[0], (Shape{6, 1, 4}));
+}
+
+TEST(Box, AnAxisWithoutSizeIsAnError) {
+  const Rule rule = rule_of("column x[(t o) i] -> x{t}[o i]");
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}}, {}});
+  ASSERT_FALSE(bound.has_value());
+  EXPECT_EQ(bound.error().message, "axis i has no size");
+}
+
+TEST(Box, ACutWithARemainderIsAnError) {
+  const Rule rule = rule_of("v x[v] -> x[v] cut 0 by t");
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"v", 3}}, {}});
+  ASSERT_FALSE(bound.has_value());
+  EXPECT_EQ(bound.error().code, Code::IndivisibleDim);
+}
+
+TEST(Box, SizesBeyond63BitsAreAnError) {
+  const Rule rule = rule_of("a x[(i j)] -> x[(i j)]");
+  const auto bound =
+      BoundRule::bind(rule, {{{"i", std::int64_t{1} << 40}, {"j", std::int64_t{1} << 40}}, {}});
+  ASSERT_FALSE(bound.has_value());
+  EXPECT_EQ(bound.error().code, Code::BadValue);
+}
+
+TEST(Box, ClippedPiecesAreExactlyTheWindow) {
+  const Rule rule = rule_of(
+      "qkv q[(g n d) h], k[(g d) h], v[(g d) h] -> y[(g (q: n d | k: d | v: d)) h] cut 0 by t");
+  const auto bound =
+      BoundRule::bind(rule, {{{"g", 3}, {"n", 2}, {"d", 4}, {"h", 3}, {"t", 1}}, {}});
+  ASSERT_TRUE(bound.has_value());
+  const auto boxes = bound->shard(0, {}).boxes;
+  const std::int64_t elements = 3 * 4 * 4 * 3;
+  const Map whole = enumerate(boxes, elements);
+  for (std::int64_t begin = 0; begin < elements; ++begin) {
+    for (std::int64_t end = begin + 1; end <= elements; end += 7) {
+      std::vector<Box> pieces;
+      for (const Box& box : boxes) {
+        clip_to_target(box, begin, end, pieces);
+      }
+      const Map part = enumerate(pieces, end - begin, begin);
+      ASSERT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + begin))
+          << begin << " " << end;
+    }
+  }
+}
+
+TEST(Box, InverseOfAllShardsRebuildsEverySource) {
+  for (const std::int64_t t : {1, 2, 3, 6, 12}) {  // 12 cuts fall inside a head
+    const Rule rule = rule_of(
+        "qkv q[(g n d) h], k[(g d) h], v[(g d) h] -> y[(g (q: n d | k: d | v: d)) h] cut 0 by t");
+    const auto bound =
+        BoundRule::bind(rule, {{{"g", 3}, {"n", 2}, {"d", 4}, {"h", 2}, {"t", t}}, {}});
+    ASSERT_TRUE(bound.has_value());
+    for (int source = 0; source < 3; ++source) {
+      std::vector<Box> back;
+      for (std::int64_t rank = 0; rank < t; ++rank) {
+        for (const Box& box : bound->shard(0, {{"t", rank}}).boxes) {
+          if (box.source == source) {
+            back.push_back(inverse(box, static_cast<int>(rank)));
+          }
+        }
+      }
+      const Shape& shape = bound->source_shapes()[static_cast<std::size_t>(source)];
+      EXPECT_TRUE(check_tiling(back, shape[0] * shape[1]).has_value()) << t;
+    }
+  }
+}
+
+TEST(Tiling, FindsTheFirstGapAndTheFirstOverlap) {
+  const Box left{0, 0, 0, {{4, 1, 1}}, "a"};
+  const Box right{0, 0, 5, {{3, 1, 1}}, "b"};
+  const Box inside{0, 0, 3, {{2, 1, 1}}, "c"};
+  auto gap = check_tiling(std::vector<Box>{left, right}, 8);
+  ASSERT_FALSE(gap.has_value());
+  EXPECT_EQ(gap.error().code, Code::Gap);
+  EXPECT_EQ(gap.error().message, "elements 4 to 4 are written by nobody");
+  auto overlap = check_tiling(std::vector<Box>{left, inside, right}, 8);
+  ASSERT_FALSE(overlap.has_value());
+  EXPECT_EQ(overlap.error().code, Code::Overlap);
+  EXPECT_EQ(check_tiling(std::vector<Box>{left}, 8).error().code, Code::Gap);
+  EXPECT_TRUE(check_tiling(std::vector<Box>{}, 0).has_value());
+  EXPECT_FALSE(check_tiling(std::vector<Box>{}, 1).has_value());
+}
+
+TEST(Tiling, AgreesWithEnumerationOnRandomBoxes) {
+  std::mt19937_64 random(7);
+  const auto draw = [&](std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low + 1));
+  };
+  int right = 0;
+  for (int round = 0; round < 4000; ++round) {
+    // Interleaved boxes of one outer axis that tile, with a fault planted in half of the rounds.
+    const std::int64_t outer = draw(1, 4);
+    const std::int64_t parts = draw(1, 3);
+    std::vector<std::int64_t> widths;
+    std::int64_t period = 0;
+    for (std::int64_t i = 0; i < parts; ++i) {
+      widths.push_back(draw(1, 3));
+      period += widths.back();
+    }
+    const std::int64_t elements = outer * period;
+    std::vector<Box> boxes;
+    std::int64_t at = 0;
+    for (const std::int64_t width : widths) {
+      Box box{0, 0, at, {{outer, 1, period}, {width, 1, 1}}, "x"};
+      at += width;
+      if (draw(0, 5) == 0) {
+        box.target_offset += draw(0, 2) - 1;
+        box.axes[0].extent += draw(0, 1);
+      }
+      if (box.target_offset >= 0) {
+        normalise(box);
+        boxes.push_back(box);
+      }
+    }
+    std::vector<int> hits(64, 0);
+    for (const Box& box : boxes) {
+      Map map(128, {-2, 0});
+      walk(box, 0, 0, box.target_offset, map, 0);
+      for (std::size_t i = 0; i < hits.size(); ++i) {
+        hits[i] += map[i].first == -2 ? 0 : 1;
+      }
+    }
+    bool exact = true;
+    for (std::size_t i = 0; i < hits.size(); ++i) {
+      exact = exact && hits[i] == (static_cast<std::int64_t>(i) < elements ? 1 : 0);
+    }
+    right += exact ? 1 : 0;
+    ASSERT_EQ(check_tiling(boxes, elements).has_value(), exact) << round;
+  }
+  EXPECT_GT(right, 400);  // both answers occur
+  EXPECT_LT(right, 3600);
+}
+
+}  // namespace
+}  // namespace bv::layout

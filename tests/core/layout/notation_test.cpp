@@ -1,0 +1,143 @@
+#include "core/layout/notation.hpp"
+
+#include <gtest/gtest.h>
+
+namespace bv::layout {
+namespace {
+
+constexpr std::string_view kQkv =
+    "qkv q[(g n d) ...], k[(g d) ...], v[(g d) ...] -> linear_qkv[(g (q: n d | k: d | v: d)) ...] "
+    "cut 0 by t";
+
+Error parse_error(std::string_view text) {
+  auto rule = parse_rule(text, "x.layout");
+  EXPECT_FALSE(rule.has_value()) << text;
+  return rule ? Error{} : rule.error();
+}
+
+Error proof_error(std::string_view text) {
+  auto rule = parse_rule(text);
+  EXPECT_TRUE(rule.has_value()) << (rule ? "" : rule.error().message);
+  auto proof = prove_bijection(*rule);
+  EXPECT_FALSE(proof.has_value()) << text;
+  return proof ? Error{} : proof.error();
+}
+
+TEST(Notation, PrintsWhatItParsed) {
+  const auto rule = parse_rule(kQkv);
+  ASSERT_TRUE(rule.has_value());
+  EXPECT_EQ(print(*rule), kQkv);
+}
+
+TEST(Notation, PrintingIsAFixedPoint) {
+  for (const std::string_view text :
+       {kQkv, std::string_view("a x[ ( t   o )  i ]->x{t}[o i]"),
+        std::string_view("b x[((t) (o)) 1 w] -> x{*r t}[o 1 w]"),
+        std::string_view("c g[(f (gate: 1 | up: 1))] -> y[(gate: (f) | up: f)]"),
+        std::string_view("d x[v h] -> x[(x: v | pad: p) h] cut 0 by t"),
+        std::string_view("e g[(a b)] -> y[(z: a b *c)]")}) {
+    const auto first = parse_rule(text);
+    ASSERT_TRUE(first.has_value()) << text << first.error().message;
+    const auto second = parse_rule(print(*first));
+    ASSERT_TRUE(second.has_value()) << print(*first);
+    EXPECT_EQ(print(*second), print(*first));
+    EXPECT_EQ(*second, *first);
+  }
+}
+
+TEST(Notation, NamesLineAndColumnOfTheFirstWrongCharacter) {
+  EXPECT_EQ(parse_error("a x[i] -> x[i] ?").where, "x.layout:1:16");
+  EXPECT_EQ(parse_error("a x[i]\n  -> x[i").where, "x.layout:2:9");
+  EXPECT_EQ(parse_error("a x[(t o i] -> x[i]").where, "x.layout:1:11");
+}
+
+TEST(Notation, SaysWhatItExpectedAndWhatItFound) {
+  const Error error = parse_error("a x[i] x[i]");
+  EXPECT_EQ(error.message, "expected '->', found 'x'");
+  EXPECT_EQ(error.found, "x");
+  EXPECT_EQ(error.wanted, "'->'");
+}
+
+TEST(Notation, RefusesWhatHasNoMeaning) {
+  EXPECT_EQ(parse_error("a x[3] -> x[3]").message, "the number 3 stands where an axis should");
+  EXPECT_EQ(parse_error("a x[i], x[j] -> y[i j]").message, "tensor x stands twice on one side");
+  EXPECT_EQ(parse_error("a x[... ...] -> y[...]").message, "'...' stands twice in x");
+  EXPECT_EQ(parse_error("a x[()] -> y[1]").code, Code::RulesInvalid);
+  EXPECT_EQ(parse_error("").code, Code::RulesInvalid);
+  EXPECT_EQ(parse_error("a x[i] -> x[i] cut 1 by t").code, Code::RulesInvalid);
+  EXPECT_EQ(parse_error("a x" + std::string(64, '[')).code, Code::RulesInvalid);
+  EXPECT_EQ(parse_error("a x[" + std::string(64, '(') + "i").code, Code::RulesInvalid);
+}
+
+TEST(Notation, ReadsAFileWithDocStringsAndContinuedLines) {
+  const auto rules = parse_rules(
+      "# Column.\n# Two lines.\ncol x[(t o)] -> x{t}[o]\n\n# lost\n\nrow x[o (t i)]\n    -> x{t}[o "
+      "i]\n",
+      "f");
+  ASSERT_TRUE(rules.has_value()) << rules.error().message;
+  ASSERT_EQ(rules->size(), 2U);
+  EXPECT_EQ((*rules)[0].doc, "Column. Two lines.");
+  EXPECT_EQ((*rules)[1].name, "row");
+  EXPECT_EQ((*rules)[1].doc, "");
+}
+
+TEST(Notation, RefusesTwoRulesOfOneName) {
+  const auto rules = parse_rules("a x[i] -> x[i]\na y[i] -> y[i]\n", "f.layout");
+  ASSERT_FALSE(rules.has_value());
+  EXPECT_EQ(rules.error().where, "f.layout:2:1");
+}
+
+TEST(Proof, HoldsForAllSizesOfARightLine) {
+  const auto rule = parse_rule(kQkv);
+  ASSERT_TRUE(rule.has_value());
+  EXPECT_TRUE(prove_bijection(*rule).has_value());
+}
+
+TEST(Proof, NamesThePartThatIsLost) {
+  EXPECT_EQ(proof_error("a q[(g n d)], k[(g d)] -> y[(g (q: n d))]").message,
+            "kind a: part k of the source goes nowhere");
+}
+
+TEST(Proof, NamesThePartThatComesFromNowhere) {
+  EXPECT_EQ(proof_error("a q[g] -> y[(q: g | z: s)]").message,
+            "kind a: part z of the target comes from nowhere");
+}
+
+TEST(Proof, AcceptsDeclaredPaddingOnly) {
+  const auto rule = parse_rule("a x[v] -> y[(x: v | pad: p)]");
+  ASSERT_TRUE(rule.has_value());
+  EXPECT_TRUE(prove_bijection(*rule).has_value());
+}
+
+TEST(Proof, NamesTheAxisThatOneSideLacks) {
+  EXPECT_EQ(proof_error("a x[(t o)] -> x[o]").message,
+            "kind a: part x: axis t stands on the source side only");
+  EXPECT_EQ(proof_error("a x[o] -> x{t}[o]").message,
+            "kind a: part x: axis t stands on the target side only");
+  EXPECT_EQ(proof_error("a x[...] -> x[i]").message,
+            "kind a: part x: axis i stands on the target side only");
+}
+
+TEST(Proof, AcceptsDeclaredReplicas) {
+  for (const std::string_view text : {"a x[o] -> x{*t}[o]", "a x[g] -> x[(g *d)]"}) {
+    const auto rule = parse_rule(text);
+    ASSERT_TRUE(rule.has_value());
+    EXPECT_TRUE(prove_bijection(*rule).has_value()) << text;
+  }
+}
+
+TEST(Proof, RefusesReplicasOfTheSourceAndRepeatedParts) {
+  EXPECT_EQ(proof_error("a x[(o *d)] -> x[o]").code, Code::RulesInvalid);
+  EXPECT_EQ(proof_error("a x[o] -> y[(x: o | x: o)]").message,
+            "kind a: part x stands twice on the target side");
+  EXPECT_EQ(proof_error("a x[o o] -> x[o o]").message,
+            "kind a: part x has axis o twice on the source side");
+}
+
+TEST(Proof, SwappedAxesOfTwoPartsAreRefused) {
+  // gate and up of different lengths: exchanging the names is no bijection.
+  EXPECT_EQ(proof_error("a gate[f], up[h] -> y[(gate: h | up: f)]").code, Code::RulesInvalid);
+}
+
+}  // namespace
+}  // namespace bv::layout
