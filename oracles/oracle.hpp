@@ -19,6 +19,11 @@ struct TaggedTensor {
 };
 
 /// One question: what must Megatron parameter `parameter` hold on this rank?
+/// `numbers` may hold more than is read; read are, by the name of the HF config field (docs of each formula in modules.hpp):
+/// num_attention_heads, num_key_value_heads, head_dim, hidden_size, moe_intermediate_size (or intermediate_size),
+/// linear_num_key_heads, linear_num_value_heads, linear_key_head_dim, linear_value_head_dim, vision_num_heads,
+/// mamba_num_heads, mamba_head_dim, mamba_state_dim, mamba_num_groups, attention_output_gate.
+/// A HF tensor's part (query, gate, ...) is taken from its name, never from its place in the list.
 struct Question {
   std::string parameter;   // global Megatron name: "decoder.layers.3.self_attention.linear_qkv.weight"
   std::map<std::string, std::int64_t, std::less<>> numbers;  // geometry symbols of the family
@@ -28,13 +33,25 @@ struct Question {
   std::int64_t shard_rank = 0;
   std::int64_t expert = -1;                // global expert number for expert parameters
   std::int64_t padded_vocab = 0;           // rows of the padded vocabulary, 0 without
-  bool in_out_stack = false;               // expert stacks stored [E, in, out]
+  bool in_out_stack = false;               // expert stacks stored [E, in, out]; used only where the shape cannot say
+  std::string model_type = {};             // of config.json: "gpt_oss" has its gate and up rows alternate
 };
 
 /// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).
 std::optional<TaggedTensor> wanted_shard(const Question& question);
+/// Why wanted_shard gives none, with the numbers found and wanted; "" when it gives one.
+std::string why_unanswered(const Question& question);
+
+inline constexpr int kAbiVersion = 2;
+
+/// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals kAbiVersion.
+struct Entry {
+  int abi_version;
+  std::optional<TaggedTensor> (*wanted_shard)(const Question&);
+  std::string (*why_unanswered)(const Question&);
+};
 
 }  // namespace bv::oracle
 
-/// The one symbol that the command looks up in bv_oracles.so.
-extern "C" const void* bv_oracle_entry();
+/// The one symbol that the command looks up in bv_oracles.so: a const bv::oracle::Entry*, valid while it is loaded.
+extern "C" __attribute__((visibility("default"))) const void* bv_oracle_entry();

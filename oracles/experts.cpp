@@ -1,0 +1,94 @@
+// mapping-semantics 5.17, 5.18, 5.20 (gpt-oss) and section 6.
+#include "oracles/modules.hpp"
+#include "oracles/target_layout.hpp"
+
+namespace bv::oracle {
+namespace {
+
+std::int64_t expert_of(const Question& question) {
+  const std::optional<std::int64_t> in_name = expert_in(question.parameter);
+  if (!in_name || (question.expert >= 0 && question.expert != *in_name)) {
+    throw Unanswered(question.parameter + " is asked for as expert " + std::to_string(question.expert));
+  }
+  return *in_name;
+}
+
+/// A HF tensor of one expert must be that expert's.
+void check_own_number(const Question& question, std::int64_t expert) {
+  for (const std::string& name : question.hf_names) {
+    const std::optional<std::int64_t> own = expert_in(name);
+    if (own && *own != expert) {
+      throw Unanswered(name + " is given for expert " + std::to_string(expert));
+    }
+  }
+}
+
+bool is_gpt_oss(const Question& question) { return question.model_type == "gpt_oss"; }
+
+std::int64_t known(const Question& question, std::string_view symbol) {
+  const auto found = question.numbers.find(symbol);
+  return found == question.numbers.end() ? -1 : found->second;
+}
+
+/// Whether a matrix of the stack is stored [in, out]: by its shape, by the flag only where the shape cannot say.
+bool is_in_out(const Question& question, const at::Tensor& matrix, std::int64_t out, std::int64_t in) {
+  if (is_gpt_oss(question)) {
+    return true;
+  }
+  const bool as_out_in = matrix.size(0) == out && matrix.size(1) == in;
+  const bool as_in_out = matrix.size(0) == in && matrix.size(1) == out;
+  return as_out_in == as_in_out ? question.in_out_stack : as_in_out;
+}
+
+std::int64_t ffn_size(const Question& question) {
+  const std::int64_t own = known(question, "moe_intermediate_size");
+  return own > 0 ? own : known(question, "intermediate_size");
+}
+
+at::Tensor picked(const Question& question) {
+  const at::Tensor stack = only_source(question);
+  const std::int64_t expert = expert_of(question);
+  if (stack.dim() < 2 || expert >= stack.size(0)) {
+    throw Unanswered("expert " + std::to_string(expert) + " is not in a stack of " +
+                     std::to_string(stack.dim() < 1 ? 0 : stack.size(0)));
+  }
+  return stack.select(0, expert);
+}
+
+}  // namespace
+
+at::Tensor expert_fc1(const Question& question) {
+  check_own_number(question, expert_of(question));
+  if (!has_part(question, "gate_up_proj") || expert_in(question.hf_names.front())) {
+    return linear_fc1(question);  // one HF tensor set an expert
+  }
+  at::Tensor rows = picked(question);
+  if (rows.dim() == 3) {  // [2, I, H]
+    return sections({rows.select(0, 0), rows.select(0, 1)}, question);
+  }
+  const std::int64_t ffn = ffn_size(question);
+  if (rows.dim() == 2 && is_in_out(question, rows, 2 * ffn, known(question, "hidden_size"))) {
+    rows = rows.t();
+  }
+  exact(rows.size(0), 2, "gate and up rows of an expert");
+  if (is_gpt_oss(question)) {
+    const at::Tensor pairs = split_rows(rows, {-1, 2});
+    return sections({pairs.select(1, 0), pairs.select(1, 1)}, question);
+  }
+  return sections(rows.chunk(2, 0), question);
+}
+
+at::Tensor expert_fc2(const Question& question) {
+  check_own_number(question, expert_of(question));
+  const bool one_expert = expert_in(question.hf_names.empty() ? "" : question.hf_names.front()).has_value();
+  at::Tensor matrix = one_expert ? only_source(question) : picked(question);
+  if (matrix.dim() == 1) {
+    return matrix;  // a bias is added once, after the sum over the ranks
+  }
+  if (!one_expert && is_in_out(question, matrix, known(question, "hidden_size"), ffn_size(question))) {
+    matrix = matrix.t();
+  }
+  return block(matrix, 1, question);
+}
+
+}  // namespace bv::oracle
