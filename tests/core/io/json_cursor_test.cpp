@@ -1,0 +1,125 @@
+#include "core/io/json_cursor.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bv::io {
+namespace {
+
+std::string verdict(std::string_view text) {
+  JsonCursor cursor(text);
+  return cursor.skip_value() && cursor.end()
+             ? "accepted"
+             : std::to_string(cursor.fault().position) + ": " + cursor.fault().what;
+}
+
+TEST(JsonCursor, AcceptsEveryKindOfValue) {
+  for (const char* text : {"null", "true", " false ", "0", "-0.5e+10", "1E9", "\"\\u00e9\\/\"",
+                           "[]", "[1,[2]]", "{}", "{\"a\":{\"b\":[]}}"}) {
+    EXPECT_EQ(verdict(text), "accepted") << text;
+  }
+}
+
+TEST(JsonCursor, RefusesWhatIsNotJsonAndSaysWhere) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"", "0: expected a value, the text ends"},
+      {"[1,]", "3: expected a value"},
+      {"{\"a\":1,}", "7: expected a string"},
+      {"{\"a\" 1}", "5: expected ':'"},
+      {"[1 2]", "3: expected ',' or ']'"},
+      {"01", "0: a number with a leading zero"},
+      {"1.", "2: expected a digit, the text ends"},
+      {"+1", "0: expected a value"},
+      {"nul", "0: expected a value"},
+      {"\"a", "2: a string has no closing quote"},
+      {"\"\\x\"", "1: an unknown escape in a string"},
+      {"\"\\u12g4\"", "5: expected four hex digits"},
+      {"\"\\udc00\"", "1: a lone surrogate in a string"},
+      {"\"\\ud800\\u0041\"", "1: a lone surrogate in a string"},
+      {"\"\n\"", "1: a raw control character in a string"},
+      {"1 2", "2: text after the end of the value"},
+      {"NaN", "0: expected a value"}};
+  for (const auto& [text, wanted] : cases) {
+    EXPECT_EQ(verdict(text), wanted) << text;
+  }
+}
+
+TEST(JsonCursor, DepthStopsAtItsLimit) {
+  const auto brackets = [](std::size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  EXPECT_EQ(verdict(brackets(32)), "accepted");
+  EXPECT_EQ(verdict(brackets(33)), "32: nested deeper than 32 levels");
+  EXPECT_EQ(verdict(std::string(10'000'000, '[')), "32: nested deeper than 32 levels");
+}
+
+TEST(JsonCursor, DepthCountsNestingAndNotNumberOfValues) {
+  std::string text = "[";
+  for (int i = 0; i < 100; ++i) {
+    text += "[{}],";
+  }
+  EXPECT_EQ(verdict(text + "1]"), "accepted");
+}
+
+TEST(JsonCursor, ReadsEscapesOfStrings) {
+  JsonCursor cursor(R"("q\"b\\s\/n\nu\u00e9\ud83d\ude00")");
+  JsonString text;
+  ASSERT_TRUE(cursor.string(text));
+  EXPECT_TRUE(text.has_escape);
+  EXPECT_EQ(unescaped(text), "q\"b\\s/n\nu\u00e9\U0001F600");
+  EXPECT_TRUE(says(text, "q\"b\\s/n\nu\u00e9\U0001F600"));
+  EXPECT_FALSE(says(text, "q"));
+}
+
+/// The scan looks at eight bytes at once: the closing quote at every place of a word, with bytes
+/// before it that confuse a careless test of a word.
+TEST(JsonCursor, FindsTheClosingQuoteAtEveryPlace) {
+  for (std::size_t length = 0; length < 40; ++length) {
+    for (const char fill : {'a', '!', '#', ' ', '\x7f', '\xe9', '[', ']'}) {
+      const std::string content(length, fill);
+      const std::string text = "\"" + content + "\"" + "\x01\"\\";
+      JsonCursor cursor(text);
+      JsonString out;
+      ASSERT_TRUE(cursor.string(out)) << length;
+      EXPECT_EQ(out.raw, content);
+      EXPECT_EQ(cursor.position(), length + 2);
+    }
+  }
+}
+
+TEST(JsonCursor, UnsignedIntegersReachTwoToThe64AndNoFurther) {
+  std::uint64_t value = 0;
+  EXPECT_TRUE(JsonCursor("18446744073709551615").unsigned_integer(value));
+  EXPECT_EQ(value, ~std::uint64_t{0});
+  EXPECT_FALSE(JsonCursor("18446744073709551616").unsigned_integer(value));
+}
+
+TEST(JsonCursor, FirstFaultStays) {
+  JsonCursor cursor("x");
+  EXPECT_FALSE(cursor.fault_at(0, "first"));
+  EXPECT_FALSE(cursor.fault_at(1, "second"));
+  EXPECT_EQ(cursor.fault().what, "first");
+}
+
+TEST(JsonCursor, LinesAndColumnsCountFromOne) {
+  const LineColumn place = line_column("{\n  \"a\": x", 9);
+  EXPECT_EQ(place.line, 2u);
+  EXPECT_EQ(place.column, 8u);
+}
+
+TEST(Utf8, FindsTheFirstByteThatIsNone) {
+  EXPECT_EQ(first_invalid_utf8("plain ascii of some length"), std::string_view::npos);
+  EXPECT_EQ(first_invalid_utf8("\u00e9\u20ac\U0001F600\U0010FFFF"), std::string_view::npos);
+  const std::vector<std::pair<std::string, std::size_t>> cases = {
+      {"01234567\x80", 8},     {"\xc0\xaf", 0},
+      {"a\xc1\xbf", 1},        {"\xe0\x80\x80", 0},
+      {"\xed\xa0\x80", 0},     {"\xf0\x80\x80\x80", 0},
+      {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0},
+      {"ab\xe2\x82", 2},       {"\xff", 0}};
+  for (const auto& [text, at] : cases) {
+    EXPECT_EQ(first_invalid_utf8(text), at);
+  }
+}
+
+}  // namespace
+}  // namespace bv::io
