@@ -1,0 +1,145 @@
+#include "ci/command.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <exception>
+#include <new>
+
+#include "ci/finish.hpp"
+#include "core/base/text.hpp"
+#include "reports/error_text.hpp"
+
+namespace bv::cli {
+namespace {
+
+constexpr std::array kCommands = {
+    Command{{"models", "", true}, "models list | models show NAME", "families known by file", false, run_models},
+    Command{{"rules", "", true}, "rules list | rules show [FAMILY]", "kinds of the layout notation, rules of a family", false, run_rules},
+    Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},
+    Command{{"doctor", "", false}, "doctor", "what this build and machine can do", false, run_doctor},
+    Command{{"help", "", true}, "help [COMMAND]", "this text, or that of a command", false, run_help},
+    Command{{"version", "", false}, "version", "version, build and schemas", false, run_version},
+    Command{{"__dump-codes", "", true}, "__dump-codes DIR", "writes docs/codes", false, run_dump_codes},
+    Command{{"__dump-cli", "", true}, "__dump-cli FILE", "writes docs/reference/cli.md", false, run_dump_cli},
+};
+
+std::vector<CommandName> command_names() {
+  std::vector<CommandName> names;
+  for (const Command& command : kCommands) {
+    names.push_back(command.name);
+  }
+  return names;
+}
+
+/// A command line that could not be understood still ends with the stable last line, unless stdout is for data.
+void conclude_early(Context& context, const Command* command, int exit_code) {
+  bool text_wanted = command == nullptr || command->concludes;
+  for (const std::string& word : context.arguments) {
+    const bool data = word == "--json" || word.starts_with("--format") || word == "-qq";
+    text_wanted = text_wanted && !data;
+  }
+  if (text_wanted) {
+    const std::string_view word = exit_code == 2 ? "USAGE" : exit_code == 5 ? "INPUT" : "BROKEN";
+    context.streams.out(last_line(word) + "\n");
+  }
+}
+
+/// The command that the arguments name, found without understanding the rest.
+const Command* named_command(const Context& context) {
+  for (const std::string& word : context.arguments) {
+    if (const Command* command = find_command(word)) {
+      return command;
+    }
+  }
+  return nullptr;
+}
+
+int dispatch(Context& context) {
+  const std::vector<CommandName> names = command_names();
+  const auto parsed = parse_options(context.arguments, context.environment, names);
+  if (!parsed) {
+    const int code = report_error(context, Options{}, parsed.error());
+    conclude_early(context, named_command(context), code);
+    return code;
+  }
+  const Options& options = parsed->options;
+  for (const std::string& note : parsed->notes) {
+    context.streams.err("note: " + note + "\n");
+  }
+  if (options.version && !options.help) {
+    return run_version(context, options);
+  }
+  if (options.help) {
+    context.streams.out(help_text(options.command));
+    return 0;
+  }
+  if (options.command.empty()) {
+    context.streams.out(purpose_text());
+    return 2;
+  }
+  const Command* command = find_command(options.command);
+  if (command == nullptr) {
+    return report_error(context, options,
+                        fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
+                            .advise("bridge-verify help lists every command"));
+  }
+  return command->run(context, options);
+}
+
+int broken(Context& context, std::string_view what) {
+  const int code = report_error(context, Options{},
+                                fail(Code::Assertion, fmt::format("an exception reached the end of the program: {}", what))
+                                    .advise("report it with the command line and the output of bridge-verify doctor"));
+  conclude_early(context, named_command(context), code);
+  return code;
+}
+
+}  // namespace
+
+std::span<const Command> commands() { return kCommands; }
+
+const Command* find_command(std::string_view name) {
+  for (const Command& command : kCommands) {
+    if (command.name.name == name) {
+      return &command;
+    }
+    for (const std::string& alias : words_of(command.name.aliases)) {
+      if (alias == name) {
+        return &command;
+      }
+    }
+  }
+  return nullptr;
+}
+
+int exit_code_of(Code code) {
+  const auto family = static_cast<unsigned>(code) / 1000;
+  if (family == 0) {
+    return 2;
+  }
+  return family == 5 || family == 9 ? 4 : family == 6 ? 1 : 5;
+}
+
+int report_error(Context& context, const Options& options, const Error& error) {
+  context.streams.err(reports::render_error(error, style_for(context, options, context.err_is_terminal)));
+  return exit_code_of(error.code);
+}
+
+int run_command_line(Context& context) {
+  int code = 4;
+  try {
+    code = dispatch(context);
+  } catch (const std::bad_alloc&) {
+    code = report_error(context, Options{}, fail(Code::OutOfMemory, "memory ran out").advise("take fewer jobs with -j, or a larger machine"));
+    conclude_early(context, named_command(context), code);
+  } catch (const std::exception& error) {
+    code = broken(context, error.what());
+  } catch (...) {
+    code = broken(context, "of unknown type");
+  }
+  context.streams.flush();
+  return code;
+}
+
+}  // namespace bv::cli

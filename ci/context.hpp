@@ -1,0 +1,53 @@
+#pragma once
+// What a command gets from the world: streams, environment, clock, terminal. Nothing below ci/ sees it.
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "ci/options.hpp"
+#include "reports/style.hpp"
+
+namespace bv::cli {
+
+/// Text for stdout is collected and written once at the end, so that a reader never sees half a report; text for
+/// stderr goes out at once.
+class Streams {
+ public:
+  using Sink = std::function<void(std::string_view)>;
+  /// `sink` takes stdout text at flush(), `error_sink` takes stderr text as it comes.
+  Streams(Sink sink, Sink error_sink) : sink_(std::move(sink)), error_sink_(std::move(error_sink)) {}
+
+  void out(std::string_view text) { pending_ += text; }
+  void err(std::string_view text) { error_sink_(text); }
+  /// Hands over everything collected; later calls hand over only what came since.
+  void flush();
+
+ private:
+  Sink sink_;
+  Sink error_sink_;
+  std::string pending_;
+};
+
+/// Writes all of `text` to a file descriptor; a closed pipe ends it quietly (returns false).
+bool write_all(int descriptor, std::string_view text);
+
+struct Context {
+  Streams& streams;
+  Environment environment;
+  std::function<double()> seconds;           // monotonic, from the start of the process
+  std::function<std::string()> started;      // RFC 3339 time of the start
+  std::string argv0;
+  std::vector<std::string> arguments;        // as given, for `command.argv` and replay lines
+  bool out_is_terminal = false;
+  bool err_is_terminal = false;
+  int terminal_width = 0;                    // 0 when stdout is no terminal
+};
+
+/// Colour, width and ASCII from flags, NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM and the locale.
+/// `terminal` says whether the stream that will show the text is one.
+[[nodiscard]] reports::TextStyle style_for(const Context& context, const Options& options, bool terminal);
+/// The variable, or "" when unset.
+[[nodiscard]] std::string_view variable(const Environment& environment, std::string_view name);
+
+}  // namespace bv::cli

@@ -1,0 +1,13 @@
+#pragma once
+// Ctrl-C and SIGTERM: the first asks the run to stop after the current tensor, the second ends the process.
+
+namespace bv::cli {
+
+/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is ignored.
+void install_signal_handlers();
+/// 0, or the signal that asked to stop (2, 15).
+[[nodiscard]] int stop_requested();
+/// True once after each SIGUSR1: print one status line.
+[[nodiscard]] bool status_requested();
+
+}  // namespace bv::cli
