@@ -55,8 +55,22 @@ struct Rule {
   bool expert = false;                                   // sharded by ETP and placed by EP
   bool vocabulary = false;                               // rows may be padded; `pad` is bound by the layout
   std::string value;                                     // "" or the value-changing map, e.g. "minus_one"
+  bool keep_float32 = false;                             // stays F32 whatever params_dtype is (router.expert_bias); JSON "keep_float32"
   std::string source;                                    // "qwen3_5_moe.json: decoder rule 3"
+  std::string megatron_local;                            // without Transformer Engine; "" when it is `megatron`
+  std::string megatron_sequential;                       // without grouped experts; "" when it is `megatron`
+  std::vector<std::string> when;                         // flags and symbols that must hold, "!x" for must not
+  bool per_expert = false;                               // one mapping for each value of {e}
+  std::string experts;                                   // expression: how many values {e} takes, "" without {e}
+  std::string form_group;                                // storage alternatives: "experts", "" for none
+  std::string form;                                      // this rule's alternative: "packed"
+  std::string orientation;                               // of a packed stack: "out_in", "in_out" or ""
+  std::map<std::string, std::vector<std::string>, std::less<>> shapes;  // source name -> extents that tell forms apart
+  std::size_t section = 0;                               // which section of the family it belongs to
 };
+
+/// The template that `spelling` chooses.
+[[nodiscard]] const std::string& megatron_template(const Rule& rule, const Spelling& spelling);
 
 /// One rule applied at one place.
 struct Mapping {
@@ -104,6 +118,8 @@ struct Model {
   std::vector<Detected> detected;
   std::vector<NameFault> faults;        // missing, unused, mixed storage, ... ; empty when the names are right
   std::vector<std::string> dropped;     // HF tensors left out by an explicit option (--drop-mtp)
+  std::vector<std::string> ignored;     // HF tensors that the family file allows to stay unused (buffers, shared copies)
+  std::vector<std::pair<std::string, std::string>> must_equal;  // a stored copy -> the tensor whose bytes it repeats
   std::vector<Constraint> constraints;
   bool tied = false;
   std::int64_t mtp_layers = 0;
@@ -118,23 +134,29 @@ struct ResolveOptions {
   Spelling spelling;
   bool drop_mtp = false;
   std::string expert_orientation;  // "", "out_in" or "in_out": decides square stacks
+  bool config_only = false;        // there are no headers: take first choices and check no names
 };
 
 /// Every family built in: one JSON file each under core/models (compiled in from the folder's listing).
 /// Errors: RulesInvalid naming file and place.
 [[nodiscard]] Result<std::vector<FamilyPtr>> builtin_families();
+/// One family file (docs/reference/families.md). It may use the built-in tables and tables of its own.
+/// Errors: RulesInvalid naming file and place.
 [[nodiscard]] Result<FamilyPtr> parse_family(std::string_view json_text, std::string_view file);
 
 [[nodiscard]] const std::string& name(const Family& family);
 [[nodiscard]] const std::string& doc(const Family& family);
 [[nodiscard]] const std::vector<std::string>& architectures(const Family& family);
 [[nodiscard]] const std::vector<std::string>& model_types(const Family& family);
+[[nodiscard]] const std::vector<Rule>& rules(const Family& family);
+/// The stage of a rule's section: "decoder", "mtp", ...
+[[nodiscard]] std::string_view stage_name(const Family& family, const Rule& rule);
 
 /// Chooses by `architectures` then `model_type`; never by the model's name.
 /// Errors: ArchitectureUnknown with the nearest families.
 [[nodiscard]] Result<FamilyPtr> choose_family(const nlohmann::json& config, const std::vector<FamilyPtr>& families);
 
-/// Config -> numbers. Errors: ConfigField with the field's path.
+/// Config -> numbers. Errors: ConfigField with the field's path; IndivisibleDim for derived sizes that are no integers.
 [[nodiscard]] Result<Geometry> read_geometry(const Family& family, const nlohmann::json& config);
 
 /// Config and headers -> mappings, detections and name faults. Storage forms (packed or per expert, prefixes,

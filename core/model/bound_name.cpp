@@ -1,0 +1,118 @@
+#include "core/model/expression.hpp"
+#include "core/model/resolve.hpp"
+
+namespace bv::model {
+
+Result<BoundName> BoundName::bind(const std::string& text, const Section& section, const Model& model) {
+  BoundName out;
+  out.variable_ = section.variable;
+  out.symbols_ = &model.geometry.symbols;
+  const auto pieces = split_template(text);
+  BV_ASSERT(pieces.has_value());  // check_family has split it before
+  const auto literal = [&out](const std::string& more) {
+    out.pattern_ += more;
+    if (!out.parts_.empty() && out.parts_.back().first == Part::Text) {
+      out.parts_.back().second += more;
+    } else {
+      out.parts_.emplace_back(Part::Text, more);
+    }
+  };
+  for (const TemplatePiece& piece : *pieces) {
+    const auto prefix = model.prefixes.find(piece.text);
+    if (!piece.braces || prefix != model.prefixes.end()) {
+      literal(piece.braces ? prefix->second : piece.text);
+      continue;
+    }
+    out.pattern_ += "{" + piece.text + "}";
+    if (piece.text == section.variable) {
+      out.parts_.emplace_back(Part::Index, "");
+    } else if (piece.text == "e") {
+      out.parts_.emplace_back(Part::Expert, "");
+    } else {
+      out.parts_.emplace_back(Part::Expression, piece.text);
+    }
+  }
+  return out;
+}
+
+Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const {
+  std::string out;
+  for (const auto& [part, text] : parts_) {
+    switch (part) {
+      case Part::Text:
+        out += text;
+        break;
+      case Part::Index:
+        out += std::to_string(index);
+        break;
+      case Part::Expert:
+        out += std::to_string(expert);
+        break;
+      case Part::Expression: {
+        BV_TRY(number, evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
+                 if (word == variable_) {
+                   return index;
+                 }
+                 const auto symbol = symbols_->find(word);
+                 return symbol == symbols_->end() ? std::nullopt : std::optional(symbol->second);
+               }));
+        out += std::to_string(number);
+        break;
+      }
+    }
+  }
+  return out;
+}
+
+Status for_each_name(const Model& model, const BoundSection& bound, const std::function<bool(const BoundRow&)>& pick,
+                     const std::function<void(const BoundRow&, const NamePlace&, std::string&&)>& use) {
+  for (std::int64_t index = 0; index < bound.count; ++index) {
+    const auto flags = section_flags(*bound.section, model.geometry, index);
+    for (const BoundRow& row : bound.rows) {
+      if (!pick(row) || !holds(*model.family, row.rule->when, {&model.geometry.symbols, &flags})) {
+        continue;
+      }
+      for (std::int64_t expert = 0; expert < row.experts; ++expert) {
+        for (std::size_t slot = 0; slot < row.hf.size(); ++slot) {
+          BV_TRY(name, row.hf[slot].at(index, expert));
+          use(row, {index, expert, slot}, std::move(name));
+        }
+      }
+    }
+  }
+  return Done{};
+}
+
+Ledger::Ledger(const Headers& headers) {
+  positions_.reserve(headers.size());
+  tensors_.reserve(headers.size());
+  for (const auto& [name, spec] : headers) {
+    positions_.emplace(name, tensors_.size());
+    tensors_.push_back(&spec);
+  }
+  users_.assign(tensors_.size(), kUnused);
+}
+
+const TensorSpec* Ledger::find(std::string_view name) const {
+  const auto found = positions_.find(name);
+  return found == positions_.end() ? nullptr : tensors_[found->second];
+}
+
+std::int64_t Ledger::claim(std::string_view name, std::int64_t mapping) {
+  const auto found = positions_.find(name);
+  BV_ASSERT(found != positions_.end());
+  const std::int64_t before = users_[found->second];
+  if (before == kUnused || before == kExplained) {
+    users_[found->second] = mapping;
+  }
+  return before;
+}
+
+void Ledger::explain(std::string_view name) {
+  const auto found = positions_.find(name);
+  if (found != positions_.end() && users_[found->second] == kUnused) {
+    users_[found->second] = kExplained;
+  }
+}
+
+}  // namespace bv::model

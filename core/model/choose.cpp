@@ -1,0 +1,101 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/model/config_field.hpp"
+#include "core/model/family.hpp"
+
+namespace bv::model {
+namespace {
+
+using nlohmann::json;
+
+bool answers(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// Families whose class names share the longest start with `name`: "Qwen3_5..." for a new Qwen3.5 head.
+std::vector<std::string> nearest_families(const std::string& name, const std::vector<FamilyPtr>& families) {
+  constexpr std::size_t kShown = 3;
+  constexpr std::size_t kCommonMin = 4;
+  std::vector<std::pair<std::size_t, std::string>> ranked;
+  for (const FamilyPtr& family : families) {
+    std::size_t common = 0;
+    for (const std::string& known : family->architectures) {
+      const auto differs = std::mismatch(known.begin(), known.end(), name.begin(), name.end());
+      common = std::max(common, static_cast<std::size_t>(differs.first - known.begin()));
+    }
+    if (common >= kCommonMin) {
+      ranked.emplace_back(common, family->name);
+    }
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(kShown, ranked.size()); ++i) {
+    names.push_back(ranked[i].second);
+  }
+  return names;
+}
+
+Error unknown(const std::vector<std::string>& named, const std::string& type, const std::vector<FamilyPtr>& families) {
+  std::vector<std::string> known;
+  for (const FamilyPtr& family : families) {
+    known.push_back(family->name);
+  }
+  const std::string first = named.empty() ? type : named.front();
+  const std::vector<std::string> near = nearest_families(first, families);
+  std::string subject = named.empty() ? "" : fmt::format("architecture {}", escaped(join(named, ", ")));
+  subject += type.empty() ? "" : fmt::format("{}model_type {}{}", named.empty() ? "" : " (", escaped(type), named.empty() ? "" : ")");
+  return fail(Code::ArchitectureUnknown, fmt::format("no rules for {}", subject))
+      .at("config.json")
+      .fact(near.empty() ? fmt::format("families: {}", join(known, " ")) : fmt::format("nearest families: {}", join(near, " ")))
+      .pair(escaped(first), "an architecture of a built-in family or of --rules")
+      .advise("export your bridge's rules: python -m bridge_verify_export ...; then --rules FILE");
+}
+
+}  // namespace
+
+Result<FamilyPtr> choose_family(const json& config, const std::vector<FamilyPtr>& families) {
+  if (!config.is_object()) {
+    return fail(Code::ConfigField, "config.json is not a JSON object")
+        .at("config.json")
+        .pair(fmt::format("a {}", config.type_name()), "an object with \"architectures\"")
+        .advise("point at the config.json of the checkpoint");
+  }
+  std::vector<std::string> named;
+  if (const auto node = config.find("architectures"); node != config.end() && !node->is_null()) {
+    BV_TRY(words, words_of(*node, "architectures"));
+    named = words;
+  }
+  std::string type;
+  if (const auto node = config.find("model_type"); node != config.end() && !node->is_null()) {
+    if (!node->is_string()) {
+      return wrong_field("model_type", *node, "a string");
+    }
+    type = node->get<std::string>();
+  }
+  for (const std::string& name : named) {
+    for (const FamilyPtr& family : families) {
+      if (answers(family->architectures, name)) {
+        return family;
+      }
+    }
+  }
+  // A class that no family names may hold other tensors than its model_type suggests: it is not guessed.
+  for (const FamilyPtr& family : families) {
+    if (named.empty() && answers(family->model_types, type)) {
+      return family;
+    }
+  }
+  if (named.empty() && type.empty()) {
+    return fail(Code::ConfigField, "config.json has neither architectures nor model_type")
+        .at("config.json")
+        .pair("no such fields", "architectures: [\"LlamaForCausalLM\"], for example")
+        .advise("add the class name, or give it with --set architectures='[\"...\"]'");
+  }
+  return unknown(named, type, families);
+}
+
+}  // namespace bv::model

@@ -1,0 +1,271 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/model/config_field.hpp"
+#include "core/model/expression.hpp"
+#include "core/model/family.hpp"
+
+namespace bv::model {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::int64_t kProbeMax = 64;
+
+/// Reads the symbols of a family on demand: defaults and derived values may use each other.
+class GeometryReader {
+ public:
+  GeometryReader(const Family& family, const json& config, const NamesThere* there)
+      : family_(family), config_(config), there_(there) {}
+
+  Result<Geometry> run() {
+    BV_CHECK(check_top());
+    for (const SymbolRule& symbol : family_.symbols) {
+      BV_CHECK(read(symbol));
+    }
+    for (const Section& section : family_.sections) {
+      if (section.layered && geometry_.layer_flags.empty()) {
+        BV_CHECK(needed(section.over, "the number of decoder layers", {}));
+        BV_TRY(layers, repeats(section, geometry_));
+        for (const LayerFlag& flag : family_.layer_flags) {
+          BV_CHECK(needed(flag.below, fmt::format("the layer flag {}", flag.name), {}));
+        }
+        BV_CHECK(read_layer_flags(family_, config_, layers, geometry_));
+      }
+    }
+    BV_CHECK(check_musts(family_, config_, geometry_));
+    for (const Section& section : family_.sections) {
+      BV_CHECK(check_needs(section));
+    }
+    return std::move(geometry_);
+  }
+
+ private:
+  using Value = std::optional<std::int64_t>;
+
+  Status check_top() const {
+    if (!config_.is_object()) {
+      return fail(Code::ConfigField, "config.json is not a JSON object")
+          .at("config.json")
+          .pair(fmt::format("a {}", config_.type_name()), "an object with the fields of the model")
+          .advise("point at the config.json of the checkpoint");
+    }
+    if (!family_.level.empty() && (!config_.contains(family_.level) || !config_[family_.level].is_object())) {
+      return fail(Code::ConfigField,
+                  fmt::format("config.json has no {} object; family {} reads its sizes there", family_.level, family_.name))
+          .at("config.json")
+          .pair("no such object", family_.level)
+          .advise("use the config.json that belongs to the checkpoint");
+    }
+    return Done{};
+  }
+
+  Status read(const SymbolRule& symbol) {
+    const auto [entry, fresh] = done_.try_emplace(symbol.name, false);
+    if (!fresh) {
+      if (!entry->second) {
+        return fail(Code::RulesInvalid, fmt::format("{}: symbol {} is defined by itself", symbol.file, symbol.name))
+            .at(symbol.file)
+            .pair("a circle of defaults", "symbols that end in config fields")
+            .advise("remove one of the defaults");
+      }
+      return Done{};
+    }
+    BV_TRY(value, symbol.value ? computed(symbol, *symbol.value, *symbol.value) : from_config(symbol));
+    done_[symbol.name] = true;
+    if (value) {
+      if (*value < symbol.min || *value > symbol.max) {
+        return out_of_range(symbol, *value);
+      }
+      geometry_.symbols[symbol.name] = *value;
+    }
+    return Done{};
+  }
+
+  Error out_of_range(const SymbolRule& symbol, std::int64_t value) const {
+    const std::string wanted = value < symbol.min ? fmt::format("at least {}", symbol.min) : fmt::format("at most {}", symbol.max);
+    return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}", geometry_.origin.at(symbol.name), value, wanted))
+        .at("config.json")
+        .pair(std::to_string(value), wanted)
+        .advise("correct the field, or overrule it with --set");
+  }
+
+  /// nullopt: absent, and without a default.
+  Result<Value> from_config(const SymbolRule& symbol) {
+    for (const FieldPath& field : symbol.fields) {
+      const json* node = find_field(family_, config_, field);
+      if (node == nullptr || (node->is_null() && !symbol.null_value)) {
+        continue;
+      }
+      const std::string path = dotted(family_, field);
+      geometry_.origin[symbol.name] = path;
+      if (node->is_null()) {
+        return symbol.null_value;
+      }
+      BV_TRY(number, symbol.flag ? flag_of(*node, path) : number_of(*node, path, field.count));
+      return Value(number);
+    }
+    BV_TRY(counted, from_names(symbol));
+    if (counted > 0) {
+      return Value(counted);
+    }
+    if (symbol.default_value) {
+      return computed(symbol, *symbol.default_value, fmt::format("default {} ({})", *symbol.default_value, symbol.file));
+    }
+    return Value();
+  }
+
+  /// How many of the probe's names, counted from k = 0, stand in the headers.
+  Result<std::int64_t> from_names(const SymbolRule& symbol) {
+    std::int64_t count = 0;
+    if (symbol.probe.empty() || there_ == nullptr || there_->headers == nullptr) {
+      return count;
+    }
+    for (const std::string& piece : identifiers(symbol.probe)) {
+      if (const SymbolRule* used = family_.symbol(piece)) {
+        BV_CHECK(read(*used));
+      }
+    }
+    for (; count < kProbeMax; ++count) {
+      BV_TRY(name, expand(symbol.probe, {there_->prefixes, &geometry_.symbols, "k", count, -1}));
+      if (!there_->headers->contains(name)) {
+        break;
+      }
+      geometry_.origin[symbol.name] = fmt::format("headers ({} is there)", name);
+    }
+    return count;
+  }
+
+  Result<Value> computed(const SymbolRule& symbol, const std::string& expression, std::string origin) {
+    for (const std::string& word : identifiers(expression)) {
+      if (const SymbolRule* used = family_.symbol(word)) {
+        BV_CHECK(read(*used));
+      }
+      if (!geometry_.symbols.contains(word)) {
+        return Value();
+      }
+    }
+    BV_TRY(value, evaluate(expression, geometry_.symbols));
+    geometry_.origin[symbol.name] = std::move(origin);
+    return Value(value);
+  }
+
+  /// Every symbol of an expression has a value.
+  Status needed(const std::string& expression, const std::string& by, const std::vector<std::string>& related) const {
+    for (const std::string& word : identifiers(expression)) {
+      const SymbolRule* symbol = family_.symbol(word);
+      if (symbol != nullptr && !geometry_.symbols.contains(word)) {
+        return absent_field(family_, geometry_, *absent_root(*symbol), by, related);
+      }
+    }
+    return Done{};
+  }
+
+  /// The field that is missing when `symbol` is derived from others. Circles were refused before.
+  const SymbolRule* absent_root(const SymbolRule& symbol) const {
+    const std::string expression = symbol.value.value_or(symbol.default_value.value_or(""));
+    for (const std::string& word : identifiers(expression)) {
+      const SymbolRule* used = family_.symbol(word);
+      if (used != nullptr && !geometry_.symbols.contains(word)) {
+        return absent_root(*used);
+      }
+    }
+    return &symbol;
+  }
+
+  /// Symbols are required only where a rule that occurs uses them.
+  Status check_needs(const Section& section) const {
+    const std::string by = fmt::format("the section {}", section.title);
+    BV_CHECK(needed(section.over, by, {}));
+    BV_TRY(count, repeats(section, geometry_));
+    for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
+      const Rule& rule = family_.rules[i];
+      for (const std::string& word : rule.when) {
+        BV_CHECK(needed(word, by, {}));
+      }
+      if (!occurs(family_, section, rule.when, geometry_, count)) {
+        continue;
+      }
+      std::vector<std::string> related;
+      for (const auto& [axis, size] : rule.axes) {
+        for (std::string& word : identifiers(size)) {
+          related.push_back(std::move(word));
+        }
+      }
+      const std::string kind = fmt::format("rule kind {}", rule.kind);
+      for (const auto& [axis, size] : rule.axes) {
+        BV_CHECK(needed(size, kind, related));
+      }
+      for (const std::string& size : rule.rest) {
+        BV_CHECK(needed(size, kind, related));
+      }
+      BV_CHECK(needed(rule.experts, kind, related));
+    }
+    return Done{};
+  }
+
+  const Family& family_;
+  const json& config_;
+  const NamesThere* there_;
+  Geometry geometry_;
+  std::map<std::string, bool, std::less<>> done_;
+};
+
+}  // namespace
+
+std::optional<std::int64_t> Geometry::get(std::string_view symbol) const {
+  const auto found = symbols.find(symbol);
+  return found == symbols.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::int64_t Geometry::at(std::string_view symbol) const {
+  const auto found = get(symbol);
+  BV_ASSERT(found.has_value());
+  return *found;
+}
+
+Result<Geometry> read_geometry_with(const Family& family, const json& config, const NamesThere* there) {
+  return GeometryReader(family, config, there).run();
+}
+
+Result<Geometry> read_geometry(const Family& family, const json& config) {
+  return read_geometry_with(family, config, nullptr);
+}
+
+Result<std::int64_t> repeats(const Section& section, const Geometry& geometry) {
+  if (section.over.empty()) {
+    return std::int64_t{1};
+  }
+  BV_TRY(count, evaluate(section.over, geometry.symbols));
+  if (count < 0 || count > kRepeatsMax) {
+    return fail(Code::ConfigField, fmt::format("config.json asks for {} repetitions of the section {} ({})", count, section.title, section.over))
+        .at("config.json")
+        .pair(std::to_string(count), fmt::format("0 to {}", kRepeatsMax))
+        .advise("correct the field, or overrule it with --set");
+  }
+  return count;
+}
+
+bool occurs(const Family& family, const Section& section, const std::vector<std::string>& when, const Geometry& geometry,
+            std::int64_t count) {
+  if (count == 0) {
+    return false;
+  }
+  if (!section.layered) {
+    const auto flags = section_flags(section, geometry, 0);
+    return holds(family, when, {&geometry.symbols, &flags});
+  }
+  // Layers repeat few sets of flags: each set is looked at once.
+  std::set<std::set<std::string, std::less<>>> seen;
+  for (const auto& flags : geometry.layer_flags) {
+    if (seen.insert(flags).second && holds(family, when, {&geometry.symbols, &flags})) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace bv::model
