@@ -1,0 +1,186 @@
+#include "core/exec/open_model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::exec {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
+constexpr std::size_t kConfigDepthMax = 64;
+constexpr std::size_t kShownColumns = 100;
+
+/// Brackets open at once, outside strings.
+std::size_t depth_of(std::string_view text) {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      i += c == '\\' ? 1 : 0;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      deepest = std::max(deepest, ++depth);
+    } else if ((c == '}' || c == ']') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
+
+Error not_json(std::string_view text, std::size_t byte, const std::string& file,
+               std::string_view reason) {
+  const std::size_t at = std::min(byte == 0 ? 0 : byte - 1, text.size());
+  const auto line =
+      1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+  const std::size_t start = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
+  const std::size_t column = at - start + 1;
+  const std::string_view whole =
+      text.substr(start, std::min(text.find('\n', start), text.size()) - start);
+  const std::size_t from = column > kShownColumns ? column - kShownColumns : 0;
+  return fail(Code::ConfigField,
+              fmt::format("{} is not JSON: line {}, column {}: {}",
+                          fs::path(file).filename().string(), line, column, reason))
+      .at(fmt::format("{}:{}:{}", file, line, column))
+      .fact(escaped(whole.substr(from, kShownColumns)))
+      .fact(std::string(std::min(column - 1 - from, kShownColumns), ' ') + "^")
+      .advise("mend that line of the file");
+}
+
+/// The part of nlohmann's message that says what is wrong.
+std::string reason_of(std::string_view what) {
+  const std::size_t colon = what.rfind("; expected ");
+  if (colon != std::string_view::npos) {
+    return "expected " + std::string(what.substr(colon + 11));
+  }
+  if (what.find("unexpected end of input") != std::string_view::npos) {
+    return "the file ends too early";
+  }
+  const std::size_t dash = what.find(" - ");
+  return std::string(dash == std::string_view::npos ? what : what.substr(dash + 3));
+}
+
+Result<model::FamilyPtr> family_by_name(const std::string& wanted,
+                                        const std::vector<model::FamilyPtr>& families) {
+  std::vector<std::string> names;
+  for (const model::FamilyPtr& one : families) {
+    if (model::name(*one) == wanted) {
+      return one;
+    }
+    names.push_back(model::name(*one));
+  }
+  const auto near = nearest(wanted, names);
+  return fail(Code::ArchitectureUnknown, fmt::format("no family is named {}", escaped(wanted)))
+      .pair(escaped(wanted), "one of: " + join(names, " "))
+      .advise(near ? fmt::format("did you mean {}?", *near)
+                   : "bridge-verify models list shows the families");
+}
+
+}  // namespace
+
+Result<nlohmann::json> parse_config(std::string_view text, const std::string& file) {
+  if (text.size() > kConfigBytesMax) {
+    return fail(Code::ConfigField, fmt::format("{} has {} bytes", file,
+                                               thousands(static_cast<std::int64_t>(text.size()))))
+        .at(file)
+        .pair(human_bytes(text.size()), fmt::format("at most {}", human_bytes(kConfigBytesMax)))
+        .advise("this is not the config of a model");
+  }
+  if (const std::size_t depth = depth_of(text); depth > kConfigDepthMax) {
+    return fail(Code::ConfigField, fmt::format("{} nests {} brackets", file, depth))
+        .at(file)
+        .pair(std::to_string(depth), fmt::format("at most {}", kConfigDepthMax))
+        .advise("this is not the config of a model");
+  }
+  try {
+    auto json = nlohmann::json::parse(text);
+    if (!json.is_object()) {
+      return fail(Code::ConfigField, fmt::format("{} holds no JSON object", file))
+          .at(file)
+          .pair(json.type_name(), "an object")
+          .advise("give the config.json that transformers wrote");
+    }
+    return json;
+  } catch (const nlohmann::json::parse_error& problem) {
+    return not_json(text, problem.byte, file, reason_of(problem.what()));
+  } catch (const nlohmann::json::exception& problem) {
+    return not_json(text, 0, file, problem.what());
+  }
+}
+
+Status apply_setting(nlohmann::json& config, const std::string& path, const std::string& value) {
+  nlohmann::json* node = &config;
+  std::string_view left = path;
+  while (!left.empty()) {
+    const std::size_t dot = std::min(left.find('.'), left.size());
+    const std::string key(left.substr(0, dot));
+    left.remove_prefix(std::min(dot + 1, left.size()));
+    if (key.empty() || !node->is_object()) {
+      return fail(Code::BadValue,
+                  fmt::format("--set {}={}: there is no object at {}", path, value, key))
+          .pair(path, "names of config.json joined by dots")
+          .advise("write --set text_config.num_key_value_heads=8");
+    }
+    node = &(*node)[key];
+  }
+  auto parsed = nlohmann::json::parse(value, nullptr, false);
+  *node = parsed.is_discarded() ? nlohmann::json(value) : std::move(parsed);
+  return Done{};
+}
+
+Result<HfModel> open_headers(std::string config_text, const std::string& config_file,
+                             Headers headers, const std::vector<model::FamilyPtr>& families,
+                             const OpenOptions& options) {
+  BV_TRY(config, parse_config(config_text, config_file));
+  for (const auto& [path, value] : options.settings) {
+    BV_CHECK(apply_setting(config, path, value));
+  }
+  BV_TRY(family, options.family.empty() ? model::choose_family(config, families)
+                                        : family_by_name(options.family, families));
+  auto resolved = model::resolve(family, config, headers, options.resolve);
+  if (!resolved) {
+    Error error = std::move(resolved).error();
+    if (error.where.empty()) {
+      error.where = config_file;
+    }
+    return error;
+  }
+  HfModel out;
+  // Settings become part of the config that is carried along, so that the way back reads the same
+  // numbers.
+  out.config_text = options.settings.empty() ? std::move(config_text) : config.dump(2) + "\n";
+  out.header_digest = header_digest(headers);
+  out.headers = std::move(headers);
+  out.resolve = options.resolve;
+  out.model = std::move(*resolved);
+  return out;
+}
+
+Result<HfModel> open_hf(const fs::path& folder, const std::vector<model::FamilyPtr>& families,
+                        const OpenOptions& options) {
+  const std::string config_file = (folder / "config.json").string();
+  std::error_code error;
+  if (!fs::exists(folder / "config.json", error)) {
+    return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
+        .at(folder.string())
+        .advise("give the directory that transformers save_pretrained wrote");
+  }
+  BV_TRY(text, io::read_file(folder / "config.json", kConfigBytesMax));
+  BV_TRY(checkpoint, io::Checkpoint::open(folder, options.strict));
+  BV_TRY(out, open_headers(std::move(text), config_file, checkpoint.headers(), families, options));
+  out.folder = folder;
+  out.checkpoint.emplace(std::move(checkpoint));
+  return std::move(out);
+}
+
+}  // namespace bv::exec

@@ -1,0 +1,41 @@
+#pragma once
+// A model directory -> an HfModel: config, headers, family, mappings.
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "core/exec/convert.hpp"
+
+namespace bv::exec {
+
+struct OpenOptions {
+  model::ResolveOptions resolve;
+  std::vector<std::pair<std::string, std::string>>
+      settings;        // --set PATH=VALUE, applied to the config
+  std::string family;  // --family or --rules NAME; "" chooses by the config
+  bool strict = false;
+};
+
+/// Parses config.json. Errors: ConfigField with line, column, that line and a caret; sizes above 16
+/// MiB and nesting above 64 are refused before they cost anything.
+[[nodiscard]] Result<nlohmann::json> parse_config(std::string_view text, const std::string& file);
+
+/// "text_config.num_key_value_heads" = "32" (JSON when it parses as JSON, else text). Errors:
+/// BadValue.
+[[nodiscard]] Status apply_setting(nlohmann::json& config, const std::string& path,
+                                   const std::string& value);
+
+/// Opens an HF directory. Name faults are in `model.faults`, not errors.
+[[nodiscard]] Result<HfModel> open_hf(const std::filesystem::path& folder,
+                                      const std::vector<model::FamilyPtr>& families,
+                                      const OpenOptions& options);
+
+/// The same from headers alone (a dump or a published geometry): there are no bytes.
+[[nodiscard]] Result<HfModel> open_headers(std::string config_text, const std::string& config_file,
+                                           Headers headers,
+                                           const std::vector<model::FamilyPtr>& families,
+                                           const OpenOptions& options);
+
+}  // namespace bv::exec
