@@ -76,10 +76,10 @@ struct Verdict {
 
 /// What a claim covered in this run, for the table.
 struct ClaimSummary {
-  std::string claim;
-  std::string title;
+  std::string claim{};
+  std::string title{};
   std::int64_t subjects = 0;
-  std::string note;
+  std::string note{};
   bool requested = true;   // false: the level does not include it; that never fails a run
   bool skipped = false;    // left out by the user (--skip): the run is undecided
   bool vacuous = false;    // looked for subjects and the model has none; `note` says why

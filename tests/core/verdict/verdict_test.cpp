@@ -17,8 +17,8 @@ Verdict verdict(Outcome outcome, std::string claim = "names", std::int64_t cases
   return out;
 }
 
-Run run_of(std::initializer_list<Outcome> outcomes) {
-  Run run;
+bv::Run run_of(std::initializer_list<Outcome> outcomes) {
+  bv::Run run;
   for (const Outcome outcome : outcomes) {
     run.verdicts.push_back(verdict(outcome));
   }
@@ -52,7 +52,7 @@ TEST(Conclude, FollowsTheTruthTable) {
       {"waived does not hide refuted", {Waived, Refuted}, "FAIL", 1},
   };
   for (const Row& row : rows) {
-    Run run;
+    bv::Run run;
     for (const Outcome outcome : row.outcomes) {
       run.verdicts.push_back(verdict(outcome));
     }
@@ -62,7 +62,7 @@ TEST(Conclude, FollowsTheTruthTable) {
 }
 
 TEST(Conclude, ZeroCasesAreNotGreen) {
-  Run run;
+  bv::Run run;
   run.verdicts.push_back(verdict(Outcome::Proved, "names", 0));
   EXPECT_EQ(conclude(run).exit_code, 3);
   ASSERT_EQ(undecided_reasons(run).size(), 1U);
@@ -70,7 +70,7 @@ TEST(Conclude, ZeroCasesAreNotGreen) {
 }
 
 TEST(Conclude, PartialRunIsUndecidedUnlessAllowed) {
-  Run run = run_of({Outcome::Proved});
+  bv::Run run = run_of({Outcome::Proved});
   run.partial = true;
   EXPECT_EQ(conclude(run).exit_code, 3);
   run.allow_partial = true;
@@ -78,13 +78,13 @@ TEST(Conclude, PartialRunIsUndecidedUnlessAllowed) {
 }
 
 TEST(Conclude, PartialRunWithARefutedClaimFails) {
-  Run run = run_of({Outcome::Refuted});
+  bv::Run run = run_of({Outcome::Refuted});
   run.partial = true;
   EXPECT_EQ(conclude(run).exit_code, 1);
 }
 
 TEST(Conclude, RequestedClaimWithoutVerdictIsUndecided) {
-  Run run = run_of({Outcome::Proved});
+  bv::Run run = run_of({Outcome::Proved});
   run.claims = {{.claim = "names"}, {.claim = "placement", .subjects = 8}};
   EXPECT_EQ(conclude(run).exit_code, 3);
   EXPECT_EQ(undecided_reasons(run)[0], "claim placement was requested and has no verdict");
@@ -93,19 +93,19 @@ TEST(Conclude, RequestedClaimWithoutVerdictIsUndecided) {
 }
 
 TEST(Conclude, VacuousClaimDoesNotFail) {
-  Run run = run_of({Outcome::Proved});
+  bv::Run run = run_of({Outcome::Proved});
   run.claims = {{.claim = "values", .note = "no rule changes values", .vacuous = true}};
   EXPECT_EQ(conclude(run).exit_code, 0);
 }
 
 TEST(Conclude, SkippedClaimIsUndecided) {
-  Run run = run_of({Outcome::Proved});
+  bv::Run run = run_of({Outcome::Proved});
   run.claims = {{.claim = "values", .requested = false, .skipped = true}};
   EXPECT_EQ(conclude(run).exit_code, 3);
 }
 
 TEST(Conclude, StoppedRunSaysSoAndNamesTheSignal) {
-  Run run = run_of({Outcome::Proved, Outcome::Refuted});
+  bv::Run run = run_of({Outcome::Proved, Outcome::Refuted});
   run.stopped = true;
   EXPECT_EQ(conclude(run).word, "STOPPED");
   EXPECT_EQ(conclude(run).exit_code, 130);
@@ -116,7 +116,7 @@ TEST(Conclude, StoppedRunSaysSoAndNamesTheSignal) {
 }
 
 TEST(Conclude, UnreadableInputIsBetweenRefutedAndUndecided) {
-  Run run = run_of({Outcome::Proved, Outcome::Inconclusive});
+  bv::Run run = run_of({Outcome::Proved, Outcome::Inconclusive});
   run.input_errors.push_back(fail(Code::CacheIncomplete, "2 of 26 shards are missing"));
   EXPECT_EQ(conclude(run).word, "INPUT");
   EXPECT_EQ(conclude(run).exit_code, 5);
@@ -125,7 +125,7 @@ TEST(Conclude, UnreadableInputIsBetweenRefutedAndUndecided) {
 }
 
 TEST(Conclude, WarningsFailOnlyWhenAsked) {
-  Run run = run_of({Outcome::Proved});
+  bv::Run run = run_of({Outcome::Proved});
   run.warnings.push_back(fail(Code::RuleDead, "rule r3 matches nothing"));
   EXPECT_EQ(conclude(run).exit_code, 0);
   run.fail_on = "warning";
@@ -134,7 +134,7 @@ TEST(Conclude, WarningsFailOnlyWhenAsked) {
 }
 
 TEST(Conclude, FailOnRefutedNeverCallsUndecidedAPass) {
-  Run run = run_of({Outcome::Proved, Outcome::Inconclusive});
+  bv::Run run = run_of({Outcome::Proved, Outcome::Inconclusive});
   run.fail_on = "refuted";
   EXPECT_EQ(conclude(run).word, "INCOMPLETE");
   EXPECT_EQ(conclude(run).exit_code, 0);
@@ -146,14 +146,14 @@ TEST(LastLine, HasTheStableGrammar) {
   const std::regex grammar(
       "bridge-verify: (PASS|FAIL|INCOMPLETE|BROKEN|USAGE|INPUT|STOPPED)  proved [0-9]+  held [0-9]+  refuted [0-9]+  "
       "inconclusive [0-9]+  unsupported [0-9]+  waived [0-9]+  broken [0-9]+  layouts [0-9]+  [0-9]+\\.[0-9] s");
-  Run run = run_of({Outcome::Proved, Outcome::Proved, Outcome::Held, Outcome::Waived});
+  bv::Run run = run_of({Outcome::Proved, Outcome::Proved, Outcome::Held, Outcome::Waived});
   run.layouts.resize(24);
   run.seconds = 0.94;
   EXPECT_EQ(last_line(run),
             "bridge-verify: PASS  proved 2  held 1  refuted 0  inconclusive 0  unsupported 0  waived 1  broken 0  "
             "layouts 24  0.9 s");
   run.seconds = 123456.0;
-  for (const std::string& line : {last_line(run), last_line(Run{}), last_line("USAGE"), last_line("INPUT")}) {
+  for (const std::string& line : {last_line(run), last_line(bv::Run{}), last_line("USAGE"), last_line("INPUT")}) {
     EXPECT_TRUE(std::regex_match(line, grammar)) << line;
   }
 }
@@ -177,7 +177,7 @@ TEST(VerdictId, IsClaimRuleLayout) {
 }
 
 TEST(ClaimResult, TakesTheWorstOutcomeAndSharedEvidence) {
-  Run run = run_of({Outcome::Proved, Outcome::Held});
+  bv::Run run = run_of({Outcome::Proved, Outcome::Held});
   run.verdicts[0].evidence = {.proved = true, .oracle = true};
   run.verdicts[1].evidence = {.proved = true};
   const ClaimResult green = result_of(run, "names");

@@ -20,8 +20,8 @@ Json schema() {
   return Json::parse(file);
 }
 
-Run full_run() {
-  Run run;
+bv::Run full_run() {
+  bv::Run run;
   run.tool = {"bridge-verify", "0.1.0", "0123456789ab", "cpu", "g++ 12"};
   run.command = "check";
   run.argv = {"--model", "tiny"};
@@ -87,7 +87,7 @@ Run full_run() {
 TEST(VerdictsJson, FitsItsSchema) {
   const testing::SchemaCheck check(schema());
   EXPECT_EQ(check.faults(Json::parse(verdicts_json(full_run()))), std::vector<std::string>{});
-  EXPECT_EQ(check.faults(Json::parse(verdicts_json(Run{}))), std::vector<std::string>{});
+  EXPECT_EQ(check.faults(Json::parse(verdicts_json(bv::Run{}))), std::vector<std::string>{});
 }
 
 TEST(VerdictsJson, SchemaSeesMissingKeysAndWrongTypes) {
@@ -125,7 +125,7 @@ TEST(VerdictsJson, ReadsBackWhatItWrote) {
 }
 
 TEST(VerdictsJson, ReadsBackStatesThatOverlap) {
-  Run run = full_run();
+  bv::Run run = full_run();
   run.partial = true;
   run.stopped = true;
   run.stop_signal = 15;
@@ -144,7 +144,7 @@ TEST(VerdictsJson, WritesLargeNumbersAsText) {
 }
 
 TEST(VerdictsJson, SplitsRuleSourcesIntoFileAndLine) {
-  Run run = full_run();
+  bv::Run run = full_run();
   run.verdicts[1].rule_source = "qwen3.json: decoder rule 3";
   const Json out = Json::parse(verdicts_json(run));
   EXPECT_EQ(out["verdicts"][0]["rule"]["source"], Json::parse(R"({"file":"my_bridge.py","line":257,"text":"my_bridge.py:257"})"));
@@ -154,7 +154,7 @@ TEST(VerdictsJson, SplitsRuleSourcesIntoFileAndLine) {
 }
 
 TEST(VerdictsJson, OnlyTheRunBlockDependsOnTheMachine) {
-  Run other = full_run();
+  bv::Run other = full_run();
   other.seconds = 9;
   other.host = "there";
   other.started = "2027-01-01T00:00:00Z";
@@ -169,13 +169,13 @@ TEST(VerdictsJson, OnlyTheRunBlockDependsOnTheMachine) {
 }
 
 TEST(VerdictsJson, SurvivesNamesThatAreNoText) {
-  Run run = full_run();
+  bv::Run run = full_run();
   run.verdicts[0].hf = {std::string("bad\xff\x00name", 9), "</script>"};
   EXPECT_TRUE(read_verdicts_json(verdicts_json(run)).has_value());
 }
 
 TEST(VerdictsJson, KeepsDetailsOfTheFirstThousandOfACode) {
-  Run run = full_run();
+  bv::Run run = full_run();
   run.verdicts.resize(1, run.verdicts[0]);
   run.verdicts.resize(1003, run.verdicts[0]);
   const Json out = Json::parse(verdicts_json(run));
