@@ -40,8 +40,8 @@ std::string name(const DtypePolicy& policy) {
 
 DType target_dtype(const model::Rule& rule, std::span<const DType> hf, const DtypePolicy& policy) {
   const bool computable = std::all_of(hf.begin(), hf.end(), kinds::is_computable);
-  if (policy.params && computable && !rule.keep_float32) {
-    return *policy.params;
+  if (policy.params && computable) {
+    return rule.keep_float32 ? DType::F32 : *policy.params;
   }
   const bool uniform =
       std::all_of(hf.begin(), hf.end(), [&](DType one) { return one == hf.front(); });

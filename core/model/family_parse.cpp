@@ -260,7 +260,7 @@ class FamilyParser {
       when = conditions;
     }
     BV_TRY(table, table_named(name, item));
-    BV_CHECK(table.only({"doc", "symbols", "layer_flags", "must", "constraints", "rules"}));
+    BV_CHECK(table.only({"doc", "symbols", "layer_flags", "must", "constraints", "keep_float32", "rules"}));
     BV_CHECK(facts_of(table));
     BV_CHECK(constraints_of(table, when, out));
     return rules_of(table, when, out);
@@ -285,9 +285,11 @@ class FamilyParser {
     if (!rules) {
       return Done{};
     }
+    BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
     BV_TRY(items, rules->items());
     for (const JsonPlace& item : items) {
       BV_TRY(rule, parse_rule(item));
+      rule.keep_float32 = rule.keep_float32 || keep_float32;
       for (std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
         *name = with_names(*name, names_);
       }

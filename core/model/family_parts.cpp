@@ -282,8 +282,8 @@ Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
 }
 
 Result<Rule> parse_rule(const JsonPlace& place) {
-  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary", "value", "form", "orientation",
-                       "shapes", "over"}));
+  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary", "value",
+                       "keep_float32", "form", "orientation", "shapes", "over"}));
   Rule rule;
   BV_TRY(kind, place.at("kind"));
   BV_TRY(kind_text, kind.text());
@@ -304,11 +304,13 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   BV_TRY(expert, place.boolean_or("expert", false));
   BV_TRY(vocabulary, place.boolean_or("vocabulary", false));
   BV_TRY(value, place.text_or("value", ""));
+  BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
   rule.rest = rest;
   rule.when = when;
   rule.expert = expert;
   rule.vocabulary = vocabulary;
   rule.value = value;
+  rule.keep_float32 = keep_float32;
   BV_CHECK(parse_form(place, rule));
   if (const auto over = place.find("over")) {
     BV_TRY(variable, parse_over(*over));

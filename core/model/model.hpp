@@ -55,7 +55,7 @@ struct Rule {
   bool expert = false;                                   // sharded by ETP and placed by EP
   bool vocabulary = false;                               // rows may be padded; `pad` is bound by the layout
   std::string value;                                     // "" or the value-changing map, e.g. "minus_one"
-  bool keep_float32 = false;                             // stays F32 whatever params_dtype is (router.expert_bias); JSON "keep_float32"
+  bool keep_float32 = false;                             // stored as F32 whatever params_dtype is (router.expert_bias, the vision tower)
   std::string source;                                    // "qwen3_5_moe.json: decoder rule 3"
   std::string megatron_local;                            // without Transformer Engine; "" when it is `megatron`
   std::string megatron_sequential;                       // without grouped experts; "" when it is `megatron`
@@ -140,7 +140,7 @@ struct ResolveOptions {
 /// Every family built in: one JSON file each under core/models (compiled in from the folder's listing).
 /// Errors: RulesInvalid naming file and place.
 [[nodiscard]] Result<std::vector<FamilyPtr>> builtin_families();
-/// One family file (docs/reference/families.md). It may use the built-in tables and tables of its own.
+/// One family file. It may use the built-in tables and tables of its own.
 /// Errors: RulesInvalid naming file and place.
 [[nodiscard]] Result<FamilyPtr> parse_family(std::string_view json_text, std::string_view file);
 
