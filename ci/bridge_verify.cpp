@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string started = utc_now();
   bv::cli::install_signal_handlers();
-  bv::cli::Streams streams([](std::string_view text) { bv::cli::write_all(STDOUT_FILENO, text); },
+  bv::cli::Streams streams([](std::string_view text) { return bv::cli::write_all(STDOUT_FILENO, text); },
                            [](std::string_view text) { bv::cli::write_all(STDERR_FILENO, text); });
   bv::cli::Context context{.streams = streams,
                            .environment = environment(),

@@ -32,16 +32,27 @@ std::vector<CommandName> command_names() {
   return names;
 }
 
+std::string_view word_of(int exit_code) {
+  return exit_code == 2 ? "USAGE" : exit_code == 5 ? "INPUT" : exit_code == 1 ? "FAIL" : "BROKEN";
+}
+
+/// True when the raw arguments ask for something else than text on stdout.
+bool wants_data(const Context& context) {
+  for (std::size_t i = 0; i < context.arguments.size(); ++i) {
+    const std::string& word = context.arguments[i];
+    const std::string next = i + 1 < context.arguments.size() ? context.arguments[i + 1] : "";
+    const bool format = (word == "--format" && next != "text") || (word.starts_with("--format=") && word != "--format=text");
+    if (word == "--json" || word == "-qq" || format) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /// A command line that could not be understood still ends with the stable last line, unless stdout is for data.
 void conclude_early(Context& context, const Command* command, int exit_code) {
-  bool text_wanted = command == nullptr || command->concludes;
-  for (const std::string& word : context.arguments) {
-    const bool data = word == "--json" || word.starts_with("--format") || word == "-qq";
-    text_wanted = text_wanted && !data;
-  }
-  if (text_wanted) {
-    const std::string_view word = exit_code == 2 ? "USAGE" : exit_code == 5 ? "INPUT" : "BROKEN";
-    context.streams.out(last_line(word) + "\n");
+  if ((command == nullptr || command->concludes) && !wants_data(context)) {
+    context.streams.out(last_line(word_of(exit_code)) + "\n");
   }
 }
 
@@ -80,14 +91,17 @@ int dispatch(Context& context) {
   }
   const Command* command = find_command(options.command);
   if (command == nullptr) {
-    return report_error(context, options,
-                        fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
-                            .advise("bridge-verify help lists every command"));
+    const int code = report_error(context, options,
+                                  fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
+                                      .advise("bridge-verify help lists every command"));
+    conclude_early(context, nullptr, code);
+    return code;
   }
   return command->run(context, options);
 }
 
 int broken(Context& context, std::string_view what) {
+  context.streams.discard();
   const int code = report_error(context, Options{},
                                 fail(Code::Assertion, fmt::format("an exception reached the end of the program: {}", what))
                                     .advise("report it with the command line and the output of bridge-verify doctor"));
@@ -123,7 +137,12 @@ int exit_code_of(Code code) {
 
 int report_error(Context& context, const Options& options, const Error& error) {
   context.streams.err(reports::render_error(error, style_for(context, options, context.err_is_terminal)));
-  return exit_code_of(error.code);
+  const int code = exit_code_of(error.code);
+  const Command* command = find_command(options.command);
+  if (command != nullptr && command->concludes && options.format == "text" && options.verbosity() > -2) {
+    context.streams.out(last_line(word_of(code)) + "\n");
+  }
+  return code;
 }
 
 int run_command_line(Context& context) {
@@ -131,6 +150,7 @@ int run_command_line(Context& context) {
   try {
     code = dispatch(context);
   } catch (const std::bad_alloc&) {
+    context.streams.discard();
     code = report_error(context, Options{}, fail(Code::OutOfMemory, "memory ran out").advise("take fewer jobs with -j, or a larger machine"));
     conclude_early(context, named_command(context), code);
   } catch (const std::exception& error) {
@@ -138,7 +158,11 @@ int run_command_line(Context& context) {
   } catch (...) {
     code = broken(context, "of unknown type");
   }
-  context.streams.flush();
+  if (!context.streams.flush()) {
+    const int lost = report_error(context, Options{},
+                                  fail(Code::DiskFull, "the result could not be written to stdout").advise("free space, or send it elsewhere"));
+    code = code == 0 ? lost : code;  // nobody saw the green line
+  }
   return code;
 }
 

@@ -28,6 +28,7 @@ struct Command {
 [[nodiscard]] int run_command_line(Context& context);
 
 /// Prints the block of an error to stderr and gives the exit code: 2 for usage, 4 for our own faults, 5 for input.
+/// For a command that concludes, the last line goes to stdout: return what this returns, at once.
 int report_error(Context& context, const Options& options, const Error& error);
 [[nodiscard]] int exit_code_of(Code code);
 

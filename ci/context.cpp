@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <utility>
 
 namespace bv::cli {
 namespace {
@@ -42,11 +43,9 @@ bool colour_wanted(const Context& context, const Options& options, bool terminal
 
 }  // namespace
 
-void Streams::flush() {
-  if (!pending_.empty()) {
-    sink_(pending_);
-    pending_.clear();
-  }
+bool Streams::flush() {
+  const std::string text = std::exchange(pending_, "");
+  return text.empty() || sink_(text);
 }
 
 bool write_all(int descriptor, std::string_view text) {
@@ -56,7 +55,7 @@ bool write_all(int descriptor, std::string_view text) {
       continue;
     }
     if (written <= 0) {
-      return false;
+      return written < 0 && errno == EPIPE;
     }
     text.remove_prefix(static_cast<std::size_t>(written));
   }

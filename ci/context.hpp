@@ -14,22 +14,26 @@ namespace bv::cli {
 /// stderr goes out at once.
 class Streams {
  public:
-  using Sink = std::function<void(std::string_view)>;
+  /// False when the text could not be written; a reader that went away counts as written.
+  using Sink = std::function<bool(std::string_view)>;
+  using ErrorSink = std::function<void(std::string_view)>;
   /// `sink` takes stdout text at flush(), `error_sink` takes stderr text as it comes.
-  Streams(Sink sink, Sink error_sink) : sink_(std::move(sink)), error_sink_(std::move(error_sink)) {}
+  Streams(Sink sink, ErrorSink error_sink) : sink_(std::move(sink)), error_sink_(std::move(error_sink)) {}
 
   void out(std::string_view text) { pending_ += text; }
   void err(std::string_view text) { error_sink_(text); }
-  /// Hands over everything collected; later calls hand over only what came since.
-  void flush();
+  /// Hands over everything collected; later calls hand over only what came since. False when it did not arrive.
+  [[nodiscard]] bool flush();
+  /// Forgets what was collected: half a report is none.
+  void discard() { pending_.clear(); }
 
  private:
   Sink sink_;
-  Sink error_sink_;
+  ErrorSink error_sink_;
   std::string pending_;
 };
 
-/// Writes all of `text` to a file descriptor; a closed pipe ends it quietly (returns false).
+/// Writes all of `text` to a file descriptor. A closed pipe ends it quietly; false on any other failure.
 bool write_all(int descriptor, std::string_view text);
 
 struct Context {

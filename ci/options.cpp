@@ -128,7 +128,7 @@ class Parser {
     from_arguments_ = options_.given;
     if (options_.command.empty()) {
       if (!options_.given.empty()) {
-        return fail(Code::BadValue, fmt::format("{} is given, but no model", options_.given.begin()->second))
+        return fail(Code::BadValue, fmt::format("{} is given, but no model", escaped(options_.given.begin()->second)))
             .advise("bridge-verify --model DIR");
       }
       return Done{};
@@ -136,7 +136,7 @@ class Parser {
     for (const auto& [name, written] : options_.given) {
       const OptionSpec* spec = find_option(name);
       if (!usable_by(*spec, options_.command)) {
-        return fail(Code::UnknownOption, fmt::format("{} cannot use {}", options_.command, written))
+        return fail(Code::UnknownOption, fmt::format("{} cannot use {}", options_.command, escaped(written)))
             .pair(fmt::format("command {}", options_.command), "one of " + join(words_of(spec->commands), ", "))
             .advise(fmt::format("bridge-verify help {}", options_.command));
       }
@@ -210,7 +210,7 @@ class Parser {
 
   Status preset_to(std::string_view side, const std::string& word) {
     if (options_.has("to") && options_.to != side) {
-      return fail(Code::Conflict, fmt::format("{} and {} contradict each other", word, options_.given.at("to")))
+      return fail(Code::Conflict, fmt::format("{} and {} contradict each other", word, escaped(options_.given.at("to"))))
           .advise(fmt::format("{} means convert --to {}", word, side));
     }
     options_.to = side;

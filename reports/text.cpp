@@ -273,7 +273,7 @@ std::string render_text(const Run& run, const TextStyle& style) {
     out += remarks(run, style);
   }
   out += (out.empty() ? "" : "\n") + closing(run, style);
-  return out;
+  return out.starts_with('\n') ? out.substr(1) : out;
 }
 
 std::string render_plain(const Run& run) {
