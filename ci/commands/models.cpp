@@ -21,7 +21,7 @@ void list_families(Context& context, const Options& options, const std::vector<m
                       {"rules", model::rules(*family).size()}});
       continue;
     }
-    context.streams.out(fmt::format("{:<24} {:>4} rules  {}\n", model::name(*family), model::rules(*family).size(),
+    context.streams.out(fmt::format("{:<30} {:>4} rules  {}\n", model::name(*family), model::rules(*family).size(),
                                     join(model::architectures(*family), " ")));
   }
   if (options.json) {
