@@ -8,7 +8,8 @@ namespace {
 std::int64_t expert_of(const Question& question) {
   const std::optional<std::int64_t> in_name = expert_in(question.parameter);
   if (!in_name || (question.expert >= 0 && question.expert != *in_name)) {
-    throw Unanswered(question.parameter + " is asked for as expert " + std::to_string(question.expert));
+    throw Unanswered(question.parameter + " is asked for as expert " +
+                     std::to_string(question.expert));
   }
   return *in_name;
 }
@@ -23,15 +24,19 @@ void check_own_number(const Question& question, std::int64_t expert) {
   }
 }
 
-bool is_gpt_oss(const Question& question) { return question.model_type == "gpt_oss"; }
+bool is_gpt_oss(const Question& question) {
+  return question.model_type == "gpt_oss";
+}
 
 std::int64_t known(const Question& question, std::string_view symbol) {
   const auto found = question.numbers.find(symbol);
   return found == question.numbers.end() ? -1 : found->second;
 }
 
-/// Whether a matrix of the stack is stored [in, out]: by its shape, by the flag only where the shape cannot say.
-bool is_in_out(const Question& question, const at::Tensor& matrix, std::int64_t out, std::int64_t in) {
+/// Whether a matrix of the stack is stored [in, out]: by its shape, by the flag only where the
+/// shape cannot say.
+bool is_in_out(const Question& question, const at::Tensor& matrix, std::int64_t out,
+               std::int64_t in) {
   if (is_gpt_oss(question)) {
     return true;
   }
@@ -80,12 +85,14 @@ at::Tensor expert_fc1(const Question& question) {
 
 at::Tensor expert_fc2(const Question& question) {
   check_own_number(question, expert_of(question));
-  const bool one_expert = expert_in(question.hf_names.empty() ? "" : question.hf_names.front()).has_value();
+  const bool one_expert =
+      expert_in(question.hf_names.empty() ? "" : question.hf_names.front()).has_value();
   at::Tensor matrix = one_expert ? only_source(question) : picked(question);
   if (matrix.dim() == 1) {
     return matrix;  // a bias is added once, after the sum over the ranks
   }
-  if (!one_expert && is_in_out(question, matrix, known(question, "hidden_size"), ffn_size(question))) {
+  if (!one_expert &&
+      is_in_out(question, matrix, known(question, "hidden_size"), ffn_size(question))) {
     matrix = matrix.t();
   }
   return block(matrix, 1, question);

@@ -8,10 +8,11 @@ at::Tensor by_role(const Question& question) {
   const at::Tensor qkv = part(question, "in_proj_qkv");
   const at::Tensor z = part(question, "in_proj_z");
   const std::int64_t value_rows = z.size(0);
-  const std::int64_t key_rows = exact(qkv.size(0) - value_rows, 2, "query and key rows of in_proj_qkv");
+  const std::int64_t key_rows =
+      exact(qkv.size(0) - value_rows, 2, "query and key rows of in_proj_qkv");
   if (key_rows < 1) {
-    throw Unanswered("in_proj_qkv has " + std::to_string(qkv.size(0)) + " rows, wanted more than the " +
-                     std::to_string(value_rows) + " of in_proj_z");
+    throw Unanswered("in_proj_qkv has " + std::to_string(qkv.size(0)) +
+                     " rows, wanted more than the " + std::to_string(value_rows) + " of in_proj_z");
   }
   std::vector<at::Tensor> parts = qkv.split_with_sizes({key_rows, key_rows, value_rows}, 0);
   parts.push_back(z);
@@ -25,7 +26,8 @@ at::Tensor by_key_head(const Question& question) {
   const std::int64_t key_heads = number(question, "linear_num_key_heads");
   const std::int64_t key_size = number(question, "linear_key_head_dim");
   const std::int64_t value_size = number(question, "linear_value_head_dim");
-  const std::int64_t ratio = exact(number(question, "linear_num_value_heads"), key_heads, "value heads over key heads");
+  const std::int64_t ratio =
+      exact(number(question, "linear_num_value_heads"), key_heads, "value heads over key heads");
   const at::Tensor qkvz = split_rows(part(question, "in_proj_qkvz"), {key_heads, -1});
   const at::Tensor ba = split_rows(part(question, "in_proj_ba"), {key_heads, -1});
   std::vector<at::Tensor> parts;
@@ -56,22 +58,26 @@ at::Tensor gdn_in_proj(const Question& question) {
 }
 
 at::Tensor gdn_conv1d(const Question& question) {
-  const std::int64_t keys = number(question, "linear_num_key_heads") * number(question, "linear_key_head_dim");
-  const std::int64_t values = number(question, "linear_num_value_heads") * number(question, "linear_value_head_dim");
+  const std::int64_t keys =
+      number(question, "linear_num_key_heads") * number(question, "linear_key_head_dim");
+  const std::int64_t values =
+      number(question, "linear_num_value_heads") * number(question, "linear_value_head_dim");
   return sections(only_source(question).split_with_sizes({keys, keys, values}, 0), question);
 }
 
 at::Tensor mamba_in_proj(const Question& question) {
   const Mamba sizes = mamba_of(question);
-  return sections(only_source(question).split_with_sizes(
-                      {sizes.inner, sizes.inner, sizes.groups_state, sizes.groups_state, sizes.heads}, 0),
-                  question);
+  return sections(
+      only_source(question).split_with_sizes(
+          {sizes.inner, sizes.inner, sizes.groups_state, sizes.groups_state, sizes.heads}, 0),
+      question);
 }
 
 at::Tensor mamba_conv1d(const Question& question) {
   const Mamba sizes = mamba_of(question);
-  return sections(
-      only_source(question).split_with_sizes({sizes.inner, sizes.groups_state, sizes.groups_state}, 0), question);
+  return sections(only_source(question).split_with_sizes(
+                      {sizes.inner, sizes.groups_state, sizes.groups_state}, 0),
+                  question);
 }
 
 }  // namespace bv::oracle

@@ -12,7 +12,8 @@ at::Tensor linear_fc1(const Question& question) {
       return sections(only_source(question).chunk(2, 0), question);
     }
     constexpr std::array<std::string_view, 3> kUngated = {"linear_fc1", "fc1", "up_proj"};
-    if (std::ranges::none_of(kUngated, [&](std::string_view one) { return has_part(question, one); })) {
+    if (std::ranges::none_of(kUngated,
+                             [&](std::string_view one) { return has_part(question, one); })) {
       throw Unanswered("it is not known whether " + question.hf_names.front() + " holds a gate");
     }
     return block(only_source(question), 0, question);
@@ -21,7 +22,8 @@ at::Tensor linear_fc1(const Question& question) {
   const at::Tensor gate = part(question, by_number ? "w1" : "gate_proj");
   const at::Tensor up = part(question, by_number ? "w3" : "up_proj");
   if (gate.sizes() != up.sizes()) {
-    throw Unanswered("gate has " + std::to_string(gate.size(0)) + " rows and up " + std::to_string(up.size(0)));
+    throw Unanswered("gate has " + std::to_string(gate.size(0)) + " rows and up " +
+                     std::to_string(up.size(0)));
   }
   return sections({gate, up}, question);
 }

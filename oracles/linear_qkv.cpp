@@ -14,10 +14,11 @@ Heads heads_of(const Question& question) {
     const std::int64_t heads = number(question, "vision_num_heads");
     return {heads, heads};
   }
-  return {number(question, "num_attention_heads"), number(question, "num_key_value_heads")};
+  return {number(question, "num_attention_heads"), number(question, "num_query_groups")};
 }
 
-/// q [n d, ..] or, with a gate in each head, [n 2d, ..]: as [g, rows of a group, ..] with the gates behind the queries.
+/// q [n d, ..] or, with a gate in each head, [n 2d, ..]: as [g, rows of a group, ..] with the gates
+/// behind the queries.
 at::Tensor queries_by_group(const at::Tensor& q, Heads heads, std::int64_t head_size) {
   const std::int64_t in_group = exact(heads.queries, heads.groups, "query heads over groups");
   if (q.size(0) == heads.queries * head_size) {
@@ -46,16 +47,19 @@ at::Tensor fused_with_gate_rows(const Question& question, Heads heads) {
   const at::Tensor k = part(question, "k_proj");
   const at::Tensor v = part(question, "v_proj");
   const at::Tensor gate = part(question, "g_proj");
-  const auto flag = question.numbers.find("attention_output_gate");
+  const auto flag = question.numbers.find("attn_output_gate");
   if (flag == question.numbers.end()) {
-    throw Unanswered("the geometry has no attention_output_gate, which says where g_proj goes");
+    throw Unanswered("the geometry has no attn_output_gate, which says where g_proj goes");
   }
   if (flag->second == 0) {
     return at::cat({fused(q, k, v, heads), gate}, 0);
   }
   const at::Tensor keys = rows_by_group(k, heads.groups, "k_proj");
-  const at::Tensor gates = rows_by_group(gate.repeat_interleave(keys.size(1), 0), heads.groups, "g_proj");
-  return at::cat({queries_by_group(q, heads, keys.size(1)), gates, keys, rows_by_group(v, heads.groups, "v_proj")}, 1)
+  const at::Tensor gates =
+      rows_by_group(gate.repeat_interleave(keys.size(1), 0), heads.groups, "g_proj");
+  return at::cat({queries_by_group(q, heads, keys.size(1)), gates, keys,
+                  rows_by_group(v, heads.groups, "v_proj")},
+                 1)
       .flatten(0, 1);
 }
 
@@ -64,16 +68,20 @@ at::Tensor fused_with_gate_rows(const Question& question, Heads heads) {
 at::Tensor linear_qkv(const Question& question) {
   const Heads heads = heads_of(question);
   if (question.hf.size() == 1) {
-    const at::Tensor whole = has_part(question, "qkv") ? part(question, "qkv") : part(question, "query_key_value");
-    const std::int64_t head_size = exact(whole.size(0), heads.queries + 2 * heads.groups, "qkv rows over heads");
-    const auto parts = whole.split_with_sizes({heads.queries * head_size, heads.groups * head_size,
-                                               heads.groups * head_size}, 0);
+    const at::Tensor whole =
+        has_part(question, "qkv") ? part(question, "qkv") : part(question, "query_key_value");
+    const std::int64_t head_size =
+        exact(whole.size(0), heads.queries + 2 * heads.groups, "qkv rows over heads");
+    const auto parts = whole.split_with_sizes(
+        {heads.queries * head_size, heads.groups * head_size, heads.groups * head_size}, 0);
     return block(fused(parts[0], parts[1], parts[2], heads), 0, question);
   }
   if (question.hf.size() == 4) {
     return block(fused_with_gate_rows(question, heads), 0, question);
   }
-  return block(fused(part(question, "q_proj"), part(question, "k_proj"), part(question, "v_proj"), heads), 0, question);
+  return block(
+      fused(part(question, "q_proj"), part(question, "k_proj"), part(question, "v_proj"), heads), 0,
+      question);
 }
 
 at::Tensor linear_kv(const Question& question) {

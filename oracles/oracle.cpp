@@ -1,4 +1,5 @@
-// The target-layout table applied to one question. The only place that catches what LibTorch throws.
+// The target-layout table applied to one question. The only place that catches what LibTorch
+// throws.
 #include "oracles/oracle.hpp"
 
 #include <ATen/Parallel.h>
@@ -15,29 +16,44 @@ at::Tensor replicated(const Question& question) {
   const bool head_norm = has_part(question, "q_norm") || has_part(question, "k_norm");
   const auto head_size = question.numbers.find("head_dim");
   if (head_norm && head_size != question.numbers.end() && whole.numel() != head_size->second) {
-    throw Unanswered("a norm of " + std::to_string(whole.numel()) + " elements is not over one head of " +
-                     std::to_string(head_size->second));
+    throw Unanswered("a norm of " + std::to_string(whole.numel()) +
+                     " elements is not over one head of " + std::to_string(head_size->second));
   }
   return whole;
 }
 
 at::Tensor computed(Formula formula, const Question& question) {
   switch (formula) {
-    case Formula::Replicated: return replicated(question);
-    case Formula::Column: return block(only_source(question), 0, question);
-    case Formula::Row: return block(only_source(question), 1, question);
-    case Formula::LinearQkv: return linear_qkv(question);
-    case Formula::LinearKv: return linear_kv(question);
-    case Formula::LinearFc1: return linear_fc1(question);
-    case Formula::GdnInProj: return gdn_in_proj(question);
-    case Formula::GdnConv1d: return gdn_conv1d(question);
-    case Formula::MambaInProj: return mamba_in_proj(question);
-    case Formula::MambaConv1d: return mamba_conv1d(question);
-    case Formula::Vocabulary: return vocabulary(question);
-    case Formula::OutputLayer: return output_layer(question);
-    case Formula::EhProj: return eh_proj(question);
-    case Formula::ExpertFc1: return expert_fc1(question);
-    case Formula::ExpertFc2: return expert_fc2(question);
+    case Formula::Replicated:
+      return replicated(question);
+    case Formula::Column:
+      return block(only_source(question), 0, question);
+    case Formula::Row:
+      return block(only_source(question), 1, question);
+    case Formula::LinearQkv:
+      return linear_qkv(question);
+    case Formula::LinearKv:
+      return linear_kv(question);
+    case Formula::LinearFc1:
+      return linear_fc1(question);
+    case Formula::GdnInProj:
+      return gdn_in_proj(question);
+    case Formula::GdnConv1d:
+      return gdn_conv1d(question);
+    case Formula::MambaInProj:
+      return mamba_in_proj(question);
+    case Formula::MambaConv1d:
+      return mamba_conv1d(question);
+    case Formula::Vocabulary:
+      return vocabulary(question);
+    case Formula::OutputLayer:
+      return output_layer(question);
+    case Formula::EhProj:
+      return eh_proj(question);
+    case Formula::ExpertFc1:
+      return expert_fc1(question);
+    case Formula::ExpertFc2:
+      return expert_fc2(question);
   }
   throw Unanswered("no formula");
 }
@@ -50,7 +66,8 @@ at::Tensor answered(const Question& question) {
     throw Unanswered(std::to_string(question.hf.size()) + " HF tensors under " +
                      std::to_string(question.hf_names.size()) + " names");
   }
-  if (question.shard_size < 1 || question.shard_rank < 0 || question.shard_rank >= question.shard_size) {
+  if (question.shard_size < 1 || question.shard_rank < 0 ||
+      question.shard_rank >= question.shard_size) {
     throw Unanswered("rank " + std::to_string(question.shard_rank) + " is not in a group of " +
                      std::to_string(question.shard_size));
   }
@@ -70,7 +87,8 @@ Answer answer_of(const Question& question) {
   try {
     return {tagged(answered(question)), ""};
   } catch (const c10::Error& thrown) {
-    return {std::nullopt, std::string("LibTorch refuses the shapes: ") + thrown.what_without_backtrace()};
+    return {std::nullopt,
+            std::string("LibTorch refuses the shapes: ") + thrown.what_without_backtrace()};
   } catch (const std::exception& thrown) {
     return {std::nullopt, thrown.what()};
   }
@@ -78,8 +96,12 @@ Answer answer_of(const Question& question) {
 
 }  // namespace
 
-std::optional<TaggedTensor> wanted_shard(const Question& question) { return answer_of(question).shard; }
+std::optional<TaggedTensor> wanted_shard(const Question& question) {
+  return answer_of(question).shard;
+}
 
-std::string why_unanswered(const Question& question) { return answer_of(question).why_not; }
+std::string why_unanswered(const Question& question) {
+  return answer_of(question).why_not;
+}
 
 }  // namespace bv::oracle

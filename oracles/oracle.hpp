@@ -1,7 +1,8 @@
 #pragma once
-// The independent statement of what each Megatron module computes with. Written from the closed formulas with
-// LibTorch view/permute/cat; shares with core/ nothing but names and numbers (model::Geometry symbols).
-// This header has no LibTorch in it; the implementations live in the module bv_oracles.so.
+// The independent statement of what each Megatron module computes with. Written from the closed
+// formulas with LibTorch view/permute/cat; shares with core/ nothing but names and numbers
+// (model::Geometry symbols). This header has no LibTorch in it; the implementations live in the
+// module bv_oracles.so.
 
 #include <cstdint>
 #include <map>
@@ -16,25 +17,29 @@ namespace bv::oracle {
 struct TaggedTensor {
   std::vector<std::int64_t> shape;
   std::vector<std::int64_t> tags;
+  bool operator==(const TaggedTensor&) const = default;
 };
 
 /// One question: what must Megatron parameter `parameter` hold on this rank?
-/// `numbers` may hold more than is read; read are, by the name of the HF config field (docs of each formula in modules.hpp):
-/// num_attention_heads, num_key_value_heads, head_dim, hidden_size, moe_intermediate_size (or intermediate_size),
-/// linear_num_key_heads, linear_num_value_heads, linear_key_head_dim, linear_value_head_dim, vision_num_heads,
-/// mamba_num_heads, mamba_head_dim, mamba_state_dim, mamba_num_groups, attention_output_gate.
-/// A HF tensor's part (query, gate, ...) is taken from its name, never from its place in the list.
+/// `numbers` may hold more than is read; read are, by the family files' names (modules.hpp says
+/// which formula reads which): num_attention_heads, num_query_groups, head_dim, hidden_size,
+/// moe_intermediate_size (or intermediate_size), linear_num_key_heads, linear_num_value_heads,
+/// linear_key_head_dim, linear_value_head_dim, vision_num_heads, mamba_num_heads, mamba_head_dim,
+/// mamba_state_dim, mamba_num_groups, attn_output_gate. A HF tensor's part (query, gate, ...) is
+/// taken from its name, never from its place in the list.
 struct Question {
-  std::string parameter;   // global Megatron name: "decoder.layers.3.self_attention.linear_qkv.weight"
+  std::string
+      parameter;  // global Megatron name: "decoder.layers.3.self_attention.linear_qkv.weight"
   std::map<std::string, std::int64_t, std::less<>> numbers;  // geometry symbols of the family
-  std::vector<std::string> hf_names;       // full HF names in the rule's order
-  std::vector<TaggedTensor> hf;            // their tagged contents, same order
-  std::int64_t shard_size = 1;             // TP, or ETP for expert parameters
+  std::vector<std::string> hf_names;                         // full HF names in the rule's order
+  std::vector<TaggedTensor> hf;                              // their tagged contents, same order
+  std::int64_t shard_size = 1;                               // TP, or ETP for expert parameters
   std::int64_t shard_rank = 0;
-  std::int64_t expert = -1;                // global expert number for expert parameters
-  std::int64_t padded_vocab = 0;           // rows of the padded vocabulary, 0 without
-  bool in_out_stack = false;               // expert stacks stored [E, in, out]; used only where the shape cannot say
-  std::string model_type = {};             // of config.json: "gpt_oss" has its gate and up rows alternate
+  std::int64_t expert = -1;       // global expert number for expert parameters
+  std::int64_t padded_vocab = 0;  // rows of the padded vocabulary, 0 without
+  bool in_out_stack =
+      false;  // expert stacks stored [E, in, out]; used only where the shape cannot say
+  std::string model_type = {};  // of config.json: "gpt_oss" has its gate and up rows alternate
 };
 
 /// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).
@@ -42,9 +47,10 @@ std::optional<TaggedTensor> wanted_shard(const Question& question);
 /// Why wanted_shard gives none, with the numbers found and wanted; "" when it gives one.
 std::string why_unanswered(const Question& question);
 
-inline constexpr int kAbiVersion = 2;
+inline constexpr int kAbiVersion = 1;
 
-/// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals kAbiVersion.
+/// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals
+/// kAbiVersion.
 struct Entry {
   int abi_version;
   std::optional<TaggedTensor> (*wanted_shard)(const Question&);
@@ -53,5 +59,6 @@ struct Entry {
 
 }  // namespace bv::oracle
 
-/// The one symbol that the command looks up in bv_oracles.so: a const bv::oracle::Entry*, valid while it is loaded.
+/// The one symbol that the command looks up in bv_oracles.so: a const bv::oracle::Entry*, valid
+/// while it is loaded.
 extern "C" __attribute__((visibility("default"))) const void* bv_oracle_entry();

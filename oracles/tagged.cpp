@@ -53,13 +53,15 @@ TaggedTensor tagged(const at::Tensor& tensor) {
 }
 
 bool has_part(const Question& question, std::string_view part) {
-  return std::ranges::any_of(question.hf_names, [&](const std::string& name) { return part_of(name) == part; });
+  return std::ranges::any_of(question.hf_names,
+                             [&](const std::string& name) { return part_of(name) == part; });
 }
 
 at::Tensor part(const Question& question, std::string_view part) {
   const auto is_part = [&](const std::string& name) { return part_of(name) == part; };
   if (std::ranges::count_if(question.hf_names, is_part) != 1) {
-    throw Unanswered("wanted one HF tensor that is " + std::string(part) + ", found " + parts_text(question));
+    throw Unanswered("wanted one HF tensor that is " + std::string(part) + ", found " +
+                     parts_text(question));
   }
   const auto found = std::ranges::find_if(question.hf_names, is_part);
   return tensor_of(question.hf.at(static_cast<std::size_t>(found - question.hf_names.begin())));
@@ -78,7 +80,8 @@ std::int64_t number(const Question& question, std::string_view symbol) {
     throw Unanswered("the geometry has no " + std::string(symbol));
   }
   if (found->second < 1 || found->second > (std::int64_t{1} << 31)) {
-    throw Unanswered(std::string(symbol) + " is " + std::to_string(found->second) + ", wanted a positive size");
+    throw Unanswered(std::string(symbol) + " is " + std::to_string(found->second) +
+                     ", wanted a positive size");
   }
   return found->second;
 }
@@ -92,8 +95,8 @@ std::int64_t exact(std::int64_t a, std::int64_t b, const std::string& what) {
 
 at::Tensor block(const at::Tensor& whole, std::int64_t dim, const Question& question) {
   if (dim >= whole.dim()) {
-    throw Unanswered("the parameter has " + std::to_string(whole.dim()) + " axes, wanted more than " +
-                     std::to_string(dim));
+    throw Unanswered("the parameter has " + std::to_string(whole.dim()) +
+                     " axes, wanted more than " + std::to_string(dim));
   }
   const std::int64_t extent = exact(whole.size(dim), question.shard_size, "cut over the ranks");
   return whole.narrow(dim, question.shard_rank * extent, extent);

@@ -21,7 +21,8 @@ std::vector<std::string_view> components(std::string_view path) {
   }
 }
 
-/// "weight12" -> 12 for the stem "weight"; nullopt when nothing but digits must follow and does not.
+/// "weight12" -> 12 for the stem "weight"; nullopt when nothing but digits must follow and does
+/// not.
 std::optional<std::int64_t> digits_after(std::string_view text, std::string_view stem) {
   if (!text.starts_with(stem)) {
     return std::nullopt;
@@ -40,7 +41,8 @@ struct Row {
   Formula bias;
 };
 
-// Column-parallel modules cut weight and bias; row-parallel ones cut the weight and keep the bias whole.
+// Column-parallel modules cut weight and bias; row-parallel ones cut the weight and keep the bias
+// whole.
 constexpr std::array kModules = {
     Row{"linear_qkv", Formula::LinearQkv, Formula::LinearQkv},
     Row{"linear_kv", Formula::LinearKv, Formula::LinearKv},
@@ -62,18 +64,21 @@ constexpr std::array kModules = {
     Row{"eh_proj", Formula::EhProj, Formula::Column},
 };
 
-std::optional<Formula> norm_of(std::string_view parent, std::string_view module, std::string_view leaf) {
+std::optional<Formula> norm_of(std::string_view parent, std::string_view module,
+                               std::string_view leaf) {
   if (leaf == "layer_norm_weight" || leaf == "layer_norm_bias") {
     return Formula::Replicated;
   }
   if (!module.ends_with("norm") || (leaf != "weight" && leaf != "bias")) {
     return std::nullopt;
   }
-  return parent == "mixer" && module == "norm" ? Formula::Column : Formula::Replicated;  // Mamba: a norm over din/t
+  return parent == "mixer" && module == "norm" ? Formula::Column
+                                               : Formula::Replicated;  // Mamba: a norm over din/t
 }
 
 /// Parameters that are no linear layer of the table: by module and leaf.
-std::optional<Formula> special_of(std::string_view parent, std::string_view module, std::string_view leaf) {
+std::optional<Formula> special_of(std::string_view parent, std::string_view module,
+                                  std::string_view leaf) {
   const bool plain = leaf == "weight" || leaf == "bias";
   if (module == "router" && leaf == "expert_bias") {
     return Formula::Replicated;
@@ -85,7 +90,8 @@ std::optional<Formula> special_of(std::string_view parent, std::string_view modu
     return Formula::Column;
   }
   if (leaf == "A_log" || leaf == "dt_bias" || (leaf == "D" && module == "mixer")) {
-    return module == "mixer" || module == "self_attention" ? std::optional(Formula::Column) : std::nullopt;
+    return module == "mixer" || module == "self_attention" ? std::optional(Formula::Column)
+                                                           : std::nullopt;
   }
   if (module == "in_proj" && leaf == "weight") {
     return parent == "mixer" ? Formula::MambaInProj : Formula::GdnInProj;
@@ -112,7 +118,8 @@ std::optional<Formula> expert_formula(std::string_view module, std::string_view 
 }  // namespace
 
 bool is_vision(std::string_view parameter) {
-  return parameter.starts_with("vision_model.") || parameter.find(".vision_model.") != std::string_view::npos;
+  return parameter.starts_with("vision_model.") ||
+         parameter.find(".vision_model.") != std::string_view::npos;
 }
 
 std::optional<std::int64_t> expert_in(std::string_view name) {
@@ -130,7 +137,9 @@ std::optional<std::int64_t> expert_in(std::string_view name) {
 
 std::optional<Formula> formula_of(std::string_view parameter) {
   const std::vector<std::string_view> parts = components(parameter);
-  const auto from_end = [&](std::size_t back) { return parts.size() > back ? parts[parts.size() - 1 - back] : ""; };
+  const auto from_end = [&](std::size_t back) {
+    return parts.size() > back ? parts[parts.size() - 1 - back] : "";
+  };
   const std::string_view leaf = from_end(0);
   const std::string_view module = from_end(1);
   const std::string_view parent = from_end(2);
@@ -140,7 +149,8 @@ std::optional<Formula> formula_of(std::string_view parameter) {
   if (std::ranges::find(parts, "experts") != parts.end()) {
     const bool sequential = from_end(3) == "local_experts" && from_end(4) == "experts";
     const bool grouped = parent == "experts";
-    return (sequential || grouped) && expert_in(parameter) ? expert_formula(module, leaf) : std::nullopt;
+    return (sequential || grouped) && expert_in(parameter) ? expert_formula(module, leaf)
+                                                           : std::nullopt;
   }
   if (const auto special = special_of(parent, module, leaf)) {
     return special;
@@ -148,11 +158,13 @@ std::optional<Formula> formula_of(std::string_view parameter) {
   if (leaf != "weight" && leaf != "bias") {
     return std::nullopt;
   }
-  if (is_vision(parameter) && ((parent == "patch_embed" && module == "proj") || module == "pos_embed")) {
+  if (is_vision(parameter) &&
+      ((parent == "patch_embed" && module == "proj") || module == "pos_embed")) {
     return Formula::Replicated;
   }
   const auto row = std::ranges::find(kModules, module, &Row::module);
-  return row == kModules.end() ? std::nullopt : std::optional(leaf == "weight" ? row->weight : row->bias);
+  return row == kModules.end() ? std::nullopt
+                               : std::optional(leaf == "weight" ? row->weight : row->bias);
 }
 
 }  // namespace bv::oracle

@@ -1,5 +1,6 @@
 #pragma once
-// Which formula makes a Megatron parameter: decided from its path (mapping-semantics 5.5), never from a family file.
+// Which formula makes a Megatron parameter: decided from its path (mapping-semantics 5.5), never
+// from a family file.
 
 #include <optional>
 #include <string>
@@ -8,14 +9,28 @@
 namespace bv::oracle {
 
 enum class Formula {
-  Replicated, Column, Row, LinearQkv, LinearKv, LinearFc1, GdnInProj, GdnConv1d, MambaInProj, MambaConv1d,
-  Vocabulary, OutputLayer, EhProj, ExpertFc1, ExpertFc2,
+  Replicated,
+  Column,
+  Row,
+  LinearQkv,
+  LinearKv,
+  LinearFc1,
+  GdnInProj,
+  GdnConv1d,
+  MambaInProj,
+  MambaConv1d,
+  Vocabulary,
+  OutputLayer,
+  EhProj,
+  ExpertFc1,
+  ExpertFc2,
 };
 
 /// nullopt for a path that the table does not hold.
 std::optional<Formula> formula_of(std::string_view parameter);
-/// The expert number in a Megatron path ("experts.linear_fc1.weight7", "local_experts.7.linear_fc1.weight") or in a
-/// HF name ("experts.7.up_proj.weight"); nullopt without one.
+/// The expert number in a Megatron path ("experts.linear_fc1.weight7",
+/// "local_experts.7.linear_fc1.weight") or in a HF name ("experts.7.up_proj.weight"); nullopt
+/// without one.
 std::optional<std::int64_t> expert_in(std::string_view name);
 /// Under the vision tower.
 bool is_vision(std::string_view parameter);

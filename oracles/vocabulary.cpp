@@ -19,8 +19,8 @@ at::Tensor vocabulary(const Question& question) {
   const std::int64_t pad = question.padded_vocab - rows.size(0);
   const std::int64_t row = rows.numel() / std::max<std::int64_t>(rows.size(0), 1);
   if (pad < 0 || pad > kPadElementsMax / std::max<std::int64_t>(row, 1)) {
-    throw Unanswered("the padded vocabulary has " + std::to_string(question.padded_vocab) + " rows for " +
-                     std::to_string(rows.size(0)));
+    throw Unanswered("the padded vocabulary has " + std::to_string(question.padded_vocab) +
+                     " rows for " + std::to_string(rows.size(0)));
   }
   std::vector<std::int64_t> shape = rows.sizes().vec();
   shape.front() = pad;

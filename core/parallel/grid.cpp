@@ -1,5 +1,5 @@
-// Ranks and their coordinates. Source: mapping-semantics section 10 (megatron-core parallel_state.py,
-// RankGenerator, orders tp-cp-ep-dp-pp and tp-cp-ep-pp-dp).
+// Ranks and their coordinates. Source: mapping-semantics section 10 (megatron-core
+// parallel_state.py, RankGenerator, orders tp-cp-ep-dp-pp and tp-cp-ep-pp-dp).
 
 #include <fmt/format.h>
 
@@ -27,12 +27,13 @@ std::optional<std::int64_t> smallest_world(const Layout& layout) {
   return world && *world <= kMaxSize ? world : std::nullopt;
 }
 
-Error world_fault(std::int64_t world_size, std::int64_t group, std::string product, std::string_view rule,
-                  std::int64_t step) {
+Error world_fault(std::int64_t world_size, std::int64_t group, std::string product,
+                  std::string_view rule, std::int64_t step) {
   const std::int64_t below = world_size / step * step;
-  std::string legal = below > 0 ? fmt::format("{} or {}", below, below + step) : fmt::format("{}", step);
-  return fail(Code::IndivisibleDim,
-              fmt::format("world size {} is no multiple of {} = {} ({})", world_size, product, group, rule))
+  std::string legal =
+      below > 0 ? fmt::format("{} or {}", below, below + step) : fmt::format("{}", step);
+  return fail(Code::IndivisibleDim, fmt::format("world size {} is no multiple of {} = {} ({})",
+                                                world_size, product, group, rule))
       .pair(fmt::format("world size {}", world_size), fmt::format("a multiple of {}", group))
       .advise(fmt::format("nearest legal world size: {}", legal));
 }
@@ -40,7 +41,8 @@ Error world_fault(std::int64_t world_size, std::int64_t group, std::string produ
 Result<Grid> grid_of(const Layout& layout, std::int64_t world_size) {
   BV_CHECK(check_sizes(layout));
   if (world_size < 1 || world_size > kMaxSize) {
-    return fail(Code::BadValue, fmt::format("world size {} is not a number from 1 to {}", world_size, kMaxSize))
+    return fail(Code::BadValue,
+                fmt::format("world size {} is not a number from 1 to {}", world_size, kMaxSize))
         .pair(fmt::format("{}", world_size), fmt::format("1 to {}", kMaxSize))
         .advise(fmt::format("smallest world of this layout: {}", minimum_world(layout)));
   }
@@ -48,19 +50,23 @@ Result<Grid> grid_of(const Layout& layout, std::int64_t world_size) {
   const std::int64_t expert = layout.etp * layout.ep * layout.pp;
   const std::int64_t step = minimum_world(layout);
   if (world_size % dense != 0) {
-    return world_fault(world_size, dense, fmt::format("TP {} x CP {} x PP {}", layout.tp, layout.cp, layout.pp),
+    return world_fault(world_size, dense,
+                       fmt::format("TP {} x CP {} x PP {}", layout.tp, layout.cp, layout.pp),
                        "E040", step);
   }
   if (world_size % expert != 0) {
-    return world_fault(world_size, expert, fmt::format("ETP {} x EP {} x PP {}", layout.etp, layout.ep, layout.pp),
+    return world_fault(world_size, expert,
+                       fmt::format("ETP {} x EP {} x PP {}", layout.etp, layout.ep, layout.pp),
                        "E041", step);
   }
   const Grid grid{world_size, world_size / dense, world_size / expert};
   if (layout.pp_before_dp && layout.pp > 1 && grid.dp != grid.edp) {
-    return fail(Code::Conflict,
-                fmt::format("order tp-cp-ep-pp-dp with PP={} needs equal data-parallel sizes, but DP is {} and "
-                            "expert DP is {} (E042)", layout.pp, grid.dp, grid.edp))
-        .pair(fmt::format("TP x CP = {}, ETP x EP = {}", layout.tp * layout.cp, layout.etp * layout.ep),
+    return fail(Code::Conflict, fmt::format("order tp-cp-ep-pp-dp with PP={} needs equal "
+                                            "data-parallel sizes, but DP is {} and "
+                                            "expert DP is {} (E042)",
+                                            layout.pp, grid.dp, grid.edp))
+        .pair(fmt::format("TP x CP = {}, ETP x EP = {}", layout.tp * layout.cp,
+                          layout.etp * layout.ep),
               "the same product for both")
         .advise("use the default order tp-cp-ep-dp-pp, or make ETP x EP equal to TP x CP");
   }
@@ -110,9 +116,10 @@ Status check_sizes(const Layout& layout) {
   }
   const std::optional<std::int64_t> world = smallest_world(layout);
   if (!world || *world > kMaxSize / virtual_stages(layout)) {
-    return fail(Code::BadValue,
-                fmt::format("layout {} needs more than {} ranks and chunks", layout_id(layout), kMaxSize))
-        .pair(layout_id(layout), fmt::format("PP x lcm(TP x CP, ETP x EP) x VPP of at most {}", kMaxSize))
+    return fail(Code::BadValue, fmt::format("layout {} needs more than {} ranks and chunks",
+                                            layout_id(layout), kMaxSize))
+        .pair(layout_id(layout),
+              fmt::format("PP x lcm(TP x CP, ETP x EP) x VPP of at most {}", kMaxSize))
         .advise("use smaller parallel sizes");
   }
   return Done{};
@@ -143,25 +150,29 @@ Result<std::int64_t> rank_of(const Layout& layout, std::int64_t world_size, cons
                                                               {at.edp, grid.edp}}};
   for (const auto& [value, size] : ranges) {
     if (value < 0 || value >= size) {
-      return fail(Code::BadValue, fmt::format("coordinate {} is outside its group of {}", value, size))
+      return fail(Code::BadValue,
+                  fmt::format("coordinate {} is outside its group of {}", value, size))
           .pair(fmt::format("{}", value), fmt::format("0 to {}", size - 1))
           .advise("take coordinates from the rank table of this layout and world");
     }
   }
-  const std::int64_t outer = layout.pp_before_dp ? at.pp + layout.pp * at.dp : at.dp + grid.dp * at.pp;
+  const std::int64_t outer =
+      layout.pp_before_dp ? at.pp + layout.pp * at.dp : at.dp + grid.dp * at.pp;
   const std::int64_t rank = at.tp + layout.tp * (at.cp + layout.cp * outer);
   if (coordinates_of(layout, grid, rank) != at) {
     return fail(Code::BadValue,
-                fmt::format("dense coordinates name rank {}, which has other expert coordinates", rank))
+                fmt::format("dense coordinates name rank {}, which has other expert coordinates",
+                            rank))
         .pair(fmt::format("etp {} ep {} edp {}", at.etp, at.ep, at.edp),
-              fmt::format("those of rank {}: etp {} ep {}", rank, rank % layout.etp, rank / layout.etp % layout.ep))
+              fmt::format("those of rank {}: etp {} ep {}", rank, rank % layout.etp,
+                          rank / layout.etp % layout.ep))
         .advise("take coordinates from the rank table of this layout and world");
   }
   return rank;
 }
 
-/// In one pipeline stage a rank shows only (rank mod TP, rank mod ETP*EP), so the first lcm of the two ranks hold
-/// each shard exactly once, whatever CP is.
+/// In one pipeline stage a rank shows only (rank mod TP, rank mod ETP*EP), so the first lcm of the
+/// two ranks hold each shard exactly once, whatever CP is.
 std::vector<ShardKey> shard_keys(const Layout& layout) {
   std::vector<ShardKey> keys;
   if (!grid_of(layout, minimum_world(layout))) {
@@ -172,7 +183,8 @@ std::vector<ShardKey> shard_keys(const Layout& layout) {
   for (std::int64_t pp = 0; pp < layout.pp; ++pp) {
     for (std::int64_t rank = 0; rank < in_stage; ++rank) {
       for (std::int64_t vp = 0; vp < chunks; ++vp) {
-        keys.push_back({pp, rank % layout.tp, rank / layout.etp % layout.ep, rank % layout.etp, vp});
+        keys.push_back(
+            {pp, rank % layout.tp, rank / layout.etp % layout.ep, rank % layout.etp, vp});
       }
     }
   }

@@ -18,7 +18,9 @@ struct NamedSize {
   std::int64_t size = 0;
 };
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 /// Takes a decimal number off the front; no sign, no leading zero, at most kMaxSize.
 std::optional<std::int64_t> take_number(std::string_view& rest) {
@@ -40,7 +42,9 @@ std::optional<std::int64_t> take_number(std::string_view& rest) {
 Error not_a_layout(std::string_view text, std::string why) {
   return fail(Code::BadValue, fmt::format("\"{}\" is not a layout: {}", escaped(text), why))
       .pair(escaped(text), "sizes like tp2pp1ep8etp1, with vpp and cp when above 1")
-      .advise("write each of tp, pp, ep, etp, vpp, cp at most once, followed by its size: tp2pp1ep8etp1");
+      .advise(
+          "write each of tp, pp, ep, etp, vpp, cp at most once, followed by its size: "
+          "tp2pp1ep8etp1");
 }
 
 }  // namespace
@@ -63,7 +67,8 @@ Result<Layout> layout_from_id(std::string_view text) {
     return not_a_layout(text, "it is empty");
   }
   while (!rest.empty()) {
-    const auto letters = static_cast<std::size_t>(std::ranges::find_if(rest, is_digit) - rest.begin());
+    const auto letters =
+        static_cast<std::size_t>(std::ranges::find_if(rest, is_digit) - rest.begin());
     const std::string_view name = rest.substr(0, letters);
     const auto found = std::ranges::find(sizes, name, &NamedSize::name);
     if (found == sizes.end()) {
@@ -75,7 +80,8 @@ Result<Layout> layout_from_id(std::string_view text) {
     rest.remove_prefix(letters);
     const std::optional<std::int64_t> number = take_number(rest);
     if (!number || *number == 0) {
-      return not_a_layout(text, fmt::format("the size of {} is no number from 1 to {}", name, kMaxSize));
+      return not_a_layout(text,
+                          fmt::format("the size of {} is no number from 1 to {}", name, kMaxSize));
     }
     found->size = *number;
   }

@@ -30,7 +30,8 @@ class Parser {
   }
 
  private:
-  /// The next character that is not a comma, '\0' at the end. A NUL in the text ends it as a wrong character.
+  /// The next character that is not a comma, '\0' at the end. A NUL in the text ends it as a wrong
+  /// character.
   char peek() {
     while (at_ < text_.size() && text_[at_] == ',') {
       ++at_;
@@ -39,9 +40,12 @@ class Parser {
   }
 
   Error wrong(std::string what) {
-    return fail(Code::BadValue, fmt::format("pipeline layout is not readable at column {}: {} (E034)", at_ + 1, what))
+    return fail(Code::BadValue,
+                fmt::format("pipeline layout is not readable at column {}: {} (E034)", at_ + 1,
+                            what))
         .at(fmt::format("--pipeline-model-parallel-layout:1:{}", at_ + 1))
-        .pair(escaped(shortened(text_, 80, true)), "letters E t m L, | between stages, (..)*n and x*n to repeat")
+        .pair(escaped(shortened(text_, 80, true)),
+              "letters E t m L, | between stages, (..)*n and x*n to repeat")
         .advise("write it like E|(t|)*3,t*2,mL; groups do not nest");
   }
 
@@ -54,7 +58,8 @@ class Parser {
 
   Result<std::string> repeated(std::string unit, bool must_repeat) {
     if (peek() != '*') {
-      return must_repeat ? Result<std::string>(wrong("a group (..) needs *n behind it")) : Result<std::string>(unit);
+      return must_repeat ? Result<std::string>(wrong("a group (..) needs *n behind it"))
+                         : Result<std::string>(unit);
     }
     ++at_;
     std::int64_t times = -1;
@@ -111,7 +116,8 @@ class Parser {
 Result<std::vector<StageText>> parse_stage_text(std::string_view text) {
   if (text.find('\0') != std::string_view::npos) {
     text = text.substr(0, text.find('\0') + 1);
-    return fail(Code::BadValue, fmt::format("pipeline layout holds a NUL at column {} (E034)", text.size()))
+    return fail(Code::BadValue,
+                fmt::format("pipeline layout holds a NUL at column {} (E034)", text.size()))
         .pair("a NUL character", "letters E t m L, | between stages")
         .advise("write it like E|(t|)*3,t*2,mL");
   }

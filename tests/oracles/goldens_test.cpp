@@ -1,5 +1,5 @@
-// The proof that the oracles are right: for every parameter of every shard that the real Megatron-Bridge made, the
-// elements that the oracle names have the bytes that stand there.
+// The proof that the oracles are right: for every parameter of every shard that the real
+// Megatron-Bridge made, the elements that the oracle names have the bytes that stand there.
 #define XXH_INLINE_ALL
 #include <gtest/gtest.h>
 #include <xxhash.h>
@@ -37,17 +37,19 @@ std::string digest(const std::string& bytes) {
 
 struct Case {
   StoredTensors stored;
-  std::map<std::string, std::int64_t, std::less<>> numbers;  // of the decoder's config; vision_num_heads
+  std::map<std::string, std::int64_t, std::less<>>
+      numbers;  // of the decoder's config; vision_num_heads
   std::string model_type;
 };
 
 Case read_case(const std::string& name) {
   const nlohmann::json config = read_json(kGolden / "hf" / name / "config.json");
   Case out{read_checkpoint(kGolden / "hf" / name), {}, config.at("model_type")};
-  const nlohmann::json& decoder = config.contains("text_config") ? config.at("text_config") : config;
+  const nlohmann::json& decoder =
+      config.contains("text_config") ? config.at("text_config") : config;
   for (const auto& [key, value] : decoder.items()) {
     if (value.is_number_integer()) {
-      out.numbers[key] = value;
+      out.numbers[key == "num_key_value_heads" ? "num_query_groups" : key] = value;
     }
   }
   if (config.contains("vision_config")) {
@@ -62,9 +64,11 @@ std::int64_t layers_before(const nlohmann::json& shards, std::int64_t pp, std::i
   for (const nlohmann::json& shard : shards) {
     for (const auto& [name, spec] : shard.at("tensors").items()) {
       const std::string decoder = "decoder.layers.";
-      const std::size_t at = name.starts_with("vision_model.") ? std::string::npos : name.find(decoder);
+      const std::size_t at =
+          name.starts_with("vision_model.") ? std::string::npos : name.find(decoder);
       if (at != std::string::npos) {
-        layers[{shard.value("vp", 0), shard.at("pp")}].insert(std::stoll(name.substr(at + decoder.size())));
+        layers[{shard.value("vp", 0), shard.at("pp")}].insert(
+            std::stoll(name.substr(at + decoder.size())));
       }
     }
   }
@@ -82,23 +86,28 @@ std::string global_name(std::string name, std::int64_t first_layer, std::int64_t
   if (at != std::string::npos) {
     const std::size_t from = at + decoder.size();
     const std::size_t to = name.find('.', from);
-    name.replace(from, to - from, std::to_string(std::stoll(name.substr(from, to - from)) + first_layer));
+    name.replace(from, to - from,
+                 std::to_string(std::stoll(name.substr(from, to - from)) + first_layer));
   }
   if (name.find(".mlp.experts.") != std::string::npos) {
     const std::size_t digits = name.find_last_not_of("0123456789") + 1;
-    name.replace(digits, std::string::npos, std::to_string(std::stoll(name.substr(digits)) + first_expert));
+    name.replace(digits, std::string::npos,
+                 std::to_string(std::stoll(name.substr(digits)) + first_expert));
   }
   return name;
 }
 
-bool is_expert(const std::string& name) { return name.find(".mlp.experts.") != std::string::npos; }
+bool is_expert(const std::string& name) {
+  return name.find(".mlp.experts.") != std::string::npos;
+}
 
 std::int64_t padded_vocab(const nlohmann::json& run, std::int64_t rows) {
   if (!run.at("settings").value("should_pad_vocab", false)) {
     return 0;
   }
   const std::int64_t unit =
-      run.at("settings").at("make_vocab_size_divisible_by").get<std::int64_t>() * run.at("layout").at("tp").get<std::int64_t>();
+      run.at("settings").at("make_vocab_size_divisible_by").get<std::int64_t>() *
+      run.at("layout").at("tp").get<std::int64_t>();
   return (rows + unit - 1) / unit * unit;
 }
 
@@ -134,14 +143,15 @@ class Comparison {
  private:
   Question asked(const nlohmann::json& shard, const std::string& local) const {
     const std::int64_t experts_here =
-        model_.numbers.contains("num_experts")        ? model_.numbers.at("num_experts")
-        : model_.numbers.contains("n_routed_experts") ? model_.numbers.at("n_routed_experts")
+        model_.numbers.contains("num_experts")         ? model_.numbers.at("num_experts")
+        : model_.numbers.contains("n_routed_experts")  ? model_.numbers.at("n_routed_experts")
         : model_.numbers.contains("num_local_experts") ? model_.numbers.at("num_local_experts")
                                                        : 0;
     const std::int64_t per_rank = experts_here / run_.at("layout").at("ep").get<std::int64_t>();
     Question question;
-    question.parameter = global_name(local, layers_before(run_.at("shards"), shard.at("pp"), shard.value("vp", 0)),
-                                     shard.at("ep").get<std::int64_t>() * per_rank);
+    question.parameter =
+        global_name(local, layers_before(run_.at("shards"), shard.at("pp"), shard.value("vp", 0)),
+                    shard.at("ep").get<std::int64_t>() * per_rank);
     question.numbers = model_.numbers;
     question.model_type = model_.model_type;
     const char* group = is_expert(local) ? "etp" : "tp";
@@ -193,8 +203,8 @@ TEST_P(Goldens, HaveTheBytesThatTheOracleNames) {
     for (const nlohmann::json& shard : run.at("shards")) {
       std::filesystem::path data = entry.path();
       data.replace_extension();
-      data /= "pp" + shard.at("pp").dump() + "_tp" + shard.at("tp").dump() + "_ep" + shard.at("ep").dump() + "_etp" +
-              shard.at("etp").dump() + ".safetensors";
+      data /= "pp" + shard.at("pp").dump() + "_tp" + shard.at("tp").dump() + "_ep" +
+              shard.at("ep").dump() + "_etp" + shard.at("etp").dump() + ".safetensors";
       const StoredTensors file = std::filesystem::exists(data) ? read_file(data) : StoredTensors{};
       for (const auto& [local, spec] : shard.at("tensors").items()) {
         comparison.compare(shard, local, spec, file);
@@ -214,7 +224,9 @@ TEST_P(Goldens, HaveTheBytesThatTheOracleNames) {
 INSTANTIATE_TEST_SUITE_P(RealRuns, Goldens, ::testing::ValuesIn(golden_cases()),
                          [](const auto& one) { return one.param; });
 
-TEST(Goldens, AreAllTwentyTwoCases) { EXPECT_EQ(golden_cases().size(), 22); }
+TEST(Goldens, AreAllTwentyTwoCases) {
+  EXPECT_EQ(golden_cases().size(), 22);
+}
 
 TEST(Goldens, NoticeATensorCutForTheWrongRank) {
   const Case model = read_case("llama");

@@ -1,6 +1,6 @@
 #pragma once
-// Which HF tensors make a Megatron parameter: written by hand from models.md, for the golden families only.
-// Shares nothing with core/models.
+// Which HF tensors make a Megatron parameter: written by hand from models.md, for the golden
+// families only. Shares nothing with core/models.
 
 #include <string>
 #include <vector>
@@ -9,7 +9,8 @@
 
 namespace bv::oracle {
 
-/// HF names of a global Megatron name, chosen among the stored ones; empty when this table does not know it.
+/// HF names of a global Megatron name, chosen among the stored ones; empty when this table does not
+/// know it.
 std::vector<std::string> hf_names_of(const std::string& megatron, const StoredTensors& stored);
 
 }  // namespace bv::oracle

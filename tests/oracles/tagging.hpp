@@ -30,7 +30,8 @@ inline void add_source(Question& question, std::string name, std::vector<std::in
   question.hf_names.push_back(std::move(name));
 }
 
-/// "q_proj[3]" for flat element 3 of the source whose name ends in q_proj(.weight), "zero" for padding.
+/// "q_proj[3]" for flat element 3 of the source whose name ends in q_proj(.weight), "zero" for
+/// padding.
 inline std::string word(const Question& question, std::int64_t tag) {
   if (tag < 0) {
     return "zero";

@@ -49,10 +49,12 @@ inline std::vector<GoldenRun> golden_runs() {
     one.layout.vpp = sizes.at("vpp");
     const nlohmann::json& settings = one.run.at("settings");
     if (settings.contains("num_layers_in_first_pipeline_stage")) {
-      one.layout.first_stage_layers = settings.at("num_layers_in_first_pipeline_stage").get<std::int64_t>();
+      one.layout.first_stage_layers =
+          settings.at("num_layers_in_first_pipeline_stage").get<std::int64_t>();
     }
     if (settings.contains("num_layers_in_last_pipeline_stage")) {
-      one.layout.last_stage_layers = settings.at("num_layers_in_last_pipeline_stage").get<std::int64_t>();
+      one.layout.last_stage_layers =
+          settings.at("num_layers_in_last_pipeline_stage").get<std::int64_t>();
     }
     runs.push_back(std::move(one));
   }

@@ -12,7 +12,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-ShardKey key_of(const Coordinates& at, std::int64_t vp) { return {at.pp, at.tp, at.ep, at.etp, vp}; }
+ShardKey key_of(const Coordinates& at, std::int64_t vp) {
+  return {at.pp, at.tp, at.ep, at.etp, vp};
+}
 
 TEST(RankTable, EqualsTheRanksOfEveryRealRun) {
   const auto runs = golden_runs();
@@ -24,8 +26,9 @@ TEST(RankTable, EqualsTheRanksOfEveryRealRun) {
     ASSERT_THAT(*table, SizeIs(one.run.at("ranks").size()));
     for (const nlohmann::json& rank : one.run.at("ranks")) {
       const Coordinates& at = table->at(rank.at("rank").get<std::size_t>());
-      const nlohmann::json ours = {{"rank", rank.at("rank")}, {"pp", at.pp}, {"tp", at.tp},
-                                   {"ep", at.ep},             {"etp", at.etp}, {"dp", at.dp}};
+      const nlohmann::json ours = {
+          {"rank", rank.at("rank")}, {"pp", at.pp}, {"tp", at.tp}, {"ep", at.ep},
+          {"etp", at.etp},           {"dp", at.dp}};
       ASSERT_EQ(ours, rank);
     }
   }
@@ -36,9 +39,11 @@ TEST(ShardKeys, EqualTheShardsOfEveryRealRun) {
     SCOPED_TRACE(one.name);
     std::set<ShardKey> real;
     for (const nlohmann::json& shard : one.run.at("shards")) {
-      real.insert({shard.at("pp"), shard.at("tp"), shard.at("ep"), shard.at("etp"), shard.value("vp", 0)});
+      real.insert(
+          {shard.at("pp"), shard.at("tp"), shard.at("ep"), shard.at("etp"), shard.value("vp", 0)});
     }
-    // A world larger than the smallest pairs more coordinates; its shards are those of its own ranks.
+    // A world larger than the smallest pairs more coordinates; its shards are those of its own
+    // ranks.
     std::set<ShardKey> of_world;
     const auto table = rank_table(one.layout, one.run.at("world").get<std::int64_t>());
     ASSERT_TRUE(table);
@@ -109,7 +114,8 @@ TEST(RankTable, GoesThereAndBackInBothOrders) {
         for (const std::int64_t ep : {1, 2, 4}) {
           for (const std::int64_t etp : {1, 2}) {
             for (const std::int64_t cp : {1, 2}) {
-              const Layout layout{.tp = tp, .pp = pp, .ep = ep, .etp = etp, .cp = cp, .pp_before_dp = pp_before_dp};
+              const Layout layout{
+                  .tp = tp, .pp = pp, .ep = ep, .etp = etp, .cp = cp, .pp_before_dp = pp_before_dp};
               const std::int64_t world = 2 * minimum_world(layout);
               const auto table = rank_table(layout, world);
               if (!table) {

@@ -25,8 +25,8 @@ TEST(LayoutId, LetsExpertTensorParallelismFollowTensorParallelism) {
 }
 
 TEST(LayoutId, RejectsTextThatIsNoLayout) {
-  for (const char* text : {"", "tp", "tp0", "tp2tp2", "tp-1", "xp2", "2", "tp2 pp1", "tp02", "tp99999999999999999999",
-                           "tp2\n"}) {
+  for (const char* text : {"", "tp", "tp0", "tp2tp2", "tp-1", "xp2", "2", "tp2 pp1", "tp02",
+                           "tp99999999999999999999", "tp2\n"}) {
     const auto layout = layout_from_id(text);
     ASSERT_FALSE(layout) << text;
     EXPECT_EQ(layout.error().code, Code::BadValue);
@@ -43,12 +43,14 @@ TEST(ShardName, GoesThereAndBack) {
 }
 
 TEST(ShardName, CarriesTheChunkThatAnExplicitLayoutMakes) {
-  EXPECT_EQ(shard_name({.vp = 1}, {.pp = 2, .pipeline_layout = "Et|t|t|tL"}), "pp0_tp0_ep0_etp0_vp1");
+  EXPECT_EQ(shard_name({.vp = 1}, {.pp = 2, .pipeline_layout = "Et|t|t|tL"}),
+            "pp0_tp0_ep0_etp0_vp1");
 }
 
 TEST(ShardName, RejectsTextThatIsNoShard) {
-  for (const char* text : {"", "pp0", "pp0_tp0_ep0", "pp0_tp0_ep0_etp0_", "pp0_tp0_ep0_etp0_vp", "pp0_tp0_ep0_etp0.x",
-                           "tp0_pp0_ep0_etp0", "pp00_tp0_ep0_etp0", "pp-1_tp0_ep0_etp0"}) {
+  for (const char* text :
+       {"", "pp0", "pp0_tp0_ep0", "pp0_tp0_ep0_etp0_", "pp0_tp0_ep0_etp0_vp", "pp0_tp0_ep0_etp0.x",
+        "tp0_pp0_ep0_etp0", "pp00_tp0_ep0_etp0", "pp-1_tp0_ep0_etp0"}) {
     EXPECT_EQ(shard_from_name(text), std::nullopt) << text;
   }
 }

@@ -21,7 +21,8 @@ std::string planned(const Layout& layout, std::int64_t layers, std::int64_t mtp_
     EXPECT_FALSE(fault.found.empty());
     EXPECT_FALSE(fault.wanted.empty());
     const std::size_t at = fault.message.find("(E0");
-    return at == std::string::npos ? label(fault.code) : fault.message.substr(at + 1, 4) + " " + label(fault.code);
+    return at == std::string::npos ? label(fault.code)
+                                   : fault.message.substr(at + 1, 4) + " " + label(fault.code);
   }
   for (const StageContents& stage : *stages) {
     out += (out.empty() ? "" : " ") + std::to_string(stage.layers);
@@ -29,7 +30,9 @@ std::string planned(const Layout& layout, std::int64_t layers, std::int64_t mtp_
   return out;
 }
 
-Layout pipeline(std::int64_t pp, std::int64_t vpp = 1) { return {.pp = pp, .vpp = vpp}; }
+Layout pipeline(std::int64_t pp, std::int64_t vpp = 1) {
+  return {.pp = pp, .vpp = vpp};
+}
 
 Layout written(std::int64_t pp, std::string text) {
   Layout layout = pipeline(pp);
@@ -80,10 +83,12 @@ TEST(PlanStages, EqualsTheParameterNamesOfEveryRealShard) {
   for (const GoldenRun& one : golden_runs()) {
     SCOPED_TRACE(one.name);
     const std::int64_t mtp = one.config.value("mtp_num_hidden_layers", std::int64_t{0});
-    const auto stages = plan_stages(one.layout, one.config.at("num_hidden_layers").get<std::int64_t>(), mtp);
+    const auto stages =
+        plan_stages(one.layout, one.config.at("num_hidden_layers").get<std::int64_t>(), mtp);
     ASSERT_TRUE(stages);
     for (const nlohmann::json& shard : one.run.at("shards")) {
-      const std::int64_t sigma = shard.value("vp", std::int64_t{0}) * one.layout.pp + shard.at("pp").get<std::int64_t>();
+      const std::int64_t sigma =
+          shard.value("vp", std::int64_t{0}) * one.layout.pp + shard.at("pp").get<std::int64_t>();
       const StageContents& stage = stages->at(static_cast<std::size_t>(sigma));
       const Seen seen = seen_in(shard);
       EXPECT_EQ(seen.layers, first_numbers(stage.layers));
@@ -126,7 +131,8 @@ TEST(PlanStages, GivesEveryLayerToOneStageInOrder) {
             mtp += stage.mtp_layers;
           }
           ASSERT_EQ(next, layers);
-          ASSERT_EQ((std::vector{embeddings, outputs, norms, mtp}), (std::vector<std::int64_t>{1, 1, 1, 1}));
+          ASSERT_EQ((std::vector{embeddings, outputs, norms, mtp}),
+                    (std::vector<std::int64_t>{1, 1, 1, 1}));
         }
       }
     }
@@ -141,7 +147,13 @@ TEST(PlanStages, InterleavesVirtualStagesOverTheRanks) {
       {.pp = 0, .vp = 0, .first_layer = 0, .layers = 2, .embedding = true},
       {.pp = 1, .vp = 0, .first_layer = 2, .layers = 2},
       {.pp = 0, .vp = 1, .first_layer = 4, .layers = 2},
-      {.pp = 1, .vp = 1, .first_layer = 6, .layers = 2, .output = true, .final_norm = true, .mtp_layers = 1}};
+      {.pp = 1,
+       .vp = 1,
+       .first_layer = 6,
+       .layers = 2,
+       .output = true,
+       .final_norm = true,
+       .mtp_layers = 1}};
   EXPECT_EQ(*stages, wanted);
 }
 
@@ -202,14 +214,14 @@ TEST(PlanStages, TakesUnevenEnds) {
 }
 
 TEST(PlanStages, RefusesEndsThatLeaveAnUnevenMiddle) {
-  EXPECT_EQ(planned(uneven(3, 1, std::nullopt), 4), "E033 BV2002");   // 3 layers on 2 stages
+  EXPECT_EQ(planned(uneven(3, 1, std::nullopt), 4), "E033 BV2002");  // 3 layers on 2 stages
   EXPECT_EQ(plan_stages(uneven(3, 1, std::nullopt), 4, 0).error().help,
             "nearest legal --decoder-first-pipeline-num-layers: 2");
   EXPECT_EQ(planned(uneven(3, 2, std::nullopt), 4), "2 1 1");
-  EXPECT_EQ(planned(uneven(2, 1, 2), 4), "E033 BV2002");              // a layer left, no middle stage
-  EXPECT_EQ(planned(uneven(3, 2, 2), 4), "E033 BV2002");              // a middle stage, no layer left
-  EXPECT_EQ(planned(uneven(3, 2, 4), 5), "E033 BV2002");              // more than there are
-  EXPECT_EQ(planned(uneven(1, 2, 2), 4), "E033 BV2002");              // two ends of one stage
+  EXPECT_EQ(planned(uneven(2, 1, 2), 4), "E033 BV2002");  // a layer left, no middle stage
+  EXPECT_EQ(planned(uneven(3, 2, 2), 4), "E033 BV2002");  // a middle stage, no layer left
+  EXPECT_EQ(planned(uneven(3, 2, 4), 5), "E033 BV2002");  // more than there are
+  EXPECT_EQ(planned(uneven(1, 2, 2), 4), "E033 BV2002");  // two ends of one stage
   EXPECT_EQ(planned(uneven(2, 0, std::nullopt), 4), "E033 BV0002");
   EXPECT_EQ(planned(uneven(2, std::nullopt, -1), 4), "E033 BV0002");
   EXPECT_EQ(planned(uneven(2, INT64_MIN, INT64_MAX), 4), "E033 BV0002");
@@ -267,8 +279,10 @@ TEST(StageText, UnrollsGroupsThenLetters) {
 
 TEST(StageText, NamesTheColumnOfWhatItCannotRead) {
   const std::vector<std::pair<std::string, std::string>> wrong = {
-      {"Etx|L", "column 3"},   {"E(t(t)*2)*2L", "column 4"}, {"E(tt", "column 5"}, {"E(tt)L", "column 6"},
-      {"Et*L", "column 4"},    {"*2", "column 1"},           {"E)L", "column 2"},  {"Et*99999999L", "unrolls"},
+      {"Etx|L", "column 3"},        {"E(t(t)*2)*2L", "column 4"},
+      {"E(tt", "column 5"},         {"E(tt)L", "column 6"},
+      {"Et*L", "column 4"},         {"*2", "column 1"},
+      {"E)L", "column 2"},          {"Et*99999999L", "unrolls"},
       {"(t*999)*99999", "unrolls"}, {std::string("E\0L", 3), "column 2"}};
   for (const auto& [text, expected] : wrong) {
     const auto stages = parse_stage_text(text);
@@ -286,7 +300,13 @@ TEST(PlanStages, FollowsAnExplicitLayout) {
       {.pp = 0, .vp = 0, .first_layer = 0, .layers = 0, .embedding = true},
       {.pp = 1, .vp = 0, .first_layer = 0, .layers = 2},
       {.pp = 0, .vp = 1, .first_layer = 2, .layers = 1},
-      {.pp = 1, .vp = 1, .first_layer = 3, .layers = 1, .output = true, .final_norm = true, .mtp_layers = 1}};
+      {.pp = 1,
+       .vp = 1,
+       .first_layer = 3,
+       .layers = 1,
+       .output = true,
+       .final_norm = true,
+       .mtp_layers = 1}};
   EXPECT_EQ(*stages, wanted);
 }
 
@@ -317,10 +337,10 @@ TEST(PlanStages, HoldsAnExplicitLayoutToItsMtpRules) {
   EXPECT_EQ(planned(written(2, "Ett|tmL"), 3, 1), "2 1");
   EXPECT_EQ(planned(written(2, "Ett|tmL"), 3, 0), "E036 BV2009");
   EXPECT_EQ(planned(written(2, "Ett|tL"), 3, 1), "E036 BV2009");
-  EXPECT_EQ(planned(written(2, "Ettm|tL"), 3, 1), "E036 BV2009");       // t behind m
-  EXPECT_EQ(planned(written(4, "Ett|t|m|mL"), 3, 2), "E036 BV2009");    // two stages
+  EXPECT_EQ(planned(written(2, "Ettm|tL"), 3, 1), "E036 BV2009");     // t behind m
+  EXPECT_EQ(planned(written(4, "Ett|t|m|mL"), 3, 2), "E036 BV2009");  // two stages
   EXPECT_EQ(planned(written(4, "Ett|t|mm|L"), 3, 2), "2 1 0 0");
-  EXPECT_EQ(planned(written(2, "Ett|m||L"), 2, 1), "E036 BV2009");      // first chunk of rank 1
+  EXPECT_EQ(planned(written(2, "Ett|m||L"), 2, 1), "E036 BV2009");  // first chunk of rank 1
   EXPECT_EQ(planned(written(2, "Ett||m|L"), 2, 1), "2 0 0 0");
 }
 
