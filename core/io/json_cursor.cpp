@@ -144,8 +144,10 @@ bool says(const JsonString& text, std::string_view wanted) {
 std::size_t first_invalid_utf8(std::string_view text) {
   std::size_t at = 0;
   while (at < text.size()) {
-    if (at + 8 <= text.size() && (word_at(text, at) & kHighBits) == 0) {
-      at += 8;
+    if (at + 32 <= text.size() && ((word_at(text, at) | word_at(text, at + 8) |
+                                    word_at(text, at + 16) | word_at(text, at + 24)) &
+                                   kHighBits) == 0) {
+      at += 32;
       continue;
     }
     const std::size_t length = utf8_length(text, at);
@@ -178,6 +180,10 @@ bool JsonCursor::unexpected(const std::string& wanted) {
   skip_space();
   return fault_at(
       at_, at_ < text_.size() ? "expected " + wanted : "expected " + wanted + ", the text ends");
+}
+
+bool JsonCursor::unexpected_byte(char wanted) {
+  return unexpected(std::string("'") + wanted + "'");
 }
 
 bool JsonCursor::enter(char bracket, const char* wanted) {
@@ -272,23 +278,32 @@ bool JsonCursor::escape() {
 
 bool JsonCursor::unsigned_integer(std::uint64_t& out) {
   skip_space();
-  const char* const begin = text_.data() + at_;
-  const char* const limit = text_.data() + text_.size();
-  const auto [stop, error] = std::from_chars(begin, limit, out);
-  const auto length = static_cast<std::size_t>(stop - begin);
-  if (error == std::errc::result_out_of_range) {
-    return fault_at(at_, "a number above 2^64-1");
+  constexpr std::size_t kSafeDigits = 19;  // 10^19 - 1 fits 64 bits
+  const std::size_t begin = at_;
+  std::uint64_t value = 0;
+  bool overflows = false;
+  for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
+    const auto digit = static_cast<std::uint64_t>(text_[at_] - '0');
+    if (at_ - begin < kSafeDigits) {
+      value = value * 10 + digit;
+    } else {
+      overflows = overflows || __builtin_mul_overflow(value, std::uint64_t{10}, &value) ||
+                  __builtin_add_overflow(value, digit, &value);
+    }
   }
-  if (error != std::errc{}) {
+  if (at_ == begin) {
     return unexpected("an unsigned integer");
   }
-  if (length > 1 && *begin == '0') {
-    return fault_at(at_, "a number with a leading zero");
+  if (overflows) {
+    return fault_at(begin, "a number above 2^64-1");
   }
-  if (stop != limit && (*stop == '.' || *stop == 'e' || *stop == 'E')) {
-    return fault_at(at_, "expected an unsigned integer without fraction or exponent");
+  if (at_ - begin > 1 && text_[begin] == '0') {
+    return fault_at(begin, "a number with a leading zero");
   }
-  at_ += length;
+  if (at_ < text_.size() && (text_[at_] == '.' || text_[at_] == 'e' || text_[at_] == 'E')) {
+    return fault_at(begin, "expected an unsigned integer without fraction or exponent");
+  }
+  out = value;
   return true;
 }
 

@@ -62,7 +62,7 @@ class JsonCursor {
     at_ += there ? 1u : 0u;
     return there;
   }
-  bool expect(char wanted) { return take(wanted) || unexpected(std::string("'") + wanted + "'"); }
+  bool expect(char wanted) { return take(wanted) || unexpected_byte(wanted); }
   /// Whether the next value starts with this byte.
   [[nodiscard]] bool next_is(char first) {
     skip_space();
@@ -121,6 +121,7 @@ class JsonCursor {
   static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
   bool enter(char bracket, const char* wanted);
   bool unexpected(const std::string& wanted);
+  bool unexpected_byte(char wanted);
   bool escape();
   bool hex4(unsigned& out);
   bool digits();

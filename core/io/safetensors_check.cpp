@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <optional>
 #include <tuple>
 
 #include "core/base/text.hpp"
@@ -73,11 +72,17 @@ Error size_fault(const HeaderEntry& entry, const std::string& file, const std::s
       .advise("the file is damaged or its writer is wrong: fetch or write it again");
 }
 
-std::optional<Error> check_size(const HeaderEntry& entry, const std::string& file) {
+bool size_fits(const HeaderEntry& entry) {
+  return !entry.size.overflows && entry.size.bits % 8 == 0 &&
+         entry.tensor.end - entry.tensor.begin == entry.size.bits / 8;
+}
+
+Error misfit(const HeaderEntry& entry, const std::string& file) {
+  constexpr std::size_t kExtentsShown = 16;
   const TensorSpec& spec = entry.tensor.spec;
   const std::string what = fmt::format(
       "{}{}", name(spec.dtype),
-      shape_text(std::span(spec.shape).first(std::min<std::size_t>(spec.shape.size(), 16))));
+      shape_text(std::span(spec.shape).first(std::min(spec.shape.size(), kExtentsShown))));
   if (entry.size.overflows) {
     return size_fault(entry, file, fmt::format("has shape {}, whose size exceeds 64 bits", what),
                       "a size below 2^64 bits");
@@ -87,12 +92,8 @@ std::optional<Error> check_size(const HeaderEntry& entry, const std::string& fil
                       fmt::format("has shape {}, {} bits", what, grouped(entry.size.bits)),
                       "a whole number of bytes");
   }
-  if (entry.tensor.end - entry.tensor.begin != entry.size.bits / 8) {
-    return size_fault(entry, file,
-                      fmt::format("has shape {}, which does not fit its offsets", what),
-                      fmt::format("{} bytes", grouped(entry.size.bits / 8)));
-  }
-  return std::nullopt;
+  return size_fault(entry, file, fmt::format("has shape {}, which does not fit its offsets", what),
+                    fmt::format("{} bytes", grouped(entry.size.bits / 8)));
 }
 
 Error file_end_fault(std::uint64_t wanted, std::uint64_t data_begin, std::uint64_t file_size,
@@ -154,24 +155,30 @@ TensorBits tensor_bits(DType dtype, std::span<const std::uint64_t> shape) {
 }
 
 Status check_names_differ(std::span<const HeaderEntry> entries, const std::string& file) {
-  // Open addressing; names made to collide exhaust the budget of probes and are sorted instead.
-  std::vector<std::uint32_t> slots(std::bit_ceil(entries.size() * 2 + 1), 0);
+  // Open addressing; a slot holds half of the name's hash and the entry's number. Names made to
+  // collide exhaust the budget of probes and are sorted instead.
+  struct Slot {
+    std::uint32_t number = 0;
+    std::uint32_t tag = 0;
+  };
+  std::vector<Slot> slots(std::bit_ceil(entries.size() * 2 + 1));
   const std::size_t mask = slots.size() - 1;
   std::size_t probes_left = entries.size() * 16 + 64;
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const std::string& name = entries[i].tensor.spec.name;
-    std::size_t slot = XXH3_64bits(name.data(), name.size()) & mask;
-    while (slots[slot] != 0) {
-      const HeaderEntry& other = entries[slots[slot] - 1];
-      if (other.tensor.spec.name == name) {
+    const std::uint64_t hash = XXH3_64bits(name.data(), name.size());
+    const auto tag = static_cast<std::uint32_t>(hash >> 32);
+    std::size_t at = hash & mask;
+    for (; slots[at].number != 0; at = (at + 1) & mask) {
+      const HeaderEntry& other = entries[slots[at].number - 1];
+      if (slots[at].tag == tag && other.tensor.spec.name == name) {
         return duplicate(other, entries[i], file);
       }
       if (--probes_left == 0) {
         return check_names_by_sorting(entries, file);
       }
-      slot = (slot + 1) & mask;
     }
-    slots[slot] = static_cast<std::uint32_t>(i + 1);
+    slots[at] = {static_cast<std::uint32_t>(i + 1), tag};
   }
   return Done{};
 }
@@ -195,8 +202,8 @@ Status check_tiling(std::vector<HeaderEntry>& entries, std::uint64_t data_begin,
     if (tensor.begin != cursor) {
       return misplaced(entries, i, cursor, data_begin, file);
     }
-    if (auto fault = check_size(entries[i], file)) {
-      return *std::move(fault);
+    if (!size_fits(entries[i])) {
+      return misfit(entries[i], file);
     }
     cursor = tensor.end;
   }

@@ -1,0 +1,269 @@
+#include "core/io/headers_dump.hpp"
+
+#include <fmt/format.h>
+
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <set>
+
+#include "core/io/fault_text.hpp"
+#include "core/io/gzip.hpp"
+#include "core/io/json_cursor.hpp"
+#include "core/io/json_text.hpp"
+#include "core/io/safetensors_check.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+class DumpParser {
+ public:
+  DumpParser(std::string_view text, const std::string& file)
+      : text_(text), file_(file), cursor_(text) {}
+
+  Result<HeadersDump> parse() {
+    const std::size_t invalid = first_invalid_utf8(text_);
+    const bool read =
+        invalid == std::string_view::npos
+            ? cursor_.object([this](const JsonString& key) { return member(key); }) && cursor_.end()
+            : cursor_.fault_at(invalid, "bytes that are not UTF-8");
+    if (!read) {
+      return error_ ? *std::move(error_) : syntax_error();
+    }
+    for (const char* key : {"schema", "config", "tensors"}) {
+      if (!seen_.contains(key)) {
+        return fail(Code::DumpInvalid, fmt::format("{} has no \"{}\"", file_, key))
+            .at(file_)
+            .pair(join_seen(), "schema, config and tensors")
+            .advise("make the headers dump again: python -m bridge_verify_headers ORG/NAME");
+      }
+    }
+    return std::move(dump_);
+  }
+
+ private:
+  bool member(const JsonString& key) {
+    const std::string name = unescaped(key);
+    if (!seen_.insert(name).second) {
+      return twice(name, key.position);
+    }
+    if (name == "schema") {
+      return schema();
+    }
+    if (name == "config") {
+      std::string_view raw;
+      const bool read = cursor_.next_is('{') ? cursor_.skip_value(&raw) : cursor_.expect('{');
+      dump_.config = std::string(raw);
+      return read;
+    }
+    if (name == "tensors") {
+      return cursor_.object([this](const JsonString& tensor) { return entry(tensor); });
+    }
+    return cursor_.skip_value();
+  }
+
+  bool schema() {
+    JsonString value;
+    if (!cursor_.string(value)) {
+      return false;
+    }
+    if (says(value, kHeadersDumpSchema)) {
+      return true;
+    }
+    return refuse(
+        fail(Code::DumpInvalid, fmt::format("{} has the schema {}", file_, in_quotes(value.raw)))
+            .at(place(value.position))
+            .pair(in_quotes(value.raw), in_quotes(kHeadersDumpSchema))
+            .advise("make the headers dump again with this version"));
+  }
+
+  bool entry(const JsonString& key) {
+    const std::string name = unescaped(key);
+    const auto [at, added] = dump_.tensors.try_emplace(name);
+    if (!added) {
+      return twice(name, key.position);
+    }
+    DumpedTensor& tensor = at->second;
+    tensor.spec.name = name;
+    JsonString dtype;
+    JsonString shard;
+    const bool read = cursor_.expect('[') && cursor_.string(dtype) && cursor_.expect(',') &&
+                      shape(tensor) && cursor_.expect(',') && cursor_.string(shard) &&
+                      cursor_.expect(',') && cursor_.unsigned_integer(tensor.begin) &&
+                      cursor_.expect(',') && cursor_.unsigned_integer(tensor.end) &&
+                      cursor_.expect(']');
+    if (!read) {
+      return false;
+    }
+    tensor.shard = unescaped(shard);
+    const auto known = dtype_from_name(unescaped(dtype));
+    if (!known) {
+      return refuse(fail(Code::DtypeUnknown, fmt::format("tensor {} has the unknown dtype {}",
+                                                         in_quotes(name), in_quotes(dtype.raw)))
+                        .at(place(dtype.position))
+                        .advise("write the name as safetensors has it, for example BF16"));
+    }
+    tensor.spec.dtype = *known;
+    return size_fits(tensor, key.position);
+  }
+
+  bool shape(DumpedTensor& tensor) {
+    extents_.clear();
+    return cursor_.array([&] {
+      std::uint64_t extent = 0;
+      const std::size_t at = cursor_.position();
+      if (!cursor_.unsigned_integer(extent)) {
+        return false;
+      }
+      if (extent > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+        return cursor_.fault_at(at, "a dimension above 2^63-1");
+      }
+      extents_.push_back(extent);
+      tensor.spec.shape.push_back(static_cast<std::int64_t>(extent));
+      return true;
+    });
+  }
+
+  bool size_fits(const DumpedTensor& tensor, std::size_t position) {
+    const TensorBits size = tensor_bits(tensor.spec.dtype, extents_);
+    const bool fits = !size.overflows && size.bits % 8 == 0 && tensor.begin <= tensor.end &&
+                      tensor.end - tensor.begin == size.bits / 8;
+    if (fits) {
+      return true;
+    }
+    return refuse(fail(Code::TensorSizeInvalid,
+                       fmt::format("tensor {} has a shape that does not fit its offsets",
+                                   in_quotes(tensor.spec.name)))
+                      .at(place(position))
+                      .pair(fmt::format("[{}, {}]", tensor.begin, tensor.end),
+                            size.overflows ? "a size below 2^64 bits"
+                                           : fmt::format("{} bits", grouped(size.bits)))
+                      .advise("make the headers dump again"));
+  }
+
+  bool twice(std::string_view name, std::size_t position) {
+    return refuse(
+        fail(Code::DuplicateKey, fmt::format("{} appears twice in {}", in_quotes(name), file_))
+            .at(place(position))
+            .advise("make the headers dump again"));
+  }
+
+  bool refuse(Error error) {
+    error_ = std::move(error);
+    return false;
+  }
+
+  std::string place(std::size_t position) const {
+    const LineColumn at = line_column(text_, position);
+    return fmt::format("{}:{}:{}", file_, at.line, at.column);
+  }
+
+  std::string join_seen() const {
+    std::string out;
+    for (const std::string& key : seen_) {
+      out += (out.empty() ? "" : ", ") + in_quotes(key);
+      if (out.size() > 400) {
+        break;
+      }
+    }
+    return out.empty() ? "an empty object" : out;
+  }
+
+  Error syntax_error() const {
+    const LineColumn at = line_column(text_, cursor_.fault().position);
+    return fail(Code::DumpInvalid, fmt::format("{} is no headers dump: line {}, column {}: {}",
+                                               file_, at.line, at.column, cursor_.fault().what))
+        .at(place(cursor_.fault().position))
+        .advise("make the headers dump again: python -m bridge_verify_headers ORG/NAME");
+  }
+
+  std::string_view text_;
+  const std::string& file_;
+  JsonCursor cursor_;
+  HeadersDump dump_;
+  std::set<std::string> seen_;
+  std::vector<std::uint64_t> extents_;  // of the entry being read
+  std::optional<Error> error_;
+};
+
+}  // namespace
+
+Headers HeadersDump::headers() const {
+  Headers out;
+  for (const auto& [name, tensor] : tensors) {
+    out.emplace_hint(out.end(), name, tensor.spec);
+  }
+  return out;
+}
+
+std::uint64_t HeadersDump::total_bytes() const {
+  std::uint64_t total = 0;
+  for (const auto& [name, tensor] : tensors) {
+    total += tensor.end - tensor.begin;
+  }
+  return total;
+}
+
+Result<HeadersDump> parse_headers_dump(std::string_view text, const std::string& file) {
+  return DumpParser(text, file).parse();
+}
+
+Result<HeadersDump> read_headers_dump(const fs::path& path) {
+  BV_TRY(bytes, read_file(path, kDumpBytesMax));
+  if (!is_gzip(bytes)) {
+    return parse_headers_dump(bytes, printable_path(path));
+  }
+  BV_TRY(text, gunzip(bytes, kDumpBytesMax, printable_path(path)));
+  return parse_headers_dump(text, printable_path(path));
+}
+
+std::string headers_dump_text(const HeadersDump& dump) {
+  std::string out = "{\"schema\":\"" + std::string(kHeadersDumpSchema) +
+                    "\",\n\"config\":" + dump.config + ",\n\"tensors\":{";
+  const char* separator = "\n";
+  for (const auto& [name, tensor] : dump.tensors) {
+    out += separator;
+    separator = ",\n";
+    append_json_string(out, name);
+    fmt::format_to(std::back_inserter(out), ":[\"{}\",[{}],", bv::name(tensor.spec.dtype),
+                   fmt::join(tensor.spec.shape, ","));
+    append_json_string(out, tensor.shard);
+    fmt::format_to(std::back_inserter(out), ",{},{}]", tensor.begin, tensor.end);
+  }
+  return out + "\n}}\n";
+}
+
+Status write_headers_dump(const fs::path& path, const HeadersDump& dump) {
+  const std::string text = headers_dump_text(dump);
+  if (path.extension() != ".gz") {
+    return write_file(path, text);
+  }
+  BV_TRY(packed, gzip(text));
+  return write_file(path, packed);
+}
+
+Result<HeadersDump> dump_of(const Checkpoint& checkpoint, std::string_view config) {
+  HeadersDump dump;
+  JsonCursor cursor(config);
+  std::string_view raw;
+  const bool is_text = first_invalid_utf8(config) == std::string_view::npos;
+  if (!is_text || !cursor.next_is('{') || !cursor.skip_value(&raw) || !cursor.end()) {
+    return fail(Code::DumpInvalid, fmt::format("config.json is no JSON object: {}",
+                                               is_text ? cursor.fault().what : "not UTF-8"))
+        .advise("correct config.json");
+  }
+  dump.config = std::string(raw);
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    const std::uint64_t data_begin = checkpoint.data_begin(tensor.file);
+    dump.tensors.emplace_hint(
+        dump.tensors.end(), name,
+        DumpedTensor{tensor.spec, checkpoint.files()[tensor.file].filename().string(),
+                     tensor.begin - data_begin, tensor.end - data_begin});
+  }
+  return dump;
+}
+
+}  // namespace bv::io
