@@ -1,0 +1,104 @@
+#include "core/base/text.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace bv {
+namespace {
+
+TEST(Text, ThousandsAreGrouped) {
+  EXPECT_EQ(thousands(0), "0");
+  EXPECT_EQ(thousands(999), "999");
+  EXPECT_EQ(thousands(1'000), "1,000");
+  EXPECT_EQ(thousands(1'234'567), "1,234,567");
+  EXPECT_EQ(thousands(-1'234), "-1,234");
+  EXPECT_EQ(thousands(-999), "-999");
+}
+
+TEST(Text, ThousandsReachTheEndOfTheRange) {
+  EXPECT_EQ(thousands(std::numeric_limits<std::int64_t>::max()), "9,223,372,036,854,775,807");
+  EXPECT_EQ(thousands(-std::numeric_limits<std::int64_t>::max()), "-9,223,372,036,854,775,807");
+}
+
+TEST(Text, BytesHaveDecimalUnits) {
+  EXPECT_EQ(human_bytes(0), "0 B");
+  EXPECT_EQ(human_bytes(999), "999 B");
+  EXPECT_EQ(human_bytes(1'000), "1.0 kB");
+  EXPECT_EQ(human_bytes(71'903'645'408), "71.9 GB");
+  EXPECT_EQ(human_bytes(2'800'000'000), "2.8 GB");
+  EXPECT_EQ(human_bytes(5'000'000'000'000'000), "5000.0 TB");
+}
+
+TEST(Text, ShapesAreLists) {
+  EXPECT_EQ(shape_text(std::vector<std::int64_t>{4, 1, 3}), "[4, 1, 3]");
+  EXPECT_EQ(shape_text(std::vector<std::int64_t>{}), "[]");
+}
+
+TEST(Text, ControlCharactersAreEscaped) {
+  EXPECT_EQ(escaped("plain \u00e9"), "plain \u00e9");
+  EXPECT_EQ(escaped("a\nb\x1b[31m\x7f"), "a\\nb\\x1b[31m\\x7f");
+  EXPECT_EQ(escaped(std::string_view("\0\t", 2)), "\\x00\\x09");
+}
+
+TEST(Text, NearestIsWithinTwoEditsOrAUniquePrefix) {
+  const std::vector<std::string> names = {"linear_qkv", "linear_fc1", "linear_fc2", "in_proj"};
+  EXPECT_EQ(nearest("linear_qvk", names), "linear_qkv");
+  EXPECT_EQ(nearest("in_prj", names), "in_proj");
+  EXPECT_EQ(nearest("in", names), "in_proj");
+  EXPECT_EQ(nearest("linear_q", names), "linear_qkv");
+}
+
+TEST(Text, NearestIsSilentWhenNothingIsClose) {
+  const std::vector<std::string> names = {"linear_qkv", "linear_fc1", "linear_fc2"};
+  EXPECT_EQ(nearest("router", names), std::nullopt);
+  EXPECT_EQ(nearest("linear", names), std::nullopt);
+  EXPECT_EQ(nearest("", names), std::nullopt);
+  EXPECT_EQ(nearest("linear_qkv", {}), std::nullopt);
+}
+
+TEST(Text, GlobsMatchWholeTexts) {
+  EXPECT_TRUE(glob_match("", ""));
+  EXPECT_TRUE(glob_match("*", ""));
+  EXPECT_TRUE(glob_match("*.weight", "model.layers.0.weight"));
+  EXPECT_TRUE(glob_match("a*b*c", "aXbYbZc"));
+  EXPECT_TRUE(glob_match("layer.?", "layer.7"));
+  EXPECT_FALSE(glob_match("layer.?", "layer.17"));
+  EXPECT_FALSE(glob_match("*.weight", "a.weights"));
+  EXPECT_FALSE(glob_match("", "a"));
+  EXPECT_FALSE(glob_match("?", ""));
+}
+
+/// A backtracking matcher takes exponential time here.
+TEST(Text, GlobWithManyStarsEnds) {
+  std::string pattern;
+  for (int i = 0; i < 30; ++i) {
+    pattern += "a*";
+  }
+  EXPECT_FALSE(glob_match(pattern + "b", std::string(2'000, 'a')));
+  EXPECT_TRUE(glob_match(pattern, std::string(2'000, 'a')));
+}
+
+TEST(Text, JoinPutsSeparatorsBetween) {
+  const std::vector<std::string> parts = {"a", "b", "c"};
+  EXPECT_EQ(join(parts, ", "), "a, b, c");
+  EXPECT_EQ(join({}, ", "), "");
+}
+
+TEST(Text, ShortenedKeepsBothEnds) {
+  const std::string name = "model.language_model.layers.17.mlp.experts.3.down_proj.weight";
+  EXPECT_EQ(shortened(name, 100, true), name);
+  const std::string narrow = shortened(name, 30, true);
+  EXPECT_EQ(narrow.size(), 30u);
+  EXPECT_TRUE(narrow.starts_with("model.lang"));
+  EXPECT_TRUE(narrow.ends_with("down_proj.weight"));
+  EXPECT_NE(narrow.find("..."), std::string::npos);
+  EXPECT_NE(shortened(name, 30, false).find("\u2026"), std::string::npos);
+}
+
+TEST(Text, TooNarrowWidthLeavesTheName) {
+  EXPECT_EQ(shortened("abcdefghijklmnop", 5, true), "abcdefghijklmnop");
+}
+
+}  // namespace
+}  // namespace bv
