@@ -7,7 +7,7 @@ namespace bv::oracle {
 namespace {
 
 // Padding beyond this is a mistake of the caller, not a vocabulary.
-constexpr std::int64_t kPadElementsMax = std::int64_t{1} << 30;
+constexpr std::int64_t kPadElementsMax = std::int64_t{1} << 24;
 
 }  // namespace
 
