@@ -189,12 +189,12 @@ bool HeaderParser::metadata_member(const JsonString& key) {
   if (!cursor_.string(value)) {
     return false;
   }
-  const auto [place, added] = metadata_.insert_or_assign(unescaped(key), unescaped(value));
-  if (!added) {
+  const auto placed = metadata_.insert_or_assign(unescaped(key), unescaped(value));
+  if (!placed.second) {
     note(Oddity::MetadataKeyTwice, [&] {
       return fmt::format(
           "key {} appears twice in __metadata__ (again at byte {}); the last one counts",
-          in_quotes(place->first), file_byte(key.position));
+          in_quotes(placed.first->first), file_byte(key.position));
     });
   }
   return true;
