@@ -14,6 +14,9 @@ namespace bv::cli {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{{"check", "", false}, "check --model DIR", "names, shapes, proofs and placement from headers (the default)", true, run_check},
+    Command{{"roundtrip", "", false}, "roundtrip --model DIR", "check, and every byte moved and compared", true, run_check},
+    Command{{"convert", "import export", false}, "convert --to megatron|hf --model DIR --out DIR", "writes the other form, verified", true, run_convert},
     Command{{"models", "", true}, "models list | models show NAME", "families known by file", false, run_models},
     Command{{"rules", "", true}, "rules list | rules show [FAMILY]", "kinds of the layout notation, rules of a family", false, run_rules},
     Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},

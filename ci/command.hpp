@@ -42,6 +42,8 @@ int report_error(Context& context, const Options& options, const Error& error);
 [[nodiscard]] std::string code_page(Code code);
 [[nodiscard]] std::string code_index_page();
 
+int run_check(Context& context, const Options& options);
+int run_convert(Context& context, const Options& options);
 int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);

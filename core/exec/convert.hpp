@@ -64,6 +64,8 @@ struct ConvertReport {
 struct HfModel {
   std::filesystem::path folder;
   std::string config_text;
+  std::string architecture;
+  std::string model_type;
   Headers headers;
   std::string header_digest;
   std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump

@@ -70,6 +70,11 @@ std::string reason_of(std::string_view what) {
   return std::string(dash == std::string_view::npos ? what : what.substr(dash + 3));
 }
 
+std::string text_at(const nlohmann::json& config, const char* key) {
+  const auto found = config.find(key);
+  return found != config.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 Result<model::FamilyPtr> family_by_name(const std::string& wanted,
                                         const std::vector<model::FamilyPtr>& families) {
   std::vector<std::string> names;
@@ -156,6 +161,11 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     return error;
   }
   HfModel out;
+  out.model_type = text_at(config, "model_type");
+  if (const auto names = config.find("architectures");
+      names != config.end() && names->is_array() && !names->empty()) {
+    out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
+  }
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
   out.config_text = options.settings.empty() ? std::move(config_text) : config.dump(2) + "\n";

@@ -54,9 +54,9 @@ std::int64_t padded_rows(std::int64_t rows, const parallel::Layout& layout) {
   return div_ceil(rows, multiple) * multiple;
 }
 
-Result<layout::Binding> binding_of(const model::Model& model, const model::Rule& rule,
+Result<layout::Binding> binding_of(const model::Geometry& geometry, const model::Rule& rule,
                                    const parallel::Layout& layout) {
-  auto symbols = model.geometry.symbols;
+  auto symbols = geometry.symbols;
   const std::int64_t t = rule.expert ? layout.etp : layout.tp;
   symbols["t"] = t;
   layout::Binding out;
@@ -115,7 +115,7 @@ Status Plan::bind_rules(const kinds::Catalogue& kinds) {
           .at(rule.source)
           .advise("bridge-verify rules show lists the kinds");
     }
-    BV_TRY(binding, binding_of(*model_, rule, layout_));
+    BV_TRY(binding, binding_of(model_->geometry, rule, layout_));
     auto bound = layout::BoundRule::bind(*line, std::move(binding));
     if (!bound) {
       return std::move(bound)

@@ -77,7 +77,8 @@ class Plan {
 
 /// The axis sizes of one rule on one layout: expressions of the family file over the geometry and
 /// `t`. Errors: IndivisibleDim naming what does not divide.
-[[nodiscard]] Result<layout::Binding> binding_of(const model::Model& model, const model::Rule& rule,
+[[nodiscard]] Result<layout::Binding> binding_of(const model::Geometry& geometry,
+                                                 const model::Rule& rule,
                                                  const parallel::Layout& layout);
 
 /// Vpad = ceil(V / (D*t)) * D*t with --make-vocab-size-divisible-by D, else V

@@ -1,0 +1,84 @@
+#pragma once
+// One road for every command (design.md 5): resolve the model, choose the layouts, load the oracle.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ci/context.hpp"
+#include "ci/options.hpp"
+#include "ci/progress.hpp"
+#include "core/exec/convert.hpp"
+#include "core/exec/legality.hpp"
+#include "core/io/locate.hpp"
+#include "core/verdict/verdict.hpp"
+#include "properties/claims/claims.hpp"
+
+namespace bv::cli {
+
+/// Families and kinds that this build has.
+struct Library {
+  std::vector<model::FamilyPtr> families;
+  kinds::Catalogue kinds;
+};
+[[nodiscard]] Result<Library> load_library();
+
+/// The located model of --model or --headers. Errors: those of io::locate_model; BadValue when neither is given.
+[[nodiscard]] Result<io::LocatedModel> locate(const Context& context, const Options& options);
+/// Roots from HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME.
+[[nodiscard]] io::LocateRoots locate_roots(const Context& context);
+
+/// Opens what --model or --headers names as an HF model. `fixture:NAME` is made in a temporary folder that lives as
+/// long as the value.
+struct OpenedModel {
+  exec::HfModel hf;
+  std::string reference;          // as the user wrote it
+  std::string source;             // dir, cache, headers, fixture
+  std::vector<std::string> notes;
+  std::shared_ptr<void> keeps;    // the temporary folder of a fixture
+};
+[[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options, const Library& library);
+[[nodiscard]] exec::OpenOptions open_options(const Options& options);
+
+/// Facts of the model for the report's header.
+void describe_model(const OpenedModel& opened, Run& run);
+
+/// The layouts of this run. Explicit sizes are multiplied out and must all be legal; --layout names some; else
+/// --layouts auto, quick, all or a file of layout ids.
+struct ChosenLayouts {
+  std::vector<parallel::Layout> layouts;
+  std::string note;
+  bool explicit_sizes = false;
+};
+[[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model);
+/// The single layout that convert and layout want. Errors: BadValue when lists are given.
+[[nodiscard]] Result<parallel::Layout> one_layout(const Options& options);
+[[nodiscard]] std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts);
+
+/// bv_oracles.so beside the command; nullptr with the reason when it cannot be loaded. Loaded once, kept.
+struct OracleModule {
+  const oracle::Entry* entry = nullptr;
+  std::string reason;
+};
+[[nodiscard]] OracleModule load_oracles(const Context& context);
+
+/// A progress sink for the engine on this command's stderr; stops at Ctrl-C.
+class CommandProgress : public exec::ProgressSink {
+ public:
+  CommandProgress(Context& context, const Options& options);
+  ~CommandProgress() override;
+  void start(std::string_view phase, std::uint64_t total_bytes, std::uint64_t total_tensors) override;
+  void advance(std::uint64_t bytes, std::uint64_t tensors, std::string_view current) override;
+  [[nodiscard]] bool stop_requested() const override;
+
+ private:
+  struct Ticker;
+  Progress progress_;
+  std::unique_ptr<Ticker> ticker_;
+};
+
+[[nodiscard]] int jobs_of(const Options& options);
+/// "bridge-verify check --model DIR --tp 2": what replays a verdict.
+[[nodiscard]] std::string replay_base(const Options& options);
+
+}  // namespace bv::cli

@@ -1,0 +1,34 @@
+#pragma once
+// Moves one mapping to poisoned Megatron shards and back in memory and compares every bit. Nothing
+// is written.
+
+#include <optional>
+
+#include "core/exec/plan.hpp"
+#include "core/io/checkpoint.hpp"
+
+namespace bv::exec {
+
+/// The first element that did not come back, or that two replicas disagree on.
+struct MoveFault {
+  std::string tensor;  // HF tensor, or the Megatron parameter of a shard
+  std::string rank;    // "tp1"
+  std::vector<std::int64_t> index;
+  std::string what;  // "does not come back", "padding is not zero", "stays unwritten"
+};
+
+struct MoveCount {
+  std::uint64_t bytes = 0;  // HF bytes read and compared
+  std::int64_t tensors = 0;
+};
+
+/// Checks mapping `index` of the plan: each shard is filled from the HF tensors (targets poisoned
+/// first), then every HF element is read back from the shards through the inverse boxes. Windows
+/// keep memory bounded: at most `window_bytes` of shards are held at once. Value-changing rules
+/// move their bits unchanged here; the values claim judges the sum.
+[[nodiscard]] std::optional<MoveFault> check_round_trip(const Plan& plan, std::size_t index,
+                                                        const io::Checkpoint& checkpoint,
+                                                        std::int64_t window_bytes,
+                                                        MoveCount& count);
+
+}  // namespace bv::exec

@@ -1,0 +1,173 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "core/base/arith.hpp"
+#include "core/layout/notation.hpp"
+#include "properties/claims/subject.hpp"
+
+namespace bv::claims {
+namespace {
+
+using Grid = std::map<std::string, std::int64_t, std::less<>>;
+
+constexpr std::int64_t kSweptExperts = 2;
+
+/// The rule on this layout's sizes, without what the sweep need not see: carried dimensions and
+/// most experts. The proof on the text covers all sizes; the sweep is its witness on these.
+Result<layout::BoundRule> bind_for_sweep(const Input& input, const RuleUse& use,
+                                         const parallel::Layout& layout) {
+  const layout::Rule* line = input.kinds->find(use.rule->kind);
+  if (line == nullptr) {
+    return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
+  }
+  BV_TRY(binding, exec::binding_of(input.source->model.geometry, *use.rule, layout));
+  if (binding.rest.size() > 0 && line->sources.front().dims.size() > 1) {
+    binding.rest.clear();
+  }
+  if (const auto experts = binding.axes.find("E"); experts != binding.axes.end()) {
+    experts->second = std::min(experts->second, kSweptExperts);
+  }
+  return layout::BoundRule::bind(*line, std::move(binding));
+}
+
+std::vector<Grid> grid_points(const layout::BoundRule& bound, std::int64_t t) {
+  std::vector<Grid> out;
+  const std::int64_t experts = bound.size("E");
+  for (std::int64_t e = 0; e < experts; ++e) {
+    for (std::int64_t rank = 0; rank < t; ++rank) {
+      out.push_back({{"t", rank}, {"E", e}});
+    }
+  }
+  return out;
+}
+
+Status sweep_targets(const layout::BoundRule& bound, std::int64_t t) {
+  const std::int64_t elements = element_count(bound.target_shapes()[0]).value();
+  for (const Grid& grid : grid_points(bound, t)) {
+    BV_CHECK(layout::check_tiling(bound.shard(0, grid).boxes, elements));
+  }
+  return Done{};
+}
+
+bool is_replicated_over_t(const layout::Rule& line) {
+  for (const layout::GridAxis& axis : line.targets.front().grid) {
+    if (axis.axis == "t" && axis.replica) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Status sweep_sources(const layout::BoundRule& bound, std::int64_t t) {
+  const std::int64_t ranks = is_replicated_over_t(bound.rule()) ? 1 : t;
+  std::vector<std::vector<layout::Box>> back(bound.source_shapes().size());
+  for (const Grid& grid : grid_points(bound, ranks)) {
+    for (const layout::Box& box : bound.shard(0, grid).boxes) {
+      if (box.source >= 0) {
+        back[static_cast<std::size_t>(box.source)].push_back(layout::inverse(box, 0));
+      }
+    }
+  }
+  for (std::size_t i = 0; i < back.size(); ++i) {
+    auto status = layout::check_tiling(back[i], element_count(bound.source_shapes()[i]).value());
+    if (!status) {
+      return std::move(status).error().fact("HF tensor " + bound.rule().sources[i].name);
+    }
+  }
+  return Done{};
+}
+
+using Sweep = Status (*)(const layout::BoundRule&, std::int64_t);
+
+std::vector<Verdict> swept(const Input& input, std::string_view claim, Sweep sweep) {
+  std::vector<Verdict> out;
+  std::map<std::pair<const model::Rule*, std::pair<std::int64_t, std::int64_t>>, Verdict>
+      known;  // the layout matters by t and padding only
+  for (const RuleUse& use : rule_uses(input.source->model)) {
+    for (const parallel::Layout& layout : input.layouts) {
+      const std::int64_t t = use.rule->expert ? layout.etp : layout.tp;
+      const std::pair key{
+          use.rule, std::pair{t, use.rule->vocabulary ? layout.vocab_divisor.value_or(0) : 0}};
+      const std::string id = parallel::layout_id(layout);
+      if (const auto seen = known.find(key); seen != known.end()) {
+        Verdict verdict = seen->second;
+        verdict.layout = id;
+        verdict.replay = fmt::format("{} --only {} --layout {}", input.replay, claim, id);
+        out.push_back(std::move(verdict));
+        continue;
+      }
+      Verdict verdict = about(input, claim, use, id);
+      auto bound = bind_for_sweep(input, use, layout);
+      auto proof = bound ? layout::prove_bijection(bound->rule()) : Status(bound.error());
+      auto status = proof ? sweep(*bound, t) : std::move(proof);
+      verdict.outcome = status ? Outcome::Proved : Outcome::Refuted;
+      verdict.evidence.proved = status.has_value();
+      if (!status) {
+        verdict.code = status.error().code;
+        verdict.title = status.error().message;
+        verdict.facts = status.error().facts;
+        verdict.help = status.error().help.empty()
+                           ? "correct the line of the kind: bridge-verify rules show"
+                           : status.error().help;
+        verdict.refuted_cases = verdict.cases;
+      }
+      known.emplace(key, verdict);
+      out.push_back(std::move(verdict));
+    }
+  }
+  return out;
+}
+
+/// Parameters of the stages: every layer stands on exactly one stage, every expert on exactly one
+/// expert rank.
+Verdict check_stages(const Input& input, const parallel::Layout& layout) {
+  const model::Model& model = input.source->model;
+  Verdict verdict;
+  verdict.claim = "coverage";
+  verdict.rule = "stages";
+  verdict.kind = "stages";
+  verdict.layout = parallel::layout_id(layout);
+  verdict.megatron = "pipeline stages";
+  verdict.replay = fmt::format("{} --only coverage --layout {}", input.replay, verdict.layout);
+  const std::int64_t layers = model.geometry.at("num_hidden_layers");
+  std::vector<int> owners(static_cast<std::size_t>(layers), 0);
+  verdict.cases = layers;
+  auto stages = parallel::plan_stages(layout, layers, model.mtp_layers);
+  std::int64_t mtp = 0;
+  if (stages) {
+    for (const auto& stage : *stages) {
+      for (std::int64_t i = 0; i < stage.layers; ++i) {
+        ++owners[static_cast<std::size_t>(stage.first_layer + i)];
+      }
+      mtp += stage.mtp_layers;
+    }
+  }
+  const bool right = stages && mtp == model.mtp_layers &&
+                     std::all_of(owners.begin(), owners.end(), [](int n) { return n == 1; });
+  verdict.outcome = right ? Outcome::Proved : Outcome::Refuted;
+  verdict.evidence.proved = right;
+  if (!right) {
+    verdict.code = Code::LayerOnNoStage;
+    verdict.title = stages ? "a layer stands on no stage or on two" : stages.error().message;
+    verdict.help = stages ? "report this layout" : stages.error().help;
+    verdict.refuted_cases = 1;
+  }
+  return verdict;
+}
+
+}  // namespace
+
+std::vector<Verdict> check_coverage(const Input& input) {
+  auto out = swept(input, "coverage", sweep_targets);
+  for (const parallel::Layout& layout : input.layouts) {
+    out.push_back(check_stages(input, layout));
+  }
+  return out;
+}
+
+std::vector<Verdict> check_inverse(const Input& input) {
+  return swept(input, "inverse", sweep_sources);
+}
+
+}  // namespace bv::claims

@@ -1,0 +1,327 @@
+#include <fmt/format.h>
+
+#include <map>
+#include <set>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/exec/move.hpp"
+#include "properties/claims/subject.hpp"
+
+namespace bv::claims {
+namespace {
+
+constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
+constexpr std::int64_t kUnwritten = -7;
+constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
+constexpr std::int64_t kCandidates = 4096;
+constexpr std::size_t kShownRuns = 6;
+
+/// Symbols that a rule carries along unchanged: alone in a dimension on both sides, never cut.
+std::set<std::string> carried_symbols(const model::Model& model, const model::Rule& rule) {
+  std::set<std::string> out;
+  std::set<std::string> inside;
+  const auto note = [&](const std::string& expression, bool carried) {
+    if (carried && model.geometry.get(expression)) {
+      out.insert(expression);
+      return;
+    }
+    std::string word;
+    for (const char c : expression + " ") {
+      if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
+        word += c;
+      } else {
+        inside.insert(word);
+        word.clear();
+      }
+    }
+  };
+  for (const std::string& expression : rule.rest) {
+    note(expression, true);
+  }
+  for (const auto& [axis, expression] : rule.axes) {
+    note(expression, axis == "o" || axis == "h" || axis == "E");
+  }
+  return out;
+}
+
+/// The geometry with those symbols made small, as far as the rule still binds on this layout.
+model::Geometry reduced(const model::Model& model, const model::Rule& rule,
+                        const layout::Rule& line, const parallel::Layout& layout) {
+  model::Geometry out = model.geometry;
+  for (const std::string& symbol : carried_symbols(model, rule)) {
+    const std::int64_t full = out.symbols[symbol];
+    const std::int64_t enough = symbol == "num_experts" ? 5 : kSmall;
+    if (full <= enough) {
+      continue;
+    }
+    for (std::int64_t candidate = symbol == "num_experts" ? 5 : 3;
+         candidate < std::min(full, kCandidates); ++candidate) {
+      out.symbols[symbol] = candidate;
+      auto binding = exec::binding_of(out, rule, layout);
+      if (binding && layout::BoundRule::bind(line, std::move(*binding))) {
+        break;
+      }
+      out.symbols[symbol] = full;
+    }
+  }
+  return out;
+}
+
+struct Tagged {
+  std::vector<oracle::TaggedTensor> hf;
+  std::vector<std::vector<std::int64_t>> shifted;  // tag + 1, so that padding is 0 as in memory
+};
+
+Tagged tag(const std::vector<Shape>& shapes) {
+  Tagged out;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    oracle::TaggedTensor tensor;
+    tensor.shape = shapes[i];
+    const auto count = static_cast<std::size_t>(element_count(shapes[i]).value());
+    tensor.tags.resize(count);
+    std::vector<std::int64_t> shifted(count);
+    for (std::size_t k = 0; k < count; ++k) {
+      tensor.tags[k] = static_cast<std::int64_t>(i) * kTensorTag + static_cast<std::int64_t>(k);
+      shifted[k] = tensor.tags[k] + 1;
+    }
+    out.hf.push_back(std::move(tensor));
+    out.shifted.push_back(std::move(shifted));
+  }
+  return out;
+}
+
+std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& tagged) {
+  std::vector<std::int64_t> out(static_cast<std::size_t>(element_count(shard.shape).value()),
+                                kUnwritten);
+  auto* bytes = reinterpret_cast<std::byte*>(out.data());
+  for (const layout::Box& box : shard.boxes) {
+    const std::int64_t* source =
+        box.source < 0 ? nullptr : tagged.shifted[static_cast<std::size_t>(box.source)].data();
+    exec::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(std::int64_t));
+  }
+  for (std::int64_t& tag : out) {
+    tag = tag == kUnwritten ? kUnwritten : tag - 1;
+  }
+  return out;
+}
+
+std::vector<std::int64_t> index_of(std::int64_t flat, const Shape& shape) {
+  std::vector<std::int64_t> out(shape.size(), 0);
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    out[i] = shape[i] == 0 ? 0 : flat % shape[i];
+    flat = shape[i] == 0 ? flat : flat / shape[i];
+  }
+  return out;
+}
+
+ElementRef element_of(std::int64_t tag, const std::vector<std::string>& names,
+                      const std::vector<Shape>& shapes) {
+  if (tag < 0) {
+    return {tag == kUnwritten ? "nothing" : "zero", {}};
+  }
+  const auto tensor = static_cast<std::size_t>(tag / kTensorTag);
+  return {names[tensor], index_of(tag % kTensorTag, shapes[tensor])};
+}
+
+/// "q_proj[0:8] k_proj[16:24] ...": the first element of each row, as runs of source rows.
+std::string runs_text(const std::vector<std::int64_t>& tags, const Shape& shard,
+                      const std::vector<std::string>& names, const std::vector<Shape>& shapes) {
+  const std::int64_t rows = shard.empty() ? 1 : shard[0];
+  const std::int64_t width = rows == 0 ? 0 : static_cast<std::int64_t>(tags.size()) / rows;
+  std::string text;
+  std::size_t shown = 0;
+  for (std::int64_t row = 0; row < rows && width > 0;) {
+    const auto first = element_of(tags[static_cast<std::size_t>(row * width)], names, shapes);
+    std::int64_t length = 1;
+    for (; row + length < rows; ++length) {
+      const auto next =
+          element_of(tags[static_cast<std::size_t>((row + length) * width)], names, shapes);
+      if (next.tensor != first.tensor ||
+          (!first.index.empty() && next.index[0] != first.index[0] + length)) {
+        break;
+      }
+    }
+    if (++shown > kShownRuns) {
+      return text + " ...";
+    }
+    const std::size_t dot = first.tensor.ends_with(".weight")
+                                ? first.tensor.rfind('.', first.tensor.size() - 8)
+                                : first.tensor.rfind('.');
+    const std::string short_name = first.tensor.substr(dot == std::string::npos ? 0 : dot + 1);
+    text += fmt::format("{}{}[{}:{}]", text.empty() ? "" : " ", short_name,
+                        first.index.empty() ? 0 : first.index[0],
+                        (first.index.empty() ? 0 : first.index[0]) + length);
+    row += length;
+  }
+  return text;
+}
+
+/// One (rule, t) compared with the oracle on every rank.
+class Comparison {
+ public:
+  Comparison(const Input& input, const RuleUse& use, const parallel::Layout& layout)
+      : input_(input), model_(input.source->model), use_(use), layout_(layout) {}
+
+  void run(Verdict& verdict) {
+    const layout::Rule* line = input_.kinds->find(use_.rule->kind);
+    if (line == nullptr) {
+      return refuse(verdict, "kind " + use_.rule->kind + " is not in the catalogue");
+    }
+    geometry_ = reduced(model_, *use_.rule, *line, layout_);
+    auto binding = exec::binding_of(geometry_, *use_.rule, layout_);
+    auto bound = binding ? layout::BoundRule::bind(*line, std::move(*binding))
+                         : Result<layout::BoundRule>(binding.error());
+    if (!bound) {
+      return refuse(verdict, bound.error().message);
+    }
+    tagged_ = tag(bound->source_shapes());
+    verdict.outcome = Outcome::Proved;
+    verdict.evidence = {.proved = true, .oracle = true};
+    std::set<std::uint32_t> mappings = {use_.mappings.front(), use_.mappings.back()};
+    const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
+    for (const std::uint32_t m : mappings) {
+      const bool stacked = use_.rule->expert && model_.mappings[m].expert < 0;
+      std::set<std::int64_t> experts = {model_.mappings[m].expert};
+      if (stacked) {
+        experts = {0, bound->size("E") - 1};
+      }
+      for (const std::int64_t expert : experts) {
+        for (std::int64_t rank = 0; rank < t && verdict.outcome == Outcome::Proved; ++rank) {
+          compare(*bound, model_.mappings[m], expert, rank, verdict);
+        }
+      }
+    }
+  }
+
+ private:
+  void refuse(Verdict& verdict, std::string title) const {
+    verdict.outcome = Outcome::Refuted;
+    verdict.code = Code::RulesInvalid;
+    verdict.title = std::move(title);
+    verdict.help = "correct the rule: bridge-verify rules show";
+  }
+
+  void compare(const layout::BoundRule& bound, const model::Mapping& mapping, std::int64_t expert,
+               std::int64_t rank, Verdict& verdict) {
+    const layout::Shard shard =
+        bound.shard(0, {{"t", rank}, {"E", std::max<std::int64_t>(expert, 0)}});
+    oracle::Question question;
+    question.parameter = model_.megatron_name(mapping, expert);
+    question.numbers = geometry_.symbols;
+    question.hf_names = mapping.hf;
+    question.hf = tagged_.hf;
+    question.shard_size = use_.rule->expert ? layout_.etp : layout_.tp;
+    question.shard_rank = rank;
+    question.expert = expert;
+    question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
+    question.in_out_stack = use_.rule->orientation == "in_out";
+    question.model_type = input_.source->model_type;
+    const auto wanted = input_.oracle->wanted_shard(question);
+    if (!wanted) {
+      verdict.outcome = Outcome::Inconclusive;
+      verdict.code = Code::NoTargetLayout;
+      verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
+                                  input_.oracle->why_unanswered(question));
+      verdict.help = "add the parameter to oracles/target_layout.cpp";
+      verdict.evidence = {};
+      return;
+    }
+    const auto found = run_engine(shard, tagged_);
+    if (wanted->shape != shard.shape) {
+      verdict.outcome = Outcome::Refuted;
+      verdict.code = Code::ShapeMismatch;
+      verdict.title = fmt::format("{} has another shape on rank {}", question.parameter, rank);
+      verdict.found = shape_text(shard.shape);
+      verdict.wanted = shape_text(wanted->shape);
+      verdict.help = "compare the rule's axes with the Megatron module";
+      return;
+    }
+    if (found != wanted->tags) {
+      report(bound, mapping, question.parameter, shard.shape, rank, found, wanted->tags, verdict);
+    }
+  }
+
+  void report(const layout::BoundRule& bound, const model::Mapping& mapping,
+              const std::string& parameter, const Shape& shape, std::int64_t rank,
+              const std::vector<std::int64_t>& found, const std::vector<std::int64_t>& wanted,
+              Verdict& verdict) const {
+    const auto& shapes = bound.source_shapes();
+    std::size_t first = 0;
+    while (found[first] == wanted[first]) {
+      ++first;
+    }
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      wrong += found[i] == wanted[i] ? 0 : 1;
+    }
+    verdict.outcome = Outcome::Refuted;
+    verdict.evidence = {};
+    verdict.code = Code::WrongPlacement;
+    verdict.refuted_cases = verdict.cases;
+    verdict.title =
+        "elements are in the wrong place; a round trip can still be exact, the model is not";
+    verdict.found = runs_text(found, shape, mapping.hf, shapes);
+    verdict.wanted = runs_text(wanted, shape, mapping.hf, shapes);
+    const std::string where = fmt::format("{}{}", use_.rule->expert ? "etp" : "tp", rank);
+    verdict.facts = {
+        fmt::format("{} {}      layout {}", parameter, shape_text(shape), verdict.layout),
+        fmt::format("rank {} wants  {}", where, verdict.wanted),
+        fmt::format("rank {} has    {}", where, verdict.found)};
+    verdict.extent = fmt::format("{} of {} elements of this shard", thousands(wrong),
+                                 thousands(static_cast<std::int64_t>(found.size())));
+    verdict.help = "compare the rule's line with the module's layout: bridge-verify explain BV2006";
+    Counterexample example;
+    example.tensor = parameter;
+    example.rank = where;
+    example.index = index_of(static_cast<std::int64_t>(first), shape);
+    example.wanted = element_of(wanted[first], mapping.hf, shapes);
+    example.found = element_of(found[first], mapping.hf, shapes);
+    verdict.counterexamples.push_back(std::move(example));
+  }
+
+  const Input& input_;
+  const model::Model& model_;
+  const RuleUse& use_;
+  const parallel::Layout& layout_;
+  model::Geometry geometry_;
+  Tagged tagged_;
+};
+
+Verdict undecided(Verdict verdict) {
+  verdict.outcome = Outcome::Inconclusive;
+  verdict.code = Code::NoTargetLayout;
+  verdict.title = "placement needs the LibTorch oracles, and this build has none";
+  verdict.help = "put bv_oracles.so beside the command, or build with libtorch-dev";
+  return verdict;
+}
+
+}  // namespace
+
+std::vector<Verdict> check_placement(const Input& input) {
+  std::vector<Verdict> out;
+  std::map<std::tuple<const model::Rule*, std::int64_t, std::int64_t>, Verdict> known;
+  for (const RuleUse& use : rule_uses(input.source->model)) {
+    for (const parallel::Layout& layout : input.layouts) {
+      const std::string id = parallel::layout_id(layout);
+      const std::tuple key{use.rule, use.rule->expert ? layout.etp : layout.tp,
+                           use.rule->vocabulary ? layout.vocab_divisor.value_or(0) : 0};
+      const auto seen = known.find(key);
+      Verdict verdict = seen == known.end() ? about(input, "placement", use, id) : seen->second;
+      verdict.layout = id;
+      verdict.replay = fmt::format("{} --only placement --layout {}", input.replay, id);
+      if (seen == known.end()) {
+        if (input.oracle == nullptr) {
+          verdict = undecided(std::move(verdict));
+        } else {
+          Comparison(input, use, layout).run(verdict);
+        }
+        known.emplace(key, verdict);
+      }
+      out.push_back(std::move(verdict));
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::claims

@@ -1,0 +1,126 @@
+#include "properties/claims/subject.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <set>
+
+namespace bv::claims {
+namespace {
+
+std::vector<std::string> split(std::string_view name) {
+  std::vector<std::string> out;
+  for (std::size_t start = 0; start <= name.size();) {
+    const std::size_t dot = std::min(name.find('.', start), name.size());
+    out.emplace_back(name.substr(start, dot - start));
+    start = dot + 1;
+  }
+  return out;
+}
+
+std::string without_number(const std::string& part) {
+  std::size_t end = part.size();
+  while (end > 0 && std::isdigit(static_cast<unsigned char>(part[end - 1])) != 0) {
+    --end;
+  }
+  return part.substr(0, end);
+}
+
+/// Two names of one rule differ in numbers only; where they do, a star stands.
+std::string merged(std::string_view a, std::string_view b) {
+  const auto left = split(a);
+  const auto right = split(b);
+  if (left.size() != right.size()) {
+    return std::string(a);
+  }
+  std::string out;
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    out += i > 0 ? "." : "";
+    out += left[i] == right[i] ? left[i] : without_number(left[i]) + "*";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<RuleUse> rule_uses(const model::Model& model) {
+  std::map<const model::Rule*, std::vector<std::uint32_t>> by_rule;
+  for (std::uint32_t i = 0; i < model.mappings.size(); ++i) {
+    by_rule[model.mappings[i].rule].push_back(i);
+  }
+  std::vector<RuleUse> out;
+  for (const model::Rule& rule : model::rules(*model.family)) {
+    if (const auto found = by_rule.find(&rule); found != by_rule.end()) {
+      out.push_back({&rule, std::move(found->second)});
+    }
+  }
+  return out;
+}
+
+std::string megatron_pattern(const model::Model& model, const RuleUse& use) {
+  const model::Mapping& first = model.mappings[use.mappings.front()];
+  const model::Mapping& last = model.mappings[use.mappings.back()];
+  const bool stacked = use.rule->expert && first.expert < 0;
+  const auto experts = model.geometry.get("num_experts").value_or(1);
+  return merged(model.megatron_name(first, stacked ? 0 : first.expert),
+                model.megatron_name(last, stacked ? experts - 1 : last.expert));
+}
+
+std::vector<std::string> hf_patterns(const model::Model& model, const RuleUse& use) {
+  const model::Mapping& first = model.mappings[use.mappings.front()];
+  const model::Mapping& last = model.mappings[use.mappings.back()];
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < first.hf.size(); ++i) {
+    out.push_back(merged(first.hf[i], last.hf[i]));
+  }
+  return out;
+}
+
+Verdict about(const Input& input, std::string_view claim, const RuleUse& use,
+              const std::string& layout) {
+  const model::Model& model = input.source->model;
+  Verdict out;
+  out.claim = claim;
+  out.rule = use.rule->id;
+  out.kind = use.rule->kind;
+  out.rule_source = use.rule->source;
+  out.layout = layout;
+  out.megatron = megatron_pattern(model, use);
+  out.hf = hf_patterns(model, use);
+  out.cases = static_cast<std::int64_t>(use.mappings.size());
+  out.replay = fmt::format("{} --only {}{}", input.replay, claim,
+                           layout.empty() ? "" : " --layout " + layout);
+  return out;
+}
+
+std::vector<std::string> size_origins(const model::Model& model, const model::Rule& rule) {
+  std::string text;
+  for (const auto& [axis, expression] : rule.axes) {
+    text += expression + " ";
+  }
+  for (const std::string& expression : rule.rest) {
+    text += expression + " ";
+  }
+  std::set<std::string> names;
+  std::string word;
+  for (const char c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
+      word += c;
+      continue;
+    }
+    if (model.geometry.get(word)) {
+      names.insert(word);
+    }
+    word.clear();
+  }
+  std::vector<std::string> out;
+  for (const std::string& name : names) {
+    const auto origin = model.geometry.origin.find(name);
+    out.push_back(
+        fmt::format("{}={}{}", name, model.geometry.at(name),
+                    origin == model.geometry.origin.end() ? "" : " from " + origin->second));
+  }
+  return out;
+}
+
+}  // namespace bv::claims
