@@ -8,6 +8,7 @@
 
 #include "core/base/text.hpp"
 #include "core/io/json_cursor.hpp"
+#include "core/io/utf8.hpp"
 
 namespace bv::io {
 namespace {

@@ -26,8 +26,6 @@ struct JsonString {
 [[nodiscard]] std::string unescaped(const JsonString& text);
 /// Whether the scanned string says `wanted`, escapes replaced.
 [[nodiscard]] bool says(const JsonString& text, std::string_view wanted);
-/// The first byte that is not part of well-formed UTF-8; npos when all are.
-[[nodiscard]] std::size_t first_invalid_utf8(std::string_view text);
 
 struct LineColumn {
   std::size_t line = 1;

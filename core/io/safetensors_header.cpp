@@ -12,6 +12,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
 #include "core/io/safetensors_check.hpp"
+#include "core/io/utf8.hpp"
 
 namespace bv::io {
 namespace {

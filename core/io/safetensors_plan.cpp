@@ -10,6 +10,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
 #include "core/io/json_text.hpp"
+#include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::io {

@@ -15,6 +15,7 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
+#include "core/io/utf8.hpp"
 
 namespace bv::io {
 namespace {

@@ -1,7 +1,7 @@
 // libFuzzer entry for the header reader; needs clang:
 //   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -I.
 //   tests/fuzz/safetensors_header_fuzz.cpp \
-//     core/io/{json_cursor,json_text,fault_text,safetensors_header,safetensors_check,safetensors_plan}.cpp
+//     core/io/{json_cursor,json_text,utf8,fault_text,safetensors_header,safetensors_check,safetensors_plan}.cpp
 //     core/base/*.cpp -lfmt
 // Property: the reader gives a verdict on every file, and what it accepts without a finding is what
 // our writer writes again.

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <thread>
 
-#include "tests/core/io/scratch.hpp"
+#include "tests/core/io/small_checkpoint.hpp"
 
 namespace bv::io {
 namespace {
@@ -16,38 +16,16 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::index_of;
+using testing::kFirst;
+using testing::kIndex;
+using testing::kSecond;
+using testing::one_tensor;
 using testing::outcome;
 using testing::safetensors;
 using testing::ScratchFolder;
 using testing::shown;
-
-/// A file with one U8 tensor of `count` bytes 0, 1, 2, ...
-std::string one_tensor(const std::string& name, std::size_t count = 4) {
-  const std::string n = std::to_string(count);
-  return safetensors(
-      "{\"" + name + R"(":{"dtype":"U8","shape":[)" + n + R"(],"data_offsets":[0,)" + n + "]}}",
-      count);
-}
-
-std::string index_of(const std::vector<std::pair<std::string, std::string>>& map,
-                     const std::string& metadata = "{}") {
-  std::string text = "{\"metadata\":" + metadata + ",\"weight_map\":{";
-  for (std::size_t i = 0; i < map.size(); ++i) {
-    text += (i == 0 ? "\"" : ",\"") + map[i].first + "\":\"" + map[i].second + "\"";
-  }
-  return text + "}}";
-}
-
-constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr const char* kFirst = "model-00001-of-00002.safetensors";
-constexpr const char* kSecond = "model-00002-of-00002.safetensors";
-
-/// Two shards, "a" in the first and "b" in the second.
-void write_two_shards(const ScratchFolder& folder) {
-  folder.write(kFirst, one_tensor("a"));
-  folder.write(kSecond, one_tensor("b"));
-  folder.write(kIndex, index_of({{"a", kFirst}, {"b", kSecond}}, R"({"total_size":8.0})"));
-}
+using testing::write_two_shards;
 
 std::vector<std::string> names(const Checkpoint& checkpoint) {
   std::vector<std::string> out;
@@ -245,124 +223,6 @@ TEST(Checkpoint, SeveralIndexesNeedTheMainOne) {
   fs::copy(folder.path() / "model.fp16.safetensors.index.json",
            folder.path() / "model.fp8.safetensors.index.json");
   EXPECT_EQ(outcome(Checkpoint::open(folder.path())), "BV7017");
-}
-
-TEST(Checkpoint, HostileShardNamesAreRefused) {
-  const ScratchFolder outer;
-  outer.write("secret.safetensors", one_tensor("a"));
-  const std::vector<std::string> hostile = {"../secret.safetensors",
-                                            "sub/../../secret.safetensors",
-                                            "/etc/passwd.safetensors",
-                                            "C:model.safetensors",
-                                            "c:/x.safetensors",
-                                            "sub\\\\model.safetensors",
-                                            "model\\u0000.safetensors",
-                                            "model.bin",
-                                            "",
-                                            ".",
-                                            "..",
-                                            "model.safetensors/",
-                                            "/"};
-  for (const std::string& name : hostile) {
-    const std::string file = "inner/" + std::string(kIndex);
-    outer.write(file, index_of({{"a", name}}));
-    EXPECT_EQ(outcome(Checkpoint::open(outer.path() / "inner")), "BV7016") << name;
-  }
-}
-
-TEST(Checkpoint, ShardInASubfolderAndTwoSpellingsOfOneNameAreFine) {
-  const ScratchFolder folder;
-  folder.write(
-      "sub/x.safetensors",
-      safetensors(
-          R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}})",
-          4));
-  folder.write(kIndex, index_of({{"a", "sub/x.safetensors"}, {"b", "./sub//x.safetensors"}}));
-  const auto checkpoint = Checkpoint::open(folder.path(), true);
-  ASSERT_TRUE(checkpoint) << shown(checkpoint.error());
-  EXPECT_EQ(checkpoint->files().size(), 1u);
-}
-
-TEST(Checkpoint, LinkThatLeavesTheFolderIsRefused) {
-  const ScratchFolder outer;
-  outer.write("secret.safetensors", one_tensor("a"));
-  fs::create_directories(outer.path() / "inner");
-  fs::create_symlink("../secret.safetensors", outer.path() / "inner" / "model.safetensors");
-  EXPECT_EQ(outcome(Checkpoint::open(outer.path() / "inner")), "BV7016");
-  outer.write("inner/" + std::string(kIndex), index_of({{"a", "model.safetensors"}}));
-  EXPECT_EQ(outcome(Checkpoint::open(outer.path() / "inner")), "BV7016");
-  // The user named the file: that link is theirs.
-  EXPECT_EQ(outcome(Checkpoint::open(outer.path() / "inner" / "model.safetensors")), "accepted");
-}
-
-TEST(Checkpoint, FolderWhoseNameStartsLikeTheBoundaryIsOutside) {
-  const ScratchFolder outer;
-  outer.write("inner2/model.safetensors", one_tensor("a"));
-  fs::create_directories(outer.path() / "inner");
-  fs::create_symlink("../inner2/model.safetensors", outer.path() / "inner" / "model.safetensors");
-  EXPECT_EQ(outcome(Checkpoint::open(outer.path() / "inner")), "BV7016");
-}
-
-TEST(Checkpoint, LinkLoopIsAnError) {
-  const ScratchFolder folder;
-  fs::create_symlink("y.safetensors", folder.path() / "x.safetensors");
-  fs::create_symlink("x.safetensors", folder.path() / "y.safetensors");
-  EXPECT_EQ(outcome(Checkpoint::open(folder.path())), "BV8007");
-  EXPECT_EQ(outcome(Checkpoint::open(folder.path() / "x.safetensors")), "BV8007");
-}
-
-TEST(Checkpoint, SnapshotOfTheHfCacheMayLinkToItsBlobs) {
-  const ScratchFolder root;
-  const std::string repository = "hub/models--Org--Name/";
-  root.write(repository + "blobs/1234", one_tensor("a"));
-  const fs::path snapshot = root.path() / repository / "snapshots" / std::string(40, 'f');
-  fs::create_directories(snapshot);
-  fs::create_symlink("../../blobs/1234", snapshot / "model.safetensors");
-  EXPECT_EQ(outcome(Checkpoint::open(snapshot, true)), "accepted");
-  // A link into the blobs of another repository leaves this one.
-  root.write("hub/models--Org--Other/blobs/1234", one_tensor("a"));
-  fs::remove(snapshot / "model.safetensors");
-  fs::create_symlink("../../../models--Org--Other/blobs/1234", snapshot / "model.safetensors");
-  EXPECT_EQ(outcome(Checkpoint::open(snapshot)), "BV7016");
-}
-
-TEST(Checkpoint, SnapshotWithoutABlobNamesTheDownload) {
-  const ScratchFolder root;
-  const fs::path snapshot = root.path() / "models--Org--Name" / "snapshots" / std::string(40, 'f');
-  fs::create_directories(snapshot);
-  root.write("models--Org--Name/snapshots/" + std::string(40, 'f') + "/" + kIndex,
-             index_of({{"a", kFirst}, {"b", kSecond}}));
-  root.write("models--Org--Name/snapshots/" + std::string(40, 'f') + "/" + kSecond,
-             one_tensor("b"));
-  fs::create_symlink("../../blobs/gone", snapshot / kFirst);
-  const auto checkpoint = Checkpoint::open(snapshot);
-  ASSERT_EQ(outcome(checkpoint), "BV7002");
-  EXPECT_EQ(checkpoint.error().message, "1 of 2 shards are missing from the snapshot");
-  EXPECT_THAT(checkpoint.error().help,
-              HasSubstr("hf download Org/Name --include \"model-00001-*\""));
-  EXPECT_THAT(shown(checkpoint.error()), HasSubstr("names can be checked, bytes cannot"));
-}
-
-TEST(Checkpoint, BrokenIndexNamesLineAndColumn) {
-  const ScratchFolder folder;
-  folder.write(kIndex, "{\n  \"weight_map\": {\n    \"a\": 1\n  }\n}");
-  const auto checkpoint = Checkpoint::open(folder.path());
-  ASSERT_EQ(outcome(checkpoint), "BV7017");
-  EXPECT_THAT(checkpoint.error().message, HasSubstr("line 3, column 10: expected a string"));
-  for (const char* text : {"", "[]", "{}", "{\"weight_map\":[]}", "{\"weight_map\":{},}",
-                           "{\"weight_map\":{}} x", "{\"weight_map\":{\"\xff\":\"a\"}}"}) {
-    folder.write(kIndex, text);
-    EXPECT_EQ(outcome(Checkpoint::open(folder.path())), "BV7017") << text;
-  }
-}
-
-TEST(Checkpoint, IndexWithATensorTwiceIsRefused) {
-  const ScratchFolder folder;
-  write_two_shards(folder);
-  folder.write(kIndex, index_of({{"a", kFirst}, {"b", kSecond}, {"a", kSecond}}));
-  EXPECT_EQ(outcome(Checkpoint::open(folder.path())), "BV7009");
-  folder.write(kIndex, R"({"weight_map":{},"weight_map":{}})");
-  EXPECT_EQ(outcome(Checkpoint::open(folder.path())), "BV7009");
 }
 
 TEST(Checkpoint, FileThatChangesIsNoticed) {
