@@ -5,14 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "core/base/text.hpp"
+#include "oracles/forward/config_fields.hpp"
 
 namespace bv::oracle::forward {
 namespace {
-
-using Json = nlohmann::json;
 
 enum class Bias { None, Field, QkvAlways, QkvField };
 enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek };
@@ -36,13 +34,30 @@ constexpr Style kStyles[] = {
     {.model_type = "qwen3", .bias = Bias::Field, .qk_norm = true},
     {.model_type = "qwen3_moe", .bias = Bias::Field, .qk_norm = true, .experts = Experts::Qwen},
     {.model_type = "qwen3_vl_text", .bias = Bias::Field, .qk_norm = true},
-    {.model_type = "qwen3_vl_moe_text", .bias = Bias::Field, .qk_norm = true, .experts = Experts::Qwen},
-    {.model_type = "qwen3_next", .bias = Bias::Field, .zero_centred = true, .qk_norm = true,
-     .output_gate = true, .delta = true, .experts = Experts::QwenShared},
-    {.model_type = "qwen3_5_text", .bias = Bias::Field, .zero_centred = true, .qk_norm = true,
-     .output_gate = true, .delta = true},
-    {.model_type = "qwen3_5_moe_text", .bias = Bias::Field, .zero_centred = true, .qk_norm = true,
-     .output_gate = true, .delta = true, .experts = Experts::QwenShared},
+    {.model_type = "qwen3_vl_moe_text",
+     .bias = Bias::Field,
+     .qk_norm = true,
+     .experts = Experts::Qwen},
+    {.model_type = "qwen3_next",
+     .bias = Bias::Field,
+     .zero_centred = true,
+     .qk_norm = true,
+     .output_gate = true,
+     .delta = true,
+     .experts = Experts::QwenShared},
+    {.model_type = "qwen3_5_text",
+     .bias = Bias::Field,
+     .zero_centred = true,
+     .qk_norm = true,
+     .output_gate = true,
+     .delta = true},
+    {.model_type = "qwen3_5_moe_text",
+     .bias = Bias::Field,
+     .zero_centred = true,
+     .qk_norm = true,
+     .output_gate = true,
+     .delta = true,
+     .experts = Experts::QwenShared},
     {.model_type = "mixtral", .experts = Experts::Mixtral},
     {.model_type = "gpt_oss", .bias = Bias::Field, .experts = Experts::GptOss},
     {.model_type = "deepseek_v3", .experts = Experts::DeepSeek},
@@ -50,188 +65,32 @@ constexpr Style kStyles[] = {
     {.model_type = "gemma3_text", .bias = Bias::Field, .zero_centred = true, .qk_norm = true},
 };
 
-// Products of three such sizes stay in 63 bits only when the patch sizes are small: those have their own limit.
-constexpr std::int64_t kSizeMax = std::int64_t{1} << 24;
-constexpr std::int64_t kPatchMax = 256;
-constexpr std::int64_t kLayersMax = 4096;
-
-/// Reads fields of one JSON object and keeps the first fault; later reads then give defaults.
-class Fields {
- public:
-  Fields(const Json& object, std::string path) : object_(&object), path_(std::move(path)) {}
-
-  [[nodiscard]] const Json* find(std::string_view key) const {
-    const auto at = object_->find(key);
-    return at == object_->end() || at->is_null() ? nullptr : &*at;
-  }
-  std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise = {}) {
-    const Json* value = find(key);
-    if (value == nullptr && otherwise) return *otherwise;
-    if (value == nullptr || !value->is_number_integer()) return refuse(key, "an integer"), 1;
-    const auto number = value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX
-                            ? std::int64_t{-1}
-                            : value->get<std::int64_t>();
-    if (number < 0 || number > kSizeMax) return refuse(key, fmt::format("0 to {}", kSizeMax)), 1;
-    return number;
-  }
-  std::int64_t size(std::string_view key, std::optional<std::int64_t> otherwise = {}) {
-    const auto number = integer(key, otherwise);
-    if (number < 1) return refuse(key, "at least 1"), 1;
-    return number;
-  }
-  double real(std::string_view key, double otherwise) {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_number()) return refuse(key, "a number"), otherwise;
-    const double number = value->get<double>();
-    if (!std::isfinite(number)) return refuse(key, "a finite number"), otherwise;
-    return number;
-  }
-  double positive(std::string_view key, double otherwise) {
-    const double number = real(key, otherwise);
-    if (!(number > 0.0)) return refuse(key, "a positive number"), otherwise;
-    return number;
-  }
-  bool flag(std::string_view key, bool otherwise) {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_boolean()) return refuse(key, "true or false"), otherwise;
-    return value->get<bool>();
-  }
-  std::string text(std::string_view key, std::string otherwise) {
-    const Json* value = find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_string()) return refuse(key, "a string"), otherwise;
-    return value->get<std::string>();
-  }
-  std::vector<std::int64_t> integers(std::string_view key) {
-    std::vector<std::int64_t> out;
-    const Json* value = find(key);
-    if (value == nullptr) return out;
-    if (!value->is_array()) return refuse(key, "an array of integers"), out;
-    for (const Json& item : *value) {
-      if (!item.is_number_integer() || item < 0 || item > kSizeMax) return refuse(key, "an array of sizes"), out;
-      out.push_back(item.get<std::int64_t>());
-    }
-    return out;
-  }
-  void refuse(std::string_view key, const std::string& wanted) {
-    if (error_) return;
-    const Json* value = find(key);
-    std::string found = value == nullptr ? "nothing" : value->dump(-1, ' ', true, Json::error_handler_t::replace);
-    if (found.size() > 80) found = found.substr(0, 77) + "...";
-    error_ = fail(Code::ConfigField, fmt::format("config field {}{} cannot be used", path_, key))
-                 .pair(escaped(found), wanted)
-                 .advise("correct the field, or leave the forward claim out for this model");
-  }
-  [[nodiscard]] const std::optional<Error>& error() const { return error_; }
-  void adopt(const Fields& inner) {
-    if (!error_) error_ = inner.error_;
-  }
-
- private:
-  const Json* object_;
-  std::string path_;
-  std::optional<Error> error_;
-};
-
-double yarn_magnitude(double factor, double mscale) {
-  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
-}
-
-RopeFacts read_rope(const Json& object, const std::string& path, std::int64_t head_dim, double partial,
-                    double theta, Fields& owner) {
-  Fields fields(object, path);
-  RopeFacts rope;
-  rope.type = fields.text("rope_type", fields.text("type", "default"));
-  if (rope.type == "mrope") rope.type = "default";
-  if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3" && rope.type != "yarn") {
-    fields.refuse("rope_type", "default, linear, llama3 or yarn");
-  }
-  rope.theta = fields.positive("rope_theta", theta);
-  partial = fields.positive("partial_rotary_factor", partial);
-  rope.rotary_dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * std::min(partial, 1.0));
-  if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
-    fields.refuse("partial_rotary_factor", fmt::format("an even part of head_dim {}", head_dim));
-  }
-  rope.factor = fields.positive("factor", 1.0);
-  rope.low_freq_factor = fields.positive("low_freq_factor", 1.0);
-  rope.high_freq_factor = fields.positive("high_freq_factor", 4.0);
-  rope.original_positions = fields.positive("original_max_position_embeddings", 8192.0);
-  rope.beta_fast = fields.positive("beta_fast", 32.0);
-  rope.beta_slow = fields.positive("beta_slow", 1.0);
-  rope.truncate = fields.flag("truncate", true);
-  if (rope.type == "yarn") {
-    const double mscale = fields.real("mscale", 0.0);
-    const double all = fields.real("mscale_all_dim", 0.0);
-    const double plain = mscale != 0.0 && all != 0.0
-                             ? yarn_magnitude(rope.factor, mscale) / yarn_magnitude(rope.factor, all)
-                             : yarn_magnitude(rope.factor, 1.0);
-    rope.table_scale = fields.positive("attention_factor", plain);
-  }
-  const auto section = fields.integers("mrope_section");
-  if (!section.empty() && section.size() != 3) fields.refuse("mrope_section", "three sizes");
-  if (section.size() == 3) rope.mrope_section = {section[0], section[1], section[2]};
-  owner.adopt(fields);
-  return rope;
-}
-
-void read_ropes(Fields& fields, ModelFacts& facts) {
-  const Json empty = Json::object();
-  const Json* object = fields.find("rope_parameters");
-  std::string path = "rope_parameters";
-  if (object == nullptr) {
-    object = fields.find("rope_scaling");
-    path = "rope_scaling";
-  }
-  if (object == nullptr) object = &empty;
-  if (!object->is_object()) return fields.refuse(path, "an object");
-  const double theta = fields.positive("rope_theta", 10000.0);
-  const double partial = fields.positive("partial_rotary_factor", facts.model_type.starts_with("qwen3_5") ||
-                                                                          facts.model_type == "qwen3_next"
-                                                                      ? 0.25
-                                                                      : 1.0);
-  const std::int64_t dim = facts.latent.kv_lora > 0 ? facts.latent.rope : facts.head_dim;
-  const auto nested = [&](const char* key) -> const Json* {
-    const auto at = object->find(key);
-    return at != object->end() && at->is_object() ? &*at : nullptr;
-  };
-  const Json* full = nested("full_attention");
-  const Json* sliding = nested("sliding_attention");
-  facts.rope = read_rope(full ? *full : *object, path + ".", dim, partial, theta, fields);
-  const double local = fields.positive("rope_local_base_freq", theta);
-  facts.sliding_rope = read_rope(sliding ? *sliding : *object, path + ".", dim, partial, local, fields);
-  if (facts.model_type == "deepseek_v3") {
-    facts.rope.pairs_interleaved = fields.flag("rope_interleave", true);
-    if (facts.rope.type == "yarn" && object->contains("mscale_all_dim")) {
-      Fields inner(*object, path + ".");
-      const double all = inner.real("mscale_all_dim", 0.0);
-      const double magnitude = all != 0.0 ? yarn_magnitude(facts.rope.factor, all) : 1.0;
-      facts.attention_scale *= magnitude * magnitude;
-      fields.adopt(inner);
-    }
-  }
-}
-
 void read_mixers(Fields& fields, const Style& style, ModelFacts& facts) {
   const auto count = static_cast<std::size_t>(facts.layers);
-  const Mixer plain = style.model_type == "deepseek_v3" ? Mixer::LatentAttention : Mixer::FullAttention;
+  const Mixer plain =
+      style.model_type == "deepseek_v3" ? Mixer::LatentAttention : Mixer::FullAttention;
   facts.mixers.assign(count, plain);
-  if (const Json* types = fields.find("layer_types"); types != nullptr && plain == Mixer::FullAttention) {
+  if (const Json* types = fields.find("layer_types");
+      types != nullptr && plain == Mixer::FullAttention) {
     if (!types->is_array() || types->size() != count) {
       return fields.refuse("layer_types", fmt::format("{} entries", count));
     }
     for (std::size_t i = 0; i < count; ++i) {
       const Json& type = (*types)[i];
       if (type == "full_attention") continue;
-      if (type == "linear_attention" && style.delta) facts.mixers[i] = Mixer::GatedDeltaNet;
-      else if (type == "sliding_attention") facts.mixers[i] = Mixer::SlidingAttention;
-      else return fields.refuse("layer_types", "full_attention, sliding_attention or linear_attention");
+      if (type == "linear_attention" && style.delta)
+        facts.mixers[i] = Mixer::GatedDeltaNet;
+      else if (type == "sliding_attention")
+        facts.mixers[i] = Mixer::SlidingAttention;
+      else
+        return fields.refuse("layer_types",
+                             "full_attention, sliding_attention or linear_attention");
     }
   } else if (style.delta) {
     const std::int64_t interval = fields.size("full_attention_interval", 4);
     for (std::size_t i = 0; i < count; ++i) {
-      if ((static_cast<std::int64_t>(i) + 1) % interval != 0) facts.mixers[i] = Mixer::GatedDeltaNet;
+      if ((static_cast<std::int64_t>(i) + 1) % interval != 0)
+        facts.mixers[i] = Mixer::GatedDeltaNet;
     }
   }
   const bool slides = std::ranges::count(facts.mixers, Mixer::SlidingAttention) > 0;
@@ -262,7 +121,8 @@ void read_moe(Fields& fields, const Style& style, ModelFacts& facts) {
   }
   if (moe.experts == 0) fields.refuse("num_experts", "the number of experts");
   moe.topk = fields.size("num_experts_per_tok");
-  if (moe.topk > moe.experts) fields.refuse("num_experts_per_tok", fmt::format("at most {}", moe.experts));
+  if (moe.topk > moe.experts)
+    fields.refuse("num_experts_per_tok", fmt::format("at most {}", moe.experts));
   const bool own_ffn = style.experts != Experts::Mixtral && style.experts != Experts::GptOss;
   moe.expert_ffn = fields.size(own_ffn ? "moe_intermediate_size" : "intermediate_size");
   if (style.experts == Experts::QwenShared) {
@@ -281,7 +141,8 @@ void read_moe(Fields& fields, const Style& style, ModelFacts& facts) {
     if (moe.experts % moe.groups != 0 || moe.experts / moe.groups < 2) {
       fields.refuse("n_group", "a divisor of the experts that leaves two or more a group");
     }
-    if (moe.topk_group > moe.groups) fields.refuse("topk_group", fmt::format("at most {}", moe.groups));
+    if (moe.topk_group > moe.groups)
+      fields.refuse("topk_group", fmt::format("at most {}", moe.groups));
     if (moe.topk > moe.topk_group * (moe.experts / moe.groups)) {
       fields.refuse("num_experts_per_tok", "at most the experts of the chosen groups");
     }
@@ -300,23 +161,27 @@ void read_attention(Fields& fields, const Style& style, ModelFacts& facts) {
     fields.refuse("num_key_value_heads", fmt::format("a divisor of {} heads", facts.heads));
   }
   const bool whole = facts.hidden % facts.heads == 0;
-  facts.head_dim = whole ? fields.size("head_dim", facts.hidden / facts.heads) : fields.size("head_dim");
+  const auto even = whole ? std::optional(facts.hidden / facts.heads) : std::nullopt;
+  facts.head_dim = fields.size("head_dim", even, kHeadDimMax);
   facts.attention_scale = 1.0 / std::sqrt(static_cast<double>(facts.head_dim));
   if (style.model_type == "deepseek_v3") {
     facts.latent.q_lora = fields.integer("q_lora_rank", 0);
     facts.latent.kv_lora = fields.size("kv_lora_rank");
     facts.latent.nope = fields.size("qk_nope_head_dim");
-    facts.latent.rope = fields.size("qk_rope_head_dim");
+    facts.latent.rope = fields.size("qk_rope_head_dim", {}, kHeadDimMax);
     facts.latent.value = fields.size("v_head_dim");
-    facts.attention_scale = 1.0 / std::sqrt(static_cast<double>(facts.latent.nope + facts.latent.rope));
+    facts.attention_scale =
+        1.0 / std::sqrt(static_cast<double>(facts.latent.nope + facts.latent.rope));
     if (fields.flag("attention_bias", false)) fields.refuse("attention_bias", "false");
   }
   const bool named = fields.flag("attention_bias", style.model_type == "gpt_oss");
   facts.qkv_bias = style.bias == Bias::QkvAlways || (style.bias != Bias::None && named);
   facts.output_bias = style.bias == Bias::Field && named;
-  facts.qk_norm = style.qk_norm || (style.model_type == "glm4_moe" && fields.flag("use_qk_norm", false));
+  facts.qk_norm =
+      style.qk_norm || (style.model_type == "glm4_moe" && fields.flag("use_qk_norm", false));
   facts.output_gate = style.output_gate;
-  if (style.output_gate && !fields.flag("attn_output_gate", true)) fields.refuse("attn_output_gate", "true");
+  if (style.output_gate && !fields.flag("attn_output_gate", true))
+    fields.refuse("attn_output_gate", "true");
   facts.sinks = style.model_type == "gpt_oss";
   if (fields.flag("use_sliding_window", false)) fields.refuse("use_sliding_window", "false");
 }
@@ -331,7 +196,8 @@ void read_delta(Fields& fields, const Style& style, ModelFacts& facts) {
   delta.kernel = fields.size("linear_conv_kernel_dim", 4);
   delta.grouped_projection = style.model_type == "qwen3_next";
   if (delta.value_heads % delta.key_heads != 0) {
-    fields.refuse("linear_num_value_heads", fmt::format("a multiple of {} key heads", delta.key_heads));
+    fields.refuse("linear_num_value_heads",
+                  fmt::format("a multiple of {} key heads", delta.key_heads));
   }
 }
 
@@ -342,14 +208,14 @@ void read_gemma(Fields& fields, ModelFacts& facts) {
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
     if (fields.find(key) != nullptr) fields.refuse(key, "null");
   }
-  if (fields.flag("use_bidirectional_attention", false)) fields.refuse("use_bidirectional_attention", "false");
+  if (fields.flag("use_bidirectional_attention", false))
+    fields.refuse("use_bidirectional_attention", "false");
 }
 
 void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   facts.hidden = fields.size("hidden_size");
   facts.vocab = fields.size("vocab_size");
-  facts.layers = fields.size("num_hidden_layers");
-  if (facts.layers > kLayersMax) return fields.refuse("num_hidden_layers", fmt::format("at most {}", kLayersMax));
+  facts.layers = fields.size("num_hidden_layers", {}, kLayersMax);
   facts.eps = fields.positive("rms_norm_eps", 1e-6);
   facts.zero_centred = style.zero_centred;
   read_attention(fields, style, facts);
@@ -360,57 +226,63 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   read_moe(fields, style, facts);
   const bool all_moe = std::ranges::count(facts.is_moe, false) == 0;
   facts.ffn = all_moe ? fields.integer("intermediate_size", 0) : fields.size("intermediate_size");
-  const std::string activation = fields.text("hidden_act", fields.text("hidden_activation", "silu"));
+  const std::string activation =
+      fields.text("hidden_act", fields.text("hidden_activation", "silu"));
   if (activation != "silu" && activation != "gelu_pytorch_tanh") {
     fields.refuse("hidden_act", "silu or gelu_pytorch_tanh");
   }
   facts.activation = activation == "silu" ? Activation::Silu : Activation::GeluTanh;
   if (facts.model_type == "gpt_oss") facts.activation = Activation::ClampedSwiglu;
   if (fields.flag("mlp_bias", false)) fields.refuse("mlp_bias", "false");
-  facts.mtp_layers = fields.integer("mtp_num_hidden_layers", 0);
-  if (facts.mtp_layers > 1) fields.refuse("mtp_num_hidden_layers", "0 or 1");
+  facts.mtp_behind_layers = style.experts == Experts::DeepSeek;
+  const std::string_view depths =
+      facts.mtp_behind_layers ? "num_nextn_predict_layers" : "mtp_num_hidden_layers";
+  facts.mtp_layers = fields.integer(depths, 0);
+  const std::int64_t depths_max = facts.mtp_behind_layers ? kMtpDepthsMax : 1;
+  if (facts.mtp_layers > depths_max) fields.refuse(depths, fmt::format("0 to {}", depths_max));
 }
 
 void read_vision(Fields& fields, ModelFacts& facts) {
   VisionFacts& vision = facts.vision;
-  vision.depth = fields.size("depth");
-  vision.hidden = fields.size("hidden_size");
+  vision.depth = fields.size("depth", {}, kLayersMax);
+  vision.hidden = fields.size("hidden_size", {}, kHeadDimMax);
   vision.heads = fields.size("num_heads");
   vision.ffn = fields.size("intermediate_size");
-  vision.channels = fields.size("in_channels", 3);
-  vision.patch = fields.size("patch_size", 16);
-  vision.temporal_patch = fields.size("temporal_patch_size", 2);
-  vision.merge = fields.size("spatial_merge_size", 2);
+  vision.channels = fields.size("in_channels", 3, kPatchSizeMax);
+  vision.patch = fields.size("patch_size", 16, kPatchSizeMax);
+  vision.temporal_patch = fields.size("temporal_patch_size", 2, kPatchSizeMax);
+  vision.merge = fields.size("spatial_merge_size", 2, kMergeMax);
   vision.positions = fields.size("num_position_embeddings");
   vision.out = fields.size("out_hidden_size");
   vision.deepstack = fields.integers("deepstack_visual_indexes");
-  if (vision.depth > kLayersMax) fields.refuse("depth", fmt::format("at most {}", kLayersMax));
-  if (vision.merge > kPatchMax) fields.refuse("spatial_merge_size", fmt::format("at most {}", kPatchMax));
-  if (vision.patch > kPatchMax) fields.refuse("patch_size", fmt::format("at most {}", kPatchMax));
-  if (vision.temporal_patch > kPatchMax) fields.refuse("temporal_patch_size", fmt::format("at most {}", kPatchMax));
-  if (vision.channels > kPatchMax) fields.refuse("in_channels", fmt::format("at most {}", kPatchMax));
   if (vision.hidden % vision.heads != 0 || (vision.hidden / vision.heads) % 4 != 0) {
     fields.refuse("num_heads", fmt::format("heads of a size divisible by 4 in {}", vision.hidden));
   }
-  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(vision.positions))));
+  const auto side =
+      static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(vision.positions))));
   if (side * side != vision.positions) fields.refuse("num_position_embeddings", "a square number");
-  if (vision.out != facts.hidden) fields.refuse("out_hidden_size", fmt::format("{}, the text's", facts.hidden));
+  if (vision.out != facts.hidden)
+    fields.refuse("out_hidden_size", fmt::format("{}, the text's", facts.hidden));
   for (const std::int64_t block : vision.deepstack) {
-    if (block >= vision.depth) fields.refuse("deepstack_visual_indexes", fmt::format("below {}", vision.depth));
+    if (block >= vision.depth)
+      fields.refuse("deepstack_visual_indexes", fmt::format("below {}", vision.depth));
   }
-  if (const std::string act = fields.text("hidden_act", "gelu_pytorch_tanh"); act != "gelu_pytorch_tanh") {
+  if (const std::string act = fields.text("hidden_act", "gelu_pytorch_tanh");
+      act != "gelu_pytorch_tanh") {
     fields.refuse("hidden_act", "gelu_pytorch_tanh");
   }
 }
 
 std::int64_t read_labels(Fields& top) {
   const Json* names = top.find("architectures");
-  if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string()) return 0;
+  if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string())
+    return 0;
   if (!names->front().get<std::string>().ends_with("ForTokenClassification")) return 0;
   if (top.find("num_labels") != nullptr) return top.size("num_labels");
   const Json* labels = top.find("id2label");
   if (labels == nullptr) return 2;
-  if (!labels->is_object() || labels->empty()) return top.refuse("id2label", "an object of labels"), 0;
+  if (!labels->is_object() || labels->empty())
+    return top.refuse("id2label", "an object of labels"), 0;
   return static_cast<std::int64_t>(labels->size());
 }
 
@@ -423,13 +295,16 @@ Result<const Style*> choose_style(const Json& config, const Json& text, std::str
   std::vector<std::string> known;
   for (const Style& style : kStyles) {
     known.emplace_back(style.model_type);
-    // A text part may carry the name of the whole: qwen3_5 beside qwen3_5_text.
-    if (model_type == style.model_type || model_type + "_text" == style.model_type) {
+    // A text part may carry the name of the whole (qwen3_5 beside qwen3_5_text); Kimi K2 is
+    // DeepSeek-V3 by another.
+    const bool other_name = model_type == "kimi_k2" && style.model_type == "deepseek_v3";
+    if (model_type == style.model_type || model_type + "_text" == style.model_type || other_name) {
       model_type = style.model_type;
       return &style;
     }
   }
-  return fail(Code::ArchitectureUnknown, fmt::format("no forward form for model_type {}", escaped(model_type)))
+  return fail(Code::ArchitectureUnknown,
+              fmt::format("no forward form for model_type {}", escaped(model_type)))
       .pair(model_type.empty() ? "no model_type" : escaped(model_type), join(known, ", "))
       .advise("leave the forward claim out for this model, or add its form under oracles/forward");
 }

@@ -1,5 +1,6 @@
-// The gated delta rule as the recurrence of its definition: one token after the other, one state a value head.
-// Source: torch_recurrent_gated_delta_rule of transformers 5.12.1; Megatron-Core computes the same in chunks.
+// The gated delta rule as the recurrence of its definition: one token after the other, one state a
+// value head. Source: torch_recurrent_gated_delta_rule of transformers 5.12.1; Megatron-Core
+// computes the same in chunks.
 #include "oracles/forward/modules.hpp"
 
 namespace bv::oracle::forward {
@@ -16,11 +17,13 @@ at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& taps) {
   return at::silu(sum);
 }
 
-at::Tensor unit_length(const at::Tensor& x) { return x * at::rsqrt(x.pow(2).sum(-1, true) + 1e-6); }
+at::Tensor unit_length(const at::Tensor& x) {
+  return x * at::rsqrt(x.pow(2).sum(-1, true) + 1e-6);
+}
 
 /// q, k [S, nv, dk]; v [S, nv, dv]; decay, beta [S, nv] -> [S, nv, dv]
-at::Tensor delta_rule(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& decay,
-                      const at::Tensor& beta) {
+at::Tensor delta_rule(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                      const at::Tensor& decay, const at::Tensor& beta) {
   at::Tensor state = at::zeros({q.size(1), q.size(2), v.size(2)}, at::kDouble);
   std::vector<at::Tensor> out;
   for (std::int64_t s = 0; s < q.size(0); ++s) {
@@ -44,7 +47,8 @@ at::Tensor delta_net(const DeltaNetFacts& facts, const DeltaHeads& heads, double
     return mixed.slice(1, from, to).reshape({tokens, -1, dim});
   };
   const at::Tensor q = unit_length(per_head(0, keys, facts.key_dim)).repeat_interleave(shared, 1);
-  const at::Tensor k = unit_length(per_head(keys, 2 * keys, facts.key_dim)).repeat_interleave(shared, 1);
+  const at::Tensor k =
+      unit_length(per_head(keys, 2 * keys, facts.key_dim)).repeat_interleave(shared, 1);
   const at::Tensor v = per_head(2 * keys, mixed.size(1), facts.value_dim);
   const double scale = 1.0 / std::sqrt(static_cast<double>(facts.key_dim));
   const at::Tensor decay = -heads.a_log.exp() * at::softplus(heads.a + heads.dt_bias);

@@ -13,10 +13,11 @@ std::pair<at::Tensor, at::Tensor> halves(const at::Tensor& gate_up, bool alterna
   return {gate_up.slice(-1, 0, width / 2), gate_up.slice(-1, width / 2, width)};
 }
 
-/// A stack of expert matrices as [E, out, in]; files hold that or [E, in, out], told apart by shape as the library
-/// does (it reads a square stack as [E, out, in]); gpt-oss always holds [E, in, out].
-at::Tensor expert_stack(const Scope& experts, std::string_view name, std::int64_t count, std::int64_t out,
-                        std::int64_t in, bool in_out) {
+/// A stack of expert matrices as [E, out, in]; files hold that or [E, in, out], told apart by shape
+/// as the library does (it reads a square stack as [E, out, in]); gpt-oss always holds [E, in,
+/// out].
+at::Tensor expert_stack(const Scope& experts, std::string_view name, std::int64_t count,
+                        std::int64_t out, std::int64_t in, bool in_out) {
   const std::vector<std::int64_t> turned_shape{count, in, out};
   if (in_out || (in != out && experts.shape_of(name) == turned_shape)) {
     return experts.get(name, turned_shape).transpose(1, 2);
@@ -24,11 +25,12 @@ at::Tensor expert_stack(const Scope& experts, std::string_view name, std::int64_
   return experts.get(name, {count, out, in});
 }
 
-at::Tensor packed_experts(const Pass& pass, const Scope& experts, const at::Tensor& x, const at::Tensor& weights) {
+at::Tensor packed_experts(const Pass& pass, const Scope& experts, const at::Tensor& x,
+                          const at::Tensor& weights) {
   const ModelFacts& facts = pass.facts;
   const MoeFacts& moe = facts.moe;
-  const at::Tensor up_stack =
-      expert_stack(experts, "gate_up_proj", moe.experts, 2 * moe.expert_ffn, facts.hidden, moe.biases);
+  const at::Tensor up_stack = expert_stack(experts, "gate_up_proj", moe.experts, 2 * moe.expert_ffn,
+                                           facts.hidden, moe.biases);
   const at::Tensor down_stack =
       expert_stack(experts, "down_proj", moe.experts, facts.hidden, moe.expert_ffn, moe.biases);
   std::optional<at::Tensor> up_bias;
@@ -47,16 +49,16 @@ at::Tensor packed_experts(const Pass& pass, const Scope& experts, const at::Tens
   });
 }
 
-at::Tensor single_experts(const Pass& pass, const Scope& experts, const at::Tensor& x, const at::Tensor& weights,
-                          bool mixtral_names) {
+at::Tensor single_experts(const Pass& pass, const Scope& experts, const at::Tensor& x,
+                          const at::Tensor& weights, bool mixtral_names) {
   const ModelFacts& facts = pass.facts;
   const std::int64_t ffn = facts.moe.expert_ffn;
   return dispatched(x, weights, [&](std::int64_t e, const at::Tensor& rows) {
     const Scope expert = experts.in(fmt::format("{}.", e));
     const at::Tensor gate = linear(expert, mixtral_names ? "w1" : "gate_proj", rows, ffn, false);
     const at::Tensor up = linear(expert, mixtral_names ? "w3" : "up_proj", rows, ffn, false);
-    return linear(expert, mixtral_names ? "w2" : "down_proj", gated_activation(facts.activation, gate, up),
-                  facts.hidden, false);
+    return linear(expert, mixtral_names ? "w2" : "down_proj",
+                  gated_activation(facts.activation, gate, up), facts.hidden, false);
   });
 }
 
@@ -68,11 +70,13 @@ struct DeltaProjections {
 };
 
 /// Qwen3-Next: rows of one key head lie together: its q, k, then v and z of its value heads.
-DeltaProjections grouped_projections(const DeltaNetFacts& delta, const Scope& scope, const at::Tensor& x) {
+DeltaProjections grouped_projections(const DeltaNetFacts& delta, const Scope& scope,
+                                     const at::Tensor& x) {
   const std::int64_t tokens = x.size(0);
   const std::int64_t shared = delta.value_heads / delta.key_heads;
   const std::int64_t values = shared * delta.value_dim;
-  const std::int64_t rows = 2 * (delta.key_heads * delta.key_dim + delta.value_heads * delta.value_dim);
+  const std::int64_t rows =
+      2 * (delta.key_heads * delta.key_dim + delta.value_heads * delta.value_dim);
   const auto qkvz = linear(scope, "in_proj_qkvz", x, rows, false)
                         .view({tokens, delta.key_heads, 2 * delta.key_dim + 2 * values})
                         .split_with_sizes({delta.key_dim, delta.key_dim, values, values}, 2);
@@ -80,12 +84,14 @@ DeltaProjections grouped_projections(const DeltaNetFacts& delta, const Scope& sc
                       .view({tokens, delta.key_heads, 2 * shared})
                       .split_with_sizes({shared, shared}, 2);
   const auto flat = [&](const at::Tensor& part) { return part.reshape({tokens, -1}); };
-  return {at::cat({flat(qkvz[0]), flat(qkvz[1]), flat(qkvz[2])}, 1), flat(qkvz[3]), flat(ba[0]), flat(ba[1])};
+  return {at::cat({flat(qkvz[0]), flat(qkvz[1]), flat(qkvz[2])}, 1), flat(qkvz[3]), flat(ba[0]),
+          flat(ba[1])};
 }
 
 }  // namespace
 
-at::Tensor linear(const Scope& scope, std::string_view name, const at::Tensor& x, std::int64_t out, bool biased) {
+at::Tensor linear(const Scope& scope, std::string_view name, const at::Tensor& x, std::int64_t out,
+                  bool biased) {
   const std::string stem(name);
   const at::Tensor y = at::matmul(x, scope.get(stem + ".weight", {out, x.size(-1)}).t());
   return biased ? y + scope.get(stem + ".bias", {out}) : y;
@@ -96,11 +102,13 @@ at::Tensor attention(const Pass& pass, Mixer mixer, const Scope& self_attn, cons
   const std::int64_t tokens = x.size(0);
   const std::int64_t d = facts.head_dim;
   const std::int64_t width = facts.output_gate ? 2 * d : d;
-  const at::Tensor query_gate =
-      linear(self_attn, "q_proj", x, facts.heads * width, facts.qkv_bias).view({tokens, facts.heads, width});
+  const at::Tensor query_gate = linear(self_attn, "q_proj", x, facts.heads * width, facts.qkv_bias)
+                                    .view({tokens, facts.heads, width});
   at::Tensor q = query_gate.slice(2, 0, d);
-  at::Tensor k = linear(self_attn, "k_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
-  const at::Tensor v = linear(self_attn, "v_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
+  at::Tensor k =
+      linear(self_attn, "k_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
+  const at::Tensor v =
+      linear(self_attn, "v_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
   if (facts.qk_norm) {
     q = rms_norm(q, self_attn.get("q_norm.weight", {d}), facts.eps, facts.zero_centred);
     k = rms_norm(k, self_attn.get("k_norm.weight", {d}), facts.eps, facts.zero_centred);
@@ -108,8 +116,10 @@ at::Tensor attention(const Pass& pass, Mixer mixer, const Scope& self_attn, cons
   std::optional<at::Tensor> sinks;
   if (facts.sinks) sinks = self_attn.get("sinks", {facts.heads});
   const RopeTable& rope = rope_of(pass, mixer);
-  at::Tensor out = attend(turned(q, rope), turned(k, rope), v, mask_of(pass, mixer), facts.attention_scale, sinks);
-  if (facts.output_gate) out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
+  at::Tensor out = attend(turned(q, rope), turned(k, rope), v, mask_of(pass, mixer),
+                          facts.attention_scale, sinks);
+  if (facts.output_gate)
+    out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
   return linear(self_attn, "o_proj", out, facts.hidden, facts.output_bias);
 }
 
@@ -124,82 +134,102 @@ at::Tensor latent_attention(const Pass& pass, const Scope& self_attn, const at::
   } else {
     const at::Tensor down = linear(self_attn, "q_a_proj", x, latent.q_lora, false);
     const at::Tensor norm = self_attn.get("q_a_layernorm.weight", {latent.q_lora});
-    q = linear(self_attn, "q_b_proj", rms_norm(down, norm, facts.eps, false), facts.heads * width, false);
+    q = linear(self_attn, "q_b_proj", rms_norm(down, norm, facts.eps, false), facts.heads * width,
+               false);
   }
   q = q.view({tokens, facts.heads, width});
-  const at::Tensor compressed = linear(self_attn, "kv_a_proj_with_mqa", x, latent.kv_lora + latent.rope, false);
+  const at::Tensor compressed =
+      linear(self_attn, "kv_a_proj_with_mqa", x, latent.kv_lora + latent.rope, false);
   const at::Tensor norm = self_attn.get("kv_a_layernorm.weight", {latent.kv_lora});
   const at::Tensor unit = rms_norm(compressed.slice(1, 0, latent.kv_lora), norm, facts.eps, false);
-  const at::Tensor key_value = linear(self_attn, "kv_b_proj", unit, facts.heads * (latent.nope + latent.value), false)
-                                   .view({tokens, facts.heads, latent.nope + latent.value});
+  const at::Tensor key_value =
+      linear(self_attn, "kv_b_proj", unit, facts.heads * (latent.nope + latent.value), false)
+          .view({tokens, facts.heads, latent.nope + latent.value});
   const at::Tensor shared_key = turned(compressed.slice(1, latent.kv_lora).unsqueeze(1), pass.rope);
-  const at::Tensor query = at::cat({q.slice(2, 0, latent.nope), turned(q.slice(2, latent.nope), pass.rope)}, 2);
+  const at::Tensor query =
+      at::cat({q.slice(2, 0, latent.nope), turned(q.slice(2, latent.nope), pass.rope)}, 2);
   const at::Tensor key =
       at::cat({key_value.slice(2, 0, latent.nope), shared_key.expand({-1, facts.heads, -1})}, 2);
-  const at::Tensor out =
-      attend(query, key, key_value.slice(2, latent.nope), pass.allowed, facts.attention_scale, std::nullopt);
+  const at::Tensor out = attend(query, key, key_value.slice(2, latent.nope), pass.allowed,
+                                facts.attention_scale, std::nullopt);
   return linear(self_attn, "o_proj", out, facts.hidden, false);
 }
 
 at::Tensor delta_mixer(const Pass& pass, const Scope& scope, const at::Tensor& x) {
   const ModelFacts& facts = pass.facts;
   const DeltaNetFacts& delta = facts.delta;
-  const std::int64_t channels = 2 * delta.key_heads * delta.key_dim + delta.value_heads * delta.value_dim;
+  const std::int64_t channels =
+      2 * delta.key_heads * delta.key_dim + delta.value_heads * delta.value_dim;
   const std::int64_t values = delta.value_heads * delta.value_dim;
   DeltaProjections in;
   if (delta.grouped_projection) {
     in = grouped_projections(delta, scope, x);
   } else {
-    in = {linear(scope, "in_proj_qkv", x, channels, false), linear(scope, "in_proj_z", x, values, false),
+    in = {linear(scope, "in_proj_qkv", x, channels, false),
+          linear(scope, "in_proj_z", x, values, false),
           linear(scope, "in_proj_b", x, delta.value_heads, false),
           linear(scope, "in_proj_a", x, delta.value_heads, false)};
   }
-  const DeltaHeads heads{delta.key_heads, delta.value_heads, in.query_key_value, in.z, in.b, in.a,
+  const DeltaHeads heads{delta.key_heads,
+                         delta.value_heads,
+                         in.query_key_value,
+                         in.z,
+                         in.b,
+                         in.a,
                          scope.get("conv1d.weight", {channels, 1, delta.kernel}),
-                         scope.get("A_log", {delta.value_heads}), scope.get("dt_bias", {delta.value_heads}),
-                         scope.get("norm.weight", {delta.value_dim}), false};
+                         scope.get("A_log", {delta.value_heads}),
+                         scope.get("dt_bias", {delta.value_heads}),
+                         scope.get("norm.weight", {delta.value_dim}),
+                         false};
   return linear(scope, "out_proj", delta_net(delta, heads, facts.eps), facts.hidden, false);
 }
 
 at::Tensor gated_mlp(const Pass& pass, const Scope& mlp, const at::Tensor& x, std::int64_t ffn) {
   const at::Tensor gate = linear(mlp, "gate_proj", x, ffn, false);
   const at::Tensor up = linear(mlp, "up_proj", x, ffn, false);
-  return linear(mlp, "down_proj", gated_activation(pass.facts.activation, gate, up), pass.facts.hidden, false);
+  return linear(mlp, "down_proj", gated_activation(pass.facts.activation, gate, up),
+                pass.facts.hidden, false);
 }
 
 at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {
   const MoeFacts& facts = pass.facts.moe;
   const bool mixtral_names = layer.has("block_sparse_moe.gate.weight");
   const Scope mlp = layer.in(mixtral_names ? "block_sparse_moe." : "mlp.");
-  const at::Tensor logits = linear(mlp, facts.biases ? "router" : "gate", x, facts.experts, facts.biases);
+  const at::Tensor logits =
+      linear(mlp, facts.biases ? "router" : "gate", x, facts.experts, facts.biases);
   std::optional<at::Tensor> choice_bias;
   if (facts.router == Router::SigmoidGrouped) {
     choice_bias = mlp.get("gate.e_score_correction_bias", {facts.experts});
   }
   const at::Tensor weights = routing(facts, logits, choice_bias);
   const Scope experts = mlp.in("experts.");
-  at::Tensor out = experts.has("gate_up_proj") ? packed_experts(pass, experts, x, weights)
-                                               : single_experts(pass, experts, x, weights, mixtral_names);
+  at::Tensor out = experts.has("gate_up_proj")
+                       ? packed_experts(pass, experts, x, weights)
+                       : single_experts(pass, experts, x, weights, mixtral_names);
   if (facts.shared_ffn == 0) return out;
   const bool gated = facts.shared_gate;
-  at::Tensor shared = gated_mlp(pass, mlp.in(gated ? "shared_expert." : "shared_experts."), x, facts.shared_ffn);
+  at::Tensor shared =
+      gated_mlp(pass, mlp.in(gated ? "shared_expert." : "shared_experts."), x, facts.shared_ffn);
   if (gated) shared = shared * at::sigmoid(linear(mlp, "shared_expert_gate", x, 1, false));
   return out + shared;
 }
 
-at::Tensor decoder_layer(const Pass& pass, Mixer mixer, bool is_moe, const Scope& layer, const at::Tensor& hidden) {
+at::Tensor decoder_layer(const Pass& pass, Mixer mixer, bool is_moe, const Scope& layer,
+                         const at::Tensor& hidden) {
   const ModelFacts& facts = pass.facts;
   const auto norm = [&](std::string_view name, const at::Tensor& x) {
-    return rms_norm(x, layer.get(std::string(name) + ".weight", {facts.hidden}), facts.eps, facts.zero_centred);
+    return rms_norm(x, layer.get(std::string(name) + ".weight", {facts.hidden}), facts.eps,
+                    facts.zero_centred);
   };
   const at::Tensor x = norm("input_layernorm", hidden);
-  at::Tensor mixed = mixer == Mixer::GatedDeltaNet     ? delta_mixer(pass, layer.in("linear_attn."), x)
-                     : mixer == Mixer::LatentAttention ? latent_attention(pass, layer.in("self_attn."), x)
-                                                       : attention(pass, mixer, layer.in("self_attn."), x);
+  at::Tensor mixed = mixer == Mixer::GatedDeltaNet ? delta_mixer(pass, layer.in("linear_attn."), x)
+                     : mixer == Mixer::LatentAttention
+                         ? latent_attention(pass, layer.in("self_attn."), x)
+                         : attention(pass, mixer, layer.in("self_attn."), x);
   if (facts.sandwich_norms) mixed = norm("post_attention_layernorm", mixed);
   const at::Tensor between = hidden + mixed;
-  const at::Tensor y =
-      norm(facts.sandwich_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", between);
+  const at::Tensor y = norm(
+      facts.sandwich_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", between);
   at::Tensor fed = is_moe ? moe(pass, layer, y) : gated_mlp(pass, layer.in("mlp."), y, facts.ffn);
   if (facts.sandwich_norms) fed = norm("post_feedforward_layernorm", fed);
   return between + fed;

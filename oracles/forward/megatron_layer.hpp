@@ -1,7 +1,7 @@
 #pragma once
-// Inside the forward oracles only: the modules of the Megatron form. Every activation is kept once a
-// tensor-parallel rank, because each rank computes its own copy: a replicated weight that is wrong on one rank
-// only then shows in what that rank gives.
+// Inside the forward oracles only: the modules of the Megatron form. Every activation is kept once
+// a tensor-parallel rank, because each rank computes its own copy: a replicated weight that is
+// wrong on one rank only then shows in what that rank gives.
 
 #include "oracles/forward/modules.hpp"
 
@@ -28,35 +28,40 @@ struct Stage {
 [[nodiscard]] PerRank plus(const PerRank& one, const PerRank& other);
 
 /// Rank r gives rows r of the cut output: x[r] W_r^T (+ b_r).
-[[nodiscard]] PerRank column_linear(const Team& team, std::string_view name, const PerRank& x, std::int64_t out,
-                                    bool biased);
-/// Rank r holds columns r of the weight; the partial products are summed, then each rank adds its bias copy.
-[[nodiscard]] PerRank row_linear(const Team& team, std::string_view name, const PerRank& x, std::int64_t out,
-                                 bool biased);
+[[nodiscard]] PerRank column_linear(const Team& team, std::string_view name, const PerRank& x,
+                                    std::int64_t out, bool biased);
+/// Rank r holds columns r of the weight; the partial products are summed, then each rank adds its
+/// bias copy.
+[[nodiscard]] PerRank row_linear(const Team& team, std::string_view name, const PerRank& x,
+                                 std::int64_t out, bool biased);
 /// Each rank norms with its own copy; `other` is the second spelling of the weight's name.
-[[nodiscard]] PerRank norms(const ModelFacts& facts, const Team& team, std::string_view name, std::string_view other,
-                            const PerRank& x);
+[[nodiscard]] PerRank norms(const ModelFacts& facts, const Team& team, std::string_view name,
+                            std::string_view other, const PerRank& x);
 
-[[nodiscard]] PerRank attention(const Pass& pass, Mixer mixer, const Team& self_attention, const PerRank& x);
-[[nodiscard]] PerRank latent_attention(const Pass& pass, const Team& self_attention, const PerRank& x);
+[[nodiscard]] PerRank attention(const Pass& pass, Mixer mixer, const Team& self_attention,
+                                const PerRank& x);
+[[nodiscard]] PerRank latent_attention(const Pass& pass, const Team& self_attention,
+                                       const PerRank& x);
 [[nodiscard]] PerRank delta_mixer(const Pass& pass, const Team& self_attention, const PerRank& x);
-[[nodiscard]] PerRank gated_mlp(const Pass& pass, const Team& mlp, const PerRank& x, std::int64_t ffn);
+[[nodiscard]] PerRank gated_mlp(const Pass& pass, const Team& mlp, const PerRank& x,
+                                std::int64_t ffn);
 [[nodiscard]] PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x);
 /// One transformer layer; `layer` ends in "layers.3." or "mtp_model_layer.".
-[[nodiscard]] PerRank transformer_layer(const Pass& pass, Mixer mixer, bool is_moe, const Stage& layer,
-                                        const PerRank& hidden);
+[[nodiscard]] PerRank transformer_layer(const Pass& pass, Mixer mixer, bool is_moe,
+                                        const Stage& layer, const PerRank& hidden);
 
 struct VisionOutputs {
-  PerRank merged;                  // [image tokens, H]
+  PerRank merged;  // [image tokens, H]
   std::vector<PerRank> deepstack;
 };
-[[nodiscard]] VisionOutputs vision(const ModelFacts& facts, const Team& vision_model, const VisionPlan& plan);
+[[nodiscard]] VisionOutputs vision(const ModelFacts& facts, const Team& vision_model,
+                                   const VisionPlan& plan);
 
 /// All stages in the order a token passes them.
 struct World {
-  std::vector<Stage> stages;                       // chunk-major: [vpp * pp_size + pp]
-  std::vector<std::int64_t> layers;                // decoder layers of each stage
-  std::string body;                                // "" or "language_model."
+  std::vector<Stage> stages;         // chunk-major: [vpp * pp_size + pp]
+  std::vector<std::int64_t> layers;  // decoder layers of each stage
+  std::string body;                  // "" or "language_model."
 };
 /// Sorts shards by coordinate, compares copies, counts layers.
 /// Errors: BadValue for a shard that is missing, ReplicasDiffer, LayerOnNoStage.

@@ -1,5 +1,5 @@
-// The Megatron form of the feed-forward blocks: gated MLP, router, experts over EP and ETP, shared expert.
-// Source: Megatron-Core 0.19.2, transformer/mlp.py, transformer/moe.
+// The Megatron form of the feed-forward blocks: gated MLP, router, experts over EP and ETP, shared
+// expert. Source: Megatron-Core 0.19.2, transformer/mlp.py, transformer/moe.
 #include <fmt/format.h>
 
 #include "oracles/forward/megatron_layer.hpp"
@@ -13,7 +13,8 @@ at::Tensor activated(Activation activation, const at::Tensor& gate_up) {
   return gated_activation(activation, gate_up.slice(-1, 0, half), gate_up.slice(-1, half));
 }
 
-/// Row s of what rank s mod tp_size holds: with sequence parallelism each rank routes and sends its own tokens.
+/// Row s of what rank s mod tp_size holds: with sequence parallelism each rank routes and sends its
+/// own tokens.
 at::Tensor owned_rows(const PerRank& parts) {
   const auto ranks = static_cast<std::int64_t>(parts.size());
   if (ranks == 1) return parts.front();
@@ -33,20 +34,25 @@ at::Tensor expert_tensor(const Scope& experts, const std::string& linear, const 
 }
 
 /// One expert over its expert-tensor-parallel ranks; partial outputs are summed.
-at::Tensor expert_output(const ModelFacts& facts, const Team& ranks, std::int64_t local, const at::Tensor& rows) {
+at::Tensor expert_output(const ModelFacts& facts, const Team& ranks, std::int64_t local,
+                         const at::Tensor& rows) {
   const auto etp_size = static_cast<std::int64_t>(ranks.size());
-  const std::int64_t ffn = cut(facts.moe.expert_ffn, etp_size, "expert FFN over expert-tensor ranks");
+  const std::int64_t ffn =
+      cut(facts.moe.expert_ffn, etp_size, "expert FFN over expert-tensor ranks");
   PerRank partial;
   for (const Scope& rank : ranks) {
     const Scope experts = rank.in("experts.");
-    at::Tensor gate_up =
-        at::matmul(rows, expert_tensor(experts, "linear_fc1", "weight", local, {2 * ffn, facts.hidden}).t());
-    if (facts.moe.biases) gate_up = gate_up + expert_tensor(experts, "linear_fc1", "bias", local, {2 * ffn});
+    at::Tensor gate_up = at::matmul(
+        rows, expert_tensor(experts, "linear_fc1", "weight", local, {2 * ffn, facts.hidden}).t());
+    if (facts.moe.biases)
+      gate_up = gate_up + expert_tensor(experts, "linear_fc1", "bias", local, {2 * ffn});
     const at::Tensor x = activated(facts.activation, gate_up);
-    at::Tensor out = at::matmul(x, expert_tensor(experts, "linear_fc2", "weight", local, {facts.hidden, ffn}).t());
+    at::Tensor out = at::matmul(
+        x, expert_tensor(experts, "linear_fc2", "weight", local, {facts.hidden, ffn}).t());
     // The bias counts once; equal shares of every copy let each copy count.
     if (facts.moe.biases) {
-      out = out + expert_tensor(experts, "linear_fc2", "bias", local, {facts.hidden}) / static_cast<double>(etp_size);
+      out = out + expert_tensor(experts, "linear_fc2", "bias", local, {facts.hidden}) /
+                      static_cast<double>(etp_size);
     }
     partial.push_back(out);
   }
@@ -57,7 +63,8 @@ PerRank shared_expert(const Pass& pass, const Team& shared, const PerRank& x) {
   PerRank out = gated_mlp(pass, shared, x, pass.facts.moe.shared_ffn);
   if (!pass.facts.moe.shared_gate) return out;
   for (std::size_t r = 0; r < shared.size(); ++r) {
-    out[r] = out[r] * at::sigmoid(at::matmul(x[r], shared[r].get("gate_weight", {1, pass.facts.hidden}).t()));
+    out[r] = out[r] * at::sigmoid(at::matmul(
+                          x[r], shared[r].get("gate_weight", {1, pass.facts.hidden}).t()));
   }
   return out;
 }
@@ -81,13 +88,15 @@ PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
     at::Tensor logits = at::matmul(x[r], router.get("weight", {experts, facts.hidden}).t());
     if (facts.moe.biases) logits = logits + router.get("bias", {experts});
     std::optional<at::Tensor> choice_bias;
-    if (facts.moe.router == Router::SigmoidGrouped) choice_bias = router.get("expert_bias", {experts});
+    if (facts.moe.router == Router::SigmoidGrouped)
+      choice_bias = router.get("expert_bias", {experts});
     chosen.push_back(routing(facts.moe, logits, choice_bias));
   }
   const std::int64_t local = cut(experts, static_cast<std::int64_t>(mlp.experts.size()), "experts");
   const at::Tensor routed =
       dispatched(owned_rows(x), owned_rows(chosen), [&](std::int64_t e, const at::Tensor& rows) {
-        return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)], e % local, rows);
+        return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)], e % local,
+                             rows);
       });
   PerRank out(mlp.dense.size(), routed);
   if (facts.moe.shared_ffn == 0) return out;

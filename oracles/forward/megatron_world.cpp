@@ -13,10 +13,13 @@ namespace bv::oracle::forward::megatron {
 namespace {
 
 std::string place_of(const RankTensors& rank) {
-  return fmt::format("rank pp{} tp{} ep{} etp{} chunk {}", rank.pp, rank.tp, rank.ep, rank.etp, rank.vpp);
+  return fmt::format("rank pp{} tp{} ep{} etp{} chunk {}", rank.pp, rank.tp, rank.ep, rank.etp,
+                     rank.vpp);
 }
 
-bool is_expert(std::string_view name) { return name.find(".mlp.experts.") != std::string_view::npos; }
+bool is_expert(std::string_view name) {
+  return name.find(".mlp.experts.") != std::string_view::npos;
+}
 
 struct Sizes {
   std::int64_t pp = 1;
@@ -26,7 +29,8 @@ struct Sizes {
   std::int64_t vpp = 1;
 };
 
-/// Each size is one more than the largest coordinate; a size beyond the number of shards has gaps anyway.
+/// Each size is one more than the largest coordinate; a size beyond the number of shards has gaps
+/// anyway.
 Sizes sizes_of(const std::vector<RankTensors>& ranks) {
   Sizes sizes;
   const auto count = static_cast<std::int64_t>(ranks.size());
@@ -48,13 +52,15 @@ Sizes sizes_of(const std::vector<RankTensors>& ranks) {
 void compare_copies(const RankTensors& one, const RankTensors& other, bool experts) {
   const auto kind_of = [&](const auto& entry) { return is_expert(entry.first) == experts; };
   const auto refuse = [&](const std::string& name, std::string found, std::string wanted) {
-    throw Refusal{fail(Code::ReplicasDiffer, fmt::format("{} of {} is not the copy that {} holds", escaped(name),
-                                                         place_of(other), place_of(one)))
-                      .pair(std::move(found), std::move(wanted))
-                      .advise("write the same bytes to every copy of this parameter")};
+    throw Refusal{
+        fail(Code::ReplicasDiffer, fmt::format("{} of {} is not the copy that {} holds",
+                                               escaped(name), place_of(other), place_of(one)))
+            .pair(std::move(found), std::move(wanted))
+            .advise("write the same bytes to every copy of this parameter")};
   };
   for (const auto& entry : other.tensors) {
-    if (kind_of(entry) && !one.tensors.contains(entry.first)) refuse(entry.first, "a tensor", "no such tensor");
+    if (kind_of(entry) && !one.tensors.contains(entry.first))
+      refuse(entry.first, "a tensor", "no such tensor");
   }
   for (const auto& [name, tensor] : one.tensors) {
     if (is_expert(name) != experts) continue;
@@ -66,7 +72,8 @@ void compare_copies(const RankTensors& one, const RankTensors& other, bool exper
     }
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (std::memcmp(&values[i], &tensor.values[i], sizeof(double)) == 0) continue;
-      refuse(name, fmt::format("{} at element {}", values[i], i), fmt::format("{}", tensor.values[i]));
+      refuse(name, fmt::format("{} at element {}", values[i], i),
+             fmt::format("{}", tensor.values[i]));
     }
   }
 }
@@ -87,12 +94,14 @@ Scope representative(const std::vector<RankTensors>& ranks, bool experts, const 
   return {first->tensors, place_of(*first), Code::MegatronParamUnfilled};
 }
 
-Stage stage_at(const std::vector<RankTensors>& ranks, const Sizes& sizes, std::int64_t vpp, std::int64_t pp) {
+Stage stage_at(const std::vector<RankTensors>& ranks, const Sizes& sizes, std::int64_t vpp,
+               std::int64_t pp) {
   Stage stage;
   const auto here = [&](const RankTensors& rank) { return rank.vpp == vpp && rank.pp == pp; };
   for (std::int64_t tp = 0; tp < sizes.tp; ++tp) {
-    stage.dense.push_back(representative(ranks, false, fmt::format("pp{} tp{} chunk {}", pp, tp, vpp),
-                                         [&](const RankTensors& rank) { return here(rank) && rank.tp == tp; }));
+    stage.dense.push_back(
+        representative(ranks, false, fmt::format("pp{} tp{} chunk {}", pp, tp, vpp),
+                       [&](const RankTensors& rank) { return here(rank) && rank.tp == tp; }));
   }
   for (std::int64_t ep = 0; ep < sizes.ep; ++ep) {
     Team team;
@@ -120,9 +129,11 @@ std::int64_t layers_of(const Scope& rank, const std::string& body) {
   }
   const auto count = static_cast<std::int64_t>(numbers.size());
   if (count > 0 && (*numbers.begin() != 0 || *numbers.rbegin() != count - 1)) {
-    throw Refusal{fail(Code::LayerOnNoStage, fmt::format("decoder layers of {} leave a gap", rank.place()))
-                      .pair(fmt::format("{} layers up to number {}", count, *numbers.rbegin()), "0, 1, 2, ...")
-                      .advise("number the layers of each stage and chunk from 0")};
+    throw Refusal{
+        fail(Code::LayerOnNoStage, fmt::format("decoder layers of {} leave a gap", rank.place()))
+            .pair(fmt::format("{} layers up to number {}", count, *numbers.rbegin()),
+                  "0, 1, 2, ...")
+            .advise("number the layers of each stage and chunk from 0")};
   }
   return count;
 }

@@ -27,12 +27,13 @@ class HfModel {
     at::Tensor hidden = embed(token_ids(inputs)) * facts_.embedding_scale;
     std::optional<VisionPlan> plan;
     hf::VisionOutputs seen;
-    if (inputs.images) {
+    if (!inputs.images.grid_thw.empty()) {
       plan = vision_plan(facts_, inputs);
       seen = hf::vision(facts_, root_.in("model.visual."), *plan);
       hidden = with_rows(hidden, *plan, seen.merged, false);
       out.vision_output = to_tensor(seen.merged);
-      for (const at::Tensor& level : seen.deepstack) out.deepstack_outputs.push_back(to_tensor(level));
+      for (const at::Tensor& level : seen.deepstack)
+        out.deepstack_outputs.push_back(to_tensor(level));
     }
     for (std::size_t i = 0; i < facts_.mixers.size(); ++i) {
       const Scope layer = body_.in(fmt::format("layers.{}.", i));
@@ -40,16 +41,23 @@ class HfModel {
       out.layer_outputs.push_back(to_tensor(hidden));
       if (i < seen.deepstack.size()) hidden = with_rows(hidden, *plan, seen.deepstack[i], true);
     }
-    hidden = rms_norm(hidden, body_.get("norm.weight", {facts_.hidden}), facts_.eps, facts_.zero_centred);
+    hidden = rms_norm(hidden, body_.get("norm.weight", {facts_.hidden}), facts_.eps,
+                      facts_.zero_centred);
     out.final_norm_output = to_tensor(hidden);
     out.logits = to_tensor(head(hidden));
-    if (facts_.mtp_layers > 0 && has_prefix(root_.tensors(), "mtp.")) add_mtp(pass, inputs, hidden, out);
+    for (std::int64_t depth = 0; depth < facts_.mtp_layers && holds_mtp(); ++depth) {
+      hidden = mtp(pass, inputs, hidden, depth);
+      out.mtp_outputs.push_back(to_tensor(hidden));
+      out.mtp_logits.push_back(to_tensor(head(hidden)));
+    }
     return out;
   }
 
  private:
   at::Tensor embed(const at::Tensor& ids) const { return embedding().index_select(0, ids); }
-  at::Tensor embedding() const { return body_.get("embed_tokens.weight", {facts_.vocab, facts_.hidden}); }
+  at::Tensor embedding() const {
+    return body_.get("embed_tokens.weight", {facts_.vocab, facts_.hidden});
+  }
 
   at::Tensor head(const at::Tensor& hidden) const {
     if (facts_.labels > 0) return hf::linear(root_, "score", hidden, facts_.labels, true);
@@ -57,20 +65,32 @@ class HfModel {
     return hf::linear(root_, "lm_head", hidden, facts_.vocab, false);
   }
 
-  /// fc sees the embedding of the next token first, the hidden state second; the inner layer is full attention.
-  /// Source: vLLM qwen3_next_mtp.py; transformers has no MTP module.
-  void add_mtp(const Pass& pass, const Inputs& inputs, const at::Tensor& hidden, Outputs& out) const {
-    const Scope mtp = root_.in("mtp.");
+  std::string layer_part(std::int64_t number) const { return fmt::format("layers.{}.", number); }
+
+  bool holds_mtp() const {
+    const std::string behind = body_.in(layer_part(facts_.layers)).prefix();
+    return has_prefix(root_.tensors(), facts_.mtp_behind_layers ? behind : "mtp.");
+  }
+
+  /// The projection sees the embedding of a later token first, the hidden state second.
+  /// Source: vLLM qwen3_next_mtp.py and deepseek_mtp.py; transformers has no MTP module. Depths are
+  /// chained as in Megatron-Core: each takes the normed output of the one before.
+  at::Tensor mtp(const Pass& pass, const Inputs& inputs, const at::Tensor& hidden,
+                 std::int64_t depth) const {
+    const bool behind = facts_.mtp_behind_layers;
+    const Scope block = behind ? body_.in(layer_part(facts_.layers + depth)) : root_.in("mtp.");
+    const Scope layer = behind ? block : block.in(layer_part(depth));
     const auto norm = [&](std::string_view name, const at::Tensor& x) {
-      return rms_norm(x, mtp.get(std::string(name) + ".weight", {facts_.hidden}), facts_.eps, facts_.zero_centred);
+      return rms_norm(x, block.get(std::string(name) + ".weight", {facts_.hidden}), facts_.eps,
+                      facts_.zero_centred);
     };
-    const at::Tensor next = norm("pre_fc_norm_embedding", embed(next_token_ids(inputs)) * facts_.embedding_scale);
-    const at::Tensor joined = at::cat({next, norm("pre_fc_norm_hidden", hidden)}, -1);
-    at::Tensor x = hf::linear(mtp, "fc", joined, facts_.hidden, false);
-    x = hf::decoder_layer(pass, Mixer::FullAttention, facts_.is_moe.back(), mtp.in("layers.0."), x);
-    x = norm("norm", x);
-    out.mtp_output = to_tensor(x);
-    out.mtp_logits = to_tensor(head(x));
+    const at::Tensor later = embed(later_token_ids(inputs, depth)) * facts_.embedding_scale;
+    const at::Tensor joined = at::cat({norm(behind ? "enorm" : "pre_fc_norm_embedding", later),
+                                       norm(behind ? "hnorm" : "pre_fc_norm_hidden", hidden)},
+                                      -1);
+    const at::Tensor x = hf::linear(block, behind ? "eh_proj" : "fc", joined, facts_.hidden, false);
+    return norm(behind ? "shared_head.norm" : "norm",
+                hf::decoder_layer(pass, mtp_mixer(facts_), facts_.is_moe.back(), layer, x));
   }
 
   const ModelFacts& facts_;

@@ -8,7 +8,8 @@ namespace bv::oracle::forward {
 namespace megatron {
 namespace {
 
-/// Each rank holds equal, consecutive rows of the padded vocabulary; a token outside them gives zero there.
+/// Each rank holds equal, consecutive rows of the padded vocabulary; a token outside them gives
+/// zero there.
 at::Tensor vocabulary_embedding(const ModelFacts& facts, const Team& team, const at::Tensor& ids) {
   constexpr std::string_view kName = "word_embeddings.weight";
   const std::vector<std::int64_t> shape = team.front().shape_of(kName);
@@ -22,15 +23,18 @@ at::Tensor vocabulary_embedding(const ModelFacts& facts, const Team& team, const
     found.push_back(taken * inside.unsqueeze(1).to(at::kDouble));
   }
   if (rows * static_cast<std::int64_t>(team.size()) < facts.vocab) {
-    throw Refusal{fail(Code::ShapeMismatch, "the embedding shards do not reach the whole vocabulary")
-                      .pair(fmt::format("{} ranks of {} rows", team.size(), rows), fmt::format("{} rows", facts.vocab))
-                      .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
+    throw Refusal{
+        fail(Code::ShapeMismatch, "the embedding shards do not reach the whole vocabulary")
+            .pair(fmt::format("{} ranks of {} rows", team.size(), rows),
+                  fmt::format("{} rows", facts.vocab))
+            .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
   }
   return all_reduce(found);
 }
 
 /// Column-parallel logits, gathered, the padding cut off. `name` is the weight to use.
-at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::string_view name, const PerRank& hidden) {
+at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::string_view name,
+                             const PerRank& hidden) {
   const std::vector<std::int64_t> shape = team.front().shape_of(name);
   const std::int64_t rows = shape.size() == 2 ? shape[0] : 0;
   PerRank local;
@@ -39,19 +43,22 @@ at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::str
   }
   const at::Tensor all = all_gather(local);
   if (all.size(1) < facts.vocab) {
-    throw Refusal{fail(Code::ShapeMismatch, "the output shards do not reach the whole vocabulary")
-                      .pair(fmt::format("{} columns", all.size(1)), fmt::format("{} columns", facts.vocab))
-                      .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
+    throw Refusal{
+        fail(Code::ShapeMismatch, "the output shards do not reach the whole vocabulary")
+            .pair(fmt::format("{} columns", all.size(1)), fmt::format("{} columns", facts.vocab))
+            .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
   }
   return all.slice(1, 0, facts.vocab);
 }
 
-/// The last linear of a token classification model: whole on every rank; each rank's copy gives its share of rows.
+/// The last linear of a token classification model: whole on every rank; each rank's copy gives its
+/// share of rows.
 at::Tensor label_logits(const ModelFacts& facts, const Team& team, const PerRank& hidden) {
   at::Tensor sum = at::zeros({hidden.front().size(0), facts.labels}, at::kDouble);
   for (std::size_t r = 0; r < team.size(); ++r) {
     const at::Tensor weight = team[r].get("output_layer.weight", {facts.labels, facts.hidden});
-    sum = sum + at::matmul(hidden[r], weight.t()) + team[r].get("output_layer.bias", {facts.labels});
+    sum =
+        sum + at::matmul(hidden[r], weight.t()) + team[r].get("output_layer.bias", {facts.labels});
   }
   return sum / static_cast<double>(team.size());
 }
@@ -69,37 +76,46 @@ class MegatronModel {
     PerRank hidden(first.dense.size(), embed(first, token_ids(inputs)));
     std::optional<VisionPlan> plan;
     VisionOutputs seen;
-    if (inputs.images) {
+    if (!inputs.images.grid_thw.empty()) {
       plan = vision_plan(facts_, inputs);
       seen = vision(facts_, in(first.dense, "vision_model."), *plan);
       put_rows(hidden, *plan, seen.merged, false);
       out.vision_output = to_tensor(seen.merged.front());
-      for (const PerRank& level : seen.deepstack) out.deepstack_outputs.push_back(to_tensor(level.front()));
+      for (const PerRank& level : seen.deepstack)
+        out.deepstack_outputs.push_back(to_tensor(level.front()));
     }
     decode(pass, plan, seen, hidden, out);
     const Team last = in(world_.stages.back().dense, world_.body);
-    hidden = norms(facts_, last, "decoder.final_layernorm.weight", "decoder.final_norm.weight", hidden);
+    hidden =
+        norms(facts_, last, "decoder.final_layernorm.weight", "decoder.final_norm.weight", hidden);
     out.final_norm_output = to_tensor(hidden.front());
     out.logits = to_tensor(head(last, hidden));
-    if (facts_.mtp_layers > 0 && holds_mtp(last)) add_mtp(pass, inputs, hidden, out);
+    for (std::int64_t depth = 0; depth < facts_.mtp_layers && holds_mtp(last); ++depth) {
+      hidden = mtp(pass, inputs, hidden, depth);
+      out.mtp_outputs.push_back(to_tensor(hidden.front()));
+      out.mtp_logits.push_back(to_tensor(head(last, hidden)));
+    }
     return out;
   }
 
  private:
   at::Tensor embed(const Stage& stage, const at::Tensor& ids) const {
-    return vocabulary_embedding(facts_, in(stage.dense, world_.body + "embedding."), ids) * facts_.embedding_scale;
+    return vocabulary_embedding(facts_, in(stage.dense, world_.body + "embedding."), ids) *
+           facts_.embedding_scale;
   }
 
   static void put_rows(PerRank& hidden, const VisionPlan& plan, const PerRank& rows, bool add) {
-    for (std::size_t r = 0; r < hidden.size(); ++r) hidden[r] = with_rows(hidden[r], plan, rows[r], add);
+    for (std::size_t r = 0; r < hidden.size(); ++r)
+      hidden[r] = with_rows(hidden[r], plan, rows[r], add);
   }
 
-  void decode(const Pass& pass, const std::optional<VisionPlan>& plan, const VisionOutputs& seen, PerRank& hidden,
-              Outputs& out) const {
+  void decode(const Pass& pass, const std::optional<VisionPlan>& plan, const VisionOutputs& seen,
+              PerRank& hidden, Outputs& out) const {
     std::size_t layer = 0;
     for (std::size_t s = 0; s < world_.stages.size(); ++s) {
       for (std::int64_t i = 0; i < world_.layers[s]; ++i, ++layer) {
-        const Stage scope = world_.stages[s].in(fmt::format("{}decoder.layers.{}.", world_.body, i));
+        const Stage scope =
+            world_.stages[s].in(fmt::format("{}decoder.layers.{}.", world_.body, i));
         hidden = transformer_layer(pass, facts_.mixers[layer], facts_.is_moe[layer], scope, hidden);
         out.layer_outputs.push_back(to_tensor(hidden.front()));
         if (layer < seen.deepstack.size()) put_rows(hidden, *plan, seen.deepstack[layer], true);
@@ -107,11 +123,13 @@ class MegatronModel {
     }
   }
 
-  /// With a tied embedding on one stage there is no output_layer; the last of several stages has its own copy.
+  /// With a tied embedding on one stage there is no output_layer; the last of several stages has
+  /// its own copy.
   at::Tensor head(const Team& last, const PerRank& hidden) const {
     if (facts_.labels > 0) return label_logits(facts_, last, hidden);
     const bool shared = facts_.tied && world_.stages.size() == 1;
-    return vocabulary_logits(facts_, last, shared ? "embedding.word_embeddings.weight" : "output_layer.weight", hidden);
+    return vocabulary_logits(
+        facts_, last, shared ? "embedding.word_embeddings.weight" : "output_layer.weight", hidden);
   }
 
   static bool holds_mtp(const Team& last) {
@@ -122,26 +140,26 @@ class MegatronModel {
     return false;
   }
 
-  /// eh_proj sees the normed embedding of the next token first, the normed hidden state second; its column-parallel
-  /// output is gathered. The last stage embeds with its own copy of the table.
+  /// eh_proj sees the normed embedding of a later token first, the normed hidden state second; its
+  /// column-parallel output is gathered. The last stage embeds with its own copy of the table.
   /// Source: Megatron-Core 0.19.2, transformer/multi_token_prediction.py.
-  void add_mtp(const Pass& pass, const Inputs& inputs, const PerRank& hidden, Outputs& out) const {
-    const Stage& stage = world_.stages.back();
-    const Team mtp = in(stage.dense, world_.body + "mtp.layers.0.");
-    const PerRank next(hidden.size(), embed(stage, next_token_ids(inputs)));
-    const PerRank left = norms(facts_, mtp, "enorm.weight", "enorm.weight", next);
-    const PerRank right = norms(facts_, mtp, "hnorm.weight", "hnorm.weight", hidden);
+  PerRank mtp(const Pass& pass, const Inputs& inputs, const PerRank& hidden,
+              std::int64_t depth) const {
+    const Stage block =
+        world_.stages.back().in(fmt::format("{}mtp.layers.{}.", world_.body, depth));
+    const PerRank later(hidden.size(), embed(world_.stages.back(), later_token_ids(inputs, depth)));
+    const PerRank left = norms(facts_, block.dense, "enorm.weight", "enorm.weight", later);
+    const PerRank right = norms(facts_, block.dense, "hnorm.weight", "hnorm.weight", hidden);
     PerRank joined;
-    for (std::size_t r = 0; r < hidden.size(); ++r) joined.push_back(at::cat({left[r], right[r]}, -1));
-    PerRank x(hidden.size(), all_gather(column_linear(mtp, "eh_proj", joined, facts_.hidden, false)));
-    const bool old_name = mtp.front().tensors().contains(mtp.front().prefix() +
-                                                         "transformer_layer.self_attention.linear_proj.weight");
-    const Stage inner = stage.in(world_.body + (old_name ? "mtp.layers.0.transformer_layer."
-                                                         : "mtp.layers.0.mtp_model_layer."));
-    x = transformer_layer(pass, Mixer::FullAttention, facts_.is_moe.back(), inner, x);
-    x = norms(facts_, mtp, "final_layernorm.weight", "final_layernorm.weight", x);
-    out.mtp_output = to_tensor(x.front());
-    out.mtp_logits = to_tensor(head(in(stage.dense, world_.body), x));
+    for (std::size_t r = 0; r < hidden.size(); ++r)
+      joined.push_back(at::cat({left[r], right[r]}, -1));
+    PerRank x(hidden.size(),
+              all_gather(column_linear(block.dense, "eh_proj", joined, facts_.hidden, false)));
+    const bool old_name =
+        block.dense.front().has("transformer_layer.self_attention.linear_proj.weight");
+    const Stage inner = block.in(old_name ? "transformer_layer." : "mtp_model_layer.");
+    x = transformer_layer(pass, mtp_mixer(facts_), facts_.is_moe.back(), inner, x);
+    return norms(facts_, block.dense, "final_layernorm.weight", "final_layernorm.weight", x);
   }
 
   const ModelFacts& facts_;

@@ -53,10 +53,13 @@ class Scope {
 [[nodiscard]] Result<Outputs> guarded(const std::function<Outputs()>& compute);
 
 // norm.cpp: x [.., H], weight [H].
-[[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, bool zero_centred);
-[[nodiscard]] at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+[[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                                  bool zero_centred);
+[[nodiscard]] at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight,
+                                    const at::Tensor& bias);
 /// Feed-forward core: gate and up [S, F] -> [S, F].
-[[nodiscard]] at::Tensor gated_activation(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+[[nodiscard]] at::Tensor gated_activation(Activation activation, const at::Tensor& gate,
+                                          const at::Tensor& up);
 
 // rope.cpp
 struct RopeTable {
@@ -81,7 +84,8 @@ struct RopeTable {
                                 const std::optional<at::Tensor>& sinks);
 
 // gated_delta_net.cpp
-/// The part of a gated delta net between its projections, for any number of heads (all, or one rank's).
+/// The part of a gated delta net between its projections, for any number of heads (all, or one
+/// rank's).
 struct DeltaHeads {
   std::int64_t key_heads;
   std::int64_t value_heads;
@@ -99,7 +103,8 @@ struct DeltaHeads {
 [[nodiscard]] at::Tensor delta_net(const DeltaNetFacts& facts, const DeltaHeads& heads, double eps);
 
 // moe.cpp
-/// logits [S, E] -> weights [S, E], zero for experts not chosen. choice_bias [E] moves only the choice.
+/// logits [S, E] -> weights [S, E], zero for experts not chosen. choice_bias [E] moves only the
+/// choice.
 [[nodiscard]] at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits,
                                  const std::optional<at::Tensor>& choice_bias);
 /// Sums weights[:, e] * expert(e, rows of x that chose e).
@@ -113,21 +118,25 @@ struct VisionPlan {
   at::Tensor corner_index;          // [4, patches] rows of the learned position grid
   at::Tensor corner_weight;         // [4, patches]
   RopeTable rope;                   // [patches, head size]
-  at::Tensor allowed;               // [patches, patches]: same frame
+  at::Tensor allowed;               // [patches, patches]: same image
   std::vector<std::int64_t> slots;  // positions of image tokens in the sequence
 };
 [[nodiscard]] VisionPlan vision_plan(const ModelFacts& facts, const Inputs& inputs);
 /// table [positions, H] -> [patches, H]
 [[nodiscard]] at::Tensor grid_positions(const VisionPlan& plan, const at::Tensor& table);
 /// Puts (or adds) rows at the image slots of hidden [S, H].
-[[nodiscard]] at::Tensor with_rows(const at::Tensor& hidden, const VisionPlan& plan, const at::Tensor& rows,
-                                   bool add);
+[[nodiscard]] at::Tensor with_rows(const at::Tensor& hidden, const VisionPlan& plan,
+                                   const at::Tensor& rows, bool add);
 
 // inputs.cpp
 void check_inputs(const ModelFacts& facts, const Inputs& inputs);
 [[nodiscard]] at::Tensor token_ids(const Inputs& inputs);
-/// Tokens one to the left, 0 at the end: what an MTP block embeds.
-[[nodiscard]] at::Tensor next_token_ids(const Inputs& inputs);
+/// Tokens 1 + depth to the left, 0 at the end: what an MTP block embeds.
+[[nodiscard]] at::Tensor later_token_ids(const Inputs& inputs, std::int64_t depth);
+/// The mixer of an MTP block's inner layer: the attention of the model, never the gated delta net.
+[[nodiscard]] inline Mixer mtp_mixer(const ModelFacts& facts) {
+  return facts.latent.kv_lora > 0 ? Mixer::LatentAttention : Mixer::FullAttention;
+}
 
 /// What every layer of one pass shares.
 struct Pass {

@@ -8,20 +8,23 @@ at::Tensor spread(const at::Tensor& logits, const at::Tensor& chosen, const at::
   return at::zeros_like(logits).scatter(1, chosen, weights);
 }
 
-/// DeepSeek-V3: a group's score is the sum of its two best experts; only the best groups may be chosen from.
+/// DeepSeek-V3: a group's score is the sum of its two best experts; only the best groups may be
+/// chosen from.
 at::Tensor grouped_choice(const MoeFacts& facts, const at::Tensor& scores) {
   const std::int64_t tokens = scores.size(0);
   const at::Tensor by_group = scores.reshape({tokens, facts.groups, -1});
   const at::Tensor group_score = std::get<0>(by_group.topk(2, -1)).sum(-1);
   const at::Tensor groups = std::get<1>(group_score.topk(facts.topk_group, -1));
-  const at::Tensor open = at::zeros_like(group_score).scatter(1, groups, 1.0).unsqueeze(-1).expand_as(by_group);
+  const at::Tensor open =
+      at::zeros_like(group_score).scatter(1, groups, 1.0).unsqueeze(-1).expand_as(by_group);
   const at::Tensor masked = scores.masked_fill(open.reshape({tokens, -1}) == 0.0, 0.0);
   return std::get<1>(masked.topk(facts.topk, -1));
 }
 
 }  // namespace
 
-at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits, const std::optional<at::Tensor>& choice_bias) {
+at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits,
+                   const std::optional<at::Tensor>& choice_bias) {
   switch (facts.router) {
     case Router::SoftmaxThenTopK: {
       const auto [values, chosen] = at::softmax(logits, -1).topk(facts.topk, -1);
@@ -42,8 +45,9 @@ at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits, const std::o
   return {};
 }
 
-at::Tensor dispatched(const at::Tensor& x, const at::Tensor& weights,
-                      const std::function<at::Tensor(std::int64_t expert, const at::Tensor& rows)>& expert) {
+at::Tensor dispatched(
+    const at::Tensor& x, const at::Tensor& weights,
+    const std::function<at::Tensor(std::int64_t expert, const at::Tensor& rows)>& expert) {
   at::Tensor sum = at::zeros_like(x);
   for (std::int64_t e = 0; e < weights.size(1); ++e) {
     const at::Tensor rows = weights.select(1, e).nonzero().squeeze(1);

@@ -1,5 +1,5 @@
-// Rotary positions: frequencies of each rope type, the three-axis positions of images, the turn itself.
-// Source: modeling_rope_utils.py and modeling_qwen3_vl.py of transformers 5.12.1.
+// Rotary positions: frequencies of each rope type, the three-axis positions of images, the turn
+// itself. Source: modeling_rope_utils.py and modeling_qwen3_vl.py of transformers 5.12.1.
 #include <algorithm>
 #include <cmath>
 
@@ -26,7 +26,8 @@ double llama3_frequency(const RopeFacts& facts, double frequency) {
 double yarn_frequency(const RopeFacts& facts, double frequency, std::int64_t pair) {
   const double dim = static_cast<double>(facts.rotary_dim);
   const auto pair_of_turns = [&](double turns) {
-    return dim * std::log(facts.original_positions / (turns * kTwoPi)) / (2.0 * std::log(facts.theta));
+    return dim * std::log(facts.original_positions / (turns * kTwoPi)) /
+           (2.0 * std::log(facts.theta));
   };
   double low = pair_of_turns(facts.beta_fast);
   double high = pair_of_turns(facts.beta_slow);
@@ -50,7 +51,8 @@ double frequency_of(const RopeFacts& facts, std::int64_t pair) {
   return plain;
 }
 
-/// Interleaved three-axis rope: pairs 1, 4, 7.. follow the row and 2, 5, 8.. the column, each as far as its section.
+/// Interleaved three-axis rope: pairs 1, 4, 7.. follow the row and 2, 5, 8.. the column, each as
+/// far as its section.
 std::int64_t axis_of(const RopeFacts& facts, std::int64_t pair) {
   const auto axis = static_cast<std::size_t>(pair % 3);
   return axis != 0 && pair < 3 * facts.mrope_section[axis] ? pair % 3 : 0;
@@ -74,7 +76,8 @@ at::Tensor turned(const at::Tensor& x, const RopeTable& table) {
   if (table.pairs_interleaved) {
     head = at::cat({head.slice(-1, 0, dim, 2), head.slice(-1, 1, dim, 2)}, -1);
   }
-  const at::Tensor across = at::cat({-head.slice(-1, dim / 2, dim), head.slice(-1, 0, dim / 2)}, -1);
+  const at::Tensor across =
+      at::cat({-head.slice(-1, dim / 2, dim), head.slice(-1, 0, dim / 2)}, -1);
   const at::Tensor out = head * table.cos.unsqueeze(1) + across * table.sin.unsqueeze(1);
   return at::cat({out, x.slice(-1, dim)}, -1);
 }
@@ -83,25 +86,26 @@ at::Tensor token_positions(const ModelFacts& facts, const Inputs& inputs) {
   const auto tokens = static_cast<std::int64_t>(inputs.input_ids.size());
   at::Tensor positions = at::empty({3, tokens}, at::kDouble);
   auto cell = positions.accessor<double, 2>();
-  std::int64_t next = 0;   // position of the next text token
+  std::int64_t next = 0;  // position of the next text token
   std::size_t image = 0;
   for (std::int64_t s = 0; s < tokens;) {
-    const bool starts = inputs.images && inputs.input_ids[static_cast<std::size_t>(s)] == facts.vision.image_token;
+    const bool starts = !inputs.images.grid_thw.empty() &&
+                        inputs.input_ids[static_cast<std::size_t>(s)] == facts.vision.image_token;
     if (!starts) {
       for (std::int64_t axis = 0; axis < 3; ++axis) cell[axis][s] = static_cast<double>(next);
       ++next;
       ++s;
       continue;
     }
-    const auto& grid = inputs.images->grid_thw[image++];
+    const auto& grid = inputs.images.grid_thw[image++];
     const std::int64_t rows = grid[1] / facts.vision.merge;
     const std::int64_t columns = grid[2] / facts.vision.merge;
-    for (std::int64_t i = 0; i < grid[0] * rows * columns; ++i, ++s) {
-      cell[0][s] = static_cast<double>(next + i / (rows * columns));
-      cell[1][s] = static_cast<double>(next + i / columns % rows);
+    for (std::int64_t i = 0; i < rows * columns; ++i, ++s) {
+      cell[0][s] = static_cast<double>(next);
+      cell[1][s] = static_cast<double>(next + i / columns);
       cell[2][s] = static_cast<double>(next + i % columns);
     }
-    next += std::max({grid[0], rows, columns});
+    next += std::max(rows, columns);
   }
   return positions;
 }

@@ -1,3 +1,4 @@
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "core/base/arith.hpp"
@@ -25,9 +26,10 @@ at::Tensor Scope::get(std::string_view name, const std::vector<std::int64_t>& sh
                       .advise("check the names; the forward pass needs this tensor")};
   }
   if (found->second.shape != shape) {
-    throw Refusal{fail(Code::ShapeMismatch, fmt::format("{} of {} has the wrong shape", full, place_))
-                      .pair(shape_text(found->second.shape), shape_text(shape))
-                      .advise("compare the tensor with config.json and the parallel sizes")};
+    throw Refusal{
+        fail(Code::ShapeMismatch, fmt::format("{} of {} has the wrong shape", full, place_))
+            .pair(shape_text(found->second.shape), shape_text(shape))
+            .advise("compare the tensor with config.json and the parallel sizes")};
   }
   return to_aten(found->second, full);
 }
@@ -57,9 +59,10 @@ Tensor to_tensor(const at::Tensor& tensor) {
 at::Tensor to_aten(const Tensor& tensor, std::string_view what) {
   const auto count = element_count(tensor.shape);
   if (!count || *count != static_cast<std::int64_t>(tensor.values.size())) {
-    throw Refusal{fail(Code::ShapeMismatch, fmt::format("{} does not hold what its shape says", what))
-                      .pair(fmt::format("{} values", tensor.values.size()), shape_text(tensor.shape))
-                      .advise("read the tensor again")};
+    throw Refusal{
+        fail(Code::ShapeMismatch, fmt::format("{} does not hold what its shape says", what))
+            .pair(fmt::format("{} values", tensor.values.size()), shape_text(tensor.shape))
+            .advise("read the tensor again")};
   }
   // LibTorch takes a mutable pointer; nothing in this folder writes through it.
   return at::from_blob(const_cast<double*>(tensor.values.data()), tensor.shape, at::kDouble);
@@ -67,6 +70,7 @@ at::Tensor to_aten(const Tensor& tensor, std::string_view what) {
 
 Result<Outputs> guarded(const std::function<Outputs()>& compute) {
   try {
+    at::set_num_threads(1);
     return compute();
   } catch (const Refusal& refusal) {
     return refusal.error;

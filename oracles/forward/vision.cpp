@@ -1,5 +1,6 @@
-// The parts of the vision tower that depend on the image grid only: position grid, rope, frames, token slots.
-// Source: modeling_qwen3_vl.py of transformers 5.12.1 (fast_pos_embed_interpolate, rot_pos_emb).
+// The parts of the vision tower that depend on the image grid only: position grid, rope, mask,
+// token slots. Source: modeling_qwen3_vl.py of transformers 5.12.1 (fast_pos_embed_interpolate,
+// rot_pos_emb).
 #include <cmath>
 
 #include "oracles/forward/modules.hpp"
@@ -7,11 +8,11 @@
 namespace bv::oracle::forward {
 namespace {
 
-/// One patch of one image, in merge order: row and column, and the frame it lies in.
+/// One patch of one image, in merge order: row and column, and the image it lies in.
 struct Patch {
   std::int64_t row;
   std::int64_t column;
-  std::int64_t frame;
+  std::int64_t image;
   std::int64_t rows;
   std::int64_t columns;
 };
@@ -20,17 +21,16 @@ struct Patch {
 std::vector<Patch> patches_in_merge_order(const ModelFacts& facts, const Images& images) {
   const std::int64_t merge = facts.vision.merge;
   std::vector<Patch> out;
-  std::int64_t frame = 0;
+  std::int64_t image = 0;
   for (const auto& [frames, rows, columns] : images.grid_thw) {
-    for (std::int64_t t = 0; t < frames; ++t, ++frame) {
-      for (std::int64_t block = 0; block < rows * columns / (merge * merge); ++block) {
-        const std::int64_t top = block / (columns / merge) * merge;
-        const std::int64_t left = block % (columns / merge) * merge;
-        for (std::int64_t i = 0; i < merge * merge; ++i) {
-          out.push_back({top + i / merge, left + i % merge, frame, rows, columns});
-        }
+    for (std::int64_t block = 0; block < frames * rows * columns / (merge * merge); ++block) {
+      const std::int64_t top = block / (columns / merge) * merge;
+      const std::int64_t left = block % (columns / merge) * merge;
+      for (std::int64_t i = 0; i < merge * merge; ++i) {
+        out.push_back({top + i / merge, left + i % merge, image, rows, columns});
       }
     }
+    ++image;
   }
   return out;
 }
@@ -42,8 +42,9 @@ struct Between {
   double above;
 };
 Between on_grid(std::int64_t index, std::int64_t count, std::int64_t side) {
-  const double at = count == 1 ? 0.0 : static_cast<double>(index) * static_cast<double>(side - 1) /
-                                           static_cast<double>(count - 1);
+  const double at = count == 1 ? 0.0
+                               : static_cast<double>(index) * static_cast<double>(side - 1) /
+                                     static_cast<double>(count - 1);
   const auto floor = static_cast<std::int64_t>(at);
   return {floor, std::min(floor + 1, side - 1), at - static_cast<double>(floor)};
 }
@@ -61,8 +62,10 @@ void place_on_grid(const std::vector<Patch>& patches, std::int64_t side, VisionP
     for (std::int64_t corner = 0; corner < 4; ++corner) {
       const bool lower = corner >= 2;
       const bool right = corner % 2 == 1;
-      index[corner][i] = (lower ? row.ceil : row.floor) * side + (right ? column.ceil : column.floor);
-      weight[corner][i] = (lower ? row.above : 1.0 - row.above) * (right ? column.above : 1.0 - column.above);
+      index[corner][i] =
+          (lower ? row.ceil : row.floor) * side + (right ? column.ceil : column.floor);
+      weight[corner][i] =
+          (lower ? row.above : 1.0 - row.above) * (right ? column.above : 1.0 - column.above);
     }
   }
 }
@@ -76,7 +79,8 @@ RopeTable patch_rope(const std::vector<Patch>& patches, std::int64_t head_dim) {
   for (std::int64_t i = 0; i < count; ++i) {
     const Patch& patch = patches[static_cast<std::size_t>(i)];
     for (std::int64_t j = 0; j < pairs; ++j) {
-      const double frequency = 1.0 / std::pow(10000.0, static_cast<double>(j) / static_cast<double>(pairs));
+      const double frequency =
+          1.0 / std::pow(10000.0, static_cast<double>(j) / static_cast<double>(pairs));
       angle[i][j] = static_cast<double>(patch.row) * frequency;
       angle[i][pairs + j] = static_cast<double>(patch.column) * frequency;
     }
@@ -89,18 +93,20 @@ RopeTable patch_rope(const std::vector<Patch>& patches, std::int64_t head_dim) {
 
 VisionPlan vision_plan(const ModelFacts& facts, const Inputs& inputs) {
   const VisionFacts& vision = facts.vision;
-  const std::vector<Patch> patches = patches_in_merge_order(facts, *inputs.images);
+  const std::vector<Patch> patches = patches_in_merge_order(facts, inputs.images);
   VisionPlan plan;
-  plan.patches = to_aten(inputs.images->pixel_values, "pixel_values");
-  const auto side = static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(vision.positions))));
+  plan.patches = to_aten(inputs.images.pixel_values, "pixel_values");
+  const auto side =
+      static_cast<std::int64_t>(std::llround(std::sqrt(static_cast<double>(vision.positions))));
   place_on_grid(patches, side, plan);
   plan.rope = patch_rope(patches, vision.hidden / vision.heads);
-  std::vector<std::int64_t> frames;
-  for (const Patch& patch : patches) frames.push_back(patch.frame);
-  const at::Tensor frame = at::tensor(frames, at::kLong);
-  plan.allowed = frame.unsqueeze(0) == frame.unsqueeze(1);
+  std::vector<std::int64_t> images;
+  for (const Patch& patch : patches) images.push_back(patch.image);
+  const at::Tensor image = at::tensor(images, at::kLong);
+  plan.allowed = image.unsqueeze(0) == image.unsqueeze(1);
   for (std::size_t s = 0; s < inputs.input_ids.size(); ++s) {
-    if (inputs.input_ids[s] == vision.image_token) plan.slots.push_back(static_cast<std::int64_t>(s));
+    if (inputs.input_ids[s] == vision.image_token)
+      plan.slots.push_back(static_cast<std::int64_t>(s));
   }
   return plan;
 }
@@ -108,12 +114,14 @@ VisionPlan vision_plan(const ModelFacts& facts, const Inputs& inputs) {
 at::Tensor grid_positions(const VisionPlan& plan, const at::Tensor& table) {
   at::Tensor sum = at::zeros({plan.corner_index.size(1), table.size(1)}, at::kDouble);
   for (std::int64_t corner = 0; corner < 4; ++corner) {
-    sum = sum + table.index_select(0, plan.corner_index[corner]) * plan.corner_weight[corner].unsqueeze(1);
+    sum = sum + table.index_select(0, plan.corner_index[corner]) *
+                    plan.corner_weight[corner].unsqueeze(1);
   }
   return sum;
 }
 
-at::Tensor with_rows(const at::Tensor& hidden, const VisionPlan& plan, const at::Tensor& rows, bool add) {
+at::Tensor with_rows(const at::Tensor& hidden, const VisionPlan& plan, const at::Tensor& rows,
+                     bool add) {
   const at::Tensor slots = at::tensor(plan.slots, at::kLong);
   return add ? hidden.index_add(0, slots, rows) : hidden.index_copy(0, slots, rows);
 }

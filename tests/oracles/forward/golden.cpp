@@ -19,7 +19,8 @@ T number_at(const std::string& bytes, std::size_t offset) {
   return value;
 }
 
-double widened(const std::string& dtype, const std::string& bytes, std::size_t begin, std::size_t i) {
+double widened(const std::string& dtype, const std::string& bytes, std::size_t begin,
+               std::size_t i) {
   if (dtype == "F64") return number_at<double>(bytes, begin + 8 * i);
   if (dtype == "F32") return static_cast<double>(number_at<float>(bytes, begin + 4 * i));
   if (dtype == "I64") return static_cast<double>(number_at<std::int64_t>(bytes, begin + 8 * i));
@@ -37,7 +38,9 @@ std::int64_t number_after(const std::string& stem, const std::string& key) {
 
 }  // namespace
 
-std::string root() { return std::string(BV_FIXTURES) + "/golden/"; }
+std::string root() {
+  return std::string(BV_FIXTURES) + "/golden/";
+}
 
 std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -71,22 +74,27 @@ NamedTensors read_checkpoint(const std::string& name) {
   NamedTensors out;
   for (const auto& entry : std::filesystem::directory_iterator(root() + "hf/" + name)) {
     const std::string file = entry.path().filename().string();
-    if (file.starts_with("model") && file.ends_with(".safetensors")) out.merge(read_file(entry.path().string()));
+    if (file.starts_with("model") && file.ends_with(".safetensors"))
+      out.merge(read_file(entry.path().string()));
   }
   return out;
 }
 
 ModelFacts facts_of(const std::string& name) {
   auto facts = read_facts(read_text(root() + "hf/" + name + "/config.json"));
-  if (!facts) throw std::runtime_error(name + ": " + facts.error().message + ": " + facts.error().found);
+  if (!facts)
+    throw std::runtime_error(name + ": " + facts.error().message + ": " + facts.error().found);
   return std::move(facts).value();
 }
 
-NamedTensors vectors_of(const std::string& name) { return read_file(root() + "hf/" + name + "/forward.safetensors"); }
+NamedTensors vectors_of(const std::string& name) {
+  return read_file(root() + "hf/" + name + "/forward.safetensors");
+}
 
 Inputs text_inputs(const NamedTensors& vectors) {
   Inputs inputs;
-  for (const double id : vectors.at("input_ids").values) inputs.input_ids.push_back(static_cast<std::int64_t>(id));
+  for (const double id : vectors.at("input_ids").values)
+    inputs.input_ids.push_back(static_cast<std::int64_t>(id));
   return inputs;
 }
 
@@ -96,20 +104,23 @@ Inputs image_inputs(const NamedTensors& vectors) {
     inputs.input_ids.push_back(static_cast<std::int64_t>(id));
   }
   const auto& grid = vectors.at("image.image_grid_thw").values;
-  inputs.images = Images{vectors.at("image.pixel_values"), {}};
+  inputs.images.pixel_values = vectors.at("image.pixel_values");
   for (std::size_t i = 0; i + 2 < grid.size(); i += 3) {
-    inputs.images->grid_thw.push_back({static_cast<std::int64_t>(grid[i]), static_cast<std::int64_t>(grid[i + 1]),
-                                       static_cast<std::int64_t>(grid[i + 2])});
+    inputs.images.grid_thw.push_back({static_cast<std::int64_t>(grid[i]),
+                                      static_cast<std::int64_t>(grid[i + 1]),
+                                      static_cast<std::int64_t>(grid[i + 2])});
   }
   return inputs;
 }
 
 std::vector<RankTensors> read_shards(const std::string& name, const std::string& layout) {
   std::vector<RankTensors> out;
-  for (const auto& entry : std::filesystem::directory_iterator(root() + "megatron/" + name + "/" + layout)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(root() + "megatron/" + name + "/" + layout)) {
     const std::string stem = entry.path().stem().string();
     out.push_back({number_after(stem, "pp"), number_after(stem, "_tp"), number_after(stem, "_ep"),
-                   number_after(stem, "_etp"), number_after(stem, "_vpp"), read_file(entry.path().string())});
+                   number_after(stem, "_etp"), number_after(stem, "_vpp"),
+                   read_file(entry.path().string())});
   }
   return out;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Reads the golden cases under fixtures/golden: checkpoints, shards and the vectors computed by the real libraries.
-// A reader of its own, so that these tests share nothing with core/io.
+// Reads the golden cases under fixtures/golden: checkpoints, shards and the vectors computed by the
+// real libraries. A reader of its own, so that these tests share nothing with core/io.
 
 #include <string>
 #include <vector>
@@ -9,7 +9,8 @@
 
 namespace bv::oracle::forward::golden {
 
-/// Every tensor of one safetensors file, widened exactly to float64 (F64, F32, BF16, I64). Throws when it cannot.
+/// Every tensor of one safetensors file, widened exactly to float64 (F64, F32, BF16, I64). Throws
+/// when it cannot.
 [[nodiscard]] NamedTensors read_file(const std::string& path);
 /// Every tensor of the model*.safetensors files of fixtures/golden/hf/<name>.
 [[nodiscard]] NamedTensors read_checkpoint(const std::string& name);
@@ -23,7 +24,8 @@ namespace bv::oracle::forward::golden {
 [[nodiscard]] Inputs image_inputs(const NamedTensors& vectors);
 
 /// The stored shards fixtures/golden/megatron/<name>/<layout>/*.safetensors.
-[[nodiscard]] std::vector<RankTensors> read_shards(const std::string& name, const std::string& layout);
+[[nodiscard]] std::vector<RankTensors> read_shards(const std::string& name,
+                                                   const std::string& layout);
 
 /// The same tensor without its leading axes of extent 1.
 [[nodiscard]] Tensor squeezed(const Tensor& tensor, std::size_t ndim);

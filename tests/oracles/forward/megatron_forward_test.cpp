@@ -1,5 +1,5 @@
-// The Megatron form fed with the shards of the real bridge: equal to the HF form on every stored layout, and to the
-// logits of the real Megatron-Core.
+// The Megatron form fed with the shards of the real bridge: equal to the HF form on every stored
+// layout, and to the logits of the real Megatron-Core.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -7,20 +7,17 @@
 #include <filesystem>
 
 #include "golden.hpp"
+#include "planted.hpp"
 #include "reshard.hpp"
 
 namespace bv::oracle::forward {
 namespace {
 
-/// The layout whose bytes are stored.
-std::string stored_layout(const std::string& name) {
-  return std::filesystem::exists(golden::root() + "megatron/" + name + "/tp2") ? "tp2" : "tp2_ep2";
-}
-
 /// Every layout of a case in float32, by name.
 std::vector<std::string> layouts_of(const std::string& name) {
   std::vector<std::string> out;
-  for (const auto& entry : std::filesystem::directory_iterator(golden::root() + "megatron/" + name)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(golden::root() + "megatron/" + name)) {
     const std::string stem = entry.path().stem().string();
     if (entry.path().extension() == ".json" && !stem.ends_with("bf16")) out.push_back(stem);
   }
@@ -51,15 +48,16 @@ std::vector<Inputs> inputs_of(const std::string& name) {
   return inputs;
 }
 
-void expect_equal(const std::string& name, const golden::Whole& whole, const NamedTensors& hf, double bound) {
+void expect_equal(const std::string& name, const golden::Whole& whole, const NamedTensors& hf,
+                  double bound) {
   for (const Inputs& input : inputs_of(name)) {
     const auto wanted = hf_forward(whole.facts, hf, input);
     ASSERT_TRUE(wanted) << wanted.error().message;
     for (const std::string& layout : layouts_of(name)) {
       const auto ranks = golden::ranks_of(golden::shards_like(whole, name, layout));
       const auto found = megatron_forward(whole.facts, ranks, input);
-      ASSERT_TRUE(found) << layout << ": " << found.error().message << ": " << found.error().found << ", wanted "
-                         << found.error().wanted;
+      ASSERT_TRUE(found) << layout << ": " << found.error().message << ": " << found.error().found
+                         << ", wanted " << found.error().wanted;
       for (const auto& [output, difference] : differences(*wanted, *found)) {
         EXPECT_LT(difference, bound) << layout << " " << output;
       }
@@ -67,7 +65,8 @@ void expect_equal(const std::string& name, const golden::Whole& whole, const Nam
   }
 }
 
-/// Where the bridge rounded an out_norm, its outputs may move by a few of those roundings (gain of the layers behind).
+/// Where the bridge rounded an out_norm, its outputs may move by a few of those roundings (gain of
+/// the layers behind).
 TEST_P(MegatronCase, EqualsTheHfFormOnEveryLayout) {
   const std::string name = GetParam();
   golden::Whole whole = golden::unsharded(name, stored_layout(name));
@@ -79,16 +78,19 @@ TEST_P(MegatronCase, EqualsTheHfFormOnEveryLayout) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, MegatronCase,
-                         testing::Values("llama", "llama_tied_kv2", "qwen2", "qwen3", "qwen3_moe", "qwen3_next",
-                                         "qwen3_5_dense", "qwen3_5_dense_bf16_tied", "qwen3_5_dense_mtp",
-                                         "qwen3_5_moe", "qwen3_5_moe_packed", "qwen3_5_vl_dense", "qwen3_5_vl_moe",
-                                         "qwen3_5_vl_moe_mtp_packed", "qwen3_5_vl_moe_mtp_per_expert", "qwen3_vl",
-                                         "qwen3_vl_moe", "qwen3_vl_moe_transposed", "gpt_oss", "deepseek_v3",
-                                         "glm4_moe", "gemma3_text"),
+                         testing::Values("llama", "llama_tied_kv2", "qwen2", "qwen3", "qwen3_moe",
+                                         "qwen3_next", "qwen3_5_dense", "qwen3_5_dense_bf16_tied",
+                                         "qwen3_5_dense_mtp", "qwen3_5_moe", "qwen3_5_moe_packed",
+                                         "qwen3_5_vl_dense", "qwen3_5_vl_moe",
+                                         "qwen3_5_vl_moe_mtp_packed",
+                                         "qwen3_5_vl_moe_mtp_per_expert", "qwen3_vl",
+                                         "qwen3_vl_moe", "qwen3_vl_moe_transposed", "gpt_oss",
+                                         "deepseek_v3", "glm4_moe", "gemma3_text"),
                          [](const auto& one) { return std::string(one.param); });
 
-/// Largest logit difference of the real Megatron-Core to transformers, in float32 and (0: not run) float64;
-/// from fixtures/golden/megatron_forward/NOTES.md. Twice that is allowed against our exact numbers.
+/// Largest logit difference of the real Megatron-Core to transformers, in float32 and (0: not run)
+/// float64; from fixtures/golden/megatron_forward/NOTES.md. Twice that is allowed against our exact
+/// numbers.
 struct RealRun {
   const char* name;
   double logits_float;
@@ -102,16 +104,21 @@ TEST_P(RealMegatronCase, AgreesWithinItsStatedError) {
   const RealRun& run = GetParam();
   const std::string name = run.name;
   const golden::Whole whole = golden::unsharded(name, stored_layout(name));
-  const NamedTensors real = golden::read_file(golden::root() + "megatron_forward/" + name + ".safetensors");
-  const auto found = megatron_forward(whole.facts, golden::tensor_parallel(whole, 1), golden::text_inputs(real));
+  const NamedTensors real =
+      golden::read_file(golden::root() + "megatron_forward/" + name + ".safetensors");
+  const auto found =
+      megatron_forward(whole.facts, golden::tensor_parallel(whole, 1), golden::text_inputs(real));
   ASSERT_TRUE(found) << found.error().message;
-  EXPECT_LT(largest_difference(found->logits, golden::squeezed(real.at("logits"), 2)), 2 * run.logits_float);
+  EXPECT_LT(largest_difference(found->logits, golden::squeezed(real.at("logits"), 2)),
+            2 * run.logits_float);
   for (std::size_t i = 0; i < found->layer_outputs.size(); ++i) {
     const Tensor wanted = golden::squeezed(real.at(fmt::format("layer_output.{}", i)), 2);
-    EXPECT_LT(largest_difference(found->layer_outputs[i], wanted), 2 * run.layers_float) << "layer " << i;
+    EXPECT_LT(largest_difference(found->layer_outputs[i], wanted), 2 * run.layers_float)
+        << "layer " << i;
   }
   if (run.logits_double == 0.0) return;
-  EXPECT_LT(largest_difference(found->logits, golden::squeezed(real.at("logits_f64"), 2)), 2 * run.logits_double);
+  EXPECT_LT(largest_difference(found->logits, golden::squeezed(real.at("logits_f64"), 2)),
+            2 * run.logits_double);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, RealMegatronCase,

@@ -15,7 +15,8 @@ namespace {
 using Ranks = std::vector<RankTensors>;
 
 /// A Llama of one layer, 2 heads of 4, hidden 3, vocabulary 5.
-constexpr const char* kTinyConfig = R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+constexpr const char* kTinyConfig =
+    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
   "hidden_size": 3, "vocab_size": 5, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
   "head_dim": 4, "intermediate_size": 6})";
 
@@ -35,7 +36,8 @@ Tensor ramp(std::vector<std::int64_t> shape) {
   Tensor tensor{std::move(shape), {}};
   std::int64_t count = 1;
   for (const std::int64_t extent : tensor.shape) count *= extent;
-  for (std::int64_t i = 0; i < count; ++i) tensor.values.push_back(0.01 * static_cast<double>(i % 7 + 1));
+  for (std::int64_t i = 0; i < count; ++i)
+    tensor.values.push_back(0.01 * static_cast<double>(i % 7 + 1));
   return tensor;
 }
 
@@ -56,7 +58,11 @@ NamedTensors tiny_hf() {
 
 /// One rank; shapes for `tp` ranks.
 RankTensors tiny_rank(std::int64_t tp, std::int64_t rank) {
-  return {0, rank, 0, 0, 0,
+  return {0,
+          rank,
+          0,
+          0,
+          0,
           {{"embedding.word_embeddings.weight", ramp({6 / tp, 3})},
            {"decoder.layers.0.self_attention.linear_qkv.layer_norm_weight", ramp({3})},
            {"decoder.layers.0.self_attention.linear_qkv.weight", ramp({16 / tp, 3})},
@@ -68,7 +74,9 @@ RankTensors tiny_rank(std::int64_t tp, std::int64_t rank) {
            {"output_layer.weight", ramp({6 / tp, 3})}}};
 }
 
-Inputs tokens(std::vector<std::int64_t> ids) { return {std::move(ids), std::nullopt}; }
+Inputs tokens(std::vector<std::int64_t> ids) {
+  return {std::move(ids), {}};
+}
 
 void expect_refused(const Result<Outputs>& result, Code code, std::string_view named) {
   ASSERT_FALSE(result);
@@ -84,7 +92,7 @@ TEST(HfForward, RunsTheTinyModel) {
   const auto outputs = hf_forward(tiny_facts(), tiny_hf(), tokens({0, 4, 2}));
   ASSERT_TRUE(outputs) << outputs.error().message;
   EXPECT_EQ(outputs->logits.shape, (std::vector<std::int64_t>{3, 5}));
-  EXPECT_FALSE(outputs->mtp_logits);
+  EXPECT_TRUE(outputs->mtp_logits.empty());
   EXPECT_FALSE(outputs->vision_output);
 }
 
@@ -111,11 +119,13 @@ TEST(HfForward, RefusesATensorWithTooFewValues) {
 }
 
 TEST(HfForward, RefusesTokensThatDoNotFit) {
-  expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens({})), Code::BadValue, "number of tokens");
+  expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens({})), Code::BadValue,
+                 "number of tokens");
   expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens({5})), Code::BadValue, "token id");
   expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens({-1})), Code::BadValue, "token id");
   const std::vector<std::int64_t> many(static_cast<std::size_t>(kTokensMax) + 1, 0);
-  expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens(many)), Code::BadValue, "number of tokens");
+  expect_refused(hf_forward(tiny_facts(), tiny_hf(), tokens(many)), Code::BadValue,
+                 "number of tokens");
 }
 
 TEST(HfForward, RefusesAnImageWithoutVision) {
@@ -130,11 +140,15 @@ TEST(HfForward, RefusesImagesThatDoNotFit) {
   const NamedTensors hf = golden::read_checkpoint(name);
   const Inputs right = golden::image_inputs(golden::vectors_of(name));
   constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
-  for (const std::array<std::int64_t, 3> grid :
-       {std::array<std::int64_t, 3>{1, 3, 8}, {0, 4, 6}, {-1, 4, 6}, {kLargest, 2, 2}, {1, kLargest - 1, 2},
-        {2, 4, 6}, {1, 2, 6}}) {
+  for (const std::array<std::int64_t, 3> grid : {std::array<std::int64_t, 3>{1, 3, 8},
+                                                 {0, 4, 6},
+                                                 {-1, 4, 6},
+                                                 {kLargest, 2, 2},
+                                                 {1, kLargest - 1, 2},
+                                                 {2, 4, 6},
+                                                 {1, 2, 6}}) {
     Inputs inputs = right;
-    inputs.images->grid_thw = {grid};
+    inputs.images.grid_thw = {grid};
     const auto result = hf_forward(facts, hf, inputs);
     ASSERT_FALSE(result) << grid[0] << " " << grid[1] << " " << grid[2];
     EXPECT_EQ(result.error().code, Code::BadValue);
@@ -166,13 +180,15 @@ TEST(MegatronForward, NamesEveryParameterOfAnotherShape) {
   for (const auto& entry : tiny_rank(2, 1).tensors) {
     Ranks ranks{tiny_rank(2, 0), tiny_rank(2, 1)};
     ranks[1].tensors[entry.first].shape.push_back(1);
-    expect_refused(megatron_forward(tiny_facts(), ranks, tokens({1})), Code::ShapeMismatch, entry.first);
+    expect_refused(megatron_forward(tiny_facts(), ranks, tokens({1})), Code::ShapeMismatch,
+                   entry.first);
   }
 }
 
 TEST(MegatronForward, RefusesParallelSizesThatDoNotDivide) {
   const Ranks ranks{tiny_rank(1, 0), tiny_rank(1, 1), tiny_rank(1, 2)};
-  expect_refused(megatron_forward(tiny_facts(), ranks, tokens({1})), Code::IndivisibleDim, "linear_qkv");
+  expect_refused(megatron_forward(tiny_facts(), ranks, tokens({1})), Code::IndivisibleDim,
+                 "linear_qkv");
 }
 
 TEST(MegatronForward, RefusesAGridWithAHole) {
@@ -209,10 +225,12 @@ TEST(MegatronForward, ComparesDataParallelCopies) {
 TEST(MegatronForward, RefusesAVocabularyThatIsTooShort) {
   RankTensors rank = tiny_rank(1, 0);
   rank.tensors["embedding.word_embeddings.weight"] = ramp({4, 3});
-  expect_refused(megatron_forward(tiny_facts(), {rank}, tokens({1})), Code::ShapeMismatch, "embedding");
+  expect_refused(megatron_forward(tiny_facts(), {rank}, tokens({1})), Code::ShapeMismatch,
+                 "embedding");
   rank = tiny_rank(1, 0);
   rank.tensors["output_layer.weight"] = ramp({4, 3});
-  expect_refused(megatron_forward(tiny_facts(), {rank}, tokens({1})), Code::ShapeMismatch, "output");
+  expect_refused(megatron_forward(tiny_facts(), {rank}, tokens({1})), Code::ShapeMismatch,
+                 "output");
 }
 
 TEST(Facts, NameTheFieldThatCannotBeUsed) {
@@ -276,7 +294,7 @@ TEST(ProbeInputs, ReachBothEndsOfTheVocabularyAndRun) {
 TEST(ProbeInputs, CarryAnImageWhereTheModelSees) {
   const ModelFacts facts = golden::facts_of("qwen3_5_vl_dense");
   const Inputs inputs = probe_inputs(facts, 8, 7);
-  ASSERT_TRUE(inputs.images);
+  ASSERT_FALSE(inputs.images.grid_thw.empty());
   const auto outputs = hf_forward(facts, golden::read_checkpoint("qwen3_5_vl_dense"), inputs);
   ASSERT_TRUE(outputs) << outputs.error().message << outputs.error().found;
   EXPECT_EQ(outputs->vision_output->shape, (std::vector<std::int64_t>{6, 24}));
@@ -289,9 +307,12 @@ TEST(Differences, AreInfiniteWhereOutputsCannotBeCompared) {
   EXPECT_EQ(largest_difference({{1}, {std::nan("")}}, {{1}, {std::nan("")}}), unbounded);
   Outputs one;
   Outputs other;
-  one.mtp_logits = Tensor{{1}, {0.0}};
-  EXPECT_EQ(differences(one, other).at("mtp_logits"), unbounded);
-  EXPECT_EQ(differences(one, one).at("mtp_logits"), 0.0);
+  one.mtp_logits = {Tensor{{1}, {0.0}}};
+  one.vision_output = Tensor{{1}, {0.0}};
+  EXPECT_EQ(differences(one, other).at("mtp_logits.0"), unbounded);
+  EXPECT_EQ(differences(one, other).at("vision_output"), unbounded);
+  EXPECT_EQ(differences(one, one).at("mtp_logits.0"), 0.0);
+  EXPECT_EQ(differences(one, one).at("vision_output"), 0.0);
 }
 
 }  // namespace

@@ -21,14 +21,19 @@ struct Cut {
   std::vector<std::int64_t> sections;
 };
 
-bool has(const std::string& name, std::string_view part) { return name.find(part) != std::string::npos; }
-bool is_expert(const std::string& name) { return has(name, ".mlp.experts."); }
+bool has(const std::string& name, std::string_view part) {
+  return name.find(part) != std::string::npos;
+}
+bool is_expert(const std::string& name) {
+  return has(name, ".mlp.experts.");
+}
 bool is_vocabulary(const std::string& name) {
   return name.ends_with("word_embeddings.weight") || name.ends_with("output_layer.weight");
 }
 
 /// `rows` is the whole extent of axis 0, `columns` of axis 1 (0 without).
-Cut cut_of(const ModelFacts& facts, const std::string& name, std::int64_t rows, std::int64_t columns) {
+Cut cut_of(const ModelFacts& facts, const std::string& name, std::int64_t rows,
+           std::int64_t columns) {
   const DeltaNetFacts& delta = facts.delta;
   const std::int64_t keys = delta.key_heads * delta.key_dim;
   const std::int64_t values = delta.value_heads * delta.value_dim;
@@ -46,8 +51,9 @@ Cut cut_of(const ModelFacts& facts, const std::string& name, std::int64_t rows, 
     return {0, {keys, keys, values, values, delta.value_heads, delta.value_heads}};
   }
   if (has(name, "conv1d")) return {0, {keys, keys, values}};
-  for (const char* part : {"linear_qkv", "A_log", "dt_bias", "word_embeddings", "output_layer", "eh_proj",
-                           "linear_q_up_proj", "linear_q_proj", "linear_kv_up_proj", "softmax_offset"}) {
+  for (const char* part :
+       {"linear_qkv", "A_log", "dt_bias", "word_embeddings", "output_layer", "eh_proj",
+        "linear_q_up_proj", "linear_q_proj", "linear_kv_up_proj", "softmax_offset"}) {
     if (has(name, part)) return {0, {rows}};
   }
   return {};
@@ -66,7 +72,8 @@ void copy_slab(const Tensor& source, std::int64_t source_at, Tensor& target, std
   const std::int64_t inner = product(source.shape, axis + 1, source.shape.size());
   for (std::int64_t o = 0; o < outer; ++o) {
     const auto from = source.values.begin() + ((o * source.shape[axis] + source_at) * inner);
-    std::copy_n(from, count * inner, target.values.begin() + ((o * target.shape[axis] + target_at) * inner));
+    std::copy_n(from, count * inner,
+                target.values.begin() + ((o * target.shape[axis] + target_at) * inner));
   }
 }
 
@@ -99,8 +106,8 @@ Tensor joined(const ModelFacts& facts, const std::string& name, const std::vecto
   return whole;
 }
 
-Tensor shard_of(const ModelFacts& facts, const std::string& name, const Tensor& whole, std::int64_t count,
-                std::int64_t r) {
+Tensor shard_of(const ModelFacts& facts, const std::string& name, const Tensor& whole,
+                std::int64_t count, std::int64_t r) {
   const Cut cut = cut_of(facts, name, whole.shape[0], whole.shape.size() > 1 ? whole.shape[1] : 0);
   if (cut.axis < 0 || count == 1) return whole;
   const auto axis = static_cast<std::size_t>(cut.axis);
@@ -133,13 +140,16 @@ std::string moved(const std::string& name, std::string_view stem, std::int64_t b
   const auto begin = at + stem.size();
   const auto end = name.find_first_not_of("0123456789", begin);
   const std::int64_t number = std::stoll(name.substr(begin, end - begin)) + by;
-  return name.substr(0, begin) + fmt::format("{}", number) + (end == std::string::npos ? "" : name.substr(end));
+  return name.substr(0, begin) + fmt::format("{}", number) +
+         (end == std::string::npos ? "" : name.substr(end));
 }
 
-std::string global_name(const std::string& name, std::int64_t first_layer, std::int64_t first_expert) {
-  std::string out = name.starts_with("vision_model.") ? name : moved(name, "decoder.layers.", first_layer);
-  for (const char* stem : {"experts.linear_fc1.weight", "experts.linear_fc2.weight", "experts.linear_fc1.bias",
-                           "experts.linear_fc2.bias"}) {
+std::string global_name(const std::string& name, std::int64_t first_layer,
+                        std::int64_t first_expert) {
+  std::string out =
+      name.starts_with("vision_model.") ? name : moved(name, "decoder.layers.", first_layer);
+  for (const char* stem : {"experts.linear_fc1.weight", "experts.linear_fc2.weight",
+                           "experts.linear_fc1.bias", "experts.linear_fc2.bias"}) {
     if (!has(name, "shared_experts")) out = moved(out, stem, first_expert);
   }
   return out;
@@ -202,7 +212,8 @@ double repair_out_norms(Whole& whole, const NamedTensors& hf) {
     if (at == std::string::npos) continue;
     const auto layers = name.find(".layers.");
     const std::string ending = name.substr(layers, at - layers) + "linear_attn.norm.weight";
-    const auto source = std::ranges::find_if(hf, [&](const auto& entry) { return entry.first.ends_with(ending); });
+    const auto source =
+        std::ranges::find_if(hf, [&](const auto& entry) { return entry.first.ends_with(ending); });
     if (source == hf.end()) throw std::runtime_error("no HF norm for " + name);
     for (std::size_t i = 0; i < tensor.values.size(); ++i) {
       const double exact = source->second.values[i] - 1.0;
@@ -213,17 +224,21 @@ double repair_out_norms(Whole& whole, const NamedTensors& hf) {
   return largest;
 }
 
-std::vector<MadeShard> shards_like(const Whole& whole, const std::string& name, const std::string& layout) {
-  const auto json = nlohmann::json::parse(read_text(root() + "megatron/" + name + "/" + layout + ".json"));
+std::vector<MadeShard> shards_like(const Whole& whole, const std::string& name,
+                                   const std::string& layout) {
+  const auto json =
+      nlohmann::json::parse(read_text(root() + "megatron/" + name + "/" + layout + ".json"));
   const auto size = [&](const char* key) { return json.at("layout").at(key).get<std::int64_t>(); };
-  std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> layers;  // (chunk, stage) -> layers there
+  std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t>
+      layers;  // (chunk, stage) -> layers there
   for (const auto& shard : json.at("shards")) {
     layers[{shard.value("vp", 0), shard.at("pp")}] = layers_in(shard);
   }
   std::vector<MadeShard> out;
   for (const auto& shard : json.at("shards")) {
     MadeShard made;
-    made.rank = {shard.at("pp"), shard.at("tp"), shard.at("ep"), shard.at("etp"), shard.value("vp", 0), {}};
+    made.rank = {shard.at("pp"),  shard.at("tp"),       shard.at("ep"),
+                 shard.at("etp"), shard.value("vp", 0), {}};
     std::int64_t first_layer = 0;
     for (const auto& [place, count] : layers) {
       if (place < std::pair{made.rank.vpp, made.rank.pp}) first_layer += count;
@@ -235,9 +250,10 @@ std::vector<MadeShard> shards_like(const Whole& whole, const std::string& name, 
       const std::int64_t count = size(expert ? "etp" : "tp");
       Tensor tensor = whole_of(whole, global);
       const auto rows = entry.at(1).at(0).get<std::int64_t>();
-      if (is_vocabulary(global) && whole.facts.labels == 0) tensor = with_rows(tensor, rows * count);
-      made.rank.tensors.emplace(
-          local, shard_of(whole.facts, global, tensor, count, expert ? made.rank.etp : made.rank.tp));
+      if (is_vocabulary(global) && whole.facts.labels == 0)
+        tensor = with_rows(tensor, rows * count);
+      made.rank.tensors.emplace(local, shard_of(whole.facts, global, tensor, count,
+                                                expert ? made.rank.etp : made.rank.tp));
       made.digests.emplace(local, entry.at(2));
     }
     out.push_back(std::move(made));
@@ -260,7 +276,8 @@ std::vector<RankTensors> tensor_parallel(const Whole& whole, std::int64_t tp_siz
       if (is_vocabulary(name) && whole.facts.labels == 0) {
         full = with_rows(tensor, (whole.facts.vocab + tp_size - 1) / tp_size * tp_size);
       }
-      rank.tensors.emplace(name, is_expert(name) ? full : shard_of(whole.facts, name, full, tp_size, r));
+      rank.tensors.emplace(name,
+                           is_expert(name) ? full : shard_of(whole.facts, name, full, tp_size, r));
     }
     out.push_back(std::move(rank));
   }

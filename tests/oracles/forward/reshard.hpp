@@ -1,6 +1,7 @@
 #pragma once
-// Makes the shards of any golden layout out of the stored bytes of one layout, so that the Megatron form can be
-// tried on layouts of which only digests are stored. The digests of the real bridge check every shard made here.
+// Makes the shards of any golden layout out of the stored bytes of one layout, so that the Megatron
+// form can be tried on layouts of which only digests are stored. The digests of the real bridge
+// check every shard made here.
 
 #include <map>
 #include <string>
@@ -10,7 +11,8 @@
 
 namespace bv::oracle::forward::golden {
 
-/// Whole parameters under global names: global layer and expert numbers, no tensor-parallel cut, no padding.
+/// Whole parameters under global names: global layer and expert numbers, no tensor-parallel cut, no
+/// padding.
 struct Whole {
   ModelFacts facts;
   NamedTensors tensors;
@@ -19,13 +21,15 @@ struct Whole {
 /// From the stored shards of fixtures/golden/megatron/<name>/<layout>.
 [[nodiscard]] Whole unsharded(const std::string& name, const std::string& layout);
 
-/// Puts the exact HF norm minus 1 for every out_norm of a gated delta net, and gives the largest change: the bridge
-/// subtracts in the checkpoint's dtype, which loses bits where the norm is below 0.5. 0: it was exact.
+/// Puts the exact HF norm minus 1 for every out_norm of a gated delta net, and gives the largest
+/// change: the bridge subtracts in the checkpoint's dtype, which loses bits where the norm is below
+/// 0.5. 0: it was exact.
 [[nodiscard]] double repair_out_norms(Whole& whole, const NamedTensors& hf);
 
 struct MadeShard {
   RankTensors rank;
-  std::map<std::string, std::string> digests;  // what the real bridge's shard hashes to, by local name
+  std::map<std::string, std::string>
+      digests;  // what the real bridge's shard hashes to, by local name
 };
 /// The shards that fixtures/golden/megatron/<name>/<layout>.json describes.
 [[nodiscard]] std::vector<MadeShard> shards_like(const Whole& whole, const std::string& name,

@@ -1,0 +1,56 @@
+#pragma once
+// Inside the forward oracles only: checked reads of config.json.
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "oracles/forward/facts.hpp"
+
+namespace bv::oracle::forward {
+
+using Json = nlohmann::json;
+
+// Products of three sizes stay in 63 bits; what multiplies further (heads, patches, merges) has its
+// own limit.
+inline constexpr std::int64_t kSizeMax = std::int64_t{1} << 24;
+inline constexpr std::int64_t kHeadDimMax = std::int64_t{1} << 16;
+inline constexpr std::int64_t kPatchSizeMax = 256;
+inline constexpr std::int64_t kMergeMax = 8;
+inline constexpr std::int64_t kLayersMax = 4096;
+inline constexpr std::int64_t kMtpDepthsMax = 16;
+
+/// Reads fields of one JSON object and keeps the first fault; a faulty read gives a harmless value,
+/// so that reading can go on and the caller looks at error() once.
+class Fields {
+ public:
+  Fields(const Json& object, std::string path) : object_(&object), path_(std::move(path)) {}
+
+  [[nodiscard]] const Json* find(std::string_view key) const;
+  std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise = {});
+  std::int64_t size(std::string_view key, std::optional<std::int64_t> otherwise = {},
+                    std::int64_t most = kSizeMax);
+  double real(std::string_view key, double otherwise);
+  double positive(std::string_view key, double otherwise);
+  bool flag(std::string_view key, bool otherwise);
+  std::string text(std::string_view key, std::string otherwise);
+  std::vector<std::int64_t> integers(std::string_view key);
+  void refuse(std::string_view key, const std::string& wanted);
+  [[nodiscard]] const std::optional<Error>& error() const { return error_; }
+  /// Takes over the first fault of a nested object.
+  void adopt(const Fields& inner);
+
+ private:
+  const Json* object_;
+  std::string path_;
+  std::optional<Error> error_;
+};
+
+/// Fills rope, sliding_rope and what the rope changes in attention_scale.
+void read_ropes(Fields& fields, ModelFacts& facts);
+
+}  // namespace bv::oracle::forward
