@@ -16,7 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kFirstRead = 64 * 1024;  // covers the header of most shards in one call
+constexpr std::size_t kFirstRead = std::size_t{64}
+                                   << 10;  // covers the header of most shards in one call
 constexpr std::uint64_t kIndexBytesMax = 256ull << 20;
 
 /// Header of an open file, read and not mapped: a file that shrinks meanwhile is an error, not a

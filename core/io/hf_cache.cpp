@@ -132,6 +132,7 @@ Result<CachedSnapshot> only_snapshot(const RepositoryName& name, const fs::path&
         .advise(download_help(name.repository));
   }
   std::vector<std::string> lines;
+  lines.reserve(commits.size());
   for (const std::string& commit : commits) {
     lines.push_back(
         fmt::format("{} of {}", printable(commit), day_of(folder / "snapshots" / commit)));
