@@ -87,7 +87,7 @@ inline constexpr std::int64_t kPatchesMax = 1024;
                                                const Inputs& inputs);
 
 /// Tokens spread over the whole vocabulary (first and last row included), with one image where the
-/// model has vision. The same arguments give the same inputs.
+/// model has vision of a size that can be tried. The same arguments give the same inputs.
 [[nodiscard]] Inputs probe_inputs(const ModelFacts& facts, std::int64_t tokens, std::uint64_t seed);
 
 /// Largest absolute difference of each output by name ("logits", "layer_output.2", ...); infinity

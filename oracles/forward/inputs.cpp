@@ -12,6 +12,8 @@
 namespace bv::oracle::forward {
 namespace {
 
+constexpr std::int64_t kProbePixelsMax = std::int64_t{1} << 22;
+
 std::int64_t patch_width(const VisionFacts& vision) {
   return vision.channels * vision.temporal_patch * vision.patch * vision.patch;
 }
@@ -130,7 +132,8 @@ Inputs probe_inputs(const ModelFacts& facts, std::int64_t tokens, std::uint64_t 
   }
   const VisionFacts& vision = facts.vision;
   const auto pixels = checked_mul(6 * vision.merge * vision.merge, patch_width(vision));
-  if (vision.depth == 0 || vision.image_token < 0 || vision.image_token >= facts.vocab || !pixels)
+  if (vision.depth == 0 || vision.image_token < 0 || vision.image_token >= facts.vocab || !pixels ||
+      *pixels > kProbePixelsMax)
     return inputs;
   Images images;
   images.grid_thw = {{1, 2 * vision.merge, 3 * vision.merge}};

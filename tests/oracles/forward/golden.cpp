@@ -1,4 +1,4 @@
-#include "golden.hpp"
+#include "tests/oracles/forward/golden.hpp"
 
 #include <algorithm>
 #include <bit>

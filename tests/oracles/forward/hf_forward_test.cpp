@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "golden.hpp"
+#include "tests/oracles/forward/golden.hpp"
 
 namespace bv::oracle::forward {
 namespace {

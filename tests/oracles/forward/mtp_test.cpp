@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <random>
 
-#include "golden.hpp"
-#include "planted.hpp"
-#include "reshard.hpp"
+#include "tests/oracles/forward/golden.hpp"
+#include "tests/oracles/forward/planted.hpp"
+#include "tests/oracles/forward/reshard.hpp"
 
 namespace bv::oracle::forward {
 namespace {

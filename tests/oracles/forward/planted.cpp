@@ -1,9 +1,9 @@
-#include "planted.hpp"
+#include "tests/oracles/forward/planted.hpp"
 
 #include <algorithm>
 #include <filesystem>
 
-#include "golden.hpp"
+#include "tests/oracles/forward/golden.hpp"
 
 namespace bv::oracle::forward {
 

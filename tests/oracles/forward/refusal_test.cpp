@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "golden.hpp"
-#include "reshard.hpp"
+#include "tests/oracles/forward/golden.hpp"
+#include "tests/oracles/forward/reshard.hpp"
 
 namespace bv::oracle::forward {
 namespace {

@@ -1,4 +1,4 @@
-#include "reshard.hpp"
+#include "tests/oracles/forward/reshard.hpp"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "golden.hpp"
+#include "tests/oracles/forward/golden.hpp"
 
 namespace bv::oracle::forward::golden {
 namespace {
