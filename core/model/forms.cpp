@@ -54,6 +54,13 @@ class FormChooser {
         return std::find(wanted->second.begin(), wanted->second.end(), a) < std::find(wanted->second.begin(), wanted->second.end(), b);
       });
     }
+    const std::string what = fmt::format("{}_{}", bound_.section->title, group);
+    BV_TRY(stated, stated_form(options_, what, order));
+    if (stated != nullptr) {
+      out.chosen[group] = *stated;
+      model_.detected.push_back({what, *stated, "stated by the caller"});
+      return Done{};
+    }
     std::vector<FormClass> classes = classes_of(order, rows);
     BV_CHECK(count_names(group, classes));
     FormClass& best = *std::max_element(classes.begin(), classes.end(),
@@ -67,7 +74,7 @@ class FormChooser {
     BV_TRY(form, best.forms.size() == 1 || best.present == 0 ? Result<std::string>(best.forms.front()) : by_shape(best, because));
     out.chosen[group] = form;
     if (order.size() > 1) {
-      model_.detected.push_back({fmt::format("{}_{}", bound_.section->title, group), form, because});
+      model_.detected.push_back({what, form, because});
     }
     return Done{};
   }
@@ -273,6 +280,19 @@ class FormChooser {
 };
 
 }  // namespace
+
+Result<const std::string*> stated_form(const ResolveOptions& options, const std::string& what, const std::vector<std::string>& choices) {
+  const auto stated = options.forms.find(what);
+  if (!options.config_only || stated == options.forms.end()) {
+    return static_cast<const std::string*>(nullptr);
+  }
+  if (std::find(choices.begin(), choices.end(), stated->second) == choices.end()) {
+    return fail(Code::RulesInvalid, fmt::format("{} cannot be {}", what, escaped(stated->second)))
+        .pair(escaped(stated->second), "one of: " + join(choices, " "))
+        .advise("state one of them");
+  }
+  return &stated->second;
+}
 
 Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options, Model& model) {
   FormChoice out;

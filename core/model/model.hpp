@@ -135,6 +135,9 @@ struct ResolveOptions {
   bool drop_mtp = false;
   std::string expert_orientation;  // "", "out_in" or "in_out": decides square stacks
   bool config_only = false;        // there are no headers: take first choices and check no names
+  /// With config_only: storage to take instead of the first choice, by the name that Model::detected gives it:
+  /// "decoder_experts" -> "packed", "prefix_HF" -> "model.language_model.". Errors: RulesInvalid for a form that is none.
+  std::map<std::string, std::string, std::less<>> forms = {};
 };
 
 /// Every family built in: one JSON file each under core/models (compiled in from the folder's listing).

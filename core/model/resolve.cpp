@@ -43,6 +43,11 @@ class Resolver {
   Status choose_prefixes() {
     for (const auto& [name, rule] : family_->prefixes) {
       model_.prefixes[name] = rule.choices.front();
+      BV_TRY(stated, stated_form(options_, fmt::format("prefix_{}", name), rule.choices));
+      if (stated != nullptr) {
+        model_.prefixes[name] = *stated;
+        model_.detected.push_back({fmt::format("prefix_{}", name), *stated, "stated by the caller"});
+      }
       if (rule.choices.size() == 1 || options_.config_only) {
         continue;
       }

@@ -81,6 +81,9 @@ struct FormChoice {
   std::map<std::string, std::string, std::less<>> chosen;
   std::set<std::string, std::less<>> mixed;  // groups stored in several forms: their gaps are not reported again
 };
+/// What ResolveOptions::forms states for `what`, nullptr when nothing. Errors: RulesInvalid unless it is in `choices`.
+[[nodiscard]] Result<const std::string*> stated_form(const ResolveOptions& options, const std::string& what,
+                                                     const std::vector<std::string>& choices);
 /// Decides every group of a section from names and shapes; appends to model.detected and model.faults.
 [[nodiscard]] Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options,
                                               Model& model);
