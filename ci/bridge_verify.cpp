@@ -45,16 +45,21 @@ int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string started = utc_now();
   bv::cli::install_signal_handlers();
-  bv::cli::Streams streams([](std::string_view text) { return bv::cli::write_all(STDOUT_FILENO, text); },
-                           [](std::string_view text) { bv::cli::write_all(STDERR_FILENO, text); });
-  bv::cli::Context context{.streams = streams,
-                           .environment = environment(),
-                           .seconds = [begin] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); },
-                           .started = [started] { return started; },
-                           .argv0 = argc > 0 ? argv[0] : "bridge-verify",
-                           .arguments = {argv + (argc > 0 ? 1 : 0), argv + argc},
-                           .out_is_terminal = ::isatty(STDOUT_FILENO) == 1,
-                           .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
-                           .terminal_width = terminal_width()};
+  bv::cli::Streams streams(
+      [](std::string_view text) { return bv::cli::write_all(STDOUT_FILENO, text); },
+      [](std::string_view text) { bv::cli::write_all(STDERR_FILENO, text); });
+  bv::cli::Context context{
+      .streams = streams,
+      .environment = environment(),
+      .seconds =
+          [begin] {
+            return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+          },
+      .started = [started] { return started; },
+      .argv0 = argc > 0 ? argv[0] : "bridge-verify",
+      .arguments = {argv + (argc > 0 ? 1 : 0), argv + argc},
+      .out_is_terminal = ::isatty(STDOUT_FILENO) == 1,
+      .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
+      .terminal_width = terminal_width()};
   return bv::cli::run_command_line(context);
 }

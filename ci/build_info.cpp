@@ -4,8 +4,12 @@
 
 namespace bv::cli {
 
-std::string build_version() { return BV_VERSION; }
-std::string build_commit() { return BV_COMMIT; }
+std::string build_version() {
+  return BV_VERSION;
+}
+std::string build_commit() {
+  return BV_COMMIT;
+}
 std::string build_kind() {
 #ifdef BV_WITH_CUDA
   return "cuda";
@@ -13,6 +17,8 @@ std::string build_kind() {
   return "cpu";
 #endif
 }
-std::string build_compiler() { return "g++ " __VERSION__; }
+std::string build_compiler() {
+  return "g++ " __VERSION__;
+}
 
 }  // namespace bv::cli

@@ -7,9 +7,12 @@ namespace {
 
 std::string_view severity_word(Severity severity) {
   switch (severity) {
-    case Severity::Error: return "error";
-    case Severity::Warning: return "warning";
-    case Severity::Note: return "note";
+    case Severity::Error:
+      return "error";
+    case Severity::Warning:
+      return "warning";
+    case Severity::Note:
+      return "note";
   }
   return "error";
 }
@@ -27,17 +30,18 @@ std::string paragraphs(std::string_view text) {
 
 std::string code_page(Code code) {
   const CodeInfo& entry = info(code);
-  return fmt::format("# {} {}\n\n{}: {}\n\n{}\n", label(code), entry.name, severity_word(entry.severity), entry.title,
-                     paragraphs(entry.text));
+  return fmt::format("# {} {}\n\n{}: {}\n\n{}\n", label(code), entry.name,
+                     severity_word(entry.severity), entry.title, paragraphs(entry.text));
 }
 
 std::string code_index_page() {
   std::string out =
-      "# Codes\n\nMade by `bridge-verify __dump-codes docs/codes` from core/base/codes.def; a test compares it. Numbers are "
+      "# Codes\n\nMade by `bridge-verify __dump-codes docs/codes` from core/base/codes.def; a test "
+      "compares it. Numbers are "
       "never reused.\n\n| Code | Name | Severity | Meaning |\n|---|---|---|---|\n";
   for (const CodeInfo& entry : all_codes()) {
-    out += fmt::format("| [{0}]({0}.md) | {1} | {2} | {3} |\n", label(entry.code), entry.name, severity_word(entry.severity),
-                       entry.title);
+    out += fmt::format("| [{0}]({0}.md) | {1} | {2} | {3} |\n", label(entry.code), entry.name,
+                       severity_word(entry.severity), entry.title);
   }
   return out;
 }

@@ -14,17 +14,44 @@ namespace bv::cli {
 namespace {
 
 constexpr std::array kCommands = {
-    Command{{"check", "", false}, "check --model DIR", "names, shapes, proofs and placement from headers (the default)", true, run_check},
-    Command{{"roundtrip", "", false}, "roundtrip --model DIR", "check, and every byte moved and compared", true, run_check},
-    Command{{"convert", "import export", false}, "convert --to megatron|hf --model DIR --out DIR", "writes the other form, verified", true, run_convert},
-    Command{{"models", "", true}, "models list | models show NAME", "families known by file", false, run_models},
-    Command{{"rules", "", true}, "rules list | rules show [FAMILY]", "kinds of the layout notation, rules of a family", false, run_rules},
+    Command{{"check", "", false},
+            "check --model DIR",
+            "names, shapes, proofs and placement from headers (the default)",
+            true,
+            run_check},
+    Command{{"roundtrip", "", false},
+            "roundtrip --model DIR",
+            "check, and every byte moved and compared",
+            true,
+            run_check},
+    Command{{"convert", "import export", false},
+            "convert --to megatron|hf --model DIR --out DIR",
+            "writes the other form, verified",
+            true,
+            run_convert},
+    Command{{"models", "", true},
+            "models list | models show NAME",
+            "families known by file",
+            false,
+            run_models},
+    Command{{"rules", "", true},
+            "rules list | rules show [FAMILY]",
+            "kinds of the layout notation, rules of a family",
+            false,
+            run_rules},
     Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},
-    Command{{"doctor", "", false}, "doctor", "what this build and machine can do", false, run_doctor},
-    Command{{"help", "", true}, "help [COMMAND]", "this text, or that of a command", false, run_help},
+    Command{
+        {"doctor", "", false}, "doctor", "what this build and machine can do", false, run_doctor},
+    Command{
+        {"help", "", true}, "help [COMMAND]", "this text, or that of a command", false, run_help},
     Command{{"version", "", false}, "version", "version, build and schemas", false, run_version},
-    Command{{"__dump-codes", "", true}, "__dump-codes DIR", "writes docs/codes", false, run_dump_codes},
-    Command{{"__dump-cli", "", true}, "__dump-cli FILE", "writes docs/reference/cli.md", false, run_dump_cli},
+    Command{
+        {"__dump-codes", "", true}, "__dump-codes DIR", "writes docs/codes", false, run_dump_codes},
+    Command{{"__dump-cli", "", true},
+            "__dump-cli FILE",
+            "writes docs/reference/cli.md",
+            false,
+            run_dump_cli},
 };
 
 std::vector<CommandName> command_names() {
@@ -44,7 +71,8 @@ bool wants_data(const Context& context) {
   for (std::size_t i = 0; i < context.arguments.size(); ++i) {
     const std::string& word = context.arguments[i];
     const std::string next = i + 1 < context.arguments.size() ? context.arguments[i + 1] : "";
-    const bool format = (word == "--format" && next != "text") || (word.starts_with("--format=") && word != "--format=text");
+    const bool format = (word == "--format" && next != "text") ||
+                        (word.starts_with("--format=") && word != "--format=text");
     if (word == "--json" || word == "-qq" || format) {
       return true;
     }
@@ -52,7 +80,8 @@ bool wants_data(const Context& context) {
   return false;
 }
 
-/// A command line that could not be understood still ends with the stable last line, unless stdout is for data.
+/// A command line that could not be understood still ends with the stable last line, unless stdout
+/// is for data.
 void conclude_early(Context& context, const Command* command, int exit_code) {
   if ((command == nullptr || command->concludes) && !wants_data(context)) {
     context.streams.out(last_line(word_of(exit_code)) + "\n");
@@ -94,9 +123,10 @@ int dispatch(Context& context) {
   }
   const Command* command = find_command(options.command);
   if (command == nullptr) {
-    const int code = report_error(context, options,
-                                  fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
-                                      .advise("bridge-verify help lists every command"));
+    const int code = report_error(
+        context, options,
+        fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
+            .advise("bridge-verify help lists every command"));
     conclude_early(context, nullptr, code);
     return code;
   }
@@ -105,16 +135,19 @@ int dispatch(Context& context) {
 
 int broken(Context& context, std::string_view what) {
   context.streams.discard();
-  const int code = report_error(context, Options{},
-                                fail(Code::Assertion, fmt::format("an exception reached the end of the program: {}", what))
-                                    .advise("report it with the command line and the output of bridge-verify doctor"));
+  const int code = report_error(
+      context, Options{},
+      fail(Code::Assertion, fmt::format("an exception reached the end of the program: {}", what))
+          .advise("report it with the command line and the output of bridge-verify doctor"));
   conclude_early(context, named_command(context), code);
   return code;
 }
 
 }  // namespace
 
-std::span<const Command> commands() { return kCommands; }
+std::span<const Command> commands() {
+  return kCommands;
+}
 
 const Command* find_command(std::string_view name) {
   for (const Command& command : kCommands) {
@@ -139,10 +172,12 @@ int exit_code_of(Code code) {
 }
 
 int report_error(Context& context, const Options& options, const Error& error) {
-  context.streams.err(reports::render_error(error, style_for(context, options, context.err_is_terminal)));
+  context.streams.err(
+      reports::render_error(error, style_for(context, options, context.err_is_terminal)));
   const int code = exit_code_of(error.code);
   const Command* command = find_command(options.command);
-  if (command != nullptr && command->concludes && options.format == "text" && options.verbosity() > -2) {
+  if (command != nullptr && command->concludes && options.format == "text" &&
+      options.verbosity() > -2) {
     context.streams.out(last_line(word_of(code)) + "\n");
   }
   return code;
@@ -154,7 +189,9 @@ int run_command_line(Context& context) {
     code = dispatch(context);
   } catch (const std::bad_alloc&) {
     context.streams.discard();
-    code = report_error(context, Options{}, fail(Code::OutOfMemory, "memory ran out").advise("take fewer jobs with -j, or a larger machine"));
+    code = report_error(context, Options{},
+                        fail(Code::OutOfMemory, "memory ran out")
+                            .advise("take fewer jobs with -j, or a larger machine"));
     conclude_early(context, named_command(context), code);
   } catch (const std::exception& error) {
     code = broken(context, error.what());
@@ -163,7 +200,8 @@ int run_command_line(Context& context) {
   }
   if (!context.streams.flush()) {
     const int lost = report_error(context, Options{},
-                                  fail(Code::DiskFull, "the result could not be written to stdout").advise("free space, or send it elsewhere"));
+                                  fail(Code::DiskFull, "the result could not be written to stdout")
+                                      .advise("free space, or send it elsewhere"));
     code = code == 0 ? lost : code;  // nobody saw the green line
   }
   return code;

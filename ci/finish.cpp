@@ -20,7 +20,8 @@ std::string host_name() {
 
 std::uint64_t peak_bytes() {
   rusage usage{};
-  return ::getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<std::uint64_t>(usage.ru_maxrss) * 1024U : 0;
+  return ::getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<std::uint64_t>(usage.ru_maxrss) * 1024U
+                                               : 0;
 }
 
 }  // namespace
@@ -62,7 +63,8 @@ int finish(Context& context, const Options& options, const Run& run) {
     } else if (options.format == "plain") {
       context.streams.out(reports::render_plain(run));
     } else {
-      context.streams.out(reports::render_text(run, style_for(context, options, context.out_is_terminal)));
+      context.streams.out(
+          reports::render_text(run, style_for(context, options, context.out_is_terminal)));
     }
   }
   const int code = conclude(run).exit_code;

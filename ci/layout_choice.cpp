@@ -25,9 +25,10 @@ parallel::Layout base_layout(const Options& options) {
 }
 
 bool has_sizes(const Options& options) {
-  return !options.tp.empty() || !options.pp.empty() || !options.ep.empty() || !options.etp.empty() || !options.vpp.empty() ||
-         !options.cp.empty() || options.layers_per_virtual_stage || options.first_stage_layers || options.last_stage_layers ||
-         !options.pipeline_layout.empty();
+  return !options.tp.empty() || !options.pp.empty() || !options.ep.empty() ||
+         !options.etp.empty() || !options.vpp.empty() || !options.cp.empty() ||
+         options.layers_per_virtual_stage || options.first_stage_layers ||
+         options.last_stage_layers || !options.pipeline_layout.empty();
 }
 
 std::vector<std::int64_t> or_one(const std::vector<std::int64_t>& list) {
@@ -39,7 +40,8 @@ std::vector<parallel::Layout> product(const Options& options) {
   for (const std::int64_t tp : or_one(options.tp)) {
     for (const std::int64_t pp : or_one(options.pp)) {
       for (const std::int64_t ep : or_one(options.ep)) {
-        for (const std::int64_t etp : options.etp.empty() ? std::vector<std::int64_t>{tp} : options.etp) {
+        for (const std::int64_t etp :
+             options.etp.empty() ? std::vector<std::int64_t>{tp} : options.etp) {
           for (const std::int64_t vpp : or_one(options.vpp)) {
             for (const std::int64_t cp : or_one(options.cp)) {
               parallel::Layout layout = base_layout(options);
@@ -74,7 +76,9 @@ Result<parallel::Layout> from_id(const Options& options, const std::string& id) 
 Result<std::vector<std::string>> ids_of_file(const std::string& path) {
   std::ifstream in(path);
   if (!in) {
-    return fail(Code::BadValue, fmt::format("--layouts {} is neither auto, quick, all nor a file that can be read", path))
+    return fail(Code::BadValue,
+                fmt::format("--layouts {} is neither auto, quick, all nor a file that can be read",
+                            path))
         .advise("write --layouts auto, or a file with one layout a line: tp2pp1ep8etp1");
   }
   std::vector<std::string> out;
@@ -93,11 +97,13 @@ Result<std::vector<std::string>> ids_of_file(const std::string& path) {
 Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model) {
   ChosenLayouts out;
   if (options.layers_per_virtual_stage) {
-    return fail(Code::Conflict, "--num-layers-per-virtual-pipeline-stage is not used by this version")
+    return fail(Code::Conflict,
+                "--num-layers-per-virtual-pipeline-stage is not used by this version")
         .advise("write --vpp N: N = layers / (pp x layers per virtual stage)");
   }
   std::vector<std::string> ids = options.layout;
-  const bool is_file = options.layouts != "auto" && options.layouts != "quick" && options.layouts != "all";
+  const bool is_file =
+      options.layouts != "auto" && options.layouts != "quick" && options.layouts != "all";
   if (ids.empty() && is_file) {
     BV_TRY(listed, ids_of_file(options.layouts));
     ids = std::move(listed);
@@ -111,7 +117,8 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
       BV_TRY(layout, from_id(options, id));
       out.layouts.push_back(layout);
     }
-    for (const parallel::Layout& layout : out.layouts) {
+    for (parallel::Layout& layout : out.layouts) {
+      layout = settle_etp(layout, options, model);
       BV_CHECK(exec::check_layout(model, layout));
     }
     out.note = fmt::format("{} asked for", out.layouts.size());
@@ -120,22 +127,35 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
   const std::int64_t ranks = options.max_ranks.value_or(kAutoRanks);
   auto legal = exec::legal_layouts(model, base_layout(options), ranks);
   const std::size_t total = legal.size();
-  const std::size_t count = options.layouts == "all" ? total : options.layouts == "quick" ? kQuickCount : kAutoCount;
+  const std::size_t count = options.layouts == "all"     ? total
+                            : options.layouts == "quick" ? kQuickCount
+                                                         : kAutoCount;
   out.layouts = exec::choose_layouts(std::move(legal), count);
-  out.note = fmt::format("{} of {} legal up to {} ranks ({})", out.layouts.size(), total, ranks, options.layouts);
+  out.note = fmt::format("{} of {} legal up to {} ranks ({})", out.layouts.size(), total, ranks,
+                         options.layouts);
   return out;
+}
+
+parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
+                            const model::Model& model) {
+  if (options.etp.empty() && model.geometry.get("num_experts").value_or(0) == 0) {
+    layout.etp = 1;
+  }
+  return layout;
 }
 
 Result<parallel::Layout> one_layout(const Options& options) {
   if (!options.layout.empty()) {
     if (options.layout.size() > 1) {
-      return fail(Code::Conflict, "one layout is wanted, several --layout are given").advise("keep one");
+      return fail(Code::Conflict, "one layout is wanted, several --layout are given")
+          .advise("keep one");
     }
     return from_id(options, options.layout.front());
   }
   const auto layouts = product(options);
   if (layouts.size() != 1) {
-    return fail(Code::BadValue, fmt::format("one layout is wanted, the lists give {}", layouts.size()))
+    return fail(Code::BadValue,
+                fmt::format("one layout is wanted, the lists give {}", layouts.size()))
         .advise("write one number each: --tp 2 --pp 1 --ep 2 --etp 1");
   }
   return layouts.front();

@@ -22,7 +22,8 @@ struct Given {
   std::string_view as_written;
 
   [[nodiscard]] Error bad(std::string_view is_not, std::string wanted) const {
-    const std::string remedy = spec.remedy.empty() ? fmt::format("write --{} {}", spec.name, wanted) : std::string(spec.remedy);
+    const std::string remedy = spec.remedy.empty() ? fmt::format("write --{} {}", spec.name, wanted)
+                                                   : std::string(spec.remedy);
     return fail(Code::BadValue, fmt::format("{} {}", escaped(as_written), is_not)).advise(remedy);
   }
 };
@@ -31,7 +32,9 @@ template <class Number>
 std::optional<Number> whole(std::string_view text) {
   Number value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc{} && end == text.data() + text.size() && !text.empty() ? std::optional(value) : std::nullopt;
+  return error == std::errc{} && end == text.data() + text.size() && !text.empty()
+             ? std::optional(value)
+             : std::nullopt;
 }
 
 std::vector<std::string> split(std::string_view text, char separator) {
@@ -86,7 +89,8 @@ Result<std::vector<std::int64_t>> sizes(const Given& given) {
     }
   }
   if (out.size() > kListMax) {
-    return given.bad(fmt::format("lists {} sizes, more than {}", out.size(), kListMax), "a shorter list");
+    return given.bad(fmt::format("lists {} sizes, more than {}", out.size(), kListMax),
+                     "a shorter list");
   }
   return out;
 }
@@ -96,13 +100,17 @@ struct Unit {
   double factor;
 };
 
-Result<double> measured(const Given& given, std::span<const Unit> units, std::string_view is_not, std::string wanted) {
-  const std::size_t digits = std::min(given.text.find_first_not_of("0123456789."), given.text.size());
+Result<double> measured(const Given& given, std::span<const Unit> units, std::string_view is_not,
+                        std::string wanted) {
+  const std::size_t digits =
+      std::min(given.text.find_first_not_of("0123456789."), given.text.size());
   double value = 0;
   const auto [end, error] = std::from_chars(given.text.data(), given.text.data() + digits, value);
   const std::string_view unit = given.text.substr(digits);
-  const auto found = std::find_if(units.begin(), units.end(), [unit](const Unit& entry) { return entry.name == unit; });
-  if (digits == 0 || error != std::errc{} || end != given.text.data() + digits || found == units.end()) {
+  const auto found = std::find_if(units.begin(), units.end(),
+                                  [unit](const Unit& entry) { return entry.name == unit; });
+  if (digits == 0 || error != std::errc{} || end != given.text.data() + digits ||
+      found == units.end()) {
     return given.bad(is_not, std::move(wanted));
   }
   const double total = value * found->factor;
@@ -112,7 +120,8 @@ Result<double> measured(const Given& given, std::span<const Unit> units, std::st
   return total;
 }
 
-constexpr std::array<Unit, 6> kTimes = {{{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"min", 60}, {"h", 3600}}};
+constexpr std::array<Unit, 6> kTimes = {
+    {{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"min", 60}, {"h", 3600}}};
 constexpr std::array<Unit, 14> kSizes = {{{"", 1},
                                           {"B", 1},
                                           {"k", 1e3},
@@ -134,7 +143,8 @@ Result<std::string> choice(const Given& given) {
     return std::string(given.text);
   }
   const auto near = nearest(given.text, choices);
-  return fail(Code::BadValue, fmt::format("{} is not one of {}", escaped(given.as_written), join(choices, ", ")))
+  return fail(Code::BadValue,
+              fmt::format("{} is not one of {}", escaped(given.as_written), join(choices, ", ")))
       .advise(fmt::format("write --{} {}", given.spec.name, near.value_or(choices.front())));
 }
 
@@ -153,7 +163,8 @@ Result<std::pair<std::string, std::string>> pair(const Given& given) {
   if (equals == std::string_view::npos || equals == 0) {
     return given.bad("is not of the form PATH=VALUE", "PATH=VALUE");
   }
-  return std::pair(std::string(given.text.substr(0, equals)), std::string(given.text.substr(equals + 1)));
+  return std::pair(std::string(given.text.substr(0, equals)),
+                   std::string(given.text.substr(equals + 1)));
 }
 
 /// "true" and "1" set, "false" and "0" clear: flags reach here only from the environment.
@@ -164,7 +175,9 @@ Result<bool> truth(const Given& given) {
   if (given.text == "0" || given.text == "false" || given.text == "no" || given.text.empty()) {
     return false;
   }
-  return fail(Code::BadValue, fmt::format("{} is neither true nor false", escaped(given.as_written))).advise("write 1 or 0");
+  return fail(Code::BadValue,
+              fmt::format("{} is neither true nor false", escaped(given.as_written)))
+      .advise("write 1 or 0");
 }
 
 template <class T>
@@ -174,7 +187,8 @@ void put(const OptionSpec& spec, Options& options, T value) {
 
 }  // namespace
 
-Status store_value(const OptionSpec& spec, std::string_view text, std::string_view as_written, Options& options) {
+Status store_value(const OptionSpec& spec, std::string_view text, std::string_view as_written,
+                   Options& options) {
   const Given given{spec, text, as_written};
   switch (spec.form) {
     case Form::Flag: {

@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::string_view kPrefix = "BRIDGE_VERIFY_";
 
-/// Options that cannot stand together. Where one is a flag and the other comes from the environment, the flag wins.
+/// Options that cannot stand together. Where one is a flag and the other comes from the
+/// environment, the flag wins.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kRivals = {{
     {"moe-grouped-gemm", "no-moe-grouped-gemm"},
     {"quiet", "verbose"},
@@ -32,8 +33,12 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kRivals 
     {"layout", "layouts"},
 }};
 
-bool takes_value(Form form) { return form != Form::Flag && form != Form::Count; }
-bool repeats(Form form) { return form == Form::Repeat || form == Form::Pair; }
+bool takes_value(Form form) {
+  return form != Form::Flag && form != Form::Count;
+}
+bool repeats(Form form) {
+  return form == Form::Repeat || form == Form::Pair;
+}
 
 std::string normalised(std::string_view long_name) {
   std::string out(long_name);
@@ -62,7 +67,8 @@ Error unknown_option(std::string_view written) {
   word.erase(0, std::min(word.find_first_not_of('-'), word.size()));
   const auto near = nearest(word, names);
   return fail(Code::UnknownOption, fmt::format("unknown option {}", escaped(written)))
-      .advise(near ? fmt::format("did you mean --{}?", *near) : "bridge-verify help lists every option");
+      .advise(near ? fmt::format("did you mean --{}?", *near)
+                   : "bridge-verify help lists every option");
 }
 
 /// Walks the arguments once; what it learns lands in `options`.
@@ -94,14 +100,17 @@ class Parser {
         continue;
       }
       std::string name = variable.substr(kPrefix.size());
-      std::transform(name.begin(), name.end(), name.begin(),
-                     [](unsigned char c) { return c == '_' ? '-' : static_cast<char>(std::tolower(c)); });
+      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+        return c == '_' ? '-' : static_cast<char>(std::tolower(c));
+      });
       const OptionSpec* spec = find_option(name);
       if (spec == nullptr) {
-        notes.push_back(fmt::format("environment variable {} names no option and is not used", escaped(variable)));
+        notes.push_back(fmt::format("environment variable {} names no option and is not used",
+                                    escaped(variable)));
         continue;
       }
-      if (!usable_by(*spec, options_.command) || from_arguments_.contains(spec->name) || rival_given(spec->name)) {
+      if (!usable_by(*spec, options_.command) || from_arguments_.contains(spec->name) ||
+          rival_given(spec->name)) {
         continue;
       }
       const std::string written = fmt::format("{}={}", variable, value);
@@ -109,7 +118,8 @@ class Parser {
         return twice(*spec, before->second, written);
       }
       BV_CHECK(store_value(*spec, value, written, options_));
-      const bool cleared = spec->form == Form::Flag && !(options_.*std::get<bool Options::*>(spec->member));
+      const bool cleared =
+          spec->form == Form::Flag && !(options_.*std::get<bool Options::*>(spec->member));
       if (!cleared) {
         options_.given.emplace(spec->name, written);
       }
@@ -122,13 +132,15 @@ class Parser {
     const auto named = [&](std::string_view option, std::string_view variable) {
       return options_.has(option) || environment.contains(variable);
     };
-    if (options_.command.empty() && (named("model", "BRIDGE_VERIFY_MODEL") || named("headers", "BRIDGE_VERIFY_HEADERS"))) {
+    if (options_.command.empty() &&
+        (named("model", "BRIDGE_VERIFY_MODEL") || named("headers", "BRIDGE_VERIFY_HEADERS"))) {
       options_.command = "check";
     }
     from_arguments_ = options_.given;
     if (options_.command.empty()) {
       if (!options_.given.empty()) {
-        return fail(Code::BadValue, fmt::format("{} is given, but no model", escaped(options_.given.begin()->second)))
+        return fail(Code::BadValue, fmt::format("{} is given, but no model",
+                                                escaped(options_.given.begin()->second)))
             .advise("bridge-verify --model DIR");
       }
       return Done{};
@@ -136,8 +148,10 @@ class Parser {
     for (const auto& [name, written] : options_.given) {
       const OptionSpec* spec = find_option(name);
       if (!usable_by(*spec, options_.command)) {
-        return fail(Code::UnknownOption, fmt::format("{} cannot use {}", options_.command, escaped(written)))
-            .pair(fmt::format("command {}", options_.command), "one of " + join(words_of(spec->commands), ", "))
+        return fail(Code::UnknownOption,
+                    fmt::format("{} cannot use {}", options_.command, escaped(written)))
+            .pair(fmt::format("command {}", options_.command),
+                  "one of " + join(words_of(spec->commands), ", "))
             .advise(fmt::format("bridge-verify help {}", options_.command));
       }
     }
@@ -163,7 +177,8 @@ class Parser {
 
  private:
   static Error twice(const OptionSpec& spec, const std::string& first, const std::string& second) {
-    return fail(Code::Conflict, fmt::format("--{} is given twice: {} and {}", spec.name, escaped(first), escaped(second)))
+    return fail(Code::Conflict, fmt::format("--{} is given twice: {} and {}", spec.name,
+                                            escaped(first), escaped(second)))
         .advise("keep one of the two");
   }
   [[nodiscard]] bool rival_given(std::string_view name) const {
@@ -175,14 +190,16 @@ class Parser {
   [[nodiscard]] Error contradiction(std::string_view a, std::string_view b) const {
     const std::string& first = options_.given.find(a)->second;
     const std::string& second = options_.given.find(b)->second;
-    return fail(Code::Conflict, fmt::format("{} and {} contradict each other", escaped(first), escaped(second)))
+    return fail(Code::Conflict,
+                fmt::format("{} and {} contradict each other", escaped(first), escaped(second)))
         .advise(fmt::format("leave out --{} or --{}", a, b));
   }
 
   Status read_word(const std::string& word) {
     if (!options_.command.empty()) {
       if (!takes_operands_) {
-        return fail(Code::UnknownOption, fmt::format("{} takes no word \"{}\"", options_.command, escaped(word)))
+        return fail(Code::UnknownOption,
+                    fmt::format("{} takes no word \"{}\"", options_.command, escaped(word)))
             .advise(fmt::format("bridge-verify help {}", options_.command));
       }
       options_.operands.push_back(word);
@@ -191,10 +208,13 @@ class Parser {
     std::vector<std::string> names;
     for (const CommandName& command : commands_) {
       const std::vector<std::string> aliases = words_of(command.aliases);
-      if (command.name == word || std::find(aliases.begin(), aliases.end(), word) != aliases.end()) {
+      if (command.name == word ||
+          std::find(aliases.begin(), aliases.end(), word) != aliases.end()) {
         options_.command = command.name;
         takes_operands_ = command.operands;
-        return word == "import" ? preset_to("megatron", word) : word == "export" ? preset_to("hf", word) : Status(Done{});
+        return word == "import"   ? preset_to("megatron", word)
+               : word == "export" ? preset_to("hf", word)
+                                  : Status(Done{});
       }
       if (!command.name.starts_with("__")) {
         names.emplace_back(command.name);
@@ -202,15 +222,18 @@ class Parser {
       }
     }
     const auto near = nearest(word, names);
-    const std::string help = near                                     ? fmt::format("did you mean bridge-verify {}?", *near)
-                             : word.find('/') != std::string::npos || word == "." ? fmt::format("did you mean --model {}?", escaped(word))
-                                                                      : "bridge-verify help lists every command";
-    return fail(Code::UnknownOption, fmt::format("unknown command \"{}\"", escaped(word))).advise(help);
+    const std::string help = near ? fmt::format("did you mean bridge-verify {}?", *near)
+                             : word.find('/') != std::string::npos || word == "."
+                                 ? fmt::format("did you mean --model {}?", escaped(word))
+                                 : "bridge-verify help lists every command";
+    return fail(Code::UnknownOption, fmt::format("unknown command \"{}\"", escaped(word)))
+        .advise(help);
   }
 
   Status preset_to(std::string_view side, const std::string& word) {
     if (options_.has("to") && options_.to != side) {
-      return fail(Code::Conflict, fmt::format("{} and {} contradict each other", word, escaped(options_.given.at("to"))))
+      return fail(Code::Conflict, fmt::format("{} and {} contradict each other", word,
+                                              escaped(options_.given.at("to"))))
           .advise(fmt::format("{} means convert --to {}", word, side));
     }
     options_.to = side;
@@ -227,7 +250,8 @@ class Parser {
     }
     if (!takes_value(spec->form)) {
       if (equals != std::string::npos) {
-        return fail(Code::BadValue, fmt::format("{} takes no value", escaped(word))).advise("write " + written_name);
+        return fail(Code::BadValue, fmt::format("{} takes no value", escaped(word)))
+            .advise("write " + written_name);
       }
       return set_flag(*spec, written_name);
     }
@@ -242,7 +266,8 @@ class Parser {
     for (std::size_t i = 1; i < word.size(); ++i) {
       const OptionSpec* spec = find_letter(word[i]);
       if (spec == nullptr) {
-        return word.size() == 2 || i == 1 ? unknown_option(word) : unknown_option(fmt::format("-{} in {}", word[i], word));
+        return word.size() == 2 || i == 1 ? unknown_option(word)
+                                          : unknown_option(fmt::format("-{} in {}", word[i], word));
       }
       if (!takes_value(spec->form)) {
         BV_CHECK(set_flag(*spec, fmt::format("-{}", word[i])));
@@ -260,11 +285,13 @@ class Parser {
   Status next_value(const OptionSpec& spec, const std::string& written_name) {
     const bool last = at_ + 1 == arguments_.size();
     const std::string next = last ? "" : arguments_[at_ + 1];
-    const bool is_option = next.starts_with("--") || (next.size() == 2 && next[0] == '-' && find_letter(next[1]) != nullptr);
+    const bool is_option = next.starts_with("--") ||
+                           (next.size() == 2 && next[0] == '-' && find_letter(next[1]) != nullptr);
     if (last || is_option) {
       return fail(Code::BadValue, fmt::format("{} has no value", written_name))
           .pair(last ? "the end of the command line" : next, std::string(spec.value))
-          .advise(spec.remedy.empty() ? fmt::format("write {} {}", written_name, spec.value) : std::string(spec.remedy));
+          .advise(spec.remedy.empty() ? fmt::format("write {} {}", written_name, spec.value)
+                                      : std::string(spec.remedy));
     }
     ++at_;
     return set_value(spec, next, fmt::format("{} {}", written_name, next));
@@ -301,7 +328,8 @@ class Parser {
 };
 
 /// --help and --version answer even beside mistakes; the command is the first word that is one.
-std::optional<Options> help_or_version(std::span<const std::string> arguments, std::span<const CommandName> commands) {
+std::optional<Options> help_or_version(std::span<const std::string> arguments,
+                                       std::span<const CommandName> commands) {
   Options options;
   for (const std::string& word : arguments) {
     if (word == "--") {
@@ -311,7 +339,8 @@ std::optional<Options> help_or_version(std::span<const std::string> arguments, s
     options.version = options.version || word == "--version" || word == "-V";
     for (const CommandName& command : commands) {
       const std::vector<std::string> aliases = words_of(command.aliases);
-      const bool is_command = command.name == word || std::find(aliases.begin(), aliases.end(), word) != aliases.end();
+      const bool is_command =
+          command.name == word || std::find(aliases.begin(), aliases.end(), word) != aliases.end();
       if (options.command.empty() && is_command) {
         options.command = command.name;
       }

@@ -22,9 +22,12 @@ constexpr std::size_t kBar = 28;
 
 double fraction(const ProgressState& state) {
   if (state.total_bytes > 0) {
-    return std::min(1.0, static_cast<double>(state.done_bytes) / static_cast<double>(state.total_bytes));
+    return std::min(1.0,
+                    static_cast<double>(state.done_bytes) / static_cast<double>(state.total_bytes));
   }
-  return state.total > 0 ? std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total)) : 0.0;
+  return state.total > 0
+             ? std::min(1.0, static_cast<double>(state.done) / static_cast<double>(state.total))
+             : 0.0;
 }
 
 std::string bar(double share) {
@@ -48,7 +51,8 @@ std::string share_of_bytes(const ProgressState& state) {
   }
   const double done = static_cast<double>(state.done_bytes) / unit;
   return unit > 1 ? fmt::format("{:.1f}/{}", done, total)
-                  : fmt::format("{}/{}{}", state.done_bytes, state.total_bytes, total.substr(std::min(blank, total.size())));
+                  : fmt::format("{}/{}{}", state.done_bytes, state.total_bytes,
+                                total.substr(std::min(blank, total.size())));
 }
 
 }  // namespace
@@ -60,12 +64,14 @@ std::string eta_text(double seconds) {
   }
   const std::int64_t hours = whole / 3600;
   const std::int64_t minutes = whole / 60 % 60;
-  return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, whole % 60) : fmt::format("{}:{:02}", minutes, whole % 60);
+  return hours > 0 ? fmt::format("{}:{:02}:{:02}", hours, minutes, whole % 60)
+                   : fmt::format("{}:{:02}", minutes, whole % 60);
 }
 
 std::string progress_line(const ProgressState& state, int width, bool ascii) {
   const double share = fraction(state);
-  std::string out = fmt::format("{:<10}{} {:>2} %", state.phase, bar(share), static_cast<int>(share * 100));
+  std::string out =
+      fmt::format("{:<10}{} {:>2} %", state.phase, bar(share), static_cast<int>(share * 100));
   if (state.total_bytes > 0) {
     out += "  " + share_of_bytes(state);
   }
@@ -92,7 +98,8 @@ std::string progress_json(const ProgressState& state) {
       {"done", state.done},
       {"total", state.total},
       {"bytes_per_s", static_cast<std::uint64_t>(std::max(state.bytes_per_second, 0.0))},
-      {"eta_s", state.eta_seconds ? nlohmann::ordered_json(std::ceil(*state.eta_seconds)) : nlohmann::ordered_json(nullptr)},
+      {"eta_s", state.eta_seconds ? nlohmann::ordered_json(std::ceil(*state.eta_seconds))
+                                  : nlohmann::ordered_json(nullptr)},
       {"current", state.current}};
   return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
@@ -184,8 +191,10 @@ ProgressState Progress::state_at(double now) const {
   if (span > 0) {
     out.bytes_per_second = static_cast<double>(state_.done_bytes - recent_.front().second) / span;
   }
-  if (now - began_ >= kEtaAfterSeconds && out.bytes_per_second > 0 && state_.total_bytes >= state_.done_bytes) {
-    out.eta_seconds = static_cast<double>(state_.total_bytes - state_.done_bytes) / out.bytes_per_second;
+  if (now - began_ >= kEtaAfterSeconds && out.bytes_per_second > 0 &&
+      state_.total_bytes >= state_.done_bytes) {
+    out.eta_seconds =
+        static_cast<double>(state_.total_bytes - state_.done_bytes) / out.bytes_per_second;
   }
   return out;
 }
@@ -193,7 +202,8 @@ ProgressState Progress::state_at(double now) const {
 void Progress::show(double now, bool forced) {
   const auto due = [&](double period) { return forced || now - shown_ >= period; };
   switch (look_.mode) {
-    case ProgressMode::Off: return;
+    case ProgressMode::Off:
+      return;
     case ProgressMode::Line:
       if (due(kRedrawSeconds) && running_) {
         sink_("\r" + progress_line(state_at(now), look_.width - 1, look_.ascii) + "\x1b[K");

@@ -29,8 +29,9 @@ io::LocateRoots locate_roots(const Context& context) {
     cache = std::string(variable(env, "HF_HOME")) + "/hub";
   }
   if (cache.empty()) {
-    const std::string base = !variable(env, "XDG_CACHE_HOME").empty() ? std::string(variable(env, "XDG_CACHE_HOME"))
-                                                                       : std::string(variable(env, "HOME")) + "/.cache";
+    const std::string base = !variable(env, "XDG_CACHE_HOME").empty()
+                                 ? std::string(variable(env, "XDG_CACHE_HOME"))
+                                 : std::string(variable(env, "HOME")) + "/.cache";
     cache = base + "/huggingface/hub";
   }
   std::error_code ignored;
@@ -42,10 +43,12 @@ Result<io::LocatedModel> locate(const Context& context, const Options& options) 
     return io::classify_path(options.headers);
   }
   if (options.model.empty()) {
-    return fail(Code::BadValue, fmt::format("{} wants a model", options.command)).advise("write --model DIR, or --headers FILE");
+    return fail(Code::BadValue, fmt::format("{} wants a model", options.command))
+        .advise("write --model DIR, or --headers FILE");
   }
   const bool named = options.revision.empty() || options.model.find('@') != std::string::npos;
-  return io::locate_model(named ? options.model : options.model + "@" + options.revision, locate_roots(context));
+  return io::locate_model(named ? options.model : options.model + "@" + options.revision,
+                          locate_roots(context));
 }
 
 exec::OpenOptions open_options(const Options& options) {
@@ -60,7 +63,8 @@ exec::OpenOptions open_options(const Options& options) {
   return out;
 }
 
-Result<OpenedModel> open_model(const Context& context, const Options& options, const Library& library) {
+Result<OpenedModel> open_model(const Context& context, const Options& options,
+                               const Library& library) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
   BV_TRY(located, locate(context, options));
@@ -68,20 +72,22 @@ Result<OpenedModel> open_model(const Context& context, const Options& options, c
   const exec::OpenOptions open = open_options(options);
   if (located.kind == io::ModelKind::HeadersDump) {
     BV_TRY(dump, io::read_headers_dump(located.path));
-    BV_TRY(hf, exec::open_headers(dump.config, located.path.string(), dump.headers(), library.families, open));
+    BV_TRY(hf, exec::open_headers(dump.config, located.path.string(), dump.headers(),
+                                  library.families, open));
     out.hf = std::move(hf);
     out.source = "headers";
-    return std::move(out);
+    return out;
   }
   BV_CHECK(io::require_hf(located));
-  out.source = located.path.string() == out.reference || fs::exists(out.reference) ? "dir" : "cache";
+  out.source =
+      located.path.string() == out.reference || fs::exists(out.reference) ? "dir" : "cache";
   const fs::path folder = located.kind == io::ModelKind::HfFolder ? located.path : located.folder;
   BV_TRY(hf, exec::open_hf(folder, library.families, open));
   out.hf = std::move(hf);
   for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
     out.notes.push_back(finding.file + ": " + finding.what);
   }
-  return std::move(out);
+  return out;
 }
 
 void describe_model(const OpenedModel& opened, Run& run) {
@@ -100,7 +106,8 @@ void describe_model(const OpenedModel& opened, Run& run) {
   for (const auto& [tensor, spec] : hf.headers) {
     const std::int64_t elements = element_count(spec.shape).value_or(0);
     run.elements += elements;
-    run.bytes += static_cast<std::uint64_t>(elements) * static_cast<std::uint64_t>(bits(spec.dtype)) / 8;
+    run.bytes +=
+        static_cast<std::uint64_t>(elements) * static_cast<std::uint64_t>(bits(spec.dtype)) / 8;
     ++dtypes[std::string(name(spec.dtype))];
   }
   run.dtypes.assign(dtypes.begin(), dtypes.end());
@@ -121,10 +128,11 @@ int jobs_of(const Options& options) {
 std::string replay_base(const Options& options) {
   std::string out = "bridge-verify " + options.command;
   for (const auto& [option, text] : options.given) {
-    const bool elsewhere = option == "layout" || option == "only" || option == "out" || option == "json" || option == "format" ||
-                           option == "progress" || option == "color" || option == "tp" || option == "pp" || option == "ep" ||
-                           option == "etp" || option == "vpp" || option == "cp" || option == "layouts" || option == "quiet" ||
-                           option == "verbose";
+    const bool elsewhere = option == "layout" || option == "only" || option == "out" ||
+                           option == "json" || option == "format" || option == "progress" ||
+                           option == "color" || option == "tp" || option == "pp" ||
+                           option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
+                           option == "layouts" || option == "quiet" || option == "verbose";
     if (!elsewhere && text.starts_with("-")) {
       out += " " + text;
     }
@@ -163,24 +171,29 @@ struct CommandProgress::Ticker {
 CommandProgress::CommandProgress(Context& context, const Options& options)
     : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
                  context.terminal_width > 0 ? context.terminal_width : 100, options.ascii},
-                context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {}
+                context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
+}
 
 CommandProgress::~CommandProgress() {
   ticker_.reset();
   progress_.finish();
 }
 
-void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes, std::uint64_t total_tensors) {
+void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
+                            std::uint64_t total_tensors) {
   progress_.start(std::string(phase), total_bytes, static_cast<std::int64_t>(total_tensors));
   if (!ticker_) {
     ticker_ = std::make_unique<Ticker>(progress_);
   }
 }
 
-void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors, std::string_view current) {
+void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
+                              std::string_view current) {
   progress_.add(bytes, static_cast<std::int64_t>(tensors), current);
 }
 
-bool CommandProgress::stop_requested() const { return cli::stop_requested() != 0; }
+bool CommandProgress::stop_requested() const {
+  return cli::stop_requested() != 0;
+}
 
 }  // namespace bv::cli

@@ -10,6 +10,7 @@
 #include "ci/progress.hpp"
 #include "core/exec/convert.hpp"
 #include "core/exec/legality.hpp"
+#include "core/exec/open_model.hpp"
 #include "core/io/locate.hpp"
 #include "core/verdict/verdict.hpp"
 #include "properties/claims/claims.hpp"
@@ -23,39 +24,47 @@ struct Library {
 };
 [[nodiscard]] Result<Library> load_library();
 
-/// The located model of --model or --headers. Errors: those of io::locate_model; BadValue when neither is given.
+/// The located model of --model or --headers. Errors: those of io::locate_model; BadValue when
+/// neither is given.
 [[nodiscard]] Result<io::LocatedModel> locate(const Context& context, const Options& options);
 /// Roots from HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME.
 [[nodiscard]] io::LocateRoots locate_roots(const Context& context);
 
-/// Opens what --model or --headers names as an HF model. `fixture:NAME` is made in a temporary folder that lives as
-/// long as the value.
+/// Opens what --model or --headers names as an HF model. `fixture:NAME` is made in a temporary
+/// folder that lives as long as the value.
 struct OpenedModel {
   exec::HfModel hf;
-  std::string reference;          // as the user wrote it
-  std::string source;             // dir, cache, headers, fixture
+  std::string reference;  // as the user wrote it
+  std::string source;     // dir, cache, headers, fixture
   std::vector<std::string> notes;
-  std::shared_ptr<void> keeps;    // the temporary folder of a fixture
+  std::shared_ptr<void> keeps;  // the temporary folder of a fixture
 };
-[[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options, const Library& library);
+[[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
+                                             const Library& library);
 [[nodiscard]] exec::OpenOptions open_options(const Options& options);
 
 /// Facts of the model for the report's header.
 void describe_model(const OpenedModel& opened, Run& run);
 
-/// The layouts of this run. Explicit sizes are multiplied out and must all be legal; --layout names some; else
+/// The layouts of this run. Explicit sizes are multiplied out and must all be legal; --layout names
+/// some; else
 /// --layouts auto, quick, all or a file of layout ids.
 struct ChosenLayouts {
   std::vector<parallel::Layout> layouts;
   std::string note;
   bool explicit_sizes = false;
 };
-[[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model);
+[[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options,
+                                                   const model::Model& model);
 /// The single layout that convert and layout want. Errors: BadValue when lists are given.
 [[nodiscard]] Result<parallel::Layout> one_layout(const Options& options);
+/// Without experts and without --etp the expert grid has one rank: shard names end in etp0.
+[[nodiscard]] parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
+                                          const model::Model& model);
 [[nodiscard]] std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts);
 
-/// bv_oracles.so beside the command; nullptr with the reason when it cannot be loaded. Loaded once, kept.
+/// bv_oracles.so beside the command; nullptr with the reason when it cannot be loaded. Loaded once,
+/// kept.
 struct OracleModule {
   const oracle::Entry* entry = nullptr;
   std::string reason;
@@ -67,7 +76,8 @@ class CommandProgress : public exec::ProgressSink {
  public:
   CommandProgress(Context& context, const Options& options);
   ~CommandProgress() override;
-  void start(std::string_view phase, std::uint64_t total_bytes, std::uint64_t total_tensors) override;
+  void start(std::string_view phase, std::uint64_t total_bytes,
+             std::uint64_t total_tensors) override;
   void advance(std::uint64_t bytes, std::uint64_t tensors, std::string_view current) override;
   [[nodiscard]] bool stop_requested() const override;
 

@@ -10,8 +10,9 @@ namespace bv::cli {
 namespace {
 
 // A handler gets no argument, so what it sets has to be static; only this file writes it.
-std::atomic<int> g_stop_signal{0};      // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
-std::atomic<bool> g_status_wanted{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<int> g_stop_signal{0};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_status_wanted{
+    false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
 void on_stop(int signal) {
@@ -23,7 +24,9 @@ void on_stop(int signal) {
   }
 }
 
-void on_status(int) { g_status_wanted.store(true); }
+void on_status(int) {
+  g_status_wanted.store(true);
+}
 
 void handle(int signal, void (*handler)(int), int flags) {
   struct sigaction action {};
@@ -42,8 +45,12 @@ void install_signal_handlers() {
   handle(SIGPIPE, SIG_IGN, 0);
 }
 
-int stop_requested() { return g_stop_signal.load(); }
+int stop_requested() {
+  return g_stop_signal.load();
+}
 
-bool status_requested() { return g_status_wanted.exchange(false); }
+bool status_requested() {
+  return g_status_wanted.exchange(false);
+}
 
 }  // namespace bv::cli

@@ -6,8 +6,8 @@
 #include "ci/command.hpp"
 #include "ci/finish.hpp"
 #include "ci/session.hpp"
-#include "core/base/text.hpp"
 #include "ci/signals.hpp"
+#include "core/base/text.hpp"
 
 namespace bv::cli {
 namespace {
@@ -19,13 +19,13 @@ struct ClaimRow {
   bool data;
 };
 constexpr std::array kClaims = {
-    ClaimRow{"names", "every HF tensor used once, every Megatron parameter filled", false},
+    ClaimRow{"names", "HF tensors used once, parameters filled", false},
     ClaimRow{"shapes", "header shapes equal the rules' extents", false},
     ClaimRow{"coverage", "no gap, no overlap (rules x layouts)", false},
     ClaimRow{"inverse", "HF -> Megatron -> HF is the identity", false},
-    ClaimRow{"placement", "same elements on the same ranks as the independent oracle", false},
-    ClaimRow{"values", "value-changing rules lose no bit of these tensors", false},
-    ClaimRow{"bytes", "every byte moved to poisoned shards and back, replicas equal", true},
+    ClaimRow{"placement", "same elements as the independent oracle", false},
+    ClaimRow{"values", "value-changing rules lose no bit here", false},
+    ClaimRow{"bytes", "every byte there and back, targets poisoned", true},
 };
 
 Status known_claims(const std::vector<std::string>& names, std::string_view option) {
@@ -38,7 +38,8 @@ Status known_claims(const std::vector<std::string>& names, std::string_view opti
       const auto near = nearest(name, all);
       return fail(Code::BadValue, fmt::format("--{} {} is no claim", option, escaped(name)))
           .pair(escaped(name), join(all, " "))
-          .advise(near ? fmt::format("did you mean {}?", *near) : "write one of them, joined by commas");
+          .advise(near ? fmt::format("did you mean {}?", *near)
+                       : "write one of them, joined by commas");
     }
   }
   return Done{};
@@ -79,13 +80,16 @@ class Check {
 
  private:
   std::string first_line() const {
-    return fmt::format("bridge-verify: {} {}\n", options_.command, options_.headers.empty() ? options_.model : options_.headers);
+    return fmt::format("bridge-verify: {} {}\n", options_.command,
+                       options_.headers.empty() ? options_.model : options_.headers);
   }
 
   bool data_level() const { return options_.level != "headers"; }
 
   bool wanted(const ClaimRow& row) const {
-    const bool listed = options_.only.empty() || std::find(options_.only.begin(), options_.only.end(), row.claim) != options_.only.end();
+    const bool listed =
+        options_.only.empty() ||
+        std::find(options_.only.begin(), options_.only.end(), row.claim) != options_.only.end();
     const bool asked = !options_.only.empty() && listed;
     return listed && (!row.data || data_level() || asked) && !skipped(row);
   }
@@ -99,11 +103,11 @@ class Check {
     summary.title = row.title;
     summary.skipped = skipped(row);
     summary.requested = wanted(row);
-    summary.note = std::move(note);
     for (const Verdict& verdict : verdicts) {
       summary.subjects += verdict.cases;
     }
     summary.vacuous = summary.requested && verdicts.empty();
+    summary.note = summary.vacuous ? std::move(note) : "";
     run_.claims.push_back(std::move(summary));
     std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
   }
@@ -126,11 +130,13 @@ class Check {
         continue;
       }
       if (!names_right) {
-        ClaimSummary summary{std::string(row.claim), std::string(row.title), 0, "not reached: the names are wrong", false};
+        ClaimSummary summary{std::string(row.claim), std::string(row.title), 0,
+                             "not reached: the names are wrong", false};
         run_.claims.push_back(std::move(summary));
         continue;
       }
-      add(row, verdicts_of(row.claim, progress), row.claim == "values" ? "no rule of this model computes" : "");
+      add(row, verdicts_of(row.claim, progress),
+          row.claim == "values" ? "no rule of this model computes" : "");
     }
     input_.progress = nullptr;
   }
@@ -138,7 +144,9 @@ class Check {
   std::vector<Verdict> verdicts_of(std::string_view claim, CommandProgress& progress) {
     if (claim == "shapes") {
       auto verdicts = claims::check_shapes(input_);
-      shapes_right_ = std::none_of(verdicts.begin(), verdicts.end(), [](const Verdict& one) { return one.outcome == Outcome::Refuted; });
+      shapes_right_ = std::none_of(verdicts.begin(), verdicts.end(), [](const Verdict& one) {
+        return one.outcome == Outcome::Refuted;
+      });
       return verdicts;
     }
     if (claim == "coverage") {
@@ -158,17 +166,21 @@ class Check {
     if (claim == "values") {
       return claims::check_values(input_, policy_);
     }
-    if (!shapes_right_ || claims_shapes_wrong()) {
-      return {};
+    if (!shapes_right_ || shapes_are_wrong()) {
+      return {};  // nothing moves with wrong shapes; the claim stays without a case, which is never
+                  // green
     }
-    progress.start("bytes", run_.bytes * input_.layouts.size(), static_cast<std::uint64_t>(run_.tensors) * input_.layouts.size());
+    progress.start("bytes", run_.bytes * input_.layouts.size(),
+                   static_cast<std::uint64_t>(run_.tensors) * input_.layouts.size());
     return claims::check_bytes(input_);
   }
 
-  /// Bytes move only when every header has the shape of its rule, also if that claim was not asked for.
-  bool claims_shapes_wrong() {
+  /// Bytes move only when every header has the shape of its rule, also if that claim was not asked
+  /// for.
+  bool shapes_are_wrong() {
     const auto verdicts = claims::check_shapes(input_);
-    return std::any_of(verdicts.begin(), verdicts.end(), [](const Verdict& one) { return one.outcome == Outcome::Refuted; });
+    return std::any_of(verdicts.begin(), verdicts.end(),
+                       [](const Verdict& one) { return one.outcome == Outcome::Refuted; });
   }
 
   void add_next() {

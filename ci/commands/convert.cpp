@@ -21,9 +21,13 @@ class Convert {
       return fail(Code::BadValue, "convert wants a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert wants a direction").advise("write --to megatron, or --to hf");
+      return fail(Code::BadValue, "convert wants a direction")
+          .advise("write --to megatron, or --to hf");
     }
-    context_.streams.err(options_.verbosity() < 0 ? "" : fmt::format("bridge-verify: convert {} --to {}\n", options_.model, options_.to));
+    context_.streams.err(
+        options_.verbosity() < 0
+            ? ""
+            : fmt::format("bridge-verify: convert {} --to {}\n", options_.model, options_.to));
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
@@ -63,26 +67,34 @@ class Convert {
     BV_TRY(opened, open_model(context_, options_, library_));
     describe_model(opened, run_);
     if (!opened.hf.checkpoint) {
-      return fail(Code::ModelNotFound, fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
+      return fail(
+                 Code::ModelNotFound,
+                 fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
           .advise("give the directory with the weights");
     }
-    BV_TRY(layout, one_layout(options_));
+    BV_TRY(asked, one_layout(options_));
+    const parallel::Layout layout = settle_etp(asked, options_, opened.hf.model);
     claims::Input input;
     input.source = &opened.hf;
     input.kinds = &library_.kinds;
     input.jobs = convert_.jobs;
     input.replay = fmt::format("bridge-verify check --model {}", options_.model);
-    if (!add_claim("names", "every HF tensor used once, every Megatron parameter filled", claims::check_names(input))) {
+    if (!add_claim("names", "every HF tensor used once, every Megatron parameter filled",
+                   claims::check_names(input))) {
       return Done{};
     }
     BV_CHECK(exec::check_layout(opened.hf.model, layout));
     input.layouts = {layout};
     run_.layouts = layout_rows(input.layouts);
-    const bool shapes = add_claim("shapes", "header shapes equal the rules' extents", claims::check_shapes(input));
-    const bool coverage = add_claim("coverage", "no gap, no overlap", claims::check_coverage(input));
-    const bool inverse = add_claim("inverse", "HF -> Megatron -> HF is the identity", claims::check_inverse(input));
+    const bool shapes =
+        add_claim("shapes", "header shapes equal the rules' extents", claims::check_shapes(input));
+    const bool coverage =
+        add_claim("coverage", "no gap, no overlap", claims::check_coverage(input));
+    const bool inverse =
+        add_claim("inverse", "HF -> Megatron -> HF is the identity", claims::check_inverse(input));
     auto copies = claims::check_copies(input);
-    const bool equal = std::all_of(copies.begin(), copies.end(), [](const Verdict& one) { return one.outcome == Outcome::Held; });
+    const bool equal = std::all_of(copies.begin(), copies.end(),
+                                   [](const Verdict& one) { return one.outcome == Outcome::Held; });
     if (!shapes || !coverage || !inverse || !equal) {
       add_claim("values", "stored copies are equal", std::move(copies));
       return Done{};
@@ -96,14 +108,17 @@ class Convert {
       }
       add_bytes(*report, parallel::layout_id(layout));
     }
-    add_claim("values", "value-changing rules and casts lose no bit of these tensors", claims::check_values(input, convert_.dtype));
+    add_claim("values", "value-changing rules and casts lose no bit of these tensors",
+              claims::check_values(input, convert_.dtype));
     return Done{};
   }
 
   Status to_hf() {
     BV_TRY(located, locate(context_, options_));
     if (located.kind != io::ModelKind::MegatronFolder) {
-      return fail(Code::NoConfig, fmt::format("{} is no Megatron folder of bridge-verify: it has no manifest.json", options_.model))
+      return fail(Code::NoConfig,
+                  fmt::format("{} is no Megatron folder of bridge-verify: it has no manifest.json",
+                              options_.model))
           .pair(located.how, "a folder that convert --to megatron wrote")
           .advise("give that folder with --model");
     }
@@ -147,7 +162,8 @@ class Convert {
       verdict.cases = 1;
       verdict.refuted_cases = 1;
       verdict.title = fmt::format("two ranks hold different copies of {}", fault.tensor);
-      verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner, fault.first_owner, fault.element);
+      verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner,
+                                  fault.first_owner, fault.element);
       verdict.wanted = "equal bytes on every owner";
       verdict.help = "find the rank that diverged; nothing was written";
       verdicts.push_back(std::move(verdict));
@@ -169,7 +185,8 @@ class Convert {
         }
         verdicts.push_back(std::move(verdict));
       }
-      run_.notes.push_back(fmt::format("{} files written to {}", report.digests.size(), options_.out));
+      run_.notes.push_back(
+          fmt::format("{} files written to {}", report.digests.size(), options_.out));
     }
     add_claim("bytes", "what was written was read back and is what was meant", std::move(verdicts));
   }

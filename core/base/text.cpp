@@ -29,7 +29,7 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string thousands(std::int64_t number) {
-  std::string digits = std::to_string(number < 0 ? -number : number);
+  std::string digits = std::to_string(number < 0 ? -static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number));
   for (std::size_t at = digits.size(); at > 3;) {
     at -= 3;
     digits.insert(at, ",");
@@ -123,9 +123,18 @@ std::string shortened(std::string_view name, std::size_t width, bool ascii) {
     return std::string(name);
   }
   const std::size_t keep = width - gap_width;
-  const std::size_t head = keep * 2 / 5;
-  return std::string(name.substr(0, head)) + std::string(gap) +
-         std::string(name.substr(name.size() - (keep - head)));
+  std::size_t head = keep * 2 / 5;
+  std::size_t tail = name.size() - (keep - head);
+  const auto inside_character = [&](std::size_t at) {
+    return at < name.size() && (static_cast<unsigned char>(name[at]) & 0xC0U) == 0x80U;
+  };
+  while (head > 0 && inside_character(head)) {
+    --head;
+  }
+  while (inside_character(tail)) {
+    ++tail;
+  }
+  return std::string(name.substr(0, head)) + std::string(gap) + std::string(name.substr(tail));
 }
 
 }  // namespace bv

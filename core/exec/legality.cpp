@@ -124,7 +124,7 @@ std::vector<parallel::Layout> legal_layouts(const model::Model& model, const par
         break;
       }
       for (const std::int64_t ep : moe ? sizes : one) {
-        for (const std::int64_t etp : moe ? sizes : std::vector<std::int64_t>{tp}) {
+        for (const std::int64_t etp : moe ? sizes : one) {
           parallel::Layout layout = base;
           layout.tp = tp;
           layout.pp = pp;

@@ -124,37 +124,90 @@ ElementRef element_of(std::int64_t tag, const std::vector<std::string>& names,
   return {names[tensor], index_of(tag % kTensorTag, shapes[tensor])};
 }
 
-/// "q_proj[0:8] k_proj[16:24] ...": the first element of each row, as runs of source rows.
-std::string runs_text(const std::vector<std::int64_t>& tags, const Shape& shard,
+/// The one dimension in which `next` lies `length` behind `first`, all others equal.
+std::optional<std::size_t> run_dimension(const std::vector<std::int64_t>& first,
+                                         const std::vector<std::int64_t>& next,
+                                         std::int64_t length) {
+  std::optional<std::size_t> out;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (next[i] == first[i]) {
+      continue;
+    }
+    if (out || next[i] != first[i] + length) {
+      return std::nullopt;
+    }
+    out = i;
+  }
+  return out;
+}
+
+std::string short_name(const std::string& tensor) {
+  const std::size_t end = tensor.ends_with(".weight") ? tensor.size() - 7 : tensor.size();
+  const std::size_t dot = tensor.rfind('.', end == 0 ? 0 : end - 1);
+  return tensor.substr(dot == std::string::npos ? 0 : dot + 1,
+                       end - (dot == std::string::npos ? 0 : dot + 1));
+}
+
+/// "q_proj[0:8] k_proj[16:24] ...": a sequence of tags as runs along one dimension of the source.
+std::string runs_text(const std::vector<std::int64_t>& sequence,
                       const std::vector<std::string>& names, const std::vector<Shape>& shapes) {
-  const std::int64_t rows = shard.empty() ? 1 : shard[0];
-  const std::int64_t width = rows == 0 ? 0 : static_cast<std::int64_t>(tags.size()) / rows;
   std::string text;
   std::size_t shown = 0;
-  for (std::int64_t row = 0; row < rows && width > 0;) {
-    const auto first = element_of(tags[static_cast<std::size_t>(row * width)], names, shapes);
+  for (std::size_t at = 0; at < sequence.size();) {
+    const ElementRef first = element_of(sequence[at], names, shapes);
     std::int64_t length = 1;
-    for (; row + length < rows; ++length) {
-      const auto next =
-          element_of(tags[static_cast<std::size_t>((row + length) * width)], names, shapes);
-      if (next.tensor != first.tensor ||
-          (!first.index.empty() && next.index[0] != first.index[0] + length)) {
+    std::optional<std::size_t> dimension;
+    for (; at + static_cast<std::size_t>(length) < sequence.size(); ++length) {
+      const ElementRef next =
+          element_of(sequence[at + static_cast<std::size_t>(length)], names, shapes);
+      const auto along = next.tensor == first.tensor
+                             ? run_dimension(first.index, next.index, length)
+                             : std::nullopt;
+      const bool zeros = first.index.empty() && next.tensor == first.tensor;
+      if (!zeros && (!along || (dimension && *dimension != *along))) {
         break;
       }
+      dimension = along;
     }
     if (++shown > kShownRuns) {
       return text + " ...";
     }
-    const std::size_t dot = first.tensor.ends_with(".weight")
-                                ? first.tensor.rfind('.', first.tensor.size() - 8)
-                                : first.tensor.rfind('.');
-    const std::string short_name = first.tensor.substr(dot == std::string::npos ? 0 : dot + 1);
-    text += fmt::format("{}{}[{}:{}]", text.empty() ? "" : " ", short_name,
-                        first.index.empty() ? 0 : first.index[0],
-                        (first.index.empty() ? 0 : first.index[0]) + length);
-    row += length;
+    std::string index;
+    const std::size_t last = dimension.value_or(0);
+    for (std::size_t i = 0; i <= last && i < first.index.size(); ++i) {
+      index += fmt::format("{}{}", i > 0 ? "," : "", first.index[i]);
+      index += i == last ? fmt::format(":{}", first.index[i] + length) : "";
+    }
+    text += fmt::format("{}{}[{}]", text.empty() ? "" : " ", short_name(first.tensor),
+                        first.index.empty() ? std::to_string(length) : index);
+    at += static_cast<std::size_t>(length);
   }
   return text;
+}
+
+/// The first element of each row; or, when the rows agree, the elements of the row that holds
+/// `wrong`.
+struct Sequences {
+  std::vector<std::int64_t> found;
+  std::vector<std::int64_t> wanted;
+};
+Sequences sequences(const std::vector<std::int64_t>& found, const std::vector<std::int64_t>& wanted,
+                    const Shape& shape, std::size_t wrong) {
+  const std::size_t rows = shape.empty() ? 1 : static_cast<std::size_t>(shape[0]);
+  const std::size_t width = found.size() / std::max<std::size_t>(rows, 1);
+  Sequences out;
+  for (std::size_t row = 0; row < rows; ++row) {
+    out.found.push_back(found[row * width]);
+    out.wanted.push_back(wanted[row * width]);
+  }
+  if (out.found == out.wanted) {
+    const std::size_t begin = wrong / width * width;
+    out.found.assign(found.begin() + static_cast<std::ptrdiff_t>(begin),
+                     found.begin() + static_cast<std::ptrdiff_t>(begin + width));
+    out.wanted.assign(wanted.begin() + static_cast<std::ptrdiff_t>(begin),
+                      wanted.begin() + static_cast<std::ptrdiff_t>(begin + width));
+  }
+  return out;
 }
 
 /// One (rule, t) compared with the oracle on every rank.
@@ -261,8 +314,9 @@ class Comparison {
     verdict.refuted_cases = verdict.cases;
     verdict.title =
         "elements are in the wrong place; a round trip can still be exact, the model is not";
-    verdict.found = runs_text(found, shape, mapping.hf, shapes);
-    verdict.wanted = runs_text(wanted, shape, mapping.hf, shapes);
+    const Sequences shown = sequences(found, wanted, shape, first);
+    verdict.found = runs_text(shown.found, mapping.hf, shapes);
+    verdict.wanted = runs_text(shown.wanted, mapping.hf, shapes);
     const std::string where = fmt::format("{}{}", use_.rule->expert ? "etp" : "tp", rank);
     verdict.facts = {
         fmt::format("{} {}      layout {}", parameter, shape_text(shape), verdict.layout),
