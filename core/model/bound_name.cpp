@@ -3,7 +3,8 @@
 
 namespace bv::model {
 
-Result<BoundName> BoundName::bind(const std::string& text, const Section& section, const Model& model) {
+Result<BoundName> BoundName::bind(const std::string& text, const Section& section,
+                                  const Model& model) {
   BoundName out;
   out.variable_ = section.variable;
   out.symbols_ = &model.geometry.symbols;
@@ -49,7 +50,8 @@ Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const
         out += std::to_string(expert);
         break;
       case Part::Expression: {
-        BV_TRY(number, evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
+        BV_TRY(number,
+               evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
                  if (word == variable_) {
                    return index;
                  }
@@ -64,8 +66,9 @@ Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const
   return out;
 }
 
-Status for_each_name(const Model& model, const BoundSection& bound, const std::function<bool(const BoundRow&)>& pick,
-                     const std::function<void(const BoundRow&, const NamePlace&, std::string&&)>& use) {
+Status for_each_name(
+    const Model& model, const BoundSection& bound, const std::function<bool(const BoundRow&)>& pick,
+    const std::function<void(const BoundRow&, const NamePlace&, std::string&&)>& use) {
   for (std::int64_t index = 0; index < bound.count; ++index) {
     const auto flags = section_flags(*bound.section, model.geometry, index);
     for (const BoundRow& row : bound.rows) {

@@ -16,8 +16,10 @@ bool answers(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-/// Families whose class names share the longest start with `name`: "Qwen3_5..." for a new Qwen3.5 head.
-std::vector<std::string> nearest_families(const std::string& name, const std::vector<FamilyPtr>& families) {
+/// Families whose class names share the longest start with `name`: "Qwen3_5..." for a new Qwen3.5
+/// head.
+std::vector<std::string> nearest_families(const std::string& name,
+                                          const std::vector<FamilyPtr>& families) {
   constexpr std::size_t kShown = 3;
   constexpr std::size_t kCommonMin = 4;
   std::vector<std::pair<std::size_t, std::string>> ranked;
@@ -31,7 +33,8 @@ std::vector<std::string> nearest_families(const std::string& name, const std::ve
       ranked.emplace_back(common, family->name);
     }
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
   std::vector<std::string> names;
   for (std::size_t i = 0; i < std::min(kShown, ranked.size()); ++i) {
     names.push_back(ranked[i].second);
@@ -39,18 +42,23 @@ std::vector<std::string> nearest_families(const std::string& name, const std::ve
   return names;
 }
 
-Error unknown(const std::vector<std::string>& named, const std::string& type, const std::vector<FamilyPtr>& families) {
+Error unknown(const std::vector<std::string>& named, const std::string& type,
+              const std::vector<FamilyPtr>& families) {
   std::vector<std::string> known;
   for (const FamilyPtr& family : families) {
     known.push_back(family->name);
   }
   const std::string first = named.empty() ? type : named.front();
   const std::vector<std::string> near = nearest_families(first, families);
-  std::string subject = named.empty() ? "" : fmt::format("architecture {}", escaped(join(named, ", ")));
-  subject += type.empty() ? "" : fmt::format("{}model_type {}{}", named.empty() ? "" : " (", escaped(type), named.empty() ? "" : ")");
+  std::string subject =
+      named.empty() ? "" : fmt::format("architecture {}", escaped(join(named, ", ")));
+  subject += type.empty() ? ""
+                          : fmt::format("{}model_type {}{}", named.empty() ? "" : " (",
+                                        escaped(type), named.empty() ? "" : ")");
   return fail(Code::ArchitectureUnknown, fmt::format("no rules for {}", subject))
       .at("config.json")
-      .fact(near.empty() ? fmt::format("families: {}", join(known, " ")) : fmt::format("nearest families: {}", join(near, " ")))
+      .fact(near.empty() ? fmt::format("families: {}", join(known, " "))
+                         : fmt::format("nearest families: {}", join(near, " ")))
       .pair(escaped(first), "an architecture of a built-in family or of --rules")
       .advise("export your bridge's rules: python -m bridge_verify_export ...; then --rules FILE");
 }
@@ -83,7 +91,8 @@ Result<FamilyPtr> choose_family(const json& config, const std::vector<FamilyPtr>
       }
     }
   }
-  // A class that no family names may hold other tensors than its model_type suggests: it is not guessed.
+  // A class that no family names may hold other tensors than its model_type suggests: it is not
+  // guessed.
   for (const FamilyPtr& family : families) {
     if (named.empty() && answers(family->model_types, type)) {
       return family;

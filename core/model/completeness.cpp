@@ -10,7 +10,7 @@
 namespace bv::model {
 namespace {
 
-constexpr std::size_t kFaultsMax = 1000;      // one report stays readable, whatever the input
+constexpr std::size_t kFaultsMax = 1000;  // one report stays readable, whatever the input
 constexpr std::size_t kNearestPairsMax = 20000;
 constexpr std::int64_t kMtpLayersMax = 64;
 
@@ -29,7 +29,8 @@ std::string without_numbers(std::string_view name) {
 }
 
 bool any_glob(const std::vector<std::string>& globs, std::string_view name) {
-  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) { return glob_match(glob, name); });
+  return std::any_of(globs.begin(), globs.end(),
+                     [&](const std::string& glob) { return glob_match(glob, name); });
 }
 
 struct UnusedGroup {
@@ -46,16 +47,21 @@ NameFault unused_fault(const Model& model, const std::string& pattern, const Unu
   fault.code = Code::HfTensorUnused;
   fault.subject = first;
   const bool one = group.count == 1;
-  fault.message = one ? fmt::format("HF tensor {} is used by no rule of family {}", first, model.family->name)
-                      : fmt::format("{} HF tensors {} are used by no rule of family {}", thousands(group.count), escaped(pattern),
-                                    model.family->name);
-  fault.found = one ? fmt::format("{} {}", first, shape_text(group.first->shape))
-                    : fmt::format("{} {} to {}", first, shape_text(group.first->shape), escaped(group.last));
+  fault.message =
+      one ? fmt::format("HF tensor {} is used by no rule of family {}", first, model.family->name)
+          : fmt::format("{} HF tensors {} are used by no rule of family {}", thousands(group.count),
+                        escaped(pattern), model.family->name);
+  fault.found =
+      one ? fmt::format("{} {}", first, shape_text(group.first->shape))
+          : fmt::format("{} {} to {}", first, shape_text(group.first->shape), escaped(group.last));
   fault.wanted = "every tensor of the checkpoint in exactly one rule";
-  fault.help = "check that config.json belongs to these files; --rules FILE can add rules for more tensors";
+  fault.help =
+      "check that config.json belongs to these files; --rules FILE can add rules for more tensors";
   if (group.mtp) {
     fault.wanted = fmt::format("{} MTP layers, as config.json says", model.mtp_layers);
-    fault.help = "correct the number of MTP layers in config.json, or leave these tensors out with --drop-mtp";
+    fault.help =
+        "correct the number of MTP layers in config.json, or leave these tensors out with "
+        "--drop-mtp";
   }
   if (group.unsupported != nullptr) {
     fault.message += fmt::format(": {}", group.unsupported->because);
@@ -84,7 +90,8 @@ std::vector<std::string> owned_prefixes(const Model& model) {
 }
 
 bool starts_with_any(const std::vector<std::string>& prefixes, std::string_view name) {
-  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return name.starts_with(prefix); });
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](const std::string& prefix) { return name.starts_with(prefix); });
 }
 
 }  // namespace
@@ -111,16 +118,19 @@ std::string ranges_text(const std::set<std::int64_t>& numbers) {
 Result<std::vector<std::string>> mtp_prefixes(const Section& section, const Model& model) {
   std::vector<std::string> out;
   for (const std::string& prefix : section.owns) {
-    const bool numbered = prefix.find(section.variable) != std::string::npos && prefix.find('{') != std::string::npos;
+    const bool numbered =
+        prefix.find(section.variable) != std::string::npos && prefix.find('{') != std::string::npos;
     for (std::int64_t k = 0; k < (numbered ? kMtpLayersMax : 1); ++k) {
-      BV_TRY(text, expand(prefix, {&model.prefixes, &model.geometry.symbols, section.variable, k, -1}));
+      BV_TRY(text,
+             expand(prefix, {&model.prefixes, &model.geometry.symbols, section.variable, k, -1}));
       out.push_back(text);
     }
   }
   return out;
 }
 
-void MissingNames::add(const Mapping& mapping, std::size_t slot, const std::string& name, const std::string& pattern) {
+void MissingNames::add(const Mapping& mapping, std::size_t slot, const std::string& name,
+                       const std::string& pattern) {
   Group& group = groups_[{mapping.rule, slot}];
   if (group.count == 0) {
     group.first = name;
@@ -139,34 +149,46 @@ NameFault MissingNames::fault(const Group& group, const Model& model, std::size_
   out.subject = group.first;
   const std::string parameter = model.megatron_name(group.mapping);
   if (group.count == 1) {
-    out.message = fmt::format("HF tensor {} is missing: Megatron parameter {} would keep its initial values", group.first, parameter);
+    out.message =
+        fmt::format("HF tensor {} is missing: Megatron parameter {} would keep its initial values",
+                    group.first, parameter);
   } else {
     const std::string& variable = model.family->sections[group.mapping.rule->section].variable;
-    std::string ranges = variable.empty() ? "" : fmt::format("{} {}", variable, ranges_text(group.indices));
-    ranges += group.mapping.rule->per_expert ? fmt::format("; e {}", ranges_text(group.experts)) : "";
-    out.message = fmt::format("{} HF tensors {} are missing ({}): Megatron parameters such as {} would keep their initial values",
-                              thousands(group.count), group.pattern, ranges, parameter);
+    std::string ranges =
+        variable.empty() ? "" : fmt::format("{} {}", variable, ranges_text(group.indices));
+    ranges +=
+        group.mapping.rule->per_expert ? fmt::format("; e {}", ranges_text(group.experts)) : "";
+    out.message = fmt::format(
+        "{} HF tensors {} are missing ({}): Megatron parameters such as {} would keep their "
+        "initial values",
+        thousands(group.count), group.pattern, ranges, parameter);
   }
-  out.found = fmt::format("absent from the {} tensors of the headers", thousands(static_cast<std::int64_t>(header_count)));
+  out.found = fmt::format("absent from the {} tensors of the headers",
+                          thousands(static_cast<std::int64_t>(header_count)));
   out.wanted = group.count == 1 ? group.first : fmt::format("{} to {}", group.first, group.last);
-  out.help = "check that the index and every shard of the checkpoint are there, and that config.json belongs to them";
+  out.help =
+      "check that the index and every shard of the checkpoint are there, and that config.json "
+      "belongs to them";
   return out;
 }
 
-void MissingNames::report(Model& model, std::size_t header_count, const std::vector<std::string>& unused) const {
+void MissingNames::report(Model& model, std::size_t header_count,
+                          const std::vector<std::string>& unused) const {
   std::size_t pairs = 0;
   for (const auto& [key, group] : groups_) {
     NameFault out = fault(group, model, header_count);
     pairs += unused.size();
     const auto near = pairs <= kNearestPairsMax ? nearest(group.first, unused) : std::nullopt;
     if (near) {
-      out.help = fmt::format("the headers hold {}, which no rule uses: was it renamed?", escaped(*near));
+      out.help =
+          fmt::format("the headers hold {}, which no rule uses: was it renamed?", escaped(*near));
     }
     add_fault(model, std::move(out));
   }
 }
 
-std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOptions& options, Model& model) {
+std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOptions& options,
+                                          Model& model) {
   const std::vector<std::string> mtp = owned_prefixes(model);
   std::vector<std::string> order;
   std::unordered_map<std::string, UnusedGroup> groups;
@@ -192,7 +214,9 @@ std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOpt
       group.first = &tensor;
       group.mtp = is_mtp;
       for (const Unsupported& known : model.family->unsupported) {
-        group.unsupported = group.unsupported == nullptr && glob_match(known.glob, tensor.name) ? &known : group.unsupported;
+        group.unsupported = group.unsupported == nullptr && glob_match(known.glob, tensor.name)
+                                ? &known
+                                : group.unsupported;
       }
     }
     ++group.count;

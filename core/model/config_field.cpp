@@ -57,7 +57,8 @@ const json* find_field(const Family& family, const json& config, const FieldPath
 }
 
 Error wrong_field(const std::string& path, const json& node, const std::string& wanted) {
-  return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}", escaped(path), shown(node), wanted))
+  return fail(Code::ConfigField,
+              fmt::format("config.json {} is {}, wanted {}", escaped(path), shown(node), wanted))
       .at("config.json")
       .pair(fmt::format("a {}: {}", node.type_name(), shown(node)), wanted)
       .advise(fmt::format("correct the field, or overrule it with --set {}=VALUE", escaped(path)));
@@ -70,7 +71,8 @@ Result<std::int64_t> number_of(const json& node, const std::string& path, bool c
     }
     return static_cast<std::int64_t>(node.size());
   }
-  if (!node.is_number_integer() || (node.is_number_unsigned() && node.get<std::uint64_t>() > INT64_MAX)) {
+  if (!node.is_number_integer() ||
+      (node.is_number_unsigned() && node.get<std::uint64_t>() > INT64_MAX)) {
     return wrong_field(path, node, "a whole number");
   }
   return node.get<std::int64_t>();
@@ -109,9 +111,10 @@ Result<std::vector<std::int64_t>> numbers_of(const json& node, const std::string
   return out;
 }
 
-Error absent_field(const Family& family, const Geometry& geometry, const SymbolRule& symbol, const std::string& needed_by,
-                   const std::vector<std::string>& related) {
-  const std::string path = symbol.fields.empty() ? symbol.name : dotted(family, symbol.fields.front());
+Error absent_field(const Family& family, const Geometry& geometry, const SymbolRule& symbol,
+                   const std::string& needed_by, const std::vector<std::string>& related) {
+  const std::string path =
+      symbol.fields.empty() ? symbol.name : dotted(family, symbol.fields.front());
   const std::size_t dot = path.rfind('.');
   const std::string level = dot == std::string::npos ? "" : " " + path.substr(0, dot);
   std::string there;
@@ -121,7 +124,8 @@ Error absent_field(const Family& family, const Geometry& geometry, const SymbolR
       there += fmt::format(" {}={}", last_part(origin->second), geometry.at(name));
     }
   }
-  Error error = fail(Code::ConfigField, fmt::format("config.json{} has no {}; {} needs it", level, last_part(path), needed_by))
+  Error error = fail(Code::ConfigField, fmt::format("config.json{} has no {}; {} needs it", level,
+                                                    last_part(path), needed_by))
                     .at("config.json")
                     .pair("no such field", path);
   if (!there.empty()) {
@@ -135,8 +139,9 @@ Error absent_field(const Family& family, const Geometry& geometry, const SymbolR
     error.facts.push_back("looked for: " + join(names, ", "));
   }
   const auto usual = symbol.often.empty() ? std::nullopt : geometry.get(symbol.often);
-  error.help = usual ? fmt::format("if equal to {} say so with --set {}={}", symbol.often, path, *usual)
-                     : fmt::format("add the field to config.json, or give it with --set {}=N", path);
+  error.help =
+      usual ? fmt::format("if equal to {} say so with --set {}={}", symbol.often, path, *usual)
+            : fmt::format("add the field to config.json, or give it with --set {}=N", path);
   return error;
 }
 

@@ -12,27 +12,34 @@
 namespace bv::model {
 
 /// The field's node, null when it is not there. An explicit null is there.
-[[nodiscard]] const nlohmann::json* find_field(const Family& family, const nlohmann::json& config, const FieldPath& field);
+[[nodiscard]] const nlohmann::json* find_field(const Family& family, const nlohmann::json& config,
+                                               const FieldPath& field);
 
 // `path` is for messages. Errors: ConfigField.
-[[nodiscard]] Result<std::int64_t> number_of(const nlohmann::json& node, const std::string& path, bool count);
+[[nodiscard]] Result<std::int64_t> number_of(const nlohmann::json& node, const std::string& path,
+                                             bool count);
 [[nodiscard]] Result<std::int64_t> flag_of(const nlohmann::json& node, const std::string& path);
-[[nodiscard]] Result<std::vector<std::string>> words_of(const nlohmann::json& node, const std::string& path);
-[[nodiscard]] Result<std::vector<std::int64_t>> numbers_of(const nlohmann::json& node, const std::string& path);
+[[nodiscard]] Result<std::vector<std::string>> words_of(const nlohmann::json& node,
+                                                        const std::string& path);
+[[nodiscard]] Result<std::vector<std::int64_t>> numbers_of(const nlohmann::json& node,
+                                                           const std::string& path);
 
 /// "config.json hidden_size is the string "24", wanted a whole number".
-[[nodiscard]] Error wrong_field(const std::string& path, const nlohmann::json& node, const std::string& wanted);
+[[nodiscard]] Error wrong_field(const std::string& path, const nlohmann::json& node,
+                                const std::string& wanted);
 
-/// A config field that is needed and not there: names the field, who needs it, the related fields that are there,
-/// and a --set line.
-[[nodiscard]] Error absent_field(const Family& family, const Geometry& geometry, const SymbolRule& symbol,
-                                 const std::string& needed_by, const std::vector<std::string>& related);
+/// A config field that is needed and not there: names the field, who needs it, the related fields
+/// that are there, and a --set line.
+[[nodiscard]] Error absent_field(const Family& family, const Geometry& geometry,
+                                 const SymbolRule& symbol, const std::string& needed_by,
+                                 const std::vector<std::string>& related);
 
 /// Decoder layers -> flags. Errors: ConfigField.
-[[nodiscard]] Status read_layer_flags(const Family& family, const nlohmann::json& config, std::int64_t layers,
-                                      Geometry& geometry);
+[[nodiscard]] Status read_layer_flags(const Family& family, const nlohmann::json& config,
+                                      std::int64_t layers, Geometry& geometry);
 
 /// The family's conditions on the config. Errors: ConfigField, IndivisibleDim.
-[[nodiscard]] Status check_musts(const Family& family, const nlohmann::json& config, const Geometry& geometry);
+[[nodiscard]] Status check_musts(const Family& family, const nlohmann::json& config,
+                                 const Geometry& geometry);
 
 }  // namespace bv::model

@@ -14,8 +14,12 @@ namespace {
 constexpr std::size_t kExpressionLengthMax = 1000;
 constexpr int kNestingMax = 64;
 
-bool starts_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool starts_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 /// A value with the text it came from, so that a failing division can name both operands.
 struct Value {
@@ -31,7 +35,8 @@ class Evaluator {
   Result<std::int64_t> run() {
     if (text_.size() > kExpressionLengthMax) {
       return fail(Code::RulesInvalid, fmt::format("an expression has {} characters", text_.size()))
-          .pair(fmt::format("{} characters", text_.size()), fmt::format("at most {}", kExpressionLengthMax))
+          .pair(fmt::format("{} characters", text_.size()),
+                fmt::format("at most {}", kExpressionLengthMax))
           .advise("split it into symbols of the family file");
     }
     BV_TRY(value, sum(0));
@@ -60,8 +65,10 @@ class Evaluator {
     return part;
   }
   Error syntax(std::string_view wanted) const {
-    const std::string found = at_ < text_.size() ? fmt::format("'{}'", escaped(text_.substr(at_, 1))) : "the end";
-    return fail(Code::RulesInvalid, fmt::format("expression \"{}\" is not readable at character {}", escaped(text_), at_ + 1))
+    const std::string found =
+        at_ < text_.size() ? fmt::format("'{}'", escaped(text_.substr(at_, 1))) : "the end";
+    return fail(Code::RulesInvalid, fmt::format("expression \"{}\" is not readable at character {}",
+                                                escaped(text_), at_ + 1))
         .pair(found, std::string(wanted))
         .advise("write names, whole numbers, + - * / and parentheses only");
   }
@@ -122,8 +129,10 @@ class Evaluator {
       return value.text == digits ? digits : fmt::format("{} = {}", escaped(value.text), digits);
     };
     const bool positive = right.number > 0;
-    return fail(Code::IndivisibleDim, fmt::format("{} is not divisible by {}", named(left), named(right)))
-        .pair(positive ? fmt::format("a remainder of {}", left.number % right.number) : "a divisor below 1",
+    return fail(Code::IndivisibleDim,
+                fmt::format("{} is not divisible by {}", named(left), named(right)))
+        .pair(positive ? fmt::format("a remainder of {}", left.number % right.number)
+                       : "a divisor below 1",
               positive ? fmt::format("a multiple of {}", named(right)) : "a divisor of at least 1")
         .advise("check these two sizes, in config.json or in the layout");
   }
@@ -172,7 +181,8 @@ class Evaluator {
     const std::string_view word = since(begin);
     const auto value = lookup_(word);
     if (!value) {
-      return fail(Code::RulesInvalid, fmt::format("expression \"{}\" uses the unknown symbol {}", escaped(text_), word))
+      return fail(Code::RulesInvalid,
+                  fmt::format("expression \"{}\" uses the unknown symbol {}", escaped(text_), word))
           .pair(std::string(word), "a symbol of the family file")
           .advise("define it under \"symbols\" or correct its spelling");
     }
@@ -192,10 +202,11 @@ Result<std::int64_t> evaluate_with(std::string_view expression, const Lookup& lo
 
 Result<std::int64_t> evaluate(std::string_view expression,
                               const std::map<std::string, std::int64_t, std::less<>>& symbols) {
-  return evaluate_with(expression, [&symbols](std::string_view word) -> std::optional<std::int64_t> {
-    const auto found = symbols.find(word);
-    return found == symbols.end() ? std::nullopt : std::optional(found->second);
-  });
+  return evaluate_with(
+      expression, [&symbols](std::string_view word) -> std::optional<std::int64_t> {
+        const auto found = symbols.find(word);
+        return found == symbols.end() ? std::nullopt : std::optional(found->second);
+      });
 }
 
 std::vector<std::string> identifiers(std::string_view expression) {

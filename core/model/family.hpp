@@ -12,8 +12,9 @@
 
 namespace bv::model {
 
-/// Where a symbol's number may stand in config.json. A path with a leading '/' counts from the top, others from
-/// the family's config level. `count`: the number of entries of the list or object there.
+/// Where a symbol's number may stand in config.json. A path with a leading '/' counts from the top,
+/// others from the family's config level. `count`: the number of entries of the list or object
+/// there.
 struct FieldPath {
   std::string path;
   bool count = false;
@@ -22,13 +23,13 @@ struct FieldPath {
 /// One named number of the family.
 struct SymbolRule {
   std::string name;
-  std::vector<FieldPath> fields;              // the first one present wins
-  std::optional<std::string> default_value;   // expression used when no field is present
-  std::optional<std::string> value;           // expression; then there are no fields
-  std::optional<std::int64_t> null_value;     // meaning of an explicit null; unset: as if absent
-  std::string probe;                          // HF name with {k}: absent fields are counted in the headers
-  std::string often;                          // symbol that this one usually equals, for the help line
-  bool flag = false;                          // true or false in the config, 1 or 0 here
+  std::vector<FieldPath> fields;             // the first one present wins
+  std::optional<std::string> default_value;  // expression used when no field is present
+  std::optional<std::string> value;          // expression; then there are no fields
+  std::optional<std::int64_t> null_value;    // meaning of an explicit null; unset: as if absent
+  std::string probe;  // HF name with {k}: absent fields are counted in the headers
+  std::string often;  // symbol that this one usually equals, for the help line
+  bool flag = false;  // true or false in the config, 1 or 0 here
   std::int64_t min = 1;
   std::int64_t max = std::int64_t{1} << 40;
   std::string file;
@@ -39,23 +40,23 @@ struct SymbolRule {
 struct LayerFlag {
   std::string name;
   FieldPath list;
-  std::string equals;                 // the entry of `list` that means yes
-  std::vector<std::string> others;    // the entries that mean no
-  FieldPath interval;                 // without the list: layers whose number + 1 it does not divide are yes
+  std::string equals;               // the entry of `list` that means yes
+  std::vector<std::string> others;  // the entries that mean no
+  FieldPath interval;  // without the list: layers whose number + 1 it does not divide are yes
   std::int64_t interval_default = 0;
-  std::string below;                  // expression
+  std::string below;  // expression
   FieldPath indices;
-  FieldPath step;                     // layers whose number + 1 it does not divide are yes as well
+  FieldPath step;  // layers whose number + 1 it does not divide are yes as well
 };
 
 /// A condition that the config must meet (E003, E012, E021).
 struct MustRule {
-  FieldPath field;                        // must be `equals` when present
+  FieldPath field;  // must be `equals` when present
   std::optional<bool> equals;
-  std::string symbol;                     // must be at most `at_most`
+  std::string symbol;  // must be at most `at_most`
   std::optional<std::int64_t> at_most;
-  std::vector<std::string> equal;         // two symbols that must be equal
-  std::vector<std::string> divides;       // [0] must divide [1]
+  std::vector<std::string> equal;    // two symbols that must be equal
+  std::vector<std::string> divides;  // [0] must divide [1]
   std::string because;
 };
 
@@ -82,13 +83,14 @@ struct Unsupported {
 /// Rules that repeat over one variable.
 struct Section {
   Stage stage = Stage::Decoder;
-  std::string title;                       // "decoder", "mtp"
-  std::string variable;                    // "i", "k", "j"; "" for rules that stand once
-  std::string over;                        // expression: how often
-  std::vector<std::string> flags;          // layer flags that hold in each repetition (not for the decoder)
-  bool layered = false;                    // repeats over decoder layers: flags come from the config
-  std::map<std::string, std::vector<std::string>> forms;  // storage alternatives allowed here, first is the default
-  std::vector<std::string> owns;           // prefixes of HF names, with {k}: what --drop-mtp takes away
+  std::string title;               // "decoder", "mtp"
+  std::string variable;            // "i", "k", "j"; "" for rules that stand once
+  std::string over;                // expression: how often
+  std::vector<std::string> flags;  // layer flags that hold in each repetition (not for the decoder)
+  bool layered = false;            // repeats over decoder layers: flags come from the config
+  std::map<std::string, std::vector<std::string>>
+      forms;                      // storage alternatives allowed here, first is the default
+  std::vector<std::string> owns;  // prefixes of HF names, with {k}: what --drop-mtp takes away
   std::vector<Copy> copies;
   std::vector<ConstraintRule> constraints;
   std::size_t first_rule = 0;
@@ -107,12 +109,12 @@ class Family {
   std::string file;
   std::vector<std::string> architectures;
   std::vector<std::string> model_types;
-  std::string level;                              // "text_config" or ""
-  std::vector<SymbolRule> symbols;                // later ones may use earlier and later ones, without circles
+  std::string level;                // "text_config" or ""
+  std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
   std::vector<LayerFlag> layer_flags;
   std::vector<MustRule> musts;
   std::map<std::string, PrefixRule, std::less<>> prefixes;
-  std::vector<std::string> ignore_hf;             // globs
+  std::vector<std::string> ignore_hf;  // globs
   std::vector<Unsupported> unsupported;
   std::vector<Section> sections;
   std::vector<Rule> rules;
@@ -127,10 +129,12 @@ struct Conditions {
   const std::set<std::string, std::less<>>* flags = nullptr;
 };
 /// True when every word of `when` holds; a symbol holds when it is there and not 0.
-[[nodiscard]] bool holds(const Family& family, const std::vector<std::string>& when, const Conditions& at);
+[[nodiscard]] bool holds(const Family& family, const std::vector<std::string>& when,
+                         const Conditions& at);
 
 /// The flags of repetition `index` of a section.
-[[nodiscard]] std::set<std::string, std::less<>> section_flags(const Section& section, const Geometry& geometry,
+[[nodiscard]] std::set<std::string, std::less<>> section_flags(const Section& section,
+                                                               const Geometry& geometry,
                                                                std::int64_t index);
 
 /// Full path in the config, as messages and --set write it: "text_config.hidden_size".
@@ -142,19 +146,22 @@ struct NamesThere {
   const std::map<std::string, std::string, std::less<>>* prefixes = nullptr;
 };
 /// read_geometry with names at hand for symbols that have a probe; `there` may be null.
-[[nodiscard]] Result<Geometry> read_geometry_with(const Family& family, const nlohmann::json& config,
+[[nodiscard]] Result<Geometry> read_geometry_with(const Family& family,
+                                                  const nlohmann::json& config,
                                                   const NamesThere* there);
 
-/// How often a section repeats: 1 without a variable. Errors: as evaluate; ConfigField above kRepeatsMax.
+/// How often a section repeats: 1 without a variable. Errors: as evaluate; ConfigField above
+/// kRepeatsMax.
 [[nodiscard]] Result<std::int64_t> repeats(const Section& section, const Geometry& geometry);
 inline constexpr std::int64_t kRepeatsMax = 65536;
 
 /// True when the conditions hold in at least one repetition of the section.
-[[nodiscard]] bool occurs(const Family& family, const Section& section, const std::vector<std::string>& when,
-                          const Geometry& geometry, std::int64_t count);
+[[nodiscard]] bool occurs(const Family& family, const Section& section,
+                          const std::vector<std::string>& when, const Geometry& geometry,
+                          std::int64_t count);
 
-/// Expands the braces of a template: a prefix by its text, `index` and `expert` for their variables, expressions by
-/// their value. Errors: RulesInvalid.
+/// Expands the braces of a template: a prefix by its text, `index` and `expert` for their
+/// variables, expressions by their value. Errors: RulesInvalid.
 struct NameValues {
   const std::map<std::string, std::string, std::less<>>* prefixes = nullptr;
   const std::map<std::string, std::int64_t, std::less<>>* symbols = nullptr;

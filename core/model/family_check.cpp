@@ -20,7 +20,8 @@ bool is_variable(const Scope& scope, std::string_view word) {
   return (!scope.variable.empty() && word == scope.variable) || (scope.experts && word == "e");
 }
 
-Error problem(const std::string& source, std::string message, std::string found, std::string wanted) {
+Error problem(const std::string& source, std::string message, std::string found,
+              std::string wanted) {
   return fail(Code::RulesInvalid, fmt::format("{}: {}", source, std::move(message)))
       .pair(std::move(found), std::move(wanted))
       .advise("correct this rule of the rules file");
@@ -34,28 +35,33 @@ std::vector<std::string> symbol_names(const Family& family) {
   return names;
 }
 
-Status check_expression(const Family& family, const std::string& source, const std::string& expression,
-                        const std::vector<std::string>& extra) {
+Status check_expression(const Family& family, const std::string& source,
+                        const std::string& expression, const std::vector<std::string>& extra) {
   for (const std::string& word : identifiers(expression)) {
-    if (std::find(extra.begin(), extra.end(), word) != extra.end() || family.symbol(word) != nullptr) {
+    if (std::find(extra.begin(), extra.end(), word) != extra.end() ||
+        family.symbol(word) != nullptr) {
       continue;
     }
     const auto near = nearest(word, symbol_names(family));
-    return problem(source, fmt::format("\"{}\" uses the unknown symbol {}", escaped(expression), word), word,
-                   near ? fmt::format("perhaps {}", *near) : "a symbol of the family");
+    return problem(source,
+                   fmt::format("\"{}\" uses the unknown symbol {}", escaped(expression), word),
+                   word, near ? fmt::format("perhaps {}", *near) : "a symbol of the family");
   }
   // Every symbol reads as 1 here: this finds bad syntax; divisions are checked with real numbers.
-  const auto syntax = evaluate_with(expression, [](std::string_view) { return std::optional<std::int64_t>(1); });
+  const auto syntax =
+      evaluate_with(expression, [](std::string_view) { return std::optional<std::int64_t>(1); });
   if (!syntax && syntax.error().code == Code::RulesInvalid) {
     return problem(source, syntax.error().message, syntax.error().found, syntax.error().wanted);
   }
   return Done{};
 }
 
-Status check_template(const Scope& scope, const std::string& source, const std::string& text, bool expressions) {
+Status check_template(const Scope& scope, const std::string& source, const std::string& text,
+                      bool expressions) {
   const auto pieces = split_template(text);
   if (!pieces) {
-    return problem(source, fmt::format("the braces of \"{}\" do not pair up", escaped(text)), escaped(text), "{name} with a name inside");
+    return problem(source, fmt::format("the braces of \"{}\" do not pair up", escaped(text)),
+                   escaped(text), "{name} with a name inside");
   }
   bool has_variable = scope.variable.empty();
   bool has_expert = false;
@@ -65,32 +71,41 @@ Status check_template(const Scope& scope, const std::string& source, const std::
     }
     std::vector<std::string> words = identifiers(piece.text);
     has_expert = has_expert || piece.text == "e";
-    has_variable = has_variable || std::find(words.begin(), words.end(), scope.variable) != words.end();
+    has_variable =
+        has_variable || std::find(words.begin(), words.end(), scope.variable) != words.end();
     if (is_variable(scope, piece.text)) {
       continue;
     }
     if (!expressions) {
-      return problem(source, fmt::format("{{{}}} in \"{}\" is neither a prefix nor a variable", escaped(piece.text), escaped(text)),
+      return problem(source,
+                     fmt::format("{{{}}} in \"{}\" is neither a prefix nor a variable",
+                                 escaped(piece.text), escaped(text)),
                      escaped(piece.text), "a prefix, the section's variable or {e}");
     }
     BV_CHECK(check_expression(*scope.family, source, piece.text, {scope.variable}));
   }
   if (!expressions && !has_variable) {  // two repetitions would make one parameter
-    return problem(source, fmt::format("\"{}\" is the same for every {{{}}}", escaped(text), scope.variable), "no such variable",
-                   fmt::format("{{{}}} in the name", scope.variable));
+    return problem(
+        source, fmt::format("\"{}\" is the same for every {{{}}}", escaped(text), scope.variable),
+        "no such variable", fmt::format("{{{}}} in the name", scope.variable));
   }
   if (has_expert && !scope.experts) {
-    return problem(source, fmt::format("\"{}\" has {{e}}, but the rule has no experts", escaped(text)), "{e}",
-                   "\"over\": {\"e\": ...} or an axis E");
+    return problem(source,
+                   fmt::format("\"{}\" has {{e}}, but the rule has no experts", escaped(text)),
+                   "{e}", "\"over\": {\"e\": ...} or an axis E");
   }
   return Done{};
 }
 
-Status check_conditions(const Family& family, const std::string& source, const std::vector<std::string>& when) {
+Status check_conditions(const Family& family, const std::string& source,
+                        const std::vector<std::string>& when) {
   for (const std::string& word : when) {
-    const std::string_view name = word.starts_with('!') ? std::string_view(word).substr(1) : std::string_view(word);
+    const std::string_view name =
+        word.starts_with('!') ? std::string_view(word).substr(1) : std::string_view(word);
     if (!family.is_layer_flag(name) && family.symbol(name) == nullptr) {
-      return problem(source, fmt::format("\"when\" names {}, which is neither a layer flag nor a symbol", escaped(name)),
+      return problem(source,
+                     fmt::format("\"when\" names {}, which is neither a layer flag nor a symbol",
+                                 escaped(name)),
                      escaped(word), "a layer flag or a symbol, with ! for its opposite");
     }
   }
@@ -103,20 +118,25 @@ bool has_braces(const std::string& text, std::string_view inner) {
 
 Status check_rule(const Family& family, const Section& section, const Rule& rule) {
   const Scope scope{&family, section.variable, !rule.experts.empty()};
-  for (const std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
+  for (const std::string* name :
+       {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
     if (name != &rule.megatron && name->empty()) {
       continue;
     }
     BV_CHECK(check_template(scope, rule.source, *name, false));
     if (scope.experts && !has_braces(*name, "e")) {
-      return problem(rule.source, fmt::format("\"{}\" is the same for every expert", escaped(*name)), "no {e}", "{e} in the Megatron name");
+      return problem(rule.source,
+                     fmt::format("\"{}\" is the same for every expert", escaped(*name)), "no {e}",
+                     "{e} in the Megatron name");
     }
   }
   for (const auto& [source, name] : rule.hf) {
     BV_CHECK(check_template(scope, rule.source, name, true));
     if (rule.per_expert != has_braces(name, "e")) {
-      return problem(rule.source, fmt::format("\"{}\" and the rule disagree about experts", escaped(name)),
-                     rule.per_expert ? "no {e}" : "{e}", rule.per_expert ? "{e} in the HF name" : "\"over\": {\"e\": ...}");
+      return problem(rule.source,
+                     fmt::format("\"{}\" and the rule disagree about experts", escaped(name)),
+                     rule.per_expert ? "no {e}" : "{e}",
+                     rule.per_expert ? "{e} in the HF name" : "\"over\": {\"e\": ...}");
     }
   }
   for (const auto& [axis, size] : rule.axes) {
@@ -166,7 +186,8 @@ Status check_symbols(const Family& family) {
   }
   for (const LayerFlag& flag : family.layer_flags) {
     if (!flag.below.empty()) {
-      BV_CHECK(check_expression(family, fmt::format("{}: layer flag {}", family.file, flag.name), flag.below, {}));
+      BV_CHECK(check_expression(family, fmt::format("{}: layer flag {}", family.file, flag.name),
+                                flag.below, {}));
     }
   }
   return Done{};

@@ -6,7 +6,6 @@
 #include <array>
 
 #include "core/base/text.hpp"
-#include "core/model/builtin_files.hpp"
 #include "core/model/expression.hpp"
 #include "core/model/family_parts.hpp"
 
@@ -14,8 +13,12 @@ namespace bv::model {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, Stage>, 6> kStages = {{
-    {"embedding", Stage::Embedding}, {"decoder", Stage::Decoder}, {"final_norm", Stage::FinalNorm},
-    {"output", Stage::Output}, {"mtp", Stage::Mtp}, {"vision", Stage::Vision},
+    {"embedding", Stage::Embedding},
+    {"decoder", Stage::Decoder},
+    {"final_norm", Stage::FinalNorm},
+    {"output", Stage::Output},
+    {"mtp", Stage::Mtp},
+    {"vision", Stage::Vision},
 }};
 
 using Names = std::vector<std::pair<std::string, std::string>>;
@@ -24,7 +27,8 @@ using Names = std::vector<std::pair<std::string, std::string>>;
 std::string with_names(std::string text, const Names& names) {
   for (const auto& [name, value] : names) {
     const std::string brace = fmt::format("{{{}}}", name);
-    for (std::size_t at = text.find(brace); at != std::string::npos; at = text.find(brace, at + value.size())) {
+    for (std::size_t at = text.find(brace); at != std::string::npos;
+         at = text.find(brace, at + value.size())) {
       text.replace(at, brace.size(), value);
     }
   }
@@ -36,8 +40,9 @@ class FamilyParser {
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
 
   Result<FamilyPtr> run(const JsonPlace& top) {
-    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "config", "include", "symbols", "layer_flags",
-                       "must", "prefixes", "ignore_hf", "unsupported", "tables", "sections"}));
+    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "config",
+                       "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
+                       "unsupported", "tables", "sections"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -76,7 +81,8 @@ class FamilyParser {
     family_->architectures = architectures;
     family_->model_types = model_types;
     if (architectures.empty() && model_types.empty()) {
-      return top.error("a family answers to no architecture", "neither architectures nor model_types", "at least one name");
+      return top.error("a family answers to no architecture",
+                       "neither architectures nor model_types", "at least one name");
     }
     if (const auto config = top.find("config")) {
       BV_CHECK(config->only({"level"}));
@@ -93,7 +99,8 @@ class FamilyParser {
     }
     BV_TRY(members, tables->members());
     for (const auto& [name, place] : members) {
-      tables_[name] = Table{fmt::format("{} {}", place.file(), place.path()), std::make_shared<const OrderedJson>(place.node())};
+      tables_[name] = Table{fmt::format("{} {}", place.file(), place.path()),
+                            std::make_shared<const OrderedJson>(place.node())};
     }
     return Done{};
   }
@@ -112,7 +119,8 @@ class FamilyParser {
                       near ? fmt::format("perhaps \"{}\"", *near) : join(known, ", "));
   }
 
-  /// A family's own symbols overrule those of tables: they are read first, and the first statement stays.
+  /// A family's own symbols overrule those of tables: they are read first, and the first statement
+  /// stays.
   Status symbols_of(const JsonPlace& place, bool own) {
     const auto symbols = place.find("symbols");
     if (!symbols) {
@@ -173,13 +181,16 @@ class FamilyParser {
   }
 
   Status section(const JsonPlace& place) {
-    BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies", "use", "rules", "constraints"}));
+    BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies",
+                         "use", "rules", "constraints"}));
     Section out;
     BV_TRY(stage, place.at("stage"));
     BV_TRY(stage_text, stage.text());
-    const auto known = std::find_if(kStages.begin(), kStages.end(), [&](const auto& row) { return row.first == stage_text; });
+    const auto known = std::find_if(kStages.begin(), kStages.end(),
+                                    [&](const auto& row) { return row.first == stage_text; });
     if (known == kStages.end()) {
-      return stage.error("this stage is not known", escaped(stage_text), "embedding, decoder, final_norm, output, mtp or vision");
+      return stage.error("this stage is not known", escaped(stage_text),
+                         "embedding, decoder, final_norm, output, mtp or vision");
     }
     out.stage = known->second;
     BV_TRY(title, place.text_or("title", stage_text));
@@ -242,6 +253,24 @@ class FamilyParser {
     BV_CHECK(rules_of(place, {}, out));
     BV_CHECK(constraints_of(place, {}, out));
     out.end_rule = family_->rules.size();
+    return forms_exist(place, out);
+  }
+
+  /// A misspelt form would silently leave its rules out.
+  Status forms_exist(const JsonPlace& place, const Section& out) const {
+    for (const auto& [group, forms] : out.forms) {
+      for (const std::string& form : forms) {
+        const bool used = std::any_of(
+            family_->rules.begin() + static_cast<std::ptrdiff_t>(out.first_rule),
+            family_->rules.end(),
+            [&](const Rule& rule) { return rule.form_group == group && rule.form == form; });
+        if (!used) {
+          return place.error(fmt::format("no rule of this section has the form \"{}\" of \"{}\"",
+                                         escaped(form), escaped(group)),
+                             escaped(form), "a form that a rule of the section states");
+        }
+      }
+    }
     return Done{};
   }
 
@@ -260,13 +289,15 @@ class FamilyParser {
       when = conditions;
     }
     BV_TRY(table, table_named(name, item));
-    BV_CHECK(table.only({"doc", "symbols", "layer_flags", "must", "constraints", "keep_float32", "rules"}));
+    BV_CHECK(table.only(
+        {"doc", "symbols", "layer_flags", "must", "constraints", "keep_float32", "rules"}));
     BV_CHECK(facts_of(table));
     BV_CHECK(constraints_of(table, when, out));
     return rules_of(table, when, out);
   }
 
-  Status constraints_of(const JsonPlace& place, const std::vector<std::string>& when, Section& out) {
+  Status constraints_of(const JsonPlace& place, const std::vector<std::string>& when,
+                        Section& out) {
     const auto constraints = place.find("constraints");
     if (!constraints) {
       return Done{};
@@ -318,7 +349,8 @@ class FamilyParser {
     for (std::size_t i = 0; i < family_->rules.size(); ++i) {
       Rule& rule = family_->rules[i];
       rule.id = fmt::format("r{}", i);
-      rule.source = fmt::format("{}: {} rule {}", family_->file, rule.source, in_section[rule.section]++);
+      rule.source =
+          fmt::format("{}: {} rule {}", family_->file, rule.source, in_section[rule.section]++);
     }
   }
 
@@ -327,50 +359,37 @@ class FamilyParser {
   std::shared_ptr<Family> family_ = std::make_shared<Family>();
 };
 
-Result<Tables> builtin_tables() {
-  Tables tables;
-  for (const BuiltinFile& file : builtin_tables_files()) {
-    BV_TRY(json, parse_rules_json(file.text, file.name));
-    tables[std::string(file.name.substr(0, file.name.rfind('.')))] = Table{std::string(file.name), std::make_shared<const OrderedJson>(std::move(json))};
-  }
-  return tables;
-}
-
 }  // namespace
 
 Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file) {
   try {
     return OrderedJson::parse(text);
+  } catch (const OrderedJson::out_of_range& error) {
+    return fail(Code::RulesInvalid, fmt::format("{} holds a number that is too large", file))
+        .at(std::string(file))
+        .pair(error.what(), "numbers of at most 63 bits")
+        .advise("correct that number");
   } catch (const OrderedJson::parse_error& error) {
     const std::size_t end = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
-    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
+    const auto line =
+        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
     const std::size_t start = text.substr(0, end).rfind('\n');
     const std::size_t column = start == std::string_view::npos ? end + 1 : end - start;
-    return fail(Code::RulesInvalid, fmt::format("{} is not JSON: line {}, column {}", file, line, column))
+    return fail(Code::RulesInvalid,
+                fmt::format("{} is not JSON: line {}, column {}", file, line, column))
         .at(fmt::format("{}:{}:{}", file, line, column))
-        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12))) : "the end of the file", "JSON")
-        .advise("correct the file at that place; commas after the last entry and comments are not JSON");
+        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12)))
+                                : "the end of the file",
+              "JSON")
+        .advise(
+            "correct the file at that place; commas after the last entry and comments are not "
+            "JSON");
   }
 }
 
 Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file, Tables tables) {
   BV_TRY(json, parse_rules_json(text, file));
   return FamilyParser(std::move(tables)).run(JsonPlace(json, std::string(file), ""));
-}
-
-Result<FamilyPtr> parse_family(std::string_view json_text, std::string_view file) {
-  BV_TRY(tables, builtin_tables());
-  return parse_family_with(json_text, file, std::move(tables));
-}
-
-Result<std::vector<FamilyPtr>> builtin_families() {
-  BV_TRY(tables, builtin_tables());
-  std::vector<FamilyPtr> families;
-  for (const BuiltinFile& file : builtin_families_files()) {
-    BV_TRY(family, parse_family_with(file.text, file.name, tables));
-    families.push_back(std::move(family));
-  }
-  return families;
 }
 
 }  // namespace bv::model

@@ -22,9 +22,11 @@ using Tables = std::map<std::string, Table, std::less<>>;
 [[nodiscard]] Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file);
 
 /// Errors: RulesInvalid naming file and place.
-[[nodiscard]] Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file, Tables tables);
+[[nodiscard]] Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file,
+                                                  Tables tables);
 
-/// Every name that rules, sections and conditions use is defined; templates pair up. Errors: RulesInvalid.
+/// Every name that rules, sections and conditions use is defined; templates pair up. Errors:
+/// RulesInvalid.
 [[nodiscard]] Status check_family(const Family& family);
 
 }  // namespace bv::model

@@ -25,7 +25,8 @@ Result<FieldPath> field_or_none(const JsonPlace& place, std::string_view key) {
 }
 
 /// A number or an expression, as expression text.
-Result<std::optional<std::string>> expression_or_none(const JsonPlace& place, std::string_view key) {
+Result<std::optional<std::string>> expression_or_none(const JsonPlace& place,
+                                                      std::string_view key) {
   const auto found = place.find(key);
   if (!found) {
     return std::optional<std::string>();
@@ -41,7 +42,8 @@ Result<std::optional<std::string>> expression_or_none(const JsonPlace& place, st
   return std::optional<std::string>(std::to_string(number));
 }
 
-Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key, std::int64_t fallback) {
+Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key,
+                               std::int64_t fallback) {
   const auto found = place.find(key);
   return found ? found->number() : Result<std::int64_t>(fallback);
 }
@@ -75,7 +77,8 @@ Status parse_hf(const JsonPlace& place, Rule& rule) {
     rule.hf.emplace_back(source, name);
   }
   if (rule.hf.empty()) {
-    return place.error("a rule has no HF tensor", "an empty object", "one name for each source of the kind");
+    return place.error("a rule has no HF tensor", "an empty object",
+                       "one name for each source of the kind");
   }
   return Done{};
 }
@@ -84,7 +87,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
   if (const auto form = place.find("form")) {
     BV_TRY(members, form->members());
     if (members.size() != 1) {
-      return form->error("a rule belongs to one storage form", fmt::format("{} entries", members.size()), "one entry");
+      return form->error("a rule belongs to one storage form",
+                         fmt::format("{} entries", members.size()), "one entry");
     }
     BV_TRY(name, members[0].second.text());
     rule.form_group = members[0].first;
@@ -93,7 +97,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
   BV_TRY(orientation, place.text_or("orientation", ""));
   rule.orientation = orientation;
   if (!orientation.empty() && orientation != "out_in" && orientation != "in_out") {
-    return place.error("an orientation is out_in or in_out", escaped(orientation), "out_in or in_out");
+    return place.error("an orientation is out_in or in_out", escaped(orientation),
+                       "out_in or in_out");
   }
   if (const auto shapes = place.find("shapes")) {
     BV_TRY(members, shapes->members());
@@ -108,7 +113,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
 }  // namespace
 
 Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only({"field", "default", "value", "null", "probe", "often", "flag", "min", "max"}));
+  BV_CHECK(
+      place.only({"field", "default", "value", "null", "probe", "often", "flag", "min", "max"}));
   SymbolRule symbol;
   symbol.name = name;
   symbol.file = place.file();
@@ -129,7 +135,8 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
   symbol.default_value = default_value;
   symbol.value = value;
   if (symbol.fields.empty() == !symbol.value.has_value()) {
-    return place.error("a symbol comes from \"field\" or from \"value\"", symbol.value ? "both" : "neither", "one of them");
+    return place.error("a symbol comes from \"field\" or from \"value\"",
+                       symbol.value ? "both" : "neither", "one of them");
   }
   if (place.find("null")) {
     BV_TRY(null_value, number_or(place, "null", 0));
@@ -149,7 +156,8 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
 }
 
 Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below", "indices", "step"}));
+  BV_CHECK(place.only(
+      {"list", "equals", "others", "interval", "interval_default", "below", "indices", "step"}));
   LayerFlag flag;
   flag.name = name;
   BV_TRY(list, field_or_none(place, "list"));
@@ -168,9 +176,11 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   flag.below = below;
   flag.indices = indices;
   flag.step = step;
-  const int ways = (list.path.empty() ? 0 : 1) + (below.empty() ? 0 : 1) + (indices.path.empty() ? 0 : 1);
+  const int ways =
+      (list.path.empty() ? 0 : 1) + (below.empty() ? 0 : 1) + (indices.path.empty() ? 0 : 1);
   if (ways != 1) {
-    return place.error("a layer flag is stated in one way", fmt::format("{} ways", ways), "\"list\", \"below\" or \"indices\"");
+    return place.error("a layer flag is stated in one way", fmt::format("{} ways", ways),
+                       "\"list\", \"below\" or \"indices\"");
   }
   return flag;
 }
@@ -209,8 +219,10 @@ Result<ConstraintRule> parse_constraint(const JsonPlace& place) {
   BV_CHECK(place.only({"code", "divisor", "dividend", "either_way", "of", "noun", "when"}));
   ConstraintRule rule;
   Constraint& constraint = rule.constraint;
-  for (const auto& [key, slot] : {std::pair{"code", &constraint.code}, {"divisor", &constraint.divisor},
-                                  {"dividend", &constraint.dividend}, {"noun", &constraint.noun}}) {
+  for (const auto& [key, slot] : {std::pair{"code", &constraint.code},
+                                  {"divisor", &constraint.divisor},
+                                  {"dividend", &constraint.dividend},
+                                  {"noun", &constraint.noun}}) {
     BV_TRY(found, place.at(key));
     BV_TRY(text, found.text());
     *slot = text;
@@ -274,7 +286,8 @@ Result<PrefixRule> parse_prefix(const JsonPlace& place) {
 Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
   BV_TRY(members, place.members());
   if (members.size() != 1 || members[0].first.size() != 1) {
-    return place.error("\"over\" holds one variable of one letter", fmt::format("{} entries", members.size()),
+    return place.error("\"over\" holds one variable of one letter",
+                       fmt::format("{} entries", members.size()),
                        "for example {\"i\": \"num_hidden_layers\"}");
   }
   BV_TRY(count, members[0].second.text());
@@ -282,8 +295,8 @@ Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
 }
 
 Result<Rule> parse_rule(const JsonPlace& place) {
-  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary", "value",
-                       "keep_float32", "form", "orientation", "shapes", "over"}));
+  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary",
+                       "value", "keep_float32", "form", "orientation", "shapes", "over"}));
   Rule rule;
   BV_TRY(kind, place.at("kind"));
   BV_TRY(kind_text, kind.text());

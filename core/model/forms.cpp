@@ -1,5 +1,5 @@
-// Storage alternatives: the same parameters stored under other names (packed or per expert) or in another
-// orientation. Names decide between forms; shapes decide between forms of equal names.
+// Storage alternatives: the same parameters stored under other names (packed or per expert) or in
+// another orientation. Names decide between forms; shapes decide between forms of equal names.
 
 #include <fmt/format.h>
 
@@ -13,9 +13,9 @@ namespace {
 
 /// Forms that use the same names.
 struct FormClass {
-  std::vector<std::string> forms;       // in order of preference
+  std::vector<std::string> forms;  // in order of preference
   std::set<std::string> patterns;
-  std::set<std::string> own_patterns;   // those that no other class has: only they are evidence
+  std::set<std::string> own_patterns;  // those that no other class has: only they are evidence
   std::int64_t present = 0;
   std::string example;
 };
@@ -34,7 +34,8 @@ std::set<std::string> patterns_of(const std::vector<const BoundRow*>& rows) {
 
 class FormChooser {
  public:
-  FormChooser(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options, Model& model)
+  FormChooser(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options,
+              Model& model)
       : bound_(bound), ledger_(ledger), options_(options), model_(model) {}
 
   Status choose(const std::string& group, FormChoice& out) {
@@ -48,10 +49,14 @@ class FormChooser {
         rows[row.rule->form].push_back(&row);
       }
     }
-    if (const auto wanted = bound_.section->forms.find(group); wanted != bound_.section->forms.end()) {
-      std::erase_if(order, [&](const std::string& form) { return !std::count(wanted->second.begin(), wanted->second.end(), form); });
+    if (const auto wanted = bound_.section->forms.find(group);
+        wanted != bound_.section->forms.end()) {
+      std::erase_if(order, [&](const std::string& form) {
+        return !std::count(wanted->second.begin(), wanted->second.end(), form);
+      });
       std::stable_sort(order.begin(), order.end(), [&](const std::string& a, const std::string& b) {
-        return std::find(wanted->second.begin(), wanted->second.end(), a) < std::find(wanted->second.begin(), wanted->second.end(), b);
+        return std::find(wanted->second.begin(), wanted->second.end(), a) <
+               std::find(wanted->second.begin(), wanted->second.end(), b);
       });
     }
     const std::string what = fmt::format("{}_{}", bound_.section->title, group);
@@ -63,15 +68,20 @@ class FormChooser {
     }
     std::vector<FormClass> classes = classes_of(order, rows);
     BV_CHECK(count_names(group, classes));
-    FormClass& best = *std::max_element(classes.begin(), classes.end(),
-                                        [](const FormClass& a, const FormClass& b) { return a.present < b.present; });
-    if (std::count_if(classes.begin(), classes.end(), [](const FormClass& row) { return row.present > 0; }) > 1) {
+    FormClass& best = *std::max_element(
+        classes.begin(), classes.end(),
+        [](const FormClass& a, const FormClass& b) { return a.present < b.present; });
+    if (std::count_if(classes.begin(), classes.end(),
+                      [](const FormClass& row) { return row.present > 0; }) > 1) {
       report_mixture(group, classes);
       out.mixed.insert(group);
       BV_CHECK(explain_names(group));
     }
-    std::string because = best.present > 0 ? fmt::format("{} is there", best.example) : std::string("first choice: no such tensors seen");
-    BV_TRY(form, best.forms.size() == 1 || best.present == 0 ? Result<std::string>(best.forms.front()) : by_shape(best, because));
+    std::string because = best.present > 0 ? fmt::format("{} is there", best.example)
+                                           : std::string("first choice: no such tensors seen");
+    BV_TRY(form, best.forms.size() == 1 || best.present == 0
+                     ? Result<std::string>(best.forms.front())
+                     : by_shape(best, because));
     out.chosen[group] = form;
     if (order.size() > 1) {
       model_.detected.push_back({what, form, because});
@@ -80,11 +90,14 @@ class FormChooser {
   }
 
  private:
-  static std::vector<FormClass> classes_of(const std::vector<std::string>& order, const RowsOfForms& rows) {
+  static std::vector<FormClass> classes_of(const std::vector<std::string>& order,
+                                           const RowsOfForms& rows) {
     std::vector<FormClass> classes;
     for (const std::string& form : order) {
       std::set<std::string> patterns = patterns_of(rows.at(form));
-      const auto same = std::find_if(classes.begin(), classes.end(), [&](const FormClass& row) { return row.patterns == patterns; });
+      const auto same = std::find_if(classes.begin(), classes.end(), [&](const FormClass& row) {
+        return row.patterns == patterns;
+      });
       if (same != classes.end()) {
         same->forms.push_back(form);
       } else {
@@ -108,9 +121,13 @@ class FormChooser {
     for (FormClass& row_class : classes) {
       const std::string& form = row_class.forms.front();
       BV_CHECK(for_each_name(
-          model_, bound_, [&](const BoundRow& row) { return row.rule->form_group == group && row.rule->form == form; },
+          model_, bound_,
+          [&](const BoundRow& row) {
+            return row.rule->form_group == group && row.rule->form == form;
+          },
           [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
-            if (row_class.own_patterns.contains(row.hf[place.slot].pattern()) && ledger_.find(name) != nullptr) {
+            if (row_class.own_patterns.contains(row.hf[place.slot].pattern()) &&
+                ledger_.find(name) != nullptr) {
               row_class.example = row_class.present == 0 ? name : row_class.example;
               ++row_class.present;
             }
@@ -126,14 +143,17 @@ class FormChooser {
     for (const FormClass& row : classes) {
       if (row.present > 0) {
         fault.subject = row.example;
-        names.push_back(fmt::format("{} ({}, {} tensors)", row.example, row.forms.front(), thousands(row.present)));
+        names.push_back(fmt::format("{} ({}, {} tensors)", row.example, row.forms.front(),
+                                    thousands(row.present)));
       }
     }
-    fault.message = fmt::format("{} of the section {} are stored in {} forms at once: {}", group, bound_.section->title, names.size(),
-                                join(names, " and "));
+    fault.message = fmt::format("{} of the section {} are stored in {} forms at once: {}", group,
+                                bound_.section->title, names.size(), join(names, " and "));
     fault.found = join(names, " and ");
     fault.wanted = "one form for all layers of the section, and all tensors of it";
-    fault.help = "re-save the checkpoint in one form; the tensors of the other are left over or half converted";
+    fault.help =
+        "re-save the checkpoint in one form; the tensors of the other are left over or half "
+        "converted";
     model_.faults.push_back(std::move(fault));
   }
 
@@ -156,7 +176,8 @@ class FormChooser {
     if (evidence.only.size() > 1) {
       report_disagreement(evidence);
     }
-    std::string form = evidence.only.empty() ? row_class.forms.front() : evidence.only.begin()->first;
+    std::string form =
+        evidence.only.empty() ? row_class.forms.front() : evidence.only.begin()->first;
     if (!evidence.only.empty()) {
       because = fmt::format("the shape of {}", evidence.only.begin()->second);
     }
@@ -178,7 +199,8 @@ class FormChooser {
   /// The form that --expert-orientation names, "" without one.
   std::string declared_form(const FormClass& row_class) const {
     for (const BoundRow& row : bound_.rows) {
-      if (!options_.expert_orientation.empty() && row.rule->orientation == options_.expert_orientation &&
+      if (!options_.expert_orientation.empty() &&
+          row.rule->orientation == options_.expert_orientation &&
           std::count(row_class.forms.begin(), row_class.forms.end(), row.rule->form)) {
         return row.rule->form;
       }
@@ -192,7 +214,8 @@ class FormChooser {
     for (const BoundRow& row : bound_.rows) {
       for (std::size_t slot = 0; slot < row.hf.size(); ++slot) {
         const auto extents = row.rule->shapes.find(row.rule->hf[slot].first);
-        if (extents == row.rule->shapes.end() || !std::count(row_class.forms.begin(), row_class.forms.end(), row.rule->form)) {
+        if (extents == row.rule->shapes.end() ||
+            !std::count(row_class.forms.begin(), row_class.forms.end(), row.rule->form)) {
           continue;
         }
         Shape shape;
@@ -205,7 +228,8 @@ class FormChooser {
     }
     ShapeEvidence evidence;
     BV_CHECK(for_each_name(
-        model_, bound_, [&](const BoundRow& row) { return row.rule->form == row_class.forms.front(); },
+        model_, bound_,
+        [&](const BoundRow& row) { return row.rule->form == row_class.forms.front(); },
         [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
           const TensorSpec* tensor = ledger_.find(name);
           const auto shapes = wanted.find(row.hf[place.slot].pattern());
@@ -216,7 +240,9 @@ class FormChooser {
     return evidence;
   }
 
-  static void weigh(const TensorSpec& tensor, const std::vector<std::pair<std::string, Shape>>& wanted, ShapeEvidence& evidence) {
+  static void weigh(const TensorSpec& tensor,
+                    const std::vector<std::pair<std::string, Shape>>& wanted,
+                    ShapeEvidence& evidence) {
     std::vector<std::string> fits;
     for (const auto& [form, shape] : wanted) {
       if (shape == tensor.shape) {
@@ -224,7 +250,8 @@ class FormChooser {
       }
     }
     if (fits.size() == 1) {
-      evidence.only.try_emplace(fits.front(), fmt::format("{} {}", tensor.name, shape_text(tensor.shape)));
+      evidence.only.try_emplace(fits.front(),
+                                fmt::format("{} {}", tensor.name, shape_text(tensor.shape)));
     } else if (fits.size() > 1 && evidence.square.empty()) {
       evidence.square = tensor.name;
       evidence.square_shape = shape_text(tensor.shape);
@@ -235,13 +262,18 @@ class FormChooser {
     NameFault fault;
     fault.code = Code::AmbiguousTranspose;
     fault.subject = evidence.square;
-    fault.message = fmt::format("{} {} fits both orientations, so its shape does not tell rows from columns", evidence.square,
-                                evidence.square_shape);
-    fault.found = fmt::format("{}, equal in the forms {}", evidence.square_shape, join(row_class.forms, " and "));
+    fault.message =
+        fmt::format("{} {} fits both orientations, so its shape does not tell rows from columns",
+                    evidence.square, evidence.square_shape);
+    fault.found = fmt::format("{}, equal in the forms {}", evidence.square_shape,
+                              join(row_class.forms, " and "));
     fault.wanted = "a declared orientation: out_in or in_out";
-    fault.help = "give --expert-orientation out_in (re-saved by transformers 5) or --expert-orientation in_out (as published)";
+    fault.help =
+        "give --expert-orientation out_in (re-saved by transformers 5) or --expert-orientation "
+        "in_out (as published)";
     if (!evidence.only.empty()) {
-      fault.help += fmt::format("; {} fits the form {} only", evidence.only.begin()->second, evidence.only.begin()->first);
+      fault.help += fmt::format("; {} fits the form {} only", evidence.only.begin()->second,
+                                evidence.only.begin()->first);
     }
     model_.faults.push_back(std::move(fault));
   }
@@ -254,7 +286,8 @@ class FormChooser {
       names.push_back(fmt::format("{} ({})", tensor, form));
     }
     fault.subject = evidence.only.begin()->second;
-    fault.message = fmt::format("expert stacks of the section {} have different orientations: {}", bound_.section->title, join(names, " and "));
+    fault.message = fmt::format("expert stacks of the section {} have different orientations: {}",
+                                bound_.section->title, join(names, " and "));
     fault.found = join(names, " and ");
     fault.wanted = "one orientation for all stacks";
     fault.help = "re-save the checkpoint with one version of its library";
@@ -265,8 +298,9 @@ class FormChooser {
     NameFault fault;
     fault.code = Code::ShapeMismatch;
     fault.subject = evidence.only.begin()->second;
-    fault.message = fmt::format("--expert-orientation {} contradicts {}, which fits the form {} only", options_.expert_orientation,
-                                evidence.only.begin()->second, evidence.only.begin()->first);
+    fault.message = fmt::format(
+        "--expert-orientation {} contradicts {}, which fits the form {} only",
+        options_.expert_orientation, evidence.only.begin()->second, evidence.only.begin()->first);
     fault.found = evidence.only.begin()->first;
     fault.wanted = options_.expert_orientation;
     fault.help = "leave the option out: the shapes decide";
@@ -281,7 +315,8 @@ class FormChooser {
 
 }  // namespace
 
-Result<const std::string*> stated_form(const ResolveOptions& options, const std::string& what, const std::vector<std::string>& choices) {
+Result<const std::string*> stated_form(const ResolveOptions& options, const std::string& what,
+                                       const std::vector<std::string>& choices) {
   const auto stated = options.forms.find(what);
   if (!options.config_only || stated == options.forms.end()) {
     return static_cast<const std::string*>(nullptr);
@@ -294,7 +329,8 @@ Result<const std::string*> stated_form(const ResolveOptions& options, const std:
   return &stated->second;
 }
 
-Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options, Model& model) {
+Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger,
+                                const ResolveOptions& options, Model& model) {
   FormChoice out;
   for (const BoundRow& row : bound.rows) {
     if (!row.rule->form_group.empty() && !out.chosen.contains(row.rule->form_group)) {

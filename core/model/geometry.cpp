@@ -53,9 +53,11 @@ class GeometryReader {
           .pair(fmt::format("a {}", config_.type_name()), "an object with the fields of the model")
           .advise("point at the config.json of the checkpoint");
     }
-    if (!family_.level.empty() && (!config_.contains(family_.level) || !config_[family_.level].is_object())) {
+    if (!family_.level.empty() &&
+        (!config_.contains(family_.level) || !config_[family_.level].is_object())) {
       return fail(Code::ConfigField,
-                  fmt::format("config.json has no {} object; family {} reads its sizes there", family_.level, family_.name))
+                  fmt::format("config.json has no {} object; family {} reads its sizes there",
+                              family_.level, family_.name))
           .at("config.json")
           .pair("no such object", family_.level)
           .advise("use the config.json that belongs to the checkpoint");
@@ -67,14 +69,16 @@ class GeometryReader {
     const auto [entry, fresh] = done_.try_emplace(symbol.name, false);
     if (!fresh) {
       if (!entry->second) {
-        return fail(Code::RulesInvalid, fmt::format("{}: symbol {} is defined by itself", symbol.file, symbol.name))
+        return fail(Code::RulesInvalid,
+                    fmt::format("{}: symbol {} is defined by itself", symbol.file, symbol.name))
             .at(symbol.file)
             .pair("a circle of defaults", "symbols that end in config fields")
             .advise("remove one of the defaults");
       }
       return Done{};
     }
-    BV_TRY(value, symbol.value ? computed(symbol, *symbol.value, *symbol.value) : from_config(symbol));
+    BV_TRY(value,
+           symbol.value ? computed(symbol, *symbol.value, *symbol.value) : from_config(symbol));
     done_[symbol.name] = true;
     if (value) {
       if (*value < symbol.min || *value > symbol.max) {
@@ -86,8 +90,10 @@ class GeometryReader {
   }
 
   Error out_of_range(const SymbolRule& symbol, std::int64_t value) const {
-    const std::string wanted = value < symbol.min ? fmt::format("at least {}", symbol.min) : fmt::format("at most {}", symbol.max);
-    return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}", geometry_.origin.at(symbol.name), value, wanted))
+    const std::string wanted = value < symbol.min ? fmt::format("at least {}", symbol.min)
+                                                  : fmt::format("at most {}", symbol.max);
+    return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}",
+                                               geometry_.origin.at(symbol.name), value, wanted))
         .at("config.json")
         .pair(std::to_string(value), wanted)
         .advise("correct the field, or overrule it with --set");
@@ -113,7 +119,8 @@ class GeometryReader {
       return Value(counted);
     }
     if (symbol.default_value) {
-      return computed(symbol, *symbol.default_value, fmt::format("default {} ({})", *symbol.default_value, symbol.file));
+      return computed(symbol, *symbol.default_value,
+                      fmt::format("default {} ({})", *symbol.default_value, symbol.file));
     }
     return Value();
   }
@@ -139,7 +146,8 @@ class GeometryReader {
     return count;
   }
 
-  Result<Value> computed(const SymbolRule& symbol, const std::string& expression, std::string origin) {
+  Result<Value> computed(const SymbolRule& symbol, const std::string& expression,
+                         std::string origin) {
     for (const std::string& word : identifiers(expression)) {
       if (const SymbolRule* used = family_.symbol(word)) {
         BV_CHECK(read(*used));
@@ -154,7 +162,8 @@ class GeometryReader {
   }
 
   /// Every symbol of an expression has a value.
-  Status needed(const std::string& expression, const std::string& by, const std::vector<std::string>& related) const {
+  Status needed(const std::string& expression, const std::string& by,
+                const std::vector<std::string>& related) const {
     for (const std::string& word : identifiers(expression)) {
       const SymbolRule* symbol = family_.symbol(word);
       if (symbol != nullptr && !geometry_.symbols.contains(word)) {
@@ -227,7 +236,8 @@ std::int64_t Geometry::at(std::string_view symbol) const {
   return *found;
 }
 
-Result<Geometry> read_geometry_with(const Family& family, const json& config, const NamesThere* there) {
+Result<Geometry> read_geometry_with(const Family& family, const json& config,
+                                    const NamesThere* there) {
   return GeometryReader(family, config, there).run();
 }
 
@@ -241,7 +251,9 @@ Result<std::int64_t> repeats(const Section& section, const Geometry& geometry) {
   }
   BV_TRY(count, evaluate(section.over, geometry.symbols));
   if (count < 0 || count > kRepeatsMax) {
-    return fail(Code::ConfigField, fmt::format("config.json asks for {} repetitions of the section {} ({})", count, section.title, section.over))
+    return fail(Code::ConfigField,
+                fmt::format("config.json asks for {} repetitions of the section {} ({})", count,
+                            section.title, section.over))
         .at("config.json")
         .pair(std::to_string(count), fmt::format("0 to {}", kRepeatsMax))
         .advise("correct the field, or overrule it with --set");
@@ -249,8 +261,8 @@ Result<std::int64_t> repeats(const Section& section, const Geometry& geometry) {
   return count;
 }
 
-bool occurs(const Family& family, const Section& section, const std::vector<std::string>& when, const Geometry& geometry,
-            std::int64_t count) {
+bool occurs(const Family& family, const Section& section, const std::vector<std::string>& when,
+            const Geometry& geometry, std::int64_t count) {
   if (count == 0) {
     return false;
   }

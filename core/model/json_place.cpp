@@ -16,19 +16,21 @@ std::optional<JsonPlace> JsonPlace::find(std::string_view key) const {
   if (found == node_->end()) {
     return std::nullopt;
   }
-  return JsonPlace(*found, file_, path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key));
+  return JsonPlace(*found, file_,
+                   path_.empty() ? std::string(key) : fmt::format("{}.{}", path_, key));
 }
 
 Error JsonPlace::error(std::string message, std::string found, std::string wanted) const {
-  return fail(Code::RulesInvalid, fmt::format("{}, at {}", std::move(message), path_.empty() ? "the top" : escaped(path_)))
+  return fail(Code::RulesInvalid, fmt::format("{}, at {}", std::move(message),
+                                              path_.empty() ? "the top" : escaped(path_)))
       .at(file_)
       .pair(std::move(found), std::move(wanted))
       .advise("correct this place of the rules file");
 }
 
 Error JsonPlace::wrong_type(std::string_view wanted) const {
-  return error(fmt::format("a {} stands where {} is wanted", node_->type_name(), wanted), std::string(node_->type_name()),
-               std::string(wanted));
+  return error(fmt::format("a {} stands where {} is wanted", node_->type_name(), wanted),
+               std::string(node_->type_name()), std::string(wanted));
 }
 
 Status JsonPlace::only(std::initializer_list<std::string_view> keys) const {
@@ -39,7 +41,8 @@ Status JsonPlace::only(std::initializer_list<std::string_view> keys) const {
   for (const auto& [key, value] : node_->items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) {
       const auto near = nearest(key, known);
-      Error unknown = error(fmt::format("key \"{}\" is not known here", escaped(key)), escaped(key), join(known, ", "));
+      Error unknown = error(fmt::format("key \"{}\" is not known here", escaped(key)), escaped(key),
+                            join(known, ", "));
       return near ? std::move(unknown).advise(fmt::format("did you mean \"{}\"?", *near)) : unknown;
     }
   }
@@ -70,7 +73,8 @@ Result<std::vector<std::pair<std::string, JsonPlace>>> JsonPlace::members() cons
   }
   std::vector<std::pair<std::string, JsonPlace>> out;
   for (const auto& [key, value] : node_->items()) {
-    out.emplace_back(key, JsonPlace(value, file_, path_.empty() ? key : fmt::format("{}.{}", path_, key)));
+    out.emplace_back(
+        key, JsonPlace(value, file_, path_.empty() ? key : fmt::format("{}.{}", path_, key)));
   }
   return out;
 }
@@ -106,7 +110,8 @@ Result<std::vector<std::string>> JsonPlace::texts_or_none(std::string_view key) 
 }
 
 Result<std::int64_t> JsonPlace::number() const {
-  if (!node_->is_number_integer() || (node_->is_number_unsigned() && node_->get<std::uint64_t>() > INT64_MAX)) {
+  if (!node_->is_number_integer() ||
+      (node_->is_number_unsigned() && node_->get<std::uint64_t>() > INT64_MAX)) {
     return wrong_type("a whole number");
   }
   return node_->get<std::int64_t>();

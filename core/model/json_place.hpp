@@ -1,5 +1,6 @@
 #pragma once
-// A place in a family file: typed access whose errors name file and path ("sections[1].rules[3].kind").
+// A place in a family file: typed access whose errors name file and path
+// ("sections[1].rules[3].kind").
 
 #include <cstdint>
 #include <initializer_list>
@@ -26,13 +27,15 @@ class JsonPlace {
   [[nodiscard]] std::optional<JsonPlace> find(std::string_view key) const;
 
   // Errors of all: RulesInvalid.
-  [[nodiscard]] Status only(std::initializer_list<std::string_view> keys) const;  // an object with no other keys
+  [[nodiscard]] Status only(
+      std::initializer_list<std::string_view> keys) const;  // an object with no other keys
   [[nodiscard]] Result<JsonPlace> at(std::string_view key) const;
-  [[nodiscard]] Result<std::vector<JsonPlace>> items() const;                     // of a list
-  [[nodiscard]] Result<std::vector<std::pair<std::string, JsonPlace>>> members() const;  // of an object, in file order
+  [[nodiscard]] Result<std::vector<JsonPlace>> items() const;  // of a list
+  [[nodiscard]] Result<std::vector<std::pair<std::string, JsonPlace>>> members()
+      const;  // of an object, in file order
   [[nodiscard]] Result<std::string> text() const;
   [[nodiscard]] Result<std::string> text_or(std::string_view key, std::string fallback) const;
-  [[nodiscard]] Result<std::vector<std::string>> texts() const;                   // a string or a list of strings
+  [[nodiscard]] Result<std::vector<std::string>> texts() const;  // a string or a list of strings
   [[nodiscard]] Result<std::vector<std::string>> texts_or_none(std::string_view key) const;
   [[nodiscard]] Result<std::int64_t> number() const;
   [[nodiscard]] Result<bool> boolean() const;

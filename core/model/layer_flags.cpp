@@ -29,18 +29,24 @@ struct FlagReader {
     const std::string path = dotted(family, flag.list);
     BV_TRY(words, words_of(node, path));
     if (static_cast<std::int64_t>(words.size()) != layers) {
-      return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers", path, words.size(), layers))
+      return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
+                                                 path, words.size(), layers))
           .at("config.json")
-          .pair(fmt::format("{} entries", words.size()), fmt::format("{} entries, one for each of num_hidden_layers", layers))
+          .pair(fmt::format("{} entries", words.size()),
+                fmt::format("{} entries, one for each of num_hidden_layers", layers))
           .advise("use the config.json that belongs to the checkpoint (E003)");
     }
     std::vector<bool> yes;
     for (const std::string& word : words) {
-      if (word != flag.equals && std::find(flag.others.begin(), flag.others.end(), word) == flag.others.end()) {
-        return fail(Code::ConfigField, fmt::format("config.json {} names the layer kind \"{}\" at entry {}", path, escaped(word), yes.size()))
+      if (word != flag.equals &&
+          std::find(flag.others.begin(), flag.others.end(), word) == flag.others.end()) {
+        return fail(Code::ConfigField,
+                    fmt::format("config.json {} names the layer kind \"{}\" at entry {}", path,
+                                escaped(word), yes.size()))
             .at("config.json")
             .pair(escaped(word), fmt::format("{} or {}", flag.equals, join(flag.others, " or ")))
-            .advise(fmt::format("family {} has no rules for such a layer; give --rules for it", family.name));
+            .advise(fmt::format("family {} has no rules for such a layer; give --rules for it",
+                                family.name));
       }
       yes.push_back(word == flag.equals);
     }
@@ -70,12 +76,14 @@ struct FlagReader {
   Result<std::vector<bool>> from_indices() const {
     BV_TRY(yes, from_interval(flag.step, 1));
     const json* node = field(flag.indices);
-    geometry.origin[flag.name] = node == nullptr ? fmt::format("default none ({})", family.file) : dotted(family, flag.indices);
+    geometry.origin[flag.name] = node == nullptr ? fmt::format("default none ({})", family.file)
+                                                 : dotted(family, flag.indices);
     if (node != nullptr) {
       BV_TRY(numbers, numbers_of(*node, dotted(family, flag.indices)));
       for (const std::int64_t number : numbers) {
         if (number < 0 || number >= layers) {
-          return wrong_field(dotted(family, flag.indices), *node, fmt::format("layer numbers from 0 to {}", layers - 1));
+          return wrong_field(dotted(family, flag.indices), *node,
+                             fmt::format("layer numbers from 0 to {}", layers - 1));
         }
         yes[static_cast<std::size_t>(number)] = true;
       }
@@ -101,21 +109,27 @@ struct FlagReader {
   }
 };
 
-Error unmet(const std::string& message, std::string found, std::string wanted, const std::string& because) {
+Error unmet(const std::string& message, std::string found, std::string wanted,
+            const std::string& because) {
   return fail(Code::ConfigField, message)
       .at("config.json")
       .fact(because)
       .pair(std::move(found), std::move(wanted))
-      .advise("use the config.json that belongs to the checkpoint, or rules for this variant with --rules (E003)");
+      .advise(
+          "use the config.json that belongs to the checkpoint, or rules for this variant with "
+          "--rules (E003)");
 }
 
 std::string named(const Geometry& geometry, const std::string& symbol) {
   const auto origin = geometry.origin.find(symbol);
-  const std::string from = origin == geometry.origin.end() || origin->second == symbol ? "" : fmt::format(" ({})", origin->second);
+  const std::string from = origin == geometry.origin.end() || origin->second == symbol
+                               ? ""
+                               : fmt::format(" ({})", origin->second);
   return fmt::format("{}={}{}", symbol, geometry.at(symbol), from);
 }
 
-Status check_must(const Family& family, const json& config, const Geometry& geometry, const MustRule& must) {
+Status check_must(const Family& family, const json& config, const Geometry& geometry,
+                  const MustRule& must) {
   if (must.equals) {
     const json* node = find_field(family, config, must.field);
     if (node != nullptr && !node->is_null() && *node != json(*must.equals)) {
@@ -125,22 +139,29 @@ Status check_must(const Family& family, const json& config, const Geometry& geom
     }
   }
   if (must.at_most && geometry.get(must.symbol).value_or(0) > *must.at_most) {
-    return unmet(fmt::format("config.json says {}, wanted at most {}", named(geometry, must.symbol), *must.at_most),
-                 std::to_string(geometry.at(must.symbol)), fmt::format("at most {}", *must.at_most), must.because);
+    return unmet(fmt::format("config.json says {}, wanted at most {}", named(geometry, must.symbol),
+                             *must.at_most),
+                 std::to_string(geometry.at(must.symbol)), fmt::format("at most {}", *must.at_most),
+                 must.because);
   }
   const auto both = [&geometry](const std::vector<std::string>& pair) {
     return pair.size() == 2 && geometry.get(pair[0]) && geometry.get(pair[1]);
   };
   if (both(must.equal) && geometry.at(must.equal[0]) != geometry.at(must.equal[1])) {
-    return unmet(fmt::format("config.json says {} and {}, which must be equal", named(geometry, must.equal[0]), named(geometry, must.equal[1])),
-                 std::to_string(geometry.at(must.equal[0])), std::to_string(geometry.at(must.equal[1])), must.because);
+    return unmet(fmt::format("config.json says {} and {}, which must be equal",
+                             named(geometry, must.equal[0]), named(geometry, must.equal[1])),
+                 std::to_string(geometry.at(must.equal[0])),
+                 std::to_string(geometry.at(must.equal[1])), must.because);
   }
-  if (both(must.divides) && (geometry.at(must.divides[0]) < 1 || geometry.at(must.divides[1]) % geometry.at(must.divides[0]) != 0)) {
+  if (both(must.divides) && (geometry.at(must.divides[0]) < 1 ||
+                             geometry.at(must.divides[1]) % geometry.at(must.divides[0]) != 0)) {
     return fail(Code::IndivisibleDim,
-                fmt::format("{} does not divide {}", named(geometry, must.divides[0]), named(geometry, must.divides[1])))
+                fmt::format("{} does not divide {}", named(geometry, must.divides[0]),
+                            named(geometry, must.divides[1])))
         .at("config.json")
         .fact(must.because)
-        .pair(std::to_string(geometry.at(must.divides[1])), fmt::format("a multiple of {}", geometry.at(must.divides[0])))
+        .pair(std::to_string(geometry.at(must.divides[1])),
+              fmt::format("a multiple of {}", geometry.at(must.divides[0])))
         .advise("use the config.json that belongs to the checkpoint");
   }
   return Done{};
@@ -148,7 +169,8 @@ Status check_must(const Family& family, const json& config, const Geometry& geom
 
 }  // namespace
 
-Status read_layer_flags(const Family& family, const json& config, std::int64_t layers, Geometry& geometry) {
+Status read_layer_flags(const Family& family, const json& config, std::int64_t layers,
+                        Geometry& geometry) {
   geometry.layer_flags.assign(static_cast<std::size_t>(layers), {});
   for (const LayerFlag& flag : family.layer_flags) {
     BV_TRY(yes, (FlagReader{family, config, flag, layers, geometry}.run()));

@@ -11,12 +11,19 @@
 namespace bv::model {
 namespace {
 
-constexpr std::int64_t kMappingsMax = 4'000'000;
+/// Mappings of one rule. The largest published models need 100,000; the cap keeps absurd configs
+/// from filling memory.
+constexpr std::int64_t kMappingsMax = 500'000;
 
 class Resolver {
  public:
-  Resolver(FamilyPtr family, const nlohmann::json& config, const Headers& headers, const ResolveOptions& options)
-      : family_(std::move(family)), config_(config), headers_(headers), options_(options), ledger_(headers) {}
+  Resolver(FamilyPtr family, const nlohmann::json& config, const Headers& headers,
+           const ResolveOptions& options)
+      : family_(std::move(family)),
+        config_(config),
+        headers_(headers),
+        options_(options),
+        ledger_(headers) {}
 
   Result<Model> run() {
     model_.family = family_;
@@ -46,7 +53,8 @@ class Resolver {
       BV_TRY(stated, stated_form(options_, fmt::format("prefix_{}", name), rule.choices));
       if (stated != nullptr) {
         model_.prefixes[name] = *stated;
-        model_.detected.push_back({fmt::format("prefix_{}", name), *stated, "stated by the caller"});
+        model_.detected.push_back(
+            {fmt::format("prefix_{}", name), *stated, "stated by the caller"});
       }
       if (rule.choices.size() == 1 || options_.config_only) {
         continue;
@@ -61,9 +69,11 @@ class Resolver {
           chosen.push_back(choice);
         }
       }
-      std::string because = there.empty() ? "most names start with it" : fmt::format("{} is there", there.front());
+      std::string because =
+          there.empty() ? "most names start with it" : fmt::format("{} is there", there.front());
       model_.prefixes[name] = there.empty() ? most_common(rule.choices) : chosen.front();
-      model_.detected.push_back({fmt::format("prefix_{}", name), model_.prefixes[name], std::move(because)});
+      model_.detected.push_back(
+          {fmt::format("prefix_{}", name), model_.prefixes[name], std::move(because)});
       if (there.size() > 1) {
         report_two_prefixes(there);
       }
@@ -82,15 +92,17 @@ class Resolver {
       }
       counts[longest == nullptr ? "" : *longest] += longest == nullptr ? 0 : 1;
     }
-    return *std::max_element(choices.begin(), choices.end(),
-                             [&](const std::string& a, const std::string& b) { return counts[a] < counts[b]; });
+    return *std::max_element(
+        choices.begin(), choices.end(),
+        [&](const std::string& a, const std::string& b) { return counts[a] < counts[b]; });
   }
 
   void report_two_prefixes(const std::vector<std::string>& there) {
     NameFault fault;
     fault.code = Code::DuplicateClaim;
     fault.subject = there[1];
-    fault.message = fmt::format("{} and {} both stand for one Megatron parameter", there[0], there[1]);
+    fault.message =
+        fmt::format("{} and {} both stand for one Megatron parameter", there[0], there[1]);
     fault.found = join(there, " and ");
     fault.wanted = "exactly one of them";
     fault.help = "two checkpoints lie in one directory: keep the files of one";
@@ -103,12 +115,15 @@ class Resolver {
       const auto found = model_.geometry.origin.find(name);
       return found == model_.geometry.origin.end() ? std::string("family file") : found->second;
     };
-    model_.detected.push_back({"embeddings", model_.tied ? "tied" : "untied", origin("tie_word_embeddings")});
+    model_.detected.push_back(
+        {"embeddings", model_.tied ? "tied" : "untied", origin("tie_word_embeddings")});
     for (const LayerFlag& flag : family_->layer_flags) {
-      const auto count = std::count_if(model_.geometry.layer_flags.begin(), model_.geometry.layer_flags.end(),
-                                       [&](const auto& flags) { return flags.contains(flag.name); });
+      const auto count =
+          std::count_if(model_.geometry.layer_flags.begin(), model_.geometry.layer_flags.end(),
+                        [&](const auto& flags) { return flags.contains(flag.name); });
       model_.detected.push_back({fmt::format("layers_{}", flag.name),
-                                 fmt::format("{} of {}", count, model_.geometry.layer_flags.size()), origin(flag.name)});
+                                 fmt::format("{} of {}", count, model_.geometry.layer_flags.size()),
+                                 origin(flag.name)});
     }
     std::vector<std::string> defaults;
     for (const auto& [name, from] : model_.geometry.origin) {
@@ -117,7 +132,8 @@ class Resolver {
       }
     }
     if (!defaults.empty()) {
-      model_.detected.push_back({"config_defaults", join(defaults, " "), fmt::format("absent from config.json ({})", family_->file)});
+      model_.detected.push_back({"config_defaults", join(defaults, " "),
+                                 fmt::format("absent from config.json ({})", family_->file)});
     }
   }
 
@@ -137,13 +153,15 @@ class Resolver {
     return add_copies(section, count);
   }
 
-  /// How many MTP layers to map: those of the config, unless they are dropped or none of their tensors is there.
+  /// How many MTP layers to map: those of the config, unless they are dropped or none of their
+  /// tensors is there.
   Result<std::int64_t> mtp_count(const Section& section, std::int64_t count) {
     BV_TRY(prefixes, mtp_prefixes(section, model_));
-    const auto present = std::find_if(prefixes.begin(), prefixes.end(), [this](const std::string& prefix) {
-      const auto at = headers_.lower_bound(prefix);
-      return at != headers_.end() && at->first.starts_with(prefix);
-    });
+    const auto present =
+        std::find_if(prefixes.begin(), prefixes.end(), [this](const std::string& prefix) {
+          const auto at = headers_.lower_bound(prefix);
+          return at != headers_.end() && at->first.starts_with(prefix);
+        });
     if (options_.drop_mtp) {
       model_.detected.push_back({"mtp", "dropped", "--drop-mtp"});
       forget_mtp(section);
@@ -151,19 +169,25 @@ class Resolver {
     }
     model_.mtp_layers = count;
     const auto origin = model_.geometry.origin.find(section.over);
-    const std::string because = origin == model_.geometry.origin.end() ? "family file" : origin->second;
-    model_.detected.push_back({"mtp", count == 1 ? "1 layer" : fmt::format("{} layers", count), because});
+    const std::string because =
+        origin == model_.geometry.origin.end() ? "family file" : origin->second;
+    model_.detected.push_back(
+        {"mtp", count == 1 ? "1 layer" : fmt::format("{} layers", count), because});
     if (count == 0 || options_.config_only || present != prefixes.end()) {
       return count;
     }
     NameFault fault;
     fault.code = Code::HfTensorMissing;
     fault.subject = prefixes.empty() ? section.title : prefixes.front() + "*";
-    fault.message = fmt::format("config.json says {} MTP layer{} ({}), but the checkpoint holds no tensor of it: its Megatron parameters would "
-                                "keep their initial values", count, count == 1 ? "" : "s", because);
+    fault.message = fmt::format(
+        "config.json says {} MTP layer{} ({}), but the checkpoint holds no tensor of it: its "
+        "Megatron parameters would "
+        "keep their initial values",
+        count, count == 1 ? "" : "s", because);
     fault.found = fmt::format("no tensor {}", fault.subject);
     fault.wanted = fmt::format("the tensors of {} MTP layer{}", count, count == 1 ? "" : "s");
-    fault.help = "convert without it: --drop-mtp (transformers leaves MTP tensors out when it saves)";
+    fault.help =
+        "convert without it: --drop-mtp (transformers leaves MTP tensors out when it saves)";
     model_.faults.push_back(std::move(fault));
     return std::int64_t{0};
   }
@@ -193,9 +217,11 @@ class Resolver {
         row.experts = experts;
       }
       if (row.experts > kMappingsMax / count) {
-        return fail(Code::ConfigField, fmt::format("config.json asks for {} x {} expert tensors", count, row.experts))
+        return fail(Code::ConfigField,
+                    fmt::format("config.json asks for {} x {} expert tensors", count, row.experts))
             .at("config.json")
-            .pair(fmt::format("{} x {}", count, row.experts), fmt::format("at most {}", thousands(kMappingsMax)))
+            .pair(fmt::format("{} x {}", count, row.experts),
+                  fmt::format("at most {}", thousands(kMappingsMax)))
             .advise("correct the number of layers or experts");
       }
       bound.rows.push_back(std::move(row));
@@ -205,22 +231,29 @@ class Resolver {
 
   Status add_mappings(const BoundSection& bound, const FormChoice& forms) {
     const auto in_use = [&forms](const BoundRow& row) {
-      return row.rule->form_group.empty() || forms.chosen.at(row.rule->form_group) == row.rule->form;
+      return row.rule->form_group.empty() ||
+             forms.chosen.at(row.rule->form_group) == row.rule->form;
     };
-    return for_each_name(model_, bound, in_use, [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
-      if (place.slot == 0) {
-        model_.mappings.push_back({row.rule, bound.section->stage, bound.section->variable.empty() ? -1 : place.index,
-                                   row.rule->per_expert ? place.expert : -1, {}});
-        model_.mappings.back().hf.reserve(row.hf.size());
-      }
-      use_name(row, place.slot, std::move(name), forms.mixed.contains(row.rule->form_group));
-    });
+    return for_each_name(
+        model_, bound, in_use,
+        [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
+          if (place.slot == 0) {
+            model_.mappings.push_back({row.rule,
+                                       bound.section->stage,
+                                       bound.section->variable.empty() ? -1 : place.index,
+                                       row.rule->per_expert ? place.expert : -1,
+                                       {}});
+            model_.mappings.back().hf.reserve(row.hf.size());
+          }
+          use_name(row, place.slot, std::move(name), forms.mixed.contains(row.rule->form_group));
+        });
   }
 
   void use_name(const BoundRow& row, std::size_t slot, std::string&& name, bool mixed) {
     Mapping& mapping = model_.mappings.back();
     if (ledger_.find(name) != nullptr) {
-      const std::int64_t before = ledger_.claim(name, static_cast<std::int64_t>(model_.mappings.size()) - 1);
+      const std::int64_t before =
+          ledger_.claim(name, static_cast<std::int64_t>(model_.mappings.size()) - 1);
       if (before >= 0) {
         report_claim(name, model_.mappings[static_cast<std::size_t>(before)], mapping);
       }
@@ -237,8 +270,10 @@ class Resolver {
     NameFault fault;
     fault.code = Code::DuplicateClaim;
     fault.subject = name;
-    fault.message = fmt::format("{} is claimed by {} and by {}", name, first.rule->source, second.rule->source);
-    fault.found = fmt::format("{} and {}", model_.megatron_name(first), model_.megatron_name(second));
+    fault.message =
+        fmt::format("{} is claimed by {} and by {}", name, first.rule->source, second.rule->source);
+    fault.found =
+        fmt::format("{} and {}", model_.megatron_name(first), model_.megatron_name(second));
     fault.wanted = "one rule for each HF tensor";
     fault.help = "remove one of the two rules, or give them different conditions";
     model_.faults.push_back(std::move(fault));
@@ -247,30 +282,36 @@ class Resolver {
   void add_constraints(const Section& section, std::int64_t count) {
     for (const ConstraintRule& rule : section.constraints) {
       const Constraint& add = rule.constraint;
-      const bool known = std::any_of(model_.constraints.begin(), model_.constraints.end(), [&add](const Constraint& have) {
-        return have.code == add.code && have.divisor == add.divisor && have.dividend == add.dividend && have.of == add.of;
-      });
+      const bool known = std::any_of(
+          model_.constraints.begin(), model_.constraints.end(), [&add](const Constraint& have) {
+            return have.code == add.code && have.divisor == add.divisor &&
+                   have.dividend == add.dividend && have.of == add.of;
+          });
       if (!known && occurs(*family_, section, rule.when, model_.geometry, count)) {
         model_.constraints.push_back(add);
       }
     }
   }
 
-  /// Stored copies of other tensors take no part in the mapping; their bytes must be those of the other.
+  /// Stored copies of other tensors take no part in the mapping; their bytes must be those of the
+  /// other.
   Status add_copies(const Section& section, std::int64_t count) {
     for (std::int64_t index = 0; index < count; ++index) {
       const auto flags = section_flags(section, model_.geometry, index);
-      const NameValues values{&model_.prefixes, &model_.geometry.symbols, section.variable, index, -1};
+      const NameValues values{&model_.prefixes, &model_.geometry.symbols, section.variable, index,
+                              -1};
       for (const Copy& copy : section.copies) {
         BV_TRY(name, expand(copy.copy, values));
-        if (ledger_.find(name) == nullptr || !holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
+        if (ledger_.find(name) == nullptr ||
+            !holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
           continue;
         }
         BV_TRY(of, expand(model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of, values));
         ledger_.explain(name);
         model_.ignored.push_back(name);
         model_.must_equal.emplace_back(name, of);
-        model_.detected.push_back({"stored_copy", name, fmt::format("repeats {}: the bytes must be equal", of)});
+        model_.detected.push_back(
+            {"stored_copy", name, fmt::format("repeats {}: the bytes must be equal", of)});
       }
     }
     return Done{};
@@ -283,9 +324,11 @@ class Resolver {
     for (const Mapping& mapping : model_.mappings) {
       const auto [entry, fresh] = made.try_emplace(model_.megatron_name(mapping), &mapping);
       if (!fresh) {
-        return fail(Code::RulesInvalid, fmt::format("Megatron parameter {} is made twice", entry->first))
+        return fail(Code::RulesInvalid,
+                    fmt::format("Megatron parameter {} is made twice", entry->first))
             .at(mapping.rule->source)
-            .pair(fmt::format("{} and {}", entry->second->rule->source, mapping.rule->source), "one rule for each parameter")
+            .pair(fmt::format("{} and {}", entry->second->rule->source, mapping.rule->source),
+                  "one rule for each parameter")
             .advise("remove one of the two rules, or give them different conditions");
       }
     }
@@ -295,11 +338,13 @@ class Resolver {
   void describe_lists() {
     const std::size_t copies = model_.must_equal.size();
     if (model_.ignored.size() > copies) {
-      model_.detected.push_back({"ignored", thousands(static_cast<std::int64_t>(model_.ignored.size() - copies)),
-                                 fmt::format("allowed by the family file: {}", join(family_->ignore_hf, ", "))});
+      model_.detected.push_back(
+          {"ignored", thousands(static_cast<std::int64_t>(model_.ignored.size() - copies)),
+           fmt::format("allowed by the family file: {}", join(family_->ignore_hf, ", "))});
     }
     if (!model_.dropped.empty()) {
-      model_.detected.push_back({"dropped", thousands(static_cast<std::int64_t>(model_.dropped.size())), "--drop-mtp"});
+      model_.detected.push_back(
+          {"dropped", thousands(static_cast<std::int64_t>(model_.dropped.size())), "--drop-mtp"});
     }
   }
 
@@ -315,7 +360,8 @@ class Resolver {
 
 }  // namespace
 
-Result<Model> resolve(FamilyPtr family, const nlohmann::json& config, const Headers& headers, const ResolveOptions& options) {
+Result<Model> resolve(FamilyPtr family, const nlohmann::json& config, const Headers& headers,
+                      const ResolveOptions& options) {
   return Resolver(std::move(family), config, headers, options).run();
 }
 

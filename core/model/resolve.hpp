@@ -1,5 +1,6 @@
 #pragma once
-// The working parts of resolve(): names of a section, the ledger of header names, storage forms, name faults.
+// The working parts of resolve(): names of a section, the ledger of header names, storage forms,
+// name faults.
 
 #include <cstdint>
 #include <functional>
@@ -18,7 +19,8 @@ namespace bv::model {
 class BoundName {
  public:
   /// Errors: RulesInvalid.
-  static Result<BoundName> bind(const std::string& text, const Section& section, const Model& model);
+  static Result<BoundName> bind(const std::string& text, const Section& section,
+                                const Model& model);
   /// Errors: as evaluate, for an expression in braces.
   [[nodiscard]] Result<std::string> at(std::int64_t index, std::int64_t expert) const;
   /// "model.layers.{i}.mlp.experts.{e}.gate_proj.weight"
@@ -70,23 +72,27 @@ struct NamePlace {
   std::int64_t expert = 0;
   std::size_t slot = 0;
 };
-/// Calls `use(row, place, name)` for every HF name of `rows` that `pick` admits, at every place where its
-/// conditions hold. Errors: those of BoundName::at.
-[[nodiscard]] Status for_each_name(const Model& model, const BoundSection& bound,
-                                   const std::function<bool(const BoundRow&)>& pick,
-                                   const std::function<void(const BoundRow&, const NamePlace&, std::string&&)>& use);
+/// Calls `use(row, place, name)` for every HF name of `rows` that `pick` admits, at every place
+/// where its conditions hold. Errors: those of BoundName::at.
+[[nodiscard]] Status for_each_name(
+    const Model& model, const BoundSection& bound, const std::function<bool(const BoundRow&)>& pick,
+    const std::function<void(const BoundRow&, const NamePlace&, std::string&&)>& use);
 
 /// Storage alternatives of one section: group -> the form in use.
 struct FormChoice {
   std::map<std::string, std::string, std::less<>> chosen;
-  std::set<std::string, std::less<>> mixed;  // groups stored in several forms: their gaps are not reported again
+  std::set<std::string, std::less<>>
+      mixed;  // groups stored in several forms: their gaps are not reported again
 };
-/// What ResolveOptions::forms states for `what`, nullptr when nothing. Errors: RulesInvalid unless it is in `choices`.
-[[nodiscard]] Result<const std::string*> stated_form(const ResolveOptions& options, const std::string& what,
+/// What ResolveOptions::forms states for `what`, nullptr when nothing. Errors: RulesInvalid unless
+/// it is in `choices`.
+[[nodiscard]] Result<const std::string*> stated_form(const ResolveOptions& options,
+                                                     const std::string& what,
                                                      const std::vector<std::string>& choices);
-/// Decides every group of a section from names and shapes; appends to model.detected and model.faults.
-[[nodiscard]] Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger, const ResolveOptions& options,
-                                              Model& model);
+/// Decides every group of a section from names and shapes; appends to model.detected and
+/// model.faults.
+[[nodiscard]] Result<FormChoice> choose_forms(const BoundSection& bound, Ledger& ledger,
+                                              const ResolveOptions& options, Model& model);
 
 /// Numbers as ranges: "0-3, 7". At most eight ranges are shown.
 [[nodiscard]] std::string ranges_text(const std::set<std::int64_t>& numbers);
@@ -94,7 +100,8 @@ struct FormChoice {
 /// Missing HF names, grouped by (rule, source).
 class MissingNames {
  public:
-  void add(const Mapping& mapping, std::size_t slot, const std::string& name, const std::string& pattern);
+  void add(const Mapping& mapping, std::size_t slot, const std::string& name,
+           const std::string& pattern);
   /// One fault a group. `unused` are names that may be renamed ones.
   void report(Model& model, std::size_t header_count, const std::vector<std::string>& unused) const;
 
@@ -105,15 +112,21 @@ class MissingNames {
     Mapping mapping;  // the first
     std::set<std::int64_t> indices, experts;
   };
-  [[nodiscard]] static NameFault fault(const Group& group, const Model& model, std::size_t header_count);
-  std::map<std::pair<const Rule*, std::size_t>, Group> groups_;  // rules stand in one vector: family order
+  [[nodiscard]] static NameFault fault(const Group& group, const Model& model,
+                                       std::size_t header_count);
+  std::map<std::pair<const Rule*, std::size_t>, Group>
+      groups_;  // rules stand in one vector: family order
 };
 
-/// Sorts the names that no mapping uses into ignored, dropped, unsupported and unused; the last two become faults.
-/// Returns one name of each unused pattern.
-[[nodiscard]] std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOptions& options, Model& model);
+/// Sorts the names that no mapping uses into ignored, dropped, unsupported and unused; the last two
+/// become faults. Returns one name of each unused pattern.
+[[nodiscard]] std::vector<std::string> settle_leftovers(const Ledger& ledger,
+                                                        const ResolveOptions& options,
+                                                        Model& model);
 
-/// Prefixes of HF names that only MTP tensors have, each with k = 0, 1, ... filled in. Errors: RulesInvalid.
-[[nodiscard]] Result<std::vector<std::string>> mtp_prefixes(const Section& section, const Model& model);
+/// Prefixes of HF names that only MTP tensors have, each with k = 0, 1, ... filled in. Errors:
+/// RulesInvalid.
+[[nodiscard]] Result<std::vector<std::string>> mtp_prefixes(const Section& section,
+                                                            const Model& model);
 
 }  // namespace bv::model

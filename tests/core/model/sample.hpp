@@ -24,7 +24,9 @@ inline json read_json(const std::filesystem::path& file) {
   return json::parse(in);
 }
 
-inline json golden_config(const std::string& name) { return read_json(golden("hf/" + name + "/config.json")); }
+inline json golden_config(const std::string& name) {
+  return read_json(golden("hf/" + name + "/config.json"));
+}
 
 /// The headers of every model*.safetensors of a golden case.
 inline Headers golden_headers(const std::string& name) {
@@ -42,7 +44,8 @@ inline Headers golden_headers(const std::string& name) {
     const json header = json::parse(text);
     for (const auto& [tensor, value] : header.items()) {
       if (tensor != "__metadata__") {
-        headers[tensor] = {tensor, *dtype_from_name(value.at("dtype").get<std::string>()), value.at("shape").get<Shape>()};
+        headers[tensor] = {tensor, *dtype_from_name(value.at("dtype").get<std::string>()),
+                           value.at("shape").get<Shape>()};
       }
     }
   }
@@ -64,14 +67,16 @@ inline const std::vector<FamilyPtr>& families() {
   static const std::vector<FamilyPtr> all = [] {
     auto loaded = builtin_families();
     if (!loaded) {
-      throw std::runtime_error(loaded.error().where + ": " + loaded.error().message + ": " + loaded.error().found);
+      throw std::runtime_error(loaded.error().where + ": " + loaded.error().message + ": " +
+                               loaded.error().found);
     }
     return *loaded;
   }();
   return all;
 }
 
-inline Result<Model> resolve_with(const json& config, const Headers& headers, const ResolveOptions& options = {}) {
+inline Result<Model> resolve_with(const json& config, const Headers& headers,
+                                  const ResolveOptions& options = {}) {
   BV_TRY(family, choose_family(config, families()));
   return resolve(family, config, headers, options);
 }
@@ -115,7 +120,8 @@ inline std::set<std::string> megatron_names(const Model& model) {
   std::set<std::string> names;
   for (const Mapping& mapping : model.mappings) {
     const bool stacked = mapping.rule->axes.contains("E");
-    const std::int64_t experts = stacked ? *evaluate(mapping.rule->axes.at("E"), model.geometry.symbols) : 1;
+    const std::int64_t experts =
+        stacked ? *evaluate(mapping.rule->axes.at("E"), model.geometry.symbols) : 1;
     for (std::int64_t e = 0; e < experts; ++e) {
       names.insert(model.megatron_name(mapping, e));
     }
@@ -126,7 +132,8 @@ inline std::set<std::string> megatron_names(const Model& model) {
 inline std::string all_faults(const Model& model) {
   std::string text;
   for (const NameFault& fault : model.faults) {
-    text += label(fault.code) + " " + fault.message + "\n  found " + fault.found + "\n  wanted " + fault.wanted + "\n  help " + fault.help + "\n";
+    text += label(fault.code) + " " + fault.message + "\n  found " + fault.found + "\n  wanted " +
+            fault.wanted + "\n  help " + fault.help + "\n";
   }
   return text;
 }

@@ -1,0 +1,299 @@
+#include <gtest/gtest.h>
+
+#include "tests/core/model/sample.hpp"
+
+namespace bv::model::test {
+namespace {
+
+json llama() {
+  return json{{"architectures", {"LlamaForCausalLM"}},
+              {"model_type", "llama"},
+              {"hidden_size", 32},
+              {"num_hidden_layers", 2},
+              {"num_attention_heads", 8},
+              {"num_key_value_heads", 4},
+              {"intermediate_size", 48},
+              {"vocab_size", 100}};
+}
+
+Result<Geometry> geometry_of(const json& config) {
+  BV_TRY(family, choose_family(config, families()));
+  return read_geometry(*family, config);
+}
+
+Error refusal(const json& config) {
+  auto result = geometry_of(config);
+  if (result) {
+    ADD_FAILURE() << "accepted " << config.dump();
+    return {};
+  }
+  return result.error();
+}
+
+TEST(Geometry, ReadsFieldsAndTheirOrigin) {
+  const auto geometry = geometry_of(llama());
+  ASSERT_TRUE(geometry) << geometry.error().message;
+  EXPECT_EQ(geometry->at("num_query_groups"), 4);
+  EXPECT_EQ(geometry->origin.at("num_query_groups"), "num_key_value_heads");
+}
+
+TEST(Geometry, ComputesTheHeadSizeWhereTheFieldIsAbsentOrNull) {
+  json config = llama();
+  EXPECT_EQ(geometry_of(config)->at("head_dim"), 4);
+  EXPECT_EQ(geometry_of(config)->origin.at("head_dim"),
+            "default hidden_size / num_attention_heads (llama.json)");
+  config["head_dim"] = nullptr;
+  EXPECT_EQ(geometry_of(config)->at("head_dim"), 4);
+  config["head_dim"] = 10;
+  EXPECT_EQ(geometry_of(config)->at("head_dim"), 10);
+}
+
+TEST(Geometry, RefusesAHeadSizeThatDoesNotDivide) {
+  json config = llama();
+  config["hidden_size"] = 30;
+  const Error error = refusal(config);
+  EXPECT_EQ(error.code, Code::IndivisibleDim);
+  EXPECT_EQ(error.message, "hidden_size = 30 is not divisible by num_attention_heads = 8");
+}
+
+TEST(Geometry, NamesAnAbsentFieldItsKindItsNeighboursAndASetLine) {
+  json config = golden_config("qwen3_5_vl_dense");
+  config["text_config"].erase("num_key_value_heads");
+  const Error error = refusal(config);
+  EXPECT_EQ(error.code, Code::ConfigField);
+  EXPECT_EQ(error.message,
+            "config.json text_config has no num_key_value_heads; rule kind qkv_gated needs it");
+  ASSERT_FALSE(error.facts.empty());
+  EXPECT_EQ(error.facts[0], "fields there: head_dim=16 num_attention_heads=8");
+  EXPECT_EQ(error.help,
+            "if equal to num_attention_heads say so with --set text_config.num_key_value_heads=8");
+}
+
+TEST(Geometry, NamesAnAbsentFieldAtTheTop) {
+  json config = llama();
+  config.erase("intermediate_size");
+  const Error error = refusal(config);
+  EXPECT_EQ(error.message, "config.json has no intermediate_size; rule kind gated_mlp needs it");
+  EXPECT_EQ(error.help, "add the field to config.json, or give it with --set intermediate_size=N");
+}
+
+TEST(Geometry, NamesEveryAliasOfAnAbsentField) {
+  json config = golden_config("qwen3_moe");
+  config.erase("num_local_experts");
+  const Error error = refusal(config);
+  EXPECT_EQ(error.code, Code::ConfigField);
+  EXPECT_EQ(error.facts.back(), "looked for: num_experts, num_local_experts, n_routed_experts");
+}
+
+TEST(Geometry, AcceptsEachAliasOfTheExpertCount) {
+  json config = golden_config("qwen3_moe");
+  config.erase("num_local_experts");
+  config["num_experts"] = 4;
+  EXPECT_EQ(geometry_of(config)->at("num_experts"), 4);
+}
+
+TEST(Geometry, AsksOnlyForFieldsThatSomeLayerNeeds) {
+  json config = golden_config("qwen3_moe");
+  config.erase("intermediate_size");
+  EXPECT_TRUE(geometry_of(config));
+  config["mlp_only_layers"] = {1};
+  EXPECT_EQ(refusal(config).message,
+            "config.json has no intermediate_size; rule kind gated_mlp needs it");
+}
+
+TEST(Geometry, RefusesValuesOfTheWrongType) {
+  for (const json& wrong :
+       {json("24"), json(2.5), json(true), json(json::array()), json(18446744073709551615ULL)}) {
+    json config = llama();
+    config["hidden_size"] = wrong;
+    const Error error = refusal(config);
+    EXPECT_EQ(error.code, Code::ConfigField);
+    EXPECT_NE(error.message.find("config.json hidden_size is"), std::string::npos) << error.message;
+  }
+  json config = llama();
+  config["tie_word_embeddings"] = 1;
+  EXPECT_EQ(refusal(config).message, "config.json tie_word_embeddings is 1, wanted true or false");
+}
+
+TEST(Geometry, RefusesValuesOutOfRange) {
+  for (const std::int64_t wrong : {std::int64_t{0}, std::int64_t{-8}, std::int64_t{1} << 50}) {
+    json config = llama();
+    config["num_attention_heads"] = wrong;
+    EXPECT_EQ(refusal(config).code, Code::ConfigField);
+  }
+  json config = llama();
+  config["num_hidden_layers"] = 1000000000;
+  EXPECT_EQ(refusal(config).message,
+            "config.json num_hidden_layers is 1000000000, wanted at most 65536");
+}
+
+TEST(Geometry, RefusesHeadsThatTheGroupsDoNotDivide) {
+  json config = llama();
+  config["num_key_value_heads"] = 3;
+  const Error error = refusal(config);
+  EXPECT_EQ(error.code, Code::IndivisibleDim);
+  EXPECT_NE(error.message.find("num_query_groups=3"), std::string::npos) << error.message;
+}
+
+TEST(Geometry, RefusesAConfigWithoutItsLevel) {
+  json config = golden_config("qwen3_5_vl_dense");
+  config.erase("text_config");
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+  EXPECT_EQ(refusal(json::array()).code, Code::ConfigField);
+}
+
+TEST(Geometry, UsesDocumentedDefaultsAndSaysSo) {
+  json config = golden_config("qwen3_5_moe");
+  for (const char* field : {"num_experts", "linear_key_head_dim", "head_dim"}) {
+    config.erase(field);
+  }
+  const auto geometry = geometry_of(config);
+  ASSERT_TRUE(geometry) << geometry.error().message;
+  EXPECT_EQ(geometry->at("num_experts"), 256);
+  EXPECT_EQ(geometry->at("linear_key_head_dim"), 128);
+  EXPECT_EQ(geometry->at("head_dim"), 256);
+  EXPECT_EQ(geometry->origin.at("num_experts"), "default 256 (qwen3_5_moe.json)");
+}
+
+TEST(Geometry, TakesTheTieOfAVisionModelFromTheTop) {
+  json config = golden_config("qwen3_vl_moe");
+  config["text_config"]["tie_word_embeddings"] = true;
+  EXPECT_EQ(geometry_of(config)->at("tie_word_embeddings"), 0);
+  config["tie_word_embeddings"] = true;
+  config["text_config"]["tie_word_embeddings"] = false;
+  EXPECT_EQ(geometry_of(config)->at("tie_word_embeddings"), 1);
+}
+
+TEST(Geometry, CountsLabelsByNumberThenNamesThenDefault) {
+  json config = golden_config("qwen3_5_token_cls");
+  EXPECT_EQ(geometry_of(config)->at("num_labels"), 5);
+  config["num_labels"] = 7;
+  EXPECT_EQ(geometry_of(config)->at("num_labels"), 7);
+  config.erase("num_labels");
+  config.erase("id2label");
+  EXPECT_EQ(geometry_of(config)->at("num_labels"), 2);
+  config["num_labels"] = 0;
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+}
+
+std::string linear_layers(const json& config) {
+  const auto geometry = geometry_of(config);
+  std::string text;
+  for (const auto& flags : geometry->layer_flags) {
+    text += flags.contains("linear") ? 'l' : 'f';
+  }
+  return text;
+}
+
+TEST(LayerFlags, ComeFromTheListBeforeTheInterval) {
+  json config = golden_config("qwen3_5_dense");
+  config["layer_types"] = {"full_attention", "linear_attention", "linear_attention",
+                           "full_attention"};
+  EXPECT_EQ(linear_layers(config), "fllf");
+  config.erase("layer_types");
+  config["full_attention_interval"] = 2;
+  EXPECT_EQ(linear_layers(config), "lflf");
+  config.erase("full_attention_interval");
+  EXPECT_EQ(linear_layers(config), "lllf");
+}
+
+TEST(LayerFlags, RefuseAListOfTheWrongLength) {
+  json config = golden_config("qwen3_5_dense");
+  config["layer_types"] = {"full_attention", "linear_attention"};
+  const Error error = refusal(config);
+  EXPECT_EQ(error.code, Code::ConfigField);
+  EXPECT_EQ(error.message, "config.json layer_types has 2 entries for 4 layers");
+}
+
+TEST(LayerFlags, RefuseALayerKindWithoutRules) {
+  json config = golden_config("qwen3_5_dense");
+  config["layer_types"][1] = "mamba";
+  EXPECT_EQ(refusal(config).message,
+            "config.json layer_types names the layer kind \"mamba\" at entry 1");
+  config["layer_types"][1] = 3;
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+  config["layer_types"] = "linear_attention";
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+}
+
+TEST(LayerFlags, RefuseAnIntervalBelowOne) {
+  json config = golden_config("qwen3_5_dense");
+  config.erase("layer_types");
+  config["full_attention_interval"] = 0;
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+}
+
+TEST(LayerFlags, TakeDenseLayersByNumberAndByStep) {
+  json config = golden_config("qwen3_moe");
+  config["mlp_only_layers"] = {2};
+  config["decoder_sparse_step"] = 2;
+  const auto geometry = geometry_of(config);
+  ASSERT_TRUE(geometry) << geometry.error().message;
+  EXPECT_TRUE(geometry->layer_flags[0].contains("dense"));
+  EXPECT_FALSE(geometry->layer_flags[1].contains("dense"));
+  EXPECT_TRUE(geometry->layer_flags[2].contains("dense"));
+  config["mlp_only_layers"] = {4};
+  EXPECT_EQ(refusal(config).code, Code::ConfigField);
+}
+
+TEST(LayerFlags, TakeTheFirstLayersAsDense) {
+  const auto geometry = geometry_of(golden_config("deepseek_v3"));
+  EXPECT_TRUE(geometry->layer_flags[0].contains("dense"));
+  EXPECT_FALSE(geometry->layer_flags[1].contains("dense"));
+  json config = golden_config("deepseek_v3");
+  config.erase("first_k_dense_replace");
+  EXPECT_EQ(refusal(config).message,
+            "config.json has no first_k_dense_replace; the layer flag dense needs it");
+}
+
+TEST(Conditions, RefuseConfigsThatTheRulesCannotServe) {
+  const std::vector<std::pair<std::string, json>> conflicts = {
+      {"attn_output_gate", false},
+      {"attention_bias", true},
+      {"mtp_num_hidden_layers", 2},
+      {"mtp_use_dedicated_embeddings", true}};
+  for (const auto& [field, value] : conflicts) {
+    json config = golden_config("qwen3_5_dense");
+    config[field] = value;
+    const Error error = refusal(config);
+    EXPECT_EQ(error.code, Code::ConfigField) << field;
+    EXPECT_NE(error.message.find(field), std::string::npos) << error.message;
+  }
+}
+
+TEST(Conditions, WantTheMergerToWriteTheTextWidth) {
+  json config = golden_config("qwen3_5_vl_dense");
+  config["vision_config"]["out_hidden_size"] = 32;
+  EXPECT_NE(refusal(config).message.find("vision_out_hidden_size=32"), std::string::npos);
+}
+
+TEST(ChooseFamily, GoesByArchitectureThenModelType) {
+  EXPECT_EQ(name(**choose_family(golden_config("qwen3_5_token_cls"), families())),
+            "qwen3_5_token_classification");
+  EXPECT_EQ(name(**choose_family(json{{"model_type", "qwen3_5"}}, families())), "qwen3_5_vl");
+}
+
+TEST(ChooseFamily, RefusesUnknownClassesWithTheNearestFamilies) {
+  const auto result =
+      choose_family(json{{"architectures", {"FooForCausalLM"}}, {"model_type", "foo"}}, families());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::ArchitectureUnknown);
+  EXPECT_EQ(result.error().message, "no rules for architecture FooForCausalLM (model_type foo)");
+  const auto near = choose_family(
+      json{{"architectures", {"Qwen3_5ForSequenceClassification"}}, {"model_type", "qwen3_5"}},
+      families());
+  ASSERT_FALSE(near);
+  EXPECT_NE(near.error().facts[0].find("nearest families: qwen3_5"), std::string::npos)
+      << near.error().facts[0];
+}
+
+TEST(ChooseFamily, RefusesConfigsWithoutAClass) {
+  EXPECT_EQ(choose_family(json::object(), families()).error().code, Code::ConfigField);
+  EXPECT_EQ(choose_family(json::array(), families()).error().code, Code::ConfigField);
+  EXPECT_EQ(choose_family(json{{"architectures", "Llama"}}, families()).error().code,
+            Code::ConfigField);
+  EXPECT_EQ(choose_family(json{{"model_type", 3}}, families()).error().code, Code::ConfigField);
+}
+
+}  // namespace
+}  // namespace bv::model::test
