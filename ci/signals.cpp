@@ -24,6 +24,21 @@ void on_stop(int signal) {
   }
 }
 
+/// A mapped file was cut short by another process while it was read. Outputs appear by rename, so nothing half done is
+/// left under a final name.
+void on_bus_error(int) {
+  constexpr std::string_view kText =
+      "\nerror[BV7007]: a file of the model was truncated while it was read\n"
+      "   = help    let the other program finish, then run this again\n";
+  constexpr std::string_view kLast =
+      "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  broken 0  layouts 0  0.0 s\n";
+  const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
+  const auto last = ::write(STDOUT_FILENO, kLast.data(), kLast.size());
+  static_cast<void>(text);
+  static_cast<void>(last);
+  ::_exit(5);
+}
+
 void on_status(int) {
   g_status_wanted.store(true);
 }
@@ -43,6 +58,7 @@ void install_signal_handlers() {
   handle(SIGTERM, on_stop, static_cast<int>(SA_RESETHAND));
   handle(SIGUSR1, on_status, SA_RESTART);
   handle(SIGPIPE, SIG_IGN, 0);
+  handle(SIGBUS, on_bus_error, static_cast<int>(SA_RESETHAND));
 }
 
 int stop_requested() {

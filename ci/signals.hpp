@@ -3,7 +3,8 @@
 
 namespace bv::cli {
 
-/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is ignored.
+/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is ignored; SIGBUS (a
+/// mapped file truncated by someone else) ends the process with the INPUT exit code.
 void install_signal_handlers();
 /// 0, or the signal that asked to stop (2, 15).
 [[nodiscard]] int stop_requested();
