@@ -79,6 +79,17 @@ TEST(Values, NarrowingRoundsToNearestEvenAndKeepsDenormals) {
   EXPECT_EQ(narrowed(0x80000000), 0x8000);
 }
 
+TEST(Values, WideningBf16ComesBackForEveryBitPattern) {
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto bytes = two_bytes(bits);
+    std::byte wide[4];
+    std::byte back[2];
+    cast(bytes.data(), DType::BF16, wide, DType::F32, 1);
+    cast(wide, DType::F32, back, DType::BF16, 1);
+    ASSERT_EQ(std::memcmp(back, bytes.data(), 2), 0) << bits;
+  }
+}
+
 TEST(Values, TheGenericRoadRoundsLikeTheIntegerFormula) {
   std::uint32_t state = 12345;
   for (int i = 0; i < 200000; ++i) {
