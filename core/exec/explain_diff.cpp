@@ -1,0 +1,665 @@
+#include "core/exec/explain_diff.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/exec/hash_rows.hpp"
+#include "core/kinds/values.hpp"
+
+namespace bv::exec {
+namespace {
+
+constexpr double kNamed = 0.5;     // a cause that explains less is not named
+constexpr double kSettled = 0.98;  // a cause that explains this much needs no row table
+constexpr std::int64_t kBytesExamined = std::int64_t{4} << 20;
+constexpr std::size_t kQuickRows = 24;
+
+using Row = std::vector<std::byte>;
+
+/// At most `count_max` of `rows`, evenly spread.
+std::vector<std::int64_t> spread(const std::vector<std::int64_t>& rows, std::size_t count_max) {
+  if (rows.size() <= count_max) {
+    return rows;
+  }
+  std::vector<std::int64_t> out;
+  for (std::size_t i = 0; i < count_max; ++i) {
+    out.push_back(rows[i * rows.size() / count_max]);
+  }
+  return out;
+}
+
+std::vector<std::int64_t> spread_all(std::int64_t rows, std::size_t count_max) {
+  std::vector<std::int64_t> out;
+  const auto shown = std::min<std::int64_t>(rows, static_cast<std::int64_t>(count_max));
+  for (std::int64_t i = 0; i < shown; ++i) {
+    out.push_back(i * (rows / shown) + i * (rows % shown) / shown);
+  }
+  return out;
+}
+
+/// Makes the row that one fault would have left; false when the fault cannot be told.
+using MakeRow = std::function<void(std::int64_t row, Row& out)>;
+
+/// The rows of one found tensor.
+class FoundRows {
+ public:
+  FoundRows(const SourceTensor& found, const RowShape& rows)
+      : found_(found), all_(found.checkpoint->bytes(*found.tensor)) {
+    const int width = bits(found.tensor->spec.dtype);
+    row_bytes_ = static_cast<std::size_t>(rows.elements * width / 8);
+    whole_ = width % 8 == 0 && row_bytes_ > 0;
+  }
+  ~FoundRows() { found_.checkpoint->release(all_); }
+  FoundRows(const FoundRows&) = delete;
+  FoundRows& operator=(const FoundRows&) = delete;
+  [[nodiscard]] bool usable() const { return whole_; }
+  [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }
+  [[nodiscard]] std::span<const std::byte> at(std::int64_t row) const {
+    return all_.subspan(static_cast<std::size_t>(row) * row_bytes_, row_bytes_);
+  }
+  [[nodiscard]] std::span<const std::byte> all() const { return all_; }
+
+ private:
+  const SourceTensor& found_;
+  std::span<const std::byte> all_;
+  std::size_t row_bytes_ = 0;
+  bool whole_ = false;
+};
+
+/// Tries candidates on the wrong rows of one tensor and keeps the best.
+class Trial {
+ public:
+  Trial(const FoundRows& found, std::vector<std::int64_t> rows)
+      : found_(found), rows_(spread(rows, rows_max(found))), quick_(spread(rows_, kQuickRows)) {}
+
+  void attempt(Cause cause, const std::string& text, const MakeRow& make,
+               std::size_t count_max = kRowsExamined) {
+    if (best_.confidence() == 1 || rows_.empty()) {
+      return;
+    }
+    const auto hits = [&](const std::vector<std::int64_t>& rows) {
+      std::int64_t count = 0;
+      for (const std::int64_t row : rows) {
+        make(row, row_);
+        const auto there = found_.at(row);
+        count += row_.size() == there.size() &&
+                 std::memcmp(row_.data(), there.data(), there.size()) == 0;
+      }
+      return count;
+    };
+    if (static_cast<double>(hits(quick_)) < kNamed / 2 * static_cast<double>(quick_.size())) {
+      return;
+    }
+    const std::vector<std::int64_t> rows = spread(rows_, count_max);
+    offer({cause, text, static_cast<std::int64_t>(rows.size()), hits(rows), false, {}});
+  }
+
+  void offer(Explanation explanation) {
+    if (explanation.confidence() >= kNamed &&
+        explanation.confidence() > best_.confidence()) {
+      best_ = std::move(explanation);
+    }
+  }
+  [[nodiscard]] Explanation take() && { return std::move(best_); }
+  [[nodiscard]] const std::vector<std::int64_t>& rows() const { return rows_; }
+
+ private:
+  static std::size_t rows_max(const FoundRows& found) {
+    const auto by_bytes = static_cast<std::size_t>(kBytesExamined) /
+                          std::max<std::size_t>(found.row_bytes(), 1);
+    return std::clamp<std::size_t>(by_bytes, 16, kRowsExamined);
+  }
+  const FoundRows& found_;
+  std::vector<std::int64_t> rows_;
+  std::vector<std::int64_t> quick_;
+  Row row_;
+  Explanation best_;
+};
+
+MakeRow rows_of_view(ViewReader& reader, std::int64_t row_elements) {
+  return [&reader, row_elements](std::int64_t row, Row& out) {
+    const std::int64_t begin = row * row_elements;
+    if (begin + row_elements > reader.elements()) {
+      out.clear();
+      return;
+    }
+    const auto bytes = reader.read(begin, begin + row_elements);
+    out.assign(bytes.begin(), bytes.end());
+  };
+}
+
+void try_view(Trial& trial, const Candidate& candidate, std::int64_t row_elements) {
+  ViewReader reader(candidate.view);
+  trial.attempt(candidate.cause, candidate.text, rows_of_view(reader, row_elements));
+  reader.release();
+}
+
+/// Wanted values that one calculation changed: +-1 too much, a narrower type on the way.
+void try_values(Trial& trial, const View& wanted, const FoundRows& found, std::int64_t row_elements) {
+  const DType dtype = wanted.spec.dtype;
+  trial.attempt(Cause::Zeroed, "the rows are zero", [&found](std::int64_t, Row& out) {
+    out.assign(found.row_bytes(), std::byte{0});
+  });
+  if (!kinds::is_computable(dtype)) {
+    return;
+  }
+  ViewReader reader(wanted);
+  const MakeRow make = rows_of_view(reader, row_elements);
+  for (const double delta : {1.0, -1.0}) {
+    const auto cause = delta > 0 ? Cause::PlusOne : Cause::MinusOne;
+    const std::string text = fmt::format("every value is wanted {:+g}", delta);
+    trial.attempt(cause, text, [&](std::int64_t row, Row& out) {
+      make(row, out);
+      kinds::add_constant(out, dtype, delta);
+    });
+    // The wanted value may be the rounded one: then the found one gives it back.
+    trial.attempt(cause, text, [&](std::int64_t row, Row& out) {
+      make(row, out);
+      const auto there = found.at(row);
+      Row back(there.begin(), there.end());
+      kinds::add_constant(back, dtype, -delta);
+      out = back == out ? Row(there.begin(), there.end()) : Row{};
+    });
+  }
+  for (const DType narrow : {DType::BF16, DType::F16}) {
+    if (kinds::precision(narrow) >= kinds::precision(dtype)) {
+      continue;
+    }
+    trial.attempt(Cause::Narrowed,
+                  fmt::format("the values were rounded through {}", bv::name(narrow)),
+                  [&](std::int64_t row, Row& out) {
+                    make(row, out);
+                    Row low(static_cast<std::size_t>(row_elements * bytes(narrow)));
+                    kinds::cast(out.data(), dtype, low.data(), narrow, row_elements);
+                    kinds::cast(low.data(), narrow, out.data(), dtype, row_elements);
+                  });
+  }
+  reader.release();
+}
+
+/// Row r of the found matrix [rows, columns] is column r of the wanted one [columns, rows].
+void try_transposed(Trial& trial, const View& wanted, const Shape& found) {
+  if (found.size() != 2 || wanted.spec.shape.size() != 2 || found[0] != wanted.spec.shape[1] ||
+      found[1] != wanted.spec.shape[0] || found[0] < 2 || found[1] < 2) {
+    return;
+  }
+  ViewReader reader(wanted);
+  constexpr std::int64_t kElements = 65536;  // each is read alone
+  const auto rows = static_cast<std::size_t>(std::clamp<std::int64_t>(kElements / found[1], 4, 512));
+  trial.attempt(Cause::Transposed,
+                fmt::format("the matrix is transposed: [in, out] stands for [out, in], {}",
+                            shape_text(found)),
+                [&](std::int64_t row, Row& out) {
+                  out.clear();
+                  for (std::int64_t column = 0; column < found[1]; ++column) {
+                    const std::int64_t at = column * found[0] + row;
+                    const auto element = reader.read(at, at + 1);
+                    out.insert(out.end(), element.begin(), element.end());
+                  }
+                },
+                rows);
+  reader.release();
+}
+
+/// The wanted tensor with rows cut from or added to its first dimension.
+std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
+  const Shape& wanted = subject.spec.shape;
+  if (found.size() != wanted.size() || found.empty() || found[0] == wanted[0] ||
+      !std::equal(found.begin() + 1, found.end(), wanted.begin() + 1)) {
+    return std::nullopt;
+  }
+  Candidate out;
+  const View all = subject.wanted();
+  out.view = all;
+  out.view.spec.shape = found;
+  out.view.boxes.clear();
+  const std::int64_t elements = element_count(found).value_or(0);
+  for (const layout::Box& box : all.boxes) {
+    layout::clip_to_target(box, 0, elements, out.view.boxes);
+  }
+  const bool more = found[0] > wanted[0];
+  out.cause = more ? Cause::Padded : Cause::Truncated;
+  out.text = more ? fmt::format("{} zero rows follow the {} wanted ones", found[0] - wanted[0], wanted[0])
+                  : fmt::format("the last {} of {} rows are cut off", wanted[0] - found[0], wanted[0]);
+  return out;
+}
+
+Explanation explain_shape(const Subject& subject) {
+  const TensorSpec& found = subject.found->tensor->spec;
+  const RowShape rows = rows_of(found.shape);
+  const FoundRows there(*subject.found, rows);
+  Explanation unexplained;
+  unexplained.text = fmt::format("the shape is {}, wanted {}", shape_text(found.shape),
+                                 shape_text(subject.spec.shape));
+  if (!there.usable() || (found.dtype != subject.spec.dtype &&
+                          !(kinds::is_computable(found.dtype) && kinds::is_computable(subject.spec.dtype)))) {
+    return unexplained;
+  }
+  Trial trial(there, spread_all(rows.count, kRowsExamined));
+  View wanted = subject.wanted();
+  wanted.spec.dtype = found.dtype;
+  try_transposed(trial, wanted, found.shape);
+  auto candidates = subject.candidates ? subject.candidates(found) : std::vector<Candidate>{};
+  if (auto one = resized(subject, found.shape)) {
+    candidates.push_back(std::move(*one));
+  }
+  if (element_count(found.shape) == element_count(subject.spec.shape)) {
+    candidates.push_back({Cause::Regrouped, "the same elements stand under another shape", wanted});
+  }
+  for (Candidate& candidate : candidates) {
+    candidate.view.spec.dtype = found.dtype;
+    if (candidate.view.spec.shape == found.shape || candidate.cause == Cause::Regrouped) {
+      try_view(trial, candidate, rows.elements);
+    }
+  }
+  Explanation best = std::move(trial).take();
+  return best.cause == Cause::Unexplained ? unexplained : best;
+}
+
+Explanation explain_values(const Subject& subject, const Difference& difference) {
+  const TensorSpec& found = subject.found->tensor->spec;
+  const RowShape rows = rows_of(found.shape);
+  const FoundRows there(*subject.found, rows);
+  Explanation none;
+  none.text = fmt::format("no known fault explains it: {} of {} elements differ",
+                          thousands(difference.elements_wrong), thousands(difference.elements));
+  if (!there.usable()) {
+    return none;
+  }
+  Trial trial(there, difference.wrong_rows);
+  View wanted = subject.wanted();
+  wanted.spec.dtype = found.dtype;
+  try_values(trial, wanted, there, rows.elements);
+  if (subject.candidates) {
+    for (Candidate& candidate : subject.candidates(found)) {
+      candidate.view.spec.dtype = found.dtype;
+      try_view(trial, candidate, rows.elements);
+    }
+  }
+  try_transposed(trial, wanted, found.shape);
+  Explanation best = std::move(trial).take();
+  return best.cause == Cause::Unexplained ? none : best;
+}
+
+Explanation explain_dtype(const Subject& subject) {
+  const DType wanted = subject.spec.dtype;
+  const DType found = subject.found->tensor->spec.dtype;
+  Explanation out;
+  const bool computable = kinds::is_computable(wanted) && kinds::is_computable(found);
+  if (computable && kinds::precision(found) < kinds::precision(wanted)) {
+    out = {Cause::Narrowed,
+           fmt::format("the dtype was narrowed from {} to {}; the values are those of the cast",
+                       bv::name(wanted), bv::name(found)),
+           0, 0, true, {}};
+  } else {
+    out.text = fmt::format("the dtype is {}, wanted {}{}", bv::name(found), bv::name(wanted),
+                           computable ? "; the values are equal" : "");
+    out.exact = computable;
+  }
+  return out;
+}
+
+Explanation explain_one(const Subject& subject, const Difference& difference) {
+  if (!subject.found) {
+    Explanation out{Cause::Missing, "there is no such tensor", 0, 0, true, {}};
+    return out;
+  }
+  if (difference.shape_differs) {
+    return explain_shape(subject);
+  }
+  if (difference.dtype_differs && !difference.bytes_differ) {
+    return explain_dtype(subject);
+  }
+  Explanation out = explain_values(subject, difference);
+  if (difference.dtype_differs) {
+    out.text += fmt::format("; the dtype is {} as well", bv::name(subject.found->tensor->spec.dtype));
+  }
+  return out;
+}
+
+// --- where rows went -------------------------------------------------------
+
+/// RowShape of one found tensor, looked up among all wanted rows.
+class Lookup {
+ public:
+  Lookup(const Comparison& comparison, const RowTable& table) : comparison_(comparison), table_(table) {}
+
+  void add(std::int64_t row, std::span<const std::byte> bytes) {
+    const std::uint64_t hash = hash_row(bytes);
+    if (!table_.takes_part(hash)) {
+      return;
+    }
+    ++looked_up_;
+    bool hit = false;
+    std::set<std::uint32_t> same;
+    table_.for_each(hash, [&](const RowPlace& place) {
+      if (place.row == row && same.insert(place.subject).second) {
+        ++identity_[place.subject];
+      }
+      moves_[place.subject].push_back({row, place.row});
+      if (!hit) {
+        places_.emplace_back(row, place);
+      }
+      hit = true;
+    });
+    hits_ += hit;
+  }
+
+  /// The best statement about where the rows came from; `self` is the subject they should be of.
+  [[nodiscard]] Explanation explain(std::optional<std::uint32_t> self, const std::string& global,
+                                    std::int64_t rows) const {
+    Explanation best;
+    const auto offer = [&best](Explanation one) {
+      if (one.confidence() >= kNamed && one.confidence() > best.confidence()) {
+        best = std::move(one);
+      }
+    };
+    std::uint32_t whose = 0;
+    std::int64_t most = 0;
+    for (const auto& [subject, count] : identity_) {
+      if (count > most && (!self || subject != *self)) {
+        whose = subject;
+        most = count;
+      }
+    }
+    if (most > 0) {
+      const Subject& other = comparison_.subjects[whose];
+      NameShift shift = compare_names(global, other.global);
+      shift.text = fmt::format("holds the rows of {}{}{}", other.global,
+                               other.place.empty() ? "" : " on " + other.place, shift.text);
+      offer({shift.cause, shift.text, looked_up_, most, false, runs()});
+    }
+    if (self && moves_.contains(*self)) {
+      offer(order(global, rows, moves_.at(*self)));
+    }
+    offer({Cause::OtherTensor, "the rows stand elsewhere", looked_up_, hits_, false, runs()});
+    return best;
+  }
+
+ private:
+  [[nodiscard]] Explanation order(const std::string& global, std::int64_t rows,
+                                  const std::vector<RowMove>& moves) const {
+    const HalvesExchanged halves = find_exchange(rows, moves);
+    const Regrouping how = find_regrouping(rows, moves);
+    if (halves.explained > 0 && halves.explained >= how.explained) {
+      return {Cause::SwappedParts,
+              fmt::format("the two halves of each block of {} rows are exchanged", halves.block), looked_up_,
+              std::min(halves.explained, looked_up_), false, runs()};
+    }
+    Explanation out{Cause::Regrouped, "holds its own rows in another order", looked_up_,
+                    static_cast<std::int64_t>(std::min<std::size_t>(moves.size(), static_cast<std::size_t>(looked_up_))), false, runs()};
+    if (how.explained == 0) {
+      return out;
+    }
+    out.rows_explained = std::min(how.explained, looked_up_);
+    const bool gated = global.find("gate_up") != std::string::npos || global.find("linear_fc1") != std::string::npos;
+    const std::string shape = fmt::format("rows [{} {} {} {}] stand as [{} {} {} {}]", how.outer, how.a, how.b,
+                                          how.inner, how.outer, how.b, how.a, how.inner);
+    if (gated && (how.a == 2 || how.b == 2)) {
+      out.cause = Cause::Alternating;
+      out.text = "gate and up rows alternate where they should follow each other, or the other way round: " + shape;
+    } else if (how.inner == 1) {
+      out.text = "rows are interleaved in blocks (rotary order half-split for interleaved?): " + shape;
+    } else {
+      out.cause = Cause::HeadMajor;
+      out.text = "head-major order for group-major, or the other way round: " + shape;
+    }
+    return out;
+  }
+
+  [[nodiscard]] std::vector<std::string> runs() const {
+    constexpr std::size_t kShown = 4;
+    std::vector<std::string> out;
+    for (std::size_t i = 0; i < places_.size() && out.size() < kShown;) {
+      std::size_t end = i + 1;
+      while (end < places_.size() && places_[end].second.subject == places_[i].second.subject &&
+             places_[end].first - places_[end - 1].first == 1 &&
+             places_[end].second.row - places_[end - 1].second.row == 1) {
+        ++end;
+      }
+      const auto count = static_cast<std::int64_t>(end - i);
+      const Subject& from = comparison_.subjects[places_[i].second.subject];
+      out.push_back(fmt::format("rows {}:{} hold {}[{}:{}]{}", places_[i].first, places_[i].first + count, from.global,
+                                places_[i].second.row, places_[i].second.row + count,
+                                from.place.empty() ? "" : " of " + from.place));
+      i = end;
+    }
+    return out;
+  }
+
+  const Comparison& comparison_;
+  const RowTable& table_;
+  std::map<std::uint32_t, std::int64_t> identity_;
+  std::map<std::uint32_t, std::vector<RowMove>> moves_;
+  std::vector<std::pair<std::int64_t, RowPlace>> places_;  // one for each row that was found
+  std::int64_t looked_up_ = 0;
+  std::int64_t hits_ = 0;
+};
+
+bool needs_table(const Comparison& comparison, const Difference& difference) {
+  if (difference.subject >= comparison.subjects.size()) {
+    return true;
+  }
+  const Subject& subject = comparison.subjects[difference.subject];
+  return subject.found && difference.explanation.confidence() < kSettled &&
+         !(difference.dtype_differs && !difference.bytes_differ && !difference.shape_differs);
+}
+
+const SourceTensor& found_of(const Comparison& comparison, const Difference& difference) {
+  const std::size_t subjects = comparison.subjects.size();
+  return difference.subject < subjects ? *comparison.subjects[difference.subject].found
+                                       : comparison.strays[difference.subject - subjects].found;
+}
+
+void look_up(const Comparison& comparison, const RowTable& table, Difference& difference) {
+  const SourceTensor& found = found_of(comparison, difference);
+  const RowShape rows = table_rows_of(found.tensor->spec.shape);
+  const FoundRows there(found, rows);
+  if (!there.usable()) {
+    return;
+  }
+  const bool stray = difference.subject >= comparison.subjects.size();
+  const bool vector = found.tensor->spec.shape.size() < 2;
+  const bool everywhere = stray || vector || difference.shape_differs;
+  Lookup lookup(comparison, table);
+  for (const std::int64_t row :
+       everywhere ? spread_all(rows.count, kRowsExamined) : difference.wrong_rows) {
+    lookup.add(row, there.at(row));
+  }
+  const std::string& global =
+      stray ? comparison.strays[difference.subject - comparison.subjects.size()].tensor
+            : comparison.subjects[difference.subject].global;
+  Explanation where = lookup.explain(
+      stray ? std::nullopt : std::optional(static_cast<std::uint32_t>(difference.subject)), global, rows.count);
+  if (stray && where.confidence() >= kNamed) {
+    where.cause = Cause::Renamed;
+  }
+  if (where.confidence() >= kNamed && where.confidence() > difference.explanation.confidence()) {
+    difference.explanation = std::move(where);
+  }
+}
+
+/// Gate and up of one pair hold each other's rows.
+bool gate_and_up(std::string_view a, std::string_view b) {
+  constexpr std::array kPairs = {std::pair{"gate_proj", "up_proj"}, std::pair{"w1", "w3"}};
+  return std::any_of(kPairs.begin(), kPairs.end(), [&](const auto& pair) {
+    return (a == pair.first && b == pair.second) || (a == pair.second && b == pair.first);
+  });
+}
+
+std::vector<std::string_view> words_of_name(std::string_view text) {
+  std::vector<std::string_view> out;
+  while (true) {
+    const std::size_t dot = text.find('.');
+    out.push_back(text.substr(0, dot));
+    if (dot == std::string_view::npos) {
+      return out;
+    }
+    text.remove_prefix(dot + 1);
+  }
+}
+
+/// "weight12" -> ("weight", 12); "12" -> ("", 12).
+std::optional<std::pair<std::string_view, std::int64_t>> numbered(std::string_view word) {
+  constexpr std::size_t kDigitsMax = 9;
+  std::size_t at = word.size();
+  while (at > 0 && word[at - 1] >= '0' && word[at - 1] <= '9') {
+    --at;
+  }
+  if (at == word.size() || word.size() - at > kDigitsMax) {
+    return std::nullopt;
+  }
+  return std::pair(word.substr(0, at), std::stoll(std::string(word.substr(at))));
+}
+
+}  // namespace
+
+NameShift compare_names(std::string_view wanted, std::string_view found) {
+  if (wanted == found) {
+    return {Cause::OtherRank, ""};
+  }
+  const auto a = words_of_name(wanted);
+  const auto b = words_of_name(found);
+  std::vector<std::size_t> differing;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    if (a[i] != b[i]) {
+      differing.push_back(i);
+    }
+  }
+  if (a.size() != b.size() || differing.size() != 1) {
+    return {Cause::OtherTensor, ""};
+  }
+  const std::size_t at = differing.front();
+  const auto from = numbered(a[at]);
+  const auto to = numbered(b[at]);
+  if (from && to && from->first == to->first) {
+    const bool expert = !from->first.empty() || (at > 0 && a[at - 1].find("experts") != std::string_view::npos);
+    return {expert ? Cause::OtherExpert : Cause::OtherLayer,
+            fmt::format(": {} {} for {}, off by {:+d}", expert ? "expert" : "layer", to->second, from->second,
+                        to->second - from->second)};
+  }
+  if (gate_and_up(a[at], b[at])) {
+    return {Cause::SwappedParts, ": gate and up are exchanged"};
+  }
+  return {Cause::OtherTensor, ""};
+}
+
+namespace {
+
+std::int64_t explained_by(const Regrouping& how, const std::vector<RowMove>& moves) {
+  constexpr std::size_t kFirst = 16;
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < moves.size(); ++i) {
+    const std::int64_t z = moves[i].found % how.inner;
+    std::int64_t rest = moves[i].found / how.inner;
+    const std::int64_t x = rest % how.a;
+    rest /= how.a;
+    const std::int64_t y = rest % how.b;
+    const std::int64_t o = rest / how.b;
+    count += moves[i].wanted == ((o * how.a + x) * how.b + y) * how.inner + z;
+    if (i + 1 == kFirst && count < static_cast<std::int64_t>(kFirst / 4)) {
+      return 0;
+    }
+  }
+  return count;
+}
+
+std::vector<std::int64_t> divisors_of(std::int64_t number) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t d = 1; d * d <= number; ++d) {
+    if (number % d == 0) {
+      out.push_back(d);
+      if (d != number / d) {
+        out.push_back(number / d);
+      }
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace
+
+Regrouping find_regrouping(std::int64_t rows, const std::vector<RowMove>& moves) {
+  constexpr std::size_t kTriesMax = 20000;
+  Regrouping best;
+  if (rows < 4 || rows > kRegroupedRowsMax || moves.empty()) {
+    return best;
+  }
+  std::size_t tries = 0;
+  for (const std::int64_t outer : divisors_of(rows)) {
+    for (const std::int64_t inner : divisors_of(rows / outer)) {
+      const std::int64_t block = rows / outer / inner;
+      for (const std::int64_t a : divisors_of(block)) {
+        if (a == 1 || a == block || ++tries > kTriesMax) {
+          continue;
+        }
+        Regrouping how{outer, a, block / a, inner, 0};
+        how.explained = explained_by(how, moves);
+        if (how.explained > best.explained) {
+          best = how;
+        }
+      }
+    }
+  }
+  return best.explained * 2 >= static_cast<std::int64_t>(moves.size()) ? best : Regrouping{};
+}
+
+HalvesExchanged find_exchange(std::int64_t rows, const std::vector<RowMove>& moves) {
+  HalvesExchanged best;
+  for (const std::int64_t block : divisors_of(std::min(rows, kRegroupedRowsMax))) {
+    if (block % 2 != 0 || rows % block != 0 || rows > kRegroupedRowsMax) {
+      continue;
+    }
+    const auto count = std::count_if(moves.begin(), moves.end(), [block](const RowMove& move) {
+      const std::int64_t at = move.found % block;
+      return move.wanted == move.found - at + (at + block / 2) % block;
+    });
+    if (count > best.explained) {
+      best = {block, count};
+    }
+  }
+  return best.explained * 2 >= static_cast<std::int64_t>(moves.size()) ? best : HalvesExchanged{};
+}
+
+Status explain(const Comparison& comparison, const DiffOptions& options, std::vector<Difference>& differences) {
+  BV_CHECK(for_each_parallel(differences.size(), options.jobs, [&](std::size_t i) -> Status {
+    Difference& one = differences[i];
+    if (one.subject >= comparison.subjects.size()) {
+      one.explanation = {Cause::Unexpected, "nothing of the wanted side has this name", 0, 0, true, {}};
+      one.explanation.exact = false;
+    } else {
+      one.explanation = explain_one(comparison.subjects[one.subject], one);
+    }
+    if (options.progress != nullptr && options.progress->stop_requested()) {
+      return fail(Code::Conflict, "stopped by the user").advise("run diff again");
+    }
+    return Done{};
+  }));
+  std::set<std::int64_t> sizes;
+  for (const Difference& one : differences) {
+    if (needs_table(comparison, one)) {
+      const TensorSpec& spec = found_of(comparison, one).tensor->spec;
+      sizes.insert(table_rows_of(spec.shape).elements * bits(spec.dtype) / 8);
+    }
+  }
+  if (sizes.empty()) {
+    return Done{};
+  }
+  BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
+  for (Difference& one : differences) {
+    if (needs_table(comparison, one)) {
+      look_up(comparison, table, one);
+    }
+  }
+  return Done{};
+}
+
+}  // namespace bv::exec
