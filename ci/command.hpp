@@ -44,6 +44,7 @@ int report_error(Context& context, const Options& options, const Error& error);
 
 int run_check(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
+int run_diff(Context& context, const Options& options);
 int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);

@@ -9,10 +9,10 @@ namespace bv::cli {
 namespace {
 
 constexpr std::string_view kAll = "*";
-constexpr std::string_view kVerdicts = "check roundtrip convert lora fuzz";
-constexpr std::string_view kLayout = "check roundtrip convert trace layout lora";
+constexpr std::string_view kVerdicts = "check roundtrip convert lora fuzz diff";
+constexpr std::string_view kLayout = "check roundtrip convert trace layout lora diff";
 constexpr std::string_view kModel =
-    "check roundtrip convert trace layout inspect rules lora fixture";
+    "check roundtrip convert trace layout inspect rules lora fixture diff";
 constexpr std::string_view kSelect = "check roundtrip lora";
 
 using O = Options;
@@ -117,7 +117,7 @@ constexpr std::array kOptions = {
     OptionSpec{"to", 0, "", Form::Choice, &O::to, "megatron|hf", "selection", "convert",
                "the side to write", ""},
     OptionSpec{"dtype", 0, "", Form::Choice, &O::dtype, "preserve|float32|bfloat16|float16",
-               "selection", "check roundtrip convert",
+               "selection", "check roundtrip convert diff",
                "casts on the way; a cast is a value-changing rule", ""},
     OptionSpec{"fail-on", 0, "", Form::Choice, &O::fail_on, "refuted|inconclusive|warning",
                "selection", kVerdicts, "the mildest finding that fails the run", ""},
@@ -128,7 +128,7 @@ constexpr std::array kOptions = {
                "check roundtrip convert lora fixture fuzz",
                "folder for reports or the written checkpoint", ""},
     OptionSpec{"json", 0, "", Form::Flag, &O::json, "", "output",
-               "check roundtrip convert lora fuzz trace layout inspect models rules",
+               "check roundtrip convert diff lora fuzz trace layout inspect models rules",
                "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl", "output",
                kVerdicts, "form of stdout", ""},
