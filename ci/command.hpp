@@ -1,5 +1,6 @@
 #pragma once
-// The table of subcommands. A new command is one file in ci/commands/, one declaration and one row here.
+// The table of subcommands. A new command is one file in ci/commands/, one declaration and one row
+// here.
 
 #include <span>
 #include <string>
@@ -16,9 +17,9 @@ using RunCommand = int (*)(Context&, const Options&);
 
 struct Command {
   CommandName name;
-  std::string_view usage;      // "explain CODE"
-  std::string_view summary;    // one line of `help`
-  bool concludes = false;      // ends with the last line, also when its input is unusable
+  std::string_view usage;    // "explain CODE"
+  std::string_view summary;  // one line of `help`
+  bool concludes = false;    // ends with the last line, also when its input is unusable
   RunCommand run;
 };
 [[nodiscard]] std::span<const Command> commands();
@@ -27,8 +28,9 @@ struct Command {
 /// From the arguments to the exit code: parses, dispatches, prints errors; nothing escapes it.
 [[nodiscard]] int run_command_line(Context& context);
 
-/// Prints the block of an error to stderr and gives the exit code: 2 for usage, 4 for our own faults, 5 for input.
-/// For a command that concludes, the last line goes to stdout: return what this returns, at once.
+/// Prints the block of an error to stderr and gives the exit code: 2 for usage, 4 for our own
+/// faults, 5 for input. For a command that concludes, the last line goes to stdout: return what
+/// this returns, at once.
 int report_error(Context& context, const Options& options, const Error& error);
 [[nodiscard]] int exit_code_of(Code code);
 
@@ -45,6 +47,9 @@ int report_error(Context& context, const Options& options, const Error& error);
 int run_check(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
 int run_diff(Context& context, const Options& options);
+int run_trace(Context& context, const Options& options);
+int run_layout(Context& context, const Options& options);
+int run_inspect(Context& context, const Options& options);
 int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);

@@ -17,8 +17,9 @@ namespace bv::cli {
 
 /// What the user asked for. Defaults are those of a command line without options.
 struct Options {
-  std::string command;                     // canonical name: "check"
-  std::vector<std::string> operands;       // words after the command: the code of `explain`, the name of `trace`
+  std::string command;  // canonical name: "check"
+  std::vector<std::string>
+      operands;  // words after the command: the code of `explain`, the name of `trace`
   bool help = false;
   bool version = false;
 
@@ -29,27 +30,33 @@ struct Options {
   std::string adapter;
   // layout: empty lists mean "not given"
   std::vector<std::int64_t> tp, pp, ep, etp, vpp, cp;
-  std::optional<std::int64_t> layers_per_virtual_stage, first_stage_layers, last_stage_layers, vocab_divisor, world_size;
+  std::optional<std::int64_t> layers_per_virtual_stage, first_stage_layers, last_stage_layers,
+      vocab_divisor, world_size;
   std::optional<std::int64_t> max_ranks;
   std::string pipeline_layout;
   bool account_for_embedding = false, account_for_loss = false;
-  std::vector<std::string> layout;         // --layout tp2pp1ep8etp1, repeatable
-  std::string layouts = "auto";            // auto, quick, all or a file
+  std::vector<std::string> layout;  // --layout tp2pp1ep8etp1, repeatable
+  std::string layouts = "auto";     // auto, quick, all or a file
   std::string transformer_impl = "transformer_engine";
-  bool sequential_experts = false, grouped_experts = false;  // --no-moe-grouped-gemm, --moe-grouped-gemm
+  bool sequential_experts = false,
+       grouped_experts = false;  // --no-moe-grouped-gemm, --moe-grouped-gemm
   // selection
   std::string level = "headers";
-  std::vector<std::string> only, skip;     // claims, commas split
-  std::vector<std::string> match, exclude; // globs
+  std::vector<std::string> only, skip;      // claims, commas split
+  std::vector<std::string> match, exclude;  // globs
   bool allow_partial = false, strict = false, drop_mtp = false;
-  std::string expert_orientation;          // "", out_in, in_out
+  std::string expert_orientation;  // "", out_in, in_out
   std::string dtype = "preserve";
-  std::string from, to;                    // hf or megatron
+  std::string tensor;    // layout: which shards hold it
+  std::string from, to;  // hf or megatron
   std::string fail_on = "inconclusive";
   bool exit_zero = false;
   // output
+  std::string dump_headers;
+  bool plain = false;
   std::string out, format = "text", color = "auto", progress = "auto";
-  bool json = false, ascii = false, overwrite = false, resume = false, no_verify = false, no_input = false;
+  bool json = false, ascii = false, overwrite = false, resume = false, no_verify = false,
+       no_input = false;
   int quiet = 0, verbose = 0;
   // engine
   std::optional<std::uint64_t> seed;
@@ -67,50 +74,68 @@ struct Options {
 };
 
 /// How the text of a value becomes a value.
-enum class Form { Flag, Count, Text, Choice, Positive, Unsigned, Sizes, Names, Repeat, Pair, Duration, Bytes };
+enum class Form {
+  Flag,
+  Count,
+  Text,
+  Choice,
+  Positive,
+  Unsigned,
+  Sizes,
+  Names,
+  Repeat,
+  Pair,
+  Duration,
+  Bytes
+};
 
-using Member = std::variant<bool Options::*, int Options::*, std::string Options::*,
-                            std::optional<std::int64_t> Options::*, std::optional<std::uint64_t> Options::*,
-                            std::optional<double> Options::*, std::vector<std::int64_t> Options::*,
-                            std::vector<std::string> Options::*,
-                            std::vector<std::pair<std::string, std::string>> Options::*>;
+using Member =
+    std::variant<bool Options::*, int Options::*, std::string Options::*,
+                 std::optional<std::int64_t> Options::*, std::optional<std::uint64_t> Options::*,
+                 std::optional<double> Options::*, std::vector<std::int64_t> Options::*,
+                 std::vector<std::string> Options::*,
+                 std::vector<std::pair<std::string, std::string>> Options::*>;
 
 struct OptionSpec {
-  std::string_view name;       // without dashes, '-' between words
-  char letter;                 // 0 without a short form
-  std::string_view aliases;    // blank-separated
+  std::string_view name;     // without dashes, '-' between words
+  char letter;               // 0 without a short form
+  std::string_view aliases;  // blank-separated
   Form form;
   Member member;
-  std::string_view value;      // placeholder, or the choices with '|'
-  std::string_view group;      // common, model, layout, selection, output, engine
-  std::string_view commands;   // blank-separated commands that use it; "*" for all
+  std::string_view value;     // placeholder, or the choices with '|'
+  std::string_view group;     // common, model, layout, selection, output, engine
+  std::string_view commands;  // blank-separated commands that use it; "*" for all
   std::string_view help;
-  std::string_view remedy;     // what to write instead of a bad value, "" for the general advice
+  std::string_view remedy;  // what to write instead of a bad value, "" for the general advice
 };
 [[nodiscard]] std::span<const OptionSpec> option_specs();
 
 /// What the parser must know of a command.
 struct CommandName {
   std::string_view name;
-  std::string_view aliases;    // blank-separated; "import" and "export" preset --to
-  bool operands = false;       // words after it belong to it
+  std::string_view aliases;  // blank-separated; "import" and "export" preset --to
+  bool operands = false;     // words after it belong to it
 };
 
 using Environment = std::map<std::string, std::string, std::less<>>;
 
 struct Parsed {
   Options options;
-  std::vector<std::string> notes;   // things seen and not used, such as an unknown BRIDGE_VERIFY_ variable
+  std::vector<std::string>
+      notes;  // things seen and not used, such as an unknown BRIDGE_VERIFY_ variable
 };
 
-/// Rules (docs/reference/cli.md): `_` equals `-` in long names; `--x v` and `--x=v`; options stand before or after the
-/// command; no abbreviations; `--` ends options; --help and --version beat everything. Without a command, --model or
+/// Rules (docs/reference/cli.md): `_` equals `-` in long names; `--x v` and `--x=v`; options stand
+/// before or after the command; no abbreviations; `--` ends options; --help and --version beat
+/// everything. Without a command, --model or
 /// --headers means `check`. Flags beat the environment.
 /// Errors: UnknownOption, BadValue, Conflict.
-[[nodiscard]] Result<Parsed> parse_options(std::span<const std::string> arguments, const Environment& environment,
+[[nodiscard]] Result<Parsed> parse_options(std::span<const std::string> arguments,
+                                           const Environment& environment,
                                            std::span<const CommandName> commands);
 
-/// "--tensor-model-parallel-size" and "--tensor_model_parallel_size" -> the row of `tp`; nullptr when unknown.
+/// "--tensor-model-parallel-size" and "--tensor_model_parallel_size" -> the row of `tp`; nullptr
+/// when unknown.
 [[nodiscard]] const OptionSpec* find_option(std::string_view long_name);
 [[nodiscard]] bool usable_by(const OptionSpec& spec, std::string_view command);
 [[nodiscard]] std::vector<std::string> words_of(std::string_view blank_separated);

@@ -1,0 +1,160 @@
+#include <fmt/format.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/io/checkpoint.hpp"
+#include "core/io/headers_dump.hpp"
+#include "tests/ci/run_command.hpp"
+
+namespace bv::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using testing::hf_case;
+using testing::run_line;
+using testing::TempFolder;
+using testing::write_text;
+
+/// A safetensors file of this header and `data` zero bytes.
+std::string safetensors(const std::string& header, std::size_t data) {
+  const std::uint64_t length = header.size();
+  std::string out(8, '\0');
+  std::memcpy(out.data(), &length, sizeof length);
+  return out + header + std::string(data, '\0');
+}
+
+TEST(InspectCommand, ListsWhatTheHeadersSay) {
+  const auto ended = run_line({"inspect", "--model", hf_case("llama"), "--json"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json json = Json::parse(ended.out);
+  const auto checkpoint = io::Checkpoint::open(hf_case("llama"));
+  ASSERT_TRUE(checkpoint.has_value());
+  ASSERT_EQ(json.at("rows").size(), checkpoint->tensors().size());
+  std::size_t at = 0;
+  for (const auto& [name, stored] : checkpoint->tensors()) {
+    const Json wanted = {{"name", name},
+                         {"dtype", bv::name(stored.spec.dtype)},
+                         {"shape", stored.spec.shape},
+                         {"bytes", stored.end - stored.begin},
+                         {"shard", checkpoint->files()[stored.file].filename().string()}};
+    EXPECT_EQ(json.at("rows")[at++], wanted);
+  }
+  EXPECT_EQ(json.at("files"), 2);
+}
+
+TEST(InspectCommand, TakesAGlob) {
+  const auto ended = run_line({"inspect", "--model", hf_case("llama"), "--plain", "--match",
+                               "*.2.*norm*", "--exclude", "*post*"});
+  EXPECT_EQ(ended.code, 0);
+  EXPECT_TRUE(ended.out.starts_with("model.layers.2.input_layernorm.weight\t")) << ended.out;
+  EXPECT_EQ(std::count(ended.out.begin(), ended.out.end(), '\n'), 1);
+}
+
+TEST(InspectCommand, NeedsNoRulesAndNoConfig) {
+  const TempFolder folder;
+  write_text(folder.path() / "model.safetensors",
+             safetensors(R"({"a":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]}})", 4));
+  const auto bare = run_line({"inspect", "--model", folder.path().string(), "--plain"});
+  EXPECT_EQ(bare.code, 0) << bare.err;
+  EXPECT_EQ(bare.out, "a\tU8\t2x2\t4\tmodel.safetensors\n");
+  const auto no_dump = run_line({"inspect", "--model", folder.path().string(), "--dump-headers",
+                                 (folder.path() / "x.headers.json").string()});
+  EXPECT_EQ(no_dump.code, 5);
+  EXPECT_FALSE(fs::exists(folder.path() / "x.headers.json"));
+  write_text(folder.path() / "config.json",
+             R"({"architectures":["FooForCausalLM"],"model_type":"foo"})");
+  EXPECT_EQ(run_line({"inspect", "--model", folder.path().string(), "--plain"}).out, bare.out);
+  EXPECT_EQ(
+      run_line({"inspect", "--model", (folder.path() / "model.safetensors").string(), "--plain"})
+          .out,
+      bare.out);
+}
+
+TEST(InspectCommand, KeepsOneLineATensorWhateverItsName) {
+  const TempFolder folder;
+  write_text(
+      folder.path() / "model.safetensors",
+      safetensors(
+          R"({"a\nb\u0000c\tescape\u001b[2J":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+          1));
+  const std::string model = folder.path().string();
+  EXPECT_EQ(run_line({"inspect", "--model", model, "--plain"}).out,
+            "a\\nb\\x00c\\tescape\\x1b[2J\tU8\t1\t1\tmodel.safetensors\n");
+  const std::string text = run_line({"inspect", "--model", model}).out;
+  EXPECT_EQ(text.find('\0'), std::string::npos);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  const Json json = Json::parse(run_line({"inspect", "--model", model, "--json"}).out);
+  EXPECT_EQ(json.at("rows")[0].at("name"), std::string("a\nb\0c\tescape\x1b[2J", 15));
+}
+
+TEST(InspectCommand, WritesADumpThatSaysTheSame) {
+  const TempFolder folder;
+  for (const char* file : {"m.headers.json", "m.headers.json.gz"}) {
+    const std::string dump = (folder.path() / file).string();
+    const auto written =
+        run_line({"inspect", "--model", hf_case("qwen3_5_moe"), "--dump-headers", dump, "--plain"});
+    ASSERT_EQ(written.code, 0) << written.err;
+    EXPECT_EQ(run_line({"inspect", "--headers", dump, "--plain"}).out, written.out);
+    EXPECT_TRUE(io::read_headers_dump(dump).has_value());
+  }
+}
+
+TEST(InspectCommand, ReadsMegatronShards) {
+  const fs::path stored = testing::kGolden / "megatron/llama/tp2/pp0_tp0_ep0_etp0.safetensors";
+  EXPECT_EQ(run_line({"inspect", "--model", stored.string()}).code, 0);
+  const TempFolder folder;
+  const std::string shards = (folder.path() / "m").string();
+  ASSERT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("llama"), "--tp", "2",
+                      "--out", shards})
+                .code,
+            0);
+  const Json json = Json::parse(run_line({"inspect", "--model", shards, "--json"}).out);
+  EXPECT_EQ(json.at("form"), "Megatron folder");
+  EXPECT_EQ(json.at("files"), 2);
+  const auto layout = run_line({"layout", "--model", shards, "--json"});
+  EXPECT_EQ(layout.code, 0) << layout.err;
+  EXPECT_EQ(Json::parse(layout.out).at("layout").at("tp"), 2);
+  EXPECT_EQ(run_line({"layout", "--model", shards, "--tp", "4"}).code, 2);
+}
+
+TEST(InspectCommand, ShowsWhatAStrictReaderRefuses) {
+  const TempFolder folder;
+  write_text(
+      folder.path() / "model.safetensors",
+      safetensors(
+          R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"more":1}})",
+          2));
+  const std::string model = folder.path().string();
+  const auto lenient = run_line({"inspect", "--model", model, "--json"});
+  const auto strict = run_line({"inspect", "--model", model, "--strict"});
+  if (lenient.code == 0) {
+    EXPECT_FALSE(Json::parse(lenient.out).at("findings").empty());
+  }
+  EXPECT_EQ(strict.code, 5);
+}
+
+TEST(InspectCommand, NamesMissingShardsAndListsTheRest) {
+  const TempFolder folder;
+  fs::copy(hf_case("llama"), folder.path() / "m", fs::copy_options::recursive);
+  fs::remove(folder.path() / "m/model-00002-of-00002.safetensors");
+  const auto ended = run_line({"inspect", "--model", (folder.path() / "m").string(), "--plain"});
+  EXPECT_EQ(ended.code, 5);
+  EXPECT_NE(ended.out.find("model-00001-of-00002.safetensors"), std::string::npos);
+  EXPECT_NE(ended.err.find("error[BV7002]"), std::string::npos);
+  EXPECT_NE(ended.err.find("model-00002-of-00002.safetensors"), std::string::npos);
+}
+
+TEST(InspectCommand, RefusesWhatHoldsNoTensors) {
+  const TempFolder folder;
+  write_text(folder.path() / "config.json", "{}");
+  EXPECT_EQ(run_line({"inspect", "--model", folder.path().string()}).code, 5);
+  EXPECT_EQ(run_line({"inspect", "--model", (folder.path() / "config.json").string()}).code, 5);
+  EXPECT_EQ(run_line({"inspect", "--model", "/nowhere/at/all"}).code, 5);
+  EXPECT_EQ(run_line({"inspect"}).code, 2);
+  EXPECT_EQ(run_line({"inspect", "--model", hf_case("llama"), "--json", "--plain"}).code, 2);
+}
+
+}  // namespace
+}  // namespace bv::cli

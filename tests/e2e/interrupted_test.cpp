@@ -1,0 +1,169 @@
+// Killed, stopped, and out of space: nothing under the final name, and --resume completes.
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mount.h>
+
+#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool has_finished_shard(const fs::path& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() == ".safetensors" &&
+        !entry.path().filename().string().starts_with('.')) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::map<std::string, std::string> shards_of(const fs::path& folder) {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) {
+      out[fs::relative(entry.path(), folder).string()] = file_text(entry.path());
+    }
+  }
+  return out;
+}
+
+class Interrupted : public testing::Test {
+ protected:
+  void SetUp() override {
+    large_llama(512, 12).write(folder.path() / "hf");
+    line = {"convert", "--to", "megatron", "--model", folder / "hf",
+            "--tp",    "4",    "-j",       "1",       "--out"};
+  }
+  Ended convert(const std::string& out, const std::vector<std::string>& more = {},
+                const std::function<void(pid_t)>& watch = {}) const {
+    std::vector<std::string> words = line;
+    words.push_back(out);
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words, {}, watch);
+  }
+  /// Signals the run once its first shard file is complete; true when it was still at work.
+  Ended interrupt(const std::string& out, int signal) const {
+    bool sent = false;
+    return convert(out, {}, [&](pid_t child) {
+      if (!sent && has_finished_shard(out + ".bv-partial")) {
+        sent = true;
+        ::kill(child, signal);
+      }
+    });
+  }
+  void expect_resumed(const std::string& out) const {
+    EXPECT_FALSE(fs::exists(out));
+    EXPECT_TRUE(has_finished_shard(out + ".bv-partial"));
+    const Ended refused = convert(out);
+    EXPECT_EQ(refused.code, 5) << refused.all();
+    EXPECT_NE(refused.err.find("--resume"), std::string::npos) << refused.err;
+    const Ended resumed = convert(out, {"--resume"});
+    EXPECT_EQ(resumed.code, 0) << resumed.all();
+    EXPECT_FALSE(fs::exists(out + ".bv-partial"));
+    ASSERT_EQ(convert(folder / "whole").code, 0);
+    EXPECT_TRUE(shards_of(out) == shards_of(folder / "whole"));
+  }
+
+  TempFolder folder;
+  std::vector<std::string> line;
+};
+
+TEST_F(Interrupted, KilledWhileWritingLeavesNothingUnderTheName) {
+  const Ended killed = interrupt(folder / "m", SIGKILL);
+  ASSERT_EQ(killed.code, 128 + SIGKILL)
+      << "the run ended before it could be killed: " << killed.all();
+  expect_resumed(folder / "m");
+}
+
+TEST_F(Interrupted, StoppedByCtrlCSaysSo) {
+  const Ended stopped = interrupt(folder / "m", SIGINT);
+  ASSERT_EQ(stopped.code, 130) << stopped.all();
+  EXPECT_EQ(stopped.word(), "STOPPED");
+  expect_resumed(folder / "m");
+}
+
+TEST_F(Interrupted, StoppedBySigtermExits143) {
+  const Ended stopped = interrupt(folder / "m", SIGTERM);
+  ASSERT_EQ(stopped.code, 143) << stopped.all();
+  EXPECT_EQ(stopped.word(), "STOPPED");
+  EXPECT_FALSE(fs::exists(folder / "m"));
+}
+
+/// A resumed run does not trust what it finds: a changed byte in a finished shard is written again.
+TEST_F(Interrupted, ResumeWritesADamagedShardAgain) {
+  const std::string out = folder / "m";
+  const Ended killed = interrupt(out, SIGKILL);
+  ASSERT_EQ(killed.code, 128 + SIGKILL) << killed.all();
+  for (const auto& entry : fs::directory_iterator(out + ".bv-partial")) {
+    if (entry.path().extension() == ".safetensors") {
+      std::string text = file_text(entry.path());
+      text.back() = static_cast<char>(text.back() ^ 1);
+      write_text(entry.path(), text);
+    }
+  }
+  expect_resumed(out);
+}
+
+/// A small file system of its own.
+class SmallDisk {
+ public:
+  explicit SmallDisk(const fs::path& at, const std::string& size) : at_(at) {
+    fs::create_directories(at);
+    mounted_ = ::mount("tmpfs", at.c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) {
+      ::umount2(at_.c_str(), MNT_DETACH);
+    }
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  [[nodiscard]] bool mounted() const { return mounted_; }
+  [[nodiscard]] bool grow(const std::string& size) const {
+    return ::mount("tmpfs", at_.c_str(), "tmpfs", MS_REMOUNT, ("size=" + size).c_str()) == 0;
+  }
+
+ private:
+  fs::path at_;
+  bool mounted_ = false;
+};
+
+TEST_F(Interrupted, FullDiskKeepsFinishedShardsAndResumes) {
+  const SmallDisk disk(folder.path() / "disk", "40m");
+  ASSERT_TRUE(disk.mounted()) << "this test mounts a tmpfs and needs root";
+  const std::string out = folder / "disk/m";
+  const Ended full = convert(out);
+  EXPECT_EQ(full.code, 5) << full.all();
+  EXPECT_EQ(full.word(), "INPUT");
+  EXPECT_NE(full.err.find("error[BV8001]"), std::string::npos) << full.err;
+  EXPECT_NE(full.err.find("--resume"), std::string::npos) << full.err;
+  EXPECT_FALSE(fs::exists(out));
+  ASSERT_TRUE(disk.grow("400m"));
+  expect_resumed(out);
+}
+
+TEST_F(Interrupted, FullDiskOnTheWayBackLeavesNothing) {
+  ASSERT_EQ(convert(folder / "m").code, 0);
+  const SmallDisk disk(folder.path() / "disk", "20m");
+  ASSERT_TRUE(disk.mounted()) << "this test mounts a tmpfs and needs root";
+  const Ended full =
+      run({"convert", "--to", "hf", "--model", folder / "m", "--out", folder / "disk/h"});
+  EXPECT_EQ(full.code, 5) << full.all();
+  EXPECT_NE(full.err.find("error[BV8001]"), std::string::npos) << full.err;
+  EXPECT_FALSE(fs::exists(folder / "disk/h"));
+}
+
+TEST(Streams, AFullStdoutIsNoSuccess) {
+  const std::string line = fmt::format("'{}' check --model '{}' > /dev/full 2> /dev/null",
+                                       BV_BINARY, golden_hf("llama").string());
+  EXPECT_EQ(WEXITSTATUS(std::system(line.c_str())), 5);
+}
+
+}  // namespace
+}  // namespace bv::e2e
