@@ -1,0 +1,133 @@
+"""HF folders that bridge-verify writes, loaded by the real transformers classes: golden checkpoints converted to
+Megatron and back on several layouts, and fixtures."""
+
+import json
+import re
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+
+from command import FIXTURES, GOLDEN, convert, fixture_names, hf_cases, run
+
+AUTO = {
+    "ForCausalLM": transformers.AutoModelForCausalLM,
+    "ForConditionalGeneration": transformers.AutoModelForImageTextToText,
+    "ForTokenClassification": transformers.AutoModelForTokenClassification,
+}
+# transformers 5.12.1 has no class that reads this storage: stacks of experts whose names end in .weight.
+NOT_READ_BY_TRANSFORMERS = {"glm4_moe/packed_weight"}
+
+
+def text_config(folder):
+    config = json.loads((folder / "config.json").read_text())
+    return config, config.get("text_config", config)
+
+
+def layouts_of(folder):
+    """Three layouts that every case allows: none, a wide one, and a pipeline (with experts spread where there are)."""
+    _, text = text_config(folder)
+    layers = text["num_hidden_layers"]
+    moe = any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
+    stages = 2 if layers % 2 == 0 else 3
+    experts = ["--ep", "4", "--etp", "1"] if moe else []
+    pad = ["--make-vocab-size-divisible-by", "4"]
+    return {"tp1": [], "tp4": ["--tp", "4", *pad], "pp": ["--tp", "2", "--pp", stages, *experts, *pad]}
+
+
+def tensors(folder):
+    out = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            out.update({name: opened.get_tensor(name) for name in opened.keys()})
+    return out
+
+
+def load(folder):
+    """The model in F32, which holds every value of the files, and what transformers says of the names."""
+    config, _ = text_config(folder)
+    cls = next(auto for suffix, auto in AUTO.items() if config["architectures"][0].endswith(suffix))
+    model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert type(model).__name__ == config["architectures"][0]
+    return model, info
+
+
+def check_names(folder, info):
+    """No name is missing or of another shape; only MTP layers, which these classes do not have, are left over."""
+    _, text = text_config(folder)
+    assert not info["missing_keys"]
+    assert not info["mismatched_keys"]
+    assert not info.get("error_msgs") and not info.get("conversion_errors")
+    for name in info["unexpected_keys"]:
+        layer = re.match(r"model\.layers\.(\d+)\.", name)
+        assert name.startswith("mtp.") or (layer and int(layer[1]) >= text["num_hidden_layers"]), name
+
+
+def same_bits(ours, theirs):
+    assert set(ours) == set(theirs)
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype and ours[name].shape == tensor.shape, name
+        assert torch.equal(ours[name].contiguous().view(torch.uint8), tensor.contiguous().view(torch.uint8)), name
+
+
+def same_models(a, b):
+    assert set(a) == set(b) and a
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("layout", ["tp1", "tp4", "pp"])
+@pytest.mark.parametrize("case", hf_cases())
+def test_golden_comes_back_from_megatron_as_transformers_reads_it(case, layout, tmp_path):
+    source = GOLDEN / "hf" / case
+    convert("--to", "megatron", "--model", source, "--out", tmp_path / "mg", *layouts_of(source)[layout], "-q")
+    convert("--to", "hf", "--model", tmp_path / "mg", "--out", tmp_path / "hf", "-q")
+    same_bits(tensors(tmp_path / "hf"), wanted(tensors(source)))
+    ours, info = load(tmp_path / "hf")
+    check_names(tmp_path / "hf", info)
+    theirs, _ = load(source)
+    same_models(ours.state_dict(), wanted(theirs.state_dict(), {n: t.dtype for n, t in tensors(source).items()}))
+
+
+def wanted(stored, dtypes=None):
+    """The tensors after the way there and back: only this norm changes its values, by minus one and plus one."""
+    out = dict(stored)
+    for name in stored:
+        if name.endswith("linear_attn.norm.weight"):
+            dtype = (dtypes or {}).get(name, stored[name].dtype)
+            out[name] = ((stored[name].to(dtype) - 1) + 1).to(stored[name].dtype)
+    return out
+
+
+@pytest.mark.parametrize("name", fixture_names())
+def test_fixture_is_a_checkpoint_of_its_class(name, tmp_path):
+    run("fixture", "make", "--family", name, "--out", tmp_path / "hf", "--seed", "3")
+    if name in NOT_READ_BY_TRANSFORMERS:
+        _, info = load(tmp_path / "hf")
+        assert info["missing_keys"], "transformers reads this storage now: check it like the others"
+        return
+    model, info = load(tmp_path / "hf")
+    check_names(tmp_path / "hf", info)
+    stored = tensors(tmp_path / "hf")
+    by_name = model.state_dict()
+    shared = [key for key in stored if key in by_name and stored[key].shape == by_name[key].shape]
+    assert len(shared) > 10
+    for key in shared:
+        assert torch.equal(by_name[key], stored[key].to(torch.float32)), key
+
+
+def test_a_renamed_tensor_is_noticed(tmp_path):
+    from safetensors.torch import save_file
+
+    run("fixture", "make", "--family", "qwen2", "--out", tmp_path / "hf")
+    stored = tensors(tmp_path / "hf")
+    stored["model.layers.0.self_attn.q_project.weight"] = stored.pop("model.layers.0.self_attn.q_proj.weight")
+    save_file(stored, tmp_path / "hf" / "model.safetensors", metadata={"format": "pt"})
+    _, info = load(tmp_path / "hf")
+    with pytest.raises(AssertionError):
+        check_names(tmp_path / "hf", info)
+
+
+def test_fixtures_are_found():
+    assert FIXTURES.is_dir() and len(fixture_names()) > 40
