@@ -115,6 +115,30 @@ void move_place(const Program& right, const Mutant& mutant, Move& move) {
   }
 }
 
+/// DUP: one source is read where another should be: of the parameter `of`, of the same tensor, or of a sibling.
+void read_twice(const Program& right, const Mutant& mutant, Move& move) {
+  if (const std::string of = parameter_of(mutant, "of", ""); !of.empty()) {
+    for (const Move& other : right.moves) {
+      if (glob_match(of, other.global_name) && other.t == move.t && other.shape == move.shape) {
+        take_content(move, other);
+        return;
+      }
+    }
+  }
+  if (move.hf.size() > 1) {
+    move.hf[1] = move.hf[0];
+    move.hf_shapes[1] = move.hf_shapes[0];
+    return;
+  }
+  const Move* from = sibling(right, move, move.index == 0 ? 1 : 0, move.expert, move.t);
+  if (from == nullptr) {
+    from = sibling(right, move, move.index, move.expert == 0 ? 1 : 0, move.t);
+  }
+  if (from != nullptr) {
+    take_content(move, *from);
+  }
+}
+
 void shift_box(const Mutant& mutant, Move& move) {
   const std::int64_t k = number_of(mutant, "k", 1);
   for (layout::Box& box : move.boxes) {
@@ -167,14 +191,7 @@ bool change_move(const Program& right, const Mutant& mutant, Move& move) {
       move.name = parameter_of(mutant, "to", "") + move.name + parameter_of(mutant, "suffix", "_renamed");
       return true;
     case Operator::Dup:
-      if (move.hf.size() > 1) {
-        move.hf[1] = move.hf[0];
-        move.hf_shapes[1] = move.hf_shapes[0];
-      } else if (const Move* from = sibling(right, move, move.index == 0 ? 1 : 0, move.expert, move.t)) {
-        take_content(move, *from);
-      } else if (const Move* other = sibling(right, move, move.index, move.expert == 0 ? 1 : 0, move.t)) {
-        take_content(move, *other);
-      }
+      read_twice(right, mutant, move);
       return true;
     case Operator::Offset:
       shift_box(mutant, move);

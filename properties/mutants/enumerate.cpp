@@ -67,10 +67,10 @@ class Listing {
     for (const LineChange& change : line_changes(*line, subject.rule->rest)) {
       Parameters parameters = {{"line", layout::print(change.line)}};
       for (const auto& [axis, expression] : change.axes) {
-        parameters["axis " + axis] = expression;
+        parameters[std::string("axis ").append(axis)] = expression;
       }
       if (change.drops_rest) {
-        parameters["drops_rest"] = "1";
+        parameters.emplace("drops_rest", "yes");
       }
       add(subject, change.op, parameters);
       if (change.op == Operator::Transpose && !subject.rule->orientation.empty()) {

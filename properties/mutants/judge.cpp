@@ -215,7 +215,10 @@ class Judge {
       }
     }
     for (const Move& move : r_.right_.moves) {
-      if (!tags_.filled.contains({move.file, move.name})) {
+      const bool refused =
+          std::any_of(tags_.refusals.begin(), tags_.refusals.end(),
+                      [&](const Refusal& one) { return one.global_name == move.global_name; });
+      if (!refused && !tags_.filled.contains({move.file, move.name})) {
         add("names", Code::MegatronParamUnfilled,
             fmt::format("nothing is written to {}", move.global_name),
             at(move.global_name, rank_text(r_.right_, move.file)));
@@ -237,6 +240,14 @@ class Judge {
   }
 
   void shapes() {
+    for (const Refusal& refusal : tags_.refusals) {
+      Counterexample example = at(refusal.hf, "");
+      example.found.tensor = shape_text(refusal.found);
+      example.wanted.tensor = shape_text(refusal.wanted);
+      add("shapes", Code::ShapeMismatch,
+          fmt::format("{} has not the shape that {} is made of", refusal.hf, refusal.global_name),
+          std::move(example));
+    }
     for (const Move& move : r_.right_.moves) {
       const Tensor& found = values_.files[move.file].find(move.name)->second;
       const auto& wanted = r_.wanted_[move.file].find(move.name)->second;
@@ -267,9 +278,6 @@ class Judge {
             std::move(example));
       }
     }
-    if (out_.empty() && !tags_.loud.empty()) {
-      add("shapes", Code::ShapeMismatch, tags_.loud.front(), {});
-    }
   }
 
   /// Coverage and placement: each element of each shard.
@@ -282,7 +290,7 @@ class Judge {
       }
       for (std::size_t i = 0; i < wanted.tags.size(); ++i) {
         const std::int64_t tag = tag_at(found, i);
-        if (tag == wanted.tags[i] || move.stale) {
+        if (tag == wanted.tags[i]) {
           continue;
         }
         Counterexample example =

@@ -98,20 +98,16 @@ DType target_dtype(const Move& move, const Tensors& hf) {
   return move.arithmetic.cast && kinds::is_computable(own) ? *move.arithmetic.cast : own;
 }
 
-/// Why the move cannot run at all; "" when it can.
-std::string refusal(const Move& move, const Tensors& hf) {
+/// Why the move cannot run at all; nullopt when it can.
+std::optional<Refusal> refusal(const Move& move, const Tensors& hf) {
   for (std::size_t i = 0; i < move.hf.size(); ++i) {
     const auto found = hf.find(move.hf[i]);
-    if (found == hf.end()) {
-      return fmt::format("{} is not in the checkpoint", move.hf[i]);
-    }
-    if (found->second.shape != move.hf_shapes[i]) {
-      return fmt::format("{} has shape {}, {} wants {}", move.hf[i],
-                         shape_text(found->second.shape), move.global_name,
-                         shape_text(move.hf_shapes[i]));
+    const Shape shape = found == hf.end() ? Shape{} : found->second.shape;
+    if (found == hf.end() || shape != move.hf_shapes[i]) {
+      return Refusal{move.global_name, move.hf[i], shape, move.hf_shapes[i]};
     }
   }
-  return "";
+  return std::nullopt;
 }
 
 void change_element(Tensor& tensor, std::int64_t element) {
@@ -131,7 +127,7 @@ void write(const Move& move, Tensors& hf, Tensor& target) {
     exec::copy_box(box, source, target.bytes.data(), 0,
                    static_cast<std::size_t>(bytes(target.dtype)));
   }
-  if (move.stale) {
+  if (move.stale && kinds::is_computable(target.dtype)) {  // tags name places, not values
     change_element(target, *move.stale);
   }
 }
@@ -168,8 +164,11 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
     out.files[move.file].emplace(move.name, make(move));
   }
   for (const Move& move : program.moves) {
-    if (std::string why = refusal(move, hf); !why.empty()) {
-      out.loud.push_back(std::move(why));
+    if (auto why = refusal(move, hf)) {
+      out.loud.push_back(fmt::format("{} has shape {}, {} wants {}", why->hf,
+                                     shape_text(why->found), why->global_name,
+                                     shape_text(why->wanted)));
+      out.refusals.push_back(std::move(*why));
       continue;
     }
     Tensors& file = out.files[move.file];

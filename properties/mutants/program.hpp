@@ -68,11 +68,20 @@ struct Program {
 [[nodiscard]] Result<Program> compile(const model::Model& model, const kinds::Catalogue& kinds,
                                       const parallel::Layout& layout);
 
+/// A move that a bridge cannot run: the HF tensor has not the shape that the rule wants.
+struct Refusal {
+  std::string global_name;
+  std::string hf;
+  Shape found;   // empty: the tensor is not there
+  Shape wanted;
+};
+
 /// The shards of a run of the import.
 struct Image {
   std::vector<Tensors> files;                            // by local name
   std::set<std::pair<std::size_t, std::string>> filled;  // written at least once
   std::vector<std::string> loud;                         // faults that stop a bridge by themselves
+  std::vector<Refusal> refusals;
 };
 
 /// What a Megatron parameter holds before anything is written to it.

@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 
+#include "core/io/checkpoint.hpp"
+
 namespace bv::mutants {
 namespace {
 
@@ -57,6 +59,20 @@ TEST(Samples, AllResolveWithoutNameFaults) {
   for (const Sample& one : samples()) {
     const auto made = make_case(library(), one);
     EXPECT_TRUE(made) << one.name << ": " << (made ? "" : made.error().message);
+  }
+}
+
+TEST(Samples, HaveTheTensorsOfTheirGoldenCheckpoints) {
+  for (const Sample& one : samples()) {
+    const auto golden = io::Checkpoint::open(std::string(BV_FIXTURES) + "/golden/hf/" + one.name);
+    ASSERT_TRUE(golden) << one.name;
+    const auto made = make_case(library(), one).value();
+    for (const auto& [name, spec] : golden->headers()) {
+      const auto found = made->headers.find(name);
+      ASSERT_NE(found, made->headers.end()) << one.name << " " << name;
+      EXPECT_EQ(found->second, spec) << one.name << " " << name;
+    }
+    EXPECT_EQ(made->headers.size(), golden->headers().size()) << one.name;
   }
 }
 
