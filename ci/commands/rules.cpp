@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "ci/command.hpp"
+#include "ci/foreign_rules.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
@@ -97,9 +98,12 @@ int run_rules(Context& context, const Options& options) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
     return wanted.empty() ? show_all(context, *catalogue) : show_one(context, options, *catalogue, wanted);
   }
+  if (action == "lint" && options.operands.size() <= 2) {
+    return run_rules_lint(context, options);
+  }
   return report_error(context, options,
                       fail(Code::UnknownOption, fmt::format("rules cannot do \"{}\"", escaped(join(options.operands, " "))))
-                          .advise("bridge-verify rules list, or bridge-verify rules show [NAME]"));
+                          .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE"));
 }
 
 }  // namespace bv::cli

@@ -1,0 +1,109 @@
+// rules lint FILE, and --rules FILE for the commands that open a model.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "ci/foreign_rules.hpp"
+#include "core/base/text.hpp"
+#include "core/io/headers_dump.hpp"
+#include "core/io/writer.hpp"
+#include "core/model/lint.hpp"
+#include "reports/error_text.hpp"
+
+namespace bv::cli {
+
+Result<model::ForeignRules> read_rules(const std::string& path) {
+  BV_TRY(text, io::read_file(path, model::kRulesFileBytesMax));
+  return model::parse_rules_file(text, path);
+}
+
+Status use_foreign_rules(const Options& options, exec::HfModel& hf) {
+  if (options.rules.empty()) {
+    return Done{};
+  }
+  BV_TRY(rules, read_rules(options.rules));
+  BV_TRY(kinds, model::foreign_kinds());
+  BV_TRY(applied, model::apply_rules(hf.model, rules, kinds, hf.headers));
+  hf.model = std::move(applied);
+  return Done{};
+}
+
+Result<kinds::Catalogue> catalogue_for_rules() {
+  BV_TRY(kinds, model::foreign_kinds());
+  return kinds::Catalogue::parse(std::string(kinds::builtin_text()) + "\n" + model::foreign_lines(kinds),
+                                 "kinds.layout and upstream_classes.json");
+}
+
+namespace {
+
+Result<Headers> headers_of(const Context& context, const Options& options) {
+  BV_TRY(located, locate(context, options));
+  if (located.kind == io::ModelKind::HeadersDump) {
+    BV_TRY(dump, io::read_headers_dump(located.path));
+    return dump.headers();
+  }
+  BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
+  return checkpoint.headers();
+}
+
+nlohmann::ordered_json row_of(const model::LintFinding& finding) {
+  return {{"code", label(finding.code)}, {"severity", finding.error ? "error" : "warning"},
+          {"rule", finding.rule},                    {"source", finding.source},
+          {"message", finding.message},              {"found", finding.found},
+          {"wanted", finding.wanted},                {"help", finding.help}};
+}
+
+void show(Context& context, const Options& options, const model::LintFinding& finding) {
+  if (options.verbosity() < (finding.error ? -1 : 0)) {
+    return;
+  }
+  Error error = fail(finding.code, finding.message).at(finding.source).pair(finding.found, finding.wanted).advise(finding.help);
+  context.streams.out(reports::render_error(error, style_for(context, options, context.out_is_terminal)));
+}
+
+}  // namespace
+
+int run_rules_lint(Context& context, const Options& options) {
+  const std::string file = options.operands.size() == 2 ? options.operands[1] : options.rules;
+  if (file.empty()) {
+    return report_error(context, options, fail(Code::BadValue, "rules lint wants a rules file").advise("bridge-verify rules lint FILE"));
+  }
+  const auto rules = read_rules(file);
+  if (!rules) {
+    return report_error(context, options, rules.error());
+  }
+  const auto kinds = model::foreign_kinds();
+  if (!kinds) {
+    return report_error(context, options, kinds.error());
+  }
+  std::optional<Headers> headers;
+  if (!options.model.empty() || !options.headers.empty()) {
+    auto read = headers_of(context, options);
+    if (!read) {
+      return report_error(context, options, read.error());
+    }
+    headers = std::move(*read);
+  }
+  const auto findings = model::lint_rules(*rules, *kinds, headers ? &*headers : nullptr);
+  std::size_t errors = 0;
+  auto rows = nlohmann::ordered_json::array();
+  for (const model::LintFinding& finding : findings) {
+    errors += finding.error;
+    if (options.json) {
+      rows.push_back(row_of(finding));
+    } else {
+      show(context, options, finding);
+    }
+  }
+  const std::size_t warnings = findings.size() - errors;
+  if (options.json) {
+    context.streams.out(nlohmann::ordered_json{{"file", file}, {"rules", rules->rules.size()}, {"findings", rows}}.dump(
+                            2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  } else {
+    context.streams.out(fmt::format("{}: {} rules, {} errors, {} warnings\n", file, rules->rules.size(), errors, warnings));
+  }
+  return errors > 0 || (options.strict && warnings > 0) ? 1 : 0;
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,329 @@
+#include "core/model/rules_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/model/builtin_files.hpp"
+
+namespace bv::model {
+namespace {
+
+using nlohmann::json;
+
+Error invalid(const std::string& where, std::string message) {
+  return fail(Code::RulesInvalid, std::move(message)).at(where).advise("correct the file, or export the rules again");
+}
+
+/// JSON of bounded depth; a fault names line and column.
+Result<json> parse_json(std::string_view text, const std::string& file) {
+  constexpr int kDepthMax = 32;
+  if (text.size() > kRulesFileBytesMax) {
+    return invalid(file, fmt::format("a rules file of {} bytes is above the limit of {}", text.size(), kRulesFileBytesMax));
+  }
+  bool deep = false;
+  try {
+    auto out = json::parse(text, [&deep](int depth, json::parse_event_t, json&) {
+      deep = deep || depth > kDepthMax;
+      return depth <= kDepthMax;
+    });
+    if (deep) {
+      return invalid(file, fmt::format("it is nested deeper than {} levels", kDepthMax));
+    }
+    return out;
+  } catch (const json::parse_error& error) {
+    const auto before = text.substr(0, std::min(error.byte == 0 ? 0 : error.byte - 1, text.size()));
+    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    const std::size_t start = before.rfind('\n');
+    const std::size_t column = before.size() - (start == std::string_view::npos ? 0 : start + 1) + 1;
+    return invalid(fmt::format("{}:{}:{}", file, line, column), "it is not JSON");
+  }
+}
+
+std::string text_at(const json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::vector<std::string> texts_at(const json& object, const char* key) {
+  std::vector<std::string> out;
+  if (const auto found = object.find(key); found != object.end() && found->is_array()) {
+    for (const json& one : *found) {
+      if (one.is_string()) {
+        out.push_back(one.get<std::string>());
+      }
+    }
+  }
+  return out;
+}
+
+std::string source_of(const json& row, const std::string& file, std::size_t position) {
+  if (const auto source = row.find("source"); source != row.end() && source->is_object()) {
+    const std::string path = text_at(*source, "file");
+    const auto line = source->find("line");
+    if (!path.empty()) {
+      return line != source->end() && line->is_number_integer() ? fmt::format("{}:{}", path, line->get<std::int64_t>())
+                                                                : path;
+    }
+  }
+  return fmt::format("{}: rule {}", file, position + 1);
+}
+
+std::optional<bool> transposed_in(const json& row) {
+  const auto parameters = row.find("parameters");
+  if (parameters == row.end() || !parameters->is_object()) {
+    return std::nullopt;
+  }
+  for (const char* key : {"transpose", "transpose_on_export"}) {
+    if (const auto flag = parameters->find(key); flag != parameters->end() && flag->is_boolean()) {
+      return flag->get<bool>();
+    }
+  }
+  if (const auto dims = parameters->find("permute_dims"); dims != parameters->end() && dims->is_array()) {
+    return dims->size() > 1;
+  }
+  return std::nullopt;
+}
+
+Status read_hf(const json& hf, const std::string& where, ForeignRule& rule) {
+  if (hf.is_string()) {
+    rule.hf = {{"", hf.get<std::string>()}};
+    return Done{};
+  }
+  if (!hf.is_object() || hf.empty()) {
+    return invalid(where, "\"hf\" is neither a name nor an object of names by role");
+  }
+  for (const auto& [role, name] : hf.items()) {
+    if (!name.is_string()) {
+      return invalid(where, fmt::format("hf.{} is no name", escaped(role)));
+    }
+    rule.hf.emplace_back(role, name.get<std::string>());
+  }
+  return Done{};
+}
+
+Result<ForeignRule> read_rule(const json& row, const std::string& file, std::size_t position) {
+  const std::string where = fmt::format("{}: rule {}", file, position + 1);
+  if (!row.is_object()) {
+    return invalid(where, "a rule is no object");
+  }
+  ForeignRule out;
+  out.position = position;
+  out.id = text_at(row, "id").empty() ? fmt::format("r{}", position) : text_at(row, "id");
+  out.kind = text_at(row, "kind").empty() ? text_at(row, "class") : text_at(row, "kind");
+  out.megatron = text_at(row, "megatron");
+  out.transposed = transposed_in(row);
+  out.source = source_of(row, file, position);
+  const auto hf = row.find("hf");
+  if (out.megatron.empty() || out.kind.empty() || hf == row.end()) {
+    return invalid(where, fmt::format("it has no \"{}\"", out.megatron.empty() ? "megatron" : out.kind.empty() ? "kind" : "hf"));
+  }
+  BV_CHECK(read_hf(*hf, where, out));
+  std::size_t most = wildcards(out.megatron);
+  for (const auto& [role, pattern] : out.hf) {
+    most = std::max(most, wildcards(pattern));
+  }
+  if (most > kWildcardsMax) {
+    return invalid(where, fmt::format("a name has {} wildcards, at most {} are taken", most, kWildcardsMax));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<ForeignRules> parse_rules_file(std::string_view text, const std::string& file) {
+  BV_TRY(top, parse_json(text, file));
+  const std::string schema = text_at(top, "schema");
+  if (schema != "bridge-rules/1") {
+    return invalid(file, "it is no rules file").pair(schema.empty() ? "no schema" : escaped(schema), "schema bridge-rules/1");
+  }
+  const auto rows = top.find("rules");
+  if (rows == top.end() || !rows->is_array() || rows->empty() || rows->size() > kForeignRulesMax) {
+    return invalid(file, fmt::format("\"rules\" is no list of 1 to {} rules", kForeignRulesMax));
+  }
+  ForeignRules out;
+  out.file = file;
+  if (const auto upstream = top.find("upstream"); upstream != top.end()) {
+    out.commit = text_at(*upstream, "commit");
+    out.bridge_class = text_at(*upstream, "bridge_class");
+  }
+  if (const auto selects = top.find("selects"); selects != top.end() && selects->is_object()) {
+    out.architectures = texts_at(*selects, "architectures");
+  }
+  for (std::size_t i = 0; i < rows->size(); ++i) {
+    BV_TRY(rule, read_rule((*rows)[i], file, i));
+    out.rules.push_back(std::move(rule));
+  }
+  return out;
+}
+
+std::size_t wildcards(std::string_view pattern) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] == '*') {
+      ++count;
+      i += i + 1 < pattern.size() && pattern[i + 1] == '*' ? 1U : 0U;
+    }
+  }
+  return count;
+}
+
+namespace {
+
+/// Depth is bounded by kWildcardsMax, work by name length ^ wildcards of one kind in a row.
+bool match_from(std::string_view pattern, std::string_view name, std::vector<std::string>& captures, int& steps) {
+  constexpr int kStepsMax = 100000;
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) {
+    return pattern == name;
+  }
+  if (++steps > kStepsMax || name.substr(0, star) != pattern.substr(0, star)) {
+    return false;
+  }
+  const bool any = pattern.substr(star).starts_with("**");
+  const std::string_view after = pattern.substr(star + (any ? 2 : 1));
+  const std::string_view here = name.substr(star);
+  std::size_t longest = here.size();
+  if (!any) {
+    longest = std::min(here.find_first_not_of("0123456789"), here.size());
+  }
+  for (std::size_t take = longest + 1; take-- > (any ? 0U : 1U);) {
+    captures.emplace_back(here.substr(0, take));
+    if (match_from(after, here.substr(take), captures, steps)) {
+      return true;
+    }
+    captures.pop_back();
+  }
+  return false;
+}
+
+}  // namespace
+
+std::optional<std::vector<std::string>> match_pattern(std::string_view pattern, std::string_view name) {
+  std::vector<std::string> captures;
+  int steps = 0;
+  if (wildcards(pattern) > kWildcardsMax || !match_from(pattern, name, captures, steps)) {
+    return std::nullopt;
+  }
+  return captures;
+}
+
+std::string fill_pattern(std::string_view pattern, const std::vector<std::string>& captures) {
+  std::string out(pattern);
+  std::size_t next = 0;
+  for (const std::string_view star : {std::string_view("**"), std::string_view("*")}) {
+    for (std::size_t at = out.find(star); at != std::string::npos && next < captures.size();
+         at = out.find(star, at + captures[next - 1].size())) {
+      out.replace(at, star.size(), captures[next++]);
+    }
+  }
+  return out;
+}
+
+namespace {
+
+std::map<std::string, std::string, std::less<>> words_at(const json& row, const char* key) {
+  std::map<std::string, std::string, std::less<>> out;
+  if (const auto found = row.find(key); found != row.end()) {
+    for (const auto& [name, text] : found->items()) {
+      out[name] = text.get<std::string>();
+    }
+  }
+  return out;
+}
+
+ForeignKind read_kind(const json& row) {
+  ForeignKind out;
+  out.names = texts_at(row, "names");
+  out.kind = text_at(row, "kind");
+  out.is_auto = row.value("auto", false);
+  out.packed = row.value("packed", false);
+  for (const json& roles : row.at("sources")) {
+    out.sources.push_back(roles.get<std::vector<std::string>>());
+  }
+  out.axes = words_at(row, "axes");
+  out.when = words_at(row, "when");
+  if (row.contains("rest")) {
+    out.rest = row.at("rest").get<std::size_t>();
+  }
+  out.value = text_at(row, "value");
+  out.line = text_at(row, "line");
+  if (const auto transposed = row.find("transposed"); transposed != row.end()) {
+    out.transposed_kind = text_at(*transposed, "kind");
+    out.transposed_axes = words_at(*transposed, "axes");
+  }
+  return out;
+}
+
+bool any_glob(const std::vector<std::string>& globs, std::string_view text) {
+  return std::any_of(globs.begin(), globs.end(), [text](const std::string& glob) { return glob_match(glob, text); });
+}
+
+}  // namespace
+
+Result<ForeignKinds> foreign_kinds() {
+  constexpr std::string_view kName = "upstream_classes";
+  for (const BuiltinFile& file : builtin_tables_files()) {
+    if (file.name.find(kName) == std::string_view::npos) {
+      continue;
+    }
+    try {
+      const json top = json::parse(file.text);
+      ForeignKinds out;
+      for (const json& row : top.at("classes")) {
+        out.kinds.push_back(read_kind(row));
+      }
+      out.auto_replicated = texts_at(top.at("auto"), "replicated");
+      out.auto_row = texts_at(top.at("auto"), "row");
+      out.auto_row_bias = texts_at(top.at("auto"), "row_bias");
+      return out;
+    } catch (const json::exception& error) {
+      return invalid(std::string(file.name), fmt::format("the table of classes cannot be read: {}", error.what()));
+    }
+  }
+  return invalid(std::string(kName), "this build has no table of classes");
+}
+
+const ForeignKind* ForeignKinds::find(std::string_view name) const {
+  for (const ForeignKind& one : kinds) {
+    if (std::find(one.names.begin(), one.names.end(), name) != one.names.end()) {
+      return &one;
+    }
+  }
+  return nullptr;
+}
+
+std::string_view ForeignKinds::parallelism(std::string_view megatron) const {
+  if (any_glob(auto_replicated, megatron) || any_glob(auto_row_bias, megatron)) {
+    return "replicated";
+  }
+  return any_glob(auto_row, megatron) ? "row" : "column";
+}
+
+std::string foreign_lines(const ForeignKinds& kinds) {
+  std::string out;
+  for (const ForeignKind& one : kinds.kinds) {
+    out += one.line.empty() ? "" : one.line + "\n";
+  }
+  return out;
+}
+
+Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules, const ForeignRule& rule) {
+  if (const ForeignKind* found = kinds.find(rule.kind)) {
+    return found;
+  }
+  std::vector<std::string> known;
+  for (const ForeignKind& one : kinds.kinds) {
+    known.insert(known.end(), one.names.begin(), one.names.end());
+  }
+  const auto near = nearest(rule.kind, known);
+  return fail(Code::RulesInvalid, fmt::format("rule {} has kind \"{}\"", rule.id, escaped(rule.kind)))
+      .at(rule.source.empty() ? rules.file : rule.source)
+      .fact("megatron " + escaped(rule.megatron))
+      .pair(escaped(rule.kind), "a known kind or class")
+      .advise(near ? fmt::format("did you mean {}?", *near) : "known: " + join(known, " "));
+}
+
+}  // namespace bv::model

@@ -1,0 +1,85 @@
+#pragma once
+// A foreign rule set (schema bridge-rules/1, docs/howto/check-your-own-rules.md) and the Model that it makes of a
+// checkpoint, so that every claim about our own rules can be made about it.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/model/model.hpp"
+
+namespace bv::model {
+
+struct ForeignRule {
+  std::string id;        // "r31": its own, or "r" + position
+  std::string kind;      // as written: a kind name, else the class name
+  std::string megatron;  // pattern: `*` is digits, `**` anything
+  std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
+  std::optional<bool> transposed;                       // packed experts stored [E, in, out]
+  std::string source;                                   // "bridge.py:257", else "my.rules.json: rule 31"
+  std::size_t position = 0;                             // from 0
+};
+
+struct ForeignRules {
+  std::string file;
+  std::string commit;
+  std::string bridge_class;
+  std::vector<std::string> architectures;
+  std::vector<ForeignRule> rules;
+};
+
+/// Bounds of a rule set: patterns of one name, rules of one file.
+inline constexpr std::size_t kWildcardsMax = 8;
+inline constexpr std::size_t kForeignRulesMax = 10000;
+inline constexpr std::size_t kRulesFileBytesMax = std::size_t{64} << 20;
+
+/// Errors: RulesInvalid naming file, rule and key.
+[[nodiscard]] Result<ForeignRules> parse_rules_file(std::string_view text, const std::string& file);
+
+inline constexpr std::size_t kNoRest = static_cast<std::size_t>(-1);
+
+/// What a kind or class name stands for.
+struct ForeignKind {
+  std::vector<std::string> names;
+  std::string kind;  // our notation line
+  bool is_auto = false;
+  bool packed = false;
+  std::vector<std::vector<std::string>> sources;  // the roles that each source of the line may have
+  std::map<std::string, std::string, std::less<>> axes;
+  std::size_t rest = kNoRest;  // trailing dimensions are those of the first tensor from here on
+  std::string value;
+  std::map<std::string, std::string, std::less<>> when;  // flag of the config -> the line that holds then
+  std::string transposed_kind;
+  std::map<std::string, std::string, std::less<>> transposed_axes;
+  std::string line;  // a line of notation of its own, "" when the catalogue has it
+};
+/// Data: core/models/tables/upstream_classes.json. Errors: RulesInvalid (a fault of the build).
+struct ForeignKinds {
+  std::vector<ForeignKind> kinds;
+  std::vector<std::string> auto_replicated, auto_row, auto_row_bias;  // globs on Megatron names
+  [[nodiscard]] const ForeignKind* find(std::string_view name) const;
+  /// The kind of an "auto" rule for this parameter.
+  [[nodiscard]] std::string_view parallelism(std::string_view megatron) const;
+};
+[[nodiscard]] Result<ForeignKinds> foreign_kinds();
+/// Lines of notation that only foreign rules use, one a line.
+[[nodiscard]] std::string foreign_lines(const ForeignKinds& kinds);
+/// Errors: RulesInvalid naming the rule, its kind and the nearest known one.
+[[nodiscard]] Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules, const ForeignRule& rule);
+
+/// Anchored at both ends; the texts of the wildcards from the left, or nullopt.
+[[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern, std::string_view name);
+/// Fills `**` first, then `*`, each from the left, with the captures in their order (the semantics upstream).
+[[nodiscard]] std::string fill_pattern(std::string_view pattern, const std::vector<std::string>& captures);
+[[nodiscard]] std::size_t wildcards(std::string_view pattern);
+
+/// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made by the first rule
+/// that takes its name. Name faults are those of the foreign rules: parameters without a rule, HF tensors that a rule
+/// reads and that are not there, HF tensors that no rule reads. Errors: RulesInvalid (unknown kind, missing role,
+/// wrong wildcard count).
+[[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
+                                        const Headers& headers);
+
+}  // namespace bv::model
