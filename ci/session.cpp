@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "ci/foreign_rules.hpp"
 #include "ci/signals.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -18,7 +19,7 @@ namespace fs = std::filesystem;
 
 Result<Library> load_library() {
   BV_TRY(families, model::builtin_families());
-  BV_TRY(catalogue, kinds::load_catalogue());
+  BV_TRY(catalogue, catalogue_for_rules());
   return Library{std::move(families), std::move(catalogue)};
 }
 
@@ -75,6 +76,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
     BV_TRY(hf, exec::open_headers(dump.config, located.path.string(), dump.headers(),
                                   library.families, open));
     out.hf = std::move(hf);
+    BV_CHECK(use_foreign_rules(options, out.hf));
     out.source = "headers";
     return out;
   }
@@ -84,6 +86,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   const fs::path folder = located.kind == io::ModelKind::HfFolder ? located.path : located.folder;
   BV_TRY(hf, exec::open_hf(folder, library.families, open));
   out.hf = std::move(hf);
+  BV_CHECK(use_foreign_rules(options, out.hf));
   for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
     out.notes.push_back(finding.file + ": " + finding.what);
   }
