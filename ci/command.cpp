@@ -59,6 +59,11 @@ constexpr std::array kCommands = {
             "kinds of the layout notation, rules of a family",
             false,
             run_rules},
+    Command{{"fixture", "", true},
+            "fixture list | fixture make NAME --out DIR",
+            "tiny checkpoints of every family and storage form",
+            false,
+            run_fixture},
     Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},
     Command{
         {"doctor", "", false}, "doctor", "what this build and machine can do", false, run_doctor},

@@ -52,6 +52,7 @@ int run_layout(Context& context, const Options& options);
 int run_inspect(Context& context, const Options& options);
 int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
+int run_fixture(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);
 int run_doctor(Context& context, const Options& options);
 int run_models(Context& context, const Options& options);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "ci/foreign_rules.hpp"
+#include "ci/fixture_model.hpp"
 #include "ci/signals.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -68,9 +69,17 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
                                const Library& library) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
+  const exec::OpenOptions open = open_options(options);
+  if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
+    BV_TRY(made, make_fixture(context, options, library, *fixture));
+    BV_TRY(hf, exec::open_hf(made.folder, library.families, open));
+    out.hf = std::move(hf);
+    out.source = "fixture";
+    out.keeps = std::move(made.keeps);
+    return out;
+  }
   BV_TRY(located, locate(context, options));
   out.notes = located.notes;
-  const exec::OpenOptions open = open_options(options);
   if (located.kind == io::ModelKind::HeadersDump) {
     BV_TRY(dump, io::read_headers_dump(located.path));
     BV_TRY(hf, exec::open_headers(dump.config, located.path.string(), dump.headers(),
