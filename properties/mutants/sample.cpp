@@ -58,7 +58,13 @@ Result<std::shared_ptr<const Case>> make_case(
     spec.dtype = wide ? DType::F32 : DType::BF16;
   }
   out->headers = std::move(headers);
-  BV_TRY(resolved, model::resolve(family, config, out->headers, {}));
+  model::ResolveOptions found;
+  for (const auto& [what, form] : sample.forms) {
+    if (form.starts_with("packed")) {  // decides stacks that happen to be square
+      found.expert_orientation = form.ends_with("in_out") ? "in_out" : "out_in";
+    }
+  }
+  BV_TRY(resolved, model::resolve(family, config, out->headers, found));
   if (!resolved.faults.empty()) {
     const model::NameFault& fault = resolved.faults.front();
     return fail(Code::RulesInvalid, "sample " + sample.name + ": " + fault.message)
