@@ -50,6 +50,8 @@ int run_diff(Context& context, const Options& options);
 int run_trace(Context& context, const Options& options);
 int run_layout(Context& context, const Options& options);
 int run_inspect(Context& context, const Options& options);
+int run_fuzz(Context& context, const Options& options);
+int run_mutate(Context& context, const Options& options);
 int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
 int run_fixture(Context& context, const Options& options);

@@ -9,7 +9,7 @@ namespace bv::cli {
 namespace {
 
 constexpr std::string_view kAll = "*";
-constexpr std::string_view kVerdicts = "check roundtrip convert lora fuzz diff";
+constexpr std::string_view kVerdicts = "check roundtrip convert lora fuzz mutate diff";
 constexpr std::string_view kLayout = "check roundtrip convert trace layout lora diff";
 constexpr std::string_view kModel =
     "check roundtrip convert trace layout inspect rules lora fixture diff";
@@ -80,7 +80,8 @@ constexpr std::array kOptions = {
                "layout", kLayout, "pads the vocabulary to a multiple of N x TP", ""},
     OptionSpec{"world-size", 0, "", Form::Positive, &O::world_size, "N", "layout",
                "layout trace check", "ranks of the world; default: the smallest", ""},
-    OptionSpec{"layout", 0, "", Form::Repeat, &O::layout, "ID", "layout", kLayout,
+    OptionSpec{"layout", 0, "", Form::Repeat, &O::layout, "ID", "layout",
+               "check roundtrip convert trace layout lora mutate",
                "one layout in one word: tp2pp1ep8etp1; repeatable", ""},
     OptionSpec{"layouts", 0, "", Form::Text, &O::layouts, "auto|quick|all|FILE", "layout",
                "check roundtrip lora", "which layouts when no size is given", ""},
@@ -130,7 +131,7 @@ constexpr std::array kOptions = {
                "check roundtrip convert lora fixture fuzz",
                "folder for reports or the written checkpoint", ""},
     OptionSpec{"json", 0, "", Form::Flag, &O::json, "", "output",
-               "check roundtrip convert diff lora fuzz trace layout inspect models rules",
+               "check roundtrip convert diff lora fuzz mutate trace layout inspect models rules",
                "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl", "output",
                kVerdicts, "form of stdout", ""},
@@ -159,7 +160,11 @@ constexpr std::array kOptions = {
     OptionSpec{"device", 0, "", Form::Text, &O::device, "cpu|cuda[:N]", "engine",
                "check roundtrip convert lora", "where bytes are moved", ""},
     OptionSpec{"seed", 0, "", Form::Unsigned, &O::seed, "N", "engine",
-               "check roundtrip lora fuzz fixture", "of everything random; printed always", ""},
+               "check roundtrip lora fuzz mutate fixture", "of everything random; printed always", ""},
+    OptionSpec{"seconds", 0, "", Form::Positive, &O::seconds, "N", "engine", "fuzz",
+               "how long to draw worlds; default: 10", "write --seconds 60"},
+    OptionSpec{"replay", 0, "", Form::Text, &O::replay, "FILE", "engine", "fuzz",
+               "judges a saved world instead of drawing", "write --replay world-0.json"},
     OptionSpec{"mem-limit", 0, "", Form::Bytes, &O::mem_limit_bytes, "SIZE", "engine", kVerdicts,
                "most memory: 512MiB, 4G", "write --mem-limit 4GiB"},
     OptionSpec{"timeout", 0, "", Form::Duration, &O::timeout_seconds, "DUR", "engine", kVerdicts,

@@ -64,6 +64,8 @@ struct Options {
   std::string device = "cpu";
   std::optional<std::uint64_t> mem_limit_bytes;
   std::optional<double> timeout_seconds;
+  std::optional<std::int64_t> seconds;  // fuzz: how long
+  std::string replay;                   // fuzz: a saved world
 
   /// Canonical option name -> how it was given: "--tp 2" or "BRIDGE_VERIFY_TP=2".
   std::map<std::string, std::string, std::less<>> given;
