@@ -131,7 +131,7 @@ constexpr std::array kOptions = {
                "check roundtrip convert lora fixture fuzz",
                "folder for reports or the written checkpoint", ""},
     OptionSpec{"json", 0, "", Form::Flag, &O::json, "", "output",
-               "check roundtrip convert diff lora fuzz mutate trace layout inspect models rules",
+               "check roundtrip convert diff lora fuzz mutate trace layout inspect models rules fixture",
                "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl", "output",
                kVerdicts, "form of stdout", ""},
