@@ -10,13 +10,15 @@ namespace bv::cli {
 /// Reads and parses a rules file. Errors: RulesInvalid, ReadFailed.
 [[nodiscard]] Result<model::ForeignRules> read_rules(const std::string& path);
 
-/// Puts the rules of --rules in place of those of the family that `hf` was resolved with. Does nothing without --rules.
+/// Puts the rules of --rules in place of those of the family that `hf` was resolved with. Does
+/// nothing without --rules.
 [[nodiscard]] Status use_foreign_rules(const Options& options, exec::HfModel& hf);
 
 /// The catalogue, with the lines of notation that only foreign rules use.
 [[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules();
 
-/// `rules lint FILE`: exit 0 without errors, 1 with one (--strict: or a warning), 5 for a file that is no rules file.
+/// `rules lint FILE`: exit 0 without errors, 1 with one (--strict: or a warning), 5 for a file that
+/// is no rules file.
 int run_rules_lint(Context& context, const Options& options);
 
 }  // namespace bv::cli

@@ -60,21 +60,25 @@ class Diff {
 
   Result<Run> run() {
     if (options_.operands.size() != 2) {
-      return fail(Code::BadValue, fmt::format("diff wants two checkpoints, found {}", options_.operands.size()))
+      return fail(Code::BadValue,
+                  fmt::format("diff wants two checkpoints, found {}", options_.operands.size()))
           .advise("bridge-verify diff HF_DIR OTHER_DIR");
     }
     const std::string& a = options_.operands[0];
     const std::string& b = options_.operands[1];
     if (!shards_in(a).empty()) {
-      return fail(Code::BadValue, fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one", a))
+      return fail(
+                 Code::BadValue,
+                 fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one", a))
           .pair("Megatron shards", "an HF model")
           .advise(fmt::format("bridge-verify diff HF_DIR {}", a));
     }
     const auto shards = shards_in(b);
     run_.model_ref = a;
-    run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
-                                        : fmt::format("diff of an HF model (wanted) and {} Megatron shards (found)",
-                                                      shards.size()));
+    run_.notes.push_back(
+        shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
+                       : fmt::format("diff of an HF model (wanted) and {} Megatron shards (found)",
+                                     shards.size()));
     auto done = shards.empty() ? two_models(a, b) : model_and_shards(a, shards);
     if (!done) {
       return std::move(done).error();
@@ -87,11 +91,12 @@ class Diff {
     Options one = options_;
     one.model = reference;
     BV_TRY(located, locate(context_, one));
-    if (located.kind != io::ModelKind::SafetensorsFile && located.kind != io::ModelKind::IndexFile) {
+    if (located.kind != io::ModelKind::SafetensorsFile &&
+        located.kind != io::ModelKind::IndexFile) {
       BV_CHECK(io::require_hf(located));
     }
-    return io::Checkpoint::open(located.kind == io::ModelKind::ConfigFile ? located.folder : located.path,
-                                options_.strict);
+    return io::Checkpoint::open(
+        located.kind == io::ModelKind::ConfigFile ? located.folder : located.path, options_.strict);
   }
 
   Status two_models(const std::string& a, const std::string& b) {
@@ -111,7 +116,8 @@ class Diff {
     BV_TRY(opened, open_model(context_, one, library));
     describe_model(opened, run_);
     if (!opened.hf.checkpoint) {
-      return fail(Code::ModelNotFound, fmt::format("{} is headers only: there are no bytes to compare", a))
+      return fail(Code::ModelNotFound,
+                  fmt::format("{} is headers only: there are no bytes to compare", a))
           .advise("give the directory with the weights");
     }
     if (!opened.hf.model.faults.empty()) {
@@ -131,7 +137,8 @@ class Diff {
     BV_TRY(plan, exec::Plan::make(opened.hf.model, library.kinds, layout));
     BV_TRY(policy, exec::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(opened.hf, plan));
-    return compare(exec::compare_megatron(opened.hf, plan, shards, policy), parallel::layout_id(layout));
+    return compare(exec::compare_megatron(opened.hf, plan, shards, policy),
+                   parallel::layout_id(layout));
   }
 
   /// The names of A decide what B must hold, so they come first.
@@ -152,8 +159,10 @@ class Diff {
          {std::tuple("tp", flags.tp, layout.tp), std::tuple("pp", flags.pp, layout.pp),
           std::tuple("ep", flags.ep, layout.ep), std::tuple("etp", flags.etp, layout.etp)}) {
       if (options_.has(option) && stated != found) {
-        return fail(Code::Conflict, fmt::format("--{} {} contradicts the names of the shards", option, stated))
-            .pair(fmt::format("{} {} in the names", option, found), fmt::format("--{} {}", option, stated))
+        return fail(Code::Conflict,
+                    fmt::format("--{} {} contradicts the names of the shards", option, stated))
+            .pair(fmt::format("{} {} in the names", option, found),
+                  fmt::format("--{} {}", option, stated))
             .advise(fmt::format("leave --{} out: the names decide", option));
       }
     }
@@ -167,8 +176,9 @@ class Diff {
       for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
         const Shape& found = hf.headers.find(mapping.hf[i])->second.shape;
         if (found != shapes[i]) {
-          return fail(Code::ConfigField, fmt::format("{} of A does not have the shape that its config states",
-                                                     escaped(mapping.hf[i])))
+          return fail(Code::ConfigField,
+                      fmt::format("{} of A does not have the shape that its config states",
+                                  escaped(mapping.hf[i])))
               .pair(shape_text(found), shape_text(shapes[i]))
               .advise(fmt::format("bridge-verify check --model {}", hf.folder.string()));
         }
@@ -208,9 +218,11 @@ class Diff {
     for (const exec::Difference& one : report->differences) {
       const auto cause = one.explanation.cause;
       const bool by_name = stray(one) || !comparison.subjects[one.subject].found;
-      (by_name ? names : bytes)[{cause, pattern_of(subject_name(one)), one.shape_differs}].all.push_back(&one);
+      (by_name ? names : bytes)[{cause, pattern_of(subject_name(one)), one.shape_differs}]
+          .all.push_back(&one);
     }
-    add("names", "every tensor of A is in B, and nothing else", verdicts_of(names, "names", *report));
+    add("names", "every tensor of A is in B, and nothing else",
+        verdicts_of(names, "names", *report));
     add("bytes", "every element of B is the wanted one", verdicts_of(bytes, "bytes", *report));
     return Done{};
   }
@@ -228,13 +240,16 @@ class Diff {
     return stray(one) ? stray_of(one).place : comparison_->subjects[one.subject].place;
   }
   [[nodiscard]] std::string where(const exec::Difference& one) const {
-    const std::string& local = stray(one) ? stray_of(one).tensor : comparison_->subjects[one.subject].tensor;
-    return place_of(one).empty() ? escaped(local) : fmt::format("{} in {}", escaped(local), place_of(one));
+    const std::string& local =
+        stray(one) ? stray_of(one).tensor : comparison_->subjects[one.subject].tensor;
+    return place_of(one).empty() ? escaped(local)
+                                 : fmt::format("{} in {}", escaped(local), place_of(one));
   }
 
   using Groups = std::map<std::tuple<exec::Cause, std::string, bool>, Group>;
 
-  std::vector<Verdict> verdicts_of(const Groups& groups, std::string_view claim, const exec::DiffReport& report) {
+  std::vector<Verdict> verdicts_of(const Groups& groups, std::string_view claim,
+                                   const exec::DiffReport& report) {
     std::vector<Verdict> out;
     std::int64_t wrong = 0;
     for (const auto& [key, group] : groups) {
@@ -260,7 +275,8 @@ class Diff {
     const exec::Difference& first = *group.all.front();
     Verdict out;
     out.claim = claim;
-    out.rule = fmt::format("{}.{}", exec::name(first.explanation.cause), pattern_of(subject_name(first)));
+    out.rule =
+        fmt::format("{}.{}", exec::name(first.explanation.cause), pattern_of(subject_name(first)));
     out.kind = std::string(exec::name(first.explanation.cause));
     out.layout = layout_;
     out.outcome = Outcome::Refuted;
@@ -268,7 +284,8 @@ class Diff {
     out.megatron = place_of(first).empty() ? "" : subject_name(first);
     out.hf = stray(first) ? std::vector<std::string>{} : comparison_->subjects[first.subject].hf;
     out.cases = out.refuted_cases = static_cast<std::int64_t>(group.all.size());
-    const std::string more = group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
+    const std::string more =
+        group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
     out.title = fmt::format("{}{}: {}", where(first), more, first.explanation.text);
     for (const exec::Difference* one : group.all) {
       if (out.facts.size() == kShown && group.all.size() > kShown + 1) {
@@ -293,7 +310,7 @@ class Diff {
     if (!comparison_->subjects[one.subject].found) {
       return place_of(one).empty() ? Code::HfTensorMissing : Code::MegatronParamUnfilled;
     }
-    return one.shape_differs ? Code::ShapeMismatch
+    return one.shape_differs  ? Code::ShapeMismatch
            : one.bytes_differ ? Code::BytesDiffer
                               : Code::DtypeChanged;
   }
@@ -302,8 +319,8 @@ class Diff {
     std::string out = where(one);
     if (one.bytes_differ) {
       out += fmt::format("  first {}  {} of {} elements in {} of {} rows", shape_text(one.first),
-                         thousands(one.elements_wrong), thousands(one.elements), thousands(one.rows_wrong),
-                         thousands(one.rows));
+                         thousands(one.elements_wrong), thousands(one.elements),
+                         thousands(one.rows_wrong), thousands(one.rows));
     }
     if (one.explanation.cause != exec::Cause::Unexplained && !one.explanation.exact) {
       out += fmt::format("  confidence {}", percent(one.explanation.confidence()));
@@ -318,17 +335,22 @@ class Diff {
       return;
     }
     const exec::Subject& subject = comparison_->subjects[one.subject];
-    const auto text = [](const TensorSpec& spec) { return fmt::format("{} {}", bv::name(spec.dtype), shape_text(spec.shape)); };
+    const auto text = [](const TensorSpec& spec) {
+      return fmt::format("{} {}", bv::name(spec.dtype), shape_text(spec.shape));
+    };
     out.wanted = text(subject.spec);
     out.found = subject.found ? text(subject.found->tensor->spec) : "no such tensor";
     if (!one.bytes_differ) {
       return;
     }
-    out.wanted = one.has_values ? fmt::format("{} ({})", one.wanted_value, one.wanted_bits) : one.wanted_bits;
-    out.found = one.has_values ? fmt::format("{} ({})", one.found_value, one.found_bits) : one.found_bits;
-    out.extent = fmt::format("{} of {} elements, {} of {} rows{}", thousands(one.elements_wrong),
-                             thousands(one.elements), thousands(one.rows_wrong), thousands(one.rows),
-                             one.ulps < 0 ? "" : fmt::format("; the first is {} ULP away", thousands(one.ulps)));
+    out.wanted = one.has_values ? fmt::format("{} ({})", one.wanted_value, one.wanted_bits)
+                                : one.wanted_bits;
+    out.found =
+        one.has_values ? fmt::format("{} ({})", one.found_value, one.found_bits) : one.found_bits;
+    out.extent = fmt::format(
+        "{} of {} elements, {} of {} rows{}", thousands(one.elements_wrong),
+        thousands(one.elements), thousands(one.rows_wrong), thousands(one.rows),
+        one.ulps < 0 ? "" : fmt::format("; the first is {} ULP away", thousands(one.ulps)));
     Counterexample example;
     example.tensor = subject.tensor;
     example.rank = subject.place;
@@ -345,34 +367,54 @@ class Diff {
     if (why.cause == exec::Cause::Unexplained) {
       return "no known fault explains half of the wrong rows";
     }
-    return why.exact ? why.text
-                     : fmt::format("{}: explains {} of {} wrong rows examined ({})", why.text, why.rows_explained,
-                                   why.rows_examined, percent(why.confidence()));
+    return why.exact
+               ? why.text
+               : fmt::format("{}: explains {} of {} wrong rows examined ({})", why.text,
+                             why.rows_explained, why.rows_examined, percent(why.confidence()));
   }
 
   static std::string help_of(const exec::Difference& one) {
     using exec::Cause;
     switch (one.explanation.cause) {
-      case Cause::SwappedParts: return "exchange the two parts in the rule, and in its inverse";
-      case Cause::HeadMajor: return "interleave queries, keys and values by query group before the cut";
-      case Cause::CutAfterJoin: return "cut each part over TP first, then join the parts of one rank";
-      case Cause::Alternating: return "check whether gate and up rows alternate in this family";
-      case Cause::OtherRank: return "check the rank that the loader or writer used for this shard";
-      case Cause::OtherLayer: return "check the offset between local and global layer numbers";
-      case Cause::OtherExpert: return "check the offset between local and global expert numbers";
-      case Cause::OtherTensor: return "check which HF name the rule reads";
-      case Cause::Regrouped: return "compare the order of the rows with the rule of this tensor";
-      case Cause::Transposed: return "transpose it, or drop the transpose of the rule; a square matrix hides this";
-      case Cause::Zeroed: return "find out why the target was never written";
+      case Cause::SwappedParts:
+        return "exchange the two parts in the rule, and in its inverse";
+      case Cause::HeadMajor:
+        return "interleave queries, keys and values by query group before the cut";
+      case Cause::CutAfterJoin:
+        return "cut each part over TP first, then join the parts of one rank";
+      case Cause::Alternating:
+        return "check whether gate and up rows alternate in this family";
+      case Cause::OtherRank:
+        return "check the rank that the loader or writer used for this shard";
+      case Cause::OtherLayer:
+        return "check the offset between local and global layer numbers";
+      case Cause::OtherExpert:
+        return "check the offset between local and global expert numbers";
+      case Cause::OtherTensor:
+        return "check which HF name the rule reads";
+      case Cause::Regrouped:
+        return "compare the order of the rows with the rule of this tensor";
+      case Cause::Transposed:
+        return "transpose it, or drop the transpose of the rule; a square matrix hides this";
+      case Cause::Zeroed:
+        return "find out why the target was never written";
       case Cause::PlusOne:
-      case Cause::MinusOne: return "apply the zero-centred shift exactly once";
-      case Cause::Narrowed: return "keep the dtype, or state the cast with --dtype";
-      case Cause::Padded: return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
-      case Cause::Truncated: return "take every row of the vocabulary";
-      case Cause::Missing: return "add the rule that writes it, or complete the checkpoint";
-      case Cause::Unexpected: return "remove it, or compare with the checkpoint that has it";
-      case Cause::Renamed: return "correct the name in the rule";
-      case Cause::Unexplained: return "look at the first wrong element and at the rule of this tensor";
+      case Cause::MinusOne:
+        return "apply the zero-centred shift exactly once";
+      case Cause::Narrowed:
+        return "keep the dtype, or state the cast with --dtype";
+      case Cause::Padded:
+        return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
+      case Cause::Truncated:
+        return "take every row of the vocabulary";
+      case Cause::Missing:
+        return "add the rule that writes it, or complete the checkpoint";
+      case Cause::Unexpected:
+        return "remove it, or compare with the checkpoint that has it";
+      case Cause::Renamed:
+        return "correct the name in the rule";
+      case Cause::Unexplained:
+        return "look at the first wrong element and at the rule of this tensor";
     }
     return "";
   }

@@ -31,8 +31,9 @@ Status use_foreign_rules(const Options& options, exec::HfModel& hf) {
 
 Result<kinds::Catalogue> catalogue_for_rules() {
   BV_TRY(kinds, model::foreign_kinds());
-  return kinds::Catalogue::parse(std::string(kinds::builtin_text()) + "\n" + model::foreign_lines(kinds),
-                                 "kinds.layout and upstream_classes.json");
+  return kinds::Catalogue::parse(
+      std::string(kinds::builtin_text()) + "\n" + model::foreign_lines(kinds),
+      "kinds.layout and upstream_classes.json");
 }
 
 namespace {
@@ -49,17 +50,21 @@ Result<Headers> headers_of(const Context& context, const Options& options) {
 
 nlohmann::ordered_json row_of(const model::LintFinding& finding) {
   return {{"code", label(finding.code)}, {"severity", finding.error ? "error" : "warning"},
-          {"rule", finding.rule},                    {"source", finding.source},
-          {"message", finding.message},              {"found", finding.found},
-          {"wanted", finding.wanted},                {"help", finding.help}};
+          {"rule", finding.rule},        {"source", finding.source},
+          {"message", finding.message},  {"found", finding.found},
+          {"wanted", finding.wanted},    {"help", finding.help}};
 }
 
 void show(Context& context, const Options& options, const model::LintFinding& finding) {
   if (options.verbosity() < (finding.error ? -1 : 0)) {
     return;
   }
-  Error error = fail(finding.code, finding.message).at(finding.source).pair(finding.found, finding.wanted).advise(finding.help);
-  context.streams.out(reports::render_error(error, style_for(context, options, context.out_is_terminal)));
+  Error error = fail(finding.code, finding.message)
+                    .at(finding.source)
+                    .pair(finding.found, finding.wanted)
+                    .advise(finding.help);
+  context.streams.out(
+      reports::render_error(error, style_for(context, options, context.out_is_terminal)));
 }
 
 }  // namespace
@@ -67,7 +72,9 @@ void show(Context& context, const Options& options, const model::LintFinding& fi
 int run_rules_lint(Context& context, const Options& options) {
   const std::string file = options.operands.size() == 2 ? options.operands[1] : options.rules;
   if (file.empty()) {
-    return report_error(context, options, fail(Code::BadValue, "rules lint wants a rules file").advise("bridge-verify rules lint FILE"));
+    return report_error(context, options,
+                        fail(Code::BadValue, "rules lint wants a rules file")
+                            .advise("bridge-verify rules lint FILE"));
   }
   const auto rules = read_rules(file);
   if (!rules) {
@@ -98,10 +105,13 @@ int run_rules_lint(Context& context, const Options& options) {
   }
   const std::size_t warnings = findings.size() - errors;
   if (options.json) {
-    context.streams.out(nlohmann::ordered_json{{"file", file}, {"rules", rules->rules.size()}, {"findings", rows}}.dump(
-                            2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+    context.streams.out(
+        nlohmann::ordered_json{{"file", file}, {"rules", rules->rules.size()}, {"findings", rows}}
+            .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+        "\n");
   } else {
-    context.streams.out(fmt::format("{}: {} rules, {} errors, {} warnings\n", file, rules->rules.size(), errors, warnings));
+    context.streams.out(fmt::format("{}: {} rules, {} errors, {} warnings\n", file,
+                                    rules->rules.size(), errors, warnings));
   }
   return errors > 0 || (options.strict && warnings > 0) ? 1 : 0;
 }

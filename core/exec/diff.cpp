@@ -106,26 +106,46 @@ void ViewReader::release() const {
 
 std::string_view name(Cause cause) {
   switch (cause) {
-    case Cause::SwappedParts: return "swapped_parts";
-    case Cause::HeadMajor: return "head_major";
-    case Cause::CutAfterJoin: return "cut_after_join";
-    case Cause::Alternating: return "alternating";
-    case Cause::OtherRank: return "other_rank";
-    case Cause::OtherLayer: return "other_layer";
-    case Cause::OtherExpert: return "other_expert";
-    case Cause::OtherTensor: return "other_tensor";
-    case Cause::Regrouped: return "regrouped";
-    case Cause::Transposed: return "transposed";
-    case Cause::Zeroed: return "zeroed";
-    case Cause::PlusOne: return "plus_one";
-    case Cause::MinusOne: return "minus_one";
-    case Cause::Narrowed: return "narrowed";
-    case Cause::Padded: return "padded";
-    case Cause::Truncated: return "truncated";
-    case Cause::Missing: return "missing";
-    case Cause::Unexpected: return "unexpected";
-    case Cause::Renamed: return "renamed";
-    case Cause::Unexplained: return "unexplained";
+    case Cause::SwappedParts:
+      return "swapped_parts";
+    case Cause::HeadMajor:
+      return "head_major";
+    case Cause::CutAfterJoin:
+      return "cut_after_join";
+    case Cause::Alternating:
+      return "alternating";
+    case Cause::OtherRank:
+      return "other_rank";
+    case Cause::OtherLayer:
+      return "other_layer";
+    case Cause::OtherExpert:
+      return "other_expert";
+    case Cause::OtherTensor:
+      return "other_tensor";
+    case Cause::Regrouped:
+      return "regrouped";
+    case Cause::Transposed:
+      return "transposed";
+    case Cause::Zeroed:
+      return "zeroed";
+    case Cause::PlusOne:
+      return "plus_one";
+    case Cause::MinusOne:
+      return "minus_one";
+    case Cause::Narrowed:
+      return "narrowed";
+    case Cause::Padded:
+      return "padded";
+    case Cause::Truncated:
+      return "truncated";
+    case Cause::Missing:
+      return "missing";
+    case Cause::Unexpected:
+      return "unexpected";
+    case Cause::Renamed:
+      return "renamed";
+    case Cause::Unexplained:
+      return "unexplained";
   }
   return "unexplained";
 }
@@ -324,8 +344,8 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
     options.progress->start("bytes", bytes_of(comparison), comparison.subjects.size());
   }
   std::mutex mutex;
-  BV_CHECK(for_each_parallel(
-      comparison.subjects.size(), options.jobs, [&](std::size_t i) -> Status {
+  BV_CHECK(
+      for_each_parallel(comparison.subjects.size(), options.jobs, [&](std::size_t i) -> Status {
         const Subject& subject = comparison.subjects[i];
         Difference found;
         found.subject = i;
@@ -334,8 +354,8 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
           BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
           compared = bytes_read;
         }
-        const bool equal = subject.found && !found.bytes_differ && !found.shape_differs &&
-                           !found.dtype_differs;
+        const bool equal =
+            subject.found && !found.bytes_differ && !found.shape_differs && !found.dtype_differs;
         const std::lock_guard lock(mutex);
         report.bytes_compared += compared;
         if (equal) {

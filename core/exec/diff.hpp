@@ -55,25 +55,25 @@ class ViewReader {
 
 /// A known way for a tensor to be wrong.
 enum class Cause {
-  SwappedParts,   // gate and up exchanged
-  HeadMajor,      // joined without regrouping by query group
-  CutAfterJoin,   // joined first, then cut over TP as one block
-  Alternating,    // rows of two parts alternate
-  OtherRank,      // the shard of another rank
-  OtherLayer,     // off by k layers
+  SwappedParts,  // gate and up exchanged
+  HeadMajor,     // joined without regrouping by query group
+  CutAfterJoin,  // joined first, then cut over TP as one block
+  Alternating,   // rows of two parts alternate
+  OtherRank,     // the shard of another rank
+  OtherLayer,    // off by k layers
   OtherExpert,
   OtherTensor,
-  Regrouped,      // the same rows in another order
+  Regrouped,  // the same rows in another order
   Transposed,
   Zeroed,
   PlusOne,
   MinusOne,
-  Narrowed,       // rounded through a narrower type
-  Padded,         // rows added to the vocabulary
-  Truncated,      // rows cut from the vocabulary
+  Narrowed,   // rounded through a narrower type
+  Padded,     // rows added to the vocabulary
+  Truncated,  // rows cut from the vocabulary
   Missing,
   Unexpected,
-  Renamed,        // unexpected, and it holds a missing tensor
+  Renamed,  // unexpected, and it holds a missing tensor
   Unexplained,
 };
 [[nodiscard]] std::string_view name(Cause cause);
@@ -87,13 +87,13 @@ struct Candidate {
 
 /// One tensor of the wanted side and what B holds in its place.
 struct Subject {
-  std::string tensor;                     // name in B
-  std::string global;                     // name with global layer and expert numbers
-  std::string place;                      // "pp0_tp1_ep0_etp0", "" for an HF tensor
-  std::vector<std::string> hf;            // the HF tensors that it is made of
+  std::string tensor;           // name in B
+  std::string global;           // name with global layer and expert numbers
+  std::string place;            // "pp0_tp1_ep0_etp0", "" for an HF tensor
+  std::vector<std::string> hf;  // the HF tensors that it is made of
   bool vocabulary = false;
-  bool repeats = false;                   // the same bytes as an earlier subject: takes no part in the row table
-  TensorSpec spec;                        // wanted
+  bool repeats = false;  // the same bytes as an earlier subject: takes no part in the row table
+  TensorSpec spec;       // wanted
   std::function<View()> wanted;
   std::optional<SourceTensor> found;
   /// Faults that this tensor's rule makes possible.
@@ -119,8 +119,8 @@ struct Comparison {
 using Shards = std::map<std::string, io::Checkpoint>;
 
 /// The layout that the names of the shard files state, joined with what names cannot say (`flags`:
-/// first and last stage, padding). Errors: BadValue when `flags` contradicts the names or a shard of
-/// the grid is missing.
+/// first and last stage, padding). Errors: BadValue when `flags` contradicts the names or a shard
+/// of the grid is missing.
 [[nodiscard]] Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
                                                         const parallel::Layout& flags);
 
@@ -132,10 +132,10 @@ using Shards = std::map<std::string, io::Checkpoint>;
 struct Explanation {
   Cause cause = Cause::Unexplained;
   std::string text;
-  std::int64_t rows_examined = 0;   // wrong rows, thinned to at most kRowsExamined
+  std::int64_t rows_examined = 0;  // wrong rows, thinned to at most kRowsExamined
   std::int64_t rows_explained = 0;
-  bool exact = false;               // a whole statement, not a share of rows (missing, padded)
-  std::vector<std::string> runs;    // where the first rows came from
+  bool exact = false;             // a whole statement, not a share of rows (missing, padded)
+  std::vector<std::string> runs;  // where the first rows came from
   /// rows_explained / rows_examined; 1 for an exact statement.
   [[nodiscard]] double confidence() const;
 };
@@ -146,12 +146,12 @@ struct Difference {
   std::size_t subject = 0;
   bool shape_differs = false;
   bool dtype_differs = false;
-  bool bytes_differ = false;             // after a cast, when the types differ
-  Shape first;                           // index of the first wrong element
-  std::string wanted_bits, found_bits;   // hex
+  bool bytes_differ = false;            // after a cast, when the types differ
+  Shape first;                          // index of the first wrong element
+  std::string wanted_bits, found_bits;  // hex
   double wanted_value = 0, found_value = 0;
   bool has_values = false;
-  std::int64_t ulps = -1;                // distance in units of the last place; -1 without
+  std::int64_t ulps = -1;  // distance in units of the last place; -1 without
   std::int64_t elements = 0, elements_wrong = 0;
   std::int64_t rows = 0, rows_wrong = 0;
   std::vector<std::int64_t> wrong_rows;  // thinned evenly to at most kRowsExamined
@@ -170,7 +170,8 @@ struct DiffOptions {
   std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
 };
 
-/// Compares every subject, then explains each difference. Errors: Conflict (stopped), IndexDisagrees.
+/// Compares every subject, then explains each difference. Errors: Conflict (stopped),
+/// IndexDisagrees.
 [[nodiscard]] Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options);
 
 }  // namespace bv::exec

@@ -83,8 +83,9 @@ class RuleFaults {
     }
     for (const double sum : {0.0, -base_.add}) {
       Candidate one{Cause::PlusOne,
-                    sum == 0 ? fmt::format("{:+g} of the zero-centred norm was not added", base_.add)
-                             : fmt::format("{:+g} was added where {:+g} is wanted", sum, base_.add),
+                    sum == 0
+                        ? fmt::format("{:+g} of the zero-centred norm was not added", base_.add)
+                        : fmt::format("{:+g} was added where {:+g} is wanted", sum, base_.add),
                     wanted()};
       one.cause = sum > base_.add ? Cause::PlusOne : Cause::MinusOne;
       one.view.add = sum;
@@ -121,7 +122,8 @@ class RuleFaults {
       return std::equal(x->axes.begin(), x->axes.end(), y->axes.begin(), y->axes.end(),
                         [](const auto& p, const auto& q) { return p.extent == q.extent; });
     };
-    if (of_a.size() != of_b.size() || !std::equal(of_a.begin(), of_a.end(), of_b.begin(), same_extents)) {
+    if (of_a.size() != of_b.size() ||
+        !std::equal(of_a.begin(), of_a.end(), of_b.begin(), same_extents)) {
       return;
     }
     for (std::size_t i = 0; i < of_a.size(); ++i) {
@@ -191,7 +193,8 @@ class RuleFaults {
       at += one.rows;
     }
     if (tp_ > 1) {
-      add(Cause::CutAfterJoin, fmt::format("the parts were joined first and then cut over {} ranks as one block", tp_),
+      add(Cause::CutAfterJoin,
+          fmt::format("the parts were joined first and then cut over {} ranks as one block", tp_),
           std::move(block));
     }
     std::vector<layout::Box> plain;
@@ -206,7 +209,8 @@ class RuleFaults {
     }
     const bool attention = mapping_.rule->kind.starts_with("qkv") || mapping_.rule->kind == "kv";
     add(attention ? Cause::HeadMajor : Cause::CutAfterJoin,
-        attention ? "head-major instead of group-major: all queries, then all keys, then all values of the rank"
+        attention ? "head-major instead of group-major: all queries, then all keys, then all "
+                    "values of the rank"
                   : "each HF tensor was cut as one block, its own parts were not",
         std::move(plain));
   }
@@ -229,7 +233,8 @@ class RuleFaults {
       box.target_offset = static_cast<std::int64_t>(i) * row;
       layout::normalise(box);
     }
-    add(Cause::Alternating, fmt::format("rows of {} and {} alternate", boxes[0].part, boxes[1].part), boxes);
+    add(Cause::Alternating,
+        fmt::format("rows of {} and {} alternate", boxes[0].part, boxes[1].part), boxes);
   }
 
   void other_ranks() {
@@ -243,7 +248,8 @@ class RuleFaults {
       auto boxes = plan_.shard(other).boxes;
       if (boxes != shard_.boxes) {
         add(Cause::OtherRank,
-            fmt::format("it is the shard of {} rank {}", mapping_.rule->expert ? "ETP" : "TP", t), std::move(boxes));
+            fmt::format("it is the shard of {} rank {}", mapping_.rule->expert ? "ETP" : "TP", t),
+            std::move(boxes));
       }
     }
   }
@@ -268,8 +274,8 @@ class RuleFaults {
     const bool more = *all > sources[0].rows;
     const std::int64_t wanted_rows = shard_.shape[0] * tp_;
     add(more ? Cause::Padded : Cause::Truncated,
-        fmt::format("the vocabulary has {} rows over {} rank{}, wanted {}; HF has {}", *all, tp_, tp_ == 1 ? "" : "s",
-                    wanted_rows, sources[0].rows),
+        fmt::format("the vocabulary has {} rows over {} rank{}, wanted {}; HF has {}", *all, tp_,
+                    tp_ == 1 ? "" : "s", wanted_rows, sources[0].rows),
         std::move(boxes));
     out_.back().view.spec.shape = found;
   }
@@ -285,14 +291,16 @@ class RuleFaults {
   std::vector<layout::Box*> ignored_;
 };
 
-/// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row table.
+/// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row
+/// table.
 using SameBytes = std::tuple<std::uint32_t, std::int64_t, std::int64_t>;
 
 SameBytes same_bytes(const Plan& plan, const Target& target) {
   const model::Mapping& mapping = plan.model().mappings[target.mapping];
   const layout::Rule& line = plan.bound(mapping).rule();
   const auto& grid = line.targets[0].grid;
-  const bool cut = line.cut.has_value() || std::any_of(grid.begin(), grid.end(), [](const layout::GridAxis& axis) {
+  const bool cut = line.cut.has_value() ||
+                   std::any_of(grid.begin(), grid.end(), [](const layout::GridAxis& axis) {
                      return axis.axis == "t" && !axis.replica;
                    });
   return {target.mapping, cut ? target.t : 0, target.expert};
@@ -323,7 +331,8 @@ Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b) {
   return out;
 }
 
-Comparison compare_megatron(const HfModel& a, const Plan& plan, const Shards& b, const DtypePolicy& dtype) {
+Comparison compare_megatron(const HfModel& a, const Plan& plan, const Shards& b,
+                            const DtypePolicy& dtype) {
   Comparison out;
   std::set<SameBytes> seen;
   for (const ShardFile& file : plan.files()) {
@@ -375,7 +384,8 @@ Comparison compare_megatron(const HfModel& a, const Plan& plan, const Shards& b,
   return out;
 }
 
-Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names, const parallel::Layout& flags) {
+Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
+                                          const parallel::Layout& flags) {
   parallel::Layout out = flags;
   out.tp = out.pp = out.ep = out.etp = out.vpp = 1;
   for (const std::string& name : names) {
@@ -404,10 +414,12 @@ Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
   }
   if (!wanted.empty()) {
     return fail(Code::BadValue,
-                fmt::format("the shard names state {}, but {} of its files {} missing", parallel::layout_id(out),
-                            wanted.size(), wanted.size() == 1 ? "is" : "are"))
+                fmt::format("the shard names state {}, but {} of its files {} missing",
+                            parallel::layout_id(out), wanted.size(),
+                            wanted.size() == 1 ? "is" : "are"))
         .fact("missing: " + *wanted.begin() + ".safetensors")
-        .pair(fmt::format("{} files", names.size()), fmt::format("{} files", names.size() + wanted.size()))
+        .pair(fmt::format("{} files", names.size()),
+              fmt::format("{} files", names.size() + wanted.size()))
         .advise("copy the missing shards beside the others");
   }
   return out;

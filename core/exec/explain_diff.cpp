@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <map>
 #include <set>
@@ -102,8 +101,7 @@ class Trial {
   }
 
   void offer(Explanation explanation) {
-    if (explanation.confidence() >= kNamed &&
-        explanation.confidence() > best_.confidence()) {
+    if (explanation.confidence() >= kNamed && explanation.confidence() > best_.confidence()) {
       best_ = std::move(explanation);
     }
   }
@@ -112,8 +110,8 @@ class Trial {
 
  private:
   static std::size_t rows_max(const FoundRows& found) {
-    const auto by_bytes = static_cast<std::size_t>(kBytesExamined) /
-                          std::max<std::size_t>(found.row_bytes(), 1);
+    const auto by_bytes =
+        static_cast<std::size_t>(kBytesExamined) / std::max<std::size_t>(found.row_bytes(), 1);
     return std::clamp<std::size_t>(by_bytes, 16, kRowsExamined);
   }
   const FoundRows& found_;
@@ -142,11 +140,11 @@ void try_view(Trial& trial, const Candidate& candidate, std::int64_t row_element
 }
 
 /// Wanted values that one calculation changed: +-1 too much, a narrower type on the way.
-void try_values(Trial& trial, const View& wanted, const FoundRows& found, std::int64_t row_elements) {
+void try_values(Trial& trial, const View& wanted, const FoundRows& found,
+                std::int64_t row_elements) {
   const DType dtype = wanted.spec.dtype;
-  trial.attempt(Cause::Zeroed, "the rows are zero", [&found](std::int64_t, Row& out) {
-    out.assign(found.row_bytes(), std::byte{0});
-  });
+  trial.attempt(Cause::Zeroed, "the rows are zero",
+                [&found](std::int64_t, Row& out) { out.assign(found.row_bytes(), std::byte{0}); });
   if (!kinds::is_computable(dtype)) {
     return;
   }
@@ -192,19 +190,21 @@ void try_transposed(Trial& trial, const View& wanted, const Shape& found) {
   }
   ViewReader reader(wanted);
   constexpr std::int64_t kElements = 65536;  // each is read alone
-  const auto rows = static_cast<std::size_t>(std::clamp<std::int64_t>(kElements / found[1], 4, 512));
-  trial.attempt(Cause::Transposed,
-                fmt::format("the matrix is transposed: [in, out] stands for [out, in], {}",
-                            shape_text(found)),
-                [&](std::int64_t row, Row& out) {
-                  out.clear();
-                  for (std::int64_t column = 0; column < found[1]; ++column) {
-                    const std::int64_t at = column * found[0] + row;
-                    const auto element = reader.read(at, at + 1);
-                    out.insert(out.end(), element.begin(), element.end());
-                  }
-                },
-                rows);
+  const auto rows =
+      static_cast<std::size_t>(std::clamp<std::int64_t>(kElements / found[1], 4, 512));
+  trial.attempt(
+      Cause::Transposed,
+      fmt::format("the matrix is transposed: [in, out] stands for [out, in], {}",
+                  shape_text(found)),
+      [&](std::int64_t row, Row& out) {
+        out.clear();
+        for (std::int64_t column = 0; column < found[1]; ++column) {
+          const std::int64_t at = column * found[0] + row;
+          const auto element = reader.read(at, at + 1);
+          out.insert(out.end(), element.begin(), element.end());
+        }
+      },
+      rows);
   reader.release();
 }
 
@@ -226,8 +226,9 @@ std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
   }
   const bool more = found[0] > wanted[0];
   out.cause = more ? Cause::Padded : Cause::Truncated;
-  out.text = more ? fmt::format("{} zero rows follow the {} wanted ones", found[0] - wanted[0], wanted[0])
-                  : fmt::format("the last {} of {} rows are cut off", wanted[0] - found[0], wanted[0]);
+  out.text =
+      more ? fmt::format("{} zero rows follow the {} wanted ones", found[0] - wanted[0], wanted[0])
+           : fmt::format("the last {} of {} rows are cut off", wanted[0] - found[0], wanted[0]);
   return out;
 }
 
@@ -238,8 +239,9 @@ Explanation explain_shape(const Subject& subject) {
   Explanation unexplained;
   unexplained.text = fmt::format("the shape is {}, wanted {}", shape_text(found.shape),
                                  shape_text(subject.spec.shape));
-  if (!there.usable() || (found.dtype != subject.spec.dtype &&
-                          !(kinds::is_computable(found.dtype) && kinds::is_computable(subject.spec.dtype)))) {
+  if (!there.usable() ||
+      (found.dtype != subject.spec.dtype &&
+       !(kinds::is_computable(found.dtype) && kinds::is_computable(subject.spec.dtype)))) {
     return unexplained;
   }
   Trial trial(there, spread_all(rows.count, kRowsExamined));
@@ -297,7 +299,10 @@ Explanation explain_dtype(const Subject& subject) {
     out = {Cause::Narrowed,
            fmt::format("the dtype was narrowed from {} to {}; the values are those of the cast",
                        bv::name(wanted), bv::name(found)),
-           0, 0, true, {}};
+           0,
+           0,
+           true,
+           {}};
   } else {
     out.text = fmt::format("the dtype is {}, wanted {}{}", bv::name(found), bv::name(wanted),
                            computable ? "; the values are equal" : "");
@@ -319,7 +324,8 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
   }
   Explanation out = explain_values(subject, difference);
   if (difference.dtype_differs) {
-    out.text += fmt::format("; the dtype is {} as well", bv::name(subject.found->tensor->spec.dtype));
+    out.text +=
+        fmt::format("; the dtype is {} as well", bv::name(subject.found->tensor->spec.dtype));
   }
   return out;
 }
@@ -329,7 +335,8 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
 /// RowShape of one found tensor, looked up among all wanted rows.
 class Lookup {
  public:
-  Lookup(const Comparison& comparison, const RowTable& table) : comparison_(comparison), table_(table) {}
+  Lookup(const Comparison& comparison, const RowTable& table)
+      : comparison_(comparison), table_(table) {}
 
   void add(std::int64_t row, std::span<const std::byte> bytes) {
     const std::uint64_t hash = hash_row(bytes);
@@ -390,23 +397,37 @@ class Lookup {
     const Regrouping how = find_regrouping(rows, moves);
     if (halves.explained > 0 && halves.explained >= how.explained) {
       return {Cause::SwappedParts,
-              fmt::format("the two halves of each block of {} rows are exchanged", halves.block), looked_up_,
-              std::min(halves.explained, looked_up_), false, runs()};
+              fmt::format("the two halves of each block of {} rows are exchanged", halves.block),
+              looked_up_,
+              std::min(halves.explained, looked_up_),
+              false,
+              runs()};
     }
-    Explanation out{Cause::Regrouped, "holds its own rows in another order", looked_up_,
-                    static_cast<std::int64_t>(std::min<std::size_t>(moves.size(), static_cast<std::size_t>(looked_up_))), false, runs()};
+    Explanation out{Cause::Regrouped,
+                    "holds its own rows in another order",
+                    looked_up_,
+                    static_cast<std::int64_t>(
+                        std::min<std::size_t>(moves.size(), static_cast<std::size_t>(looked_up_))),
+                    false,
+                    runs()};
     if (how.explained == 0) {
       return out;
     }
     out.rows_explained = std::min(how.explained, looked_up_);
-    const bool gated = global.find("gate_up") != std::string::npos || global.find("linear_fc1") != std::string::npos;
-    const std::string shape = fmt::format("rows [{} {} {} {}] stand as [{} {} {} {}]", how.outer, how.a, how.b,
-                                          how.inner, how.outer, how.b, how.a, how.inner);
+    const bool gated = global.find("gate_up") != std::string::npos ||
+                       global.find("linear_fc1") != std::string::npos;
+    const std::string shape =
+        fmt::format("rows [{} {} {} {}] stand as [{} {} {} {}]", how.outer, how.a, how.b, how.inner,
+                    how.outer, how.b, how.a, how.inner);
     if (gated && (how.a == 2 || how.b == 2)) {
       out.cause = Cause::Alternating;
-      out.text = "gate and up rows alternate where they should follow each other, or the other way round: " + shape;
+      out.text =
+          "gate and up rows alternate where they should follow each other, or the other way "
+          "round: " +
+          shape;
     } else if (how.inner == 1) {
-      out.text = "rows are interleaved in blocks (rotary order half-split for interleaved?): " + shape;
+      out.text =
+          "rows are interleaved in blocks (rotary order half-split for interleaved?): " + shape;
     } else {
       out.cause = Cause::HeadMajor;
       out.text = "head-major order for group-major, or the other way round: " + shape;
@@ -426,8 +447,9 @@ class Lookup {
       }
       const auto count = static_cast<std::int64_t>(end - i);
       const Subject& from = comparison_.subjects[places_[i].second.subject];
-      out.push_back(fmt::format("rows {}:{} hold {}[{}:{}]{}", places_[i].first, places_[i].first + count, from.global,
-                                places_[i].second.row, places_[i].second.row + count,
+      out.push_back(fmt::format("rows {}:{} hold {}[{}:{}]{}", places_[i].first,
+                                places_[i].first + count, from.global, places_[i].second.row,
+                                places_[i].second.row + count,
                                 from.place.empty() ? "" : " of " + from.place));
       i = end;
     }
@@ -477,7 +499,8 @@ void look_up(const Comparison& comparison, const RowTable& table, Difference& di
       stray ? comparison.strays[difference.subject - comparison.subjects.size()].tensor
             : comparison.subjects[difference.subject].global;
   Explanation where = lookup.explain(
-      stray ? std::nullopt : std::optional(static_cast<std::uint32_t>(difference.subject)), global, rows.count);
+      stray ? std::nullopt : std::optional(static_cast<std::uint32_t>(difference.subject)), global,
+      rows.count);
   if (stray && where.confidence() >= kNamed) {
     where.cause = Cause::Renamed;
   }
@@ -486,154 +509,15 @@ void look_up(const Comparison& comparison, const RowTable& table, Difference& di
   }
 }
 
-/// Gate and up of one pair hold each other's rows.
-bool gate_and_up(std::string_view a, std::string_view b) {
-  constexpr std::array kPairs = {std::pair{"gate_proj", "up_proj"}, std::pair{"w1", "w3"}};
-  return std::any_of(kPairs.begin(), kPairs.end(), [&](const auto& pair) {
-    return (a == pair.first && b == pair.second) || (a == pair.second && b == pair.first);
-  });
-}
-
-std::vector<std::string_view> words_of_name(std::string_view text) {
-  std::vector<std::string_view> out;
-  while (true) {
-    const std::size_t dot = text.find('.');
-    out.push_back(text.substr(0, dot));
-    if (dot == std::string_view::npos) {
-      return out;
-    }
-    text.remove_prefix(dot + 1);
-  }
-}
-
-/// "weight12" -> ("weight", 12); "12" -> ("", 12).
-std::optional<std::pair<std::string_view, std::int64_t>> numbered(std::string_view word) {
-  constexpr std::size_t kDigitsMax = 9;
-  std::size_t at = word.size();
-  while (at > 0 && word[at - 1] >= '0' && word[at - 1] <= '9') {
-    --at;
-  }
-  if (at == word.size() || word.size() - at > kDigitsMax) {
-    return std::nullopt;
-  }
-  return std::pair(word.substr(0, at), std::stoll(std::string(word.substr(at))));
-}
-
 }  // namespace
 
-NameShift compare_names(std::string_view wanted, std::string_view found) {
-  if (wanted == found) {
-    return {Cause::OtherRank, ""};
-  }
-  const auto a = words_of_name(wanted);
-  const auto b = words_of_name(found);
-  std::vector<std::size_t> differing;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    if (a[i] != b[i]) {
-      differing.push_back(i);
-    }
-  }
-  if (a.size() != b.size() || differing.size() != 1) {
-    return {Cause::OtherTensor, ""};
-  }
-  const std::size_t at = differing.front();
-  const auto from = numbered(a[at]);
-  const auto to = numbered(b[at]);
-  if (from && to && from->first == to->first) {
-    const bool expert = !from->first.empty() || (at > 0 && a[at - 1].find("experts") != std::string_view::npos);
-    return {expert ? Cause::OtherExpert : Cause::OtherLayer,
-            fmt::format(": {} {} for {}, off by {:+d}", expert ? "expert" : "layer", to->second, from->second,
-                        to->second - from->second)};
-  }
-  if (gate_and_up(a[at], b[at])) {
-    return {Cause::SwappedParts, ": gate and up are exchanged"};
-  }
-  return {Cause::OtherTensor, ""};
-}
-
-namespace {
-
-std::int64_t explained_by(const Regrouping& how, const std::vector<RowMove>& moves) {
-  constexpr std::size_t kFirst = 16;
-  std::int64_t count = 0;
-  for (std::size_t i = 0; i < moves.size(); ++i) {
-    const std::int64_t z = moves[i].found % how.inner;
-    std::int64_t rest = moves[i].found / how.inner;
-    const std::int64_t x = rest % how.a;
-    rest /= how.a;
-    const std::int64_t y = rest % how.b;
-    const std::int64_t o = rest / how.b;
-    count += moves[i].wanted == ((o * how.a + x) * how.b + y) * how.inner + z;
-    if (i + 1 == kFirst && count < static_cast<std::int64_t>(kFirst / 4)) {
-      return 0;
-    }
-  }
-  return count;
-}
-
-std::vector<std::int64_t> divisors_of(std::int64_t number) {
-  std::vector<std::int64_t> out;
-  for (std::int64_t d = 1; d * d <= number; ++d) {
-    if (number % d == 0) {
-      out.push_back(d);
-      if (d != number / d) {
-        out.push_back(number / d);
-      }
-    }
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-}  // namespace
-
-Regrouping find_regrouping(std::int64_t rows, const std::vector<RowMove>& moves) {
-  constexpr std::size_t kTriesMax = 20000;
-  Regrouping best;
-  if (rows < 4 || rows > kRegroupedRowsMax || moves.empty()) {
-    return best;
-  }
-  std::size_t tries = 0;
-  for (const std::int64_t outer : divisors_of(rows)) {
-    for (const std::int64_t inner : divisors_of(rows / outer)) {
-      const std::int64_t block = rows / outer / inner;
-      for (const std::int64_t a : divisors_of(block)) {
-        if (a == 1 || a == block || ++tries > kTriesMax) {
-          continue;
-        }
-        Regrouping how{outer, a, block / a, inner, 0};
-        how.explained = explained_by(how, moves);
-        if (how.explained > best.explained) {
-          best = how;
-        }
-      }
-    }
-  }
-  return best.explained * 2 >= static_cast<std::int64_t>(moves.size()) ? best : Regrouping{};
-}
-
-HalvesExchanged find_exchange(std::int64_t rows, const std::vector<RowMove>& moves) {
-  HalvesExchanged best;
-  for (const std::int64_t block : divisors_of(std::min(rows, kRegroupedRowsMax))) {
-    if (block % 2 != 0 || rows % block != 0 || rows > kRegroupedRowsMax) {
-      continue;
-    }
-    const auto count = std::count_if(moves.begin(), moves.end(), [block](const RowMove& move) {
-      const std::int64_t at = move.found % block;
-      return move.wanted == move.found - at + (at + block / 2) % block;
-    });
-    if (count > best.explained) {
-      best = {block, count};
-    }
-  }
-  return best.explained * 2 >= static_cast<std::int64_t>(moves.size()) ? best : HalvesExchanged{};
-}
-
-Status explain(const Comparison& comparison, const DiffOptions& options, std::vector<Difference>& differences) {
+Status explain(const Comparison& comparison, const DiffOptions& options,
+               std::vector<Difference>& differences) {
   BV_CHECK(for_each_parallel(differences.size(), options.jobs, [&](std::size_t i) -> Status {
     Difference& one = differences[i];
     if (one.subject >= comparison.subjects.size()) {
-      one.explanation = {Cause::Unexpected, "nothing of the wanted side has this name", 0, 0, true, {}};
+      one.explanation = {
+          Cause::Unexpected, "nothing of the wanted side has this name", 0, 0, true, {}};
       one.explanation.exact = false;
     } else {
       one.explanation = explain_one(comparison.subjects[one.subject], one);

@@ -1,6 +1,6 @@
 #pragma once
-// Why two tensors differ: candidate faults are tried on the wrong rows, and the rows that were found
-// are looked up among all rows that were wanted.
+// Why two tensors differ: candidate faults are tried on the wrong rows, and the rows that were
+// found are looked up among all rows that were wanted.
 
 #include <vector>
 
@@ -8,8 +8,8 @@
 
 namespace bv::exec {
 
-/// Fills `explanation` of every difference. A cause is named when it explains most of the wrong rows
-/// that are examined; its share is its confidence. Errors: as hash_rows.
+/// Fills `explanation` of every difference. A cause is named when it explains most of the wrong
+/// rows that are examined; its share is its confidence. Errors: as hash_rows.
 [[nodiscard]] Status explain(const Comparison& comparison, const DiffOptions& options,
                              std::vector<Difference>& differences);
 
@@ -27,8 +27,8 @@ struct Regrouping {
 };
 [[nodiscard]] Regrouping find_regrouping(std::int64_t rows, const std::vector<RowMove>& moves);
 
-/// The two halves of every block of `block` rows stand in each other's place; block 0 when fewer than
-/// half of the moves say so.
+/// The two halves of every block of `block` rows stand in each other's place; block 0 when fewer
+/// than half of the moves say so.
 struct HalvesExchanged {
   std::int64_t block = 0;
   std::int64_t explained = 0;

@@ -79,7 +79,8 @@ Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<std::
   for (std::size_t s = 0; s < comparison.subjects.size(); ++s) {
     const Subject& subject = comparison.subjects[s];
     const RowShape rows = table_rows_of(subject.spec.shape);
-    const std::int64_t size = rows.elements * std::max<std::int64_t>(bits(subject.spec.dtype) / 8, 1);
+    const std::int64_t size =
+        rows.elements * std::max<std::int64_t>(bits(subject.spec.dtype) / 8, 1);
     if (subject.repeats || rows.count == 0 || size == 0 ||
         !std::binary_search(row_bytes.begin(), row_bytes.end(), size)) {
       continue;

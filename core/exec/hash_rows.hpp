@@ -17,9 +17,9 @@ struct RowPlace {
 
 [[nodiscard]] std::uint64_t hash_row(std::span<const std::byte> row);
 
-/// Where rows of given content stand on the wanted side. When there are more rows than the table may
-/// hold, rows are kept by their content (hash divisible by a power of two), so that both sides of a
-/// lookup agree on which rows take part.
+/// Where rows of given content stand on the wanted side. When there are more rows than the table
+/// may hold, rows are kept by their content (hash divisible by a power of two), so that both sides
+/// of a lookup agree on which rows take part.
 class RowTable {
  public:
   explicit RowTable(std::size_t rows_max) : rows_max_(rows_max) {}

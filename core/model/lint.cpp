@@ -52,21 +52,25 @@ class Linter {
       return;
     }
     for (const auto& roles : (*kind)->sources) {
-      const bool there = rule.hf.size() == 1 ? (*kind)->sources.size() == 1
-                                             : std::any_of(rule.hf.begin(), rule.hf.end(), [&](const auto& one) {
-                                                 return std::find(roles.begin(), roles.end(), one.first) != roles.end();
-                                               });
+      const bool there =
+          rule.hf.size() == 1
+              ? (*kind)->sources.size() == 1
+              : std::any_of(rule.hf.begin(), rule.hf.end(), [&](const auto& one) {
+                  return std::find(roles.begin(), roles.end(), one.first) != roles.end();
+                });
       if (!there) {
         LintFinding& out = add(rule, Code::RulesInvalid, true,
-                               fmt::format("rule {} of kind {} has no HF name for \"{}\"", rule.id, escaped(rule.kind), roles.front()));
+                               fmt::format("rule {} of kind {} has no HF name for \"{}\"", rule.id,
+                                           escaped(rule.kind), roles.front()));
         out.found = fmt::format("{} names", rule.hf.size());
         out.wanted = fmt::format("{} names", (*kind)->sources.size());
         out.help = "give one name for each part of the kind";
       }
     }
     if ((*kind)->packed && !rule.transposed) {
-      LintFinding& out = add(rule, Code::AmbiguousTranspose, false,
-                             fmt::format("rule {} packs experts and does not say how they are stored", rule.id));
+      LintFinding& out =
+          add(rule, Code::AmbiguousTranspose, false,
+              fmt::format("rule {} packs experts and does not say how they are stored", rule.id));
       out.found = "no \"transpose\" parameter";
       out.wanted = "true for [E, in, out], false for [E, out, in]";
       out.help = "state it: square experts cannot be told apart by shape";
@@ -80,15 +84,17 @@ class Linter {
       const std::size_t there = wildcards(pattern);
       if (here != there && !(kind != nullptr && kind->packed && there < here)) {
         LintFinding& out = add(rule, Code::WildcardCount, true,
-                               fmt::format("{} wildcard{} in the Megatron name, {} in the HF name", here, here == 1 ? "" : "s", there));
+                               fmt::format("{} wildcard{} in the Megatron name, {} in the HF name",
+                                           here, here == 1 ? "" : "s", there));
         out.found = escaped(pattern);
         out.wanted = escaped(rule.megatron);
         out.help = "write as many * on both sides";
       }
-      const bool mixed = pattern.find("**") != std::string::npos && rule.megatron.find("**") != std::string::npos &&
-                         wildcards(pattern) > 1;
+      const bool mixed = pattern.find("**") != std::string::npos &&
+                         rule.megatron.find("**") != std::string::npos && wildcards(pattern) > 1;
       if (mixed) {
-        LintFinding& out = add(rule, Code::WildcardCount, true, fmt::format("rule {} mixes * and **", rule.id));
+        LintFinding& out =
+            add(rule, Code::WildcardCount, true, fmt::format("rule {} mixes * and **", rule.id));
         out.found = escaped(pattern);
         out.wanted = "wildcards of one kind: ** are filled before *, so captures change places";
         out.help = "write the parts that ** stands for as rules of their own";
@@ -111,13 +117,17 @@ class Linter {
       if (same && before.hf == rule.hf && before.kind == rule.kind) {
         continue;  // said twice: harmless
       }
-      LintFinding& out = add(rule, same ? Code::DuplicateClaim : Code::RuleShadowed, same,
-                             same ? fmt::format("rules {} and {} both make {}", before.id, rule.id, escaped(rule.megatron))
-                                  : fmt::format("rule {} can never match: rule {} is tried first and takes the same names",
-                                                rule.id, before.id));
+      LintFinding& out =
+          add(rule, same ? Code::DuplicateClaim : Code::RuleShadowed, same,
+              same ? fmt::format("rules {} and {} both make {}", before.id, rule.id,
+                                 escaped(rule.megatron))
+                   : fmt::format(
+                         "rule {} can never match: rule {} is tried first and takes the same names",
+                         rule.id, before.id));
       out.found = fmt::format("{} at {}", escaped(before.megatron), before.source);
       out.wanted = fmt::format("{} at {}", escaped(rule.megatron), rule.source);
-      out.help = same ? "keep one of the two" : "put the exact name before the wildcard, or remove it";
+      out.help =
+          same ? "keep one of the two" : "put the exact name before the wildcard, or remove it";
       return;
     }
   }
@@ -133,7 +143,8 @@ class Linter {
         }
       } else {
         const std::string start = pattern.substr(0, pattern.find('*'));
-        for (auto at = headers_->lower_bound(start); at != headers_->end() && at->first.starts_with(start); ++at) {
+        for (auto at = headers_->lower_bound(start);
+             at != headers_->end() && at->first.starts_with(start); ++at) {
           if (match_pattern(pattern, at->first)) {
             used_.insert(at->first);
             hit = true;
@@ -148,12 +159,14 @@ class Linter {
       return;
     }
     const bool dead = silent.size() == rule.hf.size();
-    LintFinding& out = add(rule, dead ? Code::RuleDead : Code::HfTensorMissing, !dead,
-                           dead ? fmt::format("rule {} never fires: no tensor of the checkpoint fits it", rule.id)
-                                : fmt::format("rule {} finds only some of its tensors", rule.id));
+    LintFinding& out =
+        add(rule, dead ? Code::RuleDead : Code::HfTensorMissing, !dead,
+            dead ? fmt::format("rule {} never fires: no tensor of the checkpoint fits it", rule.id)
+                 : fmt::format("rule {} finds only some of its tensors", rule.id));
     out.found = "no tensor " + escaped(silent.front());
     out.wanted = "tensors for " + escaped(rule.megatron);
-    out.help = dead ? "remove the rule, or correct its HF names" : "correct the HF name of the part that is missing";
+    out.help = dead ? "remove the rule, or correct its HF names"
+                    : "correct the HF name of the part that is missing";
   }
 
   void unused() {
@@ -163,8 +176,9 @@ class Linter {
       }
       constexpr std::size_t kShown = 1000;
       if (out_.size() < kShown) {
-        out_.push_back({Code::HfTensorUnused, true, "", rules_.file, fmt::format("{} is read by no rule", escaped(name)),
-                        shape_text(spec.shape), "one rule that reads it", "add a rule for it"});
+        out_.push_back({Code::HfTensorUnused, true, "", rules_.file,
+                        fmt::format("{} is read by no rule", escaped(name)), shape_text(spec.shape),
+                        "one rule that reads it", "add a rule for it"});
       }
     }
   }
@@ -178,7 +192,8 @@ class Linter {
 
 }  // namespace
 
-std::vector<LintFinding> lint_rules(const ForeignRules& rules, const ForeignKinds& kinds, const Headers* headers) {
+std::vector<LintFinding> lint_rules(const ForeignRules& rules, const ForeignKinds& kinds,
+                                    const Headers* headers) {
   return Linter(rules, kinds, headers).run();
 }
 

@@ -43,13 +43,20 @@ struct FaultGroup {
     first = count++ == 0 ? name : first;
     last = name;
   }
-  [[nodiscard]] std::string names() const { return count == 1 ? first : fmt::format("{} .. {}", first, last); }
+  [[nodiscard]] std::string names() const {
+    return count == 1 ? first : fmt::format("{} .. {}", first, last);
+  }
 };
 
 class Applier {
  public:
-  Applier(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds, const Headers& headers)
-      : wanted_(wanted), rules_(rules), kinds_(kinds), headers_(headers), used_rules_(rules.rules.size()) {}
+  Applier(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
+          const Headers& headers)
+      : wanted_(wanted),
+        rules_(rules),
+        kinds_(kinds),
+        headers_(headers),
+        used_rules_(rules.rules.size()) {}
 
   Result<Model> run() {
     BV_CHECK(check_rules());
@@ -79,8 +86,9 @@ class Applier {
         const std::size_t here = wildcards(rule.megatron);
         const std::size_t there = wildcards(pattern);
         if (here != there && !(kind->packed && there < here)) {
-          return fail(Code::WildcardCount, fmt::format("{} wildcard{} in the Megatron name, {} in the HF name", here,
-                                                       here == 1 ? "" : "s", there))
+          return fail(Code::WildcardCount,
+                      fmt::format("{} wildcard{} in the Megatron name, {} in the HF name", here,
+                                  here == 1 ? "" : "s", there))
               .at(rule.source)
               .fact("megatron  " + escaped(rule.megatron))
               .fact("hf        " + escaped(pattern))
@@ -97,16 +105,17 @@ class Applier {
     for (const auto& roles : kind.sources) {
       wanted.push_back(roles.front());
       if (!pattern_for(rule, roles)) {
-        return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has no HF name for \"{}\"", rule.id,
-                                                    escaped(rule.kind), roles.front()))
+        return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has no HF name for \"{}\"",
+                                                    rule.id, escaped(rule.kind), roles.front()))
             .at(rule.source)
-            .pair(fmt::format("{} names", rule.hf.size()), fmt::format("{} names", kind.sources.size()))
+            .pair(fmt::format("{} names", rule.hf.size()),
+                  fmt::format("{} names", kind.sources.size()))
             .advise("give one name for each part of the kind");
       }
     }
     if (rule.hf.size() != kind.sources.size()) {
-      return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has {} HF names", rule.id, escaped(rule.kind),
-                                                  rule.hf.size()))
+      return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has {} HF names", rule.id,
+                                                  escaped(rule.kind), rule.hf.size()))
           .at(rule.source)
           .pair(fmt::format("{} names", rule.hf.size()), join(wanted, ", "))
           .advise("give one name for each part of the kind");
@@ -114,7 +123,8 @@ class Applier {
     return Done{};
   }
 
-  static const std::string* pattern_for(const ForeignRule& rule, const std::vector<std::string>& roles) {
+  static const std::string* pattern_for(const ForeignRule& rule,
+                                        const std::vector<std::string>& roles) {
     for (const auto& [role, pattern] : rule.hf) {
       const bool alone = rule.hf.size() == 1;
       if (alone || std::find(roles.begin(), roles.end(), role) != roles.end()) {
@@ -130,7 +140,8 @@ class Applier {
     for (const Mapping& mapping : wanted_.mappings) {
       const bool stack = mapping.rule->expert && mapping.expert < 0;
       for (std::int64_t e = stack ? 0 : -1; e < (stack ? experts : 0); ++e) {
-        out.push_back({&mapping, mapping.expert >= 0 ? mapping.expert : e, wanted_.megatron_name(mapping, e)});
+        out.push_back({&mapping, mapping.expert >= 0 ? mapping.expert : e,
+                       wanted_.megatron_name(mapping, e)});
       }
     }
     return out;
@@ -164,7 +175,8 @@ class Applier {
     return Done{};
   }
 
-  Status add(const Parameter& parameter, const ForeignRule& rule, const ForeignKind& kind, std::vector<std::string> hf) {
+  Status add(const Parameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
+             std::vector<std::string> hf) {
     const Mapping& wanted = *parameter.wanted;
     if (kind.packed && !stacks_.insert({wanted.stage, wanted.index, hf.front()}).second) {
       return Done{};  // one mapping makes all experts of the stack
@@ -175,20 +187,23 @@ class Applier {
     }
     BV_TRY(at, rule_for(wanted, rule, kind, shapes));
     rule_of_.push_back(at);
-    out_.mappings.push_back({nullptr, wanted.stage, wanted.index, kind.packed ? -1 : parameter.expert, std::move(hf)});
+    out_.mappings.push_back(
+        {nullptr, wanted.stage, wanted.index, kind.packed ? -1 : parameter.expert, std::move(hf)});
     return Done{};
   }
 
   /// One rule of ours for each (place of the family, foreign rule, shapes).
-  Result<std::size_t> rule_for(const Mapping& wanted, const ForeignRule& foreign, const ForeignKind& kind,
-                               const std::vector<Shape>& shapes) {
-    const auto [entry, fresh] = made_.try_emplace({wanted.rule, foreign.position, shapes}, family_->rules.size());
+  Result<std::size_t> rule_for(const Mapping& wanted, const ForeignRule& foreign,
+                               const ForeignKind& kind, const std::vector<Shape>& shapes) {
+    const auto [entry, fresh] =
+        made_.try_emplace({wanted.rule, foreign.position, shapes}, family_->rules.size());
     if (!fresh) {
       return entry->second;
     }
     Rule rule = *wanted.rule;
-    rule.id = variants_[foreign.position]++ == 0 ? foreign.id
-                                                 : fmt::format("{}.{}", foreign.id, variants_[foreign.position] - 1);
+    rule.id = variants_[foreign.position]++ == 0
+                  ? foreign.id
+                  : fmt::format("{}.{}", foreign.id, variants_[foreign.position] - 1);
     rule.source = foreign.source;
     rule.value = kind.value;
     rule.form_group.clear();
@@ -216,7 +231,9 @@ class Applier {
       }
     }
     const std::string_view parallelism =
-        kind.is_auto ? kinds_.parallelism(wanted_.megatron_name({&ours, Stage::Decoder, 0, 0, {}}, 0)) : kind.kind;
+        kind.is_auto
+            ? kinds_.parallelism(wanted_.megatron_name({&ours, Stage::Decoder, 0, 0, {}}, 0))
+            : kind.kind;
     const bool one_vector = shapes.front().size() == 1;
     if (parallelism == "replicated" || (parallelism == "row" && one_vector)) {
       rule.kind = "replicated";
@@ -231,13 +248,15 @@ class Applier {
       axes = kinds_.find("vocabulary")->axes;
     }
     rule.vocabulary = rule.kind == "vocabulary";
-    if (kind.packed && foreign.transposed.value_or(ours.orientation == "in_out") && !kind.transposed_kind.empty()) {
+    if (kind.packed && foreign.transposed.value_or(ours.orientation == "in_out") &&
+        !kind.transposed_kind.empty()) {
       rule.kind = kind.transposed_kind;
       axes = kind.transposed_axes;
       rest = kNoRest;
     }
     if (rule.kind == ours.kind && sources_agree(ours, rule)) {
-      rule.axes = ours.axes;  // the sizes come from the config: header shapes are checked against them
+      rule.axes =
+          ours.axes;  // the sizes come from the config: header shapes are checked against them
       rule.rest = ours.rest;
       return Done{};
     }
@@ -268,8 +287,9 @@ class Applier {
         const std::string word = fmt::format("s{}d{}", s, d);
         for (std::size_t at = out.find(word); at != std::string::npos; at = out.find(word)) {
           if (d >= shapes[s].size()) {
-            return fail(Code::ShapeMismatch, fmt::format("rule {} wants {} dimensions of {}", rule.id, d + 1,
-                                                         escaped(rule.hf[s].second)))
+            return fail(Code::ShapeMismatch,
+                        fmt::format("rule {} wants {} dimensions of {}", rule.id, d + 1,
+                                    escaped(rule.hf[s].second)))
                 .at(rule.source)
                 .pair(shape_text(shapes[s]), fmt::format("at least {} dimensions", d + 1))
                 .advise("use the kind that fits the tensor's shape");
@@ -281,8 +301,10 @@ class Applier {
     return out;
   }
 
-  void fault(Code code, std::string subject, std::string message, std::string found, std::string wanted, std::string help) {
-    out_.faults.push_back({code, std::move(subject), std::move(message), std::move(found), std::move(wanted), std::move(help)});
+  void fault(Code code, std::string subject, std::string message, std::string found,
+             std::string wanted, std::string help) {
+    out_.faults.push_back({code, std::move(subject), std::move(message), std::move(found),
+                           std::move(wanted), std::move(help)});
   }
 
   void report_unused() {
@@ -297,8 +319,10 @@ class Applier {
     }
     for (const auto& [pattern, group] : groups) {
       fault(Code::HfTensorUnused, group.first,
-            fmt::format("{} HF tensor{} used by no rule: {}", group.count, group.count == 1 ? " is" : "s are", group.names()),
-            group.names(), "one rule that reads it", "add a rule for " + pattern + dead_hint(group.first));
+            fmt::format("{} HF tensor{} used by no rule: {}", group.count,
+                        group.count == 1 ? " is" : "s are", group.names()),
+            group.names(), "one rule that reads it",
+            "add a rule for " + pattern + dead_hint(group.first));
     }
   }
 
@@ -307,7 +331,8 @@ class Applier {
     for (const ForeignRule& rule : rules_.rules) {
       for (const auto& [role, pattern] : rule.hf) {
         if (!used_rules_[rule.position] && match_pattern(pattern, name)) {
-          return fmt::format("; rule {} ({}) reads it, but no parameter is named {}", rule.id, rule.source, rule.megatron);
+          return fmt::format("; rule {} ({}) reads it, but no parameter is named {}", rule.id,
+                             rule.source, rule.megatron);
         }
       }
     }
@@ -317,17 +342,23 @@ class Applier {
   void report_groups() {
     for (const auto& [pattern, group] : without_rule_) {
       fault(Code::MegatronParamWithoutRule, group.first,
-            fmt::format("{} Megatron parameter{} no rule: {}", group.count, group.count == 1 ? " has" : "s have", group.names()),
-            fmt::format("none of {} rules takes {}", rules_.rules.size(), group.first), "a rule for " + pattern,
+            fmt::format("{} Megatron parameter{} no rule: {}", group.count,
+                        group.count == 1 ? " has" : "s have", group.names()),
+            fmt::format("none of {} rules takes {}", rules_.rules.size(), group.first),
+            "a rule for " + pattern,
             "add the rule: the parameter would keep its random initial value");
     }
     for (const auto& [key, group] : unfilled_) {
-      fault(Code::MegatronParamUnfilled, group.first,
-            fmt::format("{} Megatron parameter{} would keep {} random initial values: {}, {} ({})", group.count,
-                        group.count == 1 ? "" : "s", group.count == 1 ? "its" : "their", group.names(),
-                        group.rule->kind, group.rule->source),
-            unused_.empty() ? "not in the checkpoint" : "unused in the checkpoint: " + unused_.front(), group.wants,
-            "correct the HF names of rule " + group.rule->id + " or use the kind for the storage that is there");
+      fault(
+          Code::MegatronParamUnfilled, group.first,
+          fmt::format("{} Megatron parameter{} would keep {} random initial values: {}, {} ({})",
+                      group.count, group.count == 1 ? "" : "s", group.count == 1 ? "its" : "their",
+                      group.names(), group.rule->kind, group.rule->source),
+          unused_.empty() ? "not in the checkpoint"
+                          : "unused in the checkpoint: " + unused_.front(),
+          group.wants,
+          "correct the HF names of rule " + group.rule->id +
+              " or use the kind for the storage that is there");
     }
   }
 
@@ -338,8 +369,9 @@ class Applier {
     }
     family_->name = rules_.bridge_class.empty() ? rules_.file : rules_.bridge_class;
     out_.family = family_;
-    out_.detected.push_back({"rules", fmt::format("{} of {}", rules_.rules.size(), rules_.file),
-                             rules_.commit.empty() ? "--rules" : "--rules, upstream commit " + rules_.commit});
+    out_.detected.push_back(
+        {"rules", fmt::format("{} of {}", rules_.rules.size(), rules_.file),
+         rules_.commit.empty() ? "--rules" : "--rules, upstream commit " + rules_.commit});
   }
 
   const Model& wanted_;

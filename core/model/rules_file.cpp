@@ -14,14 +14,17 @@ namespace {
 using nlohmann::json;
 
 Error invalid(const std::string& where, std::string message) {
-  return fail(Code::RulesInvalid, std::move(message)).at(where).advise("correct the file, or export the rules again");
+  return fail(Code::RulesInvalid, std::move(message))
+      .at(where)
+      .advise("correct the file, or export the rules again");
 }
 
 /// JSON of bounded depth; a fault names line and column.
 Result<json> parse_json(std::string_view text, const std::string& file) {
   constexpr int kDepthMax = 32;
   if (text.size() > kRulesFileBytesMax) {
-    return invalid(file, fmt::format("a rules file of {} bytes is above the limit of {}", text.size(), kRulesFileBytesMax));
+    return invalid(file, fmt::format("a rules file of {} bytes is above the limit of {}",
+                                     text.size(), kRulesFileBytesMax));
   }
   bool deep = false;
   try {
@@ -37,14 +40,17 @@ Result<json> parse_json(std::string_view text, const std::string& file) {
     const auto before = text.substr(0, std::min(error.byte == 0 ? 0 : error.byte - 1, text.size()));
     const auto line = std::count(before.begin(), before.end(), '\n') + 1;
     const std::size_t start = before.rfind('\n');
-    const std::size_t column = before.size() - (start == std::string_view::npos ? 0 : start + 1) + 1;
+    const std::size_t column =
+        before.size() - (start == std::string_view::npos ? 0 : start + 1) + 1;
     return invalid(fmt::format("{}:{}:{}", file, line, column), "it is not JSON");
   }
 }
 
 std::string text_at(const json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && found != object.end() && found->is_string() ? found->get<std::string>() : "";
+  return object.is_object() && found != object.end() && found->is_string()
+             ? found->get<std::string>()
+             : "";
 }
 
 std::vector<std::string> texts_at(const json& object, const char* key) {
@@ -64,8 +70,9 @@ std::string source_of(const json& row, const std::string& file, std::size_t posi
     const std::string path = text_at(*source, "file");
     const auto line = source->find("line");
     if (!path.empty()) {
-      return line != source->end() && line->is_number_integer() ? fmt::format("{}:{}", path, line->get<std::int64_t>())
-                                                                : path;
+      return line != source->end() && line->is_number_integer()
+                 ? fmt::format("{}:{}", path, line->get<std::int64_t>())
+                 : path;
     }
   }
   return fmt::format("{}: rule {}", file, position + 1);
@@ -81,7 +88,8 @@ std::optional<bool> transposed_in(const json& row) {
       return flag->get<bool>();
     }
   }
-  if (const auto dims = parameters->find("permute_dims"); dims != parameters->end() && dims->is_array()) {
+  if (const auto dims = parameters->find("permute_dims");
+      dims != parameters->end() && dims->is_array()) {
     return dims->size() > 1;
   }
   return std::nullopt;
@@ -118,7 +126,9 @@ Result<ForeignRule> read_rule(const json& row, const std::string& file, std::siz
   out.source = source_of(row, file, position);
   const auto hf = row.find("hf");
   if (out.megatron.empty() || out.kind.empty() || hf == row.end()) {
-    return invalid(where, fmt::format("it has no \"{}\"", out.megatron.empty() ? "megatron" : out.kind.empty() ? "kind" : "hf"));
+    return invalid(where, fmt::format("it has no \"{}\"", out.megatron.empty() ? "megatron"
+                                                          : out.kind.empty()   ? "kind"
+                                                                               : "hf"));
   }
   BV_CHECK(read_hf(*hf, where, out));
   std::size_t most = wildcards(out.megatron);
@@ -126,7 +136,8 @@ Result<ForeignRule> read_rule(const json& row, const std::string& file, std::siz
     most = std::max(most, wildcards(pattern));
   }
   if (most > kWildcardsMax) {
-    return invalid(where, fmt::format("a name has {} wildcards, at most {} are taken", most, kWildcardsMax));
+    return invalid(
+        where, fmt::format("a name has {} wildcards, at most {} are taken", most, kWildcardsMax));
   }
   return out;
 }
@@ -137,7 +148,8 @@ Result<ForeignRules> parse_rules_file(std::string_view text, const std::string& 
   BV_TRY(top, parse_json(text, file));
   const std::string schema = text_at(top, "schema");
   if (schema != "bridge-rules/1") {
-    return invalid(file, "it is no rules file").pair(schema.empty() ? "no schema" : escaped(schema), "schema bridge-rules/1");
+    return invalid(file, "it is no rules file")
+        .pair(schema.empty() ? "no schema" : escaped(schema), "schema bridge-rules/1");
   }
   const auto rows = top.find("rules");
   if (rows == top.end() || !rows->is_array() || rows->empty() || rows->size() > kForeignRulesMax) {
@@ -173,7 +185,8 @@ std::size_t wildcards(std::string_view pattern) {
 namespace {
 
 /// Depth is bounded by kWildcardsMax, work by name length ^ wildcards of one kind in a row.
-bool match_from(std::string_view pattern, std::string_view name, std::vector<std::string>& captures, int& steps) {
+bool match_from(std::string_view pattern, std::string_view name, std::vector<std::string>& captures,
+                int& steps) {
   constexpr int kStepsMax = 100000;
   const std::size_t star = pattern.find('*');
   if (star == std::string_view::npos) {
@@ -201,7 +214,8 @@ bool match_from(std::string_view pattern, std::string_view name, std::vector<std
 
 }  // namespace
 
-std::optional<std::vector<std::string>> match_pattern(std::string_view pattern, std::string_view name) {
+std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
+                                                      std::string_view name) {
   std::vector<std::string> captures;
   int steps = 0;
   if (wildcards(pattern) > kWildcardsMax || !match_from(pattern, name, captures, steps)) {
@@ -258,7 +272,8 @@ ForeignKind read_kind(const json& row) {
 }
 
 bool any_glob(const std::vector<std::string>& globs, std::string_view text) {
-  return std::any_of(globs.begin(), globs.end(), [text](const std::string& glob) { return glob_match(glob, text); });
+  return std::any_of(globs.begin(), globs.end(),
+                     [text](const std::string& glob) { return glob_match(glob, text); });
 }
 
 }  // namespace
@@ -280,7 +295,8 @@ Result<ForeignKinds> foreign_kinds() {
       out.auto_row_bias = texts_at(top.at("auto"), "row_bias");
       return out;
     } catch (const json::exception& error) {
-      return invalid(std::string(file.name), fmt::format("the table of classes cannot be read: {}", error.what()));
+      return invalid(std::string(file.name),
+                     fmt::format("the table of classes cannot be read: {}", error.what()));
     }
   }
   return invalid(std::string(kName), "this build has no table of classes");
@@ -310,7 +326,8 @@ std::string foreign_lines(const ForeignKinds& kinds) {
   return out;
 }
 
-Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules, const ForeignRule& rule) {
+Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules,
+                                   const ForeignRule& rule) {
   if (const ForeignKind* found = kinds.find(rule.kind)) {
     return found;
   }
@@ -319,7 +336,8 @@ Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules
     known.insert(known.end(), one.names.begin(), one.names.end());
   }
   const auto near = nearest(rule.kind, known);
-  return fail(Code::RulesInvalid, fmt::format("rule {} has kind \"{}\"", rule.id, escaped(rule.kind)))
+  return fail(Code::RulesInvalid,
+              fmt::format("rule {} has kind \"{}\"", rule.id, escaped(rule.kind)))
       .at(rule.source.empty() ? rules.file : rule.source)
       .fact("megatron " + escaped(rule.megatron))
       .pair(escaped(rule.kind), "a known kind or class")

@@ -1,6 +1,6 @@
 #pragma once
-// A foreign rule set (schema bridge-rules/1, docs/howto/check-your-own-rules.md) and the Model that it makes of a
-// checkpoint, so that every claim about our own rules can be made about it.
+// A foreign rule set (schema bridge-rules/1, docs/howto/check-your-own-rules.md) and the Model that
+// it makes of a checkpoint, so that every claim about our own rules can be made about it.
 
 #include <optional>
 #include <string>
@@ -18,8 +18,8 @@ struct ForeignRule {
   std::string megatron;  // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   std::optional<bool> transposed;                       // packed experts stored [E, in, out]
-  std::string source;                                   // "bridge.py:257", else "my.rules.json: rule 31"
-  std::size_t position = 0;                             // from 0
+  std::string source;        // "bridge.py:257", else "my.rules.json: rule 31"
+  std::size_t position = 0;  // from 0
 };
 
 struct ForeignRules {
@@ -50,7 +50,8 @@ struct ForeignKind {
   std::map<std::string, std::string, std::less<>> axes;
   std::size_t rest = kNoRest;  // trailing dimensions are those of the first tensor from here on
   std::string value;
-  std::map<std::string, std::string, std::less<>> when;  // flag of the config -> the line that holds then
+  std::map<std::string, std::string, std::less<>>
+      when;  // flag of the config -> the line that holds then
   std::string transposed_kind;
   std::map<std::string, std::string, std::less<>> transposed_axes;
   std::string line;  // a line of notation of its own, "" when the catalogue has it
@@ -67,19 +68,24 @@ struct ForeignKinds {
 /// Lines of notation that only foreign rules use, one a line.
 [[nodiscard]] std::string foreign_lines(const ForeignKinds& kinds);
 /// Errors: RulesInvalid naming the rule, its kind and the nearest known one.
-[[nodiscard]] Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules, const ForeignRule& rule);
+[[nodiscard]] Result<const ForeignKind*> kind_of(const ForeignKinds& kinds,
+                                                 const ForeignRules& rules,
+                                                 const ForeignRule& rule);
 
 /// Anchored at both ends; the texts of the wildcards from the left, or nullopt.
-[[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern, std::string_view name);
-/// Fills `**` first, then `*`, each from the left, with the captures in their order (the semantics upstream).
-[[nodiscard]] std::string fill_pattern(std::string_view pattern, const std::vector<std::string>& captures);
+[[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
+                                                                    std::string_view name);
+/// Fills `**` first, then `*`, each from the left, with the captures in their order (the semantics
+/// upstream).
+[[nodiscard]] std::string fill_pattern(std::string_view pattern,
+                                       const std::vector<std::string>& captures);
 [[nodiscard]] std::size_t wildcards(std::string_view pattern);
 
-/// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made by the first rule
-/// that takes its name. Name faults are those of the foreign rules: parameters without a rule, HF tensors that a rule
-/// reads and that are not there, HF tensors that no rule reads. Errors: RulesInvalid (unknown kind, missing role,
-/// wrong wildcard count).
-[[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
-                                        const Headers& headers);
+/// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made
+/// by the first rule that takes its name. Name faults are those of the foreign rules: parameters
+/// without a rule, HF tensors that a rule reads and that are not there, HF tensors that no rule
+/// reads. Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
+[[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules,
+                                        const ForeignKinds& kinds, const Headers& headers);
 
 }  // namespace bv::model

@@ -1,5 +1,5 @@
-// libFuzzer entry for config.json (tests/fuzz/run.sh). Property: a config is refused with a message, or becomes a model
-// whose every mapping has a name.
+// libFuzzer entry for config.json (tests/fuzz/run.sh). Property: a config is refused with a
+// message, or becomes a model whose every mapping has a name.
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -22,7 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto geometry = bv::model::read_geometry(**family, *config);
   constexpr std::int64_t kMappingsMax = 20000;  // the work of one input stays small
   if (!geometry || geometry->get("num_hidden_layers").value_or(0) > 100 ||
-      geometry->get("num_hidden_layers").value_or(1) * geometry->get("num_experts").value_or(1) > kMappingsMax) {
+      geometry->get("num_hidden_layers").value_or(1) * geometry->get("num_experts").value_or(1) >
+          kMappingsMax) {
     return 0;
   }
   bv::model::ResolveOptions options;

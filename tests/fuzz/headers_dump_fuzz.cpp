@@ -1,4 +1,5 @@
-// libFuzzer entry for headers dumps (tests/fuzz/run.sh). Property: what is accepted is written and read again as the same.
+// libFuzzer entry for headers dumps (tests/fuzz/run.sh). Property: what is accepted is written and
+// read again as the same.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

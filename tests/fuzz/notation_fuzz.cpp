@@ -1,5 +1,5 @@
-// libFuzzer entry for the layout notation (tests/fuzz/run.sh). Property: what is accepted prints to text that means the
-// same, and a proved rule bound to small sizes tiles every shard.
+// libFuzzer entry for the layout notation (tests/fuzz/run.sh). Property: what is accepted prints to
+// text that means the same, and a proved rule bound to small sizes tiles every shard.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

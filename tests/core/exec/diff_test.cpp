@@ -34,7 +34,9 @@ struct Tensor {
   }
   void swap_rows(std::size_t a, std::size_t b, std::size_t count) {
     const auto begin = bytes.begin();
-    const auto at = [&](std::size_t row) { return begin + static_cast<std::ptrdiff_t>(row * row_bytes()); };
+    const auto at = [&](std::size_t row) {
+      return begin + static_cast<std::ptrdiff_t>(row * row_bytes());
+    };
     std::swap_ranges(at(a), at(a + count), at(b));
   }
 };
@@ -60,7 +62,8 @@ void write(const fs::path& file, const Tensors& tensors) {
   out << plan.header;
   for (const TensorSpec& spec : plan.tensors) {
     const auto& bytes = tensors.at(spec.name).bytes;
-    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    out.write(reinterpret_cast<const char*>(bytes.data()),
+              static_cast<std::streamsize>(bytes.size()));
   }
   ASSERT_TRUE(out.good());
 }
@@ -145,8 +148,8 @@ class ShardPair {
 };
 
 /// The one difference of a report, with its subject.
-void expect_cause(const DiffReport& report, const Comparison& comparison, const std::string& tensor, Cause cause,
-                  const Shape& first) {
+void expect_cause(const DiffReport& report, const Comparison& comparison, const std::string& tensor,
+                  Cause cause, const Shape& first) {
   ASSERT_EQ(report.differences.size(), 1U);
   const Difference& one = report.differences[0];
   ASSERT_LT(one.subject, comparison.subjects.size());
@@ -212,7 +215,8 @@ TEST(Diff, ALayerTooFarIsNamedWithItsDistance) {
   pair.tensors.at("model.layers.0.self_attn.o_proj.weight").bytes =
       pair.tensors.at("model.layers.1.self_attn.o_proj.weight").bytes;
   const DiffReport report = pair.run();
-  expect_cause(report, pair.comparison, "model.layers.0.self_attn.o_proj.weight", Cause::OtherLayer, {0, 0});
+  expect_cause(report, pair.comparison, "model.layers.0.self_attn.o_proj.weight", Cause::OtherLayer,
+               {0, 0});
   EXPECT_NE(report.differences[0].explanation.text.find("off by +1"), std::string::npos);
 }
 
@@ -231,7 +235,8 @@ TEST(Diff, AnAddedOneIsToldFromASubtractedOne) {
     HfPair pair("llama");
     Tensor& norm = pair.tensors.at("model.norm.weight");
     kinds::add_constant(norm.bytes, norm.spec.dtype, delta);
-    expect_cause(pair.run(), pair.comparison, "model.norm.weight", delta > 0 ? Cause::PlusOne : Cause::MinusOne, {0});
+    expect_cause(pair.run(), pair.comparison, "model.norm.weight",
+                 delta > 0 ? Cause::PlusOne : Cause::MinusOne, {0});
   }
 }
 
@@ -279,7 +284,8 @@ TEST(Diff, PaddedAndTruncatedVocabulariesAreTold) {
     const DiffReport report = pair.run();
     ASSERT_EQ(report.differences.size(), 1U);
     EXPECT_TRUE(report.differences[0].shape_differs);
-    EXPECT_EQ(name(report.differences[0].explanation.cause), name(more > 0 ? Cause::Padded : Cause::Truncated));
+    EXPECT_EQ(name(report.differences[0].explanation.cause),
+              name(more > 0 ? Cause::Padded : Cause::Truncated));
   }
 }
 
@@ -311,7 +317,8 @@ TEST(Diff, SwappedGateAndUpInAShardAreNamed) {
 
 TEST(Diff, AShardOfAnotherRankIsNamed) {
   ShardPair pair("qwen3", "tp2etp1");
-  pair.shards.at("pp0_tp1_ep0_etp0").at(kFc1).bytes = pair.shards.at("pp0_tp0_ep0_etp0").at(kFc1).bytes;
+  pair.shards.at("pp0_tp1_ep0_etp0").at(kFc1).bytes =
+      pair.shards.at("pp0_tp0_ep0_etp0").at(kFc1).bytes;
   const DiffReport report = pair.run();
   expect_cause(report, pair.comparison, kFc1, Cause::OtherRank, {0, 0});
   EXPECT_NE(report.differences[0].explanation.text.find("TP rank 0"), std::string::npos);
@@ -380,7 +387,8 @@ TEST(Diff, AMissingExpertIsNamedOnItsShard) {
 TEST(Diff, AnotherExpertIsNamedByNumber) {
   ShardPair pair("qwen3_moe", "tp1ep2etp1");
   const std::string fc2 = "decoder.layers.0.mlp.experts.linear_fc2.weight0";
-  pair.shards.at("pp0_tp0_ep1_etp0").at(fc2).bytes = pair.shards.at("pp0_tp0_ep0_etp0").at(fc2).bytes;
+  pair.shards.at("pp0_tp0_ep1_etp0").at(fc2).bytes =
+      pair.shards.at("pp0_tp0_ep0_etp0").at(fc2).bytes;
   const DiffReport report = pair.run();
   expect_cause(report, pair.comparison, fc2, Cause::OtherExpert, {0, 0});
   EXPECT_NE(report.differences[0].explanation.text.find("expert 0 for"), std::string::npos)
@@ -398,7 +406,8 @@ TEST(Diff, APaddedVocabularyOfAShardIsNamed) {
 }
 
 Tensor square(std::int64_t side) {
-  Tensor out{{"x", DType::F32, {side, side}}, std::vector<std::byte>(static_cast<std::size_t>(side * side) * 4)};
+  Tensor out{{"x", DType::F32, {side, side}},
+             std::vector<std::byte>(static_cast<std::size_t>(side * side) * 4)};
   for (std::int64_t i = 0; i < side * side; ++i) {
     kinds::store(static_cast<double>(i + 1), out.bytes.data() + i * 4, DType::F32);
   }
@@ -431,7 +440,8 @@ TEST(Diff, AThinnedRowTableStillNamesTheLayer) {
   DiffOptions options;
   options.table_rows_max = 256;
   const DiffReport report = diff(pair.comparison, options).value();
-  expect_cause(report, pair.comparison, "model.layers.0.mlp.up_proj.weight", Cause::OtherLayer, {0, 0});
+  expect_cause(report, pair.comparison, "model.layers.0.mlp.up_proj.weight", Cause::OtherLayer,
+               {0, 0});
 }
 
 TEST(LayoutOfShards, SizesComeFromTheNames) {
@@ -466,7 +476,8 @@ TEST(RowMoves, ExchangedHalvesAreFoundAndNoiseIsNot) {
 
 TEST(CompareNames, TellsLayersExpertsPartsAndOthersApart) {
   EXPECT_EQ(compare_names("a.layers.2.x", "a.layers.5.x").text, ": layer 5 for 2, off by +3");
-  EXPECT_EQ(compare_names("e.linear_fc1.weight3", "e.linear_fc1.weight1").cause, Cause::OtherExpert);
+  EXPECT_EQ(compare_names("e.linear_fc1.weight3", "e.linear_fc1.weight1").cause,
+            Cause::OtherExpert);
   EXPECT_EQ(compare_names("mlp.experts.3.w", "mlp.experts.4.w").cause, Cause::OtherExpert);
   EXPECT_EQ(compare_names("mlp.gate_proj.weight", "mlp.up_proj.weight").cause, Cause::SwappedParts);
   EXPECT_EQ(compare_names("q_proj.weight", "k_proj.weight").cause, Cause::OtherTensor);

@@ -30,8 +30,8 @@ const LintFinding* finding_of(const std::vector<LintFinding>& findings, Code cod
 }
 
 TEST(Lint, RightRulesHaveNoFinding) {
-  for (const char* part : {"rules/qwen3.rules.json", "rules/qwen3_next.rules.json", "rules/qwen3_moe.rules.json",
-                           "rules/qwen3_5_moe_packed.rules.json"}) {
+  for (const char* part : {"rules/qwen3.rules.json", "rules/qwen3_next.rules.json",
+                           "rules/qwen3_moe.rules.json", "rules/qwen3_5_moe_packed.rules.json"}) {
     const auto findings = lint(part);
     EXPECT_TRUE(findings.empty()) << part << ": " << findings.front().message;
   }
@@ -58,7 +58,8 @@ TEST(Lint, AWildcardBeforeItsSpecialCasesShadowsThem) {
   const LintFinding* shadowed = finding_of(findings, Code::RuleShadowed);
   ASSERT_NE(shadowed, nullptr);
   EXPECT_FALSE(shadowed->error);
-  EXPECT_NE(shadowed->message.find("rule r5 is tried first"), std::string::npos) << shadowed->message;
+  EXPECT_NE(shadowed->message.find("rule r5 is tried first"), std::string::npos)
+      << shadowed->message;
 }
 
 TEST(Lint, UnusedTensorsAreNamedWhenTheCheckpointIsGiven) {
@@ -75,17 +76,20 @@ TEST(Lint, ARuleThatNeverFiresIsAWarningAndOneThatHalfFiresAnError) {
   ASSERT_NE(never, nullptr);
   EXPECT_FALSE(never->error);
   Headers headers = golden_headers("qwen3");
-  std::erase_if(headers, [](const auto& one) { return one.first.find("v_proj") != std::string::npos; });
+  std::erase_if(headers,
+                [](const auto& one) { return one.first.find("v_proj") != std::string::npos; });
   std::ifstream in(std::filesystem::path(BV_FIXTURES) / "rules/qwen3.rules.json");
   const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const auto findings = lint_rules(parse_rules_file(text, "x").value(), foreign_kinds().value(), &headers);
+  const auto findings =
+      lint_rules(parse_rules_file(text, "x").value(), foreign_kinds().value(), &headers);
   const LintFinding* half = finding_of(findings, Code::HfTensorMissing);
   ASSERT_NE(half, nullptr);
   EXPECT_TRUE(half->error);
 }
 
 std::vector<LintFinding> lint_text(const std::string& rules) {
-  const auto parsed = parse_rules_file(R"({"schema":"bridge-rules/1","rules":[)" + rules + "]}", "x");
+  const auto parsed =
+      parse_rules_file(R"({"schema":"bridge-rules/1","rules":[)" + rules + "]}", "x");
   EXPECT_TRUE(parsed.has_value());
   return lint_rules(*parsed, foreign_kinds().value(), nullptr);
 }

@@ -47,8 +47,10 @@ TEST(RulesFile, RightRulesGiveTheMappingsOfTheFamily) {
     ASSERT_EQ(model->mappings.size(), wanted->mappings.size()) << name;
     for (std::size_t i = 0; i < model->mappings.size(); ++i) {
       EXPECT_EQ(model->mappings[i].hf, wanted->mappings[i].hf) << name;
-      EXPECT_EQ(model->mappings[i].rule->kind, wanted->mappings[i].rule->kind) << model->mappings[i].rule->source;
-      EXPECT_EQ(model->megatron_name(model->mappings[i], 1), wanted->megatron_name(wanted->mappings[i], 1));
+      EXPECT_EQ(model->mappings[i].rule->kind, wanted->mappings[i].rule->kind)
+          << model->mappings[i].rule->source;
+      EXPECT_EQ(model->megatron_name(model->mappings[i], 1),
+                wanted->megatron_name(wanted->mappings[i], 1));
     }
   }
 }
@@ -70,7 +72,8 @@ TEST(RulesFile, PerExpertRulesOnAPackedCheckpointLeaveParametersUnfilled) {
   const NameFault* unfilled = fault_of(*model, Code::MegatronParamUnfilled);
   ASSERT_NE(unfilled, nullptr);
   EXPECT_EQ(unfilled->subject, "decoder.layers.0.mlp.experts.linear_fc1.weight0");
-  EXPECT_NE(unfilled->wanted.find("model.layers.0.mlp.experts.0.gate_proj.weight"), std::string::npos);
+  EXPECT_NE(unfilled->wanted.find("model.layers.0.mlp.experts.0.gate_proj.weight"),
+            std::string::npos);
   EXPECT_NE(fault_of(*model, Code::HfTensorUnused), nullptr);
 }
 
@@ -98,10 +101,12 @@ TEST(RulesFile, UnknownKindsAndWildcardCountsAreRefusedWithTheNearest) {
 
 TEST(RulesFile, BadTextIsRefusedWithItsPlace) {
   EXPECT_EQ(parse_rules_file("{\n \"schema\": ,", "x").error().where, "x:2:12");
-  for (const char* text : {"[]", "{}", R"({"schema":"bridge-rules/2","rules":[{}]})", R"({"schema":"bridge-rules/1"})",
-                           R"({"schema":"bridge-rules/1","rules":[]})", R"({"schema":"bridge-rules/1","rules":[7]})",
-                           R"({"schema":"bridge-rules/1","rules":[{"kind":"auto","megatron":"a","hf":3}]})",
-                           R"({"schema":"bridge-rules/1","rules":[{"kind":"auto","megatron":"*.*.*.*.*.*.*.*.*","hf":"b"}]})"}) {
+  for (
+      const char* text :
+      {"[]", "{}", R"({"schema":"bridge-rules/2","rules":[{}]})", R"({"schema":"bridge-rules/1"})",
+       R"({"schema":"bridge-rules/1","rules":[]})", R"({"schema":"bridge-rules/1","rules":[7]})",
+       R"({"schema":"bridge-rules/1","rules":[{"kind":"auto","megatron":"a","hf":3}]})",
+       R"({"schema":"bridge-rules/1","rules":[{"kind":"auto","megatron":"*.*.*.*.*.*.*.*.*","hf":"b"}]})"}) {
     const auto rules = parse_rules_file(text, "x");
     ASSERT_FALSE(rules.has_value()) << text;
     EXPECT_EQ(rules.error().code, Code::RulesInvalid);
