@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "core/base/text.hpp"
@@ -85,12 +84,6 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
   return error;
 }
 
-std::vector<std::int64_t> divisors_up_to(std::int64_t bound) {
-  std::vector<std::int64_t> out(static_cast<std::size_t>(bound));
-  std::iota(out.begin(), out.end(), 1);
-  return out;
-}
-
 }  // namespace
 
 Status check_layout(const model::Model& model, const parallel::Layout& layout) {
@@ -111,41 +104,6 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
     return std::move(stages).error();
   }
   return Done{};
-}
-
-std::vector<parallel::Layout> legal_layouts(const model::Model& model, const parallel::Layout& base,
-                                            std::int64_t max_ranks) {
-  const bool moe = model.geometry.get("num_experts").value_or(0) > 0;
-  std::vector<parallel::Layout> out;
-  const auto sizes = divisors_up_to(max_ranks);
-  const std::vector<std::int64_t> one = {1};
-  for (const std::int64_t tp : sizes) {
-    for (const std::int64_t pp : sizes) {
-      if (tp * pp > max_ranks) {
-        break;
-      }
-      for (const std::int64_t ep : moe ? sizes : one) {
-        for (const std::int64_t etp : moe ? sizes : one) {
-          parallel::Layout layout = base;
-          layout.tp = tp;
-          layout.pp = pp;
-          layout.ep = ep;
-          layout.etp = etp;
-          if (ep * etp * pp > max_ranks || parallel::minimum_world(layout) > max_ranks) {
-            break;
-          }
-          if (check_layout(model, layout)) {
-            out.push_back(layout);
-          }
-        }
-      }
-    }
-  }
-  std::stable_sort(out.begin(), out.end(),
-                   [](const parallel::Layout& a, const parallel::Layout& b) {
-                     return parallel::minimum_world(a) < parallel::minimum_world(b);
-                   });
-  return out;
 }
 
 std::vector<parallel::Layout> choose_layouts(std::vector<parallel::Layout> legal,

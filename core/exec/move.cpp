@@ -3,155 +3,114 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/exec/inner_axes.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::exec {
 namespace {
 
-/// One innermost axis: `count` elements with a stride on each side.
-struct Run {
-  std::int64_t source = 0;
-  std::int64_t target = 0;
-  std::int64_t count = 1;
-  std::int64_t source_stride = 1;
-  std::int64_t target_stride = 1;
-};
-
-/// Calls `visit(run)` for every innermost run, outer axes in target order. Stops when it returns
-/// false.
-template <class Visit>
-bool for_each_run(const layout::Box& box, std::size_t axis, std::int64_t source,
-                  std::int64_t target, const Visit& visit) {
-  if (box.axes.empty()) {
-    return visit(Run{source, target, 1, 1, 1});
-  }
-  const layout::BoxAxis& here = box.axes[axis];
-  if (axis + 1 == box.axes.size()) {
-    return visit(Run{source, target, here.extent, here.source_stride, here.target_stride});
-  }
-  for (std::int64_t i = 0; i < here.extent; ++i) {
-    if (!for_each_run(box, axis + 1, source + i * here.source_stride,
-                      target + i * here.target_stride, visit)) {
-      return false;
-    }
-  }
-  return true;
-}
-
-template <class Visit>
-bool for_each_run(const layout::Box& box, const Visit& visit) {
-  return for_each_run(box, 0, box.source_offset, box.target_offset, visit);
-}
-
 template <std::size_t kBytes>
-void copy_strided(const Run& run, const std::byte* source, std::byte* target) {
+void copy_elements(const RowRuns& run, const std::byte* source, std::byte* target) {
   for (std::int64_t i = 0; i < run.count; ++i) {
-    std::memcpy(target + i * run.target_stride * static_cast<std::int64_t>(kBytes),
-                source + i * run.source_stride * static_cast<std::int64_t>(kBytes), kBytes);
+    std::memcpy(target + i * run.target_step, source + i * run.source_step, kBytes);
   }
 }
 
-void copy_run(const Run& run, const std::byte* source, std::byte* target, std::size_t size) {
-  if (run.source_stride == 1 && run.target_stride == 1) {
-    std::memcpy(target, source, static_cast<std::size_t>(run.count) * size);
-    return;
-  }
-  switch (size) {
+void copy_elements(const RowRuns& run, const std::byte* source, std::byte* target) {
+  switch (run.bytes) {
     case 1:
-      return copy_strided<1>(run, source, target);
+      return copy_elements<1>(run, source, target);
     case 2:
-      return copy_strided<2>(run, source, target);
+      return copy_elements<2>(run, source, target);
     case 4:
-      return copy_strided<4>(run, source, target);
+      return copy_elements<4>(run, source, target);
     default:
-      return copy_strided<8>(run, source, target);
+      return copy_elements<8>(run, source, target);
   }
-}
-
-std::int64_t scaled(std::int64_t elements, std::size_t size) {
-  return elements * static_cast<std::int64_t>(size);
-}
-
-/// Two innermost axes that exchange their roles are copied in square tiles, so that both sides stay
-/// in cache.
-constexpr std::int64_t kTile = 32;
-
-bool is_transpose(const layout::Box& box) {
-  if (box.axes.size() < 2 || box.source < 0) {
-    return false;
-  }
-  const layout::BoxAxis& inner = box.axes.back();
-  const layout::BoxAxis& outer = box.axes[box.axes.size() - 2];
-  return inner.target_stride == 1 && inner.source_stride > 1 && outer.source_stride == 1 &&
-         outer.extent > 1;
-}
-
-template <std::size_t kBytes>
-void transpose_tiles(const layout::BoxAxis& outer, const layout::BoxAxis& inner,
-                     const std::byte* source, std::byte* target) {
-  constexpr auto kSize = static_cast<std::int64_t>(kBytes);
-  for (std::int64_t i = 0; i < outer.extent; i += kTile) {
-    for (std::int64_t j = 0; j < inner.extent; j += kTile) {
-      const std::int64_t rows = std::min(kTile, outer.extent - i);
-      const std::int64_t columns = std::min(kTile, inner.extent - j);
-      for (std::int64_t a = 0; a < rows; ++a) {
-        for (std::int64_t b = 0; b < columns; ++b) {
-          std::memcpy(target + ((i + a) * outer.target_stride + (j + b)) * kSize,
-                      source + ((i + a) + (j + b) * inner.source_stride) * kSize, kBytes);
-        }
-      }
-    }
-  }
-}
-
-void copy_transposed(const layout::Box& box, const std::byte* source, std::byte* target,
-                     std::int64_t target_base, std::size_t size) {
-  const layout::BoxAxis inner = box.axes.back();
-  const layout::BoxAxis outer = box.axes[box.axes.size() - 2];
-  layout::Box rest = box;
-  rest.axes.resize(box.axes.size() - 2);
-  rest.axes.push_back(layout::BoxAxis{1, 0, 0});
-  for_each_run(rest, [&](const Run& at) {
-    const std::byte* from = source + scaled(at.source, size);
-    std::byte* to = target + scaled(at.target - target_base, size);
-    switch (size) {
-      case 1:
-        transpose_tiles<1>(outer, inner, from, to);
-        break;
-      case 2:
-        transpose_tiles<2>(outer, inner, from, to);
-        break;
-      case 4:
-        transpose_tiles<4>(outer, inner, from, to);
-        break;
-      default:
-        transpose_tiles<8>(outer, inner, from, to);
-        break;
-    }
-    return true;
-  });
 }
 
 bool is_zero(const std::byte* bytes, std::size_t size) {
   return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
 }
 
+/// A piece without a source: rows of zeros.
+void clear_rows(const RowRuns& rows, std::byte* target) {
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    std::memset(target + i * rows.target_step, 0, static_cast<std::size_t>(rows.bytes));
+  }
+}
+
+bool is_equal(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
+              const std::byte* target, std::int64_t target_base, std::size_t size) {
+  const Inner inner = inner_of(piece, size);
+  return Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* to = target + scaled(t - target_base, size);
+    if (piece.source < 0) {
+      return zero_rows(inner.rows, to);
+    }
+    const std::byte* from = source + scaled(s, size);
+    return inner.kind == Inner::Kind::Tiles
+               ? equal_transpose(isa, inner.tiles, size, from, to)
+               : equal_rows(inner.kind == Inner::Kind::Elements ? Isa::Scalar : isa, inner.rows,
+                            from, to);
+  });
+}
+
 }  // namespace
+
+void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
+                std::int64_t target_base, std::size_t size) {
+  const Inner inner = inner_of(piece, size);
+  Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
+    std::byte* to = target + scaled(t - target_base, size);
+    if (piece.source < 0) {
+      clear_rows(inner.rows, to);
+      return true;
+    }
+    const std::byte* from = source + scaled(s, size);
+    switch (inner.kind) {
+      case Inner::Kind::Rows:
+        copy_rows(isa, inner.rows, from, to);
+        break;
+      case Inner::Kind::Elements:
+        copy_elements(inner.rows, from, to);
+        break;
+      case Inner::Kind::Tiles:
+        copy_transpose(isa, inner.tiles, size, from, to);
+        break;
+    }
+    return true;
+  });
+}
 
 void copy_box(const layout::Box& box, const std::byte* source, std::byte* target,
               std::int64_t target_base, std::size_t size) {
-  if (is_transpose(box)) {
-    copy_transposed(box, source, target, target_base, size);
+  if (box.elements() > 0) {
+    copy_piece(best_isa(), layout::whole(box), source, target, target_base, size);
+  }
+}
+
+void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
+                std::byte* target, std::int64_t target_base, DType target_dtype) {
+  const auto from_size = static_cast<std::size_t>(bytes(source_dtype));
+  const auto to_size = static_cast<std::size_t>(bytes(target_dtype));
+  if (source_dtype == target_dtype || piece.source < 0) {
+    copy_piece(isa, piece, source, target, target_base, to_size);
     return;
   }
-  for_each_run(box, [&](const Run& run) {
-    std::byte* to = target + scaled(run.target - target_base, size);
-    if (box.source >= 0) {
-      copy_run(run, source + scaled(run.source, size), to, size);
-    } else {
-      for (std::int64_t i = 0; i < run.count; ++i) {
-        std::memset(to + scaled(i * run.target_stride, size), 0, size);
-      }
+  const std::size_t last = piece.axes.empty() ? kNone : piece.axes.size() - 1;
+  const layout::BoxAxis inner = piece.axes.empty() ? layout::BoxAxis{1, 1, 1} : piece.axes[last];
+  const std::int64_t count = piece.axes.empty() ? 1 : extent_of(piece, last);
+  Positions(piece, last, kNone).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* from = source + scaled(s, from_size);
+    std::byte* to = target + scaled(t - target_base, to_size);
+    if (inner.source_stride == 1 && inner.target_stride == 1) {
+      kinds::cast(from, source_dtype, to, target_dtype, count);
+      return true;
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      kinds::cast(from + scaled(i * inner.source_stride, from_size), source_dtype,
+                  to + scaled(i * inner.target_stride, to_size), target_dtype, 1);
     }
     return true;
   });
@@ -159,52 +118,37 @@ void copy_box(const layout::Box& box, const std::byte* source, std::byte* target
 
 void cast_box(const layout::Box& box, const std::byte* source, DType source_dtype,
               std::byte* target, std::int64_t target_base, DType target_dtype) {
-  const auto from_size = static_cast<std::size_t>(bytes(source_dtype));
-  const auto to_size = static_cast<std::size_t>(bytes(target_dtype));
-  if (source_dtype == target_dtype || box.source < 0) {
-    copy_box(box, source, target, target_base, to_size);
-    return;
+  if (box.elements() > 0) {
+    cast_piece(best_isa(), layout::whole(box), source, source_dtype, target, target_base,
+               target_dtype);
   }
-  for_each_run(box, [&](const Run& run) {
-    const std::byte* from = source + scaled(run.source, from_size);
-    std::byte* to = target + scaled(run.target - target_base, to_size);
-    if (run.source_stride == 1 && run.target_stride == 1) {
-      kinds::cast(from, source_dtype, to, target_dtype, run.count);
-      return true;
+}
+
+std::optional<std::int64_t> first_difference(Isa isa, const layout::BoxPiece& piece,
+                                             const std::byte* source, const std::byte* target,
+                                             std::int64_t target_base, std::size_t size) {
+  if (is_equal(isa, piece, source, target, target_base, size)) {
+    return std::nullopt;
+  }
+  std::optional<std::int64_t> found;
+  Positions(piece, kNone, kNone).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* there = target + scaled(t - target_base, size);
+    const bool equal = piece.source < 0 ? is_zero(there, size)
+                                        : std::memcmp(source + scaled(s, size), there, size) == 0;
+    if (!equal) {
+      found = t;
     }
-    for (std::int64_t i = 0; i < run.count; ++i) {
-      kinds::cast(from + scaled(i * run.source_stride, from_size), source_dtype,
-                  to + scaled(i * run.target_stride, to_size), target_dtype, 1);
-    }
-    return true;
+    return equal;
   });
+  return found;
 }
 
 std::optional<std::int64_t> first_difference(const layout::Box& box, const std::byte* source,
                                              const std::byte* target, std::int64_t target_base,
                                              std::size_t size) {
-  std::optional<std::int64_t> found;
-  for_each_run(box, [&](const Run& run) {
-    const std::byte* to = target + scaled(run.target - target_base, size);
-    const bool contiguous = run.source_stride == 1 && run.target_stride == 1 && box.source >= 0;
-    if (contiguous && std::memcmp(source + scaled(run.source, size), to,
-                                  static_cast<std::size_t>(run.count) * size) == 0) {
-      return true;
-    }
-    for (std::int64_t i = 0; i < run.count; ++i) {
-      const std::byte* there = to + scaled(i * run.target_stride, size);
-      const bool equal =
-          box.source < 0 ? is_zero(there, size)
-                         : std::memcmp(source + scaled(run.source + i * run.source_stride, size),
-                                       there, size) == 0;
-      if (!equal) {
-        found = run.target + i * run.target_stride;
-        return false;
-      }
-    }
-    return true;
-  });
-  return found;
+  return box.elements() == 0 ? std::nullopt
+                             : first_difference(best_isa(), layout::whole(box), source, target,
+                                                target_base, size);
 }
 
 std::optional<std::int64_t> source_of(const layout::Box& box, std::int64_t target_offset) {

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "core/base/dtype.hpp"
+#include "core/exec/rows.hpp"
 #include "core/layout/box.hpp"
 
 namespace bv::exec {
@@ -28,6 +30,15 @@ void cast_box(const layout::Box& box, const std::byte* source, DType source_dtyp
                                                            std::int64_t target_base,
                                                            std::size_t element_bytes);
 
+/// The same for a piece, with the loops of one instruction set.
+void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
+                std::int64_t target_base, std::size_t element_bytes);
+void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
+                std::byte* target, std::int64_t target_base, DType target_dtype);
+[[nodiscard]] std::optional<std::int64_t> first_difference(
+    Isa isa, const layout::BoxPiece& piece, const std::byte* source, const std::byte* target,
+    std::int64_t target_base, std::size_t element_bytes);
+
 /// The source offset of the element that `box` puts at `target_offset`; nullopt when it does not
 /// touch it.
 [[nodiscard]] std::optional<std::int64_t> source_of(const layout::Box& box,
@@ -39,5 +50,21 @@ struct Extent {
   std::int64_t end = 0;
 };
 [[nodiscard]] Extent source_extent(const layout::Box& box);
+
+/// One tensor that is made of `boxes`, which tile its `elements`.
+struct MoveTarget {
+  std::span<const layout::Box> boxes;
+  std::byte* target = nullptr;
+  std::int64_t elements = 0;
+};
+
+/// Makes all targets out of the same sources in one pass, window by window in step, so that shards
+/// that read neighbouring bytes read them while they are in cache. Targets do not overlap each
+/// other or the sources. For targets larger than the caches: stores pass them by.
+void move_targets(Isa isa, std::span<const MoveTarget> targets,
+                  std::span<const std::byte* const> sources, std::size_t element_bytes);
+
+/// Elements a window that `ways` targets in step should have.
+[[nodiscard]] std::int64_t window_elements(std::size_t ways, std::size_t element_bytes);
 
 }  // namespace bv::exec

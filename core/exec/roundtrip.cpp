@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
+#include <map>
 #include <set>
 
 #include "core/base/arith.hpp"
@@ -22,37 +24,62 @@ std::vector<std::int64_t> index_of(std::int64_t flat, const Shape& shape) {
   return out;
 }
 
+/// A window and the bytes that it is made of stay in the first-level cache.
+constexpr std::int64_t kWindowBytes = std::int64_t{16} << 10;
+/// Mapped pages are given back after so many bytes.
+constexpr std::int64_t kReleaseBytes = std::int64_t{16} << 20;
+
+/// A window of a shard; elements of each width have a buffer of their own.
+class Window {
+ public:
+  void prepare(std::size_t size, std::size_t count) {
+    std::vector<std::byte>& bytes = buffers_[size];
+    bytes.resize(std::max(bytes.size(), count * size));
+    std::memset(bytes.data(), std::to_integer<int>(kPoison), count * size);
+  }
+  std::byte* data(std::size_t size) { return buffers_.find(size)->second.data(); }
+
+ private:
+  std::map<std::size_t, std::vector<std::byte>> buffers_;
+};
+
 /// One mapping on the way: HF bytes, and how many elements of each HF tensor were read back.
 class Trip {
  public:
   Trip(const Plan& plan, std::size_t index, const io::Checkpoint& checkpoint,
        std::int64_t window_bytes)
-      : plan_(plan),
-        mapping_(plan.model().mappings[index]),
-        bound_(plan.bound(mapping_)),
-        checkpoint_(checkpoint) {
+      : plan_(plan), mapping_(plan.model().mappings[index]), checkpoint_(checkpoint) {
     for (const std::string& hf : mapping_.hf) {
       const io::StoredTensor& stored = checkpoint.tensors().find(hf)->second;
       bytes_.push_back(checkpoint.bytes(stored));
+      shapes_.push_back(&stored.spec.shape);
       sizes_.push_back(static_cast<std::size_t>(bytes(stored.spec.dtype)));
     }
+    widths_.insert(sizes_.begin(), sizes_.end());
     back_.resize(bytes_.size());
-    window_ = std::max<std::int64_t>(1, window_bytes / 8);
+    window_max_ = std::max<std::int64_t>(1, window_bytes / 8);
   }
 
-  std::optional<MoveFault> shard(const Target& target) {
-    const layout::Shard shard = plan_.shard(target);
-    const std::int64_t elements = element_count(shard.shape).value();
-    for (std::int64_t begin = 0; begin < elements; begin += window_) {
-      const std::int64_t end = std::min(elements, begin + window_);
-      pieces_.clear();
-      for (const layout::Box& box : shard.boxes) {
-        layout::clip_to_target(box, begin, end, pieces_);
-      }
-      if (auto fault = window(begin, end)) {
-        fault->tensor = fault->tensor.empty() ? target.global_name : fault->tensor;
-        fault->rank = fmt::format("{}{}", mapping_.rule->expert ? "etp" : "tp", target.t);
-        return fault;
+  /// Shards that read neighbouring elements go window by window in step, so that the bytes of the
+  /// checkpoint pass once.
+  std::optional<MoveFault> shards(const std::vector<const Target*>& targets) {
+    const std::size_t widest = *widths_.rbegin();
+    const std::int64_t window =
+        std::min(window_max_, kWindowBytes / static_cast<std::int64_t>(widest));
+    std::vector<layout::Shard> made;
+    std::int64_t longest = 0;
+    for (const Target* target : targets) {
+      made.push_back(plan_.shard(*target));
+      longest = std::max(longest, element_count(made.back().shape).value());
+    }
+    for (std::int64_t begin = 0; begin < longest; begin += window) {
+      for (std::size_t i = 0; i < made.size(); ++i) {
+        const std::int64_t elements = element_count(made[i].shape).value();
+        if (auto fault = window_of(made[i], begin, std::min(elements, begin + window))) {
+          fault->tensor = fault->tensor.empty() ? targets[i]->global_name : fault->tensor;
+          fault->rank = fmt::format("{}{}", mapping_.rule->expert ? "etp" : "tp", targets[i]->t);
+          return fault;
+        }
       }
     }
     return std::nullopt;
@@ -74,77 +101,105 @@ class Trip {
   }
 
  private:
-  std::optional<MoveFault> window(std::int64_t begin, std::int64_t end) {
-    const auto count = static_cast<std::size_t>(end - begin);
-    shard_.assign(count * 8, kPoison);
-    written_ = 0;
-    for (const layout::Box& piece : pieces_) {
-      const std::size_t size = size_of(piece);
-      copy_box(piece,
-               piece.source < 0 ? nullptr : bytes_[static_cast<std::size_t>(piece.source)].data(),
-               shard_.data(), begin, size);
-      written_ += piece.elements();
+  std::optional<MoveFault> window_of(const layout::Shard& shard, std::int64_t begin,
+                                     std::int64_t end) {
+    if (begin >= end) {
+      return std::nullopt;
     }
-    if (written_ != static_cast<std::int64_t>(count)) {
+    pieces_.clear();
+    for (const layout::Box& box : shard.boxes) {
+      layout::pieces_in(box, begin, end, pieces_);
+    }
+    const auto count = static_cast<std::size_t>(end - begin);
+    for (const std::size_t size : widths_) {
+      window_.prepare(size, count);
+    }
+    std::int64_t written = 0;
+    for (const layout::BoxPiece& piece : pieces_) {
+      const std::size_t size = size_of(piece);
+      copy_piece(isa_, piece, source_of_piece(piece), window_.data(size), begin, size);
+      written += piece.elements();
+    }
+    if (written != static_cast<std::int64_t>(count)) {
       return MoveFault{"",
                        "",
                        {begin},
                        fmt::format("{} of {} elements stay unwritten",
-                                   static_cast<std::int64_t>(count) - written_, count)};
+                                   static_cast<std::int64_t>(count) - written, count)};
     }
-    for (const layout::Box& piece : pieces_) {
+    for (const layout::BoxPiece& piece : pieces_) {
       if (auto fault = read_back(piece, begin)) {
         return fault;
       }
     }
+    release_some(static_cast<std::int64_t>(count * sizes_.front()));
     return std::nullopt;
   }
 
   /// The inverse box reads the shard and must find each HF element's own bits. Replicated source
   /// axes are compared position by position through the forward box.
-  std::optional<MoveFault> read_back(const layout::Box& piece, std::int64_t base) {
+  std::optional<MoveFault> read_back(const layout::BoxPiece& piece, std::int64_t base) {
     const std::size_t size = size_of(piece);
+    const std::byte* shard = window_.data(size);
     if (piece.source < 0) {
-      if (const auto at = first_difference(piece, nullptr, shard_.data(), base, size)) {
+      if (const auto at = first_difference(isa_, piece, nullptr, shard, base, size)) {
         return MoveFault{"", "", {*at}, "padding is not zero"};
       }
       return std::nullopt;
     }
     const auto source = static_cast<std::size_t>(piece.source);
-    layout::Box back = layout::inverse(piece, 0);
-    back_[source] += back.elements();
-    back.source_offset -= base;
-    const Shape& shape = checkpoint_.tensors().find(mapping_.hf[source])->second.spec.shape;
-    if (const auto at = first_difference(back, shard_.data(), bytes_[source].data(), 0, size)) {
-      return MoveFault{mapping_.hf[source], "", index_of(*at, shape), "does not come back"};
+    layout::inverse(piece, 0, back_box_);
+    back_[source] += back_box_.elements();
+    back_box_.source_offset -= base;
+    if (const auto at = first_difference(isa_, layout::whole(back_box_), shard,
+                                         bytes_[source].data(), 0, size)) {
+      return MoveFault{mapping_.hf[source], "", index_of(*at, *shapes_[source]),
+                       "does not come back"};
     }
     const bool repeats =
         std::any_of(piece.axes.begin(), piece.axes.end(),
                     [](const layout::BoxAxis& axis) { return axis.source_stride == 0; });
     if (repeats) {
       if (const auto at =
-              first_difference(piece, bytes_[source].data(), shard_.data(), base, size)) {
+              first_difference(isa_, piece, bytes_[source].data(), shard, base, size)) {
         return MoveFault{mapping_.hf[source], "", {*at}, "copies inside the shard differ"};
       }
     }
     return std::nullopt;
   }
 
-  [[nodiscard]] std::size_t size_of(const layout::Box& piece) const {
+  void release_some(std::int64_t moved) {
+    unreleased_ += moved;
+    if (unreleased_ < kReleaseBytes) {
+      return;
+    }
+    unreleased_ = 0;
+    for (const std::span<const std::byte> bytes : bytes_) {
+      checkpoint_.release(bytes);
+    }
+  }
+
+  [[nodiscard]] const std::byte* source_of_piece(const layout::BoxPiece& piece) const {
+    return piece.source < 0 ? nullptr : bytes_[static_cast<std::size_t>(piece.source)].data();
+  }
+  [[nodiscard]] std::size_t size_of(const layout::BoxPiece& piece) const {
     return piece.source < 0 ? sizes_.front() : sizes_[static_cast<std::size_t>(piece.source)];
   }
 
   const Plan& plan_;
   const model::Mapping& mapping_;
-  const layout::BoundRule& bound_;
   const io::Checkpoint& checkpoint_;
-  std::int64_t window_ = 0;
+  const Isa isa_ = best_isa();
+  std::int64_t window_max_ = 0;
+  std::int64_t unreleased_ = 0;
   std::vector<std::span<const std::byte>> bytes_;
+  std::vector<const Shape*> shapes_;
   std::vector<std::size_t> sizes_;
+  std::set<std::size_t> widths_;
   std::vector<std::int64_t> back_;
-  std::vector<layout::Box> pieces_;
-  std::vector<std::byte> shard_;
-  std::int64_t written_ = 0;
+  std::vector<layout::BoxPiece> pieces_;
+  layout::Box back_box_;
+  Window window_;
 };
 
 }  // namespace
@@ -156,15 +211,20 @@ std::optional<MoveFault> check_round_trip(const Plan& plan, std::size_t index,
   const layout::Rule& line = plan.bound(plan.model().mappings[index]).rule();
   const bool replicated = std::any_of(line.targets[0].grid.begin(), line.targets[0].grid.end(),
                                       [](const layout::GridAxis& axis) { return axis.replica; });
-  std::set<std::pair<std::int64_t, std::int64_t>> seen;
+  // Distinct contents only: the others lie on another data-parallel, expert or pipeline rank.
+  std::map<std::int64_t, std::map<std::int64_t, const Target*>> of_expert;  // expert -> t
   std::set<std::int64_t> ranks;
   for (const Plan::Owner& owner : plan.owners()[index]) {
     const Target& target = plan.files()[owner.file].targets[owner.target];
-    if (!seen.insert({target.t, target.expert}).second) {
-      continue;  // the same content on another data-parallel, expert or pipeline rank
-    }
+    of_expert[target.expert].try_emplace(target.t, &target);
     ranks.insert(target.t);
-    if (auto fault = trip.shard(target)) {
+  }
+  for (const auto& [expert, of_rank] : of_expert) {
+    std::vector<const Target*> targets;
+    for (const auto& [rank, target] : of_rank) {
+      targets.push_back(target);
+    }
+    if (auto fault = trip.shards(targets)) {
       return fault;
     }
   }

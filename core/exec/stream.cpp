@@ -18,7 +18,8 @@
 namespace bv::exec {
 namespace {
 
-constexpr std::int64_t kWindowBytes = std::int64_t{1} << 20;
+/// A window is made, fingerprinted and written while it is in the second-level cache.
+constexpr std::int64_t kWindowBytes = std::int64_t{256} << 10;
 constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
 
 /// One output file while it is written.
@@ -48,19 +49,16 @@ class WindowMaker {
   void make(std::int64_t begin, std::int64_t end, std::vector<std::byte>& window) {
     pieces_.clear();
     for (const layout::Box& box : boxes_) {
-      layout::clip_to_target(box, begin, end, pieces_);
+      layout::pieces_in(box, begin, end, pieces_);
     }
     const DType to = tensor_.spec.dtype;
     window.resize(static_cast<std::size_t>((end - begin) * bytes(to)));
-    for (const layout::Box& piece : pieces_) {
-      const auto source = static_cast<std::size_t>(std::max(piece.source, 0));
-      const std::byte* from = piece.source < 0 ? nullptr : bytes_[source].data();
-      const DType from_dtype = piece.source < 0 ? to : tensor_.sources[source].tensor->spec.dtype;
-      if (tensor_.add != 0 && piece.source >= 0) {
-        make_shifted(piece, from, from_dtype, begin, end, window);
-      } else {
-        cast_box(piece, from, from_dtype, window.data(), begin, to);
-      }
+    if (tensor_.add != 0) {
+      make_shifted(begin, end, window);
+      return;
+    }
+    for (const layout::BoxPiece& piece : pieces_) {
+      cast_piece(isa_, piece, source_of(piece), dtype_of(piece), window.data(), begin, to);
     }
   }
 
@@ -71,20 +69,41 @@ class WindowMaker {
   }
 
  private:
+  [[nodiscard]] const std::byte* source_of(const layout::BoxPiece& piece) const {
+    return piece.source < 0 ? nullptr : bytes_[static_cast<std::size_t>(piece.source)].data();
+  }
+  [[nodiscard]] DType dtype_of(const layout::BoxPiece& piece) const {
+    return piece.source < 0
+               ? tensor_.spec.dtype
+               : tensor_.sources[static_cast<std::size_t>(piece.source)].tensor->spec.dtype;
+  }
+
   /// Value-changing rules sum in the dtype of the source and cast afterwards
-  /// (mapping-semantics 5.16).
-  void make_shifted(const layout::Box& piece, const std::byte* from, DType from_dtype,
-                    std::int64_t begin, std::int64_t end, std::vector<std::byte>& window) {
-    shifted_.resize(static_cast<std::size_t>((end - begin) * bytes(from_dtype)));
-    copy_box(piece, from, shifted_.data(), begin, static_cast<std::size_t>(bytes(from_dtype)));
-    kinds::add_constant(shifted_, from_dtype, tensor_.add);
-    kinds::cast(shifted_.data(), from_dtype, window.data(), tensor_.spec.dtype, end - begin);
+  /// (mapping-semantics 5.16). Padding stays zero.
+  void make_shifted(std::int64_t begin, std::int64_t end, std::vector<std::byte>& window) {
+    const DType from = tensor_.sources.front().tensor->spec.dtype;
+    const auto size = static_cast<std::size_t>(bytes(from));
+    shifted_.resize(static_cast<std::size_t>(end - begin) * size);
+    for (const layout::BoxPiece& piece : pieces_) {
+      if (piece.source >= 0) {
+        copy_piece(isa_, piece, source_of(piece), shifted_.data(), begin, size);
+      }
+    }
+    kinds::add_constant(shifted_, from, tensor_.add);
+    kinds::cast(shifted_.data(), from, window.data(), tensor_.spec.dtype, end - begin);
+    for (const layout::BoxPiece& piece : pieces_) {
+      if (piece.source < 0) {
+        cast_piece(isa_, piece, nullptr, tensor_.spec.dtype, window.data(), begin,
+                   tensor_.spec.dtype);
+      }
+    }
   }
 
   const OutputTensor& tensor_;
   std::vector<layout::Box> boxes_;
   std::vector<std::span<const std::byte>> bytes_;
-  std::vector<layout::Box> pieces_;
+  std::vector<layout::BoxPiece> pieces_;
+  const Isa isa_ = best_isa();
   std::vector<std::byte> shifted_;
 };
 
@@ -203,6 +222,14 @@ Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
 }
 
 }  // namespace
+
+std::set<std::string> names_of(const std::vector<OutputFile>& files) {
+  std::set<std::string> out;
+  for (const OutputFile& file : files) {
+    out.insert(file.name);
+  }
+  return out;
+}
 
 Status for_each_parallel(std::size_t count, int jobs,
                          const std::function<Status(std::size_t)>& work) {

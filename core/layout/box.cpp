@@ -23,24 +23,20 @@ struct Place {
   std::int64_t target = 0;
 };
 
-void emit(const Box& box, std::size_t first, Place at, std::vector<Box>& out) {
-  Box piece;
-  piece.source = box.source;
-  piece.part = box.part;
-  piece.source_offset = at.source;
-  piece.target_offset = at.target;
-  piece.axes.assign(box.axes.begin() + static_cast<std::ptrdiff_t>(first), box.axes.end());
-  out.push_back(std::move(piece));
+void emit(const Box& box, std::size_t first, Place at, std::int64_t extent,
+          std::vector<BoxPiece>& out) {
+  out.push_back(
+      {box.source, at.source, at.target, extent, std::span<const BoxAxis>(box.axes).subspan(first)});
 }
 
 void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::int64_t end,
-          std::vector<Box>& out) {
+          std::vector<BoxPiece>& out) {
   const std::int64_t span = span_of(box, axis);
   if (at.target >= end || at.target + span <= begin) {
     return;
   }
   if (at.target >= begin && at.target + span <= end) {
-    emit(box, axis, at, out);
+    emit(box, axis, at, axis < box.axes.size() ? box.axes[axis].extent : 1, out);
     return;
   }
   const BoxAxis& outer = box.axes[axis];
@@ -63,10 +59,7 @@ void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::i
     clip(box, axis + 1, place(i), begin, end, out);
   }
   if (full_high > full_low) {
-    Box piece = box;
-    piece.axes[axis].extent = full_high - full_low;
-    emit(piece, axis, place(full_low), out);
-    normalise(out.back());
+    emit(box, axis, place(full_low), full_high - full_low, out);
   }
   for (std::int64_t i = std::max({full_high, head_end, low}); i < high; ++i) {
     clip(box, axis + 1, place(i), begin, end, out);
@@ -84,32 +77,65 @@ std::int64_t Box::elements() const {
 }
 
 void normalise(Box& box) {
-  std::vector<BoxAxis> axes;
-  for (const BoxAxis& axis : box.axes) {
-    if (axis.extent != 1) {
-      axes.push_back(axis);
+  std::vector<BoxAxis>& axes = box.axes;
+  std::erase_if(axes, [](const BoxAxis& axis) { return axis.extent == 1; });
+  // Insertion keeps equal strides in order and needs no memory; boxes have few axes.
+  for (std::size_t i = 1; i < axes.size(); ++i) {
+    for (std::size_t k = i; k > 0 && axes[k - 1].target_stride < axes[k].target_stride; --k) {
+      std::swap(axes[k - 1], axes[k]);
     }
   }
-  std::stable_sort(axes.begin(), axes.end(), [](const BoxAxis& a, const BoxAxis& b) {
-    return a.target_stride > b.target_stride;
-  });
-  std::vector<BoxAxis> merged;
+  std::size_t kept = 0;
   for (const BoxAxis& axis : axes) {
-    if (!merged.empty()) {
-      BoxAxis& outer = merged.back();
+    if (kept > 0) {
+      BoxAxis& outer = axes[kept - 1];
       if (outer.target_stride == axis.target_stride * axis.extent &&
           outer.source_stride == axis.source_stride * axis.extent) {
         outer = BoxAxis{outer.extent * axis.extent, axis.source_stride, axis.target_stride};
         continue;
       }
     }
-    merged.push_back(axis);
+    axes[kept++] = axis;
   }
-  box.axes = std::move(merged);
+  axes.resize(kept);
 }
 
 void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out) {
   if (box.elements() == 0 || begin >= end) {
+    return;
+  }
+  std::vector<BoxPiece> pieces;
+  pieces_in(box, begin, end, pieces);
+  for (const BoxPiece& piece : pieces) {
+    Box part;
+    part.source = piece.source;
+    part.part = box.part;
+    part.source_offset = piece.source_offset;
+    part.target_offset = piece.target_offset;
+    part.axes.assign(piece.axes.begin(), piece.axes.end());
+    if (!part.axes.empty() && part.axes.front().extent != piece.extent) {
+      part.axes.front().extent = piece.extent;
+      normalise(part);
+    }
+    out.push_back(std::move(part));
+  }
+}
+
+std::int64_t BoxPiece::elements() const {
+  std::int64_t count = axes.empty() ? 1 : extent;
+  for (std::size_t i = 1; i < axes.size(); ++i) {
+    count *= axes[i].extent;
+  }
+  return count;
+}
+
+BoxPiece whole(const Box& box) {
+  return {box.source, box.source_offset, box.target_offset,
+          box.axes.empty() ? 1 : box.axes.front().extent, box.axes};
+}
+
+void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector<BoxPiece>& out) {
+  if (begin >= end || box.elements() == 0) {
     return;
   }
   clip(box, 0, Place{box.source_offset, box.target_offset}, begin, end, out);
@@ -118,16 +144,23 @@ void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::v
 Box inverse(const Box& box, int new_source) {
   Box out;
   out.part = box.part;
+  inverse(whole(box), new_source, out);
+  return out;
+}
+
+void inverse(const BoxPiece& piece, int new_source, Box& out) {
   out.source = new_source;
-  out.source_offset = box.target_offset;
-  out.target_offset = box.source_offset;
-  for (const BoxAxis& axis : box.axes) {
+  out.source_offset = piece.target_offset;
+  out.target_offset = piece.source_offset;
+  out.axes.clear();
+  for (std::size_t i = 0; i < piece.axes.size(); ++i) {
+    const BoxAxis& axis = piece.axes[i];
     if (axis.source_stride != 0) {
-      out.axes.push_back(BoxAxis{axis.extent, axis.target_stride, axis.source_stride});
+      out.axes.push_back(
+          BoxAxis{i == 0 ? piece.extent : axis.extent, axis.target_stride, axis.source_stride});
     }
   }
   normalise(out);
-  return out;
 }
 
 namespace {

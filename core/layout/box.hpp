@@ -84,9 +84,26 @@ void normalise(Box& box);
 /// The pieces of `box` whose target elements lie in [begin, end), offsets kept; appended to `out`.
 void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out);
 
+/// A piece of a box without a copy of it: `axes` views the box, the outermost extent is `extent`.
+/// Valid while the box lives.
+struct BoxPiece {
+  int source = 0;
+  std::int64_t source_offset = 0;
+  std::int64_t target_offset = 0;
+  std::int64_t extent = 1;         // replaces axes.front().extent
+  std::span<const BoxAxis> axes;   // empty: one element
+  [[nodiscard]] std::int64_t elements() const;
+};
+[[nodiscard]] BoxPiece whole(const Box& box);
+
+/// The pieces that clip_to_target makes, in the same order, without an allocation for each.
+void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector<BoxPiece>& out);
+
 /// The same box seen from the other end: axes re-sorted, offsets swapped; `source` becomes
 /// `new_source`.
 [[nodiscard]] Box inverse(const Box& box, int new_source);
+/// The same for a piece, into a box whose memory is used again; its `part` stays.
+void inverse(const BoxPiece& piece, int new_source, Box& out);
 
 /// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements)
 /// exactly once. Errors: Gap or Overlap with the first element.

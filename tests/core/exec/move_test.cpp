@@ -1,0 +1,280 @@
+// The kernels against the plainest reference: one element at a time, through source_of.
+
+#include "core/exec/move.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "core/exec/rows.hpp"
+#include "core/layout/notation.hpp"
+
+namespace bv::exec {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+constexpr std::byte kPoison{0xA5};
+
+std::vector<Isa> instruction_sets() {
+  std::vector<Isa> out = {Isa::Scalar};
+  if (best_isa() != Isa::Scalar) {
+    out.push_back(Isa::Avx2);
+  }
+  if (best_isa() == Isa::Avx512) {
+    out.push_back(Isa::Avx512);
+  }
+  return out;
+}
+
+Bytes random_bytes(std::size_t count, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Bytes out(count);
+  for (std::byte& one : out) {
+    one = static_cast<std::byte>(random() & 0xFF);
+  }
+  return out;
+}
+
+/// Every element of the box by its own index.
+Bytes reference(const layout::Box& box, const Bytes& source, std::size_t target_bytes,
+                std::size_t size) {
+  Bytes out(target_bytes, kPoison);
+  std::vector<std::int64_t> index(box.axes.size(), 0);
+  for (std::int64_t n = 0; n < box.elements(); ++n) {
+    std::int64_t rest = n;
+    std::int64_t s = box.source_offset;
+    std::int64_t t = box.target_offset;
+    for (std::size_t i = box.axes.size(); i-- > 0;) {
+      const std::int64_t at = rest % box.axes[i].extent;
+      rest /= box.axes[i].extent;
+      s += at * box.axes[i].source_stride;
+      t += at * box.axes[i].target_stride;
+    }
+    for (std::size_t k = 0; k < size; ++k) {
+      out[static_cast<std::size_t>(t) * size + k] =
+          box.source < 0 ? std::byte{0} : source[static_cast<std::size_t>(s) * size + k];
+    }
+  }
+  return out;
+}
+
+/// A box that permutes the axes of a dense source: the axes of `extents`, in the order `order` on
+/// the target, with gaps on both sides.
+layout::Box permuted(const std::vector<std::int64_t>& extents, const std::vector<std::size_t>& order,
+                     std::int64_t gap) {
+  layout::Box box;
+  std::vector<std::int64_t> source_stride(extents.size());
+  std::int64_t stride = 1;
+  for (std::size_t i = extents.size(); i-- > 0;) {
+    source_stride[i] = stride;
+    stride *= extents[i];
+    stride += i + 1 == extents.size() ? gap : 0;
+  }
+  box.axes.resize(extents.size());
+  stride = 1;
+  for (std::size_t i = extents.size(); i-- > 0;) {
+    const std::size_t axis = order[i];
+    box.axes[i] = {extents[axis], source_stride[axis], stride};
+    stride *= extents[axis];
+    stride += i + 1 == extents.size() ? gap : 0;
+  }
+  box.source_offset = gap;
+  box.target_offset = 2 * gap;
+  layout::normalise(box);
+  return box;
+}
+
+std::int64_t target_end(const layout::Box& box) {
+  std::int64_t last = box.target_offset;
+  for (const layout::BoxAxis& axis : box.axes) {
+    last += (axis.extent - 1) * axis.target_stride;
+  }
+  return last + 1;
+}
+
+/// Copy, comparison and first difference of one box, by every instruction set and element size.
+void check(const layout::Box& box, std::uint64_t seed) {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
+    const auto source_bytes = static_cast<std::size_t>(source_extent(box).end) * size;
+    const auto target_bytes = static_cast<std::size_t>(target_end(box)) * size;
+    const Bytes source = random_bytes(source_bytes, seed);
+    const Bytes wanted = reference(box, source, target_bytes, size);
+    for (const Isa isa : instruction_sets()) {
+      Bytes found(target_bytes, kPoison);
+      copy_piece(isa, layout::whole(box), source.data(), found.data(), 0, size);
+      ASSERT_EQ(found, wanted) << "element bytes " << size;
+      ASSERT_EQ(first_difference(isa, layout::whole(box), source.data(), found.data(), 0, size),
+                std::nullopt);
+      const std::int64_t element = box.target_offset + (box.axes.empty() ? 0 : (box.axes.back().extent - 1) * box.axes.back().target_stride);
+      found[static_cast<std::size_t>(element + 1) * size - 1] ^= std::byte{1};
+      ASSERT_EQ(first_difference(isa, layout::whole(box), source.data(), found.data(), 0, size),
+                element);
+    }
+  }
+}
+
+TEST(Move, EveryOrderOfThreeSmallAxesIsCopiedAsElementByElement) {
+  std::uint64_t seed = 0;
+  for (std::int64_t a = 1; a <= 4; ++a) {
+    for (std::int64_t b = 1; b <= 4; ++b) {
+      for (std::int64_t c = 1; c <= 5; ++c) {
+        std::vector<std::size_t> order = {0, 1, 2};
+        do {
+          for (const std::int64_t gap : {0, 3}) {
+            check(permuted({a, b, c}, order, gap), ++seed);
+          }
+        } while (std::next_permutation(order.begin(), order.end()));
+      }
+    }
+  }
+}
+
+TEST(Move, LargeBoxesOfOddSizesAreCopiedAsElementByElement) {
+  std::mt19937_64 random(7);
+  const auto draw = [&](std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(high - low + 1));
+  };
+  for (int i = 0; i < 30; ++i) {
+    std::vector<std::size_t> order = {0, 1, 2};
+    std::shuffle(order.begin(), order.end(), random);
+    check(permuted({draw(1, 5), draw(1, 90), draw(1, 170)}, order, draw(0, 9)), random());
+  }
+}
+
+TEST(Move, InterleavedPairsAreCopiedAsElementByElement) {
+  layout::Box box;  // target [f h] of source [h (f 2)]: the gates of an interleaved projection
+  box.source_offset = 1;
+  box.axes = {{70, 2, 65}, {65, 140, 1}};
+  check(box, 3);
+}
+
+TEST(Move, RepeatedSourceElementsAreCopiedToEachPlace) {
+  layout::Box box;
+  box.axes = {{3, 5, 20}, {4, 0, 5}, {5, 1, 1}};
+  check(box, 4);
+}
+
+TEST(Move, ABoxWithoutASourceWritesZerosAndFindsWhatIsNotZero) {
+  layout::Box box;
+  box.source = -1;
+  box.target_offset = 2;
+  box.axes = {{3, 0, 10}, {4, 0, 1}};
+  Bytes target(40, kPoison);
+  copy_box(box, nullptr, target.data(), 0, 1);
+  EXPECT_EQ(target, reference(box, {}, 40, 1));
+  EXPECT_EQ(first_difference(box, nullptr, target.data(), 0, 1), std::nullopt);
+  target[14] = std::byte{9};
+  EXPECT_EQ(first_difference(box, nullptr, target.data(), 0, 1), 14);
+}
+
+TEST(Move, UnalignedStreamsCarryEveryByteAndNoOther) {
+  const Bytes source = random_bytes(1000, 5);
+  for (const Isa isa : instruction_sets()) {
+    for (std::size_t begin = 0; begin < 70; begin += 3) {
+      for (const std::size_t count : std::vector<std::size_t>{0, 1, 63, 64, 65, 200, 700}) {
+        Bytes found(1000, kPoison);
+        stream_bytes(isa, source.data() + begin / 2, found.data() + begin,
+                     static_cast<std::int64_t>(count));
+        end_stream();
+        Bytes wanted(1000, kPoison);
+        std::copy_n(source.begin() + static_cast<std::ptrdiff_t>(begin / 2), count,
+                    wanted.begin() + static_cast<std::ptrdiff_t>(begin));
+        ASSERT_EQ(found, wanted) << begin << " " << count;
+      }
+    }
+  }
+}
+
+TEST(Move, AllRanksInStepEqualEachRankAlone) {
+  const auto line = layout::parse_rule("row  x[o (t i)] -> x{t}[o i]").value();
+  layout::Binding sizes;
+  sizes.axes = {{"o", 300}, {"t", 3}, {"i", 77}};
+  const auto bound = layout::BoundRule::bind(line, sizes).value();
+  const Bytes source = random_bytes(300 * 3 * 77 * 2, 6);
+  const std::byte* first = source.data();
+  std::vector<layout::Shard> shards;
+  for (std::int64_t t = 0; t < 3; ++t) {
+    shards.push_back(bound.shard(0, {{"t", t}}));
+  }
+  const std::size_t shard_bytes = 300 * 77 * 2;
+  for (const Isa isa : instruction_sets()) {
+    Bytes found(3 * shard_bytes, kPoison);
+    std::vector<MoveTarget> targets;
+    for (std::size_t t = 0; t < 3; ++t) {
+      targets.push_back({shards[t].boxes, found.data() + t * shard_bytes, 300 * 77});
+    }
+    move_targets(isa, targets, {&first, 1}, 2);
+    for (std::size_t t = 0; t < 3; ++t) {
+      Bytes alone(shard_bytes, kPoison);
+      copy_box(shards[t].boxes[0], source.data(), alone.data(), 0, 2);
+      ASSERT_TRUE(std::equal(alone.begin(), alone.end(),
+                             found.begin() + static_cast<std::ptrdiff_t>(t * shard_bytes)));
+    }
+  }
+}
+
+/// Aligned rows and turned axes pass the caches; they must carry the same bytes.
+TEST(Move, StreamedBoxesEqualCopiedOnes) {
+  const layout::Box rows = permuted({500, 8, 64}, {1, 0, 2}, 0);
+  const layout::Box turned = permuted({3, 130, 200}, {0, 2, 1}, 0);
+  layout::Box pairs;
+  pairs.axes = {{65, 2, 70}, {70, 130, 1}};
+  for (const layout::Box& box : {rows, turned, pairs}) {
+    for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
+      const auto elements = static_cast<std::size_t>(target_end(box));
+      const Bytes source = random_bytes(static_cast<std::size_t>(source_extent(box).end) * size, 11);
+      const Bytes wanted = reference(box, source, elements * size, size);
+      const std::byte* first = source.data();
+      for (const Isa isa : instruction_sets()) {
+        Bytes memory(elements * size + 64, kPoison);
+        const std::size_t off = (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+        const MoveTarget target{{&box, 1}, memory.data() + off, box.elements()};
+        move_targets(isa, {&target, 1}, {&first, 1}, size);
+        ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(),
+                               memory.begin() + static_cast<std::ptrdiff_t>(off)))
+            << size;
+      }
+    }
+  }
+}
+
+TEST(Move, WindowsOfABoxTogetherAreTheBox) {
+  const layout::Box box = permuted({3, 7, 11}, {1, 0, 2}, 0);
+  const Bytes source = random_bytes(3 * 7 * 11, 8);
+  const Bytes wanted = reference(box, source, 3 * 7 * 11, 1);
+  for (std::int64_t step = 1; step < 240; step += 7) {
+    Bytes found(3 * 7 * 11, kPoison);
+    std::int64_t elements = 0;
+    for (std::int64_t begin = 0; begin < 231; begin += step) {
+      std::vector<layout::BoxPiece> pieces;
+      layout::pieces_in(box, begin, begin + step, pieces);
+      for (const layout::BoxPiece& piece : pieces) {
+        elements += piece.elements();
+        copy_piece(best_isa(), piece, source.data(), found.data(), 0, 1);
+      }
+    }
+    ASSERT_EQ(elements, 231) << step;
+    ASSERT_EQ(found, wanted) << step;
+  }
+}
+
+TEST(Rows, DifferenceInAnyByteOfAnyRowIsSeen) {
+  const RowRuns rows{3, 130, 140, 150};
+  const Bytes source = random_bytes(3 * 140, 9);
+  for (const Isa isa : instruction_sets()) {
+    Bytes target(3 * 150, kPoison);
+    copy_rows(isa, rows, source.data(), target.data());
+    ASSERT_TRUE(equal_rows(isa, rows, source.data(), target.data()));
+    for (std::size_t at = 0; at < target.size(); ++at) {
+      target[at] ^= std::byte{0x80};
+      const bool inside = at % 150 < 130;
+      ASSERT_EQ(equal_rows(isa, rows, source.data(), target.data()), !inside) << at;
+      target[at] ^= std::byte{0x80};
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bv::exec
