@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -34,42 +35,45 @@ float as_float(const Tensor& tensor, std::size_t i) {
       tensor.bytes.data() + i * static_cast<std::size_t>(bytes(tensor.dtype)), tensor.dtype));
 }
 
-/// The offset in a tensor of `shape` that broadcasting pairs with element `flat` of `whole`; nullopt when the shapes
-/// cannot be broadcast.
-std::optional<std::size_t> broadcast(std::size_t flat, const Shape& whole, const Shape& shape) {
-  std::size_t out = 0;
-  std::size_t stride = 1;
-  for (std::size_t i = 0; i < whole.size(); ++i) {
-    const std::size_t d = whole.size() - 1 - i;
-    const auto at = flat % static_cast<std::size_t>(whole[d]);
-    flat /= static_cast<std::size_t>(whole[d]);
-    if (i >= shape.size()) {
-      continue;
-    }
-    const std::int64_t extent = shape[shape.size() - 1 - i];
-    if (extent != whole[d] && extent != 1) {
+/// The shape that torch broadcasts two shapes to; nullopt when it raises.
+std::optional<Shape> broadcast(const Shape& a, const Shape& b) {
+  Shape out(std::max(a.size(), b.size()), 1);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
+    const std::int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
+    if (x != y && x != 1 && y != 1) {
       return std::nullopt;
     }
-    out += extent == 1 ? 0 : at * stride;
-    stride *= static_cast<std::size_t>(extent);
+    out[out.size() - 1 - i] = x == 1 ? y : x;
+  }
+  return out;
+}
+
+/// The element of a tensor of `shape` that broadcasting puts at element `flat` of `whole`.
+std::size_t element_at(std::size_t flat, const Shape& whole, const Shape& shape) {
+  std::size_t out = 0;
+  std::size_t stride = 1;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    const auto extent = static_cast<std::size_t>(whole[whole.size() - 1 - i]);
+    const std::int64_t own = shape[shape.size() - 1 - i];
+    out += own == 1 ? 0 : flat % extent * stride;
+    stride *= static_cast<std::size_t>(own);
+    flat /= extent;
   }
   return out;
 }
 
 /// Why the tensor is red; "" when it passes.
 std::string compare(const std::string& name, const Tensor& original, const Tensor& found) {
-  const std::size_t count = static_cast<std::size_t>(element_count(original.shape).value());
-  if (found.shape.size() > original.shape.size()) {
-    return fmt::format("raises: {} has shape {}", name, shape_text(found.shape));
+  const auto whole = broadcast(original.shape, found.shape);
+  if (!whole) {
+    return fmt::format("raises: {} has shape {}, not {}", name, shape_text(found.shape),
+                       shape_text(original.shape));
   }
+  const auto count = static_cast<std::size_t>(element_count(*whole).value());
   for (std::size_t i = 0; i < count; ++i) {
-    const auto other = broadcast(i, original.shape, found.shape);
-    if (!other) {
-      return fmt::format("raises: {} has shape {}, not {}", name, shape_text(found.shape),
-                         shape_text(original.shape));
-    }
-    const double a = static_cast<double>(as_float(original, i));
-    const double b = static_cast<double>(as_float(found, *other));
+    const auto a = static_cast<double>(as_float(original, element_at(i, *whole, original.shape)));
+    const auto b = static_cast<double>(as_float(found, element_at(i, *whole, found.shape)));
     if (!(std::abs(a - b) <= kAtol + kRtol * std::abs(b))) {
       return fmt::format("{} differs by {:.3g}", name, std::abs(a - b));
     }
