@@ -6,6 +6,7 @@
 #include "ci/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/exec/open_model.hpp"
+#include "core/exec/output_folder.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -146,7 +147,22 @@ class Convert {
       run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
       return Done{};
     }
+    if (error.code == Code::DiskFull) {
+      error.help = fmt::format("free space, then repeat with --resume; {} finished files are kept",
+                               finished_files());
+    }
     return error;
+  }
+
+  /// Weight files of the unfinished output.
+  [[nodiscard]] std::size_t finished_files() const {
+    std::size_t out = 0;
+    std::error_code error;
+    fs::directory_iterator at(exec::partial_name(options_.out), error);
+    for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+      out += at->path().extension() == ".safetensors" ? 1U : 0U;
+    }
+    return out;
   }
 
   void add_bytes(const exec::ConvertReport& report, const std::string& layout) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <vector>
+
 namespace bv::exec {
 namespace fs = std::filesystem;
 
@@ -15,7 +17,17 @@ Error cannot(const std::string& what, const fs::path& path, const std::error_cod
                    : "choose another --out, or change the permissions of its parent");
 }
 
+/// Absolute, without a slash at the end.
+fs::path final_name(const fs::path& written) {
+  const fs::path name = fs::absolute(written).lexically_normal();
+  return name.has_filename() ? name : name.parent_path();
+}
+
 }  // namespace
+
+fs::path partial_name(const fs::path& final_path) {
+  return final_name(final_path).string() + ".bv-partial";
+}
 
 bool is_inside(const fs::path& inner, const fs::path& outer) {
   std::error_code ignored;
@@ -36,10 +48,7 @@ bool is_inside(const fs::path& inner, const fs::path& outer) {
 
 Result<OutputFolder> OutputFolder::create(const fs::path& final_path, bool overwrite, bool resume) {
   std::error_code error;
-  fs::path name = fs::absolute(final_path).lexically_normal();
-  if (!name.has_filename()) {
-    name = name.parent_path();
-  }
+  const fs::path name = final_name(final_path);
   if (fs::exists(name, error) && !fs::is_directory(name, error)) {
     return fail(Code::OutputExists, fmt::format("{} is a file", final_path.string()))
         .advise("name a folder with --out");
@@ -49,7 +58,7 @@ Result<OutputFolder> OutputFolder::create(const fs::path& final_path, bool overw
         .pair("a folder with files", "no folder, or an empty one")
         .advise("choose another --out, or add --overwrite to replace it");
   }
-  const fs::path partial = name.string() + ".bv-partial";
+  const fs::path partial = partial_name(final_path);
   if (fs::exists(partial, error) && !resume) {
     if (!overwrite) {
       return fail(Code::OutputExists,
@@ -72,6 +81,21 @@ OutputFolder::~OutputFolder() {
   if (!partial_.empty() && fs::is_empty(partial_, ignored)) {
     fs::remove(partial_, ignored);
   }
+}
+
+Status OutputFolder::keep_only(const std::set<std::string>& files) const {
+  std::error_code error;
+  std::vector<fs::path> others;
+  fs::directory_iterator at(partial_, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    if (!files.contains(at->path().filename().string())) {
+      others.push_back(at->path());
+    }
+  }
+  for (std::size_t i = 0; !error && i < others.size(); ++i) {
+    fs::remove_all(others[i], error);
+  }
+  return error ? Status(cannot("clear", partial_, error)) : Status(Done{});
 }
 
 Status OutputFolder::finish() {

@@ -2,10 +2,15 @@
 // A folder that appears under its name only when complete.
 
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "core/base/result.hpp"
 
 namespace bv::exec {
+
+/// "DIR.bv-partial", beside the final folder.
+[[nodiscard]] std::filesystem::path partial_name(const std::filesystem::path& final_path);
 
 /// Work happens in "NAME.bv-partial" beside the final folder; `finish` renames it. Without `finish`
 /// the partial folder stays for --resume when it holds finished files, and is removed when it is
@@ -22,6 +27,9 @@ class OutputFolder {
   ~OutputFolder();
 
   [[nodiscard]] const std::filesystem::path& partial() const { return partial_; }
+  /// Removes everything of an interrupted run except these files: half-written ones, and those of
+  /// another layout, do not become part of the output.
+  [[nodiscard]] Status keep_only(const std::set<std::string>& files) const;
   [[nodiscard]] Status finish();
 
  private:

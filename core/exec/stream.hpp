@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ struct OutputFile {
   std::map<std::string, std::string> metadata;
   std::vector<OutputTensor> tensors;
 };
+
+[[nodiscard]] std::set<std::string> names_of(const std::vector<OutputFile>& files);
 
 struct StreamOptions {
   int jobs = 1;

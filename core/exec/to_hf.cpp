@@ -271,6 +271,7 @@ Result<ConvertReport> to_hf(const MegatronFolder& source, const kinds::Catalogue
   }
   BV_TRY(outputs, hf_outputs(source, plan, shards));
   BV_TRY(folder, OutputFolder::create(out, options.overwrite, options.resume));
+  BV_CHECK(folder.keep_only(names_of(outputs)));
   BV_TRY(digests,
          write_files(folder.partial(), outputs, {options.jobs, options.progress, options.resume}));
   if (options.verify) {

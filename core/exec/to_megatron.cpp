@@ -187,6 +187,7 @@ Result<ConvertReport> to_megatron(const HfModel& source, const kinds::Catalogue&
   report.losses = find_losses(source, options.dtype, options.jobs);
   BV_TRY(folder, OutputFolder::create(out, options.overwrite, options.resume));
   const auto outputs = shard_outputs(source, plan, options.dtype);
+  BV_CHECK(folder.keep_only(names_of(outputs)));
   BV_TRY(digests,
          write_files(folder.partial(), outputs, {options.jobs, options.progress, options.resume}));
   if (options.verify) {

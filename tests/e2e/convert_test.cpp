@@ -57,22 +57,26 @@ void expect_there_and_back(const std::string& model, const std::vector<std::stri
 }
 
 TEST(Convert, ComesBackByteForByte) {
-  expect_there_and_back("llama", {"--tp", "2"});
+  expect_there_and_back("qwen3_5_vl_dense", {"--tp", "2"});
   expect_there_and_back("llama", {"--pp", "2", "--vpp", "2"});
   expect_there_and_back("llama", {"--pp", "2", "--decoder-first-pipeline-num-layers", "1"});
   expect_there_and_back("llama", {"--pp", "2", "--decoder-last-pipeline-num-layers", "1"});
   expect_there_and_back("llama", {"--tp", "4", "--make-vocab-size-divisible-by", "64"});
-  expect_there_and_back("llama_tied_kv2", {"--tp", "4", "--pp", "2"});
-  expect_there_and_back("qwen3_moe", {"--tp", "2", "--ep", "4", "--etp", "1"});
-  expect_there_and_back("qwen3_5_vl_moe_mtp_packed", {"--tp", "2", "--pp", "2", "--ep", "2"});
-  expect_there_and_back("gpt_oss", {"--tp", "2", "--ep", "2", "--etp", "1"});
-  expect_there_and_back("deepseek_v3", {"--tp", "2", "--ep", "2", "--no-moe-grouped-gemm"});
+  expect_there_and_back("llama_tied_kv2",
+                        {"--tp", "4", "--pp", "2", "--make-vocab-size-divisible-by", "8"});
+  expect_there_and_back(
+      "qwen3_moe", {"--tp", "2", "--ep", "4", "--etp", "1", "--make-vocab-size-divisible-by", "1"});
+  expect_there_and_back("qwen3_5_vl_moe_mtp_per_expert", {"--tp", "2", "--pp", "2", "--ep", "2"});
+  expect_there_and_back(
+      "gpt_oss", {"--tp", "2", "--ep", "2", "--etp", "1", "--make-vocab-size-divisible-by", "2"});
+  expect_there_and_back("deepseek_v3", {"--tp", "2", "--ep", "2", "--no-moe-grouped-gemm",
+                                        "--make-vocab-size-divisible-by", "2"});
 }
 
 TEST(Convert, NamesWhatACastLoses) {
   const TempFolder folder;
   const Ended there =
-      to_megatron(golden_hf("qwen3_5_dense"), folder / "m", {"--dtype", "bfloat16", "--tp", "2"});
+      to_megatron(golden_hf("qwen3_5_dense"), folder / "m", {"--dtype", "bfloat16"});
   EXPECT_EQ(there.code, 1) << there.all();
   EXPECT_EQ(there.word(), "FAIL");
   EXPECT_NE(there.out.find("A_log"), std::string::npos) << there.out;
@@ -131,23 +135,23 @@ TEST(Convert, RefusesAFolderThatIsNoMegatronFolder) {
 
 TEST(Convert, ReportsReplicasThatDiverged) {
   const TempFolder folder;
-  ASSERT_EQ(to_megatron(golden_hf("llama"), folder / "m", {"--tp", "2"}).code, 0);
+  ASSERT_EQ(to_megatron(golden_hf("qwen3_vl"), folder / "m", {"--tp", "2"}).code, 0);
   const std::string shard = folder / "m/pp0_tp1_ep0_etp0.safetensors";
   auto tensors = read_tensors(shard);
-  tensors.at("decoder.final_layernorm.weight").bytes[3] ^= std::byte{1};
+  tensors.at("language_model.decoder.final_layernorm.weight").bytes[3] ^= std::byte{1};
   EditedCheckpoint damaged{nlohmann::ordered_json::object(), std::move(tensors)};
   damaged.write(folder.path() / "x");
   fs::rename(folder / "x/model.safetensors", shard);
   const Ended ended = to_hf(folder / "m", folder / "h");
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("BV2010"), std::string::npos) << ended.out;
-  EXPECT_NE(ended.out.find("decoder.final_layernorm.weight"), std::string::npos);
+  EXPECT_NE(ended.out.find("language_model.decoder.final_layernorm.weight"), std::string::npos);
   EXPECT_FALSE(fs::exists(folder / "h"));
 }
 
 TEST(Convert, RefusesAMegatronFolderWithAMissingOrCutShard) {
   const TempFolder folder;
-  ASSERT_EQ(to_megatron(golden_hf("llama"), folder / "m", {"--tp", "2"}).code, 0);
+  ASSERT_EQ(to_megatron(golden_hf("qwen3_vl"), folder / "m", {"--tp", "2"}).code, 0);
   const std::string shard = folder / "m/pp0_tp1_ep0_etp0.safetensors";
   const std::string text = file_text(shard);
   fs::resize_file(shard, text.size() - 2);

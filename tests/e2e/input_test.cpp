@@ -35,14 +35,17 @@ struct Copy {
 };
 
 TEST(BadInput, TensorParallelSizeDoesNotDivide) {
-  const Ended ended = run({"--model", golden_hf("llama").string(), "--tp", "3"});
-  expect_input_error(ended, "BV2002", {"TP=3 does not divide", "legal TP for this model: 1 2 4"});
+  const Ended ended = run(
+      {"--model", golden_hf("llama").string(), "--tp", "3", "--make-vocab-size-divisible-by", "4"});
+  expect_input_error(ended, "BV2002",
+                     {"TP=3 does not divide", "the 8 query heads of self_attention.linear_qkv",
+                      "legal TP for this model: 1 2 4"});
 }
 
 TEST(BadInput, ExpertParallelSizeDoesNotDivide) {
   const Ended ended = run({"--model", golden_hf("qwen3_moe").string(), "--ep", "3"});
   expect_input_error(ended, "BV2002",
-                     {"EP=3 does not divide", "8 experts", "legal EP for this model: 1 2 4 8"});
+                     {"EP=3 does not divide the 8 experts", "legal EP for this model: 1 2 4 8"});
 }
 
 TEST(BadInput, ModelIsNotInTheCache) {

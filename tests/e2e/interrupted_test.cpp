@@ -67,7 +67,13 @@ class Interrupted : public testing::Test {
     EXPECT_EQ(resumed.code, 0) << resumed.all();
     EXPECT_FALSE(fs::exists(out + ".bv-partial"));
     ASSERT_EQ(convert(folder / "whole").code, 0);
-    EXPECT_TRUE(shards_of(out) == shards_of(folder / "whole"));
+    const auto found = shards_of(out);
+    const auto wanted = shards_of(folder / "whole");
+    for (const auto& [name, text] : found) {
+      ASSERT_TRUE(wanted.contains(name)) << name << " is left over";
+      EXPECT_TRUE(text == wanted.at(name)) << name << " differs";
+    }
+    EXPECT_EQ(found.size(), wanted.size());
   }
 
   TempFolder folder;
@@ -107,6 +113,17 @@ TEST_F(Interrupted, ResumeWritesADamagedShardAgain) {
       write_text(entry.path(), text);
     }
   }
+  expect_resumed(out);
+}
+
+/// Shards of another layout, and half-written files, do not slip into the output.
+TEST_F(Interrupted, ResumeDropsWhatThisRunWouldNotWrite) {
+  const std::string out = folder / "m";
+  const Ended killed = interrupt(out, SIGKILL);
+  ASSERT_EQ(killed.code, 128 + SIGKILL) << killed.all();
+  write_text(out + ".bv-partial/.bv-partial-1-0", "half");
+  write_text(out + ".bv-partial/pp1_tp0_ep0_etp0.safetensors", "of another layout");
+  write_text(out + ".bv-partial/hf/old.json", "of another model");
   expect_resumed(out);
 }
 

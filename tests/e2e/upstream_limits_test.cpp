@@ -97,7 +97,8 @@ TEST(UpstreamLimit, MtpAttendsFullyBehindALastLinearLayer) {
   const Ended check = run({"roundtrip", "--model", folder / "hf"});
   EXPECT_EQ(check.code, 0) << check.all();
   RoundTrip trip;
-  convert_there_and_back(folder / "hf", {"--tp", "2", "--pp", "3"}, trip);
+  convert_there_and_back(folder / "hf",
+                         {"--tp", "2", "--pp", "3", "--make-vocab-size-divisible-by", "2"}, trip);
   const auto last = trip.shard("pp2_tp1_ep0_etp0.safetensors");
   EXPECT_TRUE(last.contains("mtp.layers.0.mtp_model_layer.self_attention.linear_qkv.weight"));
   EXPECT_TRUE(last.contains("decoder.layers.0.self_attention.in_proj.weight"));
