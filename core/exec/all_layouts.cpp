@@ -62,9 +62,11 @@ Status prove_rule(const model::Model& model, const kinds::Catalogue& kinds,
     auto bound = binding ? layout::BoundRule::bind(*line, std::move(*binding))
                          : Result<layout::BoundRule>(std::move(binding).error());
     if (!bound) {
-      return std::move(bound).error().at(rule.source).fact(
-          fmt::format("{} with {}={}", model.megatron_name(mapping, 0),
-                      rule.expert ? "ETP" : "TP", size));
+      return std::move(bound)
+          .error()
+          .at(rule.source)
+          .fact(fmt::format("{} with {}={}", model.megatron_name(mapping, 0),
+                            rule.expert ? "ETP" : "TP", size));
     }
     ++bindings;
   }
@@ -99,9 +101,8 @@ std::int64_t count_layouts(const LegalSizes& sizes, parallel::Layout layout) {
     for (const std::int64_t ep : sizes.ep) {
       for (const std::int64_t etp : sizes.etp) {
         const std::int64_t ranks = std::lcm(tp * layout.cp, ep * etp);
-        count += std::count_if(sizes.pp.begin(), sizes.pp.end(), [&](std::int64_t pp) {
-          return ranks <= parallel::kMaxSize / pp;
-        });
+        count += std::count_if(sizes.pp.begin(), sizes.pp.end(),
+                               [&](std::int64_t pp) { return ranks <= parallel::kMaxSize / pp; });
       }
     }
   }
@@ -110,17 +111,16 @@ std::int64_t count_layouts(const LegalSizes& sizes, parallel::Layout layout) {
 
 /// Does a condition cut by a product of two sizes that vary?
 bool has_joint_conditions(const model::Model& model) {
-  return std::any_of(model.constraints.begin(), model.constraints.end(),
-                     [](const model::Constraint& one) {
-                       std::string divisor = one.divisor;
-                       if (const auto cp = divisor.find("cp*"); cp != std::string::npos) {
-                         divisor.erase(cp, 3);
-                       } else if (const auto last = divisor.find("*cp");
-                                  last != std::string::npos) {
-                         divisor.erase(last, 3);
-                       }
-                       return divisor.find('*') != std::string::npos;
-                     });
+  return std::any_of(
+      model.constraints.begin(), model.constraints.end(), [](const model::Constraint& one) {
+        std::string divisor = one.divisor;
+        if (const auto cp = divisor.find("cp*"); cp != std::string::npos) {
+          divisor.erase(cp, 3);
+        } else if (const auto last = divisor.find("*cp"); last != std::string::npos) {
+          divisor.erase(last, 3);
+        }
+        return divisor.find('*') != std::string::npos;
+      });
 }
 
 }  // namespace
@@ -176,8 +176,8 @@ Result<AllLayoutsProof> prove_all_layouts(const model::Model& model, const kinds
   out.sizes = legal_sizes(model, base, bound);
   for (const auto& [rule, mapping] : distinct_rules(model)) {
     ++out.rules;
-    BV_CHECK(prove_rule(model, kinds, *mapping, base,
-                        rule->expert ? out.sizes.etp : out.sizes.tp, out.bindings));
+    BV_CHECK(prove_rule(model, kinds, *mapping, base, rule->expert ? out.sizes.etp : out.sizes.tp,
+                        out.bindings));
   }
   parallel::Layout layout = base;
   for (const std::int64_t pp : out.sizes.pp) {

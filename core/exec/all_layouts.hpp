@@ -25,15 +25,15 @@ struct LegalSizes {
 
 struct AllLayoutsProof {
   LegalSizes sizes;
-  std::int64_t layouts = 0;  // legal layouts that the proof covers
-  std::int64_t rules = 0;    // distinct rules of the model
-  std::int64_t bindings = 0; // (rule, size) pairs whose divisibility was checked
+  std::int64_t layouts = 0;   // legal layouts that the proof covers
+  std::int64_t rules = 0;     // distinct rules of the model
+  std::int64_t bindings = 0;  // (rule, size) pairs whose divisibility was checked
 };
 
-/// Proves, for every layout with TP, PP, EP and ETP of at most `bound`: each rule is a bijection (on
-/// its text, for all sizes), each legal size divides what the rule cuts by it, every layer stands on
-/// one stage, every expert on one rank. Errors: RulesInvalid (the text), IndivisibleDim (a size that
-/// the conditions allow and a rule does not), LayerOnNoStage, with rule and size.
+/// Proves, for every layout with TP, PP, EP and ETP of at most `bound`: each rule is a bijection
+/// (on its text, for all sizes), each legal size divides what the rule cuts by it, every layer
+/// stands on one stage, every expert on one rank. Errors: RulesInvalid (the text), IndivisibleDim
+/// (a size that the conditions allow and a rule does not), LayerOnNoStage, with rule and size.
 [[nodiscard]] Result<AllLayoutsProof> prove_all_layouts(const model::Model& model,
                                                         const kinds::Catalogue& kinds,
                                                         const parallel::Layout& base,

@@ -56,7 +56,7 @@ struct Inner {
   Kind kind = Kind::Rows;
   std::size_t first = kNone;  // the axes that are inside
   std::size_t second = kNone;
-  RowRuns rows;        // Rows: bytes; Elements: one element a row
+  RowRuns rows;     // Rows: bytes; Elements: one element a row
   Transpose tiles;  // in elements
 };
 

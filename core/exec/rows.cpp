@@ -92,9 +92,9 @@ __attribute__((target("avx512f,avx512bw"))) bool equal_rows_avx512(const RowRuns
           differs, _mm512_xor_si512(_mm512_loadu_si512(from + k), _mm512_loadu_si512(to + k)));
     }
     if (tail != 0) {
-      differs = _mm512_or_si512(differs,
-                                _mm512_xor_si512(_mm512_maskz_loadu_epi8(tail, from + whole),
-                                                 _mm512_maskz_loadu_epi8(tail, to + whole)));
+      differs =
+          _mm512_or_si512(differs, _mm512_xor_si512(_mm512_maskz_loadu_epi8(tail, from + whole),
+                                                    _mm512_maskz_loadu_epi8(tail, to + whole)));
     }
     if (_mm512_test_epi64_mask(differs, differs) != 0) {
       return false;
@@ -114,8 +114,7 @@ __attribute__((target("avx512f"))) void stream_avx512(const std::byte* source, s
     for (std::int64_t line = done; line < done + kPage; line += kVector) {
       for (std::int64_t k = line; k < line + kPages * kPage; k += kPage) {
         _mm_prefetch(beyond(source, k + kPages * kPage), _MM_HINT_T1);
-        _mm512_stream_si512(reinterpret_cast<__m512i*>(target + k),
-                            _mm512_loadu_si512(source + k));
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(target + k), _mm512_loadu_si512(source + k));
       }
     }
   }
@@ -184,9 +183,8 @@ __attribute__((target("avx2"))) void stream_avx2(const std::byte* source, std::b
   for (std::int64_t k = 0; k + kVector <= bytes; k += kVector) {
     _mm_prefetch(beyond(source, k + 2048), _MM_HINT_T0);
     for (std::int64_t half = 0; half < kVector; half += 32) {
-      _mm256_stream_si256(
-          reinterpret_cast<__m256i*>(target + k + half),
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + k + half)));
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + k + half),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + k + half)));
     }
   }
 }
@@ -271,8 +269,7 @@ void stream_bytes(Isa isa, const std::byte* source, std::byte* target, std::int6
 
 bool fills_lines(Isa isa, const RowRuns& rows, const std::byte* target) {
   return isa == Isa::Avx512 && rows.bytes > 0 && rows.bytes % kVector == 0 &&
-         rows.target_step % kVector == 0 &&
-         reinterpret_cast<std::uintptr_t>(target) % kVector == 0;
+         rows.target_step % kVector == 0 && reinterpret_cast<std::uintptr_t>(target) % kVector == 0;
 }
 
 void stream_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte* target) {

@@ -1,6 +1,6 @@
 #pragma once
-// The innermost loops of moving and comparing bytes, one set for each instruction set. All sets give
-// the same bytes; tests hold them against the scalar one.
+// The innermost loops of moving and comparing bytes, one set for each instruction set. All sets
+// give the same bytes; tests hold them against the scalar one.
 
 #include <cstddef>
 #include <cstdint>

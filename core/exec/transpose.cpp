@@ -108,8 +108,7 @@ constexpr std::int64_t kTile = 64;
 /// Whole blocks of one tile; returns how far they reach along both of its sides.
 template <std::size_t kBytes>
 std::pair<std::int64_t, std::int64_t> transpose_blocks(const Transpose& shape,
-                                                       const std::byte* source,
-                                                       std::byte* target) {
+                                                       const std::byte* source, std::byte* target) {
   constexpr auto kSize = static_cast<std::int64_t>(kBytes);
   constexpr std::int64_t kBlock = kBytes == 2 ? 8 : 4;
   const bool pairs = kBytes == 2 && shape.source_unit == 2;
@@ -169,8 +168,7 @@ void transpose_tile(Isa isa, const Transpose& shape, std::size_t element_bytes,
 }
 
 /// Fetches the tile behind this one along the rows of the source while this one is turned.
-void fetch_next_tile([[maybe_unused]] const Transpose& part,
-                     [[maybe_unused]] std::int64_t size,
+void fetch_next_tile([[maybe_unused]] const Transpose& part, [[maybe_unused]] std::int64_t size,
                      [[maybe_unused]] const std::byte* source) {
 #if defined(__x86_64__)
   const std::int64_t width = kTile * part.source_unit * size;
@@ -193,8 +191,7 @@ bool for_each_tile(const Transpose& shape, const Visit& visit) {
     for (std::int64_t i = 0; i < shape.rows; i += kTile) {
       const Transpose part{std::min(kTile, shape.rows - i), std::min(kTile, shape.columns - j),
                            shape.source_unit, shape.source_step, shape.target_step};
-      if (!visit(part, j * shape.source_step + i * shape.source_unit,
-                 i * shape.target_step + j)) {
+      if (!visit(part, j * shape.source_step + i * shape.source_unit, i * shape.target_step + j)) {
         return false;
       }
     }
@@ -236,9 +233,8 @@ bool equal_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
   return for_each_tile(shape, [&](Transpose part, std::int64_t from, std::int64_t to) {
     part.target_step = kTile;
     transpose_tile(isa, part, element_bytes, source + from * size, tile);
-    return equal_rows(
-        isa, {part.rows, part.columns * size, kTile * size, shape.target_step * size}, tile,
-        target + to * size);
+    return equal_rows(isa, {part.rows, part.columns * size, kTile * size, shape.target_step * size},
+                      tile, target + to * size);
   });
 }
 

@@ -1,5 +1,6 @@
 // Exec/KIND/to_megatron and Exec/KIND/to_hf: every kind of the catalogue on large sizes, all ranks,
-// against one streaming copy of the same bytes. Exec/rows/N: row-parallel cuts with runs of N bytes.
+// against one streaming copy of the same bytes. Exec/rows/N: row-parallel cuts with runs of N
+// bytes.
 
 #include <fmt/format.h>
 
@@ -56,7 +57,8 @@ class Workload {
         }
         std::vector<exec::MoveTarget> targets;
         for (const Part& part : step.targets) {
-          targets.push_back({part.boxes, target_->data() + copy * target_->size() / copies_ + part.at,
+          targets.push_back({part.boxes,
+                             target_->data() + copy * target_->size() / copies_ + part.at,
                              part.elements});
         }
         exec::move_targets(exec::best_isa(), targets, sources, kElement);
@@ -104,9 +106,9 @@ class Workload {
   void plan_back() {
     Step step;
     const auto& grid = bound_.rule().targets[0].grid;
-    const bool cuts = bound_.rule().cut || std::any_of(grid.begin(), grid.end(), [](const auto& one) {
-                        return one.axis == "t" && !one.replica;
-                      });
+    const bool cuts = bound_.rule().cut ||
+                      std::any_of(grid.begin(), grid.end(),
+                                  [](const auto& one) { return one.axis == "t" && !one.replica; });
     for (std::size_t i = 0; i < shards_.size(); ++i) {
       step.sources.push_back(static_cast<std::int64_t>(i) * shard_bytes_);
     }

@@ -207,8 +207,7 @@ void compare_bench(benchmark::State& state, const Settings& settings, int jobs) 
         BV_ASSERT(!one.has_value());
       }
     };
-    paired(state, {cmp, at.bytes()}, {ours, at.bytes()},
-           jobs > 1 ? Clock::Wall : Clock::Processor);
+    paired(state, {cmp, at.bytes()}, {ours, at.bytes()}, jobs > 1 ? Clock::Wall : Clock::Processor);
   }
   fs::remove_all(copy);
 }
@@ -217,8 +216,7 @@ void compare_bench(benchmark::State& state, const Settings& settings, int jobs) 
 
 void add_file_benchmarks(const Settings& settings) {
   const auto add = [&](const std::string& name, std::function<void(benchmark::State&)> run) {
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [run](benchmark::State& state) { run(state); })
+    benchmark::RegisterBenchmark(name.c_str(), [run](benchmark::State& state) { run(state); })
         ->UseManualTime()
         ->Iterations(settings.pairs)
         ->Unit(benchmark::kMillisecond);

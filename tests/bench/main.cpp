@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     }
   }
   settings.smoke = settings.bytes < (std::int64_t{64} << 20);
-  settings.pairs = settings.smoke ? 3 : settings.pairs;
+  settings.pairs = settings.smoke ? 1 : settings.pairs;
   bv::bench::add_exec_benchmarks(settings);
   bv::bench::add_file_benchmarks(settings);
   bv::bench::add_proof_benchmarks(settings);

@@ -15,8 +15,8 @@
 namespace bv::bench {
 
 /// Work of one thread is timed by its processor time (and that of programs that it waits for): on a
-/// machine that others use, wall time counts their work as well. Work of several threads can only be
-/// timed by the wall.
+/// machine that others use, wall time counts their work as well. Work of several threads can only
+/// be timed by the wall.
 enum class Clock { Processor, Wall };
 
 inline double now(Clock clock) {

@@ -1,5 +1,5 @@
-// Proof/...: header work on a model of 397B parameters, in milliseconds. Proof/growth shows how cost
-// grows with layers and experts.
+// Proof/...: header work on a model of 397B parameters, in milliseconds. Proof/growth shows how
+// cost grows with layers and experts.
 
 #include <fmt/format.h>
 
@@ -56,13 +56,11 @@ void claim_bench(benchmark::State& state, std::size_t layouts,
 
 void add_proof_benchmarks(const Settings& settings) {
   const auto add = [&](const std::string& name, std::function<void(benchmark::State&)> run) {
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [run](benchmark::State& state) { run(state); })
+    benchmark::RegisterBenchmark(name.c_str(), [run](benchmark::State& state) { run(state); })
         ->Iterations(settings.pairs)
         ->Unit(benchmark::kMillisecond);
   };
-  add("Proof/all_layouts/397B",
-      [](benchmark::State& state) { prove_bench(state, 60, 512); });
+  add("Proof/all_layouts/397B", [](benchmark::State& state) { prove_bench(state, 60, 512); });
   for (const std::int64_t factor : {1, 2, 4}) {
     add(fmt::format("Proof/growth/layers:{}", 30 * factor),
         [=](benchmark::State& state) { prove_bench(state, 30 * factor, 128); });
@@ -74,12 +72,10 @@ void add_proof_benchmarks(const Settings& settings) {
         [=](benchmark::State& state) { legal_bench(state, ranks); });
   }
   for (const std::size_t layouts : {std::size_t{24}, std::size_t{1000}}) {
-    add(fmt::format("Proof/coverage/layouts:{}", layouts), [=](benchmark::State& state) {
-      claim_bench(state, layouts, claims::check_coverage);
-    });
-    add(fmt::format("Proof/inverse/layouts:{}", layouts), [=](benchmark::State& state) {
-      claim_bench(state, layouts, claims::check_inverse);
-    });
+    add(fmt::format("Proof/coverage/layouts:{}", layouts),
+        [=](benchmark::State& state) { claim_bench(state, layouts, claims::check_coverage); });
+    add(fmt::format("Proof/inverse/layouts:{}", layouts),
+        [=](benchmark::State& state) { claim_bench(state, layouts, claims::check_inverse); });
   }
 }
 

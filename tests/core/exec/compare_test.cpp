@@ -50,8 +50,10 @@ TEST_F(Compare, FindsTheFirstElementOfAnyWindow) {
 }
 
 TEST_F(Compare, ElementsOfHalfAByteAreTold) {
-  const io::Checkpoint a = make("a.safetensors", DType::F4, {4}, {std::byte{0x21}, std::byte{0x43}});
-  const io::Checkpoint b = make("b.safetensors", DType::F4, {4}, {std::byte{0x21}, std::byte{0x53}});
+  const io::Checkpoint a =
+      make("a.safetensors", DType::F4, {4}, {std::byte{0x21}, std::byte{0x43}});
+  const io::Checkpoint b =
+      make("b.safetensors", DType::F4, {4}, {std::byte{0x21}, std::byte{0x53}});
   const auto found = compare_tensors(tensor(a), tensor(b));
   ASSERT_TRUE(found.has_value() && found->has_value());
   EXPECT_EQ((*found)->element, 3);

@@ -62,8 +62,8 @@ Bytes reference(const layout::Box& box, const Bytes& source, std::size_t target_
 
 /// A box that permutes the axes of a dense source: the axes of `extents`, in the order `order` on
 /// the target, with gaps on both sides.
-layout::Box permuted(const std::vector<std::int64_t>& extents, const std::vector<std::size_t>& order,
-                     std::int64_t gap) {
+layout::Box permuted(const std::vector<std::int64_t>& extents,
+                     const std::vector<std::size_t>& order, std::int64_t gap) {
   layout::Box box;
   std::vector<std::int64_t> source_stride(extents.size());
   std::int64_t stride = 1;
@@ -107,7 +107,9 @@ void check(const layout::Box& box, std::uint64_t seed) {
       ASSERT_EQ(found, wanted) << "element bytes " << size;
       ASSERT_EQ(first_difference(isa, layout::whole(box), source.data(), found.data(), 0, size),
                 std::nullopt);
-      const std::int64_t element = box.target_offset + (box.axes.empty() ? 0 : (box.axes.back().extent - 1) * box.axes.back().target_stride);
+      const std::int64_t element =
+          box.target_offset +
+          (box.axes.empty() ? 0 : (box.axes.back().extent - 1) * box.axes.back().target_stride);
       found[static_cast<std::size_t>(element + 1) * size - 1] ^= std::byte{1};
       ASSERT_EQ(first_difference(isa, layout::whole(box), source.data(), found.data(), 0, size),
                 element);
@@ -222,9 +224,11 @@ TEST(Move, StreamedBoxesEqualCopiedOnes) {
   layout::Box pairs;
   pairs.axes = {{65, 2, 70}, {70, 130, 1}};
   for (const layout::Box& box : {rows, turned, pairs}) {
-    for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
+    for (const std::size_t size :
+         {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
       const auto elements = static_cast<std::size_t>(target_end(box));
-      const Bytes source = random_bytes(static_cast<std::size_t>(source_extent(box).end) * size, 11);
+      const Bytes source =
+          random_bytes(static_cast<std::size_t>(source_extent(box).end) * size, 11);
       const Bytes wanted = reference(box, source, elements * size, size);
       const std::byte* first = source.data();
       for (const Isa isa : instruction_sets()) {
