@@ -1,4 +1,5 @@
-// fuzz: random worlds, each judged by every claim on a right bridge; failures are saved as data files.
+// fuzz: random worlds, each judged by every claim on a right bridge; failures are saved as data
+// files.
 
 #include <fmt/format.h>
 
@@ -56,7 +57,8 @@ class Fuzz {
     verdict_.outcome = Outcome::Held;
     verdict_.evidence = {.bytes = true, .oracle = true, .sampled = true};
     BV_CHECK(options_.replay.empty() ? draw_worlds() : replay());
-    run_.claims.push_back({verdict_.claim, "no false alarm on valid worlds", verdict_.cases, "", true});
+    run_.claims.push_back(
+        {verdict_.claim, "no false alarm on valid worlds", verdict_.cases, "", true});
     run_.verdicts.push_back(std::move(verdict_));
     return std::move(run_);
   }
@@ -95,7 +97,8 @@ class Fuzz {
       verdict_.outcome = Outcome::Refuted;
       verdict_.evidence = {};
       verdict_.code = Code::Counterexample;
-      verdict_.title = fmt::format("a right bridge is refuted on {} {}: {}", world.sample, world.layout, said);
+      verdict_.title =
+          fmt::format("a right bridge is refuted on {} {}: {}", world.sample, world.layout, said);
       verdict_.found = said;
       verdict_.wanted = "no finding";
       verdict_.facts = {fuzz::to_text(world)};

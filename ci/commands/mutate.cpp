@@ -1,5 +1,5 @@
-// mutate [SAMPLE...]: plants every fault of every operator into tiny bridges and shows which claim sees it, beside
-// what the upstream-style gate sees of the same faults.
+// mutate [SAMPLE...]: plants every fault of every operator into tiny bridges and shows which claim
+// sees it, beside what the upstream-style gate sees of the same faults.
 
 #include <fmt/format.h>
 
@@ -14,7 +14,8 @@
 namespace bv::cli {
 namespace {
 
-/// The samples and layouts of a run without operands: dense, packed and grouped experts, both gated delta nets.
+/// The samples and layouts of a run without operands: dense, packed and grouped experts, both gated
+/// delta nets.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kDefault = {{
     {"llama", "tp2"},
     {"llama_tied_kv2", "tp4pp2"},
@@ -41,7 +42,8 @@ Subjects subjects_of(const Options& options) {
     }
   }
   for (const std::string& sample : samples) {
-    for (const std::string& layout : options.layout.empty() ? std::vector{std::string(kLayoutDefault)} : options.layout) {
+    for (const std::string& layout :
+         options.layout.empty() ? std::vector{std::string(kLayoutDefault)} : options.layout) {
       out.emplace_back(sample, layout);
     }
   }
@@ -70,7 +72,8 @@ Result<Run> mutate(Context& context, const Options& options) {
     BV_TRY(reference, mutants::Reference::make(library, one, layout, *module.entry));
     BV_CHECK(mutants::add_mutants(library, reference, how, matrix));
   }
-  run.claims.push_back({"mutants", "every planted fault is seen or proved equivalent", matrix.mutants, "", true});
+  run.claims.push_back(
+      {"mutants", "every planted fault is seen or proved equivalent", matrix.mutants, "", true});
   run.verdicts = mutants::verdicts_of(matrix, "bridge-verify mutate");
   return run;
 }

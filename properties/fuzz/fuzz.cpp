@@ -165,10 +165,10 @@ std::string check_boundary(const Tools& tools, const Draw& draw, const parallel:
   const auto legal = exec::check_layout((*one)->model, layout);
   if (legal) {
     const auto program = mutants::compile((*one)->model, tools.library.kinds, layout);
-    return program ? ""
-                   : fmt::format("{} is accepted on {} and cannot be planned: {}",
-                                 parallel::layout_id(layout), world->sample,
-                                 program.error().message);
+    return program
+               ? ""
+               : fmt::format("{} is accepted on {} and cannot be planned: {}",
+                             parallel::layout_id(layout), world->sample, program.error().message);
   }
   const Code code = legal.error().code;
   const bool documented = code == Code::IndivisibleDim || code == Code::BadValue ||

@@ -20,13 +20,15 @@ rc::Gen<T> simplest_first(std::vector<T> choices) {
 inline rc::Gen<fuzz::Draw> draws() {
   using rc::gen::set;
   return rc::gen::build<fuzz::Draw>(
-      set(&fuzz::Draw::sample, rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))),
+      set(&fuzz::Draw::sample,
+          rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))),
       set(&fuzz::Draw::groups, simplest_first<std::int64_t>({1, 2, 3, 4})),
       set(&fuzz::Draw::heads_each, simplest_first<std::int64_t>({1, 2, 3, 4})),
       set(&fuzz::Draw::head_pairs, simplest_first<std::int64_t>({1, 2, 3})),
       set(&fuzz::Draw::ffn_each, simplest_first<std::int64_t>({1, 2, 3, 4})),
       set(&fuzz::Draw::vocabulary, simplest_first<std::int64_t>({1, 2, 7, 13, 40})),
-      set(&fuzz::Draw::layout, rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))));
+      set(&fuzz::Draw::layout,
+          rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))));
 }
 
 }  // namespace bv::generators

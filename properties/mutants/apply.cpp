@@ -28,20 +28,21 @@ std::int64_t number_of(const Mutant& mutant, std::string_view key, std::int64_t 
                                           : std::strtoll(found->second.c_str(), nullptr, 10);
 }
 
-/// The program with another line for the rules that are hit. Errors: RulesInvalid and what the plan says.
-Result<Program> with_line(const Case& one, const Program& right,
-                          const Mutant& mutant) {
+/// The program with another line for the rules that are hit. Errors: RulesInvalid and what the plan
+/// says.
+Result<Program> with_line(const Case& one, const Program& right, const Mutant& mutant) {
   BV_TRY(line, layout::parse_rule(mutant.parameters.find("line")->second, "mutant"));
   line.name = kLine;
-  BV_TRY(kinds, kinds::Catalogue::parse(
-                    std::string(kinds::builtin_text()) + "\n" + layout::print(line) + "\n",
-                    "mutant"));
+  BV_TRY(kinds,
+         kinds::Catalogue::parse(
+             std::string(kinds::builtin_text()) + "\n" + layout::print(line) + "\n", "mutant"));
   model::Model model = one.model;
   std::map<const model::Rule*, const model::Rule*> changed;
   std::deque<model::Rule> rules;
   for (const Move& move : right.moves) {
     const model::Rule* rule = model.mappings[move.mapping].rule;
-    const bool ours = std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return &r == rule; });
+    const bool ours =
+        std::any_of(rules.begin(), rules.end(), [&](const auto& r) { return &r == rule; });
     if (!hits(mutant, move) || changed.contains(rule) || ours) {
       continue;
     }
@@ -63,7 +64,7 @@ Result<Program> with_line(const Case& one, const Program& right,
       mapping.rule = found->second;
     }
   }
-    return compile(model, kinds, right.layout);
+  return compile(model, kinds, right.layout);
 }
 
 /// The move of the same rule at another place; nullptr when there is none.
@@ -99,8 +100,8 @@ void move_place(const Program& right, const Mutant& mutant, Move& move) {
   std::int64_t t = move.t;
   if (mutant.op == Operator::Layer) {
     const std::int64_t last = largest(right, move, &Move::index);
-    index = map == "local" ? move.local_index
-                           : (move.index + number_of(mutant, "k", 1)) % (last + 1);
+    index =
+        map == "local" ? move.local_index : (move.index + number_of(mutant, "k", 1)) % (last + 1);
   } else if (map == "zero") {
     t = 0;
   } else if (map == "reverse") {
@@ -115,7 +116,8 @@ void move_place(const Program& right, const Mutant& mutant, Move& move) {
   }
 }
 
-/// DUP: one source is read where another should be: of the parameter `of`, of the same tensor, or of a sibling.
+/// DUP: one source is read where another should be: of the parameter `of`, of the same tensor, or
+/// of a sibling.
 void read_twice(const Program& right, const Mutant& mutant, Move& move) {
   if (const std::string of = parameter_of(mutant, "of", ""); !of.empty()) {
     for (const Move& other : right.moves) {
@@ -188,7 +190,8 @@ bool change_move(const Program& right, const Mutant& mutant, Move& move) {
     case Operator::Drop:
       return false;
     case Operator::Rename:
-      move.name = parameter_of(mutant, "to", "") + move.name + parameter_of(mutant, "suffix", "_renamed");
+      move.name =
+          parameter_of(mutant, "to", "") + move.name + parameter_of(mutant, "suffix", "_renamed");
       return true;
     case Operator::Dup:
       read_twice(right, mutant, move);
@@ -258,8 +261,7 @@ Program with_moves(const Program& right, const Mutant& mutant) {
 
 }  // namespace
 
-Result<Attack> apply(const Library&, const Case& one, const Program& right,
-                     const Mutant& mutant) {
+Result<Attack> apply(const Library&, const Case& one, const Program& right, const Mutant& mutant) {
   if (std::none_of(right.moves.begin(), right.moves.end(),
                    [&](const Move& move) { return hits(mutant, move); })) {
     return fail(Code::BadValue, "no Megatron parameter matches " + escaped(mutant.parameter))

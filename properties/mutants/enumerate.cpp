@@ -1,4 +1,5 @@
-// Which mutants a rule has: every change of its line, and every fault of a move that can matter for it.
+// Which mutants a rule has: every change of its line, and every fault of a move that can matter for
+// it.
 
 #include <algorithm>
 
@@ -132,8 +133,8 @@ class Listing {
       add(subject, Operator::Tie, {});
     }
     const layout::Rule* line = library_.kinds.find(subject.rule->kind);
-    const bool replicated = line != nullptr && !line->targets[0].grid.empty() &&
-                            line->targets[0].grid.back().replica;
+    const bool replicated =
+        line != nullptr && !line->targets[0].grid.empty() && line->targets[0].grid.back().replica;
     if (subject.any([](const Move& move) { return move.copy; }) ||
         (replicated && subject.any([](const Move& move) { return move.t > 0; }))) {
       add(subject, Operator::ReplShard, {{"element", "0"}}, true, false);
@@ -150,9 +151,8 @@ class Listing {
         })) {
       add(subject, Operator::Squeeze, {}, false, true);
     }
-    if (subject.any([](const Move& move) {
-          return move.expert > 0 && move.hf_shapes[0].size() == 3;
-        })) {
+    if (subject.any(
+            [](const Move& move) { return move.expert > 0 && move.hf_shapes[0].size() == 3; })) {
       add(subject, Operator::Overwrite, {}, false, true);
     }
   }

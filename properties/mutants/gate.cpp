@@ -1,5 +1,6 @@
-// The gate used upstream, run on the same mutants: Megatron-Bridge examples/conversion/hf_megatron_roundtrip_multi_gpu.py
-// (067f987df): for every tensor that the export yields, torch.allclose(a, b, atol=1e-1, rtol=1e-5) after a cast to F32.
+// The gate used upstream, run on the same mutants: Megatron-Bridge
+// examples/conversion/hf_megatron_roundtrip_multi_gpu.py (067f987df): for every tensor that the
+// export yields, torch.allclose(a, b, atol=1e-1, rtol=1e-5) after a cast to F32.
 
 #include <fmt/format.h>
 

@@ -49,7 +49,8 @@ std::string hex(const std::byte* bytes, std::size_t size) {
   return out;
 }
 
-/// Values that are exact under -1 and +1 in bf16 and differ between neighbours; no tensor is constant.
+/// Values that are exact under -1 and +1 in bf16 and differ between neighbours; no tensor is
+/// constant.
 Tensors exact_values(const Headers& headers) {
   Tensors out;
   std::uint64_t state = 0x9E3779B97F4A7C15ULL;
@@ -120,8 +121,8 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
       tagged.shape = tag_headers_.find(hf)->second.shape;
       tagged.tags.resize(static_cast<std::size_t>(element_count(tagged.shape).value()));
       for (std::size_t i = 0; i < tagged.tags.size(); ++i) {
-        tagged.tags[i] = static_cast<std::int64_t>(bases.size()) * kTensorTag +
-                         static_cast<std::int64_t>(i);
+        tagged.tags[i] =
+            static_cast<std::int64_t>(bases.size()) * kTensorTag + static_cast<std::int64_t>(i);
       }
       bases.push_back(number * kTensorTag);
       question.hf.push_back(std::move(tagged));
@@ -141,8 +142,7 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
           .advise("add the parameter to oracles/target_layout.cpp");
     }
     for (std::int64_t& tag : wanted->tags) {
-      tag = tag < 0 ? 0
-                    : bases[static_cast<std::size_t>(tag / kTensorTag)] + tag % kTensorTag + 1;
+      tag = tag < 0 ? 0 : bases[static_cast<std::size_t>(tag / kTensorTag)] + tag % kTensorTag + 1;
     }
     wanted_[move.file].emplace(move.name, std::move(*wanted));
   }
@@ -293,9 +293,8 @@ class Judge {
         if (tag == wanted.tags[i]) {
           continue;
         }
-        Counterexample example =
-            at(move.global_name, rank_text(r_.right_, move.file),
-               index_of(static_cast<std::int64_t>(i), found.shape));
+        Counterexample example = at(move.global_name, rank_text(r_.right_, move.file),
+                                    index_of(static_cast<std::int64_t>(i), found.shape));
         example.wanted = r_.element_of(wanted.tags[i]);
         example.found = r_.element_of(tag);
         const bool gap = tag == kUnwritten;
@@ -318,11 +317,11 @@ class Judge {
         if (tag == tag_at(wanted->second, i)) {
           continue;
         }
-        Counterexample example =
-            at(hf, "", index_of(static_cast<std::int64_t>(i), tensor.shape));
+        Counterexample example = at(hf, "", index_of(static_cast<std::int64_t>(i), tensor.shape));
         example.wanted = {hf, example.index};
         example.found = r_.element_of(tag);
-        add("inverse", Code::InverseNotIdentity, "an element does not come back", std::move(example));
+        add("inverse", Code::InverseNotIdentity, "an element does not come back",
+            std::move(example));
         break;
       }
     }
@@ -344,10 +343,11 @@ class Judge {
       if (a.shape != b.shape || a.bytes == b.bytes) {
         continue;
       }
-      const auto differs = std::mismatch(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
+      const auto differs =
+          std::mismatch(a.bytes.begin(), a.bytes.end(), b.bytes.begin(), b.bytes.end());
       const std::int64_t element = (differs.first - a.bytes.begin()) / bytes_of_type(a.dtype);
-      Counterexample example = at(move.global_name, rank_text(r_.right_, move.file),
-                                  index_of(element, b.shape));
+      Counterexample example =
+          at(move.global_name, rank_text(r_.right_, move.file), index_of(element, b.shape));
       add("replicas", Code::ReplicasDiffer,
           fmt::format("{} differs between {} and {}", move.global_name,
                       rank_text(r_.right_, other.file), rank_text(r_.right_, move.file)),
@@ -379,9 +379,8 @@ class Judge {
         if (kinds::load(a, found.dtype) == kinds::load(b, wanted.dtype)) {
           continue;
         }
-        Counterexample example =
-            at(move.global_name, rank_text(r_.right_, move.file),
-               index_of(static_cast<std::int64_t>(i), found.shape));
+        Counterexample example = at(move.global_name, rank_text(r_.right_, move.file),
+                                    index_of(static_cast<std::int64_t>(i), found.shape));
         example.wanted = r_.element_of(right_tags.tags[i]);
         example.found = example.wanted;
         example.found_bits = hex(a, fs);
@@ -415,8 +414,7 @@ class Judge {
                                        wanted.bytes.end());
     const auto size = static_cast<std::size_t>(bv::bytes(wanted.dtype));
     const auto element = static_cast<std::size_t>(differs.first - found.bytes.begin()) / size;
-    Counterexample example =
-        at(hf, "", index_of(static_cast<std::int64_t>(element), wanted.shape));
+    Counterexample example = at(hf, "", index_of(static_cast<std::int64_t>(element), wanted.shape));
     example.found_bits = hex(found.bytes.data() + element * size, size);
     example.wanted_bits = hex(wanted.bytes.data() + element * size, size);
     add("bytes", Code::BytesDiffer, std::move(title), std::move(example));
@@ -462,8 +460,8 @@ namespace {
 /// What a move does, as a set of copied elements: two moves that do the same compare equal.
 bool same_effect(const Move& a, const Move& b) {
   if (a.name != b.name || a.file != b.file || a.shape != b.shape || a.hf_shapes != b.hf_shapes ||
-      a.hf != b.hf || !(a.arithmetic == b.arithmetic) ||
-      a.last_expert_wins != b.last_expert_wins || a.squeezes != b.squeezes || a.stale != b.stale) {
+      a.hf != b.hf || !(a.arithmetic == b.arithmetic) || a.last_expert_wins != b.last_expert_wins ||
+      a.squeezes != b.squeezes || a.stale != b.stale) {
     return false;
   }
   const auto elements = static_cast<std::size_t>(element_count(a.shape).value());
@@ -500,11 +498,12 @@ bool Reference::is_equivalent(const Attack& attack, std::string& why) const {
   if (attack.refused) {
     return false;
   }
-  // A change that computes nothing on these types (a cast to the type that is there) has the same images.
+  // A change that computes nothing on these types (a cast to the type that is there) has the same
+  // images.
   Tensors hf = values_;
   const Image image = run_import(right_, attack.way_there, hf, poison);
-  const bool same_images = image.files == wanted_values_.files && hf == values_ &&
-                           image.loud.empty();
+  const bool same_images =
+      image.files == wanted_values_.files && hf == values_ && image.loud.empty();
   Tensors hf_tags = tags_;
   const Image tagged = run_import(right_, attack.way_there, hf_tags, poison);
   const Export back = run_export(attack.way_back, tagged, tag_headers_, kPoison);

@@ -1,6 +1,6 @@
 #pragma once
-// The claims over a world: what a bridge left behind in memory (shards and export), held against what the oracle
-// says the Megatron modules compute with and against the checkpoint itself.
+// The claims over a world: what a bridge left behind in memory (shards and export), held against
+// what the oracle says the Megatron modules compute with and against the checkpoint itself.
 
 #include <functional>
 #include <string>
@@ -12,17 +12,18 @@
 
 namespace bv::mutants {
 
-/// The claims in the order in which they are asked. A claim of level "text" needs the rules only, "headers" names
-/// and shapes, "data" the elements.
+/// The claims in the order in which they are asked. A claim of level "text" needs the rules only,
+/// "headers" names and shapes, "data" the elements.
 struct ClaimRow {
   std::string_view claim;
   std::string_view level;
 };
 inline constexpr std::array kClaims = {
-    ClaimRow{"proof", "text"},       ClaimRow{"names", "headers"}, ClaimRow{"shapes", "headers"},
-    ClaimRow{"coverage", "headers"}, ClaimRow{"placement", "headers"},
-    ClaimRow{"inverse", "headers"},  ClaimRow{"replicas", "data"}, ClaimRow{"values", "data"},
-    ClaimRow{"bytes", "data"},       ClaimRow{"forward", "data"}};
+    ClaimRow{"proof", "text"},        ClaimRow{"names", "headers"},
+    ClaimRow{"shapes", "headers"},    ClaimRow{"coverage", "headers"},
+    ClaimRow{"placement", "headers"}, ClaimRow{"inverse", "headers"},
+    ClaimRow{"replicas", "data"},     ClaimRow{"values", "data"},
+    ClaimRow{"bytes", "data"},        ClaimRow{"forward", "data"}};
 
 /// One claim refuted, with its first wrong element.
 struct Finding {
@@ -43,8 +44,8 @@ using RunForward = std::function<Forward(const std::vector<parallel::ShardKey>&,
 /// Everything about one case on one layout that does not depend on the mutant.
 class Reference {
  public:
-  /// `entry` answers what each shard must hold. Errors: those of the plan; NoTargetLayout when the oracle has no
-  /// statement about a parameter.
+  /// `entry` answers what each shard must hold. Errors: those of the plan; NoTargetLayout when the
+  /// oracle has no statement about a parameter.
   static Result<Reference> make(const Library& library, std::shared_ptr<const Case> one,
                                 const parallel::Layout& layout, const oracle::Entry& entry);
 
@@ -57,10 +58,11 @@ class Reference {
   /// Set before judging when the forward claim is wanted.
   void set_forward(RunForward forward) { forward_ = std::move(forward); }
 
-  /// All claims on what the attack leaves behind; empty when every one holds. At most one finding a claim.
+  /// All claims on what the attack leaves behind; empty when every one holds. At most one finding a
+  /// claim.
   [[nodiscard]] std::vector<Finding> judge(const Attack& attack) const;
-  /// True when the attack's boxes, names and values are the right ones: an equivalent mutant. `why` says which axes
-  /// have extent 1.
+  /// True when the attack's boxes, names and values are the right ones: an equivalent mutant. `why`
+  /// says which axes have extent 1.
   [[nodiscard]] bool is_equivalent(const Attack& attack, std::string& why) const;
 
  private:
@@ -82,8 +84,8 @@ class Reference {
 /// Weights for `headers`: matrices ~ N(0, std^2), norms 1 + N(0, std^2), in the stored type.
 [[nodiscard]] Tensors random_weights(const Headers& headers, double std, std::uint64_t seed);
 
-/// What the upstream-style gate does on such weights: exports, casts to F32, and passes a tensor when every element
-/// is within 0.1 + 1e-5 |b|. Tensors that are not exported are not looked at.
+/// What the upstream-style gate does on such weights: exports, casts to F32, and passes a tensor
+/// when every element is within 0.1 + 1e-5 |b|. Tensors that are not exported are not looked at.
 struct GateResult {
   bool red = false;
   std::string why;  // "raises: ...", or the tensor and how far off it is

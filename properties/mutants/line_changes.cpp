@@ -1,5 +1,5 @@
-// Changes of one notation line. Each is made on the tree, so that every line of the catalogue, also one that is
-// added later, has its mutants.
+// Changes of one notation line. Each is made on the tree, so that every line of the catalogue, also
+// one that is added later, has its mutants.
 
 #include <algorithm>
 #include <functional>
@@ -38,7 +38,8 @@ std::vector<TensorExpr*> tensors_of(Rule& line) {
   return out;
 }
 
-/// Runs `change` on the `which`-th product of a copy of `line`; `change` says whether it did something.
+/// Runs `change` on the `which`-th product of a copy of `line`; `change` says whether it did
+/// something.
 class Products {
  public:
   explicit Products(const Rule& line) : line_(line) {}
@@ -136,8 +137,8 @@ void swap_axes(const Rule& line, std::vector<LineChange>& out) {
   }
 }
 
-/// The axis before a sum goes into its parts: all queries, all keys, all values. On the target that is another
-/// order of the rows; on the source it is a wrong cut point.
+/// The axis before a sum goes into its parts: all queries, all keys, all values. On the target that
+/// is another order of the rows; on the source it is a wrong cut point.
 void hoist_sums(const Rule& line, std::vector<LineChange>& out) {
   const Products products(line);
   for (std::size_t p = 0; p < products.count(); ++p) {

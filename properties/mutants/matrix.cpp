@@ -28,10 +28,11 @@ void count(const Fate& fate, Matrix& matrix) {
     ++matrix.killed;
   }
   for (std::size_t i = 0; i < kClaims.size(); ++i) {
-    row->by_claim[i] += std::any_of(fate.findings.begin(), fate.findings.end(),
-                                    [&](const Finding& one) { return one.claim == kClaims[i].claim; })
-                            ? 1
-                            : 0;
+    row->by_claim[i] +=
+        std::any_of(fate.findings.begin(), fate.findings.end(),
+                    [&](const Finding& one) { return one.claim == kClaims[i].claim; })
+            ? 1
+            : 0;
   }
   if (!fate.equivalent) {
     for (std::size_t i = 0; i < kGateStds.size(); ++i) {
@@ -41,8 +42,9 @@ void count(const Fate& fate, Matrix& matrix) {
 }
 
 std::string row_text(const Row& row) {
-  std::string out = fmt::format("{}{}: {} mutants, {} killed, {} equivalent; by claim", name(row.op),
-                                row.two_sided ? " (2)" : "", row.mutants, row.killed, row.equivalent);
+  std::string out =
+      fmt::format("{}{}: {} mutants, {} killed, {} equivalent; by claim", name(row.op),
+                  row.two_sided ? " (2)" : "", row.mutants, row.killed, row.equivalent);
   for (std::size_t i = 0; i < kClaims.size(); ++i) {
     if (row.by_claim[i] > 0) {
       out += fmt::format(" {} {}", kClaims[i].claim, row.by_claim[i]);
@@ -58,8 +60,8 @@ std::string row_text(const Row& row) {
 
 }  // namespace
 
-Result<Fate> judge_mutant(const Library& library, const Reference& reference,
-                          const Mutant& mutant, const MatrixOptions& options) {
+Result<Fate> judge_mutant(const Library& library, const Reference& reference, const Mutant& mutant,
+                          const MatrixOptions& options) {
   BV_TRY(attack, apply(library, reference.model(), reference.right(), mutant));
   Fate fate;
   fate.mutant = mutant;
@@ -73,8 +75,8 @@ Result<Fate> judge_mutant(const Library& library, const Reference& reference,
   return fate;
 }
 
-Status add_mutants(const Library& library, const Reference& reference,
-                   const MatrixOptions& options, Matrix& matrix) {
+Status add_mutants(const Library& library, const Reference& reference, const MatrixOptions& options,
+                   Matrix& matrix) {
   for (const Mutant& mutant : enumerate(library, reference.model(), reference.right())) {
     BV_TRY(fate, judge_mutant(library, reference, mutant, options));
     count(fate, matrix);
@@ -112,8 +114,8 @@ std::vector<Verdict> verdicts_of(const Matrix& matrix, const std::string& replay
         verdict.outcome = Outcome::Refuted;
         verdict.evidence = {};
         verdict.code = Code::MutantSurvived;
-        verdict.title = fmt::format("{} on {} {} is seen by no claim", text(fate.mutant), fate.sample,
-                                    fate.layout);
+        verdict.title = fmt::format("{} on {} {} is seen by no claim", text(fate.mutant),
+                                    fate.sample, fate.layout);
         verdict.found = "every claim holds";
         verdict.wanted = "at least one claim refuted, or a proof that the mutant changes nothing";
         verdict.help = "add the case to the tests of the claim that ought to see it";

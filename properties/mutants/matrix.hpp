@@ -16,9 +16,9 @@ struct Fate {
   Mutant mutant;
   std::string sample;
   std::string layout;
-  std::vector<Finding> findings;           // empty: survived, or equivalent
+  std::vector<Finding> findings;  // empty: survived, or equivalent
   bool equivalent = false;
-  std::string reason;                      // why it is equivalent
+  std::string reason;  // why it is equivalent
   std::array<bool, kGateStds.size()> gate_red{};
 };
 
@@ -55,8 +55,8 @@ struct MatrixOptions {
 [[nodiscard]] Status add_mutants(const Library& library, const Reference& reference,
                                  const MatrixOptions& options, Matrix& matrix);
 
-/// One verdict an operator: Held when every mutant is killed or equivalent, else Refuted (MutantSurvived) naming the
-/// first survivor. The facts are the rows of the matrix.
+/// One verdict an operator: Held when every mutant is killed or equivalent, else Refuted
+/// (MutantSurvived) naming the first survivor. The facts are the rows of the matrix.
 [[nodiscard]] std::vector<Verdict> verdicts_of(const Matrix& matrix, const std::string& replay);
 
 }  // namespace bv::mutants

@@ -26,7 +26,9 @@ ElementRef element_from(const json& value) {
 Result<Finding> finding_from(const json& value, const std::string& file) {
   const auto code = code_from_text(value.value("code", ""));
   if (!code) {
-    return fail(Code::BadValue, "the expectation has no known code").at(file).advise("write BVnnnn");
+    return fail(Code::BadValue, "the expectation has no known code")
+        .at(file)
+        .advise("write BVnnnn");
   }
   Finding out;
   out.claim = value.value("claim", "");

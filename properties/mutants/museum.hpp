@@ -1,6 +1,6 @@
 #pragma once
-// The museum of real bugs: each a data file that says what is mutated where and what the judge must answer, kept for
-// ever. The un-mutated twin of every exhibit must be green.
+// The museum of real bugs: each a data file that says what is mutated where and what the judge must
+// answer, kept for ever. The un-mutated twin of every exhibit must be green.
 
 #include <string>
 #include <string_view>
@@ -11,15 +11,16 @@
 namespace bv::mutants {
 
 struct Exhibit {
-  std::string id;        // "B01"
-  std::string bug;       // what went wrong, in one sentence
-  std::string source;    // thread or commit
-  std::string stands_for;  // "" when the bug itself is modelled, else why the nearest fault stands for it
+  std::string id;      // "B01"
+  std::string bug;     // what went wrong, in one sentence
+  std::string source;  // thread or commit
+  std::string
+      stands_for;  // "" when the bug itself is modelled, else why the nearest fault stands for it
   std::string sample;
   std::vector<std::pair<std::string, std::string>> settings;
   std::string layout;
   Mutant mutant;
-  Finding expected;      // claim, code, and the first wrong element
+  Finding expected;       // claim, code, and the first wrong element
   bool gate_red = false;  // at std 0.02
 };
 /// Errors: BadValue naming the field.
@@ -28,9 +29,9 @@ struct Exhibit {
 [[nodiscard]] nlohmann::json to_json(const Finding& finding);
 
 struct Shown {
-  std::vector<Finding> twin;     // of the right bridge: must be empty
+  std::vector<Finding> twin;  // of the right bridge: must be empty
   std::vector<Finding> mutated;
-  GateResult gate;               // at std 0.02
+  GateResult gate;  // at std 0.02
 };
 /// Errors: an unknown sample, layout or parameter.
 [[nodiscard]] Result<Shown> show(const Library& library, const std::vector<Sample>& samples,

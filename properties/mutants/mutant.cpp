@@ -9,9 +9,9 @@ namespace bv::mutants {
 namespace {
 
 constexpr std::array<std::string_view, kOperators> kNames = {
-    "DROP",  "RENAME", "DUP",         "SWAP", "PERM", "TRANSPOSE", "OFFSET",  "SPLIT",
-    "FLATCHUNK", "RANK", "REPL<->SHARD", "PAD", "TIE",  "LAYER",     "CAST",    "ARITH",
-    "SCALE", "ORDER",  "ALIAS",       "SQUEEZE", "OVERWRITE", "COND", "POISON"};
+    "DROP",      "RENAME", "DUP",          "SWAP",    "PERM",      "TRANSPOSE", "OFFSET", "SPLIT",
+    "FLATCHUNK", "RANK",   "REPL<->SHARD", "PAD",     "TIE",       "LAYER",     "CAST",   "ARITH",
+    "SCALE",     "ORDER",  "ALIAS",        "SQUEEZE", "OVERWRITE", "COND",      "POISON"};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 #pragma once
-// A mutant is data: an operator of the bug catalogue, the rule that it hits, its parameters, and whether the inverse
-// is wrong in the same way. Applying it to a right bridge gives the bridge with that fault.
+// A mutant is data: an operator of the bug catalogue, the rule that it hits, its parameters, and
+// whether the inverse is wrong in the same way. Applying it to a right bridge gives the bridge with
+// that fault.
 
 #include <map>
 #include <nlohmann/json_fwd.hpp>
@@ -47,8 +48,8 @@ inline constexpr int kOperators = 23;
 struct Mutant {
   Operator op = Operator::Drop;
   std::string parameter;  // glob over global Megatron names; the rules that match are hit
-  /// What the operator needs. A changed notation line is {"line": "qkv q[...] ... -> ..."} whatever the operator, with
-  /// "axis NAME": "EXPRESSION" for axes that the line adds.
+  /// What the operator needs. A changed notation line is {"line": "qkv q[...] ... -> ..."} whatever
+  /// the operator, with "axis NAME": "EXPRESSION" for axes that the line adds.
   std::map<std::string, std::string, std::less<>> parameters;
   bool two_sided = false;
   bool operator==(const Mutant&) const = default;
@@ -77,12 +78,13 @@ struct LineChange {
   std::map<std::string, std::string, std::less<>> axes;  // axes that the line adds -> expression
   bool drops_rest = false;                               // the rest is now one of those axes
 };
-/// Every change of one line by SWAP, PERM, TRANSPOSE, SPLIT, FLATCHUNK, REPL<->SHARD and PAD that keeps it a line.
-/// `rest` are the expressions that the rule binds to "...".
+/// Every change of one line by SWAP, PERM, TRANSPOSE, SPLIT, FLATCHUNK, REPL<->SHARD and PAD that
+/// keeps it a line. `rest` are the expressions that the rule binds to "...".
 [[nodiscard]] std::vector<LineChange> line_changes(const layout::Rule& line,
                                                    const std::vector<std::string>& rest);
 
-/// Every mutant of every rule of the case on this layout, one-sided and two-sided, in a fixed order.
+/// Every mutant of every rule of the case on this layout, one-sided and two-sided, in a fixed
+/// order.
 [[nodiscard]] std::vector<Mutant> enumerate(const Library& library, const Case& one,
                                             const Program& right);
 

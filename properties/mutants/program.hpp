@@ -1,6 +1,7 @@
 #pragma once
-// A bridge as data: one move a Megatron tensor of a shard file. A fault is a change of these values; running the
-// changed program gives the shards and the export that a faulty bridge would leave behind.
+// A bridge as data: one move a Megatron tensor of a shard file. A fault is a change of these
+// values; running the changed program gives the shards and the export that a faulty bridge would
+// leave behind.
 
 #include <cstddef>
 #include <functional>
@@ -23,7 +24,8 @@ struct Tensor {
 };
 using Tensors = std::map<std::string, Tensor, std::less<>>;
 
-/// What a move computes with its elements; the default moves bits. `cast` is the type of the Megatron tensor.
+/// What a move computes with its elements; the default moves bits. `cast` is the type of the
+/// Megatron tensor.
 struct Arithmetic {
   double add = 0;
   double scale = 1;
@@ -34,8 +36,8 @@ struct Arithmetic {
 };
 
 struct Move {
-  std::size_t file = 0;     // into Program::files
-  std::string name;         // local
+  std::size_t file = 0;  // into Program::files
+  std::string name;      // local
   std::string global_name;
   std::uint32_t mapping = 0;
   std::string rule;
@@ -52,8 +54,8 @@ struct Move {
   Shape shape;
   std::vector<layout::Box> boxes;
   Arithmetic arithmetic;
-  bool last_expert_wins = false;  // the export writes one expert over the other
-  bool squeezes = false;          // the export drops dimensions of extent 1
+  bool last_expert_wins = false;      // the export writes one expert over the other
+  bool squeezes = false;              // the export drops dimensions of extent 1
   std::optional<std::int64_t> stale;  // after the import this element of the copy has another value
 };
 
@@ -72,7 +74,7 @@ struct Program {
 struct Refusal {
   std::string global_name;
   std::string hf;
-  Shape found;   // empty: the tensor is not there
+  Shape found;  // empty: the tensor is not there
   Shape wanted;
 };
 
@@ -87,12 +89,13 @@ struct Image {
 /// What a Megatron parameter holds before anything is written to it.
 using Fill = std::function<void(Tensor&, const std::string& name)>;
 
-/// Runs the moves on a model that has the parameters of `right`. Writing an unknown parameter adds it. `hf` changes
-/// only when a move computes in place.
+/// Runs the moves on a model that has the parameters of `right`. Writing an unknown parameter adds
+/// it. `hf` changes only when a move computes in place.
 [[nodiscard]] Image run_import(const Program& right, const Program& program, Tensors& hf,
                                const Fill& fill);
 
-/// The HF tensors that the moves give back; parameters that are not there are skipped, as the upstream bridge does.
+/// The HF tensors that the moves give back; parameters that are not there are skipped, as the
+/// upstream bridge does.
 struct Export {
   Tensors tensors;
   std::vector<std::string> loud;

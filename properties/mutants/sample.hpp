@@ -1,6 +1,7 @@
 #pragma once
-// Tiny models by config alone: the worlds that faults are planted into. One sample for each family and
-// storage form; its tensors are those that the family's rules want, so that no weights are needed.
+// Tiny models by config alone: the worlds that faults are planted into. One sample for each family
+// and storage form; its tensors are those that the family's rules want, so that no weights are
+// needed.
 
 #include <map>
 #include <memory>
@@ -40,7 +41,8 @@ struct Case {
   model::Model model;
 };
 /// `settings` replace config fields: "text_config.num_key_value_heads" -> "2".
-/// Errors: those of the config and of the family; RulesInvalid when the made checkpoint has name faults.
+/// Errors: those of the config and of the family; RulesInvalid when the made checkpoint has name
+/// faults.
 [[nodiscard]] Result<std::shared_ptr<const Case>> make_case(
     const Library& library, const Sample& sample,
     const std::vector<std::pair<std::string, std::string>>& settings = {});

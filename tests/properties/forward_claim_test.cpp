@@ -1,4 +1,5 @@
-// The forward claim: a fault that is the same on both ways survives every round trip and changes what the model computes.
+// The forward claim: a fault that is the same on both ways survives every round trip and changes
+// what the model computes.
 
 #include <gtest/gtest.h>
 

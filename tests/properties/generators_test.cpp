@@ -18,9 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const Tools& tools() {
-  static const Tools value = {
-      mutants::load_library().value(), mutants::builtin_samples().value(),
-      {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
+  static const Tools value = {mutants::load_library().value(),
+                              mutants::builtin_samples().value(),
+                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
   return value;
 }
 
@@ -59,7 +59,8 @@ TEST(RandomWorlds, AFaultIsSeenOnEveryLayoutThatCutsTheTensor) {
     const auto one = mutants::make_case(tools().library, sample, world.settings).value();
     parallel::Layout padded = layout;
     padded.vocab_divisor = 4;
-    const auto reference = mutants::Reference::make(tools().library, one, padded, tools().oracle).value();
+    const auto reference =
+        mutants::Reference::make(tools().library, one, padded, tools().oracle).value();
     const auto attack = mutants::apply(tools().library, *one, reference.right(), mutant).value();
     cut += layout.tp > 1 ? 1 : 0;
     EXPECT_EQ(reference.judge(attack).empty(), layout.tp == 1) << to_text(world);

@@ -1,5 +1,5 @@
-// Every exhibit of the museum: its twin is green, and the mutated bridge is refuted with this code, at this tensor and
-// element.
+// Every exhibit of the museum: its twin is green, and the mutated bridge is refuted with this code,
+// at this tensor and element.
 
 #include "properties/mutants/museum.hpp"
 

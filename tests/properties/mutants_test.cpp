@@ -39,8 +39,8 @@ parallel::Layout layout(const std::string& id) {
 }
 
 Reference reference(const std::string& name, const std::string& id) {
-  auto made = Reference::make(library(), make_case(library(), sample(name)).value(), layout(id),
-                              kOracle);
+  auto made =
+      Reference::make(library(), make_case(library(), sample(name)).value(), layout(id), kOracle);
   EXPECT_TRUE(made) << name << " " << id << ": " << (made ? "" : made.error().message);
   return std::move(*made);
 }
@@ -104,11 +104,11 @@ TEST_P(EveryMutant, IsKilledOrProvedEquivalent) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Mutants, EveryMutant,
-    ::testing::Values(std::pair("llama", "tp2"), std::pair("llama_tied_kv2", "tp4pp2"),
-                      std::pair("qwen3_5_moe_packed", "tp2ep2etp1"),
-                      std::pair("qwen3_next", "tp2pp2ep2etp2")));
+INSTANTIATE_TEST_SUITE_P(Mutants, EveryMutant,
+                         ::testing::Values(std::pair("llama", "tp2"),
+                                           std::pair("llama_tied_kv2", "tp4pp2"),
+                                           std::pair("qwen3_5_moe_packed", "tp2ep2etp1"),
+                                           std::pair("qwen3_next", "tp2pp2ep2etp2")));
 
 }  // namespace
 }  // namespace bv::mutants
