@@ -1,0 +1,68 @@
+#include <gtest/gtest.h>
+
+#include "tests/ci/run_command.hpp"
+
+namespace bv::cli::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A copy of a golden HF case whose weights can be changed.
+fs::path copy_of(const std::string& name, const TempFolder& folder) {
+  const fs::path out = folder.path() / name;
+  fs::copy(hf_case(name), out, fs::copy_options::recursive);
+  return out;
+}
+
+/// Changes the last byte of the file: the last element of its last tensor.
+void damage(const fs::path& file) {
+  std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+  stream.seekg(-1, std::ios::end);
+  const char old = static_cast<char>(stream.get());
+  stream.seekp(-1, std::ios::end);
+  stream.put(static_cast<char>(old ^ 1));
+}
+
+TEST(DiffCommand, EqualDirectoriesExitZero) {
+  const Ended ended = run_line({"diff", hf_case("qwen3"), hf_case("qwen3")});
+  EXPECT_EQ(ended.code, 0) << ended.out << ended.err;
+  EXPECT_NE(ended.out.find("bridge-verify: PASS"), std::string::npos) << ended.out;
+}
+
+TEST(DiffCommand, AWrongElementExitsOneWithItsTensorAndCode) {
+  const TempFolder folder;
+  const fs::path b = copy_of("gemma3_text", folder);
+  damage(b / "model.safetensors");
+  const Ended ended = run_line({"diff", hf_case("gemma3_text"), b.string()});
+  EXPECT_EQ(ended.code, 1) << ended.out << ended.err;
+  EXPECT_NE(ended.out.find("BV3001"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("model.norm.weight"), std::string::npos) << ended.out;
+}
+
+TEST(DiffCommand, ShardsOfAConversionEqualTheirModelAndDamageIsFound) {
+  const TempFolder folder;
+  const std::string m = (folder.path() / "m").string();
+  const std::vector<std::string> pad = {"--make-vocab-size-divisible-by", "1"};
+  std::vector<std::string> convert = {"convert", "--to", "megatron", "--model", hf_case("qwen3"),
+                                      "--out",   m,      "--tp",     "2"};
+  convert.insert(convert.end(), pad.begin(), pad.end());
+  ASSERT_EQ(run_line(convert).code, 0);
+  fs::remove(fs::path(m) / "manifest.json");
+  std::vector<std::string> line = {"diff", hf_case("qwen3"), m, pad[0], pad[1]};
+  const Ended equal = run_line(line);
+  EXPECT_EQ(equal.code, 0) << equal.out << equal.err;
+  damage(fs::path(m) / "pp0_tp1_ep0_etp0.safetensors");
+  const Ended wrong = run_line(line);
+  EXPECT_EQ(wrong.code, 1) << wrong.out;
+  EXPECT_NE(wrong.out.find("pp0_tp1_ep0_etp0"), std::string::npos) << wrong.out;
+  line.insert(line.end(), {"--tp", "4"});
+  EXPECT_EQ(run_line(line).code, 2);  // the names say 2
+}
+
+TEST(DiffCommand, WrongOperandsAreRefused) {
+  EXPECT_EQ(run_line({"diff", hf_case("qwen3")}).code, 2);
+  EXPECT_EQ(run_line({"diff", hf_case("qwen3"), "/nowhere/at/all"}).code, 5);
+}
+
+}  // namespace
+}  // namespace bv::cli::testing
