@@ -125,14 +125,22 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
     return out;
   }
   const std::int64_t ranks = options.max_ranks.value_or(kAutoRanks);
-  auto legal = exec::legal_layouts(model, base_layout(options), ranks);
+  parallel::Layout base = base_layout(options);
+  const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
+  if (!base.vocab_divisor && rows % 2 != 0) {
+    base.vocab_divisor =
+        1;  // as Megatron pads; an odd vocabulary would leave TP=1 alone, which proves little
+    out.padded = true;
+  }
+  auto legal = exec::legal_layouts(model, base, ranks);
   const std::size_t total = legal.size();
   const std::size_t count = options.layouts == "all"     ? total
                             : options.layouts == "quick" ? kQuickCount
                                                          : kAutoCount;
   out.layouts = exec::choose_layouts(std::move(legal), count);
-  out.note = fmt::format("{} of {} legal up to {} ranks ({})", out.layouts.size(), total, ranks,
-                         options.layouts);
+  out.note = fmt::format(
+      "{} of {} legal up to {} ranks ({}){}", out.layouts.size(), total, ranks, options.layouts,
+      out.padded ? fmt::format(", {} vocabulary rows padded to a multiple of TP", rows) : "");
   return out;
 }
 

@@ -7,8 +7,8 @@
 #include <mutex>
 #include <thread>
 
-#include "ci/foreign_rules.hpp"
 #include "ci/fixture_model.hpp"
+#include "ci/foreign_rules.hpp"
 #include "ci/signals.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -74,6 +74,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
     BV_TRY(made, make_fixture(context, options, library, *fixture));
     BV_TRY(hf, exec::open_hf(made.folder, library.families, open));
     out.hf = std::move(hf);
+    BV_CHECK(use_foreign_rules(options, out.hf));
     out.source = "fixture";
     out.keeps = std::move(made.keeps);
     return out;
@@ -144,7 +145,7 @@ std::string replay_base(const Options& options) {
                            option == "json" || option == "format" || option == "progress" ||
                            option == "color" || option == "tp" || option == "pp" ||
                            option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
-                           option == "layouts" || option == "quiet" || option == "verbose";
+                           option == "layouts" || option == "quiet" || option == "verbose" || option == "jobs";
     if (!elsewhere && text.starts_with("-")) {
       out += " " + text;
     }

@@ -53,6 +53,7 @@ struct ChosenLayouts {
   std::vector<parallel::Layout> layouts;
   std::string note;
   bool explicit_sizes = false;
+  bool padded = false;  // auto: the vocabulary is padded, as with --make-vocab-size-divisible-by 1
 };
 [[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options,
                                                    const model::Model& model);

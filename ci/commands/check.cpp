@@ -66,6 +66,7 @@ class Check {
     if (names_right) {
       BV_TRY(chosen, choose_layouts(options_, opened_.hf.model));
       run_.layouts_note = chosen.note;
+      input_.replay += chosen.padded ? " --make-vocab-size-divisible-by 1" : "";
       run_.layouts = layout_rows(chosen.layouts);
       input_.layouts = std::move(chosen.layouts);
     }

@@ -93,8 +93,11 @@ void cast_one(const std::byte* source, DType source_dtype, std::byte* target, DT
   if (source_dtype == DType::F32 && target_dtype == DType::BF16) {
     const auto bits = read_as<std::uint32_t>(source);
     const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
-    const std::uint32_t rounded =
-        is_nan ? bits | 0x00400000U : bits + 0x7fffU + ((bits >> 16) & 1U);
+    const bool fits = (bits & 0xffffU) == 0;  // also a NaN whose payload fits keeps its bits
+    const std::uint32_t quiet = bits | 0x00400000U;
+    const std::uint32_t rounded = fits     ? bits
+                                  : is_nan ? quiet
+                                           : bits + 0x7fffU + ((bits >> 16) & 1U);
     write_as(target, static_cast<std::uint16_t>(rounded >> 16));
     return;
   }
@@ -180,7 +183,8 @@ Exactness trace_values(std::span<const std::byte> elements, DType hf, DType mega
   Exactness out;
   const auto size = static_cast<std::size_t>(bytes(hf));
   out.elements = static_cast<std::int64_t>(elements.size() / size);
-  const bool widens = hf == DType::BF16 && megatron == DType::F32;  // every bit pattern comes back (tested)
+  const bool widens =
+      hf == DType::BF16 && megatron == DType::F32;  // every bit pattern comes back (tested)
   if (value.empty() && (hf == megatron || widens)) {
     return out;
   }

@@ -86,7 +86,7 @@ TEST(InspectCommand, KeepsOneLineATensorWhateverItsName) {
   EXPECT_EQ(text.find('\0'), std::string::npos);
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   const Json json = Json::parse(run_line({"inspect", "--model", model, "--json"}).out);
-  EXPECT_EQ(json.at("rows")[0].at("name"), std::string("a\nb\0c\tescape\x1b[2J", 15));
+  EXPECT_EQ(json.at("rows")[0].at("name"), std::string("a\nb\0c\tescape\x1b[2J", 16));
 }
 
 TEST(InspectCommand, WritesADumpThatSaysTheSame) {
@@ -106,8 +106,8 @@ TEST(InspectCommand, ReadsMegatronShards) {
   EXPECT_EQ(run_line({"inspect", "--model", stored.string()}).code, 0);
   const TempFolder folder;
   const std::string shards = (folder.path() / "m").string();
-  ASSERT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("llama"), "--tp", "2",
-                      "--out", shards})
+  ASSERT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("llama"),
+                      "--make-vocab-size-divisible-by", "4", "--tp", "2", "--out", shards})
                 .code,
             0);
   const Json json = Json::parse(run_line({"inspect", "--model", shards, "--json"}).out);

@@ -113,7 +113,10 @@ TEST(LayoutCommand, CountsTensorsAndBytesOfEveryStoredShard) {
 }
 
 TEST(LayoutCommand, AddsContextAndExpertDataRanksOnlyWhereThereAreSome) {
-  const Json one = run_json({"layout", "--tp", "2", "--json"}).at("ranks").at(0);
+  const Json one =
+      run_json({"layout", "--make-vocab-size-divisible-by", "4", "--tp", "2", "--json"})
+          .at("ranks")
+          .at(0);
   EXPECT_FALSE(one.contains("cp"));
   EXPECT_FALSE(one.contains("edp"));
   const Json two = run_json({"layout", "--cp", "2", "--etp", "1", "--json"}).at("ranks").at(1);
@@ -148,9 +151,10 @@ TEST(LayoutCommand, SaysTheSameInWords) {
 }
 
 TEST(LayoutCommand, NamesTheShardsOfATensor) {
-  const Json tensor = run_json({"layout", "--json", "--tp", "2", "--model", hf_case("llama"),
-                                "--tensor", "model.layers.2.mlp.down_proj.weight"})
-                          .at("tensor");
+  const Json tensor =
+      run_json({"layout", "--json", "--make-vocab-size-divisible-by", "4", "--tp", "2", "--model",
+                hf_case("llama"), "--tensor", "model.layers.2.mlp.down_proj.weight"})
+          .at("tensor");
   ASSERT_EQ(tensor.at("places").size(), 2U);
   EXPECT_EQ(tensor.at("places")[1].at("shape").dump(), "[24,18]");
   const auto unknown =
@@ -160,13 +164,17 @@ TEST(LayoutCommand, NamesTheShardsOfATensor) {
 }
 
 TEST(LayoutCommand, NeedsAConfigOnly) {
-  const auto bare = run_line({"layout", "--tp", "2", "--model", hf_case("qwen3") + "/config.json"});
+  const auto bare = run_line({"layout", "--make-vocab-size-divisible-by", "4", "--tp", "2",
+                              "--model", hf_case("qwen3") + "/config.json"});
   EXPECT_EQ(bare.code, 0) << bare.err;
   EXPECT_NE(bare.err.find("note: no weights and no headers"), std::string::npos);
 }
 
 TEST(LayoutCommand, RefusesWorldsAndLayoutsThatDoNotFit) {
-  EXPECT_EQ(run_line({"layout", "--tp", "2", "--world-size", "3"}).code, 5);
+  EXPECT_EQ(
+      run_line({"layout", "--make-vocab-size-divisible-by", "4", "--tp", "2", "--world-size", "3"})
+          .code,
+      5);
   EXPECT_EQ(run_line({"layout", "--tp", "2,4"}).code, 2);
   EXPECT_EQ(run_line({"layout", "--tensor", "x"}).code, 2);
   const auto three = run_line({"layout", "--tp", "3", "--model", hf_case("llama")});

@@ -276,7 +276,7 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
       return "";
     }();
     const std::string argument = "--" + std::string(spec.name) + (spec.form == Form::Choice ? "=" + value : value);
-    constexpr CommandName kAnyCommand[] = {{"check", "", false}, {"convert", "", false}, {"trace", "", true}, {"layout", "", false}};
+    constexpr CommandName kAnyCommand[] = {{"check", "", false}, {"convert", "", false}, {"trace", "", true}, {"layout", "", false}, {"inspect", "", false}, {"fuzz", "", false}};
     std::size_t taken = 0;
     for (const CommandName& command : kAnyCommand) {
       if (usable_by(spec, command.name)) {

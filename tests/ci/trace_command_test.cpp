@@ -10,8 +10,9 @@ using testing::hf_case;
 using testing::run_line;
 
 TEST(TraceCommand, FollowsAnHfElement) {
-  const auto ended = run_line({"trace", "model.layers.1.self_attn.q_proj.weight", "20,7", "--tp",
-                               "2", "--model", hf_case("llama")});
+  const auto ended =
+      run_line({"trace", "model.layers.1.self_attn.q_proj.weight", "20,7",
+                "--make-vocab-size-divisible-by", "4", "--tp", "2", "--model", hf_case("llama")});
   EXPECT_EQ(ended.code, 0) << ended.err;
   EXPECT_NE(
       ended.out.find(
@@ -21,9 +22,9 @@ TEST(TraceCommand, FollowsAnHfElement) {
 }
 
 TEST(TraceCommand, FollowsAMegatronElementBack) {
-  const auto ended =
-      run_line({"trace", "pp0_tp1_ep0_etp0:decoder.layers.1.self_attention.linear_qkv.weight",
-                "[40, 7]", "--tp", "2", "--model", hf_case("llama"), "--json"});
+  const auto ended = run_line(
+      {"trace", "pp0_tp1_ep0_etp0:decoder.layers.1.self_attention.linear_qkv.weight", "[40, 7]",
+       "--make-vocab-size-divisible-by", "4", "--tp", "2", "--model", hf_case("llama"), "--json"});
   EXPECT_EQ(ended.code, 0) << ended.err;
   const Json json = Json::parse(ended.out);
   EXPECT_EQ(json.at("schema"), "bridge-trace/1");
@@ -35,8 +36,9 @@ TEST(TraceCommand, FollowsAMegatronElementBack) {
 }
 
 TEST(TraceCommand, ListsRunsOfRowsWithoutAnIndex) {
-  const auto ended = run_line({"trace", "decoder.layers.0.mlp.linear_fc1.weight", "--tp", "2",
-                               "--model", hf_case("llama")});
+  const auto ended =
+      run_line({"trace", "decoder.layers.0.mlp.linear_fc1.weight", "--make-vocab-size-divisible-by",
+                "4", "--tp", "2", "--model", hf_case("llama")});
   EXPECT_EQ(ended.code, 0) << ended.err;
   EXPECT_NE(ended.out.find("pp0_tp1_ep0_etp0:decoder.layers.0.mlp.linear_fc1.weight   rank 1\n"
                            "  [0:18, :] = model.layers.0.mlp.gate_proj.weight[18:36, :]\n"
@@ -53,8 +55,9 @@ TEST(TraceCommand, SaysZeroPadding) {
 }
 
 TEST(TraceCommand, ListsEveryRankOfAWorld) {
-  const auto ended = run_line({"trace", "model.norm.weight", "0", "--tp", "2", "--world-size", "4",
-                               "--model", hf_case("llama"), "--json"});
+  const auto ended =
+      run_line({"trace", "model.norm.weight", "0", "--make-vocab-size-divisible-by", "4", "--tp",
+                "2", "--world-size", "4", "--model", hf_case("llama"), "--json"});
   const Json json = Json::parse(ended.out);
   ASSERT_EQ(json.at("places").size(), 2U);
   EXPECT_EQ(json.at("places")[0].at("ranks").dump(), "[0,2]");
@@ -92,8 +95,13 @@ TEST(TraceCommand, NeedsNoBytes) {
   const std::string dump = (folder.path() / "m.headers.json.gz").string();
   ASSERT_EQ(run_line({"inspect", "--model", hf_case("qwen3_5_moe"), "--dump-headers", dump}).code,
             0);
-  const std::vector<std::string> query = {"trace", "model.layers.0.linear_attn.in_proj_qkv.weight",
-                                          "--tp", "2", "--json"};
+  const std::vector<std::string> query = {"trace",
+                                          "model.layers.0.linear_attn.in_proj_qkv.weight",
+                                          "--make-vocab-size-divisible-by",
+                                          "4",
+                                          "--tp",
+                                          "2",
+                                          "--json"};
   auto from_dump = query, from_bytes = query;
   from_dump.insert(from_dump.end(), {"--headers", dump});
   from_bytes.insert(from_bytes.end(), {"--model", hf_case("qwen3_5_moe")});
