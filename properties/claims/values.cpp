@@ -33,11 +33,13 @@ bool computes(const Input& input, const RuleUse& use, const exec::DtypePolicy& p
   return false;
 }
 
-Verdict refuted(Verdict verdict, const std::vector<const exec::ValueLoss*>& losses) {
-  const exec::ValueLoss& first = *losses.front();
+Verdict refuted(Verdict verdict, const exec::ValueLoss& first) {
   verdict.outcome = Outcome::Refuted;
   verdict.code = Code::ValueRuleInexact;
-  verdict.refuted_cases = static_cast<std::int64_t>(losses.size());
+  verdict.rule += ":" + first.hf;
+  verdict.hf = {first.hf};
+  verdict.cases = 1;
+  verdict.refuted_cases = 1;
   verdict.title =
       fmt::format("{} does not come back bit for bit: {} of {} elements change", first.hf,
                   thousands(first.exactness.inexact), thousands(first.exactness.elements));
@@ -51,11 +53,6 @@ Verdict refuted(Verdict verdict, const std::vector<const exec::ValueLoss*>& loss
                           "the norm is stored minus 1 on the Megatron side ({}), and 1 is added on "
                           "the way back",
                           name(first.megatron_dtype));
-  for (std::size_t i = 0; i < losses.size() && i < 8; ++i) {
-    verdict.facts.push_back(fmt::format("{}  {} of {} elements", losses[i]->hf,
-                                        thousands(losses[i]->exactness.inexact),
-                                        thousands(losses[i]->exactness.elements)));
-  }
   verdict.help =
       "the map is right and the values cannot pass it exactly: keep the source file for these "
       "tensors, or waive this";
@@ -96,7 +93,17 @@ std::vector<Verdict> check_values(const Input& input, const exec::DtypePolicy& p
       verdict.help = fmt::format("give the directory with the weights of {}, or waive BV3004",
                                  verdict.hf.front());
     } else if (const auto lost = by_rule.find(use.rule); lost != by_rule.end()) {
-      verdict = refuted(std::move(verdict), lost->second);
+      // One verdict for each tensor that lost bits, and one for the tensors of the rule that kept
+      // them.
+      for (const exec::ValueLoss* loss : lost->second) {
+        out.push_back(refuted(verdict, *loss));
+      }
+      verdict.cases -= static_cast<std::int64_t>(lost->second.size());
+      if (verdict.cases <= 0) {
+        continue;
+      }
+      verdict.outcome = Outcome::Held;
+      verdict.evidence.bytes = true;
     } else {
       verdict.outcome = Outcome::Held;
       verdict.evidence.bytes = true;
