@@ -33,10 +33,13 @@ class TemporaryFolder {
 
 std::optional<std::string> fixture_name(std::string_view reference) {
   constexpr std::string_view kScheme = "fixture:";
-  return reference.starts_with(kScheme) ? std::optional(std::string(reference.substr(kScheme.size()))) : std::nullopt;
+  return reference.starts_with(kScheme)
+             ? std::optional(std::string(reference.substr(kScheme.size())))
+             : std::nullopt;
 }
 
-Result<MadeFixture> make_fixture(const Context& context, const Options& options, const Library& library, const std::string& name) {
+Result<MadeFixture> make_fixture(const Context& context, const Options& options,
+                                 const Library& library, const std::string& name) {
   BV_TRY(fixture, fixtures::builtin_fixture(name));
   BV_TRY(plan, fixtures::plan_checkpoint(fixture, library.families, library.kinds));
   const std::string_view base = variable(context.environment, "TMPDIR");

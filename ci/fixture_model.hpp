@@ -16,9 +16,9 @@ struct MadeFixture {
   std::filesystem::path folder;
   std::shared_ptr<void> keeps;
 };
-/// Made below TMPDIR (or /tmp) with --seed, readable by this user alone. `--set` is left to the reader of the config.
-/// Errors: BadValue with the nearest name; PermissionDenied, DiskFull.
-[[nodiscard]] Result<MadeFixture> make_fixture(const Context& context, const Options& options, const Library& library,
-                                               const std::string& name);
+/// Made below TMPDIR (or /tmp) with --seed, readable by this user alone. `--set` is left to the
+/// reader of the config. Errors: BadValue with the nearest name; PermissionDenied, DiskFull.
+[[nodiscard]] Result<MadeFixture> make_fixture(const Context& context, const Options& options,
+                                               const Library& library, const std::string& name);
 
 }  // namespace bv::cli

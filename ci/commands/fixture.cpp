@@ -1,4 +1,5 @@
-// fixture list | fixture make NAME --out DIR --seed N: tiny checkpoints of every family and storage form.
+// fixture list | fixture make NAME --out DIR --seed N: tiny checkpoints of every family and storage
+// form.
 
 #include <fmt/format.h>
 
@@ -24,7 +25,8 @@ Result<std::string> list_fixtures(const Options& options, const Library& library
                     {"tensors", plan.tensors},
                     {"bytes", plan.bytes},
                     {"shards", plan.files.size()}});
-    text += fmt::format("{:<42} {:>4} tensors {:>9}  {}\n", fixture.name, plan.tensors, human_bytes(plan.bytes), fixture.doc);
+    text += fmt::format("{:<42} {:>4} tensors {:>9}  {}\n", fixture.name, plan.tensors,
+                        human_bytes(plan.bytes), fixture.doc);
   }
   return options.json ? rows.dump(2) + "\n" : text;
 }
@@ -33,7 +35,8 @@ Result<std::string> list_fixtures(const Options& options, const Library& library
 Result<std::string> wanted_name(const Options& options) {
   const bool operand = options.operands.size() == 2;
   if (operand == !options.family.empty()) {
-    return fail(Code::BadValue, operand ? "fixture make has two names: the word and --family" : "fixture make wants a name")
+    return fail(Code::BadValue, operand ? "fixture make has two names: the word and --family"
+                                        : "fixture make wants a name")
         .advise("write bridge-verify fixture make --family qwen3_5_vl_moe --out DIR");
   }
   return operand ? options.operands[1] : options.family;
@@ -49,11 +52,17 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
   const std::uint64_t seed = options.seed.value_or(0);
   BV_CHECK(fixtures::make_checkpoint(plan, seed, options.out, options.overwrite));
   if (options.json) {
-    return nlohmann::ordered_json({{"name", fixture.name}, {"seed", seed}, {"tensors", plan.tensors},
-                                   {"bytes", plan.bytes}, {"out", options.out}}).dump(2) + "\n";
+    return nlohmann::ordered_json({{"name", fixture.name},
+                                   {"seed", seed},
+                                   {"tensors", plan.tensors},
+                                   {"bytes", plan.bytes},
+                                   {"out", options.out}})
+               .dump(2) +
+           "\n";
   }
-  return fmt::format("{} with seed {}: {} tensors, {} in {} written to {}\n", fixture.name, seed, thousands(plan.tensors),
-                     human_bytes(plan.bytes), plan.files.size() == 1 ? "1 file" : fmt::format("{} files", plan.files.size()),
+  return fmt::format("{} with seed {}: {} tensors, {} in {} written to {}\n", fixture.name, seed,
+                     thousands(plan.tensors), human_bytes(plan.bytes),
+                     plan.files.size() == 1 ? "1 file" : fmt::format("{} files", plan.files.size()),
                      options.out);
 }
 
@@ -61,7 +70,8 @@ Result<std::string> run(const Options& options) {
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   const bool list = action == "list" && options.operands.size() <= 1;
   if (!list && (action != "make" || options.operands.size() > 2)) {
-    return fail(Code::UnknownOption, fmt::format("fixture cannot do \"{}\"", escaped(join(options.operands, " "))))
+    return fail(Code::UnknownOption,
+                fmt::format("fixture cannot do \"{}\"", escaped(join(options.operands, " "))))
         .advise("bridge-verify fixture list, or bridge-verify fixture make NAME --out DIR");
   }
   BV_TRY(library, load_library());
