@@ -144,6 +144,16 @@ Error unknown_name(const Plan& plan, const TraceQuery& query, const std::string&
           .advise("trace a tensor that has a Megatron parameter");
     }
   }
+  const bool on_other_side = query.from == Side::Megatron
+                                 ? find_hf(model, word).has_value()
+                                 : !find_megatron(plan, word, std::nullopt).empty();
+  if (query.from && on_other_side) {
+    const Side other = *query.from == Side::Hf ? Side::Megatron : Side::Hf;
+    return fail(Code::BadValue, fmt::format("{} is no {} tensor", escaped(word), name(*query.from)))
+        .pair(fmt::format("a tensor of the {} side", name(other)),
+              fmt::format("one of the {} side", name(*query.from)))
+        .advise(fmt::format("write --from {}, or leave --from out", name(other)));
+  }
   std::set<std::string> names;
   if (query.from != Side::Megatron) {
     for (const model::Mapping& mapping : model.mappings) {

@@ -171,7 +171,8 @@ TEST(Trace, NamesTheNearestForAnUnknownName) {
             "did you mean model.layers.1.self_attn.q_proj.weight?");
   EXPECT_EQ(refused("model.layers.99.self_attn.q_proj.weight"),
             "did you mean model.layers.0.self_attn.q_proj.weight?");
-  EXPECT_NE(refused("lm_head.weight", Side::Megatron), "");
+  EXPECT_EQ(refused("lm_head.weight", Side::Megatron), "write --from hf, or leave --from out");
+  EXPECT_EQ(refused("output_layer.weight", Side::Hf), "write --from megatron, or leave --from out");
   EXPECT_NE(refused("nothing"), "");
   EXPECT_NE(refused(""), "");
   EXPECT_NE(refused("pp7_tp0_ep0_etp0:output_layer.weight").find("bridge-verify layout"),
