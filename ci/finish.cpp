@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <thread>
 
 #include "ci/build_info.hpp"
+#include "core/io/writer.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/text.hpp"
 
@@ -50,6 +52,23 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.host = host_name();
   run.cpus = static_cast<std::int64_t>(std::thread::hardware_concurrency());
   run.peak_rss = peak_bytes();
+}
+
+Status write_report(const Options& options, const Run& run) {
+  if (options.out.empty()) {
+    return Done{};
+  }
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  if (error) {
+    return fail(Code::PermissionDenied, "cannot create " + options.out + ": " + error.message())
+        .advise("choose another folder with --out");
+  }
+  const std::filesystem::path folder = options.out;
+  reports::TextStyle plain;
+  plain.color = false;
+  BV_CHECK(io::write_file(folder / "report.txt", reports::render_text(run, plain)));
+  return io::write_file(folder / "verdicts.json", verdicts_json(run));
 }
 
 int finish(Context& context, const Options& options, const Run& run) {

@@ -43,17 +43,23 @@ Word word_of(const Run& run, const ClaimSummary& claim) {
   }
   switch (result.outcome) {
     case Outcome::Proved:
-    case Outcome::Held: return {"ok", Paint::Green};
-    case Outcome::Refuted: return {"FAIL", Paint::Red};
+    case Outcome::Held:
+      return {"ok", Paint::Green};
+    case Outcome::Refuted:
+      return {"FAIL", Paint::Red};
     case Outcome::Inconclusive:
-    case Outcome::Unsupported: return {"?", Paint::Yellow};
-    case Outcome::Waived: return {"waived", Paint::Magenta};
-    case Outcome::Broken: return {"BROKEN", Paint::Red};
+    case Outcome::Unsupported:
+      return {"?", Paint::Yellow};
+    case Outcome::Waived:
+      return {"waived", Paint::Magenta};
+    case Outcome::Broken:
+      return {"BROKEN", Paint::Red};
   }
   return {"BROKEN", Paint::Red};
 }
 
-/// Letters that every green verdict of the claim has, in capitals; lower case where only some have it.
+/// Letters that every green verdict of the claim has, in capitals; lower case where only some have
+/// it.
 std::string row_letters(const ClaimResult& result) {
   const std::string all = letters(result.all);
   std::string out = letters(result.some);
@@ -65,8 +71,10 @@ std::string row_letters(const ClaimResult& result) {
   return out;
 }
 
-/// Words joined to lines of at most `width` columns; later lines start with `indent` blanks. Words are not broken.
-std::string flowed(const std::vector<std::string>& words, std::string_view gap, std::size_t indent, std::size_t width) {
+/// Words joined to lines of at most `width` columns; later lines start with `indent` blanks. Words
+/// are not broken.
+std::string flowed(const std::vector<std::string>& words, std::string_view gap, std::size_t indent,
+                   std::size_t width) {
   std::string out;
   std::size_t column = indent;
   for (const std::string& word : words) {
@@ -96,12 +104,14 @@ std::string header(const Run& run, const TextStyle& style) {
     if (!run.model_source.empty()) {
       model += " (" + safe(run.model_source) + ")";
     }
-    const std::string size = fmt::format("{} tensors, {}, {} shard{}", thousands(run.tensors), human_bytes(run.bytes),
-                                         thousands(run.shards), run.shards == 1 ? "" : "s");
+    const std::string size =
+        fmt::format("{} tensors, {}, {} shard{}", thousands(run.tensors), human_bytes(run.bytes),
+                    thousands(run.shards), run.shards == 1 ? "" : "s");
     out += "model    " + flowed({model, size}, "   ", kLabelWidth, width) + "\n";
   }
   if (!run.family.empty()) {
-    std::vector<std::string> words = {fmt::format("{}, {} rules", safe(run.family), thousands(run.rules))};
+    std::vector<std::string> words = {
+        fmt::format("{}, {} rules", safe(run.family), thousands(run.rules))};
     if (!run.family_reason.empty()) {
       words.push_back(safe(run.family_reason));
     }
@@ -116,7 +126,8 @@ std::string header(const Run& run, const TextStyle& style) {
     out += "detected " + flowed(detected, "   ", kLabelWidth, width) + "\n";
   }
   if (!run.layouts_note.empty() || !run.layouts.empty()) {
-    const std::string note = run.layouts_note.empty() ? std::to_string(run.layouts.size()) : run.layouts_note;
+    const std::string note =
+        run.layouts_note.empty() ? std::to_string(run.layouts.size()) : run.layouts_note;
     out += "layouts  " + flowed({safe(note)}, "   ", kLabelWidth, width) + "\n";
   }
   return out;
@@ -147,16 +158,18 @@ std::string table(const Run& run, const TextStyle& style) {
   for (const ClaimSummary& claim : run.claims) {
     name_width = std::max(name_width, columns(claim.claim));
   }
-  std::string out = fmt::format("\n  {:<{}}{:>10}  {:<10}  evidence\n", "claim", name_width, "subjects", "result");
+  std::string out = fmt::format("\n  {:<{}}{:>10}  {:<10}  evidence\n", "claim", name_width,
+                                "subjects", "result");
   std::string used;
   for (const ClaimSummary& claim : run.claims) {
     const ClaimResult result = result_of(run, claim.claim);
     const Word word = word_of(run, claim);
     const std::string evidence = result.checked ? row_letters(result) : "";
     used += evidence;
-    const std::string subjects = result.checked || claim.subjects > 0 ? thousands(claim.subjects) : "-";
-    std::string row = fmt::format("  {:<{}}{:>10}  {}", printable(claim.claim, style.ascii), name_width, subjects,
-                                  painted(word.text, word.paint, style));
+    const std::string subjects =
+        result.checked || claim.subjects > 0 ? thousands(claim.subjects) : "-";
+    std::string row = fmt::format("  {:<{}}{:>10}  {}", printable(claim.claim, style.ascii),
+                                  name_width, subjects, painted(word.text, word.paint, style));
     const std::size_t after_word = 14 + name_width + word.text.size();
     const std::size_t title_column = name_width + 36;
     row += std::string(result.checked ? 26 + name_width - after_word : 0, ' ') + evidence;
@@ -217,13 +230,16 @@ std::string blocks(const Run& run, const TextStyle& style) {
     out += "\n" + render_error(error, style);
   }
   for (const Error& warning : run.warnings) {
-    out += style.verbosity < 0 && run.fail_on != "warning" ? "" : "\n" + render_error(warning, style);
+    out +=
+        style.verbosity < 0 && run.fail_on != "warning" ? "" : "\n" + render_error(warning, style);
   }
   return out;
 }
 
 Paint word_paint(std::string_view word) {
-  return word == "PASS" ? Paint::Green : word == "INCOMPLETE" || word == "STOPPED" ? Paint::Yellow : Paint::Red;
+  return word == "PASS"                              ? Paint::Green
+         : word == "INCOMPLETE" || word == "STOPPED" ? Paint::Yellow
+                                                     : Paint::Red;
 }
 
 std::string closing(const Run& run, const TextStyle& style) {
@@ -250,7 +266,11 @@ std::string remarks(const Run& run, const TextStyle& style) {
            (run.next_note.empty() ? "" : "    " + printable(run.next_note, style.ascii)) + "\n";
   }
   if (!run.claims.empty()) {
-    out += "report   " + (run.report.empty() ? "none written; add --out DIR" : printable(run.report, style.ascii)) + "\n";
+    const std::string folder = printable(run.report, style.ascii);
+    const bool converts = run.command == "convert";  // its --out is the checkpoint
+    out += converts
+               ? "output   " + folder + "\n"
+               : "report   " + (run.report.empty() ? "none written; add --out DIR" : folder) + "\n";
   }
   return out.empty() ? out : "\n" + out;
 }
@@ -280,12 +300,17 @@ std::string render_plain(const Run& run) {
   std::string out;
   for (const Verdict& verdict : run.verdicts) {
     const bool coded = verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held;
-    const std::vector<std::string> cells = {
-        std::string(name(verdict.outcome)), coded ? label(verdict.code) : "-", verdict.claim,
-        verdict.rule.empty() ? "-" : verdict.rule, verdict.layout.empty() ? "-" : verdict.layout,
-        letters(verdict.evidence), std::to_string(verdict.cases), std::to_string(verdict.refuted_cases),
-        verdict.megatron.empty() ? "-" : verdict.megatron, verdict.hf.empty() ? "-" : join(verdict.hf, ","),
-        verdict.title};
+    const std::vector<std::string> cells = {std::string(name(verdict.outcome)),
+                                            coded ? label(verdict.code) : "-",
+                                            verdict.claim,
+                                            verdict.rule.empty() ? "-" : verdict.rule,
+                                            verdict.layout.empty() ? "-" : verdict.layout,
+                                            letters(verdict.evidence),
+                                            std::to_string(verdict.cases),
+                                            std::to_string(verdict.refuted_cases),
+                                            verdict.megatron.empty() ? "-" : verdict.megatron,
+                                            verdict.hf.empty() ? "-" : join(verdict.hf, ","),
+                                            verdict.title};
     for (std::size_t i = 0; i < cells.size(); ++i) {
       out += (i == 0 ? "" : "\t") + printable(cells[i], false);
     }

@@ -30,7 +30,7 @@ Status refuse_findings(std::span<const FormatFinding> findings) {
     error.facts.push_back(fmt::format("and {} further findings", count - 1));
   }
   error.facts.emplace_back("the reference reader accepts this, a strict one does not");
-  error.help = "write the file again, or read it with --permissive";
+  error.help = "write the file again, or leave --strict out";
   return error;
 }
 

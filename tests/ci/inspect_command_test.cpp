@@ -129,10 +129,13 @@ TEST(InspectCommand, ShowsWhatAStrictReaderRefuses) {
   const std::string model = folder.path().string();
   const auto lenient = run_line({"inspect", "--model", model, "--json"});
   const auto strict = run_line({"inspect", "--model", model, "--strict"});
-  if (lenient.code == 0) {
-    EXPECT_FALSE(Json::parse(lenient.out).at("findings").empty());
-  }
+  ASSERT_EQ(lenient.code, 0) << lenient.err;
+  const Json findings = Json::parse(lenient.out).at("findings");
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].at("code"), "BV7005");
+  EXPECT_EQ(findings[0].at("what"), "tensor \"a\" has the unknown field \"more\"");
   EXPECT_EQ(strict.code, 5);
+  EXPECT_NE(strict.err.find("leave --strict out"), std::string::npos) << strict.err;
 }
 
 TEST(InspectCommand, NamesMissingShardsAndListsTheRest) {

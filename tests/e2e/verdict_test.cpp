@@ -226,5 +226,21 @@ TEST(Json, DoesNotDependOnTheNumberOfThreads) {
   EXPECT_EQ(with("1"), with("7"));
 }
 
+TEST(Report, IsWrittenIntoTheFolderThatOutNames) {
+  const TempFolder folder;
+  const auto out = folder.path() / "report";
+  const Ended ended = run({"check", "--model", golden_hf("llama").string(), "--out", out.string()});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  const auto json = nlohmann::ordered_json::parse(file_text(out / "verdicts.json"), nullptr, false);
+  ASSERT_FALSE(json.is_discarded());
+  EXPECT_EQ(json.at("schema"), "bridge-verdicts/1");
+  EXPECT_NE(file_text(out / "report.txt").find("\nbridge-verify: PASS  proved "),
+            std::string::npos);
+  write_text(folder.path() / "file", "x");
+  const Ended refused = run({"check", "--model", golden_hf("llama").string(), "--out",
+                             (folder.path() / "file").string()});
+  EXPECT_EQ(refused.code, 5) << refused.all();
+}
+
 }  // namespace
 }  // namespace bv::e2e
