@@ -5,7 +5,8 @@
 
 namespace bv::cli {
 [[nodiscard]] std::string build_version();
-[[nodiscard]] std::string build_commit();    // 12 hex digits, with "+changes" when the tree differs; "unknown" without git
-[[nodiscard]] std::string build_kind();      // "cpu" or "cuda"
+[[nodiscard]] std::string
+build_commit();  // 12 hex digits, with "+changes" when the tree differs; "unknown" without git
+[[nodiscard]] std::string build_kind();  // "cpu" or "cuda"
 [[nodiscard]] std::string build_compiler();
 }  // namespace bv::cli

@@ -9,6 +9,7 @@ namespace bv::cli {
 
 /// Stores `text` as the value of `spec`. `as_written` ("--tp 0") stands in the message.
 /// Errors: BadValue naming the value, the wanted form and what to write.
-[[nodiscard]] Status store_value(const OptionSpec& spec, std::string_view text, std::string_view as_written, Options& options);
+[[nodiscard]] Status store_value(const OptionSpec& spec, std::string_view text,
+                                 std::string_view as_written, Options& options);
 
 }  // namespace bv::cli

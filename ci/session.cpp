@@ -141,11 +141,11 @@ int jobs_of(const Options& options) {
 std::string replay_base(const Options& options) {
   std::string out = "bridge-verify " + options.command;
   for (const auto& [option, text] : options.given) {
-    const bool elsewhere = option == "layout" || option == "only" || option == "out" ||
-                           option == "json" || option == "format" || option == "progress" ||
-                           option == "color" || option == "tp" || option == "pp" ||
-                           option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
-                           option == "layouts" || option == "quiet" || option == "verbose" || option == "jobs";
+    const bool elsewhere =
+        option == "layout" || option == "only" || option == "out" || option == "json" ||
+        option == "format" || option == "progress" || option == "color" || option == "tp" ||
+        option == "pp" || option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
+        option == "layouts" || option == "quiet" || option == "verbose" || option == "jobs";
     if (!elsewhere && text.starts_with("-")) {
       out += " " + text;
     }

@@ -24,14 +24,15 @@ void on_stop(int signal) {
   }
 }
 
-/// A mapped file was cut short by another process while it was read. Outputs appear by rename, so nothing half done is
-/// left under a final name.
+/// A mapped file was cut short by another process while it was read. Outputs appear by rename, so
+/// nothing half done is left under a final name.
 void on_bus_error(int) {
   constexpr std::string_view kText =
       "\nerror[BV7007]: a file of the model was truncated while it was read\n"
       "   = help    let the other program finish, then run this again\n";
   constexpr std::string_view kLast =
-      "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  broken 0  layouts 0  0.0 s\n";
+      "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  "
+      "broken 0  layouts 0  0.0 s\n";
   const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
   const auto last = ::write(STDOUT_FILENO, kLast.data(), kLast.size());
   static_cast<void>(text);

@@ -1,10 +1,12 @@
 #pragma once
-// Ctrl-C and SIGTERM: the first asks the run to stop after the current tensor, the second ends the process.
+// Ctrl-C and SIGTERM: the first asks the run to stop after the current tensor, the second ends the
+// process.
 
 namespace bv::cli {
 
-/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is ignored; SIGBUS (a
-/// mapped file truncated by someone else) ends the process with the INPUT exit code.
+/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is
+/// ignored; SIGBUS (a mapped file truncated by someone else) ends the process with the INPUT exit
+/// code.
 void install_signal_handlers();
 /// 0, or the signal that asked to stop (2, 15).
 [[nodiscard]] int stop_requested();

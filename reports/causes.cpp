@@ -15,13 +15,19 @@ constexpr std::size_t kNamedLayoutsMax = 6;
 
 int order(Outcome outcome) {
   switch (outcome) {
-    case Outcome::Broken: return 0;
-    case Outcome::Refuted: return 1;
-    case Outcome::Inconclusive: return 2;
-    case Outcome::Unsupported: return 3;
-    case Outcome::Waived: return 4;
+    case Outcome::Broken:
+      return 0;
+    case Outcome::Refuted:
+      return 1;
+    case Outcome::Inconclusive:
+      return 2;
+    case Outcome::Unsupported:
+      return 3;
+    case Outcome::Waived:
+      return 4;
     case Outcome::Proved:
-    case Outcome::Held: return 5;
+    case Outcome::Held:
+      return 5;
   }
   return 0;
 }
@@ -42,24 +48,32 @@ std::string without_numbers(const std::string& title) {
 
 std::string_view word_of(const Verdict& verdict) {
   switch (verdict.outcome) {
-    case Outcome::Inconclusive: return "undecided";
-    case Outcome::Unsupported: return "unsupported";
-    case Outcome::Waived: return "waived";
+    case Outcome::Inconclusive:
+      return "undecided";
+    case Outcome::Unsupported:
+      return "unsupported";
+    case Outcome::Waived:
+      return "waived";
     case Outcome::Proved:
     case Outcome::Held:
     case Outcome::Refuted:
-    case Outcome::Broken: break;
+    case Outcome::Broken:
+      break;
   }
   return info(verdict.code).severity == Severity::Warning ? "warning" : "error";
 }
 
-std::string index_text(const ElementRef& element) { return element.tensor + shape_text(element.index); }
+std::string index_text(const ElementRef& element) {
+  return element.tensor + shape_text(element.index);
+}
 
 std::string first_wrong(const Counterexample& example) {
   std::string out = example.rank.empty() ? "" : "rank " + example.rank + " ";
   out += fmt::format("{}{}", example.tensor, shape_text(example.index));
-  out += fmt::format(": wants {}", example.wanted.tensor.empty() ? "zero padding" : index_text(example.wanted));
-  out += fmt::format(", has {}", example.found.tensor.empty() ? "zero padding" : index_text(example.found));
+  out += fmt::format(": wants {}",
+                     example.wanted.tensor.empty() ? "zero padding" : index_text(example.wanted));
+  out += fmt::format(", has {}",
+                     example.found.tensor.empty() ? "zero padding" : index_text(example.found));
   if (!example.wanted_bits.empty() || !example.found_bits.empty()) {
     out += fmt::format(" (bits wanted {}, found {})", example.wanted_bits, example.found_bits);
   }
@@ -85,10 +99,12 @@ std::string others(const Cause& cause) {
   if (!layouts.empty()) {
     const std::size_t more = layouts.size() - std::min(layouts.size(), kNamedLayoutsMax);
     layouts.resize(layouts.size() - more);
-    out = "also in " + join(layouts, " ") + (more == 0 ? "" : fmt::format(" and {} more layouts", more));
+    out = "also in " + join(layouts, " ") +
+          (more == 0 ? "" : fmt::format(" and {} more layouts", more));
   }
   if (like > 0) {
-    out += fmt::format("{}and {} more like it: --format plain lists each", out.empty() ? "" : "; ", like);
+    out += fmt::format("{}and {} more like it: --format plain lists each", out.empty() ? "" : "; ",
+                       like);
   }
   return out;
 }
@@ -103,7 +119,8 @@ std::vector<Cause> causes(const Run& run) {
     if (order(verdict.outcome) > 3) {
       continue;
     }
-    const Key key = {order(verdict.outcome), verdict.code, verdict.claim, verdict.rule, without_numbers(verdict.title)};
+    const Key key = {order(verdict.outcome), verdict.code, verdict.claim, verdict.rule,
+                     without_numbers(verdict.title)};
     const auto [at, fresh] = place.try_emplace(key, out.size());
     if (fresh) {
       out.emplace_back();
@@ -145,8 +162,10 @@ Block block_of(const Cause& cause) {
   if (!verdict.counterexamples.empty()) {
     block.tails.emplace_back("first", first_wrong(verdict.counterexamples.front()));
   }
-  block.tails.insert(block.tails.end(),
-                     {{"extent", extent}, {"why", verdict.why}, {"help", verdict.help}, {"replay", verdict.replay}});
+  block.tails.insert(block.tails.end(), {{"extent", extent},
+                                         {"why", verdict.why},
+                                         {"help", verdict.help},
+                                         {"replay", verdict.replay}});
   return block;
 }
 

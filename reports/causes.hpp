@@ -8,7 +8,8 @@
 
 namespace bv::reports {
 
-/// Verdicts with one code, claim, rule and title (numbers apart); worst outcomes first, then in the run's order.
+/// Verdicts with one code, claim, rule and title (numbers apart); worst outcomes first, then in the
+/// run's order.
 struct Cause {
   std::vector<const Verdict*> verdicts;
 };

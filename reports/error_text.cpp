@@ -11,9 +11,12 @@ constexpr std::size_t kFactsMax = 8;
 
 std::string_view severity_word(Severity severity) {
   switch (severity) {
-    case Severity::Error: return "error";
-    case Severity::Warning: return "warning";
-    case Severity::Note: return "note";
+    case Severity::Error:
+      return "error";
+    case Severity::Warning:
+      return "warning";
+    case Severity::Note:
+      return "note";
   }
   return "error";
 }
@@ -30,12 +33,18 @@ std::string painted(std::string_view text, Paint paint, const TextStyle& style) 
   }
   const auto code = [paint] {
     switch (paint) {
-      case Paint::Green: return "32";
-      case Paint::Red: return "31";
-      case Paint::Yellow: return "33";
-      case Paint::Magenta: return "35";
-      case Paint::Dim: return "2";
-      case Paint::Bold: return "1";
+      case Paint::Green:
+        return "32";
+      case Paint::Red:
+        return "31";
+      case Paint::Yellow:
+        return "33";
+      case Paint::Magenta:
+        return "35";
+      case Paint::Dim:
+        return "2";
+      case Paint::Bold:
+        return "1";
     }
     return "0";
   }();
@@ -44,7 +53,8 @@ std::string painted(std::string_view text, Paint paint, const TextStyle& style) 
 
 std::string render_block(const Block& block, const TextStyle& style) {
   const auto safe = [&style](std::string_view text) { return printable(text, style.ascii); };
-  std::string out = painted(fmt::format("{}[{}]", block.word, label(block.code)), word_paint(block.word), style);
+  std::string out =
+      painted(fmt::format("{}[{}]", block.word, label(block.code)), word_paint(block.word), style);
   out += ": " + painted(safe(block.title), Paint::Bold, style) + "\n";
   if (!block.where.empty()) {
     out += "  --> " + safe(block.where) + "\n";

@@ -12,12 +12,13 @@ namespace bv::reports {
 
 /// One message, before it is dressed.
 struct Block {
-  std::string word;                                       // error, warning, note, undecided, unsupported
+  std::string word;  // error, warning, note, undecided, unsupported
   Code code = Code::Assertion;
   std::string title;
-  std::string where;                                      // the line after "-->", "" without
-  std::vector<std::string> facts;                         // at most 8 are shown
-  std::vector<std::pair<std::string, std::string>> tails; // found, wanted, help, ...; empty values are left out
+  std::string where;               // the line after "-->", "" without
+  std::vector<std::string> facts;  // at most 8 are shown
+  std::vector<std::pair<std::string, std::string>>
+      tails;  // found, wanted, help, ...; empty values are left out
 };
 
 /// Text of one block with a final newline; untrusted parts are escaped.

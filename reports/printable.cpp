@@ -17,7 +17,10 @@ Decoded decode(std::string_view text) {
   if (lead < 0x80) {
     return {lead, 1};
   }
-  const std::size_t length = lead >= 0xf0 && lead <= 0xf4 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 0;
+  const std::size_t length = lead >= 0xf0 && lead <= 0xf4 ? 4
+                             : lead >= 0xe0               ? 3
+                             : lead >= 0xc2               ? 2
+                                                          : 0;
   if (length == 0 || lead > 0xf4 || text.size() < length) {
     return {};
   }
@@ -36,8 +39,9 @@ Decoded decode(std::string_view text) {
 
 /// Characters that a terminal acts on instead of showing them.
 bool invisible(std::uint32_t point) {
-  return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f || point == 0x061c ||
-         (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
+  return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f ||
+         point == 0x061c || (point >= 0x2028 && point <= 0x202e) ||
+         (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
 }
 
 }  // namespace

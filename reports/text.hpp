@@ -8,12 +8,13 @@
 
 namespace bv::reports {
 
-/// Header lines, claim table with legend, one block a cause (at most 20), what to do next, and the last line, which
-/// is always there except at verbosity -2. No line of the table is wider than `style.width`.
+/// Header lines, claim table with legend, one block a cause (at most 20), what to do next, and the
+/// last line, which is always there except at verbosity -2. No line of the table is wider than
+/// `style.width`.
 [[nodiscard]] std::string render_text(const Run& run, const TextStyle& style);
 
-/// One tab-separated line a verdict: outcome, code or "-", claim, rule, layout, evidence, cases, refuted cases,
-/// Megatron name, HF names joined by commas, title. No heading, no wrapping.
+/// One tab-separated line a verdict: outcome, code or "-", claim, rule, layout, evidence, cases,
+/// refuted cases, Megatron name, HF names joined by commas, title. No heading, no wrapping.
 [[nodiscard]] std::string render_plain(const Run& run);
 
 }  // namespace bv::reports

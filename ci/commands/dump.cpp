@@ -25,9 +25,11 @@ Status write_page(const std::filesystem::path& path, const std::string& text) {
 }
 
 int wants_one_word(Context& context, const Options& options, std::string_view what) {
-  return report_error(context, options,
-                      fail(Code::BadValue, fmt::format("{} wants one {}, {} are given", options.command, what, options.operands.size()))
-                          .advise(fmt::format("bridge-verify {} {}", options.command, what)));
+  return report_error(
+      context, options,
+      fail(Code::BadValue, fmt::format("{} wants one {}, {} are given", options.command, what,
+                                       options.operands.size()))
+          .advise(fmt::format("bridge-verify {} {}", options.command, what)));
 }
 
 }  // namespace
@@ -41,7 +43,8 @@ int run_dump_codes(Context& context, const Options& options) {
     return report_error(context, options, status.error());
   }
   for (const CodeInfo& entry : all_codes()) {
-    if (auto status = write_page(folder / (label(entry.code) + ".md"), code_page(entry.code)); !status) {
+    if (auto status = write_page(folder / (label(entry.code) + ".md"), code_page(entry.code));
+        !status) {
       return report_error(context, options, status.error());
     }
   }

@@ -7,9 +7,11 @@ namespace bv::cli {
 
 int run_explain(Context& context, const Options& options) {
   if (options.operands.size() != 1) {
-    return report_error(context, options,
-                        fail(Code::BadValue, fmt::format("explain wants one code, {} words are given", options.operands.size()))
-                            .advise("bridge-verify explain BV2006"));
+    return report_error(
+        context, options,
+        fail(Code::BadValue,
+             fmt::format("explain wants one code, {} words are given", options.operands.size()))
+            .advise("bridge-verify explain BV2006"));
   }
   const auto code = code_from_text(options.operands.front());
   if (!code) {
@@ -24,8 +26,10 @@ int run_explain(Context& context, const Options& options) {
     }
     const auto near = nearest(options.operands.front(), names);
     return report_error(context, options,
-                        fail(Code::BadValue, fmt::format("there is no code \"{}\"", escaped(options.operands.front())))
-                            .advise(near ? fmt::format("bridge-verify explain {}", *near) : "docs/codes lists every code"));
+                        fail(Code::BadValue, fmt::format("there is no code \"{}\"",
+                                                         escaped(options.operands.front())))
+                            .advise(near ? fmt::format("bridge-verify explain {}", *near)
+                                         : "docs/codes lists every code"));
   }
   context.streams.out(code_page(*code));
   return 0;

@@ -14,9 +14,11 @@ int run_help(Context& context, const Options& options) {
     }
     const auto near = nearest(word, names);
     const std::string all = join(options.operands, " ");
-    return report_error(context, options,
-                        fail(Code::UnknownOption, fmt::format("there is no command \"{}\"", escaped(all)))
-                            .advise(near ? "bridge-verify help " + *near : "bridge-verify help lists every command"));
+    return report_error(
+        context, options,
+        fail(Code::UnknownOption, fmt::format("there is no command \"{}\"", escaped(all)))
+            .advise(near ? "bridge-verify help " + *near
+                         : "bridge-verify help lists every command"));
   }
   context.streams.out(help_text(word));
   return 0;

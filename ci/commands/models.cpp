@@ -11,7 +11,8 @@
 namespace bv::cli {
 namespace {
 
-void list_families(Context& context, const Options& options, const std::vector<model::FamilyPtr>& families) {
+void list_families(Context& context, const Options& options,
+                   const std::vector<model::FamilyPtr>& families) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const model::FamilyPtr& family : families) {
     if (options.json) {
@@ -21,7 +22,8 @@ void list_families(Context& context, const Options& options, const std::vector<m
                       {"rules", model::rules(*family).size()}});
       continue;
     }
-    context.streams.out(fmt::format("{:<30} {:>4} rules  {}\n", model::name(*family), model::rules(*family).size(),
+    context.streams.out(fmt::format("{:<30} {:>4} rules  {}\n", model::name(*family),
+                                    model::rules(*family).size(),
                                     join(model::architectures(*family), " ")));
   }
   if (options.json) {
@@ -31,8 +33,9 @@ void list_families(Context& context, const Options& options, const std::vector<m
 
 void show_family(Context& context, const Options& options, const model::Family& family) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  std::string text = fmt::format("{}\n{}\narchitectures  {}\nmodel types    {}\n\n", model::name(family), model::doc(family),
-                                 join(model::architectures(family), " "), join(model::model_types(family), " "));
+  std::string text = fmt::format(
+      "{}\n{}\narchitectures  {}\nmodel types    {}\n\n", model::name(family), model::doc(family),
+      join(model::architectures(family), " "), join(model::model_types(family), " "));
   for (const model::Rule& rule : model::rules(family)) {
     std::vector<std::string> hf;
     nlohmann::ordered_json sources = nlohmann::ordered_json::object();
@@ -40,19 +43,25 @@ void show_family(Context& context, const Options& options, const model::Family& 
       hf.push_back(name);
       sources[source] = name;
     }
-    rows.push_back({{"id", rule.id}, {"kind", rule.kind}, {"megatron", rule.megatron}, {"hf", sources}, {"when", rule.when}});
+    rows.push_back({{"id", rule.id},
+                    {"kind", rule.kind},
+                    {"megatron", rule.megatron},
+                    {"hf", sources},
+                    {"when", rule.when}});
     text += fmt::format("{:<4} {:<14} {}\n", rule.id, rule.kind, rule.megatron);
     text += fmt::format("{:20}<- {}\n", "", join(hf, ", "));
     if (!rule.when.empty()) {
       text += fmt::format("{:20}when {}\n", "", join(rule.when, ", "));
     }
   }
-  context.streams.out(options.json ? nlohmann::ordered_json({{"name", model::name(family)},
-                                                             {"architectures", model::architectures(family)},
-                                                             {"model_types", model::model_types(family)},
-                                                             {"rules", rows}})
-                                             .dump(2) + "\n"
-                                   : text);
+  context.streams.out(options.json
+                          ? nlohmann::ordered_json({{"name", model::name(family)},
+                                                    {"architectures", model::architectures(family)},
+                                                    {"model_types", model::model_types(family)},
+                                                    {"rules", rows}})
+                                    .dump(2) +
+                                "\n"
+                          : text);
 }
 
 }  // namespace
@@ -68,9 +77,11 @@ int run_models(Context& context, const Options& options) {
     return 0;
   }
   if (action != "show" || options.operands.size() != 2) {
-    return report_error(context, options,
-                        fail(Code::UnknownOption, fmt::format("models cannot do \"{}\"", escaped(join(options.operands, " "))))
-                            .advise("bridge-verify models list, or bridge-verify models show NAME"));
+    return report_error(
+        context, options,
+        fail(Code::UnknownOption,
+             fmt::format("models cannot do \"{}\"", escaped(join(options.operands, " "))))
+            .advise("bridge-verify models list, or bridge-verify models show NAME"));
   }
   std::vector<std::string> names;
   for (const model::FamilyPtr& family : *families) {
@@ -81,9 +92,11 @@ int run_models(Context& context, const Options& options) {
     names.push_back(model::name(*family));
   }
   const auto near = nearest(options.operands[1], names);
-  return report_error(context, options,
-                      fail(Code::BadValue, fmt::format("there is no family \"{}\"", escaped(options.operands[1])))
-                          .advise(near ? "bridge-verify models show " + *near : "bridge-verify models list names them"));
+  return report_error(
+      context, options,
+      fail(Code::BadValue, fmt::format("there is no family \"{}\"", escaped(options.operands[1])))
+          .advise(near ? "bridge-verify models show " + *near
+                       : "bridge-verify models list names them"));
 }
 
 }  // namespace bv::cli

@@ -39,8 +39,9 @@ void show_family(Context& context, const model::Family& family, const kinds::Cat
       sources.push_back(source + "=" + name);
     }
     const layout::Rule* kind = catalogue.find(rule.kind);
-    context.streams.out(fmt::format("{} {}  {}\n    hf     {}\n    kind   {}\n", rule.id, model::stage_name(family, rule), rule.megatron,
-                                    join(sources, " "), kind == nullptr ? rule.kind : layout::print(*kind)));
+    context.streams.out(fmt::format(
+        "{} {}  {}\n    hf     {}\n    kind   {}\n", rule.id, model::stage_name(family, rule),
+        rule.megatron, join(sources, " "), kind == nullptr ? rule.kind : layout::print(*kind)));
     std::vector<std::string> axes;
     for (const auto& [axis, size] : rule.axes) {
       axes.push_back(axis + "=" + size);
@@ -54,7 +55,8 @@ void show_family(Context& context, const model::Family& family, const kinds::Cat
   }
 }
 
-int show_one(Context& context, const Options& options, const kinds::Catalogue& catalogue, const std::string& wanted) {
+int show_one(Context& context, const Options& options, const kinds::Catalogue& catalogue,
+             const std::string& wanted) {
   if (const layout::Rule* kind = catalogue.find(wanted)) {
     context.streams.out(kind_text(*kind));
     return 0;
@@ -75,9 +77,11 @@ int show_one(Context& context, const Options& options, const kinds::Catalogue& c
     names.push_back(kind.name);
   }
   const auto near = nearest(wanted, names);
-  return report_error(context, options,
-                      fail(Code::BadValue, fmt::format("there is no family or kind \"{}\"", escaped(wanted)))
-                          .advise(near ? "bridge-verify rules show " + *near : "bridge-verify rules list names the kinds"));
+  return report_error(
+      context, options,
+      fail(Code::BadValue, fmt::format("there is no family or kind \"{}\"", escaped(wanted)))
+          .advise(near ? "bridge-verify rules show " + *near
+                       : "bridge-verify rules list names the kinds"));
 }
 
 }  // namespace
@@ -90,20 +94,24 @@ int run_rules(Context& context, const Options& options) {
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   if (action == "list" && options.operands.size() <= 1) {
     for (const layout::Rule& kind : catalogue->rules()) {
-      context.streams.out(fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n'))));
+      context.streams.out(
+          fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n'))));
     }
     return 0;
   }
   if (action == "show" && options.operands.size() <= 2) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
-    return wanted.empty() ? show_all(context, *catalogue) : show_one(context, options, *catalogue, wanted);
+    return wanted.empty() ? show_all(context, *catalogue)
+                          : show_one(context, options, *catalogue, wanted);
   }
   if (action == "lint" && options.operands.size() <= 2) {
     return run_rules_lint(context, options);
   }
-  return report_error(context, options,
-                      fail(Code::UnknownOption, fmt::format("rules cannot do \"{}\"", escaped(join(options.operands, " "))))
-                          .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE"));
+  return report_error(
+      context, options,
+      fail(Code::UnknownOption,
+           fmt::format("rules cannot do \"{}\"", escaped(join(options.operands, " "))))
+          .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE"));
 }
 
 }  // namespace bv::cli

@@ -29,7 +29,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string thousands(std::int64_t number) {
-  std::string digits = std::to_string(number < 0 ? -static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number));
+  std::string digits = std::to_string(number < 0 ? -static_cast<std::uint64_t>(number)
+                                                 : static_cast<std::uint64_t>(number));
   for (std::size_t at = digits.size(); at > 3;) {
     at -= 3;
     digits.insert(at, ",");

@@ -70,9 +70,8 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
   const std::string size = upper(one.divisor);
   auto error =
       fail(Code::IndivisibleDim,
-           fmt::format("{}={} does not divide the {} {}{} ({})", size, divisor,
-                       thousands(dividend), one.noun, one.of.empty() ? "" : " of " + one.of,
-                       one.code))
+           fmt::format("{}={} does not divide the {} {}{} ({})", size, divisor, thousands(dividend),
+                       one.noun, one.of.empty() ? "" : " of " + one.of, one.code))
           .pair(fmt::format("{} {}, {}={}", thousands(dividend), one.noun, size, divisor),
                 one.either_way
                     ? fmt::format("{} that divides {}, or a multiple of it", size, dividend)

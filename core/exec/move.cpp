@@ -146,9 +146,9 @@ std::optional<std::int64_t> first_difference(Isa isa, const layout::BoxPiece& pi
 std::optional<std::int64_t> first_difference(const layout::Box& box, const std::byte* source,
                                              const std::byte* target, std::int64_t target_base,
                                              std::size_t size) {
-  return box.elements() == 0 ? std::nullopt
-                             : first_difference(best_isa(), layout::whole(box), source, target,
-                                                target_base, size);
+  return box.elements() == 0
+             ? std::nullopt
+             : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }
 
 std::optional<std::int64_t> source_of(const layout::Box& box, std::int64_t target_offset) {

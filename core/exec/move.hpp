@@ -35,9 +35,11 @@ void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
                 std::int64_t target_base, std::size_t element_bytes);
 void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
                 std::byte* target, std::int64_t target_base, DType target_dtype);
-[[nodiscard]] std::optional<std::int64_t> first_difference(
-    Isa isa, const layout::BoxPiece& piece, const std::byte* source, const std::byte* target,
-    std::int64_t target_base, std::size_t element_bytes);
+[[nodiscard]] std::optional<std::int64_t> first_difference(Isa isa, const layout::BoxPiece& piece,
+                                                           const std::byte* source,
+                                                           const std::byte* target,
+                                                           std::int64_t target_base,
+                                                           std::size_t element_bytes);
 
 /// The source offset of the element that `box` puts at `target_offset`; nullopt when it does not
 /// touch it.

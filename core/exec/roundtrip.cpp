@@ -160,8 +160,7 @@ class Trip {
         std::any_of(piece.axes.begin(), piece.axes.end(),
                     [](const layout::BoxAxis& axis) { return axis.source_stride == 0; });
     if (repeats) {
-      if (const auto at =
-              first_difference(isa_, piece, bytes_[source].data(), shard, base, size)) {
+      if (const auto at = first_difference(isa_, piece, bytes_[source].data(), shard, base, size)) {
         return MoveFault{mapping_.hf[source], "", {*at}, "copies inside the shard differ"};
       }
     }

@@ -25,8 +25,8 @@ struct Place {
 
 void emit(const Box& box, std::size_t first, Place at, std::int64_t extent,
           std::vector<BoxPiece>& out) {
-  out.push_back(
-      {box.source, at.source, at.target, extent, std::span<const BoxAxis>(box.axes).subspan(first)});
+  out.push_back({box.source, at.source, at.target, extent,
+                 std::span<const BoxAxis>(box.axes).subspan(first)});
 }
 
 void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::int64_t end,

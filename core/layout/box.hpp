@@ -90,8 +90,8 @@ struct BoxPiece {
   int source = 0;
   std::int64_t source_offset = 0;
   std::int64_t target_offset = 0;
-  std::int64_t extent = 1;         // replaces axes.front().extent
-  std::span<const BoxAxis> axes;   // empty: one element
+  std::int64_t extent = 1;        // replaces axes.front().extent
+  std::span<const BoxAxis> axes;  // empty: one element
   [[nodiscard]] std::int64_t elements() const;
 };
 [[nodiscard]] BoxPiece whole(const Box& box);

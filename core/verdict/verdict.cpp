@@ -26,13 +26,20 @@ bool green(Outcome outcome) {
 /// How bad an outcome is when several stand in one row: a larger number wins.
 int weight(Outcome outcome) {
   switch (outcome) {
-    case Outcome::Broken: return 6;
-    case Outcome::Refuted: return 5;
-    case Outcome::Inconclusive: return 4;
-    case Outcome::Unsupported: return 3;
-    case Outcome::Held: return 2;
-    case Outcome::Proved: return 1;
-    case Outcome::Waived: return 0;
+    case Outcome::Broken:
+      return 6;
+    case Outcome::Refuted:
+      return 5;
+    case Outcome::Inconclusive:
+      return 4;
+    case Outcome::Unsupported:
+      return 3;
+    case Outcome::Held:
+      return 2;
+    case Outcome::Proved:
+      return 1;
+    case Outcome::Waived:
+      return 0;
   }
   return 6;
 }
@@ -44,23 +51,31 @@ bool has_verdict(const Run& run, std::string_view claim) {
 
 std::string line(std::string_view word, const Counts& counts, std::size_t layouts, double seconds) {
   return fmt::format(
-      "bridge-verify: {}  proved {}  held {}  refuted {}  inconclusive {}  unsupported {}  waived {}  broken {}  "
+      "bridge-verify: {}  proved {}  held {}  refuted {}  inconclusive {}  unsupported {}  waived "
+      "{}  broken {}  "
       "layouts {}  {:.1f} s",
-      word, counts.proved, counts.held, counts.refuted, counts.inconclusive, counts.unsupported, counts.waived,
-      counts.broken, layouts, std::max(seconds, 0.0));
+      word, counts.proved, counts.held, counts.refuted, counts.inconclusive, counts.unsupported,
+      counts.waived, counts.broken, layouts, std::max(seconds, 0.0));
 }
 
 }  // namespace
 
 std::string_view name(Outcome outcome) {
   switch (outcome) {
-    case Outcome::Proved: return "Proved";
-    case Outcome::Held: return "Held";
-    case Outcome::Refuted: return "Refuted";
-    case Outcome::Inconclusive: return "Inconclusive";
-    case Outcome::Unsupported: return "Unsupported";
-    case Outcome::Waived: return "Waived";
-    case Outcome::Broken: return "Broken";
+    case Outcome::Proved:
+      return "Proved";
+    case Outcome::Held:
+      return "Held";
+    case Outcome::Refuted:
+      return "Refuted";
+    case Outcome::Inconclusive:
+      return "Inconclusive";
+    case Outcome::Unsupported:
+      return "Unsupported";
+    case Outcome::Waived:
+      return "Waived";
+    case Outcome::Broken:
+      return "Broken";
   }
   return "Broken";
 }
@@ -96,13 +111,27 @@ Counts count(const Run& run) {
   Counts counts;
   for (const Verdict& verdict : run.verdicts) {
     switch (verdict.outcome) {
-      case Outcome::Proved: ++counts.proved; break;
-      case Outcome::Held: ++counts.held; break;
-      case Outcome::Refuted: ++counts.refuted; break;
-      case Outcome::Inconclusive: ++counts.inconclusive; break;
-      case Outcome::Unsupported: ++counts.unsupported; break;
-      case Outcome::Waived: ++counts.waived; break;
-      case Outcome::Broken: ++counts.broken; break;
+      case Outcome::Proved:
+        ++counts.proved;
+        break;
+      case Outcome::Held:
+        ++counts.held;
+        break;
+      case Outcome::Refuted:
+        ++counts.refuted;
+        break;
+      case Outcome::Inconclusive:
+        ++counts.inconclusive;
+        break;
+      case Outcome::Unsupported:
+        ++counts.unsupported;
+        break;
+      case Outcome::Waived:
+        ++counts.waived;
+        break;
+      case Outcome::Broken:
+        ++counts.broken;
+        break;
     }
   }
   return counts;
@@ -128,11 +157,12 @@ std::vector<std::string> undecided_reasons(const Run& run) {
     }
   }
   if (run.partial && !run.allow_partial) {
-    reasons.emplace_back("partial run: not every subject was looked at (accept with --allow-partial)");
+    reasons.emplace_back(
+        "partial run: not every subject was looked at (accept with --allow-partial)");
   }
   if (counts.inconclusive + counts.unsupported > 0 && run.fail_on != "refuted") {
-    reasons.push_back(fmt::format("{} verdicts are inconclusive and {} unsupported", counts.inconclusive,
-                                  counts.unsupported));
+    reasons.push_back(fmt::format("{} verdicts are inconclusive and {} unsupported",
+                                  counts.inconclusive, counts.unsupported));
   }
   return reasons;
 }
@@ -164,7 +194,9 @@ std::string last_line(const Run& run) {
   return line(conclude(run).word, count(run), run.layouts.size(), run.seconds);
 }
 
-std::string last_line(std::string_view word) { return line(word, Counts{}, 0, 0.0); }
+std::string last_line(std::string_view word) {
+  return line(word, Counts{}, 0, 0.0);
+}
 
 ClaimResult result_of(const Run& run, std::string_view claim) {
   ClaimResult result;

@@ -37,30 +37,30 @@ struct ElementRef {
 
 /// The first wrong element.
 struct Counterexample {
-  std::string tensor;                // the tensor in which it was seen
-  std::string rank;                  // "tp0 pp0 ep0", "" when not on a rank
+  std::string tensor;  // the tensor in which it was seen
+  std::string rank;    // "tp0 pp0 ep0", "" when not on a rank
   std::vector<std::int64_t> index;
   ElementRef wanted;
   ElementRef found;
-  std::string wanted_bits;           // hex, "" when the positions say it all
+  std::string wanted_bits;  // hex, "" when the positions say it all
   std::string found_bits;
 };
 
 struct Verdict {
-  std::string claim;                 // "placement"
-  std::string rule;                  // rule id, "" for the whole model
+  std::string claim;  // "placement"
+  std::string rule;   // rule id, "" for the whole model
   std::string kind;
-  std::string rule_source;           // "qwen3_5_moe.json: decoder rule 3"
-  std::string layout;                // layout id, "" when the claim has none
+  std::string rule_source;  // "qwen3_5_moe.json: decoder rule 3"
+  std::string layout;       // layout id, "" when the claim has none
   Outcome outcome = Outcome::Inconclusive;
-  Code code = Code::Assertion;       // meaningful unless Proved or Held
+  Code code = Code::Assertion;  // meaningful unless Proved or Held
   Evidence evidence;
-  std::string megatron;              // subject pattern or name
+  std::string megatron;  // subject pattern or name
   std::vector<std::string> hf;
-  std::int64_t cases = 0;            // subjects looked at
+  std::int64_t cases = 0;  // subjects looked at
   std::int64_t refuted_cases = 0;
-  std::string title;                 // one sentence: what is wrong, with names and numbers
-  std::vector<std::string> facts;    // lines below the arrow
+  std::string title;               // one sentence: what is wrong, with names and numbers
+  std::vector<std::string> facts;  // lines below the arrow
   std::string found;
   std::string wanted;
   std::string extent;
@@ -69,8 +69,8 @@ struct Verdict {
   std::string replay;
   std::vector<Counterexample> counterexamples;  // at most one, minimal first
 
-  /// claim.rule.layout: stable across runs. Without a rule its place takes the Megatron name, else the first HF
-  /// name, else "model"; without a layout the id ends there.
+  /// claim.rule.layout: stable across runs. Without a rule its place takes the Megatron name, else
+  /// the first HF name, else "model"; without a layout the id ends there.
   [[nodiscard]] std::string id() const;
 };
 
@@ -80,9 +80,9 @@ struct ClaimSummary {
   std::string title{};
   std::int64_t subjects = 0;
   std::string note{};
-  bool requested = true;   // false: the level does not include it; that never fails a run
-  bool skipped = false;    // left out by the user (--skip): the run is undecided
-  bool vacuous = false;    // looked for subjects and the model has none; `note` says why
+  bool requested = true;  // false: the level does not include it; that never fails a run
+  bool skipped = false;   // left out by the user (--skip): the run is undecided
+  bool vacuous = false;   // looked for subjects and the model has none; `note` says why
 };
 
 struct Fact {
@@ -107,27 +107,29 @@ struct Run {
   std::vector<std::string> argv;
   std::uint64_t seed = 0;
   std::string level;
-  std::string fail_on = "inconclusive";      // refuted, inconclusive or warning
+  std::string fail_on = "inconclusive";  // refuted, inconclusive or warning
   // model
-  std::string model_ref, model_source, architecture, model_type, family, family_reason, header_digest;
+  std::string model_ref, model_source, architecture, model_type, family, family_reason,
+      header_digest;
   std::string revision, rules_digest;
   std::int64_t tensors = 0, elements = 0, shards = 0, rules = 0;
   std::uint64_t bytes = 0;
   std::vector<std::pair<std::string, std::int64_t>> dtypes;
   std::vector<Fact> detected;
   std::vector<LayoutRow> layouts;
-  std::string layouts_note;                  // "24 of 24 legal up to 8 ranks (auto)"
+  std::string layouts_note;  // "24 of 24 legal up to 8 ranks (auto)"
   std::vector<ClaimSummary> claims;
   std::vector<Verdict> verdicts;
   std::vector<std::string> notes;
-  std::vector<Error> warnings;               // codes of severity Warning; they fail a run only with fail_on = warning
-  std::vector<Error> input_errors;           // what could not be read although other verdicts stand: exit 5
-  std::string next, next_note;               // the command that would prove more, and what it does
-  std::string report;                        // folder that holds the written reports, "" when none
-  bool partial = false;                      // --match, --exclude, a time-out: not every subject was looked at
-  bool allow_partial = false;                // the user accepts a partial run
+  std::vector<Error>
+      warnings;  // codes of severity Warning; they fail a run only with fail_on = warning
+  std::vector<Error> input_errors;  // what could not be read although other verdicts stand: exit 5
+  std::string next, next_note;      // the command that would prove more, and what it does
+  std::string report;               // folder that holds the written reports, "" when none
+  bool partial = false;        // --match, --exclude, a time-out: not every subject was looked at
+  bool allow_partial = false;  // the user accepts a partial run
   bool stopped = false;
-  std::int64_t stop_signal = 2;              // 15: SIGTERM, exit 143
+  std::int64_t stop_signal = 2;  // 15: SIGTERM, exit 143
   // run: the only block that may differ between equal runs
   double seconds = 0;
   std::string started, host;
@@ -136,12 +138,14 @@ struct Run {
 };
 
 struct Counts {
-  std::int64_t proved = 0, held = 0, refuted = 0, inconclusive = 0, unsupported = 0, waived = 0, broken = 0;
+  std::int64_t proved = 0, held = 0, refuted = 0, inconclusive = 0, unsupported = 0, waived = 0,
+               broken = 0;
 };
 [[nodiscard]] Counts count(const Run& run);
 
-/// Broken (4), stopped (130, 143), refuted (1), unreadable input (5), undecided (3), green (0): the first that
-/// applies. Zero verdicts, zero cases, a requested claim without a verdict and a partial run are never green.
+/// Broken (4), stopped (130, 143), refuted (1), unreadable input (5), undecided (3), green (0): the
+/// first that applies. Zero verdicts, zero cases, a requested claim without a verdict and a partial
+/// run are never green.
 struct Conclusion {
   std::string word;  // PASS FAIL INCOMPLETE BROKEN INPUT STOPPED USAGE
   int exit_code = 4;
@@ -155,11 +159,11 @@ struct Conclusion {
 /// Why the conclusion is INCOMPLETE, one sentence each; empty when it is another word.
 [[nodiscard]] std::vector<std::string> undecided_reasons(const Run& run);
 
-/// The result of one claim of the table: the worst outcome of its verdicts, and the evidence that all of its green
-/// verdicts share (`all`) or that some have (`some`).
+/// The result of one claim of the table: the worst outcome of its verdicts, and the evidence that
+/// all of its green verdicts share (`all`) or that some have (`some`).
 struct ClaimResult {
   Outcome outcome = Outcome::Inconclusive;
-  bool checked = false;   // at least one verdict
+  bool checked = false;  // at least one verdict
   Evidence all, some;
 };
 [[nodiscard]] ClaimResult result_of(const Run& run, std::string_view claim);

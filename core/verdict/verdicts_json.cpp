@@ -18,7 +18,9 @@ Json number(std::int64_t value) {
 Json number(std::uint64_t value) {
   return value > std::uint64_t{1} << 53 ? Json(std::to_string(value)) : Json(value);
 }
-Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+Json text_or_null(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
 
 Json numbers(const std::vector<std::int64_t>& values) {
   Json out = Json::array();
@@ -28,18 +30,25 @@ Json numbers(const std::vector<std::int64_t>& values) {
   return out;
 }
 
-std::string dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
 
 std::string_view severity_name(Severity severity) {
   switch (severity) {
-    case Severity::Error: return "error";
-    case Severity::Warning: return "warning";
-    case Severity::Note: return "note";
+    case Severity::Error:
+      return "error";
+    case Severity::Warning:
+      return "warning";
+    case Severity::Note:
+      return "note";
   }
   return "error";
 }
 
-bool carries_code(Outcome outcome) { return outcome != Outcome::Proved && outcome != Outcome::Held; }
+bool carries_code(Outcome outcome) {
+  return outcome != Outcome::Proved && outcome != Outcome::Held;
+}
 
 /// "qwen35_bridge.py:257" -> file and line; "qwen3.json: decoder rule 3" -> file without a line.
 Json source_json(const std::string& source) {
@@ -74,7 +83,8 @@ Json rank_json(const std::string& rank) {
     std::int64_t value = 0;
     const char* stop = word.data() + word.size();
     if (digits == 0 || digits == std::string::npos ||
-        std::from_chars(word.data() + digits, stop, value).ptr != stop || out.contains(word.substr(0, digits))) {
+        std::from_chars(word.data() + digits, stop, value).ptr != stop ||
+        out.contains(word.substr(0, digits))) {
       return rank;
     }
     out[word.substr(0, digits)] = value;
@@ -110,7 +120,10 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
       {"outcome", name(verdict.outcome)},
       {"severity", coded ? Json(severity_name(info(verdict.code).severity)) : Json(nullptr)},
       {"rule",
-       {{"id", verdict.rule}, {"kind", verdict.kind}, {"class", nullptr}, {"source", source_json(verdict.rule_source)}}},
+       {{"id", verdict.rule},
+        {"kind", verdict.kind},
+        {"class", nullptr},
+        {"source", source_json(verdict.rule_source)}}},
       {"subject", {{"megatron", verdict.megatron}, {"hf", verdict.hf}}},
       {"layout", text_or_null(verdict.layout)},
       {"evidence", letters(verdict.evidence)},
@@ -122,7 +135,8 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
       {"wanted", verdict.wanted},
       {"extent", verdict.extent},
       {"why", verdict.why},
-      {"counterexample", has_example ? counterexample_json(verdict.counterexamples.front()) : Json(nullptr)},
+      {"counterexample",
+       has_example ? counterexample_json(verdict.counterexamples.front()) : Json(nullptr)},
       {"map", nullptr},
       {"help", verdict.help},
       {"replay", verdict.replay},
@@ -132,8 +146,9 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
 }
 
 Json error_json(const Error& error) {
-  return {{"code", label(error.code)}, {"message", error.message}, {"where", error.where}, {"facts", error.facts},
-          {"found", error.found},      {"wanted", error.wanted},   {"help", error.help}};
+  return {{"code", label(error.code)}, {"message", error.message}, {"where", error.where},
+          {"facts", error.facts},      {"found", error.found},     {"wanted", error.wanted},
+          {"help", error.help}};
 }
 
 Json errors_json(const std::vector<Error>& errors) {
@@ -228,14 +243,18 @@ std::string_view status_name(const Run& run) {
 }
 
 Json run_block(const Run& run) {
-  return {{"started", run.started},         {"seconds", run.seconds},
-          {"host", run.host},               {"cpus", number(run.cpus)},
+  return {{"started", run.started},
+          {"seconds", run.seconds},
+          {"host", run.host},
+          {"cpus", number(run.cpus)},
           {"peak_rss", number(run.peak_rss)}};
 }
 
 }  // namespace
 
-std::string verdict_json_line(const Verdict& verdict) { return dump(verdict_json(verdict, true), -1); }
+std::string verdict_json_line(const Verdict& verdict) {
+  return dump(verdict_json(verdict, true), -1);
+}
 
 std::string verdicts_json(const Run& run) {
   Json verdicts = Json::array();

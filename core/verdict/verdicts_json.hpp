@@ -1,6 +1,6 @@
 #pragma once
-// verdicts.json, schema bridge-verdicts/1 (reports/schema/verdicts-1.schema.json): the one file that every other
-// report is made from.
+// verdicts.json, schema bridge-verdicts/1 (reports/schema/verdicts-1.schema.json): the one file
+// that every other report is made from.
 
 #include <string>
 #include <string_view>
@@ -10,9 +10,10 @@
 
 namespace bv {
 
-/// Two-space indent, keys in a fixed order, 64-bit numbers above 2^53 as strings, bytes that are no UTF-8 replaced.
-/// Equal runs give equal text except for the block named `run`. Facts and counterexamples are kept for the first
-/// 1,000 verdicts of a code; `result.truncated` counts the others.
+/// Two-space indent, keys in a fixed order, 64-bit numbers above 2^53 as strings, bytes that are no
+/// UTF-8 replaced. Equal runs give equal text except for the block named `run`. Facts and
+/// counterexamples are kept for the first 1,000 verdicts of a code; `result.truncated` counts the
+/// others.
 [[nodiscard]] std::string verdicts_json(const Run& run);
 
 /// One verdict on one line, as in `verdicts[]`.
@@ -20,6 +21,7 @@ namespace bv {
 
 /// Reads what verdicts_json wrote; unknown keys are ignored.
 /// Errors: VerdictsInvalid with the place in the text or the path of the key.
-[[nodiscard]] Result<Run> read_verdicts_json(std::string_view text, std::string_view file = "verdicts.json");
+[[nodiscard]] Result<Run> read_verdicts_json(std::string_view text,
+                                             std::string_view file = "verdicts.json");
 
 }  // namespace bv

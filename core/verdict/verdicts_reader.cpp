@@ -1,4 +1,5 @@
-// The reading half of verdicts.json: nlohmann's exceptions and wrong types become Error here and nowhere else.
+// The reading half of verdicts.json: nlohmann's exceptions and wrong types become Error here and
+// nowhere else.
 
 #include <fmt/format.h>
 
@@ -13,7 +14,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Takes typed values out of one object and keeps the first fault; later calls then return empty values.
+/// Takes typed values out of one object and keeps the first fault; later calls then return empty
+/// values.
 class Fields {
  public:
   explicit Fields(std::string file) : file_(std::move(file)) {}
@@ -23,7 +25,10 @@ class Fields {
 
   void refuse(const std::string& path, const Json* found, std::string_view wanted) {
     if (!fault_) {
-      const std::string has = found == nullptr ? "nothing" : escaped(found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
+      const std::string has =
+          found == nullptr
+              ? "nothing"
+              : escaped(found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
       fault_ = fail(Code::VerdictsInvalid, fmt::format("{} has no usable {}", file_, path))
                    .at(file_)
                    .pair(has, std::string(wanted))
@@ -51,7 +56,8 @@ class Fields {
   template <class Integer>
   Integer integer(const Json& parent, const char* key, const std::string& path) {
     const Json* value = find(parent, key);
-    return value == nullptr ? missing<Integer>(path + key) : integer_of<Integer>(*value, path + key);
+    return value == nullptr ? missing<Integer>(path + key)
+                            : integer_of<Integer>(*value, path + key);
   }
   double real(const Json& parent, const char* key, const std::string& path) {
     const Json* value = find(parent, key);
@@ -100,7 +106,8 @@ class Fields {
       }
     } else if (value.is_number_unsigned() && std::in_range<Integer>(value.get<std::uint64_t>())) {
       return static_cast<Integer>(value.get<std::uint64_t>());
-    } else if (value.is_number_integer() && !value.is_number_unsigned() && std::in_range<Integer>(value.get<std::int64_t>())) {
+    } else if (value.is_number_integer() && !value.is_number_unsigned() &&
+               std::in_range<Integer>(value.get<std::int64_t>())) {
       return static_cast<Integer>(value.get<std::int64_t>());
     }
     refuse(path, &value, "an integer");
@@ -121,8 +128,8 @@ class Fields {
   }
 
  private:
-  const Json* child(const Json& parent, const char* key, const std::string& path, Json::value_t type,
-                    std::string_view wanted) {
+  const Json* child(const Json& parent, const char* key, const std::string& path,
+                    Json::value_t type, std::string_view wanted) {
     const Json* value = find(parent, key);
     if (value == nullptr || value->type() != type) {
       refuse(path + key, value, wanted);
@@ -141,8 +148,9 @@ class Fields {
 };
 
 std::optional<Outcome> outcome_from(std::string_view word) {
-  for (const Outcome outcome : {Outcome::Proved, Outcome::Held, Outcome::Refuted, Outcome::Inconclusive,
-                                Outcome::Unsupported, Outcome::Waived, Outcome::Broken}) {
+  for (const Outcome outcome :
+       {Outcome::Proved, Outcome::Held, Outcome::Refuted, Outcome::Inconclusive,
+        Outcome::Unsupported, Outcome::Waived, Outcome::Broken}) {
     if (name(outcome) == word) {
       return outcome;
     }
@@ -152,16 +160,23 @@ std::optional<Outcome> outcome_from(std::string_view word) {
 
 Evidence evidence_from(std::string_view text) {
   const auto has = [text](char letter) { return text.find(letter) != std::string_view::npos; };
-  return {.proved = has('P'), .bytes = has('B'), .oracle = has('O'), .upstream = has('U'),
-          .gpu = has('G'), .sampled = has('S'), .waived = has('W')};
+  return {.proved = has('P'),
+          .bytes = has('B'),
+          .oracle = has('O'),
+          .upstream = has('U'),
+          .gpu = has('G'),
+          .sampled = has('S'),
+          .waived = has('W')};
 }
 
-ElementRef read_element(Fields& fields, const Json& parent, const char* key, const std::string& path) {
+ElementRef read_element(Fields& fields, const Json& parent, const char* key,
+                        const std::string& path) {
   const Json* object = fields.object(parent, key, path);
   if (object == nullptr) {
     return {};
   }
-  return {fields.text(*object, "tensor", path + key + "."), fields.integers(*object, "index", path + key + ".")};
+  return {fields.text(*object, "tensor", path + key + "."),
+          fields.integers(*object, "index", path + key + ".")};
 }
 
 std::string rank_text(const Json* rank) {
@@ -204,7 +219,8 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   const std::string word = fields.text(object, "outcome", path);
   const auto outcome = outcome_from(word);
   if (!outcome) {
-    fields.refuse(path + "outcome", Fields::find(object, "outcome"), "Proved, Held, Refuted, Inconclusive, Unsupported, Waived or Broken");
+    fields.refuse(path + "outcome", Fields::find(object, "outcome"),
+                  "Proved, Held, Refuted, Inconclusive, Unsupported, Waived or Broken");
     return out;
   }
   out.outcome = *outcome;
@@ -215,7 +231,9 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
     out.rule = fields.text(*rule, "id", path + "rule.");
     out.kind = fields.text(*rule, "kind", path + "rule.");
     const Json* source = Fields::find(*rule, "source");
-    out.rule_source = source != nullptr && source->is_object() ? fields.text(*source, "text", path + "rule.source.") : "";
+    out.rule_source = source != nullptr && source->is_object()
+                          ? fields.text(*source, "text", path + "rule.source.")
+                          : "";
   }
   if (const Json* subject = fields.object(object, "subject", path)) {
     out.megatron = fields.text(*subject, "megatron", path + "subject.");
@@ -233,7 +251,8 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   out.why = fields.text(object, "why", path);
   out.help = fields.text(object, "help", path);
   out.replay = fields.text(object, "replay", path);
-  if (const Json* example = Fields::find(object, "counterexample"); example != nullptr && example->is_object()) {
+  if (const Json* example = Fields::find(object, "counterexample");
+      example != nullptr && example->is_object()) {
     out.counterexamples.push_back(read_counterexample(fields, *example, path + "counterexample."));
   }
   return out;
@@ -279,7 +298,8 @@ void read_model(Fields& fields, const Json& root, Run& run) {
   run.header_digest = fields.text(*model, "header_digest", "model.");
   if (const Json* dtypes = fields.object(*model, "dtypes", "model.")) {
     for (const auto& [dtype, tensors] : dtypes->items()) {
-      run.dtypes.emplace_back(dtype, fields.integer_of<std::int64_t>(tensors, "model.dtypes." + dtype));
+      run.dtypes.emplace_back(dtype,
+                              fields.integer_of<std::int64_t>(tensors, "model.dtypes." + dtype));
     }
   }
 }
@@ -331,20 +351,23 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
     }
   };
   each("detected", [&](const Json& row, const std::string& path) {
-    run.detected.push_back({fields.text(row, "what", path), fields.text(row, "value", path), fields.text(row, "because", path)});
+    run.detected.push_back({fields.text(row, "what", path), fields.text(row, "value", path),
+                            fields.text(row, "because", path)});
   });
   each("layouts", [&](const Json& row, const std::string& path) {
     const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
-    run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"), size("etp"), size("vpp"),
-                           size("cp"), size("ranks")});
+    run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"),
+                           size("etp"), size("vpp"), size("cp"), size("ranks")});
   });
   each("claims", [&](const Json& row, const std::string& path) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),
-                          fields.integer<std::int64_t>(row, "subjects", path), fields.text(row, "note", path),
-                          fields.flag(row, "requested", path), fields.flag(row, "skipped", path),
-                          fields.flag(row, "vacuous", path)});
+                          fields.integer<std::int64_t>(row, "subjects", path),
+                          fields.text(row, "note", path), fields.flag(row, "requested", path),
+                          fields.flag(row, "skipped", path), fields.flag(row, "vacuous", path)});
   });
-  each("verdicts", [&](const Json& row, const std::string& path) { run.verdicts.push_back(read_verdict(fields, row, path)); });
+  each("verdicts", [&](const Json& row, const std::string& path) {
+    run.verdicts.push_back(read_verdict(fields, row, path));
+  });
   run.warnings = read_errors(fields, root, "warnings");
   run.input_errors = read_errors(fields, root, "input_errors");
   run.notes = fields.texts(root, "notes", "");
@@ -365,17 +388,23 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   } catch (const Json::parse_error& error) {
     return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
         .at(name)
-        .pair(text.empty() ? "an empty file" : "text that ends or breaks there", "a verdicts.json of bridge-verify")
+        .pair(text.empty() ? "an empty file" : "text that ends or breaks there",
+              "a verdicts.json of bridge-verify")
         .advise("write the file again with --out or --json");
   } catch (const std::exception& error) {
-    return fail(Code::VerdictsInvalid, fmt::format("{} cannot be read: {}", name, escaped(error.what())))
+    return fail(Code::VerdictsInvalid,
+                fmt::format("{} cannot be read: {}", name, escaped(error.what())))
         .at(name)
         .advise("write the file again with --out or --json");
   }
   const Json* schema = root.is_object() ? Fields::find(root, "schema") : nullptr;
   if (schema == nullptr || *schema != "bridge-verdicts/1") {
-    const std::string found = schema == nullptr ? "no schema" : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
-    return fail(Code::VerdictsInvalid, fmt::format("{} is no verdicts file that this version reads", name))
+    const std::string found =
+        schema == nullptr
+            ? "no schema"
+            : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
+    return fail(Code::VerdictsInvalid,
+                fmt::format("{} is no verdicts file that this version reads", name))
         .at(name)
         .pair(found, "\"bridge-verdicts/1\"")
         .advise("give the verdicts.json of a run of this version");

@@ -22,7 +22,8 @@ struct Ended {
 };
 
 template <class Body>
-Ended in_memory(std::vector<std::string> arguments, const Environment& environment, const Body& body) {
+Ended in_memory(std::vector<std::string> arguments, const Environment& environment,
+                const Body& body) {
   Ended ended;
   Streams streams(
       [&ended](std::string_view text) {
@@ -31,20 +32,25 @@ Ended in_memory(std::vector<std::string> arguments, const Environment& environme
         return true;
       },
       [&ended](std::string_view text) { ended.err += text; });
-  Context context{.streams = streams, .environment = environment, .seconds = [] { return 0.25; },
-                  .started = [] { return std::string("2026-01-01T00:00:00Z"); }, .argv0 = "bridge-verify",
+  Context context{.streams = streams,
+                  .environment = environment,
+                  .seconds = [] { return 0.25; },
+                  .started = [] { return std::string("2026-01-01T00:00:00Z"); },
+                  .argv0 = "bridge-verify",
                   .arguments = std::move(arguments)};
   ended.code = body(context);
   EXPECT_TRUE(streams.flush());
   return ended;
 }
 
-Ended run(std::vector<std::string> arguments, const Environment& environment = {{"LANG", "C.UTF-8"}}) {
+Ended run(std::vector<std::string> arguments,
+          const Environment& environment = {{"LANG", "C.UTF-8"}}) {
   return in_memory(std::move(arguments), environment, run_command_line);
 }
 
 constexpr std::string_view kUsageLine =
-    "bridge-verify: USAGE  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  broken 0  layouts 0  0.0 s\n";
+    "bridge-verify: USAGE  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  "
+    "broken 0  layouts 0  0.0 s\n";
 
 TEST(CommandLine, WithoutArgumentsTellsItsPurposeAndExitsTwo) {
   const Ended ended = run({});
@@ -68,7 +74,8 @@ TEST(CommandLine, BadInputTwo) {
   EXPECT_EQ(ended.code, 2);
   EXPECT_EQ(ended.out, kUsageLine);
   EXPECT_EQ(ended.err,
-            "error[BV0002]: --tp 0 is not a positive number\n   = help    write --tp 1 for no tensor parallelism\n"
+            "error[BV0002]: --tp 0 is not a positive number\n   = help    write --tp 1 for no "
+            "tensor parallelism\n"
             "   = explain bridge-verify explain BV0002\n");
 }
 
@@ -82,7 +89,8 @@ TEST(CommandLine, HelpBeatsMistakesAndExitsZero) {
   const Ended ended = run({"--modle", "x", "--tp", "0", "--help"});
   EXPECT_EQ(ended.code, 0);
   EXPECT_EQ(ended.err, "");
-  EXPECT_NE(ended.out.find("bridge-verify lora check --model DIR --adapter ADAPTER_DIR"), std::string::npos);
+  EXPECT_NE(ended.out.find("bridge-verify lora check --model DIR --adapter ADAPTER_DIR"),
+            std::string::npos);
   EXPECT_EQ(run({"help", "explain"}).out, run({"explain", "--help"}).out);
   EXPECT_EQ(run({"help", "explian"}).code, 2);
 }
@@ -120,14 +128,20 @@ TEST(CommandLine, RulesShowPrintsTheNotation) {
 TEST(CommandLine, UnknownVariableIsANoteNotAnError) {
   const Ended ended = run({"explain", "2006"}, {{"BRIDGE_VERIFY_MODLE", "x"}});
   EXPECT_EQ(ended.code, 0);
-  EXPECT_EQ(ended.err, "note: environment variable BRIDGE_VERIFY_MODLE names no option and is not used\n");
+  EXPECT_EQ(ended.err,
+            "note: environment variable BRIDGE_VERIFY_MODLE names no option and is not used\n");
 }
 
 TEST(CommandLine, LostOutputIsNotASuccess) {
   std::string err;
-  Streams streams([](std::string_view) { return false; }, [&err](std::string_view text) { err += text; });
-  Context context{.streams = streams, .environment = {}, .seconds = [] { return 0.0; }, .started = [] { return std::string(); },
-                  .argv0 = "bridge-verify", .arguments = {"--version"}};
+  Streams streams([](std::string_view) { return false; },
+                  [&err](std::string_view text) { err += text; });
+  Context context{.streams = streams,
+                  .environment = {},
+                  .seconds = [] { return 0.0; },
+                  .started = [] { return std::string(); },
+                  .argv0 = "bridge-verify",
+                  .arguments = {"--version"}};
   EXPECT_EQ(run_command_line(context), 5);
   EXPECT_NE(err.find("error[BV8001]"), std::string::npos);
 }
@@ -251,16 +265,21 @@ TEST(Style, FollowsTheEnvironment) {
 
 TEST(GeneratedPages, AreThoseOfTheTables) {
   const std::filesystem::path docs = std::filesystem::path(BV_FIXTURES).parent_path() / "docs";
-  const char* remedy = "run bridge-verify __dump-codes docs/codes and bridge-verify __dump-cli docs/reference/cli.md";
+  const char* remedy =
+      "run bridge-verify __dump-codes docs/codes and bridge-verify __dump-cli "
+      "docs/reference/cli.md";
   EXPECT_EQ(bv::testing::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
   EXPECT_EQ(bv::testing::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
   std::size_t pages = 1;
   for (const CodeInfo& entry : all_codes()) {
-    EXPECT_EQ(bv::testing::file_text(docs / "codes" / (label(entry.code) + ".md")), code_page(entry.code)) << remedy;
+    EXPECT_EQ(bv::testing::file_text(docs / "codes" / (label(entry.code) + ".md")),
+              code_page(entry.code))
+        << remedy;
     ++pages;
   }
   const std::filesystem::directory_iterator folder(docs / "codes");
-  EXPECT_EQ(static_cast<std::size_t>(std::distance(begin(folder), end(folder))), pages) << "a page of a code that is no more";
+  EXPECT_EQ(static_cast<std::size_t>(std::distance(begin(folder), end(folder))), pages)
+      << "a page of a code that is no more";
 }
 
 }  // namespace

@@ -7,8 +7,9 @@
 namespace bv::cli {
 namespace {
 
-constexpr CommandName kCommands[] = {{"check", "", false},         {"convert", "import export", false}, {"roundtrip", "", false},
-                                     {"explain", "", true},        {"trace", "", true},                 {"models", "", true}};
+constexpr CommandName kCommands[] = {{"check", "", false},     {"convert", "import export", false},
+                                     {"roundtrip", "", false}, {"explain", "", true},
+                                     {"trace", "", true},      {"models", "", true}};
 
 Result<Parsed> parse(std::vector<std::string> arguments, const Environment& environment = {}) {
   return parse_options(arguments, environment, kCommands);
@@ -44,7 +45,8 @@ TEST(Options, UnderscoreAndDashAreTheSame) {
 TEST(Options, ValuesStandBehindBlankOrEquals) {
   EXPECT_EQ(parsed({"check", "--tp", "4"}).tp, Sizes{4});
   EXPECT_EQ(parsed({"check", "--tp=4"}).tp, Sizes{4});
-  EXPECT_EQ(parsed({"check", "--set", "a.b=c=d"}).settings[0], (std::pair<std::string, std::string>{"a.b", "c=d"}));
+  EXPECT_EQ(parsed({"check", "--set", "a.b=c=d"}).settings[0],
+            (std::pair<std::string, std::string>{"a.b", "c=d"}));
 }
 
 TEST(Options, StandBeforeOrAfterTheCommand) {
@@ -56,12 +58,34 @@ TEST(Options, StandBeforeOrAfterTheCommand) {
 }
 
 TEST(Options, MegatronNamesAreAliases) {
-  const Options options = parsed(
-      {"check", "--model", "x", "--tensor-parallel-size", "2", "--pipeline-model-parallel-size", "3", "--expert-model-parallel-size",
-       "4", "--expert-tensor-parallel-size", "1", "--num-virtual-stages-per-pipeline-rank", "2", "--context-parallel-size", "8",
-       "--decoder-first-pipeline-num-layers", "5", "--decoder-last-pipeline-num-layers", "6", "--make-vocab-size-divisible-by",
-       "128", "--account-for-embedding-in-pipeline-split", "--account-for-loss-in-pipeline-split", "--transformer-impl", "local",
-       "--no-moe-grouped-gemm", "--pipeline-model-parallel-layout", "Et*3|(tt|)*29,m|L"});
+  const Options options = parsed({"check",
+                                  "--model",
+                                  "x",
+                                  "--tensor-parallel-size",
+                                  "2",
+                                  "--pipeline-model-parallel-size",
+                                  "3",
+                                  "--expert-model-parallel-size",
+                                  "4",
+                                  "--expert-tensor-parallel-size",
+                                  "1",
+                                  "--num-virtual-stages-per-pipeline-rank",
+                                  "2",
+                                  "--context-parallel-size",
+                                  "8",
+                                  "--decoder-first-pipeline-num-layers",
+                                  "5",
+                                  "--decoder-last-pipeline-num-layers",
+                                  "6",
+                                  "--make-vocab-size-divisible-by",
+                                  "128",
+                                  "--account-for-embedding-in-pipeline-split",
+                                  "--account-for-loss-in-pipeline-split",
+                                  "--transformer-impl",
+                                  "local",
+                                  "--no-moe-grouped-gemm",
+                                  "--pipeline-model-parallel-layout",
+                                  "Et*3|(tt|)*29,m|L"});
   EXPECT_EQ(options.tp, Sizes{2});
   EXPECT_EQ(options.pp, Sizes{3});
   EXPECT_EQ(options.ep, Sizes{4});
@@ -71,7 +95,8 @@ TEST(Options, MegatronNamesAreAliases) {
   EXPECT_EQ(options.first_stage_layers, 5);
   EXPECT_EQ(options.last_stage_layers, 6);
   EXPECT_EQ(options.vocab_divisor, 128);
-  EXPECT_TRUE(options.account_for_embedding && options.account_for_loss && options.sequential_experts);
+  EXPECT_TRUE(options.account_for_embedding && options.account_for_loss &&
+              options.sequential_experts);
   EXPECT_EQ(options.transformer_impl, "local");
   EXPECT_EQ(options.pipeline_layout, "Et*3|(tt|)*29,m|L");
 }
@@ -83,7 +108,8 @@ TEST(Options, SizesAreListsOrRangesOfPowersOfTwo) {
   EXPECT_EQ(refused({"check", "--tp", "5..7"}).message, "--tp 5..7 holds no power of two");
   EXPECT_EQ(refused({"check", "--tp", "1,,2"}).code, Code::BadValue);
   EXPECT_EQ(refused({"check", "--tp", "99999999999999999999"}).code, Code::BadValue);
-  EXPECT_EQ(refused({"check", "--tp", "1..99999999999"}).message, "--tp 1..99999999999 is above 1,048,576");
+  EXPECT_EQ(refused({"check", "--tp", "1..99999999999"}).message,
+            "--tp 1..99999999999 is above 1,048,576");
 }
 
 TEST(Options, BadInputOneUnknownOptionSuggestsTheNearest) {
@@ -114,7 +140,8 @@ TEST(Options, RepeatedSingleValuedOptionShowsBoth) {
   const Error error = refused({"check", "--tp", "1", "--tensor-model-parallel-size=2"});
   EXPECT_EQ(error.code, Code::Conflict);
   EXPECT_EQ(error.message, "--tp is given twice: --tp 1 and --tensor-model-parallel-size=2");
-  EXPECT_EQ(parsed({"check", "--layout", "tp1", "--layout", "tp2"}).layout, (std::vector<std::string>{"tp1", "tp2"}));
+  EXPECT_EQ(parsed({"check", "--layout", "tp1", "--layout", "tp2"}).layout,
+            (std::vector<std::string>{"tp1", "tp2"}));
 }
 
 TEST(Options, DoubleDashEndsOptions) {
@@ -164,7 +191,8 @@ TEST(Options, CountsOfQuietAndVerbose) {
 }
 
 TEST(Options, ContradictionsShowBoth) {
-  EXPECT_EQ(refused({"check", "--json", "--format", "text"}).message, "--json and --format text contradict each other");
+  EXPECT_EQ(refused({"check", "--json", "--format", "text"}).message,
+            "--json and --format text contradict each other");
   EXPECT_EQ(parsed({"check", "--json", "--format", "json"}).format, "json");
   EXPECT_EQ(refused({"check", "--moe-grouped-gemm", "--no-moe-grouped-gemm"}).code, Code::Conflict);
   EXPECT_EQ(refused({"check", "--layout", "tp2", "--tp", "2"}).code, Code::Conflict);
@@ -186,7 +214,8 @@ TEST(Options, TimesAndSizesHaveUnits) {
   for (const char* bad : {"", "x", "-1s", "1 s", "0", "1e9999", "5 parsecs"}) {
     EXPECT_EQ(refused({"check", std::string("--timeout=") + bad}).code, Code::BadValue) << bad;
   }
-  EXPECT_EQ(refused({"check", "--mem-limit", "99999999999999999999T"}).help, "write --mem-limit 4GiB");
+  EXPECT_EQ(refused({"check", "--mem-limit", "99999999999999999999T"}).help,
+            "write --mem-limit 4GiB");
 }
 
 TEST(Options, SeedTakesAllSixtyFourBits) {
@@ -196,7 +225,8 @@ TEST(Options, SeedTakesAllSixtyFourBits) {
 }
 
 TEST(Options, ClaimsAreSplitAtCommas) {
-  EXPECT_EQ(parsed({"check", "--only", "names,shapes"}).only, (std::vector<std::string>{"names", "shapes"}));
+  EXPECT_EQ(parsed({"check", "--only", "names,shapes"}).only,
+            (std::vector<std::string>{"names", "shapes"}));
   EXPECT_EQ(refused({"check", "--only", "names,"}).code, Code::BadValue);
 }
 
@@ -208,7 +238,9 @@ TEST(Options, HelpAndVersionBeatEverything) {
 }
 
 TEST(Environment, GivesEveryLongOption) {
-  const Options options = parsed({"check"}, {{"BRIDGE_VERIFY_TP", "1,2"}, {"BRIDGE_VERIFY_EXPERT_TENSOR_PARALLEL_SIZE", "1"}, {"BRIDGE_VERIFY_JSON", "1"}});
+  const Options options = parsed({"check"}, {{"BRIDGE_VERIFY_TP", "1,2"},
+                                             {"BRIDGE_VERIFY_EXPERT_TENSOR_PARALLEL_SIZE", "1"},
+                                             {"BRIDGE_VERIFY_JSON", "1"}});
   EXPECT_EQ(options.tp, (Sizes{1, 2}));
   EXPECT_EQ(options.etp, Sizes{1});
   EXPECT_EQ(options.format, "json");
@@ -225,14 +257,19 @@ TEST(Environment, BadValuesNameTheVariable) {
   const Error error = refused({"check"}, {{"BRIDGE_VERIFY_TP", "0"}});
   EXPECT_EQ(error.message, "BRIDGE_VERIFY_TP=0 is not a positive number");
   EXPECT_EQ(refused({"check"}, {{"BRIDGE_VERIFY_JSON", "perhaps"}}).code, Code::BadValue);
-  EXPECT_EQ(refused({"check"}, {{"BRIDGE_VERIFY_TP", "1"}, {"BRIDGE_VERIFY_TENSOR_PARALLEL_SIZE", "2"}}).code, Code::Conflict);
+  EXPECT_EQ(
+      refused({"check"}, {{"BRIDGE_VERIFY_TP", "1"}, {"BRIDGE_VERIFY_TENSOR_PARALLEL_SIZE", "2"}})
+          .code,
+      Code::Conflict);
 }
 
 TEST(Environment, OptionsOfOtherCommandsAreLeftAlone) {
   EXPECT_FALSE(parsed({"check"}, {{"BRIDGE_VERIFY_RESUME", "1"}}).resume);
   const auto result = parse({"check"}, {{"BRIDGE_VERIFY_MODLE", "x"}});
   ASSERT_TRUE(result.has_value());
-  EXPECT_EQ(result->notes, std::vector<std::string>{"environment variable BRIDGE_VERIFY_MODLE names no option and is not used"});
+  EXPECT_EQ(result->notes,
+            std::vector<std::string>{
+                "environment variable BRIDGE_VERIFY_MODLE names no option and is not used"});
 }
 
 TEST(OptionTable, NamesAliasesAndLettersAreUniqueAndTyped) {
@@ -260,29 +297,41 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
     }
     const auto value = [&]() -> std::string {
       switch (spec.form) {
-        case Form::Flag: return "";
-        case Form::Count: return "";
-        case Form::Choice: return std::string(spec.value.substr(0, spec.value.find('|')));
+        case Form::Flag:
+          return "";
+        case Form::Count:
+          return "";
+        case Form::Choice:
+          return std::string(spec.value.substr(0, spec.value.find('|')));
         case Form::Positive:
         case Form::Unsigned:
-        case Form::Sizes: return "=2";
-        case Form::Pair: return "=a=b";
-        case Form::Duration: return "=1s";
-        case Form::Bytes: return "=1G";
+        case Form::Sizes:
+          return "=2";
+        case Form::Pair:
+          return "=a=b";
+        case Form::Duration:
+          return "=1s";
+        case Form::Bytes:
+          return "=1G";
         case Form::Text:
         case Form::Names:
-        case Form::Repeat: return "=x";
+        case Form::Repeat:
+          return "=x";
       }
       return "";
     }();
-    const std::string argument = "--" + std::string(spec.name) + (spec.form == Form::Choice ? "=" + value : value);
-    constexpr CommandName kAnyCommand[] = {{"check", "", false}, {"convert", "", false}, {"trace", "", true}, {"layout", "", false}, {"inspect", "", false}, {"fuzz", "", false}};
+    const std::string argument =
+        "--" + std::string(spec.name) + (spec.form == Form::Choice ? "=" + value : value);
+    constexpr CommandName kAnyCommand[] = {{"check", "", false},   {"convert", "", false},
+                                           {"trace", "", true},    {"layout", "", false},
+                                           {"inspect", "", false}, {"fuzz", "", false}};
     std::size_t taken = 0;
     for (const CommandName& command : kAnyCommand) {
       if (usable_by(spec, command.name)) {
         const std::vector<std::string> arguments = {std::string(command.name), argument};
         const auto result = parse_options(arguments, {}, kAnyCommand);
-        EXPECT_TRUE(result.has_value()) << argument << ": " << (result ? "" : result.error().message);
+        EXPECT_TRUE(result.has_value())
+            << argument << ": " << (result ? "" : result.error().message);
         ++taken;
       }
     }
@@ -294,9 +343,11 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
 
 /// Random lines from a fixed seed: the parser ends, and each refusal names a remedy.
 TEST(Options, EveryRefusalSaysWhatToDo) {
-  const std::vector<std::string> words = {"--tp",  "--tp=",  "0",       "1..8",  "-q",    "-qv",    "--",          "-",      "check",  "import",
-                                          "trace", "--json", "--format", "plain", "--set", "a=b",    "--timeout",   "\x1b[2J", "--\xff", "-m",
-                                          "x/y",   "",       "--=",      "-=",    "-j4",   "--skip", "--mem-limit", "9e99T",  "..",     "-o="};
+  const std::vector<std::string> words = {
+      "--tp",      "--tp=",   "0",           "1..8",   "-q",       "-qv",   "--",    "-",
+      "check",     "import",  "trace",       "--json", "--format", "plain", "--set", "a=b",
+      "--timeout", "\x1b[2J", "--\xff",      "-m",     "x/y",      "",      "--=",   "-=",
+      "-j4",       "--skip",  "--mem-limit", "9e99T",  "..",       "-o="};
   std::uint32_t state = 1;
   std::size_t accepted = 0;
   std::size_t refusals = 0;

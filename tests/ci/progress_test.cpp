@@ -16,20 +16,35 @@ struct Screen {
   std::vector<std::string> shown;
   Progress progress;
   explicit Screen(ProgressMode mode)
-      : progress({.mode = mode, .width = 120}, [this] { return now; }, [this](std::string_view text) { shown.emplace_back(text); }) {}
+      : progress(
+            {.mode = mode, .width = 120}, [this] { return now; },
+            [this](std::string_view text) { shown.emplace_back(text); }) {}
 };
 
 TEST(ProgressLine, LooksLikeTheManual) {
-  const ProgressState state{.phase = "bytes", .done_bytes = 34'500'000'000, .total_bytes = 71'900'000'000, .done = 502, .total = 1045,
-                            .bytes_per_second = 1.4e9, .eta_seconds = 26.0, .current = "layers.17.mlp.experts.gate_up_proj"};
+  const ProgressState state{.phase = "bytes",
+                            .done_bytes = 34'500'000'000,
+                            .total_bytes = 71'900'000'000,
+                            .done = 502,
+                            .total = 1045,
+                            .bytes_per_second = 1.4e9,
+                            .eta_seconds = 26.0,
+                            .current = "layers.17.mlp.experts.gate_up_proj"};
   EXPECT_EQ(progress_line(state, 160, false),
-            "bytes     [=============>              ] 47 %  34.5/71.9 GB  502/1,045 tensors  1.4 GB/s  ETA 0:26  "
+            "bytes     [=============>              ] 47 %  34.5/71.9 GB  502/1,045 tensors  1.4 "
+            "GB/s  ETA 0:26  "
             "layers.17.mlp.experts.gate_up_proj");
 }
 
 TEST(ProgressLine, FitsEveryWidth) {
-  const ProgressState state{.phase = "bytes", .done_bytes = 1, .total_bytes = 3, .done = 1, .total = 3, .bytes_per_second = 1,
-                            .eta_seconds = 2.0, .current = std::string(500, 'x')};
+  const ProgressState state{.phase = "bytes",
+                            .done_bytes = 1,
+                            .total_bytes = 3,
+                            .done = 1,
+                            .total = 3,
+                            .bytes_per_second = 1,
+                            .eta_seconds = 2.0,
+                            .current = std::string(500, 'x')};
   for (const int width : {20, 40, 80, 200}) {
     EXPECT_LE(progress_line(state, width, true).size(), static_cast<std::size_t>(width));
   }
@@ -119,7 +134,8 @@ TEST(Progress, JsonIsOneObjectASecond) {
   for (const auto& [key, value] : object.items()) {
     keys.push_back(key);
   }
-  EXPECT_EQ(keys, (std::vector<std::string>{"phase", "done_bytes", "total_bytes", "done", "total", "bytes_per_s", "eta_s", "current"}));
+  EXPECT_EQ(keys, (std::vector<std::string>{"phase", "done_bytes", "total_bytes", "done", "total",
+                                            "bytes_per_s", "eta_s", "current"}));
 }
 
 TEST(Progress, CountsFromManyThreads) {

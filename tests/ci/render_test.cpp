@@ -15,7 +15,8 @@ using bv::testing::expect_golden;
 
 constexpr TextStyle kPlainStyle{.color = false, .ascii = false, .width = 120, .verbosity = 0};
 
-Verdict green(std::string claim, std::string rule, std::string layout, Evidence evidence, std::int64_t cases) {
+Verdict green(std::string claim, std::string rule, std::string layout, Evidence evidence,
+              std::int64_t cases) {
   Verdict out;
   out.claim = std::move(claim);
   out.rule = std::move(rule);
@@ -38,18 +39,29 @@ bv::Run passing() {
   run.family = "qwen3_5_vl_moe, built in";
   run.rules = 64;
   run.family_reason = "chosen by architecture Qwen3_5MoeForConditionalGeneration";
-  run.detected = {{"experts", "packed", "gate_up_proj present"}, {"MTP experts", "packed", "1 layer"}, {"embeddings", "untied", ""}};
+  run.detected = {{"experts", "packed", "gate_up_proj present"},
+                  {"MTP experts", "packed", "1 layer"},
+                  {"embeddings", "untied", ""}};
   run.layouts = {{"tp1pp1ep1etp1"}, {"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2}};
   run.layouts_note = "2 of 2 legal up to 2 ranks (auto)";
-  run.claims = {{.claim = "names", .title = "every HF tensor used once, every Megatron parameter filled", .subjects = 1045},
-                {.claim = "placement", .title = "same rows on same ranks as the independent oracle", .subjects = 2090},
-                {.claim = "values", .title = "out_norm adds -1: exact for every element", .subjects = 30, .note = "30 small tensors read"},
+  run.claims = {{.claim = "names",
+                 .title = "every HF tensor used once, every Megatron parameter filled",
+                 .subjects = 1045},
+                {.claim = "placement",
+                 .title = "same rows on same ranks as the independent oracle",
+                 .subjects = 2090},
+                {.claim = "values",
+                 .title = "out_norm adds -1: exact for every element",
+                 .subjects = 30,
+                 .note = "30 small tensors read"},
                 {.claim = "bytes", .title = "level data", .requested = false},
                 {.claim = "lora", .note = "no adapter given", .vacuous = true}};
   const Evidence proved{.proved = true};
   const Evidence both{.proved = true, .oracle = true};
-  run.verdicts = {green("names", "", "", proved, 1045), green("placement", "r1", "tp1pp1ep1etp1", both, 1045),
-                  green("placement", "r1", "tp2pp1ep1etp2", proved, 1045), green("values", "r2", "", {.bytes = true}, 30)};
+  run.verdicts = {green("names", "", "", proved, 1045),
+                  green("placement", "r1", "tp1pp1ep1etp1", both, 1045),
+                  green("placement", "r1", "tp2pp1ep1etp2", proved, 1045),
+                  green("values", "r2", "", {.bytes = true}, 30)};
   run.next = "bridge-verify roundtrip --model Qwen/Qwen3.6-35B-A3B";
   run.next_note = "moves the bytes (71.9 GB)";
   run.seconds = 0.91;
@@ -69,15 +81,18 @@ Verdict misplaced(std::string layout) {
   bad.megatron = "decoder.layers.0.self_attention.in_proj.weight";
   bad.cases = 3;
   bad.refuted_cases = 3;
-  bad.title = "rows are on the wrong tensor-parallel rank; the round trip is exact, the model is not";
-  bad.facts = {"        rank tp0 wants  qkv[0:8]  qkv[16:24] z[0:16]", "        rank tp0 has    qkv[0:56]"};
+  bad.title =
+      "rows are on the wrong tensor-parallel rank; the round trip is exact, the model is not";
+  bad.facts = {"        rank tp0 wants  qkv[0:8]  qkv[16:24] z[0:16]",
+               "        rank tp0 has    qkv[0:56]"};
   bad.found = "qkv[0:56]";
   bad.wanted = "qkv[0:8] qkv[16:24] z[0:16]";
   bad.extent = "100 of 112 rows misplaced";
   bad.why = "each of q, k, v, z, b, a must be cut over TP before they are joined";
   bad.help = "use kind gdn4";
   bad.replay = "bridge-verify check --model tiny --only placement --layout " + bad.layout;
-  bad.counterexamples = {{"in_proj.weight", "tp0", {8, 0}, {"qkv", {16, 0}}, {"qkv", {8, 0}}, "", ""}};
+  bad.counterexamples = {
+      {"in_proj.weight", "tp0", {8, 0}, {"qkv", {16, 0}}, {"qkv", {8, 0}}, "", ""}};
   return bad;
 }
 
@@ -94,14 +109,22 @@ bv::Run failing() {
   unknown.title = "the table of target layouts does not know decoder.new_module.weight";
   unknown.help = "add it to the table";
   run.verdicts.push_back(unknown);
-  run.warnings = {fail(Code::RuleDead, "rule r9 matches nothing").at("my_bridge.rules.json:40").advise("delete it")};
-  run.input_errors = {fail(Code::CacheIncomplete, "1 of 26 shards is missing").fact("model-00003-of-00026.safetensors").advise("fetch it")};
+  run.warnings = {fail(Code::RuleDead, "rule r9 matches nothing")
+                      .at("my_bridge.rules.json:40")
+                      .advise("delete it")};
+  run.input_errors = {fail(Code::CacheIncomplete, "1 of 26 shards is missing")
+                          .fact("model-00003-of-00026.safetensors")
+                          .advise("fetch it")};
   return run;
 }
 
-TEST(RenderText, PassingRunEqualsItsGoldenText) { expect_golden("run_pass", render_text(passing(), kPlainStyle)); }
+TEST(RenderText, PassingRunEqualsItsGoldenText) {
+  expect_golden("run_pass", render_text(passing(), kPlainStyle));
+}
 
-TEST(RenderText, FailingRunEqualsItsGoldenText) { expect_golden("run_fail", render_text(failing(), kPlainStyle)); }
+TEST(RenderText, FailingRunEqualsItsGoldenText) {
+  expect_golden("run_fail", render_text(failing(), kPlainStyle));
+}
 
 TEST(RenderText, VerboseAndQuietEqualTheirGoldenText) {
   TextStyle style = kPlainStyle;
@@ -143,7 +166,8 @@ TEST(RenderText, ColourAddsNothingButColour) {
   colour.color = true;
   const std::string with = render_text(failing(), colour);
   EXPECT_NE(with, render_text(failing(), kPlainStyle));
-  EXPECT_EQ(std::regex_replace(with, std::regex("\x1b\\[[0-9]+m"), ""), render_text(failing(), kPlainStyle));
+  EXPECT_EQ(std::regex_replace(with, std::regex("\x1b\\[[0-9]+m"), ""),
+            render_text(failing(), kPlainStyle));
 }
 
 TEST(RenderText, AsciiHasNoOtherCharacter) {
@@ -177,11 +201,13 @@ TEST(RenderText, AtMostTwentyBlocksThenACount) {
   }
   const std::string out = render_text(run, kPlainStyle);
   std::size_t blocks = 0;
-  for (std::size_t at = out.find("error["); at != std::string::npos; at = out.find("error[", at + 1)) {
+  for (std::size_t at = out.find("error["); at != std::string::npos;
+       at = out.find("error[", at + 1)) {
     ++blocks;
   }
   EXPECT_EQ(blocks, 20U);
-  EXPECT_NE(out.find("\n5 more causes are not shown; --format plain lists every verdict\n"), std::string::npos);
+  EXPECT_NE(out.find("\n5 more causes are not shown; --format plain lists every verdict\n"),
+            std::string::npos);
 }
 
 TEST(RenderText, SkippedAndUndecidedClaimsAreSeen) {
@@ -208,19 +234,25 @@ TEST(Causes, NumbersInTitlesDoNotSplitACause) {
   const std::vector<Cause> found = causes(run);
   ASSERT_EQ(found.size(), 2U);
   EXPECT_EQ(found[0].verdicts.size(), 512U);
-  EXPECT_NE(render_block(block_of(found[0]), kPlainStyle).find("and 511 more like it"), std::string::npos);
+  EXPECT_NE(render_block(block_of(found[0]), kPlainStyle).find("and 511 more like it"),
+            std::string::npos);
 }
 
-TEST(Causes, GreenVerdictsAreNone) { EXPECT_TRUE(causes(passing()).empty()); }
+TEST(Causes, GreenVerdictsAreNone) {
+  EXPECT_TRUE(causes(passing()).empty());
+}
 
 TEST(RenderError, EqualsItsGoldenText) {
   std::string out;
-  out += render_error(fail(Code::UnknownOption, "unknown option --modle").advise("did you mean --model?"), kPlainStyle);
-  Error header = fail(Code::HeaderTruncated, "model-00003-of-00026.safetensors ends inside its header")
-                     .at("m/model-00003-of-00026.safetensors")
-                     .fact("length word says 81,920 bytes, 40,112 are there (file 40,120 bytes)")
-                     .pair("40,112 bytes", "81,920 bytes")
-                     .advise("the download was cut: delete and fetch it again");
+  out += render_error(
+      fail(Code::UnknownOption, "unknown option --modle").advise("did you mean --model?"),
+      kPlainStyle);
+  Error header =
+      fail(Code::HeaderTruncated, "model-00003-of-00026.safetensors ends inside its header")
+          .at("m/model-00003-of-00026.safetensors")
+          .fact("length word says 81,920 bytes, 40,112 are there (file 40,120 bytes)")
+          .pair("40,112 bytes", "81,920 bytes")
+          .advise("the download was cut: delete and fetch it again");
   out += render_error(header, kPlainStyle);
   header.facts.assign(12, "one more line");
   out += render_error(header, kPlainStyle);

@@ -25,7 +25,8 @@ class SchemaCheck {
   static bool is_type(const Json& value, const std::string& type) {
     return (type == "object" && value.is_object()) || (type == "array" && value.is_array()) ||
            (type == "string" && value.is_string()) || (type == "boolean" && value.is_boolean()) ||
-           (type == "null" && value.is_null()) || (type == "integer" && value.is_number_integer()) ||
+           (type == "null" && value.is_null()) ||
+           (type == "integer" && value.is_number_integer()) ||
            (type == "number" && value.is_number());
   }
 
@@ -33,10 +34,12 @@ class SchemaCheck {
     if (type.is_string()) {
       return is_type(value, type);
     }
-    return std::any_of(type.begin(), type.end(), [&](const Json& one) { return is_type(value, one); });
+    return std::any_of(type.begin(), type.end(),
+                       [&](const Json& one) { return is_type(value, one); });
   }
 
-  void check_object(const Json& schema, const Json& value, const std::string& path, std::vector<std::string>& out) const {
+  void check_object(const Json& schema, const Json& value, const std::string& path,
+                    std::vector<std::string>& out) const {
     if (schema.contains("required")) {
       for (const auto& key : schema["required"]) {
         if (!value.contains(key.get<std::string>())) {
@@ -47,7 +50,8 @@ class SchemaCheck {
     for (const auto& [key, child] : value.items()) {
       if (schema.contains("properties") && schema["properties"].contains(key)) {
         check(schema["properties"][key], child, path + "." + key, out);
-      } else if (schema.contains("additionalProperties") && schema["additionalProperties"].is_object()) {
+      } else if (schema.contains("additionalProperties") &&
+                 schema["additionalProperties"].is_object()) {
         check(schema["additionalProperties"], child, path + "." + key, out);
       } else if (schema.contains("properties")) {
         out.push_back(path + ": " + key + " is not in the schema");
@@ -55,9 +59,11 @@ class SchemaCheck {
     }
   }
 
-  void check(const Json& schema, const Json& value, const std::string& path, std::vector<std::string>& out) const {
+  void check(const Json& schema, const Json& value, const std::string& path,
+             std::vector<std::string>& out) const {
     if (schema.contains("$ref")) {
-      const auto name = schema["$ref"].get<std::string>().substr(std::string("#/definitions/").size());
+      const auto name =
+          schema["$ref"].get<std::string>().substr(std::string("#/definitions/").size());
       return check(root_.at("definitions").at(name), value, path, out);
     }
     if (schema.contains("anyOf")) {
@@ -74,7 +80,8 @@ class SchemaCheck {
     if (schema.contains("const") && schema["const"] != value) {
       out.push_back(path + ": is not " + schema["const"].dump());
     }
-    if (schema.contains("enum") && std::find(schema["enum"].begin(), schema["enum"].end(), value) == schema["enum"].end()) {
+    if (schema.contains("enum") &&
+        std::find(schema["enum"].begin(), schema["enum"].end(), value) == schema["enum"].end()) {
       out.push_back(path + ": " + value.dump() + " is not in the list");
     }
     if (schema.contains("type") && !type_fits(schema["type"], value)) {
@@ -85,7 +92,8 @@ class SchemaCheck {
       out.push_back(path + ": is too small");
     }
     if (schema.contains("pattern") && value.is_string() &&
-        !std::regex_search(value.get<std::string>(), std::regex(schema["pattern"].get<std::string>()))) {
+        !std::regex_search(value.get<std::string>(),
+                           std::regex(schema["pattern"].get<std::string>()))) {
       out.push_back(path + ": " + value.dump() + " does not match");
     }
     if (value.is_object()) {

@@ -144,16 +144,20 @@ TEST(Conclude, FailOnRefutedNeverCallsUndecidedAPass) {
 
 TEST(LastLine, HasTheStableGrammar) {
   const std::regex grammar(
-      "bridge-verify: (PASS|FAIL|INCOMPLETE|BROKEN|USAGE|INPUT|STOPPED)  proved [0-9]+  held [0-9]+  refuted [0-9]+  "
-      "inconclusive [0-9]+  unsupported [0-9]+  waived [0-9]+  broken [0-9]+  layouts [0-9]+  [0-9]+\\.[0-9] s");
+      "bridge-verify: (PASS|FAIL|INCOMPLETE|BROKEN|USAGE|INPUT|STOPPED)  proved [0-9]+  held "
+      "[0-9]+  refuted [0-9]+  "
+      "inconclusive [0-9]+  unsupported [0-9]+  waived [0-9]+  broken [0-9]+  layouts [0-9]+  "
+      "[0-9]+\\.[0-9] s");
   bv::Run run = run_of({Outcome::Proved, Outcome::Proved, Outcome::Held, Outcome::Waived});
   run.layouts.resize(24);
   run.seconds = 0.94;
   EXPECT_EQ(last_line(run),
-            "bridge-verify: PASS  proved 2  held 1  refuted 0  inconclusive 0  unsupported 0  waived 1  broken 0  "
+            "bridge-verify: PASS  proved 2  held 1  refuted 0  inconclusive 0  unsupported 0  "
+            "waived 1  broken 0  "
             "layouts 24  0.9 s");
   run.seconds = 123456.0;
-  for (const std::string& line : {last_line(run), last_line(bv::Run{}), last_line("USAGE"), last_line("INPUT")}) {
+  for (const std::string& line :
+       {last_line(run), last_line(bv::Run{}), last_line("USAGE"), last_line("INPUT")}) {
     EXPECT_TRUE(std::regex_match(line, grammar)) << line;
   }
 }
@@ -161,7 +165,9 @@ TEST(LastLine, HasTheStableGrammar) {
 TEST(Letters, StandInPrintingOrder) {
   EXPECT_EQ(letters({}), "-------");
   EXPECT_EQ(letters({.proved = true, .oracle = true}), "P-O----");
-  EXPECT_EQ(letters({.bytes = true, .upstream = true, .gpu = true, .sampled = true, .waived = true}), "-B-UGSW");
+  EXPECT_EQ(
+      letters({.bytes = true, .upstream = true, .gpu = true, .sampled = true, .waived = true}),
+      "-B-UGSW");
   EXPECT_EQ(letters(Evidence{.proved = true} | Evidence{.bytes = true}), "PB-----");
 }
 
@@ -203,7 +209,8 @@ TEST(Codes, NumbersAndNamesAreUniqueAndExplained) {
     before = number;
     EXPECT_FALSE(code.title.empty()) << code.name;
     for (const char* part : {"Meaning: ", "\nHow it arises: ", "\nWhat to do: "}) {
-      EXPECT_NE(code.text.find(part), std::string_view::npos) << code.name << " lacks \"" << part << "\"";
+      EXPECT_NE(code.text.find(part), std::string_view::npos)
+          << code.name << " lacks \"" << part << "\"";
     }
   }
   EXPECT_GE(numbers.size(), 60U);

@@ -15,7 +15,8 @@ namespace {
 using testing::Json;
 
 Json schema() {
-  const std::filesystem::path path = std::filesystem::path(BV_FIXTURES).parent_path() / "reports/schema/verdicts-1.schema.json";
+  const std::filesystem::path path =
+      std::filesystem::path(BV_FIXTURES).parent_path() / "reports/schema/verdicts-1.schema.json";
   std::ifstream file(path);
   return Json::parse(file);
 }
@@ -64,15 +65,23 @@ bv::Run full_run() {
   bad.why = "cut before joining";
   bad.help = "cut each part";
   bad.replay = "bridge-verify check --model tiny";
-  bad.counterexamples = {{"in_proj", "tp0 pp1", {2, 0}, {"b.weight", {0, 0}}, {"a.weight", {2, 0}}, "0x3f80", "0x4000"}};
+  bad.counterexamples = {{"in_proj",
+                          "tp0 pp1",
+                          {2, 0},
+                          {"b.weight", {0, 0}},
+                          {"a.weight", {2, 0}},
+                          "0x3f80",
+                          "0x4000"}};
   Verdict good;
   good.claim = "names";
   good.outcome = Outcome::Proved;
   good.evidence = {.proved = true};
   good.cases = 3;
   run.verdicts = {bad, good};
-  run.warnings = {fail(Code::RuleDead, "rule r9 matches nothing").at("tiny.json:3").advise("delete it")};
-  run.input_errors = {fail(Code::CacheIncomplete, "1 of 2 shards is missing").pair("1", "2").fact("model-2")};
+  run.warnings = {
+      fail(Code::RuleDead, "rule r9 matches nothing").at("tiny.json:3").advise("delete it")};
+  run.input_errors = {
+      fail(Code::CacheIncomplete, "1 of 2 shards is missing").pair("1", "2").fact("model-2")};
   run.notes = {"a note"};
   run.next = "bridge-verify roundtrip --model tiny";
   run.next_note = "moves the bytes";
@@ -110,8 +119,10 @@ TEST(VerdictsJson, KeysStandInTheOrderOfTheSchema) {
     return names;
   };
   EXPECT_EQ(keys(out), rules["required"].get<std::vector<std::string>>());
-  EXPECT_EQ(keys(out["verdicts"][0]), rules["definitions"]["verdict"]["required"].get<std::vector<std::string>>());
-  EXPECT_EQ(keys(out["model"]), rules["properties"]["model"]["required"].get<std::vector<std::string>>());
+  EXPECT_EQ(keys(out["verdicts"][0]),
+            rules["definitions"]["verdict"]["required"].get<std::vector<std::string>>());
+  EXPECT_EQ(keys(out["model"]),
+            rules["properties"]["model"]["required"].get<std::vector<std::string>>());
 }
 
 TEST(VerdictsJson, ReadsBackWhatItWrote) {
@@ -147,9 +158,11 @@ TEST(VerdictsJson, SplitsRuleSourcesIntoFileAndLine) {
   bv::Run run = full_run();
   run.verdicts[1].rule_source = "qwen3.json: decoder rule 3";
   const Json out = Json::parse(verdicts_json(run));
-  EXPECT_EQ(out["verdicts"][0]["rule"]["source"], Json::parse(R"({"file":"my_bridge.py","line":257,"text":"my_bridge.py:257"})"));
-  EXPECT_EQ(out["verdicts"][1]["rule"]["source"],
-            Json::parse(R"({"file":"qwen3.json","line":null,"text":"qwen3.json: decoder rule 3"})"));
+  EXPECT_EQ(out["verdicts"][0]["rule"]["source"],
+            Json::parse(R"({"file":"my_bridge.py","line":257,"text":"my_bridge.py:257"})"));
+  EXPECT_EQ(
+      out["verdicts"][1]["rule"]["source"],
+      Json::parse(R"({"file":"qwen3.json","line":null,"text":"qwen3.json: decoder rule 3"})"));
   EXPECT_EQ(out["verdicts"][0]["counterexample"]["rank"], Json::parse(R"({"tp":0,"pp":1})"));
 }
 
@@ -197,7 +210,8 @@ TEST(VerdictsReader, NamesWhatIsWrong) {
   EXPECT_EQ(message(""), "v.json is not JSON at byte 1");
   EXPECT_EQ(message("{\"schema\":"), "v.json is not JSON at byte 11");
   EXPECT_EQ(message("[1]"), "v.json is no verdicts file that this version reads");
-  EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/2\"}"), "v.json is no verdicts file that this version reads");
+  EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/2\"}"),
+            "v.json is no verdicts file that this version reads");
   EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/1\"}"), "v.json has no usable tool");
   EXPECT_EQ(message(std::string(100000, '[')), "v.json is not JSON at byte 100001");
 }
