@@ -2,6 +2,7 @@
 // Moves one mapping to poisoned Megatron shards and back in memory and compares every bit. Nothing
 // is written.
 
+#include <functional>
 #include <optional>
 
 #include "core/exec/plan.hpp"
@@ -21,6 +22,11 @@ struct MoveCount {
   std::uint64_t bytes = 0;  // HF bytes read and compared
   std::int64_t tensors = 0;
 };
+
+/// The first of `count` elements of `size` bytes that `fill` leaves unwritten: it keeps two
+/// different poisons. Data that happens to look like one poison is no false alarm.
+[[nodiscard]] std::optional<std::int64_t> first_unwritten(
+    std::size_t count, std::size_t size, const std::function<void(std::byte*)>& fill);
 
 /// Checks mapping `index` of the plan: each shard is filled from the HF tensors (targets poisoned
 /// first), then every HF element is read back from the shards through the inverse boxes. Windows

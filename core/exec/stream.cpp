@@ -178,8 +178,7 @@ Status sources_unchanged(const std::vector<OutputFile>& files) {
   return Done{};
 }
 
-/// Fingerprints of a finished file of an earlier, interrupted run when its header is the planned
-/// one; empty otherwise.
+/// Fingerprints of every tensor of a finished file, read from the disk's side.
 Result<std::map<std::string, std::string>> digests_of(const std::filesystem::path& path) {
   BV_TRY(checkpoint, io::Checkpoint::open(path));
   std::map<std::string, std::string> out;
