@@ -5,18 +5,6 @@
 namespace bv::cli {
 namespace {
 
-std::string_view severity_word(Severity severity) {
-  switch (severity) {
-    case Severity::Error:
-      return "error";
-    case Severity::Warning:
-      return "warning";
-    case Severity::Note:
-      return "note";
-  }
-  return "error";
-}
-
 /// The lines of an explanation as paragraphs.
 std::string paragraphs(std::string_view text) {
   std::string out;
@@ -30,8 +18,8 @@ std::string paragraphs(std::string_view text) {
 
 std::string code_page(Code code) {
   const CodeInfo& entry = info(code);
-  return fmt::format("# {} {}\n\n{}: {}\n\n{}\n", label(code), entry.name,
-                     severity_word(entry.severity), entry.title, paragraphs(entry.text));
+  return fmt::format("# {} {}\n\n{}: {}\n\n{}\n", label(code), entry.name, name(entry.severity),
+                     entry.title, paragraphs(entry.text));
 }
 
 std::string code_index_page() {
@@ -41,7 +29,7 @@ std::string code_index_page() {
       "never reused.\n\n| Code | Name | Severity | Meaning |\n|---|---|---|---|\n";
   for (const CodeInfo& entry : all_codes()) {
     out += fmt::format("| [{0}]({0}.md) | {1} | {2} | {3} |\n", label(entry.code), entry.name,
-                       severity_word(entry.severity), entry.title);
+                       name(entry.severity), entry.title);
   }
   return out;
 }

@@ -9,18 +9,6 @@ namespace {
 
 constexpr std::size_t kFactsMax = 8;
 
-std::string_view severity_word(Severity severity) {
-  switch (severity) {
-    case Severity::Error:
-      return "error";
-    case Severity::Warning:
-      return "warning";
-    case Severity::Note:
-      return "note";
-  }
-  return "error";
-}
-
 Paint word_paint(std::string_view word) {
   return word == "error" ? Paint::Red : word == "note" ? Paint::Dim : Paint::Yellow;
 }
@@ -77,7 +65,7 @@ std::string render_block(const Block& block, const TextStyle& style) {
 
 std::string render_error(const Error& error, const TextStyle& style) {
   Block block;
-  block.word = severity_word(info(error.code).severity);
+  block.word = name(info(error.code).severity);
   block.code = error.code;
   block.title = error.message;
   block.where = error.where;

@@ -14,4 +14,13 @@ std::optional<std::int64_t> element_count(std::span<const std::int64_t> shape) {
   return product;
 }
 
+std::vector<std::int64_t> index_of(std::int64_t flat, std::span<const std::int64_t> shape) {
+  std::vector<std::int64_t> out(shape.size(), 0);
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    out[i] = shape[i] == 0 ? 0 : flat % shape[i];
+    flat = shape[i] == 0 ? flat : flat / shape[i];
+  }
+  return out;
+}
+
 }  // namespace bv

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace bv {
 
@@ -17,6 +18,9 @@ namespace bv {
 }
 /// Product of a shape; nullopt when it leaves 63 bits.
 [[nodiscard]] std::optional<std::int64_t> element_count(std::span<const std::int64_t> shape);
+/// The index of element `flat` of a row-major tensor. Zeros for a tensor without elements.
+[[nodiscard]] std::vector<std::int64_t> index_of(std::int64_t flat,
+                                                 std::span<const std::int64_t> shape);
 /// a / b when b divides a.
 [[nodiscard]] inline std::optional<std::int64_t> div_exact(std::int64_t a, std::int64_t b) {
   return b == 0 || a % b != 0 ? std::nullopt : std::optional(a / b);

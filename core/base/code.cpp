@@ -32,6 +32,18 @@ const CodeInfo& info(Code code) {
   assertion_failed("code is listed in codes.def", __FILE__, __LINE__);
 }
 
+std::string_view name(Severity severity) {
+  switch (severity) {
+    case Severity::Error:
+      return "error";
+    case Severity::Warning:
+      return "warning";
+    case Severity::Note:
+      return "note";
+  }
+  return "error";
+}
+
 std::string label(Code code) {
   return fmt::format("BV{:04}", static_cast<unsigned>(code));
 }

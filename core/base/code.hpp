@@ -16,6 +16,8 @@ enum class Code : std::uint16_t {
 };
 
 enum class Severity { Error, Warning, Note };
+/// "error", "warning", "note".
+[[nodiscard]] std::string_view name(Severity severity);
 
 struct CodeInfo {
   Code code;

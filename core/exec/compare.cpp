@@ -1,4 +1,5 @@
 #include "core/exec/compare.hpp"
+#include "core/base/arith.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -30,15 +31,6 @@ std::int64_t element_at(std::size_t byte, int width, std::span<const std::byte> 
   const unsigned differ = std::to_integer<unsigned>(a[byte] ^ b[byte]);
   const std::size_t bit = byte * 8 + static_cast<std::size_t>(__builtin_ctz(differ));
   return static_cast<std::int64_t>(bit / static_cast<std::size_t>(width));
-}
-
-Shape index_of(std::int64_t flat, const Shape& shape) {
-  Shape out(shape.size(), 0);
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    out[i] = flat % shape[i];
-    flat /= shape[i];
-  }
-  return out;
 }
 
 Error no_pairs(Code code, const TensorSpec& a, const TensorSpec& b, const std::string& one,

@@ -161,15 +161,6 @@ double Explanation::confidence() const {
 
 namespace {
 
-Shape index_of(std::int64_t element, const Shape& shape) {
-  Shape out(shape.size());
-  for (std::size_t d = shape.size(); d-- > 0;) {
-    out[d] = element % shape[d];
-    element /= shape[d];
-  }
-  return out;
-}
-
 std::string hex_of(std::span<const std::byte> element) {
   std::string out = "0x";
   for (std::size_t i = element.size(); i-- > 0;) {

@@ -46,15 +46,6 @@ bool may_hold_poison(const std::byte* bytes, std::size_t count, std::size_t size
   }
 }
 
-std::vector<std::int64_t> index_of(std::int64_t flat, const Shape& shape) {
-  std::vector<std::int64_t> out(shape.size(), 0);
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    out[i] = shape[i] == 0 ? 0 : flat % shape[i];
-    flat = shape[i] == 0 ? flat : flat / shape[i];
-  }
-  return out;
-}
-
 /// A window and the bytes that it is made of stay in the first-level cache.
 constexpr std::int64_t kWindowBytes = std::int64_t{16} << 10;
 /// Mapped pages are given back after so many bytes.

@@ -34,18 +34,6 @@ std::string dump(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string_view severity_name(Severity severity) {
-  switch (severity) {
-    case Severity::Error:
-      return "error";
-    case Severity::Warning:
-      return "warning";
-    case Severity::Note:
-      return "note";
-  }
-  return "error";
-}
-
 bool carries_code(Outcome outcome) {
   return outcome != Outcome::Proved && outcome != Outcome::Held;
 }
@@ -118,7 +106,7 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
       {"claim", verdict.claim},
       {"code", coded ? Json(label(verdict.code)) : Json(nullptr)},
       {"outcome", name(verdict.outcome)},
-      {"severity", coded ? Json(severity_name(info(verdict.code).severity)) : Json(nullptr)},
+      {"severity", coded ? Json(name(info(verdict.code).severity)) : Json(nullptr)},
       {"rule",
        {{"id", verdict.rule},
         {"kind", verdict.kind},

@@ -28,15 +28,6 @@ std::int64_t tag_at(const Tensor& tensor, std::size_t i) {
   return out;
 }
 
-std::vector<std::int64_t> index_of(std::int64_t flat, const Shape& shape) {
-  std::vector<std::int64_t> out(shape.size(), 0);
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    out[i] = shape[i] == 0 ? 0 : flat % shape[i];
-    flat = shape[i] == 0 ? flat : flat / shape[i];
-  }
-  return out;
-}
-
 std::string rank_text(const Program& program, std::size_t file) {
   return parallel::shard_name(program.files[file], program.layout);
 }

@@ -46,5 +46,12 @@ TEST(Arith, CeilingDivisionCoversTheRest) {
   EXPECT_EQ(div_ceil(0, 4), 0);
 }
 
+TEST(Arith, IndexOfCountsRowsFirst) {
+  EXPECT_EQ(index_of(0, std::vector<std::int64_t>{2, 3}), (std::vector<std::int64_t>{0, 0}));
+  EXPECT_EQ(index_of(4, std::vector<std::int64_t>{2, 3}), (std::vector<std::int64_t>{1, 1}));
+  EXPECT_EQ(index_of(7, std::vector<std::int64_t>{}), (std::vector<std::int64_t>{}));
+  EXPECT_EQ(index_of(5, std::vector<std::int64_t>{0, 3}), (std::vector<std::int64_t>{0, 2}));
+}
+
 }  // namespace
 }  // namespace bv
