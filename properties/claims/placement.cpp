@@ -15,51 +15,67 @@ constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
 constexpr std::int64_t kUnwritten = -7;
 constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
 constexpr std::int64_t kCandidates = 4096;
+constexpr std::int64_t kLeastAxis = 3;
 constexpr std::size_t kShownRuns = 6;
 
-/// Symbols that a rule carries along unchanged: alone in a dimension on both sides, never cut.
+/// The geometry symbols of an expression.
+void add_symbols(const model::Model& model, const std::string& expression,
+                 std::set<std::string>& out) {
+  std::string word;
+  for (const char c : expression + " ") {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
+      word += c;
+      continue;
+    }
+    if (model.geometry.get(word)) {
+      out.insert(word);
+    }
+    word.clear();
+  }
+}
+
+/// Symbols that a rule carries along: they size the trailing dimensions, or are a whole axis that
+/// is never cut.
 std::set<std::string> carried_symbols(const model::Model& model, const model::Rule& rule) {
   std::set<std::string> out;
-  std::set<std::string> inside;
-  const auto note = [&](const std::string& expression, bool carried) {
-    if (carried && model.geometry.get(expression)) {
-      out.insert(expression);
-      return;
-    }
-    std::string word;
-    for (const char c : expression + " ") {
-      if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
-        word += c;
-      } else {
-        inside.insert(word);
-        word.clear();
-      }
-    }
-  };
   for (const std::string& expression : rule.rest) {
-    note(expression, true);
+    add_symbols(model, expression, out);
   }
   for (const auto& [axis, expression] : rule.axes) {
-    note(expression, axis == "o" || axis == "h" || axis == "E");
+    if (model.geometry.get(expression) && (axis == "o" || axis == "h" || axis == "E")) {
+      out.insert(expression);
+    }
   }
   return out;
+}
+
+/// Every axis that could show an exchange still can: none above 2 has become 1 or 2.
+bool keeps_axes(const layout::Binding& full, const layout::Binding& small) {
+  for (const auto& [axis, extent] : full.axes) {
+    const auto there = small.axes.find(axis);
+    if (there == small.axes.end() || there->second < std::min(extent, kLeastAxis)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 /// The geometry with those symbols made small, as far as the rule still binds on this layout.
 model::Geometry reduced(const model::Model& model, const model::Rule& rule,
                         const layout::Rule& line, const parallel::Layout& layout) {
   model::Geometry out = model.geometry;
+  const auto whole = exec::binding_of(out, rule, layout);
+  if (!whole) {
+    return out;
+  }
   for (const std::string& symbol : carried_symbols(model, rule)) {
     const std::int64_t full = out.symbols[symbol];
-    const std::int64_t enough = symbol == "num_experts" ? 5 : kSmall;
-    if (full <= enough) {
-      continue;
-    }
-    for (std::int64_t candidate = symbol == "num_experts" ? 5 : 3;
-         candidate < std::min(full, kCandidates); ++candidate) {
+    for (std::int64_t candidate = kLeastAxis;
+         full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
       out.symbols[symbol] = candidate;
       auto binding = exec::binding_of(out, rule, layout);
-      if (binding && layout::BoundRule::bind(line, std::move(*binding))) {
+      if (binding && keeps_axes(*whole, *binding) &&
+          layout::BoundRule::bind(line, std::move(*binding))) {
         break;
       }
       out.symbols[symbol] = full;
@@ -102,15 +118,6 @@ std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& t
   }
   for (std::int64_t& tag : out) {
     tag = tag == kUnwritten ? kUnwritten : tag - 1;
-  }
-  return out;
-}
-
-std::vector<std::int64_t> index_of(std::int64_t flat, const Shape& shape) {
-  std::vector<std::int64_t> out(shape.size(), 0);
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    out[i] = shape[i] == 0 ? 0 : flat % shape[i];
-    flat = shape[i] == 0 ? flat : flat / shape[i];
   }
   return out;
 }
