@@ -108,9 +108,16 @@ class Diff {
       names.push_back(name);
     }
     BV_TRY(layout, layout_of(names));
+    run_.layouts_note = "from the names of the shard files";
+    if (!layout.vocab_divisor) {
+      layout.vocab_divisor = exec::padded_shard_rows(opened.hf.model, layout, shards);
+      run_.layouts_note += layout.vocab_divisor
+                               ? fmt::format(", the vocabulary padded to {} rows as in the shards",
+                                             *layout.vocab_divisor * layout.tp)
+                               : "";
+    }
     BV_CHECK(exec::check_layout(opened.hf.model, layout));
     run_.layouts = layout_rows({layout});
-    run_.layouts_note = "from the names of the shard files";
     BV_TRY(plan, exec::Plan::make(opened.hf.model, library.kinds, layout));
     BV_TRY(policy, exec::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(opened.hf, plan));

@@ -58,7 +58,8 @@ ViewReader::ViewReader(const View& view) : view_(view) {
     const layout::Box& box = view.boxes[0];
     const auto& spec = view.sources[static_cast<std::size_t>(box.source)].tensor->spec;
     const bool run = box.axes.empty() || (box.axes.size() == 1 && box.axes[0].source_stride == 1);
-    direct_ = run && spec.dtype == view.spec.dtype;
+    const std::int64_t filled = box.axes.empty() ? 1 : box.axes[0].extent;
+    direct_ = run && filled == elements_ && spec.dtype == view.spec.dtype;
   }
 }
 

@@ -124,6 +124,12 @@ using Shards = std::map<std::string, io::Checkpoint>;
 [[nodiscard]] Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
                                                         const parallel::Layout& flags);
 
+/// Rows of a vocabulary shard when TP does not divide the vocabulary of `model`: only the shards
+/// say how far it was padded. nullopt when no padding is needed, or no shard holds the vocabulary.
+[[nodiscard]] std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
+                                                            const parallel::Layout& layout,
+                                                            const Shards& shards);
+
 /// Every parameter that `plan` places against the tensor of its local name in its shard. All
 /// arguments must outlive the result.
 [[nodiscard]] Comparison compare_megatron(const HfModel& a, const Plan& plan, const Shards& b,

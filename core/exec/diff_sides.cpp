@@ -70,6 +70,29 @@ Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b) {
   return out;
 }
 
+std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
+                                              const parallel::Layout& layout,
+                                              const Shards& shards) {
+  const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
+  if (rows % layout.tp == 0) {
+    return std::nullopt;
+  }
+  for (const model::Mapping& mapping : model.mappings) {
+    if (!mapping.rule->vocabulary) {
+      continue;
+    }
+    const std::string name = model.megatron_name(mapping);
+    for (const auto& [place, shard] : shards) {
+      const auto found = shard.tensors().find(name);
+      if (found != shard.tensors().end() && !found->second.spec.shape.empty() &&
+          found->second.spec.shape[0] * layout.tp >= rows) {
+        return found->second.spec.shape[0];
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 Comparison compare_megatron(const HfModel& a, const Plan& plan, const Shards& b,
                             const DtypePolicy& dtype) {
   Comparison out;

@@ -59,6 +59,31 @@ TEST(DiffCommand, ShardsOfAConversionEqualTheirModelAndDamageIsFound) {
   EXPECT_EQ(run_line(line).code, 2);  // the names say 2
 }
 
+TEST(DiffCommand, AnUnevenVocabularyIsPaddedAsTheShardsAre) {
+  const TempFolder folder;
+  for (const char* divisor : {"1", "40"}) {
+    const std::string m = (folder.path() / divisor).string();
+    ASSERT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("qwen3"), "--out", m,
+                        "--tp", "2", "--make-vocab-size-divisible-by", divisor})
+                  .code,
+              0);
+    const Ended equal = run_line({"diff", hf_case("qwen3"), m});
+    EXPECT_EQ(equal.code, 0) << equal.out << equal.err;
+    EXPECT_NE(equal.out.find("vocabulary padded to"), std::string::npos) << equal.out;
+  }
+  // A vocabulary that needs no padding must have none.
+  const std::string m = (folder.path() / "tp1").string();
+  ASSERT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("qwen3"), "--out", m,
+                      "--make-vocab-size-divisible-by", "40"})
+                .code,
+            0);
+  const Ended padded = run_line({"diff", hf_case("qwen3"), m});
+  EXPECT_EQ(padded.code, 1) << padded.out;
+  EXPECT_NE(padded.out.find("explains 160 of 160 wrong rows examined"), std::string::npos)
+      << padded.out;
+  EXPECT_NE(padded.out.find("160 rows over 1 rank, wanted 131"), std::string::npos) << padded.out;
+}
+
 TEST(DiffCommand, WrongOperandsAreRefused) {
   EXPECT_EQ(run_line({"diff", hf_case("qwen3")}).code, 2);
   EXPECT_EQ(run_line({"diff", hf_case("qwen3"), "/nowhere/at/all"}).code, 5);
