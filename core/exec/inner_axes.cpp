@@ -1,5 +1,7 @@
 #include "core/exec/inner_axes.hpp"
 
+#include <algorithm>
+
 namespace bv::exec {
 
 std::int64_t extent_of(const layout::BoxPiece& piece, std::size_t axis) {
@@ -40,7 +42,7 @@ Inner inner_of(const layout::BoxPiece& piece, std::size_t size) {
   out.first = last;
   out.rows = {extent_of(piece, last), bytes, inner.source_stride * bytes,
               inner.target_stride * bytes};
-  if (inner.target_stride != 1 || inner.source_stride <= kUnitMax || piece.source < 0) {
+  if (inner.target_stride > kUnitMax || inner.source_stride <= kUnitMax || piece.source < 0) {
     return out;
   }
   for (std::size_t i = 0; i < last; ++i) {
@@ -53,8 +55,60 @@ Inner inner_of(const layout::BoxPiece& piece, std::size_t size) {
   if (out.second != kNone) {
     const layout::BoxAxis& axis = piece.axes[out.second];
     out.kind = Inner::Kind::Tiles;
-    out.tiles = {extent_of(piece, out.second), extent_of(piece, last), axis.source_stride,
-                 inner.source_stride, axis.target_stride};
+    out.tiles.rows = extent_of(piece, out.second);
+    out.tiles.columns = extent_of(piece, last);
+    out.tiles.source_unit = axis.source_stride;
+    out.tiles.source_step = inner.source_stride;
+    out.tiles.target_step = axis.target_stride;
+    out.tiles.target_unit = inner.target_stride;
+  }
+  return out;
+}
+
+namespace {
+
+/// Do the first `ways` pieces differ in nothing but their offsets, one side's by 1 and the other's
+/// by `way` from each to the next?
+bool alternate(std::span<const layout::BoxPiece> pieces, std::int64_t ways, bool at_source,
+               std::int64_t& way) {
+  if (static_cast<std::int64_t>(pieces.size()) < ways) {
+    return false;
+  }
+  const layout::BoxPiece& first = pieces.front();
+  for (std::int64_t k = 1; k < ways; ++k) {
+    const layout::BoxPiece& one = pieces[static_cast<std::size_t>(k)];
+    const std::int64_t source = one.source_offset - first.source_offset;
+    const std::int64_t target = one.target_offset - first.target_offset;
+    way = k == 1 ? (at_source ? target : source) : way;
+    if (one.source != first.source || one.extent != first.extent ||
+        !std::equal(one.axes.begin(), one.axes.end(), first.axes.begin(), first.axes.end()) ||
+        (at_source ? source : target) != k || (at_source ? target : source) != k * way) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Joined join_pieces(std::span<const layout::BoxPiece> pieces, std::size_t size) {
+  Joined out{inner_of(pieces.front(), size), 1};
+  Transpose& tiles = out.inner.tiles;
+  if (out.inner.kind != Inner::Kind::Tiles) {
+    return out;
+  }
+  const std::int64_t from = tiles.source_unit;
+  const std::int64_t to = tiles.target_unit;
+  if (from > 1 && to == 1 && alternate(pieces, from, true, tiles.row_way)) {
+    tiles.row_ways = from;
+    tiles.rows *= from;
+    tiles.source_unit = 1;
+    out.count = static_cast<std::size_t>(from);
+  } else if (to > 1 && from == 1 && alternate(pieces, to, false, tiles.column_way)) {
+    tiles.column_ways = to;
+    tiles.columns *= to;
+    tiles.target_unit = 1;
+    out.count = static_cast<std::size_t>(to);
   }
   return out;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "core/exec/rows.hpp"
 #include "core/layout/box.hpp"
@@ -47,7 +48,8 @@ class Positions {
 };
 
 inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-/// Two axes are moved in tiles when the source stride of the outer one is at most this.
+/// Two axes are moved in tiles when one is innermost at the source and the other at the target,
+/// each with a stride of at most this.
 inline constexpr std::int64_t kUnitMax = 8;
 
 /// How the innermost one or two axes of a piece are moved; the others are looped over.
@@ -62,6 +64,15 @@ struct Inner {
 
 [[nodiscard]] std::int64_t extent_of(const layout::BoxPiece& piece, std::size_t axis);
 [[nodiscard]] Inner inner_of(const layout::BoxPiece& piece, std::size_t element_bytes);
+
+/// How the first of `pieces` is moved, together with those behind it whose elements alternate with
+/// its own at the source or at the target, element by element: every third of three pieces, say.
+struct Joined {
+  Inner inner;
+  std::size_t count = 1;  // pieces
+};
+[[nodiscard]] Joined join_pieces(std::span<const layout::BoxPiece> pieces,
+                                 std::size_t element_bytes);
 
 inline std::int64_t scaled(std::int64_t elements, std::size_t size) {
   return elements * static_cast<std::int64_t>(size);

@@ -9,26 +9,6 @@
 namespace bv::exec {
 namespace {
 
-template <std::size_t kBytes>
-void copy_elements(const RowRuns& run, const std::byte* source, std::byte* target) {
-  for (std::int64_t i = 0; i < run.count; ++i) {
-    std::memcpy(target + i * run.target_step, source + i * run.source_step, kBytes);
-  }
-}
-
-void copy_elements(const RowRuns& run, const std::byte* source, std::byte* target) {
-  switch (run.bytes) {
-    case 1:
-      return copy_elements<1>(run, source, target);
-    case 2:
-      return copy_elements<2>(run, source, target);
-    case 4:
-      return copy_elements<4>(run, source, target);
-    default:
-      return copy_elements<8>(run, source, target);
-  }
-}
-
 bool is_zero(const std::byte* bytes, std::size_t size) {
   return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
 }
@@ -58,29 +38,44 @@ bool is_equal(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
 
 }  // namespace
 
+void copy_pieces(Isa isa, std::span<const layout::BoxPiece> pieces,
+                 std::span<const std::byte* const> sources, std::byte* target,
+                 std::int64_t target_base, std::size_t size) {
+  while (!pieces.empty()) {
+    const layout::BoxPiece& piece = pieces.front();
+    const Joined joined = join_pieces(pieces, size);
+    pieces = pieces.subspan(joined.count);
+    const Inner& inner = joined.inner;
+    const std::byte* source =
+        piece.source < 0 ? nullptr : sources[static_cast<std::size_t>(piece.source)];
+    Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
+      std::byte* to = target + scaled(t - target_base, size);
+      if (source == nullptr) {
+        clear_rows(inner.rows, to);
+        return true;
+      }
+      const std::byte* from = source + scaled(s, size);
+      switch (inner.kind) {
+        case Inner::Kind::Rows:
+          copy_rows(isa, inner.rows, from, to);
+          break;
+        case Inner::Kind::Elements:
+          copy_elements(inner.rows, from, to);
+          break;
+        case Inner::Kind::Tiles:
+          copy_transpose(isa, inner.tiles, size, from, to);
+          break;
+      }
+      return true;
+    });
+  }
+}
+
 void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
                 std::int64_t target_base, std::size_t size) {
-  const Inner inner = inner_of(piece, size);
-  Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
-    std::byte* to = target + scaled(t - target_base, size);
-    if (piece.source < 0) {
-      clear_rows(inner.rows, to);
-      return true;
-    }
-    const std::byte* from = source + scaled(s, size);
-    switch (inner.kind) {
-      case Inner::Kind::Rows:
-        copy_rows(isa, inner.rows, from, to);
-        break;
-      case Inner::Kind::Elements:
-        copy_elements(inner.rows, from, to);
-        break;
-      case Inner::Kind::Tiles:
-        copy_transpose(isa, inner.tiles, size, from, to);
-        break;
-    }
-    return true;
-  });
+  layout::BoxPiece one = piece;
+  one.source = piece.source < 0 ? -1 : 0;
+  copy_pieces(isa, {&one, 1}, {&source, 1}, target, target_base, size);
 }
 
 void copy_box(const layout::Box& box, const std::byte* source, std::byte* target,

@@ -30,7 +30,12 @@ void cast_box(const layout::Box& box, const std::byte* source, DType source_dtyp
                                                            std::int64_t target_base,
                                                            std::size_t element_bytes);
 
-/// The same for a piece, with the loops of one instruction set.
+/// The same for pieces of one tensor, with the loops of one instruction set; `sources` are those
+/// that the pieces name.
+void copy_pieces(Isa isa, std::span<const layout::BoxPiece> pieces,
+                 std::span<const std::byte* const> sources, std::byte* target,
+                 std::int64_t target_base, std::size_t element_bytes);
+/// The same for one piece, whose source is given.
 void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
                 std::int64_t target_base, std::size_t element_bytes);
 void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
@@ -65,6 +70,10 @@ struct MoveTarget {
 /// other or the sources. For targets larger than the caches: stores pass them by.
 void move_targets(Isa isa, std::span<const MoveTarget> targets,
                   std::span<const std::byte* const> sources, std::size_t element_bytes);
+
+/// Do axes of a box change places? Small windows of such a tensor read every line of the source
+/// again and again.
+[[nodiscard]] bool has_tiles(std::span<const layout::Box> boxes, std::size_t element_bytes);
 
 /// Elements a window that `ways` targets in step should have.
 [[nodiscard]] std::int64_t window_elements(std::size_t ways, std::size_t element_bytes);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "core/exec/inner_axes.hpp"
 #include "core/exec/move.hpp"
@@ -12,14 +13,6 @@ constexpr std::int64_t kCacheBytes = std::int64_t{512} << 10;
 constexpr std::int64_t kWindowMin = std::int64_t{8} << 10;
 constexpr std::int64_t kWindowMax = std::int64_t{32} << 10;
 constexpr std::size_t kLine = 64;
-
-/// Tensors whose axes change places are moved box by box: a window of them would read every line of
-/// the source again and again.
-bool has_tiles(std::span<const layout::Box> boxes, std::size_t size) {
-  return std::any_of(boxes.begin(), boxes.end(), [&](const layout::Box& box) {
-    return inner_of(layout::whole(box), size).kind == Inner::Kind::Tiles;
-  });
-}
 
 /// Do all pieces of a window fill whole lines of the target? Then they need no staging.
 bool all_fill_lines(Isa isa, const std::vector<layout::BoxPiece>& pieces, const std::byte* target,
@@ -50,20 +43,92 @@ void stream_pieces(Isa isa, const std::vector<layout::BoxPiece>& pieces, std::by
 
 void stream_boxes(Isa isa, const MoveTarget& one, std::span<const std::byte* const> sources,
                   std::size_t size) {
+  std::vector<layout::BoxPiece> pieces;
   for (const layout::Box& box : one.boxes) {
-    const layout::BoxPiece piece = layout::whole(box);
-    const Inner inner = inner_of(piece, size);
-    const std::byte* source =
-        box.source < 0 ? nullptr : sources[static_cast<std::size_t>(box.source)];
+    if (box.elements() > 0) {
+      pieces.push_back(layout::whole(box));
+    }
+  }
+  for (std::span<const layout::BoxPiece> left(pieces); !left.empty();) {
+    const layout::BoxPiece& piece = left.front();
+    const Joined joined = join_pieces(left, size);
+    const Inner& inner = joined.inner;
     if (inner.kind != Inner::Kind::Tiles) {
-      copy_piece(isa, piece, source, one.target, 0, size);
+      copy_pieces(isa, left.first(1), sources, one.target, 0, size);
+      left = left.subspan(1);
       continue;
     }
+    left = left.subspan(joined.count);
+    const std::byte* source = sources[static_cast<std::size_t>(piece.source)];
     Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
       stream_transpose(isa, inner.tiles, size, source + scaled(s, size),
                        one.target + scaled(t, size));
       return true;
     });
+  }
+}
+
+/// Rows of this size or more are streamed well in any order.
+constexpr std::int64_t kShortMax = std::int64_t{16} << 10;
+/// More streams than this at once are more than the processor's write buffers and page tables like.
+constexpr std::size_t kTurnsMax = 64;
+/// Bytes of one stream before the next has its turn, where its own rows lie beside each other.
+constexpr std::int64_t kTurnBytes = 4096;
+
+/// All boxes of several targets when they are short rows of one size and step.
+struct Turns {
+  RowRuns rows;
+  std::vector<RowStream> streams;
+};
+
+bool same_rows(const RowRuns& a, const RowRuns& b) {
+  return a.count == b.count && a.bytes == b.bytes && a.source_step == b.source_step &&
+         a.target_step == b.target_step;
+}
+
+std::optional<Turns> turns_of(Isa isa, const std::vector<const MoveTarget*>& targets,
+                              std::span<const std::byte* const> sources, std::size_t size) {
+  Turns out;
+  for (const MoveTarget* one : targets) {
+    for (const layout::Box& box : one->boxes) {
+      const layout::BoxPiece piece = layout::whole(box);
+      const Inner inner = inner_of(piece, size);
+      std::byte* const target = one->target + scaled(box.target_offset, size);
+      if (box.source < 0 || box.axes.size() != 2 || inner.kind != Inner::Kind::Rows ||
+          inner.rows.bytes > kShortMax || !fills_lines(isa, inner.rows, target) ||
+          (!out.streams.empty() && !same_rows(inner.rows, out.rows))) {
+        return std::nullopt;
+      }
+      out.rows = inner.rows;
+      out.streams.push_back(
+          {sources[static_cast<std::size_t>(box.source)] + scaled(box.source_offset, size),
+           target});
+    }
+  }
+  return out.streams.empty() ? std::nullopt : std::optional(std::move(out));
+}
+
+/// Streams whose rows alternate on one side go together: by the source where its rows have gaps,
+/// else by the target.
+void stream_turns(Isa isa, Turns& turns) {
+  const RowRuns& rows = turns.rows;
+  const bool by_source = rows.source_step > rows.bytes;
+  const std::int64_t step = by_source ? rows.source_step : rows.target_step;
+  const std::int64_t block = by_source ? 1 : std::max<std::int64_t>(1, kTurnBytes / rows.bytes);
+  const auto place = [&](const RowStream& one) {
+    return reinterpret_cast<std::uintptr_t>(by_source ? one.source : one.target);
+  };
+  std::sort(turns.streams.begin(), turns.streams.end(),
+            [&](const RowStream& a, const RowStream& b) { return place(a) < place(b); });
+  const std::span<const RowStream> all(turns.streams);
+  for (std::size_t begin = 0; begin < all.size();) {
+    std::size_t end = begin + 1;
+    while (end < all.size() && end - begin < kTurnsMax &&
+           place(all[end]) - place(all[begin]) < static_cast<std::uintptr_t>(step)) {
+      ++end;
+    }
+    stream_in_turns(isa, rows, all.subspan(begin, end - begin), block);
+    begin = end;
   }
 }
 
@@ -81,6 +146,12 @@ const std::byte* contiguous_source(const std::vector<layout::BoxPiece>& pieces, 
 }
 
 }  // namespace
+
+bool has_tiles(std::span<const layout::Box> boxes, std::size_t size) {
+  return std::any_of(boxes.begin(), boxes.end(), [&](const layout::Box& box) {
+    return inner_of(layout::whole(box), size).kind == Inner::Kind::Tiles;
+  });
+}
 
 std::int64_t window_elements(std::size_t ways, std::size_t element_bytes) {
   const std::int64_t share =
@@ -103,6 +174,10 @@ void move_targets(Isa isa, std::span<const MoveTarget> targets,
       in_step.push_back(&one);
       longest = std::max(longest, one.elements);
     }
+  }
+  if (auto turns = turns_of(isa, in_step, sources, size)) {
+    stream_turns(isa, *turns);
+    longest = 0;
   }
   std::vector<layout::BoxPiece> pieces;
   for (std::int64_t begin = 0; begin < longest; begin += window) {

@@ -21,43 +21,21 @@ bool is_poison(const std::byte* element, std::size_t size, std::byte poison) {
   return std::all_of(element, element + size, [&](std::byte one) { return one == poison; });
 }
 
-template <class Word>
-bool holds_word(const std::byte* bytes, std::size_t count, Word wanted) {
-  std::size_t found = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    Word word;
-    std::memcpy(&word, bytes + i * sizeof word, sizeof word);
-    found += word == wanted ? 1U : 0U;
-  }
-  return found > 0;
-}
-
-/// Fast look over a window: may an element be unwritten?
-bool may_hold_poison(const std::byte* bytes, std::size_t count, std::size_t size) {
-  switch (size) {
-    case 1:
-      return holds_word<std::uint8_t>(bytes, count, 0xA5U);
-    case 2:
-      return holds_word<std::uint16_t>(bytes, count, 0xA5A5U);
-    case 4:
-      return holds_word<std::uint32_t>(bytes, count, 0xA5A5A5A5U);
-    default:
-      return holds_word<std::uint64_t>(bytes, count, 0xA5A5A5A5A5A5A5A5U);
-  }
-}
-
 /// A window and the bytes that it is made of stay in the first-level cache.
 constexpr std::int64_t kWindowBytes = std::int64_t{16} << 10;
+/// The same where axes change places: a smaller window would read each line of the source again and
+/// again.
+constexpr std::int64_t kTurnedBytes = std::int64_t{256} << 10;
 /// Mapped pages are given back after so many bytes.
 constexpr std::int64_t kReleaseBytes = std::int64_t{16} << 20;
 
 /// A window of a shard; elements of each width have a buffer of their own.
 class Window {
  public:
-  void prepare(std::size_t size, std::size_t count) {
+  void prepare(std::size_t size, std::size_t count, std::byte poison) {
     std::vector<std::byte>& bytes = buffers_[size];
     bytes.resize(std::max(bytes.size(), count * size));
-    std::memset(bytes.data(), std::to_integer<int>(kPoison), count * size);
+    std::memset(bytes.data(), std::to_integer<int>(poison), count * size);
   }
   std::byte* data(std::size_t size) { return buffers_.find(size)->second.data(); }
 
@@ -74,6 +52,7 @@ class Trip {
     for (const std::string& hf : mapping_.hf) {
       const io::StoredTensor& stored = checkpoint.tensors().find(hf)->second;
       bytes_.push_back(checkpoint.bytes(stored));
+      sources_.push_back(bytes_.back().data());
       shapes_.push_back(&stored.spec.shape);
       sizes_.push_back(static_cast<std::size_t>(bytes(stored.spec.dtype)));
     }
@@ -85,15 +64,17 @@ class Trip {
   /// Shards that read neighbouring elements go window by window in step, so that the bytes of the
   /// checkpoint pass once.
   std::optional<MoveFault> shards(const std::vector<const Target*>& targets) {
-    const std::size_t widest = *widths_.rbegin();
-    const std::int64_t window =
-        std::min(window_max_, kWindowBytes / static_cast<std::int64_t>(widest));
+    const auto widest = static_cast<std::int64_t>(*widths_.rbegin());
     std::vector<layout::Shard> made;
     std::int64_t longest = 0;
+    bool turned = false;
     for (const Target* target : targets) {
       made.push_back(plan_.shard(*target));
       longest = std::max(longest, element_count(made.back().shape).value());
+      turned = turned || has_tiles(made.back().boxes, *widths_.begin());
     }
+    const std::int64_t window =
+        std::min(window_max_, (turned ? kTurnedBytes : kWindowBytes) / widest);
     for (std::int64_t begin = 0; begin < longest; begin += window) {
       for (std::size_t i = 0; i < made.size(); ++i) {
         const std::int64_t elements = element_count(made[i].shape).value();
@@ -134,12 +115,11 @@ class Trip {
     }
     const auto count = static_cast<std::size_t>(end - begin);
     for (const std::size_t size : widths_) {
-      window_.prepare(size, count);
+      window_.prepare(size, count, kPoison);
     }
+    fill(window_, begin);
     std::int64_t written = 0;
     for (const layout::BoxPiece& piece : pieces_) {
-      const std::size_t size = size_of(piece);
-      copy_piece(isa_, piece, source_of_piece(piece), window_.data(size), begin, size);
       written += piece.elements();
     }
     if (written != static_cast<std::int64_t>(count)) {
@@ -161,17 +141,38 @@ class Trip {
     return std::nullopt;
   }
 
-  /// The poison must be gone. Windows of mixed widths have a buffer each, of which every element is
-  /// written in one only; their boxes are swept by the coverage claim.
+  /// Moves the pieces to the buffer of their width; those of one width go together.
+  void fill(Window& window, std::int64_t begin) {
+    if (widths_.size() == 1) {
+      const std::size_t size = *widths_.begin();
+      copy_pieces(isa_, pieces_, sources_, window.data(size), begin, size);
+      return;
+    }
+    for (const layout::BoxPiece& piece : pieces_) {
+      const std::size_t size = size_of(piece);
+      copy_pieces(isa_, {&piece, 1}, sources_, window.data(size), begin, size);
+    }
+  }
+
+  /// The poison must be gone. Data may look like poison: then the window is filled over another
+  /// poison as well, and only an element that nobody writes differs. Windows of mixed widths have a
+  /// buffer each, of which every element is written in one only; their boxes are swept by the
+  /// coverage claim.
   std::optional<MoveFault> unwritten_in(std::int64_t begin, std::size_t count) {
     const std::size_t size = *widths_.begin();
-    if (widths_.size() > 1 || !may_hold_poison(window_.data(size), count, size)) {
+    const std::byte* const window = window_.data(size);
+    if (widths_.size() > 1 ||
+        !holds_filler(isa_, window, static_cast<std::int64_t>(count), size, kPoison)) {
       return std::nullopt;
     }
-    const auto at = first_unwritten(count, size, [&](std::byte* window) {
-      for (const layout::BoxPiece& piece : pieces_) {
-        copy_piece(isa_, piece, source_of_piece(piece), window, begin, size);
-      }
+    other_.prepare(size, count, kOtherPoison);
+    fill(other_, begin);
+    const RowRuns whole{1, static_cast<std::int64_t>(count * size), 0, 0};
+    if (equal_rows(isa_, whole, window, other_.data(size))) {
+      return std::nullopt;
+    }
+    const auto at = first_unwritten(count, size, [&](std::byte* bytes) {
+      copy_pieces(isa_, pieces_, sources_, bytes, begin, size);
     });
     return at ? std::optional(MoveFault{"", "", {begin + *at}, "stays unwritten"}) : std::nullopt;
   }
@@ -218,9 +219,6 @@ class Trip {
     }
   }
 
-  [[nodiscard]] const std::byte* source_of_piece(const layout::BoxPiece& piece) const {
-    return piece.source < 0 ? nullptr : bytes_[static_cast<std::size_t>(piece.source)].data();
-  }
   [[nodiscard]] std::size_t size_of(const layout::BoxPiece& piece) const {
     return piece.source < 0 ? sizes_.front() : sizes_[static_cast<std::size_t>(piece.source)];
   }
@@ -232,6 +230,7 @@ class Trip {
   std::int64_t window_max_ = 0;
   std::int64_t unreleased_ = 0;
   std::vector<std::span<const std::byte>> bytes_;
+  std::vector<const std::byte*> sources_;  // their first bytes
   std::vector<const Shape*> shapes_;
   std::vector<std::size_t> sizes_;
   std::set<std::size_t> widths_;
@@ -239,6 +238,7 @@ class Trip {
   std::vector<layout::BoxPiece> pieces_;
   layout::Box back_box_;
   Window window_;
+  Window other_;  // filled over the other poison
 };
 
 }  // namespace

@@ -42,6 +42,13 @@ void copy_rows_scalar(const RowRuns& rows, const std::byte* source, std::byte* t
   }
 }
 
+template <std::size_t kBytes>
+void copy_each(const RowRuns& run, const std::byte* source, std::byte* target) {
+  for (std::int64_t i = 0; i < run.count; ++i) {
+    std::memcpy(target + i * run.target_step, source + i * run.source_step, kBytes);
+  }
+}
+
 bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::byte* target) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
     if (std::memcmp(target + i * rows.target_step, source + i * rows.source_step,
@@ -50,6 +57,34 @@ bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::
     }
   }
   return true;
+}
+
+template <class Word>
+bool holds_word(const std::byte* bytes, std::int64_t count, std::byte filler) {
+  Word wanted;
+  std::memset(&wanted, std::to_integer<int>(filler), sizeof wanted);
+  for (std::int64_t i = 0; i < count; ++i) {
+    Word word;
+    std::memcpy(&word, bytes + i * static_cast<std::int64_t>(sizeof word), sizeof word);
+    if (word == wanted) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool holds_filler_scalar(const std::byte* bytes, std::int64_t count, std::size_t size,
+                         std::byte filler) {
+  switch (size) {
+    case 1:
+      return holds_word<std::uint8_t>(bytes, count, filler);
+    case 2:
+      return holds_word<std::uint16_t>(bytes, count, filler);
+    case 4:
+      return holds_word<std::uint32_t>(bytes, count, filler);
+    default:
+      return holds_word<std::uint64_t>(bytes, count, filler);
+  }
 }
 
 #if defined(__x86_64__)
@@ -103,41 +138,6 @@ __attribute__((target("avx512f,avx512bw"))) bool equal_rows_avx512(const RowRuns
   return true;
 }
 
-/// Four pages in turns keep more of the memory's banks busy than one after the other.
-constexpr std::int64_t kPage = 4096;
-constexpr std::int64_t kPages = 4;
-
-__attribute__((target("avx512f"))) void stream_avx512(const std::byte* source, std::byte* target,
-                                                      std::int64_t bytes) {
-  std::int64_t done = 0;
-  for (; done + kPages * kPage <= bytes; done += kPages * kPage) {
-    for (std::int64_t line = done; line < done + kPage; line += kVector) {
-      for (std::int64_t k = line; k < line + kPages * kPage; k += kPage) {
-        _mm_prefetch(beyond(source, k + kPages * kPage), _MM_HINT_T1);
-        _mm512_stream_si512(reinterpret_cast<__m512i*>(target + k), _mm512_loadu_si512(source + k));
-      }
-    }
-  }
-  for (std::int64_t k = done; k + kVector <= bytes; k += kVector) {
-    _mm_prefetch(beyond(source, k + 2048), _MM_HINT_T0);
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(target + k), _mm512_loadu_si512(source + k));
-  }
-}
-
-__attribute__((target("avx512f"))) void stream_rows_avx512(const RowRuns& rows,
-                                                           const std::byte* source,
-                                                           std::byte* target) {
-  const std::int64_t ahead = ahead_of(rows);
-  for (std::int64_t i = 0; i < rows.count; ++i) {
-    const std::byte* from = source + i * rows.source_step;
-    std::byte* to = target + i * rows.target_step;
-    for (std::int64_t k = 0; k < rows.bytes; k += kVector) {
-      _mm_prefetch(beyond(from, k + ahead), _MM_HINT_T0);
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(to + k), _mm512_loadu_si512(from + k));
-    }
-  }
-}
-
 __attribute__((target("avx2"))) void copy_rows_avx2(const RowRuns& rows, const std::byte* source,
                                                     std::byte* target) {
   const std::int64_t whole = rows.bytes / 32 * 32;
@@ -178,15 +178,35 @@ __attribute__((target("avx2"))) bool equal_rows_avx2(const RowRuns& rows, const 
   return true;
 }
 
-__attribute__((target("avx2"))) void stream_avx2(const std::byte* source, std::byte* target,
-                                                 std::int64_t bytes) {
-  for (std::int64_t k = 0; k + kVector <= bytes; k += kVector) {
-    _mm_prefetch(beyond(source, k + 2048), _MM_HINT_T0);
-    for (std::int64_t half = 0; half < kVector; half += 32) {
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + k + half),
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + k + half)));
-    }
+template <std::size_t kBytes>
+__attribute__((target("avx2"), always_inline)) inline __m256i same_elements(__m256i a, __m256i b) {
+  if constexpr (kBytes == 1) {
+    return _mm256_cmpeq_epi8(a, b);
+  } else if constexpr (kBytes == 2) {
+    return _mm256_cmpeq_epi16(a, b);
+  } else if constexpr (kBytes == 4) {
+    return _mm256_cmpeq_epi32(a, b);
+  } else {
+    return _mm256_cmpeq_epi64(a, b);
   }
+}
+
+template <std::size_t kBytes>
+__attribute__((target("avx2"))) bool holds_filler_avx2(const std::byte* bytes, std::int64_t count,
+                                                       std::byte filler) {
+  const __m256i wanted = _mm256_set1_epi8(std::to_integer<char>(filler));
+  const std::int64_t size = count * static_cast<std::int64_t>(kBytes);
+  const std::int64_t whole = size / kVector * kVector;
+  __m256i found = _mm256_setzero_si256();
+  for (std::int64_t k = 0; k < whole; k += kVector) {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + k));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + k + 32));
+    found = _mm256_or_si256(found, _mm256_or_si256(same_elements<kBytes>(low, wanted),
+                                                   same_elements<kBytes>(high, wanted)));
+  }
+  return _mm256_testz_si256(found, found) == 0 ||
+         holds_filler_scalar(bytes + whole, (size - whole) / static_cast<std::int64_t>(kBytes),
+                             kBytes, filler);
 }
 
 #endif
@@ -221,6 +241,19 @@ void copy_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte*
   copy_rows_scalar(rows, source, target);
 }
 
+void copy_elements(const RowRuns& rows, const std::byte* source, std::byte* target) {
+  switch (rows.bytes) {
+    case 1:
+      return copy_each<1>(rows, source, target);
+    case 2:
+      return copy_each<2>(rows, source, target);
+    case 4:
+      return copy_each<4>(rows, source, target);
+    default:
+      return copy_each<8>(rows, source, target);
+  }
+}
+
 bool equal_rows(Isa isa, const RowRuns& rows, const std::byte* source, const std::byte* target) {
 #if defined(__x86_64__)
   if (isa == Isa::Avx512) {
@@ -234,6 +267,26 @@ bool equal_rows(Isa isa, const RowRuns& rows, const std::byte* source, const std
   return equal_rows_scalar(rows, source, target);
 }
 
+bool holds_filler(Isa isa, const std::byte* elements, std::int64_t count, std::size_t size,
+                  std::byte filler) {
+#if defined(__x86_64__)
+  if (isa != Isa::Scalar) {
+    switch (size) {
+      case 1:
+        return holds_filler_avx2<1>(elements, count, filler);
+      case 2:
+        return holds_filler_avx2<2>(elements, count, filler);
+      case 4:
+        return holds_filler_avx2<4>(elements, count, filler);
+      default:
+        return holds_filler_avx2<8>(elements, count, filler);
+    }
+  }
+#endif
+  static_cast<void>(isa);
+  return holds_filler_scalar(elements, count, size, filler);
+}
+
 bool zero_rows(const RowRuns& rows, const std::byte* target) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
     const std::byte* row = target + i * rows.target_step;
@@ -245,48 +298,6 @@ bool zero_rows(const RowRuns& rows, const std::byte* target) {
     }
   }
   return true;
-}
-
-void stream_bytes(Isa isa, const std::byte* source, std::byte* target, std::int64_t bytes) {
-  if (isa == Isa::Scalar) {
-    std::memcpy(target, source, static_cast<std::size_t>(bytes));
-    return;
-  }
-#if defined(__x86_64__)
-  const auto off = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(target) % kVector);
-  const std::int64_t head = std::min(bytes, off == 0 ? 0 : kVector - off);
-  const std::int64_t body = (bytes - head) / kVector * kVector;
-  std::memcpy(target, source, static_cast<std::size_t>(head));
-  if (isa == Isa::Avx512) {
-    stream_avx512(source + head, target + head, body);
-  } else {
-    stream_avx2(source + head, target + head, body);
-  }
-  std::memcpy(target + head + body, source + head + body,
-              static_cast<std::size_t>(bytes - head - body));
-#endif
-}
-
-bool fills_lines(Isa isa, const RowRuns& rows, const std::byte* target) {
-  return isa == Isa::Avx512 && rows.bytes > 0 && rows.bytes % kVector == 0 &&
-         rows.target_step % kVector == 0 && reinterpret_cast<std::uintptr_t>(target) % kVector == 0;
-}
-
-void stream_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte* target) {
-#if defined(__x86_64__)
-  if (fills_lines(isa, rows, target)) {
-    return stream_rows_avx512(rows, source, target);
-  }
-#endif
-  for (std::int64_t i = 0; i < rows.count; ++i) {
-    stream_bytes(isa, source + i * rows.source_step, target + i * rows.target_step, rows.bytes);
-  }
-}
-
-void end_stream() {
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
 }
 
 }  // namespace bv::exec

@@ -11,15 +11,21 @@
 
 #include "core/base/arith.hpp"
 #include "core/exec/digest.hpp"
-#include "core/exec/move.hpp"
+#include "core/exec/window_maker.hpp"
 #include "core/io/writer.hpp"
-#include "core/kinds/values.hpp"
 
 namespace bv::exec {
 namespace {
 
-/// A window is made, fingerprinted and written while it is in the second-level cache.
+/// Windows are made, fingerprinted and written while they are in the second-level cache: those of
+/// all tensors in step share it.
 constexpr std::int64_t kWindowBytes = std::int64_t{256} << 10;
+constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
+/// So many files, at most, are written at once, and so many tensors in step.
+constexpr std::size_t kFilesMax = 64;
+/// Pieces of a window that lie in one run in their source, of this size or more, need no copy of
+/// it.
+constexpr std::int64_t kRunMin = std::int64_t{16} << 10;
 constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
 
 /// One output file while it is written.
@@ -31,114 +37,46 @@ struct OpenFile {
   std::map<std::string, std::string> digests;
 };
 
-struct Task {
+struct Place {
   std::size_t file = 0;
   std::size_t tensor = 0;    // index into OutputFile::tensors
   std::uint64_t offset = 0;  // in the file
 };
+/// Tensors of several files that are made of the same sources, in step: their bytes pass once.
+using Task = std::vector<Place>;
 
-/// Fills `window` with the elements [begin, end) of one tensor.
-class WindowMaker {
- public:
-  explicit WindowMaker(const OutputTensor& tensor) : tensor_(tensor), boxes_(tensor.boxes()) {
-    for (const SourceTensor& source : tensor.sources) {
-      bytes_.push_back(source.checkpoint->bytes(*source.tensor));
-    }
-  }
-
-  void make(std::int64_t begin, std::int64_t end, std::vector<std::byte>& window) {
-    pieces_.clear();
-    for (const layout::Box& box : boxes_) {
-      layout::pieces_in(box, begin, end, pieces_);
-    }
-    const DType to = tensor_.spec.dtype;
-    window.resize(static_cast<std::size_t>((end - begin) * bytes(to)));
-    if (tensor_.add != 0) {
-      make_shifted(begin, end, window);
-      return;
-    }
-    for (const layout::BoxPiece& piece : pieces_) {
-      cast_piece(isa_, piece, source_of(piece), dtype_of(piece), window.data(), begin, to);
-    }
-  }
-
-  void release() const {
-    for (std::size_t i = 0; i < bytes_.size(); ++i) {
-      tensor_.sources[i].checkpoint->release(bytes_[i]);
-    }
-  }
-
- private:
-  [[nodiscard]] const std::byte* source_of(const layout::BoxPiece& piece) const {
-    return piece.source < 0 ? nullptr : bytes_[static_cast<std::size_t>(piece.source)].data();
-  }
-  [[nodiscard]] DType dtype_of(const layout::BoxPiece& piece) const {
-    return piece.source < 0
-               ? tensor_.spec.dtype
-               : tensor_.sources[static_cast<std::size_t>(piece.source)].tensor->spec.dtype;
-  }
-
-  /// Value-changing rules sum in the dtype of the source and cast afterwards
-  /// (mapping-semantics 5.16). Padding stays zero.
-  void make_shifted(std::int64_t begin, std::int64_t end, std::vector<std::byte>& window) {
-    const DType from = tensor_.sources.front().tensor->spec.dtype;
-    const auto size = static_cast<std::size_t>(bytes(from));
-    shifted_.resize(static_cast<std::size_t>(end - begin) * size);
-    for (const layout::BoxPiece& piece : pieces_) {
-      if (piece.source >= 0) {
-        copy_piece(isa_, piece, source_of(piece), shifted_.data(), begin, size);
-      }
-    }
-    kinds::add_constant(shifted_, from, tensor_.add);
-    kinds::cast(shifted_.data(), from, window.data(), tensor_.spec.dtype, end - begin);
-    for (const layout::BoxPiece& piece : pieces_) {
-      if (piece.source < 0) {
-        cast_piece(isa_, piece, nullptr, tensor_.spec.dtype, window.data(), begin,
-                   tensor_.spec.dtype);
-      }
-    }
-  }
-
-  const OutputTensor& tensor_;
-  std::vector<layout::Box> boxes_;
-  std::vector<std::span<const std::byte>> bytes_;
-  std::vector<layout::BoxPiece> pieces_;
-  const Isa isa_ = best_isa();
-  std::vector<std::byte> shifted_;
-};
-
-/// Makes the tensor window by window: hands each to `sink` and returns the fingerprint of the
-/// whole.
-Result<std::string> make_tensor(
-    const OutputTensor& tensor, ProgressSink* progress,
-    const std::function<Status(std::uint64_t, std::span<const std::byte>)>& sink) {
-  const std::int64_t elements = element_count(tensor.spec.shape).value();
-  const std::int64_t size = bytes(tensor.spec.dtype);
-  const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
-  WindowMaker maker(tensor);
-  Digest hash;
-  std::vector<std::byte> window;
+/// Makes tensors of one size and the same sources window by window, in step.
+Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
+                    ProgressSink* progress) {
+  const std::int64_t elements = element_count(first.spec.shape).value();
+  const std::int64_t size = bytes(first.spec.dtype);
+  const auto ways = static_cast<std::int64_t>(makers.size());
+  const std::int64_t window = makers.front().is_turned()
+                                  ? kWindowBytes
+                                  : std::max(kWindowMin, kWindowBytes * 2 / (ways + 1));
+  const std::int64_t step = std::max<std::int64_t>(1, window / size);
   std::int64_t unreleased = 0;
   for (std::int64_t begin = 0; begin < elements; begin += step) {
     const std::int64_t end = std::min(elements, begin + step);
-    maker.make(begin, end, window);
-    hash.add(window);
-    BV_CHECK(sink(static_cast<std::uint64_t>(begin * size), window));
-    unreleased += (end - begin) * size;
-    if (unreleased >= kReleaseBytes) {
-      maker.release();
-      unreleased = 0;
-    }
-    if (progress != nullptr) {
-      progress->advance(window.size(), end == elements ? 1 : 0, tensor.spec.name);
-      if (progress->stop_requested()) {
-        return fail(Code::Conflict, "stopped by the user")
-            .advise("repeat with --resume to keep the finished files");
+    for (WindowMaker& maker : makers) {
+      BV_CHECK(maker.make(begin, end));
+      if (progress != nullptr) {
+        progress->advance(static_cast<std::uint64_t>((end - begin) * size), end == elements ? 1 : 0,
+                          first.spec.name);
+        if (progress->stop_requested()) {
+          return fail(Code::Conflict, "stopped by the user")
+              .advise("repeat with --resume to keep the finished files");
+        }
       }
     }
+    unreleased += ways * (end - begin) * size;
+    if (unreleased >= kReleaseBytes) {
+      makers.front().release();
+      unreleased = 0;
+    }
   }
-  maker.release();
-  return hash.hex();
+  makers.front().release();
+  return Done{};
 }
 
 Status open_if_first(OpenFile& file, const std::filesystem::path& path) {
@@ -161,6 +99,45 @@ Status note_tensor(OpenFile& file, const std::string& tensor, std::string digest
   BV_CHECK(file.pending->commit());
   file.pending.reset();
   return Done{};
+}
+
+/// What tensors that are made in step have in common: the sources, the size, and how many of their
+/// file came before with the same ones (experts of one packed tensor are neighbours across files).
+struct Likeness {
+  std::vector<const io::StoredTensor*> sources;
+  std::int64_t elements = 0;
+  DType dtype = DType::F32;
+  std::size_t before = 0;
+  auto operator<=>(const Likeness&) const = default;
+};
+
+/// Tensors of neighbouring files that are made of the same sources, together; in the order of the
+/// files. Sources of one tensor, and so nothing to share, stay alone.
+std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vector<Place>& places) {
+  std::vector<Task> out;
+  std::map<Likeness, std::size_t> task_of;
+  std::map<std::pair<std::size_t, Likeness>, std::size_t> seen;  // in one file
+  std::size_t block_begin = 0;
+  for (const Place& place : places) {
+    if (place.file >= block_begin + kFilesMax) {
+      block_begin = place.file;
+      task_of.clear();
+    }
+    const OutputTensor& tensor = files[place.file].tensors[place.tensor];
+    Likeness like;
+    for (const SourceTensor& source : tensor.sources) {
+      like.sources.push_back(source.tensor);
+    }
+    like.elements = element_count(tensor.spec.shape).value();
+    like.dtype = tensor.spec.dtype;
+    like.before = seen[{place.file, like}]++;
+    const auto [at, fresh] = task_of.try_emplace(std::move(like), out.size());
+    if (fresh) {
+      out.emplace_back();
+    }
+    out[at->second].push_back(place);
+  }
+  return out;
 }
 
 /// Sources must be the ones that were planned with, to the last byte.
@@ -205,11 +182,12 @@ Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
     return false;
   }
   for (const OutputTensor& tensor : file.tensors) {
-    BV_TRY(wanted,
-           make_tensor(tensor, nullptr,
-                       [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; }));
+    std::vector<WindowMaker> makers;
+    makers.emplace_back(tensor,
+                        [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; });
+    BV_CHECK(make_tensors(makers, tensor, nullptr));
     const auto there = found->find(tensor.spec.name);
-    if (there == found->end() || there->second != wanted) {
+    if (there == found->end() || there->second != makers.front().digest()) {
       return false;
     }
   }
@@ -262,7 +240,7 @@ Status for_each_parallel(std::size_t count, int jobs,
 Result<Digests> write_files(const std::filesystem::path& folder,
                             const std::vector<OutputFile>& files, const StreamOptions& options) {
   std::vector<OpenFile> open(files.size());
-  std::vector<Task> tasks;
+  std::vector<Place> places;
   std::uint64_t total = 0;
   for (std::size_t f = 0; f < files.size(); ++f) {
     std::vector<TensorSpec> specs;
@@ -285,7 +263,7 @@ Result<Digests> write_files(const std::filesystem::path& folder,
     }
     open[f].left = open[f].plan.tensors.size();
     for (std::size_t i = 0; i < open[f].plan.tensors.size(); ++i) {
-      tasks.push_back({f, by_name.at(open[f].plan.tensors[i].name), open[f].plan.offsets[i]});
+      places.push_back({f, by_name.at(open[f].plan.tensors[i].name), open[f].plan.offsets[i]});
     }
     total += open[f].plan.file_size;
     if (open[f].left == 0) {  // a stage can hold nothing
@@ -295,18 +273,28 @@ Result<Digests> write_files(const std::filesystem::path& folder,
     }
   }
   if (options.progress != nullptr) {
-    options.progress->start("bytes", total, tasks.size());
+    options.progress->start("bytes", total, places.size());
   }
+  const std::vector<Task> tasks = tasks_of(files, places);
   auto written = for_each_parallel(tasks.size(), options.jobs, [&](std::size_t i) -> Status {
-    const Task& task = tasks[i];
-    OpenFile& file = open[task.file];
-    BV_CHECK(open_if_first(file, folder / files[task.file].name));
-    const OutputTensor& tensor = files[task.file].tensors[task.tensor];
-    BV_TRY(digest, make_tensor(tensor, options.progress,
-                               [&](std::uint64_t at, std::span<const std::byte> window) {
-                                 return file.pending->write_at(task.offset + at, window);
-                               }));
-    return note_tensor(file, tensor.spec.name, std::move(digest));
+    std::vector<WindowMaker> makers;
+    for (const Place& place : tasks[i]) {
+      OpenFile& file = open[place.file];
+      BV_CHECK(open_if_first(file, folder / files[place.file].name));
+      makers.emplace_back(files[place.file].tensors[place.tensor],
+                          [&file, place](std::uint64_t at, std::span<const std::byte> window) {
+                            return file.pending->write_at(place.offset + at, window);
+                          });
+    }
+    const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
+      return files[place.file].tensors[place.tensor];
+    };
+    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), options.progress));
+    for (std::size_t k = 0; k < makers.size(); ++k) {
+      const Place& place = tasks[i][k];
+      BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));
+    }
+    return Done{};
   });
   BV_CHECK(std::move(written));
   BV_CHECK(sources_unchanged(files));

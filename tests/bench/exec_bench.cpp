@@ -67,8 +67,8 @@ class Workload {
   }
 
   void copy_once() const {
-    std::memcpy(target_->data(), source_->data(),
-                static_cast<std::size_t>(std::min(source_->size(), target_->size())));
+    streaming_copy(source_->data(), target_->data(),
+                   static_cast<std::size_t>(std::min(source_->size(), target_->size())));
   }
   [[nodiscard]] double anchor_bytes() const {
     return static_cast<double>(std::min(source_->size(), target_->size()));

@@ -38,9 +38,7 @@ Bytes random_bytes(std::size_t count, std::uint64_t seed) {
 }
 
 /// Every element of the box by its own index.
-Bytes reference(const layout::Box& box, const Bytes& source, std::size_t target_bytes,
-                std::size_t size) {
-  Bytes out(target_bytes, kPoison);
+void put(const layout::Box& box, const Bytes& source, std::size_t size, Bytes& out) {
   std::vector<std::int64_t> index(box.axes.size(), 0);
   for (std::int64_t n = 0; n < box.elements(); ++n) {
     std::int64_t rest = n;
@@ -57,6 +55,12 @@ Bytes reference(const layout::Box& box, const Bytes& source, std::size_t target_
           box.source < 0 ? std::byte{0} : source[static_cast<std::size_t>(s) * size + k];
     }
   }
+}
+
+Bytes reference(const layout::Box& box, const Bytes& source, std::size_t target_bytes,
+                std::size_t size) {
+  Bytes out(target_bytes, kPoison);
+  put(box, source, size, out);
   return out;
 }
 
@@ -152,6 +156,93 @@ TEST(Move, InterleavedPairsAreCopiedAsElementByElement) {
   check(box, 3);
 }
 
+/// Boxes that are moved together, by every road: alone, in one call, past the caches.
+void check_together(const std::vector<layout::Box>& boxes, std::uint64_t seed) {
+  std::int64_t target_elements = 0;
+  std::int64_t source_elements = 0;
+  for (const layout::Box& box : boxes) {
+    target_elements = std::max(target_elements, target_end(box));
+    source_elements = std::max(source_elements, source_extent(box).end);
+  }
+  for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
+    const Bytes source = random_bytes(static_cast<std::size_t>(source_elements) * size, seed);
+    const std::byte* first = source.data();
+    const auto target_bytes = static_cast<std::size_t>(target_elements) * size;
+    Bytes wanted(target_bytes, kPoison);
+    std::vector<layout::BoxPiece> pieces;
+    for (const layout::Box& box : boxes) {
+      put(box, source, size, wanted);
+      pieces.push_back(layout::whole(box));
+    }
+    for (const Isa isa : instruction_sets()) {
+      Bytes together(target_bytes, kPoison);
+      copy_pieces(isa, pieces, {&first, 1}, together.data(), 0, size);
+      ASSERT_EQ(together, wanted) << size;
+      Bytes streamed(target_bytes, kPoison);
+      const MoveTarget target{boxes, streamed.data(), target_elements};
+      move_targets(isa, {&target, 1}, {&first, 1}, size);
+      ASSERT_EQ(streamed, wanted) << size;
+    }
+  }
+}
+
+TEST(Move, ColumnsThatAlternateAtTheSourceAreMovedTogether) {
+  for (const std::int64_t ways : {2, 3}) {
+    for (const std::int64_t rows : {1, 9, 70}) {
+      std::vector<layout::Box> boxes;  // target [way][row][column] of source [column][row][way]
+      for (std::int64_t way = 0; way < ways; ++way) {
+        layout::Box box;
+        box.source_offset = way;
+        box.target_offset = way * rows * 65;
+        box.axes = {{rows, ways, 65}, {65, rows * ways, 1}};
+        layout::normalise(box);
+        boxes.push_back(box);
+        check(box, 20 + static_cast<std::uint64_t>(way));
+      }
+      check_together(boxes, 30);
+    }
+  }
+}
+
+TEST(Move, ColumnsThatAlternateAtTheTargetAreMovedTogether) {
+  for (const std::int64_t ways : {2, 3}) {
+    for (const std::int64_t columns : {1, 9, 70}) {
+      std::vector<layout::Box> boxes;  // target [row][column][way] of source [way][column][row]
+      for (std::int64_t way = 0; way < ways; ++way) {
+        layout::Box box;
+        box.source_offset = way * columns * 65;
+        box.target_offset = way;
+        box.axes = {{65, 1, columns * ways}, {columns, 65, ways}};
+        layout::normalise(box);
+        boxes.push_back(box);
+        check(box, 40 + static_cast<std::uint64_t>(way));
+      }
+      check_together(boxes, 50);
+    }
+  }
+}
+
+/// Two boxes whose elements do not alternate must not be taken for such.
+TEST(Move, NeighboursThatDoNotAlternateStayApart) {
+  layout::Box first;
+  first.axes = {{20, 2, 30}, {30, 40, 1}};
+  layout::Box second = first;
+  second.source_offset = 3;  // two columns further on
+  second.target_offset = 600;
+  check_together({first, second}, 60);
+  second.source_offset = 1;
+  second.axes[1].extent = 29;
+  check_together({first, second}, 61);
+}
+
+TEST(Move, TilesOfEveryShapeAreCopiedAsElementByElement) {
+  for (const auto& [rows, columns] :
+       std::vector<std::pair<std::int64_t, std::int64_t>>{{131, 2077}, {523, 45}, {260, 130}}) {
+    check(permuted({rows, columns}, {1, 0}, 0), 70);
+    check(permuted({rows, columns}, {1, 0}, 5), 71);
+  }
+}
+
 TEST(Move, RepeatedSourceElementsAreCopiedToEachPlace) {
   layout::Box box;
   box.axes = {{3, 5, 20}, {4, 0, 5}, {5, 1, 1}};
@@ -213,6 +304,57 @@ TEST(Move, AllRanksInStepEqualEachRankAlone) {
       copy_box(shards[t].boxes[0], source.data(), alone.data(), 0, 2);
       ASSERT_TRUE(std::equal(alone.begin(), alone.end(),
                              found.begin() + static_cast<std::ptrdiff_t>(t * shard_bytes)));
+    }
+  }
+}
+
+/// Rows that fill lines go in turns over all ranks, in both directions; the bytes are those of each
+/// rank alone.
+TEST(Move, RowsInTurnsEqualEachRankAlone) {
+  const auto line = layout::parse_rule("row  x[o (t i)] -> x{t}[o i]").value();
+  for (const std::int64_t ranks : {2, 3, 70}) {
+    for (const std::int64_t run : {64, 192, 640}) {
+      constexpr std::int64_t kRows = 37;
+      layout::Binding sizes;
+      sizes.axes = {{"o", kRows}, {"t", ranks}, {"i", run}};
+      const auto bound = layout::BoundRule::bind(line, sizes).value();
+      const std::int64_t shard = kRows * run;
+      // On a line boundary, as the shards then are.
+      Bytes hf_memory = random_bytes(static_cast<std::size_t>(ranks * shard) + 64, 80);
+      std::byte* const hf =
+          hf_memory.data() + (64 - reinterpret_cast<std::uintptr_t>(hf_memory.data()) % 64) % 64;
+      std::vector<layout::Shard> made;
+      std::vector<layout::Box> back;
+      for (std::int64_t t = 0; t < ranks; ++t) {
+        made.push_back(bound.shard(0, {{"t", t}}));
+        back.push_back(layout::inverse(made.back().boxes[0], static_cast<int>(t)));
+      }
+      for (const Isa isa : instruction_sets()) {
+        Bytes shard_memory(hf_memory.size(), kPoison);
+        std::byte* const shards =
+            shard_memory.data() +
+            (64 - reinterpret_cast<std::uintptr_t>(shard_memory.data()) % 64) % 64;
+        std::vector<MoveTarget> targets;
+        std::vector<const std::byte*> shard_starts;
+        for (std::int64_t t = 0; t < ranks; ++t) {
+          targets.push_back({made[static_cast<std::size_t>(t)].boxes, shards + t * shard, shard});
+          shard_starts.push_back(shards + t * shard);
+        }
+        const std::byte* source = hf;
+        move_targets(isa, targets, {&source, 1}, 1);
+        for (std::int64_t t = 0; t < ranks; ++t) {
+          Bytes alone(static_cast<std::size_t>(shard), kPoison);
+          copy_box(made[static_cast<std::size_t>(t)].boxes[0], hf, alone.data(), 0, 1);
+          ASSERT_TRUE(std::equal(alone.begin(), alone.end(), shards + t * shard)) << ranks << run;
+        }
+        Bytes again_memory(hf_memory.size(), kPoison);
+        std::byte* const again =
+            again_memory.data() +
+            (64 - reinterpret_cast<std::uintptr_t>(again_memory.data()) % 64) % 64;
+        const MoveTarget target{back, again, ranks * shard};
+        move_targets(isa, {&target, 1}, shard_starts, 1);
+        ASSERT_TRUE(std::equal(hf, hf + ranks * shard, again)) << ranks << " " << run;
+      }
     }
   }
 }
