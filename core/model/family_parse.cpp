@@ -258,8 +258,9 @@ class FamilyParser {
 
   /// A misspelt form would silently leave its rules out.
   Status forms_exist(const JsonPlace& place, const Section& out) const {
-    for (const auto& [group, forms] : out.forms) {
-      for (const std::string& form : forms) {
+    for (const auto& entry : out.forms) {
+      const std::string& group = entry.first;  // a lambda cannot hold a structured binding in C++20
+      for (const std::string& form : entry.second) {
         const bool used = std::any_of(
             family_->rules.begin() + static_cast<std::ptrdiff_t>(out.first_rule),
             family_->rules.end(),

@@ -1,11 +1,12 @@
 #pragma once
-// Generators that are even and shrink: a choice is an index into a list, simplest first.
+// RapidCheck generators out of field tables: every choice about equally often, and every field
+// alone shrinks towards its simplest choice.
 
 #include <rapidcheck.h>
 
 #include <vector>
 
-#include "properties/fuzz/fuzz.hpp"
+#include "properties/generators/fields.hpp"
 
 namespace bv::generators {
 
@@ -16,27 +17,22 @@ rc::Gen<T> simplest_first(std::vector<T> choices) {
   return rc::gen::map(std::move(index), [choices](std::size_t i) { return choices[i]; });
 }
 
-/// A valid world by its draw: every field alone shrinks to its simplest value and stays valid.
-inline rc::Gen<fuzz::Draw> draws() {
-  using rc::gen::set;
-  return rc::gen::build<fuzz::Draw>(
-      set(&fuzz::Draw::sample,
-          rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))),
-      set(&fuzz::Draw::groups, simplest_first<std::int64_t>({1, 2, 3, 4})),
-      set(&fuzz::Draw::heads_each, simplest_first<std::int64_t>({1, 2, 3, 4})),
-      set(&fuzz::Draw::head_pairs, simplest_first<std::int64_t>({1, 2, 3})),
-      set(&fuzz::Draw::ffn_each, simplest_first<std::int64_t>({1, 2, 3, 4})),
-      set(&fuzz::Draw::vocabulary, simplest_first<std::int64_t>({1, 2, 7, 13, 40})),
-      set(&fuzz::Draw::layout,
-          rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::uint64_t>(0, 1024))));
+/// A description whose every field is drawn from its choices.
+template <class D>
+rc::Gen<D> described(std::span<const Field<D>> fields) {
+  std::vector<rc::Gen<std::int64_t>> parts;
+  parts.reserve(fields.size());
+  for (const Field<D>& one : fields) {
+    parts.push_back(
+        simplest_first(std::vector<std::int64_t>(one.choices().begin(), one.choices().end())));
+  }
+  return rc::gen::exec([parts = std::move(parts), fields] {
+    D out{};
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      out.*fields[i].member = *rc::Gen<std::int64_t>(parts[i]).as(std::string(fields[i].name));
+    }
+    return out;
+  });
 }
 
 }  // namespace bv::generators
-
-namespace bv::fuzz {
-inline void showValue(const Draw& draw, std::ostream& out) {
-  out << "sample=" << draw.sample << " groups=" << draw.groups << " heads_each=" << draw.heads_each
-      << " head_pairs=" << draw.head_pairs << " ffn_each=" << draw.ffn_each
-      << " vocabulary=" << draw.vocabulary << " layout=" << draw.layout;
-}
-}  // namespace bv::fuzz

@@ -1,19 +1,77 @@
-// libFuzzer entry for foreign rule sets (tests/fuzz/run.sh). Property: every text is answered, and
-// what is accepted can be linted, alone and against names.
+// libFuzzer entry for foreign rule sets (tests/fuzz/run.sh). Properties: every text is answered;
+// what is accepted can be linted, alone and against names, and applied to a model; what was applied
+// without a fault makes every parameter from tensors that are there.
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "core/base/assert.hpp"
 #include "core/model/lint.hpp"
 
+namespace {
+
+constexpr std::string_view kConfig = R"({"architectures": ["Qwen3ForCausalLM"],
+  "model_type": "qwen3", "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4,
+  "num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 4, "vocab_size": 16,
+  "tie_word_embeddings": false, "attention_bias": false})";
+
+bv::model::Model small_model() {
+  const auto config = nlohmann::json::parse(kConfig);
+  const auto families = bv::model::builtin_families().value();
+  bv::model::ResolveOptions options;
+  options.config_only = true;
+  return bv::model::resolve(bv::model::choose_family(config, families).value(), config, {}, options)
+      .value();
+}
+
+bv::Headers headers_of(const bv::model::Model& model) {
+  bv::Headers out;
+  for (const bv::model::Mapping& mapping : model.mappings) {
+    for (const std::string& name : mapping.hf) {
+      out[name] = {name, bv::DType::BF16, {8, 8}};
+    }
+  }
+  return out;
+}
+
+void check_applied(const bv::model::ForeignRules& rules, const bv::model::ForeignKinds& kinds,
+                   const bv::model::Model& model, const bv::Headers& headers) {
+  const auto applied = bv::model::apply_rules(model, rules, kinds, headers);
+  if (!applied) {
+    BV_ASSERT(!applied.error().message.empty() && !applied.error().help.empty());
+    return;
+  }
+  for (const bv::model::NameFault& fault : applied->faults) {
+    BV_ASSERT(!fault.message.empty() && !fault.help.empty());
+  }
+  if (applied->faults.empty()) {
+    BV_ASSERT(applied->mappings.size() >= model.mappings.size());
+    for (const bv::model::Mapping& mapping : applied->mappings) {
+      BV_ASSERT(mapping.rule != nullptr && mapping.hf.size() == mapping.rule->hf.size());
+      for (const std::string& name : mapping.hf) {
+        BV_ASSERT(headers.contains(name));
+      }
+    }
+  }
+}
+
+/// A name that a pattern makes is one that it takes.
+void check_pattern(std::string_view pattern) {
+  std::vector<std::string> captures;
+  for (std::size_t i = 0; i < bv::model::wildcards(pattern); ++i) {
+    captures.push_back(std::to_string(i));
+  }
+  const std::string name = bv::model::fill_pattern(pattern, captures);
+  BV_ASSERT(bv::model::match_pattern(pattern, name).has_value());
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const auto kinds = bv::model::foreign_kinds().value();
-  static const bv::Headers headers = {
-      {"model.layers.0.mlp.gate_proj.weight",
-       {"model.layers.0.mlp.gate_proj.weight", bv::DType::BF16, {4, 2}}},
-      {"model.layers.12.mlp.experts.3.up_proj.weight",
-       {"model.layers.12.mlp.experts.3.up_proj.weight", bv::DType::BF16, {4, 2}}}};
+  static const auto model = small_model();
+  static const auto headers = headers_of(model);
   const auto rules =
       bv::model::parse_rules_file({reinterpret_cast<const char*>(data), size}, "fuzz");
   if (!rules) {
@@ -25,5 +83,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       BV_ASSERT(!finding.message.empty());
     }
   }
+  for (const bv::model::ForeignRule& rule : rules->rules) {
+    check_pattern(rule.megatron);
+    for (const auto& [role, pattern] : rule.hf) {
+      check_pattern(pattern);
+    }
+  }
+  check_applied(*rules, kinds, model, headers);
   return 0;
 }

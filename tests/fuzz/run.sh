@@ -1,30 +1,56 @@
 #!/bin/sh
 # Builds the fuzz targets with clang (address and undefined-behaviour sanitizers) and runs each for SECONDS.
 #   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump
-# New inputs go to a temporary corpus; the seeds are fixtures/fuzz/TARGET. A crash leaves its input in the build folder.
+# The seeds are fixtures/fuzz/TARGET, the words tests/fuzz/TARGET.dict. New inputs go to a corpus in the build folder
+# (BV_FUZZ_BUILD), which a later run goes on from. A crash leaves its input there and ends the script with its status.
+# BV_FUZZ_MIN=1 writes the smallest corpus with the same coverage over fixtures/fuzz/TARGET instead of fuzzing.
 set -eu
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
 shift
 [ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${BV_FUZZ_BUILD:-${TMPDIR:-/tmp}/bridge-verify-fuzz}
-mkdir -p "$build"
+clang=$(command -v clang++ || command -v clang++-14)
+compile="$(command -v ccache || true) $clang"
+flags="-std=c++20 -g -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -I$root"
+mkdir -p "$build/objects"
 cd "$root"
+
 list() { ls -d "$root"/$1 | paste -sd ';' -; }
 cmake "-DFAMILIES=$(list 'core/models/*.json')" "-DTABLES=$(list 'core/models/tables/*.json')" \
   "-DOUTPUT=$build/builtin_files.cpp" -P core/model/embed.cmake
-flags="-std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I$root"
+{
+  printf '#include "core/kinds/catalogue.hpp"\nnamespace bv::kinds {\nstd::string_view builtin_text() { return R"layout('
+  cat core/kinds/kinds.layout
+  printf ')layout"; }\n}\n'
+} >"$build/builtin_text.cpp"
+
+# The engine below the command, once for all targets; the archive gives each what it asks for.
+objects=""
+for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/model/*.cpp core/parallel/*.cpp \
+  core/exec/open_model.cpp core/exec/digest.cpp core/exec/plan.cpp core/exec/legality.cpp \
+  properties/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
+  object="$build/objects/$(echo "${source#"$build"/}" | tr '/' '_').o"
+  objects="$objects $object"
+  # shellcheck disable=SC2086  # lists of words
+  $compile $flags -c "$source" -o "$object" || exit 1
+done
+rm -f "$build/engine.a"
+# shellcheck disable=SC2086
+ar rc "$build/engine.a" $objects
+
 for target in "$@"; do
-  case $target in
-    notation) sources="core/layout/*.cpp" ;;
-    config) sources="core/exec/open_model.cpp core/exec/digest.cpp core/model/*.cpp core/io/*.cpp $build/builtin_files.cpp" ;;
-    rules) sources="core/model/*.cpp $build/builtin_files.cpp" ;;
-    *) sources="core/io/*.cpp" ;;
-  esac
-  # shellcheck disable=SC2086  # lists of files
-  clang++ $flags tests/fuzz/${target}_fuzz.cpp $sources core/base/*.cpp -lfmt -lz -o "$build/$target"
+  # shellcheck disable=SC2086
+  $compile $flags -c "tests/fuzz/${target}_fuzz.cpp" -o "$build/objects/$target.o"
+  $clang -fsanitize=fuzzer,address,undefined "$build/objects/$target.o" "$build/engine.a" -lfmt -lz -lxxhash -o "$build/$target"
   mkdir -p "$build/corpus/$target"
   seeds=fixtures/fuzz/$target
+  if [ -n "${BV_FUZZ_MIN:-}" ]; then
+    rm -rf "$build/merged" && mkdir "$build/merged"
+    "$build/$target" -merge=1 -max_len=2048 "$build/merged" "$seeds" "$build/corpus/$target"
+    cp "$build"/merged/* "$seeds/"
+    continue
+  fi
   "$build/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
-    -artifact_prefix="$build/$target-" "$build/corpus/$target" "$seeds"
+    -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/$target-" "$build/corpus/$target" "$seeds"
 done
