@@ -17,7 +17,6 @@ struct PlacedPart {
   std::size_t tensor = 0;
   std::int64_t offset = 0;
   std::vector<std::pair<std::string, std::int64_t>> strides;  // axis -> elements, outermost first
-  std::vector<std::string> replicas;
 };
 
 class Placer {
@@ -43,24 +42,29 @@ class Placer {
     return found->second;
   }
 
+  Result<std::int64_t> extent(const Factor& factor) const {
+    if (factor.kind == Factor::Kind::Axis) {
+      return size(factor.axis);
+    }
+    if (factor.kind == Factor::Kind::One) {
+      return std::int64_t{1};
+    }
+    std::int64_t total = 0;
+    for (const Choice& choice : factor.choices) {
+      BV_TRY(part, extent(choice.product));
+      const auto sum = checked_add(total, part);
+      if (!sum) {
+        return overflow();
+      }
+      total = *sum;
+    }
+    return total;
+  }
+
   Result<std::int64_t> extent(const Product& product) const {
     std::int64_t total = 1;
     for (const Factor& factor : product) {
-      std::int64_t one = 1;
-      if (factor.kind == Factor::Kind::Axis) {
-        BV_TRY(bound, size(factor.axis));
-        one = bound;
-      } else if (factor.kind == Factor::Kind::Sum) {
-        one = 0;
-        for (const Choice& choice : factor.choices) {
-          BV_TRY(part, extent(choice.product));
-          const auto sum = checked_add(one, part);
-          if (!sum) {
-            return overflow();
-          }
-          one = *sum;
-        }
-      }
+      BV_TRY(one, extent(factor));
       const auto product_so_far = checked_mul(total, one);
       if (!product_so_far) {
         return overflow();
@@ -124,6 +128,17 @@ class Placer {
   }
 
  private:
+  /// A part that stands 0 times would be lost on the way back.
+  Status repeats(const std::string& axis) const {
+    BV_TRY(times, size(axis));
+    if (times > 0) {
+      return Done{};
+    }
+    return fail(Code::BadValue, fmt::format("axis {} repeats its part 0 times", axis))
+        .pair(fmt::format("{}=0", axis), "1 or more")
+        .advise("correct the sizes in config.json");
+  }
+
   static Error overflow() {
     return fail(Code::BadValue, "a tensor has more elements than 63 bits count")
         .advise("check the sizes in config.json");
@@ -136,15 +151,15 @@ class Placer {
       if (factor->kind == Factor::Kind::Axis) {
         for (PlacedPart& part : parts) {
           part.strides.emplace_back(factor->axis, unit);
-          if (factor->replica) {
-            part.replicas.push_back(factor->axis);
-          }
+        }
+        if (factor->replica) {
+          BV_CHECK(repeats(factor->axis));
         }
       } else if (factor->kind == Factor::Kind::Sum) {
         BV_TRY(longer, place_choices(*factor, parts, unit));
         parts = std::move(longer);
       }
-      BV_TRY(rows, extent({*factor}));
+      BV_TRY(rows, extent(*factor));
       unit *= rows;
     }
     return parts;
@@ -164,7 +179,6 @@ class Placer {
           joined.name = own + (inner.name.empty() ? "" : "." + inner.name);
           joined.offset += start * unit + head.offset;
           joined.strides.insert(joined.strides.end(), head.strides.begin(), head.strides.end());
-          joined.replicas.insert(joined.replicas.end(), head.replicas.begin(), head.replicas.end());
           out.push_back(std::move(joined));
         }
       }
@@ -188,10 +202,14 @@ std::int64_t stride_of(const PlacedPart& part, std::string_view axis) {
 
 }  // namespace
 
-/// Both sides placed once; shards only add grid offsets.
+/// Both sides placed and paired once: what a grid coordinate adds is an offset.
 struct BoundRule::Placed {
-  std::vector<PlacedPart> sources;
-  std::vector<PlacedPart> targets;
+  struct Part {
+    std::size_t target = 0;
+    Box box;  // at coordinate 0, normalised, before the cut
+    std::vector<std::pair<std::string, std::int64_t>> grid;  // axis -> elements of the source
+  };
+  std::vector<Part> parts;
 };
 
 Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
@@ -199,7 +217,6 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
   out.rule_ = &rule;
   out.binding_ = std::move(binding);
   const Placer placer(out.binding_);
-  auto placed = std::make_shared<Placed>();
   for (const TensorExpr& tensor : rule.sources) {
     BV_TRY(shape, placer.shape(tensor));
     out.source_shapes_.push_back(shape);
@@ -210,7 +227,13 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
       static_cast<void>(known);
     }
     BV_TRY(shape, placer.shape(tensor));
-    if (rule.cut && !shape.empty()) {
+    if (rule.cut && shape.empty()) {
+      return fail(Code::IndivisibleDim,
+                  fmt::format("{} has no rows that {} could cut", tensor.name, rule.cut->axis))
+          .pair("no dimension", "rows")
+          .advise("use a kind without a cut for a single number");
+    }
+    if (rule.cut) {
       BV_TRY(ways, placer.size(rule.cut->axis));
       const auto rows = ways == 0 ? std::nullopt : div_exact(shape[0], ways);
       if (!rows) {
@@ -225,9 +248,31 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
     out.target_shapes_.push_back(shape);
   }
   BV_TRY(sources, placer.place(rule.sources));
-  placed->sources = std::move(sources);
   BV_TRY(targets, placer.place(rule.targets));
-  placed->targets = std::move(targets);
+  auto placed = std::make_shared<Placed>();
+  for (const PlacedPart& part : targets) {
+    Placed::Part pair;
+    pair.target = part.tensor;
+    pair.box.part = part.name;
+    pair.box.target_offset = part.offset;
+    const auto source = std::find_if(sources.begin(), sources.end(), [&](const PlacedPart& other) {
+      return other.name == part.name;
+    });
+    const bool filled = source != sources.end();
+    pair.box.source = filled ? static_cast<int>(source->tensor) : -1;
+    pair.box.source_offset = filled ? source->offset : 0;
+    for (const GridAxis& axis : rule.targets[part.tensor].grid) {
+      if (filled && !axis.replica) {
+        pair.grid.emplace_back(axis.axis, stride_of(*source, axis.axis));
+      }
+    }
+    for (const auto& [axis, stride] : part.strides) {
+      BV_TRY(extent, placer.size(axis));
+      pair.box.axes.push_back({extent, filled ? stride_of(*source, axis) : 0, stride});
+    }
+    normalise(pair.box);
+    placed->parts.push_back(std::move(pair));
+  }
   out.placed_ = std::move(placed);
   return out;
 }
@@ -241,45 +286,28 @@ Shard BoundRule::shard(std::size_t target, const Sizes& grid) const {
   Shard out;
   out.target = target;
   out.shape = target_shapes_[target];
-  const TensorExpr& tensor = rule_->targets[target];
-  const Placer placer(binding_);
-  for (const PlacedPart& part : placed_->targets) {
-    if (part.tensor != target) {
+  const bool cut = rule_->cut.has_value();
+  const std::int64_t window = cut ? element_count(out.shape).value() : 0;
+  const auto rank = cut ? grid.find(rule_->cut->axis) : grid.end();
+  const std::int64_t begin = rank == grid.end() ? 0 : rank->second * window;
+  for (const Placed::Part& part : placed_->parts) {
+    if (part.target != target || part.box.elements() == 0) {
       continue;
     }
-    Box box;
-    box.part = part.name;
-    box.target_offset = part.offset;
-    const auto source =
-        std::find_if(placed_->sources.begin(), placed_->sources.end(),
-                     [&](const PlacedPart& other) { return other.name == part.name; });
-    box.source = source == placed_->sources.end() ? -1 : static_cast<int>(source->tensor);
-    if (box.source >= 0) {
-      box.source_offset = source->offset;
-      for (const GridAxis& axis : tensor.grid) {
-        const auto at = grid.find(axis.axis);
-        if (!axis.replica && at != grid.end()) {
-          box.source_offset += at->second * stride_of(*source, axis.axis);
-        }
-      }
+    std::int64_t offset = 0;
+    for (const auto& [axis, stride] : part.grid) {
+      const auto at = grid.find(axis);
+      offset += at == grid.end() ? 0 : at->second * stride;
     }
-    for (const auto& [axis, stride] : part.strides) {
-      const auto extent = placer.size(axis);
-      const std::int64_t source_stride = box.source < 0 ? 0 : stride_of(*source, axis);
-      box.axes.push_back(BoxAxis{extent.value(), source_stride, stride});
+    const std::size_t first_new = out.boxes.size();
+    if (cut) {
+      clip_to_target(part.box, begin, begin + window, out.boxes);
+    } else {
+      out.boxes.push_back(part.box);
     }
-    normalise(box);
-    if (rule_->cut && !out.shape.empty()) {
-      const std::int64_t window = element_count(out.shape).value();
-      const auto at = grid.find(rule_->cut->axis);
-      const std::int64_t begin = (at == grid.end() ? 0 : at->second) * window;
-      const std::size_t first_new = out.boxes.size();
-      clip_to_target(box, begin, begin + window, out.boxes);
-      for (std::size_t i = first_new; i < out.boxes.size(); ++i) {
-        out.boxes[i].target_offset -= begin;
-      }
-    } else if (box.elements() > 0) {
-      out.boxes.push_back(std::move(box));
+    for (std::size_t i = first_new; i < out.boxes.size(); ++i) {
+      out.boxes[i].target_offset -= begin;
+      out.boxes[i].source_offset += offset;
     }
   }
   std::stable_sort(out.boxes.begin(), out.boxes.end(),

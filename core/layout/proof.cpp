@@ -114,7 +114,29 @@ std::vector<Part> target_parts(const Rule& rule) {
   return parts_of(rule.targets);
 }
 
+namespace {
+
+/// A cut counts its ranks by itself: an axis that the grid has taken already would be cut twice.
+Status check_cut(const Rule& rule) {
+  for (const TensorExpr& target : rule.targets) {
+    for (const GridAxis& axis : target.grid) {
+      if (rule.cut && axis.axis == rule.cut->axis) {
+        Part whole;
+        whole.at = target.at;
+        return refuted(rule, whole,
+                       fmt::format("tensor {} is cut by {}, which stands in its grid as well",
+                                   target.name, axis.axis),
+                       "leave the cut away, or take the axis out of the braces");
+      }
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
 Status prove_bijection(const Rule& rule) {
+  BV_CHECK(check_cut(rule));
   BV_TRY(sources, by_name(rule, source_parts(rule), "source"));
   BV_TRY(targets, by_name(rule, target_parts(rule), "target"));
   for (const auto& [name, source] : sources) {

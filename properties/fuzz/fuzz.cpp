@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
@@ -15,59 +14,18 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kRanksMax = 8;
-constexpr std::int64_t kFfnUnit = 8;
-constexpr std::int64_t kHeadUnit = 8;
-constexpr std::int64_t kVocabularyMin = 83;
+constexpr std::int64_t kRanksMax = 24;
+constexpr std::uint64_t kSamplesMax = 1024;
+constexpr std::int64_t kSavedDivisor = 4;  // of worlds that were saved without one
 
-/// SplitMix64: the same numbers on every machine.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t next() {
-    state_ += 0x9E3779B97F4A7C15ULL;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9ULL;
-    z = (z ^ (z >> 27U)) * 0x94D049BB133111EBULL;
-    return z ^ (z >> 31U);
-  }
-  std::int64_t between(std::int64_t low, std::int64_t high) {
-    return low + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(high - low + 1));
-  }
-
- private:
-  std::uint64_t state_;
-};
-
-/// Replaces a size that the config has; others stay at what the family says.
-void replace(const json& level, const std::string& prefix, const std::string& field,
-             std::int64_t value, std::vector<std::pair<std::string, std::string>>& out) {
-  if (level.contains(field) && level[field].is_number_integer()) {
-    out.emplace_back(prefix + field, std::to_string(value));
+void save(json& out, const char* key, const std::optional<std::int64_t>& value) {
+  if (value) {
+    out[key] = *value;
   }
 }
 
-bool is_latent(const json& level) {
-  return level.contains("kv_lora_rank");
-}
-
-std::vector<std::pair<std::string, std::string>> settings_of(const json& config, const Draw& draw) {
-  const bool nested = config.contains("text_config");
-  const json& level = nested ? config["text_config"] : config;
-  const std::string prefix = nested ? "text_config." : "";
-  std::vector<std::pair<std::string, std::string>> out;
-  if (!is_latent(level)) {
-    replace(level, prefix, "num_key_value_heads", draw.groups, out);
-    replace(level, prefix, "num_attention_heads", draw.groups * draw.heads_each, out);
-    replace(level, prefix, "head_dim", draw.head_pairs * kHeadUnit, out);
-    replace(level, prefix, "linear_num_key_heads", draw.groups, out);
-    replace(level, prefix, "linear_num_value_heads", draw.groups * draw.heads_each, out);
-  }
-  replace(level, prefix, "intermediate_size", draw.ffn_each * kFfnUnit, out);
-  replace(level, prefix, "moe_intermediate_size", draw.ffn_each * kFfnUnit, out);
-  replace(level, prefix, "vocab_size", kVocabularyMin + draw.vocabulary, out);
-  std::sort(out.begin(), out.end());  // as a saved world has them
-  return out;
+std::optional<std::int64_t> saved(const json& value, const char* key) {
+  return value.contains(key) ? std::optional(value[key].get<std::int64_t>()) : std::nullopt;
 }
 
 Result<std::shared_ptr<const mutants::Case>> case_of(const Tools& tools, const World& world) {
@@ -78,20 +36,32 @@ Result<std::shared_ptr<const mutants::Case>> case_of(const Tools& tools, const W
 }  // namespace
 
 Draw draw_from(std::uint64_t seed) {
-  Random random(seed);
+  generators::Random random(seed);
   Draw out;
-  out.sample = random.next() % 1024;
-  out.groups = random.between(1, 4);
-  out.heads_each = random.between(1, 4);
-  out.head_pairs = random.between(1, 3);
-  out.ffn_each = random.between(1, 4);
-  out.vocabulary = random.between(1, 40);
-  out.layout = random.next() % 1024;
+  out.sample = static_cast<std::int64_t>(random.below(kSamplesMax));
+  out.geometry = generators::draw(generators::geometry_fields(), random);
+  out.layout = generators::draw(generators::layout_fields(), random);
+  return out;
+}
+
+Draw shrink(const Draw& from, const std::function<bool(const Draw&)>& fails) {
+  Draw out = from;
+  for (Draw before; before != out;) {
+    before = out;
+    out.layout = generators::shrink(generators::layout_fields(), out.layout,
+                                    [&](const generators::Layout& layout) {
+                                      return fails({out.sample, out.geometry, layout});
+                                    });
+    out.geometry = generators::shrink(generators::geometry_fields(), out.geometry,
+                                      [&](const generators::Geometry& geometry) {
+                                        return fails({out.sample, geometry, out.layout});
+                                      });
+  }
   return out;
 }
 
 parallel::Layout any_layout(std::uint64_t seed) {
-  Random random(seed);
+  generators::Random random(seed);
   parallel::Layout out;
   out.tp = random.between(1, 9);
   out.pp = random.between(1, 5);
@@ -102,9 +72,25 @@ parallel::Layout any_layout(std::uint64_t seed) {
 }
 
 std::string to_text(const World& world) {
-  json out = {{"sample", world.sample}, {"layout", world.layout}, {"settings", json::object()}};
+  const parallel::Layout& layout = world.layout;
+  json out = {{"sample", world.sample},
+              {"layout", parallel::layout_id(layout)},
+              {"settings", json::object()}};
   for (const auto& [path, value] : world.settings) {
     out["settings"][path] = value;
+  }
+  save(out, "vocab_divisor", layout.vocab_divisor);
+  save(out, "first_stage_layers", layout.first_stage_layers);
+  save(out, "last_stage_layers", layout.last_stage_layers);
+  for (const auto& [key, flag] : {std::pair("account_for_embedding", layout.account_for_embedding),
+                                  std::pair("account_for_loss", layout.account_for_loss),
+                                  std::pair("pp_before_dp", layout.pp_before_dp)}) {
+    if (flag) {
+      out[key] = true;
+    }
+  }
+  if (!layout.pipeline_layout.empty()) {
+    out["pipeline_layout"] = layout.pipeline_layout;
   }
   return out.dump(1) + "\n";
 }
@@ -114,7 +100,15 @@ Result<World> world_from_text(std::string_view text, const std::string& file) {
     const json value = json::parse(text);
     World out;
     out.sample = value.at("sample").get<std::string>();
-    out.layout = value.at("layout").get<std::string>();
+    BV_TRY(layout, parallel::layout_from_id(value.at("layout").get<std::string>()));
+    out.layout = layout;
+    out.layout.vocab_divisor = value.value("vocab_divisor", kSavedDivisor);
+    out.layout.first_stage_layers = saved(value, "first_stage_layers");
+    out.layout.last_stage_layers = saved(value, "last_stage_layers");
+    out.layout.account_for_embedding = value.value("account_for_embedding", false);
+    out.layout.account_for_loss = value.value("account_for_loss", false);
+    out.layout.pp_before_dp = value.value("pp_before_dp", false);
+    out.layout.pipeline_layout = value.value("pipeline_layout", "");
     const json settings = value.value("settings", json::object());
     for (const auto& [path, setting] : settings.items()) {
       out.settings.emplace_back(path, setting.get<std::string>());
@@ -128,47 +122,44 @@ Result<World> world_from_text(std::string_view text, const std::string& file) {
   }
 }
 
-Result<World> world_of(const Tools& tools, const Draw& draw) {
-  World out;
-  const mutants::Sample& sample = tools.samples[draw.sample % tools.samples.size()];
-  out.sample = sample.name;
+Result<Prepared> prepare(const Tools& tools, const Draw& draw) {
+  Prepared out;
+  const auto count = static_cast<std::int64_t>(tools.samples.size());
+  const mutants::Sample& sample = tools.samples[static_cast<std::size_t>(draw.sample % count)];
+  out.world.sample = sample.name;
   BV_TRY(config, exec::parse_config(sample.config, sample.name));
-  out.settings = settings_of(config, draw);
-  BV_TRY(one, case_of(tools, out));
-  parallel::Layout base;
-  base.vocab_divisor = 4;
-  const auto legal = exec::legal_layouts(one->model, base, kRanksMax);
-  if (legal.empty()) {
-    return fail(Code::Counterexample, "not even one process is legal for " + sample.name)
-        .advise("report this config");
-  }
-  out.layout = parallel::layout_id(legal[draw.layout % legal.size()]);
+  out.world.settings =
+      generators::settings_of(config, draw.geometry, generators::layers_of(draw.layout));
+  BV_TRY(model, mutants::make_case(tools.library, sample, out.world.settings));
+  out.model = std::move(model);
+  BV_TRY(layout, generators::layout_of(draw.layout, out.model->model, kRanksMax));
+  out.world.layout = std::move(layout);
   return out;
 }
 
-Result<std::vector<mutants::Finding>> judge(const Tools& tools, const World& world) {
-  BV_TRY(one, case_of(tools, world));
-  BV_TRY(layout, mutants::padded_layout(world.layout));
-  BV_TRY(reference, mutants::Reference::make(tools.library, one, layout, tools.oracle));
+Result<Prepared> prepare(const Tools& tools, World world) {
+  Prepared out;
+  BV_TRY(model, case_of(tools, world));
+  out.model = std::move(model);
+  out.world = std::move(world);
+  return out;
+}
+
+Result<std::vector<mutants::Finding>> judge(const Tools& tools, const Prepared& prepared) {
+  BV_TRY(reference, mutants::Reference::make(tools.library, prepared.model, prepared.world.layout,
+                                             tools.oracle));
   return reference.judge({reference.right(), reference.right(), std::nullopt});
 }
 
-std::string check_boundary(const Tools& tools, const Draw& draw, const parallel::Layout& layout) {
-  const auto world = world_of(tools, draw);
-  if (!world) {
-    return world.error().message;
-  }
-  const auto one = case_of(tools, *world);
-  if (!one) {
-    return one.error().message;
-  }
-  const auto legal = exec::check_layout((*one)->model, layout);
+std::string check_boundary(const Tools& tools, const Prepared& prepared,
+                           const parallel::Layout& layout) {
+  const std::string& sample = prepared.world.sample;
+  const auto legal = exec::check_layout(prepared.model->model, layout);
   if (legal) {
-    const auto program = mutants::compile((*one)->model, tools.library.kinds, layout);
-    return program
-               ? ""
-               : fmt::format("{} is accepted on {} and cannot be planned: {}",
-                             parallel::layout_id(layout), world->sample, program.error().message);
+    const auto program = mutants::compile(prepared.model->model, tools.library.kinds, layout);
+    return program ? ""
+                   : fmt::format("{} is accepted on {} and cannot be planned: {}",
+                                 parallel::layout_id(layout), sample, program.error().message);
   }
   const Code code = legal.error().code;
   const bool documented = code == Code::IndivisibleDim || code == Code::BadValue ||
@@ -176,8 +167,7 @@ std::string check_boundary(const Tools& tools, const Draw& draw, const parallel:
   return documented && !legal.error().help.empty()
              ? ""
              : fmt::format("{} is refused on {} with {} and help \"{}\"",
-                           parallel::layout_id(layout), world->sample, label(code),
-                           legal.error().help);
+                           parallel::layout_id(layout), sample, label(code), legal.error().help);
 }
 
 }  // namespace bv::fuzz

@@ -39,9 +39,10 @@ class Level {
       out_.emplace_back(prefix_ + field, std::to_string(value));
     }
   }
-  void flag(const char* field, bool value) {
-    if (has(field) && level_[field].is_boolean()) {
-      out_.emplace_back(prefix_ + field, value ? "true" : "false");
+  /// Sets a flag that is off; some families want theirs on.
+  void raise(const char* field, bool value) {
+    if (value && has(field) && level_[field] == false) {
+      out_.emplace_back(prefix_ + field, "true");
     }
   }
   /// A list of one entry a layer goes on as it began.
@@ -103,9 +104,9 @@ Settings settings_of(const json& config, const Geometry& g, std::int64_t layers)
   for (const char* field : {"mtp_num_hidden_layers", "num_nextn_predict_layers"}) {
     text.integer(field, g.mtp);
   }
-  text.flag("tie_word_embeddings", g.tied != 0);
+  text.raise("tie_word_embeddings", g.tied != 0);
   if (nested) {
-    Level(config, "", out).flag("tie_word_embeddings", g.tied != 0);
+    Level(config, "", out).raise("tie_word_embeddings", g.tied != 0);
   }
   if (config.contains("vision_config")) {
     Level vision(config["vision_config"], "vision_config.", out);

@@ -43,6 +43,7 @@ class LineRunner {
   std::vector<std::byte> shard_;
   std::vector<std::vector<std::byte>> came_back_;
   std::vector<std::vector<layout::Box>> inverse_;  // by source
+  std::vector<std::uint8_t> reached_;
   Plant there_;
   Plant back_;
   std::uint64_t bytes_ = 0;

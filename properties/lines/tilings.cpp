@@ -66,51 +66,13 @@ Status check_shard(const layout::Shard& shard, const std::string& name) {
 }  // namespace
 
 std::vector<GridPlace> grid_places(const layout::BoundRule& bound) {
-  const layout::Rule& rule = bound.rule();
   std::vector<GridPlace> out;
-  for (std::size_t i = 0; i < rule.targets.size(); ++i) {
-    std::set<std::string> axes;
-    for (const layout::GridAxis& axis : rule.targets[i].grid) {
-      if (!axis.replica) {
-        axes.insert(axis.axis);
-      }
-    }
-    if (rule.cut) {
-      axes.insert(rule.cut->axis);
-    }
-    std::vector<Grid> grids(1);
-    for (const std::string& axis : axes) {
-      std::vector<Grid> longer;
-      for (const Grid& grid : grids) {
-        for (std::int64_t at = 0; at < bound.size(axis); ++at) {
-          longer.push_back(grid);
-          longer.back()[axis] = at;
-        }
-      }
-      grids = std::move(longer);
-    }
-    for (Grid& grid : grids) {
-      out.push_back({i, std::move(grid)});
-    }
-  }
+  const Status all = for_each_place(bound, [&](const GridPlace& place) -> Status {
+    out.push_back(place);
+    return Done{};
+  });
+  BV_ASSERT(all);
   return out;
-}
-
-void for_each_element(const layout::Box& box,
-                      const std::function<void(std::int64_t, std::int64_t)>& visit) {
-  std::vector<std::int64_t> at(box.axes.size(), 0);
-  for (std::int64_t left = box.elements(); left > 0; --left) {
-    std::int64_t source = box.source_offset;
-    std::int64_t target = box.target_offset;
-    for (std::size_t i = 0; i < at.size(); ++i) {
-      source += at[i] * box.axes[i].source_stride;
-      target += at[i] * box.axes[i].target_stride;
-    }
-    visit(source, target);
-    for (std::size_t i = at.size(); i-- > 0 && ++at[i] == box.axes[i].extent;) {
-      at[i] = 0;
-    }
-  }
 }
 
 Status check_line(const layout::BoundRule& bound) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -96,27 +97,51 @@ Result<Reference> Reference::make(const Library& library, std::shared_ptr<const 
   return out;
 }
 
+namespace {
+
+/// Numbers of layers as "#": what a module computes with does not depend on which layer it is, so
+/// that one answer serves all of them.
+std::string without_layer(std::string_view name) {
+  std::string out;
+  for (std::size_t at = 0; at < name.size();) {
+    const std::size_t end = std::min(name.find('.', at), name.size());
+    const std::string_view word = name.substr(at, end - at);
+    const bool numbered = out.ends_with("layers.") || out.ends_with("blocks.");
+    const bool number = !word.empty() && word.find_first_not_of("0123456789") == word.npos;
+    out += numbered && number ? "#" : word;
+    out += end < name.size() ? "." : "";
+    at = end + 1;
+  }
+  return out;
+}
+
+/// Everything of a question that its answer depends on within one model.
+std::string key_of(const oracle::Question& question) {
+  std::string out = fmt::format("{} {} {} {} {} {}", without_layer(question.parameter),
+                                question.shard_size, question.shard_rank, question.expert,
+                                question.padded_vocab, question.in_out_stack);
+  for (std::size_t i = 0; i < question.hf_names.size(); ++i) {
+    out += " " + without_layer(question.hf_names[i]) + shape_text(question.hf[i].shape);
+  }
+  return out;
+}
+
+}  // namespace
+
 Status Reference::ask_oracle(const oracle::Entry& entry) {
   wanted_.resize(right_.files.size());
   const model::Model& model = case_->model;
+  std::map<std::string, oracle::TaggedTensor> answers;
   for (const Move& move : right_.moves) {
     const model::Rule& rule = *model.mappings[move.mapping].rule;
     oracle::Question question;
     question.parameter = move.global_name;
-    question.numbers = model.geometry.symbols;
     question.hf_names = move.hf;
     std::vector<std::int64_t> bases;
     for (const std::string& hf : move.hf) {
       const auto number = std::lower_bound(numbers_.begin(), numbers_.end(), hf) - numbers_.begin();
-      oracle::TaggedTensor tagged;
-      tagged.shape = tag_headers_.find(hf)->second.shape;
-      tagged.tags.resize(static_cast<std::size_t>(element_count(tagged.shape).value()));
-      for (std::size_t i = 0; i < tagged.tags.size(); ++i) {
-        tagged.tags[i] =
-            static_cast<std::int64_t>(bases.size()) * kTensorTag + static_cast<std::int64_t>(i);
-      }
+      question.hf.push_back({tag_headers_.find(hf)->second.shape, {}});
       bases.push_back(number * kTensorTag);
-      question.hf.push_back(std::move(tagged));
     }
     question.shard_size = rule.expert ? right_.layout.etp : right_.layout.tp;
     question.shard_rank = move.t;
@@ -124,18 +149,30 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
     question.padded_vocab =
         rule.vocabulary ? exec::padded_rows(move.hf_shapes[0][0], right_.layout) : 0;
     question.in_out_stack = rule.orientation == "in_out";
-    question.model_type = case_->model_type;
-    auto wanted = entry.wanted_shard(question);
-    if (!wanted) {
-      return fail(Code::NoTargetLayout,
-                  fmt::format("no independent statement for {}: {}", move.global_name,
-                              entry.why_unanswered(question)))
-          .advise("add the parameter to oracles/target_layout.cpp");
+    const auto [answer, fresh] = answers.try_emplace(key_of(question));
+    if (fresh) {
+      question.numbers = model.geometry.symbols;
+      question.model_type = case_->model_type;
+      for (std::size_t source = 0; source < question.hf.size(); ++source) {
+        oracle::TaggedTensor& tagged = question.hf[source];
+        tagged.tags.resize(static_cast<std::size_t>(element_count(tagged.shape).value()));
+        std::iota(tagged.tags.begin(), tagged.tags.end(),
+                  static_cast<std::int64_t>(source) * kTensorTag);
+      }
+      auto wanted = entry.wanted_shard(question);
+      if (!wanted) {
+        return fail(Code::NoTargetLayout,
+                    fmt::format("no independent statement for {}: {}", move.global_name,
+                                entry.why_unanswered(question)))
+            .advise("add the parameter to oracles/target_layout.cpp");
+      }
+      answer->second = std::move(*wanted);
     }
-    for (std::int64_t& tag : wanted->tags) {
+    oracle::TaggedTensor wanted = answer->second;
+    for (std::int64_t& tag : wanted.tags) {
       tag = tag < 0 ? 0 : bases[static_cast<std::size_t>(tag / kTensorTag)] + tag % kTensorTag + 1;
     }
-    wanted_[move.file].emplace(move.name, std::move(*wanted));
+    wanted_[move.file].emplace(move.name, std::move(wanted));
   }
   return Done{};
 }

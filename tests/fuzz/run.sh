@@ -39,10 +39,12 @@ rm -f "$build/engine.a"
 # shellcheck disable=SC2086
 ar rc "$build/engine.a" $objects
 
+# shellcheck disable=SC2086
+$compile $flags -c tests/fuzz/abort.cpp -o "$build/objects/abort.o"
 for target in "$@"; do
   # shellcheck disable=SC2086
   $compile $flags -c "tests/fuzz/${target}_fuzz.cpp" -o "$build/objects/$target.o"
-  $clang -fsanitize=fuzzer,address,undefined "$build/objects/$target.o" "$build/engine.a" -lfmt -lz -lxxhash -o "$build/$target"
+  $clang -fsanitize=fuzzer,address,undefined "$build/objects/$target.o" "$build/objects/abort.o" "$build/engine.a" -lfmt -lz -lxxhash -o "$build/$target"
   mkdir -p "$build/corpus/$target"
   seeds=fixtures/fuzz/$target
   if [ -n "${BV_FUZZ_MIN:-}" ]; then

@@ -98,6 +98,22 @@ TEST(Box, ACutWithARemainderIsAnError) {
   EXPECT_EQ(bound.error().code, Code::IndivisibleDim);
 }
 
+TEST(Box, APartThatIsRepeatedZeroTimesIsAnError) {
+  const auto rule = parse_rule("a x[g] -> x[(g *d)]").value();
+  const auto bound = BoundRule::bind(rule, {{{"g", 2}, {"d", 0}}, {}});
+  ASSERT_FALSE(bound);
+  EXPECT_EQ(bound.error().code, Code::BadValue);
+  EXPECT_EQ(bound.error().message, "axis d repeats its part 0 times");
+}
+
+TEST(Box, ACutOfASingleNumberIsAnError) {
+  const auto rule = parse_rule("a x[...] -> x[...] cut 0 by t").value();
+  const auto bound = BoundRule::bind(rule, {{{"t", 2}}, {}});
+  ASSERT_FALSE(bound);
+  EXPECT_EQ(bound.error().code, Code::IndivisibleDim);
+  EXPECT_EQ(bound.error().message, "x has no rows that t could cut");
+}
+
 TEST(Box, SizesBeyond63BitsAreAnError) {
   const Rule rule = rule_of("a x[(i j)] -> x[(i j)]");
   const auto bound =

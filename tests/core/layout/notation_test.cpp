@@ -134,6 +134,12 @@ TEST(Proof, RefusesReplicasOfTheSourceAndRepeatedParts) {
             "kind a: part x has axis o twice on the source side");
 }
 
+TEST(Proof, RefusesACutByAnAxisThatTheGridHasTaken) {
+  EXPECT_EQ(proof_error("a x[(t o)] -> x{t}[o] cut 0 by t").message,
+            "kind a: tensor x is cut by t, which stands in its grid as well");
+  EXPECT_EQ(proof_error("a x[o] -> x{*t}[o] cut 0 by t").code, Code::RulesInvalid);
+}
+
 TEST(Proof, SwappedAxesOfTwoPartsAreRefused) {
   // gate and up of different lengths: exchanging the names is no bijection.
   EXPECT_EQ(proof_error("a gate[f], up[h] -> y[(gate: h | up: f)]").code, Code::RulesInvalid);

@@ -1,0 +1,429 @@
+// Properties over random worlds (P3 to P7), each with a planted fault, and the saved failures.
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "properties/fuzz/fuzz.hpp"
+#include "properties/generators/simplest_first.hpp"
+#include "properties/lines/line_loop.hpp"
+#include "properties/mutants/mutant.hpp"
+
+namespace bv::generators {
+inline void showValue(const Geometry& geometry, std::ostream& out) {
+  print(geometry_fields(), geometry, out);
+}
+inline void showValue(const Layout& layout, std::ostream& out) {
+  print(layout_fields(), layout, out);
+}
+}  // namespace bv::generators
+
+namespace bv::fuzz {
+namespace {
+
+namespace fs = std::filesystem;
+
+const Tools& tools() {
+  static const Tools value = {mutants::load_library().value(),
+                              mutants::builtin_samples().value(),
+                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
+  return value;
+}
+
+std::string said(const std::vector<mutants::Finding>& findings) {
+  return findings.empty() ? "" : findings.front().claim + ": " + findings.front().title;
+}
+
+Prepared prepared(std::uint64_t seed) {
+  auto out = prepare(tools(), draw_from(seed));
+  EXPECT_TRUE(out) << "seed " << seed << ": " << out.error().message;
+  return std::move(*out);
+}
+
+mutants::Reference reference(const Prepared& world) {
+  return mutants::Reference::make(tools().library, world.model, world.world.layout, tools().oracle)
+      .value();
+}
+
+/// What is left of a bridge with this fault, or nullopt where it hits nothing.
+std::optional<std::vector<mutants::Finding>> judged(const Prepared& world,
+                                                    const mutants::Mutant& mutant) {
+  const mutants::Reference ref = reference(world);
+  const auto attack = mutants::apply(tools().library, *world.model, ref.right(), mutant);
+  return attack ? std::optional(ref.judge(*attack)) : std::nullopt;
+}
+
+bool has(const std::vector<mutants::Finding>& findings, std::string_view claim) {
+  return std::any_of(findings.begin(), findings.end(),
+                     [&](const mutants::Finding& one) { return one.claim == claim; });
+}
+
+/// The checkpoint that comes back from a layout, `change` made to the way there.
+mutants::Tensors exported(const mutants::Case& one, const parallel::Layout& layout,
+                          const std::function<void(mutants::Program&)>& change) {
+  const auto right = mutants::compile(one.model, tools().library.kinds, layout).value();
+  mutants::Program there = right;
+  if (change) {
+    change(there);
+  }
+  mutants::Tensors hf = mutants::random_weights(one.headers, 0.5, 11);
+  const auto image = mutants::run_import(right, there, hf, [](mutants::Tensor& tensor, auto&) {
+    std::fill(tensor.bytes.begin(), tensor.bytes.end(), std::byte{0xA5});
+  });
+  return mutants::run_export(right, image, one.headers, std::byte{0x5A}).tensors;
+}
+
+/// The same model on other sizes: every pipeline of one stage, TP, EP and ETP drawn again.
+parallel::Layout other_layout(const Prepared& world, std::uint64_t seed) {
+  generators::Random random(seed);
+  generators::Layout draw = generators::draw(generators::layout_fields(), random);
+  draw.pp = draw.vpp = 1;
+  draw.split = 0;
+  return generators::layout_of(draw, world.model->model, 24).value();
+}
+
+TEST(GeometryGenerator, GivesEveryChoiceAndOnlyValidWorlds) {
+  std::map<std::string, int> families;
+  std::map<std::string_view, std::map<std::int64_t, int>> seen;
+  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+    const Draw draw = draw_from(seed);
+    const auto world = prepare(tools(), draw);
+    ASSERT_TRUE(world) << "seed " << seed << ": " << world.error().message;
+    ++families[world->world.sample];
+    for (const auto& one : generators::geometry_fields()) {
+      ++seen[one.name][draw.geometry.*one.member];
+    }
+  }
+  EXPECT_EQ(families.size(), tools().samples.size());
+  for (const auto& one : generators::geometry_fields()) {
+    for (const std::int64_t choice : one.choices()) {
+      EXPECT_GT(seen[one.name][choice], 30) << one.name << " " << choice;
+    }
+  }
+}
+
+TEST(RandomWorlds, ARightBridgeHasNoFinding) {
+  for (std::uint64_t seed = 0; seed < 150; ++seed) {
+    const Prepared world = prepared(seed);
+    const auto findings = judge(tools(), world);
+    ASSERT_TRUE(findings) << to_text(world.world) << findings.error().message;
+    EXPECT_TRUE(findings->empty()) << to_text(world.world) << said(*findings);
+  }
+}
+
+TEST(RandomWorlds, AcceptedLayoutsArePlannedAndRefusedOnesHaveADocumentedCode) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    EXPECT_EQ(check_boundary(tools(), prepared(seed), any_layout(seed)), "") << "seed " << seed;
+  }
+}
+
+TEST(RandomWorlds, AFaultIsSeenOnEveryLayoutThatCutsTheTensor) {
+  mutants::Mutant mutant;
+  mutant.op = mutants::Operator::Rank;
+  mutant.parameter = "*embedding.word_embeddings.weight";
+  mutant.parameters = {{"map", "zero"}};
+  mutant.two_sided = true;
+  int cut = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Prepared world = prepared(seed);
+    cut += world.world.layout.tp > 1 ? 1 : 0;
+    EXPECT_EQ(judged(world, mutant)->empty(), world.world.layout.tp == 1) << to_text(world.world);
+  }
+  EXPECT_GT(cut, 5);
+}
+
+// P3
+TEST(LayoutIndependence, TwoLayoutsExportTheSameBytes) {
+  int different = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Prepared world = prepared(seed);
+    const parallel::Layout other = other_layout(world, seed);
+    different += other == world.world.layout ? 0 : 1;
+    EXPECT_TRUE(exported(*world.model, world.world.layout, {}) == exported(*world.model, other, {}))
+        << to_text(world.world) << parallel::layout_id(other);
+  }
+  EXPECT_GT(different, 30);
+}
+
+TEST(LayoutIndependence, RanksThatTakeEachOthersShardsAreSeen) {
+  int cut = 0;
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Prepared world = prepared(seed);
+    const auto rotate = [](mutants::Program& program) {
+      for (mutants::Move& move : program.moves) {
+        if (!move.name.ends_with("word_embeddings.weight") || move.t > 1) {
+          continue;
+        }
+        for (const mutants::Move& other : program.moves) {
+          if (other.global_name == move.global_name && other.t == 1 - move.t) {
+            move.boxes = other.boxes;  // rank 0 takes what rank 1 has; rank 1 keeps its own
+            break;
+          }
+        }
+      }
+    };
+    cut += world.world.layout.tp > 1 ? 1 : 0;
+    seen += exported(*world.model, world.world.layout, rotate) ==
+                    exported(*world.model, other_layout(world, seed), {})
+                ? 0
+                : 1;
+  }
+  EXPECT_GT(cut, 10);
+  EXPECT_EQ(seen, cut);
+}
+
+// P4
+TEST(Replicas, OneRankThatDiffersIsSeenWhereverThereAreTwo) {
+  mutants::Mutant mutant;
+  mutant.op = mutants::Operator::ReplShard;
+  mutant.parameter = "*decoder.layers.*.self_attention.linear_qkv.layer_norm_weight";
+  mutant.parameters = {{"element", "3"}};
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    const Prepared world = prepared(seed);
+    const auto findings = judged(world, mutant);
+    seen += findings && has(*findings, "replicas") ? 1 : 0;
+    if (findings && world.world.layout.tp > 1) {
+      EXPECT_TRUE(has(*findings, "replicas")) << to_text(world.world);
+    }
+  }
+  EXPECT_GT(seen, 10);
+}
+
+/// P5: "" when every HF tensor is made into one parameter, and every parameter is made once.
+std::string name_fault(const model::Model& model, const Headers& headers) {
+  std::set<std::string> read;
+  std::set<std::string> made;
+  for (const model::Mapping& mapping : model.mappings) {
+    for (const std::string& name : mapping.hf) {
+      if (!read.insert(name).second) {
+        return name + " is read twice";
+      }
+    }
+    if (!made.insert(model.megatron_name(mapping, 0)).second) {
+      return model.megatron_name(mapping, 0) + " is made twice";
+    }
+  }
+  for (const auto& [name, spec] : headers) {
+    if (!read.contains(name)) {
+      return name + " is read by nothing";
+    }
+  }
+  return read.size() == headers.size() ? "" : "a name is read that is not there";
+}
+
+TEST(Names, AreABijection) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const Prepared world = prepared(seed);
+    EXPECT_EQ(name_fault(world.model->model, world.model->headers), "") << to_text(world.world);
+  }
+}
+
+TEST(Names, ADoubledADroppedAndASwappedNameAreSeen) {
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Prepared world = prepared(seed);
+    const auto fault = [&](const std::function<void(std::vector<model::Mapping>&)>& change) {
+      model::Model changed = world.model->model;
+      change(changed.mappings);
+      return name_fault(changed, world.model->headers);
+    };
+    EXPECT_NE(fault([](auto& mappings) { mappings.pop_back(); }), "");
+    EXPECT_NE(fault([](auto& mappings) { mappings.push_back(mappings.front()); }), "");
+    EXPECT_NE(fault([](auto& mappings) { mappings.front().hf = mappings.back().hf; }), "");
+    EXPECT_NE(fault([](auto& mappings) { mappings.front().hf.front() += "_"; }), "");
+  }
+}
+
+/// P6: elements of a dense or sparse model of the Qwen3 shape, from the formulas of the papers.
+std::int64_t elements_by_formula(const model::Geometry& g) {
+  const auto n = [&](const char* symbol) { return g.at(symbol); };
+  const std::int64_t hidden = n("hidden_size");
+  const std::int64_t q = n("num_attention_heads") * n("head_dim");
+  const std::int64_t kv = n("num_query_groups") * n("head_dim");
+  const std::int64_t attention = hidden * (2 * q + 2 * kv) + 2 * n("head_dim") + 2 * hidden;
+  const std::int64_t experts = g.get("num_experts").value_or(0);
+  const std::int64_t mlp = experts > 0
+                               ? experts * (3 * hidden * n("moe_intermediate_size") + hidden)
+                               : 3 * hidden * n("intermediate_size");
+  const std::int64_t ends =
+      n("vocab_size") * hidden * (g.get("tie_word_embeddings").value_or(0) != 0 ? 1 : 2);
+  return n("num_hidden_layers") * (attention + mlp) + ends + hidden;
+}
+
+std::int64_t elements_of(const Headers& headers) {
+  std::int64_t total = 0;
+  for (const auto& [name, spec] : headers) {
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : spec.shape) {
+      elements *= extent;
+    }
+    total += elements;
+  }
+  return total;
+}
+
+/// Elements of the distinct shards without copies, replicas and pads.
+std::int64_t elements_of_shards(const mutants::Program& program) {
+  std::set<std::tuple<std::uint32_t, std::int64_t, std::int64_t>> seen;
+  std::set<std::pair<std::uint32_t, std::pair<int, std::int64_t>>> distinct;
+  for (const mutants::Move& move : program.moves) {
+    if (!seen.insert({move.mapping, move.expert, move.t}).second) {
+      continue;
+    }
+    for (const layout::Box& box : move.boxes) {
+      if (box.source >= 0) {
+        lines::for_each_element(box, [&](std::int64_t source, std::int64_t) {
+          distinct.insert({move.mapping, {box.source, source}});
+        });
+      }
+    }
+  }
+  return static_cast<std::int64_t>(distinct.size());
+}
+
+TEST(Counts, AreThoseOfTheFormulas) {
+  int looked = 0;
+  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+    const Draw draw = draw_from(seed);
+    const auto& sample =
+        tools().samples[static_cast<std::size_t>(draw.sample) % tools().samples.size()];
+    if (sample.name != "qwen3" && sample.name != "qwen3_moe" && sample.name != "qwen3_moe_packed") {
+      continue;
+    }
+    const Prepared world = prepared(seed);
+    ++looked;
+    const std::int64_t stored = elements_of(world.model->headers);
+    EXPECT_EQ(stored, elements_by_formula(world.model->model.geometry)) << to_text(world.world);
+    const auto program =
+        mutants::compile(world.model->model, tools().library.kinds, world.world.layout).value();
+    EXPECT_EQ(elements_of_shards(program), stored) << to_text(world.world);
+    mutants::Program without = program;  // the planted fault: a rank that was forgotten
+    std::erase_if(without.moves, [&](const mutants::Move& move) {
+      return move.mapping == program.moves.front().mapping;
+    });
+    EXPECT_LT(elements_of_shards(without), stored);
+  }
+  EXPECT_GT(looked, 30);
+}
+
+/// Gate and up of every fused projection change places; returns how many.
+int swap_gate_and_up(mutants::Program& program) {
+  int swapped = 0;
+  for (mutants::Move& move : program.moves) {
+    if (move.boxes.size() == 2 && move.boxes[0].part == "gate" && move.boxes[1].part == "up") {
+      std::swap(move.boxes[0].source, move.boxes[1].source);
+      std::swap(move.boxes[0].source_offset, move.boxes[1].source_offset);
+      ++swapped;
+    }
+  }
+  return swapped;
+}
+
+// P7: a fault on both ways leaves no trace in the bytes; the independent statement sees it.
+TEST(Independence, GateAndUpSwappedOnBothWaysAreSeenByThePlacementAlone) {
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    const Prepared world = prepared(seed);
+    const mutants::Reference ref = reference(world);
+    mutants::Attack attack{ref.right(), ref.right(), std::nullopt};
+    if (swap_gate_and_up(attack.way_there) == 0) {
+      continue;
+    }
+    swap_gate_and_up(attack.way_back);
+    const auto findings = ref.judge(attack);
+    EXPECT_TRUE(has(findings, "placement")) << to_text(world.world) << said(findings);
+    for (const char* claim : {"names", "shapes", "coverage", "inverse", "bytes"}) {
+      EXPECT_FALSE(has(findings, claim)) << to_text(world.world) << claim;
+    }
+    ++seen;
+  }
+  EXPECT_GT(seen, 30);
+}
+
+TEST(RandomWorlds, AFaultShrinksToTheLeastWorldThatHasIt) {
+  const auto fails = [](const Draw& draw) {
+    const auto world = prepare(tools(), draw);
+    return world && world->world.layout.tp > 1 && world->world.layout.pp > 1;
+  };
+  std::uint64_t seed = 0;
+  while (!fails(draw_from(seed))) {
+    ++seed;
+  }
+  const Draw least = shrink(draw_from(seed), fails);
+  EXPECT_EQ(prepare(tools(), least)->world.layout.pp, 2);
+  EXPECT_EQ(least.layout.vpp, 1);
+  EXPECT_EQ(least.layout.ep, 0);
+  EXPECT_EQ(least.geometry.vocabulary, 1);
+  for (const auto& candidate : generators::simpler(generators::layout_fields(), least.layout)) {
+    EXPECT_FALSE(fails({least.sample, least.geometry, candidate}));
+  }
+}
+
+RC_GTEST_PROP(RandomWorlds, EveryDrawIsAValidWorldThatIsSavedAndReadBackEqual, ()) {
+  const auto count = static_cast<std::int64_t>(tools().samples.size());
+  const auto sample = *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::int64_t>(0, count));
+  const auto geometry = *generators::described(generators::geometry_fields());
+  const auto layout = *generators::described(generators::layout_fields());
+  const auto world = prepare(tools(), Draw{sample, geometry, layout});
+  RC_ASSERT(world.has_value());
+  RC_ASSERT(world_from_text(to_text(world->world), "saved").value() == world->world);
+}
+
+TEST(Generators, GiveEveryChoice) {
+  std::map<std::int64_t, int> seen;
+  rc::detail::TestParams params;
+  params.maxSuccess = 200;
+  const auto result = rc::detail::checkTestable(
+      [&] {
+        ++seen[*generators::simplest_first<std::int64_t>({1, 2, 4, 8})];
+      },
+      rc::detail::TestMetadata{}, params);
+  EXPECT_EQ(seen.size(), 4U);
+  for (const auto& [choice, count] : seen) {
+    EXPECT_GT(count, 15) << choice;
+  }
+}
+
+std::string text_of(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+TEST(SavedCases, StillHaveNoFinding) {
+  int replayed = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(BV_FIXTURES) / "regress" / "worlds")) {
+    const std::string text = text_of(entry.path());
+    ++replayed;
+    if (text.find("\"line\"") != std::string::npos) {
+      lines::LineRunner runner(1);
+      const auto line = lines::line_from_text(text, entry.path().filename().string());
+      ASSERT_TRUE(line) << entry.path();
+      EXPECT_TRUE(lines::check(runner, *line)) << entry.path();
+      continue;
+    }
+    const auto world = world_from_text(text, entry.path().filename().string());
+    ASSERT_TRUE(world) << entry.path();
+    const auto made = prepare(tools(), *world);
+    ASSERT_TRUE(made) << entry.path() << made.error().message;
+    const auto findings = judge(tools(), *made);
+    ASSERT_TRUE(findings) << entry.path() << findings.error().message;
+    EXPECT_TRUE(findings->empty()) << entry.path() << said(*findings);
+  }
+  EXPECT_GT(replayed, 0);
+}
+
+TEST(SavedCases, AFileThatIsNoWorldIsRefused) {
+  const auto world = world_from_text("[1, 2", "x.json");
+  ASSERT_FALSE(world);
+  EXPECT_EQ(world.error().code, Code::BadValue);
+}
+
+}  // namespace
+}  // namespace bv::fuzz
