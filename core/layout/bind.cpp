@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -11,17 +12,34 @@ namespace {
 
 using Sizes = std::map<std::string, std::int64_t, std::less<>>;
 
+/// One axis of a part: its name (of the rule's text), size, and elements from one position to the
+/// next.
+struct Step {
+  std::string_view axis;
+  std::int64_t extent = 1;
+  std::int64_t stride = 0;
+};
+
 /// One part on concrete sizes, on one side: where each of its axes steps in the tensor.
 struct PlacedPart {
   std::string name;
   std::size_t tensor = 0;
   std::int64_t offset = 0;
-  std::vector<std::pair<std::string, std::int64_t>> strides;  // axis -> elements, outermost first
+  std::vector<Step> steps;  // innermost first, then outermost first
 };
 
 class Placer {
  public:
-  explicit Placer(const Binding& binding) : binding_(binding) {}
+  explicit Placer(const Binding& binding) : binding_(binding) {
+    for (std::size_t i = 0; i < binding.rest.size(); ++i) {
+      Factor factor;
+      factor.kind = Factor::Kind::Axis;
+      factor.axis = rest_axis(i);
+      rest_.push_back(std::move(factor));
+    }
+  }
+  Placer(const Placer&) = delete;  // steps view its axes
+  Placer& operator=(const Placer&) = delete;
 
   /// Axes of "...": ".0", ".1", ...; no name of the notation starts with a dot.
   static std::string rest_axis(std::size_t index) { return fmt::format(".{}", index); }
@@ -61,7 +79,7 @@ class Placer {
     return total;
   }
 
-  Result<std::int64_t> extent(const Product& product) const {
+  Result<std::int64_t> extent(std::span<const Factor> product) const {
     std::int64_t total = 1;
     for (const Factor& factor : product) {
       BV_TRY(one, extent(factor));
@@ -75,18 +93,15 @@ class Placer {
   }
 
   /// Dimensions with "..." replaced by one axis each.
-  std::vector<Product> dims(const TensorExpr& tensor) const {
-    std::vector<Product> out;
+  std::vector<std::span<const Factor>> dims(const TensorExpr& tensor) const {
+    std::vector<std::span<const Factor>> out;
     for (const Dim& dim : tensor.dims) {
       if (!dim.rest) {
-        out.push_back(dim.product);
+        out.emplace_back(dim.product);
         continue;
       }
-      for (std::size_t i = 0; i < binding_.rest.size(); ++i) {
-        Factor factor;
-        factor.kind = Factor::Kind::Axis;
-        factor.axis = rest_axis(i);
-        out.push_back({factor});
+      for (const Factor& factor : rest_) {
+        out.emplace_back(&factor, 1);
       }
     }
     return out;
@@ -95,7 +110,7 @@ class Placer {
   Result<Shape> shape(const TensorExpr& tensor) const {
     Shape out;
     std::int64_t elements = 1;
-    for (const Product& product : dims(tensor)) {
+    for (const std::span<const Factor> product : dims(tensor)) {
       BV_TRY(rows, extent(product));
       const auto total = checked_mul(elements, rows);
       if (!total) {
@@ -110,17 +125,18 @@ class Placer {
   Result<std::vector<PlacedPart>> place(const std::vector<TensorExpr>& tensors) const {
     std::vector<PlacedPart> out;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      Product whole;
-      for (const Product& product : dims(tensors[i])) {
-        whole.insert(whole.end(), product.begin(), product.end());
+      const auto products = dims(tensors[i]);
+      std::vector<PlacedPart> parts(1);
+      std::int64_t unit = 1;
+      for (auto product = products.rbegin(); product != products.rend(); ++product) {
+        BV_CHECK(place(*product, parts, unit));
       }
-      BV_TRY(parts, place(whole, 1));
       for (PlacedPart& part : parts) {
         if (part.name.empty()) {
           part.name = tensors[i].name;
         }
         part.tensor = i;
-        std::reverse(part.strides.begin(), part.strides.end());
+        std::reverse(part.steps.begin(), part.steps.end());
         out.push_back(std::move(part));
       }
     }
@@ -129,8 +145,7 @@ class Placer {
 
  private:
   /// A part that stands 0 times would be lost on the way back.
-  Status repeats(const std::string& axis) const {
-    BV_TRY(times, size(axis));
+  static Status repeats(const std::string& axis, std::int64_t times) {
     if (times > 0) {
       return Done{};
     }
@@ -144,57 +159,59 @@ class Placer {
         .advise("check the sizes in config.json");
   }
 
-  /// Walks a product from its innermost factor outwards; `unit` is the stride of the innermost.
-  Result<std::vector<PlacedPart>> place(const Product& product, std::int64_t unit) const {
-    std::vector<PlacedPart> parts(1);
+  /// Walks a product from its innermost factor outwards: `unit`, the stride of the innermost, grows
+  /// to that of what stands before the product.
+  Status place(std::span<const Factor> product, std::vector<PlacedPart>& parts,
+               std::int64_t& unit) const {
     for (auto factor = product.rbegin(); factor != product.rend(); ++factor) {
+      BV_TRY(rows, extent(*factor));
       if (factor->kind == Factor::Kind::Axis) {
-        for (PlacedPart& part : parts) {
-          part.strides.emplace_back(factor->axis, unit);
-        }
         if (factor->replica) {
-          BV_CHECK(repeats(factor->axis));
+          BV_CHECK(repeats(factor->axis, rows));
+        }
+        for (PlacedPart& part : parts) {
+          part.steps.push_back({factor->axis, rows, unit});
         }
       } else if (factor->kind == Factor::Kind::Sum) {
-        BV_TRY(longer, place_choices(*factor, parts, unit));
-        parts = std::move(longer);
+        BV_CHECK(place_choices(*factor, parts, unit));
       }
-      BV_TRY(rows, extent(*factor));
       unit *= rows;
     }
-    return parts;
+    return Done{};
   }
 
-  Result<std::vector<PlacedPart>> place_choices(const Factor& sum,
-                                                const std::vector<PlacedPart>& inner_parts,
-                                                std::int64_t unit) const {
-    std::vector<PlacedPart> out;
+  Status place_choices(const Factor& sum, std::vector<PlacedPart>& parts, std::int64_t unit) const {
+    const std::vector<PlacedPart> inner_parts = std::move(parts);
+    parts.clear();
     std::int64_t start = 0;
     for (const Choice& choice : sum.choices) {
-      BV_TRY(heads, place(choice.product, unit));
+      std::vector<PlacedPart> heads(1);
+      std::int64_t end = unit;
+      BV_CHECK(place(std::span<const Factor>(choice.product), heads, end));
       for (const PlacedPart& inner : inner_parts) {
         for (const PlacedPart& head : heads) {
           PlacedPart joined = inner;
-          const std::string own = head.name.empty() ? choice.name : head.name;
-          joined.name = own + (inner.name.empty() ? "" : "." + inner.name);
-          joined.offset += start * unit + head.offset;
-          joined.strides.insert(joined.strides.end(), head.strides.begin(), head.strides.end());
-          out.push_back(std::move(joined));
+          joined.name = head.name.empty() ? choice.name : head.name;
+          joined.name += inner.name.empty() ? "" : "." + inner.name;
+          joined.offset += start + head.offset;
+          joined.steps.insert(joined.steps.end(), head.steps.begin(), head.steps.end());
+          parts.push_back(std::move(joined));
         }
       }
-      BV_TRY(rows, extent(choice.product));
-      start += rows;
+      BV_TRY(rows, extent(std::span<const Factor>(choice.product)));
+      start += rows * unit;
     }
-    return out;
+    return Done{};
   }
 
   const Binding& binding_;
+  std::vector<Factor> rest_;
 };
 
 std::int64_t stride_of(const PlacedPart& part, std::string_view axis) {
-  for (const auto& [name, stride] : part.strides) {
-    if (name == axis) {
-      return stride;
+  for (const Step& step : part.steps) {
+    if (step.axis == axis) {
+      return step.stride;
     }
   }
   return 0;
@@ -266,9 +283,9 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
         pair.grid.emplace_back(axis.axis, stride_of(*source, axis.axis));
       }
     }
-    for (const auto& [axis, stride] : part.strides) {
-      BV_TRY(extent, placer.size(axis));
-      pair.box.axes.push_back({extent, filled ? stride_of(*source, axis) : 0, stride});
+    for (const Step& step : part.steps) {
+      pair.box.axes.push_back(
+          {step.extent, filled ? stride_of(*source, step.axis) : 0, step.stride});
     }
     normalise(pair.box);
     placed->parts.push_back(std::move(pair));

@@ -263,17 +263,22 @@ layout::Rule rule_of(const Line& line) {
 
 layout::Binding binding_of(const Line& line) {
   layout::Binding out;
+  const auto set = [&](bool used, const char* name, std::int64_t size) {
+    if (used) {
+      out.axes[name] = size;
+    }
+  };
   for (std::size_t part = 0; part < static_cast<std::size_t>(line.parts); ++part) {
-    const auto more = static_cast<std::int64_t>(part);
-    out.axes[kFirst.at(part)] = line.size_a + more;
-    out.axes[kSecond.at(part)] = line.size_b;
+    const bool shared = alternates(line) && part > 0;  // the axes of the first part are all
+    set(!shared, kFirst.at(part), line.size_a + static_cast<std::int64_t>(part));
+    set(!shared && line.own == 2, kSecond.at(part), line.size_b);
   }
-  out.axes["g"] = line.size_g;
-  out.axes["h"] = 2;
-  out.axes["E"] = line.experts;
-  out.axes["o"] = line.repeat;
-  out.axes["z"] = line.pad;
-  out.axes["t"] = is(line, Spread::None) ? 1 : line.t;
+  set(line.grouped != 0, "g", line.size_g);
+  set(line.carried != 0, "h", 2);
+  set(line.experts != 0, "E", line.experts);
+  set(line.repeat != 0, "o", line.repeat);
+  set(line.pad != 0, "z", line.pad);
+  set(!is(line, Spread::None), "t", line.t);
   for (std::int64_t i = 0; i < line.rest; ++i) {
     out.rest.push_back(2 + i);
   }
@@ -295,7 +300,7 @@ layout::Binding binding_of(const Line& line) {
           found->second *= line.t;
         }
       }
-      out.axes["z"] *= line.t;
+      set(line.pad != 0, "z", line.pad * line.t);
     }
   }
   return out;
