@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 const Tools& tools() {
   static const Tools value = {mutants::load_library().value(),
                               mutants::builtin_samples().value(),
-                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
+                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value}};
   return value;
 }
 
