@@ -10,9 +10,9 @@ namespace bv::cli {
 /// Reads and parses a rules file. Errors: RulesInvalid, ReadFailed.
 [[nodiscard]] Result<model::ForeignRules> read_rules(const std::string& path);
 
-/// Puts the rules of --rules in place of those of the family that `hf` was resolved with. Does
+/// Puts the rules of --rules in place of those of the family that `opened` was resolved with. Does
 /// nothing without --rules.
-[[nodiscard]] Status use_foreign_rules(const Options& options, exec::HfModel& hf);
+[[nodiscard]] Status use_foreign_rules(const Options& options, OpenedModel& opened);
 
 /// The catalogue, with the lines of notation that only foreign rules use.
 [[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules();

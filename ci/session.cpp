@@ -69,12 +69,16 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
                                const Library& library) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
-  const exec::OpenOptions open = open_options(options);
+  exec::OpenOptions open = open_options(options);
+  if (!options.rules.empty()) {  // judged by the Megatron modules when no family knows the model
+    BV_TRY(usual, model::usual_family());
+    open.fallback = std::move(usual);
+  }
   if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
     BV_TRY(made, make_fixture(context, options, library, *fixture));
     BV_TRY(hf, exec::open_hf(made.folder, library.families, open));
     out.hf = std::move(hf);
-    BV_CHECK(use_foreign_rules(options, out.hf));
+    BV_CHECK(use_foreign_rules(options, out));
     out.source = "fixture";
     out.keeps = std::move(made.keeps);
     return out;
@@ -86,7 +90,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
     BV_TRY(hf, exec::open_headers(dump.config, located.path.string(), dump.headers(),
                                   library.families, open));
     out.hf = std::move(hf);
-    BV_CHECK(use_foreign_rules(options, out.hf));
+    BV_CHECK(use_foreign_rules(options, out));
     out.source = "headers";
     return out;
   }
@@ -96,7 +100,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   const fs::path folder = located.kind == io::ModelKind::HfFolder ? located.path : located.folder;
   BV_TRY(hf, exec::open_hf(folder, library.families, open));
   out.hf = std::move(hf);
-  BV_CHECK(use_foreign_rules(options, out.hf));
+  BV_CHECK(use_foreign_rules(options, out));
   for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
     out.notes.push_back(finding.file + ": " + finding.what);
   }
@@ -110,7 +114,9 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.architecture = hf.architecture;
   run.model_type = hf.model_type;
   run.family = model::name(*hf.model.family);
-  run.family_reason = "chosen by architecture " + hf.architecture;
+  run.family_reason = opened.under_test != nullptr && opened.under_test->alone
+                          ? "no family knows " + hf.architecture + ": by the Megatron modules"
+                          : "chosen by architecture " + hf.architecture;
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
   run.rules = static_cast<std::int64_t>(model::rules(*hf.model.family).size());

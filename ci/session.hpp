@@ -12,6 +12,7 @@
 #include "core/exec/legality.hpp"
 #include "core/exec/open_model.hpp"
 #include "core/io/locate.hpp"
+#include "core/model/rules_file.hpp"
 #include "core/verdict/verdict.hpp"
 #include "properties/claims/claims.hpp"
 
@@ -37,7 +38,8 @@ struct OpenedModel {
   std::string reference;  // as the user wrote it
   std::string source;     // dir, cache, headers, fixture
   std::vector<std::string> notes;
-  std::shared_ptr<void> keeps;  // the temporary folder of a fixture
+  std::shared_ptr<void> keeps;                              // the temporary folder of a fixture
+  std::shared_ptr<const model::RulesUnderTest> under_test;  // --rules; else null
 };
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
                                              const Library& library);

@@ -5,11 +5,24 @@
 #include "oracles/modules.hpp"
 
 namespace bv::oracle {
+namespace {
+
+/// One tensor with as many rows as the config says: a gate would double them.
+bool fills_the_ffn(const Question& question) {
+  const auto width = question.numbers.find("intermediate_size");
+  const bool dense = question.parameter.find(".mlp.linear_fc1.") != std::string::npos;
+  return dense && width != question.numbers.end() && only_source(question).size(0) == width->second;
+}
+
+}  // namespace
 
 at::Tensor linear_fc1(const Question& question) {
   if (question.hf.size() == 1) {
     if (has_part(question, "gate_up_proj")) {
       return sections(only_source(question).chunk(2, 0), question);
+    }
+    if (fills_the_ffn(question)) {
+      return block(only_source(question), 0, question);
     }
     constexpr std::array<std::string_view, 3> kUngated = {"linear_fc1", "fc1", "up_proj"};
     if (std::ranges::none_of(kUngated,

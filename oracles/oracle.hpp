@@ -47,7 +47,21 @@ std::optional<TaggedTensor> wanted_shard(const Question& question);
 /// Why wanted_shard gives none, with the numbers found and wanted; "" when it gives one.
 std::string why_unanswered(const Question& question);
 
-inline constexpr int kAbiVersion = 1;
+/// What Megatron holds of an HF value: the value plus `added`, which is -1 where Megatron keeps a
+/// norm weight as its offset from one and HF keeps the weight itself. Without `added` nobody said
+/// so; `because` gives the reason either way.
+struct WantedValue {
+  std::optional<double> added;
+  std::string because;
+};
+/// Read are `parameter` and `model_type`.
+WantedValue wanted_value(const Question& question);
+
+namespace forward {
+struct Functions;  // forward.hpp
+}
+
+inline constexpr int kAbiVersion = 2;
 
 /// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals
 /// kAbiVersion.
@@ -55,6 +69,8 @@ struct Entry {
   int abi_version;
   std::optional<TaggedTensor> (*wanted_shard)(const Question&);
   std::string (*why_unanswered)(const Question&);
+  WantedValue (*wanted_value)(const Question&);
+  const forward::Functions* forward = nullptr;  // whole models computed twice
 };
 
 }  // namespace bv::oracle

@@ -122,6 +122,13 @@ bool is_vision(std::string_view parameter) {
          parameter.find(".vision_model.") != std::string_view::npos;
 }
 
+bool is_norm_weight(std::string_view parameter) {
+  const std::vector<std::string_view> parts = components(parameter);
+  const std::string_view leaf = parts.back();
+  const std::string_view module = parts.size() > 1 ? parts[parts.size() - 2] : "";
+  return leaf == "layer_norm_weight" || (leaf == "weight" && norm_of("", module, leaf));
+}
+
 std::optional<std::int64_t> expert_in(std::string_view name) {
   const std::vector<std::string_view> parts = components(name);
   for (std::size_t i = 0; i + 1 < parts.size(); ++i) {

@@ -32,6 +32,8 @@ std::optional<Formula> formula_of(std::string_view parameter);
 /// "local_experts.7.linear_fc1.weight") or in a HF name ("experts.7.up_proj.weight"); nullopt
 /// without one.
 std::optional<std::int64_t> expert_in(std::string_view name);
+/// The weight of a norm, fused into a linear layer or standing alone.
+bool is_norm_weight(std::string_view parameter);
 /// Under the vision tower.
 bool is_vision(std::string_view parameter);
 

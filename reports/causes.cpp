@@ -63,8 +63,9 @@ std::string_view word_of(const Verdict& verdict) {
   return info(verdict.code).severity == Severity::Warning ? "warning" : "error";
 }
 
+/// An element without an index is a number or a word.
 std::string index_text(const ElementRef& element) {
-  return element.tensor + shape_text(element.index);
+  return element.tensor + (element.index.empty() ? "" : shape_text(element.index));
 }
 
 std::string first_wrong(const Counterexample& example) {

@@ -16,16 +16,17 @@ namespace {
 struct ClaimRow {
   std::string_view claim;
   std::string_view title;
-  bool data;
+  std::string_view level = "headers";
 };
 constexpr std::array kClaims = {
-    ClaimRow{"names", "HF tensors used once, parameters filled", false},
-    ClaimRow{"shapes", "header shapes equal the rules' extents", false},
-    ClaimRow{"coverage", "no gap, no overlap (rules x layouts)", false},
-    ClaimRow{"inverse", "HF -> Megatron -> HF is the identity", false},
-    ClaimRow{"placement", "same elements as the independent oracle", false},
-    ClaimRow{"values", "value-changing rules lose no bit here", false},
-    ClaimRow{"bytes", "every byte there and back, targets poisoned", true},
+    ClaimRow{"names", "HF tensors used once, parameters filled"},
+    ClaimRow{"shapes", "header shapes equal the rules' extents"},
+    ClaimRow{"coverage", "no gap, no overlap (rules x layouts)"},
+    ClaimRow{"inverse", "HF -> Megatron -> HF is the identity"},
+    ClaimRow{"placement", "same elements as the independent oracle"},
+    ClaimRow{"values", "value-changing rules lose no bit here"},
+    ClaimRow{"bytes", "every byte there and back, targets poisoned", "data"},
+    ClaimRow{"forward", "small random models compute the same", "full"},
 };
 
 Status known_claims(const std::vector<std::string>& names, std::string_view option) {
@@ -60,7 +61,9 @@ class Check {
     describe_model(opened_, run_);
     input_.source = &opened_.hf;
     input_.kinds = &library_.kinds;
+    input_.under_test = opened_.under_test.get();
     input_.jobs = jobs_of(options_);
+    input_.seed = options_.seed.value_or(0);
     input_.replay = replay_base(options_);
     const bool names_right = run_names();
     if (names_right) {
@@ -86,13 +89,16 @@ class Check {
   }
 
   bool data_level() const { return options_.level != "headers"; }
+  bool includes(std::string_view level) const {
+    return level == "headers" || level == options_.level || options_.level == "full";
+  }
 
   bool wanted(const ClaimRow& row) const {
     const bool listed =
         options_.only.empty() ||
         std::find(options_.only.begin(), options_.only.end(), row.claim) != options_.only.end();
     const bool asked = !options_.only.empty() && listed;
-    return listed && (!row.data || data_level() || asked) && !skipped(row);
+    return listed && (includes(row.level) || asked) && !skipped(row);
   }
   bool skipped(const ClaimRow& row) const {
     return std::find(options_.skip.begin(), options_.skip.end(), row.claim) != options_.skip.end();
@@ -157,14 +163,16 @@ class Check {
       return claims::check_inverse(input_);
     }
     if (claim == "placement") {
-      const OracleModule module = load_oracles(context_);
-      if (module.entry == nullptr) {
-        run_.notes.push_back("the oracles are not loaded: " + module.reason);
-      }
-      input_.oracle = module.entry;
+      load_module();
       return claims::check_placement(input_);
     }
+    if (claim == "forward") {
+      load_module();
+      progress.start("forward", 0, input_.layouts.size());
+      return claims::check_forward(input_);
+    }
     if (claim == "values") {
+      load_module();
       return claims::check_values(input_, policy_);
     }
     if (!shapes_right_ || shapes_are_wrong()) {
@@ -174,6 +182,19 @@ class Check {
     progress.start("bytes", run_.bytes * input_.layouts.size(),
                    static_cast<std::uint64_t>(run_.tensors) * input_.layouts.size());
     return claims::check_bytes(input_);
+  }
+
+  /// LibTorch starts only for the claims that ask it.
+  void load_module() {
+    if (module_loaded_) {
+      return;
+    }
+    module_loaded_ = true;
+    const OracleModule module = load_oracles(context_);
+    if (module.entry == nullptr) {
+      run_.notes.push_back("the oracles are not loaded: " + module.reason);
+    }
+    input_.oracle = module.entry;
   }
 
   /// Bytes move only when every header has the shape of its rule, also if that claim was not asked
@@ -198,6 +219,7 @@ class Check {
   claims::Input input_;
   exec::DtypePolicy policy_;
   bool shapes_right_ = true;
+  bool module_loaded_ = false;
   Run run_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "ci/foreign_rules.hpp"
@@ -18,14 +19,27 @@ Result<model::ForeignRules> read_rules(const std::string& path) {
   return model::parse_rules_file(text, path);
 }
 
-Status use_foreign_rules(const Options& options, exec::HfModel& hf) {
+Status use_foreign_rules(const Options& options, OpenedModel& opened) {
+  exec::HfModel& hf = opened.hf;
   if (options.rules.empty()) {
     return Done{};
   }
   BV_TRY(rules, read_rules(options.rules));
   BV_TRY(kinds, model::foreign_kinds());
-  BV_TRY(applied, model::apply_rules(hf.model, rules, kinds, hf.headers));
-  hf.model = std::move(applied);
+  model::RulesUnderTest test;
+  test.rules = std::move(rules);
+  test.kinds = std::move(kinds);
+  test.wanted = std::move(hf.model);
+  if (model::is_usual(test.wanted)) {
+    BV_TRY(applied, model::apply_rules_alone(test.wanted, test.rules, test.kinds, hf.headers));
+    hf.model = std::move(applied.model);
+    test.open = std::move(applied.open);
+    test.alone = true;
+  } else {
+    BV_TRY(applied, model::apply_rules(test.wanted, test.rules, test.kinds, hf.headers));
+    hf.model = std::move(applied);
+  }
+  opened.under_test = std::make_shared<const model::RulesUnderTest>(std::move(test));
   return Done{};
 }
 
@@ -46,6 +60,34 @@ Result<Headers> headers_of(const Context& context, const Options& options) {
   }
   BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
   return checkpoint.headers();
+}
+
+/// Megatron parameters of the model that no rule makes. Rules that cannot be applied have findings
+/// of their own already.
+void add_unmapped(const Context& context, const Options& options, const std::string& file,
+                  std::vector<model::LintFinding>& findings) {
+  Options with_rules = options;
+  with_rules.rules = file;
+  const auto library = load_library();
+  const auto opened =
+      library ? open_model(context, with_rules, *library) : Result<OpenedModel>(library.error());
+  if (!opened) {
+    const bool told = std::any_of(findings.begin(), findings.end(),
+                                  [](const model::LintFinding& one) { return one.error; });
+    if (!told) {
+      const Error& error = opened.error();
+      findings.push_back({error.code, true, "", error.where.empty() ? file : error.where,
+                          "whether every parameter has a rule is not known: " + error.message,
+                          error.found, error.wanted, error.help});
+    }
+    return;
+  }
+  for (const model::NameFault& fault : opened->hf.model.faults) {
+    if (fault.code == Code::MegatronParamWithoutRule) {
+      findings.push_back(
+          {fault.code, true, "", file, fault.message, fault.found, fault.wanted, fault.help});
+    }
+  }
 }
 
 nlohmann::ordered_json row_of(const model::LintFinding& finding) {
@@ -92,7 +134,10 @@ int run_rules_lint(Context& context, const Options& options) {
     }
     headers = std::move(*read);
   }
-  const auto findings = model::lint_rules(*rules, *kinds, headers ? &*headers : nullptr);
+  auto findings = model::lint_rules(*rules, *kinds, headers ? &*headers : nullptr);
+  if (headers) {
+    add_unmapped(context, options, file, findings);
+  }
   std::size_t errors = 0;
   auto rows = nlohmann::ordered_json::array();
   for (const model::LintFinding& finding : findings) {

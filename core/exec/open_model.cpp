@@ -150,9 +150,16 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   for (const auto& [path, value] : options.settings) {
     BV_CHECK(apply_setting(config, path, value));
   }
-  BV_TRY(family, options.family.empty() ? model::choose_family(config, families)
-                                        : family_by_name(options.family, families));
-  auto resolved = model::resolve(family, config, headers, options.resolve);
+  auto family = options.family.empty() ? model::choose_family(config, families)
+                                       : family_by_name(options.family, families);
+  if (!family) {
+    const bool unknown = family.error().code == Code::ArchitectureUnknown;
+    if (!unknown || !options.fallback || !options.family.empty()) {
+      return std::move(family).error();
+    }
+    family = options.fallback;
+  }
+  auto resolved = model::resolve(*family, config, headers, options.resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {

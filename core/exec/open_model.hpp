@@ -13,8 +13,9 @@ namespace bv::exec {
 struct OpenOptions {
   model::ResolveOptions resolve;
   std::vector<std::pair<std::string, std::string>>
-      settings;        // --set PATH=VALUE, applied to the config
-  std::string family;  // --family or --rules NAME; "" chooses by the config
+      settings;                    // --set PATH=VALUE, applied to the config
+  std::string family;              // --family or --rules NAME; "" chooses by the config
+  model::FamilyPtr fallback = {};  // taken when no family knows the architecture
   bool strict = false;
 };
 

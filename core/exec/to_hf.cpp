@@ -10,6 +10,7 @@
 #include "core/exec/move.hpp"
 #include "core/exec/output_folder.hpp"
 #include "core/io/writer.hpp"
+#include "core/kinds/value_rule.hpp"
 
 namespace bv::exec {
 namespace fs = std::filesystem;
@@ -140,7 +141,7 @@ Result<std::vector<OutputFile>> hf_outputs(const MegatronFolder& source, const P
       tensor.sources.push_back({&shards[owner.file], &stored_at(shards, plan, owner)});
     }
     tensor.boxes = [&plan, distinct, position] { return boxes_back(plan, distinct, position); };
-    tensor.add = map.rule->value == "minus_one" ? 1.0 : 0.0;
+    tensor.add = -kinds::added_on_import(map.rule->value);
     files[source.hf_file_of.at(hf)].tensors.push_back(std::move(tensor));
     made.insert(hf);
   };

@@ -8,6 +8,7 @@
 #include "core/exec/manifest.hpp"
 #include "core/exec/output_folder.hpp"
 #include "core/io/writer.hpp"
+#include "core/kinds/value_rule.hpp"
 
 namespace bv::exec {
 namespace fs = std::filesystem;
@@ -65,7 +66,7 @@ std::vector<OutputFile> shard_outputs(const HfModel& source, const Plan& plan,
       tensor.spec.dtype = target_dtype(*mapping.rule, dtypes_of(source.headers, mapping), policy);
       tensor.sources = sources_of(source, mapping);
       tensor.boxes = [&plan, &target] { return plan.shard(target).boxes; };
-      tensor.add = mapping.rule->value == "minus_one" ? -1.0 : 0.0;
+      tensor.add = kinds::added_on_import(mapping.rule->value);
       output.tensors.push_back(std::move(tensor));
     }
     out.push_back(std::move(output));

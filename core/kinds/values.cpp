@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "core/kinds/value_rule.hpp"
+
 namespace bv::kinds {
 namespace {
 
@@ -188,16 +190,17 @@ Exactness trace_values(std::span<const std::byte> elements, DType hf, DType mega
   if (value.empty() && (hf == megatron || widens)) {
     return out;
   }
+  const double added = added_on_import(value);
   std::byte there[8];
   std::byte here[8];
   for (std::size_t at = 0; at + size <= elements.size(); at += size) {
     std::memcpy(here, &elements[at], size);
-    if (value == "minus_one") {
-      add_constant({here, size}, hf, -1.0);
+    if (added != 0.0) {
+      add_constant({here, size}, hf, added);
     }
     cast(here, hf, there, megatron, 1);
-    if (value == "minus_one") {
-      add_constant({there, static_cast<std::size_t>(bytes(megatron))}, megatron, 1.0);
+    if (added != 0.0) {
+      add_constant({there, static_cast<std::size_t>(bytes(megatron))}, megatron, -added);
     }
     cast(there, megatron, here, hf, 1);
     if (std::memcmp(here, &elements[at], size) != 0) {

@@ -48,6 +48,10 @@ struct FaultGroup {
   }
 };
 
+std::string joined_values(const std::string& one, const std::string& other) {
+  return one.empty() || other.empty() ? one + other : one + " " + other;
+}
+
 class Applier {
  public:
   Applier(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
@@ -205,7 +209,7 @@ class Applier {
                   ? foreign.id
                   : fmt::format("{}.{}", foreign.id, variants_[foreign.position] - 1);
     rule.source = foreign.source;
-    rule.value = kind.value;
+    rule.value = joined_values(kind.value, foreign.value);
     rule.form_group.clear();
     rule.form.clear();
     rule.shapes.clear();

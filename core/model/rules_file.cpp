@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/kinds/value_rule.hpp"
 #include "core/model/builtin_files.hpp"
 
 namespace bv::model {
@@ -78,6 +79,25 @@ std::string source_of(const json& row, const std::string& file, std::size_t posi
   return fmt::format("{}: rule {}", file, position + 1);
 }
 
+/// "values": one value rule, or a list of them to be done one after the other.
+Result<std::string> value_in(const json& row, const std::string& where) {
+  const auto values = row.find("values");
+  if (values == row.end() || values->is_null()) {
+    return std::string();
+  }
+  const std::string value =
+      values->is_string() ? values->get<std::string>() : join(texts_at(row, "values"), " ");
+  const bool texts =
+      values->is_string() ||
+      (values->is_array() && std::all_of(values->begin(), values->end(),
+                                         [](const json& one) { return one.is_string(); }));
+  if (!texts || !kinds::is_value_rule(value)) {
+    return invalid(where, fmt::format("\"values\" {} is no value rule", escaped(values->dump())))
+        .pair(escaped(values->dump()), "minus_one, plus_one, or a list of them");
+  }
+  return value;
+}
+
 std::optional<bool> transposed_in(const json& row) {
   const auto parameters = row.find("parameters");
   if (parameters == row.end() || !parameters->is_object()) {
@@ -123,6 +143,8 @@ Result<ForeignRule> read_rule(const json& row, const std::string& file, std::siz
   out.kind = text_at(row, "kind").empty() ? text_at(row, "class") : text_at(row, "kind");
   out.megatron = text_at(row, "megatron");
   out.transposed = transposed_in(row);
+  BV_TRY(value, value_in(row, where));
+  out.value = std::move(value);
   out.source = source_of(row, file, position);
   const auto hf = row.find("hf");
   if (out.megatron.empty() || out.kind.empty() || hf == row.end()) {

@@ -18,6 +18,7 @@ struct ForeignRule {
   std::string megatron;  // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   std::optional<bool> transposed;                       // packed experts stored [E, in, out]
+  std::string value;                                    // value rule beside that of the kind
   std::string source;        // "bridge.py:257", else "my.rules.json: rule 31"
   std::size_t position = 0;  // from 0
 };
@@ -87,5 +88,35 @@ struct ForeignKinds {
 /// reads. Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
 [[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules,
                                         const ForeignKinds& kinds, const Headers& headers);
+
+/// What only a family can say of a model: a claim about it stays open.
+using OpenQuestion = NameFault;
+
+struct AloneModel {
+  Model model;
+  std::vector<OpenQuestion> open;
+};
+/// The parameters that the rules make of the headers, for an architecture that no family knows.
+/// `usual` is resolved with usual_family(): sizes from the usual fields of config.json. Extents are
+/// those of the Megatron modules where the config gives them, else those of the headers. Name
+/// faults: HF tensors that no rule or two rules read, parameters with a part missing, modules of
+/// which a parameter is missing that every such module has.
+/// Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
+[[nodiscard]] Result<AloneModel> apply_rules_alone(const Model& usual, const ForeignRules& rules,
+                                                   const ForeignKinds& kinds,
+                                                   const Headers& headers);
+
+/// A family without rules whose numbers are the usual fields of a HF config.
+[[nodiscard]] Result<FamilyPtr> usual_family();
+[[nodiscard]] bool is_usual(const Model& model);
+
+/// A foreign rule set in place of a family's own, with what it is held against.
+struct RulesUnderTest {
+  ForeignRules rules;
+  ForeignKinds kinds;
+  Model wanted;        // resolved with the family's own rules: which parameters there are
+  bool alone = false;  // no family knows the architecture
+  std::vector<OpenQuestion> open;  // then: what nobody could say
+};
 
 }  // namespace bv::model

@@ -95,4 +95,13 @@ inline constexpr std::int64_t kPatchesMax = 1024;
 [[nodiscard]] std::map<std::string, double> differences(const Outputs& one, const Outputs& other);
 [[nodiscard]] double largest_difference(const Tensor& one, const Tensor& other);
 
+/// The forward oracles as the module hands them out (oracle.hpp, Entry).
+struct Functions {
+  Result<ModelFacts> (*read_facts)(std::string_view config_json);
+  Result<Outputs> (*hf_forward)(const ModelFacts&, const NamedTensors& hf, const Inputs&);
+  Result<Outputs> (*megatron_forward)(const ModelFacts&, const std::vector<RankTensors>& ranks,
+                                      const Inputs&);
+  Inputs (*probe_inputs)(const ModelFacts&, std::int64_t tokens, std::uint64_t seed);
+};
+
 }  // namespace bv::oracle::forward

@@ -8,6 +8,7 @@
 #include "core/exec/convert.hpp"
 #include "core/exec/legality.hpp"
 #include "core/exec/plan.hpp"
+#include "core/model/rules_file.hpp"
 #include "core/verdict/verdict.hpp"
 #include "oracles/oracle.hpp"
 
@@ -17,9 +18,11 @@ struct Input {
   const exec::HfModel* source = nullptr;
   const kinds::Catalogue* kinds = nullptr;
   std::vector<parallel::Layout> layouts;
-  const oracle::Entry* oracle = nullptr;  // nullptr: placement stays undecided
+  const oracle::Entry* oracle = nullptr;              // nullptr: placement stays undecided
+  const model::RulesUnderTest* under_test = nullptr;  // --rules: what they are held against
   int jobs = 1;
-  std::string replay;  // "bridge-verify check --model DIR": claims add --only and --layout
+  std::uint64_t seed = 0;  // of the random models of the forward claim
+  std::string replay;      // "bridge-verify check --model DIR": claims add --only and --layout
   exec::ProgressSink* progress = nullptr;
 };
 
@@ -43,6 +46,10 @@ struct Input {
 /// The same rows on the same ranks as the oracle's independent statement; elements carry their own
 /// coordinates.
 [[nodiscard]] std::vector<Verdict> check_placement(const Input& input);
+
+/// The HF module and the sharded Megatron module compute the same outputs: on small random models
+/// of the same structure, in float64, with the weights moved by the rules under test.
+[[nodiscard]] std::vector<Verdict> check_forward(const Input& input);
 
 /// Value-changing rules lose no bit of these tensors. Without bytes: Inconclusive.
 [[nodiscard]] std::vector<Verdict> check_values(const Input& input,

@@ -5,6 +5,34 @@
 
 namespace bv::claims {
 
+namespace {
+
+/// Without a family some questions about names have no answer.
+std::vector<Verdict> open_questions(const Input& input) {
+  std::vector<Verdict> out;
+  if (input.under_test == nullptr) {
+    return out;
+  }
+  for (const model::OpenQuestion& question : input.under_test->open) {
+    Verdict verdict;
+    verdict.claim = "names";
+    verdict.rule = fmt::format("open{}", out.size());
+    verdict.outcome = Outcome::Inconclusive;
+    verdict.code = question.code;
+    verdict.megatron = question.subject;
+    verdict.cases = 1;
+    verdict.title = question.message;
+    verdict.found = question.found;
+    verdict.wanted = question.wanted;
+    verdict.help = question.help;
+    verdict.replay = input.replay + " --only names";
+    out.push_back(std::move(verdict));
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<Verdict> check_names(const Input& input) {
   const model::Model& model = input.source->model;
   std::vector<Verdict> out;
@@ -32,6 +60,9 @@ std::vector<Verdict> check_names(const Input& input) {
     Verdict verdict = about(input, "names", use, "");
     verdict.outcome = Outcome::Proved;
     verdict.evidence.proved = true;
+    out.push_back(std::move(verdict));
+  }
+  for (Verdict& verdict : open_questions(input)) {
     out.push_back(std::move(verdict));
   }
   return out;

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/base/text.hpp"
+#include "core/kinds/value_rule.hpp"
 #include "properties/claims/subject.hpp"
 
 namespace bv::claims {
@@ -67,6 +68,134 @@ Verdict refuted(Verdict verdict, const exec::ValueLoss& first) {
   return verdict;
 }
 
+std::string rule_text(double added) {
+  return added == 0.0 ? "the value as it is" : fmt::format("the value {:+g}", added);
+}
+
+/// x + added as the type of the tensor holds it.
+std::string sum_text(std::span<const std::byte> element, DType dtype, double added) {
+  std::byte sum[8];
+  std::copy(element.begin(), element.end(), sum);
+  kinds::add_constant({sum, element.size()}, dtype, added);
+  return fmt::format("{:g}", kinds::load(sum, dtype));
+}
+
+/// What Megatron must hold by the oracle, against what the rule puts there.
+class ValueStatement {
+ public:
+  ValueStatement(const Input& input, const RuleUse& use)
+      : input_(input), use_(use), added_(kinds::added_on_import(use.rule->value)) {}
+
+  /// nullopt when the rule does what is wanted, or when nobody is asked.
+  std::optional<Verdict> check() const {
+    if (input_.oracle == nullptr) {
+      return input_.under_test == nullptr ? std::nullopt : std::optional(open(no_oracle()));
+    }
+    for (const std::uint32_t m : use_.mappings) {
+      oracle::Question question;
+      question.parameter = input_.source->model.megatron_name(input_.source->model.mappings[m]);
+      question.model_type = input_.source->model_type;
+      const oracle::WantedValue wanted = input_.oracle->wanted_value(question);
+      if (!wanted.added) {
+        return input_.under_test == nullptr ? std::nullopt : std::optional(open(wanted.because));
+      }
+      if (*wanted.added != added_) {
+        return wrong(m, question.parameter, *wanted.added, wanted.because);
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  static std::string no_oracle() { return "this build has no LibTorch oracles"; }
+
+  Verdict subject() const {
+    Verdict out = about(input_, "values", use_, "");
+    out.rule += ":rule";
+    return out;
+  }
+
+  Verdict open(const std::string& because) const {
+    Verdict out = subject();
+    out.outcome = Outcome::Inconclusive;
+    out.code = Code::ValueRuleUndecided;
+    out.title = fmt::format("whether {} is to be stored as it is: {}", out.megatron, because);
+    out.help = "write a family for this architecture, or say its norms in oracles/target_value.cpp";
+    return out;
+  }
+
+  Verdict wrong(std::uint32_t m, const std::string& parameter, double wanted,
+                const std::string& because) const {
+    const std::string& hf = input_.source->model.mappings[m].hf.front();
+    Verdict out = subject();
+    out.outcome = Outcome::Refuted;
+    out.code = Code::ValueRuleWrong;
+    out.refuted_cases = out.cases;
+    out.title = fmt::format("{} must hold {} of {}, and the rule puts {} there", parameter,
+                            rule_text(wanted), hf, rule_text(added_));
+    out.found = rule_text(added_);
+    out.wanted = rule_text(wanted);
+    out.why = because;
+    out.help = wanted == 0.0 ? "take the value rule away" : "give the rule the kind norm_minus_one";
+    Counterexample example;
+    example.tensor = parameter;
+    example.index = {0};
+    example.wanted = {hf, {0}};
+    example.found = example.wanted;
+    show_first(hf, wanted, out, example);
+    out.counterexamples.push_back(std::move(example));
+    return out;
+  }
+
+  /// The first element that the two rules make different, with its numbers when there are bytes.
+  void show_first(const std::string& hf, double wanted, Verdict& out,
+                  Counterexample& example) const {
+    if (!input_.source->checkpoint) {
+      return;
+    }
+    const io::StoredTensor& stored = input_.source->checkpoint->tensors().find(hf)->second;
+    if (!kinds::is_computable(stored.spec.dtype)) {
+      return;
+    }
+    const auto bytes = input_.source->checkpoint->bytes(stored);
+    const auto size = static_cast<std::size_t>(bv::bytes(stored.spec.dtype));
+    for (std::size_t at = 0; at + size <= bytes.size(); at += size) {
+      const auto element = bytes.subspan(at, size);
+      const std::string has = sum_text(element, stored.spec.dtype, added_);
+      const std::string wants = sum_text(element, stored.spec.dtype, wanted);
+      if (has == wants) {
+        continue;
+      }
+      example.index = {static_cast<std::int64_t>(at / size)};
+      example.wanted.index = example.index;
+      example.found.index = example.index;
+      const std::string x = fmt::format("{:g}", kinds::load(element.data(), stored.spec.dtype));
+      out.found = fmt::format("element {}: {} of {} = {}", at / size, rule_text(added_), x, has);
+      out.wanted = fmt::format("{} = {}", rule_text(wanted), wants);
+      break;
+    }
+    input_.source->checkpoint->release(bytes);
+  }
+
+  const Input& input_;
+  const RuleUse& use_;
+  double added_;
+};
+
+/// Rules under test whose value is the wanted one are a case of their own; of built-in rules only
+/// wrong ones are told.
+void add_statement(const Input& input, const RuleUse& use, std::vector<Verdict>& out) {
+  if (auto statement = ValueStatement(input, use).check()) {
+    out.push_back(std::move(*statement));
+  } else if (input.under_test != nullptr) {
+    Verdict right = about(input, "values", use, "");
+    right.rule += ":rule";
+    right.outcome = Outcome::Proved;
+    right.evidence = {.proved = true, .oracle = true};
+    out.push_back(std::move(right));
+  }
+}
+
 }  // namespace
 
 std::vector<Verdict> check_values(const Input& input, const exec::DtypePolicy& policy) {
@@ -80,6 +209,7 @@ std::vector<Verdict> check_values(const Input& input, const exec::DtypePolicy& p
     }
   }
   for (const RuleUse& use : rule_uses(input.source->model)) {
+    add_statement(input, use, out);
     if (!computes(input, use, policy)) {
       continue;
     }

@@ -7,6 +7,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/exec/move.hpp"
+#include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::mutants {
@@ -33,7 +34,7 @@ Move make_move(const exec::Plan& plan, std::size_t file, const exec::Target& tar
   move.hf_shapes = plan.hf_shapes(mapping);
   move.shape = std::move(shard.shape);
   move.boxes = std::move(shard.boxes);
-  move.arithmetic.add = mapping.rule->value == "minus_one" ? -1.0 : 0.0;
+  move.arithmetic.add = kinds::added_on_import(mapping.rule->value);
   for (const parallel::StageContents& stage : plan.stages()) {
     if (stage.pp == shard_file.key.pp && stage.vp == shard_file.key.vp &&
         mapping.stage == model::Stage::Decoder) {

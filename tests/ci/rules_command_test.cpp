@@ -27,6 +27,19 @@ TEST(RulesLint, WarningsFailOnlyWhenStrict) {
   EXPECT_EQ(run_line({"rules", "lint", file, "--strict"}).code, 1);
 }
 
+TEST(RulesLint, ParametersThatNoRuleMakesAreNamedWhenTheModelIsGiven) {
+  const std::string file = rules_file("broken/missing_k_norm.rules.json");
+  EXPECT_EQ(run_line({"rules", "lint", file}).out.find("BV1003"), std::string::npos);
+  const Ended ended = run_line({"rules", "lint", file, "--model", hf_case("qwen3")});
+  EXPECT_EQ(ended.code, 1) << ended.out;
+  EXPECT_NE(ended.out.find("BV1003"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("self_attention.k_layernorm.weight"), std::string::npos) << ended.out;
+  EXPECT_EQ(run_line({"rules", "lint", rules_file("rules/qwen3_moe.rules.json"), "--model",
+                      hf_case("qwen3_moe")})
+                .code,
+            0);
+}
+
 TEST(RulesLint, AFileThatIsNoRulesFileExitsFive) {
   EXPECT_EQ(run_line({"rules", "lint", hf_case("qwen3") + "/config.json"}).code, 5);
   EXPECT_EQ(run_line({"rules", "lint", "/nowhere/x.json"}).code, 5);

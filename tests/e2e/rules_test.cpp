@@ -33,5 +33,58 @@ TEST(ForeignRules, WrongPlacementIsRefutedWithItsParameter) {
   }
 }
 
+/// The wanted value comes from the oracles: forgotten, doubled, and where it must not be.
+TEST(ForeignRules, WrongValueRulesAreRefutedWithTensorAndElement) {
+  for (const auto& [model, file, parameter, wanted] : std::vector<std::array<std::string, 4>>{
+           {"qwen3_next", "norm_kept", "decoder.layers.0.self_attention.out_norm.weight",
+            "must hold the value -1"},
+           {"qwen3_next", "norm_twice", "decoder.layers.0.self_attention.out_norm.weight",
+            "the rule puts the value -2 there"},
+           {"qwen3", "norm_minus_one", "decoder.layers.0.self_attention.q_layernorm.weight",
+            "must hold the value as it is"}}) {
+    const Ended ended = run({"check", "--model", golden_hf(model).string(), "--rules",
+                             rules_file("broken/" + file + ".rules.json"), "--only", "values"});
+    EXPECT_EQ(ended.code, 1) << file << ended.all();
+    EXPECT_NE(ended.out.find("error[BV3007]: " + parameter), std::string::npos) << ended.out;
+    EXPECT_NE(ended.out.find(wanted), std::string::npos) << ended.out;
+    EXPECT_NE(ended.out.find("element 0"), std::string::npos) << ended.out;
+  }
+}
+
+TEST(ForeignRules, RightValueRulesAreProvedAgainstTheOracle) {
+  for (const char* name : {"qwen3", "qwen3_moe"}) {
+    const Ended ended =
+        run({"check", "--model", golden_hf(name).string(), "--rules",
+             rules_file(std::string("rules/") + name + ".rules.json"), "--only", "values"});
+    EXPECT_EQ(ended.code, 0) << name << ended.all();
+  }
+}
+
+/// Headers alone decide whether a value rule is the wanted one.
+TEST(ForeignRules, AForgottenMinusOneIsRefutedFromHeaders) {
+  const TempFolder folder;
+  const Ended dumped = run({"inspect", "--model", golden_hf("qwen3_next").string(),
+                            "--dump-headers", folder / "h.json"});
+  ASSERT_EQ(dumped.code, 0) << dumped.all();
+  const Ended ended = run({"check", "--headers", folder / "h.json", "--rules",
+                           rules_file("broken/norm_kept.rules.json"), "--only", "values"});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("BV3007"), std::string::npos) << ended.out;
+}
+
+TEST(ForeignRules, AnUnknownValueRuleIsNoInput) {
+  const TempFolder folder;
+  std::string text = file_text(rules_file("rules/qwen3.rules.json"));
+  const std::string key = "\"id\": \"r3\",";
+  ASSERT_NE(text.find(key), std::string::npos);
+  text.insert(text.find(key), "\"values\": [\"minus_one\", \"halved\"], ");
+  write_text(folder / "r.json", text);
+  const Ended ended =
+      run({"check", "--model", golden_hf("qwen3").string(), "--rules", folder / "r.json"});
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  EXPECT_NE(ended.err.find("BV7011"), std::string::npos) << ended.err;
+  EXPECT_NE(ended.err.find("halved"), std::string::npos) << ended.err;
+}
+
 }  // namespace
 }  // namespace bv::e2e

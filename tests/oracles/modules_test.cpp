@@ -143,6 +143,12 @@ TEST(LinearFc1, CutsAnUngatedLinearPlainly) {
   EXPECT_THAT(words(about_one("decoder.layers.0.mlp.linear_fc1.weight", "mlp.mystery.weight",
                               {4, 1}, 2, 1)),
               ElementsAre("it is not known whether mlp.mystery.weight holds a gate"));
+  Question sized =
+      about_one("decoder.layers.0.mlp.linear_fc1.weight", "mlp.mystery.weight", {4, 1}, 2, 1);
+  sized.numbers["intermediate_size"] = 4;
+  EXPECT_THAT(words(sized), ElementsAre("mystery[2]", "mystery[3]"));
+  sized.numbers["intermediate_size"] = 2;
+  EXPECT_THAT(words(sized), ElementsAre("it is not known whether mlp.mystery.weight holds a gate"));
 }
 
 TEST(GdnInProj, CutsEveryRoleByItself) {

@@ -16,7 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered};
+const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value};
 
 exec::HfModel open_golden(const std::string& name) {
   static const auto families = model::builtin_families().value();

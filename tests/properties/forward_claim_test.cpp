@@ -13,7 +13,8 @@ namespace {
 
 namespace fw = oracle::forward;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered};
+const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value};
 
 fw::NamedTensors widened(const Tensors& tensors) {
   fw::NamedTensors out;

@@ -17,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered};
+const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value};
 
 std::string read_text(const fs::path& path) {
   std::ostringstream out;

@@ -10,7 +10,8 @@
 namespace bv::mutants {
 namespace {
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered};
+const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value};
 
 const Library& library() {
   static const Library value = load_library().value();

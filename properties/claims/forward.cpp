@@ -1,0 +1,238 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "core/base/text.hpp"
+#include "properties/claims/forward_suspects.hpp"
+#include "properties/claims/subject.hpp"
+
+namespace bv::claims {
+namespace {
+
+namespace fw = oracle::forward;
+
+constexpr std::uint64_t kDraws = 2;  // random models, each with its own input
+constexpr std::int64_t kTokens = 7;
+
+Verdict about_model(const Input& input, const std::string& id) {
+  Verdict out;
+  out.claim = "forward";
+  out.layout = id;
+  out.cases = static_cast<std::int64_t>(kDraws);
+  out.replay = fmt::format("{} --only forward --layout {}", input.replay, id);
+  if (input.replay.find("--seed ") == std::string::npos) {
+    out.replay += fmt::format(" --seed {}", input.seed);
+  }
+  return out;
+}
+
+/// What stops a module by itself is a fault of the shards; everything else leaves the claim open.
+bool blames_shards(Code code) {
+  return code == Code::ShapeMismatch || code == Code::MegatronParamUnfilled ||
+         code == Code::ReplicasDiffer || code == Code::LayerOnNoStage ||
+         code == Code::IndivisibleDim;
+}
+
+/// One random model with its input, and what the HF form computes of it.
+struct Draw {
+  fw::NamedTensors weights;
+  fw::Inputs inputs;
+  Result<fw::Outputs> wanted;
+};
+
+/// Draws of the small model in use: layouts one after the other often share it.
+class Draws {
+ public:
+  explicit Draws(const Input& input) : input_(input), models_(input) {}
+
+  Result<std::shared_ptr<const SmallModel>> model_on(const parallel::Layout& layout) {
+    BV_TRY(small, models_.on(layout));
+    if (small != small_) {
+      draws_.clear();
+      small_ = small;
+    }
+    return small_;
+  }
+
+  const Draw& at(std::uint64_t number) {
+    const auto known = draws_.find(number);
+    if (known != draws_.end()) {
+      return known->second;
+    }
+    const fw::Functions& forward = *input_.oracle->forward;
+    const std::uint64_t seed = input_.seed + number;
+    auto weights = random_weights(small_->headers, seed);
+    auto inputs = forward.probe_inputs(small_->facts, kTokens, seed);
+    auto wanted = forward.hf_forward(small_->facts, weights, inputs);
+    return draws_.emplace(number, Draw{std::move(weights), std::move(inputs), std::move(wanted)})
+        .first->second;
+  }
+
+ private:
+  const Input& input_;
+  SmallModels models_;
+  std::shared_ptr<const SmallModel> small_;
+  std::map<std::uint64_t, Draw> draws_;
+};
+
+/// One layout: the shards of its small model made and computed for each draw.
+class ForwardCheck {
+ public:
+  ForwardCheck(const Input& input, const parallel::Layout& layout, Draws& draws, Verdict& verdict)
+      : input_(input), layout_(layout), draws_(draws), verdict_(verdict) {}
+
+  void run() {
+    auto made = draws_.model_on(layout_);
+    if (!made) {
+      return leave_open(made.error());
+    }
+    small_ = std::move(*made);
+    auto plan = exec::Plan::make(small_->model, *input_.kinds, layout_);
+    if (!plan) {
+      return refuse(plan.error());
+    }
+    describe();
+    for (std::uint64_t number = 0; number < kDraws && !decided_; ++number) {
+      compute(*plan, draws_.at(number));
+    }
+    if (!decided_) {
+      verdict_.outcome = Outcome::Held;
+      verdict_.evidence = {.oracle = true, .sampled = true};
+      verdict_.extent =
+          fmt::format("largest difference {:.1e}, {:.0e} allowed", largest_, kForwardTolerance);
+    }
+  }
+
+ private:
+  /// The claim has no answer: the family has no forward form, or no small model is like this one.
+  void leave_open(const Error& error) {
+    const bool no_form = error.code == Code::ArchitectureUnknown || error.code == Code::ConfigField;
+    settle(no_form ? Outcome::Unsupported : Outcome::Inconclusive, error);
+  }
+  void refuse(const Error& error) { settle(Outcome::Refuted, error); }
+
+  void settle(Outcome outcome, const Error& error) {
+    decided_ = true;
+    verdict_.outcome = outcome;
+    verdict_.code = error.code;
+    verdict_.title = error.message;
+    verdict_.found = error.found;
+    verdict_.wanted = error.wanted;
+    verdict_.help = error.help;
+    verdict_.refuted_cases = outcome == Outcome::Refuted ? 1 : 0;
+  }
+
+  void describe() {
+    verdict_.facts.push_back(fmt::format(
+        "small model: {} layers, hidden {}, {} heads, {} key/value heads, {} experts, vocabulary "
+        "{}; {} weights",
+        small_->facts.layers, small_->facts.hidden, small_->facts.heads, small_->facts.kv_heads,
+        small_->facts.moe.experts, small_->facts.vocab, thousands(small_->elements)));
+    verdict_.facts.push_back(
+        fmt::format("{} random models and inputs from seed {}, float64", kDraws, input_.seed));
+  }
+
+  void compute(const exec::Plan& plan, const Draw& draw) {
+    if (!draw.wanted) {
+      return leave_open(draw.wanted.error());
+    }
+    const auto ranks = moved(plan, draw.weights);
+    const auto found = input_.oracle->forward->megatron_forward(small_->facts, ranks, draw.inputs);
+    ForwardRun run{small_.get(), &plan, &draw.weights, &ranks, &draw.inputs, &*draw.wanted, {}};
+    if (!found) {
+      if (!blames_shards(found.error().code)) {
+        return settle(Outcome::Inconclusive, found.error());
+      }
+      refuse(found.error());
+      return name_suspects(run);
+    }
+    const Compared result = compared(*draw.wanted, *found);
+    largest_ = std::max(largest_, result.largest);
+    if (result.first) {
+      report(*result.first);
+      run.position = result.first->position;
+      name_suspects(run);
+    }
+  }
+
+  void report(const FirstDifference& first) {
+    decided_ = true;
+    verdict_.outcome = Outcome::Refuted;
+    verdict_.code = Code::ForwardDiffers;
+    verdict_.refuted_cases = 1;
+    verdict_.title = fmt::format("the model computes something else: {} differs by {:.3g}",
+                                 first.output, first.largest);
+    verdict_.found = fmt::format("{:.6g}", first.found);
+    verdict_.wanted =
+        fmt::format("{:.6g} at {} of {}", first.wanted, shape_text(first.index), first.output);
+    verdict_.extent = fmt::format("{} of {} elements of {}, the first output that differs",
+                                  thousands(first.wrong), thousands(first.elements), first.output);
+    Counterexample example;
+    example.tensor = first.output;
+    example.index = first.index;
+    example.wanted = {fmt::format("{:.6g}", first.wanted), {}};
+    example.found = {fmt::format("{:.6g}", first.found), {}};
+    verdict_.counterexamples.push_back(std::move(example));
+  }
+
+  void name_suspects(const ForwardRun& run) {
+    const Suspects suspects = find_suspects(input_, run);
+    verdict_.help = "bridge-verify check --only placement,values names the elements";
+    if (!suspects.rules.empty()) {
+      verdict_.why =
+          fmt::format("with the right shards of {} the output is right: {}",
+                      suspects.rules.size() == 1 ? "this rule alone" : "any of these rules",
+                      join(suspects.parameters, ", "));
+      verdict_.megatron = suspects.parameters.front();
+      for (std::size_t i = 0; i < suspects.rules.size(); ++i) {
+        verdict_.facts.push_back(
+            fmt::format("at fault: {}  {}", suspects.rules[i], suspects.parameters[i]));
+      }
+    } else if (!suspects.why_not.empty()) {
+      verdict_.why = "no rule can be named: " + suspects.why_not;
+    } else {
+      verdict_.why = suspects.restored
+                         ? "several rules are wrong: right shards of any single one do not help"
+                         : "right shards of every rule do not help: the fault is in a name, a "
+                           "stage or the oracle";
+    }
+  }
+
+  const Input& input_;
+  const parallel::Layout& layout_;
+  Draws& draws_;
+  Verdict& verdict_;
+  std::shared_ptr<const SmallModel> small_;
+  bool decided_ = false;
+  double largest_ = 0.0;
+};
+
+}  // namespace
+
+std::vector<Verdict> check_forward(const Input& input) {
+  std::vector<Verdict> out;
+  Draws draws(input);
+  for (const parallel::Layout& layout : input.layouts) {
+    Verdict verdict = about_model(input, parallel::layout_id(layout));
+    if (input.oracle == nullptr || input.oracle->forward == nullptr) {
+      verdict.outcome = Outcome::Inconclusive;
+      verdict.code = Code::NoTargetLayout;
+      verdict.title = "the forward claim needs the LibTorch oracles, and this build has none";
+      verdict.help = "put bv_oracles.so beside the command, or build with libtorch-dev";
+    } else if (input.progress != nullptr && input.progress->stop_requested()) {
+      verdict.outcome = Outcome::Inconclusive;
+      verdict.code = Code::NoTargetLayout;
+      verdict.title = "stopped before this layout was computed";
+      verdict.help = "run it again";
+    } else {
+      ForwardCheck(input, layout, draws, verdict).run();
+    }
+    if (input.progress != nullptr) {
+      input.progress->advance(0, 1, verdict.layout);
+    }
+    out.push_back(std::move(verdict));
+  }
+  return out;
+}
+
+}  // namespace bv::claims

@@ -1,0 +1,220 @@
+#include "properties/claims/small_model.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+
+#include "core/base/arith.hpp"
+#include "core/exec/digest.hpp"
+#include "core/exec/move.hpp"
+#include "core/exec/open_model.hpp"
+#include "core/kinds/value_rule.hpp"
+#include "properties/claims/small_config.hpp"
+
+namespace bv::claims {
+namespace {
+
+namespace fw = oracle::forward;
+using nlohmann::json;
+
+constexpr std::int64_t kElementsMax = std::int64_t{1} << 23;
+
+/// A config as headers dumps carry it may lack what only a run with images reads.
+json complete(json config) {
+  if (config.contains("vision_config") && !config.contains("image_token_id")) {
+    config["image_token_id"] = 1;
+  }
+  return config;
+}
+
+const model::Model& wanted_of(const Input& input) {
+  return input.under_test ? input.under_test->wanted : input.source->model;
+}
+
+/// Storage forms as they were found in the checkpoint.
+model::ResolveOptions stated(const Input& input) {
+  model::ResolveOptions out = input.source->resolve;
+  out.config_only = true;
+  for (const model::Detected& one : wanted_of(input).detected) {
+    out.forms[one.what] = one.value;
+  }
+  return out;
+}
+
+bool same_equalities(const Shape& a, const Shape& b) {
+  if (a.size() != b.size()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    for (std::size_t j = i + 1; j < a.size(); ++j) {
+      if ((a[i] == a[j]) != (b[i] == b[j])) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+std::set<std::set<std::string, std::less<>>> layer_kinds(const model::Model& model) {
+  return {model.geometry.layer_flags.begin(), model.geometry.layer_flags.end()};
+}
+
+std::uint64_t seed_of(std::string_view tensor, std::uint64_t seed) {
+  exec::Digest digest;
+  digest.add(tensor);
+  return std::stoull(digest.hex().substr(0, 16), nullptr, 16) ^ (seed * 0x9E3779B97F4A7C15ULL);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout& layout) {
+  if (input_.under_test != nullptr && input_.under_test->alone) {
+    return fail(Code::ArchitectureUnknown,
+                fmt::format("there is no forward form for {}", input_.source->architecture))
+        .pair(input_.source->model_type, "a built-in family")
+        .advise("leave the forward claim out, or add the form under oracles/forward");
+  }
+  BV_TRY(config, exec::parse_config(input_.source->config_text, "config.json"));
+  const json whole = complete(std::move(config));
+  BV_TRY(facts, input_.oracle->forward->read_facts(whole.dump()));
+  const Structure structure{&wanted_of(input_), layout};
+  const auto layers = least_layers(structure);
+  if (!layers) {
+    return fail(Code::LayerOnNoStage, "the layout does not hold this model's layers")
+        .pair(parallel::layout_id(layout), "a layout that check_layout accepts")
+        .advise("choose another layout");
+  }
+  for (const Scale& scale : scales_of(whole)) {
+    const Tried& one = tried(shrunk_config(whole, structure, *layers, scale).dump());
+    if (one.model == nullptr || !exec::check_layout(one.model->wanted, layout)) {
+      continue;
+    }
+    return one.fault ? Result<std::shared_ptr<const SmallModel>>(*one.fault) : one.model;
+  }
+  return fail(Code::ShapeMismatch, "no small model keeps the structure of this one")
+      .pair(fmt::format("hidden size {}, {} heads", facts.hidden, facts.heads),
+            fmt::format("a model of at most {} elements with the same equal extents", kElementsMax))
+      .advise("the forward claim has no answer for this geometry");
+}
+
+const SmallModels::Tried& SmallModels::tried(const std::string& config) {
+  const auto [entry, fresh] = tried_.try_emplace(config);
+  if (fresh) {
+    if (auto made = attempt(config); made != nullptr && fits(*made)) {
+      if (auto applied = put_rules_under_test(*made); !applied) {
+        entry->second.fault = applied.error();
+      }
+      entry->second.model = std::move(made);
+    }
+  }
+  return entry->second;
+}
+
+/// nullptr when these sizes are no model.
+std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) const {
+  auto out = std::make_shared<SmallModel>();
+  out->config = config;
+  auto facts = input_.oracle->forward->read_facts(config);
+  if (!facts) {
+    return nullptr;
+  }
+  out->facts = std::move(*facts);
+  auto model = model::resolve(wanted_of(input_).family, json::parse(config), {}, stated(input_));
+  if (!model) {
+    return nullptr;
+  }
+  auto headers = exec::expected_headers(*model, *input_.kinds);
+  if (!headers) {
+    return nullptr;
+  }
+  for (auto& [name, spec] : *headers) {
+    spec.dtype = DType::F64;
+    out->elements += element_count(spec.shape).value_or(kElementsMax);
+  }
+  out->headers = std::move(*headers);
+  out->wanted = std::move(*model);
+  return out;
+}
+
+bool SmallModels::fits(const SmallModel& small) const {
+  if (small.elements > kElementsMax ||
+      layer_kinds(small.wanted) != layer_kinds(wanted_of(input_))) {
+    return false;
+  }
+  const Headers& whole = input_.source->headers;
+  return std::all_of(small.headers.begin(), small.headers.end(), [&](const auto& one) {
+    const auto there = whole.find(one.first);
+    return there == whole.end() || same_equalities(there->second.shape, one.second.shape);
+  });
+}
+
+Status SmallModels::put_rules_under_test(SmallModel& small) const {
+  small.model = small.wanted;
+  if (input_.under_test == nullptr) {
+    return Done{};
+  }
+  const model::RulesUnderTest& test = *input_.under_test;
+  BV_TRY(applied, model::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
+  if (!applied.faults.empty()) {
+    const model::NameFault& fault = applied.faults.front();
+    return fail(fault.code, fault.message).pair(fault.found, fault.wanted).advise(fault.help);
+  }
+  small.model = std::move(applied);
+  return Done{};
+}
+
+fw::NamedTensors random_weights(const Headers& headers, std::uint64_t seed) {
+  constexpr double kGrid = 0x1.0p-20;
+  fw::NamedTensors out;
+  for (const auto& [name, spec] : headers) {
+    std::mt19937_64 random(seed_of(name, seed));
+    fw::Tensor tensor{spec.shape, {}};
+    const auto count = static_cast<std::size_t>(element_count(spec.shape).value());
+    const bool matrix = spec.shape.size() > 1;
+    const auto inputs = matrix ? static_cast<double>(spec.shape.back()) : 1.0;
+    const double reach = matrix ? std::sqrt(3.0 / inputs) : 1.0;
+    tensor.values.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const double unit = static_cast<double>(random() >> 11) * 0x1.0p-52 - 1.0;
+      tensor.values.push_back(std::round(unit * reach / kGrid) * kGrid);
+    }
+    out.emplace(name, std::move(tensor));
+  }
+  return out;
+}
+
+std::vector<fw::RankTensors> moved(const exec::Plan& plan, const fw::NamedTensors& weights) {
+  std::vector<fw::RankTensors> out;
+  for (const exec::ShardFile& file : plan.files()) {
+    fw::RankTensors rank{file.key.pp, file.key.tp, file.key.ep, file.key.etp, file.key.vp, {}};
+    for (const exec::Target& target : file.targets) {
+      const model::Mapping& mapping = plan.model().mappings[target.mapping];
+      const layout::Shard shard = plan.shard(target);
+      fw::Tensor tensor{shard.shape, {}};
+      tensor.values.assign(static_cast<std::size_t>(element_count(shard.shape).value()),
+                           std::numeric_limits<double>::quiet_NaN());
+      auto* bytes = reinterpret_cast<std::byte*>(tensor.values.data());
+      for (const layout::Box& box : shard.boxes) {
+        const double* source =
+            box.source < 0
+                ? nullptr
+                : weights.at(mapping.hf[static_cast<std::size_t>(box.source)]).values.data();
+        exec::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(double));
+      }
+      if (const double added = kinds::added_on_import(mapping.rule->value); added != 0.0) {
+        for (double& value : tensor.values) {
+          value += added;
+        }
+      }
+      rank.tensors.emplace(target.name, std::move(tensor));
+    }
+    out.push_back(std::move(rank));
+  }
+  return out;
+}
+
+}  // namespace bv::claims

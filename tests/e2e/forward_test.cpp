@@ -1,0 +1,213 @@
+// The forward claim of the command: families green, faults that survive every round trip refuted.
+
+#include <array>
+#include <regex>
+
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+std::string rules_file(const std::string& part) {
+  return (std::filesystem::path(BV_FIXTURES) / part).string();
+}
+
+/// One family and the layouts on which its small model is computed.
+struct Family {
+  const char* fixture;
+  std::vector<std::string> layouts;
+};
+
+std::vector<std::string> line_of(const std::string& model,
+                                 const std::vector<std::string>& layouts) {
+  std::vector<std::string> out = {
+      "check", "--model", model, "--only", "forward", "--make-vocab-size-divisible-by", "4"};
+  for (const std::string& layout : layouts) {
+    out.insert(out.end(), {"--layout", layout});
+  }
+  return out;
+}
+
+class ForwardFamily : public testing::TestWithParam<Family> {};
+
+TEST_P(ForwardFamily, HoldsOnEveryLayout) {
+  const Family& family = GetParam();
+  const Ended ended = run(line_of(std::string("fixture:") + family.fixture, family.layouts));
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_NE(ended.last_line().find("held " + std::to_string(family.layouts.size()) + "  refuted 0"),
+            std::string::npos)
+      << ended.last_line();
+}
+
+const std::vector<std::string> kDense = {"tp1pp1ep1etp1", "tp2pp1ep1etp1", "tp2pp2ep1etp1"};
+/// ETP that is not TP among them.
+const std::vector<std::string> kExperts = {"tp1pp1ep1etp1", "tp2pp1ep2etp1", "tp1pp2ep2etp2",
+                                           "tp2pp1ep4etp2", "tp4pp1ep1etp2"};
+
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, ForwardFamily,
+    testing::Values(Family{"llama", kDense}, Family{"llama/kv2", {"tp4pp1ep1etp1"}},
+                    Family{"llama/tied", kDense}, Family{"mistral", kDense},
+                    Family{"qwen2", kDense}, Family{"qwen3", kDense}, Family{"qwen3/tied", kDense},
+                    Family{"qwen3_moe", kExperts}, Family{"qwen3_moe/packed", kExperts},
+                    Family{"qwen3_moe/some_dense", kExperts}, Family{"qwen3_next", kExperts},
+                    Family{"qwen3_next/mtp", kExperts}, Family{"qwen3_5", kDense},
+                    Family{"qwen3_5/mtp", kDense}, Family{"qwen3_5/from_vl", kDense},
+                    Family{"qwen3_5_moe", kExperts}, Family{"qwen3_5_moe/per_expert", kExperts},
+                    Family{"qwen3_5_moe/mtp", kExperts},
+                    Family{"qwen3_5_token_classification", kDense}, Family{"qwen3_5_vl", kDense},
+                    Family{"qwen3_5_vl/mtp_tied", kDense},
+                    Family{"qwen3_5_vl_moe/mtp_packed", kExperts},
+                    Family{"qwen3_5_vl_moe/per_expert_mtp_packed", kExperts},
+                    Family{"qwen3_vl", kDense}, Family{"qwen3_vl_moe", kExperts},
+                    Family{"qwen3_vl_moe/packed", kExperts}, Family{"gpt_oss", kExperts},
+                    Family{"deepseek_v3/mtp", kExperts}, Family{"glm4_moe/packed", kExperts},
+                    Family{"gemma3_text", kDense}, Family{"mixtral", kExperts}),
+    [](const auto& one) {
+      std::string label = one.param.fixture;
+      std::replace(label.begin(), label.end(), '/', '_');
+      return label;
+    });
+
+/// A rule set that is its own inverse, or reads the tensors of a neighbour: nothing else need see
+/// it.
+struct Broken {
+  const char* model;
+  const char* file;
+  const char* layout;
+  const char* parameter;  // at fault
+};
+constexpr const char* kSquare = "square";
+
+class ForwardBroken : public testing::TestWithParam<Broken> {};
+
+TEST_P(ForwardBroken, IsRefutedWithItsFirstOutputAndTheRuleAtFault) {
+  const Broken& one = GetParam();
+  const TempFolder folder;
+  std::string model = golden_hf(one.model).string();
+  if (std::string_view(one.model) == kSquare) {  // hidden size = heads x head size
+    model = folder / "m";
+    const Ended made = run({"fixture", "make", "llama", "--set", "hidden_size=48", "--out", model});
+    ASSERT_EQ(made.code, 0) << made.all();
+  }
+  auto line = line_of(model, {one.layout});
+  line.insert(line.end(), {"--rules", rules_file(one.file)});
+  const Ended ended = run(line);
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("BV5004"), std::string::npos) << ended.out;
+  EXPECT_TRUE(std::regex_search(
+      ended.out, std::regex("(layer_output\\.[0-9]+|vision_output|mtp_output\\.0) differs by ")))
+      << ended.out;
+  EXPECT_NE(ended.out.find("this rule alone"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find(one.parameter), std::string::npos) << ended.out;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    RoundTripSafe, ForwardBroken,
+    testing::Values(Broken{"qwen3", "broken/swapped_gate_up.rules.json", "tp1pp1ep1etp1",
+                           "mlp.linear_fc1.weight"},
+                    Broken{"qwen3", "broken/swapped_gate_up.rules.json", "tp2pp1ep1etp1",
+                           "mlp.linear_fc1.weight"},
+                    Broken{"qwen3", "broken/qkv_concat.rules.json", "tp1pp1ep1etp1",
+                           "self_attention.linear_qkv.weight"},
+                    Broken{"qwen3", "broken/qkv_concat.rules.json", "tp4pp1ep1etp1",
+                           "self_attention.linear_qkv.weight"},
+                    Broken{"qwen3_5_moe_packed", "broken/gdn_concat.rules.json", "tp2pp1ep1etp1",
+                           "self_attention.in_proj.weight"},
+                    Broken{kSquare, "broken/transposed_o_proj.rules.json", "tp1pp1ep1etp1",
+                           "self_attention.linear_proj.weight"},
+                    Broken{kSquare, "broken/transposed_o_proj.rules.json", "tp2pp1ep1etp1",
+                           "self_attention.linear_proj.weight"},
+                    Broken{"qwen3_5_dense_mtp", "broken/eh_proj_halves.rules.json", "tp2pp1ep1etp1",
+                           "mtp.layers.0.eh_proj.weight"},
+                    Broken{"qwen3_next", "broken/norm_kept.rules.json", "tp2pp1ep1etp1",
+                           "self_attention.out_norm.weight"},
+                    Broken{"qwen3_next", "broken/norm_twice.rules.json", "tp1pp1ep1etp1",
+                           "self_attention.out_norm.weight"},
+                    Broken{"qwen3", "broken/norm_minus_one.rules.json", "tp1pp1ep1etp1",
+                           "self_attention.q_layernorm.weight"}),
+    [](const auto& one) {
+      std::string label = std::string(one.param.file) + "_" + one.param.layout;
+      label = label.substr(label.find('/') + 1);
+      std::erase(label, '.');
+      return label;
+    });
+
+/// Both norms have one shape: only a computation tells them apart, and no rule alone mends it.
+TEST(Forward, SeesNormsThatReadEachOthersTensors) {
+  auto line = line_of(golden_hf("qwen3").string(), {"tp2pp1ep1etp1"});
+  line.insert(line.end(), {"--rules", rules_file("broken/swapped_qk_norms.rules.json")});
+  const Ended ended = run(line);
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("layer_output.0 differs by"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("several rules are wrong"), std::string::npos) << ended.out;
+}
+
+TEST(Forward, RightForeignRulesHold) {
+  for (const auto& [model, file] :
+       std::vector<std::array<std::string, 2>>{{"qwen3", "qwen3"},
+                                               {"qwen3_moe", "qwen3_moe"},
+                                               {"qwen3_next", "qwen3_next"},
+                                               {"qwen3_5_moe_packed", "qwen3_5_moe_packed"},
+                                               {"qwen3_5_dense_mtp", "qwen3_5_mtp"},
+                                               {"llama", "llama"}}) {
+    auto line = line_of(golden_hf(model).string(), {"tp1pp1ep1etp1", "tp2pp2ep1etp1"});
+    line.insert(line.end(), {"--rules", rules_file("rules/" + file + ".rules.json")});
+    const Ended ended = run(line);
+    EXPECT_EQ(ended.code, 0) << model << ended.all();
+  }
+}
+
+/// Headers of published models are enough: their sizes shrink, their structure stays.
+TEST(Forward, HoldsForPublishedGeometriesFromHeadersAlone) {
+  for (const char* name : {"qwen3.5-397b-a17b", "qwen3.6-27b", "qwen3-235b-a22b",
+                           "qwen3-next-80b-a3b", "deepseek-v3-bf16"}) {
+    const Ended ended =
+        run({"check", "--headers", rules_file(std::string("headers/") + name + ".headers.json.gz"),
+             "--only", "forward", "--layout", "tp1pp1ep1etp1", "--layout", "tp2pp1ep8etp1"});
+    const bool dense = std::string_view(name) == "qwen3.6-27b";
+    EXPECT_EQ(ended.code, dense ? 2 : 0) << name << ended.all();
+  }
+}
+
+TEST(Forward, IsNotRequestedBelowLevelFull) {
+  for (const auto& [level, said] : std::vector<std::array<std::string, 2>>{
+           {"headers", "not requested"}, {"data", "not requested"}, {"full", "held"}}) {
+    const Ended ended = run({"check", "--model", golden_hf("qwen3").string(), "--level", level,
+                             "--tp", "2", "--make-vocab-size-divisible-by", "4"});
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    const std::size_t row = ended.out.find("  forward ");
+    ASSERT_NE(row, std::string::npos) << ended.out;
+    const std::string line = ended.out.substr(row, ended.out.find('\n', row) - row);
+    EXPECT_EQ(line.find("not requested") != std::string::npos, said == "not requested") << line;
+  }
+}
+
+/// Outside the forward oracles' scope nothing is green.
+TEST(Forward, AModelWithoutAFormIsUnsupported) {
+  const Ended ended = run({"check", "--model", golden_hf("llama").string(), "--set",
+                           "hidden_act=relu", "--only", "forward", "--tp", "1"});
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.last_line().find("unsupported 1"), std::string::npos) << ended.last_line();
+  EXPECT_NE(ended.out.find("hidden_act"), std::string::npos) << ended.out;
+}
+
+/// The same seed gives the same report, another seed another model.
+TEST(Forward, IsRepeatable) {
+  std::array<std::string, 3> found;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const Ended ended =
+        run({"check", "--model", golden_hf("qwen3").string(), "--only", "forward", "--tp", "2",
+             "--make-vocab-size-divisible-by", "4", "--rules",
+             rules_file("broken/qkv_concat.rules.json"), "--seed", i == 2 ? "8" : "7"});
+    EXPECT_EQ(ended.code, 1) << ended.all();
+    const std::size_t at = ended.out.find("differs by");
+    ASSERT_NE(at, std::string::npos) << ended.out;
+    found[i] = ended.out.substr(at, ended.out.find('\n', at) - at);
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_NE(found[0], found[2]);
+}
+
+}  // namespace
+}  // namespace bv::e2e

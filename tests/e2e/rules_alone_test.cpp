@@ -1,0 +1,294 @@
+// Rules for architectures that no family knows: judged by the Megatron modules alone.
+
+#include <fmt/format.h>
+
+#include "core/base/arith.hpp"
+#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+using nlohmann::ordered_json;
+
+void add(EditedCheckpoint& model, const std::string& name, Shape shape) {
+  EditedTensor tensor{DType::BF16, std::move(shape), {}};
+  tensor.bytes.resize(static_cast<std::size_t>(element_count(tensor.shape).value() * 2));
+  for (std::size_t i = 0; i < tensor.bytes.size(); i += 2) {
+    tensor.bytes[i] = static_cast<std::byte>((i / 2 * 7 + name.size() * 17) % 251);
+    tensor.bytes[i + 1] = static_cast<std::byte>(0x3c + i / 512 % 3);
+  }
+  model.tensors[name] = std::move(tensor);
+}
+
+struct RuleRow {
+  std::string kind, megatron;
+  ordered_json hf;
+};
+
+struct NewModel {
+  EditedCheckpoint checkpoint;
+  std::vector<RuleRow> rules;
+
+  RuleRow& rule(const std::string& end) {
+    for (RuleRow& row : rules) {
+      if (row.megatron.ends_with(end)) {
+        return row;
+      }
+    }
+    ADD_FAILURE() << end;
+    return rules.front();
+  }
+  void forget(const std::string& end) {
+    std::erase_if(rules, [&](const RuleRow& row) { return row.megatron.ends_with(end); });
+  }
+
+  [[nodiscard]] Ended check(const std::string& claims,
+                            const std::vector<std::string>& more = {}) const {
+    const TempFolder folder;
+    checkpoint.write(folder / "m");
+    ordered_json rows = ordered_json::array();
+    for (const RuleRow& row : rules) {
+      rows.push_back({{"id", fmt::format("r{}", rows.size())},
+                      {"kind", row.kind},
+                      {"megatron", row.megatron},
+                      {"hf", row.hf}});
+    }
+    write_text(folder / "r.json",
+               ordered_json{{"schema", "bridge-rules/1"}, {"rules", rows}}.dump(1));
+    std::vector<std::string> line = {"check", "--model", folder / "m", "--rules",
+                                     folder / "r.json"};
+    if (!claims.empty()) {
+      line.insert(line.end(), {"--only", claims});
+    }
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  }
+};
+
+/// StarCoder2-like: layer norms with biases, biases everywhere, an MLP without a gate, tied.
+NewModel starcoder2() {
+  NewModel out;
+  out.checkpoint.config = ordered_json::parse(
+      R"({"architectures":["Starcoder2ForCausalLM"],"model_type":"starcoder2","hidden_size":24,
+          "intermediate_size":40,"num_hidden_layers":4,"num_attention_heads":8,
+          "num_key_value_heads":4,"vocab_size":92,"use_bias":true,"tie_word_embeddings":true})");
+  add(out.checkpoint, "model.embed_tokens.weight", {92, 24});
+  add(out.checkpoint, "model.norm.weight", {24});
+  add(out.checkpoint, "model.norm.bias", {24});
+  for (int i = 0; i < 4; ++i) {
+    const std::string layer = fmt::format("model.layers.{}.", i);
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) {
+      add(out.checkpoint, layer + norm + ".weight", {24});
+      add(out.checkpoint, layer + norm + ".bias", {24});
+    }
+    for (const auto& [name, rows, columns] :
+         std::vector<std::tuple<std::string, std::int64_t, std::int64_t>>{
+             {"self_attn.q_proj", 24, 24},
+             {"self_attn.k_proj", 12, 24},
+             {"self_attn.v_proj", 12, 24},
+             {"self_attn.o_proj", 24, 24},
+             {"mlp.c_fc", 40, 24},
+             {"mlp.c_proj", 24, 40}}) {
+      add(out.checkpoint, layer + name + ".weight", {rows, columns});
+      add(out.checkpoint, layer + name + ".bias", {rows});
+    }
+  }
+  const std::string m = "decoder.layers.*.";
+  const std::string h = "model.layers.*.";
+  out.rules = {{"auto", "embedding.word_embeddings.weight", "model.embed_tokens.weight"},
+               {"auto", "decoder.final_layernorm.weight", "model.norm.weight"},
+               {"auto", "decoder.final_layernorm.bias", "model.norm.bias"}};
+  for (const char* end : {"weight", "bias"}) {
+    const auto named = [&](const char* name) { return h + name + "." + end; };
+    const std::string norm = std::string("layer_norm_") + end;
+    out.rules.push_back(
+        {"auto", m + "self_attention.linear_qkv." + norm, named("input_layernorm")});
+    out.rules.push_back({"qkv", m + "self_attention.linear_qkv." + end,
+                         ordered_json{{"q", named("self_attn.q_proj")},
+                                      {"k", named("self_attn.k_proj")},
+                                      {"v", named("self_attn.v_proj")}}});
+    const bool bias = std::string_view(end) == "bias";
+    out.rules.push_back({bias ? "replicated" : "auto", m + "self_attention.linear_proj." + end,
+                         named("self_attn.o_proj")});
+    out.rules.push_back({"auto", m + "mlp.linear_fc1." + norm, named("post_attention_layernorm")});
+    out.rules.push_back({"auto", m + "mlp.linear_fc1." + end, named("mlp.c_fc")});
+    out.rules.push_back(
+        {bias ? "replicated" : "auto", m + "mlp.linear_fc2." + end, named("mlp.c_proj")});
+  }
+  return out;
+}
+
+/// OLMoE-like: every layer has experts, whose size is intermediate_size.
+NewModel olmoe() {
+  NewModel out;
+  out.checkpoint.config = ordered_json::parse(
+      R"({"architectures":["OlmoeForCausalLM"],"model_type":"olmoe","hidden_size":24,
+          "intermediate_size":16,"num_hidden_layers":3,"num_attention_heads":8,
+          "num_key_value_heads":8,"vocab_size":92,"num_experts":8,"num_experts_per_tok":2,
+          "tie_word_embeddings":false})");
+  add(out.checkpoint, "model.embed_tokens.weight", {92, 24});
+  add(out.checkpoint, "lm_head.weight", {92, 24});
+  add(out.checkpoint, "model.norm.weight", {24});
+  for (int i = 0; i < 3; ++i) {
+    const std::string layer = fmt::format("model.layers.{}.", i);
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) {
+      add(out.checkpoint, layer + norm + ".weight", {24});
+    }
+    for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+      add(out.checkpoint, layer + "self_attn." + name + ".weight", {24, 24});
+    }
+    add(out.checkpoint, layer + "mlp.gate.weight", {8, 24});
+    for (int e = 0; e < 8; ++e) {
+      const std::string expert = fmt::format("{}mlp.experts.{}.", layer, e);
+      add(out.checkpoint, expert + "gate_proj.weight", {16, 24});
+      add(out.checkpoint, expert + "up_proj.weight", {16, 24});
+      add(out.checkpoint, expert + "down_proj.weight", {24, 16});
+    }
+  }
+  const std::string m = "decoder.layers.*.";
+  const std::string h = "model.layers.*.";
+  out.rules = {
+      {"auto", "embedding.word_embeddings.weight", "model.embed_tokens.weight"},
+      {"auto", "output_layer.weight", "lm_head.weight"},
+      {"auto", "decoder.final_layernorm.weight", "model.norm.weight"},
+      {"auto", m + "self_attention.linear_qkv.layer_norm_weight", h + "input_layernorm.weight"},
+      {"qkv", m + "self_attention.linear_qkv.weight",
+       ordered_json{{"q", h + "self_attn.q_proj.weight"},
+                    {"k", h + "self_attn.k_proj.weight"},
+                    {"v", h + "self_attn.v_proj.weight"}}},
+      {"auto", m + "self_attention.linear_proj.weight", h + "self_attn.o_proj.weight"},
+      {"auto", m + "pre_mlp_layernorm.weight", h + "post_attention_layernorm.weight"},
+      {"auto", m + "mlp.router.weight", h + "mlp.gate.weight"},
+      {"gated_mlp", m + "mlp.experts.linear_fc1.weight*",
+       ordered_json{{"gate", h + "mlp.experts.*.gate_proj.weight"},
+                    {"up", h + "mlp.experts.*.up_proj.weight"}}},
+      {"auto", m + "mlp.experts.linear_fc2.weight*", h + "mlp.experts.*.down_proj.weight"}};
+  return out;
+}
+
+constexpr const char* kProvable = "shapes,coverage,inverse,placement,bytes";
+
+TEST(RulesAlone, RightRulesAreGreenWhereTheyCanBeProved) {
+  for (const NewModel& model : {starcoder2(), olmoe()}) {
+    const Ended ended = model.check(kProvable);
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    EXPECT_NE(ended.last_line().find("refuted 0  inconclusive 0  unsupported 0"), std::string::npos)
+        << ended.last_line();
+    EXPECT_EQ(ended.last_line().find("layouts 1 "), std::string::npos) << ended.last_line();
+  }
+}
+
+/// Which parameters a module has, and whether norms are zero-centred, only a family knows.
+TEST(RulesAlone, WhatNobodyKnowsIsInconclusiveWithItsReason) {
+  const Ended names = olmoe().check("names");
+  EXPECT_EQ(names.code, 3) << names.all();
+  EXPECT_NE(names.last_line().find("refuted 0  inconclusive 1"), std::string::npos)
+      << names.last_line();
+  EXPECT_NE(names.out.find("known by a family only"), std::string::npos) << names.out;
+  EXPECT_NE(names.out.find("self_attention.q_layernorm.weight"), std::string::npos) << names.out;
+  const Ended values = olmoe().check("values");
+  EXPECT_EQ(values.code, 3) << values.all();
+  EXPECT_NE(values.out.find("whether norms of olmoe are zero-centred is not known"),
+            std::string::npos)
+      << values.out;
+  const Ended forward = olmoe().check("forward", {"--tp", "1"});
+  EXPECT_EQ(forward.code, 3) << forward.all();
+  EXPECT_NE(forward.last_line().find("unsupported 1"), std::string::npos) << forward.last_line();
+  const Ended all = starcoder2().check("");
+  EXPECT_EQ(all.code, 3) << all.all();
+  EXPECT_NE(all.last_line().find("refuted 0 "), std::string::npos) << all.last_line();
+}
+
+void expect_refuted(const NewModel& model, const std::string& code, const std::string& names) {
+  const Ended ended = model.check("");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("error[" + code + "]"), std::string::npos) << code << ended.out;
+  EXPECT_NE(ended.out.find(names), std::string::npos) << names << ended.out;
+}
+
+TEST(RulesAlone, AForgottenParameterOfAModuleIsRefuted) {
+  for (const char* end : {"linear_proj.weight", "pre_mlp_layernorm.weight", "router.weight",
+                          "final_layernorm.weight", "output_layer.weight"}) {
+    NewModel model = olmoe();
+    model.forget(end);
+    expect_refuted(model, "BV1003", end);
+  }
+}
+
+TEST(RulesAlone, ForgottenBiasesAreUnusedTensors) {
+  NewModel model = starcoder2();
+  model.forget("mlp.linear_fc2.bias");
+  expect_refuted(model, "BV1001", "model.layers.0.mlp.c_proj.bias");
+}
+
+TEST(RulesAlone, ALayerWithoutItsModuleIsRefuted) {
+  NewModel model = olmoe();
+  std::erase_if(model.checkpoint.tensors,
+                [](const auto& one) { return one.first.starts_with("model.layers.1.self_attn."); });
+  expect_refuted(model, "BV1004", "decoder.layers.1.self_attention.linear_qkv.weight");
+}
+
+TEST(RulesAlone, AnExpertThatIsNotThereIsRefuted) {
+  NewModel model = olmoe();
+  model.checkpoint.tensors.erase("model.layers.2.mlp.experts.7.up_proj.weight");
+  expect_refuted(model, "BV1004", "decoder.layers.2.mlp.experts.linear_fc1.weight7");
+}
+
+TEST(RulesAlone, AWrongNameIsRefuted) {
+  NewModel model = starcoder2();
+  model.rule("mlp.linear_fc1.weight").hf = "model.layers.*.mlp.fc_in.weight";
+  expect_refuted(model, "BV1004", "decoder.layers.0.mlp.linear_fc1.weight");
+}
+
+TEST(RulesAlone, OneTensorForTwoParametersIsRefuted) {
+  NewModel model = starcoder2();
+  model.rule("linear_fc1.layer_norm_weight").hf = "model.layers.*.input_layernorm.weight";
+  expect_refuted(model, "BV1010", "model.layers.0.input_layernorm.weight");
+}
+
+TEST(RulesAlone, AShapeThatTheConfigContradictsIsRefuted) {
+  NewModel model = olmoe();
+  model.checkpoint.config["num_key_value_heads"] = 4;
+  expect_refuted(model, "BV2001", "k_proj");
+}
+
+TEST(RulesAlone, WrongPlacementIsRefuted) {
+  NewModel row = starcoder2();
+  row.rule("linear_proj.weight").kind = "column";
+  expect_refuted(row, "BV2001", "self_attention.linear_proj.weight");
+  NewModel swapped = olmoe();
+  auto& hf = swapped.rule("linear_fc1.weight*");
+  hf.kind = "column_after_concat_pair";
+  expect_refuted(swapped, "BV2006", "mlp.experts.linear_fc1.weight");
+  NewModel bias = starcoder2();
+  bias.rule("linear_fc1.bias").kind = "replicated";
+  expect_refuted(bias, "BV2001", "mlp.linear_fc1.bias");
+}
+
+/// A parameter of a module that the table does not know is neither right nor wrong.
+TEST(RulesAlone, AnUnknownModuleStaysOpen) {
+  NewModel model = olmoe();
+  for (int i = 0; i < 3; ++i) {
+    add(model.checkpoint, fmt::format("model.layers.{}.mlp.scale", i), {8});
+  }
+  model.rules.push_back(
+      {"replicated", "decoder.layers.*.mlp.expert_scale", "model.layers.*.mlp.scale"});
+  const Ended ended = model.check("names");
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.last_line().find("refuted 0  inconclusive 2"), std::string::npos)
+      << ended.last_line();
+  EXPECT_NE(ended.out.find("decoder.layers.*.mlp.expert_scale"), std::string::npos) << ended.out;
+}
+
+/// Without rules the architecture stays unknown.
+TEST(RulesAlone, OnlyRulesMakeAnUnknownArchitectureReadable) {
+  const TempFolder folder;
+  olmoe().checkpoint.write(folder / "m");
+  const Ended ended = run({"check", "--model", folder / "m"});
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  EXPECT_NE(ended.err.find("BV7010"), std::string::npos) << ended.err;
+}
+
+}  // namespace
+}  // namespace bv::e2e

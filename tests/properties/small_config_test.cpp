@@ -1,0 +1,96 @@
+// The small config keeps the structure of a published model.
+#include "properties/claims/small_config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace bv::claims {
+namespace {
+
+using nlohmann::json;
+
+model::FamilyPtr family_of(const json& config) {
+  return model::choose_family(config, model::builtin_families().value()).value();
+}
+
+model::Model resolved(const json& config) {
+  model::ResolveOptions options;
+  options.config_only = true;
+  return model::resolve(family_of(config), config, {}, options).value();
+}
+
+json llama() {
+  return json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+      "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+      "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+      "head_dim": 128, "tie_word_embeddings": false})");
+}
+
+json hybrid() {
+  return json::parse(R"({"architectures": ["Qwen3_5MoeForCausalLM"],
+      "model_type": "qwen3_5_moe_text", "hidden_size": 4096, "head_dim": 256,
+      "num_hidden_layers": 60, "num_attention_heads": 32, "num_key_value_heads": 2,
+      "full_attention_interval": 4, "linear_num_key_heads": 16, "linear_num_value_heads": 64,
+      "linear_key_head_dim": 128, "linear_value_head_dim": 128, "num_experts": 512,
+      "num_experts_per_tok": 10, "moe_intermediate_size": 1024,
+      "shared_expert_intermediate_size": 1024, "vocab_size": 248320,
+      "mtp_num_hidden_layers": 1})");
+}
+
+TEST(SmallConfig, DividesEveryWidthByOneNumberAndKeepsTheHeads) {
+  const model::Model model = resolved(llama());
+  const json small = shrunk_config(llama(), {&model, {}}, 2, {32, 1});
+  EXPECT_EQ(small["hidden_size"], 128);
+  EXPECT_EQ(small["intermediate_size"], 448);
+  EXPECT_EQ(small["head_dim"], 4);  // 32 x 4 is the hidden size again
+  EXPECT_EQ(small["num_attention_heads"], 32);
+  EXPECT_EQ(small["num_key_value_heads"], 8);
+  EXPECT_EQ(small["num_hidden_layers"], 2);
+  EXPECT_LT(small["vocab_size"], 128);
+}
+
+TEST(SmallConfig, KeepsALayerOfEachKindAndFillsThePipeline) {
+  const model::Model model = resolved(hybrid());
+  EXPECT_EQ(least_layers({&model, {}}), 4);
+  EXPECT_EQ(least_layers({&model, {.pp = 3}}), 6);
+  EXPECT_EQ(least_layers({&model, {.pp = 2, .vpp = 3}}), 6);
+  EXPECT_EQ(least_layers({&model, {.pp = 4, .first_stage_layers = 9}}), 12);
+  EXPECT_EQ(least_layers({&model, {.pp = 128}}), std::nullopt);
+}
+
+TEST(SmallConfig, LeavesExpertsForEveryRankAndTheRouter) {
+  const model::Model model = resolved(hybrid());
+  const json one = shrunk_config(hybrid(), {&model, {}}, 4, {32, 1});
+  EXPECT_EQ(one["num_experts"], 4);
+  EXPECT_EQ(one["num_experts_per_tok"], 2);
+  EXPECT_EQ(shrunk_config(hybrid(), {&model, {.ep = 8}}, 4, {32, 1})["num_experts"], 16);
+}
+
+TEST(SmallConfig, AVocabularyThatNeedsPaddingStillDoes) {
+  const model::Model model = resolved(llama());
+  const parallel::Layout padded{.tp = 2, .vocab_divisor = 128};
+  json odd = llama();
+  odd["vocab_size"] = 128257;
+  const auto rows = [&](const json& config) {
+    return shrunk_config(config, {&model, padded}, 2, {32, 1})["vocab_size"].get<std::int64_t>();
+  };
+  EXPECT_EQ(rows(llama()) % 256, 0);
+  EXPECT_NE(rows(odd) % 256, 0);
+}
+
+TEST(SmallConfig, SmallModelsKeepTheirSizes) {
+  json tiny = llama();
+  tiny.update({{"hidden_size", 24},
+               {"intermediate_size", 36},
+               {"num_hidden_layers", 2},
+               {"num_attention_heads", 4},
+               {"num_key_value_heads", 2},
+               {"vocab_size", 92},
+               {"head_dim", 6}});
+  const model::Model model = resolved(tiny);
+  EXPECT_EQ(shrunk_config(tiny, {&model, {}}, 2, {1, 1}), tiny);
+}
+
+}  // namespace
+}  // namespace bv::claims
