@@ -7,6 +7,7 @@
 #include <new>
 
 #include "ci/finish.hpp"
+#include "ci/signals.hpp"
 #include "core/base/text.hpp"
 #include "reports/error_text.hpp"
 
@@ -165,6 +166,7 @@ int dispatch(Context& context) {
     conclude_early(context, nullptr, code);
     return code;
   }
+  set_concludes(command->concludes && options.format == "text" && options.verbosity() > -2);
   return command->run(context, options);
 }
 

@@ -55,4 +55,16 @@ Result<MadeFixture> make_fixture(const Context& context, const Options& options,
   return out;
 }
 
+Result<FoundModel> find_model(const Context& context, const Options& options) {
+  const auto fixture = options.headers.empty() ? fixture_name(options.model) : std::nullopt;
+  if (!fixture) {
+    BV_TRY(located, locate(context, options));
+    return FoundModel{std::move(located), nullptr};
+  }
+  BV_TRY(library, load_library());
+  BV_TRY(made, make_fixture(context, options, library, *fixture));
+  BV_TRY(located, io::classify_path(made.folder));
+  return FoundModel{std::move(located), std::move(made.keeps)};
+}
+
 }  // namespace bv::cli

@@ -21,4 +21,12 @@ struct MadeFixture {
 [[nodiscard]] Result<MadeFixture> make_fixture(const Context& context, const Options& options,
                                                const Library& library, const std::string& name);
 
+/// What `locate` finds, or a fixture made for the purpose: it lives as long as the value.
+struct FoundModel {
+  io::LocatedModel located;
+  std::shared_ptr<void> keeps;
+};
+/// Errors: those of locate and make_fixture.
+[[nodiscard]] Result<FoundModel> find_model(const Context& context, const Options& options);
+
 }  // namespace bv::cli

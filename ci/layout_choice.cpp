@@ -1,9 +1,10 @@
 #include <fmt/format.h>
 
-#include <fstream>
+#include <sstream>
 
 #include "ci/session.hpp"
 #include "core/base/text.hpp"
+#include "core/io/writer.hpp"
 
 namespace bv::cli {
 namespace {
@@ -74,20 +75,30 @@ Result<parallel::Layout> from_id(const Options& options, const std::string& id) 
 }
 
 Result<std::vector<std::string>> ids_of_file(const std::string& path) {
-  std::ifstream in(path);
-  if (!in) {
+  constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 20;
+  constexpr std::string_view kHelp =
+      "write --layouts auto, or a file with one layout a line: tp2pp1ep8etp1";
+  const auto text = io::read_file(path, kBytesMax, Code::BadValue);
+  if (!text) {
     return fail(Code::BadValue,
                 fmt::format("--layouts {} is neither auto, quick, all nor a file that can be read",
-                            path))
-        .advise("write --layouts auto, or a file with one layout a line: tp2pp1ep8etp1");
+                            escaped(path)))
+        .fact(text.error().message)
+        .advise(std::string(kHelp));
   }
   std::vector<std::string> out;
+  std::istringstream in(*text);
   for (std::string line; std::getline(in, line);) {
     line.erase(0, line.find_first_not_of(" \t"));
     line.erase(std::min(line.find_last_not_of(" \t\r") + 1, line.size()));
     if (!line.empty() && line.front() != '#') {
       out.push_back(line);
     }
+  }
+  if (out.empty()) {
+    return fail(Code::BadValue, fmt::format("--layouts {} names no layout", escaped(path)))
+        .pair("a file without a layout", "one layout a line, such as tp2pp1ep8etp1")
+        .advise(std::string(kHelp));
   }
   return out;
 }

@@ -10,12 +10,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
-
 /// The model of a config without headers: first choices of storage, no names checked.
 Result<PlacedModel> open_config(const Options& options, const Library& library,
                                 const fs::path& config_file) {
-  BV_TRY(text, io::read_file(config_file, kConfigBytesMax));
+  BV_TRY(text, io::read_file(config_file, exec::kConfigBytesMax, Code::ConfigField));
   exec::OpenOptions open = open_options(options);
   open.resolve.config_only = true;
   BV_TRY(hf, exec::open_headers(std::move(text), config_file.string(), {}, library.families, open));

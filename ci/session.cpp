@@ -65,8 +65,23 @@ exec::OpenOptions open_options(const Options& options) {
   return out;
 }
 
+Status check_device(const Options& options) {
+  if (options.device.starts_with("cuda")) {
+    return fail(Code::NoGpu,
+                fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
+        .pair("a build for the CPU alone", "a build with CUDA")
+        .advise("leave --device out; bridge-verify doctor says what this build can do");
+  }
+  if (!options.device.empty() && options.device != "cpu") {
+    return fail(Code::BadValue, fmt::format("--device {} is no device", escaped(options.device)))
+        .pair(escaped(options.device), "cpu or cuda[:N]")
+        .advise("write --device cpu");
+  }
+  return Done{};
+}
+
 Result<OpenedModel> open_model(const Context& context, const Options& options,
-                               const Library& library) {
+                               const Library& library, AbsentShards absent) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
   exec::OpenOptions open = open_options(options);
@@ -74,6 +89,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
     BV_TRY(usual, model::usual_family());
     open.fallback = std::move(usual);
   }
+  open.absent_shards = absent == AbsentShards::Name;
   if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
     BV_TRY(made, make_fixture(context, options, library, *fixture));
     BV_TRY(hf, exec::open_hf(made.folder, library.families, open));
@@ -101,8 +117,10 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   BV_TRY(hf, exec::open_hf(folder, library.families, open));
   out.hf = std::move(hf);
   BV_CHECK(use_foreign_rules(options, out));
-  for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
-    out.notes.push_back(finding.file + ": " + finding.what);
+  if (out.hf.checkpoint) {
+    for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
+      out.notes.push_back(finding.file + ": " + finding.what);
+    }
   }
   return out;
 }

@@ -41,8 +41,15 @@ struct OpenedModel {
   std::shared_ptr<void> keeps;                              // the temporary folder of a fixture
   std::shared_ptr<const model::RulesUnderTest> under_test;  // --rules; else null
 };
+/// Shards that the index of a checkpoint names and that are not there: an error, or a model of
+/// which the names alone are known (HfModel::incomplete).
+enum class AbsentShards { Refuse, Name };
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
-                                             const Library& library);
+                                             const Library& library,
+                                             AbsentShards absent = AbsentShards::Refuse);
+/// Options that a command takes and this version cannot follow. Errors: NoGpu for --device cuda,
+/// BadValue for another device.
+[[nodiscard]] Status check_device(const Options& options);
 [[nodiscard]] exec::OpenOptions open_options(const Options& options);
 
 /// Facts of the model for the report's header.

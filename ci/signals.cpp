@@ -12,7 +12,9 @@ namespace {
 // A handler gets no argument, so what it sets has to be static; only this file writes it.
 std::atomic<int> g_stop_signal{0};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<bool> g_status_wanted{
-    false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+    false};                            // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_concludes{true};   // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
 void on_stop(int signal) {
@@ -24,9 +26,26 @@ void on_stop(int signal) {
   }
 }
 
+void handle_default(int signal) {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
 /// A mapped file was cut short by another process while it was read. Outputs appear by rename, so
 /// nothing half done is left under a final name.
-void on_bus_error(int) {
+void on_bus_error(int, siginfo_t* what, void*) {
+  if (what->si_code != BUS_ADRERR) {  // no file behind it: a fault of ours, which ends as one
+    handle_default(SIGBUS);
+    ::raise(SIGBUS);
+    return;
+  }
+  if (g_file_lost.exchange(true)) {  // another thread already says so and ends the process
+    for (;;) {
+      ::pause();
+    }
+  }
   constexpr std::string_view kText =
       "\nerror[BV7007]: a file of the model was truncated while it was read\n"
       "   = help    let the other program finish, then run this again\n";
@@ -34,7 +53,7 @@ void on_bus_error(int) {
       "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  "
       "broken 0  layouts 0  0.0 s\n";
   const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
-  const auto last = ::write(STDOUT_FILENO, kLast.data(), kLast.size());
+  const auto last = g_concludes.load() ? ::write(STDOUT_FILENO, kLast.data(), kLast.size()) : 0;
   static_cast<void>(text);
   static_cast<void>(last);
   ::_exit(5);
@@ -59,7 +78,15 @@ void install_signal_handlers() {
   handle(SIGTERM, on_stop, static_cast<int>(SA_RESETHAND));
   handle(SIGUSR1, on_status, SA_RESTART);
   handle(SIGPIPE, SIG_IGN, 0);
-  handle(SIGBUS, on_bus_error, static_cast<int>(SA_RESETHAND));
+  struct sigaction action {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
+}
+
+void set_concludes(bool concludes) {
+  g_concludes.store(concludes);
 }
 
 int stop_requested() {

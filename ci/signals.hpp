@@ -8,6 +8,8 @@ namespace bv::cli {
 /// ignored; SIGBUS (a mapped file truncated by someone else) ends the process with the INPUT exit
 /// code.
 void install_signal_handlers();
+/// Whether a run that ends by SIGBUS prints the last line on stdout; it does unless told otherwise.
+void set_concludes(bool concludes);
 /// 0, or the signal that asked to stop (2, 15).
 [[nodiscard]] int stop_requested();
 /// True once after each SIGUSR1: print one status line.

@@ -53,11 +53,17 @@ class Check {
   Result<Run> run() {
     BV_CHECK(known_claims(options_.only, "only"));
     BV_CHECK(known_claims(options_.skip, "skip"));
+    BV_CHECK(check_device(options_));
+    BV_TRY(policy, exec::dtype_policy(options_.dtype));
+    policy_ = policy;
     context_.streams.err(options_.verbosity() < 0 ? "" : first_line());
     BV_TRY(library, load_library());
     library_ = std::move(library);
-    BV_TRY(opened, open_model(context_, options_, library_));
+    BV_TRY(opened, open_model(context_, options_, library_, AbsentShards::Name));
     opened_ = std::move(opened);
+    if (opened_.hf.incomplete) {
+      run_.input_errors.push_back(*opened_.hf.incomplete);
+    }
     describe_model(opened_, run_);
     input_.source = &opened_.hf;
     input_.kinds = &library_.kinds;
@@ -66,7 +72,7 @@ class Check {
     input_.seed = options_.seed.value_or(0);
     input_.replay = replay_base(options_);
     const bool names_right = run_names();
-    if (names_right) {
+    if (names_right && !opened_.hf.incomplete) {
       BV_TRY(chosen, choose_layouts(options_, opened_.hf.model));
       run_.layouts_note = chosen.note;
       input_.replay += chosen.padded ? " --make-vocab-size-divisible-by 1" : "";
@@ -74,6 +80,9 @@ class Check {
       input_.layouts = std::move(chosen.layouts);
     }
     run_rest(names_right);
+    if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
+      BV_CHECK(opened_.hf.checkpoint->unchanged());
+    }
     add_next();
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
@@ -136,9 +145,11 @@ class Check {
         add(row, {});
         continue;
       }
-      if (!names_right) {
-        ClaimSummary summary{std::string(row.claim), std::string(row.title), 0,
-                             "not reached: the names are wrong", false};
+      if (!names_right || opened_.hf.incomplete) {
+        ClaimSummary summary{
+            std::string(row.claim), std::string(row.title), 0,
+            names_right ? "not reached: shards are missing" : "not reached: the names are wrong",
+            false};
         run_.claims.push_back(std::move(summary));
         continue;
       }

@@ -32,6 +32,7 @@ class Convert {
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
+    BV_CHECK(check_device(options_));
     BV_TRY(policy, exec::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -135,6 +136,14 @@ class Convert {
     auto report = exec::to_hf(folder, library_.kinds, options_.out, convert_);
     if (!report) {
       return stopped_or(std::move(report).error());
+    }
+    for (const exec::DroppedRows& dropped : report->dropped_rows) {
+      run_.warnings.push_back(
+          fail(Code::PaddingRowsDropped,
+               fmt::format("{} padding rows of {} are not zero and are dropped (W073)",
+                           dropped.rows, dropped.tensor))
+              .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
+              .advise("correct vocab_size of config.json when these rows are tokens"));
     }
     add_bytes(*report, parallel::layout_id(folder.layout));
     return Done{};

@@ -8,6 +8,7 @@
 #include "ci/command.hpp"
 #include "ci/diff_verdicts.hpp"
 #include "ci/finish.hpp"
+#include "ci/fixture_model.hpp"
 #include "ci/session.hpp"
 #include "ci/signals.hpp"
 #include "core/base/text.hpp"
@@ -67,7 +68,9 @@ class Diff {
   Result<io::Checkpoint> open(const std::string& reference) {
     Options one = options_;
     one.model = reference;
-    BV_TRY(located, locate(context_, one));
+    BV_TRY(model, find_model(context_, one));
+    const io::LocatedModel& located = model.located;
+    keeps_.push_back(model.keeps);
     if (located.kind != io::ModelKind::SafetensorsFile &&
         located.kind != io::ModelKind::IndexFile) {
       BV_CHECK(io::require_hf(located));
@@ -204,6 +207,7 @@ class Diff {
 
   Context& context_;
   const Options& options_;
+  std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   Run run_;
 };
 

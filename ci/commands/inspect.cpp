@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ci/command.hpp"
+#include "ci/fixture_model.hpp"
 #include "ci/session.hpp"
 #include "core/base/text.hpp"
 #include "core/io/headers_dump.hpp"
@@ -98,8 +99,8 @@ Error no_weights(const std::string& place) {
 }
 
 /// A folder of weights without config.json is still worth a look.
-Result<io::LocatedModel> locate_weights(const Context& context, const Options& options) {
-  auto located = locate(context, options);
+Result<FoundModel> find_weights(const Context& context, const Options& options) {
+  auto located = find_model(context, options);
   std::error_code ignored;
   const fs::path path = options.model;
   if (located || located.error().code != Code::NoConfig || !fs::is_directory(path, ignored)) {
@@ -110,15 +111,16 @@ Result<io::LocatedModel> locate_weights(const Context& context, const Options& o
   if (place.form == io::WeightsForm::None || place.form == io::WeightsForm::PickleOnly) {
     return located;
   }
-  io::LocatedModel out;
-  out.path = path;
-  out.folder = path;
-  out.weights = place.form;
+  FoundModel out;
+  out.located.path = path;
+  out.located.folder = path;
+  out.located.weights = place.form;
   return out;
 }
 
 Result<Inspection> inspect(const Context& context, const Options& options) {
-  BV_TRY(located, locate_weights(context, options));
+  BV_TRY(found, find_weights(context, options));
+  const io::LocatedModel& located = found.located;
   Inspection out;
   out.reference = options.headers.empty() ? options.model : options.headers;
   switch (located.kind) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "ci/fixture_model.hpp"
 #include "ci/foreign_rules.hpp"
 #include "core/base/text.hpp"
 #include "core/io/headers_dump.hpp"
@@ -15,7 +16,7 @@
 namespace bv::cli {
 
 Result<model::ForeignRules> read_rules(const std::string& path) {
-  BV_TRY(text, io::read_file(path, model::kRulesFileBytesMax));
+  BV_TRY(text, io::read_file(path, model::kRulesFileBytesMax, Code::RulesInvalid));
   return model::parse_rules_file(text, path);
 }
 
@@ -53,7 +54,8 @@ Result<kinds::Catalogue> catalogue_for_rules() {
 namespace {
 
 Result<Headers> headers_of(const Context& context, const Options& options) {
-  BV_TRY(located, locate(context, options));
+  BV_TRY(found, find_model(context, options));
+  const io::LocatedModel& located = found.located;
   if (located.kind == io::ModelKind::HeadersDump) {
     BV_TRY(dump, io::read_headers_dump(located.path));
     return dump.headers();
@@ -158,7 +160,8 @@ int run_rules_lint(Context& context, const Options& options) {
     context.streams.out(fmt::format("{}: {} rules, {} errors, {} warnings\n", file,
                                     rules->rules.size(), errors, warnings));
   }
-  return errors > 0 || (options.strict && warnings > 0) ? 1 : 0;
+  const bool warnings_fail = options.strict || options.fail_on == "warning";
+  return errors > 0 || (warnings_fail && warnings > 0) ? 1 : 0;
 }
 
 }  // namespace bv::cli

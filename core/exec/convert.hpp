@@ -52,12 +52,20 @@ struct ReplicaFault {
   std::int64_t element = 0;
 };
 
+/// Padding rows of a vocabulary that hold values: they have no place in the HF tensor.
+struct DroppedRows {
+  std::string tensor;
+  std::int64_t rows = 0;
+  double norm = 0;  // Euclidean, of all their elements
+};
+
 struct ConvertReport {
   Digests digests;
   std::uint64_t bytes_written = 0;
   std::int64_t tensors = 0;
   std::vector<ValueLoss> losses;
   std::vector<ReplicaFault> replicas;
+  std::vector<DroppedRows> dropped_rows;
 };
 
 /// An HF model that was found, read and resolved.
@@ -69,6 +77,7 @@ struct HfModel {
   Headers headers;
   std::string header_digest;
   std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump
+  std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
   model::ResolveOptions resolve;
   model::Model model;
 };
@@ -108,8 +117,9 @@ struct MegatronFolder {
 [[nodiscard]] Result<MegatronFolder> open_megatron(const std::filesystem::path& folder,
                                                    const std::vector<model::FamilyPtr>& families);
 
-/// Replicas (tensor-parallel copies, expert-parallel copies, tied copies) are compared first; a
-/// difference is reported and nothing is written.
+/// Replicas (tensor-parallel copies, expert-parallel copies, tied copies, elements that a line
+/// repeats) are compared first; a difference is reported and nothing is written. Padding rows that
+/// are not zero are reported and dropped.
 [[nodiscard]] Result<ConvertReport> to_hf(const MegatronFolder& source,
                                           const kinds::Catalogue& kinds,
                                           const std::filesystem::path& out,

@@ -4,7 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/base/text.hpp"
 #include "core/exec/digest.hpp"
+#include "core/exec/open_model.hpp"
 #include "core/layout/notation.hpp"
 
 namespace bv::exec {
@@ -90,6 +92,27 @@ void read_hf(const Json& json, const std::string& file, MegatronFolder& out) {
   }
 }
 
+/// Files of the way back are made and carried by these names: each must stay in its folder.
+Status check_file_names(const MegatronFolder& folder, const std::string& file) {
+  std::vector<std::string> names = folder.carried;
+  for (const auto& [name, metadata] : folder.hf_metadata) {
+    names.push_back(name);
+  }
+  for (const std::string& name : names) {
+    const bool plain = !name.empty() && name != "." && name != ".." &&
+                       name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+    if (!plain) {
+      return fail(Code::UnsafePath,
+                  fmt::format("{} names the file \"{}\", which leads out of its folder", file,
+                              escaped(name)))
+          .at(file)
+          .pair(escaped(name), "the plain name of a file")
+          .advise("convert the HF directory again; a manifest is not edited by hand");
+    }
+  }
+  return Done{};
+}
+
 }  // namespace
 
 std::string manifest_text(const MegatronFolder& folder, std::string_view rules,
@@ -118,6 +141,12 @@ std::string manifest_text(const MegatronFolder& folder, std::string_view rules,
 }
 
 Result<MegatronFolder> parse_manifest(std::string_view text, const std::string& file) {
+  if (json_depth(text) > kJsonDepthMax) {
+    return fail(Code::RulesInvalid, fmt::format("{} nests {} brackets", file, json_depth(text)))
+        .at(file)
+        .pair(std::to_string(json_depth(text)), fmt::format("at most {}", kJsonDepthMax))
+        .advise("convert the HF directory again; a manifest is not edited by hand");
+  }
   try {
     const Json json = Json::parse(text);
     if (json.at("schema") != kSchema) {
@@ -140,6 +169,7 @@ Result<MegatronFolder> parse_manifest(std::string_view text, const std::string& 
     for (const auto& [name, tensors] : json.at("files").items()) {
       out.digests[name] = tensors.get<std::map<std::string, std::string>>();
     }
+    BV_CHECK(check_file_names(out, file));
     return out;
   } catch (const std::exception& problem) {  // nlohmann names key and type
     return fail(Code::RulesInvalid, fmt::format("{} cannot be read: {}", file, problem.what()))

@@ -13,30 +13,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
-constexpr std::size_t kConfigDepthMax = 64;
 constexpr std::size_t kShownColumns = 100;
-
-/// Brackets open at once, outside strings.
-std::size_t depth_of(std::string_view text) {
-  std::size_t depth = 0;
-  std::size_t deepest = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      i += c == '\\' ? 1 : 0;
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if ((c == '}' || c == ']') && depth > 0) {
-      --depth;
-    }
-  }
-  return deepest;
-}
 
 Error not_json(std::string_view text, std::size_t byte, const std::string& file,
                std::string_view reason) {
@@ -91,7 +68,44 @@ Result<model::FamilyPtr> family_by_name(const std::string& wanted,
                    : "bridge-verify models list shows the families");
 }
 
+/// Every name of a partial checkpoint: those of absent shards are known from the index alone.
+Headers names_of(const io::Checkpoint& checkpoint) {
+  Headers out = checkpoint.headers();
+  for (const io::MissingShard& shard : checkpoint.missing()) {
+    for (const std::string& name : shard.tensors) {
+      out.try_emplace(name, TensorSpec{name, DType::BF16, {}});
+    }
+  }
+  return out;
+}
+
+/// Without an index nobody knows which names the absent shards hold.
+bool names_are_known(const io::Checkpoint& checkpoint) {
+  return std::none_of(checkpoint.missing().begin(), checkpoint.missing().end(),
+                      [](const io::MissingShard& shard) { return shard.tensors.empty(); });
+}
+
 }  // namespace
+
+std::size_t json_depth(std::string_view text) {
+  std::size_t depth = 0;
+  std::size_t deepest = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      i += c == '\\' ? 1 : 0;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      deepest = std::max(deepest, ++depth);
+    } else if ((c == '}' || c == ']') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
 
 Result<nlohmann::json> parse_config(std::string_view text, const std::string& file) {
   if (text.size() > kConfigBytesMax) {
@@ -101,10 +115,10 @@ Result<nlohmann::json> parse_config(std::string_view text, const std::string& fi
         .pair(human_bytes(text.size()), fmt::format("at most {}", human_bytes(kConfigBytesMax)))
         .advise("this is not the config of a model");
   }
-  if (const std::size_t depth = depth_of(text); depth > kConfigDepthMax) {
+  if (const std::size_t depth = json_depth(text); depth > kJsonDepthMax) {
     return fail(Code::ConfigField, fmt::format("{} nests {} brackets", file, depth))
         .at(file)
-        .pair(std::to_string(depth), fmt::format("at most {}", kConfigDepthMax))
+        .pair(std::to_string(depth), fmt::format("at most {}", kJsonDepthMax))
         .advise("this is not the config of a model");
   }
   try {
@@ -137,6 +151,11 @@ Status apply_setting(nlohmann::json& config, const std::string& path, const std:
           .advise("write --set text_config.num_key_value_heads=8");
     }
     node = &(*node)[key];
+  }
+  if (json_depth(value) > kJsonDepthMax) {
+    return fail(Code::BadValue, fmt::format("--set {} nests {} brackets", path, json_depth(value)))
+        .pair(std::to_string(json_depth(value)), fmt::format("at most {}", kJsonDepthMax))
+        .advise("write --set text_config.num_key_value_heads=8");
   }
   auto parsed = nlohmann::json::parse(value, nullptr, false);
   *node = parsed.is_discarded() ? nlohmann::json(value) : std::move(parsed);
@@ -192,11 +211,19 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<model::FamilyP
         .at(folder.string())
         .advise("give the directory that transformers save_pretrained wrote");
   }
-  BV_TRY(text, io::read_file(folder / "config.json", kConfigBytesMax));
-  BV_TRY(checkpoint, io::Checkpoint::open(folder, options.strict));
-  BV_TRY(out, open_headers(std::move(text), config_file, checkpoint.headers(), families, options));
+  BV_TRY(text, io::read_file(folder / "config.json", kConfigBytesMax, Code::ConfigField));
+  BV_TRY(checkpoint, io::Checkpoint::open_partial(folder, options.strict));
+  const bool whole = checkpoint.missing().empty();
+  if (!whole && !(options.absent_shards && names_are_known(checkpoint))) {
+    return checkpoint.missing_error();
+  }
+  BV_TRY(out, open_headers(std::move(text), config_file, names_of(checkpoint), families, options));
   out.folder = folder;
-  out.checkpoint.emplace(std::move(checkpoint));
+  if (whole) {
+    out.checkpoint.emplace(std::move(checkpoint));
+  } else {
+    out.incomplete = checkpoint.missing_error();
+  }
   return std::move(out);
 }
 

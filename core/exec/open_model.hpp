@@ -17,7 +17,13 @@ struct OpenOptions {
   std::string family;              // --family or --rules NAME; "" chooses by the config
   model::FamilyPtr fallback = {};  // taken when no family knows the architecture
   bool strict = false;
+  bool absent_shards = false;  // open a checkpoint whose index names shards that are not there
 };
+
+/// Brackets open at once, outside strings: a look at untrusted JSON before it is parsed.
+[[nodiscard]] std::size_t json_depth(std::string_view text);
+inline constexpr std::size_t kJsonDepthMax = 64;
+inline constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
 
 /// Parses config.json. Errors: ConfigField with line, column, that line and a caret; sizes above 16
 /// MiB and nesting above 64 are refused before they cost anything.
@@ -28,7 +34,9 @@ struct OpenOptions {
 [[nodiscard]] Status apply_setting(nlohmann::json& config, const std::string& path,
                                    const std::string& value);
 
-/// Opens an HF directory. Name faults are in `model.faults`, not errors.
+/// Opens an HF directory. Name faults are in `model.faults`, not errors. With `absent_shards` the
+/// names of shards that are not there come from the index: the model then has no checkpoint, shapes
+/// are those that are known, and `incomplete` says what is missing.
 [[nodiscard]] Result<HfModel> open_hf(const std::filesystem::path& folder,
                                       const std::vector<model::FamilyPtr>& families,
                                       const OpenOptions& options);

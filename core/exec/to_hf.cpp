@@ -7,7 +7,8 @@
 #include "core/base/arith.hpp"
 #include "core/exec/convert.hpp"
 #include "core/exec/manifest.hpp"
-#include "core/exec/move.hpp"
+#include "core/exec/megatron_shards.hpp"
+#include "core/exec/open_model.hpp"
 #include "core/exec/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/kinds/value_rule.hpp"
@@ -16,79 +17,6 @@ namespace bv::exec {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// The shard files of a Megatron folder, opened, in the plan's order.
-using Shards = std::vector<io::Checkpoint>;
-
-Result<Shards> open_shards(const fs::path& folder, const Plan& plan) {
-  Shards out;
-  for (const ShardFile& file : plan.files()) {
-    BV_TRY(shard, io::Checkpoint::open(folder / file.name));
-    for (const Target& target : file.targets) {
-      const auto stored = shard.tensors().find(target.name);
-      const Shape& wanted = plan.bound(plan.model().mappings[target.mapping]).target_shapes()[0];
-      if (stored == shard.tensors().end()) {
-        return fail(Code::MegatronParamUnfilled,
-                    fmt::format("{} has no {}", file.name, target.name))
-            .at((folder / file.name).string())
-            .advise("the shard was changed after it was written: convert again");
-      }
-      if (stored->second.spec.shape != wanted) {
-        return fail(Code::ShapeMismatch,
-                    fmt::format("{} in {} has another shape", target.name, file.name))
-            .pair(fmt::format("[{}]", fmt::join(stored->second.spec.shape, ", ")),
-                  fmt::format("[{}]", fmt::join(wanted, ", ")))
-            .advise("check that manifest.json belongs to these shards");
-      }
-    }
-    if (shard.tensors().size() != file.targets.size()) {
-      return fail(Code::HfTensorUnused,
-                  fmt::format("{} holds {} tensors, the layout has {}", file.name,
-                              shard.tensors().size(), file.targets.size()))
-          .advise("check that manifest.json belongs to these shards");
-    }
-    out.push_back(std::move(shard));
-  }
-  return out;
-}
-
-const io::StoredTensor& stored_at(const Shards& shards, const Plan& plan,
-                                  const Plan::Owner& owner) {
-  const Target& target = plan.files()[owner.file].targets[owner.target];
-  return shards[owner.file].tensors().find(target.name)->second;
-}
-
-const Target& target_at(const Plan& plan, const Plan::Owner& owner) {
-  return plan.files()[owner.file].targets[owner.target];
-}
-
-/// One owner for each distinct content: replicas (equal t where it cuts, equal expert) keep the
-/// first.
-struct Owners {
-  std::vector<Plan::Owner> distinct;
-  std::vector<std::pair<Plan::Owner, Plan::Owner>> replicas;  // first, other
-};
-
-Owners split_owners(const Plan& plan, std::size_t mapping) {
-  const model::Mapping& map = plan.model().mappings[mapping];
-  const layout::Rule& line = plan.bound(map).rule();
-  const bool t_cuts =
-      line.cut.has_value() ||
-      std::any_of(line.targets[0].grid.begin(), line.targets[0].grid.end(),
-                  [](const layout::GridAxis& axis) { return !axis.replica && axis.axis == "t"; });
-  std::map<std::pair<std::int64_t, std::int64_t>, Plan::Owner> first;
-  Owners out;
-  for (const Plan::Owner& owner : plan.owners()[mapping]) {
-    const Target& target = target_at(plan, owner);
-    const auto [place, fresh] = first.try_emplace({t_cuts ? target.t : 0, target.expert}, owner);
-    if (fresh) {
-      out.distinct.push_back(owner);
-    } else {
-      out.replicas.emplace_back(place->second, owner);
-    }
-  }
-  return out;
-}
 
 /// Boxes that make one HF tensor out of its distinct owners.
 std::vector<layout::Box> boxes_back(const Plan& plan, const std::vector<Plan::Owner>& distinct,
@@ -102,26 +30,6 @@ std::vector<layout::Box> boxes_back(const Plan& plan, const std::vector<Plan::Ow
     }
   }
   return out;
-}
-
-Status compare_replicas(const Plan& plan, const Shards& shards, ConvertReport& report) {
-  for (std::size_t m = 0; m < plan.model().mappings.size(); ++m) {
-    for (const auto& [first, other] : split_owners(plan, m).replicas) {
-      const auto a = shards[first.file].bytes(stored_at(shards, plan, first));
-      const auto b = shards[other.file].bytes(stored_at(shards, plan, other));
-      const auto [at, unused] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-      static_cast<void>(unused);
-      if (at != a.end() || a.size() != b.size()) {
-        const auto size = bytes(stored_at(shards, plan, first).spec.dtype);
-        report.replicas.push_back({target_at(plan, first).global_name,
-                                   plan.files()[first.file].name, plan.files()[other.file].name,
-                                   (at - a.begin()) / size});
-      }
-      shards[first.file].release(a);
-      shards[other.file].release(b);
-    }
-  }
-  return Done{};
 }
 
 Result<std::vector<OutputFile>> hf_outputs(const MegatronFolder& source, const Plan& plan,
@@ -178,6 +86,12 @@ Result<std::vector<OutputFile>> hf_outputs(const MegatronFolder& source, const P
 
 /// The index as it was, without the tensors that were dropped.
 Result<std::string> index_text(const std::string& original, const MegatronFolder& source) {
+  if (json_depth(original) > kJsonDepthMax) {
+    return fail(Code::IndexInvalid,
+                fmt::format("the carried index nests {} brackets", json_depth(original)))
+        .pair(std::to_string(json_depth(original)), fmt::format("at most {}", kJsonDepthMax))
+        .advise("convert the HF directory again");
+  }
   try {
     auto json = nlohmann::ordered_json::parse(original);
     std::int64_t bytes_left = 0;
@@ -233,14 +147,9 @@ Result<MegatronFolder> open_megatron(const fs::path& folder,
                             (folder / kManifestName).string(), out.family))
         .advise("bridge-verify models list shows the families");
   }
-  BV_TRY(config_text,
-         io::read_file(folder / kCarriedFolder / "config.json", std::uint64_t{100} << 20));
-  const auto config = nlohmann::json::parse(config_text, nullptr, false);
-  if (config.is_discarded()) {
-    return fail(Code::ConfigField,
-                fmt::format("{} is not JSON", (folder / kCarriedFolder / "config.json").string()))
-        .advise("restore the carried config.json");
-  }
+  const fs::path config_file = folder / kCarriedFolder / "config.json";
+  BV_TRY(config_text, io::read_file(config_file, kConfigBytesMax, Code::ConfigField));
+  BV_TRY(config, parse_config(config_text, config_file.string()));
   out.config_text = std::move(config_text);
   BV_TRY(model, model::resolve(*family, config, out.hf_headers, out.resolve));
   if (!model.faults.empty()) {
@@ -266,10 +175,11 @@ Result<ConvertReport> to_hf(const MegatronFolder& source, const kinds::Catalogue
   BV_TRY(plan, Plan::make(source.model, kinds, source.layout));
   BV_TRY(shards, open_shards(source.folder, plan));
   ConvertReport report;
-  BV_CHECK(compare_replicas(plan, shards, report));
+  report.replicas = compare_replicas(plan, shards);
   if (!report.replicas.empty()) {
     return report;
   }
+  report.dropped_rows = find_dropped_rows(plan, shards);
   BV_TRY(outputs, hf_outputs(source, plan, shards));
   BV_TRY(folder, OutputFolder::create(out, options.overwrite, options.resume));
   BV_CHECK(folder.keep_only(names_of(outputs)));

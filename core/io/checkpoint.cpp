@@ -13,8 +13,10 @@
 namespace bv::io {
 
 struct Checkpoint::State {
-  explicit State(CheckpointParts&& loaded) : parts(std::move(loaded)) {}
+  State(CheckpointParts&& loaded, std::filesystem::path from)
+      : parts(std::move(loaded)), path(std::move(from)) {}
   CheckpointParts parts;
+  std::filesystem::path path;
   DescriptorCache descriptors{kOpenFilesMax};
 };
 
@@ -44,15 +46,20 @@ Result<Checkpoint> Checkpoint::open_partial(const std::filesystem::path& path, b
   if (strict) {
     BV_CHECK(refuse_findings(parts.findings));
   }
-  return Checkpoint(std::make_unique<State>(std::move(parts)));
+  return Checkpoint(std::make_unique<State>(std::move(parts), path));
 }
 
 Result<Checkpoint> Checkpoint::open(const std::filesystem::path& path, bool strict) {
   BV_TRY(checkpoint, open_partial(path, strict));
   if (!checkpoint.missing().empty()) {
-    return missing_shards_error(checkpoint.state_->parts, path);
+    return checkpoint.missing_error();
   }
   return std::move(checkpoint);
+}
+
+Error Checkpoint::missing_error() const {
+  BV_ASSERT(!missing().empty());
+  return missing_shards_error(state_->parts, state_->path);
 }
 
 const std::vector<std::filesystem::path>& Checkpoint::files() const {

@@ -83,6 +83,8 @@ class Checkpoint {
   [[nodiscard]] const std::vector<FormatFinding>& findings() const;
   [[nodiscard]] std::uint64_t total_bytes() const;
   [[nodiscard]] const std::vector<MissingShard>& missing() const;
+  /// The error that `open` makes of them; there must be some.
+  [[nodiscard]] Error missing_error() const;
   /// `__metadata__` of a file, and where its data section begins.
   [[nodiscard]] const std::map<std::string, std::string>& metadata(std::size_t file) const;
   [[nodiscard]] std::uint64_t data_begin(std::size_t file) const;

@@ -135,7 +135,7 @@ Status Loader::add_names(const std::vector<std::string>& names) {
 
 Status Loader::load_index(const std::string& index_name, const FolderListing& listing) {
   const fs::path path = folder_ / index_name;
-  BV_TRY(text, read_file(path, kIndexBytesMax));
+  BV_TRY(text, read_file(path, kIndexBytesMax, Code::IndexInvalid));
   BV_TRY(index, parse_shard_index(text, printable_path(path)));
   index_name_ = index_name;
   BV_CHECK(add_names(index.shards));

@@ -229,17 +229,17 @@ Status write_file(const fs::path& path, std::string_view text) {
   return file.commit();
 }
 
-Result<std::string> read_file(const fs::path& path, std::uint64_t limit_bytes) {
+Result<std::string> read_file(const fs::path& path, std::uint64_t limit_bytes, Code too_large) {
   BV_TRY(opened, open_regular(path));
-  const auto too_large = [&](const std::string& found) {
-    return fail(Code::ReadFailed,
+  const auto refused = [&](const std::string& found) {
+    return fail(too_large,
                 fmt::format("{} is larger than such a file may be", printable_path(path)))
         .at(printable_path(path))
         .pair(found, fmt::format("at most {} bytes", grouped(limit_bytes)))
         .advise("give the right file");
   };
   if (opened.stamp.size > limit_bytes) {
-    return too_large(fmt::format("{} bytes", grouped(opened.stamp.size)));
+    return refused(fmt::format("{} bytes", grouped(opened.stamp.size)));
   }
   // The size is a hint only: files of /proc have none, and a file may grow meanwhile.
   std::string out;
@@ -255,7 +255,7 @@ Result<std::string> read_file(const fs::path& path, std::uint64_t limit_bytes) {
     }
     done += static_cast<std::size_t>(count);
     if (done > limit_bytes) {
-      return too_large("more bytes");
+      return refused("more bytes");
     }
     if (count == 0) {
       out.resize(done);

@@ -67,8 +67,9 @@ class PendingFile {
 
 /// A small file (JSON, manifest) by the same road; it replaces an older one.
 [[nodiscard]] Status write_file(const std::filesystem::path& path, std::string_view text);
-/// Errors: ReadFailed (absent, no regular file, above the limit), PermissionDenied.
+/// Errors: ReadFailed (absent, no regular file), PermissionDenied; `too_large` above the limit.
 [[nodiscard]] Result<std::string> read_file(const std::filesystem::path& path,
-                                            std::uint64_t limit_bytes);
+                                            std::uint64_t limit_bytes,
+                                            Code too_large = Code::ReadFailed);
 
 }  // namespace bv::io

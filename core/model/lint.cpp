@@ -23,8 +23,7 @@ class Linter {
 
   std::vector<LintFinding> run() {
     for (const ForeignRule& rule : rules_.rules) {
-      kind(rule);
-      counts(rule);
+      check(rule);
       order(rule);
       if (headers_ != nullptr) {
         fires(rule);
@@ -42,63 +41,21 @@ class Linter {
     return out_.back();
   }
 
-  void kind(const ForeignRule& rule) {
-    const auto kind = kind_of(kinds_, rules_, rule);
-    if (!kind) {
-      LintFinding& out = add(rule, kind.error().code, true, kind.error().message);
-      out.found = kind.error().found;
-      out.wanted = kind.error().wanted;
-      out.help = kind.error().help;
-      return;
+  void check(const ForeignRule& rule) {
+    for (Error& fault : rule_faults(kinds_, rules_, rule)) {
+      LintFinding& out = add(rule, fault.code, true, std::move(fault.message));
+      out.found = std::move(fault.found);
+      out.wanted = std::move(fault.wanted);
+      out.help = std::move(fault.help);
     }
-    for (const auto& roles : (*kind)->sources) {
-      const bool there =
-          rule.hf.size() == 1
-              ? (*kind)->sources.size() == 1
-              : std::any_of(rule.hf.begin(), rule.hf.end(), [&](const auto& one) {
-                  return std::find(roles.begin(), roles.end(), one.first) != roles.end();
-                });
-      if (!there) {
-        LintFinding& out = add(rule, Code::RulesInvalid, true,
-                               fmt::format("rule {} of kind {} has no HF name for \"{}\"", rule.id,
-                                           escaped(rule.kind), roles.front()));
-        out.found = fmt::format("{} names", rule.hf.size());
-        out.wanted = fmt::format("{} names", (*kind)->sources.size());
-        out.help = "give one name for each part of the kind";
-      }
-    }
-    if ((*kind)->packed && !rule.transposed) {
+    const ForeignKind* kind = kinds_.find(rule.kind);
+    if (kind != nullptr && kind->packed && !rule.transposed) {
       LintFinding& out =
           add(rule, Code::AmbiguousTranspose, false,
               fmt::format("rule {} packs experts and does not say how they are stored", rule.id));
       out.found = "no \"transpose\" parameter";
       out.wanted = "true for [E, in, out], false for [E, out, in]";
       out.help = "state it: square experts cannot be told apart by shape";
-    }
-  }
-
-  void counts(const ForeignRule& rule) {
-    const ForeignKind* kind = kinds_.find(rule.kind);
-    const std::size_t here = wildcards(rule.megatron);
-    for (const auto& [role, pattern] : rule.hf) {
-      const std::size_t there = wildcards(pattern);
-      if (here != there && !(kind != nullptr && kind->packed && there < here)) {
-        LintFinding& out = add(rule, Code::WildcardCount, true,
-                               fmt::format("{} wildcard{} in the Megatron name, {} in the HF name",
-                                           here, here == 1 ? "" : "s", there));
-        out.found = escaped(pattern);
-        out.wanted = escaped(rule.megatron);
-        out.help = "write as many * on both sides";
-      }
-      const bool mixed = pattern.find("**") != std::string::npos &&
-                         rule.megatron.find("**") != std::string::npos && wildcards(pattern) > 1;
-      if (mixed) {
-        LintFinding& out =
-            add(rule, Code::WildcardCount, true, fmt::format("rule {} mixes * and **", rule.id));
-        out.found = escaped(pattern);
-        out.wanted = "wildcards of one kind: ** are filled before *, so captures change places";
-        out.help = "write the parts that ** stands for as rules of their own";
-      }
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "core/base/text.hpp"
@@ -74,6 +75,7 @@ class Applier {
     }
     report_unused();
     report_groups();
+    report_twins();
     if (out_.faults.empty()) {
       out_.faults = wanted_.faults;  // the list of parameters itself is in doubt
     }
@@ -84,58 +86,12 @@ class Applier {
  private:
   Status check_rules() {
     for (const ForeignRule& rule : rules_.rules) {
-      BV_TRY(kind, kind_of(kinds_, rules_, rule));
-      BV_CHECK(check_roles(rule, *kind));
-      for (const auto& [role, pattern] : rule.hf) {
-        const std::size_t here = wildcards(rule.megatron);
-        const std::size_t there = wildcards(pattern);
-        if (here != there && !(kind->packed && there < here)) {
-          return fail(Code::WildcardCount,
-                      fmt::format("{} wildcard{} in the Megatron name, {} in the HF name", here,
-                                  here == 1 ? "" : "s", there))
-              .at(rule.source)
-              .fact("megatron  " + escaped(rule.megatron))
-              .fact("hf        " + escaped(pattern))
-              .pair(std::to_string(there), std::to_string(here))
-              .advise("write as many * on both sides");
-        }
+      std::vector<Error> faults = rule_faults(kinds_, rules_, rule);
+      if (!faults.empty()) {
+        return std::move(faults.front());
       }
     }
     return Done{};
-  }
-
-  static Status check_roles(const ForeignRule& rule, const ForeignKind& kind) {
-    std::vector<std::string> wanted;
-    for (const auto& roles : kind.sources) {
-      wanted.push_back(roles.front());
-      if (!pattern_for(rule, roles)) {
-        return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has no HF name for \"{}\"",
-                                                    rule.id, escaped(rule.kind), roles.front()))
-            .at(rule.source)
-            .pair(fmt::format("{} names", rule.hf.size()),
-                  fmt::format("{} names", kind.sources.size()))
-            .advise("give one name for each part of the kind");
-      }
-    }
-    if (rule.hf.size() != kind.sources.size()) {
-      return fail(Code::RulesInvalid, fmt::format("rule {} of kind {} has {} HF names", rule.id,
-                                                  escaped(rule.kind), rule.hf.size()))
-          .at(rule.source)
-          .pair(fmt::format("{} names", rule.hf.size()), join(wanted, ", "))
-          .advise("give one name for each part of the kind");
-    }
-    return Done{};
-  }
-
-  static const std::string* pattern_for(const ForeignRule& rule,
-                                        const std::vector<std::string>& roles) {
-    for (const auto& [role, pattern] : rule.hf) {
-      const bool alone = rule.hf.size() == 1;
-      if (alone || std::find(roles.begin(), roles.end(), role) != roles.end()) {
-        return &pattern;
-      }
-    }
-    return nullptr;
   }
 
   [[nodiscard]] std::vector<Parameter> parameters() const {
@@ -191,9 +147,49 @@ class Applier {
     }
     BV_TRY(at, rule_for(wanted, rule, kind, shapes));
     rule_of_.push_back(at);
+    for (const std::string& name : hf) {
+      const auto [first, fresh] = readers_.try_emplace(name, parameter.name, rule.position);
+      if (!fresh) {
+        report_second_reader(name, first->second, parameter, rule);
+      }
+    }
     out_.mappings.push_back(
         {nullptr, wanted.stage, wanted.index, kind.packed ? -1 : parameter.expert, std::move(hf)});
     return Done{};
+  }
+
+  /// Two parameters made of one HF tensor: on the way back one of them would win (E063).
+  void report_second_reader(const std::string& name,
+                            const std::pair<std::string, std::size_t>& first,
+                            const Parameter& second, const ForeignRule& rule) {
+    if (!second_readers_.insert({first.second, rule.position}).second) {
+      return;  // one fault a pair of rules
+    }
+    fault(Code::DuplicateClaim, name,
+          fmt::format("{} makes two Megatron parameters: rule {} and rule {} read it (E063)", name,
+                      rules_.rules[first.second].id, rule.id),
+          fmt::format("{} and {}", first.first, second.name), "one parameter for each HF tensor",
+          fmt::format("give rule {} ({}) an HF name of its own", rule.id, rule.source));
+  }
+
+  /// Two rules of one Megatron pattern that say different things: the first would win (E064).
+  void report_twins() {
+    std::map<std::string_view, const ForeignRule*> first;
+    for (const ForeignRule& rule : rules_.rules) {
+      const auto [entry, fresh] = first.try_emplace(rule.megatron, &rule);
+      const ForeignRule& before = *entry->second;
+      if (fresh || !used_rules_[before.position] ||
+          (before.hf == rule.hf && before.kind == rule.kind)) {
+        continue;
+      }
+      fault(Code::DuplicateClaim, escaped(rule.megatron),
+            fmt::format("rules {} and {} both make {} (E064)", before.id, rule.id,
+                        escaped(rule.megatron)),
+            fmt::format("{} of {} and {} of {}", before.kind, escaped(before.hf.front().second),
+                        rule.kind, escaped(rule.hf.front().second)),
+            "one rule for each Megatron name",
+            fmt::format("remove rule {} ({})", rule.id, rule.source));
+    }
   }
 
   /// One rule of ours for each (place of the family, foreign rule, shapes).
@@ -219,90 +215,9 @@ class Applier {
     for (const auto& roles : kind.sources) {
       rule.hf.emplace_back(roles.front(), *pattern_for(foreign, roles));
     }
-    BV_CHECK(choose_line(*wanted.rule, foreign, kind, shapes, rule));
+    BV_CHECK(choose_line(wanted_, *wanted.rule, foreign, kinds_, shapes, rule));
     family_->rules.push_back(std::move(rule));
     return entry->second;
-  }
-
-  Status choose_line(const Rule& ours, const ForeignRule& foreign, const ForeignKind& kind,
-                     const std::vector<Shape>& shapes, Rule& rule) const {
-    rule.kind = kind.kind;
-    auto axes = kind.axes;
-    std::size_t rest = kind.rest;
-    for (const auto& [flag, line] : kind.when) {
-      if (wanted_.geometry.get(flag).value_or(0) != 0) {
-        rule.kind = line;
-      }
-    }
-    const std::string_view parallelism =
-        kind.is_auto
-            ? kinds_.parallelism(wanted_.megatron_name({&ours, Stage::Decoder, 0, 0, {}}, 0))
-            : kind.kind;
-    const bool one_vector = shapes.front().size() == 1;
-    if (parallelism == "replicated" || (parallelism == "row" && one_vector)) {
-      rule.kind = "replicated";
-      axes.clear();
-      rest = 0;
-    } else if (parallelism == "row") {
-      rule.kind = "row";
-      axes = kinds_.find("row")->axes;
-      rest = kNoRest;
-    } else if (parallelism == "column" && ours.vocabulary) {
-      rule.kind = "vocabulary";
-      axes = kinds_.find("vocabulary")->axes;
-    }
-    rule.vocabulary = rule.kind == "vocabulary";
-    if (kind.packed && foreign.transposed.value_or(ours.orientation == "in_out") &&
-        !kind.transposed_kind.empty()) {
-      rule.kind = kind.transposed_kind;
-      axes = kind.transposed_axes;
-      rest = kNoRest;
-    }
-    if (rule.kind == ours.kind && sources_agree(ours, rule)) {
-      rule.axes =
-          ours.axes;  // the sizes come from the config: header shapes are checked against them
-      rule.rest = ours.rest;
-      return Done{};
-    }
-    rule.axes.clear();
-    for (const auto& [axis, expression] : axes) {
-      BV_TRY(text, sized(expression, shapes, foreign));
-      rule.axes[axis] = std::move(text);
-    }
-    rule.rest.clear();
-    for (std::size_t d = rest; d < shapes.front().size(); ++d) {
-      rule.rest.push_back(std::to_string(shapes.front()[d]));
-    }
-    return Done{};
-  }
-
-  static bool sources_agree(const Rule& ours, const Rule& rule) {
-    return std::equal(ours.hf.begin(), ours.hf.end(), rule.hf.begin(), rule.hf.end(),
-                      [](const auto& a, const auto& b) { return a.first == b.first; });
-  }
-
-  /// Writes the dimensions of the tensors into an expression: "s0d1 / 2 / t" -> "64 / 2 / t".
-  static Result<std::string> sized(std::string_view expression, const std::vector<Shape>& shapes,
-                                   const ForeignRule& rule) {
-    std::string out(expression);
-    for (std::size_t s = 0; s < shapes.size(); ++s) {
-      constexpr std::size_t kDims = 8;
-      for (std::size_t d = 0; d < kDims; ++d) {
-        const std::string word = fmt::format("s{}d{}", s, d);
-        for (std::size_t at = out.find(word); at != std::string::npos; at = out.find(word)) {
-          if (d >= shapes[s].size()) {
-            return fail(Code::ShapeMismatch,
-                        fmt::format("rule {} wants {} dimensions of {}", rule.id, d + 1,
-                                    escaped(rule.hf[s].second)))
-                .at(rule.source)
-                .pair(shape_text(shapes[s]), fmt::format("at least {} dimensions", d + 1))
-                .advise("use the kind that fits the tensor's shape");
-          }
-          out.replace(at, word.size(), std::to_string(shapes[s][d]));
-        }
-      }
-    }
-    return out;
   }
 
   void fault(Code code, std::string subject, std::string message, std::string found,
@@ -391,6 +306,9 @@ class Applier {
   std::set<std::tuple<Stage, std::int64_t, std::string>> stacks_;
   std::map<std::tuple<const Rule*, std::size_t, std::vector<Shape>>, std::size_t> made_;
   std::map<std::size_t, int> variants_;
+  // HF name -> the first parameter made of it, and that parameter's rule.
+  std::unordered_map<std::string, std::pair<std::string, std::size_t>> readers_;
+  std::set<std::pair<std::size_t, std::size_t>> second_readers_;
   std::map<std::string, FaultGroup> without_rule_;
   std::map<std::pair<std::size_t, std::string>, FaultGroup> unfilled_;
 };

@@ -108,11 +108,42 @@ std::optional<bool> transposed_in(const json& row) {
       return flag->get<bool>();
     }
   }
-  if (const auto dims = parameters->find("permute_dims");
-      dims != parameters->end() && dims->is_array()) {
-    return dims->size() > 1;
-  }
   return std::nullopt;
+}
+
+/// permute_dims: every dimension once. A permutation that moves nothing counts as none.
+Status read_permutation(const json& row, const std::string& where, ForeignRule& rule) {
+  constexpr std::size_t kDimensionsMax = 8;
+  const auto parameters = row.find("parameters");
+  if (parameters == row.end() || !parameters->is_object()) {
+    return Done{};
+  }
+  const auto dims = parameters->find("permute_dims");
+  if (dims == parameters->end() || dims->is_null()) {
+    return Done{};
+  }
+  std::vector<bool> seen(dims->is_array() ? dims->size() : 0, false);
+  bool right = dims->is_array() && !dims->empty() && dims->size() <= kDimensionsMax;
+  for (std::size_t i = 0; right && i < dims->size(); ++i) {
+    const json& one = (*dims)[i];
+    right = one.is_number_unsigned() && one.get<std::uint64_t>() < seen.size() &&
+            !seen[one.get<std::size_t>()];
+    if (right) {
+      seen[one.get<std::size_t>()] = true;
+      rule.permutation.push_back(one.get<std::int64_t>());
+    }
+  }
+  if (!right) {
+    return invalid(where, "\"permute_dims\" is no permutation of the dimensions")
+        .pair(
+            escaped(shortened(dims->dump(-1, ' ', true, json::error_handler_t::replace), 60, true)),
+            "each of 0, 1, .. once, such as [1, 0]");
+  }
+  if (std::is_sorted(rule.permutation.begin(), rule.permutation.end())) {
+    rule.permutation.clear();
+  }
+  rule.transposed = rule.transposed.value_or(!rule.permutation.empty());
+  return Done{};
 }
 
 Status read_hf(const json& hf, const std::string& where, ForeignRule& rule) {
@@ -153,6 +184,7 @@ Result<ForeignRule> read_rule(const json& row, const std::string& file, std::siz
                                                                                : "hf"));
   }
   BV_CHECK(read_hf(*hf, where, out));
+  BV_CHECK(read_permutation(row, where, out));
   std::size_t most = wildcards(out.megatron);
   for (const auto& [role, pattern] : out.hf) {
     most = std::max(most, wildcards(pattern));
@@ -315,6 +347,10 @@ Result<ForeignKinds> foreign_kinds() {
       out.auto_replicated = texts_at(top.at("auto"), "replicated");
       out.auto_row = texts_at(top.at("auto"), "row");
       out.auto_row_bias = texts_at(top.at("auto"), "row_bias");
+      out.auto_column = texts_at(top.at("auto"), "column");
+      for (const json& row : top.at("permuted")) {
+        out.permuted.push_back(read_kind(row));
+      }
       return out;
     } catch (const json::exception& error) {
       return invalid(std::string(file.name),
@@ -337,13 +373,15 @@ std::string_view ForeignKinds::parallelism(std::string_view megatron) const {
   if (any_glob(auto_replicated, megatron) || any_glob(auto_row_bias, megatron)) {
     return "replicated";
   }
-  return any_glob(auto_row, megatron) ? "row" : "column";
+  return any_glob(auto_row, megatron) ? "row" : any_glob(auto_column, megatron) ? "column" : "";
 }
 
 std::string foreign_lines(const ForeignKinds& kinds) {
   std::string out;
-  for (const ForeignKind& one : kinds.kinds) {
-    out += one.line.empty() ? "" : one.line + "\n";
+  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
+    for (const ForeignKind& one : *list) {
+      out += one.line.empty() ? "" : one.line + "\n";
+    }
   }
   return out;
 }

@@ -19,6 +19,7 @@ struct ForeignRule {
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   std::optional<bool> transposed;                       // packed experts stored [E, in, out]
   std::string value;                                    // value rule beside that of the kind
+  std::vector<std::int64_t> permutation;                // permute_dims; empty when it moves nothing
   std::string source;        // "bridge.py:257", else "my.rules.json: rule 31"
   std::size_t position = 0;  // from 0
 };
@@ -60,9 +61,11 @@ struct ForeignKind {
 /// Data: core/models/tables/upstream_classes.json. Errors: RulesInvalid (a fault of the build).
 struct ForeignKinds {
   std::vector<ForeignKind> kinds;
-  std::vector<std::string> auto_replicated, auto_row, auto_row_bias;  // globs on Megatron names
+  std::vector<ForeignKind> permuted;  // lines for permute_dims [1, 0]; names[0] is the plain kind
+  // Globs on Megatron names.
+  std::vector<std::string> auto_replicated, auto_row, auto_row_bias, auto_column;
   [[nodiscard]] const ForeignKind* find(std::string_view name) const;
-  /// The kind of an "auto" rule for this parameter.
+  /// The kind of an "auto" rule for this parameter; "" for a module that the table does not know.
   [[nodiscard]] std::string_view parallelism(std::string_view megatron) const;
 };
 [[nodiscard]] Result<ForeignKinds> foreign_kinds();
@@ -73,6 +76,25 @@ struct ForeignKinds {
                                                  const ForeignRules& rules,
                                                  const ForeignRule& rule);
 
+/// What is wrong with one rule by itself; empty when it can be applied: unknown kind, missing or
+/// superfluous part, permutation that is no involution (E071), module without a parallelism (E070):
+/// RulesInvalid; wildcards that do not pair up (E065) or mix * and ** (E066): WildcardCount.
+[[nodiscard]] std::vector<Error> rule_faults(const ForeignKinds& kinds, const ForeignRules& rules,
+                                             const ForeignRule& rule);
+/// The fault of an "auto" rule on a parameter whose module the table does not know (E070).
+[[nodiscard]] Error unknown_module(const ForeignRule& rule, std::string_view megatron);
+
+/// The HF pattern of a rule for one part of its kind, nullptr without one.
+[[nodiscard]] const std::string* pattern_for(const ForeignRule& rule,
+                                             const std::vector<std::string>& roles);
+
+/// Writes line of notation, axes and trailing dimensions of a foreign rule into `rule`, which is
+/// the rule of `wanted` at that place with the HF names of the foreign one.
+/// Errors: RulesInvalid (E070, a permutation without a line), ShapeMismatch.
+[[nodiscard]] Status choose_line(const Model& wanted, const Rule& ours, const ForeignRule& foreign,
+                                 const ForeignKinds& kinds, const std::vector<Shape>& shapes,
+                                 Rule& rule);
+
 /// Anchored at both ends; the texts of the wildcards from the left, or nullopt.
 [[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
                                                                     std::string_view name);
@@ -81,11 +103,14 @@ struct ForeignKinds {
 [[nodiscard]] std::string fill_pattern(std::string_view pattern,
                                        const std::vector<std::string>& captures);
 [[nodiscard]] std::size_t wildcards(std::string_view pattern);
+/// Both `*` and `**` in one pattern: `**` are filled first, so captures change places.
+[[nodiscard]] bool mixes_wildcards(std::string_view pattern);
 
 /// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made
 /// by the first rule that takes its name. Name faults are those of the foreign rules: parameters
 /// without a rule, HF tensors that a rule reads and that are not there, HF tensors that no rule
-/// reads. Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
+/// reads or that two parameters are made of, Megatron names that two rules make.
+/// Errors: the first of rule_faults; those of choose_line.
 [[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules,
                                         const ForeignKinds& kinds, const Headers& headers);
 

@@ -159,7 +159,11 @@ TEST_F(Interrupted, FullDiskKeepsFinishedShardsAndResumes) {
   EXPECT_EQ(full.code, 5) << full.all();
   EXPECT_EQ(full.word(), "INPUT");
   EXPECT_NE(full.err.find("error[BV8001]"), std::string::npos) << full.err;
-  EXPECT_NE(full.err.find("--resume"), std::string::npos) << full.err;
+  EXPECT_NE(full.err.find("disk full writing " + out + ".bv-partial/pp0_tp"), std::string::npos)
+      << full.err;
+  EXPECT_NE(full.err.find("free space, then repeat with --resume; 2 finished files are kept"),
+            std::string::npos)
+      << full.err;
   EXPECT_FALSE(fs::exists(out));
   ASSERT_TRUE(disk.grow("400m"));
   expect_resumed(out);

@@ -1,9 +1,12 @@
 #include "tests/e2e/process.hpp"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +14,7 @@
 #include <chrono>
 #include <fstream>
 #include <iterator>
+#include <regex>
 
 namespace bv::e2e {
 namespace fs = std::filesystem;
@@ -23,9 +27,35 @@ double since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+void limit(decltype(RLIMIT_AS) resource, std::uint64_t value) {
+  const rlimit both{value, value};
+  if (value != 0 && ::setrlimit(resource, &both) != 0) {
+    ::_exit(126);
+  }
+}
+
+/// What root may do beyond the modes of files ends with the next exec.
+void drop_privileges() {
+  for (const int one : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER}) {
+    if (::geteuid() == 0 &&
+        ::prctl(PR_CAPBSET_DROP, static_cast<unsigned long>(one), 0UL, 0UL, 0UL) != 0) {
+      ::_exit(126);
+    }
+  }
+}
+
 /// The child's side: never returns.
 [[noreturn]] void become(const std::vector<std::string>& arguments,
-                         const std::vector<std::string>& environment, int out, int err) {
+                         const std::vector<std::string>& environment, const Setting& setting,
+                         int out, int err) {
+  limit(RLIMIT_AS, setting.limits.memory_bytes);
+  limit(RLIMIT_NOFILE, setting.limits.open_files);
+  if (setting.limits.without_privileges) {
+    drop_privileges();
+  }
+  if (!setting.folder.empty() && ::chdir(setting.folder.c_str()) != 0) {
+    ::_exit(126);
+  }
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
   std::vector<char*> words;
@@ -78,6 +108,43 @@ std::string Ended::word() const {
 
 Ended run(const std::vector<std::string>& arguments, const Variables& variables,
           const std::function<void(pid_t)>& watch, double limit_seconds) {
+  return run_in({variables, watch, limit_seconds, {}, {}}, arguments);
+}
+
+Limits hostile_limits() {
+  Limits limits;
+  limits.open_files = 256;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  limits.memory_bytes = std::uint64_t{2} << 30;
+#endif
+  return limits;
+}
+
+Ended run_hostile(const std::vector<std::string>& arguments, const Variables& variables) {
+  const Ended ended = run_in({variables, {}, 60, hostile_limits(), {}}, arguments);
+  EXPECT_LT(ended.code, 128) << "a crash: " << ended.all();
+  EXPECT_NE(ended.code, 4) << "a fault of ours: " << ended.all();
+  EXPECT_EQ(ended.err.find("ERROR: "), std::string::npos) << "a sanitizer: " << ended.err;
+  EXPECT_EQ(ended.err.find("runtime error: "), std::string::npos) << "a sanitizer: " << ended.err;
+  return ended;
+}
+
+std::string without_places(std::string text) {
+  const std::string scratch = (fs::canonical(fs::temp_directory_path()) / "bv-e2e-").string();
+  text = std::regex_replace(text, std::regex(scratch + "[A-Za-z0-9]{6}"), "SCRATCH");
+  for (std::size_t at = text.find(BV_FIXTURES); at != std::string::npos;
+       at = text.find(BV_FIXTURES, at)) {
+    text.replace(at, std::string_view(BV_FIXTURES).size(), "FIXTURES");
+  }
+  const std::string here = fs::current_path().string() + "/";
+  for (std::size_t at = text.find(here); at != std::string::npos; at = text.find(here, at)) {
+    text.replace(at, here.size(), "HERE/");
+  }
+  return std::regex_replace(text, std::regex("  [0-9]+\\.[0-9] s\n"), "  0.0 s\n");
+}
+
+Ended run_in(const Setting& setting, const std::vector<std::string>& arguments) {
+  const auto& [variables, watch, limit_seconds, limits, folder] = setting;
   std::array<int, 2> out{};
   std::array<int, 2> err{};
   EXPECT_EQ(::pipe2(out.data(), O_CLOEXEC | O_NONBLOCK), 0);
@@ -95,7 +162,7 @@ Ended run(const std::vector<std::string>& arguments, const Variables& variables,
   const auto begin = Clock::now();
   const pid_t child = ::fork();
   if (child == 0) {
-    become(arguments, environment, out[1], err[1]);
+    become(arguments, environment, setting, out[1], err[1]);
   }
   ::close(out[1]);
   ::close(err[1]);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -31,6 +32,32 @@ using Variables = std::map<std::string, std::string>;
 /// the test.
 Ended run(const std::vector<std::string>& arguments, const Variables& variables = {},
           const std::function<void(pid_t)>& watch = {}, double limit_seconds = 120);
+
+/// What a run may use; 0 is no limit.
+struct Limits {
+  std::uint64_t memory_bytes = 0;  // address space
+  std::uint64_t open_files = 0;
+  bool without_privileges = false;  // modes of files hold for root as well
+};
+
+/// The same under limits.
+struct Setting {
+  Variables variables = {};
+  std::function<void(pid_t)> watch = {};
+  double limit_seconds = 120;
+  Limits limits = {};
+  std::filesystem::path folder = {};  // where it starts; empty: here
+};
+Ended run_in(const Setting& setting, const std::vector<std::string>& arguments);
+
+/// Memory for hostile inputs: LibTorch is not needed for them. A sanitizer maps terabytes, so under
+/// one there is no limit.
+[[nodiscard]] Limits hostile_limits();
+/// run_in with hostile_limits: never a crash, never more than 60 s.
+Ended run_hostile(const std::vector<std::string>& arguments, const Variables& variables = {});
+
+/// Text without what differs from run to run: folders of tests, the folder of fixtures, seconds.
+[[nodiscard]] std::string without_places(std::string text);
 
 /// A folder of its own for one test, deleted at the end.
 class TempFolder {

@@ -195,7 +195,11 @@ TEST(Start, SaysSomethingWithinATenthOfASecond) {
     ASSERT_GE(ended.first_output_seconds, 0);
     best = std::min(best, ended.first_output_seconds);
   }
+#ifdef BV_SANITIZED
+  EXPECT_LT(best, 2);  // a sanitizer starts and runs slowly
+#else
   EXPECT_LT(best, 0.1);
+#endif
 }
 
 TEST(Json, IsTheSameTwiceExceptTheRunBlock) {

@@ -95,8 +95,8 @@ std::vector<LintFinding> lint_text(const std::string& rules) {
 }
 
 TEST(Lint, TwoRulesForOneNameAreAnErrorUnlessTheyAreTheSame) {
-  const std::string one = R"({"kind":"auto","megatron":"a.*","hf":"b.*"})";
-  const std::string other = R"({"kind":"auto","megatron":"a.*","hf":"c.*"})";
+  const std::string one = R"({"kind":"column","megatron":"a.*","hf":"b.*"})";
+  const std::string other = R"({"kind":"column","megatron":"a.*","hf":"c.*"})";
   ASSERT_EQ(lint_text(one + "," + other).size(), 1U);
   EXPECT_EQ(lint_text(one + "," + other)[0].code, Code::DuplicateClaim);
   EXPECT_TRUE(lint_text(one + "," + one).empty());
@@ -114,6 +114,15 @@ TEST(Lint, AMissingOrientationAndAMissingPartAreNamed) {
 TEST(Lint, MixedWildcardsAreRefused) {
   const auto findings = lint_text(R"({"kind":"auto","megatron":"a.*.**","hf":"b.*.**"})");
   EXPECT_NE(finding_of(findings, Code::WildcardCount), nullptr);
+  EXPECT_TRUE(lint_text(R"({"kind":"column","megatron":"a.**.x.**","hf":"b.**.x.**"})").empty());
+}
+
+TEST(Lint, AModuleWithoutAParallelismNeedsAKind) {
+  const auto findings = lint_text(R"({"kind":"auto","megatron":"x.*.mystery.weight","hf":"b.*"})");
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].code, Code::RulesInvalid);
+  EXPECT_NE(findings[0].message.find("(E070)"), std::string::npos);
+  EXPECT_TRUE(lint_text(R"({"kind":"row","megatron":"x.*.mystery.weight","hf":"b.*"})").empty());
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "tests/core/model/sample.hpp"
 
 namespace bv::model::test {
@@ -128,6 +130,94 @@ TEST(Pattern, CapturesFillFromTheLeftDoubleStarsFirst) {
   EXPECT_EQ(fill_pattern("x.*.y.*.z", {"1", "2"}), "x.1.y.2.z");
   EXPECT_EQ(fill_pattern("*.**", {"a", "7"}), "7.a");  // the captures change places, as upstream
   EXPECT_EQ(fill_pattern("x.*", {"4", "5"}), "x.4");
+}
+
+/// Rules of the golden model of that name, with one rule changed.
+Result<Model> changed(const std::string& name, const std::string& megatron,
+                      const std::function<void(ForeignRule&)>& change) {
+  ForeignRules rules = rules_of("rules/" + name + ".rules.json");
+  for (ForeignRule& rule : rules.rules) {
+    if (rule.megatron == megatron) {
+      change(rule);
+    }
+  }
+  static const ForeignKinds kinds = foreign_kinds().value();
+  return apply_rules(*resolve_golden(name), rules, kinds, golden_headers(name));
+}
+
+const std::string kProjection = "decoder.layers.*.self_attention.linear_proj.weight";
+
+/// permute_dims of a rule that packs no experts was read and forgotten: a transposed weight passed
+/// as it stood.
+TEST(RulesFile, APermutationChoosesTheLineThatTransposes) {
+  const auto model = changed("qwen3", kProjection, [](ForeignRule& rule) {
+    rule.permutation = {1, 0};
+  });
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  for (const Mapping& mapping : model->mappings) {
+    if (mapping.hf.front().ends_with("o_proj.weight")) {
+      EXPECT_EQ(mapping.rule->kind, "row_transposed");
+      EXPECT_EQ(mapping.rule->axes.at("i"), "24 / t");  // o_proj is [24, 96]
+      EXPECT_EQ(mapping.rule->axes.at("o"), "96");
+    }
+  }
+  const auto three = changed("qwen3", kProjection, [](ForeignRule& rule) {
+    rule.permutation = {0, 2, 1};
+  });
+  ASSERT_FALSE(three.has_value());
+  EXPECT_EQ(three.error().code, Code::RulesInvalid);
+  const auto cycle = changed("qwen3", kProjection, [](ForeignRule& rule) {
+    rule.permutation = {1, 2, 0};
+  });
+  ASSERT_FALSE(cycle.has_value());
+  EXPECT_NE(cycle.error().message.find("no involution (E071)"), std::string::npos);
+}
+
+TEST(RulesFile, PermutationsAreReadAndChecked) {
+  const auto parsed = [](const std::string& dims) {
+    return parse_rules_file(R"({"schema":"bridge-rules/1","rules":[{"kind":"row","megatron":"a",)"
+                            R"("hf":"b","parameters":{"permute_dims":)" +
+                                dims + "}}]}",
+                            "x");
+  };
+  EXPECT_EQ(parsed("[1, 0]")->rules[0].permutation, (std::vector<std::int64_t>{1, 0}));
+  EXPECT_TRUE(parsed("[0, 1, 2]")->rules[0].permutation.empty());
+  EXPECT_EQ(parsed("[0, 1, 2]")->rules[0].transposed, std::optional(false));
+  EXPECT_EQ(parsed("[0, 2, 1]")->rules[0].transposed, std::optional(true));
+  EXPECT_TRUE(parsed("null")->rules[0].permutation.empty());
+  for (const char* wrong : {"[]", "[1]", "[0, 0]", "[0, 2]", "[-1, 0]", "[0.0, 1]", "7",
+                            "[0,1,2,3,4,5,6,7,8]", R"("10")"}) {
+    EXPECT_FALSE(parsed(wrong).has_value()) << wrong;
+  }
+}
+
+TEST(RulesFile, OneTensorForTwoParametersAndTwoRulesForOneAreFaults) {
+  const auto twice = changed("qwen3", kProjection, [](ForeignRule& rule) {
+    rule.hf.front().second = "model.layers.*.mlp.down_proj.weight";
+  });
+  ASSERT_TRUE(twice.has_value());
+  const NameFault* claimed = fault_of(*twice, Code::DuplicateClaim);
+  ASSERT_NE(claimed, nullptr);
+  EXPECT_EQ(claimed->subject, "model.layers.0.mlp.down_proj.weight");
+  ForeignRules rules = rules_of("rules/qwen3.rules.json");
+  rules.rules.push_back(rules.rules.front());
+  rules.rules.back().position = rules.rules.size() - 1;
+  const auto kinds = foreign_kinds().value();
+  const auto same = apply_rules(*resolve_golden("qwen3"), rules, kinds, golden_headers("qwen3"));
+  EXPECT_EQ(fault_of(*same, Code::DuplicateClaim), nullptr) << "said twice: harmless";
+  rules.rules.back().hf.front().second = "other.weight";
+  const auto other = apply_rules(*resolve_golden("qwen3"), rules, kinds, golden_headers("qwen3"));
+  EXPECT_NE(fault_of(*other, Code::DuplicateClaim), nullptr);
+}
+
+TEST(ForeignKinds, AutoKnowsEveryParameterOfEveryGoldenModelAndNoOther) {
+  const auto kinds = foreign_kinds().value();
+  for (const std::string& name : golden_cases()) {
+    for (const std::string& parameter : megatron_names(*resolve_golden(name))) {
+      EXPECT_NE(kinds.parallelism(parameter), "") << name << " " << parameter;
+    }
+  }
+  EXPECT_EQ(kinds.parallelism("decoder.layers.0.self_attention.mystery.weight"), "");
 }
 
 TEST(ForeignKinds, AutoFollowsTheModule) {

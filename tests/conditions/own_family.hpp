@@ -1,0 +1,22 @@
+#pragma once
+// Families for the conditions of layers that no built-in family has.
+
+#include <string>
+#include <string_view>
+
+#include "core/exec/open_model.hpp"
+
+namespace bv::conditions {
+
+/// One Mamba layer: four heads, two groups of state.
+extern const std::string_view kMambaFamily;
+/// One attention layer whose gate rows stand head_dim times in linear_qkv.
+extern const std::string_view kGateFamily;
+
+/// The config of both.
+[[nodiscard]] std::string own_config();
+[[nodiscard]] model::FamilyPtr own_family(std::string_view text);
+/// The model of the config, without headers.
+[[nodiscard]] model::Model own_model(std::string_view text);
+
+}  // namespace bv::conditions
