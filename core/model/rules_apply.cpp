@@ -48,6 +48,11 @@ struct FaultGroup {
   }
 };
 
+/// Parameters that a rule makes of other tensors than their modules compute with.
+struct OtherSource : FaultGroup {
+  std::string reads;
+};
+
 class Applier {
  public:
   Applier(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
@@ -70,6 +75,7 @@ class Applier {
     }
     report_unused();
     report_groups();
+    report_other_sources();
     if (out_.faults.empty()) {
       out_.faults = wanted_.faults;  // the list of parameters itself is in doubt
     }
@@ -169,10 +175,30 @@ class Applier {
         group.add(parameter.name);
         return Done{};
       }
+      note_other_source(parameter, rule, hf);
       return add(parameter, rule, kind, std::move(hf));
     }
     without_rule_[pattern_of(parameter.name)].add(parameter.name);
     return Done{};
+  }
+
+  /// The order of the tensors is left to the placement claim; which tensors they are is said here.
+  void note_other_source(const Parameter& parameter, const ForeignRule& rule,
+                         const std::vector<std::string>& hf) {
+    const auto sorted = [](std::vector<std::string> names) {
+      std::sort(names.begin(), names.end());
+      return names;
+    };
+    if (sorted(hf) == sorted(parameter.wanted->hf)) {
+      return;
+    }
+    OtherSource& group = other_source_[{rule.position, pattern_of(parameter.name)}];
+    group.rule = &rule;
+    if (group.count == 0) {
+      group.reads = join(hf, ", ");
+      group.wants = join(parameter.wanted->hf, ", ");
+    }
+    group.add(parameter.name);
   }
 
   Status add(const Parameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
@@ -362,6 +388,16 @@ class Applier {
     }
   }
 
+  void report_other_sources() {
+    for (const auto& [key, group] : other_source_) {
+      fault(Code::OtherSource, group.first,
+            fmt::format("{} Megatron parameter{} made of another module's tensors: {} ({})",
+                        group.count, group.count == 1 ? " is" : "s are", group.names(),
+                        group.rule->source),
+            group.reads, group.wants, "correct the HF names of rule " + group.rule->id);
+    }
+  }
+
   /// Rules no longer move: mappings may point to them.
   void settle() {
     for (std::size_t i = 0; i < out_.mappings.size(); ++i) {
@@ -389,6 +425,7 @@ class Applier {
   std::map<std::size_t, int> variants_;
   std::map<std::string, FaultGroup> without_rule_;
   std::map<std::pair<std::size_t, std::string>, FaultGroup> unfilled_;
+  std::map<std::pair<std::size_t, std::string>, OtherSource> other_source_;
 };
 
 }  // namespace

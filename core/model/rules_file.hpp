@@ -84,7 +84,8 @@ struct ForeignKinds {
 /// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made
 /// by the first rule that takes its name. Name faults are those of the foreign rules: parameters
 /// without a rule, HF tensors that a rule reads and that are not there, HF tensors that no rule
-/// reads. Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
+/// reads, parameters made of other tensors than the built-in model makes them of.
+/// Errors: RulesInvalid (unknown kind, missing role, wrong wildcard count).
 [[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules,
                                         const ForeignKinds& kinds, const Headers& headers);
 
