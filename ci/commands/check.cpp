@@ -130,10 +130,11 @@ class Check {
 
   bool run_names() {
     const ClaimRow& row = kClaims[0];
-    const bool right = opened_.hf.model.faults.empty();
-    // Wrong names are shown whatever was asked for: nothing below can be trusted with them.
-    add(row, wanted(row) || !right ? claims::check_names(input_) : std::vector<Verdict>{});
-    return right;
+    const model::Model& model = opened_.hf.model;
+    // Wrong names are shown whatever was asked for: little below can be trusted with them.
+    add(row, wanted(row) || !model.faults.empty() ? claims::check_names(input_)
+                                                  : std::vector<Verdict>{});
+    return model.names_are_whole();
   }
 
   void run_rest(bool names_right) {

@@ -136,6 +136,9 @@ struct Model {
   bool tied = false;
   std::int64_t mtp_layers = 0;
 
+  /// Every parameter is made and every HF tensor used, though perhaps for another module than its
+  /// own (OtherSource): sizes and places can still be judged.
+  [[nodiscard]] bool names_are_whole() const;
   /// Global Megatron name of a mapping; `expert` fills {e} for kinds with the grid axis E.
   [[nodiscard]] std::string megatron_name(const Mapping& mapping, std::int64_t expert = -1) const;
   /// Name inside one stage and expert-parallel rank: layer and expert numbers are local.

@@ -123,6 +123,11 @@ const std::string& megatron_template(const Rule& rule, const Spelling& spelling)
                                                                         : rule.megatron;
 }
 
+bool Model::names_are_whole() const {
+  return std::all_of(faults.begin(), faults.end(),
+                     [](const NameFault& fault) { return fault.code == Code::OtherSource; });
+}
+
 std::string Model::megatron_name(const Mapping& mapping, std::int64_t expert) const {
   return local_name(mapping, mapping.index,
                     mapping.expert >= 0 ? mapping.expert : std::max<std::int64_t>(expert, 0));

@@ -53,6 +53,11 @@ std::string joined_values(const std::string& one, const std::string& other) {
   return one.empty() || other.empty() ? one + other : one + " " + other;
 }
 
+/// Parameters that a rule makes of other tensors than their modules compute with.
+struct OtherSource : FaultGroup {
+  std::string reads;
+};
+
 class Applier {
  public:
   Applier(const Model& wanted, const ForeignRules& rules, const ForeignKinds& kinds,
@@ -76,6 +81,7 @@ class Applier {
     report_unused();
     report_groups();
     report_twins();
+    report_other_sources();
     if (out_.faults.empty()) {
       out_.faults = wanted_.faults;  // the list of parameters itself is in doubt
     }
@@ -129,10 +135,30 @@ class Applier {
         group.add(parameter.name);
         return Done{};
       }
+      note_other_source(parameter, rule, hf);
       return add(parameter, rule, kind, std::move(hf));
     }
     without_rule_[pattern_of(parameter.name)].add(parameter.name);
     return Done{};
+  }
+
+  /// The order of the tensors is left to the placement claim; which tensors they are is said here.
+  void note_other_source(const Parameter& parameter, const ForeignRule& rule,
+                         const std::vector<std::string>& hf) {
+    const auto sorted = [](std::vector<std::string> names) {
+      std::sort(names.begin(), names.end());
+      return names;
+    };
+    if (is_usual(wanted_) || sorted(hf) == sorted(parameter.wanted->hf)) {
+      return;  // without a family nothing says which tensors a module computes with
+    }
+    OtherSource& group = other_source_[{rule.position, pattern_of(parameter.name)}];
+    group.rule = &rule;
+    if (group.count == 0) {
+      group.reads = join(hf, ", ");
+      group.wants = join(parameter.wanted->hf, ", ");
+    }
+    group.add(parameter.name);
   }
 
   Status add(const Parameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
@@ -281,6 +307,16 @@ class Applier {
     }
   }
 
+  void report_other_sources() {
+    for (const auto& [key, group] : other_source_) {
+      fault(Code::OtherSource, group.first,
+            fmt::format("{} Megatron parameter{} made of another module's tensors: {} ({})",
+                        group.count, group.count == 1 ? " is" : "s are", group.names(),
+                        group.rule->source),
+            group.reads, group.wants, "correct the HF names of rule " + group.rule->id);
+    }
+  }
+
   /// Rules no longer move: mappings may point to them.
   void settle() {
     for (std::size_t i = 0; i < out_.mappings.size(); ++i) {
@@ -311,6 +347,7 @@ class Applier {
   std::set<std::pair<std::size_t, std::size_t>> second_readers_;
   std::map<std::string, FaultGroup> without_rule_;
   std::map<std::pair<std::size_t, std::string>, FaultGroup> unfilled_;
+  std::map<std::pair<std::size_t, std::string>, OtherSource> other_source_;
 };
 
 }  // namespace

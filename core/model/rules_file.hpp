@@ -109,7 +109,8 @@ struct ForeignKinds {
 /// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made
 /// by the first rule that takes its name. Name faults are those of the foreign rules: parameters
 /// without a rule, HF tensors that a rule reads and that are not there, HF tensors that no rule
-/// reads or that two parameters are made of, Megatron names that two rules make.
+/// reads or that two parameters are made of, Megatron names that two rules make, parameters made of
+/// other tensors than the built-in model makes them of.
 /// Errors: the first of rule_faults; those of choose_line.
 [[nodiscard]] Result<Model> apply_rules(const Model& wanted, const ForeignRules& rules,
                                         const ForeignKinds& kinds, const Headers& headers);

@@ -159,7 +159,7 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
   }
   const model::RulesUnderTest& test = *input_.under_test;
   BV_TRY(applied, model::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
-  if (!applied.faults.empty()) {
+  if (!applied.names_are_whole()) {
     const model::NameFault& fault = applied.faults.front();
     return fail(fault.code, fault.message).pair(fault.found, fault.wanted).advise(fault.help);
   }

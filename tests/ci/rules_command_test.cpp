@@ -66,6 +66,15 @@ TEST(RulesUnderTest, WrongNamesAreRefutedWithCodeAndTensor) {
   EXPECT_NE(packed.out.find("BV1004"), std::string::npos) << packed.out;
 }
 
+TEST(RulesUnderTest, ExchangedNormsOfOneShapeAreRefuted) {
+  const Ended ended = run_line({"check", "--model", hf_case("qwen3"), "--rules",
+                                rules_file("broken/swapped_qk_norms.rules.json")});
+  EXPECT_EQ(ended.code, 1) << ended.out << ended.err;
+  EXPECT_NE(ended.out.find("BV1011"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("wanted  model.layers.0.self_attn.q_norm.weight"), std::string::npos)
+      << ended.out;
+}
+
 TEST(RulesUnderTest, UnknownKindsExitFive) {
   const Ended ended = run_line({"check", "--model", hf_case("qwen3"), "--rules",
                                 rules_file("broken/unknown_kind.rules.json")});

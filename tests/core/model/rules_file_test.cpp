@@ -79,6 +79,17 @@ TEST(RulesFile, PerExpertRulesOnAPackedCheckpointLeaveParametersUnfilled) {
   EXPECT_NE(fault_of(*model, Code::HfTensorUnused), nullptr);
 }
 
+TEST(RulesFile, TensorsOfAnotherModuleAreNamedThoughTheyFit) {
+  const auto model = applied("qwen3", "broken/swapped_qk_norms.rules.json");
+  ASSERT_TRUE(model.has_value());
+  ASSERT_EQ(model->faults.size(), 2U);
+  const NameFault* fault = fault_of(*model, Code::OtherSource);
+  ASSERT_NE(fault, nullptr);
+  EXPECT_EQ(fault->subject, "decoder.layers.0.self_attention.q_layernorm.weight");
+  EXPECT_EQ(fault->found, "model.layers.0.self_attn.k_norm.weight");
+  EXPECT_EQ(fault->wanted, "model.layers.0.self_attn.q_norm.weight");
+}
+
 TEST(RulesFile, ExchangedGateAndUpKeepTheNamesAndChangeTheSources) {
   const auto model = applied("qwen3", "broken/swapped_gate_up.rules.json");
   ASSERT_TRUE(model.has_value());
