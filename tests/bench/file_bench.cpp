@@ -27,9 +27,9 @@ constexpr std::size_t kReleaseBytes = std::size_t{16} << 20;
 
 /// One checkpoint for all file benchmarks of a run, made when the first one starts.
 struct Stage {
-  explicit Stage(std::int64_t bytes) : scratch("files") {
+  explicit Stage(const Settings& settings) : scratch(settings.folder, "files") {
     fs::create_directories(scratch.path() / "hf");
-    auto made = make_checkpoint(scratch.path() / "hf", config_for_bytes(bytes));
+    auto made = make_checkpoint(scratch.path() / "hf", config_for_bytes(settings.bytes));
     BV_ASSERT(made.has_value());
     source = std::make_unique<exec::HfModel>(open_checkpoint(scratch.path() / "hf").value());
     BV_ASSERT(source->model.faults.empty() && source->checkpoint.has_value());
@@ -42,8 +42,8 @@ struct Stage {
   }
 };
 
-Stage& stage(std::int64_t bytes) {
-  static Stage one(bytes);
+Stage& stage(const Settings& settings) {
+  static Stage one(settings);
   return one;
 }
 
@@ -80,7 +80,7 @@ void sum_all(const io::Checkpoint& checkpoint) {
 }
 
 void verify_bench(benchmark::State& state, const Settings& settings, std::int64_t tp) {
-  Stage& at = stage(settings.bytes);
+  Stage& at = stage(settings);
   const auto plan = exec::Plan::make(at.source->model, at.kinds, ranks(tp)).value();
   const auto check = [&] {
     exec::MoveCount count;
@@ -145,7 +145,7 @@ struct ConvertCase {
 };
 
 void convert_bench(benchmark::State& state, const Settings& settings, const ConvertCase& one) {
-  Stage& at = stage(settings.bytes);
+  Stage& at = stage(settings);
   const fs::path hf = at.source->folder;
   const fs::path copy = at.scratch.path() / "copy";
   const fs::path shards = at.scratch.path() / "shards";
@@ -185,7 +185,7 @@ void convert_bench(benchmark::State& state, const Settings& settings, const Conv
 }
 
 void compare_bench(benchmark::State& state, const Settings& settings, int jobs) {
-  Stage& at = stage(settings.bytes);
+  Stage& at = stage(settings);
   const fs::path copy = at.scratch.path() / "copy";
   copy_folder(at.source->folder, copy);
   {

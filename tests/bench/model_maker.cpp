@@ -36,9 +36,12 @@ Status write_one(const fs::path& path, std::vector<TensorSpec> specs) {
 
 }  // namespace
 
-Scratch::Scratch(const std::string& name)
-    : path_(fs::path(fs::exists("/dev/shm") ? "/dev/shm" : fs::temp_directory_path().string()) /
-            fmt::format("bv-bench-{}-{}", ::getpid(), name)) {
+fs::path default_folder() {
+  return fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path();
+}
+
+Scratch::Scratch(const fs::path& folder, const std::string& name)
+    : path_(folder / fmt::format("bv-bench-{}-{}", ::getpid(), name)) {
   fs::create_directories(path_);
 }
 Scratch::~Scratch() {

@@ -10,10 +10,14 @@
 
 namespace bv::bench {
 
+/// Where the benchmarks put their files when they are not told: memory, where there is such a
+/// folder.
+[[nodiscard]] std::filesystem::path default_folder();
+
 /// A folder that goes away with the value.
 class Scratch {
  public:
-  explicit Scratch(const std::string& name);
+  Scratch(const std::filesystem::path& folder, const std::string& name);
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch();

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <ctime>
+#include <filesystem>
 #include <functional>
 #include <vector>
 
@@ -80,6 +81,7 @@ inline void paired(benchmark::State& state, const Side& anchor, const Side& cand
 struct Settings {
   std::int64_t bytes = std::int64_t{256} << 20;  // payload of a data benchmark
   std::int64_t pairs = 9;
+  std::filesystem::path folder;  // for files
   bool smoke = false;
 };
 

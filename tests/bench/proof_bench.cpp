@@ -1,5 +1,5 @@
 // Proof/...: header work on a model of 397B parameters, in milliseconds. Proof/growth shows how
-// cost grows with layers and experts.
+// cost grows with layers, experts and the largest parallel size.
 
 #include <fmt/format.h>
 
@@ -19,11 +19,12 @@ std::string config_397b(std::int64_t layers, std::int64_t experts) {
   return moe_config(layers, experts, 4096, 1024);
 }
 
-void prove_bench(benchmark::State& state, std::int64_t layers, std::int64_t experts) {
+void prove_bench(benchmark::State& state, std::int64_t layers, std::int64_t experts,
+                 std::int64_t bound = kBound) {
   const auto kinds = kinds::load_catalogue().value();
   const exec::HfModel source = model_of(config_397b(layers, experts)).value();
   for (auto _ : state) {
-    auto proof = exec::prove_all_layouts(source.model, kinds, {}, kBound);
+    auto proof = exec::prove_all_layouts(source.model, kinds, {}, bound);
     BV_ASSERT(proof.has_value());
     state.counters["layouts"] = static_cast<double>(proof->layouts);
     state.counters["bindings"] = static_cast<double>(proof->bindings);
@@ -66,6 +67,10 @@ void add_proof_benchmarks(const Settings& settings) {
         [=](benchmark::State& state) { prove_bench(state, 30 * factor, 128); });
     add(fmt::format("Proof/growth/experts:{}", 128 * factor),
         [=](benchmark::State& state) { prove_bench(state, 30, 128 * factor); });
+  }
+  for (const std::int64_t bound : {16, 32, 64}) {
+    add(fmt::format("Proof/growth/parallel_sizes:{}", bound),
+        [=](benchmark::State& state) { prove_bench(state, 60, 512, bound); });
   }
   for (const std::int64_t ranks : {64, 512}) {
     add(fmt::format("Proof/legal_layouts/ranks:{}", ranks),
