@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/exec/box_windows.hpp"
 #include "core/exec/inner_axes.hpp"
 #include "core/exec/move.hpp"
 
@@ -179,15 +180,17 @@ void move_targets(Isa isa, std::span<const MoveTarget> targets,
     stream_turns(isa, *turns);
     longest = 0;
   }
+  std::vector<BoxWindows> windows;
+  for (const MoveTarget* one : in_step) {
+    windows.emplace_back(one->boxes);
+  }
   std::vector<layout::BoxPiece> pieces;
   for (std::int64_t begin = 0; begin < longest; begin += window) {
-    for (const MoveTarget* target : in_step) {
-      const MoveTarget& one = *target;
+    for (std::size_t i = 0; i < in_step.size(); ++i) {
+      const MoveTarget& one = *in_step[i];
       const std::int64_t end = std::min(begin + window, one.elements);
       pieces.clear();
-      for (const layout::Box& box : one.boxes) {
-        layout::pieces_in(box, begin, end, pieces);
-      }
+      windows[i].list(begin, end, pieces);
       const std::byte* from = staged;
       if (const std::byte* direct = contiguous_source(pieces, end - begin, sources, size)) {
         from = direct;

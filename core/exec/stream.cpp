@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <mutex>
@@ -21,7 +22,8 @@ namespace {
 /// all tensors in step share it.
 constexpr std::int64_t kWindowBytes = std::int64_t{256} << 10;
 constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
-/// So many files, at most, are written at once, and so many tensors in step.
+/// So many files, at most, are written at once, and so many tensors in step. Never more than half
+/// of them: the others are finished or not begun when a run is interrupted.
 constexpr std::size_t kFilesMax = 64;
 /// Pieces of a window that lie in one run in their source, of this size or more, need no copy of
 /// it.
@@ -117,9 +119,10 @@ std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vect
   std::vector<Task> out;
   std::map<Likeness, std::size_t> task_of;
   std::map<std::pair<std::size_t, Likeness>, std::size_t> seen;  // in one file
+  const std::size_t block = std::clamp<std::size_t>(files.size() / 2, 1, kFilesMax);
   std::size_t block_begin = 0;
   for (const Place& place : places) {
-    if (place.file >= block_begin + kFilesMax) {
+    if (place.file >= block_begin + block) {
       block_begin = place.file;
       task_of.clear();
     }

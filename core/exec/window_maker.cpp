@@ -11,7 +11,7 @@ constexpr std::int64_t kRunMin = std::int64_t{16} << 10;
 }  // namespace
 
 WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink)
-    : tensor_(tensor), boxes_(tensor.boxes()), sink_(std::move(sink)) {
+    : tensor_(tensor), boxes_(tensor.boxes()), windows_(boxes_), sink_(std::move(sink)) {
   for (const SourceTensor& source : tensor.sources) {
     bytes_.push_back(source.checkpoint->bytes(*source.tensor));
     sources_.push_back(bytes_.back().data());
@@ -21,9 +21,7 @@ WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink)
 
 Status WindowMaker::make(std::int64_t begin, std::int64_t end) {
   pieces_.clear();
-  for (const layout::Box& box : boxes_) {
-    layout::pieces_in(box, begin, end, pieces_);
-  }
+  windows_.list(begin, end, pieces_);
   if (!are_long_runs(begin, end)) {
     fill(begin, end);
     return hand_on(begin, window_);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/exec/box_windows.hpp"
 #include "core/exec/digest.hpp"
 #include "core/exec/move.hpp"
 #include "core/exec/stream.hpp"
@@ -39,6 +40,7 @@ class WindowMaker {
 
   const OutputTensor& tensor_;
   std::vector<layout::Box> boxes_;
+  BoxWindows windows_;
   Sink sink_;
   Digest hash_;
   std::vector<std::span<const std::byte>> bytes_;
