@@ -1,11 +1,13 @@
 #include "core/exec/open_model.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/exec/digest.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::exec {
@@ -160,6 +162,15 @@ Status apply_setting(nlohmann::json& config, const std::string& path, const std:
   auto parsed = nlohmann::json::parse(value, nullptr, false);
   *node = parsed.is_discarded() ? nlohmann::json(value) : std::move(parsed);
   return Done{};
+}
+
+std::string header_digest(const Headers& headers) {
+  Digest digest;
+  for (const auto& [tensor, spec] : headers) {
+    digest.add(tensor);
+    digest.add(fmt::format("\n{} {}\n", name(spec.dtype), fmt::join(spec.shape, ",")));
+  }
+  return digest.hex();
 }
 
 Result<HfModel> open_headers(std::string config_text, const std::string& config_file,

@@ -125,15 +125,6 @@ MegatronFolder describe(const HfModel& source, const parallel::Layout& layout,
 
 }  // namespace
 
-std::string header_digest(const Headers& headers) {
-  Digest digest;
-  for (const auto& [tensor, spec] : headers) {
-    digest.add(tensor);
-    digest.add(fmt::format("\n{} {}\n", name(spec.dtype), fmt::join(spec.shape, ",")));
-  }
-  return digest.hex();
-}
-
 std::vector<ValueLoss> find_losses(const HfModel& source, const DtypePolicy& policy, int jobs) {
   struct Job {
     const model::Mapping* mapping;

@@ -28,7 +28,7 @@ cmake "-DFAMILIES=$(list 'core/models/*.json')" "-DTABLES=$(list 'core/models/ta
 # The engine below the command, once for all targets; the archive gives each what it asks for.
 objects=""
 for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/model/*.cpp core/parallel/*.cpp \
-  core/exec/open_model.cpp core/exec/digest.cpp core/exec/to_megatron.cpp core/exec/plan.cpp core/exec/legality.cpp \
+  core/exec/open_model.cpp core/exec/digest.cpp core/exec/plan.cpp core/exec/legality.cpp \
   properties/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
   object="$build/objects/$(echo "${source#"$build"/}" | tr '/' '_').o"
   objects="$objects $object"
