@@ -71,8 +71,8 @@ constexpr std::array kCommands = {
             true,
             run_fuzz},
     Command{{"mutate", "", true},
-            "mutate [SAMPLE ...]",
-            "plants every fault and shows which claim sees it",
+            "mutate [FAMILY|SAMPLE ...] --operators DROP,SWAP --survivors FILE",
+            "plants every fault into every family and shows which claim sees it",
             true,
             run_mutate},
     Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},
@@ -88,6 +88,11 @@ constexpr std::array kCommands = {
             "writes docs/reference/cli.md",
             false,
             run_dump_cli},
+    Command{{"__dump-mutants", "", true},
+            "__dump-mutants FILE",
+            "writes docs/reference/mutants.md",
+            false,
+            run_dump_mutants},
 };
 
 std::vector<CommandName> command_names() {

@@ -61,5 +61,6 @@ int run_models(Context& context, const Options& options);
 int run_rules(Context& context, const Options& options);
 int run_dump_codes(Context& context, const Options& options);
 int run_dump_cli(Context& context, const Options& options);
+int run_dump_mutants(Context& context, const Options& options);
 
 }  // namespace bv::cli

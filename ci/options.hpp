@@ -66,6 +66,8 @@ struct Options {
   std::optional<double> timeout_seconds;
   std::optional<std::int64_t> seconds;  // fuzz: how long
   std::string replay;                   // fuzz: a saved world
+  std::vector<std::string> operators;   // mutate: which, commas split
+  std::string survivors;                // mutate: file for those that no claim sees
 
   /// Canonical option name -> how it was given: "--tp 2" or "BRIDGE_VERIFY_TP=2".
   std::map<std::string, std::string, std::less<>> given;

@@ -8,6 +8,7 @@
 
 #include "core/base/text.hpp"
 #include "reports/causes.hpp"
+#include "reports/mutation_table.hpp"
 #include "reports/printable.hpp"
 
 namespace bv::reports {
@@ -284,6 +285,7 @@ std::string render_text(const Run& run, const TextStyle& style) {
   std::string out;
   if (style.verbosity >= 0) {
     out += header(run, style) + table(run, style);
+    out += run.mutation ? "\n" + mutation_table(*run.mutation) : "";
   }
   if (style.verbosity >= 1) {
     out += rule_lines(run, style);

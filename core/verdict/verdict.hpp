@@ -2,8 +2,10 @@
 // Verdicts: what was claimed of which subject, how it ended, and how that is known.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/code.hpp"
@@ -100,6 +102,33 @@ struct LayoutRow {
   std::int64_t tp = 1, pp = 1, ep = 1, etp = 1, vpp = 1, cp = 1, world = 1;
 };
 
+/// Planted faults of one operator on one side: how many the claims see.
+struct MutationRow {
+  std::string op;    // "SWAP"
+  std::string side;  // "": the import, "(2)": both ways, "(back)": the export
+  std::int64_t mutants = 0, killed = 0, equivalent = 0, survived = 0;
+  std::vector<std::int64_t> by_claim, by_level, by_gate;  // in the order of Mutation's lists
+  bool operator==(const MutationRow&) const = default;
+};
+
+/// What `mutate` found.
+struct Mutation {
+  std::vector<std::pair<std::string, std::string>> claims;  // claim, level
+  std::vector<std::string> levels;                          // cheapest first
+  std::vector<double> gate_stds;  // weights that the upstream-style gate was run on
+  std::int64_t places = 0;        // sample on layout
+  std::vector<MutationRow> rows;
+  struct Reason {
+    std::string reason;
+    std::int64_t mutants = 0;  // equivalent for this reason
+    std::int64_t killed_elsewhere = 0;
+    bool operator==(const Reason&) const = default;
+  };
+  std::vector<Reason> reasons;
+  std::vector<std::string> survivors;
+  bool operator==(const Mutation&) const = default;
+};
+
 /// Everything that one run found; the source of every report.
 struct Run {
   Tool tool;
@@ -120,6 +149,7 @@ struct Run {
   std::string layouts_note;  // "24 of 24 legal up to 8 ranks (auto)"
   std::vector<ClaimSummary> claims;
   std::vector<Verdict> verdicts;
+  std::optional<Mutation> mutation;
   std::vector<std::string> notes;
   std::vector<Error>
       warnings;  // codes of severity Warning; they fail a run only with fail_on = warning

@@ -4,6 +4,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/verdict/mutation_json.hpp"
+
 namespace bv {
 namespace {
 
@@ -292,7 +294,7 @@ std::string verdicts_json(const Run& run) {
       {"next", {{"command", run.next}, {"note", run.next_note}}},
       {"tensors", nullptr},
       {"coverage", nullptr},
-      {"mutation", nullptr},
+      {"mutation", run.mutation ? mutation_json(*run.mutation) : Json(nullptr)},
       {"lora", nullptr},
       {"bench", nullptr},
       {"waivers", Json::array()},

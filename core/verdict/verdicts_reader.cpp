@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/verdict/mutation_json.hpp"
 #include "core/verdict/verdicts_json.hpp"
 
 namespace bv {
@@ -416,6 +417,11 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   read_tables(fields, root, run);
   if (!fields.ok()) {
     return fields.error();
+  }
+  if (const Json* mutation = Fields::find(root, "mutation");
+      mutation != nullptr && !mutation->is_null()) {
+    BV_TRY(read, mutation_from_json(*mutation, name));
+    run.mutation = std::move(read);
   }
   return run;
 }

@@ -30,8 +30,8 @@ struct Input {
 /// name faults).
 [[nodiscard]] std::vector<Verdict> check_names(const Input& input);
 
-/// Header shapes equal the rules' extents; the message names the config fields they come from. Also
-/// the dtypes of tensors that are fused into one.
+/// Header shapes equal the rules' extents, uncut and on every layout; the message names the config
+/// fields they come from. Also the dtypes of tensors that are fused into one.
 [[nodiscard]] std::vector<Verdict> check_shapes(const Input& input);
 
 /// Every element of every shard comes from exactly one element of the checkpoint (pads and replicas

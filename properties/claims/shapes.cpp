@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <set>
+
 #include "core/base/text.hpp"
 #include "properties/claims/subject.hpp"
 
@@ -54,6 +56,32 @@ void compare_dtypes(const Input& input, const RuleUse& use, Verdict& verdict) {
   }
 }
 
+/// The layouts that a rule can tell apart: uncut first, then one for each size of the group that
+/// cuts it.
+std::vector<parallel::Layout> distinct_layouts(const Input& input, const model::Rule& rule) {
+  std::vector<parallel::Layout> out = {parallel::Layout{}};
+  std::set<std::int64_t> sizes = {1};
+  for (const parallel::Layout& layout : input.layouts) {
+    if (sizes.insert(rule.expert ? layout.etp : layout.tp).second) {
+      out.push_back(layout);
+    }
+  }
+  return out;
+}
+
+/// The HF extents that the rule has on this layout. Errors: RulesInvalid for a kind that is none;
+/// those of the axes.
+Result<std::vector<Shape>> source_shapes(const Input& input, const model::Rule& rule,
+                                         const parallel::Layout& layout) {
+  const layout::Rule* line = input.kinds->find(rule.kind);
+  if (line == nullptr) {
+    return fail(Code::RulesInvalid, "kind " + rule.kind + " is not in the catalogue");
+  }
+  BV_TRY(binding, exec::binding_of(input.source->model.geometry, rule, layout));
+  BV_TRY(bound, layout::BoundRule::bind(*line, std::move(binding)));
+  return bound.source_shapes();
+}
+
 }  // namespace
 
 std::vector<Verdict> check_shapes(const Input& input) {
@@ -61,28 +89,25 @@ std::vector<Verdict> check_shapes(const Input& input) {
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(model)) {
     Verdict verdict = about(input, "shapes", use, "");
-    const layout::Rule* line = input.kinds->find(use.rule->kind);
-    auto binding = exec::binding_of(model.geometry, *use.rule, parallel::Layout{});
-    auto bound =
-        line == nullptr
-            ? Result<layout::BoundRule>(
-                  fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue"))
-        : binding ? layout::BoundRule::bind(*line, std::move(*binding))
-                  : Result<layout::BoundRule>(std::move(binding).error());
-    if (!bound) {
-      verdict.outcome = Outcome::Refuted;
-      verdict.code = bound.error().code;
-      verdict.title = bound.error().message;
-      verdict.facts = size_origins(model, *use.rule);
-      verdict.refuted_cases = verdict.cases;
-      verdict.help = bound.error().help;
-    } else {
-      verdict.outcome = Outcome::Proved;
-      verdict.evidence.proved = true;
-      compare_shapes(input, use, bound->source_shapes(), verdict);
-      if (verdict.outcome == Outcome::Proved) {
-        compare_dtypes(input, use, verdict);
+    verdict.outcome = Outcome::Proved;
+    for (const parallel::Layout& layout : distinct_layouts(input, *use.rule)) {
+      const auto wanted = source_shapes(input, *use.rule, layout);
+      if (!wanted) {
+        verdict.outcome = Outcome::Refuted;
+        verdict.code = wanted.error().code;
+        verdict.title = wanted.error().message;
+        verdict.facts = size_origins(model, *use.rule);
+        verdict.refuted_cases = verdict.cases;
+        verdict.help = wanted.error().help;
+      } else {
+        compare_shapes(input, use, *wanted, verdict);
       }
+      if (verdict.outcome == Outcome::Refuted) {
+        break;
+      }
+    }
+    if (verdict.outcome == Outcome::Proved) {
+      compare_dtypes(input, use, verdict);
     }
     verdict.evidence.proved = verdict.outcome == Outcome::Proved;
     out.push_back(std::move(verdict));

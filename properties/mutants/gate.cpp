@@ -11,7 +11,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
-#include "properties/mutants/judge.hpp"
+#include "properties/mutants/gate.hpp"
 
 namespace bv::mutants {
 namespace {
@@ -93,8 +93,21 @@ Tensors random_weights(const Headers& headers, double std, std::uint64_t seed) {
   return out;
 }
 
-GateResult run_gate(const Reference& reference, const Attack& attack, double std,
-                    std::uint64_t seed) {
+Gate::Gate(const Reference& reference, double std, std::uint64_t seed)
+    : reference_(reference),
+      std_(std),
+      seed_(seed),
+      weights_(random_weights(reference.model().headers, std, seed)),
+      initial_(reference.right().files.size()) {
+  std::mt19937_64 engine(seed + 1);
+  for (const Move& move : reference.right().moves) {
+    const DType dtype = reference.wanted_values().files[move.file].find(move.name)->second.dtype;
+    initial_[move.file].emplace(move.name,
+                                random_tensor({move.name, dtype, move.shape}, std, engine));
+  }
+}
+
+GateResult Gate::run(const Attack& attack) const {
   GateResult out;
   if (attack.refused) {
     // A line that is no bijection has no upstream form; a bridge author would get the shape error.
@@ -102,26 +115,26 @@ GateResult run_gate(const Reference& reference, const Attack& attack, double std
     out.why = "raises: " + attack.refused->message;
     return out;
   }
-  const Headers& headers = reference.model().headers;
-  const Tensors weights = random_weights(headers, std, seed);
-  Tensors hf = weights;
-  std::mt19937_64 engine(seed + 1);
-  const Fill initial = [&](Tensor& tensor, const std::string& name) {
-    tensor = random_tensor({name, tensor.dtype, tensor.shape}, std, engine);
+  Tensors hf = weights_;
+  std::mt19937_64 engine(seed_ + 2);
+  const Fill fill = [&](Tensor& tensor, const Move& move) {
+    const auto there = initial_[move.file].find(move.name);
+    const bool known = there != initial_[move.file].end() && there->second.shape == tensor.shape &&
+                       there->second.dtype == tensor.dtype;
+    tensor = known ? there->second
+                   : random_tensor({move.name, tensor.dtype, tensor.shape}, std_, engine);
   };
-  const Image image = run_import(reference.right(), attack.way_there, hf, initial);
-  Export back = run_export(attack.way_back, image, headers, std::byte{0});
-  for (const std::string& loud : image.loud) {
-    back.loud.push_back(loud);
-  }
+  const Image image = run_import(reference_.right(), attack.way_there, hf, fill);
+  Export back = run_export(attack.way_back, image, reference_.model().headers, std::byte{0});
+  back.loud.insert(back.loud.end(), image.loud.begin(), image.loud.end());
   if (!back.loud.empty()) {
     out.red = true;
     out.why = "raises: " + back.loud.front();
     return out;
   }
   for (const auto& [name, tensor] : back.tensors) {
-    const auto original = hf.find(name);
-    if (original == hf.end()) {
+    const auto original = weights_.find(name);  // the script reads them from the files again
+    if (original == weights_.end()) {
       continue;
     }
     ++out.tensors_compared;
@@ -131,6 +144,11 @@ GateResult run_gate(const Reference& reference, const Attack& attack, double std
     }
   }
   return out;
+}
+
+GateResult run_gate(const Reference& reference, const Attack& attack, double std,
+                    std::uint64_t seed) {
+  return Gate(reference, std, seed).run(attack);
 }
 
 }  // namespace bv::mutants

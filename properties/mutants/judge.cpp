@@ -1,33 +1,21 @@
-#include "properties/mutants/judge.hpp"
+// The claims over a world. Independent of the engine: every wanted place is the oracle's. Shared
+// with it: names and HF sources of each parameter (the plan), exec::copy_box, which moves the
+// elements of right and wrong programs alike, and kinds::load and store for values.
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <numeric>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
+#include "properties/mutants/judge.hpp"
+#include "properties/mutants/tags.hpp"
 
 namespace bv::mutants {
 namespace {
 
-constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
-constexpr std::byte kPoison{0xA5};
-constexpr std::int64_t kUnwritten = static_cast<std::int64_t>(0xA5A5A5A5A5A5A5A5ULL);
 constexpr double kForwardSeen = 1e-6;
-
-void poison(Tensor& tensor, const std::string&) {
-  std::fill(tensor.bytes.begin(), tensor.bytes.end(), kPoison);
-}
-
-std::int64_t tag_at(const Tensor& tensor, std::size_t i) {
-  std::int64_t out = 0;
-  std::memcpy(&out, tensor.bytes.data() + i * sizeof out, sizeof out);
-  return out;
-}
 
 std::string rank_text(const Program& program, std::size_t file) {
   return parallel::shard_name(program.files[file], program.layout);
@@ -41,154 +29,13 @@ std::string hex(const std::byte* bytes, std::size_t size) {
   return out;
 }
 
-/// Values that are exact under -1 and +1 in bf16 and differ between neighbours; no tensor is
-/// constant.
-Tensors exact_values(const Headers& headers) {
-  Tensors out;
-  std::uint64_t state = 0x9E3779B97F4A7C15ULL;
-  for (const auto& [name, spec] : headers) {
-    Tensor tensor{spec.dtype, spec.shape, {}};
-    const auto count = static_cast<std::size_t>(element_count(spec.shape).value());
-    const auto size = static_cast<std::size_t>(bytes(spec.dtype));
-    tensor.bytes.resize(count * size);
-    for (std::size_t i = 0; i < count; ++i) {
-      state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-      const auto draw = static_cast<std::int64_t>(state >> 40U);
-      double value = static_cast<double>(draw % 127 - 63) / 128.0;
-      if (spec.shape.size() == 1) {
-        value = 1.0 + static_cast<double>(draw % 61 + 1) / 128.0;
-        if (spec.dtype == DType::F32) {
-          value += static_cast<double>(draw % 31 + 1) / 65536.0;  // bf16 cannot hold it
-        }
-      }
-      kinds::store(value, tensor.bytes.data() + i * size, spec.dtype);
-    }
-    out.emplace(name, std::move(tensor));
-  }
-  return out;
+/// The shard holds exactly these tags.
+bool holds(const Tensor& shard, const oracle::TaggedTensor& wanted) {
+  return shard.bytes.size() == wanted.tags.size() * sizeof(std::int64_t) &&
+         std::memcmp(shard.bytes.data(), wanted.tags.data(), shard.bytes.size()) == 0;
 }
 
 }  // namespace
-
-Result<Reference> Reference::make(const Library& library, std::shared_ptr<const Case> one,
-                                  const parallel::Layout& layout, const oracle::Entry& entry) {
-  Reference out;
-  out.case_ = std::move(one);
-  BV_TRY(right, compile(out.case_->model, library.kinds, layout));
-  out.right_ = std::move(right);
-  for (const auto& [name, spec] : out.case_->headers) {
-    TensorSpec tags{name, DType::I64, spec.shape};
-    Tensor tensor{DType::I64, spec.shape, {}};
-    const auto count = static_cast<std::size_t>(element_count(spec.shape).value());
-    tensor.bytes.resize(count * sizeof(std::int64_t));
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::int64_t tag = static_cast<std::int64_t>(out.numbers_.size()) * kTensorTag +
-                               static_cast<std::int64_t>(i) + 1;
-      std::memcpy(tensor.bytes.data() + i * sizeof tag, &tag, sizeof tag);
-    }
-    out.numbers_.push_back(name);
-    out.tags_.emplace(name, std::move(tensor));
-    out.tag_headers_.emplace(name, std::move(tags));
-  }
-  BV_CHECK(out.ask_oracle(entry));
-  out.values_ = exact_values(out.case_->headers);
-  Tensors hf = out.values_;
-  out.wanted_values_ = run_import(out.right_, out.right_, hf, poison);
-  return out;
-}
-
-namespace {
-
-/// Numbers of layers as "#": what a module computes with does not depend on which layer it is, so
-/// that one answer serves all of them.
-std::string without_layer(std::string_view name) {
-  std::string out;
-  for (std::size_t at = 0; at < name.size();) {
-    const std::size_t end = std::min(name.find('.', at), name.size());
-    const std::string_view word = name.substr(at, end - at);
-    const bool numbered = out.ends_with("layers.") || out.ends_with("blocks.");
-    const bool number = !word.empty() && word.find_first_not_of("0123456789") == word.npos;
-    out += numbered && number ? "#" : word;
-    out += end < name.size() ? "." : "";
-    at = end + 1;
-  }
-  return out;
-}
-
-/// Everything of a question that its answer depends on within one model.
-std::string key_of(const oracle::Question& question) {
-  std::string out = fmt::format("{} {} {} {} {} {}", without_layer(question.parameter),
-                                question.shard_size, question.shard_rank, question.expert,
-                                question.padded_vocab, question.in_out_stack);
-  for (std::size_t i = 0; i < question.hf_names.size(); ++i) {
-    out += " " + without_layer(question.hf_names[i]) + shape_text(question.hf[i].shape);
-  }
-  return out;
-}
-
-}  // namespace
-
-Status Reference::ask_oracle(const oracle::Entry& entry) {
-  wanted_.resize(right_.files.size());
-  const model::Model& model = case_->model;
-  std::map<std::string, oracle::TaggedTensor> answers;
-  for (const Move& move : right_.moves) {
-    const model::Rule& rule = *model.mappings[move.mapping].rule;
-    oracle::Question question;
-    question.parameter = move.global_name;
-    question.hf_names = move.hf;
-    std::vector<std::int64_t> bases;
-    for (const std::string& hf : move.hf) {
-      const auto number = std::lower_bound(numbers_.begin(), numbers_.end(), hf) - numbers_.begin();
-      question.hf.push_back({tag_headers_.find(hf)->second.shape, {}});
-      bases.push_back(number * kTensorTag);
-    }
-    question.shard_size = rule.expert ? right_.layout.etp : right_.layout.tp;
-    question.shard_rank = move.t;
-    question.expert = move.expert;
-    question.padded_vocab =
-        rule.vocabulary ? exec::padded_rows(move.hf_shapes[0][0], right_.layout) : 0;
-    question.in_out_stack = rule.orientation == "in_out";
-    const auto [answer, fresh] = answers.try_emplace(key_of(question));
-    if (fresh) {
-      question.numbers = model.geometry.symbols;
-      question.model_type = case_->model_type;
-      for (std::size_t source = 0; source < question.hf.size(); ++source) {
-        oracle::TaggedTensor& tagged = question.hf[source];
-        tagged.tags.resize(static_cast<std::size_t>(element_count(tagged.shape).value()));
-        std::iota(tagged.tags.begin(), tagged.tags.end(),
-                  static_cast<std::int64_t>(source) * kTensorTag);
-      }
-      auto wanted = entry.wanted_shard(question);
-      if (!wanted) {
-        return fail(Code::NoTargetLayout,
-                    fmt::format("no independent statement for {}: {}", move.global_name,
-                                entry.why_unanswered(question)))
-            .advise("add the parameter to oracles/target_layout.cpp");
-      }
-      answer->second = std::move(*wanted);
-    }
-    oracle::TaggedTensor wanted = answer->second;
-    for (std::int64_t& tag : wanted.tags) {
-      tag = tag < 0 ? 0 : bases[static_cast<std::size_t>(tag / kTensorTag)] + tag % kTensorTag + 1;
-    }
-    wanted_[move.file].emplace(move.name, std::move(wanted));
-  }
-  return Done{};
-}
-
-ElementRef Reference::element_of(std::int64_t tag) const {
-  if (tag == 0) {
-    return {"zero", {}};
-  }
-  const std::int64_t at = tag - 1;
-  const std::int64_t number = at / kTensorTag;
-  if (tag == kUnwritten || at < 0 || number >= static_cast<std::int64_t>(numbers_.size())) {
-    return {"nothing", {}};
-  }
-  const std::string& name = numbers_[static_cast<std::size_t>(number)];
-  return {name, index_of(at % kTensorTag, tag_headers_.find(name)->second.shape)};
-}
 
 /// One judgement: runs the attack twice, with tags and with values, and asks each claim.
 class Judge {
@@ -213,10 +60,13 @@ class Judge {
   }
 
  private:
+  [[nodiscard]] bool known(std::string_view claim) const {
+    return std::any_of(out_.begin(), out_.end(),
+                       [&](const Finding& one) { return one.claim == claim; });
+  }
+
   void add(std::string claim, Code code, std::string title, Counterexample example) {
-    const bool known = std::any_of(out_.begin(), out_.end(),
-                                   [&](const Finding& one) { return one.claim == claim; });
-    if (!known) {
+    if (!known(claim)) {
       out_.push_back({std::move(claim), code, std::move(title), std::move(example)});
     }
   }
@@ -231,6 +81,41 @@ class Judge {
   }
 
   void names() {
+    keys_that_are_missing();
+    parameters_that_stay_empty();
+    keys_by_use();
+    for (const auto& [hf, spec] : r_.case_->headers) {
+      if (!back_.tensors.contains(hf)) {
+        add("names", Code::HfTensorMissing, fmt::format("{} does not come back", hf), at(hf, ""));
+      }
+    }
+  }
+
+  void keys_that_are_missing() {
+    for (const Refusal& refusal : tags_.refusals) {
+      if (refusal.missing) {
+        add("names", Code::HfTensorMissing,
+            fmt::format("{} is not in the checkpoint; {} is made of it", refusal.hf,
+                        refusal.global_name),
+            at(refusal.hf, ""));
+      }
+    }
+  }
+
+  void parameters_that_stay_empty() {
+    for (const Move& move : r_.right_.moves) {
+      const bool refused =
+          std::any_of(tags_.refusals.begin(), tags_.refusals.end(),
+                      [&](const Refusal& one) { return one.global_name == move.global_name; });
+      if (!refused && !tags_.filled.contains({move.file, move.name})) {
+        add("names", Code::MegatronParamUnfilled,
+            fmt::format("nothing is written to {}", move.global_name),
+            at(move.global_name, rank_text(r_.right_, move.file)));
+      }
+    }
+  }
+
+  void keys_by_use() {
     std::map<std::string, std::set<std::uint32_t>, std::less<>> uses;
     for (const Move& move : attack_.way_there.moves) {
       std::set<std::string> once;
@@ -242,16 +127,6 @@ class Judge {
         uses[hf].insert(move.mapping);
       }
     }
-    for (const Move& move : r_.right_.moves) {
-      const bool refused =
-          std::any_of(tags_.refusals.begin(), tags_.refusals.end(),
-                      [&](const Refusal& one) { return one.global_name == move.global_name; });
-      if (!refused && !tags_.filled.contains({move.file, move.name})) {
-        add("names", Code::MegatronParamUnfilled,
-            fmt::format("nothing is written to {}", move.global_name),
-            at(move.global_name, rank_text(r_.right_, move.file)));
-      }
-    }
     for (const auto& [hf, spec] : r_.case_->headers) {
       const auto found = uses.find(hf);
       if (found == uses.end()) {
@@ -260,15 +135,13 @@ class Judge {
         add("names", Code::DuplicateClaim, fmt::format("{} is read by two rules", hf), at(hf, ""));
       }
     }
-    for (const auto& [hf, spec] : r_.case_->headers) {
-      if (!back_.tensors.contains(hf)) {
-        add("names", Code::HfTensorMissing, fmt::format("{} does not come back", hf), at(hf, ""));
-      }
-    }
   }
 
   void shapes() {
     for (const Refusal& refusal : tags_.refusals) {
+      if (refusal.missing) {
+        continue;
+      }
       Counterexample example = at(refusal.hf, "");
       example.found.tensor = shape_text(refusal.found);
       example.wanted.tensor = shape_text(refusal.wanted);
@@ -313,12 +186,13 @@ class Judge {
     for (const Move& move : r_.right_.moves) {
       const Tensor& found = tags_.files[move.file].find(move.name)->second;
       const auto& wanted = r_.wanted_[move.file].find(move.name)->second;
-      if (found.shape != wanted.shape || !tags_.filled.contains({move.file, move.name})) {
+      if (found.shape != wanted.shape || !tags_.filled.contains({move.file, move.name}) ||
+          holds(found, wanted)) {
         continue;
       }
       for (std::size_t i = 0; i < wanted.tags.size(); ++i) {
         const std::int64_t tag = tag_at(found, i);
-        if (tag == wanted.tags[i]) {
+        if (tag == wanted.tags[i] || known(tag == kUnwritten ? "coverage" : "placement")) {
           continue;
         }
         Counterexample example = at(move.global_name, rank_text(r_.right_, move.file),
@@ -337,7 +211,8 @@ class Judge {
     for (const auto& [hf, tensor] : back_.tensors) {
       const auto wanted = r_.tags_.find(hf);
       if (wanted == r_.tags_.end() || tensor.shape != wanted->second.shape ||
-          tensor.bytes.size() != wanted->second.bytes.size()) {
+          tensor.bytes.size() != wanted->second.bytes.size() ||
+          tensor.bytes == wanted->second.bytes) {
         continue;
       }
       for (std::size_t i = 0; i < tensor.bytes.size() / sizeof(std::int64_t); ++i) {
@@ -357,15 +232,12 @@ class Judge {
 
   /// Owners of one content must hold the same bytes.
   void replicas() {
-    std::map<std::tuple<std::string, std::int64_t, std::vector<std::int64_t>>, const Move*> first;
-    for (const Move& move : r_.right_.moves) {
-      const auto& wanted = r_.wanted_[move.file].find(move.name)->second;
-      const std::tuple key{move.hf.front(), move.expert, wanted.tags};
-      const auto [there, fresh] = first.emplace(key, &move);
-      if (fresh) {
+    for (std::size_t i = 0; i < r_.right_.moves.size(); ++i) {
+      if (r_.first_owner_[i] == i) {
         continue;
       }
-      const Move& other = *there->second;
+      const Move& move = r_.right_.moves[i];
+      const Move& other = r_.right_.moves[r_.first_owner_[i]];
       const Tensor& a = values_.files[other.file].find(other.name)->second;
       const Tensor& b = values_.files[move.file].find(move.name)->second;
       if (a.shape != b.shape || a.bytes == b.bytes) {
@@ -393,7 +265,7 @@ class Judge {
       const Tensor& tags = tags_.files[move.file].find(move.name)->second;
       const auto& right_tags = r_.wanted_[move.file].find(move.name)->second;
       if (found.shape != wanted.shape || !tags_.filled.contains({move.file, move.name}) ||
-          tags.shape != right_tags.shape) {
+          tags.shape != right_tags.shape || found == wanted) {
         continue;
       }
       const auto fs = static_cast<std::size_t>(bv::bytes(found.dtype));
@@ -481,68 +353,6 @@ std::vector<Finding> Reference::judge(const Attack& attack) const {
     return {std::move(finding)};
   }
   return Judge(*this, attack).run();
-}
-
-namespace {
-
-/// What a move does, as a set of copied elements: two moves that do the same compare equal.
-bool same_effect(const Move& a, const Move& b) {
-  if (a.name != b.name || a.file != b.file || a.shape != b.shape || a.hf_shapes != b.hf_shapes ||
-      a.hf != b.hf || !(a.arithmetic == b.arithmetic) || a.last_expert_wins != b.last_expert_wins ||
-      a.squeezes != b.squeezes || a.stale != b.stale) {
-    return false;
-  }
-  const auto elements = static_cast<std::size_t>(element_count(a.shape).value());
-  const auto sources = [&](const Move& move) {
-    std::vector<std::pair<int, std::int64_t>> out(elements, {-2, 0});
-    for (const layout::Box& box : move.boxes) {
-      std::vector<std::int64_t> at(box.axes.size(), 0);
-      for (std::int64_t n = 0; n < box.elements(); ++n) {
-        std::int64_t source = box.source_offset;
-        std::int64_t target = box.target_offset;
-        for (std::size_t i = 0; i < at.size(); ++i) {
-          source += at[i] * box.axes[i].source_stride;
-          target += at[i] * box.axes[i].target_stride;
-        }
-        out[static_cast<std::size_t>(target)] = {box.source, box.source < 0 ? 0 : source};
-        for (std::size_t i = at.size(); i-- > 0 && ++at[i] == box.axes[i].extent;) {
-          at[i] = 0;
-        }
-      }
-    }
-    return out;
-  };
-  return sources(a) == sources(b);
-}
-
-bool same_program(const Program& a, const Program& b) {
-  return a.moves.size() == b.moves.size() &&
-         std::equal(a.moves.begin(), a.moves.end(), b.moves.begin(), same_effect);
-}
-
-}  // namespace
-
-bool Reference::is_equivalent(const Attack& attack, std::string& why) const {
-  if (attack.refused) {
-    return false;
-  }
-  // A change that computes nothing on these types (a cast to the type that is there) has the same
-  // images.
-  Tensors hf = values_;
-  const Image image = run_import(right_, attack.way_there, hf, poison);
-  const bool same_images =
-      image.files == wanted_values_.files && hf == values_ && image.loud.empty();
-  Tensors hf_tags = tags_;
-  const Image tagged = run_import(right_, attack.way_there, hf_tags, poison);
-  const Export back = run_export(attack.way_back, tagged, tag_headers_, kPoison);
-  const Export back_values = run_export(attack.way_back, image, case_->headers, kPoison);
-  if (!same_images || back.tensors != tags_ || back_values.tensors != values_) {
-    return false;
-  }
-  why = same_program(attack.way_there, right_)
-            ? "every move copies the same elements to the same places on this layout"
-            : "every shard and every exported tensor holds the same bits";
-  return true;
 }
 
 }  // namespace bv::mutants

@@ -1,6 +1,10 @@
 #pragma once
 // The claims over a world: what a bridge left behind in memory (shards and export), held against
-// what the oracle says the Megatron modules compute with and against the checkpoint itself.
+// what the oracle says the Megatron modules compute with and against the checkpoint itself. The
+// wanted place of every element is the oracle's. Shared with the engine: which HF tensors a
+// parameter is made of, its names and files (the plan), the loop that moves the elements of right
+// and wrong programs alike (exec::copy_box), reading and rounding of numbers (kinds::load, store),
+// and the sum that a value rule wants.
 
 #include <functional>
 #include <string>
@@ -57,17 +61,16 @@ class Reference {
   [[nodiscard]] const Image& wanted_values() const { return wanted_values_; }
   /// Set before judging when the forward claim is wanted.
   void set_forward(RunForward forward) { forward_ = std::move(forward); }
+  [[nodiscard]] bool has_forward() const { return static_cast<bool>(forward_); }
 
   /// All claims on what the attack leaves behind; empty when every one holds. At most one finding a
   /// claim.
   [[nodiscard]] std::vector<Finding> judge(const Attack& attack) const;
-  /// True when the attack's boxes, names and values are the right ones: an equivalent mutant. `why`
-  /// says which axes have extent 1.
-  [[nodiscard]] bool is_equivalent(const Attack& attack, std::string& why) const;
 
  private:
   friend class Judge;
   Status ask_oracle(const oracle::Entry& entry);
+  void find_owners();
   [[nodiscard]] ElementRef element_of(std::int64_t tag) const;
 
   std::shared_ptr<const Case> case_;
@@ -77,21 +80,9 @@ class Reference {
   Tensors tags_;
   Tensors values_;
   std::vector<std::map<std::string, oracle::TaggedTensor, std::less<>>> wanted_;  // by file
+  std::vector<std::size_t> first_owner_;  // move -> the first that must hold the same content
   Image wanted_values_;
   RunForward forward_;
 };
-
-/// Weights for `headers`: matrices ~ N(0, std^2), norms 1 + N(0, std^2), in the stored type.
-[[nodiscard]] Tensors random_weights(const Headers& headers, double std, std::uint64_t seed);
-
-/// What the upstream-style gate does on such weights: exports, casts to F32, and passes a tensor
-/// when every element is within 0.1 + 1e-5 |b|. Tensors that are not exported are not looked at.
-struct GateResult {
-  bool red = false;
-  std::string why;  // "raises: ...", or the tensor and how far off it is
-  std::int64_t tensors_compared = 0;
-};
-[[nodiscard]] GateResult run_gate(const Reference& reference, const Attack& attack, double std,
-                                  std::uint64_t seed);
 
 }  // namespace bv::mutants

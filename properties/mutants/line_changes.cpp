@@ -162,11 +162,12 @@ void hoist_sums(const Rule& line, std::vector<LineChange>& out) {
   }
 }
 
-/// The whole is joined first and cut then, instead of each part being cut.
-void cut_after_joining(const Rule& line, std::vector<LineChange>& out) {
+/// The line with its axis t at the front of every part of the target's rows, in place of the grid:
+/// the parts of all ranks, joined. nullopt when it is not cut by t.
+std::optional<Rule> joined(const Rule& line) {
   if (line.cut || line.targets.size() != 1 || line.targets[0].dims.empty() ||
       line.targets[0].dims[0].rest) {
-    return;
+    return std::nullopt;
   }
   Rule changed = line;
   TensorExpr& target = changed.targets[0];
@@ -174,7 +175,7 @@ void cut_after_joining(const Rule& line, std::vector<LineChange>& out) {
     return axis.axis == "t" && !axis.replica;
   });
   if (grid == target.grid.end()) {
-    return;
+    return std::nullopt;
   }
   Factor t;
   t.kind = Factor::Kind::Axis;
@@ -188,8 +189,30 @@ void cut_after_joining(const Rule& line, std::vector<LineChange>& out) {
   } else {
     rows.insert(rows.begin(), t);
   }
-  changed.cut = layout::Cut{"t"};
-  out.push_back({Operator::FlatChunk, std::move(changed), {}, false});
+  return changed;
+}
+
+/// The whole is joined first and cut then, instead of each part being cut. Of one part that would
+/// be the same.
+void cut_after_joining(const Rule& line, std::vector<LineChange>& out) {
+  auto changed = joined(line);
+  if (changed && !changed->targets[0].dims[0].product.empty() &&
+      is_sum(changed->targets[0].dims[0].product.back())) {
+    changed->cut = layout::Cut{"t"};
+    out.push_back({Operator::FlatChunk, std::move(*changed), {}, false});
+  }
+}
+
+void rename_axis(Rule& line, std::string_view from, const std::string& to) {
+  for (TensorExpr* tensor : tensors_of(line)) {
+    for (Dim& dim : tensor->dims) {
+      each_product(dim.product, [&](Product& product) {
+        for (Factor& factor : product) {
+          factor.axis = factor.axis == from ? to : factor.axis;
+        }
+      });
+    }
+  }
 }
 
 /// What is cut stands whole on every rank, and the other way round.
@@ -204,16 +227,10 @@ void replicate_or_shard(const Rule& line, std::vector<LineChange>& out) {
       target.grid.erase(target.grid.begin() + static_cast<std::ptrdiff_t>(i));
       changed.cut = layout::Cut{"t"};
       out.push_back({Operator::ReplShard, std::move(changed), {}, false});
-    } else {
-      cut_after_joining(line, out);
-      if (!out.empty() && out.back().op == Operator::FlatChunk) {
-        Rule whole = out.back().line;
-        out.pop_back();
-        whole.cut.reset();
-        whole.targets[0].grid.push_back({"t", true});
-        // Every rank then holds all rows; the axis is counted once on the target.
-        out.push_back({Operator::ReplShard, std::move(whole), {}, false});
-      }
+    } else if (auto whole = joined(line)) {
+      rename_axis(*whole, "t", "ranks");
+      whole->targets[0].grid.push_back({"t", true});
+      out.push_back({Operator::ReplShard, std::move(*whole), {{"ranks", "t"}}, false});
     }
     return;
   }

@@ -3,131 +3,263 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/exec/legality.hpp"
+#include "core/exec/stream.hpp"
+#include "properties/mutants/museum.hpp"
 
 namespace bv::mutants {
 namespace {
 
-void count(const Fate& fate, Matrix& matrix) {
-  auto row = std::find_if(matrix.rows.begin(), matrix.rows.end(), [&](const Row& one) {
-    return one.op == fate.mutant.op && one.two_sided == fate.mutant.two_sided;
-  });
-  if (row == matrix.rows.end()) {
+std::size_t level_of(const Fate& fate) {
+  std::size_t out = kLevels.size() - 1;
+  for (const Finding& finding : fate.findings) {
+    for (const ClaimRow& row : kClaims) {
+      if (row.claim == finding.claim) {
+        const auto level = std::find(kLevels.begin(), kLevels.end(), row.level);
+        out = std::min(out, static_cast<std::size_t>(level - kLevels.begin()));
+      }
+    }
+  }
+  return out;
+}
+
+Row& row_of(Operator op, Side side, Matrix& matrix) {
+  const auto behind = [&](const Row& one) {
+    return std::pair(one.op, one.side) >= std::pair(op, side);
+  };
+  auto row = std::find_if(matrix.rows.begin(), matrix.rows.end(), behind);
+  if (row == matrix.rows.end() || row->op != op || row->side != side) {
     Row fresh;
-    fresh.op = fate.mutant.op;
-    fresh.two_sided = fate.mutant.two_sided;
-    const auto before = [&](const Row& one) {
-      return std::pair(one.op, one.two_sided) > std::pair(fresh.op, fresh.two_sided);
-    };
-    row = matrix.rows.insert(std::find_if(matrix.rows.begin(), matrix.rows.end(), before), fresh);
+    fresh.op = op;
+    fresh.side = side;
+    row = matrix.rows.insert(row, fresh);
   }
-  ++row->mutants;
+  return *row;
+}
+
+void count(Fate&& fate, Matrix& matrix) {
+  Row& row = row_of(fate.mutant.op, side(fate.mutant), matrix);
+  ++row.mutants;
   ++matrix.mutants;
-  row->equivalent += fate.equivalent ? 1 : 0;
-  if (!fate.findings.empty()) {
-    ++row->killed;
-    ++matrix.killed;
+  if (fate.equivalence) {
+    ++row.equivalent;
+    matrix.equivalents.push_back(std::move(fate));
+    return;
   }
+  for (std::size_t i = 0; i < kGateStds.size(); ++i) {
+    row.by_gate[i] += fate.gate_red[i] ? 1 : 0;
+  }
+  if (fate.findings.empty()) {
+    matrix.survivors.push_back(std::move(fate));
+    return;
+  }
+  ++row.killed;
+  ++matrix.killed;
+  ++row.by_level[level_of(fate)];
+  matrix.killed_somewhere.emplace(fate.family, text(fate.mutant));
   for (std::size_t i = 0; i < kClaims.size(); ++i) {
-    row->by_claim[i] +=
+    row.by_claim[i] +=
         std::any_of(fate.findings.begin(), fate.findings.end(),
                     [&](const Finding& one) { return one.claim == kClaims[i].claim; })
             ? 1
             : 0;
   }
-  if (!fate.equivalent) {
-    for (std::size_t i = 0; i < kGateStds.size(); ++i) {
-      row->by_gate[i] += fate.gate_red[i] ? 1 : 0;
-    }
-  }
 }
 
-std::string row_text(const Row& row) {
-  std::string out =
-      fmt::format("{}{}: {} mutants, {} killed, {} equivalent; by claim", name(row.op),
-                  row.two_sided ? " (2)" : "", row.mutants, row.killed, row.equivalent);
-  for (std::size_t i = 0; i < kClaims.size(); ++i) {
-    if (row.by_claim[i] > 0) {
-      out += fmt::format(" {} {}", kClaims[i].claim, row.by_claim[i]);
+/// The mappings of the parameters that a mutant touches or reads.
+std::set<std::uint32_t> touched(const Program& right, const Mutant& mutant) {
+  std::vector<std::string> patterns = {mutant.parameter};
+  for (const char* key : {"with", "of"}) {
+    if (const auto found = mutant.parameters.find(key); found != mutant.parameters.end()) {
+      patterns.push_back(found->second);
     }
   }
-  out += "; upstream-style gate";
-  for (std::size_t i = 0; i < kGateStds.size(); ++i) {
-    out += fmt::format(" {} at std {}{}", row.by_gate[i], kGateStds[i],
-                       i + 1 < kGateStds.size() ? "," : "");
+  std::set<std::uint32_t> out;
+  for (const Move& move : right.moves) {
+    if (std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+          return glob_match(pattern, move.global_name);
+        })) {
+      out.insert(move.mapping);
+    }
   }
   return out;
 }
 
+/// The case with these mappings only, and the tensors that they are made of.
+std::shared_ptr<const Case> with_mappings(const Case& whole, const std::set<std::uint32_t>& keep) {
+  auto out = std::make_shared<Case>();
+  out->sample = whole.sample;
+  out->model_type = whole.model_type;
+  out->resolve = whole.resolve;
+  out->model = whole.model;
+  out->model.mappings.clear();
+  for (const std::uint32_t m : keep) {
+    const model::Mapping& mapping = whole.model.mappings[m];
+    out->model.mappings.push_back(mapping);
+    for (const std::string& hf : mapping.hf) {
+      out->headers.emplace(hf, whole.headers.find(hf)->second);
+    }
+  }
+  return out;
+}
+
+/// One place: its mutants, in worlds of the parameters that they touch.
+class Planting {
+ public:
+  Planting(const Library& library, const Place& place, const oracle::Entry& entry,
+           const MatrixOptions& options)
+      : library_(library), place_(place), entry_(entry), options_(options) {}
+
+  Result<Matrix> run() {
+    BV_TRY(made, make_case(library_, place_.sample));
+    case_ = std::move(made);
+    BV_TRY(layout, padded_layout(place_.layout));
+    layout_ = layout;
+    if (auto legal = exec::check_layout(case_->model, layout_); !legal) {
+      return std::move(legal).error().fact(place_.sample.name + " " + place_.layout);
+    }
+    BV_TRY(right, compile(case_->model, library_.kinds, layout_));
+    std::set<std::uint32_t> last;
+    for (const Mutant& mutant : enumerate(library_, *case_, right)) {
+      if (options_.wanted && !options_.wanted(place_, mutant)) {
+        continue;
+      }
+      auto keep = touched(right, mutant);
+      if (keep != last) {
+        BV_CHECK(enter(keep));
+        last = std::move(keep);
+      }
+      BV_TRY(fate, judge_mutant(library_, *world_, mutant, gates_));
+      fate.family = model::name(*case_->model.family);
+      fate.sample = place_.sample.name;
+      fate.layout = place_.layout;
+      count(std::move(fate), out_);
+    }
+    out_.places = 1;
+    return std::move(out_);
+  }
+
+ private:
+  Status enter(const std::set<std::uint32_t>& keep) {
+    gates_.clear();
+    BV_TRY(world, Reference::make(library_, with_mappings(*case_, keep), layout_, entry_));
+    world_ = std::make_unique<Reference>(std::move(world));
+    const auto findings = world_->judge({world_->right(), world_->right(), std::nullopt});
+    if (!findings.empty()) {
+      return fail(findings.front().code, "a right bridge is refuted: " + findings.front().title)
+          .at(place_.sample.name + " " + place_.layout)
+          .advise("correct the rule or the oracle before planting faults");
+    }
+    for (std::size_t i = 0; options_.gate && i < kGateStds.size(); ++i) {
+      gates_.emplace_back(*world_, kGateStds[i], options_.seed);
+    }
+    return Done{};
+  }
+
+  const Library& library_;
+  const Place& place_;
+  const oracle::Entry& entry_;
+  const MatrixOptions& options_;
+  std::shared_ptr<const Case> case_;
+  parallel::Layout layout_;
+  std::unique_ptr<Reference> world_;
+  std::vector<Gate> gates_;
+  Matrix out_;
+};
+
 }  // namespace
 
+Result<std::vector<Place>> places_of(const std::vector<Sample>& samples,
+                                     const std::vector<std::string>& names,
+                                     const std::vector<std::string>& layouts) {
+  std::vector<Sample> chosen = names.empty() ? samples : std::vector<Sample>{};
+  for (const std::string& name : names) {
+    const std::size_t before = chosen.size();
+    std::copy_if(samples.begin(), samples.end(), std::back_inserter(chosen),
+                 [&](const Sample& one) { return one.family == name && one.name != name; });
+    auto one = find_sample(samples, name);
+    if (one) {
+      chosen.push_back(std::move(*one));
+    } else if (chosen.size() == before) {
+      return std::move(one).error();
+    }
+  }
+  std::vector<Place> out;
+  for (const Sample& sample : chosen) {
+    for (const std::string& layout : layouts.empty() ? sample.layouts : layouts) {
+      out.push_back({sample, layout});
+    }
+  }
+  return out;
+}
+
 Result<Fate> judge_mutant(const Library& library, const Reference& reference, const Mutant& mutant,
-                          const MatrixOptions& options) {
+                          std::span<const Gate> gates) {
   BV_TRY(attack, apply(library, reference.model(), reference.right(), mutant));
   Fate fate;
   fate.mutant = mutant;
-  fate.sample = reference.model().sample.name;
-  fate.layout = parallel::layout_id(reference.right().layout);
   fate.findings = reference.judge(attack);
-  fate.equivalent = fate.findings.empty() && reference.is_equivalent(attack, fate.reason);
-  for (std::size_t i = 0; options.gate && i < kGateStds.size(); ++i) {
-    fate.gate_red[i] = run_gate(reference, attack, kGateStds[i], options.seed).red;
+  if (fate.findings.empty()) {
+    fate.equivalence = prove_equivalent(library, reference, mutant, attack);
+  }
+  for (std::size_t i = 0; i < gates.size(); ++i) {
+    fate.gate_red[i] = gates[i].run(attack).red;
   }
   return fate;
 }
 
-Status add_mutants(const Library& library, const Reference& reference, const MatrixOptions& options,
-                   Matrix& matrix) {
-  for (const Mutant& mutant : enumerate(library, reference.model(), reference.right())) {
-    BV_TRY(fate, judge_mutant(library, reference, mutant, options));
-    count(fate, matrix);
-    if (fate.equivalent) {
-      matrix.equivalents.push_back(fate);
-    } else if (fate.findings.empty()) {
-      matrix.survivors.push_back(fate);
-    }
-    if (options.progress && !options.progress(fate)) {
-      return fail(Code::Conflict, "stopped before every mutant was judged").advise("run it again");
-    }
+void merge(Matrix&& more, Matrix& matrix) {
+  for (const Row& row : more.rows) {
+    Row& sum = row_of(row.op, row.side, matrix);
+    sum.mutants += row.mutants;
+    sum.equivalent += row.equivalent;
+    sum.killed += row.killed;
+    const auto add = [](auto& into, const auto& from) {
+      for (std::size_t i = 0; i < into.size(); ++i) {
+        into[i] += from[i];
+      }
+    };
+    add(sum.by_claim, row.by_claim);
+    add(sum.by_level, row.by_level);
+    add(sum.by_gate, row.by_gate);
   }
-  return Done{};
+  std::move(more.survivors.begin(), more.survivors.end(), std::back_inserter(matrix.survivors));
+  std::move(more.equivalents.begin(), more.equivalents.end(),
+            std::back_inserter(matrix.equivalents));
+  matrix.killed_somewhere.merge(more.killed_somewhere);
+  matrix.mutants += more.mutants;
+  matrix.killed += more.killed;
+  matrix.places += more.places;
 }
 
-std::vector<Verdict> verdicts_of(const Matrix& matrix, const std::string& replay) {
-  std::vector<Verdict> out;
-  for (const Row& row : matrix.rows) {
-    Verdict verdict;
-    verdict.claim = "mutants";
-    verdict.rule = fmt::format("{}{}", name(row.op), row.two_sided ? "_two_sided" : "");
-    verdict.kind = "mutation";
-    verdict.megatron = verdict.rule;
-    verdict.outcome = Outcome::Held;
-    verdict.evidence.oracle = true;
-    verdict.evidence.bytes = true;
-    verdict.cases = row.mutants;
-    verdict.facts = {row_text(row)};
-    verdict.replay = replay;
-    for (const Fate& fate : matrix.survivors) {
-      if (fate.mutant.op != row.op || fate.mutant.two_sided != row.two_sided) {
-        continue;
-      }
-      if (verdict.refuted_cases++ == 0) {
-        verdict.outcome = Outcome::Refuted;
-        verdict.evidence = {};
-        verdict.code = Code::MutantSurvived;
-        verdict.title = fmt::format("{} on {} {} is seen by no claim", text(fate.mutant),
-                                    fate.sample, fate.layout);
-        verdict.found = "every claim holds";
-        verdict.wanted = "at least one claim refuted, or a proof that the mutant changes nothing";
-        verdict.help = "add the case to the tests of the claim that ought to see it";
-      }
+Result<Matrix> run_matrix(const Library& library, const std::vector<Place>& places,
+                          const oracle::Entry& entry, const MatrixOptions& options) {
+  std::vector<Matrix> parts(places.size());
+  BV_CHECK(exec::for_each_parallel(places.size(), options.jobs, [&](std::size_t i) -> Status {
+    BV_TRY(part, Planting(library, places[i], entry, options).run());
+    parts[i] = std::move(part);
+    if (options.progress && !options.progress(places[i])) {
+      return fail(Code::Conflict, "stopped before every mutant was judged").advise("run it again");
     }
-    for (const Fate& fate : matrix.equivalents) {
-      if (fate.mutant.op == row.op && fate.mutant.two_sided == row.two_sided) {
-        verdict.facts.push_back(fmt::format("equivalent: {} on {} {}: {}", text(fate.mutant),
-                                            fate.sample, fate.layout, fate.reason));
-      }
+    return Done{};
+  }));
+  Matrix out;
+  for (Matrix& part : parts) {
+    merge(std::move(part), out);
+  }
+  return out;
+}
+
+std::vector<Fate> never_killed(const Matrix& matrix) {
+  std::vector<Fate> out;
+  for (const Fate& fate : matrix.equivalents) {
+    if (!holds_everywhere(fate.equivalence->reason) &&
+        !matrix.killed_somewhere.contains({fate.family, text(fate.mutant)})) {
+      out.push_back(fate);
     }
-    out.push_back(std::move(verdict));
   }
   return out;
 }

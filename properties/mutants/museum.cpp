@@ -9,7 +9,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kVocabularyDivisor = 4;
 constexpr double kGateStd = 0.02;
 
 json element_json(const ElementRef& element) {
@@ -95,12 +94,6 @@ Result<Sample> find_sample(const std::vector<Sample>& samples, const std::string
       .advise(near ? "did you mean " + *near + "?" : "choose one of them");
 }
 
-Result<parallel::Layout> padded_layout(const std::string& id) {
-  BV_TRY(out, parallel::layout_from_id(id));
-  out.vocab_divisor = kVocabularyDivisor;
-  return out;
-}
-
 Result<Shown> show(const Library& library, const std::vector<Sample>& samples,
                    const oracle::Entry& entry, const Exhibit& exhibit) {
   BV_TRY(sample, find_sample(samples, exhibit.sample));
@@ -112,6 +105,8 @@ Result<Shown> show(const Library& library, const std::vector<Sample>& samples,
   out.twin = reference.judge({reference.right(), reference.right(), std::nullopt});
   out.mutated = reference.judge(attack);
   out.gate = run_gate(reference, attack, kGateStd, 1);
+  BV_TRY(user, refuted_by_user_claims(*one, reference.right(), exhibit.mutant, entry));
+  out.by_user_claims = std::move(user);
   return out;
 }
 

@@ -6,7 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "properties/mutants/judge.hpp"
+#include "properties/mutants/gate.hpp"
+#include "properties/mutants/rule_faults.hpp"
 
 namespace bv::mutants {
 
@@ -32,6 +33,9 @@ struct Shown {
   std::vector<Finding> twin;  // of the right bridge: must be empty
   std::vector<Finding> mutated;
   GateResult gate;  // at std 0.02
+  /// What `bridge-verify check` refutes when the fault stands in the rules; nullopt when it is none
+  /// of rules.
+  std::optional<std::vector<Verdict>> by_user_claims;
 };
 /// Errors: an unknown sample, layout or parameter.
 [[nodiscard]] Result<Shown> show(const Library& library, const std::vector<Sample>& samples,
@@ -40,7 +44,5 @@ struct Shown {
 /// The sample by name. Errors: BadValue with the nearest name.
 [[nodiscard]] Result<Sample> find_sample(const std::vector<Sample>& samples,
                                          const std::string& name);
-/// A layout id with the vocabulary padded to a multiple of 4 x TP, as the upstream toys have it.
-[[nodiscard]] Result<parallel::Layout> padded_layout(const std::string& id);
 
 }  // namespace bv::mutants

@@ -28,12 +28,21 @@ std::optional<Operator> operator_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view mark(Side side) {
+  return side == Side::Both ? "(2)" : side == Side::Back ? "(back)" : "";
+}
+
+Side side(const Mutant& mutant) {
+  return mutant.two_sided ? Side::Both : mutant.export_only ? Side::Back : Side::There;
+}
+
 std::string text(const Mutant& mutant) {
   std::string out = std::string(name(mutant.op)) + " " + mutant.parameter;
   for (const auto& [key, value] : mutant.parameters) {
     out += " " + key + "=" + value;
   }
-  return out + (mutant.two_sided ? " (2)" : "");
+  const std::string_view which = mark(side(mutant));
+  return which.empty() ? out : out.append(" ").append(which);
 }
 
 nlohmann::json to_json(const Mutant& mutant) {
@@ -45,6 +54,7 @@ nlohmann::json to_json(const Mutant& mutant) {
     out["parameters"][key] = value;
   }
   out["two_sided"] = mutant.two_sided;
+  out["export_only"] = mutant.export_only;
   return out;
 }
 
@@ -65,6 +75,11 @@ Result<Mutant> mutant_from_json(const nlohmann::json& value) {
   out.op = *op;
   out.parameter = value["parameter"].get<std::string>();
   out.two_sided = value.value("two_sided", false);
+  out.export_only = value.value("export_only", false);
+  if (out.two_sided && out.export_only) {
+    return fail(Code::BadValue, "a mutant is two-sided or of the export only, not both")
+        .advise("leave one of \"two_sided\" and \"export_only\" out");
+  }
   const auto parameters = value.find("parameters");
   if (parameters != value.end() && parameters->is_object()) {
     for (const auto& [key, entry] : parameters->items()) {

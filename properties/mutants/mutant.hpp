@@ -45,22 +45,34 @@ inline constexpr int kOperators = 23;
 [[nodiscard]] std::string_view name(Operator op);
 [[nodiscard]] std::optional<Operator> operator_from_name(std::string_view name);
 
+/// Which way is wrong: the import alone, both in the same manner, the export alone.
+enum class Side { There, Both, Back };
+/// "", "(2)" as in the bug catalogue, "(back)"
+[[nodiscard]] std::string_view mark(Side side);
+
 struct Mutant {
   Operator op = Operator::Drop;
   std::string parameter;  // glob over global Megatron names; the rules that match are hit
   /// What the operator needs. A changed notation line is {"line": "qkv q[...] ... -> ..."} whatever
-  /// the operator, with "axis NAME": "EXPRESSION" for axes that the line adds.
+  /// the operator, with "axis NAME": "EXPRESSION" for axes that the line adds. "with" and "of" are
+  /// globs over a second parameter.
   std::map<std::string, std::string, std::less<>> parameters;
   bool two_sided = false;
+  bool export_only = false;  // never with two_sided
   bool operator==(const Mutant&) const = default;
 };
+[[nodiscard]] Side side(const Mutant& mutant);
 /// "SWAP decoder.layers.*.mlp.linear_fc1.weight a=gate b=up (2)"
 [[nodiscard]] std::string text(const Mutant& mutant);
 [[nodiscard]] nlohmann::json to_json(const Mutant& mutant);
 /// Errors: BadValue naming the field.
 [[nodiscard]] Result<Mutant> mutant_from_json(const nlohmann::json& value);
 
-/// A bridge with a fault: the changed way there, and the way back (changed as well when two-sided).
+/// The name with its first `from` replaced by `to`, or with `to` behind it when `from` is empty.
+[[nodiscard]] std::string renamed(const std::string& name, const std::string& from,
+                                  const std::string& to);
+
+/// A bridge with a fault: the way there and the way back, one of them or both changed.
 struct Attack {
   Program way_there;
   Program way_back;

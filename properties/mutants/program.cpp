@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -57,7 +58,8 @@ void compute(const std::byte* source, DType source_dtype, std::byte* target, DTy
              const Arithmetic& arithmetic) {
   const double in = kinds::load(source, source_dtype) * arithmetic.scale;
   std::byte rounded[8];
-  const DType sum_dtype = arithmetic.cast_first ? target_dtype : source_dtype;
+  const DType sum_dtype =
+      arithmetic.through.value_or(arithmetic.cast_first ? target_dtype : source_dtype);
   kinds::store(in, rounded, sum_dtype);
   kinds::store(kinds::load(rounded, sum_dtype) + arithmetic.add, rounded, sum_dtype);
   kinds::store(kinds::load(rounded, sum_dtype), target, target_dtype);
@@ -65,22 +67,25 @@ void compute(const std::byte* source, DType source_dtype, std::byte* target, DTy
 
 bool computes(const Move& move, DType dtype) {
   const Arithmetic& a = move.arithmetic;
-  return kinds::is_computable(dtype) && (a.add != 0 || a.scale != 1 || a.cast.has_value());
+  return kinds::is_computable(dtype) &&
+         (a.add != 0 || a.scale != 1 || a.cast.has_value() || a.through.has_value());
 }
 
-/// The HF tensors of a move, after its arithmetic, in the type of the Megatron tensor.
-std::vector<std::vector<std::byte>> prepared(const Move& move, Tensors& hf, DType target_dtype) {
-  std::vector<std::vector<std::byte>> out;
+/// The HF tensors of a move in the type of the Megatron tensor: as they are, or computed into
+/// `made`.
+std::vector<const std::byte*> prepared(const Move& move, Tensors& hf, DType target_dtype,
+                                       std::deque<std::vector<std::byte>>& made) {
+  std::vector<const std::byte*> out;
   for (const std::string& name : move.hf) {
     Tensor& tensor = hf.find(name)->second;
     if (!computes(move, tensor.dtype)) {
-      out.push_back(tensor.bytes);
+      out.push_back(tensor.bytes.data());
       continue;
     }
     const auto wide = static_cast<std::size_t>(bytes(tensor.dtype));
     const auto narrow = static_cast<std::size_t>(bytes(target_dtype));
     const std::size_t count = tensor.bytes.size() / wide;
-    std::vector<std::byte> values(count * narrow);
+    std::vector<std::byte>& values = made.emplace_back(count * narrow);
     for (std::size_t i = 0; i < count; ++i) {
       compute(tensor.bytes.data() + i * wide, tensor.dtype, values.data() + i * narrow,
               target_dtype, move.arithmetic);
@@ -88,7 +93,7 @@ std::vector<std::vector<std::byte>> prepared(const Move& move, Tensors& hf, DTyp
     if (move.arithmetic.in_place && wide == narrow) {
       tensor.bytes = values;
     }
-    out.push_back(std::move(values));
+    out.push_back(values.data());
   }
   return out;
 }
@@ -103,9 +108,11 @@ DType target_dtype(const Move& move, const Tensors& hf) {
 std::optional<Refusal> refusal(const Move& move, const Tensors& hf) {
   for (std::size_t i = 0; i < move.hf.size(); ++i) {
     const auto found = hf.find(move.hf[i]);
-    const Shape shape = found == hf.end() ? Shape{} : found->second.shape;
-    if (found == hf.end() || shape != move.hf_shapes[i]) {
-      return Refusal{move.global_name, move.hf[i], shape, move.hf_shapes[i]};
+    if (found == hf.end()) {
+      return Refusal{move.global_name, move.hf[i], true, {}, move.hf_shapes[i]};
+    }
+    if (found->second.shape != move.hf_shapes[i]) {
+      return Refusal{move.global_name, move.hf[i], false, found->second.shape, move.hf_shapes[i]};
     }
   }
   return std::nullopt;
@@ -121,10 +128,11 @@ void change_element(Tensor& tensor, std::int64_t element) {
 }
 
 void write(const Move& move, Tensors& hf, Tensor& target) {
-  const auto sources = prepared(move, hf, target.dtype);
+  std::deque<std::vector<std::byte>> made;
+  const auto sources = prepared(move, hf, target.dtype, made);
   for (const layout::Box& box : move.boxes) {
     const std::byte* source =
-        box.source < 0 ? nullptr : sources[static_cast<std::size_t>(box.source)].data();
+        box.source < 0 ? nullptr : sources[static_cast<std::size_t>(box.source)];
     exec::copy_box(box, source, target.bytes.data(), 0,
                    static_cast<std::size_t>(bytes(target.dtype)));
   }
@@ -158,7 +166,7 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
     tensor.shape = move.shape;
     tensor.dtype = target_dtype(move, hf);
     tensor.bytes.resize(bytes_of(tensor.shape, tensor.dtype));
-    fill(tensor, move.global_name);
+    fill(tensor, move);
     return tensor;
   };
   for (const Move& move : right.moves) {
@@ -166,9 +174,11 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
   }
   for (const Move& move : program.moves) {
     if (auto why = refusal(move, hf)) {
-      out.loud.push_back(fmt::format("{} has shape {}, {} wants {}", why->hf,
-                                     shape_text(why->found), why->global_name,
-                                     shape_text(why->wanted)));
+      if (!why->missing) {
+        out.loud.push_back(fmt::format("{} has shape {}, {} wants {}", why->hf,
+                                       shape_text(why->found), why->global_name,
+                                       shape_text(why->wanted)));
+      }
       out.refusals.push_back(std::move(*why));
       continue;
     }
@@ -191,23 +201,25 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
 
 namespace {
 
-/// The shard's elements as HF values: the arithmetic undone.
-std::vector<std::byte> undone(const Move& move, const Tensor& shard, DType hf_dtype) {
+/// The shard's elements as HF values: as they are, or with the arithmetic undone in `made`.
+const std::byte* undone(const Move& move, const Tensor& shard, DType hf_dtype,
+                        std::vector<std::byte>& made) {
   if (shard.dtype == hf_dtype && !computes(move, hf_dtype)) {
-    return shard.bytes;
+    return shard.bytes.data();
   }
   const auto from = static_cast<std::size_t>(bytes(shard.dtype));
   const auto to = static_cast<std::size_t>(bytes(hf_dtype));
-  std::vector<std::byte> out(shard.bytes.size() / from * to);
+  made.resize(shard.bytes.size() / from * to);
   for (std::size_t i = 0; i < shard.bytes.size() / from; ++i) {
     std::byte cast[8];
-    kinds::store(kinds::load(shard.bytes.data() + i * from, shard.dtype), cast, hf_dtype);
-    const double sum = kinds::load(cast, hf_dtype) - move.arithmetic.add;
-    kinds::store(sum, cast, hf_dtype);
-    kinds::store(kinds::load(cast, hf_dtype) / move.arithmetic.scale, out.data() + i * to,
+    const DType sum_dtype = move.arithmetic.through.value_or(hf_dtype);
+    kinds::store(kinds::load(shard.bytes.data() + i * from, shard.dtype), cast, sum_dtype);
+    const double sum = kinds::load(cast, sum_dtype) - move.arithmetic.add;
+    kinds::store(sum, cast, sum_dtype);
+    kinds::store(kinds::load(cast, sum_dtype) / move.arithmetic.scale, made.data() + i * to,
                  hf_dtype);
   }
-  return out;
+  return made.data();
 }
 
 /// One mapping on its way back.
@@ -264,10 +276,11 @@ class Way {
         target.shape = move.hf_shapes[i];
         target.bytes.assign(bytes_of(target.shape, target.dtype), poison_);
       }
-      const auto values = undone(move, shard, target.dtype);
+      std::vector<std::byte> made;
+      const std::byte* values = undone(move, shard, target.dtype, made);
       for (const layout::Box& box : move.boxes) {
         if (box.source == static_cast<int>(i)) {
-          exec::copy_box(layout::inverse(box, 0), values.data(), target.bytes.data(), 0,
+          exec::copy_box(layout::inverse(box, 0), values, target.bytes.data(), 0,
                          static_cast<std::size_t>(bytes(target.dtype)));
         }
       }
@@ -309,6 +322,25 @@ Export run_export(const Program& program, const Image& image, const Headers& hea
   for (const auto& [mapping, moves] : by_mapping) {
     Way(image, headers, poison, out).run(moves);
   }
+  return out;
+}
+
+std::vector<std::byte> computed(const Move& move, const Tensor& values) {
+  Tensor shard{move.arithmetic.cast.value_or(values.dtype), values.shape, values.bytes};
+  if (computes(move, values.dtype)) {
+    const auto wide = static_cast<std::size_t>(bytes(values.dtype));
+    const auto narrow = static_cast<std::size_t>(bytes(shard.dtype));
+    const std::size_t count = values.bytes.size() / wide;
+    shard.bytes.assign(count * narrow, std::byte{0});
+    for (std::size_t i = 0; i < count; ++i) {
+      compute(values.bytes.data() + i * wide, values.dtype, shard.bytes.data() + i * narrow,
+              shard.dtype, move.arithmetic);
+    }
+  }
+  std::vector<std::byte> made;
+  const std::byte* back = undone(move, shard, values.dtype, made);
+  std::vector<std::byte> out = shard.bytes;
+  out.insert(out.end(), back, back + values.bytes.size());
   return out;
 }
 

@@ -30,8 +30,9 @@ struct Arithmetic {
   double add = 0;
   double scale = 1;
   std::optional<DType> cast;
-  bool cast_first = false;  // the sum is taken in the type of the target
-  bool in_place = false;    // the sum is written into the source as well
+  bool cast_first = false;            // the sum is taken in the type of the target
+  std::optional<DType> through = {};  // the sum is taken in this type, there and back
+  bool in_place = false;              // the sum is written into the source as well
   bool operator==(const Arithmetic&) const = default;
 };
 
@@ -70,11 +71,13 @@ struct Program {
 [[nodiscard]] Result<Program> compile(const model::Model& model, const kinds::Catalogue& kinds,
                                       const parallel::Layout& layout);
 
-/// A move that a bridge cannot run: the HF tensor has not the shape that the rule wants.
+/// A move that does not run: the HF tensor is not there (the upstream bridge warns and goes on), or
+/// has not the shape that the rule wants (it raises).
 struct Refusal {
   std::string global_name;
   std::string hf;
-  Shape found;  // empty: the tensor is not there
+  bool missing = false;
+  Shape found;
   Shape wanted;
 };
 
@@ -87,7 +90,7 @@ struct Image {
 };
 
 /// What a Megatron parameter holds before anything is written to it.
-using Fill = std::function<void(Tensor&, const std::string& name)>;
+using Fill = std::function<void(Tensor&, const Move&)>;
 
 /// Runs the moves on a model that has the parameters of `right`. Writing an unknown parameter adds
 /// it. `hf` changes only when a move computes in place.
@@ -102,5 +105,8 @@ struct Export {
 };
 [[nodiscard]] Export run_export(const Program& program, const Image& image, const Headers& headers,
                                 std::byte poison);
+
+/// What the move's arithmetic makes of one HF tensor, followed by what undoing it gives back.
+[[nodiscard]] std::vector<std::byte> computed(const Move& move, const Tensor& values);
 
 }  // namespace bv::mutants

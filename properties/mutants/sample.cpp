@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/base/text.hpp"
 #include "core/exec/open_model.hpp"
@@ -26,6 +27,8 @@ Result<std::vector<Sample>> builtin_samples() {
   for (const auto& [name, entry] : all.items()) {
     Sample sample;
     sample.name = name;
+    sample.family = entry.at("family").get<std::string>();
+    sample.layouts = entry.at("layouts").get<std::vector<std::string>>();
     sample.config = entry.at("config").dump();
     sample.float32 = entry.at("float32").get<std::vector<std::string>>();
     for (const auto& [what, form] : entry.at("forms").items()) {
@@ -71,9 +74,57 @@ Result<std::shared_ptr<const Case>> make_case(
         .pair(fault.found, fault.wanted)
         .advise("correct the forms of the sample");
   }
+  out->resolve = std::move(found);
   out->model = std::move(resolved);
   out->model_type = config.value("model_type", "");
   return std::shared_ptr<const Case>(std::move(out));
+}
+
+namespace {
+
+constexpr std::int64_t kVocabularyDivisor = 4;
+constexpr std::size_t kDigitsMax = 6;
+
+Status set_option(const std::string& option, const std::string& value, parallel::Layout& layout) {
+  if (option == "--pipeline-model-parallel-layout") {
+    layout.pipeline_layout = value;
+    return Done{};
+  }
+  const bool number =
+      !value.empty() && value.size() <= kDigitsMax &&
+      std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (number && option == "--decoder-first-pipeline-num-layers") {
+    layout.first_stage_layers = std::stoll(value);
+  } else if (number && option == "--decoder-last-pipeline-num-layers") {
+    layout.last_stage_layers = std::stoll(value);
+  } else {
+    return fail(Code::BadValue, "a layout has an option that is none: " + escaped(option))
+        .pair(escaped(option + " " + value),
+              "--decoder-first-pipeline-num-layers N, --decoder-last-pipeline-num-layers N or "
+              "--pipeline-model-parallel-layout STR")
+        .advise(
+            "write them behind the id, as in \"tp1pp3 "
+            "--decoder-first-pipeline-num-layers 1\"");
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<parallel::Layout> padded_layout(const std::string& text) {
+  std::istringstream words(text);
+  std::string id;
+  std::string option;
+  std::string value;
+  words >> id;
+  BV_TRY(out, parallel::layout_from_id(id));
+  while (words >> option) {
+    value.clear();
+    words >> value;
+    BV_CHECK(set_option(option, value, out));
+  }
+  out.vocab_divisor = kVocabularyDivisor;
+  return out;
 }
 
 }  // namespace bv::mutants

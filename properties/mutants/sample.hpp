@@ -11,6 +11,7 @@
 
 #include "core/kinds/catalogue.hpp"
 #include "core/model/model.hpp"
+#include "core/parallel/parallel.hpp"
 
 namespace bv::mutants {
 
@@ -23,6 +24,8 @@ struct Library {
 
 struct Sample {
   std::string name;
+  std::string family;
+  std::vector<std::string> layouts;  // where its mutants are planted, as padded_layout takes them
   std::string config;                // text of config.json
   std::vector<std::string> float32;  // globs of HF tensors stored as F32; the others are BF16
   std::map<std::string, std::string, std::less<>> forms;  // as model::ResolveOptions::forms
@@ -38,6 +41,7 @@ struct Case {
   Sample sample;
   std::string model_type;
   Headers headers;
+  model::ResolveOptions resolve;  // that `model` was made with
   model::Model model;
 };
 /// `settings` replace config fields: "text_config.num_key_value_heads" -> "2".
@@ -46,5 +50,10 @@ struct Case {
 [[nodiscard]] Result<std::shared_ptr<const Case>> make_case(
     const Library& library, const Sample& sample,
     const std::vector<std::pair<std::string, std::string>>& settings = {});
+
+/// "tp2pp2ep1etp1", or an id followed by options as the command line takes them:
+/// "tp1pp3 --decoder-first-pipeline-num-layers 1". The vocabulary is padded to a multiple of 4 x
+/// TP, as the upstream toys have it. Errors: BadValue.
+[[nodiscard]] Result<parallel::Layout> padded_layout(const std::string& text);
 
 }  // namespace bv::mutants

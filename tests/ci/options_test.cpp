@@ -322,9 +322,9 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
     }();
     const std::string argument =
         "--" + std::string(spec.name) + (spec.form == Form::Choice ? "=" + value : value);
-    constexpr CommandName kAnyCommand[] = {{"check", "", false},   {"convert", "", false},
-                                           {"trace", "", true},    {"layout", "", false},
-                                           {"inspect", "", false}, {"fuzz", "", false}};
+    constexpr CommandName kAnyCommand[] = {
+        {"check", "", false},   {"convert", "", false}, {"trace", "", true}, {"layout", "", false},
+        {"inspect", "", false}, {"fuzz", "", false},    {"mutate", "", true}};
     std::size_t taken = 0;
     for (const CommandName& command : kAnyCommand) {
       if (usable_by(spec, command.name)) {

@@ -4,6 +4,7 @@
 
 #include "reports/causes.hpp"
 #include "reports/error_text.hpp"
+#include "reports/mutation_table.hpp"
 #include "reports/printable.hpp"
 #include "reports/text.hpp"
 #include "tests/ci/golden_text.hpp"
@@ -280,6 +281,31 @@ TEST(Printable, ShowsWhatATerminalWouldObey) {
   EXPECT_EQ(printable("\xff\xc0\x80\xe2\x82", false), "\\xff\\xc0\\x80\\xe2\\x82");
   EXPECT_EQ(printable("\xed\xa0\x80", false), "\\xed\\xa0\\x80");
   EXPECT_EQ(printable("\u202e\u0085\ufeff", false), "\\u{202e}\\u{85}\\u{feff}");
+}
+
+TEST(MutationTable, HasARowAnOperatorAndSidesAndASum) {
+  Mutation mutation;
+  mutation.claims = {{"names", "headers"}, {"placement", "headers"}};
+  mutation.levels = {"text", "headers", "data"};
+  mutation.gate_stds = {0.006, 0.02};
+  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, {0, 2}, {0, 2, 0}, {0, 1}},
+                   {"SWAP", "(2)", 3, 3, 0, 0, {0, 3}, {0, 3, 0}, {0, 0}}};
+  mutation.reasons = {{"one rank", 1, 1}};
+  EXPECT_EQ(
+      mutation_markdown(mutation),
+      "| operator | mutants | killed | equivalent | survived | by text | by headers | by data "
+      "| gate 0.006 | gate 0.02 |\n"
+      "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+      "| SWAP | 3 | 2 | 1 | 0 | 0 | 2 | 0 | 0 | 1 |\n"
+      "| SWAP (2) | 3 | 3 | 0 | 0 | 0 | 3 | 0 | 0 | 0 |\n"
+      "| all | 6 | 5 | 1 | 0 | 0 | 5 | 0 | 0 | 1 |\n"
+      "\n"
+      "| operator | placement |\n|---|---:|\n| SWAP | 2 |\n| SWAP (2) | 3 |\n| all | 5 |\n"
+      "\n"
+      "| equivalent because | mutants | killed elsewhere |\n|---|---:|---:|\n"
+      "| one rank | 1 | 1 |\n| all | 1 | 1 |\n");
+  EXPECT_NE(mutation_table(mutation).find("  SWAP (2)        3       3"), std::string::npos)
+      << mutation_table(mutation);
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "core/exec/open_model.hpp"
 #include "core/layout/notation.hpp"
+#include "core/model/changed_family.hpp"
 
 namespace bv::claims {
 namespace {
@@ -181,6 +183,27 @@ TEST(PlantedFaults, AReplicaThatIsCutIsAShapeFault) {
   const Verdict* refuted = first_refuted(placement);
   ASSERT_NE(refuted, nullptr);
   EXPECT_EQ(refuted->code, Code::ShapeMismatch);
+}
+
+TEST(PlantedFaults, AnExtentThatIsRightOnOneRankOnlyIsAShapeFault) {
+  const auto c = make_case("llama", tp(1));
+  auto rules = model::rules(*c->model.model.family);
+  for (model::Rule& rule : rules) {
+    if (rule.kind == "gated_mlp") {
+      rule.axes["f"] = "intermediate_size";  // the ranks are forgotten
+    }
+  }
+  const auto family = model::with_rules(*c->model.model.family, std::move(rules));
+  const auto config = exec::parse_config(c->model.config_text, "llama").value();
+  c->model.model = model::resolve(family, config, c->model.headers, {}).value();
+  EXPECT_TRUE(all_green(check_shapes(c->input)));
+  c->input.layouts = {tp(1), tp(2)};
+  const auto shapes = check_shapes(c->input);
+  const Verdict* refuted = first_refuted(shapes);
+  ASSERT_NE(refuted, nullptr);
+  EXPECT_EQ(refuted->code, Code::ShapeMismatch);
+  EXPECT_EQ(refuted->found, "[36, 24]");
+  EXPECT_EQ(refuted->wanted, "[72, 24]");
 }
 
 TEST(Claims, PlacementWithoutAnOracleIsNeverGreen) {

@@ -37,6 +37,26 @@ std::vector<fs::path> exhibits() {
   return out;
 }
 
+/// The claims of `bridge-verify check` refute rules with this fault, and placement at the same
+/// element.
+void expect_seen_by_the_user(const Finding& wanted, const std::vector<Verdict>& refuted) {
+  ASSERT_FALSE(refuted.empty()) << "bridge-verify check sees nothing in the rules";
+  if (wanted.claim == "names") {
+    EXPECT_EQ(refuted.front().claim, "names") << refuted.front().title;
+  } else {
+    EXPECT_EQ(refuted.front().code, wanted.code) << refuted.front().title;
+  }
+  if (wanted.claim == "placement") {
+    ASSERT_EQ(refuted.front().counterexamples.size(), 1U);
+    const Counterexample& seen = refuted.front().counterexamples.front();
+    EXPECT_EQ(seen.tensor, wanted.example.tensor);
+    EXPECT_EQ(seen.index, wanted.example.index);
+    EXPECT_EQ(seen.found.tensor, wanted.example.found.tensor);
+    EXPECT_EQ(seen.found.index, wanted.example.found.index);
+    EXPECT_EQ(seen.wanted.index, wanted.example.wanted.index);
+  }
+}
+
 class Museum : public ::testing::TestWithParam<fs::path> {
  protected:
   static const Library& library() {
@@ -62,14 +82,27 @@ TEST_P(Museum, TheBugIsSeenAndItsTwinIsNot) {
   }
   ASSERT_FALSE(found.empty()) << "no claim sees it";
   if (std::getenv("BV_RECORD") != nullptr) {
-    std::ofstream(std::string(std::getenv("BV_RECORD")) + "/" + exhibit->id)
-        << nlohmann::json{{"found", found}, {"gate", shown->gate.red}}.dump();
+    nlohmann::json user = nullptr;
+    if (shown->by_user_claims) {
+      user = nlohmann::json::array();
+      for (const Verdict& verdict : *shown->by_user_claims) {
+        user.push_back(verdict.claim + " " + label(verdict.code));
+      }
+    }
+    std::ofstream(std::string(std::getenv("BV_RECORD")) + "/" + exhibit->id) << nlohmann::json{
+        {"found", found},
+        {"gate", shown->gate.red},
+        {"why", shown->gate.why},
+        {"user", user}}.dump();
     return;
   }
   const nlohmann::json wanted = to_json(exhibit->expected);
   EXPECT_NE(std::find(found.begin(), found.end(), wanted), found.end())
       << "wanted " << wanted.dump() << "\nfound  " << found.dump();
   EXPECT_EQ(shown->gate.red, exhibit->gate_red) << shown->gate.why;
+  if (shown->by_user_claims) {
+    expect_seen_by_the_user(exhibit->expected, *shown->by_user_claims);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Bugs, Museum, ::testing::ValuesIn(exhibits()),

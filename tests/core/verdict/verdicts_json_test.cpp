@@ -135,6 +135,35 @@ TEST(VerdictsJson, ReadsBackWhatItWrote) {
   EXPECT_EQ(again->input_errors[0].code, Code::CacheIncomplete);
 }
 
+TEST(VerdictsJson, ReadsBackTheMutationMatrix) {
+  bv::Run run = full_run();
+  Mutation mutation;
+  mutation.claims = {{"names", "headers"}, {"placement", "headers"}};
+  mutation.levels = {"text", "headers", "data"};
+  mutation.gate_stds = {0.006, 0.02};
+  mutation.places = 2;
+  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, {0, 2}, {0, 2, 0}, {0, 1}},
+                   {"SWAP", "(2)", 3, 2, 0, 1, {0, 2}, {0, 2, 0}, {0, 0}}};
+  mutation.reasons = {{"one rank", 1, 1}};
+  mutation.survivors = {"SWAP a (2) on llama tp2"};
+  run.mutation = mutation;
+  const std::string text = verdicts_json(run);
+  EXPECT_EQ(testing::SchemaCheck(schema()).faults(Json::parse(text)), std::vector<std::string>{});
+  const Json block = Json::parse(text)["mutation"];
+  EXPECT_EQ(block["mutants"], 6);
+  EXPECT_EQ(block["killed"], 4);
+  EXPECT_EQ(block["survived"], 1);
+  EXPECT_EQ(block["gate_rt_0_1_killed"], (Json{0, 1}));
+  const auto again = read_verdicts_json(text);
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(again->mutation, run.mutation);
+  Json broken = Json::parse(text);
+  broken["mutation"]["matrix"].erase(1);
+  const auto refused = read_verdicts_json(broken.dump());
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Code::VerdictsInvalid);
+}
+
 TEST(VerdictsJson, ReadsBackStatesThatOverlap) {
   bv::Run run = full_run();
   run.partial = true;

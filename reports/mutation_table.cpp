@@ -1,0 +1,135 @@
+#include "reports/mutation_table.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace bv::reports {
+namespace {
+
+/// Rows of cells; the first is the heading.
+using Cells = std::vector<std::vector<std::string>>;
+
+std::vector<std::string> sums(const Cells& cells) {
+  std::vector<std::string> out = {"all"};
+  for (std::size_t column = 1; column < cells.front().size(); ++column) {
+    std::int64_t sum = 0;
+    for (std::size_t row = 1; row < cells.size(); ++row) {
+      sum += std::stoll(cells[row][column]);
+    }
+    out.push_back(std::to_string(sum));
+  }
+  return out;
+}
+
+std::string label_of(const MutationRow& row) {
+  return row.side.empty() ? row.op : row.op + " " + row.side;
+}
+
+Cells operators(const Mutation& mutation) {
+  Cells out = {{"operator", "mutants", "killed", "equivalent", "survived"}};
+  for (const std::string& level : mutation.levels) {
+    out.front().push_back("by " + level);
+  }
+  for (const double std : mutation.gate_stds) {
+    out.front().push_back(fmt::format("gate {}", std));
+  }
+  for (const MutationRow& row : mutation.rows) {
+    std::vector<std::string> cells = {label_of(row), std::to_string(row.mutants),
+                                      std::to_string(row.killed), std::to_string(row.equivalent),
+                                      std::to_string(row.survived)};
+    for (const auto* counts : {&row.by_level, &row.by_gate}) {
+      for (const std::int64_t n : *counts) {
+        cells.push_back(std::to_string(n));
+      }
+    }
+    out.push_back(std::move(cells));
+  }
+  out.push_back(sums(out));
+  return out;
+}
+
+/// Claims that killed nothing and were not asked have no column.
+Cells by_claim(const Mutation& mutation) {
+  std::vector<std::size_t> shown;
+  for (std::size_t i = 0; i < mutation.claims.size(); ++i) {
+    if (std::any_of(mutation.rows.begin(), mutation.rows.end(),
+                    [&](const MutationRow& row) { return row.by_claim[i] > 0; })) {
+      shown.push_back(i);
+    }
+  }
+  Cells out = {{"operator"}};
+  for (const std::size_t i : shown) {
+    out.front().push_back(mutation.claims[i].first);
+  }
+  for (const MutationRow& row : mutation.rows) {
+    std::vector<std::string> cells = {label_of(row)};
+    for (const std::size_t i : shown) {
+      cells.push_back(std::to_string(row.by_claim[i]));
+    }
+    out.push_back(std::move(cells));
+  }
+  out.push_back(sums(out));
+  return out;
+}
+
+Cells reasons(const Mutation& mutation) {
+  Cells out = {{"equivalent because", "mutants", "killed elsewhere"}};
+  for (const Mutation::Reason& reason : mutation.reasons) {
+    out.push_back(
+        {reason.reason, std::to_string(reason.mutants), std::to_string(reason.killed_elsewhere)});
+  }
+  out.push_back(sums(out));
+  return out;
+}
+
+std::string aligned(const Cells& cells) {
+  std::vector<std::size_t> widths(cells.front().size(), 0);
+  for (const auto& row : cells) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
+  std::string out;
+  for (const auto& row : cells) {
+    out += fmt::format("  {:<{}}", row[0], widths[0]);
+    for (std::size_t i = 1; i < row.size(); ++i) {
+      out += fmt::format("  {:>{}}", row[i], widths[i]);
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+std::string markdown(const Cells& cells) {
+  std::string out;
+  for (std::size_t row = 0; row < cells.size(); ++row) {
+    out += "|";
+    for (const std::string& cell : cells[row]) {
+      out += " " + cell + " |";
+    }
+    out += "\n";
+    if (row == 0) {
+      out += "|---|";
+      for (std::size_t i = 1; i < cells[row].size(); ++i) {
+        out += "---:|";
+      }
+      out += "\n";
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string mutation_table(const Mutation& mutation) {
+  return aligned(operators(mutation)) + "\n" + aligned(by_claim(mutation)) + "\n" +
+         aligned(reasons(mutation));
+}
+
+std::string mutation_markdown(const Mutation& mutation) {
+  return markdown(operators(mutation)) + "\n" + markdown(by_claim(mutation)) + "\n" +
+         markdown(reasons(mutation));
+}
+
+}  // namespace bv::reports
