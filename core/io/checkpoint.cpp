@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #include "core/io/checkpoint_parts.hpp"
 #include "core/io/fault_text.hpp"
@@ -115,19 +115,20 @@ Status Checkpoint::read(const StoredTensor& tensor, std::uint64_t offset,
 }
 
 void Checkpoint::release(std::span<const std::byte> range) const {
-  // Whole pages around the range: a private read-only page that goes too early is read again.
-  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  // A fault maps its neighbours as well, up to 64 KiB, which may belong to tensors that were
+  // released before: they go too. A private read-only page that goes too early is read again.
+  constexpr std::size_t kAround = std::size_t{64} << 10;
   for (const ShardFile& shard : state_->parts.shards) {
     const std::span<const std::byte> all = shard.mapping.bytes();
     if (range.empty() || range.data() < all.data() ||
         range.data() + range.size() > all.data() + all.size()) {
       continue;
     }
-    const auto begin = static_cast<std::size_t>(range.data() - all.data()) / page * page;
-    const auto end =
-        std::min((static_cast<std::size_t>(range.data() - all.data()) + range.size() + page - 1) /
-                     page * page,
-                 all.size());
+    const auto base = reinterpret_cast<std::uintptr_t>(all.data());
+    const auto first = reinterpret_cast<std::uintptr_t>(range.data());
+    const std::size_t begin = std::max(first / kAround * kAround, base) - base;
+    const std::size_t end =
+        std::min((first + range.size() + kAround - 1) / kAround * kAround - base, all.size());
     // Advice only: when it fails, nothing but memory use changes. The map is read-only, so dropping
     // pages loses nothing.
     ::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED);
