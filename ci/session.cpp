@@ -65,7 +65,13 @@ exec::OpenOptions open_options(const Options& options) {
   return out;
 }
 
-Status check_device(const Options& options) {
+Status check_abilities(const Options& options) {
+  for (const char* option : {"adapter", "timeout", "mem-limit"}) {
+    if (options.has(option)) {  // an option that does nothing would look like a check
+      return fail(Code::BadValue, fmt::format("--{} cannot be kept by this build", option))
+          .advise(fmt::format("leave --{} out; nothing would be checked or limited by it", option));
+    }
+  }
   if (options.device.starts_with("cuda")) {
     return fail(Code::NoGpu,
                 fmt::format("--device {}: this build has no CUDA", escaped(options.device)))

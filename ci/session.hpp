@@ -48,8 +48,8 @@ enum class AbsentShards { Refuse, Name };
                                              const Library& library,
                                              AbsentShards absent = AbsentShards::Refuse);
 /// Options that a command takes and this version cannot follow. Errors: NoGpu for --device cuda,
-/// BadValue for another device.
-[[nodiscard]] Status check_device(const Options& options);
+/// BadValue for another device, an adapter, or a limit that nothing keeps.
+[[nodiscard]] Status check_abilities(const Options& options);
 [[nodiscard]] exec::OpenOptions open_options(const Options& options);
 
 /// Facts of the model for the report's header.

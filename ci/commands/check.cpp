@@ -53,7 +53,7 @@ class Check {
   Result<Run> run() {
     BV_CHECK(known_claims(options_.only, "only"));
     BV_CHECK(known_claims(options_.skip, "skip"));
-    BV_CHECK(check_device(options_));
+    BV_CHECK(check_abilities(options_));
     BV_TRY(policy, exec::dtype_policy(options_.dtype));
     policy_ = policy;
     context_.streams.err(options_.verbosity() < 0 ? "" : first_line());

@@ -32,7 +32,7 @@ class Convert {
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
-    BV_CHECK(check_device(options_));
+    BV_CHECK(check_abilities(options_));
     BV_TRY(policy, exec::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);

@@ -299,6 +299,11 @@ TEST(BadInput, DeviceIsNotInThisBuild) {
     expect_input_error(run({command, "--model", golden_hf("llama").string(), "--device", "cuda:0"}),
                        "device", "BV8003", {"--device cuda:0: this build has no CUDA"});
   }
+  for (const char* option : {"--adapter", "--timeout", "--mem-limit"}) {
+    const Ended ignored = run({"check", "--model", golden_hf("llama").string(), option, "9"});
+    EXPECT_EQ(ignored.code, 2) << ignored.all();
+    EXPECT_NE(ignored.all().find("cannot be kept by this build"), std::string::npos);
+  }
   const Ended wrong = run({"roundtrip", "--model", golden_hf("llama").string(), "--device", "gpu"});
   EXPECT_EQ(wrong.code, 2) << wrong.all();
 }
