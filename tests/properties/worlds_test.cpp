@@ -9,10 +9,9 @@
 #include <set>
 #include <sstream>
 
-#include "properties/fuzz/fuzz.hpp"
 #include "properties/generators/simplest_first.hpp"
 #include "properties/lines/line_loop.hpp"
-#include "properties/mutants/mutant.hpp"
+#include "tests/properties/worlds.hpp"
 
 namespace bv::generators {
 inline void showValue(const Geometry& geometry, std::ostream& out) {
@@ -27,65 +26,6 @@ namespace bv::fuzz {
 namespace {
 
 namespace fs = std::filesystem;
-
-const Tools& tools() {
-  static const Tools value = {mutants::load_library().value(),
-                              mutants::builtin_samples().value(),
-                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
-  return value;
-}
-
-std::string said(const std::vector<mutants::Finding>& findings) {
-  return findings.empty() ? "" : findings.front().claim + ": " + findings.front().title;
-}
-
-Prepared prepared(std::uint64_t seed) {
-  auto out = prepare(tools(), draw_from(seed));
-  EXPECT_TRUE(out) << "seed " << seed << ": " << out.error().message;
-  return std::move(*out);
-}
-
-mutants::Reference reference(const Prepared& world) {
-  return mutants::Reference::make(tools().library, world.model, world.world.layout, tools().oracle)
-      .value();
-}
-
-/// What is left of a bridge with this fault, or nullopt where it hits nothing.
-std::optional<std::vector<mutants::Finding>> judged(const Prepared& world,
-                                                    const mutants::Mutant& mutant) {
-  const mutants::Reference ref = reference(world);
-  const auto attack = mutants::apply(tools().library, *world.model, ref.right(), mutant);
-  return attack ? std::optional(ref.judge(*attack)) : std::nullopt;
-}
-
-bool has(const std::vector<mutants::Finding>& findings, std::string_view claim) {
-  return std::any_of(findings.begin(), findings.end(),
-                     [&](const mutants::Finding& one) { return one.claim == claim; });
-}
-
-/// The checkpoint that comes back from a layout, `change` made to the way there.
-mutants::Tensors exported(const mutants::Case& one, const parallel::Layout& layout,
-                          const std::function<void(mutants::Program&)>& change) {
-  const auto right = mutants::compile(one.model, tools().library.kinds, layout).value();
-  mutants::Program there = right;
-  if (change) {
-    change(there);
-  }
-  mutants::Tensors hf = mutants::random_weights(one.headers, 0.5, 11);
-  const auto image = mutants::run_import(right, there, hf, [](mutants::Tensor& tensor, auto&) {
-    std::fill(tensor.bytes.begin(), tensor.bytes.end(), std::byte{0xA5});
-  });
-  return mutants::run_export(right, image, one.headers, std::byte{0x5A}).tensors;
-}
-
-/// The same model on other sizes: every pipeline of one stage, TP, EP and ETP drawn again.
-parallel::Layout other_layout(const Prepared& world, std::uint64_t seed) {
-  generators::Random random(seed);
-  generators::Layout draw = generators::draw(generators::layout_fields(), random);
-  draw.pp = draw.vpp = 1;
-  draw.split = 0;
-  return generators::layout_of(draw, world.model->model, 24).value();
-}
 
 TEST(GeometryGenerator, GivesEveryChoiceAndOnlyValidWorlds) {
   std::map<std::string, int> families;
