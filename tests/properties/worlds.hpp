@@ -9,14 +9,16 @@
 #include <vector>
 
 #include "properties/fuzz/fuzz.hpp"
+#include "properties/mutants/gate.hpp"
 #include "properties/mutants/mutant.hpp"
 
 namespace bv::fuzz {
 
 inline const Tools& tools() {
-  static const Tools value = {mutants::load_library().value(),
-                              mutants::builtin_samples().value(),
-                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered}};
+  static const Tools value = {
+      mutants::load_library().value(),
+      mutants::builtin_samples().value(),
+      {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered, oracle::wanted_value}};
   return value;
 }
 
