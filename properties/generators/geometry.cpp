@@ -56,6 +56,19 @@ class Level {
     }
     out_.emplace_back(prefix_ + field, list.dump());
   }
+  /// A list of layer numbers keeps those of layers that are there, all but the last.
+  void inside(const char* field, std::int64_t layers) {
+    if (!has(field) || !level_[field].is_array() || level_[field].empty()) {
+      return;
+    }
+    json list = json::array();
+    for (const json& number : level_[field]) {
+      if (number.get<std::int64_t>() + 1 < layers) {
+        list.push_back(number);
+      }
+    }
+    out_.emplace_back(prefix_ + field, list.dump());
+  }
 
  private:
   const json& level_;
@@ -83,6 +96,7 @@ void feed_forward(Level& level, const Geometry& g, std::int64_t layers) {
     level.integer(field, g.experts);
   }
   level.integer("first_k_dense_replace", layers > 1 ? 1 : 0);
+  level.inside("mlp_only_layers", layers);
 }
 
 }  // namespace
