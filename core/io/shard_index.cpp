@@ -233,6 +233,7 @@ Result<std::string> checked_shard_name(std::string_view name, const std::string&
     }
     at = end + 1;
   }
+  fault = fault.empty() ? name_fault(out) : fault;  // "./c:x" hides what its rest would show
   if (!fault.empty()) {
     return fail(Code::UnsafePath,
                 fmt::format("{} names the shard {}, which {}", named_in, in_quotes(name), fault))

@@ -29,6 +29,7 @@ TEST(ShardIndex, HostileShardNamesAreRefused) {
                                             "sub/../../secret.safetensors",
                                             "/etc/passwd.safetensors",
                                             "C:model.safetensors",
+                                            "./C:model.safetensors",
                                             "c:/x.safetensors",
                                             "sub\\\\model.safetensors",
                                             "model\\u0000.safetensors",
