@@ -133,9 +133,26 @@ Status check_cut(const Rule& rule) {
   return Done{};
 }
 
+/// A HF tensor is read whole by every rank: a grid on its side would count its elements again for
+/// each place.
+Status check_sources(const Rule& rule) {
+  for (const TensorExpr& source : rule.sources) {
+    if (!source.grid.empty()) {
+      Part whole;
+      whole.at = source.at;
+      return refuted(rule, whole,
+                     fmt::format("tensor {} of the source lies on the process grid ({{{}}})",
+                                 source.name, source.grid.front().axis),
+                     "write the axis inside the brackets: only the target is cut by the grid");
+    }
+  }
+  return Done{};
+}
+
 }  // namespace
 
 Status prove_bijection(const Rule& rule) {
+  BV_CHECK(check_sources(rule));
   BV_CHECK(check_cut(rule));
   BV_TRY(sources, by_name(rule, source_parts(rule), "source"));
   BV_TRY(targets, by_name(rule, target_parts(rule), "target"));

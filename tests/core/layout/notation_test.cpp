@@ -134,6 +134,16 @@ TEST(Proof, RefusesReplicasOfTheSourceAndRepeatedParts) {
             "kind a: part x has axis o twice on the source side");
 }
 
+TEST(Proof, RefusesASourceOnTheProcessGrid) {
+  const auto rule = parse_rule("kind x{t}[o] -> y{t}[o]", "kind");
+  ASSERT_TRUE(rule);
+  const Status proof = prove_bijection(*rule);
+  ASSERT_FALSE(proof);
+  EXPECT_NE(proof.error().message.find("x of the source lies on the process grid ({t})"),
+            std::string::npos)
+      << proof.error().message;
+}
+
 TEST(Proof, RefusesACutByAnAxisThatTheGridHasTaken) {
   EXPECT_EQ(proof_error("a x[(t o)] -> x{t}[o] cut 0 by t").message,
             "kind a: tensor x is cut by t, which stands in its grid as well");
