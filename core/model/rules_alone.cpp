@@ -179,11 +179,11 @@ class Chooser {
         continue;
       }
       std::vector<std::string> read;
-      for (const auto& [name, spec] : headers_) {
+      for (const auto& header : headers_) {
         if (std::any_of(rule.hf.begin(), rule.hf.end(), [&](const auto& one) {
-              return match_pattern(one.second, name).has_value();
+              return match_pattern(one.second, header.first).has_value();
             })) {
-          read.push_back(name);
+          read.push_back(header.first);
         }
       }
       if (read.empty()) {

@@ -26,15 +26,16 @@ cmake "-DFAMILIES=$(list 'core/models/*.json')" "-DTABLES=$(list 'core/models/ta
 } >"$build/builtin_text.cpp"
 
 # The engine below the command, once for all targets; the archive gives each what it asks for.
-objects=""
+name() { echo "$build/objects/$(echo "${1#"$build"/}" | tr '/' '_').o"; }
+objects="" pairs=""
 for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/model/*.cpp core/parallel/*.cpp \
   core/exec/open_model.cpp core/exec/digest.cpp core/exec/plan.cpp core/exec/legality.cpp \
   properties/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
-  object="$build/objects/$(echo "${source#"$build"/}" | tr '/' '_').o"
-  objects="$objects $object"
-  # shellcheck disable=SC2086  # lists of words
-  $compile $flags -c "$source" -o "$object" || exit 1
+  objects="$objects $(name "$source")"
+  pairs="$pairs $source $(name "$source")"
 done
+# shellcheck disable=SC2086  # lists of words
+printf '%s\n' $pairs | xargs -P "$(nproc)" -n 2 sh -c "$compile $flags -c \"\$0\" -o \"\$1\""
 rm -f "$build/engine.a"
 # shellcheck disable=SC2086
 ar rc "$build/engine.a" $objects
@@ -53,6 +54,6 @@ for target in "$@"; do
     cp "$build"/merged/* "$seeds/"
     continue
   fi
-  "$build/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+  "$build/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -verbosity=0 -print_final_stats=1 \
     -dict="tests/fuzz/$target.dict" -artifact_prefix="$build/$target-" "$build/corpus/$target" "$seeds"
 done
