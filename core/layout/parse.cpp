@@ -1,107 +1,32 @@
 #include <fmt/format.h>
 
-#include <cctype>
+#include <algorithm>
 #include <set>
 
-#include "core/base/text.hpp"
 #include "core/layout/notation.hpp"
+#include "core/layout/tokens.hpp"
 
 namespace bv::layout {
 namespace {
 
-struct Token {
-  enum class Kind { Name, One, Rest, Symbol, Arrow, End };
-  Kind kind = Kind::End;
-  std::string text;
-  Position at;
-};
-
 constexpr std::size_t kMaxDepth = 16;
+constexpr std::size_t kMaxParts = 1024;  // of one side; fused tensors have less than ten
 
-bool is_name_start(char c) {
-  return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_';
+/// Choices multiply over the sums of a product; more than kMaxParts count as one more.
+std::size_t part_count(const Product& product) {
+  std::size_t out = 1;
+  for (const Factor& factor : product) {
+    if (factor.kind != Factor::Kind::Sum) {
+      continue;
+    }
+    std::size_t choices = 0;
+    for (const Choice& choice : factor.choices) {
+      choices += part_count(choice.product);
+    }
+    out = std::min(out * choices, kMaxParts + 1);
+  }
+  return out;
 }
-bool is_name(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
-}
-
-/// Turns text into tokens; knows line and column.
-class Lexer {
- public:
-  Lexer(std::string_view text, std::string_view file, int first_line)
-      : text_(text), file_(file), at_{first_line, 1} {}
-
-  Result<std::vector<Token>> run() {
-    std::vector<Token> tokens;
-    while (skip_blanks()) {
-      BV_TRY(token, next());
-      tokens.push_back(std::move(token));
-    }
-    tokens.push_back(Token{Token::Kind::End, "end of rule", at_});
-    return tokens;
-  }
-
- private:
-  bool skip_blanks() {
-    while (here_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[here_])) != 0) {
-      advance(1);
-    }
-    return here_ < text_.size();
-  }
-
-  void advance(std::size_t count) {
-    for (; count > 0; --count, ++here_) {
-      if (text_[here_] == '\n') {
-        ++at_.line;
-        at_.column = 1;
-      } else {
-        ++at_.column;
-      }
-    }
-  }
-
-  Token take(Token::Kind kind, std::size_t length) {
-    Token token{kind, std::string(text_.substr(here_, length)), at_};
-    advance(length);
-    return token;
-  }
-
-  Result<Token> next() {
-    const std::string_view left = text_.substr(here_);
-    if (left.starts_with("->")) {
-      return take(Token::Kind::Arrow, 2);
-    }
-    if (left.starts_with("...")) {
-      return take(Token::Kind::Rest, 3);
-    }
-    if (is_name_start(left[0])) {
-      std::size_t length = 1;
-      while (length < left.size() && is_name(left[length])) {
-        ++length;
-      }
-      return take(Token::Kind::Name, length);
-    }
-    if (std::isdigit(static_cast<unsigned char>(left[0])) != 0) {
-      std::size_t length = 1;
-      while (length < left.size() && is_name(left[length])) {
-        ++length;
-      }
-      return take(Token::Kind::One, length);
-    }
-    if (std::string_view("[](){},:|*").find(left[0]) != std::string_view::npos) {
-      return take(Token::Kind::Symbol, 1);
-    }
-    return fail(Code::RulesInvalid, fmt::format("'{}' has no meaning in the layout notation",
-                                                escaped(left.substr(0, 1))))
-        .at(fmt::format("{}:{}:{}", file_, at_.line, at_.column))
-        .advise("bridge-verify rules show prints lines that are right");
-  }
-
-  std::string_view text_;
-  std::string_view file_;
-  std::size_t here_ = 0;
-  Position at_;
-};
 
 class Parser {
  public:
@@ -127,6 +52,8 @@ class Parser {
     if (peek().kind != Token::Kind::End) {
       return wrong("',', 'cut 0 by AXIS' or the end of the rule");
     }
+    BV_CHECK(few_parts(out.sources));
+    BV_CHECK(few_parts(out.targets));
     BV_CHECK(distinct_tensor_names(out.sources));
     BV_CHECK(distinct_tensor_names(out.targets));
     return out;
@@ -327,6 +254,25 @@ class Parser {
     return Cut{axis.text};
   }
 
+  /// Two sums in one product have the parts of the one times those of the other.
+  Status few_parts(const std::vector<TensorExpr>& side) const {
+    std::size_t parts = 0;
+    for (const TensorExpr& tensor : side) {
+      Product whole;
+      for (const Dim& dim : tensor.dims) {
+        whole.insert(whole.end(), dim.product.begin(), dim.product.end());
+      }
+      parts += part_count(whole);
+      if (parts > kMaxParts) {
+        return located(tensor.at,
+                       fmt::format("{} has more parts than a line can be proved for", tensor.name))
+            .pair(fmt::format("more than {}", kMaxParts), fmt::format("at most {}", kMaxParts))
+            .advise("each (a: ... | b: ...) multiplies the parts of the line: write fewer of them");
+      }
+    }
+    return Done{};
+  }
+
   Status distinct_tensor_names(const std::vector<TensorExpr>& side) const {
     std::set<std::string> seen;
     for (const TensorExpr& tensor : side) {
@@ -344,7 +290,7 @@ class Parser {
 };
 
 Result<Rule> parse_at(std::string_view text, std::string_view file, int first_line) {
-  BV_TRY(tokens, Lexer(text, file, first_line).run());
+  BV_TRY(tokens, tokens_of(text, file, first_line));
   return Parser(std::move(tokens), file).rule();
 }
 

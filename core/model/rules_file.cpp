@@ -37,6 +37,9 @@ Result<json> parse_json(std::string_view text, const std::string& file) {
       return invalid(file, fmt::format("it is nested deeper than {} levels", kDepthMax));
     }
     return out;
+  } catch (const json::out_of_range& error) {
+    return invalid(file, "it holds a number that is too large")
+        .pair(error.what(), "numbers of at most 63 bits");
   } catch (const json::parse_error& error) {
     const auto before = text.substr(0, std::min(error.byte == 0 ? 0 : error.byte - 1, text.size()));
     const auto line = std::count(before.begin(), before.end(), '\n') + 1;

@@ -69,6 +69,18 @@ TEST(Notation, RefusesWhatHasNoMeaning) {
   EXPECT_EQ(parse_error("a x[" + std::string(64, '(') + "i").code, Code::RulesInvalid);
 }
 
+TEST(Notation, RefusesALineWhosePartsMultiplyBeyondWhatCanBeProved) {
+  std::string sums;
+  for (int i = 0; i < 9; ++i) {
+    sums += "(a: n | b: m) ";
+  }
+  EXPECT_TRUE(parse_rule("a x[" + sums + "o] -> x[o]", "f"));  // 512 parts: refuted, not refused
+  EXPECT_EQ(parse_error("a x[" + sums + sums + "] -> x[o]").message,
+            "x has more parts than a line can be proved for");
+  EXPECT_EQ(parse_error("a x[o] -> x[" + sums + "], y[" + sums + "], z[" + sums + "]").message,
+            "z has more parts than a line can be proved for");
+}
+
 TEST(Notation, ReadsAFileWithDocStringsAndContinuedLines) {
   const auto rules = parse_rules(
       "# Column.\n# Two lines.\ncol x[(t o)] -> x{t}[o]\n\n# lost\n\nrow x[o (t i)]\n    -> x{t}[o "

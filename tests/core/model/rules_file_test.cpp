@@ -125,6 +125,10 @@ TEST(RulesFile, BadTextIsRefusedWithItsPlace) {
     EXPECT_EQ(rules.error().code, Code::RulesInvalid);
   }
   EXPECT_FALSE(parse_rules_file(std::string(100000, '['), "x").has_value());
+  const auto large = parse_rules_file("{\"rules\": 9e999}", "large.json");
+  ASSERT_FALSE(large.has_value());
+  EXPECT_EQ(large.error().code, Code::RulesInvalid);
+  EXPECT_EQ(large.error().message, "it holds a number that is too large");
 }
 
 TEST(Pattern, StarTakesDigitsOnlyAndDoubleStarAnything) {
