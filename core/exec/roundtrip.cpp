@@ -9,6 +9,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/exec/move.hpp"
+#include "core/layout/notation.hpp"
 
 namespace bv::exec {
 namespace {
@@ -58,6 +59,11 @@ class Trip {
     }
     widths_.insert(sizes_.begin(), sizes_.end());
     back_.resize(bytes_.size());
+    const std::vector<bool> copied = layout::copied_sources(plan.bound(mapping_).rule());
+    seen_.resize(copied.size());
+    for (std::size_t i = 0; i < copied.size(); ++i) {
+      seen_[i].assign(copied[i] ? bytes_[i].size() / sizes_[i] : 0, false);
+    }
     window_max_ = std::max<std::int64_t>(1, window_bytes / 8);
   }
 
@@ -88,10 +94,12 @@ class Trip {
     return std::nullopt;
   }
 
-  /// Every HF element must have come back once from the distinct shards.
+  /// Every HF element must have come back once from the distinct shards, or at least once where a
+  /// shard holds copies of it.
   std::optional<MoveFault> finish(std::int64_t replicas, MoveCount& count) {
     for (std::size_t i = 0; i < bytes_.size(); ++i) {
-      const auto wanted = static_cast<std::int64_t>(bytes_[i].size() / sizes_[i]) * replicas;
+      const auto wanted = static_cast<std::int64_t>(bytes_[i].size() / sizes_[i]) *
+                          (seen_[i].empty() ? replicas : 1);
       if (back_[i] != wanted) {
         return MoveFault{
             mapping_.hf[i], "", {}, fmt::format("{} of {} elements come back", back_[i], wanted)};
@@ -190,7 +198,7 @@ class Trip {
     }
     const auto source = static_cast<std::size_t>(piece.source);
     layout::inverse(piece, 0, back_box_);
-    back_[source] += back_box_.elements();
+    back_[source] += seen_[source].empty() ? back_box_.elements() : newly_seen(source);
     back_box_.source_offset -= base;
     if (const auto at = first_difference(isa_, layout::whole(back_box_), shard,
                                          bytes_[source].data(), 0, size)) {
@@ -206,6 +214,21 @@ class Trip {
       }
     }
     return std::nullopt;
+  }
+
+  /// Elements of the box that no copy has brought back before.
+  std::int64_t newly_seen(std::size_t source) {
+    std::int64_t fresh = 0;
+    runs_.clear();
+    layout::target_runs(back_box_, runs_);
+    for (const layout::Run& run : runs_) {
+      for (std::int64_t at = run.begin; at < run.end; ++at) {
+        std::vector<bool>::reference seen = seen_[source][static_cast<std::size_t>(at)];
+        fresh += seen ? 0 : 1;
+        seen = true;
+      }
+    }
+    return fresh;
   }
 
   void release_some(std::int64_t moved) {
@@ -235,6 +258,8 @@ class Trip {
   std::vector<std::size_t> sizes_;
   std::set<std::size_t> widths_;
   std::vector<std::int64_t> back_;
+  std::vector<std::vector<bool>> seen_;  // by source; empty unless a shard holds copies of it
+  std::vector<layout::Run> runs_;
   std::vector<layout::BoxPiece> pieces_;
   layout::Box back_box_;
   Window window_;

@@ -165,11 +165,6 @@ void inverse(const BoxPiece& piece, int new_source, Box& out) {
 
 namespace {
 
-struct Run {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-
 void list_runs(const Box& box, std::size_t axis, std::int64_t at, std::vector<Run>& runs) {
   if (axis == box.axes.size()) {
     runs.push_back({at, at + 1});
@@ -248,7 +243,11 @@ bool drop_common_inner(std::vector<Box>& boxes, std::int64_t& elements) {
 
 }  // namespace
 
-Status check_tiling(std::span<const Box> boxes, std::int64_t elements) {
+void target_runs(const Box& box, std::vector<Run>& out) {
+  list_runs(box, 0, box.target_offset, out);
+}
+
+Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cover) {
   std::vector<Box> left;
   for (const Box& box : boxes) {
     if (box.elements() > 0) {
@@ -267,7 +266,7 @@ Status check_tiling(std::span<const Box> boxes, std::int64_t elements) {
   }
   std::vector<Run> runs;
   for (const Box& box : left) {
-    list_runs(box, 0, box.target_offset, runs);
+    target_runs(box, runs);
   }
   std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.begin < b.begin; });
   std::int64_t cursor = 0;
@@ -277,11 +276,11 @@ Status check_tiling(std::span<const Box> boxes, std::int64_t elements) {
                   fmt::format("elements {} to {} are written by nobody", thousands(cursor * unit),
                               thousands(run.begin * unit - 1)));
     }
-    if (run.begin < cursor) {
+    if (run.begin < cursor && cover == Cover::Once) {
       return fail(Code::Overlap,
                   fmt::format("element {} is written twice", thousands(run.begin * unit)));
     }
-    cursor = run.end;
+    cursor = std::max(cursor, run.end);
   }
   if (cursor != size) {
     return fail(Code::Gap,

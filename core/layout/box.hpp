@@ -105,8 +105,20 @@ void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector
 /// The same for a piece, into a box whose memory is used again; its `part` stays.
 void inverse(const BoxPiece& piece, int new_source, Box& out);
 
+/// Neighbouring elements [begin, end) of a target.
+struct Run {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+/// The runs that a box without an empty axis writes, appended to `out`.
+void target_runs(const Box& box, std::vector<Run>& out);
+
+/// AtLeastOnce: the boxes bring copies of one element.
+enum class Cover { Once, AtLeastOnce };
+
 /// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements)
 /// exactly once. Errors: Gap or Overlap with the first element.
-[[nodiscard]] Status check_tiling(std::span<const Box> boxes, std::int64_t elements);
+[[nodiscard]] Status check_tiling(std::span<const Box> boxes, std::int64_t elements,
+                                  Cover cover = Cover::Once);
 
 }  // namespace bv::layout

@@ -32,6 +32,10 @@ struct Part {
 [[nodiscard]] std::vector<Part> source_parts(const Rule& rule);
 [[nodiscard]] std::vector<Part> target_parts(const Rule& rule);
 
+/// By source: does a shard hold its elements more than once (a replica axis inside the brackets of
+/// a target)? A cut, or a window of the shard, may part such copies.
+[[nodiscard]] std::vector<bool> copied_sources(const Rule& rule);
+
 /// Proves, for all sizes at once, that the rule is a bijection between the source elements and the
 /// distinct target elements: every part stands once on each side with the same axes; `pad` parts
 /// and replica axes are declared. Errors: RulesInvalid naming the part and the axis.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/layout/notation.hpp"
 
@@ -112,6 +113,24 @@ std::vector<Part> source_parts(const Rule& rule) {
 }
 std::vector<Part> target_parts(const Rule& rule) {
   return parts_of(rule.targets);
+}
+
+std::vector<bool> copied_sources(const Rule& rule) {
+  Rule without_grid = rule;
+  for (TensorExpr& target : without_grid.targets) {
+    target.grid.clear();
+  }
+  std::set<std::string> copied;
+  for (const Part& part : target_parts(without_grid)) {
+    if (!part.replicas.empty()) {
+      copied.insert(part.name);
+    }
+  }
+  std::vector<bool> out(rule.sources.size(), false);
+  for (const Part& part : source_parts(rule)) {
+    out[part.tensor] = out[part.tensor] || copied.contains(part.name);
+  }
+  return out;
 }
 
 namespace {

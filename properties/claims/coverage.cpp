@@ -69,8 +69,11 @@ Status sweep_sources(const layout::BoundRule& bound, std::int64_t t) {
       }
     }
   }
+  const std::vector<bool> copied = layout::copied_sources(bound.rule());
   for (std::size_t i = 0; i < back.size(); ++i) {
-    auto status = layout::check_tiling(back[i], element_count(bound.source_shapes()[i]).value());
+    auto status =
+        layout::check_tiling(back[i], element_count(bound.source_shapes()[i]).value(),
+                             copied[i] ? layout::Cover::AtLeastOnce : layout::Cover::Once);
     if (!status) {
       return std::move(status).error().fact("HF tensor " + bound.rule().sources[i].name);
     }

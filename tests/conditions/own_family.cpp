@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/e2e/checkpoint_edit.hpp"
+
 namespace bv::conditions {
 
 const std::string_view kMambaFamily = R"({
@@ -73,6 +75,23 @@ std::string own_config() {
              "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 4,
              "num_key_value_heads": 2, "head_dim": 3, "mamba_num_heads": 4, "mamba_head_dim": 2,
              "mamba_num_groups": 2, "mamba_state_dim": 2})";
+}
+
+void write_gate_checkpoint(const std::filesystem::path& folder) {
+  e2e::EditedCheckpoint source{nlohmann::ordered_json::parse(own_config()), {}};
+  const auto add = [&source](const std::string& name, std::int64_t rows) {
+    e2e::EditedTensor tensor{DType::BF16, {rows, 4}, {}};
+    for (std::int64_t i = 0; i < rows * 8; ++i) {
+      tensor.bytes.push_back(static_cast<std::byte>(i % 2 == 0 ? i : 0x3f));
+    }
+    source.tensors[name] = tensor;
+  };
+  add("model.embed_tokens.weight", 8);
+  add("model.layers.0.q_proj.weight", 12);
+  add("model.layers.0.k_proj.weight", 6);
+  add("model.layers.0.v_proj.weight", 6);
+  add("model.layers.0.g_proj.weight", 4);
+  source.write(folder);
 }
 
 model::FamilyPtr own_family(std::string_view text) {

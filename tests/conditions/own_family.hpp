@@ -1,6 +1,7 @@
 #pragma once
 // Families for the conditions of layers that no built-in family has.
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,8 @@ extern const std::string_view kGateFamily;
 
 /// The config of both.
 [[nodiscard]] std::string own_config();
+/// A checkpoint of kGateFamily: config.json and one model.safetensors.
+void write_gate_checkpoint(const std::filesystem::path& folder);
 [[nodiscard]] model::FamilyPtr own_family(std::string_view text);
 /// The model of the config, without headers.
 [[nodiscard]] model::Model own_model(std::string_view text);

@@ -35,20 +35,7 @@ RulesEdit hf_of(const std::string& megatron, const Json& hf) {
 std::string gate_rows(std::int64_t row) {
   const e2e::TempFolder folder;
   const std::vector<model::FamilyPtr> families = {own_family(kGateFamily)};
-  EditedCheckpoint source{Json::parse(own_config()), {}};
-  const auto add = [&source](const std::string& name, std::int64_t rows) {
-    e2e::EditedTensor tensor{DType::BF16, {rows, 4}, {}};
-    for (std::int64_t i = 0; i < rows * 8; ++i) {
-      tensor.bytes.push_back(static_cast<std::byte>(i % 2 == 0 ? i : 0x3f));
-    }
-    source.tensors[name] = tensor;
-  };
-  add("model.embed_tokens.weight", 8);
-  add("model.layers.0.q_proj.weight", 12);
-  add("model.layers.0.k_proj.weight", 6);
-  add("model.layers.0.v_proj.weight", 6);
-  add("model.layers.0.g_proj.weight", 4);
-  source.write(folder.path() / "hf");
+  write_gate_checkpoint(folder.path() / "hf");
   const auto kinds = kinds::load_catalogue().value();
   const auto opened = exec::open_hf(folder.path() / "hf", families, {});
   if (!opened || !opened->model.faults.empty()) {

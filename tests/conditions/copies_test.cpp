@@ -1,0 +1,66 @@
+// Rows that a shard holds several times: a cut, or a window of the shard, parts the copies, and
+// every claim holds all the same.
+
+#include <gtest/gtest.h>
+
+#include "core/exec/roundtrip.hpp"
+#include "properties/claims/claims.hpp"
+#include "tests/conditions/own_family.hpp"
+#include "tests/e2e/process.hpp"
+
+namespace bv::conditions {
+namespace {
+
+class Copies : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    write_gate_checkpoint(folder_.path());
+    auto opened = exec::open_hf(folder_.path(), {own_family(kGateFamily)}, {});
+    ASSERT_TRUE(opened) << opened.error().message;
+    source_ = std::move(*opened);
+    ASSERT_TRUE(source_.model.faults.empty());
+  }
+
+  static void expect_held(const std::vector<Verdict>& verdicts) {
+    EXPECT_FALSE(verdicts.empty());
+    for (const Verdict& verdict : verdicts) {
+      EXPECT_TRUE(verdict.outcome == Outcome::Proved || verdict.outcome == Outcome::Held)
+          << verdict.claim << " " << verdict.layout << ": " << verdict.title;
+    }
+  }
+
+  e2e::TempFolder folder_;
+  exec::HfModel source_;
+  kinds::Catalogue kinds_ = kinds::load_catalogue().value();
+};
+
+TEST_F(Copies, ThatTheCutPartsAreNoFault) {
+  // linear_qkv has 36 rows: q 6, gate 3 + 3, k 3, v 3 for each of two groups. Shards of 4 rows part
+  // the three copies of a gate row.
+  claims::Input input;
+  input.source = &source_;
+  input.kinds = &kinds_;
+  for (const std::int64_t tp : {1, 2, 4, 9, 18, 36}) {
+    parallel::Layout layout;
+    layout.tp = tp;
+    layout.vocab_divisor = 1;
+    input.layouts.push_back(layout);
+  }
+  expect_held(claims::check_coverage(input));
+  expect_held(claims::check_inverse(input));
+  expect_held(claims::check_bytes(input));
+}
+
+TEST_F(Copies, ThatAWindowPartsAreNoFault) {
+  const auto plan = exec::Plan::make(source_.model, kinds_, {});
+  ASSERT_TRUE(plan) << plan.error().message;
+  for (std::size_t i = 0; i < source_.model.mappings.size(); ++i) {
+    exec::MoveCount count;
+    const auto fault =
+        exec::check_round_trip(*plan, i, *source_.checkpoint, std::int64_t{5} * 8, count);
+    EXPECT_FALSE(fault) << fault->tensor << " " << fault->what;
+  }
+}
+
+}  // namespace
+}  // namespace bv::conditions
