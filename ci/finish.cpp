@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "ci/build_info.hpp"
+#include "ci/command.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/text.hpp"
@@ -54,7 +55,7 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.peak_rss = peak_bytes();
 }
 
-Status write_report(const Options& options, const Run& run) {
+Status make_report_folder(const Options& options) {
   if (options.out.empty()) {
     return Done{};
   }
@@ -64,6 +65,14 @@ Status write_report(const Options& options, const Run& run) {
     return fail(Code::PermissionDenied, "cannot create " + options.out + ": " + error.message())
         .advise("choose another folder with --out");
   }
+  return Done{};
+}
+
+Status write_report(const Options& options, const Run& run) {
+  if (options.out.empty()) {
+    return Done{};
+  }
+  BV_CHECK(make_report_folder(options));
   const std::filesystem::path folder = options.out;
   reports::TextStyle plain;
   plain.color = false;
@@ -88,6 +97,13 @@ int finish(Context& context, const Options& options, const Run& run) {
   }
   const int code = conclude(run).exit_code;
   return options.exit_zero && (code == 1 || code == 3) ? 0 : code;
+}
+
+int report_and_finish(Context& context, const Options& options, const Run& run) {
+  if (auto written = write_report(options, run); !written) {
+    return report_error(context, options, written.error());
+  }
+  return finish(context, options, run);
 }
 
 }  // namespace bv::cli

@@ -15,9 +15,15 @@ void stamp(const Context& context, const Options& options, Run& run);
 /// --exit-zero hides 1 and 3 only. Nothing is printed at -qq.
 int finish(Context& context, const Options& options, const Run& run);
 
+/// With --out DIR: makes DIR. Errors: PermissionDenied.
+[[nodiscard]] Status make_report_folder(const Options& options);
+
 /// With --out DIR: writes DIR/verdicts.json and DIR/report.txt, each by rename. Errors: DiskFull,
 /// PermissionDenied.
 [[nodiscard]] Status write_report(const Options& options, const Run& run);
+
+/// write_report, then finish.
+int report_and_finish(Context& context, const Options& options, const Run& run);
 
 /// Name, version, commit, build and compiler of this program.
 [[nodiscard]] Tool this_tool();

@@ -129,7 +129,7 @@ constexpr std::array kOptions = {
                "report only: hides exit 1 and 3", ""},
 
     OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
-               "check roundtrip convert lora fixture fuzz",
+               "check roundtrip convert lora fixture fuzz mutate diff",
                "folder for reports or the written checkpoint", ""},
     OptionSpec{
         "json", 0, "", Form::Flag, &O::json, "", "output",

@@ -55,6 +55,11 @@ std::string share_of_bytes(const ProgressState& state) {
                                 total.substr(std::min(blank, total.size())));
 }
 
+/// What a phase counts.
+std::string_view counted_in(std::string_view phase) {
+  return phase == "mutants" ? "places" : phase == "forward" ? "layouts" : "tensors";
+}
+
 }  // namespace
 
 std::string eta_text(double seconds) {
@@ -75,7 +80,8 @@ std::string progress_line(const ProgressState& state, int width, bool ascii) {
   if (state.total_bytes > 0) {
     out += "  " + share_of_bytes(state);
   }
-  out += fmt::format("  {}/{} tensors", thousands(state.done), thousands(state.total));
+  out += fmt::format("  {}/{} {}", thousands(state.done), thousands(state.total),
+                     counted_in(state.phase));
   if (state.bytes_per_second > 0) {
     out += fmt::format("  {}/s", human_bytes(static_cast<std::uint64_t>(state.bytes_per_second)));
   }

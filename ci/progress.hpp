@@ -16,7 +16,7 @@ namespace bv::cli {
 struct ProgressState {
   std::string phase;
   std::uint64_t done_bytes = 0, total_bytes = 0;
-  std::int64_t done = 0, total = 0;  // tensors
+  std::int64_t done = 0, total = 0;  // tensors; places of mutants, layouts of forward
   double bytes_per_second = 0;
   std::optional<double> eta_seconds;  // unset in the first 3 s and without a rate
   std::string current;                // the tensor at hand

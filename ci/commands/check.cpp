@@ -247,10 +247,7 @@ int run_check(Context& context, const Options& given) {
     return report_error(context, options, run.error());
   }
   stamp(context, options, *run);
-  if (auto written = write_report(options, *run); !written) {
-    return report_error(context, options, written.error());
-  }
-  return finish(context, options, *run);
+  return report_and_finish(context, options, *run);
 }
 
 }  // namespace bv::cli

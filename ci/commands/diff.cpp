@@ -219,7 +219,7 @@ int run_diff(Context& context, const Options& options) {
     return report_error(context, options, run.error());
   }
   stamp(context, options, *run);
-  return finish(context, options, *run);
+  return report_and_finish(context, options, *run);
 }
 
 }  // namespace bv::cli

@@ -68,6 +68,7 @@ class Fuzz {
       BV_CHECK(replay());
       return std::move(run_);
     }
+    BV_CHECK(make_report_folder(options_));  // failures are saved there as they are found
     BV_CHECK(load());
     const auto limit = static_cast<double>(options_.seconds.value_or(kSecondsDefault));
     BV_CHECK(draw_lines(limit * kShareOfLines));
@@ -234,7 +235,7 @@ int run_fuzz(Context& context, const Options& options) {
     return report_error(context, options, run.error());
   }
   stamp(context, options, *run);
-  return finish(context, options, *run);
+  return report_and_finish(context, options, *run);
 }
 
 }  // namespace bv::cli

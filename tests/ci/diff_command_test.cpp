@@ -33,7 +33,9 @@ TEST(DiffCommand, AWrongElementExitsOneWithItsTensorAndCode) {
   const TempFolder folder;
   const fs::path b = copy_of("gemma3_text", folder);
   damage(b / "model.safetensors");
-  const Ended ended = run_line({"diff", hf_case("gemma3_text"), b.string()});
+  const std::string report = (folder.path() / "report").string();
+  const Ended ended = run_line({"diff", hf_case("gemma3_text"), b.string(), "--out", report});
+  EXPECT_TRUE(fs::exists(fs::path(report) / "verdicts.json"));
   EXPECT_EQ(ended.code, 1) << ended.out << ended.err;
   EXPECT_NE(ended.out.find("BV3001"), std::string::npos) << ended.out;
   EXPECT_NE(ended.out.find("model.norm.weight"), std::string::npos) << ended.out;

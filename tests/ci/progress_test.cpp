@@ -50,6 +50,16 @@ TEST(ProgressLine, FitsEveryWidth) {
   }
 }
 
+TEST(ProgressLine, NamesWhatItCounts) {
+  ProgressState state;
+  state.phase = "mutants";
+  state.done = 3;
+  state.total = 79;
+  EXPECT_NE(progress_line(state, 160, false).find("3/79 places"), std::string::npos);
+  state.phase = "forward";
+  EXPECT_NE(progress_line(state, 160, false).find("3/79 layouts"), std::string::npos);
+}
+
 TEST(EtaText, RoundsToFiveSecondsAboveAMinute) {
   EXPECT_EQ(eta_text(0), "0:00");
   EXPECT_EQ(eta_text(25.2), "0:26");

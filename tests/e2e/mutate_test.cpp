@@ -35,10 +35,12 @@ TEST(Mutate, PutsTheMatrixBesideTheGateIntoVerdictsJson) {
 
 TEST(Mutate, PlantsTheOperatorsAskedForAndWritesTheSurvivors) {
   const TempFolder folder;
-  const Ended ended = run({"mutate", "llama_tied_kv2", "--layout", "tp2pp2", "--operators",
-                           "TIE,REPL<->SHARD", "--survivors", folder / "s.jsonl"});
+  const Ended ended =
+      run({"mutate", "llama_tied_kv2", "--layout", "tp2pp2", "--operators", "TIE,REPL<->SHARD",
+           "--survivors", folder / "s.jsonl", "--out", folder / "report"});
   ASSERT_EQ(ended.code, 0) << ended.all();
   EXPECT_EQ(file_text(folder / "s.jsonl"), "");
+  EXPECT_TRUE(Json::parse(file_text(folder / "report/verdicts.json")).contains("mutation"));
   EXPECT_NE(ended.out.find("TIE (2)"), std::string::npos) << ended.out;
   EXPECT_EQ(ended.out.find("SWAP"), std::string::npos) << ended.out;
   EXPECT_NE(ended.out.find("gate 0.02"), std::string::npos) << ended.out;
