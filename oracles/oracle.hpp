@@ -61,7 +61,7 @@ namespace forward {
 struct Functions;  // forward.hpp
 }
 
-inline constexpr int kAbiVersion = 2;
+inline constexpr int kAbiVersion = 3;
 
 /// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals
 /// kAbiVersion.

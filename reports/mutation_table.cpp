@@ -49,23 +49,34 @@ Cells operators(const Mutation& mutation) {
   return out;
 }
 
-/// Claims that killed nothing and were not asked have no column.
+/// Claims that killed nothing have no column. Not every model has a forward form: behind the last
+/// claim, the forward one, stands how many mutants it was asked of.
 Cells by_claim(const Mutation& mutation) {
+  const auto any = [&](const auto& count) {
+    return std::any_of(mutation.rows.begin(), mutation.rows.end(),
+                       [&](const MutationRow& row) { return count(row) > 0; });
+  };
   std::vector<std::size_t> shown;
   for (std::size_t i = 0; i < mutation.claims.size(); ++i) {
-    if (std::any_of(mutation.rows.begin(), mutation.rows.end(),
-                    [&](const MutationRow& row) { return row.by_claim[i] > 0; })) {
+    if (any([&](const MutationRow& row) { return row.by_claim[i]; })) {
       shown.push_back(i);
     }
   }
+  const bool forward = any([](const MutationRow& row) { return row.forward_asked; });
   Cells out = {{"operator"}};
   for (const std::size_t i : shown) {
     out.front().push_back(mutation.claims[i].first);
+  }
+  if (forward) {
+    out.front().push_back("forward asked of");
   }
   for (const MutationRow& row : mutation.rows) {
     std::vector<std::string> cells = {label_of(row)};
     for (const std::size_t i : shown) {
       cells.push_back(std::to_string(row.by_claim[i]));
+    }
+    if (forward) {
+      cells.push_back(std::to_string(row.forward_asked));
     }
     out.push_back(std::move(cells));
   }

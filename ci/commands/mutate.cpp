@@ -34,6 +34,10 @@ is the same. Unless the rule itself is the reason (`fixed axis`: the line has an
 another layout or sample of the family must kill the same mutant. The rest *survived*, and the
 command exits 1.
 
+The claim `forward` computes the whole model twice in float64, from the checkpoint and from the
+shards that the faulty bridge left behind (`oracles/forward`). It is asked of every mutant of a
+model that has a forward form (`forward asked of`); a fault of the export alone leaves it whole.
+
 Beside it, run on the same mutants: what a round trip turns red that passes a tensor within
 0.1 + 1e-5 |b|, as the upstream script does, on weights of standard deviation 0.006, 0.02 and 0.03.
 Equivalent mutants are left out there.
@@ -114,7 +118,7 @@ int run_mutate(Context& context, const Options& options) {
     return report_error(context, options, run.error());
   }
   stamp(context, options, *run);
-  return finish(context, options, *run);
+  return report_and_finish(context, options, *run);
 }
 
 int run_dump_mutants(Context& context, const Options& options) {

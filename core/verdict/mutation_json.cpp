@@ -36,6 +36,7 @@ MutationRow row_from(const Json& value, const Json& matrix, const Json& levels, 
   out.killed = value.at("killed").get<std::int64_t>();
   out.equivalent = value.at("equivalent").get<std::int64_t>();
   out.survived = value.at("survived").get<std::int64_t>();
+  out.forward_asked = value.value("forward_asked", std::int64_t{0});
   out.by_claim = matrix.get<std::vector<std::int64_t>>();
   out.by_level = levels.get<std::vector<std::int64_t>>();
   out.by_gate = gate.get<std::vector<std::int64_t>>();
@@ -55,7 +56,8 @@ Json mutation_json(const Mutation& mutation) {
                          {"mutants", row.mutants},
                          {"killed", row.killed},
                          {"equivalent", row.equivalent},
-                         {"survived", row.survived}});
+                         {"survived", row.survived},
+                         {"forward_asked", row.forward_asked}});
     matrix.push_back(row.by_claim);
     by_level.push_back(row.by_level);
     by_gate.push_back(row.by_gate);

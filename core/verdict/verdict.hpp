@@ -107,6 +107,7 @@ struct MutationRow {
   std::string op;    // "SWAP"
   std::string side;  // "": the import, "(2)": both ways, "(back)": the export
   std::int64_t mutants = 0, killed = 0, equivalent = 0, survived = 0;
+  std::int64_t forward_asked = 0;  // mutants that were computed by the forward oracles
   std::vector<std::int64_t> by_claim, by_level, by_gate;  // in the order of Mutation's lists
   bool operator==(const MutationRow&) const = default;
 };

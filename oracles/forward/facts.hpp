@@ -53,6 +53,8 @@ struct MoeFacts {
   std::int64_t topk_group = 1;
   double scaling = 1.0;
   bool biases = false;  // gpt-oss: router and experts have biases
+  /// Declared by the caller, never read from config.json: square stacks are [E, in, out].
+  bool square_stacks_in_out = false;
 };
 
 struct DeltaNetFacts {

@@ -14,12 +14,13 @@ std::pair<at::Tensor, at::Tensor> halves(const at::Tensor& gate_up, bool alterna
 }
 
 /// A stack of expert matrices as [E, out, in]; files hold that or [E, in, out], told apart by shape
-/// as the library does (it reads a square stack as [E, out, in]); gpt-oss always holds [E, in,
-/// out].
+/// as the library does (it reads a square stack as [E, out, in], unless the caller declares it);
+/// gpt-oss always holds [E, in, out].
 at::Tensor expert_stack(const Scope& experts, std::string_view name, std::int64_t count,
-                        std::int64_t out, std::int64_t in, bool in_out) {
+                        std::int64_t out, std::int64_t in, const MoeFacts& moe) {
   const std::vector<std::int64_t> turned_shape{count, in, out};
-  if (in_out || (in != out && experts.shape_of(name) == turned_shape)) {
+  const bool turned = in == out ? moe.square_stacks_in_out : experts.shape_of(name) == turned_shape;
+  if (moe.biases || turned) {
     return experts.get(name, turned_shape).transpose(1, 2);
   }
   return experts.get(name, {count, out, in});
@@ -29,10 +30,10 @@ at::Tensor packed_experts(const Pass& pass, const Scope& experts, const at::Tens
                           const at::Tensor& weights) {
   const ModelFacts& facts = pass.facts;
   const MoeFacts& moe = facts.moe;
-  const at::Tensor up_stack = expert_stack(experts, "gate_up_proj", moe.experts, 2 * moe.expert_ffn,
-                                           facts.hidden, moe.biases);
+  const at::Tensor up_stack =
+      expert_stack(experts, "gate_up_proj", moe.experts, 2 * moe.expert_ffn, facts.hidden, moe);
   const at::Tensor down_stack =
-      expert_stack(experts, "down_proj", moe.experts, facts.hidden, moe.expert_ffn, moe.biases);
+      expert_stack(experts, "down_proj", moe.experts, facts.hidden, moe.expert_ffn, moe);
   std::optional<at::Tensor> up_bias;
   std::optional<at::Tensor> down_bias;
   if (moe.biases) {

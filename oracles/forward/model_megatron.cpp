@@ -85,13 +85,14 @@ class MegatronModel {
         out.deepstack_outputs.push_back(to_tensor(level.front()));
     }
     decode(pass, plan, seen, hidden, out);
-    const Team last = in(world_.stages.back().dense, world_.body);
-    hidden =
-        norms(facts_, last, "decoder.final_layernorm.weight", "decoder.final_norm.weight", hidden);
+    const Stage* const with_mtp = mtp_stage();
+    hidden = norms(facts_, in(norm_stage(with_mtp != nullptr).dense, world_.body),
+                   "decoder.final_layernorm.weight", "decoder.final_norm.weight", hidden);
     out.final_norm_output = to_tensor(hidden.front());
+    const Team last = in(world_.stages.back().dense, world_.body);
     out.logits = to_tensor(head(last, hidden));
-    for (std::int64_t depth = 0; depth < facts_.mtp_layers && holds_mtp(last); ++depth) {
-      hidden = mtp(pass, inputs, hidden, depth);
+    for (std::int64_t depth = 0; with_mtp != nullptr && depth < facts_.mtp_layers; ++depth) {
+      hidden = mtp(pass, inputs, *with_mtp, hidden, depth);
       out.mtp_outputs.push_back(to_tensor(hidden.front()));
       out.mtp_logits.push_back(to_tensor(head(last, hidden)));
     }
@@ -132,22 +133,35 @@ class MegatronModel {
         facts_, last, shared ? "embedding.word_embeddings.weight" : "output_layer.weight", hidden);
   }
 
-  static bool holds_mtp(const Team& last) {
-    for (const Scope& rank : last) {
-      const auto at = rank.tensors().lower_bound(rank.prefix() + "mtp.");
-      if (at != rank.tensors().end() && at->first.starts_with(rank.prefix() + "mtp.")) return true;
+  /// The stage that the MTP layers stand on, any of a written pipeline layout; nullptr without
+  /// them.
+  const Stage* mtp_stage() const {
+    const std::string first = world_.body + "mtp.";
+    for (const Stage& stage : world_.stages) {
+      for (const Scope& rank : stage.dense) {
+        const auto at = rank.tensors().lower_bound(rank.prefix() + first);
+        if (at != rank.tensors().end() && at->first.starts_with(rank.prefix() + first))
+          return &stage;
+      }
     }
-    return false;
+    return nullptr;
+  }
+
+  /// With MTP the norm stands behind the last decoder layer, else before the loss.
+  /// Source: Megatron-Core 0.19.2, TransformerBlock.has_final_layernorm_in_this_stage.
+  const Stage& norm_stage(bool with_mtp) const {
+    std::size_t stage = world_.stages.size() - 1;
+    while (with_mtp && stage > 0 && world_.layers[stage] == 0) --stage;
+    return world_.stages[stage];
   }
 
   /// eh_proj sees the normed embedding of a later token first, the normed hidden state second; its
-  /// column-parallel output is gathered. The last stage embeds with its own copy of the table.
+  /// column-parallel output is gathered. `stage` embeds with its own copy of the table.
   /// Source: Megatron-Core 0.19.2, transformer/multi_token_prediction.py.
-  PerRank mtp(const Pass& pass, const Inputs& inputs, const PerRank& hidden,
+  PerRank mtp(const Pass& pass, const Inputs& inputs, const Stage& stage, const PerRank& hidden,
               std::int64_t depth) const {
-    const Stage block =
-        world_.stages.back().in(fmt::format("{}mtp.layers.{}.", world_.body, depth));
-    const PerRank later(hidden.size(), embed(world_.stages.back(), later_token_ids(inputs, depth)));
+    const Stage block = stage.in(fmt::format("{}mtp.layers.{}.", world_.body, depth));
+    const PerRank later(hidden.size(), embed(stage, later_token_ids(inputs, depth)));
     const PerRank left = norms(facts_, block.dense, "enorm.weight", "enorm.weight", later);
     const PerRank right = norms(facts_, block.dense, "hnorm.weight", "hnorm.weight", hidden);
     PerRank joined;

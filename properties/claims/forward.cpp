@@ -26,13 +26,6 @@ Verdict about_model(const Input& input, const std::string& id) {
   return out;
 }
 
-/// What stops a module by itself is a fault of the shards; everything else leaves the claim open.
-bool blames_shards(Code code) {
-  return code == Code::ShapeMismatch || code == Code::MegatronParamUnfilled ||
-         code == Code::ReplicasDiffer || code == Code::LayerOnNoStage ||
-         code == Code::IndivisibleDim;
-}
-
 /// One random model with its input, and what the HF form computes of it.
 struct Draw {
   fw::NamedTensors weights;

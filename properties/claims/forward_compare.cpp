@@ -59,6 +59,12 @@ std::optional<FirstDifference> difference(const fw::Tensor& wanted, const fw::Te
 
 }  // namespace
 
+bool blames_shards(Code code) {
+  return code == Code::ShapeMismatch || code == Code::MegatronParamUnfilled ||
+         code == Code::ReplicasDiffer || code == Code::LayerOnNoStage ||
+         code == Code::IndivisibleDim;
+}
+
 std::vector<NamedOutput> outputs_in_order(const fw::Outputs& outputs) {
   std::vector<NamedOutput> out;
   const auto list = [&out](const char* stem, const std::vector<fw::Tensor>& tensors) {

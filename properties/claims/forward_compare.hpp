@@ -13,6 +13,9 @@ namespace bv::claims {
 /// both forms compute in float64, in another order.
 inline constexpr double kForwardTolerance = 1e-9;
 
+/// What stops a model by itself is a fault of its shards; every other error leaves the claim open.
+[[nodiscard]] bool blames_shards(Code code);
+
 struct NamedOutput {
   std::string name;  // "layer_output.2"
   const oracle::forward::Tensor* tensor = nullptr;

@@ -135,6 +135,7 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
     spec.dtype = DType::F64;
     out->elements += element_count(spec.shape).value_or(kElementsMax);
   }
+  out->facts.moe.square_stacks_in_out = stacks_in_out(*model);
   out->headers = std::move(*headers);
   out->wanted = std::move(*model);
   return out;
@@ -165,6 +166,11 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
   }
   small.model = std::move(applied);
   return Done{};
+}
+
+bool stacks_in_out(const model::Model& model) {
+  return std::any_of(model.mappings.begin(), model.mappings.end(),
+                     [](const model::Mapping& one) { return one.rule->orientation == "in_out"; });
 }
 
 fw::NamedTensors random_weights(const Headers& headers, std::uint64_t seed) {

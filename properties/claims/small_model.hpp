@@ -45,6 +45,9 @@ class SmallModels {
   std::map<std::string, Tried> tried_;
 };
 
+/// Expert stacks were found, or declared, to be [E, in, out].
+[[nodiscard]] bool stacks_in_out(const model::Model& model);
+
 /// Random numbers for every tensor, multiples of 2^-20 so that sums of two are exact; matrices
 /// scaled to keep the size of what goes through them. The same seed gives the same numbers.
 [[nodiscard]] oracle::forward::NamedTensors random_weights(const Headers& headers,

@@ -9,13 +9,12 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
+#include "properties/claims/forward_compare.hpp"
 #include "properties/mutants/judge.hpp"
 #include "properties/mutants/tags.hpp"
 
 namespace bv::mutants {
 namespace {
-
-constexpr double kForwardSeen = 1e-6;
 
 std::string rank_text(const Program& program, std::size_t file) {
   return parallel::shard_name(program.files[file], program.layout);
@@ -325,10 +324,12 @@ class Judge {
       return;
     }
     const Forward seen = r_.forward_(r_.right_.files, values_);
-    if (!seen.refused.empty()) {
-      add("forward", Code::OracleDisagrees, "the module cannot run: " + seen.refused, {});
-    } else if (!(seen.difference < kForwardSeen)) {
-      add("forward", Code::OracleDisagrees,
+    if (seen.refused) {
+      if (claims::blames_shards(seen.refused->code)) {
+        add("forward", seen.refused->code, "the model cannot run: " + seen.refused->message, {});
+      }
+    } else if (!seen.where.empty()) {
+      add("forward", Code::ForwardDiffers,
           fmt::format("{} differs by {:.3g}", seen.where, seen.difference), at(seen.where, ""));
     }
   }

@@ -37,13 +37,18 @@ struct Finding {
   Counterexample example;
 };
 
-/// Compares two sets of shards by what they compute; returns the largest difference, or a reason.
+/// What a model with these shards computes, held against what its checkpoint computes.
 struct Forward {
+  std::string where;  // the first output that differs; empty when all are equal
   double difference = 0;
-  std::string where;
-  std::string refused;  // the module could not run on these shards
+  std::optional<Error> refused;  // why the model cannot be computed from these shards
 };
+/// `image` holds the shards of `files`; a parameter that it lacks is as the right bridge has it.
 using RunForward = std::function<Forward(const std::vector<parallel::ShardKey>&, const Image&)>;
+
+/// Values that are exact under -1 and +1 in bf16 and differ between neighbours; no tensor is
+/// constant. A tensor has the same values in every set of headers.
+[[nodiscard]] Tensors exact_values(const Headers& headers);
 
 /// Everything about one case on one layout that does not depend on the mutant.
 class Reference {

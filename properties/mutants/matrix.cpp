@@ -8,6 +8,7 @@
 #include "core/base/text.hpp"
 #include "core/exec/legality.hpp"
 #include "core/exec/stream.hpp"
+#include "properties/mutants/forward.hpp"
 #include "properties/mutants/museum.hpp"
 
 namespace bv::mutants {
@@ -44,6 +45,7 @@ void count(Fate&& fate, Matrix& matrix) {
   Row& row = row_of(fate.mutant.op, side(fate.mutant), matrix);
   ++row.mutants;
   ++matrix.mutants;
+  row.forward_asked += fate.forward_asked ? 1 : 0;
   if (fate.equivalence) {
     ++row.equivalent;
     matrix.equivalents.push_back(std::move(fate));
@@ -122,6 +124,13 @@ class Planting {
       return std::move(legal).error().fact(place_.sample.name + " " + place_.layout);
     }
     BV_TRY(right, compile(case_->model, library_.kinds, layout_));
+    if (options_.forward && entry_.forward != nullptr) {
+      auto forward = forward_of(*case_, right, *entry_.forward);
+      if (!forward) {
+        return std::move(forward).error().at(place_.sample.name + " " + place_.layout);
+      }
+      forward_ = std::move(*forward);
+    }
     std::set<std::uint32_t> last;
     for (const Mutant& mutant : enumerate(library_, *case_, right)) {
       if (options_.wanted && !options_.wanted(place_, mutant)) {
@@ -147,6 +156,7 @@ class Planting {
     gates_.clear();
     BV_TRY(world, Reference::make(library_, with_mappings(*case_, keep), layout_, entry_));
     world_ = std::make_unique<Reference>(std::move(world));
+    world_->set_forward(forward_);
     const auto findings = world_->judge({world_->right(), world_->right(), std::nullopt});
     if (!findings.empty()) {
       return fail(findings.front().code, "a right bridge is refuted: " + findings.front().title)
@@ -167,6 +177,7 @@ class Planting {
   parallel::Layout layout_;
   std::unique_ptr<Reference> world_;
   std::vector<Gate> gates_;
+  RunForward forward_;
   Matrix out_;
 };
 
@@ -202,6 +213,7 @@ Result<Fate> judge_mutant(const Library& library, const Reference& reference, co
   Fate fate;
   fate.mutant = mutant;
   fate.findings = reference.judge(attack);
+  fate.forward_asked = reference.has_forward() && !attack.refused;
   if (fate.findings.empty()) {
     fate.equivalence = prove_equivalent(library, reference, mutant, attack);
   }
@@ -217,6 +229,7 @@ void merge(Matrix&& more, Matrix& matrix) {
     sum.mutants += row.mutants;
     sum.equivalent += row.equivalent;
     sum.killed += row.killed;
+    sum.forward_asked += row.forward_asked;
     const auto add = [](auto& into, const auto& from) {
       for (std::size_t i = 0; i < into.size(); ++i) {
         into[i] += from[i];

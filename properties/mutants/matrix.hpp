@@ -35,6 +35,7 @@ struct Fate {
   std::string layout;
   std::vector<Finding> findings;  // empty: survived, or equivalent
   std::optional<Equivalence> equivalence;
+  bool forward_asked = false;
   std::array<bool, kGateStds.size()> gate_red{};
 };
 
@@ -46,6 +47,7 @@ struct Row {
   std::int64_t mutants = 0;
   std::int64_t equivalent = 0;
   std::int64_t killed = 0;
+  std::int64_t forward_asked = 0;                       // planted into a model with a forward form
   std::array<std::int64_t, kClaims.size()> by_claim{};  // one mutant may be killed by several
   std::array<std::int64_t, kLevels.size()> by_level{};  // the cheapest level that kills it
   std::array<std::int64_t, kGateStds.size()> by_gate{};
@@ -63,6 +65,7 @@ struct Matrix {
 
 struct MatrixOptions {
   bool gate = true;
+  bool forward = true;  // ask the forward claim where the oracle has a form of the model
   std::uint64_t seed = 1;
   int jobs = 1;
   /// Which mutants to judge; unset: all. Called on several threads.

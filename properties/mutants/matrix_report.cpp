@@ -47,7 +47,7 @@ std::string row_text(const Row& row) {
 std::ptrdiff_t claims_asked(const Matrix& matrix) {
   static_assert(kClaims.back().claim == "forward");
   const bool forward = std::any_of(matrix.rows.begin(), matrix.rows.end(),
-                                   [](const Row& row) { return row.by_claim.back() > 0; });
+                                   [](const Row& row) { return row.forward_asked > 0; });
   return static_cast<std::ptrdiff_t>(kClaims.size()) - (forward ? 0 : 1);
 }
 
@@ -118,6 +118,7 @@ Mutation mutation_of(const Matrix& matrix, bool whole) {
     one.killed = row.killed;
     one.survived = std::count_if(survivors.begin(), survivors.end(),
                                  [&](const Fate& fate) { return same_row(fate, row); });
+    one.forward_asked = row.forward_asked;
     one.equivalent = one.mutants - one.killed - one.survived;
     one.by_claim.assign(row.by_claim.begin(), std::next(row.by_claim.begin(), asked));
     one.by_level.assign(row.by_level.begin(), row.by_level.end());

@@ -17,33 +17,6 @@
 namespace bv::mutants {
 namespace {
 
-/// Values that are exact under -1 and +1 in bf16 and differ between neighbours; no tensor is
-/// constant.
-Tensors exact_values(const Headers& headers) {
-  Tensors out;
-  std::uint64_t state = 0x9E3779B97F4A7C15ULL;
-  for (const auto& [name, spec] : headers) {
-    Tensor tensor{spec.dtype, spec.shape, {}};
-    const auto count = static_cast<std::size_t>(element_count(spec.shape).value());
-    const auto size = static_cast<std::size_t>(bytes(spec.dtype));
-    tensor.bytes.resize(count * size);
-    for (std::size_t i = 0; i < count; ++i) {
-      state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-      const auto draw = static_cast<std::int64_t>(state >> 40U);
-      double value = static_cast<double>(draw % 127 - 63) / 128.0;
-      if (spec.shape.size() == 1) {
-        value = 1.0 + static_cast<double>(draw % 61 + 1) / 128.0;
-        if (spec.dtype == DType::F32) {
-          value += static_cast<double>(draw % 31 + 1) / 65536.0;  // bf16 cannot hold it
-        }
-      }
-      kinds::store(value, tensor.bytes.data() + i * size, spec.dtype);
-    }
-    out.emplace(name, std::move(tensor));
-  }
-  return out;
-}
-
 /// Numbers of layers as "#": what a module computes with does not depend on which layer it is, so
 /// that one answer serves all of them.
 std::string without_layer(std::string_view name) {
@@ -84,7 +57,41 @@ struct Earlier {
   }
 };
 
+/// FNV-1a: a tensor has the same values in every world that it is part of.
+std::uint64_t first_state(std::string_view name) {
+  std::uint64_t out = 0xCBF29CE484222325ULL;
+  for (const char c : name) {
+    out = (out ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
+  }
+  return out;
+}
+
 }  // namespace
+
+Tensors exact_values(const Headers& headers) {
+  Tensors out;
+  for (const auto& [name, spec] : headers) {
+    std::uint64_t state = first_state(name);
+    Tensor tensor{spec.dtype, spec.shape, {}};
+    const auto count = static_cast<std::size_t>(element_count(spec.shape).value());
+    const auto size = static_cast<std::size_t>(bytes(spec.dtype));
+    tensor.bytes.resize(count * size);
+    for (std::size_t i = 0; i < count; ++i) {
+      state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+      const auto draw = static_cast<std::int64_t>(state >> 40U);
+      double value = static_cast<double>(draw % 127 - 63) / 128.0;
+      if (spec.shape.size() == 1) {
+        value = 1.0 + static_cast<double>(draw % 61 + 1) / 128.0;
+        if (spec.dtype == DType::F32) {
+          value += static_cast<double>(draw % 31 + 1) / 65536.0;  // bf16 cannot hold it
+        }
+      }
+      kinds::store(value, tensor.bytes.data() + i * size, spec.dtype);
+    }
+    out.emplace(name, std::move(tensor));
+  }
+  return out;
+}
 
 Result<Reference> Reference::make(const Library& library, std::shared_ptr<const Case> one,
                                   const parallel::Layout& layout, const oracle::Entry& entry) {

@@ -285,11 +285,11 @@ TEST(Printable, ShowsWhatATerminalWouldObey) {
 
 TEST(MutationTable, HasARowAnOperatorAndSidesAndASum) {
   Mutation mutation;
-  mutation.claims = {{"names", "headers"}, {"placement", "headers"}};
+  mutation.claims = {{"names", "headers"}, {"placement", "headers"}, {"forward", "data"}};
   mutation.levels = {"text", "headers", "data"};
   mutation.gate_stds = {0.006, 0.02};
-  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, {0, 2}, {0, 2, 0}, {0, 1}},
-                   {"SWAP", "(2)", 3, 3, 0, 0, {0, 3}, {0, 3, 0}, {0, 0}}};
+  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, 2, {0, 2, 1}, {0, 2, 0}, {0, 1}},
+                   {"SWAP", "(2)", 3, 3, 0, 0, 0, {0, 3, 0}, {0, 3, 0}, {0, 0}}};
   mutation.reasons = {{"one rank", 1, 1}};
   EXPECT_EQ(
       mutation_markdown(mutation),
@@ -300,7 +300,8 @@ TEST(MutationTable, HasARowAnOperatorAndSidesAndASum) {
       "| SWAP (2) | 3 | 3 | 0 | 0 | 0 | 3 | 0 | 0 | 0 |\n"
       "| all | 6 | 5 | 1 | 0 | 0 | 5 | 0 | 0 | 1 |\n"
       "\n"
-      "| operator | placement |\n|---|---:|\n| SWAP | 2 |\n| SWAP (2) | 3 |\n| all | 5 |\n"
+      "| operator | placement | forward | forward asked of |\n|---|---:|---:|---:|\n"
+      "| SWAP | 2 | 1 | 2 |\n| SWAP (2) | 3 | 0 | 0 |\n| all | 5 | 1 | 2 |\n"
       "\n"
       "| equivalent because | mutants | killed elsewhere |\n|---|---:|---:|\n"
       "| one rank | 1 | 1 |\n| all | 1 | 1 |\n");

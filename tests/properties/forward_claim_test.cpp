@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/base/arith.hpp"
-#include "core/kinds/values.hpp"
-#include "oracles/forward/forward.hpp"
+#include <algorithm>
+
+#include "properties/mutants/forward.hpp"
 #include "properties/mutants/museum.hpp"
 
 namespace bv::mutants {
@@ -15,46 +15,8 @@ namespace fw = oracle::forward;
 
 const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
                                oracle::wanted_value};
-
-fw::NamedTensors widened(const Tensors& tensors) {
-  fw::NamedTensors out;
-  for (const auto& [name, tensor] : tensors) {
-    fw::Tensor wide;
-    wide.shape = tensor.shape;
-    const auto size = static_cast<std::size_t>(bytes(tensor.dtype));
-    for (std::size_t i = 0; i < tensor.bytes.size() / size; ++i) {
-      wide.values.push_back(kinds::load(tensor.bytes.data() + i * size, tensor.dtype));
-    }
-    out.emplace(name, std::move(wide));
-  }
-  return out;
-}
-
-RunForward forward_of(const Reference& reference) {
-  const auto facts = fw::read_facts(reference.model().sample.config).value();
-  const auto inputs = fw::probe_inputs(facts, 7, 3);
-  const auto right = fw::hf_forward(facts, widened(reference.values()), inputs).value();
-  return [=](const std::vector<parallel::ShardKey>& files, const Image& image) {
-    std::vector<fw::RankTensors> ranks;
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      ranks.push_back({files[i].pp, files[i].tp, files[i].ep, files[i].etp, files[i].vp,
-                       widened(image.files[i])});
-    }
-    Forward out;
-    const auto found = fw::megatron_forward(facts, ranks, inputs);
-    if (!found) {
-      out.refused = found.error().message;
-      return out;
-    }
-    for (const auto& [where, difference] : fw::differences(right, *found)) {
-      if (!(difference <= out.difference)) {
-        out.difference = difference;
-        out.where = where;
-      }
-    }
-    return out;
-  };
-}
+const fw::Functions kForward = {fw::read_facts, fw::hf_forward, fw::megatron_forward,
+                                fw::probe_inputs};
 
 bool seen_by_forward(const std::vector<Finding>& findings) {
   return std::any_of(findings.begin(), findings.end(),
@@ -71,7 +33,7 @@ World world(const std::string& name, const std::string& layout) {
   const auto samples = builtin_samples().value();
   const auto one = make_case(library, find_sample(samples, name).value()).value();
   auto reference = Reference::make(library, one, padded_layout(layout).value(), kOracle).value();
-  reference.set_forward(forward_of(reference));
+  reference.set_forward(forward_of(*one, reference.right(), kForward).value());
   return {std::move(library), std::move(reference)};
 }
 
@@ -102,9 +64,13 @@ TEST_P(ForwardClaim, HoldsOnARightBridgeAndSeesTwoSidedFaults) {
   EXPECT_EQ(seen, judged);
 }
 
-INSTANTIATE_TEST_SUITE_P(Mutants, ForwardClaim,
-                         ::testing::Values(std::pair("llama", "tp2"),
-                                           std::pair("qwen3_5_dense", "tp2")));
+INSTANTIATE_TEST_SUITE_P(
+    Mutants, ForwardClaim,
+    ::testing::Values(
+        std::pair("llama", "tp2"), std::pair("qwen3_5_dense", "tp2"),
+        std::pair("qwen3_vl_moe_square", "tp2ep2etp2"),
+        std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|tt|mL"),
+        std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|ttm|L")));
 
 }  // namespace
 }  // namespace bv::mutants

@@ -11,13 +11,17 @@
 
 #include "core/io/checkpoint.hpp"
 #include "core/layout/notation.hpp"
+#include "oracles/forward/forward.hpp"
 #include "reports/mutation_table.hpp"
 
 namespace bv::mutants {
 namespace {
 
+const oracle::forward::Functions kForward = {
+    oracle::forward::read_facts, oracle::forward::hf_forward, oracle::forward::megatron_forward,
+    oracle::forward::probe_inputs};
 const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value};
+                               oracle::wanted_value, &kForward};
 
 const Library& library() {
   static const Library value = load_library().value();

@@ -142,8 +142,8 @@ TEST(VerdictsJson, ReadsBackTheMutationMatrix) {
   mutation.levels = {"text", "headers", "data"};
   mutation.gate_stds = {0.006, 0.02};
   mutation.places = 2;
-  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, {0, 2}, {0, 2, 0}, {0, 1}},
-                   {"SWAP", "(2)", 3, 2, 0, 1, {0, 2}, {0, 2, 0}, {0, 0}}};
+  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, 2, {0, 2}, {0, 2, 0}, {0, 1}},
+                   {"SWAP", "(2)", 3, 2, 0, 1, 0, {0, 2}, {0, 2, 0}, {0, 0}}};
   mutation.reasons = {{"one rank", 1, 1}};
   mutation.survivors = {"SWAP a (2) on llama tp2"};
   run.mutation = mutation;
