@@ -91,15 +91,6 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind, std::vect
 
 }  // namespace
 
-bool mixes_wildcards(std::string_view pattern) {
-  std::size_t doubles = 0;
-  for (std::size_t at = pattern.find("**"); at != std::string_view::npos;
-       at = pattern.find("**", at + 2)) {
-    ++doubles;
-  }
-  return doubles > 0 && doubles < wildcards(pattern);
-}
-
 const std::string* pattern_for(const ForeignRule& rule, const std::vector<std::string>& roles) {
   for (const auto& [role, pattern] : rule.hf) {
     const bool alone = rule.hf.size() == 1;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model/model.hpp"
+#include "core/model/pattern.hpp"
 
 namespace bv::model {
 
@@ -32,8 +33,7 @@ struct ForeignRules {
   std::vector<ForeignRule> rules;
 };
 
-/// Bounds of a rule set: patterns of one name, rules of one file.
-inline constexpr std::size_t kWildcardsMax = 8;
+/// Bounds of a rule set.
 inline constexpr std::size_t kForeignRulesMax = 10000;
 inline constexpr std::size_t kRulesFileBytesMax = std::size_t{64} << 20;
 
@@ -94,17 +94,6 @@ struct ForeignKinds {
 [[nodiscard]] Status choose_line(const Model& wanted, const Rule& ours, const ForeignRule& foreign,
                                  const ForeignKinds& kinds, const std::vector<Shape>& shapes,
                                  Rule& rule);
-
-/// Anchored at both ends; the texts of the wildcards from the left, or nullopt.
-[[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
-                                                                    std::string_view name);
-/// Fills `**` first, then `*`, each from the left, with the captures in their order (the semantics
-/// upstream).
-[[nodiscard]] std::string fill_pattern(std::string_view pattern,
-                                       const std::vector<std::string>& captures);
-[[nodiscard]] std::size_t wildcards(std::string_view pattern);
-/// Both `*` and `**` in one pattern: `**` are filled first, so captures change places.
-[[nodiscard]] bool mixes_wildcards(std::string_view pattern);
 
 /// The parameters of `wanted` (a resolved built-in model of the same config and headers), each made
 /// by the first rule that takes its name. Name faults are those of the foreign rules: parameters

@@ -141,6 +141,16 @@ TEST(Pattern, StarTakesDigitsOnlyAndDoubleStarAnything) {
   EXPECT_FALSE(match_pattern("a", "ab").has_value());
 }
 
+TEST(Pattern, ManyWildcardsInARowAreSearchedToTheEnd) {
+  const std::string name = "decoder.layers.11.self_attention.linear_qkv.weight and much behind it";
+  const auto captures = match_pattern("decoder.**************it", name);
+  ASSERT_TRUE(captures.has_value());
+  EXPECT_EQ(captures->size(), 7U);
+  EXPECT_EQ(captures->front(), name.substr(8, name.size() - 10));
+  EXPECT_FALSE(match_pattern("decoder.**************none", name).has_value());
+  EXPECT_FALSE(match_pattern("**a**a**a**a**a**a**a**b", std::string(400, 'a')).has_value());
+}
+
 TEST(Pattern, CapturesFillFromTheLeftDoubleStarsFirst) {
   EXPECT_EQ(fill_pattern("x.*.y.*.z", {"1", "2"}), "x.1.y.2.z");
   EXPECT_EQ(fill_pattern("*.**", {"a", "7"}), "7.a");  // the captures change places, as upstream
