@@ -7,6 +7,7 @@
 #include "core/base/text.hpp"
 #include "core/exec/legality.hpp"
 #include "core/exec/open_model.hpp"
+#include "properties/mutants/forward.hpp"
 #include "properties/mutants/museum.hpp"
 
 namespace bv::fuzz {
@@ -148,7 +149,15 @@ Result<Prepared> prepare(const Tools& tools, World world) {
 Result<std::vector<mutants::Finding>> judge(const Tools& tools, const Prepared& prepared) {
   BV_TRY(reference, mutants::Reference::make(tools.library, prepared.model, prepared.world.layout,
                                              tools.oracle));
-  return reference.judge({reference.right(), reference.right(), std::nullopt});
+  auto out = reference.judge({reference.right(), reference.right(), std::nullopt});
+  if (tools.oracle.forward != nullptr) {
+    const auto forward =
+        mutants::forward_of(*prepared.model, reference.right(), *tools.oracle.forward);
+    if (!forward) {
+      out.push_back({"forward", forward.error().code, forward.error().message, {}});
+    }
+  }
+  return out;
 }
 
 std::string check_boundary(const Tools& tools, const Prepared& prepared,

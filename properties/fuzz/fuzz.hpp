@@ -51,7 +51,8 @@ struct Prepared {
 [[nodiscard]] Result<Prepared> prepare(const Tools& tools, const Draw& draw);
 [[nodiscard]] Result<Prepared> prepare(const Tools& tools, World world);
 
-/// What the claims say of a right bridge on this world. Errors: those of the plan.
+/// What the claims say of a right bridge on this world, the forward one where the model has a form.
+/// Errors: those of the plan.
 [[nodiscard]] Result<std::vector<mutants::Finding>> judge(const Tools& tools,
                                                           const Prepared& prepared);
 

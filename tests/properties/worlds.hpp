@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "oracles/forward/forward.hpp"
 #include "properties/fuzz/fuzz.hpp"
 #include "properties/mutants/gate.hpp"
 #include "properties/mutants/mutant.hpp"
@@ -15,10 +16,13 @@
 namespace bv::fuzz {
 
 inline const Tools& tools() {
-  static const Tools value = {
-      mutants::load_library().value(),
-      mutants::builtin_samples().value(),
-      {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered, oracle::wanted_value}};
+  static const oracle::forward::Functions forward = {
+      oracle::forward::read_facts, oracle::forward::hf_forward, oracle::forward::megatron_forward,
+      oracle::forward::probe_inputs};
+  static const Tools value = {mutants::load_library().value(),
+                              mutants::builtin_samples().value(),
+                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
+                               oracle::wanted_value, &forward}};
   return value;
 }
 

@@ -56,6 +56,22 @@ TEST(RandomWorlds, ARightBridgeHasNoFinding) {
   }
 }
 
+TEST(RandomWorlds, TheForwardClaimIsAskedWhereTheModelHasAForm) {
+  oracle::forward::Functions wrong = *tools().oracle.forward;  // the planted fault
+  wrong.megatron_forward = [](const auto&, const auto&, const auto&) {
+    return Result<oracle::forward::Outputs>(fail(Code::ShapeMismatch, "planted"));
+  };
+  Tools broken = tools();
+  broken.oracle.forward = &wrong;
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    const auto findings = judge(broken, prepared(seed)).value();
+    seen += has(findings, "forward") ? 1 : 0;
+    EXPECT_EQ(findings.size(), has(findings, "forward") ? 1U : 0U) << seed;
+  }
+  EXPECT_GT(seen, 50);
+}
+
 TEST(RandomWorlds, AcceptedLayoutsArePlannedAndRefusedOnesHaveADocumentedCode) {
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     EXPECT_EQ(check_boundary(tools(), prepared(seed), any_layout(seed)), "") << "seed " << seed;
