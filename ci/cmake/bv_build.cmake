@@ -5,7 +5,7 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
-set(BV_SANITIZE "" CACHE STRING "address, undefined or thread")
+set(BV_SANITIZE "" CACHE STRING "address,undefined or thread")
 option(BV_COVERAGE "instrument for lcov" OFF)
 
 find_program(BV_CCACHE ccache)

@@ -233,7 +233,8 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   }
   facts.activation = activation == "silu" ? Activation::Silu : Activation::GeluTanh;
   if (facts.model_type == "gpt_oss") facts.activation = Activation::ClampedSwiglu;
-  if (fields.flag("mlp_bias", false)) fields.refuse("mlp_bias", "false");
+  facts.mlp_bias = fields.flag("mlp_bias", false);
+  if (facts.mlp_bias && facts.model_type != "llama") fields.refuse("mlp_bias", "false");
   facts.mtp_behind_layers = style.experts == Experts::DeepSeek;
   const std::string_view depths =
       facts.mtp_behind_layers ? "num_nextn_predict_layers" : "mtp_num_hidden_layers";

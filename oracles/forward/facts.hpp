@@ -108,6 +108,7 @@ struct ModelFacts {
   bool output_gate = false;
   bool qkv_bias = false;
   bool output_bias = false;
+  bool mlp_bias = false;
   bool sinks = false;
   bool sandwich_norms = false;  // Gemma 3: a norm behind each block too
   bool tied = false;

@@ -186,10 +186,11 @@ at::Tensor delta_mixer(const Pass& pass, const Scope& scope, const at::Tensor& x
 }
 
 at::Tensor gated_mlp(const Pass& pass, const Scope& mlp, const at::Tensor& x, std::int64_t ffn) {
-  const at::Tensor gate = linear(mlp, "gate_proj", x, ffn, false);
-  const at::Tensor up = linear(mlp, "up_proj", x, ffn, false);
+  const bool bias = pass.facts.mlp_bias;
+  const at::Tensor gate = linear(mlp, "gate_proj", x, ffn, bias);
+  const at::Tensor up = linear(mlp, "up_proj", x, ffn, bias);
   return linear(mlp, "down_proj", gated_activation(pass.facts.activation, gate, up),
-                pass.facts.hidden, false);
+                pass.facts.hidden, bias);
 }
 
 at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {

@@ -73,10 +73,11 @@ PerRank shared_expert(const Pass& pass, const Team& shared, const PerRank& x) {
 
 PerRank gated_mlp(const Pass& pass, const Team& mlp, const PerRank& x, std::int64_t ffn) {
   PerRank inner;
-  for (const at::Tensor& gate_up : column_linear(mlp, "linear_fc1", x, 2 * ffn, false)) {
+  for (const at::Tensor& gate_up :
+       column_linear(mlp, "linear_fc1", x, 2 * ffn, pass.facts.mlp_bias)) {
     inner.push_back(activated(pass.facts.activation, gate_up));
   }
-  return row_linear(mlp, "linear_fc2", inner, pass.facts.hidden, false);
+  return row_linear(mlp, "linear_fc2", inner, pass.facts.hidden, pass.facts.mlp_bias);
 }
 
 PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {

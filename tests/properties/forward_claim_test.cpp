@@ -67,8 +67,8 @@ TEST_P(ForwardClaim, HoldsOnARightBridgeAndSeesTwoSidedFaults) {
 INSTANTIATE_TEST_SUITE_P(
     Mutants, ForwardClaim,
     ::testing::Values(
-        std::pair("llama", "tp2"), std::pair("qwen3_5_dense", "tp2"),
-        std::pair("qwen3_vl_moe_square", "tp2ep2etp2"),
+        std::pair("llama", "tp2"), std::pair("llama_bias", "tp2"),
+        std::pair("qwen3_5_dense", "tp2"), std::pair("qwen3_vl_moe_square", "tp2ep2etp2"),
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|tt|mL"),
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|ttm|L")));
 

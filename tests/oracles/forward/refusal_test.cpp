@@ -246,7 +246,7 @@ TEST(Facts, NameTheFieldThatCannotBeUsed) {
       {R"("head_dim": 4)", R"("head_dim": 4, "rope_parameters": {"rope_type": "dynamic"})"},
       {R"("head_dim": 4)", R"("head_dim": 4, "rope_parameters": 7)"},
       {R"("head_dim": 4)", R"("head_dim": 4, "hidden_act": "relu")"},
-      {R"("head_dim": 4)", R"("head_dim": 4, "mlp_bias": true)"},
+      {R"("head_dim": 4)", R"("head_dim": 4, "mlp_bias": 1)"},
       {R"("head_dim": 4)", R"("head_dim": 4, "tie_word_embeddings": 1)"},
       {R"("head_dim": 4)", R"("head_dim": 4, "layer_types": ["full_attention", "full_attention"])"},
       {R"("head_dim": 4)", R"("head_dim": 4, "layer_types": ["linear_attention"])"},
@@ -258,6 +258,17 @@ TEST(Facts, NameTheFieldThatCannotBeUsed) {
     EXPECT_NE(facts.error().message.find("config field"), std::string::npos);
     EXPECT_FALSE(facts.error().wanted.empty());
   }
+}
+
+TEST(Facts, KnowAnMlpBiasOfLlamaAlone) {
+  const std::string text =
+      with(kTinyConfig, R"("head_dim": 4)", R"("head_dim": 4, "mlp_bias": true)");
+  const auto llama = read_facts(text);
+  ASSERT_TRUE(llama) << llama.error().message;
+  EXPECT_TRUE(llama->mlp_bias);
+  const auto qwen2 = read_facts(with(text, R"("model_type": "llama")", R"("model_type": "qwen2")"));
+  ASSERT_FALSE(qwen2);
+  EXPECT_EQ(qwen2.error().code, Code::ConfigField);
 }
 
 TEST(Facts, RefuseWhatIsNoConfigOrNoKnownModel) {
