@@ -78,6 +78,7 @@ Result<Mutated> plant(Context& context, const Options& options) {
     return fail(Code::NoTargetLayout, "mutate needs the oracles: " + module.reason)
         .advise("put bv_oracles.so beside the command, or build with libtorch-dev");
   }
+  BV_CHECK(make_report_folder(options));  // before minutes of work, not behind them
   BV_TRY(library, mutants::load_library());
   CommandProgress progress(context, options);
   progress.start("mutants", 0, places.size());

@@ -124,7 +124,7 @@ class Planting {
       return std::move(legal).error().fact(place_.sample.name + " " + place_.layout);
     }
     BV_TRY(right, compile(case_->model, library_.kinds, layout_));
-    if (options_.forward && entry_.forward != nullptr) {
+    if (entry_.forward != nullptr) {
       auto forward = forward_of(*case_, right, *entry_.forward);
       if (!forward) {
         return std::move(forward).error().at(place_.sample.name + " " + place_.layout);

@@ -65,7 +65,6 @@ struct Matrix {
 
 struct MatrixOptions {
   bool gate = true;
-  bool forward = true;  // ask the forward claim where the oracle has a form of the model
   std::uint64_t seed = 1;
   int jobs = 1;
   /// Which mutants to judge; unset: all. Called on several threads.
