@@ -51,6 +51,7 @@ Result<std::vector<mutants::Operator>> operators_of(const Options& options) {
     const auto op = mutants::operator_from_name(word);
     if (!op) {
       std::vector<std::string> names;
+      names.reserve(mutants::kOperators);
       for (int i = 0; i < mutants::kOperators; ++i) {
         names.emplace_back(mutants::name(static_cast<mutants::Operator>(i)));
       }

@@ -164,6 +164,7 @@ std::vector<parallel::Layout> legal_layouts(const model::Model& model, const par
   std::stable_sort(found.begin(), found.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<parallel::Layout> out;
+  out.reserve(found.size());
   for (auto& [world, one] : found) {
     out.push_back(std::move(one));
   }

@@ -25,9 +25,6 @@ constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
 /// So many files, at most, are written at once, and so many tensors in step. Never more than half
 /// of them: the others are finished or not begun when a run is interrupted.
 constexpr std::size_t kFilesMax = 64;
-/// Pieces of a window that lie in one run in their source, of this size or more, need no copy of
-/// it.
-constexpr std::int64_t kRunMin = std::int64_t{16} << 10;
 constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
 
 /// One output file while it is written.

@@ -55,10 +55,11 @@ Result<std::shared_ptr<const Case>> make_case(
   options.forms = sample.forms;
   BV_TRY(planned, model::resolve(family, config, {}, options));
   BV_TRY(headers, exec::expected_headers(planned, library.kinds));
-  for (auto& [name, spec] : headers) {
-    const bool wide = std::any_of(sample.float32.begin(), sample.float32.end(),
-                                  [&](const std::string& glob) { return glob_match(glob, name); });
-    spec.dtype = wide ? DType::F32 : DType::BF16;
+  for (auto& header : headers) {
+    const bool wide =
+        std::any_of(sample.float32.begin(), sample.float32.end(),
+                    [&](const std::string& glob) { return glob_match(glob, header.first); });
+    header.second.dtype = wide ? DType::F32 : DType::BF16;
   }
   out->headers = std::move(headers);
   model::ResolveOptions found;
