@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/assert.hpp"
 #include "core/kinds/values.hpp"
 #include "properties/claims/forward_compare.hpp"
 #include "properties/claims/small_model.hpp"
@@ -63,6 +64,7 @@ class WholeModel {
     for (std::size_t i = 0; i < files.size(); ++i) {
       const auto file = static_cast<std::size_t>(std::find(files_.begin(), files_.end(), files[i]) -
                                                  files_.begin());
+      BV_ASSERT(file < files_.size());
       for (const auto& [name, tensor] : part.files[i]) {
         const auto right = right_.files[file].find(name);
         if (right == right_.files[file].end() || right->second != tensor) {

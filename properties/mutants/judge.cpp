@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/base/arith.hpp"
+#include "core/base/assert.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
 #include "properties/claims/forward_compare.hpp"
@@ -325,9 +326,10 @@ class Judge {
     }
     const Forward seen = r_.forward_(r_.right_.files, values_);
     if (seen.refused) {
-      if (claims::blames_shards(seen.refused->code)) {
-        add("forward", seen.refused->code, "the model cannot run: " + seen.refused->message, {});
-      }
+      // The right shards were computed with these inputs: only a shard can stop the model now. A
+      // claim without an answer must not pass for one that holds.
+      BV_ASSERT(claims::blames_shards(seen.refused->code));
+      add("forward", seen.refused->code, "the model cannot run: " + seen.refused->message, {});
     } else if (!seen.where.empty()) {
       add("forward", Code::ForwardDiffers,
           fmt::format("{} differs by {:.3g}", seen.where, seen.difference), at(seen.where, ""));

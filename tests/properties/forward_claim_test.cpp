@@ -72,5 +72,20 @@ INSTANTIATE_TEST_SUITE_P(
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|tt|mL"),
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|ttm|L")));
 
+/// A family whose form fell away would leave its mutants unasked.
+TEST(ForwardForms, EverySampleHasOneAndItsRightBridgeHoldsOnEveryLayout) {
+  const Library library = load_library().value();
+  const auto samples = builtin_samples().value();
+  for (const Sample& sample : samples) {
+    const auto one = make_case(library, sample).value();
+    for (const std::string& id : sample.layouts) {
+      const auto right = compile(one->model, library.kinds, padded_layout(id).value()).value();
+      const auto forward = forward_of(*one, right, kForward);
+      ASSERT_TRUE(forward) << sample.name << " " << id << ": " << forward.error().message;
+      EXPECT_TRUE(static_cast<bool>(*forward)) << sample.name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bv::mutants

@@ -232,5 +232,20 @@ TEST(Tiling, AgreesWithEnumerationOnRandomBoxes) {
   EXPECT_LT(right, 3600);
 }
 
+TEST(Tiling, OfCopiesMayOverlapButLeavesNoGap) {
+  const auto rows = [](std::int64_t first, std::int64_t count) {
+    Box box;
+    box.target_offset = first;
+    box.axes = {{count, 1, 1}};
+    return box;
+  };
+  const std::vector<Box> twice = {rows(0, 4), rows(2, 4), rows(3, 1)};
+  EXPECT_TRUE(check_tiling(twice, 6, Cover::AtLeastOnce));
+  EXPECT_EQ(check_tiling(twice, 6).error().code, Code::Overlap);
+  EXPECT_EQ(check_tiling(twice, 7, Cover::AtLeastOnce).error().code, Code::Gap);
+  const std::vector<Box> parted = {rows(0, 3), rows(1, 1), rows(4, 2)};
+  EXPECT_EQ(check_tiling(parted, 6, Cover::AtLeastOnce).error().code, Code::Gap);
+}
+
 }  // namespace
 }  // namespace bv::layout
