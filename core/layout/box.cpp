@@ -291,4 +291,18 @@ Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cov
   return Done{};
 }
 
+std::optional<std::int64_t> source_of(const Box& box, std::int64_t target_offset) {
+  std::int64_t left = target_offset - box.target_offset;
+  std::int64_t source = box.source_offset;
+  for (const BoxAxis& axis : box.axes) {
+    if (left < 0 || axis.target_stride <= 0) {
+      return std::nullopt;
+    }
+    const std::int64_t index = std::min(left / axis.target_stride, axis.extent - 1);
+    left -= index * axis.target_stride;
+    source += index * axis.source_stride;
+  }
+  return left == 0 ? std::optional(source) : std::nullopt;
+}
+
 }  // namespace bv::layout

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -104,6 +105,10 @@ void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector
 [[nodiscard]] Box inverse(const Box& box, int new_source);
 /// The same for a piece, into a box whose memory is used again; its `part` stays.
 void inverse(const BoxPiece& piece, int new_source, Box& out);
+
+/// The source offset of the element that `box` puts at `target_offset`; nullopt when it does not
+/// touch it.
+[[nodiscard]] std::optional<std::int64_t> source_of(const Box& box, std::int64_t target_offset);
 
 /// Neighbouring elements [begin, end) of a target.
 struct Run {

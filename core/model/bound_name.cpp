@@ -1,14 +1,14 @@
-#include "core/model/expression.hpp"
+#include "core/family/expression.hpp"
 #include "core/model/resolve.hpp"
 
 namespace bv::model {
 
-Result<BoundName> BoundName::bind(const std::string& text, const Section& section,
+Result<BoundName> BoundName::bind(const std::string& text, const family::Section& section,
                                   const Model& model) {
   BoundName out;
   out.variable_ = section.variable;
   out.symbols_ = &model.geometry.symbols;
-  const auto pieces = split_template(text);
+  const auto pieces = family::split_template(text);
   BV_ASSERT(pieces.has_value());  // check_family has split it before
   const auto literal = [&out](const std::string& more) {
     out.pattern_ += more;
@@ -18,7 +18,7 @@ Result<BoundName> BoundName::bind(const std::string& text, const Section& sectio
       out.parts_.emplace_back(Part::Text, more);
     }
   };
-  for (const TemplatePiece& piece : *pieces) {
+  for (const family::TemplatePiece& piece : *pieces) {
     const auto prefix = model.prefixes.find(piece.text);
     if (!piece.braces || prefix != model.prefixes.end()) {
       literal(piece.braces ? prefix->second : piece.text);
@@ -50,14 +50,15 @@ Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const
         out += std::to_string(expert);
         break;
       case Part::Expression: {
-        BV_TRY(number,
-               evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
-                 if (word == variable_) {
-                   return index;
-                 }
-                 const auto symbol = symbols_->find(word);
-                 return symbol == symbols_->end() ? std::nullopt : std::optional(symbol->second);
-               }));
+        BV_TRY(
+            number,
+            family::evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
+              if (word == variable_) {
+                return index;
+              }
+              const auto symbol = symbols_->find(word);
+              return symbol == symbols_->end() ? std::nullopt : std::optional(symbol->second);
+            }));
         out += std::to_string(number);
         break;
       }
@@ -72,7 +73,8 @@ Status for_each_name(
   for (std::int64_t index = 0; index < bound.count; ++index) {
     const auto flags = section_flags(*bound.section, model.geometry, index);
     for (const BoundRow& row : bound.rows) {
-      if (!pick(row) || !holds(*model.family, row.rule->when, {&model.geometry.symbols, &flags})) {
+      if (!pick(row) ||
+          !family::holds(*model.family, row.rule->when, {&model.geometry.symbols, &flags})) {
         continue;
       }
       for (std::int64_t expert = 0; expert < row.experts; ++expert) {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/family/family.hpp"
 #include "core/model/config_field.hpp"
-#include "core/model/family.hpp"
 
 namespace bv::model {
 namespace {
@@ -19,11 +19,11 @@ bool answers(const std::vector<std::string>& names, const std::string& name) {
 /// Families whose class names share the longest start with `name`: "Qwen3_5..." for a new Qwen3.5
 /// head.
 std::vector<std::string> nearest_families(const std::string& name,
-                                          const std::vector<FamilyPtr>& families) {
+                                          const std::vector<family::FamilyPtr>& families) {
   constexpr std::size_t kShown = 3;
   constexpr std::size_t kCommonMin = 4;
   std::vector<std::pair<std::size_t, std::string>> ranked;
-  for (const FamilyPtr& family : families) {
+  for (const family::FamilyPtr& family : families) {
     std::size_t common = 0;
     for (const std::string& known : family->architectures) {
       const auto differs = std::mismatch(known.begin(), known.end(), name.begin(), name.end());
@@ -43,9 +43,9 @@ std::vector<std::string> nearest_families(const std::string& name,
 }
 
 Error unknown(const std::vector<std::string>& named, const std::string& type,
-              const std::vector<FamilyPtr>& families) {
+              const std::vector<family::FamilyPtr>& families) {
   std::vector<std::string> known;
-  for (const FamilyPtr& family : families) {
+  for (const family::FamilyPtr& family : families) {
     known.push_back(family->name);
   }
   const std::string first = named.empty() ? type : named.front();
@@ -65,7 +65,8 @@ Error unknown(const std::vector<std::string>& named, const std::string& type,
 
 }  // namespace
 
-Result<FamilyPtr> choose_family(const json& config, const std::vector<FamilyPtr>& families) {
+Result<family::FamilyPtr> choose_family(const json& config,
+                                        const std::vector<family::FamilyPtr>& families) {
   if (!config.is_object()) {
     return fail(Code::ConfigField, "config.json is not a JSON object")
         .at("config.json")
@@ -85,7 +86,7 @@ Result<FamilyPtr> choose_family(const json& config, const std::vector<FamilyPtr>
     type = node->get<std::string>();
   }
   for (const std::string& name : named) {
-    for (const FamilyPtr& family : families) {
+    for (const family::FamilyPtr& family : families) {
       if (answers(family->architectures, name)) {
         return family;
       }
@@ -93,7 +94,7 @@ Result<FamilyPtr> choose_family(const json& config, const std::vector<FamilyPtr>
   }
   // A class that no family names may hold other tensors than its model_type suggests: it is not
   // guessed.
-  for (const FamilyPtr& family : families) {
+  for (const family::FamilyPtr& family : families) {
     if (named.empty() && answers(family->model_types, type)) {
       return family;
     }

@@ -37,7 +37,7 @@ struct UnusedGroup {
   std::int64_t count = 0;
   const TensorSpec* first = nullptr;
   std::string last;
-  const Unsupported* unsupported = nullptr;
+  const family::Unsupported* unsupported = nullptr;
   bool mtp = false;
 };
 
@@ -78,8 +78,8 @@ void add_fault(Model& model, NameFault fault) {
 
 std::vector<std::string> owned_prefixes(const Model& model) {
   std::vector<std::string> prefixes;
-  for (const Section& section : model.family->sections) {
-    if (section.stage == Stage::Mtp) {
+  for (const family::Section& section : model.family->sections) {
+    if (section.stage == family::Stage::Mtp) {
       const auto more = mtp_prefixes(section, model);
       if (more) {
         prefixes.insert(prefixes.end(), more->begin(), more->end());
@@ -115,14 +115,14 @@ std::string ranges_text(const std::set<std::int64_t>& numbers) {
   return out;
 }
 
-Result<std::vector<std::string>> mtp_prefixes(const Section& section, const Model& model) {
+Result<std::vector<std::string>> mtp_prefixes(const family::Section& section, const Model& model) {
   std::vector<std::string> out;
   for (const std::string& prefix : section.owns) {
     const bool numbered =
         prefix.find(section.variable) != std::string::npos && prefix.find('{') != std::string::npos;
     for (std::int64_t k = 0; k < (numbered ? kMtpLayersMax : 1); ++k) {
-      BV_TRY(text,
-             expand(prefix, {&model.prefixes, &model.geometry.symbols, section.variable, k, -1}));
+      BV_TRY(text, family::expand(prefix, {&model.prefixes, &model.geometry.symbols,
+                                           section.variable, k, -1}));
       out.push_back(text);
     }
   }
@@ -213,7 +213,7 @@ std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOpt
       order.push_back(pattern);
       group.first = &tensor;
       group.mtp = is_mtp;
-      for (const Unsupported& known : model.family->unsupported) {
+      for (const family::Unsupported& known : model.family->unsupported) {
         group.unsupported = group.unsupported == nullptr && glob_match(known.glob, tensor.name)
                                 ? &known
                                 : group.unsupported;

@@ -31,15 +31,9 @@ std::string last_part(const std::string& path) {
 
 }  // namespace
 
-std::string dotted(const Family& family, const FieldPath& field) {
-  const bool from_top = field.path.starts_with('/');
-  std::string path = from_top ? field.path.substr(1) : field.path;
-  std::replace(path.begin(), path.end(), '/', '.');
-  return from_top || family.level.empty() ? path : fmt::format("{}.{}", family.level, path);
-}
-
-const json* find_field(const Family& family, const json& config, const FieldPath& field) {
-  const std::string path = dotted(family, field);
+const json* find_field(const family::Family& family, const json& config,
+                       const family::FieldPath& field) {
+  const std::string path = family::dotted(family, field);
   const json* node = &config;
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find('.', begin), path.size());
@@ -111,10 +105,11 @@ Result<std::vector<std::int64_t>> numbers_of(const json& node, const std::string
   return out;
 }
 
-Error absent_field(const Family& family, const Geometry& geometry, const SymbolRule& symbol,
-                   const std::string& needed_by, const std::vector<std::string>& related) {
+Error absent_field(const family::Family& family, const Geometry& geometry,
+                   const family::SymbolRule& symbol, const std::string& needed_by,
+                   const std::vector<std::string>& related) {
   const std::string path =
-      symbol.fields.empty() ? symbol.name : dotted(family, symbol.fields.front());
+      symbol.fields.empty() ? symbol.name : family::dotted(family, symbol.fields.front());
   const std::size_t dot = path.rfind('.');
   const std::string level = dot == std::string::npos ? "" : " " + path.substr(0, dot);
   std::string there;
@@ -133,8 +128,8 @@ Error absent_field(const Family& family, const Geometry& geometry, const SymbolR
   }
   if (symbol.fields.size() > 1) {
     std::vector<std::string> names;
-    for (const FieldPath& field : symbol.fields) {
-      names.push_back(dotted(family, field));
+    for (const family::FieldPath& field : symbol.fields) {
+      names.push_back(family::dotted(family, field));
     }
     error.facts.push_back("looked for: " + join(names, ", "));
   }

@@ -7,13 +7,15 @@
 #include <vector>
 
 #include "core/base/result.hpp"
-#include "core/model/family.hpp"
+#include "core/family/expression.hpp"
+#include "core/model/conditions.hpp"
 
 namespace bv::model {
 
 /// The field's node, null when it is not there. An explicit null is there.
-[[nodiscard]] const nlohmann::json* find_field(const Family& family, const nlohmann::json& config,
-                                               const FieldPath& field);
+[[nodiscard]] const nlohmann::json* find_field(const family::Family& family,
+                                               const nlohmann::json& config,
+                                               const family::FieldPath& field);
 
 // `path` is for messages. Errors: ConfigField.
 [[nodiscard]] Result<std::int64_t> number_of(const nlohmann::json& node, const std::string& path,
@@ -30,16 +32,16 @@ namespace bv::model {
 
 /// A config field that is needed and not there: names the field, who needs it, the related fields
 /// that are there, and a --set line.
-[[nodiscard]] Error absent_field(const Family& family, const Geometry& geometry,
-                                 const SymbolRule& symbol, const std::string& needed_by,
+[[nodiscard]] Error absent_field(const family::Family& family, const Geometry& geometry,
+                                 const family::SymbolRule& symbol, const std::string& needed_by,
                                  const std::vector<std::string>& related);
 
 /// Decoder layers -> flags. Errors: ConfigField.
-[[nodiscard]] Status read_layer_flags(const Family& family, const nlohmann::json& config,
+[[nodiscard]] Status read_layer_flags(const family::Family& family, const nlohmann::json& config,
                                       std::int64_t layers, Geometry& geometry);
 
 /// The family's conditions on the config. Errors: ConfigField, IndivisibleDim.
-[[nodiscard]] Status check_musts(const Family& family, const nlohmann::json& config,
+[[nodiscard]] Status check_musts(const family::Family& family, const nlohmann::json& config,
                                  const Geometry& geometry);
 
 }  // namespace bv::model

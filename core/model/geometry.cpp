@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+#include "core/family/family.hpp"
 #include "core/model/config_field.hpp"
-#include "core/model/expression.hpp"
-#include "core/model/family.hpp"
 
 namespace bv::model {
 namespace {
@@ -18,26 +18,26 @@ constexpr std::int64_t kProbeMax = 64;
 /// Reads the symbols of a family on demand: defaults and derived values may use each other.
 class GeometryReader {
  public:
-  GeometryReader(const Family& family, const json& config, const NamesThere* there)
+  GeometryReader(const family::Family& family, const json& config, const NamesThere* there)
       : family_(family), config_(config), there_(there) {}
 
   Result<Geometry> run() {
     BV_CHECK(check_top());
-    for (const SymbolRule& symbol : family_.symbols) {
+    for (const family::SymbolRule& symbol : family_.symbols) {
       BV_CHECK(read(symbol));
     }
-    for (const Section& section : family_.sections) {
+    for (const family::Section& section : family_.sections) {
       if (section.layered && geometry_.layer_flags.empty()) {
         BV_CHECK(needed(section.over, "the number of decoder layers", {}));
         BV_TRY(layers, repeats(section, geometry_));
-        for (const LayerFlag& flag : family_.layer_flags) {
+        for (const family::LayerFlag& flag : family_.layer_flags) {
           BV_CHECK(needed(flag.below, fmt::format("the layer flag {}", flag.name), {}));
         }
         BV_CHECK(read_layer_flags(family_, config_, layers, geometry_));
       }
     }
     BV_CHECK(check_musts(family_, config_, geometry_));
-    for (const Section& section : family_.sections) {
+    for (const family::Section& section : family_.sections) {
       BV_CHECK(check_needs(section));
     }
     return std::move(geometry_);
@@ -65,7 +65,7 @@ class GeometryReader {
     return Done{};
   }
 
-  Status read(const SymbolRule& symbol) {
+  Status read(const family::SymbolRule& symbol) {
     const auto [entry, fresh] = done_.try_emplace(symbol.name, false);
     if (!fresh) {
       if (!entry->second) {
@@ -89,7 +89,7 @@ class GeometryReader {
     return Done{};
   }
 
-  Error out_of_range(const SymbolRule& symbol, std::int64_t value) const {
+  Error out_of_range(const family::SymbolRule& symbol, std::int64_t value) const {
     const std::string wanted = value < symbol.min ? fmt::format("at least {}", symbol.min)
                                                   : fmt::format("at most {}", symbol.max);
     return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}",
@@ -100,13 +100,13 @@ class GeometryReader {
   }
 
   /// nullopt: absent, and without a default.
-  Result<Value> from_config(const SymbolRule& symbol) {
-    for (const FieldPath& field : symbol.fields) {
+  Result<Value> from_config(const family::SymbolRule& symbol) {
+    for (const family::FieldPath& field : symbol.fields) {
       const json* node = find_field(family_, config_, field);
       if (node == nullptr || (node->is_null() && !symbol.null_value)) {
         continue;
       }
-      const std::string path = dotted(family_, field);
+      const std::string path = family::dotted(family_, field);
       geometry_.origin[symbol.name] = path;
       if (node->is_null()) {
         return symbol.null_value;
@@ -126,18 +126,19 @@ class GeometryReader {
   }
 
   /// How many of the probe's names, counted from k = 0, stand in the headers.
-  Result<std::int64_t> from_names(const SymbolRule& symbol) {
+  Result<std::int64_t> from_names(const family::SymbolRule& symbol) {
     std::int64_t count = 0;
     if (symbol.probe.empty() || there_ == nullptr || there_->headers == nullptr) {
       return count;
     }
-    for (const std::string& piece : identifiers(symbol.probe)) {
-      if (const SymbolRule* used = family_.symbol(piece)) {
+    for (const std::string& piece : family::identifiers(symbol.probe)) {
+      if (const family::SymbolRule* used = family_.symbol(piece)) {
         BV_CHECK(read(*used));
       }
     }
     for (; count < kProbeMax; ++count) {
-      BV_TRY(name, expand(symbol.probe, {there_->prefixes, &geometry_.symbols, "k", count, -1}));
+      BV_TRY(name,
+             family::expand(symbol.probe, {there_->prefixes, &geometry_.symbols, "k", count, -1}));
       if (!there_->headers->contains(name)) {
         break;
       }
@@ -146,17 +147,17 @@ class GeometryReader {
     return count;
   }
 
-  Result<Value> computed(const SymbolRule& symbol, const std::string& expression,
+  Result<Value> computed(const family::SymbolRule& symbol, const std::string& expression,
                          std::string origin) {
-    for (const std::string& word : identifiers(expression)) {
-      if (const SymbolRule* used = family_.symbol(word)) {
+    for (const std::string& word : family::identifiers(expression)) {
+      if (const family::SymbolRule* used = family_.symbol(word)) {
         BV_CHECK(read(*used));
       }
       if (!geometry_.symbols.contains(word)) {
         return Value();
       }
     }
-    BV_TRY(value, evaluate(expression, geometry_.symbols));
+    BV_TRY(value, family::evaluate(expression, geometry_.symbols));
     geometry_.origin[symbol.name] = std::move(origin);
     return Value(value);
   }
@@ -164,8 +165,8 @@ class GeometryReader {
   /// Every symbol of an expression has a value.
   Status needed(const std::string& expression, const std::string& by,
                 const std::vector<std::string>& related) const {
-    for (const std::string& word : identifiers(expression)) {
-      const SymbolRule* symbol = family_.symbol(word);
+    for (const std::string& word : family::identifiers(expression)) {
+      const family::SymbolRule* symbol = family_.symbol(word);
       if (symbol != nullptr && !geometry_.symbols.contains(word)) {
         return absent_field(family_, geometry_, *absent_root(*symbol), by, related);
       }
@@ -174,10 +175,10 @@ class GeometryReader {
   }
 
   /// The field that is missing when `symbol` is derived from others. Circles were refused before.
-  const SymbolRule* absent_root(const SymbolRule& symbol) const {
+  const family::SymbolRule* absent_root(const family::SymbolRule& symbol) const {
     const std::string expression = symbol.value.value_or(symbol.default_value.value_or(""));
-    for (const std::string& word : identifiers(expression)) {
-      const SymbolRule* used = family_.symbol(word);
+    for (const std::string& word : family::identifiers(expression)) {
+      const family::SymbolRule* used = family_.symbol(word);
       if (used != nullptr && !geometry_.symbols.contains(word)) {
         return absent_root(*used);
       }
@@ -186,12 +187,12 @@ class GeometryReader {
   }
 
   /// Symbols are required only where a rule that occurs uses them.
-  Status check_needs(const Section& section) const {
+  Status check_needs(const family::Section& section) const {
     const std::string by = fmt::format("the section {}", section.title);
     BV_CHECK(needed(section.over, by, {}));
     BV_TRY(count, repeats(section, geometry_));
     for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
-      const Rule& rule = family_.rules[i];
+      const family::Rule& rule = family_.rules[i];
       for (const std::string& word : rule.when) {
         BV_CHECK(needed(word, by, {}));
       }
@@ -200,7 +201,7 @@ class GeometryReader {
       }
       std::vector<std::string> related;
       for (const auto& [axis, size] : rule.axes) {
-        for (std::string& word : identifiers(size)) {
+        for (std::string& word : family::identifiers(size)) {
           related.push_back(std::move(word));
         }
       }
@@ -216,7 +217,7 @@ class GeometryReader {
     return Done{};
   }
 
-  const Family& family_;
+  const family::Family& family_;
   const json& config_;
   const NamesThere* there_;
   Geometry geometry_;
@@ -236,20 +237,20 @@ std::int64_t Geometry::at(std::string_view symbol) const {
   return *found;
 }
 
-Result<Geometry> read_geometry_with(const Family& family, const json& config,
+Result<Geometry> read_geometry_with(const family::Family& family, const json& config,
                                     const NamesThere* there) {
   return GeometryReader(family, config, there).run();
 }
 
-Result<Geometry> read_geometry(const Family& family, const json& config) {
+Result<Geometry> read_geometry(const family::Family& family, const json& config) {
   return read_geometry_with(family, config, nullptr);
 }
 
-Result<std::int64_t> repeats(const Section& section, const Geometry& geometry) {
+Result<std::int64_t> repeats(const family::Section& section, const Geometry& geometry) {
   if (section.over.empty()) {
     return std::int64_t{1};
   }
-  BV_TRY(count, evaluate(section.over, geometry.symbols));
+  BV_TRY(count, family::evaluate(section.over, geometry.symbols));
   if (count < 0 || count > kRepeatsMax) {
     return fail(Code::ConfigField,
                 fmt::format("config.json asks for {} repetitions of the section {} ({})", count,
@@ -261,8 +262,8 @@ Result<std::int64_t> repeats(const Section& section, const Geometry& geometry) {
   return count;
 }
 
-bool occurs(const Family& family, const Section& section, const std::vector<std::string>& when,
-            const Geometry& geometry, std::int64_t count) {
+bool occurs(const family::Family& family, const family::Section& section,
+            const std::vector<std::string>& when, const Geometry& geometry, std::int64_t count) {
   if (count == 0) {
     return false;
   }

@@ -13,20 +13,20 @@ using nlohmann::json;
 
 /// One flag for all layers: bit i is layer i.
 struct FlagReader {
-  const Family& family;
+  const family::Family& family;
   const json& config;
-  const LayerFlag& flag;
+  const family::LayerFlag& flag;
   std::int64_t layers;
   Geometry& geometry;
 
   /// Null when the field is absent or null.
-  const json* field(const FieldPath& path) const {
+  const json* field(const family::FieldPath& path) const {
     const json* node = path.path.empty() ? nullptr : find_field(family, config, path);
     return node == nullptr || node->is_null() ? nullptr : node;
   }
 
   Result<std::vector<bool>> from_list(const json& node) const {
-    const std::string path = dotted(family, flag.list);
+    const std::string path = family::dotted(family, flag.list);
     BV_TRY(words, words_of(node, path));
     if (static_cast<std::int64_t>(words.size()) != layers) {
       return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
@@ -55,16 +55,17 @@ struct FlagReader {
   }
 
   /// Layers whose number + 1 the interval does not divide.
-  Result<std::vector<bool>> from_interval(const FieldPath& path, std::int64_t fallback) const {
+  Result<std::vector<bool>> from_interval(const family::FieldPath& path,
+                                          std::int64_t fallback) const {
     std::int64_t interval = fallback;
     geometry.origin[flag.name] = fmt::format("default interval {} ({})", fallback, family.file);
     if (const json* node = field(path)) {
-      BV_TRY(number, number_of(*node, dotted(family, path), false));
+      BV_TRY(number, number_of(*node, family::dotted(family, path), false));
       if (number < 1) {
-        return wrong_field(dotted(family, path), *node, "at least 1");
+        return wrong_field(family::dotted(family, path), *node, "at least 1");
       }
       interval = number;
-      geometry.origin[flag.name] = dotted(family, path);
+      geometry.origin[flag.name] = family::dotted(family, path);
     }
     std::vector<bool> yes(static_cast<std::size_t>(layers), false);
     for (std::size_t i = 0; interval > 0 && i < yes.size(); ++i) {
@@ -79,10 +80,10 @@ struct FlagReader {
     geometry.origin[flag.name] = node == nullptr ? fmt::format("default none ({})", family.file)
                                                  : dotted(family, flag.indices);
     if (node != nullptr) {
-      BV_TRY(numbers, numbers_of(*node, dotted(family, flag.indices)));
+      BV_TRY(numbers, numbers_of(*node, family::dotted(family, flag.indices)));
       for (const std::int64_t number : numbers) {
         if (number < 0 || number >= layers) {
-          return wrong_field(dotted(family, flag.indices), *node,
+          return wrong_field(family::dotted(family, flag.indices), *node,
                              fmt::format("layer numbers from 0 to {}", layers - 1));
         }
         yes[static_cast<std::size_t>(number)] = true;
@@ -93,7 +94,7 @@ struct FlagReader {
 
   Result<std::vector<bool>> run() const {
     if (!flag.below.empty()) {
-      BV_TRY(limit, evaluate(flag.below, geometry.symbols));
+      BV_TRY(limit, family::evaluate(flag.below, geometry.symbols));
       std::vector<bool> yes(static_cast<std::size_t>(layers), false);
       for (std::int64_t i = 0; i < std::min(limit, layers); ++i) {
         yes[static_cast<std::size_t>(i)] = true;
@@ -128,13 +129,13 @@ std::string named(const Geometry& geometry, const std::string& symbol) {
   return fmt::format("{}={}{}", symbol, geometry.at(symbol), from);
 }
 
-Status check_must(const Family& family, const json& config, const Geometry& geometry,
-                  const MustRule& must) {
+Status check_must(const family::Family& family, const json& config, const Geometry& geometry,
+                  const family::MustRule& must) {
   if (must.equals) {
     const json* node = find_field(family, config, must.field);
     if (node != nullptr && !node->is_null() && *node != json(*must.equals)) {
       const std::string wanted = *must.equals ? "true" : "false";
-      const Error wrong = wrong_field(dotted(family, must.field), *node, wanted);
+      const Error wrong = wrong_field(family::dotted(family, must.field), *node, wanted);
       return unmet(wrong.message, wrong.found, wanted, must.because);
     }
   }
@@ -169,10 +170,10 @@ Status check_must(const Family& family, const json& config, const Geometry& geom
 
 }  // namespace
 
-Status read_layer_flags(const Family& family, const json& config, std::int64_t layers,
+Status read_layer_flags(const family::Family& family, const json& config, std::int64_t layers,
                         Geometry& geometry) {
   geometry.layer_flags.assign(static_cast<std::size_t>(layers), {});
-  for (const LayerFlag& flag : family.layer_flags) {
+  for (const family::LayerFlag& flag : family.layer_flags) {
     BV_TRY(yes, (FlagReader{family, config, flag, layers, geometry}.run()));
     for (std::size_t i = 0; i < yes.size(); ++i) {
       if (yes[i]) {
@@ -183,8 +184,8 @@ Status read_layer_flags(const Family& family, const json& config, std::int64_t l
   return Done{};
 }
 
-Status check_musts(const Family& family, const json& config, const Geometry& geometry) {
-  for (const MustRule& must : family.musts) {
+Status check_musts(const family::Family& family, const json& config, const Geometry& geometry) {
+  for (const family::MustRule& must : family.musts) {
     BV_CHECK(check_must(family, config, geometry, must));
   }
   return Done{};

@@ -17,7 +17,7 @@ constexpr std::int64_t kMappingsMax = 500'000;
 
 class Resolver {
  public:
-  Resolver(FamilyPtr family, const nlohmann::json& config, const Headers& headers,
+  Resolver(family::FamilyPtr family, const nlohmann::json& config, const Headers& headers,
            const ResolveOptions& options)
       : family_(std::move(family)),
         config_(config),
@@ -33,7 +33,7 @@ class Resolver {
     BV_TRY(geometry, read_geometry_with(*family_, config_, &there));
     model_.geometry = std::move(geometry);
     describe_config();
-    for (const Section& section : family_->sections) {
+    for (const family::Section& section : family_->sections) {
       BV_CHECK(resolve_section(section));
     }
     BV_CHECK(check_parameters());
@@ -63,7 +63,7 @@ class Resolver {
       std::vector<std::string> chosen;
       for (const std::string& choice : rule.choices) {
         const std::map<std::string, std::string, std::less<>> one = {{name, choice}};
-        BV_TRY(probe, expand(rule.probe, {&one, nullptr, "", -1, -1}));
+        BV_TRY(probe, family::expand(rule.probe, {&one, nullptr, "", -1, -1}));
         if (headers_.contains(probe)) {
           there.push_back(probe);
           chosen.push_back(choice);
@@ -117,7 +117,7 @@ class Resolver {
     };
     model_.detected.push_back(
         {"embeddings", model_.tied ? "tied" : "untied", origin("tie_word_embeddings")});
-    for (const LayerFlag& flag : family_->layer_flags) {
+    for (const family::LayerFlag& flag : family_->layer_flags) {
       const auto count =
           std::count_if(model_.geometry.layer_flags.begin(), model_.geometry.layer_flags.end(),
                         [&](const auto& flags) { return flags.contains(flag.name); });
@@ -137,9 +137,9 @@ class Resolver {
     }
   }
 
-  Status resolve_section(const Section& section) {
+  Status resolve_section(const family::Section& section) {
     BV_TRY(count, repeats(section, model_.geometry));
-    if (section.stage == Stage::Mtp) {
+    if (section.stage == family::Stage::Mtp) {
       BV_TRY(kept, mtp_count(section, count));
       count = kept;
     }
@@ -155,7 +155,7 @@ class Resolver {
 
   /// How many MTP layers to map: those of the config, unless they are dropped or none of their
   /// tensors is there.
-  Result<std::int64_t> mtp_count(const Section& section, std::int64_t count) {
+  Result<std::int64_t> mtp_count(const family::Section& section, std::int64_t count) {
     BV_TRY(prefixes, mtp_prefixes(section, model_));
     const auto present =
         std::find_if(prefixes.begin(), prefixes.end(), [this](const std::string& prefix) {
@@ -192,7 +192,7 @@ class Resolver {
     return std::int64_t{0};
   }
 
-  void forget_mtp(const Section& section) {
+  void forget_mtp(const family::Section& section) {
     const auto symbol = model_.geometry.symbols.find(section.over);
     if (symbol != model_.geometry.symbols.end()) {
       symbol->second = 0;
@@ -200,10 +200,10 @@ class Resolver {
     }
   }
 
-  Result<BoundSection> bind_section(const Section& section, std::int64_t count) {
+  Result<BoundSection> bind_section(const family::Section& section, std::int64_t count) {
     BoundSection bound{&section, count, {}};
     for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
-      const Rule& rule = family_->rules[i];
+      const family::Rule& rule = family_->rules[i];
       if (!occurs(*family_, section, rule.when, model_.geometry, count)) {
         continue;
       }
@@ -213,7 +213,7 @@ class Resolver {
         row.hf.push_back(std::move(bound_name));
       }
       if (rule.per_expert) {
-        BV_TRY(experts, evaluate(rule.experts, model_.geometry.symbols));
+        BV_TRY(experts, family::evaluate(rule.experts, model_.geometry.symbols));
         row.experts = experts;
       }
       if (row.experts > kMappingsMax / count) {
@@ -279,14 +279,15 @@ class Resolver {
     model_.faults.push_back(std::move(fault));
   }
 
-  void add_constraints(const Section& section, std::int64_t count) {
-    for (const ConstraintRule& rule : section.constraints) {
-      const Constraint& add = rule.constraint;
-      const bool known = std::any_of(
-          model_.constraints.begin(), model_.constraints.end(), [&add](const Constraint& have) {
-            return have.code == add.code && have.divisor == add.divisor &&
-                   have.dividend == add.dividend && have.of == add.of;
-          });
+  void add_constraints(const family::Section& section, std::int64_t count) {
+    for (const family::ConstraintRule& rule : section.constraints) {
+      const family::Constraint& add = rule.constraint;
+      const bool known = std::any_of(model_.constraints.begin(), model_.constraints.end(),
+                                     [&add](const family::Constraint& have) {
+                                       return have.code == add.code &&
+                                              have.divisor == add.divisor &&
+                                              have.dividend == add.dividend && have.of == add.of;
+                                     });
       if (!known && occurs(*family_, section, rule.when, model_.geometry, count)) {
         model_.constraints.push_back(add);
       }
@@ -295,18 +296,19 @@ class Resolver {
 
   /// Stored copies of other tensors take no part in the mapping; their bytes must be those of the
   /// other.
-  Status add_copies(const Section& section, std::int64_t count) {
+  Status add_copies(const family::Section& section, std::int64_t count) {
     for (std::int64_t index = 0; index < count; ++index) {
       const auto flags = section_flags(section, model_.geometry, index);
-      const NameValues values{&model_.prefixes, &model_.geometry.symbols, section.variable, index,
-                              -1};
-      for (const Copy& copy : section.copies) {
-        BV_TRY(name, expand(copy.copy, values));
+      const family::NameValues values{&model_.prefixes, &model_.geometry.symbols, section.variable,
+                                      index, -1};
+      for (const family::Copy& copy : section.copies) {
+        BV_TRY(name, family::expand(copy.copy, values));
         if (ledger_.find(name) == nullptr ||
-            !holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
+            !family::holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
           continue;
         }
-        BV_TRY(of, expand(model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of, values));
+        BV_TRY(of, family::expand(model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of,
+                                  values));
         ledger_.explain(name);
         model_.ignored.push_back(name);
         model_.must_equal.emplace_back(name, of);
@@ -348,20 +350,20 @@ class Resolver {
     }
   }
 
-  FamilyPtr family_;
+  family::FamilyPtr family_;
   const nlohmann::json& config_;
   const Headers& headers_;
   const ResolveOptions& options_;
   Ledger ledger_;
   MissingNames missing_;
-  std::set<std::pair<const Rule*, const Rule*>> claims_;
+  std::set<std::pair<const family::Rule*, const family::Rule*>> claims_;
   Model model_;
 };
 
 }  // namespace
 
-Result<Model> resolve(FamilyPtr family, const nlohmann::json& config, const Headers& headers,
-                      const ResolveOptions& options) {
+Result<Model> resolve(family::FamilyPtr family, const nlohmann::json& config,
+                      const Headers& headers, const ResolveOptions& options) {
   return Resolver(std::move(family), config, headers, options).run();
 }
 

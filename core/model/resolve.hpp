@@ -11,7 +11,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/model/family.hpp"
+#include "core/family/expression.hpp"
+#include "core/model/conditions.hpp"
 
 namespace bv::model {
 
@@ -19,7 +20,7 @@ namespace bv::model {
 class BoundName {
  public:
   /// Errors: RulesInvalid.
-  static Result<BoundName> bind(const std::string& text, const Section& section,
+  static Result<BoundName> bind(const std::string& text, const family::Section& section,
                                 const Model& model);
   /// Errors: as evaluate, for an expression in braces.
   [[nodiscard]] Result<std::string> at(std::int64_t index, std::int64_t expert) const;
@@ -56,12 +57,12 @@ class Ledger {
 
 /// The rules of one section that occur, with bound names.
 struct BoundRow {
-  const Rule* rule = nullptr;
+  const family::Rule* rule = nullptr;
   std::vector<BoundName> hf;  // order of rule->hf
   std::int64_t experts = 1;   // values of {e} that the HF names run over
 };
 struct BoundSection {
-  const Section* section = nullptr;
+  const family::Section* section = nullptr;
   std::int64_t count = 0;
   std::vector<BoundRow> rows;
 };
@@ -114,7 +115,7 @@ class MissingNames {
   };
   [[nodiscard]] static NameFault fault(const Group& group, const Model& model,
                                        std::size_t header_count);
-  std::map<std::pair<const Rule*, std::size_t>, Group>
+  std::map<std::pair<const family::Rule*, std::size_t>, Group>
       groups_;  // rules stand in one vector: family order
 };
 
@@ -126,7 +127,7 @@ class MissingNames {
 
 /// Prefixes of HF names that only MTP tensors have, each with k = 0, 1, ... filled in. Errors:
 /// RulesInvalid.
-[[nodiscard]] Result<std::vector<std::string>> mtp_prefixes(const Section& section,
+[[nodiscard]] Result<std::vector<std::string>> mtp_prefixes(const family::Section& section,
                                                             const Model& model);
 
 }  // namespace bv::model

@@ -2,7 +2,8 @@
 
 #include <mutex>
 
-#include "core/exec/roundtrip.hpp"
+#include "core/base/workers.hpp"
+#include "properties/claims/roundtrip.hpp"
 #include "properties/claims/subject.hpp"
 
 namespace bv::claims {
@@ -26,24 +27,23 @@ Verdict not_possible(const Input& input, const std::string& id) {
 
 /// Two owners in one layout hold the same content by construction of the plan only if their boxes
 /// are equal.
-std::vector<Verdict> check_one_layout(const Input& input, const exec::Plan& plan) {
+std::vector<Verdict> check_one_layout(const Input& input, const plan::Plan& plan) {
   const model::Model& model = input.source->model;
   const std::string id = parallel::layout_id(plan.layout());
-  std::vector<std::optional<exec::MoveFault>> faults(model.mappings.size());
-  auto status =
-      exec::for_each_parallel(model.mappings.size(), input.jobs, [&](std::size_t i) -> Status {
-        exec::MoveCount count;
-        faults[i] = exec::check_round_trip(plan, i, *input.source->checkpoint,
-                                           kWindowBytes / std::max(1, input.jobs), count);
-        if (input.progress != nullptr) {
-          input.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
-                                  model.mappings[i].hf.front());
-          if (input.progress->stop_requested()) {
-            return fail(Code::Conflict, "stopped by the user");
-          }
-        }
-        return Done{};
-      });
+  std::vector<std::optional<claims::MoveFault>> faults(model.mappings.size());
+  auto status = for_each_parallel(model.mappings.size(), input.jobs, [&](std::size_t i) -> Status {
+    claims::MoveCount count;
+    faults[i] = claims::check_round_trip(plan, i, *input.source->checkpoint,
+                                         kWindowBytes / std::max(1, input.jobs), count);
+    if (input.progress != nullptr) {
+      input.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
+                              model.mappings[i].hf.front());
+      if (input.progress->stop_requested()) {
+        return fail(Code::Conflict, "stopped by the user");
+      }
+    }
+    return Done{};
+  });
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(model)) {
     Verdict verdict = about(input, "bytes", use, id);
@@ -88,7 +88,7 @@ std::vector<Verdict> check_bytes(const Input& input) {
       out.push_back(not_possible(input, parallel::layout_id(layout)));
       continue;
     }
-    auto plan = exec::Plan::make(input.source->model, *input.kinds, layout);
+    auto plan = plan::Plan::make(input.source->model, *input.kinds, layout);
     if (!plan) {
       Verdict verdict = not_possible(input, parallel::layout_id(layout));
       verdict.outcome = Outcome::Refuted;

@@ -5,25 +5,28 @@
 
 #include <vector>
 
-#include "core/exec/convert.hpp"
-#include "core/exec/legality.hpp"
-#include "core/exec/plan.hpp"
-#include "core/model/rules_file.hpp"
+#include "core/base/progress.hpp"
+#include "core/checkpoint/hf_model.hpp"
+#include "core/foreign/rules_file.hpp"
+#include "core/kinds/catalogue.hpp"
+#include "core/plan/dtype_policy.hpp"
+#include "core/plan/legality.hpp"
+#include "core/plan/plan.hpp"
 #include "core/verdict/verdict.hpp"
 #include "oracles/oracle.hpp"
 
 namespace bv::claims {
 
 struct Input {
-  const exec::HfModel* source = nullptr;
+  const checkpoint::HfModel* source = nullptr;
   const kinds::Catalogue* kinds = nullptr;
   std::vector<parallel::Layout> layouts;
-  const oracle::Entry* oracle = nullptr;              // nullptr: placement stays undecided
-  const model::RulesUnderTest* under_test = nullptr;  // --rules: what they are held against
+  const oracle::Entry* oracle = nullptr;                // nullptr: placement stays undecided
+  const foreign::RulesUnderTest* under_test = nullptr;  // --rules: what they are held against
   int jobs = 1;
   std::uint64_t seed = 0;  // of the random models of the forward claim
   std::string replay;      // "bridge-verify check --model DIR": claims add --only and --layout
-  exec::ProgressSink* progress = nullptr;
+  ProgressSink* progress = nullptr;
 };
 
 /// Every HF tensor is used exactly once and every Megatron parameter is filled (from the model's
@@ -53,7 +56,7 @@ struct Input {
 
 /// Value-changing rules lose no bit of these tensors. Without bytes: Inconclusive.
 [[nodiscard]] std::vector<Verdict> check_values(const Input& input,
-                                                const exec::DtypePolicy& policy);
+                                                const plan::DtypePolicy& policy);
 
 /// Every byte is moved to poisoned shards and back and compared; replicas are compared.
 [[nodiscard]] std::vector<Verdict> check_bytes(const Input& input);

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <map>
 
@@ -21,7 +22,7 @@ Result<layout::BoundRule> bind_for_sweep(const Input& input, const RuleUse& use,
   if (line == nullptr) {
     return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
   }
-  BV_TRY(binding, exec::binding_of(input.source->model.geometry, *use.rule, layout));
+  BV_TRY(binding, plan::binding_of(input.source->model.geometry, *use.rule, layout));
   if (binding.rest.size() > 0 && line->sources.front().dims.size() > 1) {
     binding.rest.clear();
   }
@@ -85,7 +86,7 @@ using Sweep = Status (*)(const layout::BoundRule&, std::int64_t);
 
 std::vector<Verdict> swept(const Input& input, std::string_view claim, Sweep sweep) {
   std::vector<Verdict> out;
-  std::map<std::pair<const model::Rule*, std::pair<std::int64_t, std::int64_t>>, Verdict>
+  std::map<std::pair<const family::Rule*, std::pair<std::int64_t, std::int64_t>>, Verdict>
       known;  // the layout matters by t and padding only
   for (const RuleUse& use : rule_uses(input.source->model)) {
     for (const parallel::Layout& layout : input.layouts) {

@@ -80,7 +80,7 @@ class ForwardCheck {
       return leave_open(made.error());
     }
     small_ = std::move(*made);
-    auto plan = exec::Plan::make(small_->model, *input_.kinds, layout_);
+    auto plan = plan::Plan::make(small_->model, *input_.kinds, layout_);
     if (!plan) {
       return refuse(plan.error());
     }
@@ -125,7 +125,7 @@ class ForwardCheck {
         fmt::format("{} random models and inputs from seed {}, float64", kDraws, input_.seed));
   }
 
-  void compute(const exec::Plan& plan, const Draw& draw) {
+  void compute(const plan::Plan& plan, const Draw& draw) {
     if (!draw.wanted) {
       return leave_open(draw.wanted.error());
     }

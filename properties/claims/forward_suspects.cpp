@@ -34,14 +34,14 @@ class Finder {
 
   Suspects run() {
     Suspects out;
-    auto plan = exec::Plan::make(run_.small->wanted, *input_.kinds, run_.plan->layout());
+    auto plan = plan::Plan::make(run_.small->wanted, *input_.kinds, run_.plan->layout());
     if (!plan) {
       out.why_not = plan.error().message;
       return out;
     }
-    for (const exec::ShardFile& file : plan->files()) {
+    for (const plan::ShardFile& file : plan->files()) {
       right_.emplace_back();
-      for (const exec::Target& target : file.targets) {
+      for (const plan::Target& target : file.targets) {
         if (!add_right(*plan, target)) {
           out.why_not = "the oracle has no statement about " + target.global_name;
           return out;
@@ -61,7 +61,7 @@ class Finder {
 
  private:
   struct RuleGroup {
-    const model::Rule* rule;
+    const family::Rule* rule;
     std::string pattern;
   };
 
@@ -75,7 +75,7 @@ class Finder {
   }
 
   /// The shard that the module computes with, by the oracle's statements of place and value.
-  bool add_right(const exec::Plan& plan, const exec::Target& target) {
+  bool add_right(const plan::Plan& plan, const plan::Target& target) {
     const model::Mapping& mapping = plan.model().mappings[target.mapping];
     const layout::BoundRule& bound = plan.bound(mapping);
     oracle::Question question;
@@ -108,10 +108,10 @@ class Finder {
   }
 
   /// The shards of the rules under test with those of `rule` (nullptr: of every rule) made right.
-  std::vector<fw::RankTensors> with_rule(const model::Rule* rule) const {
+  std::vector<fw::RankTensors> with_rule(const family::Rule* rule) const {
     std::vector<fw::RankTensors> out = *run_.ranks;
     for (std::size_t f = 0; f < out.size(); ++f) {
-      for (const exec::Target& target : run_.plan->files()[f].targets) {
+      for (const plan::Target& target : run_.plan->files()[f].targets) {
         const model::Mapping& mapping = run_.plan->model().mappings[target.mapping];
         const auto right = right_[f].find(target.name);
         if ((rule == nullptr || mapping.rule == rule) && right != right_[f].end()) {

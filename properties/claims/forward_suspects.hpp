@@ -2,7 +2,7 @@
 // Which rule is at fault when outputs differ: shards as the oracle wants them are put in, one rule
 // at a time.
 
-#include "core/exec/plan.hpp"
+#include "core/plan/plan.hpp"
 #include "properties/claims/forward_compare.hpp"
 #include "properties/claims/small_model.hpp"
 
@@ -17,7 +17,7 @@ struct Suspects {
 
 struct ForwardRun {
   const SmallModel* small = nullptr;
-  const exec::Plan* plan = nullptr;  // of small->model
+  const plan::Plan* plan = nullptr;  // of small->model
   const oracle::forward::NamedTensors* weights = nullptr;
   const std::vector<oracle::forward::RankTensors>* ranks = nullptr;
   const oracle::forward::Inputs* inputs = nullptr;

@@ -13,7 +13,7 @@ std::vector<Verdict> open_questions(const Input& input) {
   if (input.under_test == nullptr) {
     return out;
   }
-  for (const model::OpenQuestion& question : input.under_test->open) {
+  for (const foreign::OpenQuestion& question : input.under_test->open) {
     Verdict verdict;
     verdict.claim = "names";
     verdict.rule = fmt::format("open{}", out.size());

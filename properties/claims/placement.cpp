@@ -5,7 +5,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "core/exec/move.hpp"
+#include "core/move/move.hpp"
 #include "properties/claims/subject.hpp"
 
 namespace bv::claims {
@@ -36,7 +36,7 @@ void add_symbols(const model::Model& model, const std::string& expression,
 
 /// Symbols that a rule carries along: they size the trailing dimensions, or are a whole axis that
 /// is never cut.
-std::set<std::string> carried_symbols(const model::Model& model, const model::Rule& rule) {
+std::set<std::string> carried_symbols(const model::Model& model, const family::Rule& rule) {
   std::set<std::string> out;
   for (const std::string& expression : rule.rest) {
     add_symbols(model, expression, out);
@@ -61,10 +61,10 @@ bool keeps_axes(const layout::Binding& full, const layout::Binding& small) {
 }
 
 /// The geometry with those symbols made small, as far as the rule still binds on this layout.
-model::Geometry reduced(const model::Model& model, const model::Rule& rule,
+model::Geometry reduced(const model::Model& model, const family::Rule& rule,
                         const layout::Rule& line, const parallel::Layout& layout) {
   model::Geometry out = model.geometry;
-  const auto whole = exec::binding_of(out, rule, layout);
+  const auto whole = plan::binding_of(out, rule, layout);
   if (!whole) {
     return out;
   }
@@ -73,7 +73,7 @@ model::Geometry reduced(const model::Model& model, const model::Rule& rule,
     for (std::int64_t candidate = kLeastAxis;
          full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
       out.symbols[symbol] = candidate;
-      auto binding = exec::binding_of(out, rule, layout);
+      auto binding = plan::binding_of(out, rule, layout);
       if (binding && keeps_axes(*whole, *binding) &&
           layout::BoundRule::bind(line, std::move(*binding))) {
         break;
@@ -114,7 +114,7 @@ std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& t
   for (const layout::Box& box : shard.boxes) {
     const std::int64_t* source =
         box.source < 0 ? nullptr : tagged.shifted[static_cast<std::size_t>(box.source)].data();
-    exec::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(std::int64_t));
+    move::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(std::int64_t));
   }
   for (std::int64_t& tag : out) {
     tag = tag == kUnwritten ? kUnwritten : tag - 1;
@@ -229,7 +229,7 @@ class Comparison {
       return refuse(verdict, "kind " + use_.rule->kind + " is not in the catalogue");
     }
     geometry_ = reduced(model_, *use_.rule, *line, layout_);
-    auto binding = exec::binding_of(geometry_, *use_.rule, layout_);
+    auto binding = plan::binding_of(geometry_, *use_.rule, layout_);
     auto bound = binding ? layout::BoundRule::bind(*line, std::move(*binding))
                          : Result<layout::BoundRule>(binding.error());
     if (!bound) {
@@ -361,7 +361,7 @@ Verdict undecided(Verdict verdict) {
 
 std::vector<Verdict> check_placement(const Input& input) {
   std::vector<Verdict> out;
-  std::map<std::tuple<const model::Rule*, std::int64_t, std::int64_t>, Verdict> known;
+  std::map<std::tuple<const family::Rule*, std::int64_t, std::int64_t>, Verdict> known;
   for (const RuleUse& use : rule_uses(input.source->model)) {
     for (const parallel::Layout& layout : input.layouts) {
       const std::string id = parallel::layout_id(layout);

@@ -58,7 +58,7 @@ void compare_dtypes(const Input& input, const RuleUse& use, Verdict& verdict) {
 
 /// The layouts that a rule can tell apart: uncut first, then one for each size of the group that
 /// cuts it.
-std::vector<parallel::Layout> distinct_layouts(const Input& input, const model::Rule& rule) {
+std::vector<parallel::Layout> distinct_layouts(const Input& input, const family::Rule& rule) {
   std::vector<parallel::Layout> out = {parallel::Layout{}};
   std::set<std::int64_t> sizes = {1};
   for (const parallel::Layout& layout : input.layouts) {
@@ -71,13 +71,13 @@ std::vector<parallel::Layout> distinct_layouts(const Input& input, const model::
 
 /// The HF extents that the rule has on this layout. Errors: RulesInvalid for a kind that is none;
 /// those of the axes.
-Result<std::vector<Shape>> source_shapes(const Input& input, const model::Rule& rule,
+Result<std::vector<Shape>> source_shapes(const Input& input, const family::Rule& rule,
                                          const parallel::Layout& layout) {
   const layout::Rule* line = input.kinds->find(rule.kind);
   if (line == nullptr) {
     return fail(Code::RulesInvalid, "kind " + rule.kind + " is not in the catalogue");
   }
-  BV_TRY(binding, exec::binding_of(input.source->model.geometry, rule, layout));
+  BV_TRY(binding, plan::binding_of(input.source->model.geometry, rule, layout));
   BV_TRY(bound, layout::BoundRule::bind(*line, std::move(binding)));
   return bound.source_shapes();
 }

@@ -9,10 +9,10 @@
 #include <set>
 
 #include "core/base/arith.hpp"
-#include "core/exec/digest.hpp"
-#include "core/exec/move.hpp"
-#include "core/exec/open_model.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/io/digest.hpp"
 #include "core/kinds/value_rule.hpp"
+#include "core/move/move.hpp"
 #include "properties/claims/small_config.hpp"
 
 namespace bv::claims {
@@ -64,7 +64,7 @@ std::set<std::set<std::string, std::less<>>> layer_kinds(const model::Model& mod
 }
 
 std::uint64_t seed_of(std::string_view tensor, std::uint64_t seed) {
-  exec::Digest digest;
+  io::Digest digest;
   digest.add(tensor);
   return std::stoull(digest.hex().substr(0, 16), nullptr, 16) ^ (seed * 0x9E3779B97F4A7C15ULL);
 }
@@ -78,7 +78,7 @@ Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout
         .pair(input_.source->model_type, "a built-in family")
         .advise("leave the forward claim out, or add the form under oracles/forward");
   }
-  BV_TRY(config, exec::parse_config(input_.source->config_text, "config.json"));
+  BV_TRY(config, checkpoint::parse_config(input_.source->config_text, "config.json"));
   const json whole = complete(std::move(config));
   BV_TRY(facts, input_.oracle->forward->read_facts(whole.dump()));
   const Structure structure{&wanted_of(input_), layout};
@@ -90,7 +90,7 @@ Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout
   }
   for (const Scale& scale : scales_of(whole)) {
     const Tried& one = tried(shrunk_config(whole, structure, *layers, scale).dump());
-    if (one.model == nullptr || !exec::check_layout(one.model->wanted, layout)) {
+    if (one.model == nullptr || !plan::check_layout(one.model->wanted, layout)) {
       continue;
     }
     return one.fault ? Result<std::shared_ptr<const SmallModel>>(*one.fault) : one.model;
@@ -127,7 +127,7 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
   if (!model) {
     return nullptr;
   }
-  auto headers = exec::expected_headers(*model, *input_.kinds);
+  auto headers = plan::expected_headers(*model, *input_.kinds);
   if (!headers) {
     return nullptr;
   }
@@ -158,8 +158,8 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
   if (input_.under_test == nullptr) {
     return Done{};
   }
-  const model::RulesUnderTest& test = *input_.under_test;
-  BV_TRY(applied, model::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
+  const foreign::RulesUnderTest& test = *input_.under_test;
+  BV_TRY(applied, foreign::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
   if (!applied.names_are_whole()) {
     const model::NameFault& fault = applied.faults.front();
     return fail(fault.code, fault.message).pair(fault.found, fault.wanted).advise(fault.help);
@@ -193,11 +193,11 @@ fw::NamedTensors random_weights(const Headers& headers, std::uint64_t seed) {
   return out;
 }
 
-std::vector<fw::RankTensors> moved(const exec::Plan& plan, const fw::NamedTensors& weights) {
+std::vector<fw::RankTensors> moved(const plan::Plan& plan, const fw::NamedTensors& weights) {
   std::vector<fw::RankTensors> out;
-  for (const exec::ShardFile& file : plan.files()) {
+  for (const plan::ShardFile& file : plan.files()) {
     fw::RankTensors rank{file.key.pp, file.key.tp, file.key.ep, file.key.etp, file.key.vp, {}};
-    for (const exec::Target& target : file.targets) {
+    for (const plan::Target& target : file.targets) {
       const model::Mapping& mapping = plan.model().mappings[target.mapping];
       const layout::Shard shard = plan.shard(target);
       fw::Tensor tensor{shard.shape, {}};
@@ -209,7 +209,7 @@ std::vector<fw::RankTensors> moved(const exec::Plan& plan, const fw::NamedTensor
             box.source < 0
                 ? nullptr
                 : weights.at(mapping.hf[static_cast<std::size_t>(box.source)]).values.data();
-        exec::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(double));
+        move::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(double));
       }
       if (const double added = kinds::added_on_import(mapping.rule->value); added != 0.0) {
         for (double& value : tensor.values) {

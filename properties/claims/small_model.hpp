@@ -55,6 +55,6 @@ class SmallModels {
 
 /// Every shard as the plan's boxes and values make it; what nothing is written to is NaN.
 [[nodiscard]] std::vector<oracle::forward::RankTensors> moved(
-    const exec::Plan& plan, const oracle::forward::NamedTensors& weights);
+    const plan::Plan& plan, const oracle::forward::NamedTensors& weights);
 
 }  // namespace bv::claims

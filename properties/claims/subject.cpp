@@ -44,12 +44,12 @@ std::string merged(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::vector<RuleUse> rule_uses(const model::Model& model) {
-  std::map<const model::Rule*, std::vector<std::uint32_t>> by_rule;
+  std::map<const family::Rule*, std::vector<std::uint32_t>> by_rule;
   for (std::uint32_t i = 0; i < model.mappings.size(); ++i) {
     by_rule[model.mappings[i].rule].push_back(i);
   }
   std::vector<RuleUse> out;
-  for (const model::Rule& rule : model::rules(*model.family)) {
+  for (const family::Rule& rule : family::rules(*model.family)) {
     if (const auto found = by_rule.find(&rule); found != by_rule.end()) {
       out.push_back({&rule, std::move(found->second)});
     }
@@ -93,7 +93,7 @@ Verdict about(const Input& input, std::string_view claim, const RuleUse& use,
   return out;
 }
 
-std::vector<std::string> size_origins(const model::Model& model, const model::Rule& rule) {
+std::vector<std::string> size_origins(const model::Model& model, const family::Rule& rule) {
   std::string text;
   for (const auto& [axis, expression] : rule.axes) {
     text += expression + " ";

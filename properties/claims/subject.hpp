@@ -10,7 +10,7 @@ namespace bv::claims {
 
 /// A rule of the family together with the mappings that it makes in this model.
 struct RuleUse {
-  const model::Rule* rule = nullptr;
+  const family::Rule* rule = nullptr;
   std::vector<std::uint32_t> mappings;
 };
 /// In the order of the family file; rules without a mapping are left out.
@@ -27,6 +27,6 @@ struct RuleUse {
 /// "text_config.hidden_size=24, text_config.num_attention_heads=8": the config fields behind a
 /// rule's sizes.
 [[nodiscard]] std::vector<std::string> size_origins(const model::Model& model,
-                                                    const model::Rule& rule);
+                                                    const family::Rule& rule);
 
 }  // namespace bv::claims

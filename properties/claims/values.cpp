@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/base/text.hpp"
+#include "core/convert/value_losses.hpp"
 #include "core/kinds/value_rule.hpp"
 #include "properties/claims/subject.hpp"
 
@@ -14,7 +15,7 @@ std::string bits_text(std::uint64_t bits, DType dtype) {
 }
 
 /// Rules whose road through `policy` computes: a value rule, or a change of dtype.
-bool computes(const Input& input, const RuleUse& use, const exec::DtypePolicy& policy) {
+bool computes(const Input& input, const RuleUse& use, const plan::DtypePolicy& policy) {
   if (!use.rule->value.empty()) {
     return true;
   }
@@ -24,7 +25,7 @@ bool computes(const Input& input, const RuleUse& use, const exec::DtypePolicy& p
     for (const std::string& hf : mapping.hf) {
       dtypes.push_back(input.source->headers.find(hf)->second.dtype);
     }
-    const DType target = exec::target_dtype(*use.rule, dtypes, policy);
+    const DType target = plan::target_dtype(*use.rule, dtypes, policy);
     for (const DType dtype : dtypes) {
       if (dtype != target) {
         return true;
@@ -34,7 +35,7 @@ bool computes(const Input& input, const RuleUse& use, const exec::DtypePolicy& p
   return false;
 }
 
-Verdict refuted(Verdict verdict, const exec::ValueLoss& first) {
+Verdict refuted(Verdict verdict, const convert::ValueLoss& first) {
   verdict.outcome = Outcome::Refuted;
   verdict.code = Code::ValueRuleInexact;
   verdict.rule += ":" + first.hf;
@@ -198,13 +199,13 @@ void add_statement(const Input& input, const RuleUse& use, std::vector<Verdict>&
 
 }  // namespace
 
-std::vector<Verdict> check_values(const Input& input, const exec::DtypePolicy& policy) {
+std::vector<Verdict> check_values(const Input& input, const plan::DtypePolicy& policy) {
   std::vector<Verdict> out;
-  std::map<const model::Rule*, std::vector<const exec::ValueLoss*>> by_rule;
-  std::vector<exec::ValueLoss> losses;
+  std::map<const family::Rule*, std::vector<const convert::ValueLoss*>> by_rule;
+  std::vector<convert::ValueLoss> losses;
   if (input.source->checkpoint) {
-    losses = exec::find_losses(*input.source, policy, input.jobs);
-    for (const exec::ValueLoss& loss : losses) {
+    losses = convert::find_losses(*input.source, policy, input.jobs);
+    for (const convert::ValueLoss& loss : losses) {
       by_rule[loss.rule].push_back(&loss);
     }
   }
@@ -225,7 +226,7 @@ std::vector<Verdict> check_values(const Input& input, const exec::DtypePolicy& p
     } else if (const auto lost = by_rule.find(use.rule); lost != by_rule.end()) {
       // One verdict for each tensor that lost bits, and one for the tensors of the rule that kept
       // them.
-      for (const exec::ValueLoss* loss : lost->second) {
+      for (const convert::ValueLoss* loss : lost->second) {
         out.push_back(refuted(verdict, *loss));
       }
       verdict.cases -= static_cast<std::int64_t>(lost->second.size());

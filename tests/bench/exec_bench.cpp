@@ -8,8 +8,8 @@
 #include <memory>
 
 #include "core/base/arith.hpp"
-#include "core/exec/move.hpp"
 #include "core/kinds/catalogue.hpp"
+#include "core/move/move.hpp"
 #include "tests/bench/buffers.hpp"
 #include "tests/bench/paired.hpp"
 
@@ -55,13 +55,13 @@ class Workload {
         for (const std::int64_t at : step.sources) {
           sources.push_back(source_->data() + copy * source_->size() / copies_ + at);
         }
-        std::vector<exec::MoveTarget> targets;
+        std::vector<move::MoveTarget> targets;
         for (const Part& part : step.targets) {
           targets.push_back({part.boxes,
                              target_->data() + copy * target_->size() / copies_ + part.at,
                              part.elements});
         }
-        exec::move_targets(exec::best_isa(), targets, sources, kElement);
+        move::move_targets(move::best_isa(), targets, sources, kElement);
       }
     }
   }

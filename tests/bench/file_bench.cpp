@@ -9,10 +9,11 @@
 #include <memory>
 #include <numeric>
 
-#include "core/exec/compare.hpp"
-#include "core/exec/roundtrip.hpp"
+#include "core/compare/diff.hpp"
+#include "core/convert/convert.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/io/writer.hpp"
+#include "properties/claims/roundtrip.hpp"
 #include "tests/bench/buffers.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
@@ -31,11 +32,11 @@ struct Stage {
     fs::create_directories(scratch.path() / "hf");
     auto made = make_checkpoint(scratch.path() / "hf", config_for_bytes(settings.bytes));
     BV_ASSERT(made.has_value());
-    source = std::make_unique<exec::HfModel>(open_checkpoint(scratch.path() / "hf").value());
+    source = std::make_unique<checkpoint::HfModel>(open_checkpoint(scratch.path() / "hf").value());
     BV_ASSERT(source->model.faults.empty() && source->checkpoint.has_value());
   }
   Scratch scratch;
-  std::unique_ptr<exec::HfModel> source;
+  std::unique_ptr<checkpoint::HfModel> source;
   kinds::Catalogue kinds = kinds::load_catalogue().value();
   [[nodiscard]] double bytes() const {
     return static_cast<double>(source->checkpoint->total_bytes());
@@ -81,12 +82,12 @@ void sum_all(const io::Checkpoint& checkpoint) {
 
 void verify_bench(benchmark::State& state, const Settings& settings, std::int64_t tp) {
   Stage& at = stage(settings);
-  const auto plan = exec::Plan::make(at.source->model, at.kinds, ranks(tp)).value();
+  const auto plan = plan::Plan::make(at.source->model, at.kinds, ranks(tp)).value();
   const auto check = [&] {
-    exec::MoveCount count;
+    claims::MoveCount count;
     for (std::size_t i = 0; i < at.source->model.mappings.size(); ++i) {
       const auto fault =
-          exec::check_round_trip(plan, i, *at.source->checkpoint, std::int64_t{4} << 20, count);
+          claims::check_round_trip(plan, i, *at.source->checkpoint, std::int64_t{4} << 20, count);
       BV_ASSERT(!fault.has_value());
     }
   };
@@ -150,23 +151,23 @@ void convert_bench(benchmark::State& state, const Settings& settings, const Conv
   const fs::path copy = at.scratch.path() / "copy";
   const fs::path shards = at.scratch.path() / "shards";
   const fs::path back = at.scratch.path() / "back";
-  exec::ConvertOptions options;
+  convert::ConvertOptions options;
   options.jobs = one.jobs;
   options.verify = one.verify;
   options.overwrite = true;
   const auto there = [&](const fs::path& out) {
     fs::remove_all(out);
-    auto report = exec::to_megatron(*at.source, at.kinds, ranks(one.tp), out, options);
+    auto report = convert::to_megatron(*at.source, at.kinds, ranks(one.tp), out, options);
     BV_ASSERT(report.has_value());
   };
   std::function<void()> run = [&] { there(shards); };
-  std::optional<exec::MegatronFolder> opened;
+  std::optional<checkpoint::MegatronFolder> opened;
   if (one.back) {
     there(shards);
-    opened = exec::open_megatron(shards, model::builtin_families().value()).value();
+    opened = checkpoint::open_megatron(shards, family::builtin_families().value()).value();
     run = [&] {
       fs::remove_all(back);
-      BV_ASSERT(exec::to_hf(*opened, at.kinds, back, options).has_value());
+      BV_ASSERT(convert::to_hf(*opened, at.kinds, back, options).has_value());
     };
   }
   const auto anchor = [&] {
@@ -189,23 +190,16 @@ void compare_bench(benchmark::State& state, const Settings& settings, int jobs) 
   const fs::path copy = at.scratch.path() / "copy";
   copy_folder(at.source->folder, copy);
   {
-    const exec::HfModel other = open_checkpoint(copy).value();
-    std::vector<exec::TensorPair> pairs;
-    for (const auto& [name, stored] : at.source->checkpoint->tensors()) {
-      pairs.push_back({{&*at.source->checkpoint, &stored},
-                       {&*other.checkpoint, &other.checkpoint->tensors().find(name)->second}});
-    }
+    const checkpoint::HfModel other = open_checkpoint(copy).value();
+    const auto pairs = compare::compare_hf(*at.source->checkpoint, *other.checkpoint);
     const auto cmp = [&] {
       for (const fs::path& file : at.source->checkpoint->files()) {
         BV_ASSERT(run_program({"cmp", file.string(), (copy / file.filename()).string()}) == 0);
       }
     };
     const auto ours = [&] {
-      const auto found = exec::compare_all(pairs, jobs);
-      BV_ASSERT(found.has_value());
-      for (const auto& one : *found) {
-        BV_ASSERT(!one.has_value());
-      }
+      const auto found = compare::diff(pairs, {.jobs = jobs});
+      BV_ASSERT(found.has_value() && found->differences.empty());
     };
     paired(state, {cmp, at.bytes()}, {ours, at.bytes()}, jobs > 1 ? Clock::Wall : Clock::Processor);
   }

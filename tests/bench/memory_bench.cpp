@@ -13,7 +13,7 @@
 #include <string_view>
 #include <thread>
 
-#include "core/exec/roundtrip.hpp"
+#include "properties/claims/roundtrip.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
 
@@ -35,27 +35,27 @@ std::int64_t anonymous_kib() {
 
 int convert_step(const fs::path& folder) {
   const auto kinds = kinds::load_catalogue().value();
-  const exec::HfModel source = open_checkpoint(folder).value();
+  const checkpoint::HfModel source = open_checkpoint(folder).value();
   parallel::Layout layout;
   layout.tp = layout.etp = 4;
-  exec::ConvertOptions options;
+  convert::ConvertOptions options;
   options.jobs = 2;
   options.overwrite = true;
   const fs::path out = folder.parent_path() / "shards";
-  const bool done = exec::to_megatron(source, kinds, layout, out, options).has_value();
+  const bool done = convert::to_megatron(source, kinds, layout, out, options).has_value();
   fs::remove_all(out);
   return done ? 0 : 1;
 }
 
 int round_trip_step(const fs::path& folder) {
   const auto kinds = kinds::load_catalogue().value();
-  const exec::HfModel source = open_checkpoint(folder).value();
+  const checkpoint::HfModel source = open_checkpoint(folder).value();
   parallel::Layout layout;
   layout.tp = layout.etp = 4;
-  const auto plan = exec::Plan::make(source.model, kinds, layout).value();
-  exec::MoveCount count;
+  const auto plan = plan::Plan::make(source.model, kinds, layout).value();
+  claims::MoveCount count;
   for (std::size_t i = 0; i < source.model.mappings.size(); ++i) {
-    if (exec::check_round_trip(plan, i, *source.checkpoint, std::int64_t{4} << 20, count)) {
+    if (claims::check_round_trip(plan, i, *source.checkpoint, std::int64_t{4} << 20, count)) {
       return 1;
     }
   }

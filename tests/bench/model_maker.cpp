@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/arith.hpp"
-#include "core/exec/open_model.hpp"
-#include "core/exec/plan.hpp"
+#include "core/checkpoint/open_model.hpp"
 #include "core/io/writer.hpp"
+#include "core/plan/plan.hpp"
 #include "tests/bench/buffers.hpp"
 
 namespace bv::bench {
@@ -79,15 +79,15 @@ std::string config_for_bytes(std::int64_t bytes) {
   return moe_config(std::max<std::int64_t>(1, (bytes - embedding) / layer), experts, hidden, 512);
 }
 
-Result<exec::HfModel> model_of(const std::string& config) {
-  BV_TRY(families, model::builtin_families());
-  exec::OpenOptions options;
+Result<checkpoint::HfModel> model_of(const std::string& config) {
+  BV_TRY(families, family::builtin_families());
+  checkpoint::OpenOptions options;
   options.resolve.config_only = true;
   options.resolve.forms = {{"decoder_experts", "packed"}};
-  auto made = exec::open_headers(config, "config.json", {}, families, options);
+  auto made = checkpoint::open_headers(config, "config.json", {}, families, options);
   if (!made) {  // a family without that choice
     options.resolve.forms.clear();
-    return exec::open_headers(config, "config.json", {}, families, options);
+    return checkpoint::open_headers(config, "config.json", {}, families, options);
   }
   return made;
 }
@@ -95,7 +95,7 @@ Result<exec::HfModel> model_of(const std::string& config) {
 Status make_checkpoint(const fs::path& folder, const std::string& config) {
   BV_TRY(kinds, kinds::load_catalogue());
   BV_TRY(model, model_of(config));
-  BV_TRY(headers, exec::expected_headers(model.model, kinds));
+  BV_TRY(headers, plan::expected_headers(model.model, kinds));
   std::vector<std::vector<TensorSpec>> files(1);
   std::uint64_t bytes_here = 0;
   for (const auto& [name, spec] : headers) {
@@ -123,9 +123,9 @@ Status make_checkpoint(const fs::path& folder, const std::string& config) {
   return io::write_file(folder / "config.json", config);
 }
 
-Result<exec::HfModel> open_checkpoint(const fs::path& folder) {
-  BV_TRY(families, model::builtin_families());
-  return exec::open_hf(folder, families, {});
+Result<checkpoint::HfModel> open_checkpoint(const fs::path& folder) {
+  BV_TRY(families, family::builtin_families());
+  return checkpoint::open_hf(folder, families, {});
 }
 
 }  // namespace bv::bench

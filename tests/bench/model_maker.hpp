@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/base/result.hpp"
-#include "core/exec/convert.hpp"
+#include "core/convert/convert.hpp"
 
 namespace bv::bench {
 
@@ -35,12 +35,12 @@ class Scratch {
 [[nodiscard]] std::string config_for_bytes(std::int64_t bytes);
 
 /// The model of a config alone.
-[[nodiscard]] Result<exec::HfModel> model_of(const std::string& config);
+[[nodiscard]] Result<checkpoint::HfModel> model_of(const std::string& config);
 
 /// Writes config.json and safetensors files of at most 512 MiB and an index.
 [[nodiscard]] Status make_checkpoint(const std::filesystem::path& folder,
                                      const std::string& config);
 
-[[nodiscard]] Result<exec::HfModel> open_checkpoint(const std::filesystem::path& folder);
+[[nodiscard]] Result<checkpoint::HfModel> open_checkpoint(const std::filesystem::path& folder);
 
 }  // namespace bv::bench

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include "core/exec/all_layouts.hpp"
-#include "core/exec/legality.hpp"
+#include "core/plan/all_layouts.hpp"
+#include "core/plan/legality.hpp"
 #include "properties/claims/claims.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
@@ -22,9 +22,9 @@ std::string config_397b(std::int64_t layers, std::int64_t experts) {
 void prove_bench(benchmark::State& state, std::int64_t layers, std::int64_t experts,
                  std::int64_t bound = kBound) {
   const auto kinds = kinds::load_catalogue().value();
-  const exec::HfModel source = model_of(config_397b(layers, experts)).value();
+  const checkpoint::HfModel source = model_of(config_397b(layers, experts)).value();
   for (auto _ : state) {
-    auto proof = exec::prove_all_layouts(source.model, kinds, {}, bound);
+    auto proof = plan::prove_all_layouts(source.model, kinds, {}, bound);
     BV_ASSERT(proof.has_value());
     state.counters["layouts"] = static_cast<double>(proof->layouts);
     state.counters["bindings"] = static_cast<double>(proof->bindings);
@@ -32,9 +32,9 @@ void prove_bench(benchmark::State& state, std::int64_t layers, std::int64_t expe
 }
 
 void legal_bench(benchmark::State& state, std::int64_t max_ranks) {
-  const exec::HfModel source = model_of(config_397b(60, 512)).value();
+  const checkpoint::HfModel source = model_of(config_397b(60, 512)).value();
   for (auto _ : state) {
-    const auto legal = exec::legal_layouts(source.model, {}, max_ranks);
+    const auto legal = plan::legal_layouts(source.model, {}, max_ranks);
     state.counters["layouts"] = static_cast<double>(legal.size());
   }
 }
@@ -42,11 +42,11 @@ void legal_bench(benchmark::State& state, std::int64_t max_ranks) {
 void claim_bench(benchmark::State& state, std::size_t layouts,
                  std::vector<Verdict> (*claim)(const claims::Input&)) {
   const auto kinds = kinds::load_catalogue().value();
-  const exec::HfModel source = model_of(config_397b(60, 512)).value();
+  const checkpoint::HfModel source = model_of(config_397b(60, 512)).value();
   claims::Input input;
   input.source = &source;
   input.kinds = &kinds;
-  input.layouts = exec::choose_layouts(exec::legal_layouts(source.model, {}, kBound), layouts);
+  input.layouts = plan::choose_layouts(plan::legal_layouts(source.model, {}, kBound), layouts);
   input.replay = "bridge-verify check --model DIR";
   for (auto _ : state) {
     state.counters["verdicts"] = static_cast<double>(claim(input).size());

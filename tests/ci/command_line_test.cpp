@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <set>
 
-#include "ci/command.hpp"
-#include "ci/finish.hpp"
+#include "ci/cli/command.hpp"
+#include "ci/cli/session/finish.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "tests/ci/golden_text.hpp"
 

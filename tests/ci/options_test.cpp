@@ -1,4 +1,4 @@
-#include "ci/options.hpp"
+#include "ci/cli/options/options.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "ci/progress.hpp"
+#include "ci/cli/session/progress.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "ci/signals.hpp"
+#include "ci/cli/session/signals.hpp"
 
 namespace bv::cli {
 namespace {

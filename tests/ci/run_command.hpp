@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "ci/command.hpp"
+#include "ci/cli/command.hpp"
 
 namespace bv::cli::testing {
 

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/exec/roundtrip.hpp"
 #include "properties/claims/claims.hpp"
+#include "properties/claims/roundtrip.hpp"
 #include "tests/conditions/own_family.hpp"
 #include "tests/e2e/process.hpp"
 
@@ -15,7 +15,7 @@ class Copies : public ::testing::Test {
  protected:
   void SetUp() override {
     write_gate_checkpoint(folder_.path());
-    auto opened = exec::open_hf(folder_.path(), {own_family(kGateFamily)}, {});
+    auto opened = checkpoint::open_hf(folder_.path(), {own_family(kGateFamily)}, {});
     ASSERT_TRUE(opened) << opened.error().message;
     source_ = std::move(*opened);
     ASSERT_TRUE(source_.model.faults.empty());
@@ -30,7 +30,7 @@ class Copies : public ::testing::Test {
   }
 
   e2e::TempFolder folder_;
-  exec::HfModel source_;
+  checkpoint::HfModel source_;
   kinds::Catalogue kinds_ = kinds::load_catalogue().value();
 };
 
@@ -52,12 +52,12 @@ TEST_F(Copies, ThatTheCutPartsAreNoFault) {
 }
 
 TEST_F(Copies, ThatAWindowPartsAreNoFault) {
-  const auto plan = exec::Plan::make(source_.model, kinds_, {});
+  const auto plan = plan::Plan::make(source_.model, kinds_, {});
   ASSERT_TRUE(plan) << plan.error().message;
   for (std::size_t i = 0; i < source_.model.mappings.size(); ++i) {
-    exec::MoveCount count;
+    claims::MoveCount count;
     const auto fault =
-        exec::check_round_trip(*plan, i, *source_.checkpoint, std::int64_t{5} * 8, count);
+        claims::check_round_trip(*plan, i, *source_.checkpoint, std::int64_t{5} * 8, count);
     EXPECT_FALSE(fault) << fault->tensor << " " << fault->what;
   }
 }

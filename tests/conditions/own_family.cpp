@@ -94,16 +94,17 @@ void write_gate_checkpoint(const std::filesystem::path& folder) {
   source.write(folder);
 }
 
-model::FamilyPtr own_family(std::string_view text) {
-  auto family = model::parse_family(text, "own.json");
+family::FamilyPtr own_family(std::string_view text) {
+  auto family = family::parse_family(text, "own.json");
   EXPECT_TRUE(family.has_value()) << family.error().message << " " << family.error().found;
   return std::move(family).value();
 }
 
 model::Model own_model(std::string_view text) {
-  exec::OpenOptions options;
+  checkpoint::OpenOptions options;
   options.resolve.config_only = true;
-  auto opened = exec::open_headers(own_config(), "config.json", {}, {own_family(text)}, options);
+  auto opened =
+      checkpoint::open_headers(own_config(), "config.json", {}, {own_family(text)}, options);
   EXPECT_TRUE(opened.has_value()) << opened.error().message;
   return std::move(opened).value().model;
 }

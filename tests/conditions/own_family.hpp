@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/exec/open_model.hpp"
+#include "core/checkpoint/open_model.hpp"
 
 namespace bv::conditions {
 
@@ -18,7 +18,7 @@ extern const std::string_view kGateFamily;
 [[nodiscard]] std::string own_config();
 /// A checkpoint of kGateFamily: config.json and one model.safetensors.
 void write_gate_checkpoint(const std::filesystem::path& folder);
-[[nodiscard]] model::FamilyPtr own_family(std::string_view text);
+[[nodiscard]] family::FamilyPtr own_family(std::string_view text);
 /// The model of the config, without headers.
 [[nodiscard]] model::Model own_model(std::string_view text);
 

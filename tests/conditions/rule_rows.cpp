@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
-#include "core/exec/convert.hpp"
-#include "core/exec/open_model.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/convert/convert.hpp"
 #include "tests/conditions/condition.hpp"
 #include "tests/conditions/own_family.hpp"
 
@@ -34,16 +34,16 @@ RulesEdit hf_of(const std::string& megatron, const Json& hf) {
 /// `row` 6 and 7 are two of the three copies of the first gate row; -1 changes none.
 std::string gate_rows(std::int64_t row) {
   const e2e::TempFolder folder;
-  const std::vector<model::FamilyPtr> families = {own_family(kGateFamily)};
+  const std::vector<family::FamilyPtr> families = {own_family(kGateFamily)};
   write_gate_checkpoint(folder.path() / "hf");
   const auto kinds = kinds::load_catalogue().value();
-  const auto opened = exec::open_hf(folder.path() / "hf", families, {});
+  const auto opened = checkpoint::open_hf(folder.path() / "hf", families, {});
   if (!opened || !opened->model.faults.empty()) {
     return "not opened: " +
            (opened ? opened->model.faults.front().message : opened.error().message);
   }
   const fs::path shards = folder.path() / "m";
-  if (auto made = exec::to_megatron(*opened, kinds, {}, shards, {}); !made) {
+  if (auto made = convert::to_megatron(*opened, kinds, {}, shards, {}); !made) {
     return text_of(made.error());
   }
   if (row >= 0) {
@@ -55,14 +55,14 @@ std::string gate_rows(std::int64_t row) {
     fs::copy_file(folder.path() / "x/model.safetensors", file,
                   fs::copy_options::overwrite_existing);
   }
-  const auto megatron = exec::open_megatron(shards, families);
-  const auto report = megatron ? exec::to_hf(*megatron, kinds, folder.path() / "h", {})
-                               : Result<exec::ConvertReport>(megatron.error());
+  const auto megatron = checkpoint::open_megatron(shards, families);
+  const auto report = megatron ? convert::to_hf(*megatron, kinds, folder.path() / "h", {})
+                               : Result<convert::ConvertReport>(megatron.error());
   if (!report) {
     return text_of(report.error());
   }
   if (!report->replicas.empty()) {
-    const exec::ReplicaFault& fault = report->replicas.front();
+    const convert::ReplicaFault& fault = report->replicas.front();
     return fmt::format("error[{}]: {} differs from {} at element {} of {}\n = help",
                        label(Code::ReplicasDiffer), fault.other_owner, fault.first_owner,
                        fault.element, fault.tensor);

@@ -1,5 +1,5 @@
-#include "core/exec/legality.hpp"
-#include "core/exec/open_model.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/plan/legality.hpp"
 #include "tests/conditions/condition.hpp"
 #include "tests/conditions/own_family.hpp"
 
@@ -20,8 +20,8 @@ Provocation sized(const std::string& golden, const Words& settings, const Words&
 /// geometry that no config gives has E020 alone.
 Provocation value_heads(std::int64_t heads) {
   return [heads]() -> std::string {
-    const auto families = model::builtin_families().value();
-    auto opened = exec::open_hf(e2e::golden_hf("qwen3_5_dense"), families, {});
+    const auto families = family::builtin_families().value();
+    auto opened = checkpoint::open_hf(e2e::golden_hf("qwen3_5_dense"), families, {});
     if (!opened) {
       return "not opened: " + opened.error().message;
     }
@@ -29,7 +29,7 @@ Provocation value_heads(std::int64_t heads) {
     parallel::Layout layout;
     layout.tp = 4;
     layout.vocab_divisor = 1;
-    const auto legal = exec::check_layout(opened->model, layout);
+    const auto legal = plan::check_layout(opened->model, layout);
     return legal ? "" : text_of(legal.error());
   };
 }
@@ -40,7 +40,7 @@ Provocation mamba(const std::string& tp) {
     const auto model = own_model(kMambaFamily);
     parallel::Layout layout;
     layout.tp = std::stoll(tp);
-    const auto legal = exec::check_layout(model, layout);
+    const auto legal = plan::check_layout(model, layout);
     return legal ? "" : text_of(legal.error());
   };
 }

@@ -8,9 +8,9 @@
 #include <string_view>
 
 #include "core/base/assert.hpp"
-#include "core/exec/legality.hpp"
-#include "core/exec/open_model.hpp"
-#include "core/exec/plan.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/plan/legality.hpp"
+#include "core/plan/plan.hpp"
 
 namespace {
 
@@ -30,24 +30,24 @@ bool is_large(const bv::model::Geometry& geometry) {
 
 /// The checkpoint that the rules want, opened as the command opens one.
 void check_opened(std::string_view text, const bv::model::Model& planned,
-                  const std::vector<bv::model::FamilyPtr>& families) {
+                  const std::vector<bv::family::FamilyPtr>& families) {
   static const auto kinds = bv::kinds::load_catalogue().value();
-  auto headers = bv::exec::expected_headers(planned, kinds);
+  auto headers = bv::plan::expected_headers(planned, kinds);
   if (!headers) {
     check_refusal(headers.error());
     return;
   }
   const auto opened =
-      bv::exec::open_headers(std::string(text), "fuzz", std::move(*headers), families, {});
+      bv::checkpoint::open_headers(std::string(text), "fuzz", std::move(*headers), families, {});
   if (!opened) {
     check_refusal(opened.error());
     return;
   }
-  if (const auto legal = bv::exec::check_layout(opened->model, {}); !legal) {
+  if (const auto legal = bv::plan::check_layout(opened->model, {}); !legal) {
     check_refusal(legal.error());
     return;
   }
-  const auto plan = bv::exec::Plan::make(opened->model, kinds, {});
+  const auto plan = bv::plan::Plan::make(opened->model, kinds, {});
   if (!plan) {
     check_refusal(plan.error());
     return;
@@ -58,9 +58,9 @@ void check_opened(std::string_view text, const bv::model::Model& planned,
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const auto families = bv::model::builtin_families().value();
+  static const auto families = bv::family::builtin_families().value();
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  const auto config = bv::exec::parse_config(text, "fuzz");
+  const auto config = bv::checkpoint::parse_config(text, "fuzz");
   if (!config) {
     BV_ASSERT(!config.error().message.empty() && !config.error().help.empty());
     return 0;

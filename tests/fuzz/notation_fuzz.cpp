@@ -9,7 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/assert.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/lines/tilings.hpp"
+#include "properties/attacks/lines/tilings.hpp"
 
 namespace {
 

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "properties/generators/random.hpp"
+#include "properties/attacks/generators/random.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 

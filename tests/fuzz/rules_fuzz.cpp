@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "core/base/assert.hpp"
-#include "core/model/lint.hpp"
+#include "core/foreign/lint.hpp"
 
 namespace {
 
@@ -18,7 +18,7 @@ constexpr std::string_view kConfig = R"({"architectures": ["Qwen3ForCausalLM"],
 
 bv::model::Model small_model() {
   const auto config = nlohmann::json::parse(kConfig);
-  const auto families = bv::model::builtin_families().value();
+  const auto families = bv::family::builtin_families().value();
   bv::model::ResolveOptions options;
   options.config_only = true;
   return bv::model::resolve(bv::model::choose_family(config, families).value(), config, {}, options)
@@ -35,9 +35,9 @@ bv::Headers headers_of(const bv::model::Model& model) {
   return out;
 }
 
-void check_applied(const bv::model::ForeignRules& rules, const bv::model::ForeignKinds& kinds,
+void check_applied(const bv::foreign::ForeignRules& rules, const bv::foreign::ForeignKinds& kinds,
                    const bv::model::Model& model, const bv::Headers& headers) {
-  const auto applied = bv::model::apply_rules(model, rules, kinds, headers);
+  const auto applied = bv::foreign::apply_rules(model, rules, kinds, headers);
   if (!applied) {
     BV_ASSERT(!applied.error().message.empty() && !applied.error().help.empty());
     return;
@@ -59,31 +59,31 @@ void check_applied(const bv::model::ForeignRules& rules, const bv::model::Foreig
 /// A name that a pattern makes is one that it takes.
 void check_pattern(std::string_view pattern) {
   std::vector<std::string> captures;
-  for (std::size_t i = 0; i < bv::model::wildcards(pattern); ++i) {
+  for (std::size_t i = 0; i < bv::foreign::wildcards(pattern); ++i) {
     captures.push_back(std::to_string(i));
   }
-  const std::string name = bv::model::fill_pattern(pattern, captures);
-  BV_ASSERT(bv::model::match_pattern(pattern, name).has_value());
+  const std::string name = bv::foreign::fill_pattern(pattern, captures);
+  BV_ASSERT(bv::foreign::match_pattern(pattern, name).has_value());
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const auto kinds = bv::model::foreign_kinds().value();
+  static const auto kinds = bv::foreign::foreign_kinds().value();
   static const auto model = small_model();
   static const auto headers = headers_of(model);
   const auto rules =
-      bv::model::parse_rules_file({reinterpret_cast<const char*>(data), size}, "fuzz");
+      bv::foreign::parse_rules_file({reinterpret_cast<const char*>(data), size}, "fuzz");
   if (!rules) {
     BV_ASSERT(!rules.error().message.empty() && !rules.error().help.empty());
     return 0;
   }
   for (const bv::Headers* names : {static_cast<const bv::Headers*>(nullptr), &headers}) {
-    for (const bv::model::LintFinding& finding : bv::model::lint_rules(*rules, kinds, names)) {
+    for (const bv::foreign::LintFinding& finding : bv::foreign::lint_rules(*rules, kinds, names)) {
       BV_ASSERT(!finding.message.empty());
     }
   }
-  for (const bv::model::ForeignRule& rule : rules->rules) {
+  for (const bv::foreign::ForeignRule& rule : rules->rules) {
     check_pattern(rule.megatron);
     for (const auto& [role, pattern] : rule.hf) {
       check_pattern(pattern);

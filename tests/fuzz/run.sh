@@ -17,8 +17,8 @@ mkdir -p "$build/objects"
 cd "$root"
 
 list() { ls -d "$root"/$1 | paste -sd ';' -; }
-cmake "-DFAMILIES=$(list 'core/models/*.json')" "-DTABLES=$(list 'core/models/tables/*.json')" \
-  "-DOUTPUT=$build/builtin_files.cpp" -P core/model/embed.cmake
+cmake "-DFAMILIES=$(list 'core/families/*.json')" "-DTABLES=$(list 'core/families/tables/*.json')" \
+  "-DOUTPUT=$build/builtin_files.cpp" -P core/family/embed.cmake
 {
   printf '#include "core/kinds/catalogue.hpp"\nnamespace bv::kinds {\nstd::string_view builtin_text() { return R"layout('
   cat core/kinds/kinds.layout
@@ -28,9 +28,8 @@ cmake "-DFAMILIES=$(list 'core/models/*.json')" "-DTABLES=$(list 'core/models/ta
 # The engine below the command, once for all targets; the archive gives each what it asks for.
 name() { echo "$build/objects/$(echo "${1#"$build"/}" | tr '/' '_').o"; }
 objects="" pairs=""
-for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/model/*.cpp core/parallel/*.cpp \
-  core/exec/open_model.cpp core/exec/digest.cpp core/exec/plan.cpp core/exec/legality.cpp \
-  properties/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
+for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/family/*.cpp core/model/*.cpp core/foreign/*.cpp \
+  core/parallel/*.cpp core/plan/*.cpp core/checkpoint/*.cpp properties/attacks/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
   objects="$objects $(name "$source")"
   pairs="$pairs $source $(name "$source")"
 done

@@ -1,6 +1,6 @@
 #pragma once
 // Which HF tensors make a Megatron parameter: written by hand from models.md, for the golden
-// families only. Shares nothing with core/models.
+// families only. Shares nothing with core/families.
 
 #include <string>
 #include <vector>

@@ -9,7 +9,7 @@
 #include <regex>
 #include <set>
 
-#include "core/exec/legality.hpp"
+#include "core/plan/legality.hpp"
 
 namespace bv::parallel {
 namespace {
@@ -179,7 +179,7 @@ Sized sized(nlohmann::json config, const Fields& fields) {
   for (const auto& [field, value] : fields) {
     config[nlohmann::json::json_pointer(field)] = value;
   }
-  const auto families = model::builtin_families().value();
+  const auto families = family::builtin_families().value();
   model::ResolveOptions options;
   options.config_only = true;
   auto model = model::resolve(model::choose_family(config, families).value(), config, {}, options);
@@ -287,7 +287,7 @@ int size_disagreements(const std::vector<Sized>& sizes, const std::string& witho
             layout.etp = etp;
             Codes codes = violated(one.config, layout);
             codes.erase(without);
-            const Status answer = one.model ? exec::check_layout(*one.model, layout)
+            const Status answer = one.model ? plan::check_layout(*one.model, layout)
                                             : Status(fail(Code::ConfigField, one.refusal));
             if (!agrees(answer, codes)) {
               ++out;

@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "core/exec/open_model.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/family/changed_family.hpp"
 #include "core/layout/notation.hpp"
-#include "core/model/changed_family.hpp"
 
 namespace bv::claims {
 namespace {
@@ -21,15 +21,15 @@ namespace fs = std::filesystem;
 const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
                                oracle::wanted_value};
 
-exec::HfModel open_golden(const std::string& name) {
-  static const auto families = model::builtin_families().value();
-  auto model = exec::open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families, {});
+checkpoint::HfModel open_golden(const std::string& name) {
+  static const auto families = family::builtin_families().value();
+  auto model = checkpoint::open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families, {});
   EXPECT_TRUE(model.has_value()) << (model ? "" : model.error().message);
   return std::move(*model);
 }
 
 struct Case {
-  exec::HfModel model;
+  checkpoint::HfModel model;
   kinds::Catalogue kinds;
   Input input;
 };
@@ -187,14 +187,14 @@ TEST(PlantedFaults, AReplicaThatIsCutIsAShapeFault) {
 
 TEST(PlantedFaults, AnExtentThatIsRightOnOneRankOnlyIsAShapeFault) {
   const auto c = make_case("llama", tp(1));
-  auto rules = model::rules(*c->model.model.family);
-  for (model::Rule& rule : rules) {
+  auto rules = family::rules(*c->model.model.family);
+  for (family::Rule& rule : rules) {
     if (rule.kind == "gated_mlp") {
       rule.axes["f"] = "intermediate_size";  // the ranks are forgotten
     }
   }
-  const auto family = model::with_rules(*c->model.model.family, std::move(rules));
-  const auto config = exec::parse_config(c->model.config_text, "llama").value();
+  const auto family = family::with_rules(*c->model.model.family, std::move(rules));
+  const auto config = checkpoint::parse_config(c->model.config_text, "llama").value();
   c->model.model = model::resolve(family, config, c->model.headers, {}).value();
   EXPECT_TRUE(all_green(check_shapes(c->input)));
   c->input.layouts = {tp(1), tp(2)};

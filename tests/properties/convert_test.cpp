@@ -7,19 +7,21 @@
 #include <map>
 #include <sstream>
 
-#include "core/exec/open_model.hpp"
-#include "properties/generators/layouts.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/convert/convert.hpp"
+#include "core/kinds/catalogue.hpp"
+#include "properties/attacks/generators/layouts.hpp"
 #include "tests/fixtures/temporary_folder.hpp"
 
-namespace bv::exec {
+namespace bv::convert {
 namespace {
 
 namespace fs = std::filesystem;
 
 using Files = std::map<std::string, std::string>;
 
-const std::vector<model::FamilyPtr>& families() {
-  static const auto all = model::builtin_families().value();
+const std::vector<family::FamilyPtr>& families() {
+  static const auto all = family::builtin_families().value();
   return all;
 }
 const kinds::Catalogue& catalogue() {
@@ -27,8 +29,9 @@ const kinds::Catalogue& catalogue() {
   return all;
 }
 
-HfModel golden(const std::string& name) {
-  return open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families(), {}).value();
+checkpoint::HfModel golden(const std::string& name) {
+  return checkpoint::open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families(), {})
+      .value();
 }
 
 Files files_of(const fs::path& folder) {
@@ -60,7 +63,7 @@ ConvertOptions quick() {
 }
 
 /// There and back; `change` is made to the shards between.
-Result<Files> there_and_back(const HfModel& source, const parallel::Layout& layout,
+Result<Files> there_and_back(const checkpoint::HfModel& source, const parallel::Layout& layout,
                              const std::function<void(const fs::path&)>& change) {
   const fixtures::TestFolder folder;
   BV_TRY(written, to_megatron(source, catalogue(), layout, folder.path() / "m", quick()));
@@ -68,7 +71,7 @@ Result<Files> there_and_back(const HfModel& source, const parallel::Layout& layo
   if (change) {
     change(folder.path() / "m");
   }
-  BV_TRY(shards, open_megatron(folder.path() / "m", families()));
+  BV_TRY(shards, checkpoint::open_megatron(folder.path() / "m", families()));
   BV_TRY(back, to_hf(shards, catalogue(), folder.path() / "h", quick()));
   if (!back.replicas.empty()) {
     return fail(Code::ReplicasDiffer, back.replicas.front().tensor);
@@ -85,7 +88,7 @@ void swap_files(const fs::path& a, const fs::path& b) {
 class ConvertedFiles : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ConvertedFiles, AreTheSameAfterAnyTwoLayouts) {
-  const HfModel source = golden(GetParam());
+  const checkpoint::HfModel source = golden(GetParam());
   const auto first = there_and_back(source, layout_for(source.model, 1), {});
   ASSERT_TRUE(first) << first.error().message;
   EXPECT_GT(first->size(), 1U);
@@ -103,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(LayoutIndependence, ConvertedFiles,
                                            "qwen3_5_vl_moe_mtp_per_expert"));
 
 TEST(LayoutIndependence, ShardsOfTwoRanksThatChangedPlacesAreSeenInTheFiles) {
-  const HfModel source = golden("llama");
+  const checkpoint::HfModel source = golden("llama");
   parallel::Layout layout;
   const auto whole = there_and_back(source, layout, {}).value();
   layout.tp = 2;
@@ -116,4 +119,4 @@ TEST(LayoutIndependence, ShardsOfTwoRanksThatChangedPlacesAreSeenInTheFiles) {
 }
 
 }  // namespace
-}  // namespace bv::exec
+}  // namespace bv::convert

@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "properties/lines/tilings.hpp"
+#include "properties/attacks/lines/tilings.hpp"
 #include "tests/properties/worlds.hpp"
 
 namespace bv::fuzz {

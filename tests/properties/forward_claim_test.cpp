@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "properties/mutants/forward.hpp"
-#include "properties/mutants/museum.hpp"
+#include "properties/attacks/mutants/forward.hpp"
+#include "properties/attacks/mutants/museum.hpp"
 
 namespace bv::mutants {
 namespace {

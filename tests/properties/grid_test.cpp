@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "core/exec/legality.hpp"
-#include "properties/generators/layouts.hpp"
-#include "properties/generators/simplest_first.hpp"
+#include "core/plan/legality.hpp"
+#include "properties/attacks/generators/layouts.hpp"
+#include "properties/attacks/generators/simplest_first.hpp"
 
 namespace bv::generators {
 inline void showValue(const Layout& draw, std::ostream& out) {
@@ -235,7 +235,7 @@ model::Model moe(const Numbers& n) {
                                  {"mlp_only_layers", {0}},
                                  {"attention_bias", false},
                                  {"tie_word_embeddings", false}};
-  const auto families = model::builtin_families().value();
+  const auto families = family::builtin_families().value();
   model::ResolveOptions options;
   options.config_only = true;
   return model::resolve(model::choose_family(config, families).value(), config, {}, options)
@@ -267,7 +267,7 @@ int model_disagreements(const std::string& without) {
             if (padded) {
               layout.vocab_divisor = 4;
             }
-            const bool legal = exec::check_layout(model, layout).has_value();
+            const bool legal = plan::check_layout(model, layout).has_value();
             out += legal == accepted(n, layout, without) ? 0 : 1;
           }
         }
@@ -312,7 +312,7 @@ TEST(LayoutGenerator, GivesOnlyLegalLayoutsAndEveryKindOfThem) {
     sized.geometry.symbols["num_hidden_layers"] = generators::layers_of(draw);
     const auto layout = generators::layout_of(draw, sized, 24);
     ASSERT_TRUE(layout) << layout.error().message;
-    ASSERT_TRUE(exec::check_layout(sized, *layout));
+    ASSERT_TRUE(plan::check_layout(sized, *layout));
     ASSERT_FALSE(shard_keys(*layout).empty());
     seen["tp above groups"] += layout->tp > 2 ? 1 : 0;
     seen["etp is not tp"] += layout->etp != layout->tp ? 1 : 0;

@@ -5,8 +5,8 @@
 
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/lines/line_run.hpp"
-#include "properties/lines/plain.hpp"
+#include "properties/attacks/lines/line_run.hpp"
+#include "properties/attacks/lines/plain.hpp"
 #include "tests/properties/small_sizes.hpp"
 
 namespace bv::lines {

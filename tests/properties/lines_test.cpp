@@ -8,12 +8,12 @@
 #include <set>
 #include <sstream>
 
-#include "core/exec/move.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/generators/simplest_first.hpp"
-#include "properties/lines/line_loop.hpp"
-#include "properties/lines/plain.hpp"
+#include "core/move/move.hpp"
+#include "properties/attacks/generators/simplest_first.hpp"
+#include "properties/attacks/lines/line_loop.hpp"
+#include "properties/attacks/lines/plain.hpp"
 
 namespace bv::generators {
 inline void showValue(const Line& line, std::ostream& out) {

@@ -1,7 +1,7 @@
 // Every exhibit of the museum: its twin is green, and the mutated bridge is refuted with this code,
 // at this tensor and element.
 
-#include "properties/mutants/museum.hpp"
+#include "properties/attacks/mutants/museum.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

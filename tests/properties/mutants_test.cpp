@@ -1,4 +1,4 @@
-#include "properties/mutants/matrix.hpp"
+#include "properties/attacks/mutants/matrix.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -73,14 +73,14 @@ TEST(Samples, AllResolveWithoutNameFaults) {
   for (const Sample& one : samples()) {
     const auto made = make_case(library(), one);
     ASSERT_TRUE(made) << one.name << ": " << (made ? "" : made.error().message);
-    EXPECT_EQ(model::name(*(*made)->model.family), one.family) << one.name;
+    EXPECT_EQ(family::name(*(*made)->model.family), one.family) << one.name;
   }
 }
 
 TEST(Samples, CoverEveryFamily) {
   std::set<std::string> families;
-  for (const model::FamilyPtr& family : library().families) {
-    families.insert(model::name(*family));
+  for (const family::FamilyPtr& family : library().families) {
+    families.insert(family::name(*family));
   }
   for (const Sample& one : samples()) {
     families.erase(one.family);

@@ -9,7 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "oracles/oracle.hpp"
-#include "properties/lines/plain.hpp"
+#include "properties/attacks/lines/plain.hpp"
 #include "tests/properties/small_sizes.hpp"
 
 namespace bv::lines {

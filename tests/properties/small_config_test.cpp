@@ -10,8 +10,8 @@ namespace {
 
 using nlohmann::json;
 
-model::FamilyPtr family_of(const json& config) {
-  return model::choose_family(config, model::builtin_families().value()).value();
+family::FamilyPtr family_of(const json& config) {
+  return model::choose_family(config, family::builtin_families().value()).value();
 }
 
 model::Model resolved(const json& config) {

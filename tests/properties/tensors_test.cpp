@@ -8,8 +8,8 @@
 #include <map>
 
 #include "core/kinds/values.hpp"
-#include "properties/generators/simplest_first.hpp"
-#include "properties/generators/tensors.hpp"
+#include "properties/attacks/generators/simplest_first.hpp"
+#include "properties/attacks/generators/tensors.hpp"
 
 namespace bv::generators {
 inline void showValue(const TensorDraw& draw, std::ostream& out) {

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "oracles/forward/forward.hpp"
-#include "properties/fuzz/fuzz.hpp"
-#include "properties/mutants/gate.hpp"
-#include "properties/mutants/mutant.hpp"
+#include "properties/attacks/fuzz/fuzz.hpp"
+#include "properties/attacks/mutants/gate.hpp"
+#include "properties/attacks/mutants/mutant.hpp"
 
 namespace bv::fuzz {
 

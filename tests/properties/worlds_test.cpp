@@ -9,8 +9,8 @@
 #include <set>
 #include <sstream>
 
-#include "properties/generators/simplest_first.hpp"
-#include "properties/lines/line_loop.hpp"
+#include "properties/attacks/generators/simplest_first.hpp"
+#include "properties/attacks/lines/line_loop.hpp"
 #include "tests/properties/worlds.hpp"
 
 namespace bv::generators {

@@ -39,70 +39,100 @@ std::vector<fs::path> sources(const std::vector<std::string>& folders) {
   return out;
 }
 
-/// The layer a path or an include line belongs to: "core/layout", "oracles", ...
-std::string layer_of(const std::string& path) {
+/// The room a path or an include line belongs to: "core/layout", "properties/claims", "oracles",
+/// ...
+std::string room_of(const std::string& path) {
   const std::size_t slash = path.find('/');
   const std::string top = path.substr(0, slash);
-  if (top != "core") {
+  if (top != "core" && top != "properties" && top != "fixtures" && top != "ci") {
     return top;
   }
   return path.substr(0, path.find('/', slash + 1));
 }
 
-/// What each layer may include, besides itself.
-const std::map<std::string, std::set<std::string>>& allowed() {
+/// Who includes whom: exactly the arrows that exist, so that a new one is a decision.
+const std::map<std::string, std::set<std::string>>& arrows() {
   static const std::map<std::string, std::set<std::string>> table = {
-      {"core/base", {}},
-      {"core/verdict", {"core/base"}},
-      {"core/layout", {"core/base"}},
-      {"core/kinds", {"core/base", "core/layout"}},
-      {"core/model", {"core/base", "core/layout", "core/kinds"}},
-      {"core/parallel", {"core/base", "core/model"}},
+      {"ci/cli",
+       {"core/base", "core/checkpoint", "core/compare", "core/convert", "core/foreign", "core/io",
+        "core/kinds", "core/layout", "core/model", "core/plan", "core/trace", "core/verdict",
+        "fixtures/maker", "properties/attacks", "properties/claims", "reports"}},
+      {"core/checkpoint",
+       {"core/base", "core/io", "core/kinds", "core/layout", "core/model", "core/parallel",
+        "core/plan"}},
+      {"core/compare", {"core/base", "core/checkpoint", "core/kinds", "core/move", "core/plan"}},
+      {"core/convert",
+       {"core/base", "core/checkpoint", "core/io", "core/kinds", "core/layout", "core/move",
+        "core/plan"}},
+      {"core/family", {"core/base"}},
+      {"core/foreign", {"core/base", "core/family", "core/kinds", "core/model"}},
       {"core/io", {"core/base"}},
-      {"core/exec",
-       {"core/base", "core/layout", "core/kinds", "core/model", "core/parallel", "core/io"}},
-      {"oracles", {"core/base", "core/model"}},
-      {"properties",
-       {"core/base", "core/verdict", "core/layout", "core/kinds", "core/model", "core/parallel",
-        "core/io", "core/exec", "oracles", "fixtures"}},
-      {"fixtures",
-       {"core/base", "core/layout", "core/kinds", "core/model", "core/parallel", "core/io",
-        "core/exec"}},
+      {"core/kinds", {"core/base", "core/layout"}},
+      {"core/layout", {"core/base"}},
+      {"core/model", {"core/base", "core/family"}},
+      {"core/move", {"core/base", "core/kinds", "core/layout"}},
+      {"core/parallel", {"core/base"}},
+      {"core/plan",
+       {"core/base", "core/family", "core/kinds", "core/layout", "core/model", "core/parallel"}},
+      {"core/trace", {"core/base", "core/plan"}},
+      {"core/verdict", {"core/base"}},
+      {"fixtures/maker",
+       {"core/base", "core/checkpoint", "core/io", "core/kinds", "core/model", "core/plan"}},
+      {"oracles", {"core/base"}},
+      {"properties/attacks",
+       {"core/base", "core/checkpoint", "core/family", "core/kinds", "core/layout", "core/model",
+        "core/move", "core/parallel", "core/plan", "core/verdict", "oracles", "properties/claims"}},
+      {"properties/claims",
+       {"core/base", "core/checkpoint", "core/convert", "core/foreign", "core/io", "core/kinds",
+        "core/layout", "core/model", "core/move", "core/parallel", "core/plan", "core/verdict",
+        "oracles"}},
       {"reports", {"core/base", "core/verdict"}},
   };
   return table;
 }
 
-/// Includes of one file that its layer may not have.
-std::vector<std::string> forbidden_includes(const std::string& layer, const std::string& text) {
-  std::vector<std::string> out;
+/// The other rooms that one file includes.
+std::set<std::string> rooms_included(const std::string& room, const std::string& text) {
+  std::set<std::string> out;
   static const std::regex kInclude("#include \"([^\"]+)\"");
   for (std::sregex_iterator at(text.begin(), text.end(), kInclude), end; at != end; ++at) {
     const std::string path = (*at)[1];
-    if (path.find('/') == std::string::npos) {
-      continue;
-    }
-    const std::string target = layer_of(path);
-    const auto rule = allowed().find(layer);
-    if (rule != allowed().end() && target != layer && !rule->second.contains(target)) {
-      out.push_back(path);
+    if (path.find('/') != std::string::npos && room_of(path) != room) {
+      out.insert(room_of(path));
     }
   }
   return out;
 }
 
-TEST(Tidy, DependenceRunsInOneDirection) {
-  for (const fs::path& path : sources({"core", "oracles", "properties", "reports", "fixtures"})) {
+TEST(Tidy, TheArrowsBetweenRoomsAreTheseAndNoOthers) {
+  std::map<std::string, std::set<std::string>> found;
+  for (const fs::path& path :
+       sources({"core", "oracles", "properties", "reports", "fixtures", "ci"})) {
     const std::string relative = fs::relative(path, kRoot).string();
-    EXPECT_EQ(forbidden_includes(layer_of(relative), read(path)), std::vector<std::string>{})
-        << relative;
+    const std::string room = room_of(relative);
+    for (const std::string& other : rooms_included(room, read(path))) {
+      found[room].insert(other);
+      const auto row = arrows().find(room);
+      EXPECT_TRUE(row != arrows().end() && row->second.contains(other))
+          << relative << " includes " << other;
+    }
   }
+  EXPECT_EQ(found, arrows());
 }
 
 TEST(Tidy, TheIncludeCheckSeesAWrongInclude) {
-  EXPECT_EQ(forbidden_includes("oracles", "#include \"core/layout/box.hpp\"\n"),
-            std::vector<std::string>{"core/layout/box.hpp"});
-  EXPECT_TRUE(forbidden_includes("oracles", "#include \"core/base/text.hpp\"\n").empty());
+  EXPECT_EQ(rooms_included("oracles", "#include \"core/layout/box.hpp\"\n"),
+            std::set<std::string>{"core/layout"});
+  EXPECT_FALSE(arrows().at("oracles").contains("core/layout"));
+  EXPECT_EQ(
+      rooms_included("properties/claims", "#include \"properties/attacks/lines/plain.hpp\"\n"),
+      std::set<std::string>{"properties/attacks"});
+  EXPECT_FALSE(arrows().at("properties/claims").contains("properties/attacks"));
+  for (const char* sibling : {"core/convert", "core/compare", "core/trace"}) {
+    for (const char* other : {"core/convert", "core/compare", "core/trace"}) {
+      EXPECT_FALSE(arrows().at(sibling).contains(other)) << sibling << " " << other;
+    }
+  }
 }
 
 TEST(Tidy, NothingBelowCiPrintsOrExits) {

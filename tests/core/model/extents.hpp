@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "core/family/expression.hpp"
 #include "core/model/model.hpp"
 
 namespace bv::model::test {
@@ -23,16 +24,16 @@ inline Shape with_rest(std::vector<std::int64_t> head, const Shape& rest) {
   return head;
 }
 
-inline Extents extents_of(const Rule& rule, const Model& model) {
+inline Extents extents_of(const family::Rule& rule, const Model& model) {
   std::map<std::string, std::int64_t, std::less<>> numbers = model.geometry.symbols;
   numbers["t"] = 1;
   std::map<std::string, std::int64_t> x;
   for (const auto& [axis, size] : rule.axes) {
-    x[axis] = *evaluate(size, numbers);
+    x[axis] = *family::evaluate(size, numbers);
   }
   Shape rest;
   for (const std::string& size : rule.rest) {
-    rest.push_back(*evaluate(size, numbers));
+    rest.push_back(*family::evaluate(size, numbers));
   }
   const auto lead = [&](std::int64_t rows) { return with_rest({rows}, rest); };
   const std::string& kind = rule.kind;

@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "core/model/family.hpp"
+#include "core/family/family.hpp"
 #include "core/model/resolve.hpp"
 #include "tests/core/model/sample.hpp"
 
@@ -321,7 +321,7 @@ TEST(LocalName, CountsFromTheStageAndTheExpertRank) {
 TEST(Constraints, AreThoseOfTheRulesInUse) {
   const auto codes = [](const std::string& name) {
     std::set<std::string> out;
-    for (const Constraint& constraint : must(resolve_golden(name)).constraints) {
+    for (const family::Constraint& constraint : must(resolve_golden(name)).constraints) {
       out.insert(constraint.code);
     }
     return out;
@@ -337,8 +337,8 @@ TEST(Constraints, AreThoseOfTheRulesInUse) {
 TEST(Constraints, EvaluateOverTheGeometry) {
   for (const std::string& name : golden_cases()) {
     const Model model = must(resolve_golden(name));
-    for (const Constraint& constraint : model.constraints) {
-      EXPECT_TRUE(evaluate(constraint.dividend, model.geometry.symbols))
+    for (const family::Constraint& constraint : model.constraints) {
+      EXPECT_TRUE(family::evaluate(constraint.dividend, model.geometry.symbols))
           << name << " " << constraint.code;
     }
   }

@@ -19,7 +19,7 @@ struct Published {
 };
 
 std::int64_t elements_of(const Model& model) {
-  std::map<const Rule*, std::int64_t> each;  // one rule has the same extents everywhere
+  std::map<const family::Rule*, std::int64_t> each;  // one rule has the same extents everywhere
   std::int64_t total = 0;
   for (const Mapping& mapping : model.mappings) {
     const auto [entry, fresh] = each.try_emplace(mapping.rule, 0);

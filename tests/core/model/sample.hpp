@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/family/expression.hpp"
 #include "core/model/model.hpp"
 
 namespace bv::model::test {
@@ -63,9 +64,9 @@ inline std::vector<std::string> golden_cases() {
   return names;
 }
 
-inline const std::vector<FamilyPtr>& families() {
-  static const std::vector<FamilyPtr> all = [] {
-    auto loaded = builtin_families();
+inline const std::vector<family::FamilyPtr>& families() {
+  static const std::vector<family::FamilyPtr> all = [] {
+    auto loaded = family::builtin_families();
     if (!loaded) {
       throw std::runtime_error(loaded.error().where + ": " + loaded.error().message + ": " +
                                loaded.error().found);
@@ -121,7 +122,7 @@ inline std::set<std::string> megatron_names(const Model& model) {
   for (const Mapping& mapping : model.mappings) {
     const bool stacked = mapping.rule->axes.contains("E");
     const std::int64_t experts =
-        stacked ? *evaluate(mapping.rule->axes.at("E"), model.geometry.symbols) : 1;
+        stacked ? *family::evaluate(mapping.rule->axes.at("E"), model.geometry.symbols) : 1;
     for (std::int64_t e = 0; e < experts; ++e) {
       names.insert(model.megatron_name(mapping, e));
     }

@@ -1,0 +1,66 @@
+#pragma once
+// The table of subcommands. A new command is one file in ci/cli/commands/, one declaration and one
+// row here.
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ci/cli/options/options.hpp"
+#include "ci/cli/session/context.hpp"
+
+namespace bv::cli {
+
+/// Returns the exit code (docs/reference/exit-codes.md).
+using RunCommand = int (*)(Context&, const Options&);
+
+struct Command {
+  CommandName name;
+  std::string_view usage;    // "explain CODE"
+  std::string_view summary;  // one line of `help`
+  bool concludes = false;    // ends with the last line, also when its input is unusable
+  RunCommand run;
+};
+[[nodiscard]] std::span<const Command> commands();
+[[nodiscard]] const Command* find_command(std::string_view name);
+
+/// From the arguments to the exit code: parses, dispatches, prints errors; nothing escapes it.
+[[nodiscard]] int run_command_line(Context& context);
+
+/// Prints the block of an error to stderr and gives the exit code: 2 for usage, 4 for our own
+/// faults, 5 for input. For a command that concludes, the last line goes to stdout: return what
+/// this returns, at once.
+int report_error(Context& context, const Options& options, const Error& error);
+[[nodiscard]] int exit_code_of(Code code);
+
+/// The text of --help, of one command or of the whole program.
+[[nodiscard]] std::string help_text(std::string_view command);
+/// Three lines of purpose and the five examples.
+[[nodiscard]] std::string purpose_text();
+/// docs/reference/cli.md, made from the option and command tables.
+[[nodiscard]] std::string reference_page();
+/// docs/codes/BVnnnn.md and the index of all codes.
+[[nodiscard]] std::string code_page(Code code);
+[[nodiscard]] std::string code_index_page();
+
+int run_check(Context& context, const Options& options);
+int run_convert(Context& context, const Options& options);
+int run_diff(Context& context, const Options& options);
+int run_trace(Context& context, const Options& options);
+int run_layout(Context& context, const Options& options);
+int run_inspect(Context& context, const Options& options);
+int run_fuzz(Context& context, const Options& options);
+int run_mutate(Context& context, const Options& options);
+int run_help(Context& context, const Options& options);
+int run_version(Context& context, const Options& options);
+int run_fixture(Context& context, const Options& options);
+int run_explain(Context& context, const Options& options);
+int run_doctor(Context& context, const Options& options);
+int run_models(Context& context, const Options& options);
+int run_rules(Context& context, const Options& options);
+int run_dump_codes(Context& context, const Options& options);
+int run_dump_cli(Context& context, const Options& options);
+int run_dump_mutants(Context& context, const Options& options);
+
+}  // namespace bv::cli

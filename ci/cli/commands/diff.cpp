@@ -1,0 +1,225 @@
+// diff A B: two HF models, or an HF model and the Megatron shards it should have become. Says where
+// the rows of a wrong tensor came from.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ci/cli/command.hpp"
+#include "ci/cli/session/diff_verdicts.hpp"
+#include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/fixture_model.hpp"
+#include "ci/cli/session/session.hpp"
+#include "ci/cli/session/signals.hpp"
+#include "core/base/text.hpp"
+#include "core/compare/diff.hpp"
+
+namespace bv::cli {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Shard files of a folder: name without the suffix -> path. Empty when it holds none.
+std::map<std::string, fs::path> shards_in(const fs::path& folder) {
+  std::map<std::string, fs::path> out;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const fs::path& path = entry.path();
+    if (path.extension() == ".safetensors" && parallel::shard_from_name(path.stem().string())) {
+      out.emplace(path.stem().string(), path);
+    }
+  }
+  return out;
+}
+
+class Diff {
+ public:
+  Diff(Context& context, const Options& options) : context_(context), options_(options) {}
+
+  Result<Run> run() {
+    if (options_.operands.size() != 2) {
+      return fail(Code::BadValue,
+                  fmt::format("diff wants two checkpoints, found {}", options_.operands.size()))
+          .advise("bridge-verify diff HF_DIR OTHER_DIR");
+    }
+    const std::string& a = options_.operands[0];
+    const std::string& b = options_.operands[1];
+    if (!shards_in(a).empty()) {
+      return fail(
+                 Code::BadValue,
+                 fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one", a))
+          .pair("Megatron shards", "an HF model")
+          .advise(fmt::format("bridge-verify diff HF_DIR {}", a));
+    }
+    const auto shards = shards_in(b);
+    run_.model_ref = a;
+    run_.notes.push_back(
+        shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
+                       : fmt::format("diff of an HF model (wanted) and {} Megatron shards (found)",
+                                     shards.size()));
+    auto done = shards.empty() ? two_models(a, b) : model_and_shards(a, shards);
+    if (!done) {
+      return std::move(done).error();
+    }
+    return std::move(run_);
+  }
+
+ private:
+  Result<io::Checkpoint> open(const std::string& reference) {
+    Options one = options_;
+    one.model = reference;
+    BV_TRY(model, find_model(context_, one));
+    const io::LocatedModel& located = model.located;
+    keeps_.push_back(model.keeps);
+    if (located.kind != io::ModelKind::SafetensorsFile &&
+        located.kind != io::ModelKind::IndexFile) {
+      BV_CHECK(io::require_hf(located));
+    }
+    return io::Checkpoint::open(
+        located.kind == io::ModelKind::ConfigFile ? located.folder : located.path, options_.strict);
+  }
+
+  Status two_models(const std::string& a, const std::string& b) {
+    BV_TRY(wanted, open(a));
+    BV_TRY(found, open(b));
+    run_.model_source = "dir";
+    run_.tensors = static_cast<std::int64_t>(wanted.tensors().size());
+    run_.bytes = wanted.total_bytes();
+    run_.shards = static_cast<std::int64_t>(wanted.files().size());
+    return compare(compare::compare_hf(wanted, found), "");
+  }
+
+  Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
+    BV_TRY(library, load_library());
+    Options one = options_;
+    one.model = a;
+    BV_TRY(opened, open_model(context_, one, library));
+    describe_model(opened, run_);
+    if (!opened.hf.checkpoint) {
+      return fail(Code::ModelNotFound,
+                  fmt::format("{} is headers only: there are no bytes to compare", a))
+          .advise("give the directory with the weights");
+    }
+    if (!opened.hf.model.faults.empty()) {
+      return wrong_names(opened, library);
+    }
+    std::vector<std::string> names;
+    compare::Shards shards;
+    for (const auto& [name, path] : files) {
+      BV_TRY(checkpoint, io::Checkpoint::open(path, options_.strict));
+      shards.emplace(name, std::move(checkpoint));
+      names.push_back(name);
+    }
+    BV_TRY(layout, layout_of(names));
+    run_.layouts_note = "from the names of the shard files";
+    if (!layout.vocab_divisor) {
+      layout.vocab_divisor = compare::padded_shard_rows(opened.hf.model, layout, shards);
+      run_.layouts_note += layout.vocab_divisor
+                               ? fmt::format(", the vocabulary padded to {} rows as in the shards",
+                                             *layout.vocab_divisor * layout.tp)
+                               : "";
+    }
+    BV_CHECK(plan::check_layout(opened.hf.model, layout));
+    run_.layouts = layout_rows({layout});
+    BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
+    BV_TRY(policy, plan::dtype_policy(options_.dtype));
+    BV_CHECK(shapes_right(opened.hf, plan));
+    return compare(compare::compare_megatron(opened.hf, plan, shards, policy),
+                   parallel::layout_id(layout));
+  }
+
+  /// The names of A decide what B must hold, so they come first.
+  Status wrong_names(const OpenedModel& opened, const Library& library) {
+    claims::Input input;
+    input.source = &opened.hf;
+    input.kinds = &library.kinds;
+    input.replay = fmt::format("bridge-verify check --model {}", options_.operands[0]);
+    add("names", "the names of A make a whole model", claims::check_names(input));
+    return Done{};
+  }
+
+  /// Sizes of the names, and what names cannot say from the flags; they must agree.
+  Result<parallel::Layout> layout_of(const std::vector<std::string>& names) {
+    BV_TRY(flags, one_layout(options_));
+    BV_TRY(layout, compare::layout_of_shards(names, flags));
+    for (const auto& [option, stated, found] :
+         {std::tuple("tp", flags.tp, layout.tp), std::tuple("pp", flags.pp, layout.pp),
+          std::tuple("ep", flags.ep, layout.ep), std::tuple("etp", flags.etp, layout.etp)}) {
+      if (options_.has(option) && stated != found) {
+        return fail(Code::Conflict,
+                    fmt::format("--{} {} contradicts the names of the shards", option, stated))
+            .pair(fmt::format("{} {} in the names", option, found),
+                  fmt::format("--{} {}", option, stated))
+            .advise(fmt::format("leave --{} out: the names decide", option));
+      }
+    }
+    return layout;
+  }
+
+  /// Boxes are only read over tensors of the shapes that the rules state.
+  static Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
+    for (const model::Mapping& mapping : hf.model.mappings) {
+      const auto& shapes = plan.hf_shapes(mapping);
+      for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
+        const Shape& found = hf.headers.find(mapping.hf[i])->second.shape;
+        if (found != shapes[i]) {
+          return fail(Code::ConfigField,
+                      fmt::format("{} of A does not have the shape that its config states",
+                                  escaped(mapping.hf[i])))
+              .pair(shape_text(found), shape_text(shapes[i]))
+              .advise(fmt::format("bridge-verify check --model {}", hf.folder.string()));
+        }
+      }
+    }
+    return Done{};
+  }
+
+  void add(std::string_view claim, std::string_view title, std::vector<Verdict> verdicts) {
+    ClaimSummary summary;
+    summary.claim = claim;
+    summary.title = title;
+    for (const Verdict& verdict : verdicts) {
+      summary.subjects += verdict.cases;
+    }
+    run_.claims.push_back(std::move(summary));
+    std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
+  }
+
+  Status compare(const compare::Comparison& comparison, const std::string& layout) {
+    CommandProgress progress(context_, options_);
+    compare::DiffOptions how;
+    how.jobs = jobs_of(options_);
+    how.progress = &progress;
+    auto report = compare::diff(comparison, how);
+    if (!report) {
+      if (const int signal = stop_requested(); signal != 0) {
+        run_.stopped = true;
+        run_.stop_signal = signal;
+        return Done{};
+      }
+      return std::move(report).error();
+    }
+    DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
+    add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
+    add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
+    return Done{};
+  }
+
+  Context& context_;
+  const Options& options_;
+  std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
+  Run run_;
+};
+
+}  // namespace
+
+int run_diff(Context& context, const Options& options) {
+  auto run = Diff(context, options).run();
+  if (!run) {
+    return report_error(context, options, run.error());
+  }
+  stamp(context, options, *run);
+  return report_and_finish(context, options, *run);
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,241 @@
+// fuzz: random lines of notation, each proved, moved and compared, and random worlds, each judged
+// by every claim on a right bridge; failures are shrunk and saved as data files.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ci/cli/command.hpp"
+#include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/session.hpp"
+#include "ci/cli/session/signals.hpp"
+#include "core/io/writer.hpp"
+#include "core/layout/notation.hpp"
+#include "properties/attacks/fuzz/fuzz.hpp"
+#include "properties/attacks/lines/line_loop.hpp"
+
+namespace bv::cli {
+namespace {
+
+constexpr std::uint64_t kReplayBytesMax = std::uint64_t{1} << 20;
+constexpr std::int64_t kSecondsDefault = 10;
+constexpr double kShareOfLines = 0.2;
+constexpr std::int64_t kLinesBetweenLooks = 256;  // at the clock
+constexpr std::int64_t kSavedMax = 20;            // of one run: later failures are counted only
+
+/// What the claims said of a world, "" when nothing.
+struct Judged {
+  std::string said;
+  Counterexample example;
+};
+
+Judged judged(const fuzz::Tools& tools, const Result<fuzz::Prepared>& prepared) {
+  if (!prepared) {
+    return {prepared.error().message, {}};
+  }
+  const auto findings = fuzz::judge(tools, *prepared);
+  if (!findings) {
+    return {findings.error().message, {}};
+  }
+  if (findings->empty()) {
+    return {};
+  }
+  return {findings->front().claim + ": " + findings->front().title, findings->front().example};
+}
+
+Verdict verdict_about(std::string claim, std::string subject) {
+  Verdict out;
+  out.claim = std::move(claim);
+  out.rule = "right_bridge";
+  out.kind = "fuzz";
+  out.megatron = std::move(subject);
+  out.outcome = Outcome::Held;
+  return out;
+}
+
+std::string rate(std::int64_t cases, double seconds, std::string_view what) {
+  return fmt::format("{:.0f} {} a second", static_cast<double>(cases) / std::max(seconds, 1e-9),
+                     what);
+}
+
+class Fuzz {
+ public:
+  Fuzz(Context& context, const Options& options) : context_(context), options_(options) {}
+
+  Result<Run> run() {
+    run_.seed = options_.seed.value_or(1);
+    if (!options_.replay.empty()) {
+      BV_CHECK(replay());
+      return std::move(run_);
+    }
+    BV_CHECK(make_report_folder(options_));  // failures are saved there as they are found
+    BV_CHECK(load());
+    const auto limit = static_cast<double>(options_.seconds.value_or(kSecondsDefault));
+    BV_CHECK(draw_lines(limit * kShareOfLines));
+    BV_CHECK(draw_worlds(limit * (1 - kShareOfLines)));
+    run_.stopped = stop_requested() != 0;
+    return std::move(run_);
+  }
+
+ private:
+  Status load() {
+    const OracleModule module = load_oracles(context_);
+    if (module.entry == nullptr) {
+      return fail(Code::NoTargetLayout, "fuzz needs the oracles: " + module.reason)
+          .advise("put bv_oracles.so beside the command, or build with libtorch-dev");
+    }
+    BV_TRY(library, mutants::load_library());
+    BV_TRY(samples, mutants::builtin_samples());
+    tools_ = {std::move(library), std::move(samples), *module.entry};
+    return Done{};
+  }
+
+  Status replay() {
+    BV_TRY(text, io::read_file(options_.replay, kReplayBytesMax));
+    if (text.find("\"line\"") != std::string::npos) {
+      BV_TRY(line, lines::line_from_text(text, options_.replay));
+      lines::LineRunner runner(run_.seed);
+      Verdict verdict = lines_verdict();
+      ++verdict.cases;
+      const Status status = lines::check(runner, line);
+      if (!status) {
+        refute_line(verdict, line, status.error(), options_.replay);
+      }
+      finish_claim(std::move(verdict), "the saved line");
+      return Done{};
+    }
+    BV_CHECK(load());
+    BV_TRY(world, fuzz::world_from_text(text, options_.replay));
+    BV_TRY(prepared, fuzz::prepare(tools_, std::move(world)));
+    Verdict verdict = worlds_verdict();
+    ++verdict.cases;
+    Judged result = judged(tools_, prepared);
+    if (!result.said.empty()) {
+      refute_world(verdict, prepared.world, std::move(result), options_.replay);
+    }
+    finish_claim(std::move(verdict), "the saved world");
+    return Done{};
+  }
+
+  Status draw_lines(double limit) {
+    lines::LineLoop loop(run_.seed);
+    Verdict verdict = lines_verdict();
+    const double start = context_.seconds();
+    while (context_.seconds() - start < limit && stop_requested() == 0) {
+      for (std::int64_t i = 0; i < kLinesBetweenLooks; ++i) {
+        ++verdict.cases;
+        if (const auto fault = loop.next()) {
+          const std::string text = lines::to_text(fault->line);
+          BV_TRY(saved, save(verdict, "line", text));
+          refute_line(verdict, fault->line, fault->error, saved);
+        }
+      }
+    }
+    const double seconds = context_.seconds() - start;
+    finish_claim(
+        std::move(verdict),
+        fmt::format("{}, {} different lines", rate(loop.cases(), seconds, "cases"), loop.lines()));
+    return Done{};
+  }
+
+  Status draw_worlds(double limit) {
+    Verdict verdict = worlds_verdict();
+    const double start = context_.seconds();
+    for (std::uint64_t i = 0; context_.seconds() - start < limit && stop_requested() == 0; ++i) {
+      ++verdict.cases;
+      const fuzz::Draw draw = fuzz::draw_from(run_.seed + i);
+      if (judged(tools_, fuzz::prepare(tools_, draw)).said.empty()) {
+        continue;
+      }
+      const fuzz::Draw least = fuzz::shrink(draw, [&](const fuzz::Draw& candidate) {
+        return !judged(tools_, fuzz::prepare(tools_, candidate)).said.empty();
+      });
+      const auto prepared = fuzz::prepare(tools_, least);
+      const fuzz::World world = prepared ? prepared->world : fuzz::World{};
+      BV_TRY(saved, save(verdict, "world", fuzz::to_text(world)));
+      refute_world(verdict, world, judged(tools_, prepared), saved);
+    }
+    const double seconds = context_.seconds() - start;
+    const std::int64_t cases = verdict.cases;
+    finish_claim(std::move(verdict), rate(cases, seconds, "worlds"));
+    return Done{};
+  }
+
+  /// The name of the file, "" when none is written.
+  Result<std::string> save(const Verdict& verdict, std::string_view what, const std::string& text) {
+    if (options_.out.empty() || verdict.refuted_cases >= kSavedMax) {
+      return std::string();
+    }
+    std::string name = fmt::format("{}/{}-{}.json", options_.out, what, verdict.refuted_cases);
+    BV_CHECK(io::write_file(name, text));
+    return name;
+  }
+
+  static Verdict lines_verdict() {
+    Verdict out = verdict_about("random_lines", "no false alarm on right lines");
+    out.evidence = {.proved = true, .bytes = true, .sampled = true};
+    return out;
+  }
+  static Verdict worlds_verdict() {
+    Verdict out = verdict_about("random_worlds", "no false alarm on right bridges");
+    out.evidence = {.bytes = true, .oracle = true, .sampled = true};
+    return out;
+  }
+
+  void refute_line(Verdict& verdict, const lines::SavedLine& line, const Error& error,
+                   const std::string& saved) {
+    if (verdict.refuted_cases++ == 0) {
+      refute(verdict, fmt::format("a right line is refuted: {}", error.message), error.message,
+             {layout::print(line.rule), lines::to_text(line)}, saved);
+    }
+  }
+
+  void refute_world(Verdict& verdict, const fuzz::World& world, Judged result,
+                    const std::string& saved) {
+    if (verdict.refuted_cases++ > 0) {
+      return;
+    }
+    refute(verdict,
+           fmt::format("a right bridge is refuted on {} {}: {}", world.sample,
+                       parallel::layout_id(world.layout), result.said),
+           result.said, {fuzz::to_text(world)}, saved);
+    verdict.counterexamples = {std::move(result.example)};
+  }
+
+  static void refute(Verdict& verdict, std::string title, std::string found,
+                     std::vector<std::string> facts, const std::string& saved) {
+    verdict.outcome = Outcome::Refuted;
+    verdict.evidence = {};
+    verdict.code = Code::Counterexample;
+    verdict.title = std::move(title);
+    verdict.found = std::move(found);
+    verdict.wanted = "no finding";
+    verdict.facts = std::move(facts);
+    verdict.help = saved.empty() ? "run it again with --out DIR to save the case"
+                                 : "bridge-verify fuzz --replay " + saved;
+    verdict.replay = verdict.help;
+  }
+
+  void finish_claim(Verdict verdict, std::string note) {
+    run_.claims.push_back({verdict.claim, verdict.megatron, verdict.cases, std::move(note), true});
+    run_.verdicts.push_back(std::move(verdict));
+  }
+
+  Context& context_;
+  const Options& options_;
+  fuzz::Tools tools_;
+  Run run_;
+};
+
+}  // namespace
+
+int run_fuzz(Context& context, const Options& options) {
+  auto run = Fuzz(context, options).run();
+  if (!run) {
+    return report_error(context, options, run.error());
+  }
+  stamp(context, options, *run);
+  return report_and_finish(context, options, *run);
+}
+
+}  // namespace bv::cli

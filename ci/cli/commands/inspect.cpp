@@ -1,0 +1,308 @@
+// inspect: what the headers of a checkpoint say. No rules are needed.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "ci/cli/command.hpp"
+#include "ci/cli/session/fixture_model.hpp"
+#include "ci/cli/session/session.hpp"
+#include "core/base/text.hpp"
+#include "core/io/headers_dump.hpp"
+#include "core/io/weights_listing.hpp"
+#include "core/io/writer.hpp"
+#include "reports/printable.hpp"
+
+namespace bv::cli {
+namespace fs = std::filesystem;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
+
+struct Row {
+  TensorSpec spec;
+  std::uint64_t bytes = 0;
+  std::string shard;
+};
+
+struct Inspection {
+  std::string reference;
+  std::string form;       // "HF folder", "safetensors file", ...
+  std::vector<Row> rows;  // by shard and name for a Megatron folder, by name otherwise
+  std::vector<io::FormatFinding> findings;
+  std::vector<io::MissingShard> missing;
+  std::optional<io::HeadersDump> dump;  // what --dump-headers writes
+  std::string no_dump;                  // why there is none
+  std::size_t files = 0;
+};
+
+void add_rows(const io::Checkpoint& checkpoint, Inspection& out) {
+  for (const auto& [name, stored] : checkpoint.tensors()) {
+    out.rows.push_back({stored.spec, stored.end - stored.begin,
+                        checkpoint.files()[stored.file].filename().string()});
+  }
+  const auto& findings = checkpoint.findings();
+  out.findings.insert(out.findings.end(), findings.begin(), findings.end());
+  const auto& missing = checkpoint.missing();
+  out.missing.insert(out.missing.end(), missing.begin(), missing.end());
+  out.files += checkpoint.files().size();
+}
+
+Status inspect_checkpoint(const fs::path& path, const fs::path& folder, const Options& options,
+                          Inspection& out) {
+  BV_TRY(checkpoint, io::Checkpoint::open_partial(path, options.strict));
+  add_rows(checkpoint, out);
+  std::error_code ignored;
+  if (options.dump_headers.empty()) {
+    return Done{};
+  }
+  if (!fs::exists(folder / "config.json", ignored)) {
+    out.no_dump = fmt::format("{} has no config.json, which a dump holds", folder.string());
+    return Done{};
+  }
+  BV_TRY(config, io::read_file(folder / "config.json", kConfigBytesMax));
+  BV_TRY(dump, io::dump_of(checkpoint, config));
+  out.dump = std::move(dump);
+  return Done{};
+}
+
+/// Each shard file by itself: the same names stand in many of them.
+Status inspect_megatron(const fs::path& folder, const Options& options, Inspection& out) {
+  BV_TRY(listing, io::list_folder(folder));
+  for (const std::string& file : listing.safetensors) {
+    BV_TRY(checkpoint, io::Checkpoint::open(folder / file, options.strict));
+    add_rows(checkpoint, out);
+  }
+  out.no_dump = "a dump is of an HF checkpoint, and this is a Megatron folder";
+  return Done{};
+}
+
+Status inspect_dump(const fs::path& path, Inspection& out) {
+  BV_TRY(dump, io::read_headers_dump(path));
+  std::set<std::string> shards;
+  for (const auto& [name, tensor] : dump.tensors) {
+    out.rows.push_back({tensor.spec, tensor.end - tensor.begin, tensor.shard});
+    shards.insert(tensor.shard);
+  }
+  out.files = shards.size();
+  out.dump = std::move(dump);
+  return Done{};
+}
+
+Error no_weights(const std::string& place) {
+  return fail(Code::ModelNotFound, fmt::format("{} holds no weights to list", place))
+      .pair("config.json without *.safetensors", "*.safetensors, an index or a headers dump")
+      .advise("fetch the weights, or a headers dump");
+}
+
+/// A folder of weights without config.json is still worth a look.
+Result<FoundModel> find_weights(const Context& context, const Options& options) {
+  auto located = find_model(context, options);
+  std::error_code ignored;
+  const fs::path path = options.model;
+  if (located || located.error().code != Code::NoConfig || !fs::is_directory(path, ignored)) {
+    return located;
+  }
+  BV_TRY(listing, io::list_folder(path));
+  BV_TRY(place, io::place_weights(listing, path));
+  if (place.form == io::WeightsForm::None || place.form == io::WeightsForm::PickleOnly) {
+    return located;
+  }
+  FoundModel out;
+  out.located.path = path;
+  out.located.folder = path;
+  out.located.weights = place.form;
+  return out;
+}
+
+Result<Inspection> inspect(const Context& context, const Options& options) {
+  BV_TRY(found, find_weights(context, options));
+  const io::LocatedModel& located = found.located;
+  Inspection out;
+  out.reference = options.headers.empty() ? options.model : options.headers;
+  switch (located.kind) {
+    case io::ModelKind::HfFolder:
+      out.form = "HF folder";
+      if (located.weights == io::WeightsForm::None) {
+        return no_weights(out.reference);
+      }
+      break;
+    case io::ModelKind::SafetensorsFile:
+      out.form = "safetensors file";
+      break;
+    case io::ModelKind::IndexFile:
+      out.form = "index";
+      break;
+    case io::ModelKind::ConfigFile:
+      return no_weights(out.reference);
+    case io::ModelKind::HeadersDump:
+      out.form = "headers dump";
+      BV_CHECK(inspect_dump(located.path, out));
+      return out;
+    case io::ModelKind::MegatronFolder:
+      out.form = "Megatron folder";
+      BV_CHECK(inspect_megatron(located.path, options, out));
+      return out;
+    case io::ModelKind::TorchDist:
+      BV_CHECK(io::require_hf(located));
+      break;
+  }
+  BV_CHECK(inspect_checkpoint(located.path, located.folder, options, out));
+  return out;
+}
+
+bool admits(const Options& options, const std::string& name) {
+  const auto matches = [&](const std::string& glob) { return glob_match(glob, name); };
+  return (options.match.empty() ||
+          std::any_of(options.match.begin(), options.match.end(), matches)) &&
+         std::none_of(options.exclude.begin(), options.exclude.end(), matches);
+}
+
+struct Totals {
+  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
+  std::map<std::string, std::int64_t> dtypes;
+};
+
+Totals totals_of(const std::vector<Row>& rows) {
+  Totals out;
+  for (const Row& row : rows) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : row.spec.shape) {
+      count *= extent;  // the header reader has checked the product
+    }
+    out.elements += count;
+    out.bytes += row.bytes;
+    ++out.dtypes[std::string(name(row.spec.dtype))];
+  }
+  return out;
+}
+
+std::string json_of(const Inspection& seen) {
+  const Totals totals = totals_of(seen.rows);
+  Json rows = Json::array();
+  for (const Row& row : seen.rows) {
+    rows.push_back({{"name", row.spec.name},
+                    {"dtype", name(row.spec.dtype)},
+                    {"shape", row.spec.shape},
+                    {"bytes", row.bytes},
+                    {"shard", row.shard}});
+  }
+  Json findings = Json::array();
+  for (const io::FormatFinding& one : seen.findings) {
+    findings.push_back({{"file", one.file}, {"what", one.what}, {"code", label(one.code)}});
+  }
+  Json missing = Json::array();
+  for (const io::MissingShard& one : seen.missing) {
+    missing.push_back({{"file", one.file}, {"tensors", one.tensors}});
+  }
+  const Json out = {{"schema", "bridge-inspect/1"},
+                    {"model", seen.reference},
+                    {"form", seen.form},
+                    {"files", seen.files},
+                    {"tensors", seen.rows.size()},
+                    {"elements", totals.elements},
+                    {"bytes", totals.bytes},
+                    {"dtypes", totals.dtypes},
+                    {"rows", std::move(rows)},
+                    {"findings", std::move(findings)},
+                    {"missing", std::move(missing)}};
+  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+/// name, dtype, shape, bytes, shard; names are escaped, so one line is one tensor.
+std::string plain_of(const Inspection& seen) {
+  std::string out;
+  for (const Row& row : seen.rows) {
+    out += fmt::format("{}\t{}\t{}\t{}\t{}\n", reports::printable(row.spec.name, false),
+                       name(row.spec.dtype), fmt::join(row.spec.shape, "x"), row.bytes,
+                       reports::printable(row.shard, false));
+  }
+  return out;
+}
+
+std::string text_of(const Inspection& seen, bool ascii) {
+  std::size_t width = 0;
+  for (const Row& row : seen.rows) {
+    width = std::max(width, reports::columns(reports::printable(row.spec.name, ascii)));
+  }
+  width = std::min<std::size_t>(width, 80);
+  std::string out;
+  for (const Row& row : seen.rows) {
+    const std::string printed = reports::printable(row.spec.name, ascii);
+    const std::size_t columns = reports::columns(printed);
+    out += printed + std::string(width > columns ? width - columns : 0, ' ') +
+           fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec.dtype),
+                       shape_text(row.spec.shape), thousands(static_cast<std::int64_t>(row.bytes)),
+                       reports::printable(row.shard, ascii));
+  }
+  const Totals totals = totals_of(seen.rows);
+  std::vector<std::string> dtypes;
+  for (const auto& [dtype, count] : totals.dtypes) {
+    dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
+  }
+  out += fmt::format("\n{}: {} tensors, {} elements, {} in {} files; {}\n", seen.form,
+                     thousands(static_cast<std::int64_t>(seen.rows.size())),
+                     thousands(totals.elements), human_bytes(totals.bytes), seen.files,
+                     dtypes.empty() ? "nothing" : join(dtypes, ", "));
+  for (const io::FormatFinding& one : seen.findings) {
+    out += fmt::format("finding  {}: {}\n", reports::printable(one.file, ascii),
+                       reports::printable(one.what, ascii));
+  }
+  return out;
+}
+
+Status write_dump(Context& context, const Options& options, const Inspection& seen) {
+  if (!seen.dump) {
+    return fail(Code::NoConfig, "no headers dump can be made: " + escaped(seen.no_dump))
+        .advise("give an HF folder with config.json");
+  }
+  BV_CHECK(io::write_headers_dump(options.dump_headers, *seen.dump));
+  if (options.verbosity() >= 0) {
+    context.streams.err(fmt::format("headers of {} tensors written to {}\n",
+                                    seen.dump->tensors.size(),
+                                    reports::printable(options.dump_headers, true)));
+  }
+  return Done{};
+}
+
+Error missing_error(const Inspection& seen) {
+  Error error =
+      fail(Code::CacheIncomplete, fmt::format("{} shards are missing from {}", seen.missing.size(),
+                                              escaped(seen.reference)))
+          .advise("fetch them; the tensors above are those of the other shards");
+  for (const io::MissingShard& one : seen.missing) {
+    error.facts.push_back(one.file);
+  }
+  return error;
+}
+
+}  // namespace
+
+int run_inspect(Context& context, const Options& options) {
+  if (options.json && options.plain) {
+    return report_error(context, options,
+                        fail(Code::Conflict, "--json and --plain contradict each other")
+                            .advise("leave out --json or --plain"));
+  }
+  auto seen = inspect(context, options);
+  if (!seen) {
+    return report_error(context, options, seen.error());
+  }
+  if (!options.dump_headers.empty()) {
+    if (const auto status = write_dump(context, options, *seen); !status) {
+      return report_error(context, options, status.error());
+    }
+  }
+  std::erase_if(seen->rows, [&](const Row& row) { return !admits(options, row.spec.name); });
+  const bool ascii = style_for(context, options, context.out_is_terminal).ascii;
+  context.streams.out(options.json    ? json_of(*seen)
+                      : options.plain ? plain_of(*seen)
+                                      : text_of(*seen, ascii));
+  return seen->missing.empty() ? 0 : report_error(context, options, missing_error(*seen));
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,21 @@
+#pragma once
+// The differences of two checkpoints as verdicts: one for each cause and pattern of names.
+
+#include <string>
+#include <vector>
+
+#include "core/compare/diff.hpp"
+#include "core/verdict/verdict.hpp"
+
+namespace bv::cli {
+
+struct DiffVerdicts {
+  std::vector<Verdict> names;
+  std::vector<Verdict> bytes;
+};
+/// `layout` is that of the shards; empty for two HF checkpoints.
+[[nodiscard]] DiffVerdicts diff_verdicts(const compare::Comparison& comparison,
+                                         const compare::DiffReport& report,
+                                         const std::string& layout);
+
+}  // namespace bv::cli

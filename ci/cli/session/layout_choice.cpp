@@ -1,0 +1,200 @@
+#include <fmt/format.h>
+
+#include <sstream>
+
+#include "ci/cli/session/session.hpp"
+#include "core/base/text.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::cli {
+namespace {
+
+constexpr std::int64_t kAutoRanks = 8;
+constexpr std::size_t kAutoCount = 64;
+constexpr std::size_t kQuickCount = 6;
+
+/// Everything of a layout that is not one of the listed sizes.
+parallel::Layout base_layout(const Options& options) {
+  parallel::Layout out;
+  out.first_stage_layers = options.first_stage_layers;
+  out.last_stage_layers = options.last_stage_layers;
+  out.account_for_embedding = options.account_for_embedding;
+  out.account_for_loss = options.account_for_loss;
+  out.pipeline_layout = options.pipeline_layout;
+  out.vocab_divisor = options.vocab_divisor;
+  return out;
+}
+
+bool has_sizes(const Options& options) {
+  return !options.tp.empty() || !options.pp.empty() || !options.ep.empty() ||
+         !options.etp.empty() || !options.vpp.empty() || !options.cp.empty() ||
+         options.layers_per_virtual_stage || options.first_stage_layers ||
+         options.last_stage_layers || !options.pipeline_layout.empty();
+}
+
+std::vector<std::int64_t> or_one(const std::vector<std::int64_t>& list) {
+  return list.empty() ? std::vector<std::int64_t>{1} : list;
+}
+
+std::vector<parallel::Layout> product(const Options& options) {
+  std::vector<parallel::Layout> out;
+  for (const std::int64_t tp : or_one(options.tp)) {
+    for (const std::int64_t pp : or_one(options.pp)) {
+      for (const std::int64_t ep : or_one(options.ep)) {
+        for (const std::int64_t etp :
+             options.etp.empty() ? std::vector<std::int64_t>{tp} : options.etp) {
+          for (const std::int64_t vpp : or_one(options.vpp)) {
+            for (const std::int64_t cp : or_one(options.cp)) {
+              parallel::Layout layout = base_layout(options);
+              layout.tp = tp;
+              layout.pp = pp;
+              layout.ep = ep;
+              layout.etp = etp;
+              layout.vpp = vpp;
+              layout.cp = cp;
+              out.push_back(layout);
+            }
+          }
+        }
+      }
+    }
+  }
+  return out;
+}
+
+Result<parallel::Layout> from_id(const Options& options, const std::string& id) {
+  BV_TRY(named, parallel::layout_from_id(id));
+  parallel::Layout out = base_layout(options);
+  out.tp = named.tp;
+  out.pp = named.pp;
+  out.ep = named.ep;
+  out.etp = named.etp;
+  out.vpp = named.vpp;
+  out.cp = named.cp;
+  return out;
+}
+
+Result<std::vector<std::string>> ids_of_file(const std::string& path) {
+  constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 20;
+  constexpr std::string_view kHelp =
+      "write --layouts auto, or a file with one layout a line: tp2pp1ep8etp1";
+  const auto text = io::read_file(path, kBytesMax, Code::BadValue);
+  if (!text) {
+    return fail(Code::BadValue,
+                fmt::format("--layouts {} is neither auto, quick, all nor a file that can be read",
+                            escaped(path)))
+        .fact(text.error().message)
+        .advise(std::string(kHelp));
+  }
+  std::vector<std::string> out;
+  std::istringstream in(*text);
+  for (std::string line; std::getline(in, line);) {
+    line.erase(0, line.find_first_not_of(" \t"));
+    line.erase(std::min(line.find_last_not_of(" \t\r") + 1, line.size()));
+    if (!line.empty() && line.front() != '#') {
+      out.push_back(line);
+    }
+  }
+  if (out.empty()) {
+    return fail(Code::BadValue, fmt::format("--layouts {} names no layout", escaped(path)))
+        .pair("a file without a layout", "one layout a line, such as tp2pp1ep8etp1")
+        .advise(std::string(kHelp));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model) {
+  ChosenLayouts out;
+  if (options.layers_per_virtual_stage) {
+    return fail(Code::Conflict,
+                "--num-layers-per-virtual-pipeline-stage is not used by this version")
+        .advise("write --vpp N: N = layers / (pp x layers per virtual stage)");
+  }
+  std::vector<std::string> ids = options.layout;
+  const bool is_file =
+      options.layouts != "auto" && options.layouts != "quick" && options.layouts != "all";
+  if (ids.empty() && is_file) {
+    BV_TRY(listed, ids_of_file(options.layouts));
+    ids = std::move(listed);
+  }
+  if (!ids.empty() || has_sizes(options)) {
+    out.explicit_sizes = true;
+    if (ids.empty()) {
+      out.layouts = product(options);
+    }
+    for (const std::string& id : ids) {
+      BV_TRY(layout, from_id(options, id));
+      out.layouts.push_back(layout);
+    }
+    for (parallel::Layout& layout : out.layouts) {
+      layout = settle_etp(layout, options, model);
+      BV_CHECK(plan::check_layout(model, layout));
+    }
+    out.note = fmt::format("{} asked for", out.layouts.size());
+    return out;
+  }
+  const std::int64_t ranks = options.max_ranks.value_or(kAutoRanks);
+  parallel::Layout base = base_layout(options);
+  const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
+  if (!base.vocab_divisor && rows % 2 != 0) {
+    base.vocab_divisor =
+        1;  // as Megatron pads; an odd vocabulary would leave TP=1 alone, which proves little
+    out.padded = true;
+  }
+  auto legal = plan::legal_layouts(model, base, ranks);
+  const std::size_t total = legal.size();
+  const std::size_t count = options.layouts == "all"     ? total
+                            : options.layouts == "quick" ? kQuickCount
+                                                         : kAutoCount;
+  out.layouts = plan::choose_layouts(std::move(legal), count);
+  out.note = fmt::format(
+      "{} of {} legal up to {} ranks ({}){}", out.layouts.size(), total, ranks, options.layouts,
+      out.padded ? fmt::format(", {} vocabulary rows padded to a multiple of TP", rows) : "");
+  return out;
+}
+
+parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
+                            const model::Model& model) {
+  if (options.etp.empty() && model.geometry.get("num_experts").value_or(0) == 0) {
+    layout.etp = 1;
+  }
+  return layout;
+}
+
+Result<parallel::Layout> one_layout(const Options& options) {
+  if (!options.layout.empty()) {
+    if (options.layout.size() > 1) {
+      return fail(Code::Conflict, "one layout is wanted, several --layout are given")
+          .advise("keep one");
+    }
+    return from_id(options, options.layout.front());
+  }
+  const auto layouts = product(options);
+  if (layouts.size() != 1) {
+    return fail(Code::BadValue,
+                fmt::format("one layout is wanted, the lists give {}", layouts.size()))
+        .advise("write one number each: --tp 2 --pp 1 --ep 2 --etp 1");
+  }
+  return layouts.front();
+}
+
+std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts) {
+  std::vector<LayoutRow> out;
+  for (const parallel::Layout& layout : layouts) {
+    LayoutRow row;
+    row.id = parallel::layout_id(layout);
+    row.tp = layout.tp;
+    row.pp = layout.pp;
+    row.ep = layout.ep;
+    row.etp = layout.etp;
+    row.vpp = layout.vpp;
+    row.cp = layout.cp;
+    row.world = parallel::minimum_world(layout);
+    out.push_back(std::move(row));
+  }
+  return out;
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,242 @@
+#include "ci/cli/session/session.hpp"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "ci/cli/session/fixture_model.hpp"
+#include "ci/cli/session/foreign_rules.hpp"
+#include "ci/cli/session/signals.hpp"
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/io/headers_dump.hpp"
+
+namespace bv::cli {
+namespace fs = std::filesystem;
+
+Result<Library> load_library() {
+  BV_TRY(families, family::builtin_families());
+  BV_TRY(catalogue, catalogue_for_rules());
+  return Library{std::move(families), std::move(catalogue)};
+}
+
+io::LocateRoots locate_roots(const Context& context) {
+  const auto& env = context.environment;
+  std::string cache(variable(env, "HF_HUB_CACHE"));
+  if (cache.empty() && !variable(env, "HF_HOME").empty()) {
+    cache = std::string(variable(env, "HF_HOME")) + "/hub";
+  }
+  if (cache.empty()) {
+    const std::string base = !variable(env, "XDG_CACHE_HOME").empty()
+                                 ? std::string(variable(env, "XDG_CACHE_HOME"))
+                                 : std::string(variable(env, "HOME")) + "/.cache";
+    cache = base + "/huggingface/hub";
+  }
+  std::error_code ignored;
+  return {cache, fs::current_path(ignored)};
+}
+
+Result<io::LocatedModel> locate(const Context& context, const Options& options) {
+  if (!options.headers.empty()) {
+    return io::classify_path(options.headers);
+  }
+  if (options.model.empty()) {
+    return fail(Code::BadValue, fmt::format("{} wants a model", options.command))
+        .advise("write --model DIR, or --headers FILE");
+  }
+  const bool named = options.revision.empty() || options.model.find('@') != std::string::npos;
+  return io::locate_model(named ? options.model : options.model + "@" + options.revision,
+                          locate_roots(context));
+}
+
+checkpoint::OpenOptions open_options(const Options& options) {
+  checkpoint::OpenOptions out;
+  out.resolve.spelling.transformer_engine = options.transformer_impl != "local";
+  out.resolve.spelling.grouped_experts = !options.sequential_experts;
+  out.resolve.drop_mtp = options.drop_mtp;
+  out.resolve.expert_orientation = options.expert_orientation;
+  out.settings = options.settings;
+  out.family = options.family;
+  out.strict = options.strict;
+  return out;
+}
+
+Status check_abilities(const Options& options) {
+  for (const char* option : {"adapter", "timeout", "mem-limit"}) {
+    if (options.has(option)) {  // an option that does nothing would look like a check
+      return fail(Code::BadValue, fmt::format("--{} cannot be kept by this build", option))
+          .advise(fmt::format("leave --{} out; nothing would be checked or limited by it", option));
+    }
+  }
+  if (options.device.starts_with("cuda")) {
+    return fail(Code::NoGpu,
+                fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
+        .pair("a build for the CPU alone", "a build with CUDA")
+        .advise("leave --device out; bridge-verify doctor says what this build can do");
+  }
+  if (!options.device.empty() && options.device != "cpu") {
+    return fail(Code::BadValue, fmt::format("--device {} is no device", escaped(options.device)))
+        .pair(escaped(options.device), "cpu or cuda[:N]")
+        .advise("write --device cpu");
+  }
+  return Done{};
+}
+
+Result<OpenedModel> open_model(const Context& context, const Options& options,
+                               const Library& library, AbsentShards absent) {
+  OpenedModel out;
+  out.reference = options.headers.empty() ? options.model : options.headers;
+  checkpoint::OpenOptions open = open_options(options);
+  if (!options.rules.empty()) {  // judged by the Megatron modules when no family knows the model
+    BV_TRY(usual, foreign::usual_family());
+    open.fallback = std::move(usual);
+  }
+  open.absent_shards = absent == AbsentShards::Name;
+  if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
+    BV_TRY(made, make_fixture(context, options, library, *fixture));
+    BV_TRY(hf, checkpoint::open_hf(made.folder, library.families, open));
+    out.hf = std::move(hf);
+    BV_CHECK(use_foreign_rules(options, out));
+    out.source = "fixture";
+    out.keeps = std::move(made.keeps);
+    return out;
+  }
+  BV_TRY(located, locate(context, options));
+  out.notes = located.notes;
+  if (located.kind == io::ModelKind::HeadersDump) {
+    BV_TRY(dump, io::read_headers_dump(located.path));
+    BV_TRY(hf, checkpoint::open_headers(dump.config, located.path.string(), dump.headers(),
+                                        library.families, open));
+    out.hf = std::move(hf);
+    BV_CHECK(use_foreign_rules(options, out));
+    out.source = "headers";
+    return out;
+  }
+  BV_CHECK(io::require_hf(located));
+  out.source =
+      located.path.string() == out.reference || fs::exists(out.reference) ? "dir" : "cache";
+  const fs::path folder = located.kind == io::ModelKind::HfFolder ? located.path : located.folder;
+  BV_TRY(hf, checkpoint::open_hf(folder, library.families, open));
+  out.hf = std::move(hf);
+  BV_CHECK(use_foreign_rules(options, out));
+  if (out.hf.checkpoint) {
+    for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
+      out.notes.push_back(finding.file + ": " + finding.what);
+    }
+  }
+  return out;
+}
+
+void describe_model(const OpenedModel& opened, Run& run) {
+  const checkpoint::HfModel& hf = opened.hf;
+  run.model_ref = opened.reference;
+  run.model_source = opened.source;
+  run.architecture = hf.architecture;
+  run.model_type = hf.model_type;
+  run.family = family::name(*hf.model.family);
+  run.family_reason = opened.under_test != nullptr && opened.under_test->alone
+                          ? "no family knows " + hf.architecture + ": by the Megatron modules"
+                          : "chosen by architecture " + hf.architecture;
+  run.header_digest = hf.header_digest;
+  run.tensors = static_cast<std::int64_t>(hf.headers.size());
+  run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
+  run.shards = hf.checkpoint ? static_cast<std::int64_t>(hf.checkpoint->files().size()) : 0;
+  std::map<std::string, std::int64_t> dtypes;
+  for (const auto& [tensor, spec] : hf.headers) {
+    const std::int64_t elements = element_count(spec.shape).value_or(0);
+    run.elements += elements;
+    run.bytes +=
+        static_cast<std::uint64_t>(elements) * static_cast<std::uint64_t>(bits(spec.dtype)) / 8;
+    ++dtypes[std::string(name(spec.dtype))];
+  }
+  run.dtypes.assign(dtypes.begin(), dtypes.end());
+  for (const model::Detected& one : hf.model.detected) {
+    run.detected.push_back({one.what, one.value, one.because});
+  }
+  run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
+  for (const std::string& dropped : hf.model.dropped) {
+    run.notes.push_back("left out by --drop-mtp: " + dropped);
+  }
+}
+
+int jobs_of(const Options& options) {
+  const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+  return static_cast<int>(std::clamp<std::int64_t>(options.jobs.value_or(cores), 1, 256));
+}
+
+std::string replay_base(const Options& options) {
+  std::string out = "bridge-verify " + options.command;
+  for (const auto& [option, text] : options.given) {
+    const bool elsewhere =
+        option == "layout" || option == "only" || option == "out" || option == "json" ||
+        option == "format" || option == "progress" || option == "color" || option == "tp" ||
+        option == "pp" || option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
+        option == "layouts" || option == "quiet" || option == "verbose" || option == "jobs";
+    if (!elsewhere && text.starts_with("-")) {
+      out += " " + text;
+    }
+  }
+  return out;
+}
+
+/// Wakes the progress line twice a second, so that nothing is silent.
+struct CommandProgress::Ticker {
+  explicit Ticker(Progress& progress)
+      : thread([this, &progress] {
+          std::unique_lock lock(mutex);
+          while (!wake.wait_for(lock, std::chrono::milliseconds(500), [this] { return done; })) {
+            progress.tick();
+            if (status_requested()) {
+              progress.show_status();
+            }
+          }
+        }) {}
+  ~Ticker() {
+    {
+      const std::lock_guard lock(mutex);
+      done = true;
+    }
+    wake.notify_all();
+    thread.join();
+  }
+  Ticker(const Ticker&) = delete;
+  Ticker& operator=(const Ticker&) = delete;
+  std::mutex mutex;
+  std::condition_variable wake;
+  bool done = false;
+  std::thread thread;
+};
+
+CommandProgress::CommandProgress(Context& context, const Options& options)
+    : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
+                 context.terminal_width > 0 ? context.terminal_width : 100, options.ascii},
+                context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
+}
+
+CommandProgress::~CommandProgress() {
+  ticker_.reset();
+  progress_.finish();
+}
+
+void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
+                            std::uint64_t total_tensors) {
+  progress_.start(std::string(phase), total_bytes, static_cast<std::int64_t>(total_tensors));
+  if (!ticker_) {
+    ticker_ = std::make_unique<Ticker>(progress_);
+  }
+}
+
+void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
+                              std::string_view current) {
+  progress_.add(bytes, static_cast<std::int64_t>(tensors), current);
+}
+
+bool CommandProgress::stop_requested() const {
+  return cli::stop_requested() != 0;
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,104 @@
+#pragma once
+// One road for every command (design.md 5): resolve the model, choose the layouts, load the oracle.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ci/cli/options/options.hpp"
+#include "ci/cli/session/context.hpp"
+#include "ci/cli/session/progress.hpp"
+#include "core/checkpoint/open_model.hpp"
+#include "core/convert/convert.hpp"
+#include "core/foreign/rules_file.hpp"
+#include "core/io/locate.hpp"
+#include "core/plan/legality.hpp"
+#include "core/verdict/verdict.hpp"
+#include "properties/claims/claims.hpp"
+
+namespace bv::cli {
+
+/// Families and kinds that this build has.
+struct Library {
+  std::vector<family::FamilyPtr> families;
+  kinds::Catalogue kinds;
+};
+[[nodiscard]] Result<Library> load_library();
+
+/// The located model of --model or --headers. Errors: those of io::locate_model; BadValue when
+/// neither is given.
+[[nodiscard]] Result<io::LocatedModel> locate(const Context& context, const Options& options);
+/// Roots from HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME.
+[[nodiscard]] io::LocateRoots locate_roots(const Context& context);
+
+/// Opens what --model or --headers names as an HF model. `fixture:NAME` is made in a temporary
+/// folder that lives as long as the value.
+struct OpenedModel {
+  checkpoint::HfModel hf;
+  std::string reference;  // as the user wrote it
+  std::string source;     // dir, cache, headers, fixture
+  std::vector<std::string> notes;
+  std::shared_ptr<void> keeps;                                // the temporary folder of a fixture
+  std::shared_ptr<const foreign::RulesUnderTest> under_test;  // --rules; else null
+};
+/// Shards that the index of a checkpoint names and that are not there: an error, or a model of
+/// which the names alone are known (HfModel::incomplete).
+enum class AbsentShards { Refuse, Name };
+[[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
+                                             const Library& library,
+                                             AbsentShards absent = AbsentShards::Refuse);
+/// Options that a command takes and this version cannot follow. Errors: NoGpu for --device cuda,
+/// BadValue for another device, an adapter, or a limit that nothing keeps.
+[[nodiscard]] Status check_abilities(const Options& options);
+[[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);
+
+/// Facts of the model for the report's header.
+void describe_model(const OpenedModel& opened, Run& run);
+
+/// The layouts of this run. Explicit sizes are multiplied out and must all be legal; --layout names
+/// some; else
+/// --layouts auto, quick, all or a file of layout ids.
+struct ChosenLayouts {
+  std::vector<parallel::Layout> layouts;
+  std::string note;
+  bool explicit_sizes = false;
+  bool padded = false;  // auto: the vocabulary is padded, as with --make-vocab-size-divisible-by 1
+};
+[[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options,
+                                                   const model::Model& model);
+/// The single layout that convert and layout want. Errors: BadValue when lists are given.
+[[nodiscard]] Result<parallel::Layout> one_layout(const Options& options);
+/// Without experts and without --etp the expert grid has one rank: shard names end in etp0.
+[[nodiscard]] parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
+                                          const model::Model& model);
+[[nodiscard]] std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts);
+
+/// bv_oracles.so beside the command; nullptr with the reason when it cannot be loaded. Loaded once,
+/// kept.
+struct OracleModule {
+  const oracle::Entry* entry = nullptr;
+  std::string reason;
+};
+[[nodiscard]] OracleModule load_oracles(const Context& context);
+
+/// A progress sink for the engine on this command's stderr; stops at Ctrl-C.
+class CommandProgress : public ProgressSink {
+ public:
+  CommandProgress(Context& context, const Options& options);
+  ~CommandProgress() override;
+  void start(std::string_view phase, std::uint64_t total_bytes,
+             std::uint64_t total_tensors) override;
+  void advance(std::uint64_t bytes, std::uint64_t tensors, std::string_view current) override;
+  [[nodiscard]] bool stop_requested() const override;
+
+ private:
+  struct Ticker;
+  Progress progress_;
+  std::unique_ptr<Ticker> ticker_;
+};
+
+[[nodiscard]] int jobs_of(const Options& options);
+/// "bridge-verify check --model DIR --tp 2": what replays a verdict.
+[[nodiscard]] std::string replay_base(const Options& options);
+
+}  // namespace bv::cli

@@ -1,0 +1,100 @@
+#include "ci/cli/session/signals.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <string_view>
+
+namespace bv::cli {
+namespace {
+
+// A handler gets no argument, so what it sets has to be static; only this file writes it.
+std::atomic<int> g_stop_signal{0};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_status_wanted{
+    false};                            // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<bool> g_concludes{true};   // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+void on_stop(int signal) {
+  g_stop_signal.store(signal);
+  if (signal == SIGINT) {
+    constexpr std::string_view kText = "\nstopping, press again to quit now\n";
+    const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
+    static_cast<void>(written);
+  }
+}
+
+void handle_default(int signal) {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
+/// A mapped file was cut short by another process while it was read. Outputs appear by rename, so
+/// nothing half done is left under a final name.
+void on_bus_error(int, siginfo_t* what, void*) {
+  if (what->si_code != BUS_ADRERR) {  // no file behind it: a fault of ours, which ends as one
+    handle_default(SIGBUS);
+    ::raise(SIGBUS);
+    return;
+  }
+  if (g_file_lost.exchange(true)) {  // another thread already says so and ends the process
+    for (;;) {
+      ::pause();
+    }
+  }
+  constexpr std::string_view kText =
+      "\nerror[BV7007]: a file of the model was truncated while it was read\n"
+      "   = help    let the other program finish, then run this again\n";
+  constexpr std::string_view kLast =
+      "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  "
+      "broken 0  layouts 0  0.0 s\n";
+  const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
+  const auto last = g_concludes.load() ? ::write(STDOUT_FILENO, kLast.data(), kLast.size()) : 0;
+  static_cast<void>(text);
+  static_cast<void>(last);
+  ::_exit(5);
+}
+
+void on_status(int) {
+  g_status_wanted.store(true);
+}
+
+void handle(int signal, void (*handler)(int), int flags) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+void install_signal_handlers() {
+  handle(SIGINT, on_stop, static_cast<int>(SA_RESETHAND));
+  handle(SIGTERM, on_stop, static_cast<int>(SA_RESETHAND));
+  handle(SIGUSR1, on_status, SA_RESTART);
+  handle(SIGPIPE, SIG_IGN, 0);
+  struct sigaction action {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
+}
+
+void set_concludes(bool concludes) {
+  g_concludes.store(concludes);
+}
+
+int stop_requested() {
+  return g_stop_signal.load();
+}
+
+bool status_requested() {
+  return g_status_wanted.exchange(false);
+}
+
+}  // namespace bv::cli

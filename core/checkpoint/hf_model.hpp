@@ -1,0 +1,31 @@
+#pragma once
+// An HF checkpoint that was opened: config, headers, mappings, and the bytes when they are there.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "core/base/tensor_spec.hpp"
+#include "core/io/checkpoint.hpp"
+#include "core/model/model.hpp"
+
+namespace bv::checkpoint {
+
+/// An HF model that was found, read and resolved.
+struct HfModel {
+  std::filesystem::path folder;
+  std::string config_text;
+  std::string architecture;
+  std::string model_type;
+  Headers headers;
+  std::string header_digest;
+  std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump
+  std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
+  model::ResolveOptions resolve;
+  model::Model model;
+};
+
+/// XXH3-128 over name, dtype and shape of every tensor, in name order.
+[[nodiscard]] std::string header_digest(const Headers& headers);
+
+}  // namespace bv::checkpoint

@@ -1,0 +1,93 @@
+#include "core/checkpoint/megatron_shards.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+
+namespace bv::checkpoint {
+namespace fs = std::filesystem;
+
+namespace {
+
+Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file, const fs::path& path,
+                   const plan::Plan& plan) {
+  for (const plan::Target& target : file.targets) {
+    const model::Mapping& mapping = plan.model().mappings[target.mapping];
+    const auto stored = shard.tensors().find(target.name);
+    const Shape& wanted = plan.bound(mapping).target_shapes()[0];
+    if (stored == shard.tensors().end()) {
+      return fail(Code::MegatronParamUnfilled,
+                  fmt::format("{} has no {}: {} cannot be put together (E067)", file.name,
+                              target.name, mapping.hf.front()))
+          .at(path.string())
+          .pair(fmt::format("{} tensors", shard.tensors().size()),
+                fmt::format("{} tensors, {} among them", file.targets.size(), target.name))
+          .advise("the shard was changed after it was written: convert again");
+    }
+    if (stored->second.spec.shape != wanted) {
+      return fail(Code::ShapeMismatch,
+                  fmt::format("{} in {} has another shape", target.name, file.name))
+          .at(path.string())
+          .pair(shape_text(stored->second.spec.shape), shape_text(wanted))
+          .advise("check that manifest.json belongs to these shards");
+    }
+  }
+  if (shard.tensors().size() != file.targets.size()) {
+    return fail(Code::HfTensorUnused,
+                fmt::format("{} holds {} tensors, the layout has {}", file.name,
+                            shard.tensors().size(), file.targets.size()))
+        .at(path.string())
+        .pair(fmt::format("{} tensors", shard.tensors().size()),
+              fmt::format("{} tensors", file.targets.size()))
+        .advise("check that manifest.json belongs to these shards");
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<Shards> open_shards(const fs::path& folder, const plan::Plan& plan) {
+  Shards out;
+  for (const plan::ShardFile& file : plan.files()) {
+    BV_TRY(shard, io::Checkpoint::open(folder / file.name));
+    BV_CHECK(check_shard(shard, file, folder / file.name, plan));
+    out.push_back(std::move(shard));
+  }
+  return out;
+}
+
+const io::StoredTensor& stored_at(const Shards& shards, const plan::Plan& plan,
+                                  const plan::Plan::Owner& owner) {
+  const plan::Target& target = plan.files()[owner.file].targets[owner.target];
+  return shards[owner.file].tensors().find(target.name)->second;
+}
+
+const plan::Target& target_at(const plan::Plan& plan, const plan::Plan::Owner& owner) {
+  return plan.files()[owner.file].targets[owner.target];
+}
+
+Owners split_owners(const plan::Plan& plan, std::size_t mapping) {
+  const model::Mapping& map = plan.model().mappings[mapping];
+  const layout::Rule& line = plan.bound(map).rule();
+  const bool t_cuts =
+      line.cut.has_value() ||
+      std::any_of(line.targets[0].grid.begin(), line.targets[0].grid.end(),
+                  [](const layout::GridAxis& axis) { return !axis.replica && axis.axis == "t"; });
+  std::map<std::pair<std::int64_t, std::int64_t>, plan::Plan::Owner> first;
+  Owners out;
+  for (const plan::Plan::Owner& owner : plan.owners()[mapping]) {
+    const plan::Target& target = target_at(plan, owner);
+    const auto [place, fresh] = first.try_emplace({t_cuts ? target.t : 0, target.expert}, owner);
+    if (fresh) {
+      out.distinct.push_back(owner);
+    } else {
+      out.replicas.emplace_back(place->second, owner);
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::checkpoint

@@ -1,0 +1,34 @@
+#pragma once
+// The shard files of a Megatron folder, and what must hold of them before anything is made of them.
+
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "core/io/checkpoint.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::checkpoint {
+
+/// Opened, in the plan's order.
+using Shards = std::vector<io::Checkpoint>;
+
+/// Every file holds the tensors of the plan with their shapes, and no others.
+/// Errors: those of Checkpoint::open; MegatronParamUnfilled when a tensor is absent, so that the HF
+/// tensor it belongs to cannot be put together (E067); ShapeMismatch; HfTensorUnused.
+[[nodiscard]] Result<Shards> open_shards(const std::filesystem::path& folder,
+                                         const plan::Plan& plan);
+
+[[nodiscard]] const io::StoredTensor& stored_at(const Shards& shards, const plan::Plan& plan,
+                                                const plan::Plan::Owner& owner);
+[[nodiscard]] const plan::Target& target_at(const plan::Plan& plan, const plan::Plan::Owner& owner);
+
+/// One owner for each distinct content: replicas (equal t where it cuts, equal expert) keep the
+/// first.
+struct Owners {
+  std::vector<plan::Plan::Owner> distinct;
+  std::vector<std::pair<plan::Plan::Owner, plan::Plan::Owner>> replicas;  // first, other
+};
+[[nodiscard]] Owners split_owners(const plan::Plan& plan, std::size_t mapping);
+
+}  // namespace bv::checkpoint

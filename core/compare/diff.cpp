@@ -1,0 +1,372 @@
+#include "core/compare/diff.hpp"
+#include "core/base/workers.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "core/base/arith.hpp"
+#include "core/compare/explain_diff.hpp"
+#include "core/kinds/values.hpp"
+#include "core/move/move.hpp"
+
+namespace bv::compare {
+namespace {
+
+constexpr std::int64_t kWindowBytes = std::int64_t{1} << 20;
+constexpr std::uint64_t kReleaseBytes = std::uint64_t{8} << 20;
+
+bool below_a_byte(DType dtype) {
+  return bits(dtype) % 8 != 0;
+}
+
+/// The types of a comparison: those below a byte are compared as bytes.
+struct Unit {
+  DType dtype = DType::U8;
+  std::int64_t elements = 0;
+};
+Unit unit_of(const TensorSpec& spec) {
+  const std::int64_t count = element_count(spec.shape).value_or(0);
+  return below_a_byte(spec.dtype) ? Unit{DType::U8, count * bits(spec.dtype) / 8}
+                                  : Unit{spec.dtype, count};
+}
+
+}  // namespace
+
+RowShape rows_of(const Shape& shape) {
+  const std::int64_t all = element_count(shape).value_or(0);
+  std::int64_t row = 1;
+  if (shape.size() == 3 && shape[1] != 1) {
+    row = shape[2];
+  } else if (shape.size() >= 2) {
+    row = shape[0] == 0 ? 0 : all / shape[0];
+  }
+  return row == 0 ? RowShape{0, 1} : RowShape{all / row, row};
+}
+
+ViewReader::ViewReader(const View& view) : view_(view) {
+  const Unit unit = unit_of(view.spec);
+  elements_ = unit.elements;
+  bytes_ = bytes(unit.dtype);
+  for (const checkpoint::SourceTensor& source : view.sources) {
+    sources_.push_back(source.checkpoint->bytes(*source.tensor));
+  }
+  if (view.boxes.size() == 1 && view.add == 0 && view.boxes[0].source >= 0) {
+    const layout::Box& box = view.boxes[0];
+    const auto& spec = view.sources[static_cast<std::size_t>(box.source)].tensor->spec;
+    const bool run = box.axes.empty() || (box.axes.size() == 1 && box.axes[0].source_stride == 1);
+    const std::int64_t filled = box.axes.empty() ? 1 : box.axes[0].extent;
+    direct_ = run && filled == elements_ && spec.dtype == view.spec.dtype;
+  }
+}
+
+std::span<const std::byte> ViewReader::read(std::int64_t begin, std::int64_t end) {
+  if (direct_) {
+    const layout::Box& box = view_.boxes[0];
+    const auto at = static_cast<std::size_t>((box.source_offset + begin) * bytes_);
+    return sources_[static_cast<std::size_t>(box.source)].subspan(
+        at, static_cast<std::size_t>((end - begin) * bytes_));
+  }
+  make(begin, end);
+  return window_;
+}
+
+void ViewReader::make(std::int64_t begin, std::int64_t end) {
+  const DType to = unit_of(view_.spec).dtype;
+  window_.assign(static_cast<std::size_t>((end - begin) * bytes_), std::byte{0});
+  pieces_.clear();
+  for (const layout::Box& box : view_.boxes) {
+    layout::clip_to_target(box, begin, end, pieces_);
+  }
+  for (const layout::Box& piece : pieces_) {
+    if (piece.source < 0) {
+      continue;  // zeros
+    }
+    const auto source = static_cast<std::size_t>(piece.source);
+    const DType from = unit_of(view_.sources[source].tensor->spec).dtype;
+    if (view_.add == 0) {
+      move::cast_box(piece, sources_[source].data(), from, window_.data(), begin, to);
+      continue;
+    }
+    shifted_.resize(static_cast<std::size_t>((end - begin) * bytes(from)));
+    move::copy_box(piece, sources_[source].data(), shifted_.data(), begin,
+                   static_cast<std::size_t>(bytes(from)));
+    kinds::add_constant(shifted_, from, view_.add);
+    kinds::cast(shifted_.data(), from, window_.data(), to, end - begin);
+  }
+}
+
+void ViewReader::release() const {
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    view_.sources[i].checkpoint->release(sources_[i]);
+  }
+}
+
+std::string_view name(Cause cause) {
+  switch (cause) {
+    case Cause::SwappedParts:
+      return "swapped_parts";
+    case Cause::HeadMajor:
+      return "head_major";
+    case Cause::CutAfterJoin:
+      return "cut_after_join";
+    case Cause::Alternating:
+      return "alternating";
+    case Cause::OtherRank:
+      return "other_rank";
+    case Cause::OtherLayer:
+      return "other_layer";
+    case Cause::OtherExpert:
+      return "other_expert";
+    case Cause::OtherTensor:
+      return "other_tensor";
+    case Cause::Regrouped:
+      return "regrouped";
+    case Cause::Transposed:
+      return "transposed";
+    case Cause::Zeroed:
+      return "zeroed";
+    case Cause::PlusOne:
+      return "plus_one";
+    case Cause::MinusOne:
+      return "minus_one";
+    case Cause::Narrowed:
+      return "narrowed";
+    case Cause::Padded:
+      return "padded";
+    case Cause::Truncated:
+      return "truncated";
+    case Cause::Missing:
+      return "missing";
+    case Cause::Unexpected:
+      return "unexpected";
+    case Cause::Renamed:
+      return "renamed";
+    case Cause::Unexplained:
+      return "unexplained";
+  }
+  return "unexplained";
+}
+
+double Explanation::confidence() const {
+  if (exact) {
+    return 1;
+  }
+  return rows_examined == 0
+             ? 0
+             : static_cast<double>(rows_explained) / static_cast<double>(rows_examined);
+}
+
+namespace {
+
+std::string hex_of(std::span<const std::byte> element) {
+  std::string out = "0x";
+  for (std::size_t i = element.size(); i-- > 0;) {
+    out += fmt::format("{:02x}", static_cast<unsigned>(element[i]));
+  }
+  return out;
+}
+
+/// Distance on the number line of representable values; -1 for NaN and types that are no floats.
+std::int64_t ulps_between(const std::byte* a, const std::byte* b, DType dtype) {
+  const auto ordered = [dtype](const std::byte* at) {
+    std::uint64_t raw = 0;
+    const auto size = static_cast<std::size_t>(bytes(dtype));
+    std::memcpy(&raw, at, size);
+    const std::uint64_t sign = std::uint64_t{1} << (size * 8 - 1);
+    return (raw & sign) != 0 ? -static_cast<std::int64_t>(raw & ~sign)
+                             : static_cast<std::int64_t>(raw);
+  };
+  if (!kinds::is_computable(dtype) || std::isnan(kinds::load(a, dtype)) ||
+      std::isnan(kinds::load(b, dtype))) {
+    return -1;
+  }
+  const std::int64_t from = ordered(a);
+  const std::int64_t to = ordered(b);
+  std::int64_t out = 0;
+  return __builtin_sub_overflow(std::max(from, to), std::min(from, to), &out) ? -1 : out;
+}
+
+/// Wrong rows in order, thinned evenly when there are many.
+class WrongRows {
+ public:
+  void add(std::int64_t row) {
+    if (row == last_) {
+      return;
+    }
+    last_ = row;
+    if (count_++ % step_ == 0) {
+      rows_.push_back(row);
+    }
+    if (rows_.size() > kRowsExamined) {
+      for (std::size_t i = 0; i < rows_.size(); i += 2) {
+        rows_[i / 2] = rows_[i];
+      }
+      rows_.resize((rows_.size() + 1) / 2);
+      step_ *= 2;
+    }
+  }
+  [[nodiscard]] std::int64_t count() const { return count_; }
+  [[nodiscard]] std::vector<std::int64_t> take() { return std::move(rows_); }
+
+ private:
+  std::vector<std::int64_t> rows_;
+  std::int64_t last_ = -1;
+  std::int64_t count_ = 0;
+  std::int64_t step_ = 1;
+};
+
+bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+/// Compares one subject with the tensor found in its place.
+class Compare {
+ public:
+  Compare(const Subject& subject, Difference& out) : subject_(subject), out_(out) {}
+
+  Result<std::uint64_t> run(ProgressSink* progress) {
+    const TensorSpec& found = subject_.found->tensor->spec;
+    out_.dtype_differs = found.dtype != subject_.spec.dtype;
+    out_.shape_differs = found.shape != subject_.spec.shape;
+    out_.elements = unit_of(subject_.spec).elements;
+    out_.rows = rows_of(subject_.spec.shape).count;
+    const bool comparable = !out_.dtype_differs || (kinds::is_computable(found.dtype) &&
+                                                    kinds::is_computable(subject_.spec.dtype));
+    if (out_.shape_differs || !comparable) {
+      return std::uint64_t{0};
+    }
+    View view = subject_.wanted();
+    view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
+    return stream(view, progress);
+  }
+
+ private:
+  Result<std::uint64_t> stream(const View& view, ProgressSink* progress) {
+    ViewReader reader(view);
+    const checkpoint::SourceTensor& found = *subject_.found;
+    const auto there = found.checkpoint->bytes(*found.tensor);
+    const std::int64_t size = reader.element_bytes();
+    const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+    row_elements_ = rows_of(view.spec.shape).elements;
+    std::uint64_t unreleased = 0;
+    for (std::int64_t begin = 0; begin < reader.elements(); begin += step) {
+      const std::int64_t end = std::min(reader.elements(), begin + step);
+      const auto wanted = reader.read(begin, end);
+      const auto has = there.subspan(static_cast<std::size_t>(begin * size), wanted.size());
+      if (!same_bytes(wanted, has)) {
+        count_wrong(wanted, has, begin, size);
+      }
+      unreleased += wanted.size();
+      if (unreleased >= kReleaseBytes) {
+        reader.release();
+        found.checkpoint->release(there);
+        unreleased = 0;
+      }
+      if (progress != nullptr) {
+        progress->advance(wanted.size(), end == reader.elements() ? 1 : 0, subject_.tensor);
+        if (progress->stop_requested()) {
+          return fail(Code::Conflict, "stopped by the user").advise("run diff again");
+        }
+      }
+    }
+    reader.release();
+    found.checkpoint->release(there);
+    out_.rows_wrong = rows_.count();
+    out_.wrong_rows = rows_.take();
+    return static_cast<std::uint64_t>(reader.elements() * size);
+  }
+
+  void count_wrong(std::span<const std::byte> wanted, std::span<const std::byte> found,
+                   std::int64_t begin, std::int64_t size) {
+    const auto width = static_cast<std::size_t>(size);
+    for (std::size_t at = 0; at < wanted.size(); at += width) {
+      const auto wants = wanted.subspan(at, width);
+      const auto has = found.subspan(at, width);
+      if (std::equal(wants.begin(), wants.end(), has.begin(), has.end())) {
+        continue;
+      }
+      const std::int64_t element = begin + static_cast<std::int64_t>(at / width);
+      if (!out_.bytes_differ) {
+        note_first(element, wants, has);
+      }
+      ++out_.elements_wrong;
+      rows_.add(element / std::max<std::int64_t>(row_elements_, 1));
+    }
+  }
+
+  void note_first(std::int64_t element, std::span<const std::byte> wanted,
+                  std::span<const std::byte> found) {
+    const TensorSpec& spec = subject_.found->tensor->spec;
+    out_.bytes_differ = true;
+    out_.first = below_a_byte(spec.dtype) ? Shape{element} : index_of(element, spec.shape);
+    out_.wanted_bits = hex_of(wanted);
+    out_.found_bits = hex_of(found);
+    if (kinds::is_computable(spec.dtype)) {
+      out_.has_values = true;
+      out_.wanted_value = kinds::load(wanted.data(), spec.dtype);
+      out_.found_value = kinds::load(found.data(), spec.dtype);
+      out_.ulps = ulps_between(wanted.data(), found.data(), spec.dtype);
+    }
+  }
+
+  const Subject& subject_;
+  Difference& out_;
+  WrongRows rows_;
+  std::int64_t row_elements_ = 1;
+};
+
+std::uint64_t bytes_of(const Comparison& comparison) {
+  std::uint64_t total = 0;
+  for (const Subject& subject : comparison.subjects) {
+    const Unit unit = unit_of(subject.spec);
+    total += static_cast<std::uint64_t>(unit.elements * bytes(unit.dtype));
+  }
+  return total;
+}
+
+}  // namespace
+
+Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options) {
+  DiffReport report;
+  if (options.progress != nullptr) {
+    options.progress->start("bytes", bytes_of(comparison), comparison.subjects.size());
+  }
+  std::mutex mutex;
+  BV_CHECK(
+      for_each_parallel(comparison.subjects.size(), options.jobs, [&](std::size_t i) -> Status {
+        const Subject& subject = comparison.subjects[i];
+        Difference found;
+        found.subject = i;
+        std::uint64_t compared = 0;
+        if (subject.found) {
+          BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
+          compared = bytes_read;
+        }
+        const bool equal =
+            subject.found && !found.bytes_differ && !found.shape_differs && !found.dtype_differs;
+        const std::lock_guard lock(mutex);
+        report.bytes_compared += compared;
+        if (equal) {
+          ++report.equal;
+        } else {
+          report.differences.push_back(std::move(found));
+        }
+        return Done{};
+      }));
+  std::sort(report.differences.begin(), report.differences.end(),
+            [](const Difference& a, const Difference& b) { return a.subject < b.subject; });
+  for (std::size_t i = 0; i < comparison.strays.size(); ++i) {
+    Difference stray;
+    stray.subject = comparison.subjects.size() + i;
+    report.differences.push_back(std::move(stray));
+  }
+  BV_CHECK(explain(comparison, options, report.differences));
+  return report;
+}
+
+}  // namespace bv::compare

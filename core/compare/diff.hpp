@@ -1,0 +1,186 @@
+#pragma once
+// Two checkpoints compared element by element, streaming: an HF directory with another one, or with
+// the Megatron shards that it should have become.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/progress.hpp"
+#include "core/checkpoint/hf_model.hpp"
+#include "core/checkpoint/source_tensor.hpp"
+#include "core/plan/dtype_policy.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::compare {
+
+/// What a tensor must hold: boxes over source tensors that tile it, as a value.
+struct View {
+  TensorSpec spec;
+  std::vector<checkpoint::SourceTensor> sources;
+  std::vector<layout::Box> boxes;
+  double add = 0;  // added in the sources' dtype before the cast; 0 moves bits
+};
+
+/// The rows that messages, hashes and confidences count: the last dimension of a matrix or a stack
+/// of matrices, all trailing dimensions of a convolution, one element of a vector.
+struct RowShape {
+  std::int64_t count = 0;
+  std::int64_t elements = 1;  // of one row
+};
+[[nodiscard]] RowShape rows_of(const Shape& shape);
+
+/// Makes elements of a view. Types below a byte count as bytes.
+class ViewReader {
+ public:
+  explicit ViewReader(const View& view);
+  /// Elements [begin, end), valid until the next call. Contiguous views are not copied.
+  [[nodiscard]] std::span<const std::byte> read(std::int64_t begin, std::int64_t end);
+  [[nodiscard]] std::int64_t elements() const { return elements_; }
+  [[nodiscard]] std::int64_t element_bytes() const { return bytes_; }
+  /// Mapped pages of the sources are not needed soon.
+  void release() const;
+
+ private:
+  void make(std::int64_t begin, std::int64_t end);
+  const View& view_;
+  std::vector<std::span<const std::byte>> sources_;
+  std::vector<layout::Box> pieces_;
+  std::vector<std::byte> window_;
+  std::vector<std::byte> shifted_;
+  std::int64_t elements_ = 0;
+  std::int64_t bytes_ = 1;
+  bool direct_ = false;
+};
+
+/// A known way for a tensor to be wrong.
+enum class Cause {
+  SwappedParts,  // gate and up exchanged
+  HeadMajor,     // joined without regrouping by query group
+  CutAfterJoin,  // joined first, then cut over TP as one block
+  Alternating,   // rows of two parts alternate
+  OtherRank,     // the shard of another rank
+  OtherLayer,    // off by k layers
+  OtherExpert,
+  OtherTensor,
+  Regrouped,  // the same rows in another order
+  Transposed,
+  Zeroed,
+  PlusOne,
+  MinusOne,
+  Narrowed,   // rounded through a narrower type
+  Padded,     // rows added to the vocabulary
+  Truncated,  // rows cut from the vocabulary
+  Missing,
+  Unexpected,
+  Renamed,  // unexpected, and it holds a missing tensor
+  Unexplained,
+};
+[[nodiscard]] std::string_view name(Cause cause);
+
+/// What would be in the tensor if one fault had happened.
+struct Candidate {
+  Cause cause = Cause::Unexplained;
+  std::string text;  // "gate and up are exchanged"
+  View view;
+};
+
+/// One tensor of the wanted side and what B holds in its place.
+struct Subject {
+  std::string tensor;           // name in B
+  std::string global;           // name with global layer and expert numbers
+  std::string place;            // "pp0_tp1_ep0_etp0", "" for an HF tensor
+  std::vector<std::string> hf;  // the HF tensors that it is made of
+  bool vocabulary = false;
+  bool repeats = false;  // the same bytes as an earlier subject: takes no part in the row table
+  TensorSpec spec;       // wanted
+  std::function<View()> wanted;
+  std::optional<checkpoint::SourceTensor> found;
+  /// Faults that this tensor's rule makes possible.
+  std::function<std::vector<Candidate>(const TensorSpec& found)> candidates;
+};
+
+/// A tensor of B that nothing wants.
+struct Stray {
+  std::string tensor;
+  std::string place;
+  checkpoint::SourceTensor found;
+};
+
+struct Comparison {
+  std::vector<Subject> subjects;
+  std::vector<Stray> strays;
+};
+
+/// Every tensor of `a` against the tensor of that name in `b`; both must outlive the result.
+[[nodiscard]] Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b);
+
+/// Shard name ("pp0_tp1_ep0_etp0") -> the file.
+using Shards = std::map<std::string, io::Checkpoint>;
+
+/// The layout that the names of the shard files state, joined with what names cannot say (`flags`:
+/// first and last stage, padding). Errors: BadValue when `flags` contradicts the names or a shard
+/// of the grid is missing.
+[[nodiscard]] Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
+                                                        const parallel::Layout& flags);
+
+/// Rows of a vocabulary shard when TP does not divide the vocabulary of `model`: only the shards
+/// say how far it was padded. nullopt when no padding is needed, or no shard holds the vocabulary.
+[[nodiscard]] std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
+                                                            const parallel::Layout& layout,
+                                                            const Shards& shards);
+
+/// Every parameter that `plan` places against the tensor of its local name in its shard. All
+/// arguments must outlive the result.
+[[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
+                                          const Shards& b, const plan::DtypePolicy& dtype);
+
+struct Explanation {
+  Cause cause = Cause::Unexplained;
+  std::string text;
+  std::int64_t rows_examined = 0;  // wrong rows, thinned to at most kRowsExamined
+  std::int64_t rows_explained = 0;
+  bool exact = false;             // a whole statement, not a share of rows (missing, padded)
+  std::vector<std::string> runs;  // where the first rows came from
+  /// rows_explained / rows_examined; 1 for an exact statement.
+  [[nodiscard]] double confidence() const;
+};
+inline constexpr std::size_t kRowsExamined = 2048;
+
+/// One subject that is not equal, or one stray (`subject` is then Comparison::subjects.size() + i).
+struct Difference {
+  std::size_t subject = 0;
+  bool shape_differs = false;
+  bool dtype_differs = false;
+  bool bytes_differ = false;            // after a cast, when the types differ
+  Shape first;                          // index of the first wrong element
+  std::string wanted_bits, found_bits;  // hex
+  double wanted_value = 0, found_value = 0;
+  bool has_values = false;
+  std::int64_t ulps = -1;  // distance in units of the last place; -1 without
+  std::int64_t elements = 0, elements_wrong = 0;
+  std::int64_t rows = 0, rows_wrong = 0;
+  std::vector<std::int64_t> wrong_rows;  // thinned evenly to at most kRowsExamined
+  Explanation explanation;
+};
+
+struct DiffReport {
+  std::vector<Difference> differences;  // in subject order, strays last
+  std::int64_t equal = 0;
+  std::uint64_t bytes_compared = 0;
+};
+
+struct DiffOptions {
+  int jobs = 1;
+  ProgressSink* progress = nullptr;
+  std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
+};
+
+/// Compares every subject, then explains each difference. Errors: Conflict (stopped),
+/// IndexDisagrees.
+[[nodiscard]] Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options);
+
+}  // namespace bv::compare

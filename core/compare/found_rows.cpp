@@ -1,0 +1,38 @@
+#include "core/compare/found_rows.hpp"
+
+#include <algorithm>
+
+namespace bv::compare {
+
+FoundRows::FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows)
+    : found_(found), all_(found.checkpoint->bytes(*found.tensor)) {
+  const int width = bits(found.tensor->spec.dtype);
+  row_bytes_ = static_cast<std::size_t>(rows.elements * width / 8);
+  whole_ = width % 8 == 0 && row_bytes_ > 0;
+}
+
+FoundRows::~FoundRows() {
+  found_.checkpoint->release(all_);
+}
+
+std::vector<std::int64_t> spread(const std::vector<std::int64_t>& rows, std::size_t count_max) {
+  if (rows.size() <= count_max) {
+    return rows;
+  }
+  std::vector<std::int64_t> out;
+  for (std::size_t i = 0; i < count_max; ++i) {
+    out.push_back(rows[i * rows.size() / count_max]);
+  }
+  return out;
+}
+
+std::vector<std::int64_t> spread_all(std::int64_t rows, std::size_t count_max) {
+  std::vector<std::int64_t> out;
+  const auto shown = std::min<std::int64_t>(rows, static_cast<std::int64_t>(count_max));
+  for (std::int64_t i = 0; i < shown; ++i) {
+    out.push_back(i * (rows / shown) + i * (rows % shown) / shown);
+  }
+  return out;
+}
+
+}  // namespace bv::compare

@@ -1,0 +1,43 @@
+#pragma once
+// The rows of a tensor that was found where another was wanted.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/compare/diff.hpp"
+
+namespace bv::compare {
+
+/// A cause that explains a smaller share of the rows is not named.
+inline constexpr double kNamedShare = 0.5;
+
+/// The rows of one found tensor; its mapped pages are given back at the end.
+class FoundRows {
+ public:
+  FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows);
+  ~FoundRows();
+  FoundRows(const FoundRows&) = delete;
+  FoundRows& operator=(const FoundRows&) = delete;
+  /// Rows are whole bytes and not empty.
+  [[nodiscard]] bool usable() const { return whole_; }
+  [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }
+  [[nodiscard]] std::span<const std::byte> at(std::int64_t row) const {
+    return all_.subspan(static_cast<std::size_t>(row) * row_bytes_, row_bytes_);
+  }
+
+ private:
+  const checkpoint::SourceTensor& found_;
+  std::span<const std::byte> all_;
+  std::size_t row_bytes_ = 0;
+  bool whole_ = false;
+};
+
+/// At most `count_max` of `rows`, evenly spread.
+[[nodiscard]] std::vector<std::int64_t> spread(const std::vector<std::int64_t>& rows,
+                                               std::size_t count_max);
+/// At most `count_max` of the rows 0..rows-1, evenly spread.
+[[nodiscard]] std::vector<std::int64_t> spread_all(std::int64_t rows, std::size_t count_max);
+
+}  // namespace bv::compare

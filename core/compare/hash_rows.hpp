@@ -1,0 +1,71 @@
+#pragma once
+// XXH3-64 of every row of many tensors, in a table of bounded size.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base/result.hpp"
+#include "core/compare/diff.hpp"
+
+namespace bv::compare {
+
+struct RowPlace {
+  std::uint32_t subject = 0;
+  std::int64_t row = 0;
+};
+
+[[nodiscard]] std::uint64_t hash_row(std::span<const std::byte> row);
+
+/// Where rows of given content stand on the wanted side. When there are more rows than the table
+/// may hold, rows are kept by their content (hash divisible by a power of two), so that both sides
+/// of a lookup agree on which rows take part.
+class RowTable {
+ public:
+  explicit RowTable(std::size_t rows_max) : rows_max_(rows_max) {}
+
+  void add(std::uint64_t hash, RowPlace place);
+  /// After the last add.
+  void settle();
+  [[nodiscard]] bool takes_part(std::uint64_t hash) const { return (hash & mask_) == 0; }
+  /// Every place of that content.
+  template <class Use>
+  void for_each(std::uint64_t hash, const Use& use) const;
+  [[nodiscard]] std::size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    std::uint64_t hash = 0;
+    std::uint32_t subject = 0;
+    std::uint32_t row = 0;
+    bool operator<(const Entry& other) const { return hash < other.hash; }
+  };
+  void thin();
+  std::size_t rows_max_ = 0;
+  std::uint64_t mask_ = 0;
+  std::vector<Entry> entries_;
+};
+
+template <class Use>
+void RowTable::for_each(std::uint64_t hash, const Use& use) const {
+  const Entry key{hash, 0, 0};
+  const auto [begin, end] = std::equal_range(entries_.begin(), entries_.end(), key);
+  constexpr std::ptrdiff_t kSameMax = 64;  // a row that stands everywhere says nothing
+  if (end - begin > kSameMax) {
+    return;
+  }
+  for (auto at = begin; at != end; ++at) {
+    use(RowPlace{at->subject, at->row});
+  }
+}
+
+/// Hashes the rows of every subject whose rows have one of these sizes (bytes, ascending). Vectors
+/// take part as one row. Errors: Conflict (stopped).
+[[nodiscard]] Result<RowTable> hash_rows(const Comparison& comparison,
+                                         const std::vector<std::int64_t>& row_bytes,
+                                         const DiffOptions& options);
+
+/// The rows that the table counts: as rows_of, but a vector is one row.
+[[nodiscard]] RowShape table_rows_of(const Shape& shape);
+
+}  // namespace bv::compare

@@ -1,0 +1,36 @@
+#pragma once
+// What must hold of shards before an HF directory is made of them: replicas are equal, padding is
+// zero.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/megatron_shards.hpp"
+
+namespace bv::convert {
+
+struct ReplicaFault {
+  std::string tensor;
+  std::string first_owner;
+  std::string other_owner;
+  std::int64_t element = 0;
+};
+
+/// Padding rows of a vocabulary that hold values: they have no place in the HF tensor.
+struct DroppedRows {
+  std::string tensor;
+  std::int64_t rows = 0;
+  double norm = 0;  // Euclidean, of all their elements
+};
+
+/// Parameters that stand on several ranks, and elements that a line repeats inside one parameter
+/// ("*d", E074): every pair that differs.
+[[nodiscard]] std::vector<ReplicaFault> compare_replicas(const plan::Plan& plan,
+                                                         const checkpoint::Shards& shards);
+
+/// Rows of padding that are not zero: the HF tensor has no place for them (W073).
+[[nodiscard]] std::vector<DroppedRows> find_dropped_rows(const plan::Plan& plan,
+                                                         const checkpoint::Shards& shards);
+
+}  // namespace bv::convert

@@ -1,0 +1,302 @@
+#include "core/convert/stream.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "core/base/arith.hpp"
+#include "core/base/workers.hpp"
+#include "core/convert/window_maker.hpp"
+#include "core/io/digest.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::convert {
+namespace {
+
+/// Windows are made, fingerprinted and written while they are in the second-level cache: those of
+/// all tensors in step share it.
+constexpr std::int64_t kWindowBytes = std::int64_t{256} << 10;
+constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
+/// So many files, at most, are written at once, and so many tensors in step. Never more than half
+/// of them: the others are finished or not begun when a run is interrupted.
+constexpr std::size_t kFilesMax = 64;
+constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
+
+/// One output file while it is written.
+struct OpenFile {
+  std::mutex mutex;
+  io::SafetensorsPlan plan;
+  std::optional<io::PendingFile> pending;
+  std::size_t left = 0;
+  std::map<std::string, std::string> digests;
+};
+
+struct Place {
+  std::size_t file = 0;
+  std::size_t tensor = 0;    // index into OutputFile::tensors
+  std::uint64_t offset = 0;  // in the file
+};
+/// Tensors of several files that are made of the same sources, in step: their bytes pass once.
+using Task = std::vector<Place>;
+
+/// Makes tensors of one size and the same sources window by window, in step.
+Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
+                    ProgressSink* progress) {
+  const std::int64_t elements = element_count(first.spec.shape).value();
+  const std::int64_t size = bytes(first.spec.dtype);
+  const auto ways = static_cast<std::int64_t>(makers.size());
+  const std::int64_t window = makers.front().is_turned()
+                                  ? kWindowBytes
+                                  : std::max(kWindowMin, kWindowBytes * 2 / (ways + 1));
+  const std::int64_t step = std::max<std::int64_t>(1, window / size);
+  std::int64_t unreleased = 0;
+  for (std::int64_t begin = 0; begin < elements; begin += step) {
+    const std::int64_t end = std::min(elements, begin + step);
+    for (WindowMaker& maker : makers) {
+      BV_CHECK(maker.make(begin, end));
+      if (progress != nullptr) {
+        progress->advance(static_cast<std::uint64_t>((end - begin) * size), end == elements ? 1 : 0,
+                          first.spec.name);
+        if (progress->stop_requested()) {
+          return fail(Code::Conflict, "stopped by the user")
+              .advise("repeat with --resume to keep the finished files");
+        }
+      }
+    }
+    unreleased += ways * (end - begin) * size;
+    if (unreleased >= kReleaseBytes) {
+      makers.front().release();
+      unreleased = 0;
+    }
+  }
+  makers.front().release();
+  return Done{};
+}
+
+Status open_if_first(OpenFile& file, const std::filesystem::path& path) {
+  const std::lock_guard lock(file.mutex);
+  if (file.pending) {
+    return Done{};
+  }
+  BV_TRY(pending, io::PendingFile::create(path, file.plan.file_size));
+  file.pending.emplace(std::move(pending));
+  return file.pending->write_at(0, std::as_bytes(std::span(file.plan.header)));
+}
+
+/// Notes one finished tensor; the last one commits the file.
+Status note_tensor(OpenFile& file, const std::string& tensor, std::string digest) {
+  const std::lock_guard lock(file.mutex);
+  file.digests[tensor] = std::move(digest);
+  if (--file.left > 0) {
+    return Done{};
+  }
+  BV_CHECK(file.pending->commit());
+  file.pending.reset();
+  return Done{};
+}
+
+/// What tensors that are made in step have in common: the sources, the size, and how many of their
+/// file came before with the same ones (experts of one packed tensor are neighbours across files).
+struct Likeness {
+  std::vector<const io::StoredTensor*> sources;
+  std::int64_t elements = 0;
+  DType dtype = DType::F32;
+  std::size_t before = 0;
+  auto operator<=>(const Likeness&) const = default;
+};
+
+/// Tensors of neighbouring files that are made of the same sources, together; in the order of the
+/// files. Sources of one tensor, and so nothing to share, stay alone.
+std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vector<Place>& places) {
+  std::vector<Task> out;
+  std::map<Likeness, std::size_t> task_of;
+  std::map<std::pair<std::size_t, Likeness>, std::size_t> seen;  // in one file
+  const std::size_t block = std::clamp<std::size_t>(files.size() / 2, 1, kFilesMax);
+  std::size_t block_begin = 0;
+  for (const Place& place : places) {
+    if (place.file >= block_begin + block) {
+      block_begin = place.file;
+      task_of.clear();
+    }
+    const OutputTensor& tensor = files[place.file].tensors[place.tensor];
+    Likeness like;
+    for (const checkpoint::SourceTensor& source : tensor.sources) {
+      like.sources.push_back(source.tensor);
+    }
+    like.elements = element_count(tensor.spec.shape).value();
+    like.dtype = tensor.spec.dtype;
+    like.before = seen[{place.file, like}]++;
+    const auto [at, fresh] = task_of.try_emplace(std::move(like), out.size());
+    if (fresh) {
+      out.emplace_back();
+    }
+    out[at->second].push_back(place);
+  }
+  return out;
+}
+
+/// Sources must be the ones that were planned with, to the last byte.
+Status sources_unchanged(const std::vector<OutputFile>& files) {
+  std::set<const io::Checkpoint*> seen;
+  for (const OutputFile& file : files) {
+    for (const OutputTensor& tensor : file.tensors) {
+      for (const checkpoint::SourceTensor& source : tensor.sources) {
+        if (seen.insert(source.checkpoint).second) {
+          BV_CHECK(source.checkpoint->unchanged());
+        }
+      }
+    }
+  }
+  return Done{};
+}
+
+/// Fingerprints of every tensor of a finished file, read from the disk's side.
+Result<std::map<std::string, std::string>> digests_of(const std::filesystem::path& path) {
+  BV_TRY(checkpoint, io::Checkpoint::open(path));
+  std::map<std::string, std::string> out;
+  for (const auto& [name, stored] : checkpoint.tensors()) {
+    io::Digest hash;
+    const auto whole = checkpoint.bytes(stored);
+    for (std::size_t at = 0; at < whole.size(); at += static_cast<std::size_t>(kReleaseBytes)) {
+      const auto part =
+          whole.subspan(at, std::min(whole.size() - at, static_cast<std::size_t>(kReleaseBytes)));
+      hash.add(part);
+      checkpoint.release(part);
+    }
+    out[name] = hash.hex();
+  }
+  return out;
+}
+
+/// Is the finished file of an interrupted run what this run would write, byte for byte?
+Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
+                      const io::SafetensorsPlan& plan,
+                      std::map<std::string, std::string>& digests) {
+  auto found = digests_of(path);
+  if (!found) {
+    return false;
+  }
+  for (const OutputTensor& tensor : file.tensors) {
+    std::vector<WindowMaker> makers;
+    makers.emplace_back(tensor,
+                        [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; });
+    BV_CHECK(make_tensors(makers, tensor, nullptr));
+    const auto there = found->find(tensor.spec.name);
+    if (there == found->end() || there->second != makers.front().digest()) {
+      return false;
+    }
+  }
+  std::string start(plan.header.size(), '\0');
+  std::ifstream in(path, std::ios::binary);
+  in.read(start.data(), static_cast<std::streamsize>(start.size()));
+  digests = std::move(*found);
+  return in.good() && start == plan.header && digests.size() == file.tensors.size();
+}
+
+}  // namespace
+
+std::set<std::string> names_of(const std::vector<OutputFile>& files) {
+  std::set<std::string> out;
+  for (const OutputFile& file : files) {
+    out.insert(file.name);
+  }
+  return out;
+}
+
+Result<io::Digests> write_files(const std::filesystem::path& folder,
+                                const std::vector<OutputFile>& files,
+                                const StreamOptions& options) {
+  std::vector<OpenFile> open(files.size());
+  std::vector<Place> places;
+  std::uint64_t total = 0;
+  for (std::size_t f = 0; f < files.size(); ++f) {
+    std::vector<TensorSpec> specs;
+    std::map<std::string, std::size_t> by_name;
+    for (std::size_t i = 0; i < files[f].tensors.size(); ++i) {
+      specs.push_back(files[f].tensors[i].spec);
+      by_name[files[f].tensors[i].spec.name] = i;
+    }
+    BV_TRY(plan, io::plan_safetensors(std::move(specs), files[f].metadata));
+    open[f].plan = std::move(plan);
+    const std::filesystem::path path = folder / files[f].name;
+    std::error_code ignored;
+    if (options.resume && std::filesystem::exists(path, ignored)) {
+      BV_TRY(right, is_right(path, files[f], open[f].plan, open[f].digests));
+      if (right) {
+        continue;
+      }
+      std::filesystem::remove(path, ignored);
+      open[f].digests.clear();
+    }
+    open[f].left = open[f].plan.tensors.size();
+    for (std::size_t i = 0; i < open[f].plan.tensors.size(); ++i) {
+      places.push_back({f, by_name.at(open[f].plan.tensors[i].name), open[f].plan.offsets[i]});
+    }
+    total += open[f].plan.file_size;
+    if (open[f].left == 0) {  // a stage can hold nothing
+      BV_CHECK(open_if_first(open[f], path));
+      BV_CHECK(open[f].pending->commit());
+      open[f].pending.reset();
+    }
+  }
+  if (options.progress != nullptr) {
+    options.progress->start("bytes", total, places.size());
+  }
+  const std::vector<Task> tasks = tasks_of(files, places);
+  auto written = for_each_parallel(tasks.size(), options.jobs, [&](std::size_t i) -> Status {
+    std::vector<WindowMaker> makers;
+    for (const Place& place : tasks[i]) {
+      OpenFile& file = open[place.file];
+      BV_CHECK(open_if_first(file, folder / files[place.file].name));
+      makers.emplace_back(files[place.file].tensors[place.tensor],
+                          [&file, place](std::uint64_t at, std::span<const std::byte> window) {
+                            return file.pending->write_at(place.offset + at, window);
+                          });
+    }
+    const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
+      return files[place.file].tensors[place.tensor];
+    };
+    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), options.progress));
+    for (std::size_t k = 0; k < makers.size(); ++k) {
+      const Place& place = tasks[i][k];
+      BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));
+    }
+    return Done{};
+  });
+  BV_CHECK(std::move(written));
+  BV_CHECK(sources_unchanged(files));
+  io::Digests digests;
+  for (std::size_t f = 0; f < files.size(); ++f) {
+    digests[files[f].name] = std::move(open[f].digests);
+  }
+  return digests;
+}
+
+Status verify_files(const std::filesystem::path& folder, const io::Digests& digests, int jobs) {
+  std::vector<std::pair<std::string, const std::map<std::string, std::string>*>> list;
+  for (const auto& [name, tensors] : digests) {
+    list.emplace_back(name, &tensors);
+  }
+  return for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
+    BV_TRY(found, digests_of(folder / list[i].first));
+    for (const auto& [tensor, wanted] : *list[i].second) {
+      const auto there = found.find(tensor);
+      if (there == found.end() || there->second != wanted) {
+        return fail(Code::WriteLost,
+                    fmt::format("{} in {} is not what was written", tensor, list[i].first))
+            .pair(there == found.end() ? "no such tensor" : there->second, wanted)
+            .advise(
+                "the disk or the page cache lost a write: check the machine, then convert again");
+      }
+    }
+    return Done{};
+  });
+}
+
+}  // namespace bv::convert

@@ -1,0 +1,59 @@
+#include "core/convert/value_losses.hpp"
+
+#include <algorithm>
+
+#include "core/base/workers.hpp"
+
+namespace bv::convert {
+namespace {
+
+std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping) {
+  std::vector<DType> out;
+  for (const std::string& hf : mapping.hf) {
+    out.push_back(headers.find(hf)->second.dtype);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
+                                   const plan::DtypePolicy& policy, int jobs) {
+  struct Job {
+    const model::Mapping* mapping;
+    std::size_t hf;
+    DType target;
+  };
+  std::vector<Job> list;
+  for (const model::Mapping& mapping : source.model.mappings) {
+    const auto dtypes = dtypes_of(source.headers, mapping);
+    const DType target = plan::target_dtype(*mapping.rule, dtypes, policy);
+    for (std::size_t i = 0; i < dtypes.size(); ++i) {
+      if (kinds::is_computable(dtypes[i]) &&
+          (dtypes[i] != target || !mapping.rule->value.empty())) {
+        list.push_back({&mapping, i, target});
+      }
+    }
+  }
+  std::vector<ValueLoss> found(list.size());
+  auto status = for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
+    const Job& job = list[i];
+    const std::string& hf = job.mapping->hf[job.hf];
+    const io::StoredTensor& stored = source.checkpoint->tensors().find(hf)->second;
+    const auto bytes = source.checkpoint->bytes(stored);
+    found[i] = {
+        hf,
+        source.model.megatron_name(*job.mapping, 0),
+        job.mapping->rule,
+        stored.spec.dtype,
+        job.target,
+        kinds::trace_values(bytes, stored.spec.dtype, job.target, job.mapping->rule->value)};
+    source.checkpoint->release(bytes);
+    return Done{};
+  });
+  BV_ASSERT(status.has_value());
+  std::erase_if(found, [](const ValueLoss& one) { return one.exactness.inexact == 0; });
+  return found;
+}
+
+}  // namespace bv::convert

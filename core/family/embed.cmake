@@ -1,0 +1,16 @@
+# Writes OUTPUT: every file of FAMILIES and TABLES as a raw string literal, in the order of the listing.
+set(text "#include \"core/family/builtin_files.hpp\"\n\n#include <array>\n\nnamespace bv::family {\n")
+foreach(group FAMILIES TABLES)
+  set(entries "")
+  set(count 0)
+  foreach(file IN LISTS ${group})
+    file(READ ${file} content)
+    get_filename_component(name ${file} NAME)
+    string(APPEND entries "    BuiltinFile{\"${name}\", R\"bvjson(${content})bvjson\"},\n")
+    math(EXPR count "${count} + 1")
+  endforeach()
+  string(TOLOWER ${group} lower)
+  string(APPEND text "namespace {\nconstexpr std::array<BuiltinFile, ${count}> k_${lower} = {{\n${entries}}};\n}\n"
+         "std::span<const BuiltinFile> builtin_${lower}_files() { return k_${lower}; }\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}}  // namespace bv::family\n")

@@ -1,0 +1,49 @@
+#pragma once
+// Integer expressions over named numbers, and templates of names that hold them in braces.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.hpp"
+
+namespace bv::family {
+
+/// Integer expressions over symbols: + - * / ( ); `/` is exact division.
+/// Errors: IndivisibleDim naming both operands with their expression text; RulesInvalid for unknown
+/// symbols and syntax.
+[[nodiscard]] Result<std::int64_t> evaluate(
+    std::string_view expression, const std::map<std::string, std::int64_t, std::less<>>& symbols);
+
+using Lookup = std::function<std::optional<std::int64_t>(std::string_view)>;
+
+/// Errors as evaluate.
+[[nodiscard]] Result<std::int64_t> evaluate_with(std::string_view expression, const Lookup& lookup);
+
+/// The names in an expression, in order, each once.
+[[nodiscard]] std::vector<std::string> identifiers(std::string_view expression);
+
+/// One part of a template: literal text, or the inside of a pair of braces.
+struct TemplatePiece {
+  std::string text;
+  bool braces = false;
+};
+/// "{L}mlp.gate" -> {L} + "mlp.gate". nullopt for braces that do not pair up or hold nothing.
+[[nodiscard]] std::optional<std::vector<TemplatePiece>> split_template(std::string_view text);
+
+/// Expands the braces of a template: a prefix by its text, `index` and `expert` for their
+/// variables, expressions by their value. Errors: RulesInvalid.
+struct NameValues {
+  const std::map<std::string, std::string, std::less<>>* prefixes = nullptr;
+  const std::map<std::string, std::int64_t, std::less<>>* symbols = nullptr;
+  std::string_view variable;
+  std::int64_t index = -1;
+  std::int64_t expert = -1;
+};
+[[nodiscard]] Result<std::string> expand(std::string_view text, const NameValues& values);
+
+}  // namespace bv::family

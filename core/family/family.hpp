@@ -1,0 +1,139 @@
+#pragma once
+// A family file as a value: symbols, layer flags, sections of rules, constraints, allow-lists.
+// Only core/family and core/model see this header; the others use families.hpp.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/family/families.hpp"
+
+namespace bv::family {
+
+/// Where a symbol's number may stand in config.json. A path with a leading '/' counts from the top,
+/// others from the family's config level. `count`: the number of entries of the list or object
+/// there.
+struct FieldPath {
+  std::string path;
+  bool count = false;
+};
+
+/// One named number of the family.
+struct SymbolRule {
+  std::string name;
+  std::vector<FieldPath> fields;             // the first one present wins
+  std::optional<std::string> default_value;  // expression used when no field is present
+  std::optional<std::string> value;          // expression; then there are no fields
+  std::optional<std::int64_t> null_value;    // meaning of an explicit null; unset: as if absent
+  std::string probe;  // HF name with {k}: absent fields are counted in the headers
+  std::string often;  // symbol that this one usually equals, for the help line
+  bool flag = false;  // true or false in the config, 1 or 0 here
+  std::int64_t min = 1;
+  std::int64_t max = std::int64_t{1} << 40;
+  std::string file;
+};
+
+/// One property of decoder layers. Exactly one way to state it:
+/// `list` (names per layer), `below` (layers with a lower number), `indices` (numbers of layers).
+struct LayerFlag {
+  std::string name;
+  FieldPath list;
+  std::string equals;               // the entry of `list` that means yes
+  std::vector<std::string> others;  // the entries that mean no
+  FieldPath interval;  // without the list: layers whose number + 1 it does not divide are yes
+  std::int64_t interval_default = 0;
+  std::string below;  // expression
+  FieldPath indices;
+  FieldPath step;  // layers whose number + 1 it does not divide are yes as well
+};
+
+/// A condition that the config must meet (E003, E012, E021).
+struct MustRule {
+  FieldPath field;  // must be `equals` when present
+  std::optional<bool> equals;
+  std::string symbol;  // must be at most `at_most`
+  std::optional<std::int64_t> at_most;
+  std::vector<std::string> equal;    // two symbols that must be equal
+  std::vector<std::string> divides;  // [0] must divide [1]
+  std::string because;
+};
+
+struct ConstraintRule {
+  Constraint constraint;
+  std::vector<std::string> when;
+};
+
+/// An HF tensor that may be stored although another holds its bytes.
+struct Copy {
+  std::string copy;
+  std::string of;
+  std::string of_tied;  // used instead of `of` when embeddings are tied; "" for none
+  std::vector<std::string> when;
+};
+
+/// An HF tensor that shows a storage this family cannot take, with the reason.
+struct Unsupported {
+  std::string glob;
+  std::string because;
+  std::string help;
+};
+
+/// Rules that repeat over one variable.
+struct Section {
+  Stage stage = Stage::Decoder;
+  std::string title;               // "decoder", "mtp"
+  std::string variable;            // "i", "k", "j"; "" for rules that stand once
+  std::string over;                // expression: how often
+  std::vector<std::string> flags;  // layer flags that hold in each repetition (not for the decoder)
+  bool layered = false;            // repeats over decoder layers: flags come from the config
+  std::map<std::string, std::vector<std::string>>
+      forms;                      // storage alternatives allowed here, first is the default
+  std::vector<std::string> owns;  // prefixes of HF names, with {k}: what --drop-mtp takes away
+  std::vector<Copy> copies;
+  std::vector<ConstraintRule> constraints;
+  std::size_t first_rule = 0;
+  std::size_t end_rule = 0;
+};
+
+struct PrefixRule {
+  std::vector<std::string> choices;
+  std::string probe;  // HF name that only the right choice has; "" when there is one choice
+};
+
+class Family {
+ public:
+  std::string name;
+  std::string doc;
+  std::string file;
+  std::vector<std::string> architectures;
+  std::vector<std::string> model_types;
+  std::string level;                // "text_config" or ""
+  std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
+  std::vector<LayerFlag> layer_flags;
+  std::vector<MustRule> musts;
+  std::map<std::string, PrefixRule, std::less<>> prefixes;
+  std::vector<std::string> ignore_hf;  // globs
+  std::vector<Unsupported> unsupported;
+  std::vector<Section> sections;
+  std::vector<Rule> rules;
+
+  [[nodiscard]] const SymbolRule* symbol(std::string_view name) const;
+  [[nodiscard]] bool is_layer_flag(std::string_view name) const;
+};
+
+/// What conditions look at: numbers, and the flags of the place.
+struct Conditions {
+  const std::map<std::string, std::int64_t, std::less<>>* symbols = nullptr;
+  const std::set<std::string, std::less<>>* flags = nullptr;
+};
+/// True when every word of `when` holds; a symbol holds when it is there and not 0.
+[[nodiscard]] bool holds(const Family& family, const std::vector<std::string>& when,
+                         const Conditions& at);
+
+/// Full path in the config, as messages and --set write it: "text_config.hidden_size".
+[[nodiscard]] std::string dotted(const Family& family, const FieldPath& field);
+
+}  // namespace bv::family

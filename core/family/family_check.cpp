@@ -1,0 +1,214 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+#include "core/family/family_parse.hpp"
+
+namespace bv::family {
+namespace {
+
+/// What the braces and expressions at one place may name.
+struct Scope {
+  const Family* family = nullptr;
+  std::string variable;
+  bool experts = false;
+};
+
+bool is_variable(const Scope& scope, std::string_view word) {
+  return (!scope.variable.empty() && word == scope.variable) || (scope.experts && word == "e");
+}
+
+Error problem(const std::string& source, std::string message, std::string found,
+              std::string wanted) {
+  return fail(Code::RulesInvalid, fmt::format("{}: {}", source, std::move(message)))
+      .pair(std::move(found), std::move(wanted))
+      .advise("correct this rule of the rules file");
+}
+
+std::vector<std::string> symbol_names(const Family& family) {
+  std::vector<std::string> names;
+  for (const SymbolRule& symbol : family.symbols) {
+    names.push_back(symbol.name);
+  }
+  return names;
+}
+
+Status check_expression(const Family& family, const std::string& source,
+                        const std::string& expression, const std::vector<std::string>& extra) {
+  for (const std::string& word : identifiers(expression)) {
+    if (std::find(extra.begin(), extra.end(), word) != extra.end() ||
+        family.symbol(word) != nullptr) {
+      continue;
+    }
+    const auto near = nearest(word, symbol_names(family));
+    return problem(source,
+                   fmt::format("\"{}\" uses the unknown symbol {}", escaped(expression), word),
+                   word, near ? fmt::format("perhaps {}", *near) : "a symbol of the family");
+  }
+  // Every symbol reads as 1 here: this finds bad syntax; divisions are checked with real numbers.
+  const auto syntax =
+      evaluate_with(expression, [](std::string_view) { return std::optional<std::int64_t>(1); });
+  if (!syntax && syntax.error().code == Code::RulesInvalid) {
+    return problem(source, syntax.error().message, syntax.error().found, syntax.error().wanted);
+  }
+  return Done{};
+}
+
+Status check_template(const Scope& scope, const std::string& source, const std::string& text,
+                      bool expressions) {
+  const auto pieces = split_template(text);
+  if (!pieces) {
+    return problem(source, fmt::format("the braces of \"{}\" do not pair up", escaped(text)),
+                   escaped(text), "{name} with a name inside");
+  }
+  bool has_variable = scope.variable.empty();
+  bool has_expert = false;
+  for (const TemplatePiece& piece : *pieces) {
+    if (!piece.braces || scope.family->prefixes.contains(piece.text)) {
+      continue;
+    }
+    std::vector<std::string> words = identifiers(piece.text);
+    has_expert = has_expert || piece.text == "e";
+    has_variable =
+        has_variable || std::find(words.begin(), words.end(), scope.variable) != words.end();
+    if (is_variable(scope, piece.text)) {
+      continue;
+    }
+    if (!expressions) {
+      return problem(source,
+                     fmt::format("{{{}}} in \"{}\" is neither a prefix nor a variable",
+                                 escaped(piece.text), escaped(text)),
+                     escaped(piece.text), "a prefix, the section's variable or {e}");
+    }
+    BV_CHECK(check_expression(*scope.family, source, piece.text, {scope.variable}));
+  }
+  if (!expressions && !has_variable) {  // two repetitions would make one parameter
+    return problem(
+        source, fmt::format("\"{}\" is the same for every {{{}}}", escaped(text), scope.variable),
+        "no such variable", fmt::format("{{{}}} in the name", scope.variable));
+  }
+  if (has_expert && !scope.experts) {
+    return problem(source,
+                   fmt::format("\"{}\" has {{e}}, but the rule has no experts", escaped(text)),
+                   "{e}", "\"over\": {\"e\": ...} or an axis E");
+  }
+  return Done{};
+}
+
+Status check_conditions(const Family& family, const std::string& source,
+                        const std::vector<std::string>& when) {
+  for (const std::string& word : when) {
+    const std::string_view name =
+        word.starts_with('!') ? std::string_view(word).substr(1) : std::string_view(word);
+    if (!family.is_layer_flag(name) && family.symbol(name) == nullptr) {
+      return problem(source,
+                     fmt::format("\"when\" names {}, which is neither a layer flag nor a symbol",
+                                 escaped(name)),
+                     escaped(word), "a layer flag or a symbol, with ! for its opposite");
+    }
+  }
+  return Done{};
+}
+
+bool has_braces(const std::string& text, std::string_view inner) {
+  return text.find(fmt::format("{{{}}}", inner)) != std::string::npos;
+}
+
+Status check_rule(const Family& family, const Section& section, const Rule& rule) {
+  const Scope scope{&family, section.variable, !rule.experts.empty()};
+  for (const std::string* name :
+       {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
+    if (name != &rule.megatron && name->empty()) {
+      continue;
+    }
+    BV_CHECK(check_template(scope, rule.source, *name, false));
+    if (scope.experts && !has_braces(*name, "e")) {
+      return problem(rule.source,
+                     fmt::format("\"{}\" is the same for every expert", escaped(*name)), "no {e}",
+                     "{e} in the Megatron name");
+    }
+  }
+  for (const auto& [source, name] : rule.hf) {
+    BV_CHECK(check_template(scope, rule.source, name, true));
+    if (rule.per_expert != has_braces(name, "e")) {
+      return problem(rule.source,
+                     fmt::format("\"{}\" and the rule disagree about experts", escaped(name)),
+                     rule.per_expert ? "no {e}" : "{e}",
+                     rule.per_expert ? "{e} in the HF name" : "\"over\": {\"e\": ...}");
+    }
+  }
+  for (const auto& [axis, size] : rule.axes) {
+    BV_CHECK(check_expression(family, rule.source, size, {"t"}));
+  }
+  for (const std::string& size : rule.rest) {
+    BV_CHECK(check_expression(family, rule.source, size, {"t"}));
+  }
+  for (const auto& [source, extents] : rule.shapes) {
+    for (const std::string& extent : extents) {
+      BV_CHECK(check_expression(family, rule.source, extent, {}));
+    }
+  }
+  BV_CHECK(check_expression(family, rule.source, rule.experts.empty() ? "0" : rule.experts, {}));
+  return check_conditions(family, rule.source, rule.when);
+}
+
+Status check_section(const Family& family, const Section& section) {
+  const std::string source = fmt::format("{}: section {}", family.file, section.title);
+  if (!section.over.empty()) {
+    BV_CHECK(check_expression(family, source, section.over, {}));
+  }
+  for (const std::string& flag : section.flags) {
+    BV_CHECK(check_conditions(family, source, {flag}));
+  }
+  for (const ConstraintRule& rule : section.constraints) {
+    BV_CHECK(check_conditions(family, source, rule.when));
+    BV_CHECK(check_expression(family, source, rule.constraint.dividend, {}));
+  }
+  for (const Copy& copy : section.copies) {
+    BV_CHECK(check_conditions(family, source, copy.when));
+  }
+  for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
+    BV_CHECK(check_rule(family, section, family.rules[i]));
+  }
+  return Done{};
+}
+
+Status check_symbols(const Family& family) {
+  for (const SymbolRule& symbol : family.symbols) {
+    const std::string source = fmt::format("{}: symbol {}", symbol.file, symbol.name);
+    for (const auto& text : {symbol.default_value, symbol.value}) {
+      if (text) {
+        BV_CHECK(check_expression(family, source, *text, {}));
+      }
+    }
+  }
+  for (const LayerFlag& flag : family.layer_flags) {
+    if (!flag.below.empty()) {
+      BV_CHECK(check_expression(family, fmt::format("{}: layer flag {}", family.file, flag.name),
+                                flag.below, {}));
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Status check_family(const Family& family) {
+  BV_CHECK(check_symbols(family));
+  for (const MustRule& must : family.musts) {
+    std::vector<std::string> names = must.equal;
+    names.insert(names.end(), must.divides.begin(), must.divides.end());
+    if (!must.symbol.empty()) {
+      names.push_back(must.symbol);
+    }
+    BV_CHECK(check_conditions(family, fmt::format("{}: must", family.file), names));
+  }
+  for (const Section& section : family.sections) {
+    BV_CHECK(check_section(family, section));
+  }
+  return Done{};
+}
+
+}  // namespace bv::family

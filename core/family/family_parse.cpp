@@ -1,0 +1,396 @@
+#include "core/family/family_parse.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+#include "core/family/family_parts.hpp"
+
+namespace bv::family {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, Stage>, 6> kStages = {{
+    {"embedding", Stage::Embedding},
+    {"decoder", Stage::Decoder},
+    {"final_norm", Stage::FinalNorm},
+    {"output", Stage::Output},
+    {"mtp", Stage::Mtp},
+    {"vision", Stage::Vision},
+}};
+
+using Names = std::vector<std::pair<std::string, std::string>>;
+
+/// Replaces {D}, {L} and the like by their text; other braces stay.
+std::string with_names(std::string text, const Names& names) {
+  for (const auto& [name, value] : names) {
+    const std::string brace = fmt::format("{{{}}}", name);
+    for (std::size_t at = text.find(brace); at != std::string::npos;
+         at = text.find(brace, at + value.size())) {
+      text.replace(at, brace.size(), value);
+    }
+  }
+  return text;
+}
+
+class FamilyParser {
+ public:
+  explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
+
+  Result<FamilyPtr> run(const JsonPlace& top) {
+    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "config",
+                       "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
+                       "unsupported", "tables", "sections"}));
+    BV_TRY(schema, top.at("schema"));
+    BV_TRY(schema_text, schema.text());
+    if (schema_text != "bridge-family/1") {
+      return schema.error("this schema is not known", escaped(schema_text), "bridge-family/1");
+    }
+    BV_CHECK(head(top));
+    BV_CHECK(own_tables(top));
+    BV_CHECK(symbols_of(top, true));
+    BV_TRY(include, top.texts_or_none("include"));
+    for (const std::string& name : include) {
+      BV_TRY(table, table_named(name, top));
+      BV_CHECK(facts_of(table));
+    }
+    BV_CHECK(facts_of(top));
+    BV_CHECK(lists(top));
+    BV_TRY(sections, top.at("sections"));
+    BV_TRY(items, sections.items());
+    for (const JsonPlace& item : items) {
+      BV_CHECK(section(item));
+    }
+    number_rules();
+    BV_CHECK(check_family(*family_));
+    return FamilyPtr(family_);
+  }
+
+ private:
+  Status head(const JsonPlace& top) {
+    BV_TRY(name, top.at("family"));
+    BV_TRY(name_text, name.text());
+    BV_TRY(doc, top.text_or("doc", ""));
+    BV_TRY(architectures, top.texts_or_none("architectures"));
+    BV_TRY(model_types, top.texts_or_none("model_types"));
+    family_->name = name_text;
+    family_->doc = doc;
+    family_->file = top.file();
+    family_->architectures = architectures;
+    family_->model_types = model_types;
+    if (architectures.empty() && model_types.empty()) {
+      return top.error("a family answers to no architecture",
+                       "neither architectures nor model_types", "at least one name");
+    }
+    if (const auto config = top.find("config")) {
+      BV_CHECK(config->only({"level"}));
+      BV_TRY(level, config->text_or("level", ""));
+      family_->level = level;
+    }
+    return Done{};
+  }
+
+  Status own_tables(const JsonPlace& top) {
+    const auto tables = top.find("tables");
+    if (!tables) {
+      return Done{};
+    }
+    BV_TRY(members, tables->members());
+    for (const auto& [name, place] : members) {
+      tables_[name] = Table{fmt::format("{} {}", place.file(), place.path()),
+                            std::make_shared<const OrderedJson>(place.node())};
+    }
+    return Done{};
+  }
+
+  Result<JsonPlace> table_named(const std::string& name, const JsonPlace& user) const {
+    const auto found = tables_.find(name);
+    if (found != tables_.end()) {
+      return JsonPlace(*found->second.json, found->second.file, "");
+    }
+    std::vector<std::string> known;
+    for (const auto& [table, content] : tables_) {
+      known.push_back(table);
+    }
+    const auto near = nearest(name, known);
+    return user.error(fmt::format("there is no table \"{}\"", escaped(name)), escaped(name),
+                      near ? fmt::format("perhaps \"{}\"", *near) : join(known, ", "));
+  }
+
+  /// A family's own symbols overrule those of tables: they are read first, and the first statement
+  /// stays.
+  Status symbols_of(const JsonPlace& place, bool own) {
+    const auto symbols = place.find("symbols");
+    if (!symbols) {
+      return Done{};
+    }
+    BV_TRY(members, symbols->members());
+    for (const auto& [name, symbol_place] : members) {
+      if (family_->symbol(name) == nullptr) {
+        BV_TRY(symbol, parse_symbol(name, symbol_place));
+        family_->symbols.push_back(symbol);
+      } else if (own) {
+        return symbol_place.error("a symbol is defined twice", name, "one definition");
+      }
+    }
+    return Done{};
+  }
+
+  /// Symbols, layer flags, conditions and allow-lists of a family or table.
+  Status facts_of(const JsonPlace& place) {
+    BV_CHECK(symbols_of(place, false));
+    if (const auto flags = place.find("layer_flags")) {
+      BV_TRY(members, flags->members());
+      for (const auto& [name, flag_place] : members) {
+        if (!family_->is_layer_flag(name)) {
+          BV_TRY(flag, parse_layer_flag(name, flag_place));
+          family_->layer_flags.push_back(flag);
+        }
+      }
+    }
+    if (const auto musts = place.find("must")) {
+      BV_TRY(items, musts->items());
+      for (const JsonPlace& item : items) {
+        BV_TRY(must, parse_must(item));
+        family_->musts.push_back(must);
+      }
+    }
+    return Done{};
+  }
+
+  Status lists(const JsonPlace& top) {
+    if (const auto prefixes = top.find("prefixes")) {
+      BV_TRY(members, prefixes->members());
+      for (const auto& [name, place] : members) {
+        BV_TRY(prefix, parse_prefix(place));
+        family_->prefixes[name] = prefix;
+      }
+    }
+    BV_TRY(ignore, top.texts_or_none("ignore_hf"));
+    family_->ignore_hf = ignore;
+    if (const auto unsupported = top.find("unsupported")) {
+      BV_TRY(items, unsupported->items());
+      for (const JsonPlace& item : items) {
+        BV_TRY(entry, parse_unsupported(item));
+        family_->unsupported.push_back(entry);
+      }
+    }
+    return Done{};
+  }
+
+  Status section(const JsonPlace& place) {
+    BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies",
+                         "use", "rules", "constraints"}));
+    Section out;
+    BV_TRY(stage, place.at("stage"));
+    BV_TRY(stage_text, stage.text());
+    const auto known = std::find_if(kStages.begin(), kStages.end(),
+                                    [&](const auto& row) { return row.first == stage_text; });
+    if (known == kStages.end()) {
+      return stage.error("this stage is not known", escaped(stage_text),
+                         "embedding, decoder, final_norm, output, mtp or vision");
+    }
+    out.stage = known->second;
+    BV_TRY(title, place.text_or("title", stage_text));
+    out.title = title;
+    if (const auto over = place.find("over")) {
+      BV_TRY(variable, parse_over(*over));
+      out.variable = variable.first;
+      out.over = variable.second;
+    }
+    out.layered = out.stage == Stage::Decoder && out.over == "num_hidden_layers";
+    BV_TRY(flags, place.texts_or_none("flags"));
+    out.flags = flags;
+    BV_CHECK(section_lists(place, out));
+    BV_CHECK(section_rules(place, out));
+    family_->sections.push_back(std::move(out));
+    return Done{};
+  }
+
+  Status section_lists(const JsonPlace& place, Section& out) {
+    names_.clear();
+    if (const auto names = place.find("names")) {
+      BV_TRY(members, names->members());
+      for (const auto& [name, value_place] : members) {
+        BV_TRY(value, value_place.text());
+        names_.emplace_back(name, with_names(value, names_));
+      }
+    }
+    if (const auto forms = place.find("forms")) {
+      BV_TRY(members, forms->members());
+      for (const auto& [group, list] : members) {
+        BV_TRY(alternatives, list.texts());
+        out.forms[group] = alternatives;
+      }
+    }
+    BV_TRY(owns, place.texts_or_none("owns"));
+    for (const std::string& prefix : owns) {
+      out.owns.push_back(with_names(prefix, names_));
+    }
+    if (const auto copies = place.find("copies")) {
+      BV_TRY(items, copies->items());
+      for (const JsonPlace& item : items) {
+        BV_TRY(copy, parse_copy(item));
+        copy.copy = with_names(copy.copy, names_);
+        copy.of = with_names(copy.of, names_);
+        copy.of_tied = with_names(copy.of_tied, names_);
+        out.copies.push_back(copy);
+      }
+    }
+    return Done{};
+  }
+
+  Status section_rules(const JsonPlace& place, Section& out) {
+    out.first_rule = family_->rules.size();
+    if (const auto use = place.find("use")) {
+      BV_TRY(items, use->items());
+      for (const JsonPlace& item : items) {
+        BV_CHECK(use_table(item, out));
+      }
+    }
+    BV_CHECK(rules_of(place, {}, out));
+    BV_CHECK(constraints_of(place, {}, out));
+    out.end_rule = family_->rules.size();
+    return forms_exist(place, out);
+  }
+
+  /// A misspelt form would silently leave its rules out.
+  Status forms_exist(const JsonPlace& place, const Section& out) const {
+    for (const auto& entry : out.forms) {
+      const std::string& group = entry.first;  // a lambda cannot hold a structured binding in C++20
+      for (const std::string& form : entry.second) {
+        const bool used = std::any_of(
+            family_->rules.begin() + static_cast<std::ptrdiff_t>(out.first_rule),
+            family_->rules.end(),
+            [&](const Rule& rule) { return rule.form_group == group && rule.form == form; });
+        if (!used) {
+          return place.error(fmt::format("no rule of this section has the form \"{}\" of \"{}\"",
+                                         escaped(form), escaped(group)),
+                             escaped(form), "a form that a rule of the section states");
+        }
+      }
+    }
+    return Done{};
+  }
+
+  Status use_table(const JsonPlace& item, Section& out) {
+    std::vector<std::string> when;
+    std::string name;
+    if (item.node().is_string()) {
+      BV_TRY(text, item.text());
+      name = text;
+    } else {
+      BV_CHECK(item.only({"table", "when"}));
+      BV_TRY(table, item.at("table"));
+      BV_TRY(text, table.text());
+      BV_TRY(conditions, item.texts_or_none("when"));
+      name = text;
+      when = conditions;
+    }
+    BV_TRY(table, table_named(name, item));
+    BV_CHECK(table.only(
+        {"doc", "symbols", "layer_flags", "must", "constraints", "keep_float32", "rules"}));
+    BV_CHECK(facts_of(table));
+    BV_CHECK(constraints_of(table, when, out));
+    return rules_of(table, when, out);
+  }
+
+  Status constraints_of(const JsonPlace& place, const std::vector<std::string>& when,
+                        Section& out) {
+    const auto constraints = place.find("constraints");
+    if (!constraints) {
+      return Done{};
+    }
+    BV_TRY(items, constraints->items());
+    for (const JsonPlace& item : items) {
+      BV_TRY(constraint, parse_constraint(item));
+      constraint.when.insert(constraint.when.begin(), when.begin(), when.end());
+      out.constraints.push_back(constraint);
+    }
+    return Done{};
+  }
+
+  Status rules_of(const JsonPlace& place, const std::vector<std::string>& when, Section& out) {
+    const auto rules = place.find("rules");
+    if (!rules) {
+      return Done{};
+    }
+    BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
+    BV_TRY(items, rules->items());
+    for (const JsonPlace& item : items) {
+      BV_TRY(rule, parse_rule(item));
+      rule.keep_float32 = rule.keep_float32 || keep_float32;
+      for (std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
+        *name = with_names(*name, names_);
+      }
+      for (auto& [source, name] : rule.hf) {
+        name = with_names(name, names_);
+      }
+      rule.when.insert(rule.when.begin(), when.begin(), when.end());
+      rule.section = family_->sections.size();
+      rule.source = out.title;
+      if (allowed(rule, out)) {
+        family_->rules.push_back(std::move(rule));
+      }
+    }
+    return Done{};
+  }
+
+  /// A section may name the storage forms that it takes; rules of other forms are left out.
+  static bool allowed(const Rule& rule, const Section& section) {
+    const auto forms = section.forms.find(rule.form_group);
+    return rule.form_group.empty() || forms == section.forms.end() ||
+           std::find(forms->second.begin(), forms->second.end(), rule.form) != forms->second.end();
+  }
+
+  void number_rules() {
+    std::map<std::size_t, int> in_section;
+    for (std::size_t i = 0; i < family_->rules.size(); ++i) {
+      Rule& rule = family_->rules[i];
+      rule.id = fmt::format("r{}", i);
+      rule.source =
+          fmt::format("{}: {} rule {}", family_->file, rule.source, in_section[rule.section]++);
+    }
+  }
+
+  Tables tables_;
+  Names names_;
+  std::shared_ptr<Family> family_ = std::make_shared<Family>();
+};
+
+}  // namespace
+
+Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file) {
+  try {
+    return OrderedJson::parse(text);
+  } catch (const OrderedJson::out_of_range& error) {
+    return fail(Code::RulesInvalid, fmt::format("{} holds a number that is too large", file))
+        .at(std::string(file))
+        .pair(error.what(), "numbers of at most 63 bits")
+        .advise("correct that number");
+  } catch (const OrderedJson::parse_error& error) {
+    const std::size_t end = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
+    const auto line =
+        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
+    const std::size_t start = text.substr(0, end).rfind('\n');
+    const std::size_t column = start == std::string_view::npos ? end + 1 : end - start;
+    return fail(Code::RulesInvalid,
+                fmt::format("{} is not JSON: line {}, column {}", file, line, column))
+        .at(fmt::format("{}:{}:{}", file, line, column))
+        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12)))
+                                : "the end of the file",
+              "JSON")
+        .advise(
+            "correct the file at that place; commas after the last entry and comments are not "
+            "JSON");
+  }
+}
+
+Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file, Tables tables) {
+  BV_TRY(json, parse_rules_json(text, file));
+  return FamilyParser(std::move(tables)).run(JsonPlace(json, std::string(file), ""));
+}
+
+}  // namespace bv::family

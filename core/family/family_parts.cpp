@@ -1,0 +1,341 @@
+#include "core/family/family_parts.hpp"
+
+#include <fmt/format.h>
+
+#include "core/base/text.hpp"
+
+namespace bv::family {
+namespace {
+
+/// "a.b" or {"count": "a.b"}.
+Result<FieldPath> parse_field(const JsonPlace& place) {
+  if (place.node().is_string()) {
+    BV_TRY(path, place.text());
+    return FieldPath{path, false};
+  }
+  BV_CHECK(place.only({"count"}));
+  BV_TRY(count, place.at("count"));
+  BV_TRY(path, count.text());
+  return FieldPath{path, true};
+}
+
+Result<FieldPath> field_or_none(const JsonPlace& place, std::string_view key) {
+  const auto found = place.find(key);
+  return found ? parse_field(*found) : Result<FieldPath>(FieldPath{});
+}
+
+/// A number or an expression, as expression text.
+Result<std::optional<std::string>> expression_or_none(const JsonPlace& place,
+                                                      std::string_view key) {
+  const auto found = place.find(key);
+  if (!found) {
+    return std::optional<std::string>();
+  }
+  if (found->node().is_boolean()) {
+    return std::optional<std::string>(found->node().get<bool>() ? "1" : "0");
+  }
+  if (found->node().is_string()) {
+    BV_TRY(text, found->text());
+    return std::optional<std::string>(text);
+  }
+  BV_TRY(number, found->number());
+  return std::optional<std::string>(std::to_string(number));
+}
+
+Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key,
+                               std::int64_t fallback) {
+  const auto found = place.find(key);
+  return found ? found->number() : Result<std::int64_t>(fallback);
+}
+
+Status parse_megatron(const JsonPlace& place, Rule& rule) {
+  if (place.node().is_string()) {
+    BV_TRY(name, place.text());
+    rule.megatron = name;
+    return Done{};
+  }
+  BV_CHECK(place.only({"te", "local", "grouped", "sequential"}));
+  const bool experts = place.find("grouped").has_value();
+  BV_TRY(usual, place.at(experts ? "grouped" : "te"));
+  BV_TRY(other, place.at(experts ? "sequential" : "local"));
+  BV_TRY(usual_name, usual.text());
+  BV_TRY(other_name, other.text());
+  rule.megatron = usual_name;
+  (experts ? rule.megatron_sequential : rule.megatron_local) = other_name;
+  return Done{};
+}
+
+Status parse_hf(const JsonPlace& place, Rule& rule) {
+  if (place.node().is_string()) {
+    BV_TRY(name, place.text());
+    rule.hf.emplace_back("x", name);
+    return Done{};
+  }
+  BV_TRY(members, place.members());
+  for (const auto& [source, name_place] : members) {
+    BV_TRY(name, name_place.text());
+    rule.hf.emplace_back(source, name);
+  }
+  if (rule.hf.empty()) {
+    return place.error("a rule has no HF tensor", "an empty object",
+                       "one name for each source of the kind");
+  }
+  return Done{};
+}
+
+Status parse_form(const JsonPlace& place, Rule& rule) {
+  if (const auto form = place.find("form")) {
+    BV_TRY(members, form->members());
+    if (members.size() != 1) {
+      return form->error("a rule belongs to one storage form",
+                         fmt::format("{} entries", members.size()), "one entry");
+    }
+    BV_TRY(name, members[0].second.text());
+    rule.form_group = members[0].first;
+    rule.form = name;
+  }
+  BV_TRY(orientation, place.text_or("orientation", ""));
+  rule.orientation = orientation;
+  if (!orientation.empty() && orientation != "out_in" && orientation != "in_out") {
+    return place.error("an orientation is out_in or in_out", escaped(orientation),
+                       "out_in or in_out");
+  }
+  if (const auto shapes = place.find("shapes")) {
+    BV_TRY(members, shapes->members());
+    for (const auto& [source, extents_place] : members) {
+      BV_TRY(extents, extents_place.texts());
+      rule.shapes[source] = extents;
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
+  BV_CHECK(
+      place.only({"field", "default", "value", "null", "probe", "often", "flag", "min", "max"}));
+  SymbolRule symbol;
+  symbol.name = name;
+  symbol.file = place.file();
+  if (const auto field = place.find("field")) {
+    if (field->node().is_array()) {
+      BV_TRY(items, field->items());
+      for (const JsonPlace& item : items) {
+        BV_TRY(path, parse_field(item));
+        symbol.fields.push_back(path);
+      }
+    } else {
+      BV_TRY(path, parse_field(*field));
+      symbol.fields.push_back(path);
+    }
+  }
+  BV_TRY(default_value, expression_or_none(place, "default"));
+  BV_TRY(value, expression_or_none(place, "value"));
+  symbol.default_value = default_value;
+  symbol.value = value;
+  if (symbol.fields.empty() == !symbol.value.has_value()) {
+    return place.error("a symbol comes from \"field\" or from \"value\"",
+                       symbol.value ? "both" : "neither", "one of them");
+  }
+  if (place.find("null")) {
+    BV_TRY(null_value, number_or(place, "null", 0));
+    symbol.null_value = null_value;
+  }
+  BV_TRY(probe, place.text_or("probe", ""));
+  BV_TRY(often, place.text_or("often", ""));
+  BV_TRY(flag, place.boolean_or("flag", false));
+  BV_TRY(min, number_or(place, "min", flag ? 0 : 1));
+  BV_TRY(max, number_or(place, "max", symbol.max));
+  symbol.probe = probe;
+  symbol.often = often;
+  symbol.flag = flag;
+  symbol.min = min;
+  symbol.max = max;
+  return symbol;
+}
+
+Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
+  BV_CHECK(place.only(
+      {"list", "equals", "others", "interval", "interval_default", "below", "indices", "step"}));
+  LayerFlag flag;
+  flag.name = name;
+  BV_TRY(list, field_or_none(place, "list"));
+  BV_TRY(equals, place.text_or("equals", ""));
+  BV_TRY(others, place.texts_or_none("others"));
+  BV_TRY(interval, field_or_none(place, "interval"));
+  BV_TRY(interval_default, number_or(place, "interval_default", 0));
+  BV_TRY(below, place.text_or("below", ""));
+  BV_TRY(indices, field_or_none(place, "indices"));
+  BV_TRY(step, field_or_none(place, "step"));
+  flag.list = list;
+  flag.equals = equals;
+  flag.others = others;
+  flag.interval = interval;
+  flag.interval_default = interval_default;
+  flag.below = below;
+  flag.indices = indices;
+  flag.step = step;
+  const int ways =
+      (list.path.empty() ? 0 : 1) + (below.empty() ? 0 : 1) + (indices.path.empty() ? 0 : 1);
+  if (ways != 1) {
+    return place.error("a layer flag is stated in one way", fmt::format("{} ways", ways),
+                       "\"list\", \"below\" or \"indices\"");
+  }
+  return flag;
+}
+
+Result<MustRule> parse_must(const JsonPlace& place) {
+  BV_CHECK(place.only({"field", "equals", "symbol", "at_most", "equal", "divides", "because"}));
+  MustRule must;
+  BV_TRY(field, field_or_none(place, "field"));
+  BV_TRY(symbol, place.text_or("symbol", ""));
+  BV_TRY(equal, place.texts_or_none("equal"));
+  BV_TRY(divides, place.texts_or_none("divides"));
+  BV_TRY(because, place.at("because"));
+  BV_TRY(because_text, because.text());
+  must.field = field;
+  must.symbol = symbol;
+  must.equal = equal;
+  must.divides = divides;
+  must.because = because_text;
+  if (!field.path.empty()) {
+    BV_TRY(equals, place.at("equals"));
+    BV_TRY(wanted, equals.boolean());
+    must.equals = wanted;
+  }
+  if (!symbol.empty()) {
+    BV_TRY(at_most, place.at("at_most"));
+    BV_TRY(number, at_most.number());
+    must.at_most = number;
+  }
+  if ((!equal.empty() && equal.size() != 2) || (!divides.empty() && divides.size() != 2)) {
+    return place.error("a comparison has two symbols", "another count", "two names");
+  }
+  return must;
+}
+
+Result<ConstraintRule> parse_constraint(const JsonPlace& place) {
+  BV_CHECK(place.only({"code", "divisor", "dividend", "either_way", "of", "noun", "when"}));
+  ConstraintRule rule;
+  Constraint& constraint = rule.constraint;
+  for (const auto& [key, slot] : {std::pair{"code", &constraint.code},
+                                  {"divisor", &constraint.divisor},
+                                  {"dividend", &constraint.dividend},
+                                  {"noun", &constraint.noun}}) {
+    BV_TRY(found, place.at(key));
+    BV_TRY(text, found.text());
+    *slot = text;
+  }
+  BV_TRY(of, place.text_or("of", ""));
+  BV_TRY(either_way, place.boolean_or("either_way", false));
+  BV_TRY(when, place.texts_or_none("when"));
+  constraint.of = of;
+  constraint.either_way = either_way;
+  rule.when = when;
+  return rule;
+}
+
+Result<Copy> parse_copy(const JsonPlace& place) {
+  BV_CHECK(place.only({"copy", "of", "of_tied", "when"}));
+  Copy copy;
+  BV_TRY(name, place.at("copy"));
+  BV_TRY(name_text, name.text());
+  BV_TRY(of, place.at("of"));
+  BV_TRY(of_text, of.text());
+  BV_TRY(of_tied, place.text_or("of_tied", ""));
+  BV_TRY(when, place.texts_or_none("when"));
+  copy.copy = name_text;
+  copy.of = of_text;
+  copy.of_tied = of_tied;
+  copy.when = when;
+  return copy;
+}
+
+Result<Unsupported> parse_unsupported(const JsonPlace& place) {
+  BV_CHECK(place.only({"glob", "because", "help"}));
+  BV_TRY(glob, place.at("glob"));
+  BV_TRY(glob_text, glob.text());
+  BV_TRY(because, place.at("because"));
+  BV_TRY(because_text, because.text());
+  BV_TRY(help, place.at("help"));
+  BV_TRY(help_text, help.text());
+  return Unsupported{glob_text, because_text, help_text};
+}
+
+Result<PrefixRule> parse_prefix(const JsonPlace& place) {
+  PrefixRule prefix;
+  if (place.node().is_string()) {
+    BV_TRY(text, place.text());
+    prefix.choices.push_back(text);
+    return prefix;
+  }
+  BV_CHECK(place.only({"choices", "probe"}));
+  BV_TRY(choices, place.at("choices"));
+  BV_TRY(list, choices.texts());
+  BV_TRY(probe, place.at("probe"));
+  BV_TRY(probe_text, probe.text());
+  if (list.empty()) {
+    return place.error("a prefix has no choices", "an empty list", "at least one choice");
+  }
+  prefix.choices = list;
+  prefix.probe = probe_text;
+  return prefix;
+}
+
+Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
+  BV_TRY(members, place.members());
+  if (members.size() != 1 || members[0].first.size() != 1) {
+    return place.error("\"over\" holds one variable of one letter",
+                       fmt::format("{} entries", members.size()),
+                       "for example {\"i\": \"num_hidden_layers\"}");
+  }
+  BV_TRY(count, members[0].second.text());
+  return std::pair{members[0].first, count};
+}
+
+Result<Rule> parse_rule(const JsonPlace& place) {
+  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary",
+                       "value", "keep_float32", "form", "orientation", "shapes", "over"}));
+  Rule rule;
+  BV_TRY(kind, place.at("kind"));
+  BV_TRY(kind_text, kind.text());
+  rule.kind = kind_text;
+  BV_TRY(megatron, place.at("megatron"));
+  BV_CHECK(parse_megatron(megatron, rule));
+  BV_TRY(hf, place.at("hf"));
+  BV_CHECK(parse_hf(hf, rule));
+  if (const auto axes = place.find("axes")) {
+    BV_TRY(members, axes->members());
+    for (const auto& [axis, size_place] : members) {
+      BV_TRY(size, size_place.text());
+      rule.axes[axis] = size;
+    }
+  }
+  BV_TRY(rest, place.texts_or_none("rest"));
+  BV_TRY(when, place.texts_or_none("when"));
+  BV_TRY(expert, place.boolean_or("expert", false));
+  BV_TRY(vocabulary, place.boolean_or("vocabulary", false));
+  BV_TRY(value, place.text_or("value", ""));
+  BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
+  rule.rest = rest;
+  rule.when = when;
+  rule.expert = expert;
+  rule.vocabulary = vocabulary;
+  rule.value = value;
+  rule.keep_float32 = keep_float32;
+  BV_CHECK(parse_form(place, rule));
+  if (const auto over = place.find("over")) {
+    BV_TRY(variable, parse_over(*over));
+    if (variable.first != "e") {
+      return over->error("a rule repeats over experts only", variable.first, "\"e\"");
+    }
+    rule.per_expert = true;
+    rule.experts = variable.second;
+  } else if (const auto stacked = rule.axes.find("E"); stacked != rule.axes.end()) {
+    rule.experts = stacked->second;
+  }
+  return rule;
+}
+
+}  // namespace bv::family

@@ -1,0 +1,62 @@
+// Templates of names: the braces of a family file filled in.
+
+#include <fmt/format.h>
+
+#include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+
+namespace bv::family {
+namespace {
+
+/// The text that replaces one pair of braces.
+Result<std::string> inside_braces(std::string_view inner, const NameValues& values) {
+  if (!values.variable.empty() && inner == values.variable) {
+    return std::to_string(values.index);
+  }
+  if (inner == "e" && values.expert >= 0) {
+    return std::to_string(values.expert);
+  }
+  if (values.prefixes != nullptr) {
+    if (const auto prefix = values.prefixes->find(inner); prefix != values.prefixes->end()) {
+      return prefix->second;
+    }
+  }
+  const Lookup lookup = [&values](std::string_view word) -> std::optional<std::int64_t> {
+    if (!values.variable.empty() && word == values.variable) {
+      return values.index;
+    }
+    if (values.symbols == nullptr) {
+      return std::nullopt;
+    }
+    const auto symbol = values.symbols->find(word);
+    return symbol == values.symbols->end() ? std::nullopt : std::optional(symbol->second);
+  };
+  BV_TRY(number, evaluate_with(inner, lookup));
+  return std::to_string(number);
+}
+
+}  // namespace
+
+Result<std::string> expand(std::string_view text, const NameValues& values) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t open = text.find('{');
+    out += text.substr(0, open);
+    if (open == std::string_view::npos) {
+      break;
+    }
+    const std::size_t close = text.find('}', open);
+    if (close == std::string_view::npos) {
+      return fail(Code::RulesInvalid,
+                  fmt::format("the braces of \"{}\" do not pair up", escaped(text)))
+          .pair("no }", "{name}")
+          .advise("correct the template in the rules file");
+    }
+    BV_TRY(value, inside_braces(text.substr(open + 1, close - open - 1), values));
+    out += value;
+    text.remove_prefix(close + 1);
+  }
+  return out;
+}
+
+}  // namespace bv::family

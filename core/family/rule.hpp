@@ -1,0 +1,62 @@
+#pragma once
+// One rule of a family: which HF tensors make one Megatron parameter, by which kind, with which
+// sizes.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace bv::family {
+
+/// Where a mapping lives on the pipeline (mapping-semantics 7.2).
+enum class Stage { Embedding, Decoder, FinalNorm, Output, Mtp, Vision };
+
+/// How this run spells Megatron names and cuts experts.
+struct Spelling {
+  bool transformer_engine =
+      true;  // fused layer_norm_weight names; false: input_layernorm / pre_mlp_layernorm
+  bool grouped_experts = true;  // linear_fc1.weight{e}; false: local_experts.{e}.linear_fc1.weight
+};
+
+/// One row of a family file.
+struct Rule {
+  std::string id;                                        // "r" + position in the family, stable
+  std::string kind;                                      // name of a notation line
+  std::string megatron;                                  // template with {M} {i} {e} {k} {j}
+  std::vector<std::pair<std::string, std::string>> hf;   // notation source name -> template
+  std::map<std::string, std::string, std::less<>> axes;  // axis -> expression over symbols and `t`
+  std::vector<std::string> rest;                         // expressions bound to "..."
+  bool expert = false;                                   // sharded by ETP and placed by EP
+  bool vocabulary = false;  // rows may be padded; `pad` is bound by the layout
+  std::string value;        // "" or the value-changing map, e.g. "minus_one"
+  bool keep_float32 =
+      false;  // stored as F32 whatever params_dtype is (router.expert_bias, the vision tower)
+  std::string source;               // "qwen3_5_moe.json: decoder rule 3"
+  std::string megatron_local;       // without Transformer Engine; "" when it is `megatron`
+  std::string megatron_sequential;  // without grouped experts; "" when it is `megatron`
+  std::vector<std::string> when;    // flags and symbols that must hold, "!x" for must not
+  bool per_expert = false;          // one mapping for each value of {e}
+  std::string experts;              // expression: how many values {e} takes, "" without {e}
+  std::string form_group;           // storage alternatives: "experts", "" for none
+  std::string form;                 // this rule's alternative: "packed"
+  std::string orientation;          // of a packed stack: "out_in", "in_out" or ""
+  std::map<std::string, std::vector<std::string>, std::less<>>
+      shapes;               // source name -> extents that tell forms apart
+  std::size_t section = 0;  // which section of the family it belongs to
+};
+
+/// The template that `spelling` chooses.
+[[nodiscard]] const std::string& megatron_template(const Rule& rule, const Spelling& spelling);
+
+struct Constraint {
+  std::string code;         // "E010": condition of mapping-semantics section 11
+  std::string divisor;      // "tp", "etp", "ep", "cp*tp"
+  std::string dividend;     // expression over symbols
+  bool either_way = false;  // dividend % divisor == 0 or divisor % dividend == 0
+  std::string of;           // what it cuts: "self_attention.linear_qkv"
+  std::string noun;         // "query groups"
+};
+
+}  // namespace bv::family

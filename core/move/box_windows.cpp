@@ -1,0 +1,34 @@
+#include "core/move/box_windows.hpp"
+
+#include <algorithm>
+
+namespace bv::move {
+
+BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
+  for (const layout::Box& box : boxes) {
+    if (box.elements() == 0) {
+      continue;
+    }
+    std::int64_t last = box.target_offset;
+    for (const layout::BoxAxis& axis : box.axes) {
+      last += (axis.extent - 1) * axis.target_stride;
+    }
+    spans_.push_back({box.target_offset, last + 1, &box});
+  }
+  std::stable_sort(spans_.begin(), spans_.end(),
+                   [](const Span& a, const Span& b) { return a.begin < b.begin; });
+}
+
+void BoxWindows::list(std::int64_t begin, std::int64_t end, std::vector<layout::BoxPiece>& out) {
+  std::erase_if(active_, [begin](const Span& span) { return span.end <= begin; });
+  for (; next_ < spans_.size() && spans_[next_].begin < end; ++next_) {
+    if (spans_[next_].end > begin) {
+      active_.push_back(spans_[next_]);
+    }
+  }
+  for (const Span& span : active_) {
+    layout::pieces_in(*span.box, begin, end, out);
+  }
+}
+
+}  // namespace bv::move

@@ -1,0 +1,157 @@
+#include "core/move/move.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/kinds/values.hpp"
+#include "core/move/inner_axes.hpp"
+
+namespace bv::move {
+namespace {
+
+bool is_zero(const std::byte* bytes, std::size_t size) {
+  return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
+}
+
+/// A piece without a source: rows of zeros.
+void clear_rows(const RowRuns& rows, std::byte* target) {
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    std::memset(target + i * rows.target_step, 0, static_cast<std::size_t>(rows.bytes));
+  }
+}
+
+bool is_equal(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
+              const std::byte* target, std::int64_t target_base, std::size_t size) {
+  const Inner inner = inner_of(piece, size);
+  return Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* to = target + scaled(t - target_base, size);
+    if (piece.source < 0) {
+      return zero_rows(inner.rows, to);
+    }
+    const std::byte* from = source + scaled(s, size);
+    return inner.kind == Inner::Kind::Tiles
+               ? equal_transpose(isa, inner.tiles, size, from, to)
+               : equal_rows(inner.kind == Inner::Kind::Elements ? Isa::Scalar : isa, inner.rows,
+                            from, to);
+  });
+}
+
+}  // namespace
+
+void copy_pieces(Isa isa, std::span<const layout::BoxPiece> pieces,
+                 std::span<const std::byte* const> sources, std::byte* target,
+                 std::int64_t target_base, std::size_t size) {
+  while (!pieces.empty()) {
+    const layout::BoxPiece& piece = pieces.front();
+    const Joined joined = join_pieces(pieces, size);
+    pieces = pieces.subspan(joined.count);
+    const Inner& inner = joined.inner;
+    const std::byte* source =
+        piece.source < 0 ? nullptr : sources[static_cast<std::size_t>(piece.source)];
+    Positions(piece, inner.first, inner.second).for_each([&](std::int64_t s, std::int64_t t) {
+      std::byte* to = target + scaled(t - target_base, size);
+      if (source == nullptr) {
+        clear_rows(inner.rows, to);
+        return true;
+      }
+      const std::byte* from = source + scaled(s, size);
+      switch (inner.kind) {
+        case Inner::Kind::Rows:
+          copy_rows(isa, inner.rows, from, to);
+          break;
+        case Inner::Kind::Elements:
+          copy_elements(inner.rows, from, to);
+          break;
+        case Inner::Kind::Tiles:
+          copy_transpose(isa, inner.tiles, size, from, to);
+          break;
+      }
+      return true;
+    });
+  }
+}
+
+void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
+                std::int64_t target_base, std::size_t size) {
+  layout::BoxPiece one = piece;
+  one.source = piece.source < 0 ? -1 : 0;
+  copy_pieces(isa, {&one, 1}, {&source, 1}, target, target_base, size);
+}
+
+void copy_box(const layout::Box& box, const std::byte* source, std::byte* target,
+              std::int64_t target_base, std::size_t size) {
+  if (box.elements() > 0) {
+    copy_piece(best_isa(), layout::whole(box), source, target, target_base, size);
+  }
+}
+
+void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
+                std::byte* target, std::int64_t target_base, DType target_dtype) {
+  const auto from_size = static_cast<std::size_t>(bytes(source_dtype));
+  const auto to_size = static_cast<std::size_t>(bytes(target_dtype));
+  if (source_dtype == target_dtype || piece.source < 0) {
+    copy_piece(isa, piece, source, target, target_base, to_size);
+    return;
+  }
+  const std::size_t last = piece.axes.empty() ? kNone : piece.axes.size() - 1;
+  const layout::BoxAxis inner = piece.axes.empty() ? layout::BoxAxis{1, 1, 1} : piece.axes[last];
+  const std::int64_t count = piece.axes.empty() ? 1 : extent_of(piece, last);
+  Positions(piece, last, kNone).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* from = source + scaled(s, from_size);
+    std::byte* to = target + scaled(t - target_base, to_size);
+    if (inner.source_stride == 1 && inner.target_stride == 1) {
+      kinds::cast(from, source_dtype, to, target_dtype, count);
+      return true;
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      kinds::cast(from + scaled(i * inner.source_stride, from_size), source_dtype,
+                  to + scaled(i * inner.target_stride, to_size), target_dtype, 1);
+    }
+    return true;
+  });
+}
+
+void cast_box(const layout::Box& box, const std::byte* source, DType source_dtype,
+              std::byte* target, std::int64_t target_base, DType target_dtype) {
+  if (box.elements() > 0) {
+    cast_piece(best_isa(), layout::whole(box), source, source_dtype, target, target_base,
+               target_dtype);
+  }
+}
+
+std::optional<std::int64_t> first_difference(Isa isa, const layout::BoxPiece& piece,
+                                             const std::byte* source, const std::byte* target,
+                                             std::int64_t target_base, std::size_t size) {
+  if (is_equal(isa, piece, source, target, target_base, size)) {
+    return std::nullopt;
+  }
+  std::optional<std::int64_t> found;
+  Positions(piece, kNone, kNone).for_each([&](std::int64_t s, std::int64_t t) {
+    const std::byte* there = target + scaled(t - target_base, size);
+    const bool equal = piece.source < 0 ? is_zero(there, size)
+                                        : std::memcmp(source + scaled(s, size), there, size) == 0;
+    if (!equal) {
+      found = t;
+    }
+    return equal;
+  });
+  return found;
+}
+
+std::optional<std::int64_t> first_difference(const layout::Box& box, const std::byte* source,
+                                             const std::byte* target, std::int64_t target_base,
+                                             std::size_t size) {
+  return box.elements() == 0
+             ? std::nullopt
+             : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
+}
+
+Extent source_extent(const layout::Box& box) {
+  std::int64_t last = box.source_offset;
+  for (const layout::BoxAxis& axis : box.axes) {
+    last += (axis.extent - 1) * axis.source_stride;
+  }
+  return {box.source_offset, last + 1};
+}
+
+}  // namespace bv::move

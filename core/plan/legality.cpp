@@ -1,0 +1,142 @@
+#include "core/plan/legality.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+
+namespace bv::plan {
+namespace {
+
+constexpr std::string_view kVocabulary = "E023";  // lifted by padding
+constexpr std::int64_t kShownBound = 1024;
+
+/// "tp" -> layout.tp, "cp*tp" -> their product.
+std::int64_t divisor_of(const parallel::Layout& layout, std::string_view divisor) {
+  std::int64_t product = 1;
+  while (!divisor.empty()) {
+    const std::size_t star = std::min(divisor.find('*'), divisor.size());
+    const std::string_view one = divisor.substr(0, star);
+    divisor.remove_prefix(std::min(star + 1, divisor.size()));
+    product *= one == "tp"    ? layout.tp
+               : one == "etp" ? layout.etp
+               : one == "ep"  ? layout.ep
+               : one == "cp"  ? layout.cp
+                              : 1;
+  }
+  return product;
+}
+
+bool holds(std::int64_t dividend, std::int64_t divisor, bool either_way) {
+  return dividend % divisor == 0 || (either_way && dividend > 0 && divisor % dividend == 0);
+}
+
+std::string upper(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return out;
+}
+
+bool applies(const family::Constraint& constraint, const parallel::Layout& layout) {
+  return constraint.code != kVocabulary || !layout.vocab_divisor;
+}
+
+/// The values of one size that satisfy every condition on it.
+std::vector<std::int64_t> legal_for(const model::Model& model, const parallel::Layout& layout,
+                                    std::string_view divisor) {
+  std::vector<parallel::Divided> conditions;
+  for (const family::Constraint& one : model.constraints) {
+    if (one.divisor != divisor || !applies(one, layout)) {
+      continue;
+    }
+    if (const auto dividend = family::evaluate(one.dividend, model.geometry.symbols)) {
+      conditions.push_back({*dividend, one.either_way});
+    }
+  }
+  return parallel::legal_values(conditions, kShownBound);
+}
+
+Status check_constraint(const model::Model& model, const parallel::Layout& layout,
+                        const family::Constraint& one) {
+  BV_TRY(dividend, family::evaluate(one.dividend, model.geometry.symbols));
+  const std::int64_t divisor = divisor_of(layout, one.divisor);
+  if (holds(dividend, divisor, one.either_way)) {
+    return Done{};
+  }
+  const auto legal = legal_for(model, layout, one.divisor);
+  const std::string size = upper(one.divisor);
+  auto error =
+      fail(Code::IndivisibleDim,
+           fmt::format("{}={} does not divide the {} {}{} ({})", size, divisor, thousands(dividend),
+                       one.noun, one.of.empty() ? "" : " of " + one.of, one.code))
+          .pair(fmt::format("{} {}, {}={}", thousands(dividend), one.noun, size, divisor),
+                one.either_way
+                    ? fmt::format("{} that divides {}, or a multiple of it", size, dividend)
+                    : fmt::format("{} that divides {}", size, dividend))
+          .advise(fmt::format("legal {} for this model: {}", size, parallel::legal_text(legal)));
+  if (one.code == kVocabulary) {
+    error.help += ", or pad the vocabulary with --make-vocab-size-divisible-by N";
+  }
+  return error;
+}
+
+}  // namespace
+
+Status check_layout(const model::Model& model, const parallel::Layout& layout) {
+  const auto experts = model.geometry.get("num_experts").value_or(0);
+  if (layout.ep > 1 && experts == 0) {
+    return fail(Code::Conflict, fmt::format("EP={} on a model without experts (E018)", layout.ep))
+        .pair(fmt::format("EP={}", layout.ep), "EP=1")
+        .advise("leave --ep out");
+  }
+  for (const family::Constraint& one : model.constraints) {
+    if (applies(one, layout)) {
+      BV_CHECK(check_constraint(model, layout, one));
+    }
+  }
+  auto stages =
+      parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers);
+  if (!stages) {
+    return std::move(stages).error();
+  }
+  return Done{};
+}
+
+std::vector<parallel::Layout> choose_layouts(std::vector<parallel::Layout> legal,
+                                             std::size_t count) {
+  if (legal.size() <= count) {
+    return legal;
+  }
+  std::vector<parallel::Layout> chosen;
+  std::vector<bool> taken(legal.size(), false);
+  std::set<std::pair<char, std::int64_t>> seen;
+  const auto take = [&](std::size_t i) {
+    taken[i] = true;
+    chosen.push_back(legal[i]);
+    seen.insert({{'t', legal[i].tp}, {'p', legal[i].pp}, {'e', legal[i].ep}, {'x', legal[i].etp}});
+  };
+  for (std::size_t i = 0; i < legal.size() && chosen.size() < count; ++i) {
+    const auto& l = legal[i];
+    if (!seen.contains({'t', l.tp}) || !seen.contains({'p', l.pp}) || !seen.contains({'e', l.ep}) ||
+        !seen.contains({'x', l.etp})) {
+      take(i);
+    }
+  }
+  for (std::size_t i = 0; i < legal.size() && chosen.size() < count; ++i) {
+    if (!taken[i]) {
+      take(i);
+    }
+  }
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [](const parallel::Layout& a, const parallel::Layout& b) {
+                     return std::tuple(parallel::minimum_world(a), a.tp, a.pp, a.ep, a.etp) <
+                            std::tuple(parallel::minimum_world(b), b.tp, b.pp, b.ep, b.etp);
+                   });
+  return chosen;
+}
+
+}  // namespace bv::plan

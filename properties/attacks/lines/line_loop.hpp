@@ -1,0 +1,60 @@
+#pragma once
+// Random lines of notation without end: a line is drawn and proved for all sizes, then sizes are
+// drawn and the line is run on them.
+
+#include <optional>
+
+#include "properties/attacks/generators/lines.hpp"
+#include "properties/attacks/lines/line_run.hpp"
+
+namespace bv::lines {
+
+/// A line on sizes, as it is saved.
+struct SavedLine {
+  layout::Rule rule;
+  layout::Binding binding;
+  std::size_t element_bytes = 2;
+};
+[[nodiscard]] std::string to_text(const SavedLine& line);
+/// Errors: BadValue naming the file; RulesInvalid for a line that is none.
+[[nodiscard]] Result<SavedLine> line_from_text(std::string_view text, const std::string& file);
+
+/// Proof on the text, binding, and the run. Errors: those of each.
+[[nodiscard]] Status check(LineRunner& runner, const SavedLine& line);
+
+/// A failed case, shrunk.
+struct LineFault {
+  generators::Line description;
+  SavedLine line;
+  Error error;
+};
+
+class LineLoop {
+ public:
+  explicit LineLoop(std::uint64_t seed);
+
+  /// Runs one case. Returns what failed, shrunk to its least case.
+  [[nodiscard]] std::optional<LineFault> next();
+
+  [[nodiscard]] LineRunner& runner() { return runner_; }
+  [[nodiscard]] std::int64_t cases() const { return cases_; }
+  [[nodiscard]] std::int64_t lines() const { return lines_; }
+
+ private:
+  static constexpr std::int64_t kSizesOfALine = 64;
+
+  Status run(const generators::Line& description, std::size_t element_bytes);
+
+  generators::Random random_;
+  LineRunner runner_;
+  generators::Line description_;
+  layout::Rule rule_;
+  std::int64_t cases_ = 0;
+  std::int64_t lines_ = 0;
+};
+
+/// The least description that still fails with these bytes an element.
+[[nodiscard]] generators::Line shrink(LineRunner& runner, const generators::Line& from,
+                                      std::size_t element_bytes);
+
+}  // namespace bv::lines

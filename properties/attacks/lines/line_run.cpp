@@ -1,0 +1,158 @@
+#include "properties/attacks/lines/line_run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/arith.hpp"
+#include "core/move/move.hpp"
+#include "properties/attacks/generators/random.hpp"
+
+namespace bv::lines {
+namespace {
+
+constexpr std::size_t kPatternBytes = std::size_t{1} << 20;
+constexpr std::byte kPoison{0xA5};
+constexpr std::byte kPoisonBack{0x5A};
+
+std::size_t count_of(const Shape& shape) {
+  return static_cast<std::size_t>(element_count(shape).value());
+}
+
+bool repeats(const layout::Product& product) {
+  return std::any_of(product.begin(), product.end(), [](const layout::Factor& factor) {
+    return factor.replica ||
+           std::any_of(factor.choices.begin(), factor.choices.end(),
+                       [](const layout::Choice& choice) { return repeats(choice.product); });
+  });
+}
+
+bool repeats(const layout::Rule& rule) {
+  return std::any_of(
+      rule.targets.begin(), rule.targets.end(), [](const layout::TensorExpr& target) {
+        return std::any_of(target.dims.begin(), target.dims.end(),
+                           [](const layout::Dim& dim) { return repeats(dim.product); });
+      });
+}
+
+/// Does every source element stand in some box? A line that declares copies reads one twice where
+/// the cut parts them.
+Status check_reached(std::span<const layout::Box> boxes, std::size_t elements,
+                     std::vector<std::uint8_t>& reached) {
+  reached.assign(elements, 0);
+  bool inside = true;
+  for (const layout::Box& box : boxes) {
+    for_each_element(box, [&](std::int64_t, std::int64_t at) {
+      inside = inside && at >= 0 && at < static_cast<std::int64_t>(elements);
+      if (inside) {
+        reached[static_cast<std::size_t>(at)] = 1;
+      }
+    });
+  }
+  const auto missing = std::find(reached.begin(), reached.end(), 0);
+  if (inside && missing == reached.end()) {
+    return Done{};
+  }
+  return fail(inside ? Code::Gap : Code::Overlap,
+              fmt::format("element {} of a source is read by nobody", missing - reached.begin()));
+}
+
+}  // namespace
+
+LineRunner::LineRunner(std::uint64_t seed) {
+  generators::Random random(seed);
+  pattern_.resize(kPatternBytes);
+  for (std::size_t i = 0; i < pattern_.size(); i += sizeof(std::uint64_t)) {
+    const std::uint64_t word = random.next();
+    std::memcpy(pattern_.data() + i, &word, sizeof word);
+  }
+}
+
+/// Sources lie one behind the other in the pattern, so that no two begin alike.
+const std::byte* LineRunner::source(std::size_t index, std::size_t bytes) {
+  return pattern_.data() + starts_[index] * bytes;
+}
+
+Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
+  BV_CHECK(layout::check_tiling(shard.boxes, static_cast<std::int64_t>(count_of(shard.shape))));
+  const std::size_t bytes = count_of(shard.shape) * size;
+  shard_.resize(std::max(shard_.size(), bytes));
+  std::memset(shard_.data(), std::to_integer<int>(kPoison), bytes);
+  for (const layout::Box& box : shard.boxes) {
+    const std::byte* from =
+        box.source < 0 ? nullptr : source(static_cast<std::size_t>(box.source), size);
+    move::copy_box(box, from, shard_.data(), 0, size);
+  }
+  return Done{};
+}
+
+/// Every element of the shard says where it came from: pads are zero, copies are equal, and the
+/// rest goes back.
+Status LineRunner::move_back(const layout::Shard& shard, std::size_t size) {
+  for (const layout::Box& box : shard.boxes) {
+    const bool pad = box.source < 0;
+    const std::byte* from = pad ? nullptr : source(static_cast<std::size_t>(box.source), size);
+    if (const auto at = move::first_difference(box, from, shard_.data(), 0, size)) {
+      return fail(Code::BytesDiffer, fmt::format("element {} of a shard differs: {}", *at,
+                                                 pad ? "padding is not zero" : box.part));
+    }
+    if (!pad) {
+      const auto index = static_cast<std::size_t>(box.source);
+      inverse_[index].push_back(layout::inverse(box, 0));
+      move::copy_box(inverse_[index].back(), shard_.data(), came_back_[index].data(), 0, size);
+    }
+  }
+  return Done{};
+}
+
+Status LineRunner::check_sources(const layout::BoundRule& bound, std::size_t size) {
+  const bool copied = repeats(bound.rule());
+  for (std::size_t i = 0; i < bound.source_shapes().size(); ++i) {
+    const std::size_t elements = count_of(bound.source_shapes()[i]);
+    BV_CHECK(copied ? check_reached(inverse_[i], elements, reached_)
+                    : layout::check_tiling(inverse_[i], static_cast<std::int64_t>(elements)));
+    if (std::memcmp(came_back_[i].data(), source(i, size), elements * size) != 0) {
+      return fail(Code::InverseNotIdentity, bound.rule().sources[i].name + " does not come back");
+    }
+    bytes_ += elements * size;
+  }
+  return Done{};
+}
+
+Status LineRunner::run(const layout::BoundRule& bound, std::size_t size) {
+  const std::size_t sources = bound.source_shapes().size();
+  starts_.resize(sources);
+  came_back_.resize(std::max(came_back_.size(), sources));
+  inverse_.resize(std::max(inverse_.size(), sources));
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < sources; ++i) {
+    const std::size_t elements = count_of(bound.source_shapes()[i]);
+    starts_[i] = total;
+    total += elements;
+    inverse_[i].clear();
+    came_back_[i].resize(std::max(came_back_[i].size(), elements * size));
+    std::memset(came_back_[i].data(), std::to_integer<int>(kPoisonBack), elements * size);
+  }
+  if (total * size > kPatternBytes) {
+    return fail(Code::BadValue, fmt::format("{} elements are more than a small case has", total));
+  }
+  const auto move = [&](const GridPlace& place) -> Status {
+    layout::Shard shard = bound.shard(place.target, place.grid);
+    if (there_) {
+      layout::Shard there = shard;
+      there_(there);
+      BV_CHECK(move_there(there, size));
+    } else {
+      BV_CHECK(move_there(shard, size));
+    }
+    if (back_) {
+      back_(shard);
+    }
+    return move_back(shard, size);
+  };
+  BV_CHECK(for_each_place(bound, move));
+  return check_sources(bound, size);
+}
+
+}  // namespace bv::lines

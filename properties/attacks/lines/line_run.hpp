@@ -1,0 +1,52 @@
+#pragma once
+// A line on one binding, run as the engine runs it: boxes proved to tile both sides, bytes moved to
+// poisoned shards and back, and compared.
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/layout/box.hpp"
+#include "properties/attacks/lines/tilings.hpp"
+
+namespace bv::lines {
+
+/// Changes a shard's boxes: a planted fault.
+using Plant = std::function<void(layout::Shard&)>;
+
+/// Keeps its buffers, so that a case costs its boxes.
+class LineRunner {
+ public:
+  /// `seed` fills the sources: every bit pattern occurs.
+  explicit LineRunner(std::uint64_t seed);
+
+  void plant_there(Plant fault) { there_ = std::move(fault); }
+  void plant_back(Plant fault) { back_ = std::move(fault); }
+
+  /// Elements have `element_bytes` bytes: 1, 2, 4 or 8. Errors: Gap, Overlap (the sweep),
+  /// BytesDiffer (a shard does not hold its sources), InverseNotIdentity; BadValue for sources
+  /// above 1 MiB.
+  [[nodiscard]] Status run(const layout::BoundRule& bound, std::size_t element_bytes);
+
+  /// Bytes of the sources of all cases so far.
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  Status move_there(const layout::Shard& shard, std::size_t element_bytes);
+  Status move_back(const layout::Shard& shard, std::size_t element_bytes);
+  Status check_sources(const layout::BoundRule& bound, std::size_t element_bytes);
+  const std::byte* source(std::size_t index, std::size_t bytes);
+
+  std::vector<std::byte> pattern_;   // what sources are filled with
+  std::vector<std::size_t> starts_;  // where each source begins in the pattern, in elements
+  std::vector<std::byte> shard_;
+  std::vector<std::vector<std::byte>> came_back_;
+  std::vector<std::vector<layout::Box>> inverse_;  // by source
+  std::vector<std::uint8_t> reached_;
+  Plant there_;
+  Plant back_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace bv::lines

@@ -1,0 +1,40 @@
+#pragma once
+// Moves one mapping to poisoned Megatron shards and back in memory and compares every bit. Nothing
+// is written.
+
+#include <functional>
+#include <optional>
+
+#include "core/io/checkpoint.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::claims {
+
+/// The first element that did not come back, or that two replicas disagree on.
+struct MoveFault {
+  std::string tensor;  // HF tensor, or the Megatron parameter of a shard
+  std::string rank;    // "tp1"
+  std::vector<std::int64_t> index;
+  std::string what;  // "does not come back", "padding is not zero", "stays unwritten"
+};
+
+struct MoveCount {
+  std::uint64_t bytes = 0;  // HF bytes read and compared
+  std::int64_t tensors = 0;
+};
+
+/// The first of `count` elements of `size` bytes that `fill` leaves unwritten: it keeps two
+/// different poisons. Data that happens to look like one poison is no false alarm.
+[[nodiscard]] std::optional<std::int64_t> first_unwritten(
+    std::size_t count, std::size_t size, const std::function<void(std::byte*)>& fill);
+
+/// Checks mapping `index` of the plan: each shard is filled from the HF tensors (targets poisoned
+/// first), then every HF element is read back from the shards through the inverse boxes. Windows
+/// keep memory bounded: at most `window_bytes` of shards are held at once. Value-changing rules
+/// move their bits unchanged here; the values claim judges the sum.
+[[nodiscard]] std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t index,
+                                                        const io::Checkpoint& checkpoint,
+                                                        std::int64_t window_bytes,
+                                                        MoveCount& count);
+
+}  // namespace bv::claims

@@ -1,0 +1,182 @@
+// Every run of the real Megatron-Bridge in fixtures/golden/megatron is reproduced: same files,
+// names, dtypes, shapes and bytes; and the way back gives the source, byte for byte, except what
+// the values claim names.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/checkpoint/open_model.hpp"
+#include "core/convert/convert.hpp"
+#include "core/io/digest.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::convert {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+const fs::path kGolden = fs::path(BV_FIXTURES) / "golden";
+
+Json read_json(const fs::path& path) {
+  std::ifstream in(path);
+  return Json::parse(in);
+}
+
+parallel::Layout layout_of(const Json& run) {
+  parallel::Layout out;
+  const Json& l = run.at("layout");
+  out.tp = l.at("tp");
+  out.pp = l.at("pp");
+  out.ep = l.at("ep");
+  out.etp = l.at("etp");
+  out.vpp = l.at("vpp");
+  const Json& s = run.at("settings");
+  if (s.value("should_pad_vocab", false)) {
+    out.vocab_divisor = s.at("make_vocab_size_divisible_by").get<std::int64_t>();
+  }
+  if (s.contains("num_layers_in_first_pipeline_stage")) {
+    out.first_stage_layers = s.at("num_layers_in_first_pipeline_stage").get<std::int64_t>();
+  }
+  if (s.contains("num_layers_in_last_pipeline_stage")) {
+    out.last_stage_layers = s.at("num_layers_in_last_pipeline_stage").get<std::int64_t>();
+  }
+  return out;
+}
+
+struct TempFolder {
+  fs::path path =
+      fs::temp_directory_path() / fmt::format("bv-golden-{}-{}", ::getpid(), counter()++);
+  static int& counter() {
+    static int value = 0;
+    return value;
+  }
+  TempFolder() { fs::create_directories(path); }
+  ~TempFolder() { fs::remove_all(path); }
+};
+
+/// name -> [dtype, shape, digest] of one shard file of ours.
+Json describe(const fs::path& file) {
+  auto checkpoint = io::Checkpoint::open(file);
+  EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
+  Json out = Json::object();
+  for (const auto& [name, stored] : checkpoint->tensors()) {
+    io::Digest digest;
+    digest.add(checkpoint->bytes(stored));
+    out[name] =
+        Json::array({std::string(bv::name(stored.spec.dtype)), stored.spec.shape, digest.hex()});
+  }
+  return out;
+}
+
+class Golden : public testing::TestWithParam<std::string> {
+ protected:
+  static const std::vector<family::FamilyPtr>& families() {
+    static const auto loaded = family::builtin_families().value();
+    return loaded;
+  }
+  static const kinds::Catalogue& catalogue() {
+    static const auto loaded = kinds::load_catalogue().value();
+    return loaded;
+  }
+};
+
+std::vector<std::string> runs() {
+  std::vector<std::string> out;
+  for (const auto& entry : fs::recursive_directory_iterator(kGolden / "megatron")) {
+    if (entry.path().extension() == ".json") {
+      out.push_back(fs::relative(entry.path(), kGolden / "megatron").string());
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void expect_equal_shards(const Json& run, const parallel::Layout& layout, const fs::path& folder) {
+  std::set<std::string> expected_files;
+  for (const Json& shard : run.at("shards")) {
+    parallel::ShardKey key{shard.at("pp"), shard.at("tp"), shard.at("ep"), shard.at("etp"),
+                           shard.value("vp", 0)};
+    const std::string file = parallel::shard_name(key, layout) + ".safetensors";
+    expected_files.insert(file);
+    ASSERT_TRUE(fs::exists(folder / file)) << file;
+    const Json ours = describe(folder / file);
+    const Json& theirs = shard.at("tensors");
+    EXPECT_EQ(ours.size(), theirs.size()) << file;
+    for (const auto& [name, row] : theirs.items()) {
+      ASSERT_TRUE(ours.contains(name)) << file << " " << name;
+      EXPECT_EQ(ours.at(name), row) << file << " " << name;
+    }
+  }
+  std::set<std::string> found_files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") {
+      found_files.insert(entry.path().filename().string());
+    }
+  }
+  EXPECT_EQ(found_files, expected_files);
+}
+
+void expect_equal_hf(const fs::path& source, const fs::path& back,
+                     const std::set<std::string>& named_losses) {
+  auto a = io::Checkpoint::open(source);
+  auto b = io::Checkpoint::open(back);
+  ASSERT_TRUE(a.has_value());
+  ASSERT_TRUE(b.has_value()) << b.error().message;
+  ASSERT_EQ(a->tensors().size(), b->tensors().size());
+  for (const auto& [name, stored] : a->tensors()) {
+    const auto there = b->tensors().find(name);
+    ASSERT_NE(there, b->tensors().end()) << name;
+    EXPECT_EQ(there->second.spec, stored.spec) << name;
+    const auto wanted = a->bytes(stored);
+    const auto found = b->bytes(there->second);
+    const bool equal = std::equal(wanted.begin(), wanted.end(), found.begin(), found.end());
+    EXPECT_EQ(equal, !named_losses.contains(name)) << name;
+  }
+}
+
+TEST_P(Golden, IsReproducedAndComesBack) {
+  const Json run = read_json(kGolden / "megatron" / GetParam());
+  const fs::path source = kGolden / "hf" / run.at("case").get<std::string>();
+  auto model = checkpoint::open_hf(source, families(), {});
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  ASSERT_TRUE(model->model.faults.empty()) << model->model.faults.front().message;
+  const parallel::Layout layout = layout_of(run);
+  convert::ConvertOptions options;
+  options.dtype.params = dtype_from_name(run.at("params_dtype").get<std::string>());
+  options.jobs = 2;
+  const TempFolder temp;
+  const auto there = convert::to_megatron(*model, catalogue(), layout, temp.path / "m", options);
+  ASSERT_TRUE(there.has_value()) << there.error().message;
+  expect_equal_shards(run, layout, temp.path / "m");
+
+  auto folder = checkpoint::open_megatron(temp.path / "m", families());
+  ASSERT_TRUE(folder.has_value()) << folder.error().message;
+  const auto back = convert::to_hf(*folder, catalogue(), temp.path / "h", options);
+  ASSERT_TRUE(back.has_value()) << back.error().message;
+  EXPECT_TRUE(back->replicas.empty());
+  std::set<std::string> named;
+  for (const convert::ValueLoss& loss : there->losses) {
+    named.insert(loss.hf);
+  }
+  expect_equal_hf(source, temp.path / "h", named);
+}
+
+INSTANTIATE_TEST_SUITE_P(Megatron, Golden, testing::ValuesIn(runs()), [](const auto& param) {
+  std::string name = param.param;
+  std::replace_if(
+      name.begin(), name.end(),
+      [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  return name;
+});
+
+TEST(GoldenList, HoldsAll144Runs) {
+  EXPECT_EQ(runs().size(), 144U);
+}
+
+}  // namespace
+}  // namespace bv::convert
