@@ -35,8 +35,7 @@ std::int64_t known(const Question& question, std::string_view symbol) {
 
 /// Whether a matrix of the stack is stored [in, out]: by its shape, by the flag only where the
 /// shape cannot say.
-bool is_in_out(const Question& question, const at::Tensor& matrix, std::int64_t out,
-               std::int64_t in) {
+bool is_in_out(const Question& question, const Tensor& matrix, std::int64_t out, std::int64_t in) {
   if (is_gpt_oss(question)) {
     return true;
   }
@@ -50,8 +49,8 @@ std::int64_t ffn_size(const Question& question) {
   return own > 0 ? own : known(question, "intermediate_size");
 }
 
-at::Tensor picked(const Question& question) {
-  const at::Tensor stack = only_source(question);
+Tensor picked(const Question& question) {
+  const Tensor stack = only_source(question);
   const std::int64_t expert = expert_of(question);
   if (stack.dim() < 2 || expert >= stack.size(0)) {
     throw Unanswered("expert " + std::to_string(expert) + " is not in a stack of " +
@@ -62,12 +61,12 @@ at::Tensor picked(const Question& question) {
 
 }  // namespace
 
-at::Tensor expert_fc1(const Question& question) {
+Tensor expert_fc1(const Question& question) {
   check_own_number(question, expert_of(question));
   if (!has_part(question, "gate_up_proj") || expert_in(question.hf_names.front())) {
     return linear_fc1(question);  // one HF tensor set an expert
   }
-  at::Tensor rows = picked(question);
+  Tensor rows = picked(question);
   if (rows.dim() == 3) {  // [2, I, H]
     return sections({rows.select(0, 0), rows.select(0, 1)}, question);
   }
@@ -77,17 +76,17 @@ at::Tensor expert_fc1(const Question& question) {
   }
   exact(rows.size(0), 2, "gate and up rows of an expert");
   if (is_gpt_oss(question)) {
-    const at::Tensor pairs = split_rows(rows, {-1, 2});
+    const Tensor pairs = split_rows(rows, {-1, 2});
     return sections({pairs.select(1, 0), pairs.select(1, 1)}, question);
   }
   return sections(rows.chunk(2, 0), question);
 }
 
-at::Tensor expert_fc2(const Question& question) {
+Tensor expert_fc2(const Question& question) {
   check_own_number(question, expert_of(question));
   const bool one_expert =
       expert_in(question.hf_names.empty() ? "" : question.hf_names.front()).has_value();
-  at::Tensor matrix = one_expert ? only_source(question) : picked(question);
+  Tensor matrix = one_expert ? only_source(question) : picked(question);
   if (matrix.dim() == 1) {
     return matrix;  // a bias is added once, after the sum over the ranks
   }

@@ -4,9 +4,9 @@
 namespace bv::oracle {
 namespace {
 
-at::Tensor by_role(const Question& question) {
-  const at::Tensor qkv = part(question, "in_proj_qkv");
-  const at::Tensor z = part(question, "in_proj_z");
+Tensor by_role(const Question& question) {
+  const Tensor qkv = part(question, "in_proj_qkv");
+  const Tensor z = part(question, "in_proj_z");
   const std::int64_t value_rows = z.size(0);
   const std::int64_t key_rows =
       exact(qkv.size(0) - value_rows, 2, "query and key rows of in_proj_qkv");
@@ -14,7 +14,7 @@ at::Tensor by_role(const Question& question) {
     throw Unanswered("in_proj_qkv has " + std::to_string(qkv.size(0)) +
                      " rows, wanted more than the " + std::to_string(value_rows) + " of in_proj_z");
   }
-  std::vector<at::Tensor> parts = qkv.split_with_sizes({key_rows, key_rows, value_rows}, 0);
+  std::vector<Tensor> parts = qkv.split_with_sizes({key_rows, key_rows, value_rows}, 0);
   parts.push_back(z);
   parts.push_back(part(question, "in_proj_b"));
   parts.push_back(part(question, "in_proj_a"));
@@ -22,20 +22,20 @@ at::Tensor by_role(const Question& question) {
 }
 
 /// Both tensors hold, key head by key head, the rows of that head and of its value heads.
-at::Tensor by_key_head(const Question& question) {
+Tensor by_key_head(const Question& question) {
   const std::int64_t key_heads = number(question, "linear_num_key_heads");
   const std::int64_t key_size = number(question, "linear_key_head_dim");
   const std::int64_t value_size = number(question, "linear_value_head_dim");
   const std::int64_t ratio =
       exact(number(question, "linear_num_value_heads"), key_heads, "value heads over key heads");
-  const at::Tensor qkvz = split_rows(part(question, "in_proj_qkvz"), {key_heads, -1});
-  const at::Tensor ba = split_rows(part(question, "in_proj_ba"), {key_heads, -1});
-  std::vector<at::Tensor> parts;
-  for (const at::Tensor& rows :
+  const Tensor qkvz = split_rows(part(question, "in_proj_qkvz"), {key_heads, -1});
+  const Tensor ba = split_rows(part(question, "in_proj_ba"), {key_heads, -1});
+  std::vector<Tensor> parts;
+  for (const Tensor& rows :
        qkvz.split_with_sizes({key_size, key_size, ratio * value_size, ratio * value_size}, 1)) {
     parts.push_back(rows.flatten(0, 1));
   }
-  for (const at::Tensor& rows : ba.split_with_sizes({ratio, ratio}, 1)) {
+  for (const Tensor& rows : ba.split_with_sizes({ratio, ratio}, 1)) {
     parts.push_back(rows.flatten(0, 1));
   }
   return sections(parts, question);
@@ -53,11 +53,11 @@ Mamba mamba_of(const Question& question) {
 
 }  // namespace
 
-at::Tensor gdn_in_proj(const Question& question) {
+Tensor gdn_in_proj(const Question& question) {
   return has_part(question, "in_proj_qkvz") ? by_key_head(question) : by_role(question);
 }
 
-at::Tensor gdn_conv1d(const Question& question) {
+Tensor gdn_conv1d(const Question& question) {
   const std::int64_t keys =
       number(question, "linear_num_key_heads") * number(question, "linear_key_head_dim");
   const std::int64_t values =
@@ -65,7 +65,7 @@ at::Tensor gdn_conv1d(const Question& question) {
   return sections(only_source(question).split_with_sizes({keys, keys, values}, 0), question);
 }
 
-at::Tensor mamba_in_proj(const Question& question) {
+Tensor mamba_in_proj(const Question& question) {
   const Mamba sizes = mamba_of(question);
   return sections(
       only_source(question).split_with_sizes(
@@ -73,7 +73,7 @@ at::Tensor mamba_in_proj(const Question& question) {
       question);
 }
 
-at::Tensor mamba_conv1d(const Question& question) {
+Tensor mamba_conv1d(const Question& question) {
   const Mamba sizes = mamba_of(question);
   return sections(only_source(question).split_with_sizes(
                       {sizes.inner, sizes.groups_state, sizes.groups_state}, 0),

@@ -16,7 +16,7 @@ bool fills_the_ffn(const Question& question) {
 
 }  // namespace
 
-at::Tensor linear_fc1(const Question& question) {
+Tensor linear_fc1(const Question& question) {
   if (question.hf.size() == 1) {
     if (has_part(question, "gate_up_proj")) {
       return sections(only_source(question).chunk(2, 0), question);
@@ -32,8 +32,8 @@ at::Tensor linear_fc1(const Question& question) {
     return block(only_source(question), 0, question);
   }
   const bool by_number = has_part(question, "w1");  // Mixtral: w1 gate, w2 down, w3 up
-  const at::Tensor gate = part(question, by_number ? "w1" : "gate_proj");
-  const at::Tensor up = part(question, by_number ? "w3" : "up_proj");
+  const Tensor gate = part(question, by_number ? "w1" : "gate_proj");
+  const Tensor up = part(question, by_number ? "w3" : "up_proj");
   if (gate.sizes() != up.sizes()) {
     throw Unanswered("gate has " + std::to_string(gate.size(0)) + " rows and up " +
                      std::to_string(up.size(0)));

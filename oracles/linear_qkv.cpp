@@ -19,7 +19,7 @@ Heads heads_of(const Question& question) {
 
 /// q [n d, ..] or, with a gate in each head, [n 2d, ..]: as [g, rows of a group, ..] with the gates
 /// behind the queries.
-at::Tensor queries_by_group(const at::Tensor& q, Heads heads, std::int64_t head_size) {
+Tensor queries_by_group(const Tensor& q, Heads heads, std::int64_t head_size) {
   const std::int64_t in_group = exact(heads.queries, heads.groups, "query heads over groups");
   if (q.size(0) == heads.queries * head_size) {
     return split_rows(q, {heads.groups, in_group * head_size});
@@ -31,44 +31,44 @@ at::Tensor queries_by_group(const at::Tensor& q, Heads heads, std::int64_t head_
   return split_rows(q, {heads.groups, in_group, 2, head_size}).transpose(1, 2).flatten(1, 3);
 }
 
-at::Tensor rows_by_group(const at::Tensor& rows, std::int64_t groups, const std::string& what) {
+Tensor rows_by_group(const Tensor& rows, std::int64_t groups, const std::string& what) {
   return split_rows(rows, {groups, exact(rows.size(0), groups, what + " rows over groups")});
 }
 
-at::Tensor fused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, Heads heads) {
-  const at::Tensor keys = rows_by_group(k, heads.groups, "k_proj");
-  const at::Tensor values = rows_by_group(v, heads.groups, "v_proj");
-  return at::cat({queries_by_group(q, heads, keys.size(1)), keys, values}, 1).flatten(0, 1);
+Tensor fused(const Tensor& q, const Tensor& k, const Tensor& v, Heads heads) {
+  const Tensor keys = rows_by_group(k, heads.groups, "k_proj");
+  const Tensor values = rows_by_group(v, heads.groups, "v_proj");
+  return ops::cat({queries_by_group(q, heads, keys.size(1)), keys, values}, 1).flatten(0, 1);
 }
 
 /// Step-3.5: one gate row a head; behind all groups, or d times behind the queries of its group.
-at::Tensor fused_with_gate_rows(const Question& question, Heads heads) {
-  const at::Tensor q = part(question, "q_proj");
-  const at::Tensor k = part(question, "k_proj");
-  const at::Tensor v = part(question, "v_proj");
-  const at::Tensor gate = part(question, "g_proj");
+Tensor fused_with_gate_rows(const Question& question, Heads heads) {
+  const Tensor q = part(question, "q_proj");
+  const Tensor k = part(question, "k_proj");
+  const Tensor v = part(question, "v_proj");
+  const Tensor gate = part(question, "g_proj");
   const auto flag = question.numbers.find("attn_output_gate");
   if (flag == question.numbers.end()) {
     throw Unanswered("the geometry has no attn_output_gate, which says where g_proj goes");
   }
   if (flag->second == 0) {
-    return at::cat({fused(q, k, v, heads), gate}, 0);
+    return ops::cat({fused(q, k, v, heads), gate}, 0);
   }
-  const at::Tensor keys = rows_by_group(k, heads.groups, "k_proj");
-  const at::Tensor gates =
+  const Tensor keys = rows_by_group(k, heads.groups, "k_proj");
+  const Tensor gates =
       rows_by_group(gate.repeat_interleave(keys.size(1), 0), heads.groups, "g_proj");
-  return at::cat({queries_by_group(q, heads, keys.size(1)), gates, keys,
-                  rows_by_group(v, heads.groups, "v_proj")},
-                 1)
+  return ops::cat({queries_by_group(q, heads, keys.size(1)), gates, keys,
+                   rows_by_group(v, heads.groups, "v_proj")},
+                  1)
       .flatten(0, 1);
 }
 
 }  // namespace
 
-at::Tensor linear_qkv(const Question& question) {
+Tensor linear_qkv(const Question& question) {
   const Heads heads = heads_of(question);
   if (question.hf.size() == 1) {
-    const at::Tensor whole =
+    const Tensor whole =
         has_part(question, "qkv") ? part(question, "qkv") : part(question, "query_key_value");
     const std::int64_t head_size =
         exact(whole.size(0), heads.queries + 2 * heads.groups, "qkv rows over heads");
@@ -84,11 +84,11 @@ at::Tensor linear_qkv(const Question& question) {
       question);
 }
 
-at::Tensor linear_kv(const Question& question) {
+Tensor linear_kv(const Question& question) {
   const Heads heads = heads_of(question);
-  const at::Tensor keys = rows_by_group(part(question, "k_proj"), heads.groups, "k_proj");
-  const at::Tensor values = rows_by_group(part(question, "v_proj"), heads.groups, "v_proj");
-  return block(at::cat({keys, values}, 1).flatten(0, 1), 0, question);
+  const Tensor keys = rows_by_group(part(question, "k_proj"), heads.groups, "k_proj");
+  const Tensor values = rows_by_group(part(question, "v_proj"), heads.groups, "v_proj");
+  return block(ops::cat({keys, values}, 1).flatten(0, 1), 0, question);
 }
 
 }  // namespace bv::oracle

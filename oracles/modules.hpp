@@ -10,34 +10,34 @@ namespace bv::oracle {
 /// its value. Rows of the whole are cut evenly, also inside a head. Reads num_attention_heads and
 /// num_query_groups (vision: vision_num_heads for both). HF: q_proj, k_proj, v_proj (and g_proj),
 /// or one qkv.
-at::Tensor linear_qkv(const Question& question);
+Tensor linear_qkv(const Question& question);
 /// Key and value of each group (cross attention). HF: k_proj, v_proj.
-at::Tensor linear_kv(const Question& question);
+Tensor linear_kv(const Question& question);
 
 /// Gate rows of this rank, then its up rows; without a gate a plain cut. HF: gate_proj and up_proj,
 /// or one.
-at::Tensor linear_fc1(const Question& question);
+Tensor linear_fc1(const Question& question);
 
 /// Query, key, value, z, beta, alpha of this rank's heads.
 /// HF: in_proj_qkv, in_proj_z, in_proj_b, in_proj_a; or in_proj_qkvz and in_proj_ba, grouped by key
 /// head.
-at::Tensor gdn_in_proj(const Question& question);
+Tensor gdn_in_proj(const Question& question);
 /// Query, key and value channels.
-at::Tensor gdn_conv1d(const Question& question);
+Tensor gdn_conv1d(const Question& question);
 /// z, x, B, C, dt, and the convolution over x, B, C.
-at::Tensor mamba_in_proj(const Question& question);
-at::Tensor mamba_conv1d(const Question& question);
+Tensor mamba_in_proj(const Question& question);
+Tensor mamba_conv1d(const Question& question);
 
 /// Rows of the vocabulary, then zero rows up to padded_vocab, cut evenly.
-at::Tensor vocabulary(const Question& question);
+Tensor vocabulary(const Question& question);
 /// The head of a token classifier is whole on every rank; every other output layer is a vocabulary.
-at::Tensor output_layer(const Question& question);
+Tensor output_layer(const Question& question);
 /// Columns [embedding, hidden]; MiMo's input_proj stores [hidden, embedding]. Rows cut evenly.
-at::Tensor eh_proj(const Question& question);
+Tensor eh_proj(const Question& question);
 
 /// One expert of the stack or on its own; fc1 as linear_fc1, fc2 cut by columns. Ranks are those of
 /// the expert tensor-parallel group.
-at::Tensor expert_fc1(const Question& question);
-at::Tensor expert_fc2(const Question& question);
+Tensor expert_fc1(const Question& question);
+Tensor expert_fc2(const Question& question);
 
 }  // namespace bv::oracle

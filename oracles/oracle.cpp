@@ -1,8 +1,5 @@
-// The target-layout table applied to one question. The only place that catches what LibTorch
-// throws.
+// The target-layout table applied to one question.
 #include "oracles/oracle.hpp"
-
-#include <ATen/Parallel.h>
 
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
@@ -11,8 +8,8 @@ namespace bv::oracle {
 namespace {
 
 /// A norm over all heads at once (MiniMax-M2) is cut by rules of its own.
-at::Tensor replicated(const Question& question) {
-  const at::Tensor whole = only_source(question);
+Tensor replicated(const Question& question) {
+  const Tensor whole = only_source(question);
   const bool head_norm = has_part(question, "q_norm") || has_part(question, "k_norm");
   const auto head_size = question.numbers.find("head_dim");
   if (head_norm && head_size != question.numbers.end() && whole.numel() != head_size->second) {
@@ -22,7 +19,7 @@ at::Tensor replicated(const Question& question) {
   return whole;
 }
 
-at::Tensor computed(Formula formula, const Question& question) {
+Tensor computed(Formula formula, const Question& question) {
   switch (formula) {
     case Formula::Replicated:
       return replicated(question);
@@ -58,10 +55,7 @@ at::Tensor computed(Formula formula, const Question& question) {
   throw Unanswered("no formula");
 }
 
-at::Tensor answered(const Question& question) {
-  if (at::get_num_threads() != 1) {
-    at::set_num_threads(1);
-  }
+Tensor answered(const Question& question) {
   if (question.hf.size() != question.hf_names.size() || question.hf.empty()) {
     throw Unanswered(std::to_string(question.hf.size()) + " HF tensors under " +
                      std::to_string(question.hf_names.size()) + " names");
@@ -86,9 +80,6 @@ struct Answer {
 Answer answer_of(const Question& question) {
   try {
     return {tagged(answered(question)), ""};
-  } catch (const c10::Error& thrown) {
-    return {std::nullopt,
-            std::string("LibTorch refuses the shapes: ") + thrown.what_without_backtrace()};
   } catch (const std::exception& thrown) {
     return {std::nullopt, thrown.what()};
   }

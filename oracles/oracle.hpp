@@ -1,8 +1,7 @@
 #pragma once
 // The independent statement of what each Megatron module computes with. Written from the closed
-// formulas with LibTorch view/permute/cat; shares with core/ nothing but names and numbers
-// (model::Geometry symbols). This header has no LibTorch in it; the implementations live in the
-// module bv_oracles.so.
+// formulas with view, permute and cat; shares with core/ nothing but names and numbers
+// (model::Geometry symbols).
 
 #include <cstdint>
 #include <map>
@@ -61,20 +60,12 @@ namespace forward {
 struct Functions;  // forward.hpp
 }
 
-inline constexpr int kAbiVersion = 3;
-
-/// What bv_oracle_entry points to. Read abi_version first; the rest is valid only when it equals
-/// kAbiVersion.
+/// The oracles that a run asks.
 struct Entry {
-  int abi_version;
-  std::optional<TaggedTensor> (*wanted_shard)(const Question&);
-  std::string (*why_unanswered)(const Question&);
-  WantedValue (*wanted_value)(const Question&);
-  const forward::Functions* forward = nullptr;  // whole models computed twice
+  std::optional<TaggedTensor> (*wanted_shard)(const Question&) = &oracle::wanted_shard;
+  std::string (*why_unanswered)(const Question&) = &oracle::why_unanswered;
+  WantedValue (*wanted_value)(const Question&) = &oracle::wanted_value;
+  const forward::Functions* forward = nullptr;  // whole models computed twice; a module, loaded
 };
 
 }  // namespace bv::oracle
-
-/// The one symbol that the command looks up in bv_oracles.so: a const bv::oracle::Entry*, valid
-/// while it is loaded.
-extern "C" __attribute__((visibility("default"))) const void* bv_oracle_entry();

@@ -36,20 +36,27 @@ std::string_view part_of(std::string_view hf_name) {
   return hf_name.substr(hf_name.rfind('.') + 1);
 }
 
-at::Tensor tensor_of(const TaggedTensor& tagged) {
+Tensor tensor_of(const TaggedTensor& tagged) {
   const std::int64_t count = elements(tagged);
   if (count != std::ssize(tagged.tags)) {
     throw Unanswered("a tagged tensor has " + std::to_string(tagged.tags.size()) + " tags for " +
                      std::to_string(count) + " elements");
   }
-  // Nothing here writes into a source; from_blob has no const form.
-  return at::from_blob(const_cast<std::int64_t*>(tagged.tags.data()), tagged.shape, at::kLong);
+#ifdef BV_ORACLE_ATEN
+  return at::tensor(tagged.tags, at::kLong).reshape(tagged.shape);
+#else
+  return {tagged.shape, tagged.tags};
+#endif
 }
 
-TaggedTensor tagged(const at::Tensor& tensor) {
+TaggedTensor tagged(const Tensor& tensor) {
+#ifdef BV_ORACLE_ATEN
   const at::Tensor flat = tensor.contiguous();
   const auto* first = flat.data_ptr<std::int64_t>();
   return {flat.sizes().vec(), std::vector<std::int64_t>(first, first + flat.numel())};
+#else
+  return {tensor.sizes(), tensor.elements()};
+#endif
 }
 
 bool has_part(const Question& question, std::string_view part) {
@@ -57,7 +64,7 @@ bool has_part(const Question& question, std::string_view part) {
                              [&](const std::string& name) { return part_of(name) == part; });
 }
 
-at::Tensor part(const Question& question, std::string_view part) {
+Tensor part(const Question& question, std::string_view part) {
   const auto is_part = [&](const std::string& name) { return part_of(name) == part; };
   if (std::ranges::count_if(question.hf_names, is_part) != 1) {
     throw Unanswered("wanted one HF tensor that is " + std::string(part) + ", found " +
@@ -67,7 +74,7 @@ at::Tensor part(const Question& question, std::string_view part) {
   return tensor_of(question.hf.at(static_cast<std::size_t>(found - question.hf_names.begin())));
 }
 
-at::Tensor only_source(const Question& question) {
+Tensor only_source(const Question& question) {
   if (question.hf.size() != 1) {
     throw Unanswered("wanted one HF tensor, found " + parts_text(question));
   }
@@ -93,7 +100,7 @@ std::int64_t exact(std::int64_t a, std::int64_t b, const std::string& what) {
   return a / b;
 }
 
-at::Tensor block(const at::Tensor& whole, std::int64_t dim, const Question& question) {
+Tensor block(const Tensor& whole, std::int64_t dim, const Question& question) {
   if (dim >= whole.dim()) {
     throw Unanswered("the parameter has " + std::to_string(whole.dim()) +
                      " axes, wanted more than " + std::to_string(dim));
@@ -102,15 +109,15 @@ at::Tensor block(const at::Tensor& whole, std::int64_t dim, const Question& ques
   return whole.narrow(dim, question.shard_rank * extent, extent);
 }
 
-at::Tensor sections(const std::vector<at::Tensor>& parts, const Question& question) {
-  std::vector<at::Tensor> blocks;
-  for (const at::Tensor& one : parts) {
+Tensor sections(const std::vector<Tensor>& parts, const Question& question) {
+  std::vector<Tensor> blocks;
+  for (const Tensor& one : parts) {
     blocks.push_back(block(one, 0, question));
   }
-  return at::cat(blocks, 0);
+  return ops::cat(blocks, 0);
 }
 
-at::Tensor split_rows(const at::Tensor& tensor, std::vector<std::int64_t> rows) {
+Tensor split_rows(const Tensor& tensor, std::vector<std::int64_t> rows) {
   if (tensor.dim() < 1) {
     throw Unanswered("a HF tensor has no axes");
   }

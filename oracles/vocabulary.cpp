@@ -11,8 +11,8 @@ constexpr std::int64_t kPadElementsMax = std::int64_t{1} << 24;
 
 }  // namespace
 
-at::Tensor vocabulary(const Question& question) {
-  const at::Tensor rows = only_source(question);
+Tensor vocabulary(const Question& question) {
+  const Tensor rows = only_source(question);
   if (question.padded_vocab == 0) {
     return block(rows, 0, question);
   }
@@ -22,24 +22,24 @@ at::Tensor vocabulary(const Question& question) {
     throw Unanswered("the padded vocabulary has " + std::to_string(question.padded_vocab) +
                      " rows for " + std::to_string(rows.size(0)));
   }
-  std::vector<std::int64_t> shape = rows.sizes().vec();
+  std::vector<std::int64_t> shape(rows.sizes().begin(), rows.sizes().end());
   shape.front() = pad;
-  return block(at::cat({rows, at::full(shape, -1, rows.options())}, 0), 0, question);
+  return block(ops::cat({rows, ops::full_like(rows, shape, -1)}, 0), 0, question);
 }
 
-at::Tensor output_layer(const Question& question) {
+Tensor output_layer(const Question& question) {
   return has_part(question, "score") || has_part(question, "classifier") ? only_source(question)
                                                                          : vocabulary(question);
 }
 
-at::Tensor eh_proj(const Question& question) {
-  const at::Tensor whole = only_source(question);
+Tensor eh_proj(const Question& question) {
+  const Tensor whole = only_source(question);
   if (!has_part(question, "input_proj")) {
     return block(whole, 0, question);
   }
   exact(whole.size(1), 2, "columns of input_proj");
   const auto halves = whole.chunk(2, 1);
-  return block(at::cat({halves[1], halves[0]}, 1), 0, question);
+  return block(ops::cat({halves[1], halves[0]}, 1), 0, question);
 }
 
 }  // namespace bv::oracle

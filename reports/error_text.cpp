@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::size_t kFactsMax = 8;
 
-Paint word_paint(std::string_view word) {
+Paint block_paint(std::string_view word) {
   return word == "error" ? Paint::Red : word == "note" ? Paint::Dim : Paint::Yellow;
 }
 
@@ -42,7 +42,7 @@ std::string painted(std::string_view text, Paint paint, const TextStyle& style) 
 std::string render_block(const Block& block, const TextStyle& style) {
   const auto safe = [&style](std::string_view text) { return printable(text, style.ascii); };
   std::string out =
-      painted(fmt::format("{}[{}]", block.word, label(block.code)), word_paint(block.word), style);
+      painted(fmt::format("{}[{}]", block.word, label(block.code)), block_paint(block.word), style);
   out += ": " + painted(safe(block.title), Paint::Bold, style) + "\n";
   if (!block.where.empty()) {
     out += "  --> " + safe(block.where) + "\n";

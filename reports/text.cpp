@@ -20,7 +20,7 @@ constexpr std::size_t kLabelWidth = 9;  // "detected "
 constexpr std::array<std::pair<char, std::string_view>, 7> kLegend = {{
     {'P', "proved from headers for every value"},
     {'B', "bytes moved and compared"},
-    {'O', "LibTorch oracle agreed"},
+    {'O', "independent oracle agreed"},
     {'U', "upstream's own code, traced, agreed"},
     {'G', "GPU result identical to CPU"},
     {'S', "sampled only"},
@@ -237,7 +237,7 @@ std::string blocks(const Run& run, const TextStyle& style) {
   return out;
 }
 
-Paint word_paint(std::string_view word) {
+Paint result_paint(std::string_view word) {
   return word == "PASS"                              ? Paint::Green
          : word == "INCOMPLETE" || word == "STOPPED" ? Paint::Yellow
                                                      : Paint::Red;
@@ -247,7 +247,7 @@ std::string closing(const Run& run, const TextStyle& style) {
   std::string line = last_line(run);
   const std::string word = conclude(run).word;
   if (const std::size_t at = line.find(word); at != std::string::npos) {
-    line.replace(at, word.size(), painted(word, word_paint(word), style));
+    line.replace(at, word.size(), painted(word, result_paint(word), style));
   }
   return line + "\n";
 }

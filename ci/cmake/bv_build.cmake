@@ -10,7 +10,8 @@ option(BV_COVERAGE "instrument for lcov" OFF)
 
 find_program(BV_CCACHE ccache)
 if(BV_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${BV_CCACHE})
+  # Tests share a precompiled header, which ccache takes with these.
+  set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${BV_CCACHE})
 endif()
 find_program(BV_MOLD mold)
 
@@ -30,6 +31,15 @@ if(BV_COVERAGE)
   target_link_options(bv_flags INTERFACE --coverage)
 endif()
 
+# Files of one target are compiled a dozen at a time: most of their time goes to headers and templates that they share.
+# Their unnamed namespaces are then one, so that a helper written twice is an error.
+option(BV_UNITY "compile a dozen files of a target at once" ON)
+function(bv_unity name)
+  if(BV_UNITY)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+  endif()
+endfunction()
+
 # bv_library(bv_io DEPS bv_base [EXTERNAL xxhash]): a static library of every .cpp in this folder.
 function(bv_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;EXTERNAL;SOURCES" ${ARGN})
@@ -38,7 +48,35 @@ function(bv_library name)
     return()
   endif()
   add_library(${name} STATIC ${sources} ${ARG_SOURCES})
+  bv_unity(${name})
   target_link_libraries(${name} PUBLIC bv_flags ${ARG_DEPS} PRIVATE ${ARG_EXTERNAL})
+endfunction()
+
+# Headers that nearly every test includes, parsed once. An executable, since its flags must be those of executables.
+function(bv_test_headers)
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp "int main() {}\n")
+  add_executable(bv_test_headers ${CMAKE_CURRENT_BINARY_DIR}/headers.cpp)
+  target_link_libraries(bv_test_headers PRIVATE bv_flags GTest::gtest GTest::gmock nlohmann_json::nlohmann_json fmt::fmt)
+  bv_test_options(bv_test_headers)
+  target_precompile_headers(bv_test_headers PRIVATE <gtest/gtest.h> <gmock/gmock.h> <nlohmann/json.hpp> <fmt/format.h>
+                                                    <algorithm> <filesystem> <fstream> <map> <optional> <regex> <set> <sstream>
+                                                    <string> <vector>)
+endfunction()
+
+# The code under test is optimised, the tests themselves need not be: that is a third of their build.
+function(bv_test_options name)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O0>)
+  if(BV_SANITIZE)  # GCC 12 warns of std::regex there
+    target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
+  endif()
+  target_compile_definitions(${name} PRIVATE BV_FIXTURES="${PROJECT_SOURCE_DIR}/fixtures" BV_ROOT="${PROJECT_SOURCE_DIR}")
+endfunction()
+
+# For executables of tests that are not made by bv_test.
+function(bv_test_flags name)
+  bv_test_options(${name})
+  target_link_libraries(${name} PRIVATE nlohmann_json::nlohmann_json fmt::fmt)
+  target_precompile_headers(${name} REUSE_FROM bv_test_headers)
 endfunction()
 
 # bv_test(bv_io_test FOLDER core/io DEPS bv_io LABEL unit): one executable of every *_test.cpp in tests/FOLDER.
@@ -47,12 +85,7 @@ function(bv_test name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${ARG_FOLDER}/*_test.cpp)
   add_executable(${name} ${sources} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE bv_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
-  # The code under test is optimised, the tests themselves need not be: that is a third of their build.
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O0>)
-  if(BV_SANITIZE)  # GCC 12 warns of std::regex there
-    target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
-  endif()
-  target_compile_definitions(${name} PRIVATE BV_FIXTURES="${PROJECT_SOURCE_DIR}/fixtures")
+  bv_test_flags(${name})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()

@@ -42,13 +42,13 @@ void RowTable::settle() {
 
 namespace {
 
-constexpr std::int64_t kWindowBytes = std::int64_t{1} << 20;
-constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kHashWindowBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kHashReleaseBytes = std::int64_t{8} << 20;
 
 void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, RowTable& table) {
   ViewReader reader(view);
   const std::int64_t size = rows.elements * reader.element_bytes();
-  const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+  const std::int64_t step = std::max<std::int64_t>(1, kHashWindowBytes / size);
   std::int64_t unreleased = 0;
   for (std::int64_t begin = 0; begin < rows.count; begin += step) {
     const std::int64_t end = std::min(rows.count, begin + step);
@@ -63,7 +63,7 @@ void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, Row
       }
     }
     unreleased += static_cast<std::int64_t>(window.size());
-    if (unreleased >= kReleaseBytes) {
+    if (unreleased >= kHashReleaseBytes) {
       reader.release();
       unreleased = 0;
     }

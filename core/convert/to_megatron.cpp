@@ -24,18 +24,10 @@ std::vector<checkpoint::SourceTensor> sources_of(const checkpoint::HfModel& sour
   return out;
 }
 
-std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping) {
-  std::vector<DType> out;
-  for (const std::string& hf : mapping.hf) {
-    out.push_back(headers.find(hf)->second.dtype);
-  }
-  return out;
-}
-
 /// Tensors that go as bits must have whole bytes an element, and one width.
 Status check_movable(const checkpoint::HfModel& source, const model::Mapping& mapping,
                      const plan::DtypePolicy& policy) {
-  const auto dtypes = dtypes_of(source.headers, mapping);
+  const auto dtypes = plan::dtypes_of(source.headers, mapping);
   const DType target = plan::target_dtype(*mapping.rule, dtypes, policy);
   for (std::size_t i = 0; i < dtypes.size(); ++i) {
     const bool casts = dtypes[i] != target || !mapping.rule->value.empty();
@@ -65,7 +57,7 @@ std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const p
       tensor.spec.name = target.name;
       tensor.spec.shape = plan.bound(mapping).target_shapes()[0];
       tensor.spec.dtype =
-          plan::target_dtype(*mapping.rule, dtypes_of(source.headers, mapping), policy);
+          plan::target_dtype(*mapping.rule, plan::dtypes_of(source.headers, mapping), policy);
       tensor.sources = sources_of(source, mapping);
       tensor.boxes = [&plan, &target] { return plan.shard(target).boxes; };
       tensor.add = kinds::added_on_import(mapping.rule->value);

@@ -5,18 +5,6 @@
 #include "core/base/workers.hpp"
 
 namespace bv::convert {
-namespace {
-
-std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping) {
-  std::vector<DType> out;
-  for (const std::string& hf : mapping.hf) {
-    out.push_back(headers.find(hf)->second.dtype);
-  }
-  return out;
-}
-
-}  // namespace
-
 std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
                                    const plan::DtypePolicy& policy, int jobs) {
   struct Job {
@@ -26,7 +14,7 @@ std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
   };
   std::vector<Job> list;
   for (const model::Mapping& mapping : source.model.mappings) {
-    const auto dtypes = dtypes_of(source.headers, mapping);
+    const auto dtypes = plan::dtypes_of(source.headers, mapping);
     const DType target = plan::target_dtype(*mapping.rule, dtypes, policy);
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
       if (kinds::is_computable(dtypes[i]) &&

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kRepositoryMax = 96;  // huggingface_hub validate_repo_id
 constexpr std::size_t kRevisionMax = 255;
 constexpr std::size_t kCommitDigits = 40;
-constexpr std::size_t kListedMax = 100'000;
+constexpr std::size_t kCacheEntriesMax = 100'000;
 constexpr std::string_view kModelPrefix = "models--";
 
 bool is_name(std::string_view part) {
@@ -51,7 +51,7 @@ std::vector<std::string> folder_names(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
   fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator() && names.size() < kListedMax;
+  for (; !error && at != fs::directory_iterator() && names.size() < kCacheEntriesMax;
        at.increment(error)) {
     names.push_back(at->path().filename().string());
   }
@@ -94,7 +94,7 @@ Error unknown_revision(const RepositoryName& name, const fs::path& folder) {
   std::vector<std::string> known;
   std::error_code error_code;
   fs::recursive_directory_iterator at(folder / "refs", error_code);
-  for (; !error_code && at != fs::recursive_directory_iterator() && known.size() < kListedMax;
+  for (; !error_code && at != fs::recursive_directory_iterator() && known.size() < kCacheEntriesMax;
        at.increment(error_code)) {
     if (at->is_regular_file(error_code)) {
       known.push_back(at->path().lexically_relative(folder / "refs").string());

@@ -12,13 +12,12 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
 #include "core/io/safetensors_check.hpp"
+#include "core/io/safetensors_format.hpp"
 #include "core/io/utf8.hpp"
 
 namespace bv::io {
 namespace {
 
-constexpr std::uint64_t kHeaderBytesMax = 100'000'000;  // safetensors tensor.rs:10
-constexpr std::uint64_t kLengthWordBytes = 8;
 constexpr std::uint64_t kExtentMax =
     static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 

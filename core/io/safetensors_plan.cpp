@@ -10,14 +10,12 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
 #include "core/io/json_text.hpp"
+#include "core/io/safetensors_format.hpp"
 #include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::io {
 namespace {
-
-constexpr std::uint64_t kHeaderBytesMax = 100'000'000;
-constexpr std::uint64_t kLengthWordBytes = 8;
 
 Status check_text(std::string_view text, std::string_view what) {
   if (first_invalid_utf8(text) != std::string_view::npos) {

@@ -53,4 +53,12 @@ DType target_dtype(const family::Rule& rule, std::span<const DType> hf, const Dt
   return std::find(hf.begin(), hf.end(), DType::F64) == hf.end() ? DType::F32 : DType::F64;
 }
 
+std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping) {
+  std::vector<DType> out;
+  for (const std::string& hf : mapping.hf) {
+    out.push_back(headers.find(hf)->second.dtype);
+  }
+  return out;
+}
+
 }  // namespace bv::plan

@@ -5,9 +5,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/dtype.hpp"
 #include "core/base/result.hpp"
+#include "core/base/tensor_spec.hpp"
 #include "core/model/model.hpp"
 
 namespace bv::plan {
@@ -24,5 +26,8 @@ struct DtypePolicy {
 /// of them.
 [[nodiscard]] DType target_dtype(const family::Rule& rule, std::span<const DType> hf,
                                  const DtypePolicy& policy);
+
+/// The dtypes of the HF tensors of a mapping, in its order.
+[[nodiscard]] std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping);
 
 }  // namespace bv::plan

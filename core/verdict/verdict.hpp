@@ -20,7 +20,7 @@ enum class Outcome { Proved, Held, Refuted, Inconclusive, Unsupported, Waived, B
 struct Evidence {
   bool proved = false;    // P: from headers, for every value
   bool bytes = false;     // B: moved and compared
-  bool oracle = false;    // O: LibTorch oracle agreed
+  bool oracle = false;    // O: independent oracle agreed
   bool upstream = false;  // U: upstream's own code, traced, agreed
   bool gpu = false;       // G
   bool sampled = false;   // S

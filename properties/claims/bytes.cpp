@@ -9,7 +9,7 @@
 namespace bv::claims {
 namespace {
 
-constexpr std::int64_t kWindowBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kWindowsBytes = std::int64_t{8} << 20;
 
 Verdict not_possible(const Input& input, const std::string& id) {
   Verdict verdict;
@@ -34,7 +34,7 @@ std::vector<Verdict> check_one_layout(const Input& input, const plan::Plan& plan
   auto status = for_each_parallel(model.mappings.size(), input.jobs, [&](std::size_t i) -> Status {
     claims::MoveCount count;
     faults[i] = claims::check_round_trip(plan, i, *input.source->checkpoint,
-                                         kWindowBytes / std::max(1, input.jobs), count);
+                                         kWindowsBytes / std::max(1, input.jobs), count);
     if (input.progress != nullptr) {
       input.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                               model.mappings[i].hf.front());

@@ -21,7 +21,7 @@ struct Input {
   const checkpoint::HfModel* source = nullptr;
   const kinds::Catalogue* kinds = nullptr;
   std::vector<parallel::Layout> layouts;
-  const oracle::Entry* oracle = nullptr;                // nullptr: placement stays undecided
+  oracle::Entry oracle = {};  // without `forward` that claim stays undecided
   const foreign::RulesUnderTest* under_test = nullptr;  // --rules: what they are held against
   int jobs = 1;
   std::uint64_t seed = 0;  // of the random models of the forward claim

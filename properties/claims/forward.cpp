@@ -52,7 +52,7 @@ class Draws {
     if (known != draws_.end()) {
       return known->second;
     }
-    const fw::Functions& forward = *input_.oracle->forward;
+    const fw::Functions& forward = *input_.oracle.forward;
     const std::uint64_t seed = input_.seed + number;
     auto weights = random_weights(small_->headers, seed);
     auto inputs = forward.probe_inputs(small_->facts, kTokens, seed);
@@ -130,7 +130,7 @@ class ForwardCheck {
       return leave_open(draw.wanted.error());
     }
     const auto ranks = moved(plan, draw.weights);
-    const auto found = input_.oracle->forward->megatron_forward(small_->facts, ranks, draw.inputs);
+    const auto found = input_.oracle.forward->megatron_forward(small_->facts, ranks, draw.inputs);
     ForwardRun run{small_.get(), &plan, &draw.weights, &ranks, &draw.inputs, &*draw.wanted, {}};
     if (!found) {
       if (!blames_shards(found.error().code)) {
@@ -207,11 +207,12 @@ std::vector<Verdict> check_forward(const Input& input) {
   Draws draws(input);
   for (const parallel::Layout& layout : input.layouts) {
     Verdict verdict = about_model(input, parallel::layout_id(layout));
-    if (input.oracle == nullptr || input.oracle->forward == nullptr) {
+    if (input.oracle.forward == nullptr) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
-      verdict.title = "the forward claim needs the LibTorch oracles, and this build has none";
-      verdict.help = "put bv_oracles.so beside the command, or build with libtorch-dev";
+      verdict.title =
+          "the forward claim needs the module bv_forward.so, which is built with LibTorch";
+      verdict.help = "install libtorch-dev and build again";
     } else if (input.progress != nullptr && input.progress->stop_requested()) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;

@@ -13,8 +13,6 @@ namespace {
 
 namespace fw = oracle::forward;
 
-constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
-
 std::vector<oracle::TaggedTensor> tagged(const std::vector<Shape>& shapes) {
   std::vector<oracle::TaggedTensor> out;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
@@ -89,8 +87,8 @@ class Finder {
     question.padded_vocab = mapping.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = mapping.rule->orientation == "in_out";
     question.model_type = input_.source->model_type;
-    const auto wanted = input_.oracle->wanted_shard(question);
-    const oracle::WantedValue value = input_.oracle->wanted_value(question);
+    const auto wanted = input_.oracle.wanted_shard(question);
+    const oracle::WantedValue value = input_.oracle.wanted_value(question);
     if (!wanted || !value.added) {
       return false;
     }
@@ -125,7 +123,7 @@ class Finder {
   /// Position of the first wrong output; 0 when the module refuses the shards.
   std::optional<std::size_t> first_wrong(const std::vector<fw::RankTensors>& ranks) const {
     const auto found =
-        input_.oracle->forward->megatron_forward(run_.small->facts, ranks, *run_.inputs);
+        input_.oracle.forward->megatron_forward(run_.small->facts, ranks, *run_.inputs);
     if (!found) {
       return 0;
     }

@@ -11,7 +11,6 @@
 namespace bv::claims {
 namespace {
 
-constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
 constexpr std::int64_t kUnwritten = -7;
 constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
 constexpr std::int64_t kCandidates = 4096;
@@ -277,12 +276,12 @@ class Comparison {
     question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = use_.rule->orientation == "in_out";
     question.model_type = input_.source->model_type;
-    const auto wanted = input_.oracle->wanted_shard(question);
+    const auto wanted = input_.oracle.wanted_shard(question);
     if (!wanted) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
       verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
-                                  input_.oracle->why_unanswered(question));
+                                  input_.oracle.why_unanswered(question));
       verdict.help = "add the parameter to oracles/target_layout.cpp";
       verdict.evidence = {};
       return;
@@ -349,14 +348,6 @@ class Comparison {
   Tagged tagged_;
 };
 
-Verdict undecided(Verdict verdict) {
-  verdict.outcome = Outcome::Inconclusive;
-  verdict.code = Code::NoTargetLayout;
-  verdict.title = "placement needs the LibTorch oracles, and this build has none";
-  verdict.help = "put bv_oracles.so beside the command, or build with libtorch-dev";
-  return verdict;
-}
-
 }  // namespace
 
 std::vector<Verdict> check_placement(const Input& input) {
@@ -372,11 +363,7 @@ std::vector<Verdict> check_placement(const Input& input) {
       verdict.layout = id;
       verdict.replay = fmt::format("{} --only placement --layout {}", input.replay, id);
       if (seen == known.end()) {
-        if (input.oracle == nullptr) {
-          verdict = undecided(std::move(verdict));
-        } else {
-          Comparison(input, use, layout).run(verdict);
-        }
+        Comparison(input, use, layout).run(verdict);
         known.emplace(key, verdict);
       }
       out.push_back(std::move(verdict));

@@ -80,7 +80,7 @@ Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout
   }
   BV_TRY(config, checkpoint::parse_config(input_.source->config_text, "config.json"));
   const json whole = complete(std::move(config));
-  BV_TRY(facts, input_.oracle->forward->read_facts(whole.dump()));
+  BV_TRY(facts, input_.oracle.forward->read_facts(whole.dump()));
   const Structure structure{&wanted_of(input_), layout};
   const auto layers = least_layers(structure);
   if (!layers) {
@@ -118,7 +118,7 @@ const SmallModels::Tried& SmallModels::tried(const std::string& config) {
 std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) const {
   auto out = std::make_shared<SmallModel>();
   out->config = config;
-  auto facts = input_.oracle->forward->read_facts(config);
+  auto facts = input_.oracle.forward->read_facts(config);
   if (!facts) {
     return nullptr;
   }

@@ -8,6 +8,9 @@
 
 namespace bv::claims {
 
+/// Element tags: element k of tensor i of a mapping is i * kTensorTag + k.
+inline constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
+
 /// A rule of the family together with the mappings that it makes in this model.
 struct RuleUse {
   const family::Rule* rule = nullptr;

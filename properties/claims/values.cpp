@@ -89,14 +89,11 @@ class ValueStatement {
 
   /// nullopt when the rule does what is wanted, or when nobody is asked.
   std::optional<Verdict> check() const {
-    if (input_.oracle == nullptr) {
-      return input_.under_test == nullptr ? std::nullopt : std::optional(open(no_oracle()));
-    }
     for (const std::uint32_t m : use_.mappings) {
       oracle::Question question;
       question.parameter = input_.source->model.megatron_name(input_.source->model.mappings[m]);
       question.model_type = input_.source->model_type;
-      const oracle::WantedValue wanted = input_.oracle->wanted_value(question);
+      const oracle::WantedValue wanted = input_.oracle.wanted_value(question);
       if (!wanted.added) {
         return input_.under_test == nullptr ? std::nullopt : std::optional(open(wanted.because));
       }
@@ -108,8 +105,6 @@ class ValueStatement {
   }
 
  private:
-  static std::string no_oracle() { return "this build has no LibTorch oracles"; }
-
   Verdict subject() const {
     Verdict out = about(input_, "values", use_, "");
     out.rule += ":rule";

@@ -12,6 +12,7 @@
 #include "hf_names.hpp"
 #include "oracles/oracle.hpp"
 #include "tagging.hpp"
+#include "tests/oracles/aten.hpp"
 
 namespace bv::oracle {
 namespace {
@@ -127,6 +128,7 @@ class Comparison {
     ASSERT_FALSE(question.hf_names.empty()) << "the test has no HF name";
     const auto wanted = wanted_shard(question);
     ASSERT_TRUE(wanted) << why_unanswered(question);
+    ASSERT_EQ(aten_shard(question), wanted) << question.parameter;
     EXPECT_EQ(nlohmann::json(wanted->shape), spec.at(1));
     const bool minus_one = local.ends_with("self_attention.out_norm.weight");
     const std::string bytes = gathered(wanted->tags, sources_of(question), spec.at(0), minus_one);

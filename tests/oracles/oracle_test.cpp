@@ -1,7 +1,7 @@
 // What holds for every question, and the module as the command loads it.
 #include "oracles/oracle.hpp"
+#include "tests/oracles/aten.hpp"
 
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -77,15 +77,12 @@ TEST(WantedShard, RefusesScalarsWhereRowsAreNeeded) {
   EXPECT_FALSE(why_unanswered(question).empty());
 }
 
-TEST(OracleModule, HasOneEntryThatAnswersAsTheLibraryDoes) {
-  void* module = dlopen(BV_ORACLES_MODULE, RTLD_NOW | RTLD_LOCAL);
-  ASSERT_NE(module, nullptr) << dlerror();
-  const auto entry_of = reinterpret_cast<const void* (*)()>(dlsym(module, "bv_oracle_entry"));
-  ASSERT_NE(entry_of, nullptr);
-  const auto* entry = static_cast<const Entry*>(entry_of());
-  ASSERT_EQ(entry->abi_version, kAbiVersion);
-  EXPECT_EQ(entry->wanted_shard(norm()), wanted_shard(norm()));
-  EXPECT_EQ(entry->why_unanswered({}), why_unanswered({}));
+TEST(WantedShard, EveryTestOfTheseFormulasAsksLibTorchToo) {
+  if (!has_aten()) {
+    GTEST_SKIP() << "built without LibTorch: the formulas are not held against it";
+  }
+  EXPECT_EQ(aten_shard(norm()), wanted_shard(norm()));
+  EXPECT_EQ(aten_shard({}), std::nullopt);
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
 #pragma once
 // Tagged HF tensors for tests, and tags read back as words.
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "oracles/oracle.hpp"
+#include "tests/oracles/aten.hpp"
 
 namespace bv::oracle {
 
@@ -46,6 +49,7 @@ inline std::string word(const Question& question, std::int64_t tag) {
 /// Every element of the wanted shard as a word, or why there is none.
 inline std::vector<std::string> words(const Question& question) {
   const auto shard = wanted_shard(question);
+  EXPECT_EQ(aten_shard(question), shard) << question.parameter;
   if (!shard) {
     return {why_unanswered(question)};
   }

@@ -12,6 +12,7 @@ namespace {
 std::string row_of(Question question, std::int64_t shard_rank, std::int64_t local_row) {
   question.shard_rank = shard_rank;
   const auto shard = wanted_shard(question);
+  EXPECT_EQ(aten_shard(question), shard) << question.parameter;
   return shard ? word(question, shard->tags.at(static_cast<std::size_t>(local_row)))
                : why_unanswered(question);
 }

@@ -18,8 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value};
+const oracle::Entry kOracle = {};
 
 checkpoint::HfModel open_golden(const std::string& name) {
   static const auto families = family::builtin_families().value();
@@ -52,7 +51,7 @@ std::unique_ptr<Case> make_case(const std::string& golden, parallel::Layout layo
   out->input.source = &out->model;
   out->input.kinds = &out->kinds;
   out->input.layouts = {layout};
-  out->input.oracle = &kOracle;
+  out->input.oracle = kOracle;
   return out;
 }
 
@@ -206,10 +205,12 @@ TEST(PlantedFaults, AnExtentThatIsRightOnOneRankOnlyIsAShapeFault) {
   EXPECT_EQ(refuted->wanted, "[72, 24]");
 }
 
-TEST(Claims, PlacementWithoutAnOracleIsNeverGreen) {
+TEST(Claims, ForwardWithoutItsModuleIsNeverGreen) {
   const auto c = make_case("llama", tp(1));
-  c->input.oracle = nullptr;
-  for (const Verdict& verdict : check_placement(c->input)) {
+  ASSERT_EQ(c->input.oracle.forward, nullptr);
+  const auto verdicts = check_forward(c->input);
+  ASSERT_FALSE(verdicts.empty());
+  for (const Verdict& verdict : verdicts) {
     EXPECT_EQ(verdict.outcome, Outcome::Inconclusive);
     EXPECT_EQ(verdict.code, Code::NoTargetLayout);
   }

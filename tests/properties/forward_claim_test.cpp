@@ -13,8 +13,7 @@ namespace {
 
 namespace fw = oracle::forward;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value};
+const oracle::Entry kOracle = {};
 const fw::Functions kForward = {fw::read_facts, fw::hf_forward, fw::megatron_forward,
                                 fw::probe_inputs};
 

@@ -17,8 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value};
+const oracle::Entry kOracle = {};
 
 std::string read_text(const fs::path& path) {
   std::ostringstream out;

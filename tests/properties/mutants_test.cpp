@@ -20,8 +20,7 @@ namespace {
 const oracle::forward::Functions kForward = {
     oracle::forward::read_facts, oracle::forward::hf_forward, oracle::forward::megatron_forward,
     oracle::forward::probe_inputs};
-const oracle::Entry kOracle = {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value, &kForward};
+const oracle::Entry kOracle = {.forward = &kForward};
 
 const Library& library() {
   static const Library value = load_library().value();

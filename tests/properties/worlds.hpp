@@ -19,10 +19,8 @@ inline const Tools& tools() {
   static const oracle::forward::Functions forward = {
       oracle::forward::read_facts, oracle::forward::hf_forward, oracle::forward::megatron_forward,
       oracle::forward::probe_inputs};
-  static const Tools value = {mutants::load_library().value(),
-                              mutants::builtin_samples().value(),
-                              {oracle::kAbiVersion, oracle::wanted_shard, oracle::why_unanswered,
-                               oracle::wanted_value, &forward}};
+  static const Tools value = {
+      mutants::load_library().value(), mutants::builtin_samples().value(), {.forward = &forward}};
   return value;
 }
 

@@ -56,7 +56,7 @@ const std::map<std::string, std::set<std::string>>& arrows() {
       {"ci/cli",
        {"core/base", "core/checkpoint", "core/compare", "core/convert", "core/foreign", "core/io",
         "core/kinds", "core/layout", "core/model", "core/plan", "core/trace", "core/verdict",
-        "fixtures/maker", "properties/attacks", "properties/claims", "reports"}},
+        "fixtures/maker", "oracles", "properties/attacks", "properties/claims", "reports"}},
       {"core/checkpoint",
        {"core/base", "core/io", "core/kinds", "core/layout", "core/model", "core/parallel",
         "core/plan"}},

@@ -5,6 +5,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -175,16 +176,14 @@ class Check {
       return claims::check_inverse(input_);
     }
     if (claim == "placement") {
-      load_module();
       return claims::check_placement(input_);
     }
     if (claim == "forward") {
-      load_module();
+      load_forward_module();
       progress.start("forward", 0, input_.layouts.size());
       return claims::check_forward(input_);
     }
     if (claim == "values") {
-      load_module();
       return claims::check_values(input_, policy_);
     }
     if (!shapes_right_ || shapes_are_wrong()) {
@@ -196,17 +195,12 @@ class Check {
     return claims::check_bytes(input_);
   }
 
-  /// LibTorch starts only for the claims that ask it.
-  void load_module() {
-    if (module_loaded_) {
-      return;
+  void load_forward_module() {
+    const ForwardModule module = load_forward();
+    if (module.functions == nullptr) {
+      run_.notes.push_back("the forward oracles are not loaded: " + module.reason);
     }
-    module_loaded_ = true;
-    const OracleModule module = load_oracles(context_);
-    if (module.entry == nullptr) {
-      run_.notes.push_back("the oracles are not loaded: " + module.reason);
-    }
-    input_.oracle = module.entry;
+    input_.oracle.forward = module.functions;
   }
 
   /// Bytes move only when every header has the shape of its rule, also if that claim was not asked
@@ -231,7 +225,6 @@ class Check {
   claims::Input input_;
   plan::DtypePolicy policy_;
   bool shapes_right_ = true;
-  bool module_loaded_ = false;
   Run run_;
 };
 

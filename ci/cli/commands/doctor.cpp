@@ -9,6 +9,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/oracle_module.hpp"
 #include "core/base/text.hpp"
 
 namespace bv::cli {
@@ -29,17 +30,13 @@ std::string memory_text() {
              : "unknown";
 }
 
-/// The LibTorch parts are a module beside the program or in ../lib/bridge-verify.
-std::string oracle_text() {
-  std::error_code failed;
-  const fs::path here = fs::read_symlink("/proc/self/exe", failed).parent_path();
-  for (const fs::path& place :
-       {here / "bv_oracles.so", here / ".." / "lib" / "bridge-verify" / "bv_oracles.so"}) {
+std::string forward_text() {
+  for (const fs::path& place : forward_module_places()) {
     if (is_there(place)) {
       return "found " + place.lexically_normal().string();
     }
   }
-  return "not found: placement cannot be decided by the LibTorch oracle (build target bv_oracles)";
+  return "not found: the claim forward stays undecided (it is built with libtorch-dev)";
 }
 
 std::string cache_text(const Environment& environment) {
@@ -75,7 +72,7 @@ int run_doctor(Context& context, const Options& options) {
                               tool.compiler));
   line("cores", std::to_string(std::thread::hardware_concurrency()));
   line("memory", memory_text());
-  line("oracles", oracle_text());
+  line("forward", forward_text());
   line("gpu",
        is_there("/dev/nvidia0") ? "device present" : "no NVIDIA device: claim gpu cannot run here");
   line("hf cache", cache_text(context.environment));

@@ -7,6 +7,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/io/writer.hpp"
@@ -79,14 +80,14 @@ class Fuzz {
 
  private:
   Status load() {
-    const OracleModule module = load_oracles(context_);
-    if (module.entry == nullptr) {
-      return fail(Code::NoTargetLayout, "fuzz needs the oracles: " + module.reason)
-          .advise("put bv_oracles.so beside the command, or build with libtorch-dev");
+    const ForwardModule module = load_forward();
+    if (module.functions == nullptr) {
+      return fail(Code::NoTargetLayout, "fuzz needs the forward oracles: " + module.reason)
+          .advise("install libtorch-dev and build again");
     }
     BV_TRY(library, mutants::load_library());
     BV_TRY(samples, mutants::builtin_samples());
-    tools_ = {std::move(library), std::move(samples), *module.entry};
+    tools_ = {std::move(library), std::move(samples), {.forward = module.functions}};
     return Done{};
   }
 

@@ -7,6 +7,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -74,10 +75,10 @@ Result<Mutated> plant(Context& context, const Options& options) {
   BV_TRY(operators, operators_of(options));
   BV_TRY(samples, mutants::builtin_samples());
   BV_TRY(places, mutants::places_of(samples, options.operands, options.layout));
-  const OracleModule module = load_oracles(context);
-  if (module.entry == nullptr) {
-    return fail(Code::NoTargetLayout, "mutate needs the oracles: " + module.reason)
-        .advise("put bv_oracles.so beside the command, or build with libtorch-dev");
+  const ForwardModule module = load_forward();
+  if (module.functions == nullptr) {
+    return fail(Code::NoTargetLayout, "mutate needs the forward oracles: " + module.reason)
+        .advise("install libtorch-dev and build again");
   }
   BV_CHECK(make_report_folder(options));  // before minutes of work, not behind them
   BV_TRY(library, mutants::load_library());
@@ -94,7 +95,7 @@ Result<Mutated> plant(Context& context, const Options& options) {
     progress.advance(0, 1, place.sample.name);
     return stop_requested() == 0;
   };
-  BV_TRY(matrix, mutants::run_matrix(library, places, *module.entry, how));
+  BV_TRY(matrix, mutants::run_matrix(library, places, {.forward = module.functions}, how));
   return Mutated{std::move(matrix), options.operands.empty() && options.layout.empty()};
 }
 

@@ -1,25 +1,19 @@
+#include "ci/cli/session/oracle_module.hpp"
+
 #include <dlfcn.h>
 
-#include <filesystem>
-
-#include "ci/cli/session/session.hpp"
-
 namespace bv::cli {
-namespace {
 
-/// Where the module may stand: beside the command, or in the library folder of an install.
-std::vector<std::filesystem::path> places() {
+std::vector<std::filesystem::path> forward_module_places() {
   std::error_code ignored;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", ignored);
   const auto folder = self.parent_path();
-  return {folder / "bv_oracles.so", folder / ".." / "lib" / "bridge-verify" / "bv_oracles.so"};
+  return {folder / "bv_forward.so", folder / ".." / "lib" / "bridge-verify" / "bv_forward.so"};
 }
 
-}  // namespace
-
-OracleModule load_oracles(const Context&) {
-  OracleModule out;
-  for (const auto& path : places()) {
+ForwardModule load_forward() {
+  ForwardModule out;
+  for (const auto& path : forward_module_places()) {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) {
       out.reason += (out.reason.empty() ? "no " : ", no ") + path.lexically_normal().string();
@@ -31,13 +25,14 @@ OracleModule load_oracles(const Context&) {
       continue;
     }
     using EntryFunction = const void* (*)();
-    const auto entry = reinterpret_cast<EntryFunction>(::dlsym(handle, "bv_oracle_entry"));
-    const auto* table = entry == nullptr ? nullptr : static_cast<const oracle::Entry*>(entry());
-    if (table == nullptr || table->abi_version != oracle::kAbiVersion) {
+    const auto entry = reinterpret_cast<EntryFunction>(::dlsym(handle, "bv_forward_entry"));
+    const auto* module =
+        entry == nullptr ? nullptr : static_cast<const oracle::forward::Module*>(entry());
+    if (module == nullptr || module->abi != oracle::forward::kAbi) {
       out.reason = path.string() + " belongs to another build";
       continue;
     }
-    out.entry = table;
+    out.functions = &module->functions;
     return out;
   }
   return out;

@@ -73,14 +73,6 @@ struct ChosenLayouts {
                                           const model::Model& model);
 [[nodiscard]] std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts);
 
-/// bv_oracles.so beside the command; nullptr with the reason when it cannot be loaded. Loaded once,
-/// kept.
-struct OracleModule {
-  const oracle::Entry* entry = nullptr;
-  std::string reason;
-};
-[[nodiscard]] OracleModule load_oracles(const Context& context);
-
 /// A progress sink for the engine on this command's stderr; stops at Ctrl-C.
 class CommandProgress : public ProgressSink {
  public:

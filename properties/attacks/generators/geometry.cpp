@@ -11,7 +11,7 @@ constexpr std::int64_t kHeadUnit = 8;
 constexpr std::int64_t kHiddenUnit = 8;
 constexpr std::int64_t kVocabularyMin = 83;
 
-constexpr std::array kFields = {
+constexpr std::array kGeometryFields = {
     field("groups", &Geometry::groups, {1, 2, 3, 4, 8}),
     field("heads_each", &Geometry::heads_each, {1, 2, 3, 4}),
     field("head_unit", &Geometry::head_unit, {1, 2, 3}),
@@ -102,7 +102,7 @@ void feed_forward(Level& level, const Geometry& g, std::int64_t layers) {
 }  // namespace
 
 std::span<const Field<Geometry>> geometry_fields() {
-  return kFields;
+  return kGeometryFields;
 }
 
 Settings settings_of(const json& config, const Geometry& g, std::int64_t layers) {

@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::int64_t kSizeMax = 8;
 
-constexpr std::array kFields = {
+constexpr std::array kLayoutFields = {
     field("pp", &Layout::pp, {1, 2, 3, 4}),
     field("vpp", &Layout::vpp, {1, 2}),
     field("split", &Layout::split, {0, 1, 2, 3, 4, 5, 6, 7}),
@@ -90,7 +90,7 @@ std::vector<std::int64_t> legal(const model::Model& model, parallel::Layout layo
 }  // namespace
 
 std::span<const Field<Layout>> layout_fields() {
-  return kFields;
+  return kLayoutFields;
 }
 
 std::int64_t layers_of(const Layout& draw) {

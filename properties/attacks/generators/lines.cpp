@@ -11,7 +11,7 @@ using layout::Factor;
 using layout::Product;
 using layout::TensorExpr;
 
-constexpr std::array kFields = {
+constexpr std::array kLineFields = {
     field("parts", &Line::parts, {1, 2, 3, 4, 5}),
     field("fused", &Line::fused, {0, 1, 2}),
     field("grouped", &Line::grouped, {0, 1}),
@@ -237,7 +237,7 @@ std::int64_t rows_of(const Line& line, const layout::Binding& binding, std::size
 }  // namespace
 
 std::span<const Field<Line>> line_fields() {
-  return kFields;
+  return kLineFields;
 }
 
 layout::Rule rule_of(const Line& line) {

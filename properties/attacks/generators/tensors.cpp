@@ -7,7 +7,7 @@
 namespace bv::generators {
 namespace {
 
-constexpr std::array kFields = {
+constexpr std::array kTensorFields = {
     field("dtype", &TensorDraw::dtype, {0, 1, 2, 3}),
     field("pattern", &TensorDraw::pattern, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}),
     field("elements", &TensorDraw::elements, {1, 2, 3, 7, 16, 33, 64, 257}),
@@ -89,7 +89,7 @@ std::uint64_t element(Pattern pattern, const Form& form, Random& random) {
 }  // namespace
 
 std::span<const Field<TensorDraw>> tensor_fields() {
-  return kFields;
+  return kTensorFields;
 }
 
 std::span<const DType> float_dtypes() {

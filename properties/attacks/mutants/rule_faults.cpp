@@ -117,7 +117,7 @@ Result<std::optional<std::vector<Verdict>>> refuted_by_user_claims(const Case& o
   input.source = &source;
   input.kinds = &kinds;
   input.layouts = {right.layout};
-  input.oracle = &entry;
+  input.oracle = entry;
   return std::optional(refuted(input));
 }
 

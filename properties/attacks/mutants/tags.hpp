@@ -6,10 +6,11 @@
 #include <cstring>
 
 #include "properties/attacks/mutants/program.hpp"
+#include "properties/claims/subject.hpp"
 
 namespace bv::mutants {
 
-inline constexpr std::int64_t kTensorTag = std::int64_t{1} << 40;
+using claims::kTensorTag;
 /// What stands in memory before a bridge writes to it.
 inline constexpr std::byte kPoison{0xA5};
 inline constexpr std::int64_t kUnwritten = static_cast<std::int64_t>(0xA5A5A5A5A5A5A5A5ULL);
