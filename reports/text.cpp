@@ -38,9 +38,10 @@ Word word_of(const Run& run, const ClaimSummary& claim) {
     return {"skip", Paint::Dim};
   }
   if (!result.checked) {
-    return !claim.requested ? Word{"not requested", Paint::Dim}
-           : claim.vacuous  ? Word{"none", Paint::Dim}
-                            : Word{"?", Paint::Yellow};
+    return !claim.reached     ? Word{"not reached", Paint::Dim}
+           : !claim.requested ? Word{"not requested", Paint::Dim}
+           : claim.vacuous    ? Word{"none", Paint::Dim}
+                              : Word{"?", Paint::Yellow};
   }
   switch (result.outcome) {
     case Outcome::Proved:

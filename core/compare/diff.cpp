@@ -35,6 +35,15 @@ Unit unit_of(const TensorSpec& spec) {
                                   : Unit{spec.dtype, count};
 }
 
+move::Recipe recipe_of(const View& view) {
+  const Unit unit = unit_of(view.spec);
+  auto sources = checkpoint::bytes_of(view.sources);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    sources[i].dtype = unit_of(view.sources[i].tensor->spec).dtype;
+  }
+  return {unit.dtype, unit.elements, view.boxes, std::move(sources), view.add, move::Gaps::Zero};
+}
+
 }  // namespace
 
 RowShape rows_of(const Shape& shape) {
@@ -48,62 +57,16 @@ RowShape rows_of(const Shape& shape) {
   return row == 0 ? RowShape{0, 1} : RowShape{all / row, row};
 }
 
-ViewReader::ViewReader(const View& view) : view_(view) {
-  const Unit unit = unit_of(view.spec);
-  elements_ = unit.elements;
-  bytes_ = bytes(unit.dtype);
-  for (const checkpoint::SourceTensor& source : view.sources) {
-    sources_.push_back(source.checkpoint->bytes(*source.tensor));
-  }
-  if (view.boxes.size() == 1 && view.add == 0 && view.boxes[0].source >= 0) {
-    const layout::Box& box = view.boxes[0];
-    const auto& spec = view.sources[static_cast<std::size_t>(box.source)].tensor->spec;
-    const bool run = box.axes.empty() || (box.axes.size() == 1 && box.axes[0].source_stride == 1);
-    const std::int64_t filled = box.axes.empty() ? 1 : box.axes[0].extent;
-    direct_ = run && filled == elements_ && spec.dtype == view.spec.dtype;
-  }
-}
+ViewReader::ViewReader(const View& view) : view_(view), maker_(recipe_of(view)) {}
 
 std::span<const std::byte> ViewReader::read(std::int64_t begin, std::int64_t end) {
-  if (direct_) {
-    const layout::Box& box = view_.boxes[0];
-    const auto at = static_cast<std::size_t>((box.source_offset + begin) * bytes_);
-    return sources_[static_cast<std::size_t>(box.source)].subspan(
-        at, static_cast<std::size_t>((end - begin) * bytes_));
-  }
-  make(begin, end);
-  return window_;
-}
-
-void ViewReader::make(std::int64_t begin, std::int64_t end) {
-  const DType to = unit_of(view_.spec).dtype;
-  window_.assign(static_cast<std::size_t>((end - begin) * bytes_), std::byte{0});
-  pieces_.clear();
-  for (const layout::Box& box : view_.boxes) {
-    layout::clip_to_target(box, begin, end, pieces_);
-  }
-  for (const layout::Box& piece : pieces_) {
-    if (piece.source < 0) {
-      continue;  // zeros
-    }
-    const auto source = static_cast<std::size_t>(piece.source);
-    const DType from = unit_of(view_.sources[source].tensor->spec).dtype;
-    if (view_.add == 0) {
-      move::cast_box(piece, sources_[source].data(), from, window_.data(), begin, to);
-      continue;
-    }
-    shifted_.resize(static_cast<std::size_t>((end - begin) * bytes(from)));
-    move::copy_box(piece, sources_[source].data(), shifted_.data(), begin,
-                   static_cast<std::size_t>(bytes(from)));
-    kinds::add_constant(shifted_, from, view_.add);
-    kinds::cast(shifted_.data(), from, window_.data(), to, end - begin);
-  }
+  const auto made = maker_.read(begin, end);
+  BV_ASSERT(made.has_value());  // views never write an element twice, and gaps are zeros
+  return *made;
 }
 
 void ViewReader::release() const {
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    view_.sources[i].checkpoint->release(sources_[i]);
-  }
+  checkpoint::release(view_.sources);
 }
 
 std::string_view name(Cause cause) {

@@ -33,27 +33,22 @@ struct RowShape {
 };
 [[nodiscard]] RowShape rows_of(const Shape& shape);
 
-/// Makes elements of a view. Types below a byte count as bytes.
+/// Reads elements of a view; what no box covers is zero. Types below a byte count as bytes.
 class ViewReader {
  public:
   explicit ViewReader(const View& view);
-  /// Elements [begin, end), valid until the next call. Contiguous views are not copied.
+  /// Elements [begin, end), valid until the next call. Runs at the source are not copied.
   [[nodiscard]] std::span<const std::byte> read(std::int64_t begin, std::int64_t end);
-  [[nodiscard]] std::int64_t elements() const { return elements_; }
-  [[nodiscard]] std::int64_t element_bytes() const { return bytes_; }
-  /// Mapped pages of the sources are not needed soon.
+  [[nodiscard]] std::int64_t elements() const { return maker_.elements(); }
+  [[nodiscard]] std::int64_t element_bytes() const {
+    return static_cast<std::int64_t>(maker_.element_bytes());
+  }
+  /// Gives mapped pages of the sources back to the system.
   void release() const;
 
  private:
-  void make(std::int64_t begin, std::int64_t end);
   const View& view_;
-  std::vector<std::span<const std::byte>> sources_;
-  std::vector<layout::Box> pieces_;
-  std::vector<std::byte> window_;
-  std::vector<std::byte> shifted_;
-  std::int64_t elements_ = 0;
-  std::int64_t bytes_ = 1;
-  bool direct_ = false;
+  move::TensorMaker maker_;
 };
 
 /// A known way for a tensor to be wrong.

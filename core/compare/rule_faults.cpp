@@ -51,6 +51,10 @@ class RuleFaults {
   }
 
  private:
+  [[nodiscard]] const std::string& part_name(std::int32_t part) const {
+    return bound_.part_names()[static_cast<std::size_t>(part)];
+  }
+
   [[nodiscard]] View with(std::vector<layout::Box> boxes) const {
     View view = base_;
     view.boxes = std::move(boxes);
@@ -79,7 +83,7 @@ class RuleFaults {
 
   /// Any two parts of equal extent in each other's place.
   void exchanged_parts() {
-    std::vector<std::string> parts;
+    std::vector<std::int32_t> parts;
     for (const layout::Box& box : shard_.boxes) {
       if (box.source >= 0 && std::find(parts.begin(), parts.end(), box.part) == parts.end()) {
         parts.push_back(box.part);
@@ -93,7 +97,7 @@ class RuleFaults {
     }
   }
 
-  void exchange(const std::string& a, const std::string& b) {
+  void exchange(std::int32_t a, std::int32_t b) {
     std::vector<layout::Box> boxes = shard_.boxes;
     std::vector<layout::Box*> of_a, of_b;
     for (layout::Box& box : boxes) {
@@ -117,7 +121,8 @@ class RuleFaults {
         std::swap(of_a[i]->axes[d].source_stride, of_b[i]->axes[d].source_stride);
       }
     }
-    add(Cause::SwappedParts, fmt::format("{} and {} are exchanged", a, b), std::move(boxes));
+    add(Cause::SwappedParts, fmt::format("{} and {} are exchanged", part_name(a), part_name(b)),
+        std::move(boxes));
   }
 
   /// The HF tensors as rows of one length; empty when the shard is not made of whole rows.
@@ -218,7 +223,9 @@ class RuleFaults {
       layout::normalise(box);
     }
     add(Cause::Alternating,
-        fmt::format("rows of {} and {} alternate", boxes[0].part, boxes[1].part), boxes);
+        fmt::format("rows of {} and {} alternate", part_name(boxes[0].part),
+                    part_name(boxes[1].part)),
+        boxes);
   }
 
   void other_ranks() {

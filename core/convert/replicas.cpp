@@ -7,6 +7,7 @@
 #include "core/base/arith.hpp"
 #include "core/kinds/values.hpp"
 #include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 
 namespace bv::convert {
 namespace {
@@ -42,9 +43,12 @@ class CopyCheck {
 
   std::vector<ReplicaFault> run() {
     for (auto owner = owners_.rbegin(); owner != owners_.rend(); ++owner) {
+      std::vector<layout::Box> back;
       for (const layout::Box& box : boxes(*owner)) {
-        move::copy_box(layout::inverse(box, 0), shard(*owner), gathered_.data(), 0, size_);
+        back.push_back(layout::inverse(box, 0));
       }
+      const std::byte* const whole = shard(*owner);
+      move::make_whole(back, {&whole, 1}, size_, gathered_.data());
     }
     std::vector<ReplicaFault> out;
     for (const plan::Plan::Owner& owner : owners_) {

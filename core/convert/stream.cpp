@@ -51,7 +51,7 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
   const std::int64_t elements = element_count(first.spec.shape).value();
   const std::int64_t size = bytes(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
-  const std::int64_t window = makers.front().is_turned()
+  const std::int64_t window = makers.front().is_transposed()
                                   ? kWindowBytes
                                   : std::max(kWindowMin, kWindowBytes * 2 / (ways + 1));
   const std::int64_t step = std::max<std::int64_t>(1, window / size);

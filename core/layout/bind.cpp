@@ -227,6 +227,7 @@ struct BoundRule::Placed {
     std::vector<std::pair<std::string, std::int64_t>> grid;  // axis -> elements of the source
   };
   std::vector<Part> parts;
+  std::vector<std::string> names;  // of parts; Box::part is the index
 };
 
 Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
@@ -270,7 +271,8 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
   for (const PlacedPart& part : targets) {
     Placed::Part pair;
     pair.target = part.tensor;
-    pair.box.part = part.name;
+    pair.box.part = static_cast<std::int32_t>(placed->parts.size());
+    placed->names.push_back(part.name);
     pair.box.target_offset = part.offset;
     const auto source = std::find_if(sources.begin(), sources.end(), [&](const PlacedPart& other) {
       return other.name == part.name;
@@ -283,11 +285,20 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
         pair.grid.emplace_back(axis.axis, stride_of(*source, axis.axis));
       }
     }
+    std::vector<BoxAxis> axes;
     for (const Step& step : part.steps) {
-      pair.box.axes.push_back(
-          {step.extent, filled ? stride_of(*source, step.axis) : 0, step.stride});
+      axes.push_back({step.extent, filled ? stride_of(*source, step.axis) : 0, step.stride});
     }
-    normalise(pair.box);
+    axes.resize(collapse(axes));
+    if (axes.size() > kBoxAxesMax) {
+      return fail(Code::BadValue, fmt::format("part {} of {} has {} axes that do not join",
+                                              part.name, rule.name, axes.size()))
+          .pair(std::to_string(axes.size()), fmt::format("at most {}", kBoxAxesMax))
+          .advise("write the line with fewer axes");
+    }
+    for (const BoxAxis& axis : axes) {
+      pair.box.axes.push_back(axis);
+    }
     placed->parts.push_back(std::move(pair));
   }
   out.placed_ = std::move(placed);
@@ -297,6 +308,10 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
 std::int64_t BoundRule::size(std::string_view axis) const {
   const auto found = binding_.axes.find(axis);
   return found == binding_.axes.end() ? 1 : found->second;
+}
+
+const std::vector<std::string>& BoundRule::part_names() const {
+  return placed_->names;
 }
 
 Shard BoundRule::shard(std::size_t target, const Sizes& grid) const {

@@ -26,7 +26,7 @@ struct Place {
 void emit(const Box& box, std::size_t first, Place at, std::int64_t extent,
           std::vector<BoxPiece>& out) {
   out.push_back({box.source, at.source, at.target, extent,
-                 std::span<const BoxAxis>(box.axes).subspan(first)});
+                 std::span(box.axes.begin() + first, box.axes.end())});
 }
 
 void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::int64_t end,
@@ -68,17 +68,14 @@ void clip(const Box& box, std::size_t axis, Place at, std::int64_t begin, std::i
 
 }  // namespace
 
-std::int64_t Box::elements() const {
-  std::int64_t count = 1;
-  for (const BoxAxis& axis : axes) {
-    count *= axis.extent;
-  }
-  return count;
+void normalise(Box& box) {
+  box.axes.shrink(collapse({box.axes.begin(), box.axes.end()}));
 }
 
-void normalise(Box& box) {
-  std::vector<BoxAxis>& axes = box.axes;
-  std::erase_if(axes, [](const BoxAxis& axis) { return axis.extent == 1; });
+std::size_t collapse(std::span<BoxAxis> axes) {
+  const auto end = std::remove_if(axes.begin(), axes.end(),
+                                  [](const BoxAxis& axis) { return axis.extent == 1; });
+  axes = axes.first(static_cast<std::size_t>(end - axes.begin()));
   // Insertion keeps equal strides in order and needs no memory; boxes have few axes.
   for (std::size_t i = 1; i < axes.size(); ++i) {
     for (std::size_t k = i; k > 0 && axes[k - 1].target_stride < axes[k].target_stride; --k) {
@@ -97,7 +94,7 @@ void normalise(Box& box) {
     }
     axes[kept++] = axis;
   }
-  axes.resize(kept);
+  return kept;
 }
 
 void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out) {
@@ -112,12 +109,14 @@ void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::v
     part.part = box.part;
     part.source_offset = piece.source_offset;
     part.target_offset = piece.target_offset;
-    part.axes.assign(piece.axes.begin(), piece.axes.end());
+    for (const BoxAxis& axis : piece.axes) {
+      part.axes.push_back(axis);
+    }
     if (!part.axes.empty() && part.axes.front().extent != piece.extent) {
       part.axes.front().extent = piece.extent;
       normalise(part);
     }
-    out.push_back(std::move(part));
+    out.push_back(part);
   }
 }
 
@@ -130,8 +129,11 @@ std::int64_t BoxPiece::elements() const {
 }
 
 BoxPiece whole(const Box& box) {
-  return {box.source, box.source_offset, box.target_offset,
-          box.axes.empty() ? 1 : box.axes.front().extent, box.axes};
+  return {box.source,
+          box.source_offset,
+          box.target_offset,
+          box.axes.empty() ? 1 : box.axes.front().extent,
+          {box.axes.begin(), box.axes.end()}};
 }
 
 void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector<BoxPiece>& out) {
@@ -199,7 +201,7 @@ bool drop_common_axis(std::vector<Box>& boxes, std::int64_t& elements) {
     }
   }
   for (Box& box : boxes) {
-    box.axes.erase(box.axes.begin());
+    box.axes.pop_front();
   }
   elements = stride;
   return true;
@@ -289,20 +291,6 @@ Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cov
                             cursor < size ? "written by nobody" : "beyond the tensor"));
   }
   return Done{};
-}
-
-std::optional<std::int64_t> source_of(const Box& box, std::int64_t target_offset) {
-  std::int64_t left = target_offset - box.target_offset;
-  std::int64_t source = box.source_offset;
-  for (const BoxAxis& axis : box.axes) {
-    if (left < 0 || axis.target_stride <= 0) {
-      return std::nullopt;
-    }
-    const std::int64_t index = std::min(left / axis.target_stride, axis.extent - 1);
-    left -= index * axis.target_stride;
-    source += index * axis.source_stride;
-  }
-  return left == 0 ? std::optional(source) : std::nullopt;
 }
 
 }  // namespace bv::layout

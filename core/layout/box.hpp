@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,30 +13,9 @@
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
 #include "core/layout/ast.hpp"
+#include "core/layout/index_box.hpp"
 
 namespace bv::layout {
-
-/// One axis of a box, in elements. `target` strides are those of a mixed radix: when sorted, each
-/// covers the axes inside it. A source stride of 0 repeats.
-struct BoxAxis {
-  std::int64_t extent = 1;
-  std::int64_t source_stride = 0;
-  std::int64_t target_stride = 0;
-  bool operator==(const BoxAxis&) const = default;
-};
-
-/// Copies a strided set of elements of source tensor `source` into one target tensor. Axes are
-/// ordered by descending target stride, collapsed to the fewest. A box without a source (`source <
-/// 0`) is zero-filled.
-struct Box {
-  int source = 0;
-  std::int64_t source_offset = 0;
-  std::int64_t target_offset = 0;
-  std::vector<BoxAxis> axes;
-  std::string part;
-  [[nodiscard]] std::int64_t elements() const;
-  bool operator==(const Box&) const = default;
-};
 
 /// Sizes of axes: name -> extent; `rest` binds "...".
 struct Binding {
@@ -56,7 +34,7 @@ struct Shard {
 class BoundRule {
  public:
   /// Errors: RulesInvalid for an axis without a size; IndivisibleDim when `cut` leaves a remainder;
-  /// BadValue on overflow.
+  /// BadValue on overflow and for a part of more than kBoxAxesMax axes.
   static Result<BoundRule> bind(const Rule& rule, Binding binding);
 
   [[nodiscard]] const Rule& rule() const { return *rule_; }
@@ -64,6 +42,8 @@ class BoundRule {
   /// Shapes of one shard of each target.
   [[nodiscard]] const std::vector<Shape>& target_shapes() const { return target_shapes_; }
   [[nodiscard]] std::int64_t size(std::string_view axis) const;
+  /// "q", "gate", "pad": what Box::part numbers.
+  [[nodiscard]] const std::vector<std::string>& part_names() const;
   /// Boxes of target tensor `target` at grid coordinates (`t` -> tp_rank, `E` -> expert, ...).
   /// Missing coordinates are 0.
   [[nodiscard]] Shard shard(std::size_t target,
@@ -81,6 +61,8 @@ class BoundRule {
 /// Sorts the axes by descending target stride, drops extents of 1 and joins axes that are
 /// contiguous on both ends.
 void normalise(Box& box);
+/// The same for axes that stand alone; the first ones, as many as are returned, are left.
+[[nodiscard]] std::size_t collapse(std::span<BoxAxis> axes);
 
 /// The pieces of `box` whose target elements lie in [begin, end), offsets kept; appended to `out`.
 void clip_to_target(const Box& box, std::int64_t begin, std::int64_t end, std::vector<Box>& out);
@@ -105,10 +87,6 @@ void pieces_in(const Box& box, std::int64_t begin, std::int64_t end, std::vector
 [[nodiscard]] Box inverse(const Box& box, int new_source);
 /// The same for a piece, into a box whose memory is used again; its `part` stays.
 void inverse(const BoxPiece& piece, int new_source, Box& out);
-
-/// The source offset of the element that `box` puts at `target_offset`; nullopt when it does not
-/// touch it.
-[[nodiscard]] std::optional<std::int64_t> source_of(const Box& box, std::int64_t target_offset);
 
 /// Neighbouring elements [begin, end) of a target.
 struct Run {

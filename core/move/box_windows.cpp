@@ -20,6 +20,11 @@ BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
 }
 
 void BoxWindows::list(std::int64_t begin, std::int64_t end, std::vector<layout::BoxPiece>& out) {
+  if (begin < last_) {
+    active_.clear();
+    next_ = 0;
+  }
+  last_ = begin;
   std::erase_if(active_, [begin](const Span& span) { return span.end <= begin; });
   for (; next_ < spans_.size() && spans_[next_].begin < end; ++next_) {
     if (spans_[next_].end > begin) {

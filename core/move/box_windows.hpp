@@ -15,8 +15,8 @@ class BoxWindows {
   BoxWindows() = default;
   /// Views `boxes`.
   explicit BoxWindows(std::span<const layout::Box> boxes);
-  /// The pieces in [begin, end), by ascending offset of their boxes, appended to `out`. Windows go
-  /// in ascending order.
+  /// The pieces in [begin, end), by ascending offset of their boxes, appended to `out`. Ascending
+  /// windows cost the least.
   void list(std::int64_t begin, std::int64_t end, std::vector<layout::BoxPiece>& out);
 
  private:
@@ -28,6 +28,7 @@ class BoxWindows {
   std::vector<Span> spans_;   // ascending begin
   std::vector<Span> active_;  // those that reach into the window, in the same order
   std::size_t next_ = 0;
+  std::int64_t last_ = 0;  // begin of the last window
 };
 
 }  // namespace bv::move

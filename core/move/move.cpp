@@ -146,12 +146,10 @@ std::optional<std::int64_t> first_difference(const layout::Box& box, const std::
              : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }
 
-Extent source_extent(const layout::Box& box) {
-  std::int64_t last = box.source_offset;
-  for (const layout::BoxAxis& axis : box.axes) {
-    last += (axis.extent - 1) * axis.source_stride;
-  }
-  return {box.source_offset, last + 1};
+bool has_tiles(std::span<const layout::Box> boxes, std::size_t size) {
+  return std::any_of(boxes.begin(), boxes.end(), [&](const layout::Box& box) {
+    return inner_of(layout::whole(box), size).kind == Inner::Kind::Tiles;
+  });
 }
 
 }  // namespace bv::move

@@ -46,31 +46,8 @@ void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
                                                            std::int64_t target_base,
                                                            std::size_t element_bytes);
 
-/// Elements between the first and the last that the box reads, as [begin, end).
-struct Extent {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-[[nodiscard]] Extent source_extent(const layout::Box& box);
-
-/// One tensor that is made of `boxes`, which tile its `elements`.
-struct MoveTarget {
-  std::span<const layout::Box> boxes;
-  std::byte* target = nullptr;
-  std::int64_t elements = 0;
-};
-
-/// Makes all targets out of the same sources in one pass, window by window in step, so that shards
-/// that read neighbouring bytes read them while they are in cache. Targets do not overlap each
-/// other or the sources. For targets larger than the caches: stores pass them by.
-void move_targets(Isa isa, std::span<const MoveTarget> targets,
-                  std::span<const std::byte* const> sources, std::size_t element_bytes);
-
 /// Do axes of a box change places? Small windows of such a tensor read every line of the source
 /// again and again.
 [[nodiscard]] bool has_tiles(std::span<const layout::Box> boxes, std::size_t element_bytes);
-
-/// Elements a window that `ways` targets in step should have.
-[[nodiscard]] std::int64_t window_elements(std::size_t ways, std::size_t element_bytes);
 
 }  // namespace bv::move

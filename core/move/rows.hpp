@@ -39,23 +39,6 @@ void copy_elements(const RowRuns& rows, const std::byte* source, std::byte* targ
 [[nodiscard]] bool holds_filler(Isa isa, const std::byte* elements, std::int64_t count,
                                 std::size_t element_bytes, std::byte filler);
 
-/// Copies into memory that is not used again soon: stores pass the caches where the set can. Order
-/// the stores with end_stream() before another thread reads them.
-void stream_bytes(Isa isa, const std::byte* source, std::byte* target, std::int64_t bytes);
-/// The same for rows that fill whole cache lines of the target.
-[[nodiscard]] bool fills_lines(Isa isa, const RowRuns& rows, const std::byte* target);
-void stream_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte* target);
-/// The same for several sets of rows in turns: `block` rows of each, then the next rows of each, so
-/// that the side on which they lie beside each other passes once. All sets have `count` rows of one
-/// size and step, and fill whole lines.
-struct RowStream {
-  const std::byte* source = nullptr;
-  std::byte* target = nullptr;
-};
-void stream_in_turns(Isa isa, const RowRuns& rows, std::span<const RowStream> streams,
-                     std::int64_t block);
-void end_stream();
-
 /// Two axes that change places: element (i, j) for i < rows, j < columns goes from
 /// source[column(j) + i * source_unit] to target[row(i) + j * target_unit], in elements of
 /// `element_bytes` (1, 2, 4 or 8), where row(i) = i / row_ways * target_step + i % row_ways *
@@ -82,10 +65,6 @@ struct Transpose {
 };
 void copy_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
                     const std::byte* source, std::byte* target);
-
-/// The same into memory that is not used again soon.
-void stream_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
-                      const std::byte* source, std::byte* target);
 
 /// True when the target is what copy_transpose makes of the source.
 [[nodiscard]] bool equal_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,

@@ -322,18 +322,6 @@ void copy_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
                 });
 }
 
-void stream_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
-                      const std::byte* source, std::byte* target) {
-  if (shape.target_unit != 1) {
-    return copy_transpose(isa, shape, element_bytes, source, target);
-  }
-  for_each_tile(isa, shape, element_bytes, source,
-                [&](const RowRuns& rows, const std::byte* from, std::int64_t at) {
-                  stream_rows(isa, rows, from, target + at);
-                  return true;
-                });
-}
-
 bool equal_transpose(Isa isa, const Transpose& shape, std::size_t element_bytes,
                      const std::byte* source, const std::byte* target) {
   const auto size = static_cast<std::int64_t>(element_bytes);

@@ -50,12 +50,12 @@ std::vector<std::int64_t> targets_of(const layout::Box& box, std::int64_t offset
     }
     out = std::move(repeated);
   }
-  const auto first = layout::source_of(layout::inverse(moving, 0), offset);
-  if (!first) {
+  const std::int64_t first = layout::source_of(layout::inverse(moving, 0), offset);
+  if (first == layout::kNowhere) {
     return {};
   }
   for (std::int64_t& one : out) {
-    one += *first;
+    one += first;
   }
   std::sort(out.begin(), out.end());
   return out;
@@ -275,11 +275,11 @@ Result<Trace> trace_megatron(const plan::Plan& plan, const TraceQuery& query,
     place.megatron_index = *query.index;
     const std::int64_t offset = ravel(*query.index, out.shape);
     for (const layout::Box& box : shard.boxes) {
-      const auto at = layout::source_of(box, offset);
-      if (at && box.source >= 0) {
+      const std::int64_t at = layout::source_of(box, offset);
+      if (at != layout::kNowhere && box.source >= 0) {
         const auto slot = static_cast<std::size_t>(box.source);
         place.hf = mapping.hf[slot];
-        place.hf_index = unravel(*at, plan.hf_shapes(mapping)[slot]);
+        place.hf_index = unravel(at, plan.hf_shapes(mapping)[slot]);
       }
     }
   }

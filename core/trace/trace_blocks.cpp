@@ -66,8 +66,8 @@ void cut_axis(layout::BoxAxis axis, const Strides& side, std::int64_t layout::Bo
   out.insert(out.end(), inner_first.rbegin(), inner_first.rend());
 }
 
-std::vector<layout::BoxAxis> cut_axes(const std::vector<layout::BoxAxis>& axes,
-                                      const Strides& target, const Strides* source) {
+std::vector<layout::BoxAxis> cut_axes(std::span<const layout::BoxAxis> axes, const Strides& target,
+                                      const Strides* source) {
   std::vector<layout::BoxAxis> by_target;
   for (const layout::BoxAxis& axis : axes) {
     cut_axis(axis, target, &layout::BoxAxis::target_stride, by_target);
@@ -141,9 +141,9 @@ class BoxBlocks {
  public:
   BoxBlocks(const layout::Box& box, const Strides& target, const Strides* source)
       : box_(box), target_(target), source_(source) {
-    chosen_ = choose(cut_axes(box.axes, target, source), target, source);
+    chosen_ = choose(cut_axes({box.axes.begin(), box.axes.end()}, target, source), target, source);
     if (!whole(chosen_)) {
-      chosen_.listed = box.axes;
+      chosen_.listed.assign(box.axes.begin(), box.axes.end());
       chosen_.kept.clear();
     }
   }

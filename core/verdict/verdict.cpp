@@ -152,6 +152,8 @@ std::vector<std::string> undecided_reasons(const Run& run) {
   for (const ClaimSummary& claim : run.claims) {
     if (claim.skipped) {
       reasons.push_back(fmt::format("claim {} was skipped", claim.claim));
+    } else if (!claim.reached) {
+      reasons.push_back(fmt::format("claim {} was not reached: {}", claim.claim, claim.note));
     } else if (claim.requested && !claim.vacuous && !has_verdict(run, claim.claim)) {
       reasons.push_back(fmt::format("claim {} was requested and has no verdict", claim.claim));
     }

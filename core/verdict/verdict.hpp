@@ -85,6 +85,8 @@ struct ClaimSummary {
   bool requested = true;  // false: the level does not include it; that never fails a run
   bool skipped = false;   // left out by the user (--skip): the run is undecided
   bool vacuous = false;   // looked for subjects and the model has none; `note` says why
+  bool reached = true;    // false: an earlier claim stands in the way, `note` says which
+  std::string noun{};     // what `subjects` counts: "HF tensors"
 };
 
 struct Fact {

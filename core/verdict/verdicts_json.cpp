@@ -209,10 +209,12 @@ Json claims_json(const Run& run) {
     out.push_back({{"id", claim.claim},
                    {"title", claim.title},
                    {"subjects", number(claim.subjects)},
+                   {"noun", claim.noun},
                    {"note", claim.note},
                    {"requested", claim.requested},
                    {"skipped", claim.skipped},
-                   {"vacuous", claim.vacuous}});
+                   {"vacuous", claim.vacuous},
+                   {"reached", claim.reached}});
   }
   return out;
 }

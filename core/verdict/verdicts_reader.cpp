@@ -364,7 +364,8 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),
                           fields.integer<std::int64_t>(row, "subjects", path),
                           fields.text(row, "note", path), fields.flag(row, "requested", path),
-                          fields.flag(row, "skipped", path), fields.flag(row, "vacuous", path)});
+                          fields.flag(row, "skipped", path), fields.flag(row, "vacuous", path),
+                          fields.flag(row, "reached", path), fields.text(row, "noun", path)});
   });
   each("verdicts", [&](const Json& row, const std::string& path) {
     run.verdicts.push_back(read_verdict(fields, row, path));

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <map>
 
 #include "core/base/arith.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/claims/subject.hpp"
+#include "properties/claims/claims.hpp"
 
 namespace bv::claims {
 namespace {
@@ -16,13 +16,13 @@ constexpr std::int64_t kSweptExperts = 2;
 
 /// The rule on this layout's sizes, without what the sweep need not see: carried dimensions and
 /// most experts. The proof on the text covers all sizes; the sweep is its witness on these.
-Result<layout::BoundRule> bind_for_sweep(const Input& input, const RuleUse& use,
+Result<layout::BoundRule> bind_for_sweep(const Subject& subject, const RuleUse& use,
                                          const parallel::Layout& layout) {
-  const layout::Rule* line = input.kinds->find(use.rule->kind);
+  const layout::Rule* line = subject.kinds->find(use.rule->kind);
   if (line == nullptr) {
     return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
   }
-  BV_TRY(binding, plan::binding_of(input.source->model.geometry, *use.rule, layout));
+  BV_TRY(binding, plan::binding_of(use.model().geometry, *use.rule, layout));
   if (binding.rest.size() > 0 && line->sources.front().dims.size() > 1) {
     binding.rest.clear();
   }
@@ -84,12 +84,13 @@ Status sweep_sources(const layout::BoundRule& bound, std::int64_t t) {
 
 using Sweep = Status (*)(const layout::BoundRule&, std::int64_t);
 
-std::vector<Verdict> swept(const Input& input, std::string_view claim, Sweep sweep) {
+std::vector<Verdict> swept(const Subject& subject, std::string_view claim, Sweep sweep,
+                           std::int64_t RuleUse::*cases) {
   std::vector<Verdict> out;
   std::map<std::pair<const family::Rule*, std::pair<std::int64_t, std::int64_t>>, Verdict>
       known;  // the layout matters by t and padding only
-  for (const RuleUse& use : rule_uses(input.source->model)) {
-    for (const parallel::Layout& layout : input.layouts) {
+  for (const RuleUse& use : rule_uses(subject)) {
+    for (const parallel::Layout& layout : subject.layouts) {
       const std::int64_t t = use.rule->expert ? layout.etp : layout.tp;
       const std::pair key{
           use.rule, std::pair{t, use.rule->vocabulary ? layout.vocab_divisor.value_or(0) : 0}};
@@ -97,12 +98,13 @@ std::vector<Verdict> swept(const Input& input, std::string_view claim, Sweep swe
       if (const auto seen = known.find(key); seen != known.end()) {
         Verdict verdict = seen->second;
         verdict.layout = id;
-        verdict.replay = fmt::format("{} --only {} --layout {}", input.replay, claim, id);
+        verdict.replay = fmt::format("{} --only {} --layout {}", subject.replay, claim, id);
         out.push_back(std::move(verdict));
         continue;
       }
-      Verdict verdict = about(input, claim, use, id);
-      auto bound = bind_for_sweep(input, use, layout);
+      Verdict verdict = about(subject, claim, use, id);
+      verdict.cases = use.*cases;
+      auto bound = bind_for_sweep(subject, use, layout);
       auto proof = bound ? layout::prove_bijection(bound->rule()) : Status(bound.error());
       auto status = proof ? sweep(*bound, t) : std::move(proof);
       verdict.outcome = status ? Outcome::Proved : Outcome::Refuted;
@@ -125,15 +127,15 @@ std::vector<Verdict> swept(const Input& input, std::string_view claim, Sweep swe
 
 /// Parameters of the stages: every layer stands on exactly one stage, every expert on exactly one
 /// expert rank.
-Verdict check_stages(const Input& input, const parallel::Layout& layout) {
-  const model::Model& model = input.source->model;
+Verdict check_stages(const Subject& subject, const parallel::Layout& layout) {
+  const model::Model& model = subject.base().model;
   Verdict verdict;
   verdict.claim = "coverage";
   verdict.rule = "stages";
   verdict.kind = "stages";
   verdict.layout = parallel::layout_id(layout);
   verdict.megatron = "pipeline stages";
-  verdict.replay = fmt::format("{} --only coverage --layout {}", input.replay, verdict.layout);
+  verdict.replay = fmt::format("{} --only coverage --layout {}", subject.replay, verdict.layout);
   const std::int64_t layers = model.geometry.at("num_hidden_layers");
   std::vector<int> owners(static_cast<std::size_t>(layers), 0);
   verdict.cases = layers;
@@ -162,16 +164,25 @@ Verdict check_stages(const Input& input, const parallel::Layout& layout) {
 
 }  // namespace
 
-std::vector<Verdict> check_coverage(const Input& input) {
-  auto out = swept(input, "coverage", sweep_targets);
-  for (const parallel::Layout& layout : input.layouts) {
-    out.push_back(check_stages(input, layout));
+std::int64_t count_coverage(const Subject& subject) {
+  return std::ssize(subject.layouts) * (sum_of(subject, &RuleUse::parameters) +
+                                        subject.base().model.geometry.at("num_hidden_layers"));
+}
+
+std::int64_t count_inverse(const Subject& subject) {
+  return std::ssize(subject.layouts) * sum_of(subject, &RuleUse::tensors);
+}
+
+std::vector<Verdict> check_coverage(const Subject& subject) {
+  auto out = swept(subject, "coverage", sweep_targets, &RuleUse::parameters);
+  for (const parallel::Layout& layout : subject.layouts) {
+    out.push_back(check_stages(subject, layout));
   }
   return out;
 }
 
-std::vector<Verdict> check_inverse(const Input& input) {
-  return swept(input, "inverse", sweep_sources);
+std::vector<Verdict> check_inverse(const Subject& subject) {
+  return swept(subject, "inverse", sweep_sources, &RuleUse::tensors);
 }
 
 }  // namespace bv::claims

@@ -3,8 +3,8 @@
 #include <map>
 
 #include "core/base/text.hpp"
+#include "properties/claims/claims.hpp"
 #include "properties/claims/forward_suspects.hpp"
-#include "properties/claims/subject.hpp"
 
 namespace bv::claims {
 namespace {
@@ -14,19 +14,19 @@ namespace fw = oracle::forward;
 constexpr std::uint64_t kDraws = 2;  // random models, each with its own input
 constexpr std::int64_t kTokens = 7;
 
-Verdict about_model(const Input& input, const std::string& id) {
+Verdict about_model(const Subject& subject, const std::string& id) {
   Verdict out;
   out.claim = "forward";
   out.layout = id;
   out.cases = static_cast<std::int64_t>(kDraws);
-  out.replay = fmt::format("{} --only forward --layout {}", input.replay, id);
-  if (input.replay.find("--seed ") == std::string::npos) {
-    out.replay += fmt::format(" --seed {}", input.seed);
+  out.replay = fmt::format("{} --only forward --layout {}", subject.replay, id);
+  if (subject.replay.find("--seed ") == std::string::npos) {
+    out.replay += fmt::format(" --seed {}", subject.budget.seed);
   }
   return out;
 }
 
-/// One random model with its input, and what the HF form computes of it.
+/// One random model with its subject, and what the HF form computes of it.
 struct Draw {
   fw::NamedTensors weights;
   fw::Inputs inputs;
@@ -36,7 +36,7 @@ struct Draw {
 /// Draws of the small model in use: layouts one after the other often share it.
 class Draws {
  public:
-  explicit Draws(const Input& input) : input_(input), models_(input) {}
+  explicit Draws(const Subject& subject) : subject_(subject), models_(subject) {}
 
   Result<std::shared_ptr<const SmallModel>> model_on(const parallel::Layout& layout) {
     BV_TRY(small, models_.on(layout));
@@ -52,8 +52,8 @@ class Draws {
     if (known != draws_.end()) {
       return known->second;
     }
-    const fw::Functions& forward = *input_.oracle.forward;
-    const std::uint64_t seed = input_.seed + number;
+    const fw::Functions& forward = *subject_.budget.oracle.forward;
+    const std::uint64_t seed = subject_.budget.seed + number;
     auto weights = random_weights(small_->headers, seed);
     auto inputs = forward.probe_inputs(small_->facts, kTokens, seed);
     auto wanted = forward.hf_forward(small_->facts, weights, inputs);
@@ -62,7 +62,7 @@ class Draws {
   }
 
  private:
-  const Input& input_;
+  const Subject& subject_;
   SmallModels models_;
   std::shared_ptr<const SmallModel> small_;
   std::map<std::uint64_t, Draw> draws_;
@@ -71,8 +71,9 @@ class Draws {
 /// One layout: the shards of its small model made and computed for each draw.
 class ForwardCheck {
  public:
-  ForwardCheck(const Input& input, const parallel::Layout& layout, Draws& draws, Verdict& verdict)
-      : input_(input), layout_(layout), draws_(draws), verdict_(verdict) {}
+  ForwardCheck(const Subject& subject, const parallel::Layout& layout, Draws& draws,
+               Verdict& verdict)
+      : subject_(subject), layout_(layout), draws_(draws), verdict_(verdict) {}
 
   void run() {
     auto made = draws_.model_on(layout_);
@@ -80,7 +81,7 @@ class ForwardCheck {
       return leave_open(made.error());
     }
     small_ = std::move(*made);
-    auto plan = plan::Plan::make(small_->model, *input_.kinds, layout_);
+    auto plan = plan::Plan::make(small_->model, *subject_.kinds, layout_);
     if (!plan) {
       return refuse(plan.error());
     }
@@ -121,8 +122,8 @@ class ForwardCheck {
         "{}; {} weights",
         small_->facts.layers, small_->facts.hidden, small_->facts.heads, small_->facts.kv_heads,
         small_->facts.moe.experts, small_->facts.vocab, thousands(small_->elements)));
-    verdict_.facts.push_back(
-        fmt::format("{} random models and inputs from seed {}, float64", kDraws, input_.seed));
+    verdict_.facts.push_back(fmt::format("{} random models and inputs from seed {}, float64",
+                                         kDraws, subject_.budget.seed));
   }
 
   void compute(const plan::Plan& plan, const Draw& draw) {
@@ -130,7 +131,8 @@ class ForwardCheck {
       return leave_open(draw.wanted.error());
     }
     const auto ranks = moved(plan, draw.weights);
-    const auto found = input_.oracle.forward->megatron_forward(small_->facts, ranks, draw.inputs);
+    const auto found =
+        subject_.budget.oracle.forward->megatron_forward(small_->facts, ranks, draw.inputs);
     ForwardRun run{small_.get(), &plan, &draw.weights, &ranks, &draw.inputs, &*draw.wanted, {}};
     if (!found) {
       if (!blames_shards(found.error().code)) {
@@ -169,7 +171,7 @@ class ForwardCheck {
   }
 
   void name_suspects(const ForwardRun& run) {
-    const Suspects suspects = find_suspects(input_, run);
+    const Suspects suspects = find_suspects(subject_, run);
     verdict_.help = "bridge-verify check --only placement,values names the elements";
     if (!suspects.rules.empty()) {
       verdict_.why =
@@ -191,7 +193,7 @@ class ForwardCheck {
     }
   }
 
-  const Input& input_;
+  const Subject& subject_;
   const parallel::Layout& layout_;
   Draws& draws_;
   Verdict& verdict_;
@@ -202,27 +204,31 @@ class ForwardCheck {
 
 }  // namespace
 
-std::vector<Verdict> check_forward(const Input& input) {
+std::int64_t count_forward(const Subject& subject) {
+  return std::ssize(subject.layouts) * static_cast<std::int64_t>(kDraws);
+}
+
+std::vector<Verdict> check_forward(const Subject& subject) {
   std::vector<Verdict> out;
-  Draws draws(input);
-  for (const parallel::Layout& layout : input.layouts) {
-    Verdict verdict = about_model(input, parallel::layout_id(layout));
-    if (input.oracle.forward == nullptr) {
+  Draws draws(subject);
+  for (const parallel::Layout& layout : subject.layouts) {
+    Verdict verdict = about_model(subject, parallel::layout_id(layout));
+    if (subject.budget.oracle.forward == nullptr) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
       verdict.title =
           "the forward claim needs the module bv_forward.so, which is built with LibTorch";
       verdict.help = "install libtorch-dev and build again";
-    } else if (input.progress != nullptr && input.progress->stop_requested()) {
+    } else if (subject.budget.progress != nullptr && subject.budget.progress->stop_requested()) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
       verdict.title = "stopped before this layout was computed";
       verdict.help = "run it again";
     } else {
-      ForwardCheck(input, layout, draws, verdict).run();
+      ForwardCheck(subject, layout, draws, verdict).run();
     }
-    if (input.progress != nullptr) {
-      input.progress->advance(0, 1, verdict.layout);
+    if (subject.budget.progress != nullptr) {
+      subject.budget.progress->advance(0, 1, verdict.layout);
     }
     out.push_back(std::move(verdict));
   }

@@ -28,11 +28,11 @@ std::vector<oracle::TaggedTensor> tagged(const std::vector<Shape>& shapes) {
 
 class Finder {
  public:
-  Finder(const Input& input, const ForwardRun& run) : input_(input), run_(run) {}
+  Finder(const Subject& subject, const ForwardRun& run) : subject_(subject), run_(run) {}
 
   Suspects run() {
     Suspects out;
-    auto plan = plan::Plan::make(run_.small->wanted, *input_.kinds, run_.plan->layout());
+    auto plan = plan::Plan::make(run_.small->wanted, *subject_.kinds, run_.plan->layout());
     if (!plan) {
       out.why_not = plan.error().message;
       return out;
@@ -67,7 +67,7 @@ class Finder {
     std::vector<RuleGroup> out;
     const model::Model& model = run_.small->model;
     for (const RuleUse& use : rule_uses(model)) {
-      out.push_back({use.rule, megatron_pattern(model, use)});
+      out.push_back({use.rule, megatron_pattern(use)});
     }
     return out;
   }
@@ -86,9 +86,9 @@ class Finder {
     question.expert = target.expert;
     question.padded_vocab = mapping.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = mapping.rule->orientation == "in_out";
-    question.model_type = input_.source->model_type;
-    const auto wanted = input_.oracle.wanted_shard(question);
-    const oracle::WantedValue value = input_.oracle.wanted_value(question);
+    question.model_type = subject_.base().model_type;
+    const auto wanted = subject_.budget.oracle.wanted_shard(question);
+    const oracle::WantedValue value = subject_.budget.oracle.wanted_value(question);
     if (!wanted || !value.added) {
       return false;
     }
@@ -123,7 +123,7 @@ class Finder {
   /// Position of the first wrong output; 0 when the module refuses the shards.
   std::optional<std::size_t> first_wrong(const std::vector<fw::RankTensors>& ranks) const {
     const auto found =
-        input_.oracle.forward->megatron_forward(run_.small->facts, ranks, *run_.inputs);
+        subject_.budget.oracle.forward->megatron_forward(run_.small->facts, ranks, *run_.inputs);
     if (!found) {
       return 0;
     }
@@ -131,15 +131,15 @@ class Finder {
     return result.first ? std::optional(result.first->position) : std::nullopt;
   }
 
-  const Input& input_;
+  const Subject& subject_;
   const ForwardRun& run_;
   std::vector<std::map<std::string, fw::Tensor>> right_;  // by file
 };
 
 }  // namespace
 
-Suspects find_suspects(const Input& input, const ForwardRun& run) {
-  return Finder(input, run).run();
+Suspects find_suspects(const Subject& subject, const ForwardRun& run) {
+  return Finder(subject, run).run();
 }
 
 }  // namespace bv::claims

@@ -25,6 +25,6 @@ struct ForwardRun {
   std::optional<std::size_t> position;  // of the first wrong output; nullopt: the form refused
 };
 
-[[nodiscard]] Suspects find_suspects(const Input& input, const ForwardRun& run);
+[[nodiscard]] Suspects find_suspects(const Subject& subject, const ForwardRun& run);
 
 }  // namespace bv::claims

@@ -1,19 +1,22 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "core/base/text.hpp"
-#include "properties/claims/subject.hpp"
+#include "properties/claims/claims.hpp"
 
 namespace bv::claims {
 
 namespace {
 
 /// Without a family some questions about names have no answer.
-std::vector<Verdict> open_questions(const Input& input) {
+std::vector<Verdict> open_questions(const Subject& subject) {
   std::vector<Verdict> out;
-  if (input.under_test == nullptr) {
+  if (subject.under_test == nullptr) {
     return out;
   }
-  for (const foreign::OpenQuestion& question : input.under_test->open) {
+  for (const foreign::OpenQuestion& question : subject.under_test->open) {
     Verdict verdict;
     verdict.claim = "names";
     verdict.rule = fmt::format("open{}", out.size());
@@ -25,94 +28,106 @@ std::vector<Verdict> open_questions(const Input& input) {
     verdict.found = question.found;
     verdict.wanted = question.wanted;
     verdict.help = question.help;
-    verdict.replay = input.replay + " --only names";
+    verdict.replay = subject.replay + " --only names";
     out.push_back(std::move(verdict));
   }
+  return out;
+}
+
+/// HF tensors that are left out on purpose are accounted for, each group with its reason.
+void add_left_out(const Subject& subject, const std::vector<std::string>& tensors,
+                  std::string_view group, std::string_view why, std::vector<Verdict>& out) {
+  if (tensors.empty()) {
+    return;
+  }
+  Verdict verdict;
+  verdict.claim = "names";
+  verdict.rule = group;
+  verdict.kind = group;
+  verdict.hf = tensors;
+  verdict.cases = std::ssize(tensors);
+  verdict.outcome = Outcome::Proved;
+  verdict.evidence.proved = true;
+  verdict.why = why;
+  verdict.replay = subject.replay + " --only names";
+  out.push_back(std::move(verdict));
+}
+
+Verdict fault_verdict(const Subject& subject, const model::NameFault& fault, std::size_t number) {
+  Verdict verdict;
+  verdict.claim = "names";
+  verdict.rule = fmt::format("fault{}", number);
+  verdict.outcome =
+      fault.code == Code::AmbiguousTranspose ? Outcome::Inconclusive : Outcome::Refuted;
+  verdict.code = fault.code;
+  verdict.megatron = fault.subject;
+  verdict.cases = 1;
+  verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? 1 : 0;
+  verdict.title = fault.message;
+  verdict.found = fault.found;
+  verdict.wanted = fault.wanted;
+  verdict.help = fault.help;
+  verdict.replay = subject.replay + " --only names";
+  return verdict;
+}
+
+/// Tensors that repeat another one; the model counts them among those that it ignores.
+std::vector<std::string> copies_of(const model::Model& model) {
+  std::vector<std::string> out;
+  for (const auto& [copy, original] : model.must_equal) {
+    out.push_back(copy);
+  }
+  return out;
+}
+
+std::vector<std::string> buffers_of(const model::Model& model) {
+  const std::vector<std::string> copies = copies_of(model);
+  std::vector<std::string> out = model.ignored;
+  std::erase_if(out, [&](const std::string& name) {
+    return std::find(copies.begin(), copies.end(), name) != copies.end();
+  });
   return out;
 }
 
 }  // namespace
 
-std::vector<Verdict> check_names(const Input& input) {
-  const model::Model& model = input.source->model;
-  std::vector<Verdict> out;
-  for (const model::NameFault& fault : model.faults) {
-    Verdict verdict;
-    verdict.claim = "names";
-    verdict.rule = fmt::format("fault{}", out.size());
-    verdict.outcome =
-        fault.code == Code::AmbiguousTranspose ? Outcome::Inconclusive : Outcome::Refuted;
-    verdict.code = fault.code;
-    verdict.megatron = fault.subject;
-    verdict.cases = 1;
-    verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? 1 : 0;
-    verdict.title = fault.message;
-    verdict.found = fault.found;
-    verdict.wanted = fault.wanted;
-    verdict.help = fault.help;
-    verdict.replay = input.replay + " --only names";
-    out.push_back(std::move(verdict));
+std::int64_t count_names(const Subject& subject) {
+  std::int64_t out = 0;
+  for (const Part& part : subject.parts) {
+    const auto faults = std::ssize(part.source->model.faults);
+    out += faults > 0 ? faults : std::ssize(part.source->headers);
   }
-  if (!out.empty()) {
-    return out;
-  }
-  for (const RuleUse& use : rule_uses(model)) {
-    Verdict verdict = about(input, "names", use, "");
-    verdict.outcome = Outcome::Proved;
-    verdict.evidence.proved = true;
-    out.push_back(std::move(verdict));
-  }
-  for (Verdict& verdict : open_questions(input)) {
-    out.push_back(std::move(verdict));
-  }
-  return out;
+  return out + (subject.under_test == nullptr ? 0 : std::ssize(subject.under_test->open));
 }
 
-std::vector<Verdict> check_copies(const Input& input) {
+std::vector<Verdict> check_names(const Subject& subject) {
   std::vector<Verdict> out;
-  for (const auto& [copy, original] : input.source->model.must_equal) {
-    Verdict verdict;
-    verdict.claim = "values";
-    verdict.rule = fmt::format("copy{}", out.size());
-    verdict.kind = "copy";
-    verdict.megatron = original;
-    verdict.hf = {copy, original};
-    verdict.cases = 1;
-    verdict.replay = input.replay + " --only values";
-    const Headers& headers = input.source->headers;
-    const auto a = headers.find(copy);
-    const auto b = headers.find(original);
-    const bool same_spec = a != headers.end() && b != headers.end() &&
-                           a->second.dtype == b->second.dtype && a->second.shape == b->second.shape;
-    if (!same_spec) {
-      verdict.outcome = Outcome::Refuted;
-    } else if (!input.source->checkpoint) {
-      verdict.outcome = Outcome::Inconclusive;
-    } else {
-      const io::Checkpoint& checkpoint = *input.source->checkpoint;
-      const auto left = checkpoint.bytes(checkpoint.tensors().find(copy)->second);
-      const auto right = checkpoint.bytes(checkpoint.tensors().find(original)->second);
-      verdict.outcome = std::equal(left.begin(), left.end(), right.begin(), right.end())
-                            ? Outcome::Held
-                            : Outcome::Refuted;
-      checkpoint.release(left);
-      checkpoint.release(right);
+  std::set<const Part*> faulty;
+  for (const Part& part : subject.parts) {
+    for (const model::NameFault& fault : part.source->model.faults) {
+      out.push_back(fault_verdict(subject, fault, out.size()));
+      faulty.insert(&part);
     }
-    verdict.evidence.bytes = verdict.outcome == Outcome::Held;
-    verdict.code =
-        verdict.outcome == Outcome::Inconclusive ? Code::ValueRuleUndecided : Code::TiedEmbeddings;
-    verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? 1 : 0;
-    if (verdict.outcome == Outcome::Refuted) {
-      verdict.title = fmt::format("{} is stored beside {} and differs from it", copy, original);
-      verdict.found = same_spec ? "different bytes" : "different shape or dtype";
-      verdict.wanted = "equal bytes: Megatron keeps one tensor for both";
-      verdict.help =
-          "set tie_word_embeddings to false if the two are meant to differ, else remove " + copy;
-    } else if (verdict.outcome == Outcome::Inconclusive) {
-      verdict.title = fmt::format("{} and {} must hold equal bytes; there are no bytes to compare",
-                                  copy, original);
-      verdict.help = "give the directory with the weights instead of headers";
+  }
+  for (const RuleUse& use : rule_uses(subject)) {
+    if (!faulty.contains(use.part)) {
+      Verdict verdict = about(subject, "names", use, "");
+      verdict.cases = use.tensors;
+      verdict.outcome = Outcome::Proved;
+      verdict.evidence.proved = true;
+      out.push_back(std::move(verdict));
     }
+  }
+  for (const Part& part : subject.parts) {
+    if (!faulty.contains(&part)) {
+      const model::Model& model = part.source->model;
+      add_left_out(subject, buffers_of(model), "ignored", "buffers that the model computes itself",
+                   out);
+      add_left_out(subject, model.dropped, "dropped", "left out by --drop-mtp", out);
+      add_left_out(subject, copies_of(model), "copy", "copies of other tensors: see values", out);
+    }
+  }
+  for (Verdict& verdict : open_questions(subject)) {
     out.push_back(std::move(verdict));
   }
   return out;

@@ -5,8 +5,8 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "core/move/move.hpp"
-#include "properties/claims/subject.hpp"
+#include "core/move/tensor_maker.hpp"
+#include "properties/claims/claims.hpp"
 
 namespace bv::claims {
 namespace {
@@ -109,12 +109,12 @@ Tagged tag(const std::vector<Shape>& shapes) {
 std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& tagged) {
   std::vector<std::int64_t> out(static_cast<std::size_t>(element_count(shard.shape).value()),
                                 kUnwritten);
-  auto* bytes = reinterpret_cast<std::byte*>(out.data());
-  for (const layout::Box& box : shard.boxes) {
-    const std::int64_t* source =
-        box.source < 0 ? nullptr : tagged.shifted[static_cast<std::size_t>(box.source)].data();
-    move::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(std::int64_t));
+  std::vector<const std::byte*> sources;
+  for (const auto& shifted : tagged.shifted) {
+    sources.push_back(reinterpret_cast<const std::byte*>(shifted.data()));
   }
+  move::make_whole(shard.boxes, sources, sizeof(std::int64_t),
+                   reinterpret_cast<std::byte*>(out.data()));
   for (std::int64_t& tag : out) {
     tag = tag == kUnwritten ? kUnwritten : tag - 1;
   }
@@ -219,11 +219,11 @@ Sequences sequences(const std::vector<std::int64_t>& found, const std::vector<st
 /// One (rule, t) compared with the oracle on every rank.
 class Comparison {
  public:
-  Comparison(const Input& input, const RuleUse& use, const parallel::Layout& layout)
-      : input_(input), model_(input.source->model), use_(use), layout_(layout) {}
+  Comparison(const Subject& subject, const RuleUse& use, const parallel::Layout& layout)
+      : subject_(subject), model_(use.model()), use_(use), layout_(layout) {}
 
   void run(Verdict& verdict) {
-    const layout::Rule* line = input_.kinds->find(use_.rule->kind);
+    const layout::Rule* line = subject_.kinds->find(use_.rule->kind);
     if (line == nullptr) {
       return refuse(verdict, "kind " + use_.rule->kind + " is not in the catalogue");
     }
@@ -275,13 +275,13 @@ class Comparison {
     question.expert = expert;
     question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = use_.rule->orientation == "in_out";
-    question.model_type = input_.source->model_type;
-    const auto wanted = input_.oracle.wanted_shard(question);
+    question.model_type = use_.source().model_type;
+    const auto wanted = subject_.budget.oracle.wanted_shard(question);
     if (!wanted) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
       verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
-                                  input_.oracle.why_unanswered(question));
+                                  subject_.budget.oracle.why_unanswered(question));
       verdict.help = "add the parameter to oracles/target_layout.cpp";
       verdict.evidence = {};
       return;
@@ -340,7 +340,7 @@ class Comparison {
     verdict.counterexamples.push_back(std::move(example));
   }
 
-  const Input& input_;
+  const Subject& subject_;
   const model::Model& model_;
   const RuleUse& use_;
   const parallel::Layout& layout_;
@@ -350,20 +350,25 @@ class Comparison {
 
 }  // namespace
 
-std::vector<Verdict> check_placement(const Input& input) {
+std::int64_t count_placement(const Subject& subject) {
+  return std::ssize(subject.layouts) * sum_of(subject, &RuleUse::parameters);
+}
+
+std::vector<Verdict> check_placement(const Subject& subject) {
   std::vector<Verdict> out;
   std::map<std::tuple<const family::Rule*, std::int64_t, std::int64_t>, Verdict> known;
-  for (const RuleUse& use : rule_uses(input.source->model)) {
-    for (const parallel::Layout& layout : input.layouts) {
+  for (const RuleUse& use : rule_uses(subject)) {
+    for (const parallel::Layout& layout : subject.layouts) {
       const std::string id = parallel::layout_id(layout);
       const std::tuple key{use.rule, use.rule->expert ? layout.etp : layout.tp,
                            use.rule->vocabulary ? layout.vocab_divisor.value_or(0) : 0};
       const auto seen = known.find(key);
-      Verdict verdict = seen == known.end() ? about(input, "placement", use, id) : seen->second;
+      Verdict verdict = seen == known.end() ? about(subject, "placement", use, id) : seen->second;
+      verdict.cases = use.parameters;
       verdict.layout = id;
-      verdict.replay = fmt::format("{} --only placement --layout {}", input.replay, id);
+      verdict.replay = fmt::format("{} --only placement --layout {}", subject.replay, id);
       if (seen == known.end()) {
-        Comparison(input, use, layout).run(verdict);
+        Comparison(subject, use, layout).run(verdict);
         known.emplace(key, verdict);
       }
       out.push_back(std::move(verdict));

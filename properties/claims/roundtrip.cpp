@@ -10,23 +10,25 @@
 #include "core/base/arith.hpp"
 #include "core/layout/notation.hpp"
 #include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 
 namespace bv::claims {
 namespace {
-
-constexpr std::byte kPoison{0xA5};
-constexpr std::byte kOtherPoison{0x5A};
 
 /// Does an element hold nothing but poison?
 bool is_poison(const std::byte* element, std::size_t size, std::byte poison) {
   return std::all_of(element, element + size, [&](std::byte one) { return one == poison; });
 }
 
+DType bits_of_width(std::size_t width) {
+  return width == 1 ? DType::U8 : width == 2 ? DType::U16 : width == 4 ? DType::U32 : DType::U64;
+}
+
 /// A window and the bytes that it is made of stay in the first-level cache.
 constexpr std::int64_t kWindowBytes = std::int64_t{16} << 10;
 /// The same where axes change places: a smaller window would read each line of the source again and
 /// again.
-constexpr std::int64_t kTurnedBytes = std::int64_t{256} << 10;
+constexpr std::int64_t kTransposedBytes = std::int64_t{256} << 10;
 /// Mapped pages are given back after so many bytes.
 constexpr std::int64_t kReleaseBytes = std::int64_t{16} << 20;
 
@@ -53,7 +55,6 @@ class Trip {
     for (const std::string& hf : mapping_.hf) {
       const io::StoredTensor& stored = checkpoint.tensors().find(hf)->second;
       bytes_.push_back(checkpoint.bytes(stored));
-      sources_.push_back(bytes_.back().data());
       shapes_.push_back(&stored.spec.shape);
       sizes_.push_back(static_cast<std::size_t>(bytes(stored.spec.dtype)));
     }
@@ -71,19 +72,19 @@ class Trip {
   /// checkpoint pass once.
   std::optional<MoveFault> shards(const std::vector<const plan::Target*>& targets) {
     const auto widest = static_cast<std::int64_t>(*widths_.rbegin());
-    std::vector<layout::Shard> made;
+    std::vector<ByWidth> made;
     std::int64_t longest = 0;
-    bool turned = false;
+    bool transposed = false;
     for (const plan::Target* target : targets) {
-      made.push_back(plan_.shard(*target));
-      longest = std::max(longest, element_count(made.back().shape).value());
-      turned = turned || move::has_tiles(made.back().boxes, *widths_.begin());
+      made.push_back(makers_of(plan_.shard(*target)));
+      longest = std::max(longest, made.back().begin()->second.elements());
+      transposed = transposed || made.back().begin()->second.is_transposed();
     }
     const std::int64_t window =
-        std::min(window_max_, (turned ? kTurnedBytes : kWindowBytes) / widest);
+        std::min(window_max_, (transposed ? kTransposedBytes : kWindowBytes) / widest);
     for (std::int64_t begin = 0; begin < longest; begin += window) {
       for (std::size_t i = 0; i < made.size(); ++i) {
-        const std::int64_t elements = element_count(made[i].shape).value();
+        const std::int64_t elements = made[i].begin()->second.elements();
         if (auto fault = window_of(made[i], begin, std::min(elements, begin + window))) {
           fault->tensor = fault->tensor.empty() ? targets[i]->global_name : fault->tensor;
           fault->rank = fmt::format("{}{}", mapping_.rule->expert ? "etp" : "tp", targets[i]->t);
@@ -112,23 +113,40 @@ class Trip {
   }
 
  private:
-  std::optional<MoveFault> window_of(const layout::Shard& shard, std::int64_t begin,
-                                     std::int64_t end) {
+  /// A shard has one buffer for each width of its sources, made of the boxes of that width.
+  using ByWidth = std::map<std::size_t, move::TensorMaker>;
+
+  [[nodiscard]] ByWidth makers_of(const layout::Shard& shard) const {
+    ByWidth out;
+    for (const std::size_t width : widths_) {
+      move::Recipe recipe;
+      recipe.dtype = bits_of_width(width);
+      recipe.elements = element_count(shard.shape).value();
+      recipe.gaps = move::Gaps::Keep;
+      std::copy_if(shard.boxes.begin(), shard.boxes.end(), std::back_inserter(recipe.boxes),
+                   [&](const layout::Box& box) { return size_of(box.source) == width; });
+      for (const auto& bytes : bytes_) {
+        recipe.sources.push_back({bytes.data(), recipe.dtype});
+      }
+      out.emplace(width, std::move(recipe));
+    }
+    return out;
+  }
+
+  std::optional<MoveFault> window_of(ByWidth& shard, std::int64_t begin, std::int64_t end) {
     if (begin >= end) {
       return std::nullopt;
     }
-    pieces_.clear();
-    for (const layout::Box& box : shard.boxes) {
-      layout::pieces_in(box, begin, end, pieces_);
-    }
     const auto count = static_cast<std::size_t>(end - begin);
-    for (const std::size_t size : widths_) {
-      window_.prepare(size, count, kPoison);
-    }
-    fill(window_, begin);
     std::int64_t written = 0;
-    for (const layout::BoxPiece& piece : pieces_) {
-      written += piece.elements();
+    for (auto& [width, maker] : shard) {
+      window_.prepare(width, count, kPoison);
+      if (auto made = maker.make(begin, end, window_.data(width)); !made) {
+        return MoveFault{"", "", {begin}, made.error().message};
+      }
+      for (const layout::BoxPiece& piece : maker.pieces()) {
+        written += piece.elements();
+      }
     }
     if (written != static_cast<std::int64_t>(count)) {
       return MoveFault{"",
@@ -137,58 +155,55 @@ class Trip {
                        fmt::format("{} of {} elements stay unwritten",
                                    static_cast<std::int64_t>(count) - written, count)};
     }
-    if (auto fault = unwritten_in(begin, count)) {
+    if (auto fault = unwritten_in(shard, begin, count)) {
       return fault;
     }
-    for (const layout::BoxPiece& piece : pieces_) {
-      if (auto fault = read_back(piece, begin)) {
-        return fault;
+    for (const auto& [width, maker] : shard) {
+      for (const layout::BoxPiece& piece : maker.pieces()) {
+        if (auto fault = read_back(piece, begin)) {
+          return fault;
+        }
       }
     }
     release_some(static_cast<std::int64_t>(count * sizes_.front()));
     return std::nullopt;
   }
 
-  /// Moves the pieces to the buffer of their width; those of one width go together.
-  void fill(Window& window, std::int64_t begin) {
-    if (widths_.size() == 1) {
-      const std::size_t size = *widths_.begin();
-      move::copy_pieces(isa_, pieces_, sources_, window.data(size), begin, size);
-      return;
-    }
-    for (const layout::BoxPiece& piece : pieces_) {
-      const std::size_t size = size_of(piece);
-      move::copy_pieces(isa_, {&piece, 1}, sources_, window.data(size), begin, size);
-    }
-  }
-
   /// The poison must be gone. Data may look like poison: then the window is filled over another
   /// poison as well, and only an element that nobody writes differs. Windows of mixed widths have a
-  /// buffer each, of which every element is written in one only; their boxes are swept by the
-  /// coverage claim.
-  std::optional<MoveFault> unwritten_in(std::int64_t begin, std::size_t count) {
-    const std::size_t size = *widths_.begin();
-    const std::byte* const window = window_.data(size);
-    if (widths_.size() > 1 ||
-        !move::holds_filler(isa_, window, static_cast<std::int64_t>(count), size, kPoison)) {
-      return std::nullopt;
+  /// buffer each, of which every element is written in one only: an element is unwritten when it is
+  /// so in all of them.
+  std::optional<MoveFault> unwritten_in(ByWidth& shard, std::int64_t begin, std::size_t count) {
+    std::vector<bool> open;
+    for (auto& [width, maker] : shard) {
+      if (!move::holds_filler(isa_, window_.data(width), static_cast<std::int64_t>(count), width,
+                              kPoison)) {
+        return std::nullopt;  // each element of this buffer is written
+      }
+      other_.prepare(width, count, kOtherPoison);
+      const auto again =
+          maker.make(begin, begin + static_cast<std::int64_t>(count), other_.data(width));
+      BV_ASSERT(again.has_value());  // it could be made before
+      const move::RowRuns whole{1, static_cast<std::int64_t>(count * width), 0, 0};
+      if (move::equal_rows(isa_, whole, window_.data(width), other_.data(width))) {
+        return std::nullopt;
+      }
+      const auto still = unwritten(window_.data(width), other_.data(width), count, width);
+      for (std::size_t i = 0; open.size() == count && i < count; ++i) {
+        open[i] = open[i] && still[i];
+      }
+      open = open.empty() ? still : open;
     }
-    other_.prepare(size, count, kOtherPoison);
-    fill(other_, begin);
-    const move::RowRuns whole{1, static_cast<std::int64_t>(count * size), 0, 0};
-    if (move::equal_rows(isa_, whole, window, other_.data(size))) {
-      return std::nullopt;
-    }
-    const auto at = first_unwritten(count, size, [&](std::byte* bytes) {
-      move::copy_pieces(isa_, pieces_, sources_, bytes, begin, size);
-    });
-    return at ? std::optional(MoveFault{"", "", {begin + *at}, "stays unwritten"}) : std::nullopt;
+    const auto at = std::find(open.begin(), open.end(), true);
+    return at == open.end()
+               ? std::nullopt
+               : std::optional(MoveFault{"", "", {begin + (at - open.begin())}, "stays unwritten"});
   }
 
   /// The inverse box reads the shard and must find each HF element's own bits. Replicated source
   /// axes are compared position by position through the forward box.
   std::optional<MoveFault> read_back(const layout::BoxPiece& piece, std::int64_t base) {
-    const std::size_t size = size_of(piece);
+    const std::size_t size = size_of(piece.source);
     const std::byte* shard = window_.data(size);
     if (piece.source < 0) {
       if (const auto at = move::first_difference(isa_, piece, nullptr, shard, base, size)) {
@@ -243,8 +258,8 @@ class Trip {
     }
   }
 
-  [[nodiscard]] std::size_t size_of(const layout::BoxPiece& piece) const {
-    return piece.source < 0 ? sizes_.front() : sizes_[static_cast<std::size_t>(piece.source)];
+  [[nodiscard]] std::size_t size_of(std::int32_t source) const {
+    return source < 0 ? sizes_.front() : sizes_[static_cast<std::size_t>(source)];
   }
 
   const plan::Plan& plan_;
@@ -254,14 +269,12 @@ class Trip {
   std::int64_t window_max_ = 0;
   std::int64_t unreleased_ = 0;
   std::vector<std::span<const std::byte>> bytes_;
-  std::vector<const std::byte*> sources_;  // their first bytes
   std::vector<const Shape*> shapes_;
   std::vector<std::size_t> sizes_;
   std::set<std::size_t> widths_;
   std::vector<std::int64_t> back_;
   std::vector<std::vector<bool>> seen_;  // by source; empty unless a shard holds copies of it
   std::vector<layout::Run> runs_;
-  std::vector<layout::BoxPiece> pieces_;
   layout::Box back_box_;
   Window window_;
   Window other_;  // filled over the other poison
@@ -269,19 +282,14 @@ class Trip {
 
 }  // namespace
 
-std::optional<std::int64_t> first_unwritten(std::size_t count, std::size_t size,
-                                            const std::function<void(std::byte*)>& fill) {
-  std::vector<std::byte> one(count * size, kPoison);
-  std::vector<std::byte> other(count * size, kOtherPoison);
-  fill(one.data());
-  fill(other.data());
+std::vector<bool> unwritten(const std::byte* first, const std::byte* second, std::size_t count,
+                            std::size_t size) {
+  std::vector<bool> out(count);
   for (std::size_t i = 0; i < count; ++i) {
-    if (is_poison(&one[i * size], size, kPoison) &&
-        is_poison(&other[i * size], size, kOtherPoison)) {
-      return static_cast<std::int64_t>(i);
-    }
+    out[i] = is_poison(first + i * size, size, kPoison) &&
+             is_poison(second + i * size, size, kOtherPoison);
   }
-  return std::nullopt;
+  return out;
 }
 
 std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t index,

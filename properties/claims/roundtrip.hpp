@@ -2,8 +2,9 @@
 // Moves one mapping to poisoned Megatron shards and back in memory and compares every bit. Nothing
 // is written.
 
-#include <functional>
+#include <cstddef>
 #include <optional>
+#include <vector>
 
 #include "core/io/checkpoint.hpp"
 #include "core/plan/plan.hpp"
@@ -23,10 +24,14 @@ struct MoveCount {
   std::int64_t tensors = 0;
 };
 
-/// The first of `count` elements of `size` bytes that `fill` leaves unwritten: it keeps two
-/// different poisons. Data that happens to look like one poison is no false alarm.
-[[nodiscard]] std::optional<std::int64_t> first_unwritten(
-    std::size_t count, std::size_t size, const std::function<void(std::byte*)>& fill);
+/// What stands in shards before they are filled, and in a second copy of them.
+inline constexpr std::byte kPoison{0xA5};
+inline constexpr std::byte kOtherPoison{0x5A};
+
+/// Which of `count` elements of `size` bytes nobody wrote: they keep kPoison in `first` and
+/// kOtherPoison in `second`. Data that happens to look like one poison is no false alarm.
+[[nodiscard]] std::vector<bool> unwritten(const std::byte* first, const std::byte* second,
+                                          std::size_t count, std::size_t size);
 
 /// Checks mapping `index` of the plan: each shard is filled from the HF tensors (targets poisoned
 /// first), then every HF element is read back from the shards through the inverse boxes. Windows

@@ -3,20 +3,20 @@
 #include <set>
 
 #include "core/base/text.hpp"
-#include "properties/claims/subject.hpp"
+#include "properties/claims/claims.hpp"
 
 namespace bv::claims {
 namespace {
 
 /// Refutes the verdict with the first tensor whose header shape is not the rule's.
-void compare_shapes(const Input& input, const RuleUse& use, const std::vector<Shape>& wanted,
-                    Verdict& verdict) {
-  const model::Model& model = input.source->model;
+void compare_shapes(const RuleUse& use, const std::vector<Shape>& wanted, Verdict& verdict) {
+  const model::Model& model = use.model();
+  const Headers& headers = use.source().headers;
   for (const std::uint32_t m : use.mappings) {
     const model::Mapping& mapping = model.mappings[m];
     for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
-      const auto header = input.source->headers.find(mapping.hf[i]);
-      if (header == input.source->headers.end() || header->second.shape == wanted[i]) {
+      const auto header = headers.find(mapping.hf[i]);
+      if (header == headers.end() || header->second.shape == wanted[i]) {
         continue;
       }
       if (verdict.refuted_cases++ > 0) {
@@ -40,12 +40,13 @@ void compare_shapes(const Input& input, const RuleUse& use, const std::vector<Sh
 
 /// HF tensors that are fused into one Megatron tensor should be of one dtype; else the image holds
 /// the widest.
-void compare_dtypes(const Input& input, const RuleUse& use, Verdict& verdict) {
+void compare_dtypes(const RuleUse& use, Verdict& verdict) {
+  const Headers& headers = use.source().headers;
   for (const std::uint32_t m : use.mappings) {
-    const model::Mapping& mapping = input.source->model.mappings[m];
+    const model::Mapping& mapping = use.model().mappings[m];
     for (const std::string& hf : mapping.hf) {
-      const DType first = input.source->headers.find(mapping.hf.front())->second.dtype;
-      const DType here = input.source->headers.find(hf)->second.dtype;
+      const DType first = headers.find(mapping.hf.front())->second.dtype;
+      const DType here = headers.find(hf)->second.dtype;
       if (here != first) {
         verdict.facts.push_back(
             fmt::format("{} is {}, {} is {}: the fused tensor is stored in the wider type", hf,
@@ -58,10 +59,10 @@ void compare_dtypes(const Input& input, const RuleUse& use, Verdict& verdict) {
 
 /// The layouts that a rule can tell apart: uncut first, then one for each size of the group that
 /// cuts it.
-std::vector<parallel::Layout> distinct_layouts(const Input& input, const family::Rule& rule) {
+std::vector<parallel::Layout> distinct_layouts(const Subject& subject, const family::Rule& rule) {
   std::vector<parallel::Layout> out = {parallel::Layout{}};
   std::set<std::int64_t> sizes = {1};
-  for (const parallel::Layout& layout : input.layouts) {
+  for (const parallel::Layout& layout : subject.layouts) {
     if (sizes.insert(rule.expert ? layout.etp : layout.tp).second) {
       out.push_back(layout);
     }
@@ -71,46 +72,93 @@ std::vector<parallel::Layout> distinct_layouts(const Input& input, const family:
 
 /// The HF extents that the rule has on this layout. Errors: RulesInvalid for a kind that is none;
 /// those of the axes.
-Result<std::vector<Shape>> source_shapes(const Input& input, const family::Rule& rule,
+Result<std::vector<Shape>> source_shapes(const Subject& subject, const RuleUse& use,
                                          const parallel::Layout& layout) {
-  const layout::Rule* line = input.kinds->find(rule.kind);
+  const layout::Rule* line = subject.kinds->find(use.rule->kind);
   if (line == nullptr) {
-    return fail(Code::RulesInvalid, "kind " + rule.kind + " is not in the catalogue");
+    return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
   }
-  BV_TRY(binding, plan::binding_of(input.source->model.geometry, rule, layout));
+  BV_TRY(binding, plan::binding_of(use.model().geometry, *use.rule, layout));
   BV_TRY(bound, layout::BoundRule::bind(*line, std::move(binding)));
   return bound.source_shapes();
 }
 
+/// A tensor that is stored twice: the copy has the shape and the dtype of the original.
+Verdict copy_shape(const Subject& subject, const Part& part, const std::string& copy,
+                   const std::string& original) {
+  const Headers& headers = part.source->headers;
+  const auto found = headers.find(copy);
+  const auto wanted = headers.find(original);
+  Verdict verdict;
+  verdict.claim = "shapes";
+  verdict.rule = "copy:" + copy;
+  verdict.kind = "copy";
+  verdict.megatron = original;
+  verdict.hf = {copy, original};
+  verdict.cases = 1;
+  verdict.replay = subject.replay + " --only shapes";
+  const auto text = [](const TensorSpec& spec) {
+    return fmt::format("{} {}", name(spec.dtype), shape_text(spec.shape));
+  };
+  if (found != headers.end() && wanted != headers.end() &&
+      found->second.dtype == wanted->second.dtype && found->second.shape == wanted->second.shape) {
+    verdict.outcome = Outcome::Proved;
+    verdict.evidence.proved = true;
+    return verdict;
+  }
+  verdict.outcome = Outcome::Refuted;
+  verdict.code = Code::TiedEmbeddings;
+  verdict.refuted_cases = 1;
+  verdict.title = fmt::format("{} is stored beside {} and differs from it", copy, original);
+  verdict.found = found == headers.end() ? "no such tensor" : text(found->second);
+  verdict.wanted = wanted == headers.end() ? "no such tensor" : text(wanted->second);
+  verdict.help =
+      "set tie_word_embeddings to false if the two are meant to differ, else remove " + copy;
+  return verdict;
+}
+
 }  // namespace
 
-std::vector<Verdict> check_shapes(const Input& input) {
-  const model::Model& model = input.source->model;
+std::int64_t count_shapes(const Subject& subject) {
+  std::int64_t out = sum_of(subject, &RuleUse::tensors);
+  for (const Part& part : subject.parts) {
+    out += std::ssize(part.source->model.must_equal);
+  }
+  return out;
+}
+
+std::vector<Verdict> check_shapes(const Subject& subject) {
   std::vector<Verdict> out;
-  for (const RuleUse& use : rule_uses(model)) {
-    Verdict verdict = about(input, "shapes", use, "");
+  for (const RuleUse& use : rule_uses(subject)) {
+    Verdict verdict = about(subject, "shapes", use, "");
+    verdict.cases = use.tensors;
     verdict.outcome = Outcome::Proved;
-    for (const parallel::Layout& layout : distinct_layouts(input, *use.rule)) {
-      const auto wanted = source_shapes(input, *use.rule, layout);
+    for (const parallel::Layout& layout : distinct_layouts(subject, *use.rule)) {
+      const auto wanted = source_shapes(subject, use, layout);
       if (!wanted) {
         verdict.outcome = Outcome::Refuted;
         verdict.code = wanted.error().code;
         verdict.title = wanted.error().message;
-        verdict.facts = size_origins(model, *use.rule);
+        verdict.facts = size_origins(use.model(), *use.rule);
         verdict.refuted_cases = verdict.cases;
         verdict.help = wanted.error().help;
       } else {
-        compare_shapes(input, use, *wanted, verdict);
+        compare_shapes(use, *wanted, verdict);
       }
       if (verdict.outcome == Outcome::Refuted) {
         break;
       }
     }
     if (verdict.outcome == Outcome::Proved) {
-      compare_dtypes(input, use, verdict);
+      compare_dtypes(use, verdict);
     }
     verdict.evidence.proved = verdict.outcome == Outcome::Proved;
     out.push_back(std::move(verdict));
+  }
+  for (const Part& part : subject.parts) {
+    for (const auto& [copy, original] : part.source->model.must_equal) {
+      out.push_back(copy_shape(subject, part, copy, original));
+    }
   }
   return out;
 }

@@ -12,7 +12,7 @@
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/digest.hpp"
 #include "core/kinds/value_rule.hpp"
-#include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 #include "properties/claims/small_config.hpp"
 
 namespace bv::claims {
@@ -31,15 +31,15 @@ json complete(json config) {
   return config;
 }
 
-const model::Model& wanted_of(const Input& input) {
-  return input.under_test ? input.under_test->wanted : input.source->model;
+const model::Model& wanted_of(const Subject& subject) {
+  return subject.under_test ? subject.under_test->wanted : subject.base().model;
 }
 
 /// Storage forms as they were found in the checkpoint.
-model::ResolveOptions stated(const Input& input) {
-  model::ResolveOptions out = input.source->resolve;
+model::ResolveOptions stated(const Subject& subject) {
+  model::ResolveOptions out = subject.base().resolve;
   out.config_only = true;
-  for (const model::Detected& one : wanted_of(input).detected) {
+  for (const model::Detected& one : wanted_of(subject).detected) {
     out.forms[one.what] = one.value;
   }
   return out;
@@ -72,16 +72,16 @@ std::uint64_t seed_of(std::string_view tensor, std::uint64_t seed) {
 }  // namespace
 
 Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout& layout) {
-  if (input_.under_test != nullptr && input_.under_test->alone) {
+  if (subject_.under_test != nullptr && subject_.under_test->alone) {
     return fail(Code::ArchitectureUnknown,
-                fmt::format("there is no forward form for {}", input_.source->architecture))
-        .pair(input_.source->model_type, "a built-in family")
+                fmt::format("there is no forward form for {}", subject_.base().architecture))
+        .pair(subject_.base().model_type, "a built-in family")
         .advise("leave the forward claim out, or add the form under oracles/forward");
   }
-  BV_TRY(config, checkpoint::parse_config(input_.source->config_text, "config.json"));
+  BV_TRY(config, checkpoint::parse_config(subject_.base().config_text, "config.json"));
   const json whole = complete(std::move(config));
-  BV_TRY(facts, input_.oracle.forward->read_facts(whole.dump()));
-  const Structure structure{&wanted_of(input_), layout};
+  BV_TRY(facts, subject_.budget.oracle.forward->read_facts(whole.dump()));
+  const Structure structure{&wanted_of(subject_), layout};
   const auto layers = least_layers(structure);
   if (!layers) {
     return fail(Code::LayerOnNoStage, "the layout does not hold this model's layers")
@@ -118,16 +118,17 @@ const SmallModels::Tried& SmallModels::tried(const std::string& config) {
 std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) const {
   auto out = std::make_shared<SmallModel>();
   out->config = config;
-  auto facts = input_.oracle.forward->read_facts(config);
+  auto facts = subject_.budget.oracle.forward->read_facts(config);
   if (!facts) {
     return nullptr;
   }
   out->facts = std::move(*facts);
-  auto model = model::resolve(wanted_of(input_).family, json::parse(config), {}, stated(input_));
+  auto model =
+      model::resolve(wanted_of(subject_).family, json::parse(config), {}, stated(subject_));
   if (!model) {
     return nullptr;
   }
-  auto headers = plan::expected_headers(*model, *input_.kinds);
+  auto headers = plan::expected_headers(*model, *subject_.kinds);
   if (!headers) {
     return nullptr;
   }
@@ -143,10 +144,10 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
 
 bool SmallModels::fits(const SmallModel& small) const {
   if (small.elements > kElementsMax ||
-      layer_kinds(small.wanted) != layer_kinds(wanted_of(input_))) {
+      layer_kinds(small.wanted) != layer_kinds(wanted_of(subject_))) {
     return false;
   }
-  const Headers& whole = input_.source->headers;
+  const Headers& whole = subject_.base().headers;
   return std::all_of(small.headers.begin(), small.headers.end(), [&](const auto& one) {
     const auto there = whole.find(one.first);
     return there == whole.end() || same_equalities(there->second.shape, one.second.shape);
@@ -155,10 +156,10 @@ bool SmallModels::fits(const SmallModel& small) const {
 
 Status SmallModels::put_rules_under_test(SmallModel& small) const {
   small.model = small.wanted;
-  if (input_.under_test == nullptr) {
+  if (subject_.under_test == nullptr) {
     return Done{};
   }
-  const foreign::RulesUnderTest& test = *input_.under_test;
+  const foreign::RulesUnderTest& test = *subject_.under_test;
   BV_TRY(applied, foreign::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
   if (!applied.names_are_whole()) {
     const model::NameFault& fault = applied.faults.front();
@@ -203,14 +204,12 @@ std::vector<fw::RankTensors> moved(const plan::Plan& plan, const fw::NamedTensor
       fw::Tensor tensor{shard.shape, {}};
       tensor.values.assign(static_cast<std::size_t>(element_count(shard.shape).value()),
                            std::numeric_limits<double>::quiet_NaN());
-      auto* bytes = reinterpret_cast<std::byte*>(tensor.values.data());
-      for (const layout::Box& box : shard.boxes) {
-        const double* source =
-            box.source < 0
-                ? nullptr
-                : weights.at(mapping.hf[static_cast<std::size_t>(box.source)]).values.data();
-        move::copy_box(box, reinterpret_cast<const std::byte*>(source), bytes, 0, sizeof(double));
+      std::vector<const std::byte*> sources;
+      for (const std::string& hf : mapping.hf) {
+        sources.push_back(reinterpret_cast<const std::byte*>(weights.at(hf).values.data()));
       }
+      move::make_whole(shard.boxes, sources, sizeof(double),
+                       reinterpret_cast<std::byte*>(tensor.values.data()));
       if (const double added = kinds::added_on_import(mapping.rule->value); added != 0.0) {
         for (double& value : tensor.values) {
           value += added;

@@ -21,7 +21,7 @@ struct SmallModel {
 /// Small models by layout; layouts that want the same sizes share one.
 class SmallModels {
  public:
-  explicit SmallModels(const Input& input) : input_(input) {}
+  explicit SmallModels(const Subject& subject) : subject_(subject) {}
 
   /// The smallest model that keeps what the checkpoint's structure is on this layout: heads,
   /// groups, kinds of layers, storage forms, flags, and which extents of each tensor are equal.
@@ -41,7 +41,7 @@ class SmallModels {
   [[nodiscard]] bool fits(const SmallModel& small) const;
   [[nodiscard]] Status put_rules_under_test(SmallModel& small) const;
 
-  const Input& input_;
+  const Subject& subject_;
   std::map<std::string, Tried> tried_;
 };
 

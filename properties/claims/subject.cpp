@@ -43,32 +43,67 @@ std::string merged(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+namespace {
+
+bool is_stacked(const family::Rule& rule, const model::Mapping& mapping) {
+  return rule.expert && mapping.expert < 0;
+}
+
+}  // namespace
+
 std::vector<RuleUse> rule_uses(const model::Model& model) {
-  std::map<const family::Rule*, std::vector<std::uint32_t>> by_rule;
+  std::map<const family::Rule*, RuleUse> by_rule;
   for (std::uint32_t i = 0; i < model.mappings.size(); ++i) {
-    by_rule[model.mappings[i].rule].push_back(i);
+    const model::Mapping& mapping = model.mappings[i];
+    RuleUse& use = by_rule[mapping.rule];
+    use.mappings.push_back(i);
+    use.tensors += std::ssize(mapping.hf);
+    use.parameters +=
+        is_stacked(*mapping.rule, mapping) ? model.geometry.get("num_experts").value_or(1) : 1;
   }
   std::vector<RuleUse> out;
   for (const family::Rule& rule : family::rules(*model.family)) {
     if (const auto found = by_rule.find(&rule); found != by_rule.end()) {
-      out.push_back({&rule, std::move(found->second)});
+      found->second.of = &model;
+      found->second.rule = &rule;
+      out.push_back(std::move(found->second));
     }
   }
   return out;
 }
 
-std::string megatron_pattern(const model::Model& model, const RuleUse& use) {
+std::vector<RuleUse> rule_uses(const Subject& subject) {
+  std::vector<RuleUse> out;
+  for (const Part& part : subject.parts) {
+    for (RuleUse& use : rule_uses(part.source->model)) {
+      use.part = &part;
+      out.push_back(std::move(use));
+    }
+  }
+  return out;
+}
+
+std::int64_t sum_of(const Subject& subject, std::int64_t RuleUse::*field) {
+  std::int64_t out = 0;
+  for (const RuleUse& use : rule_uses(subject)) {
+    out += use.*field;
+  }
+  return out;
+}
+
+std::string megatron_pattern(const RuleUse& use) {
+  const model::Model& model = use.model();
   const model::Mapping& first = model.mappings[use.mappings.front()];
   const model::Mapping& last = model.mappings[use.mappings.back()];
-  const bool stacked = use.rule->expert && first.expert < 0;
+  const bool stacked = is_stacked(*use.rule, first);
   const auto experts = model.geometry.get("num_experts").value_or(1);
   return merged(model.megatron_name(first, stacked ? 0 : first.expert),
                 model.megatron_name(last, stacked ? experts - 1 : last.expert));
 }
 
-std::vector<std::string> hf_patterns(const model::Model& model, const RuleUse& use) {
-  const model::Mapping& first = model.mappings[use.mappings.front()];
-  const model::Mapping& last = model.mappings[use.mappings.back()];
+std::vector<std::string> hf_patterns(const RuleUse& use) {
+  const model::Mapping& first = use.model().mappings[use.mappings.front()];
+  const model::Mapping& last = use.model().mappings[use.mappings.back()];
   std::vector<std::string> out;
   for (std::size_t i = 0; i < first.hf.size(); ++i) {
     out.push_back(merged(first.hf[i], last.hf[i]));
@@ -76,19 +111,17 @@ std::vector<std::string> hf_patterns(const model::Model& model, const RuleUse& u
   return out;
 }
 
-Verdict about(const Input& input, std::string_view claim, const RuleUse& use,
+Verdict about(const Subject& subject, std::string_view claim, const RuleUse& use,
               const std::string& layout) {
-  const model::Model& model = input.source->model;
   Verdict out;
   out.claim = claim;
-  out.rule = use.rule->id;
+  out.rule = use.part->name.empty() ? use.rule->id : use.part->name + ":" + use.rule->id;
   out.kind = use.rule->kind;
   out.rule_source = use.rule->source;
   out.layout = layout;
-  out.megatron = megatron_pattern(model, use);
-  out.hf = hf_patterns(model, use);
-  out.cases = static_cast<std::int64_t>(use.mappings.size());
-  out.replay = fmt::format("{} --only {}{}", input.replay, claim,
+  out.megatron = megatron_pattern(use);
+  out.hf = hf_patterns(use);
+  out.replay = fmt::format("{} --only {}{}", subject.replay, claim,
                            layout.empty() ? "" : " --layout " + layout);
   return out;
 }

@@ -4,8 +4,7 @@
 
 #include "core/base/text.hpp"
 #include "core/convert/value_losses.hpp"
-#include "core/kinds/value_rule.hpp"
-#include "properties/claims/subject.hpp"
+#include "properties/claims/claims.hpp"
 
 namespace bv::claims {
 namespace {
@@ -14,25 +13,31 @@ std::string bits_text(std::uint64_t bits, DType dtype) {
   return fmt::format("0x{:0{}x}", bits, static_cast<int>(bytes(dtype)) * 2);
 }
 
-/// Rules whose road through `policy` computes: a value rule, or a change of dtype.
-bool computes(const Input& input, const RuleUse& use, const plan::DtypePolicy& policy) {
-  if (!use.rule->value.empty()) {
-    return true;
+/// One HF tensor whose values change on the way to Megatron: by a value rule, or by a cast.
+struct Computed {
+  const model::Mapping* mapping = nullptr;
+  std::size_t hf = 0;  // index into mapping->hf
+  DType from = DType::F32;
+  DType to = DType::F32;
+  [[nodiscard]] const std::string& name() const { return mapping->hf[hf]; }
+  [[nodiscard]] bool is_computable() const {
+    return kinds::is_computable(from) && kinds::is_computable(to);
   }
+};
+
+std::vector<Computed> computed_by(const RuleUse& use, const plan::DtypePolicy& policy) {
+  std::vector<Computed> out;
   for (const std::uint32_t m : use.mappings) {
-    const model::Mapping& mapping = input.source->model.mappings[m];
-    std::vector<DType> dtypes;
-    for (const std::string& hf : mapping.hf) {
-      dtypes.push_back(input.source->headers.find(hf)->second.dtype);
-    }
+    const model::Mapping& mapping = use.model().mappings[m];
+    const auto dtypes = plan::dtypes_of(use.source().headers, mapping);
     const DType target = plan::target_dtype(*use.rule, dtypes, policy);
-    for (const DType dtype : dtypes) {
-      if (dtype != target) {
-        return true;
+    for (std::size_t i = 0; i < dtypes.size(); ++i) {
+      if (!use.rule->value.empty() || dtypes[i] != target) {
+        out.push_back({&mapping, i, dtypes[i], target});
       }
     }
   }
-  return false;
+  return out;
 }
 
 Verdict refuted(Verdict verdict, const convert::ValueLoss& first) {
@@ -57,7 +62,7 @@ Verdict refuted(Verdict verdict, const convert::ValueLoss& first) {
                           name(first.megatron_dtype));
   verdict.help =
       "the map is right and the values cannot pass it exactly: keep the source file for these "
-      "tensors, or waive this";
+      "tensors";
   Counterexample example;
   example.tensor = first.hf;
   example.index = {first.exactness.first_inexact};
@@ -69,174 +74,143 @@ Verdict refuted(Verdict verdict, const convert::ValueLoss& first) {
   return verdict;
 }
 
-std::string rule_text(double added) {
-  return added == 0.0 ? "the value as it is" : fmt::format("the value {:+g}", added);
+Verdict without_bytes(Verdict verdict) {
+  verdict.outcome = Outcome::Inconclusive;
+  verdict.code = Code::ValueRuleUndecided;
+  verdict.title =
+      fmt::format("whether {} keeps every bit depends on the values, and there are headers only",
+                  verdict.hf.front());
+  verdict.help = fmt::format("give the directory with the weights of {}", verdict.hf.front());
+  return verdict;
 }
 
-/// x + added as the type of the tensor holds it.
-std::string sum_text(std::span<const std::byte> element, DType dtype, double added) {
-  std::byte sum[8];
-  std::copy(element.begin(), element.end(), sum);
-  kinds::add_constant({sum, element.size()}, dtype, added);
-  return fmt::format("{:g}", kinds::load(sum, dtype));
+/// Tensors that this rule computes with although their type has no arithmetic.
+Verdict unsupported(Verdict verdict, const Computed& first) {
+  verdict.outcome = Outcome::Unsupported;
+  verdict.code = Code::DtypeUnknown;
+  verdict.rule += ":dtype";
+  verdict.title = fmt::format("{} is {}: its values cannot be followed", first.name(),
+                              name(kinds::is_computable(first.from) ? first.to : first.from));
+  verdict.found = name(first.from);
+  verdict.wanted = "F16, BF16, F32 or F64";
+  verdict.help = "dequantize or cast the checkpoint first";
+  return verdict;
 }
 
-/// What Megatron must hold by the oracle, against what the rule puts there.
-class ValueStatement {
- public:
-  ValueStatement(const Input& input, const RuleUse& use)
-      : input_(input), use_(use), added_(kinds::added_on_import(use.rule->value)) {}
+using Losses = std::map<std::string, const convert::ValueLoss*, std::less<>>;
 
-  /// nullopt when the rule does what is wanted, or when nobody is asked.
-  std::optional<Verdict> check() const {
-    for (const std::uint32_t m : use_.mappings) {
-      oracle::Question question;
-      question.parameter = input_.source->model.megatron_name(input_.source->model.mappings[m]);
-      question.model_type = input_.source->model_type;
-      const oracle::WantedValue wanted = input_.oracle.wanted_value(question);
-      if (!wanted.added) {
-        return input_.under_test == nullptr ? std::nullopt : std::optional(open(wanted.because));
-      }
-      if (*wanted.added != added_) {
-        return wrong(m, question.parameter, *wanted.added, wanted.because);
-      }
+/// Every tensor that the rule computes with, in exactly one verdict: those that lost bits and those
+/// that cannot be followed apart from those that kept every bit.
+void add_computed(const Subject& subject, const RuleUse& use, const Losses& losses,
+                  std::vector<Verdict>& out) {
+  const Verdict base = about(subject, "values", use, "");
+  const auto computed = computed_by(use, subject.dtype);
+  std::vector<const Computed*> unsupported_ones;
+  std::int64_t kept = 0;
+  for (const Computed& one : computed) {
+    const auto lost = losses.find(one.name());
+    if (!one.is_computable()) {
+      unsupported_ones.push_back(&one);
+    } else if (lost != losses.end()) {
+      out.push_back(refuted(base, *lost->second));
+    } else {
+      ++kept;
     }
-    return std::nullopt;
   }
-
- private:
-  Verdict subject() const {
-    Verdict out = about(input_, "values", use_, "");
-    out.rule += ":rule";
-    return out;
+  if (!unsupported_ones.empty()) {
+    out.push_back(unsupported(base, *unsupported_ones.front()));
+    out.back().cases = std::ssize(unsupported_ones);
   }
-
-  Verdict open(const std::string& because) const {
-    Verdict out = subject();
-    out.outcome = Outcome::Inconclusive;
-    out.code = Code::ValueRuleUndecided;
-    out.title = fmt::format("whether {} is to be stored as it is: {}", out.megatron, because);
-    out.help = "write a family for this architecture, or say its norms in oracles/target_value.cpp";
-    return out;
-  }
-
-  Verdict wrong(std::uint32_t m, const std::string& parameter, double wanted,
-                const std::string& because) const {
-    const std::string& hf = input_.source->model.mappings[m].hf.front();
-    Verdict out = subject();
-    out.outcome = Outcome::Refuted;
-    out.code = Code::ValueRuleWrong;
-    out.refuted_cases = out.cases;
-    out.title = fmt::format("{} must hold {} of {}, and the rule puts {} there", parameter,
-                            rule_text(wanted), hf, rule_text(added_));
-    out.found = rule_text(added_);
-    out.wanted = rule_text(wanted);
-    out.why = because;
-    out.help = wanted == 0.0 ? "take the value rule away" : "give the rule the kind norm_minus_one";
-    Counterexample example;
-    example.tensor = parameter;
-    example.index = {0};
-    example.wanted = {hf, {0}};
-    example.found = example.wanted;
-    show_first(hf, wanted, out, example);
-    out.counterexamples.push_back(std::move(example));
-    return out;
-  }
-
-  /// The first element that the two rules make different, with its numbers when there are bytes.
-  void show_first(const std::string& hf, double wanted, Verdict& out,
-                  Counterexample& example) const {
-    if (!input_.source->checkpoint) {
-      return;
+  if (kept > 0) {
+    Verdict verdict = use.source().checkpoint ? base : without_bytes(base);
+    if (use.source().checkpoint) {
+      verdict.outcome = Outcome::Held;
+      verdict.evidence.bytes = true;
     }
-    const io::StoredTensor& stored = input_.source->checkpoint->tensors().find(hf)->second;
-    if (!kinds::is_computable(stored.spec.dtype)) {
-      return;
-    }
-    const auto bytes = input_.source->checkpoint->bytes(stored);
-    const auto size = static_cast<std::size_t>(bv::bytes(stored.spec.dtype));
-    for (std::size_t at = 0; at + size <= bytes.size(); at += size) {
-      const auto element = bytes.subspan(at, size);
-      const std::string has = sum_text(element, stored.spec.dtype, added_);
-      const std::string wants = sum_text(element, stored.spec.dtype, wanted);
-      if (has == wants) {
-        continue;
-      }
-      example.index = {static_cast<std::int64_t>(at / size)};
-      example.wanted.index = example.index;
-      example.found.index = example.index;
-      const std::string x = fmt::format("{:g}", kinds::load(element.data(), stored.spec.dtype));
-      out.found = fmt::format("element {}: {} of {} = {}", at / size, rule_text(added_), x, has);
-      out.wanted = fmt::format("{} = {}", rule_text(wanted), wants);
-      break;
-    }
-    input_.source->checkpoint->release(bytes);
+    verdict.cases = kept;
+    out.push_back(std::move(verdict));
   }
+}
 
-  const Input& input_;
-  const RuleUse& use_;
-  double added_;
-};
-
-/// Rules under test whose value is the wanted one are a case of their own; of built-in rules only
-/// wrong ones are told.
-void add_statement(const Input& input, const RuleUse& use, std::vector<Verdict>& out) {
-  if (auto statement = ValueStatement(input, use).check()) {
-    out.push_back(std::move(*statement));
-  } else if (input.under_test != nullptr) {
-    Verdict right = about(input, "values", use, "");
-    right.rule += ":rule";
-    right.outcome = Outcome::Proved;
-    right.evidence = {.proved = true, .oracle = true};
-    out.push_back(std::move(right));
+/// A tensor that is stored twice: the bytes of the copy are those of the original.
+Verdict copy_verdict(const Subject& subject, const Part& part, const std::string& copy,
+                     const std::string& original) {
+  Verdict verdict;
+  verdict.claim = "values";
+  verdict.rule = "copy:" + copy;
+  verdict.kind = "copy";
+  verdict.megatron = original;
+  verdict.hf = {copy, original};
+  verdict.cases = 1;
+  verdict.replay = subject.replay + " --only values";
+  verdict.code = Code::TiedEmbeddings;
+  if (!part.source->checkpoint) {
+    verdict.outcome = Outcome::Inconclusive;
+    verdict.code = Code::ValueRuleUndecided;
+    verdict.title = fmt::format("{} and {} must hold equal bytes; there are no bytes to compare",
+                                copy, original);
+    verdict.help = "give the directory with the weights instead of headers";
+    return verdict;
   }
+  const io::Checkpoint& checkpoint = *part.source->checkpoint;
+  const auto left = checkpoint.bytes(checkpoint.tensors().find(copy)->second);
+  const auto right = checkpoint.bytes(checkpoint.tensors().find(original)->second);
+  if (std::equal(left.begin(), left.end(), right.begin(), right.end())) {
+    verdict.outcome = Outcome::Held;
+    verdict.evidence.bytes = true;
+  } else {
+    verdict.outcome = Outcome::Refuted;
+    verdict.refuted_cases = 1;
+    verdict.title = fmt::format("{} is stored beside {} and differs from it", copy, original);
+    verdict.found = "different bytes";
+    verdict.wanted = "equal bytes: Megatron keeps one tensor for both";
+    verdict.help =
+        "set tie_word_embeddings to false if the two are meant to differ, else remove " + copy;
+  }
+  checkpoint.release(left);
+  checkpoint.release(right);
+  return verdict;
 }
 
 }  // namespace
 
-std::vector<Verdict> check_values(const Input& input, const plan::DtypePolicy& policy) {
+std::vector<Verdict> check_copies(const Subject& subject) {
   std::vector<Verdict> out;
-  std::map<const family::Rule*, std::vector<const convert::ValueLoss*>> by_rule;
-  std::vector<convert::ValueLoss> losses;
-  if (input.source->checkpoint) {
-    losses = convert::find_losses(*input.source, policy, input.jobs);
-    for (const convert::ValueLoss& loss : losses) {
-      by_rule[loss.rule].push_back(&loss);
+  for (const Part& part : subject.parts) {
+    for (const auto& [copy, original] : part.source->model.must_equal) {
+      out.push_back(copy_verdict(subject, part, copy, original));
     }
   }
-  for (const RuleUse& use : rule_uses(input.source->model)) {
-    add_statement(input, use, out);
-    if (!computes(input, use, policy)) {
-      continue;
-    }
-    Verdict verdict = about(input, "values", use, "");
-    if (!input.source->checkpoint) {
-      verdict.outcome = Outcome::Inconclusive;
-      verdict.code = Code::ValueRuleUndecided;
-      verdict.title = fmt::format(
-          "whether {} keeps every bit depends on the values, and there are headers only",
-          verdict.hf.front());
-      verdict.help = fmt::format("give the directory with the weights of {}, or waive BV3004",
-                                 verdict.hf.front());
-    } else if (const auto lost = by_rule.find(use.rule); lost != by_rule.end()) {
-      // One verdict for each tensor that lost bits, and one for the tensors of the rule that kept
-      // them.
-      for (const convert::ValueLoss* loss : lost->second) {
-        out.push_back(refuted(verdict, *loss));
-      }
-      verdict.cases -= static_cast<std::int64_t>(lost->second.size());
-      if (verdict.cases <= 0) {
-        continue;
-      }
-      verdict.outcome = Outcome::Held;
-      verdict.evidence.bytes = true;
-    } else {
-      verdict.outcome = Outcome::Held;
-      verdict.evidence.bytes = true;
-    }
-    out.push_back(std::move(verdict));
+  return out;
+}
+
+std::int64_t count_values(const Subject& subject) {
+  std::int64_t out = 0;
+  for (const RuleUse& use : rule_uses(subject)) {
+    out += std::ssize(computed_by(use, subject.dtype));
   }
-  for (Verdict& verdict : check_copies(input)) {
+  for (const Part& part : subject.parts) {
+    out += std::ssize(part.source->model.must_equal);
+  }
+  return out;
+}
+
+std::vector<Verdict> check_values(const Subject& subject) {
+  std::vector<Verdict> out;
+  std::map<const Part*, std::vector<convert::ValueLoss>> losses;
+  std::map<const Part*, Losses> by_name;
+  for (const Part& part : subject.parts) {
+    if (part.source->checkpoint) {
+      losses[&part] = convert::find_losses(*part.source, subject.dtype, subject.budget.jobs);
+    }
+    for (const convert::ValueLoss& loss : losses[&part]) {
+      by_name[&part][loss.hf] = &loss;
+    }
+  }
+  for (const RuleUse& use : rule_uses(subject)) {
+    add_computed(subject, use, by_name[use.part], out);
+  }
+  for (Verdict& verdict : check_copies(subject)) {
     out.push_back(std::move(verdict));
   }
   return out;

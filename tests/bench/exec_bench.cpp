@@ -1,6 +1,6 @@
-// Exec/KIND/to_megatron and Exec/KIND/to_hf: every kind of the catalogue on large sizes, all ranks,
-// against one streaming copy of the same bytes. Exec/rows/N: row-parallel cuts with runs of N
-// bytes.
+// Exec/KIND/to_megatron and Exec/KIND/to_hf: every kind of the catalogue on large sizes, made
+// window by window for all ranks in step, as convert makes them, against one streaming copy of the
+// same bytes. Exec/rows/N: row-parallel cuts with runs of N bytes.
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/kinds/catalogue.hpp"
-#include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 #include "tests/bench/buffers.hpp"
 #include "tests/bench/paired.hpp"
 
@@ -51,17 +51,16 @@ class Workload {
   void run() const {
     for (std::int64_t copy = 0; copy < copies_; ++copy) {
       for (const Step& step : steps_) {
-        std::vector<const std::byte*> sources;
+        std::vector<move::SourceBytes> sources;
         for (const std::int64_t at : step.sources) {
-          sources.push_back(source_->data() + copy * source_->size() / copies_ + at);
+          sources.push_back({source_->data() + copy * source_->size() / copies_ + at, DType::BF16});
         }
-        std::vector<move::MoveTarget> targets;
+        std::vector<Target> targets;
         for (const Part& part : step.targets) {
-          targets.push_back({part.boxes,
-                             target_->data() + copy * target_->size() / copies_ + part.at,
-                             part.elements});
+          targets.push_back({move::TensorMaker({DType::BF16, part.elements, part.boxes, sources}),
+                             target_->data() + copy * target_->size() / copies_ + part.at});
         }
-        move::move_targets(move::best_isa(), targets, sources, kElement);
+        make_in_step(targets);
       }
     }
   }
@@ -76,6 +75,36 @@ class Workload {
   [[nodiscard]] double bytes() const { return static_cast<double>(target_->size()); }
 
  private:
+  struct Target {
+    move::TensorMaker maker;
+    std::byte* first = nullptr;
+  };
+
+  /// Windows as convert has them: those of all tensors in step share the second-level cache.
+  static void make_in_step(std::vector<Target>& targets) {
+    constexpr std::int64_t kCacheBytes = std::int64_t{256} << 10;
+    constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
+    const auto ways = static_cast<std::int64_t>(targets.size());
+    const std::int64_t bytes = targets.front().maker.is_transposed()
+                                   ? kCacheBytes
+                                   : std::max(kWindowMin, kCacheBytes * 2 / (ways + 1));
+    const std::int64_t step = bytes / static_cast<std::int64_t>(kElement);
+    std::int64_t longest = 0;
+    for (const Target& one : targets) {
+      longest = std::max(longest, one.maker.elements());
+    }
+    for (std::int64_t begin = 0; begin < longest; begin += step) {
+      for (Target& one : targets) {
+        const std::int64_t end = std::min(begin + step, one.maker.elements());
+        if (begin < end) {
+          BV_ASSERT(
+              one.maker.make(begin, end, one.first + begin * static_cast<std::int64_t>(kElement))
+                  .has_value());
+        }
+      }
+    }
+  }
+
   struct Part {
     std::vector<layout::Box> boxes;
     std::int64_t at = 0;

@@ -40,16 +40,16 @@ void legal_bench(benchmark::State& state, std::int64_t max_ranks) {
 }
 
 void claim_bench(benchmark::State& state, std::size_t layouts,
-                 std::vector<Verdict> (*claim)(const claims::Input&)) {
+                 std::vector<Verdict> (*claim)(const claims::Subject&)) {
   const auto kinds = kinds::load_catalogue().value();
   const checkpoint::HfModel source = model_of(config_397b(60, 512)).value();
-  claims::Input input;
-  input.source = &source;
-  input.kinds = &kinds;
-  input.layouts = plan::choose_layouts(plan::legal_layouts(source.model, {}, kBound), layouts);
-  input.replay = "bridge-verify check --model DIR";
+  claims::Subject subject;
+  subject.parts = {{&source}};
+  subject.kinds = &kinds;
+  subject.layouts = plan::choose_layouts(plan::legal_layouts(source.model, {}, kBound), layouts);
+  subject.replay = "bridge-verify check --model DIR";
   for (auto _ : state) {
-    state.counters["verdicts"] = static_cast<double>(claim(input).size());
+    state.counters["verdicts"] = static_cast<double>(claim(subject).size());
   }
 }
 

@@ -37,18 +37,18 @@ class Copies : public ::testing::Test {
 TEST_F(Copies, ThatTheCutPartsAreNoFault) {
   // linear_qkv has 36 rows: q 6, gate 3 + 3, k 3, v 3 for each of two groups. Shards of 4 rows part
   // the three copies of a gate row.
-  claims::Input input;
-  input.source = &source_;
-  input.kinds = &kinds_;
+  claims::Subject subject;
+  subject.parts = {{&source_}};
+  subject.kinds = &kinds_;
   for (const std::int64_t tp : {1, 2, 4, 9, 18, 36}) {
     parallel::Layout layout;
     layout.tp = tp;
     layout.vocab_divisor = 1;
-    input.layouts.push_back(layout);
+    subject.layouts.push_back(layout);
   }
-  expect_held(claims::check_coverage(input));
-  expect_held(claims::check_inverse(input));
-  expect_held(claims::check_bytes(input));
+  expect_held(claims::check_coverage(subject));
+  expect_held(claims::check_inverse(subject));
+  expect_held(claims::check_bytes(subject));
 }
 
 TEST_F(Copies, ThatAWindowPartsAreNoFault) {

@@ -187,11 +187,11 @@ TEST(RulesAlone, WhatNobodyKnowsIsInconclusiveWithItsReason) {
       << names.last_line();
   EXPECT_NE(names.out.find("known by a family only"), std::string::npos) << names.out;
   EXPECT_NE(names.out.find("self_attention.q_layernorm.weight"), std::string::npos) << names.out;
-  const Ended values = olmoe().check("values");
-  EXPECT_EQ(values.code, 3) << values.all();
-  EXPECT_NE(values.out.find("whether norms of olmoe are zero-centred is not known"),
+  const Ended offsets = olmoe().check("offsets");
+  EXPECT_EQ(offsets.code, 3) << offsets.all();
+  EXPECT_NE(offsets.out.find("whether norms of olmoe are zero-centred is not known"),
             std::string::npos)
-      << values.out;
+      << offsets.out;
   const Ended forward = olmoe().check("forward", {"--tp", "1"});
   EXPECT_EQ(forward.code, 3) << forward.all();
   EXPECT_NE(forward.last_line().find("unsupported 1"), std::string::npos) << forward.last_line();

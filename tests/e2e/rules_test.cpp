@@ -43,7 +43,7 @@ TEST(ForeignRules, WrongValueRulesAreRefutedWithTensorAndElement) {
            {"qwen3", "norm_minus_one", "decoder.layers.0.self_attention.q_layernorm.weight",
             "must hold the value as it is"}}) {
     const Ended ended = run({"check", "--model", golden_hf(model).string(), "--rules",
-                             rules_file("broken/" + file + ".rules.json"), "--only", "values"});
+                             rules_file("broken/" + file + ".rules.json"), "--only", "offsets"});
     EXPECT_EQ(ended.code, 1) << file << ended.all();
     EXPECT_NE(ended.out.find("error[BV3007]: " + parameter), std::string::npos) << ended.out;
     EXPECT_NE(ended.out.find(wanted), std::string::npos) << ended.out;
@@ -55,7 +55,7 @@ TEST(ForeignRules, RightValueRulesAreProvedAgainstTheOracle) {
   for (const char* name : {"qwen3", "qwen3_moe"}) {
     const Ended ended =
         run({"check", "--model", golden_hf(name).string(), "--rules",
-             rules_file(std::string("rules/") + name + ".rules.json"), "--only", "values"});
+             rules_file(std::string("rules/") + name + ".rules.json"), "--only", "offsets"});
     EXPECT_EQ(ended.code, 0) << name << ended.all();
   }
 }
@@ -67,7 +67,7 @@ TEST(ForeignRules, AForgottenMinusOneIsRefutedFromHeaders) {
                             "--dump-headers", folder / "h.json"});
   ASSERT_EQ(dumped.code, 0) << dumped.all();
   const Ended ended = run({"check", "--headers", folder / "h.json", "--rules",
-                           rules_file("broken/norm_kept.rules.json"), "--only", "values"});
+                           rules_file("broken/norm_kept.rules.json"), "--only", "offsets"});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("BV3007"), std::string::npos) << ended.out;
 }

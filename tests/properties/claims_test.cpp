@@ -30,7 +30,7 @@ checkpoint::HfModel open_golden(const std::string& name) {
 struct Case {
   checkpoint::HfModel model;
   kinds::Catalogue kinds;
-  Input input;
+  Subject subject;
 };
 
 std::unique_ptr<Case> make_case(const std::string& golden, parallel::Layout layout,
@@ -48,10 +48,10 @@ std::unique_ptr<Case> make_case(const std::string& golden, parallel::Layout layo
     text = rebuilt;
   }
   out->kinds = kinds::Catalogue::parse(text, "test").value();
-  out->input.source = &out->model;
-  out->input.kinds = &out->kinds;
-  out->input.layouts = {layout};
-  out->input.oracle = kOracle;
+  out->subject.parts = {{&out->model}};
+  out->subject.kinds = &out->kinds;
+  out->subject.layouts = {layout};
+  out->subject.budget.oracle = kOracle;
   return out;
 }
 
@@ -85,12 +85,12 @@ TEST(Claims, AreGreenForEveryGoldenCheckpointAtTp1AndTp2) {
     for (const std::int64_t size : {1, 2}) {
       const auto c = make_case(entry.path().filename().string(), tp(size));
       const std::string label = entry.path().filename().string() + " tp" + std::to_string(size);
-      EXPECT_TRUE(all_green(check_names(c->input))) << label;
-      EXPECT_TRUE(all_green(check_shapes(c->input))) << label;
-      EXPECT_TRUE(all_green(check_coverage(c->input))) << label;
-      EXPECT_TRUE(all_green(check_inverse(c->input))) << label;
-      EXPECT_TRUE(all_green(check_bytes(c->input))) << label;
-      const auto placement = check_placement(c->input);
+      EXPECT_TRUE(all_green(check_names(c->subject))) << label;
+      EXPECT_TRUE(all_green(check_shapes(c->subject))) << label;
+      EXPECT_TRUE(all_green(check_coverage(c->subject))) << label;
+      EXPECT_TRUE(all_green(check_inverse(c->subject))) << label;
+      EXPECT_TRUE(all_green(check_bytes(c->subject))) << label;
+      const auto placement = check_placement(c->subject);
       EXPECT_TRUE(all_green(placement)) << label;
       for (const Verdict& verdict : placement) {
         EXPECT_TRUE(verdict.outcome == Outcome::Proved && verdict.evidence.oracle)
@@ -105,10 +105,10 @@ TEST(Claims, AreGreenForEveryGoldenCheckpointAtTp1AndTp2) {
 void expect_seen_by_placement_only(const std::string& golden, std::int64_t size,
                                    const std::string& line, const std::string& subject) {
   const auto c = make_case(golden, tp(size), line);
-  EXPECT_TRUE(all_green(check_coverage(c->input))) << line;
-  EXPECT_TRUE(all_green(check_inverse(c->input))) << line;
-  EXPECT_TRUE(all_green(check_bytes(c->input))) << line;
-  const auto placement = check_placement(c->input);
+  EXPECT_TRUE(all_green(check_coverage(c->subject))) << line;
+  EXPECT_TRUE(all_green(check_inverse(c->subject))) << line;
+  EXPECT_TRUE(all_green(check_bytes(c->subject))) << line;
+  const auto placement = check_placement(c->subject);
   const Verdict* refuted = first_refuted(placement);
   ASSERT_NE(refuted, nullptr) << line;
   EXPECT_EQ(refuted->code, Code::WrongPlacement);
@@ -178,7 +178,7 @@ TEST(PlantedFaults, HeadsOfTheOutputProjectionReversedOverRanks) {
 
 TEST(PlantedFaults, AReplicaThatIsCutIsAShapeFault) {
   const auto c = make_case("llama", tp(2), "replicated x[...] -> x[...] cut 0 by t");
-  const auto placement = check_placement(c->input);
+  const auto placement = check_placement(c->subject);
   const Verdict* refuted = first_refuted(placement);
   ASSERT_NE(refuted, nullptr);
   EXPECT_EQ(refuted->code, Code::ShapeMismatch);
@@ -195,9 +195,9 @@ TEST(PlantedFaults, AnExtentThatIsRightOnOneRankOnlyIsAShapeFault) {
   const auto family = family::with_rules(*c->model.model.family, std::move(rules));
   const auto config = checkpoint::parse_config(c->model.config_text, "llama").value();
   c->model.model = model::resolve(family, config, c->model.headers, {}).value();
-  EXPECT_TRUE(all_green(check_shapes(c->input)));
-  c->input.layouts = {tp(1), tp(2)};
-  const auto shapes = check_shapes(c->input);
+  EXPECT_TRUE(all_green(check_shapes(c->subject)));
+  c->subject.layouts = {tp(1), tp(2)};
+  const auto shapes = check_shapes(c->subject);
   const Verdict* refuted = first_refuted(shapes);
   ASSERT_NE(refuted, nullptr);
   EXPECT_EQ(refuted->code, Code::ShapeMismatch);
@@ -207,8 +207,8 @@ TEST(PlantedFaults, AnExtentThatIsRightOnOneRankOnlyIsAShapeFault) {
 
 TEST(Claims, ForwardWithoutItsModuleIsNeverGreen) {
   const auto c = make_case("llama", tp(1));
-  ASSERT_EQ(c->input.oracle.forward, nullptr);
-  const auto verdicts = check_forward(c->input);
+  ASSERT_EQ(c->subject.budget.oracle.forward, nullptr);
+  const auto verdicts = check_forward(c->subject);
   ASSERT_FALSE(verdicts.empty());
   for (const Verdict& verdict : verdicts) {
     EXPECT_EQ(verdict.outcome, Outcome::Inconclusive);
@@ -218,7 +218,7 @@ TEST(Claims, ForwardWithoutItsModuleIsNeverGreen) {
 
 TEST(Claims, ValuesNameTheTensorThatLosesBits) {
   const auto c = make_case("qwen3_5_moe", tp(1));
-  const auto verdicts = check_values(c->input, {});
+  const auto verdicts = check_values(c->subject);
   const Verdict* refuted = first_refuted(verdicts);
   ASSERT_NE(refuted, nullptr);
   EXPECT_EQ(refuted->code, Code::ValueRuleInexact);
@@ -228,14 +228,15 @@ TEST(Claims, ValuesNameTheTensorThatLosesBits) {
 TEST(Claims, ValuesWithoutBytesAreUndecided) {
   const auto c = make_case("qwen3_5_moe", tp(1));
   c->model.checkpoint.reset();
-  const auto verdicts = check_values(c->input, {});
+  const auto verdicts = check_values(c->subject);
   ASSERT_FALSE(verdicts.empty());
   EXPECT_EQ(verdicts.front().outcome, Outcome::Inconclusive);
 }
 
 TEST(Claims, NarrowingIsAVerdictOfItsOwn) {
   const auto c = make_case("qwen3_5_dense", tp(1));
-  const auto verdicts = check_values(c->input, {DType::BF16});
+  c->subject.dtype = {DType::BF16};
+  const auto verdicts = check_values(c->subject);
   const bool a_log = std::any_of(verdicts.begin(), verdicts.end(), [](const Verdict& one) {
     return one.outcome == Outcome::Refuted && one.megatron.find("A_log") != std::string::npos;
   });
@@ -245,7 +246,7 @@ TEST(Claims, NarrowingIsAVerdictOfItsOwn) {
 TEST(Claims, AWrongShapeNamesConfigFieldsAndBothShapes) {
   const auto c = make_case("llama", tp(1));
   c->model.headers["model.layers.1.self_attn.k_proj.weight"].shape = {41, 24};
-  const auto verdicts = check_shapes(c->input);
+  const auto verdicts = check_shapes(c->subject);
   const Verdict* refuted = first_refuted(verdicts);
   ASSERT_NE(refuted, nullptr);
   EXPECT_EQ(refuted->code, Code::ShapeMismatch);
@@ -261,7 +262,7 @@ TEST(Claims, AWrongShapeNamesConfigFieldsAndBothShapes) {
 TEST(Claims, TiedEmbeddingsStoredTwiceMustBeEqual) {
   const auto c = make_case("llama", tp(1));
   c->model.model.must_equal = {{"lm_head.weight", "model.embed_tokens.weight"}};
-  const auto verdicts = check_copies(c->input);
+  const auto verdicts = check_copies(c->subject);
   ASSERT_EQ(verdicts.size(), 1U);
   EXPECT_EQ(verdicts[0].outcome, Outcome::Refuted);
   EXPECT_EQ(verdicts[0].code, Code::TiedEmbeddings);

@@ -200,7 +200,7 @@ TEST(Names, ADoubledADroppedAndASwappedNameAreSeen) {
 int swap_gate_and_up(mutants::Program& program) {
   int swapped = 0;
   for (mutants::Move& move : program.moves) {
-    if (move.boxes.size() == 2 && move.boxes[0].part == "gate" && move.boxes[1].part == "up") {
+    if (move.boxes.size() == 2 && move.parts == std::vector<std::string>{"gate", "up"}) {
       std::swap(move.boxes[0].source, move.boxes[1].source);
       std::swap(move.boxes[0].source_offset, move.boxes[1].source_offset);
       ++swapped;

@@ -76,25 +76,26 @@ class Convert {
     }
     BV_TRY(asked, one_layout(options_));
     const parallel::Layout layout = settle_etp(asked, options_, opened.hf.model);
-    claims::Input input;
-    input.source = &opened.hf;
-    input.kinds = &library_.kinds;
-    input.jobs = convert_.jobs;
-    input.replay = fmt::format("bridge-verify check --model {}", options_.model);
+    claims::Subject subject;
+    subject.parts = {{&opened.hf}};
+    subject.kinds = &library_.kinds;
+    subject.dtype = convert_.dtype;
+    subject.budget.jobs = convert_.jobs;
+    subject.replay = fmt::format("bridge-verify check --model {}", options_.model);
     if (!add_claim("names", "every HF tensor used once, every Megatron parameter filled",
-                   claims::check_names(input))) {
+                   claims::check_names(subject))) {
       return Done{};
     }
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
-    input.layouts = {layout};
-    run_.layouts = layout_rows(input.layouts);
-    const bool shapes =
-        add_claim("shapes", "header shapes equal the rules' extents", claims::check_shapes(input));
+    subject.layouts = {layout};
+    run_.layouts = layout_rows(subject.layouts);
+    const bool shapes = add_claim("shapes", "header shapes equal the rules' extents",
+                                  claims::check_shapes(subject));
     const bool coverage =
-        add_claim("coverage", "no gap, no overlap", claims::check_coverage(input));
-    const bool inverse =
-        add_claim("inverse", "HF -> Megatron -> HF is the identity", claims::check_inverse(input));
-    auto copies = claims::check_copies(input);
+        add_claim("coverage", "no gap, no overlap", claims::check_coverage(subject));
+    const bool inverse = add_claim("inverse", "HF -> Megatron -> HF is the identity",
+                                   claims::check_inverse(subject));
+    auto copies = claims::check_copies(subject);
     const bool equal = std::all_of(copies.begin(), copies.end(),
                                    [](const Verdict& one) { return one.outcome == Outcome::Held; });
     if (!shapes || !coverage || !inverse || !equal) {
@@ -111,7 +112,7 @@ class Convert {
       add_bytes(*report, parallel::layout_id(layout));
     }
     add_claim("values", "value-changing rules and casts lose no bit of these tensors",
-              claims::check_values(input, convert_.dtype));
+              claims::check_values(subject));
     return Done{};
   }
 

@@ -130,11 +130,11 @@ class Diff {
 
   /// The names of A decide what B must hold, so they come first.
   Status wrong_names(const OpenedModel& opened, const Library& library) {
-    claims::Input input;
-    input.source = &opened.hf;
-    input.kinds = &library.kinds;
-    input.replay = fmt::format("bridge-verify check --model {}", options_.operands[0]);
-    add("names", "the names of A make a whole model", claims::check_names(input));
+    claims::Subject subject;
+    subject.parts = {{&opened.hf}};
+    subject.kinds = &library.kinds;
+    subject.replay = fmt::format("bridge-verify check --model {}", options_.operands[0]);
+    add("names", "the names of A make a whole model", claims::check_names(subject));
     return Done{};
   }
 

@@ -7,6 +7,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 #include "properties/attacks/generators/random.hpp"
 
 namespace bv::lines {
@@ -79,11 +80,11 @@ Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
   const std::size_t bytes = count_of(shard.shape) * size;
   shard_.resize(std::max(shard_.size(), bytes));
   std::memset(shard_.data(), std::to_integer<int>(kPoison), bytes);
-  for (const layout::Box& box : shard.boxes) {
-    const std::byte* from =
-        box.source < 0 ? nullptr : source(static_cast<std::size_t>(box.source), size);
-    move::copy_box(box, from, shard_.data(), 0, size);
+  sources_.clear();
+  for (std::size_t i = 0; i < starts_.size(); ++i) {
+    sources_.push_back(source(i, size));
   }
+  move::make_whole(shard.boxes, sources_, size, shard_.data());
   return Done{};
 }
 
@@ -95,12 +96,13 @@ Status LineRunner::move_back(const layout::Shard& shard, std::size_t size) {
     const std::byte* from = pad ? nullptr : source(static_cast<std::size_t>(box.source), size);
     if (const auto at = move::first_difference(box, from, shard_.data(), 0, size)) {
       return fail(Code::BytesDiffer, fmt::format("element {} of a shard differs: {}", *at,
-                                                 pad ? "padding is not zero" : box.part));
+                                                 pad ? "padding is not zero" : "not its source"));
     }
     if (!pad) {
       const auto index = static_cast<std::size_t>(box.source);
       inverse_[index].push_back(layout::inverse(box, 0));
-      move::copy_box(inverse_[index].back(), shard_.data(), came_back_[index].data(), 0, size);
+      const std::byte* whole = shard_.data();
+      move::make_whole({&inverse_[index].back(), 1}, {&whole, 1}, size, came_back_[index].data());
     }
   }
   return Done{};

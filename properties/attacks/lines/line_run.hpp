@@ -41,6 +41,7 @@ class LineRunner {
   std::vector<std::byte> pattern_;   // what sources are filled with
   std::vector<std::size_t> starts_;  // where each source begins in the pattern, in elements
   std::vector<std::byte> shard_;
+  std::vector<const std::byte*> sources_;
   std::vector<std::vector<std::byte>> came_back_;
   std::vector<std::vector<layout::Box>> inverse_;  // by source
   std::vector<std::uint8_t> reached_;

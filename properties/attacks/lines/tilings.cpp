@@ -96,7 +96,7 @@ Status check_line(const layout::BoundRule& bound) {
       // The way back, as the engine takes it.
       for_each_element(layout::inverse(box, 0), [&](std::int64_t, std::int64_t at) {
         inside = count(read[source], at) && inside;
-        if (inside && repeated.contains(box.part)) {
+        if (inside && repeated.contains(bound.part_names()[static_cast<std::size_t>(box.part)])) {
           copied[source][static_cast<std::size_t>(at)] = true;
         }
       });

@@ -45,7 +45,7 @@ class Listing {
       Subject subject;
       subject.rule = use.rule;
       subject.stage = case_.model.mappings[use.mappings.front()].stage;
-      subject.pattern = claims::megatron_pattern(case_.model, use);
+      subject.pattern = claims::megatron_pattern(use);
       for (const Move& move : right_.moves) {
         if (move.rule == use.rule->id) {
           subject.moves.push_back(&move);

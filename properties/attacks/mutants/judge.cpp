@@ -1,5 +1,5 @@
 // The claims over a world. Independent of the engine: every wanted place is the oracle's. Shared
-// with it: names and HF sources of each parameter (the plan), move::copy_box, which moves the
+// with it: names and HF sources of each parameter (the plan), move::make_whole, which moves the
 // elements of right and wrong programs alike, and kinds::load and store for values.
 
 #include <fmt/format.h>

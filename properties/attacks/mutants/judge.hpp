@@ -3,8 +3,8 @@
 // what the oracle says the Megatron modules compute with and against the checkpoint itself. The
 // wanted place of every element is the oracle's. Shared with the engine: which HF tensors a
 // parameter is made of, its names and files (the plan), the loop that moves the elements of right
-// and wrong programs alike (move::copy_box), reading and rounding of numbers (kinds::load, store),
-// and the sum that a value rule wants.
+// and wrong programs alike (move::make_whole), reading and rounding of numbers (kinds::load,
+// store), and the sum that a value rule wants.
 
 #include <functional>
 #include <string>
@@ -13,6 +13,7 @@
 #include "core/verdict/verdict.hpp"
 #include "oracles/oracle.hpp"
 #include "properties/attacks/mutants/mutant.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::mutants {
 
@@ -28,6 +29,20 @@ inline constexpr std::array kClaims = {
     ClaimRow{"placement", "headers"}, ClaimRow{"inverse", "headers"},
     ClaimRow{"replicas", "data"},     ClaimRow{"values", "data"},
     ClaimRow{"bytes", "data"},        ClaimRow{"forward", "data"}};
+/// Beside two that are no claim of a run (the text of a rule alone, and ranks that hold the same
+/// content) every row is one of the catalogue.
+static_assert([] {
+  for (const ClaimRow& row : kClaims) {
+    bool known = row.claim == "proof" || row.claim == "replicas";
+    for (const claims::Claim& claim : claims::catalogue()) {
+      known = known || claim.id == row.claim;
+    }
+    if (!known) {
+      return false;
+    }
+  }
+  return true;
+}());
 
 /// One claim refuted, with its first wrong element.
 struct Finding {

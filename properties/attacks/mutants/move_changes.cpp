@@ -35,6 +35,7 @@ void take_content(Move& move, const Move& from) {
   move.hf = from.hf;
   move.hf_shapes = from.hf_shapes;
   move.boxes = from.boxes;
+  move.parts = from.parts;
   move.mapping = from.mapping;
 }
 

@@ -9,7 +9,7 @@
 #include "core/base/text.hpp"
 #include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
-#include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
 
 namespace bv::mutants {
 namespace {
@@ -35,6 +35,7 @@ Move make_move(const plan::Plan& plan, std::size_t file, const plan::Target& tar
   move.hf_shapes = plan.hf_shapes(mapping);
   move.shape = std::move(shard.shape);
   move.boxes = std::move(shard.boxes);
+  move.parts = plan.bound(mapping).part_names();
   move.arithmetic.add = kinds::added_on_import(mapping.rule->value);
   for (const parallel::StageContents& stage : plan.stages()) {
     if (stage.pp == shard_file.key.pp && stage.vp == shard_file.key.vp &&
@@ -130,12 +131,8 @@ void change_element(Tensor& tensor, std::int64_t element) {
 void write(const Move& move, Tensors& hf, Tensor& target) {
   std::deque<std::vector<std::byte>> made;
   const auto sources = prepared(move, hf, target.dtype, made);
-  for (const layout::Box& box : move.boxes) {
-    const std::byte* source =
-        box.source < 0 ? nullptr : sources[static_cast<std::size_t>(box.source)];
-    move::copy_box(box, source, target.bytes.data(), 0,
-                   static_cast<std::size_t>(bytes(target.dtype)));
-  }
+  move::make_whole(move.boxes, sources, static_cast<std::size_t>(bytes(target.dtype)),
+                   target.bytes.data());
   if (move.stale && kinds::is_computable(target.dtype)) {  // tags name places, not values
     change_element(target, *move.stale);
   }
@@ -278,12 +275,14 @@ class Way {
       }
       std::vector<std::byte> made;
       const std::byte* values = undone(move, shard, target.dtype, made);
+      std::vector<layout::Box> back;
       for (const layout::Box& box : move.boxes) {
         if (box.source == static_cast<int>(i)) {
-          move::copy_box(layout::inverse(box, 0), values, target.bytes.data(), 0,
-                         static_cast<std::size_t>(bytes(target.dtype)));
+          back.push_back(layout::inverse(box, 0));
         }
       }
+      move::make_whole(back, {&values, 1}, static_cast<std::size_t>(bytes(target.dtype)),
+                       target.bytes.data());
     }
   }
 

@@ -54,6 +54,7 @@ struct Move {
   std::vector<Shape> hf_shapes;
   Shape shape;
   std::vector<layout::Box> boxes;
+  std::vector<std::string> parts;  // names of what Box::part numbers
   Arithmetic arithmetic;
   bool last_expert_wins = false;      // the export writes one expert over the other
   bool squeezes = false;              // the export drops dimensions of extent 1

@@ -7,7 +7,7 @@
 #include "core/checkpoint/open_model.hpp"
 #include "core/family/changed_family.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::mutants {
 namespace {
@@ -70,21 +70,16 @@ Result<kinds::Catalogue> catalogue_of(const Mutant& mutant) {
       std::string(kinds::builtin_text()) + "\n" + layout::print(line) + "\n", "mutant");
 }
 
-std::vector<Verdict> refuted(const claims::Input& input) {
+std::vector<Verdict> refuted(const claims::Subject& subject) {
   std::vector<Verdict> out;
-  const auto take = [&out](const std::vector<Verdict>& verdicts) {
+  for (const claims::Claim& claim : claims::catalogue()) {
+    const bool from_headers = claim.level == claims::Level::Headers && claim.id != "values";
+    if (!from_headers || !out.empty()) {
+      break;  // as the command: nothing below can be trusted with wrong names or shapes
+    }
+    auto verdicts = claim.judge(subject);
     std::copy_if(verdicts.begin(), verdicts.end(), std::back_inserter(out),
                  [](const Verdict& one) { return one.outcome == Outcome::Refuted; });
-  };
-  take(claims::check_names(input));
-  if (!out.empty()) {
-    return out;  // as the command: nothing below can be trusted with wrong names
-  }
-  take(claims::check_shapes(input));
-  if (out.empty()) {
-    take(claims::check_coverage(input));
-    take(claims::check_inverse(input));
-    take(claims::check_placement(input));
   }
   return out;
 }
@@ -113,12 +108,12 @@ Result<std::optional<std::vector<Verdict>>> refuted_by_user_claims(const Case& o
   source.model = std::move(resolved);
   source.headers = one.headers;
   source.model_type = one.model_type;
-  claims::Input input;
-  input.source = &source;
-  input.kinds = &kinds;
-  input.layouts = {right.layout};
-  input.oracle = entry;
-  return std::optional(refuted(input));
+  claims::Subject subject;
+  subject.parts = {{&source}};
+  subject.kinds = &kinds;
+  subject.layouts = {right.layout};
+  subject.budget.oracle = entry;
+  return std::optional(refuted(subject));
 }
 
 }  // namespace bv::mutants

@@ -48,14 +48,14 @@ TEST(Box, ColumnCutIsOneContiguousRun) {
   const Shard shard = bound->shard(0, {{"t", 1}});
   EXPECT_EQ(shard.shape, (Shape{3, 5}));
   ASSERT_EQ(shard.boxes.size(), 1U);
-  EXPECT_EQ(shard.boxes[0], (Box{0, 15, 0, {{15, 1, 1}}, "x"}));
+  EXPECT_EQ(shard.boxes[0], (Box{0, 15, 0, {{15, 1, 1}}, 0}));
 }
 
 TEST(Box, RowCutKeepsARunARow) {
   const Rule rule = rule_of("row x[o (t i)] -> x{t}[o i]");
   const auto bound = BoundRule::bind(rule, {{{"t", 2}, {"o", 3}, {"i", 5}}, {}});
   ASSERT_TRUE(bound.has_value());
-  EXPECT_EQ(bound->shard(0, {{"t", 1}}).boxes[0], (Box{0, 5, 0, {{3, 10, 5}, {5, 1, 1}}, "x"}));
+  EXPECT_EQ(bound->shard(0, {{"t", 1}}).boxes[0], (Box{0, 5, 0, {{3, 10, 5}, {5, 1, 1}}, 0}));
 }
 
 TEST(Box, PaddingIsABoxWithoutSource) {
@@ -167,9 +167,9 @@ TEST(Box, InverseOfAllShardsRebuildsEverySource) {
 }
 
 TEST(Tiling, FindsTheFirstGapAndTheFirstOverlap) {
-  const Box left{0, 0, 0, {{4, 1, 1}}, "a"};
-  const Box right{0, 0, 5, {{3, 1, 1}}, "b"};
-  const Box inside{0, 0, 3, {{2, 1, 1}}, "c"};
+  const Box left{0, 0, 0, {{4, 1, 1}}, 0};
+  const Box right{0, 0, 5, {{3, 1, 1}}, 0};
+  const Box inside{0, 0, 3, {{2, 1, 1}}, 0};
   auto gap = check_tiling(std::vector<Box>{left, right}, 8);
   ASSERT_FALSE(gap.has_value());
   EXPECT_EQ(gap.error().code, Code::Gap);
@@ -202,7 +202,7 @@ TEST(Tiling, AgreesWithEnumerationOnRandomBoxes) {
     std::vector<Box> boxes;
     std::int64_t at = 0;
     for (const std::int64_t width : widths) {
-      Box box{0, 0, at, {{outer, 1, period}, {width, 1, 1}}, "x"};
+      Box box{0, 0, at, {{outer, 1, period}, {width, 1, 1}}, 0};
       at += width;
       if (draw(0, 5) == 0) {
         box.target_offset += draw(0, 2) - 1;

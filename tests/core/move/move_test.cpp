@@ -76,7 +76,9 @@ layout::Box permuted(const std::vector<std::int64_t>& extents,
     stride *= extents[i];
     stride += i + 1 == extents.size() ? gap : 0;
   }
-  box.axes.resize(extents.size());
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    box.axes.push_back({});
+  }
   stride = 1;
   for (std::size_t i = extents.size(); i-- > 0;) {
     const std::size_t axis = order[i];
@@ -90,6 +92,14 @@ layout::Box permuted(const std::vector<std::int64_t>& extents,
   return box;
 }
 
+std::int64_t source_end(const layout::Box& box) {
+  std::int64_t last = box.source_offset;
+  for (const layout::BoxAxis& axis : box.axes) {
+    last += (axis.extent - 1) * axis.source_stride;
+  }
+  return last + 1;
+}
+
 std::int64_t target_end(const layout::Box& box) {
   std::int64_t last = box.target_offset;
   for (const layout::BoxAxis& axis : box.axes) {
@@ -101,7 +111,7 @@ std::int64_t target_end(const layout::Box& box) {
 /// Copy, comparison and first difference of one box, by every instruction set and element size.
 void check(const layout::Box& box, std::uint64_t seed) {
   for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
-    const auto source_bytes = static_cast<std::size_t>(move::source_extent(box).end) * size;
+    const auto source_bytes = static_cast<std::size_t>(source_end(box)) * size;
     const auto target_bytes = static_cast<std::size_t>(target_end(box)) * size;
     const Bytes source = random_bytes(source_bytes, seed);
     const Bytes wanted = reference(box, source, target_bytes, size);
@@ -158,13 +168,13 @@ TEST(Move, InterleavedPairsAreCopiedAsElementByElement) {
   check(box, 3);
 }
 
-/// Boxes that are moved together, by every road: alone, in one call, past the caches.
+/// Boxes that are moved together: in one call as each alone.
 void check_together(const std::vector<layout::Box>& boxes, std::uint64_t seed) {
   std::int64_t target_elements = 0;
   std::int64_t source_elements = 0;
   for (const layout::Box& box : boxes) {
     target_elements = std::max(target_elements, target_end(box));
-    source_elements = std::max(source_elements, move::source_extent(box).end);
+    source_elements = std::max(source_elements, source_end(box));
   }
   for (const std::size_t size : {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
     const Bytes source = random_bytes(static_cast<std::size_t>(source_elements) * size, seed);
@@ -180,10 +190,6 @@ void check_together(const std::vector<layout::Box>& boxes, std::uint64_t seed) {
       Bytes together(target_bytes, kPoison);
       move::copy_pieces(isa, pieces, {&first, 1}, together.data(), 0, size);
       ASSERT_EQ(together, wanted) << size;
-      Bytes streamed(target_bytes, kPoison);
-      const move::MoveTarget target{boxes, streamed.data(), target_elements};
-      move::move_targets(isa, {&target, 1}, {&first, 1}, size);
-      ASSERT_EQ(streamed, wanted) << size;
     }
   }
 }
@@ -262,130 +268,6 @@ TEST(Move, ABoxWithoutASourceWritesZerosAndFindsWhatIsNotZero) {
   EXPECT_EQ(move::first_difference(box, nullptr, target.data(), 0, 1), std::nullopt);
   target[14] = std::byte{9};
   EXPECT_EQ(move::first_difference(box, nullptr, target.data(), 0, 1), 14);
-}
-
-TEST(Move, UnalignedStreamsCarryEveryByteAndNoOther) {
-  const Bytes source = random_bytes(1000, 5);
-  for (const move::Isa isa : instruction_sets()) {
-    for (std::size_t begin = 0; begin < 70; begin += 3) {
-      for (const std::size_t count : std::vector<std::size_t>{0, 1, 63, 64, 65, 200, 700}) {
-        Bytes found(1000, kPoison);
-        move::stream_bytes(isa, source.data() + begin / 2, found.data() + begin,
-                           static_cast<std::int64_t>(count));
-        move::end_stream();
-        Bytes wanted(1000, kPoison);
-        std::copy_n(source.begin() + static_cast<std::ptrdiff_t>(begin / 2), count,
-                    wanted.begin() + static_cast<std::ptrdiff_t>(begin));
-        ASSERT_EQ(found, wanted) << begin << " " << count;
-      }
-    }
-  }
-}
-
-TEST(Move, AllRanksInStepEqualEachRankAlone) {
-  const auto line = layout::parse_rule("row  x[o (t i)] -> x{t}[o i]").value();
-  layout::Binding sizes;
-  sizes.axes = {{"o", 300}, {"t", 3}, {"i", 77}};
-  const auto bound = layout::BoundRule::bind(line, sizes).value();
-  const Bytes source = random_bytes(300 * 3 * 77 * 2, 6);
-  const std::byte* first = source.data();
-  std::vector<layout::Shard> shards;
-  for (std::int64_t t = 0; t < 3; ++t) {
-    shards.push_back(bound.shard(0, {{"t", t}}));
-  }
-  const std::size_t shard_bytes = 300 * 77 * 2;
-  for (const move::Isa isa : instruction_sets()) {
-    Bytes found(3 * shard_bytes, kPoison);
-    std::vector<move::MoveTarget> targets;
-    for (std::size_t t = 0; t < 3; ++t) {
-      targets.push_back({shards[t].boxes, found.data() + t * shard_bytes, 300 * 77});
-    }
-    move::move_targets(isa, targets, {&first, 1}, 2);
-    for (std::size_t t = 0; t < 3; ++t) {
-      Bytes alone(shard_bytes, kPoison);
-      move::copy_box(shards[t].boxes[0], source.data(), alone.data(), 0, 2);
-      ASSERT_TRUE(std::equal(alone.begin(), alone.end(),
-                             found.begin() + static_cast<std::ptrdiff_t>(t * shard_bytes)));
-    }
-  }
-}
-
-/// Rows that fill lines go in turns over all ranks, in both directions; the bytes are those of each
-/// rank alone.
-TEST(Move, RowsInTurnsEqualEachRankAlone) {
-  const auto line = layout::parse_rule("row  x[o (t i)] -> x{t}[o i]").value();
-  for (const std::int64_t ranks : {2, 3, 70}) {
-    for (const std::int64_t run : {64, 192, 640}) {
-      constexpr std::int64_t kRows = 37;
-      layout::Binding sizes;
-      sizes.axes = {{"o", kRows}, {"t", ranks}, {"i", run}};
-      const auto bound = layout::BoundRule::bind(line, sizes).value();
-      const std::int64_t shard = kRows * run;
-      // On a line boundary, as the shards then are.
-      Bytes hf_memory = random_bytes(static_cast<std::size_t>(ranks * shard) + 64, 80);
-      std::byte* const hf =
-          hf_memory.data() + (64 - reinterpret_cast<std::uintptr_t>(hf_memory.data()) % 64) % 64;
-      std::vector<layout::Shard> made;
-      std::vector<layout::Box> back;
-      for (std::int64_t t = 0; t < ranks; ++t) {
-        made.push_back(bound.shard(0, {{"t", t}}));
-        back.push_back(layout::inverse(made.back().boxes[0], static_cast<int>(t)));
-      }
-      for (const move::Isa isa : instruction_sets()) {
-        Bytes shard_memory(hf_memory.size(), kPoison);
-        std::byte* const shards =
-            shard_memory.data() +
-            (64 - reinterpret_cast<std::uintptr_t>(shard_memory.data()) % 64) % 64;
-        std::vector<move::MoveTarget> targets;
-        std::vector<const std::byte*> shard_starts;
-        for (std::int64_t t = 0; t < ranks; ++t) {
-          targets.push_back({made[static_cast<std::size_t>(t)].boxes, shards + t * shard, shard});
-          shard_starts.push_back(shards + t * shard);
-        }
-        const std::byte* source = hf;
-        move::move_targets(isa, targets, {&source, 1}, 1);
-        for (std::int64_t t = 0; t < ranks; ++t) {
-          Bytes alone(static_cast<std::size_t>(shard), kPoison);
-          move::copy_box(made[static_cast<std::size_t>(t)].boxes[0], hf, alone.data(), 0, 1);
-          ASSERT_TRUE(std::equal(alone.begin(), alone.end(), shards + t * shard)) << ranks << run;
-        }
-        Bytes again_memory(hf_memory.size(), kPoison);
-        std::byte* const again =
-            again_memory.data() +
-            (64 - reinterpret_cast<std::uintptr_t>(again_memory.data()) % 64) % 64;
-        const move::MoveTarget target{back, again, ranks * shard};
-        move::move_targets(isa, {&target, 1}, shard_starts, 1);
-        ASSERT_TRUE(std::equal(hf, hf + ranks * shard, again)) << ranks << " " << run;
-      }
-    }
-  }
-}
-
-/// Aligned rows and turned axes pass the caches; they must carry the same bytes.
-TEST(Move, StreamedBoxesEqualCopiedOnes) {
-  const layout::Box rows = permuted({500, 8, 64}, {1, 0, 2}, 0);
-  const layout::Box turned = permuted({3, 130, 200}, {0, 2, 1}, 0);
-  layout::Box pairs;
-  pairs.axes = {{65, 2, 70}, {70, 130, 1}};
-  for (const layout::Box& box : {rows, turned, pairs}) {
-    for (const std::size_t size :
-         {std::size_t{1}, std::size_t{2}, std::size_t{4}, std::size_t{8}}) {
-      const auto elements = static_cast<std::size_t>(target_end(box));
-      const Bytes source =
-          random_bytes(static_cast<std::size_t>(move::source_extent(box).end) * size, 11);
-      const Bytes wanted = reference(box, source, elements * size, size);
-      const std::byte* first = source.data();
-      for (const move::Isa isa : instruction_sets()) {
-        Bytes memory(elements * size + 64, kPoison);
-        const std::size_t off = (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
-        const move::MoveTarget target{{&box, 1}, memory.data() + off, box.elements()};
-        move::move_targets(isa, {&target, 1}, {&first, 1}, size);
-        ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(),
-                               memory.begin() + static_cast<std::ptrdiff_t>(off)))
-            << size;
-      }
-    }
-  }
 }
 
 TEST(Move, WindowsOfABoxTogetherAreTheBox) {

@@ -74,8 +74,8 @@ TEST(SliceText, WritesWholeDimensionsStepsAndSinglePlaces) {
 /// Two heads of query and gate rows, two rows each, three columns: HF q0 g0 q1 g1, Megatron q0 q1
 /// g0 g1.
 TEST(Blocks, AreRunsOfRows) {
-  layout::Box query{0, 0, 0, {{2, 12, 6}, {6, 1, 1}}, "query"};
-  layout::Box gate{0, 6, 12, {{2, 12, 6}, {6, 1, 1}}, "gate"};
+  layout::Box query{0, 0, 0, {{2, 12, 6}, {6, 1, 1}}, 0};
+  layout::Box gate{0, 6, 12, {{2, 12, 6}, {6, 1, 1}}, 0};
   const trace::Blocks blocks = trace::blocks_of({0, {8, 3}, {query, gate}}, {{8, 3}}, 100);
   const trace::Slice columns = {{0, 3, 1}};
   const auto rows = [](std::int64_t begin) { return trace::Slice{{begin, 2, 1}, {0, 3, 1}}; };
@@ -88,7 +88,7 @@ TEST(Blocks, AreRunsOfRows) {
 
 TEST(Blocks, AreTransposedAndStridedWhereTheLayoutIs) {
   // gate rows of [h=2, (f=3 pair=2)] -> [f, h]
-  const layout::Box gate{0, 0, 0, {{3, 2, 2}, {2, 6, 1}}, "gate"};
+  const layout::Box gate{0, 0, 0, {{3, 2, 2}, {2, 6, 1}}, 0};
   const trace::Blocks blocks = trace::blocks_of({0, {3, 2}, {gate}}, {{2, 6}}, 100);
   ASSERT_EQ(blocks.list.size(), 1U);
   EXPECT_TRUE(blocks.list[0].transposed);
@@ -97,14 +97,14 @@ TEST(Blocks, AreTransposedAndStridedWhereTheLayoutIs) {
 }
 
 TEST(Blocks, AreCountedWhenTheyAreLeftOut) {
-  const layout::Box box{0, 0, 0, {{5, 4, 2}, {2, 1, 1}}, "x"};
+  const layout::Box box{0, 0, 0, {{5, 4, 2}, {2, 1, 1}}, 0};
   const trace::Blocks blocks = trace::blocks_of({0, {10}, {box}}, {{20}}, 3);
   EXPECT_EQ(blocks.list.size(), 3U);
   EXPECT_EQ(blocks.left_out, 2);
 }
 
 TEST(Blocks, SayPaddingWithoutASource) {
-  const layout::Box pad{-1, 0, 6, {{6, 0, 1}}, "pad"};
+  const layout::Box pad{-1, 0, 6, {{6, 0, 1}}, 0};
   const trace::Blocks blocks = trace::blocks_of({0, {4, 3}, {pad}}, {}, 10);
   ASSERT_EQ(blocks.list.size(), 1U);
   EXPECT_EQ(blocks.list[0].source, -1);

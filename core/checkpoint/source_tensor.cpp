@@ -1,0 +1,19 @@
+#include "core/checkpoint/source_tensor.hpp"
+
+namespace bv::checkpoint {
+
+std::vector<move::SourceBytes> bytes_of(std::span<const SourceTensor> sources) {
+  std::vector<move::SourceBytes> out;
+  for (const SourceTensor& source : sources) {
+    out.push_back({source.checkpoint->bytes(*source.tensor).data(), source.tensor->spec.dtype});
+  }
+  return out;
+}
+
+void release(std::span<const SourceTensor> sources) {
+  for (const SourceTensor& source : sources) {
+    source.checkpoint->release(source.checkpoint->bytes(*source.tensor));
+  }
+}
+
+}  // namespace bv::checkpoint

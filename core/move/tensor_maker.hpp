@@ -1,0 +1,83 @@
+#pragma once
+// The one place that makes elements [begin, end) of a tensor from boxes, with add and cast.
+//
+// Example: linear_qkv of rank 1 from q, k, v, rows 0 to 7 of [24, 2048] in bf16:
+//   TensorMaker maker({DType::BF16, 24 * 2048, boxes, {{q, BF16}, {k, BF16}, {v, BF16}}});
+//   maker.make(0, 8 * 2048, rows);
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/move/box_windows.hpp"
+#include "core/move/executor.hpp"
+
+namespace bv::move {
+
+/// What becomes of elements that no box covers: an error, zero, or what the buffer holds.
+enum class Gaps { Error, Zero, Keep };
+
+/// What a tensor is made of.
+struct Recipe {
+  DType dtype = DType::F32;
+  std::int64_t elements = 0;
+  std::vector<layout::Box> boxes;    // in elements of target and sources
+  std::vector<SourceBytes> sources;  // by Box::source; must outlive the maker
+  double add = 0;                    // see MoveTask
+  Gaps gaps = Gaps::Error;
+};
+
+class TensorMaker {
+ public:
+  /// Takes elements from element `at` on.
+  using Sink = std::function<Status(std::int64_t at, std::span<const std::byte>)>;
+
+  /// Moves with `executor`, or on the calling thread when there is none. One a thread.
+  explicit TensorMaker(Recipe recipe, Executor* executor = nullptr);
+  TensorMaker(TensorMaker&&) noexcept = default;
+  TensorMaker& operator=(TensorMaker&&) noexcept = default;
+
+  [[nodiscard]] const Recipe& recipe() const { return recipe_; }
+  [[nodiscard]] std::int64_t elements() const { return recipe_.elements; }
+  [[nodiscard]] std::size_t element_bytes() const { return size_; }
+
+  /// Writes elements [begin, end) to `out`. Errors: Gap when boxes leave some of them out, Overlap
+  /// when they write more.
+  [[nodiscard]] Status make(std::int64_t begin, std::int64_t end, std::byte* out);
+  /// The same elements, valid until the next call: where they lie at the source when that is one
+  /// run of this type, else in a window.
+  [[nodiscard]] Result<std::span<const std::byte>> read(std::int64_t begin, std::int64_t end);
+  /// The same elements, handed on in ascending order: runs of many bytes from where they lie at the
+  /// source. Errors: those of make and of the sink.
+  [[nodiscard]] Status hand_on(std::int64_t begin, std::int64_t end, const Sink& sink);
+
+  /// The pieces of the last range.
+  [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return pieces_; }
+  /// Do axes change places? Small ranges read every line of the sources again and again.
+  [[nodiscard]] bool is_transposed() const;
+
+ private:
+  [[nodiscard]] Status list(std::int64_t begin, std::int64_t end);
+  [[nodiscard]] Status run(std::int64_t begin, std::int64_t end, std::byte* out);
+  [[nodiscard]] bool are_runs(std::int64_t begin, std::int64_t end, std::int64_t bytes_min) const;
+  [[nodiscard]] std::span<const std::byte> at_source(const layout::BoxPiece& piece) const;
+
+  Recipe recipe_;
+  std::size_t size_ = 1;
+  bool moves_bits_ = true;
+  BoxWindows windows_;
+  std::vector<layout::BoxPiece> pieces_;
+  std::vector<std::byte> window_;
+  std::unique_ptr<Executor> own_;
+  Executor* executor_ = nullptr;
+};
+
+/// All elements of a small tensor, moved as bits: `sources` by Box::source, the first element of
+/// each. What no box covers keeps what `out` holds.
+void make_whole(std::span<const layout::Box> boxes, std::span<const std::byte* const> sources,
+                std::size_t element_bytes, std::byte* out);
+
+}  // namespace bv::move

@@ -1,0 +1,138 @@
+// Where Megatron keeps a norm weight as its offset from one, a rule must take one away: the value
+// that each rule adds, against the oracle's statement. Headers decide it.
+#include <fmt/format.h>
+
+#include "core/base/text.hpp"
+#include "core/kinds/value_rule.hpp"
+#include "core/kinds/values.hpp"
+#include "properties/claims/claims.hpp"
+
+namespace bv::claims {
+namespace {
+
+std::string rule_text(double added) {
+  return added == 0.0 ? "the value as it is" : fmt::format("the value {:+g}", added);
+}
+
+/// x + added as the type of the tensor holds it.
+std::string sum_text(std::span<const std::byte> element, DType dtype, double added) {
+  std::byte sum[8];
+  std::copy(element.begin(), element.end(), sum);
+  kinds::add_constant({sum, element.size()}, dtype, added);
+  return fmt::format("{:g}", kinds::load(sum, dtype));
+}
+
+/// What Megatron must hold by the oracle, against what the rule puts there.
+class ValueStatement {
+ public:
+  ValueStatement(const Subject& subject, const RuleUse& use)
+      : subject_(subject), use_(use), added_(kinds::added_on_import(use.rule->value)) {}
+
+  Verdict check() const {
+    for (const std::uint32_t m : use_.mappings) {
+      oracle::Question question;
+      question.parameter = use_.model().megatron_name(use_.model().mappings[m]);
+      question.model_type = use_.source().model_type;
+      const oracle::WantedValue wanted = subject_.budget.oracle.wanted_value(question);
+      if (!wanted.added) {
+        return open(wanted.because);
+      }
+      if (*wanted.added != added_) {
+        return wrong(m, question.parameter, *wanted.added, wanted.because);
+      }
+    }
+    Verdict right = statement();
+    right.outcome = Outcome::Proved;
+    right.evidence = {.proved = true, .oracle = true};
+    return right;
+  }
+
+ private:
+  Verdict statement() const {
+    Verdict out = about(subject_, "offsets", use_, "");
+    out.cases = use_.parameters;
+    return out;
+  }
+
+  Verdict open(const std::string& because) const {
+    Verdict out = statement();
+    out.outcome = Outcome::Inconclusive;
+    out.code = Code::ValueRuleUndecided;
+    out.title = fmt::format("whether {} is to be stored as it is: {}", out.megatron, because);
+    out.help = "write a family for this architecture, or say its norms in oracles/target_value.cpp";
+    return out;
+  }
+
+  Verdict wrong(std::uint32_t m, const std::string& parameter, double wanted,
+                const std::string& because) const {
+    const std::string& hf = use_.model().mappings[m].hf.front();
+    Verdict out = statement();
+    out.outcome = Outcome::Refuted;
+    out.code = Code::ValueRuleWrong;
+    out.refuted_cases = out.cases;
+    out.title = fmt::format("{} must hold {} of {}, and the rule puts {} there", parameter,
+                            rule_text(wanted), hf, rule_text(added_));
+    out.found = rule_text(added_);
+    out.wanted = rule_text(wanted);
+    out.why = because;
+    out.help = wanted == 0.0 ? "take the value rule away" : "give the rule the kind norm_minus_one";
+    Counterexample example;
+    example.tensor = parameter;
+    example.index = {0};
+    example.wanted = {hf, {0}};
+    example.found = example.wanted;
+    show_first(hf, wanted, out, example);
+    out.counterexamples.push_back(std::move(example));
+    return out;
+  }
+
+  /// The first element that the two rules make different, with its numbers when there are bytes.
+  void show_first(const std::string& hf, double wanted, Verdict& out,
+                  Counterexample& example) const {
+    if (!use_.source().checkpoint) {
+      return;
+    }
+    const io::StoredTensor& stored = use_.source().checkpoint->tensors().find(hf)->second;
+    if (!kinds::is_computable(stored.spec.dtype)) {
+      return;
+    }
+    const auto bytes = use_.source().checkpoint->bytes(stored);
+    const auto size = static_cast<std::size_t>(bv::bytes(stored.spec.dtype));
+    for (std::size_t at = 0; at + size <= bytes.size(); at += size) {
+      const auto element = bytes.subspan(at, size);
+      const std::string has = sum_text(element, stored.spec.dtype, added_);
+      const std::string wants = sum_text(element, stored.spec.dtype, wanted);
+      if (has == wants) {
+        continue;
+      }
+      example.index = {static_cast<std::int64_t>(at / size)};
+      example.wanted.index = example.index;
+      example.found.index = example.index;
+      const std::string x = fmt::format("{:g}", kinds::load(element.data(), stored.spec.dtype));
+      out.found = fmt::format("element {}: {} of {} = {}", at / size, rule_text(added_), x, has);
+      out.wanted = fmt::format("{} = {}", rule_text(wanted), wants);
+      break;
+    }
+    use_.source().checkpoint->release(bytes);
+  }
+
+  const Subject& subject_;
+  const RuleUse& use_;
+  double added_;
+};
+
+}  // namespace
+
+std::int64_t count_offsets(const Subject& subject) {
+  return sum_of(subject, &RuleUse::parameters);
+}
+
+std::vector<Verdict> check_offsets(const Subject& subject) {
+  std::vector<Verdict> out;
+  for (const RuleUse& use : rule_uses(subject)) {
+    out.push_back(ValueStatement(subject, use).check());
+  }
+  return out;
+}
+
+}  // namespace bv::claims

@@ -1,0 +1,248 @@
+// Every road that makes a tensor gives what the index function says, element by element.
+
+#include "core/move/tensor_maker.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "core/kinds/values.hpp"
+#include "core/layout/notation.hpp"
+
+namespace bv::move {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+struct Line {
+  const char* text;
+  std::map<std::string, std::int64_t, std::less<>> axes;
+};
+const std::vector<Line> kLines = {
+    {"column x[(t o) i] -> x{t}[o i]", {{"t", 2}, {"o", 5}, {"i", 7}}},
+    {"row x[o (t i)] -> x{t}[o i]", {{"t", 3}, {"o", 4}, {"i", 5}}},
+    {"transpose x[i o] -> x[o i]", {{"o", 19}, {"i", 23}}},
+    {"qkv q[(t g n d) h], k[(t g d) h], v[(t g d) h] -> y{t}[(g (q: n d | k: d | v: d)) h]",
+     {{"t", 2}, {"g", 2}, {"n", 3}, {"d", 4}, {"h", 3}}},
+    {"pairs x[h (f (gate: 1 | up: 1))] -> y[(gate: f | up: f) h]", {{"f", 9}, {"h", 11}}},
+    {"padded x[v h] -> x[(x: v | pad: p) h]", {{"v", 6}, {"p", 2}, {"h", 5}}},
+    {"repeated x[o] -> x[o *d]", {{"o", 5}, {"d", 3}}},
+};
+
+/// A shard of a line over random sources of one dtype each; small integers, so that sums and casts
+/// are exact.
+struct Made {
+  layout::Shard shard;
+  std::vector<Bytes> memory;
+  Recipe recipe;
+  std::int64_t elements = 0;
+};
+Made made_of(const Line& line, const std::vector<DType>& dtypes, DType target) {
+  const layout::Rule rule = layout::parse_rule(line.text).value();
+  const auto bound = layout::BoundRule::bind(rule, {line.axes, {}}).value();
+  Made out;
+  const auto ranks = line.axes.find("t");
+  out.shard = bound.shard(0, {{"t", ranks == line.axes.end() ? 0 : ranks->second - 1}});
+  std::mt19937_64 random(11);
+  for (std::size_t i = 0; i < bound.source_shapes().size(); ++i) {
+    const DType dtype = dtypes[i % dtypes.size()];
+    std::int64_t count = 1;
+    for (const std::int64_t extent : bound.source_shapes()[i]) {
+      count *= extent;
+    }
+    Bytes bytes(static_cast<std::size_t>(count * bv::bytes(dtype)));
+    for (std::int64_t k = 0; k < count; ++k) {
+      const double value = static_cast<double>(random() % 200) - 100;
+      kinds::store(value, bytes.data() + k * bv::bytes(dtype), dtype);
+    }
+    out.memory.push_back(std::move(bytes));
+    out.recipe.sources.push_back({nullptr, dtype});
+  }
+  for (std::size_t i = 0; i < out.memory.size(); ++i) {
+    out.recipe.sources[i].first = out.memory[i].data();
+  }
+  out.elements = 1;
+  for (const std::int64_t extent : out.shard.shape) {
+    out.elements *= extent;
+  }
+  out.recipe.dtype = target;
+  out.recipe.elements = out.elements;
+  out.recipe.boxes = out.shard.boxes;
+  return out;
+}
+
+/// The tensor by the index function alone.
+Bytes element_by_element(const Recipe& recipe) {
+  const auto size = static_cast<std::size_t>(bytes(recipe.dtype));
+  Bytes out(static_cast<std::size_t>(recipe.elements) * size, std::byte{0});
+  for (std::int64_t target = 0; target < recipe.elements; ++target) {
+    for (const layout::Box& box : recipe.boxes) {
+      const std::int64_t source = layout::source_of(box, target);
+      if (source == layout::kNowhere || box.source < 0) {
+        continue;
+      }
+      const SourceBytes& from = recipe.sources[static_cast<std::size_t>(box.source)];
+      const double value = kinds::load(from.first + source * bytes(from.dtype), from.dtype);
+      kinds::store(value + recipe.add, out.data() + static_cast<std::size_t>(target) * size,
+                   recipe.dtype);
+    }
+  }
+  return out;
+}
+
+Bytes by_windows(Recipe recipe, std::int64_t window) {
+  TensorMaker maker(std::move(recipe));
+  Bytes out(static_cast<std::size_t>(maker.elements()) * maker.element_bytes(), std::byte{0xA5});
+  for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
+    const std::int64_t end = std::min(begin + window, maker.elements());
+    EXPECT_TRUE(maker.make(begin, end,
+                           out.data() + static_cast<std::size_t>(begin) * maker.element_bytes()));
+  }
+  return out;
+}
+
+Bytes by_reading(Recipe recipe, std::int64_t window) {
+  TensorMaker maker(std::move(recipe));
+  Bytes out;
+  for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
+    const auto read = maker.read(begin, std::min(begin + window, maker.elements()));
+    EXPECT_TRUE(read.has_value());
+    out.insert(out.end(), read->begin(), read->end());
+  }
+  return out;
+}
+
+Bytes by_handing_on(Recipe recipe, std::int64_t window) {
+  TensorMaker maker(std::move(recipe));
+  Bytes out;
+  for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
+    const auto status =
+        maker.hand_on(begin, std::min(begin + window, maker.elements()),
+                      [&](std::int64_t at, std::span<const std::byte> bytes) -> Status {
+                        EXPECT_EQ(static_cast<std::size_t>(at) * maker.element_bytes(), out.size());
+                        out.insert(out.end(), bytes.begin(), bytes.end());
+                        return Done{};
+                      });
+    EXPECT_TRUE(status.has_value());
+  }
+  return out;
+}
+
+TEST(TensorMaker, EveryRoadAndWindowGivesWhatTheIndexFunctionSays) {
+  for (const Line& line : kLines) {
+    for (const DType target : {DType::F32, DType::BF16, DType::F64}) {
+      for (const auto& dtypes : std::vector<std::vector<DType>>{
+               {target}, {DType::F32}, {DType::BF16, DType::F32, DType::F16}}) {
+        for (const double add : {0.0, -1.0}) {
+          Made made = made_of(line, dtypes, target);
+          if (add != 0 && dtypes.size() > 1) {
+            continue;  // a value rule has one source type
+          }
+          made.recipe.add = add;
+          const Bytes wanted = element_by_element(made.recipe);
+          for (const std::int64_t window : {1, 7, 64, 100000}) {
+            const std::string where = std::string(line.text) + " window " + std::to_string(window);
+            ASSERT_EQ(by_windows(made.recipe, window), wanted) << where;
+            ASSERT_EQ(by_reading(made.recipe, window), wanted) << where;
+            ASSERT_EQ(by_handing_on(made.recipe, window), wanted) << where;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(TensorMaker, RangesMayGoBackwards) {
+  Made made = made_of(kLines[3], {DType::F32}, DType::F32);
+  const Bytes wanted = element_by_element(made.recipe);
+  TensorMaker maker(made.recipe);
+  for (std::int64_t begin = maker.elements() - 5; begin >= 0; begin -= 5) {
+    const auto read = maker.read(begin, begin + 5);
+    ASSERT_TRUE(read.has_value());
+    EXPECT_TRUE(std::equal(read->begin(), read->end(), wanted.begin() + begin * 4)) << begin;
+  }
+}
+
+TEST(TensorMaker, WritesOnceWhatTheSumOfTwoBoxesIs) {
+  // Two halves of one tensor, each plus one: the sum goes to each element once, whatever the
+  // window.
+  Made made = made_of({"halves x[(a: n | b: n)] -> y[(b: n | a: n)]", {{"n", 4}}}, {DType::F32},
+                      DType::F32);
+  made.recipe.add = 1;
+  ASSERT_EQ(made.recipe.boxes.size(), 2U);
+  for (const std::int64_t window : {1, 3, 8}) {
+    EXPECT_EQ(by_windows(made.recipe, window), element_by_element(made.recipe)) << window;
+  }
+}
+
+/// Bytes 0 to 7 moved by `boxes` to a tensor of eight.
+Recipe of_bytes(const Bytes& source, std::vector<layout::Box> boxes, Gaps gaps) {
+  return {DType::U8, 8, std::move(boxes), {{source.data(), DType::U8}}, 0, gaps};
+}
+
+TEST(TensorMaker, AGapIsAnErrorOrZeroOrLeftAlone) {
+  const Bytes source(8, std::byte{7});
+  const auto make = [&](Gaps gaps) {
+    TensorMaker maker(of_bytes(source, {layout::Box{0, 0, 2, {{3, 1, 1}}}}, gaps));
+    Bytes out(8, std::byte{0xA5});
+    const Status status = maker.make(0, 8, out.data());
+    return std::pair(status ? std::optional<Code>() : status.error().code, out);
+  };
+  EXPECT_EQ(make(Gaps::Error).first, std::optional(Code::Gap));
+  Bytes zeroed(8, std::byte{0});
+  std::copy_n(source.begin(), 3, zeroed.begin() + 2);
+  EXPECT_EQ(make(Gaps::Zero), std::pair(std::optional<Code>(), zeroed));
+  Bytes kept(8, std::byte{0xA5});
+  std::copy_n(source.begin(), 3, kept.begin() + 2);
+  EXPECT_EQ(make(Gaps::Keep), std::pair(std::optional<Code>(), kept));
+}
+
+TEST(TensorMaker, BoxesThatWriteTwiceAreAnError) {
+  const Bytes source(8, std::byte{7});
+  TensorMaker maker(of_bytes(
+      source, {layout::Box{0, 0, 0, {{5, 1, 1}}}, layout::Box{0, 0, 3, {{5, 1, 1}}}}, Gaps::Error));
+  Bytes out(8);
+  const Status status = maker.make(0, 8, out.data());
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().code, Code::Overlap);
+}
+
+/// What another executor is asked to do, and its errors.
+class Recording : public Executor {
+ public:
+  Status run(std::span<const MoveTask> tasks) override {
+    for (const MoveTask& task : tasks) {
+      ranges.emplace_back(task.begin, task.end);
+    }
+    return fail(Code::OutOfMemory, "the device is full");
+  }
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges;
+};
+
+TEST(TensorMaker, AsksTheExecutorItWasGivenAndReturnsItsError) {
+  Made made = made_of(kLines[2], {DType::F32}, DType::F32);
+  Recording device;
+  TensorMaker maker(made.recipe, &device);
+  Bytes out(1000);
+  const Status status = maker.make(3, 9, out.data());
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().code, Code::OutOfMemory);
+  EXPECT_EQ(device.ranges, (std::vector<std::pair<std::int64_t, std::int64_t>>{{3, 9}}));
+}
+
+TEST(MakeWhole, GivesWhatTheIndexFunctionSaysAndKeepsGaps) {
+  for (const Line& line : kLines) {
+    Made made = made_of(line, {DType::F32}, DType::F32);
+    std::vector<const std::byte*> sources;
+    for (const Bytes& memory : made.memory) {
+      sources.push_back(memory.data());
+    }
+    Bytes out(static_cast<std::size_t>(made.elements) * 4, std::byte{0});
+    make_whole(made.recipe.boxes, sources, 4, out.data());
+    EXPECT_EQ(out, element_by_element(made.recipe)) << line.text;
+  }
+}
+
+}  // namespace
+}  // namespace bv::move
