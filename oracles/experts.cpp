@@ -1,4 +1,5 @@
 // mapping-semantics 5.17, 5.18, 5.20 (gpt-oss) and section 6.
+#include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 
@@ -25,7 +26,8 @@ void check_own_number(const Question& question, std::int64_t expert) {
 }
 
 bool is_gpt_oss(const Question& question) {
-  return question.model_type == "gpt_oss";
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  return style != nullptr && style->alternates();
 }
 
 std::int64_t known(const Question& question, std::string_view symbol) {

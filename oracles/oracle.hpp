@@ -19,6 +19,13 @@ struct TaggedTensor {
   bool operator==(const TaggedTensor&) const = default;
 };
 
+/// What a family file states of its model, for model types that no oracle knows. Statements are
+/// judged by the forward oracle, never taken on trust.
+struct Stated {
+  std::string like = {};                         // the model_type whose modules it computes with
+  std::optional<bool> zero_centered_gamma = {};  // of Megatron's norms; absent: as HF stores them
+};
+
 /// One question: what must Megatron parameter `parameter` hold on this rank?
 /// `numbers` may hold more than is read; read are, by the family files' names (modules.hpp says
 /// which formula reads which): num_attention_heads, num_query_groups, head_dim, hidden_size,
@@ -39,6 +46,7 @@ struct Question {
   bool in_out_stack =
       false;  // expert stacks stored [E, in, out]; used only where the shape cannot say
   std::string model_type = {};  // of config.json: "gpt_oss" has its gate and up rows alternate
+  Stated stated = {};
 };
 
 /// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).
@@ -53,7 +61,7 @@ struct WantedValue {
   std::optional<double> added;
   std::string because;
 };
-/// Read are `parameter` and `model_type`.
+/// Read are `parameter`, `model_type` and `stated`.
 WantedValue wanted_value(const Question& question);
 
 namespace forward {

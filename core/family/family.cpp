@@ -29,6 +29,9 @@ const std::vector<std::string>& architectures(const Family& family) {
 const std::vector<std::string>& model_types(const Family& family) {
   return family.model_types;
 }
+const StatedFacts& stated_facts(const Family& family) {
+  return family.stated;
+}
 const std::vector<Rule>& rules(const Family& family) {
   return family.rules;
 }

@@ -117,6 +117,7 @@ class Family {
   std::map<std::string, PrefixRule, std::less<>> prefixes;
   std::vector<std::string> ignore_hf;  // globs
   std::vector<Unsupported> unsupported;
+  StatedFacts stated;
   std::vector<Section> sections;
   std::vector<Rule> rules;
 

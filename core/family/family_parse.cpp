@@ -42,7 +42,7 @@ class FamilyParser {
   Result<FamilyPtr> run(const JsonPlace& top) {
     BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "config",
                        "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
-                       "unsupported", "tables", "sections"}));
+                       "unsupported", "tables", "facts", "sections"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -58,6 +58,10 @@ class FamilyParser {
     }
     BV_CHECK(facts_of(top));
     BV_CHECK(lists(top));
+    if (const auto facts = top.find("facts")) {
+      BV_TRY(stated, parse_stated_facts(*facts));
+      family_->stated = std::move(stated);
+    }
     BV_TRY(sections, top.at("sections"));
     BV_TRY(items, sections.items());
     for (const JsonPlace& item : items) {

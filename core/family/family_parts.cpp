@@ -283,6 +283,29 @@ Result<PrefixRule> parse_prefix(const JsonPlace& place) {
   return prefix;
 }
 
+Result<StatedFacts> parse_stated_facts(const JsonPlace& place) {
+  BV_CHECK(place.only({"computes_like", "layernorm_zero_centered_gamma", "renamed"}));
+  StatedFacts out;
+  BV_TRY(like, place.at("computes_like"));
+  BV_TRY(like_text, like.text());
+  out.computes_like = like_text;
+  if (const auto gamma = place.find("layernorm_zero_centered_gamma")) {
+    BV_TRY(yes, gamma->boolean());
+    out.zero_centered_gamma = yes;
+  }
+  if (const auto renamed = place.find("renamed")) {
+    BV_TRY(members, renamed->members());
+    for (const auto& [here, there_place] : members) {
+      BV_TRY(there, there_place.text());
+      if (here.empty() || there.empty()) {
+        return there_place.error("a renamed part is empty", "\"\"", "part of a tensor's name");
+      }
+      out.renamed.emplace_back(here, there);
+    }
+  }
+  return out;
+}
+
 Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
   BV_TRY(members, place.members());
   if (members.size() != 1 || members[0].first.size() != 1) {

@@ -17,6 +17,7 @@ namespace bv::family {
 [[nodiscard]] Result<Copy> parse_copy(const JsonPlace& place);
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
 [[nodiscard]] Result<PrefixRule> parse_prefix(const JsonPlace& place);
+[[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
 
 /// {"i": "num_hidden_layers"} -> ("i", "num_hidden_layers").

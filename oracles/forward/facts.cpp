@@ -8,62 +8,12 @@
 
 #include "core/base/text.hpp"
 #include "oracles/forward/config_fields.hpp"
+#include "oracles/model_style.hpp"
 
 namespace bv::oracle::forward {
 namespace {
 
-enum class Bias { None, Field, QkvAlways, QkvField };
-enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek };
-
-/// What a model_type fixes and config.json does not say.
-struct Style {
-  std::string_view model_type;
-  Bias bias = Bias::None;
-  bool zero_centred = false;
-  bool qk_norm = false;
-  bool output_gate = false;
-  bool delta = false;
-  Experts experts = Experts::None;
-};
-
-// Source: modeling_<model_type>.py of transformers 5.12.1.
-constexpr Style kStyles[] = {
-    {.model_type = "llama", .bias = Bias::Field},
-    {.model_type = "mistral"},
-    {.model_type = "qwen2", .bias = Bias::QkvAlways},
-    {.model_type = "qwen3", .bias = Bias::Field, .qk_norm = true},
-    {.model_type = "qwen3_moe", .bias = Bias::Field, .qk_norm = true, .experts = Experts::Qwen},
-    {.model_type = "qwen3_vl_text", .bias = Bias::Field, .qk_norm = true},
-    {.model_type = "qwen3_vl_moe_text",
-     .bias = Bias::Field,
-     .qk_norm = true,
-     .experts = Experts::Qwen},
-    {.model_type = "qwen3_next",
-     .bias = Bias::Field,
-     .zero_centred = true,
-     .qk_norm = true,
-     .output_gate = true,
-     .delta = true,
-     .experts = Experts::QwenShared},
-    {.model_type = "qwen3_5_text",
-     .bias = Bias::Field,
-     .zero_centred = true,
-     .qk_norm = true,
-     .output_gate = true,
-     .delta = true},
-    {.model_type = "qwen3_5_moe_text",
-     .bias = Bias::Field,
-     .zero_centred = true,
-     .qk_norm = true,
-     .output_gate = true,
-     .delta = true,
-     .experts = Experts::QwenShared},
-    {.model_type = "mixtral", .experts = Experts::Mixtral},
-    {.model_type = "gpt_oss", .bias = Bias::Field, .experts = Experts::GptOss},
-    {.model_type = "deepseek_v3", .experts = Experts::DeepSeek},
-    {.model_type = "glm4_moe", .bias = Bias::QkvField, .experts = Experts::DeepSeek},
-    {.model_type = "gemma3_text", .bias = Bias::Field, .zero_centred = true, .qk_norm = true},
-};
+using Style = ModelStyle;
 
 void read_mixers(Fields& fields, const Style& style, ModelFacts& facts) {
   const auto count = static_cast<std::size_t>(facts.layers);
@@ -217,7 +167,8 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   facts.vocab = fields.size("vocab_size");
   facts.layers = fields.size("num_hidden_layers", {}, kLayersMax);
   facts.eps = fields.positive("rms_norm_eps", 1e-6);
-  facts.zero_centred = style.zero_centred;
+  facts.zero_centred = style.norms == Norms::Offsets;
+  facts.megatron_zero_centred = facts.zero_centred;
   read_attention(fields, style, facts);
   read_delta(fields, style, facts);
   if (facts.model_type == "gemma3_text") read_gemma(fields, facts);
@@ -287,32 +238,29 @@ std::int64_t read_labels(Fields& top) {
   return static_cast<std::int64_t>(labels->size());
 }
 
-Result<const Style*> choose_style(const Json& config, const Json& text, std::string& model_type) {
+Result<const Style*> choose_style(const Json& config, const Json& text, std::string_view like,
+                                  std::string& model_type) {
   const auto named = [](const Json& object) {
     const auto at = object.find("model_type");
     return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
   };
-  model_type = named(text).empty() ? named(config) : named(text);
-  std::vector<std::string> known;
-  for (const Style& style : kStyles) {
-    known.emplace_back(style.model_type);
-    // A text part may carry the name of the whole (qwen3_5 beside qwen3_5_text); Kimi K2 is
-    // DeepSeek-V3 by another.
-    const bool other_name = model_type == "kimi_k2" && style.model_type == "deepseek_v3";
-    if (model_type == style.model_type || model_type + "_text" == style.model_type || other_name) {
-      model_type = style.model_type;
-      return &style;
-    }
+  const std::string own = named(text).empty() ? named(config) : named(text);
+  if (const Style* style = style_of(own, like)) {
+    model_type = style->model_type;
+    return style;
   }
+  const std::string name = like.empty() ? own : std::string(like);
   return fail(Code::ArchitectureUnknown,
-              fmt::format("no forward form for model_type {}", escaped(model_type)))
-      .pair(model_type.empty() ? "no model_type" : escaped(model_type), join(known, ", "))
-      .advise("leave the forward claim out for this model, or add its form under oracles/forward");
+              fmt::format("no forward form for model_type {}", escaped(name)))
+      .pair(name.empty() ? "no model_type" : escaped(name), join(known_model_types(), ", "))
+      .advise(
+          "leave the forward claim out for this model, or state facts.computes_like in its family "
+          "file");
 }
 
 }  // namespace
 
-Result<ModelFacts> read_facts(std::string_view config_json) {
+Result<ModelFacts> read_facts(std::string_view config_json, std::string_view like) {
   const Json config = Json::parse(config_json, nullptr, false);
   if (config.is_discarded() || !config.is_object()) {
     return fail(Code::NoConfig, "config.json is not a JSON object")
@@ -323,7 +271,7 @@ Result<ModelFacts> read_facts(std::string_view config_json) {
   const bool has_text = inner != config.end() && inner->is_object();
   const Json& text = has_text ? *inner : config;
   ModelFacts facts;
-  BV_TRY(style, choose_style(config, text, facts.model_type));
+  BV_TRY(style, choose_style(config, text, like, facts.model_type));
   Fields top(config, "");
   Fields fields(text, has_text ? "text_config." : "");
   read_text(fields, *style, facts);

@@ -103,7 +103,8 @@ struct ModelFacts {
   double embedding_scale = 1.0;
   std::int64_t window = 0;  // reach of SlidingAttention
   Activation activation = Activation::Silu;
-  bool zero_centred = false;  // norms multiply by 1 + weight
+  bool zero_centred = false;           // HF norms multiply by 1 + weight
+  bool megatron_zero_centred = false;  // Megatron's do: layernorm_zero_centered_gamma
   bool qk_norm = false;
   bool output_gate = false;
   bool qkv_bias = false;
@@ -125,10 +126,11 @@ struct ModelFacts {
   VisionFacts vision;
 };
 
-/// Reads the facts of one model.
+/// Reads the facts of one model. `like`: the model_type whose modules an unknown one computes with.
 /// Errors: NoConfig (not JSON), ArchitectureUnknown (no forward form), ConfigField naming the
 /// field, what it holds and what is wanted; a setting that would change the computation and has no
 /// form here is an error too. Source: configuration classes of transformers 5.12.1.
-[[nodiscard]] Result<ModelFacts> read_facts(std::string_view config_json);
+[[nodiscard]] Result<ModelFacts> read_facts(std::string_view config_json,
+                                            std::string_view like = "");
 
 }  // namespace bv::oracle::forward

@@ -64,6 +64,7 @@ struct Outputs {
   std::vector<Tensor> deepstack_outputs;  // [image tokens, H] each
   std::vector<Tensor> mtp_outputs;        // [S, H] behind the last norm of each MTP depth
   std::vector<Tensor> mtp_logits;         // [S, V] each
+  std::vector<std::string> unread;        // of the HF form: tensors that nothing computes with
 };
 
 /// Most tokens of one input; attention is quadratic and these are oracles for tiny models.
@@ -97,7 +98,7 @@ inline constexpr std::int64_t kPatchesMax = 1024;
 
 /// The forward oracles as the module hands them out (oracle.hpp, Entry).
 struct Functions {
-  Result<ModelFacts> (*read_facts)(std::string_view config_json);
+  Result<ModelFacts> (*read_facts)(std::string_view config_json, std::string_view like);
   Result<Outputs> (*hf_forward)(const ModelFacts&, const NamedTensors& hf, const Inputs&);
   Result<Outputs> (*megatron_forward)(const ModelFacts&, const std::vector<RankTensors>& ranks,
                                       const Inputs&);

@@ -116,7 +116,7 @@ PerRank norms(const ModelFacts& facts, const Team& team, std::string_view name,
   PerRank out;
   for (std::size_t r = 0; r < team.size(); ++r) {
     const at::Tensor weight = team[r].either(name, other, {x[r].size(-1)});
-    out.push_back(rms_norm(x[r], weight, facts.eps, facts.zero_centred));
+    out.push_back(rms_norm(x[r], weight, facts.eps, facts.megatron_zero_centred));
   }
   return out;
 }
@@ -136,8 +136,8 @@ PerRank attention(const Pass& pass, Mixer mixer, const Team& team, const PerRank
     if (facts.qk_norm) {
       const at::Tensor q_norm = team[r].get("q_layernorm.weight", {d});
       const at::Tensor k_norm = team[r].get("k_layernorm.weight", {d});
-      parts.query = rms_norm(parts.query, q_norm, facts.eps, facts.zero_centred);
-      parts.key = rms_norm(parts.key, k_norm, facts.eps, facts.zero_centred);
+      parts.query = rms_norm(parts.query, q_norm, facts.eps, facts.megatron_zero_centred);
+      parts.key = rms_norm(parts.key, k_norm, facts.eps, facts.megatron_zero_centred);
     }
     std::optional<at::Tensor> sinks;
     if (facts.sinks) sinks = team[r].get("core_attention.softmax_offset", {heads});
@@ -216,7 +216,7 @@ PerRank delta_mixer(const Pass& pass, const Team& team, const PerRank& x) {
                            team[r].get("A_log", {value_heads}),
                            team[r].get("dt_bias", {value_heads}),
                            team[r].get("out_norm.weight", {delta.value_dim}),
-                           facts.zero_centred};
+                           facts.megatron_zero_centred};
     out.push_back(delta_net(delta, heads, facts.eps));
   }
   return row_linear(team, "out_proj", out, facts.hidden, false);

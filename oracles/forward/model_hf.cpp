@@ -11,16 +11,28 @@ bool has_prefix(const NamedTensors& tensors, const std::string& prefix) {
   return at != tensors.end() && at->first.starts_with(prefix);
 }
 
+/// "model.layers.1.mlp.experts.*.up_proj.weight".
+std::string without_expert(std::string name) {
+  constexpr std::string_view kPart = ".experts.";
+  const std::size_t at = name.find(kPart);
+  if (at == std::string::npos) return name;
+  const std::size_t begin = at + kPart.size();
+  const std::size_t end = name.find_first_not_of("0123456789", begin);
+  return end == begin ? name : name.replace(begin, std::min(end, name.size()) - begin, "*");
+}
+
 class HfModel {
  public:
   HfModel(const ModelFacts& facts, const NamedTensors& tensors)
-      : facts_(facts), root_(tensors, "the HF checkpoint", Code::HfTensorMissing), body_(root_) {
+      : facts_(facts),
+        root_(tensors, "the HF checkpoint", Code::HfTensorMissing, read_),
+        body_(root_) {
     // Text classes loaded from a VL checkpoint keep its names, so the keys decide.
     const bool nested = has_prefix(tensors, "model.language_model.");
     body_ = root_.in(nested ? "model.language_model." : "model.");
   }
 
-  Outputs run(const Inputs& inputs) const {
+  Outputs run(const Inputs& inputs) {
     check_inputs(facts_, inputs);
     const Pass pass = make_pass(facts_, inputs);
     Outputs out;
@@ -50,10 +62,22 @@ class HfModel {
       out.mtp_outputs.push_back(to_tensor(hidden));
       out.mtp_logits.push_back(to_tensor(head(hidden)));
     }
+    out.unread = unread();
     return out;
   }
 
  private:
+  /// Tensors that nothing computes with. An expert that no token chose counts with the others.
+  std::vector<std::string> unread() const {
+    std::set<std::string> places;
+    for (const std::string& name : read_) places.insert(without_expert(name));
+    std::vector<std::string> out;
+    for (const auto& entry : root_.tensors()) {
+      if (!places.contains(without_expert(entry.first))) out.push_back(entry.first);
+    }
+    return out;
+  }
+
   at::Tensor embed(const at::Tensor& ids) const { return embedding().index_select(0, ids); }
   at::Tensor embedding() const {
     return body_.get("embed_tokens.weight", {facts_.vocab, facts_.hidden});
@@ -94,6 +118,7 @@ class HfModel {
   }
 
   const ModelFacts& facts_;
+  std::set<std::string> read_;
   Scope root_;
   Scope body_;
 };
@@ -101,7 +126,10 @@ class HfModel {
 }  // namespace
 
 Result<Outputs> hf_forward(const ModelFacts& facts, const NamedTensors& hf, const Inputs& inputs) {
-  return guarded([&] { return HfModel(facts, hf).run(inputs); });
+  return guarded([&] {
+    HfModel model(facts, hf);
+    return model.run(inputs);
+  });
 }
 
 }  // namespace bv::oracle::forward

@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,11 @@ class Scope {
  public:
   Scope(const NamedTensors& tensors, std::string place, Code missing)
       : tensors_(&tensors), place_(std::move(place)), missing_(missing) {}
+  /// As above; names of tensors that are read are added to `read`, which must outlive the scope.
+  Scope(const NamedTensors& tensors, std::string place, Code missing, std::set<std::string>& read)
+      : Scope(tensors, std::move(place), missing) {
+    read_ = &read;
+  }
 
   /// The scope one level deeper; `part` ends in a dot.
   [[nodiscard]] Scope in(std::string_view part) const;
@@ -43,6 +49,7 @@ class Scope {
   std::string prefix_;
   std::string place_;
   Code missing_;
+  std::set<std::string>* read_ = nullptr;
 };
 
 [[noreturn]] void refuse_input(std::string message, std::string found, std::string wanted);

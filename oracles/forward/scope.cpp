@@ -31,6 +31,9 @@ at::Tensor Scope::get(std::string_view name, const std::vector<std::int64_t>& sh
             .pair(shape_text(found->second.shape), shape_text(shape))
             .advise("compare the tensor with config.json and the parallel sizes")};
   }
+  if (read_ != nullptr) {
+    read_->insert(full);
+  }
   return to_aten(found->second, full);
 }
 

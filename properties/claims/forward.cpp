@@ -3,6 +3,7 @@
 #include <map>
 
 #include "core/base/text.hpp"
+#include "oracles/model_style.hpp"
 #include "properties/claims/claims.hpp"
 #include "properties/claims/forward_suspects.hpp"
 
@@ -22,6 +23,21 @@ Verdict about_model(const Subject& subject, const std::string& id) {
   out.replay = fmt::format("{} --only forward --layout {}", subject.replay, id);
   if (subject.replay.find("--seed ") == std::string::npos) {
     out.replay += fmt::format(" --seed {}", subject.budget.seed);
+  }
+  return out;
+}
+
+/// The checkpoint under the names of the model that the family says it computes like.
+fw::NamedTensors as_stated(const model::Model& model, const fw::NamedTensors& weights) {
+  fw::NamedTensors out;
+  for (const auto& [name, tensor] : weights) {
+    std::string there = name;
+    for (const auto& [here, instead] : family::stated_facts(*model.family).renamed) {
+      if (const std::size_t at = there.find(here); at != std::string::npos) {
+        there.replace(at, here.size(), instead);
+      }
+    }
+    out.emplace(std::move(there), tensor);
   }
   return out;
 }
@@ -56,7 +72,7 @@ class Draws {
     const std::uint64_t seed = subject_.budget.seed + number;
     auto weights = random_weights(small_->headers, seed);
     auto inputs = forward.probe_inputs(small_->facts, kTokens, seed);
-    auto wanted = forward.hf_forward(small_->facts, weights, inputs);
+    auto wanted = forward.hf_forward(small_->facts, as_stated(small_->wanted, weights), inputs);
     return draws_.emplace(number, Draw{std::move(weights), std::move(inputs), std::move(wanted)})
         .first->second;
   }
@@ -98,8 +114,33 @@ class ForwardCheck {
   }
 
  private:
+  /// The family file says what the model computes like, and no oracle knows the model by itself.
+  [[nodiscard]] bool rests_on_statement() const {
+    return oracle::style_of(subject_.base().model_type) == nullptr && !stated_like().empty();
+  }
+  [[nodiscard]] std::string stated_like() const { return stated(subject_.base().model).like; }
+
+  /// Without an image in the input the vision tower is not computed.
+  [[nodiscard]] bool leaves_out(const fw::Outputs& computed) const {
+    return !computed.unread.empty() &&
+           (small_->facts.vision.depth == 0 || computed.vision_output.has_value());
+  }
+
+  /// The stated model cannot be computed with these tensors and this config, or leaves some of them
+  /// out: the statement is wrong.
+  void refute_statement(const Error& error) {
+    settle(Outcome::Refuted, error);
+    verdict_.why = fmt::format("the family file states that the model computes like {}",
+                               escaped(stated_like()));
+    verdict_.help = "correct facts.computes_like, or facts.renamed, in the family file";
+  }
+
   /// The claim has no answer: the family has no forward form, or no small model is like this one.
   void leave_open(const Error& error) {
+    if (rests_on_statement() && error.code != Code::ArchitectureUnknown &&
+        error.code != Code::LayerOnNoStage) {
+      return refute_statement(error);
+    }
     const bool no_form = error.code == Code::ArchitectureUnknown || error.code == Code::ConfigField;
     settle(no_form ? Outcome::Unsupported : Outcome::Inconclusive, error);
   }
@@ -129,6 +170,14 @@ class ForwardCheck {
   void compute(const plan::Plan& plan, const Draw& draw) {
     if (!draw.wanted) {
       return leave_open(draw.wanted.error());
+    }
+    if (rests_on_statement() && leaves_out(*draw.wanted)) {
+      return refute_statement(
+          fail(Code::HfTensorUnused, fmt::format("a model like {} computes without {}",
+                                                 escaped(stated_like()), draw.wanted->unread[0]))
+              .pair(
+                  fmt::format("{} tensors that nothing computes with", draw.wanted->unread.size()),
+                  "every tensor used"));
     }
     const auto ranks = moved(plan, draw.weights);
     const auto found =
@@ -160,6 +209,10 @@ class ForwardCheck {
     verdict_.found = fmt::format("{:.6g}", first.found);
     verdict_.wanted =
         fmt::format("{:.6g} at {} of {}", first.wanted, shape_text(first.index), first.output);
+    if (rests_on_statement()) {
+      verdict_.facts.push_back(
+          fmt::format("stated by the family file: computes_like {}", escaped(stated_like())));
+    }
     verdict_.extent = fmt::format("{} of {} elements of {}, the first output that differs",
                                   thousands(first.wrong), thousands(first.elements), first.output);
     Counterexample example;

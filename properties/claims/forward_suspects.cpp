@@ -87,6 +87,7 @@ class Finder {
     question.padded_vocab = mapping.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = mapping.rule->orientation == "in_out";
     question.model_type = subject_.base().model_type;
+    question.stated = stated(subject_.base().model);
     const auto wanted = subject_.budget.oracle.wanted_shard(question);
     const oracle::WantedValue value = subject_.budget.oracle.wanted_value(question);
     if (!wanted || !value.added) {

@@ -5,6 +5,8 @@
 #include "core/base/text.hpp"
 #include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
+#include "oracles/model_style.hpp"
+#include "oracles/target_layout.hpp"
 #include "properties/claims/claims.hpp"
 
 namespace bv::claims {
@@ -33,6 +35,7 @@ class ValueStatement {
       oracle::Question question;
       question.parameter = use_.model().megatron_name(use_.model().mappings[m]);
       question.model_type = use_.source().model_type;
+      question.stated = stated(use_.model());
       const oracle::WantedValue wanted = subject_.budget.oracle.wanted_value(question);
       if (!wanted.added) {
         return open(wanted.because);
@@ -42,12 +45,41 @@ class ValueStatement {
       }
     }
     Verdict right = statement();
+    if (rests_on_statement()) {
+      return by_statement(std::move(right));
+    }
     right.outcome = Outcome::Proved;
     right.evidence = {.proved = true, .oracle = true};
     return right;
   }
 
  private:
+  /// No oracle knows the model_type: the family file states what its norms are.
+  bool rests_on_statement() const {
+    const bool is_norm =
+        std::any_of(use_.mappings.begin(), use_.mappings.end(), [&](std::uint32_t m) {
+          return oracle::is_norm_weight(use_.model().megatron_name(use_.model().mappings[m]));
+        });
+    return is_norm && oracle::style_of(use_.source().model_type) == nullptr;
+  }
+
+  /// Right if the statement is, and the claim forward judges that in this run.
+  Verdict by_statement(Verdict out) const {
+    const std::string said = "computes_like " + stated(use_.model()).like;
+    out.facts.push_back("stated by the family file: " + said);
+    if (subject_.budget.computes_forward) {
+      out.outcome = Outcome::Held;
+      out.evidence = {.oracle = true};
+      return out;
+    }
+    out.outcome = Outcome::Inconclusive;
+    out.code = Code::ValueRuleUndecided;
+    out.title = fmt::format("the family file states how {} is stored; only forward judges that",
+                            out.megatron);
+    out.help = "bridge-verify check --level full";
+    return out;
+  }
+
   Verdict statement() const {
     Verdict out = about(subject_, "offsets", use_, "");
     out.cases = use_.parameters;

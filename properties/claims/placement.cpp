@@ -276,6 +276,7 @@ class Comparison {
     question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
     question.in_out_stack = use_.rule->orientation == "in_out";
     question.model_type = use_.source().model_type;
+    question.stated = stated(model_);
     const auto wanted = subject_.budget.oracle.wanted_shard(question);
     if (!wanted) {
       verdict.outcome = Outcome::Inconclusive;

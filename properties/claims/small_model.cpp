@@ -13,6 +13,7 @@
 #include "core/io/digest.hpp"
 #include "core/kinds/value_rule.hpp"
 #include "core/move/tensor_maker.hpp"
+#include "oracles/model_style.hpp"
 #include "properties/claims/small_config.hpp"
 
 namespace bv::claims {
@@ -36,7 +37,7 @@ const model::Model& wanted_of(const Subject& subject) {
 }
 
 /// Storage forms as they were found in the checkpoint.
-model::ResolveOptions stated(const Subject& subject) {
+model::ResolveOptions forms_of(const Subject& subject) {
   model::ResolveOptions out = subject.base().resolve;
   out.config_only = true;
   for (const model::Detected& one : wanted_of(subject).detected) {
@@ -80,7 +81,7 @@ Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout
   }
   BV_TRY(config, checkpoint::parse_config(subject_.base().config_text, "config.json"));
   const json whole = complete(std::move(config));
-  BV_TRY(facts, subject_.budget.oracle.forward->read_facts(whole.dump()));
+  BV_TRY(facts, subject_.budget.oracle.forward->read_facts(whole.dump(), like()));
   const Structure structure{&wanted_of(subject_), layout};
   const auto layers = least_layers(structure);
   if (!layers) {
@@ -114,17 +115,26 @@ const SmallModels::Tried& SmallModels::tried(const std::string& config) {
   return entry->second;
 }
 
+/// The model_type that the family states, for one that no oracle knows.
+std::string SmallModels::like() const {
+  return claims::stated(wanted_of(subject_)).like;
+}
+
 /// nullptr when these sizes are no model.
 std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) const {
   auto out = std::make_shared<SmallModel>();
   out->config = config;
-  auto facts = subject_.budget.oracle.forward->read_facts(config);
+  auto facts = subject_.budget.oracle.forward->read_facts(config, like());
   if (!facts) {
     return nullptr;
   }
   out->facts = std::move(*facts);
+  if (!oracle::style_of(subject_.base().model_type)) {
+    out->facts.megatron_zero_centred =
+        claims::stated(wanted_of(subject_)).zero_centered_gamma.value_or(out->facts.zero_centred);
+  }
   auto model =
-      model::resolve(wanted_of(subject_).family, json::parse(config), {}, stated(subject_));
+      model::resolve(wanted_of(subject_).family, json::parse(config), {}, forms_of(subject_));
   if (!model) {
     return nullptr;
   }

@@ -39,6 +39,7 @@ class SmallModels {
   const Tried& tried(const std::string& config);
   [[nodiscard]] std::shared_ptr<SmallModel> attempt(const std::string& config) const;
   [[nodiscard]] bool fits(const SmallModel& small) const;
+  [[nodiscard]] std::string like() const;
   [[nodiscard]] Status put_rules_under_test(SmallModel& small) const;
 
   const Subject& subject_;

@@ -83,6 +83,11 @@ std::vector<RuleUse> rule_uses(const Subject& subject) {
   return out;
 }
 
+oracle::Stated stated(const model::Model& model) {
+  const family::StatedFacts& facts = family::stated_facts(*model.family);
+  return {facts.computes_like, facts.zero_centered_gamma};
+}
+
 std::int64_t sum_of(const Subject& subject, std::int64_t RuleUse::*field) {
   std::int64_t out = 0;
   for (const RuleUse& use : rule_uses(subject)) {

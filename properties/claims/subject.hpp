@@ -25,6 +25,7 @@ struct Budget {
   std::uint64_t seed = 0;            // of the random models of the claim forward
   ProgressSink* progress = nullptr;  // may be null
   oracle::Entry oracle = {};         // without `forward` that claim stays undecided
+  bool computes_forward = false;     // the claim forward is judged in this run
 };
 
 /// One checkpoint with its mappings: the base model, or one factor of an adapter.
@@ -68,6 +69,9 @@ struct RuleUse {
 
 /// `field` of all of them together.
 [[nodiscard]] std::int64_t sum_of(const Subject& subject, std::int64_t RuleUse::*field);
+
+/// What the family of a model states of its modules.
+[[nodiscard]] oracle::Stated stated(const model::Model& model);
 
 /// "decoder.layers.*.self_attention.linear_qkv.weight": numbers of the name that vary are stars.
 [[nodiscard]] std::string megatron_pattern(const RuleUse& use);

@@ -1,7 +1,7 @@
 // The claims on real checkpoints, and on the same checkpoints with a fault planted in one line of
 // the catalogue: which claim says no, and that a bit-exact round trip does not.
 
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 #include <gtest/gtest.h>
 
@@ -99,6 +99,47 @@ TEST(Claims, AreGreenForEveryGoldenCheckpointAtTp1AndTp2) {
       }
     }
   }
+}
+
+/// Every claim looks at as many subjects as it says it has, on every golden, with and without
+/// bytes, on layouts that cut, stage and place experts.
+TEST(Claims, LookAtEverySubjectThatTheyCount) {
+  for (const auto& entry : fs::directory_iterator(fs::path(BV_FIXTURES) / "golden" / "hf")) {
+    if (!entry.is_directory()) {
+      continue;
+    }
+    for (const bool has_bytes : {true, false}) {
+      const auto c = make_case(entry.path().filename().string(), tp(1));
+      c->subject.layouts.push_back(tp(2));
+      if (!has_bytes) {
+        c->model.checkpoint.reset();
+      }
+      for (const Claim& claim : catalogue()) {
+        if (claim.needs_bytes && !has_bytes) {
+          continue;
+        }
+        for (const Verdict& verdict : judged(claim, c->subject)) {
+          EXPECT_NE(verdict.outcome, Outcome::Broken)
+              << entry.path().filename() << " " << claim.id << ": " << verdict.title;
+        }
+      }
+    }
+  }
+}
+
+TEST(Claims, AJudgeThatPassesOverASubjectIsBroken) {
+  const auto c = make_case("llama", tp(1));
+  Claim careless = *find_claim("placement");
+  careless.judge = [](const Subject& subject) {
+    auto all = check_placement(subject);
+    all.pop_back();
+    return all;
+  };
+  const auto verdicts = judged(careless, c->subject);
+  ASSERT_FALSE(verdicts.empty());
+  EXPECT_EQ(verdicts.back().outcome, Outcome::Broken);
+  EXPECT_EQ(verdicts.back().code, Code::Assertion);
+  EXPECT_EQ(verdicts.back().wanted, std::to_string(count_placement(c->subject)));
 }
 
 /// A planted line that survives every round trip must be refuted by placement, and only there.

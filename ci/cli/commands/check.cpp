@@ -22,7 +22,7 @@ class Check {
     BV_TRY(level, claims::level_named(options_.level));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     context_.streams.err(options_.verbosity() < 0 ? "" : first_line());
-    BV_TRY(library, load_library());
+    BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     BV_TRY(opened, open_model(context_, options_, library_, AbsentShards::Name));
     opened_ = std::move(opened);
@@ -69,7 +69,8 @@ class Check {
     CommandProgress progress(context_, options_);
     subject_.budget.progress = &progress;
     const claims::Claim& forward = *claims::find_claim("forward");
-    if (names_right && wanted.includes(forward, subject_)) {
+    subject_.budget.computes_forward = names_right && wanted.includes(forward, subject_);
+    if (subject_.budget.computes_forward) {
       load_forward_module();
     }
     if (wanted.includes(*claims::find_claim("bytes"), subject_)) {

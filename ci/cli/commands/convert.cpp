@@ -39,7 +39,7 @@ class Convert {
     convert_.verify = !options_.no_verify;
     convert_.overwrite = options_.overwrite;
     convert_.resume = options_.resume;
-    BV_TRY(library, load_library());
+    BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     auto done = options_.to == "hf" ? to_hf() : to_megatron();
     if (!done) {

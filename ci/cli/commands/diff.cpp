@@ -90,7 +90,7 @@ class Diff {
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
-    BV_TRY(library, load_library());
+    BV_TRY(library, load_library(options_));
     Options one = options_;
     one.model = a;
     BV_TRY(opened, open_model(context_, one, library));

@@ -74,7 +74,7 @@ Result<std::string> run(const Options& options) {
                 fmt::format("fixture cannot do \"{}\"", escaped(join(options.operands, " "))))
         .advise("bridge-verify fixture list, or bridge-verify fixture make NAME --out DIR");
   }
-  BV_TRY(library, load_library());
+  BV_TRY(library, load_library(options));
   return list ? list_fixtures(options, library) : make_fixture(options, library);
 }
 

@@ -272,7 +272,7 @@ Status place(LayoutReport& report, const Options& options, const Library& librar
 }
 
 Status print_layout(Context& context, const Options& options) {
-  BV_TRY(library, load_library());
+  BV_TRY(library, load_library(options));
   LayoutReport report;
   const bool has_model = !options.model.empty() || !options.headers.empty();
   if (has_model) {

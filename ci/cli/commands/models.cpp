@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/families.hpp"
 #include "core/base/text.hpp"
 #include "core/model/model.hpp"
 
@@ -67,7 +68,7 @@ void show_family(Context& context, const Options& options, const family::Family&
 }  // namespace
 
 int run_models(Context& context, const Options& options) {
-  const auto families = family::builtin_families();
+  const auto families = load_families(options);
   if (!families) {
     return report_error(context, options, families.error());
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/families.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/catalogue.hpp"
@@ -62,7 +63,7 @@ int show_one(Context& context, const Options& options, const kinds::Catalogue& c
     context.streams.out(kind_text(*kind));
     return 0;
   }
-  const auto families = family::builtin_families();
+  const auto families = load_families(options);
   if (!families) {
     return report_error(context, options, families.error());
   }

@@ -70,7 +70,7 @@ void add_unmapped(const Context& context, const Options& options, const std::str
                   std::vector<foreign::LintFinding>& findings) {
   Options with_rules = options;
   with_rules.rules = file;
-  const auto library = load_library();
+  const auto library = load_library(options);
   const auto opened =
       library ? open_model(context, with_rules, *library) : Result<OpenedModel>(library.error());
   if (!opened) {

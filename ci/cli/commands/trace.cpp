@@ -189,7 +189,7 @@ Result<trace::TraceQuery> query_of(const Options& options) {
 
 Status print_trace(Context& context, const Options& options) {
   BV_TRY(query, query_of(options));
-  BV_TRY(library, load_library());
+  BV_TRY(library, load_library(options));
   BV_TRY(placed, open_placed(context, options, library));
   BV_TRY(plan, plan::Plan::make(placed.model, library.kinds, placed.layout));
   BV_TRY(ranks, RankIndex::make(placed.layout, options));

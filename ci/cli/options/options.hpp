@@ -25,6 +25,7 @@ struct Options {
 
   // model
   std::string model, revision, rules, family, headers;
+  std::vector<std::string> families;                          // --families DIR, repeatable
   std::vector<std::pair<std::string, std::string>> settings;  // --set PATH=VALUE
   // adapter
   std::string adapter;

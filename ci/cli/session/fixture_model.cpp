@@ -61,7 +61,7 @@ Result<FoundModel> find_model(const Context& context, const Options& options) {
     BV_TRY(located, locate(context, options));
     return FoundModel{std::move(located), nullptr};
   }
-  BV_TRY(library, load_library());
+  BV_TRY(library, load_library(options));
   BV_TRY(made, make_fixture(context, options, library, *fixture));
   BV_TRY(located, io::classify_path(made.folder));
   return FoundModel{std::move(located), std::move(made.keeps)};

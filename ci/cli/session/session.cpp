@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "ci/cli/session/families.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -18,8 +19,8 @@
 namespace bv::cli {
 namespace fs = std::filesystem;
 
-Result<Library> load_library() {
-  BV_TRY(families, family::builtin_families());
+Result<Library> load_library(const Options& options) {
+  BV_TRY(families, load_families(options));
   BV_TRY(catalogue, catalogue_for_rules());
   return Library{std::move(families), std::move(catalogue)};
 }

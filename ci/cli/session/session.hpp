@@ -18,12 +18,12 @@
 
 namespace bv::cli {
 
-/// Families and kinds that this build has.
+/// Families, built in and of --families, and kinds.
 struct Library {
   std::vector<family::FamilyPtr> families;
   kinds::Catalogue kinds;
 };
-[[nodiscard]] Result<Library> load_library();
+[[nodiscard]] Result<Library> load_library(const Options& options);
 
 /// The located model of --model or --headers. Errors: those of io::locate_model; BadValue when
 /// neither is given.

@@ -116,7 +116,7 @@ class WholeModel {
 
 Result<RunForward> forward_of(const Case& one, const Program& program,
                               const fw::Functions& oracle) {
-  auto facts = oracle.read_facts(one.sample.config);
+  auto facts = oracle.read_facts(one.sample.config, "");
   if (!facts) {
     const Code why = facts.error().code;
     return why == Code::ArchitectureUnknown || why == Code::ConfigField

@@ -1,0 +1,68 @@
+#include "ci/cli/session/families.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/base/text.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::cli {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kFileMax = std::uint64_t{4} << 20;
+constexpr std::size_t kFilesMax = 1000;
+
+Error unreadable(const fs::path& folder, std::string found) {
+  return fail(Code::ReadFailed,
+              fmt::format("{} is not a folder of families", escaped(folder.string())))
+      .pair(std::move(found), "a folder that holds one *.json for each family")
+      .advise("name a folder like core/families (docs/howto/family-without-a-build.md)");
+}
+
+Result<std::vector<family::RulesText>> read_folder(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().extension() == ".json") {
+      paths.push_back(at->path());
+    }
+    if (paths.size() > kFilesMax) {
+      return unreadable(folder, fmt::format("more than {} files", kFilesMax));
+    }
+  }
+  if (error) {
+    return unreadable(folder, error.message());
+  }
+  std::sort(paths.begin(), paths.end());
+  std::vector<family::RulesText> out;
+  for (const fs::path& path : paths) {
+    BV_TRY(text, io::read_file(path, kFileMax));
+    out.push_back({path.string(), std::move(text)});
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<family::FamilyPtr>> load_families(const Options& options) {
+  std::vector<family::RulesText> families;
+  std::vector<family::RulesText> tables;
+  for (const std::string& folder : options.families) {
+    BV_TRY(files, read_folder(folder));
+    if (files.empty()) {
+      return unreadable(folder, "no *.json");
+    }
+    std::move(files.begin(), files.end(), std::back_inserter(families));
+    std::error_code ignored;
+    if (fs::exists(fs::path(folder) / "tables", ignored)) {
+      BV_TRY(more, read_folder(fs::path(folder) / "tables"));
+      std::move(more.begin(), more.end(), std::back_inserter(tables));
+    }
+  }
+  return family::families_with(families, tables);
+}
+
+}  // namespace bv::cli

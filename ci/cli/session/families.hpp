@@ -1,0 +1,16 @@
+#pragma once
+// The families of a run: the built-in ones, and those of --families.
+
+#include <vector>
+
+#include "ci/cli/options/options.hpp"
+#include "core/family/families.hpp"
+
+namespace bv::cli {
+
+/// Every *.json of each folder is a family, every one of its folder tables/ a table, in the order
+/// of their names. Errors: ReadFailed for a folder that cannot be read or holds no family; those of
+/// family::families_with.
+[[nodiscard]] Result<std::vector<family::FamilyPtr>> load_families(const Options& options);
+
+}  // namespace bv::cli

@@ -1,0 +1,88 @@
+#include "oracles/model_style.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace bv::oracle {
+namespace {
+
+constexpr std::array kStyles = {
+    ModelStyle{.model_type = "llama", .bias = Bias::Field},
+    ModelStyle{.model_type = "mistral"},
+    ModelStyle{.model_type = "qwen2", .bias = Bias::QkvAlways},
+    ModelStyle{.model_type = "qwen3", .bias = Bias::Field, .qk_norm = true},
+    ModelStyle{
+        .model_type = "qwen3_moe", .bias = Bias::Field, .qk_norm = true, .experts = Experts::Qwen},
+    ModelStyle{.model_type = "qwen3_vl_text", .bias = Bias::Field, .qk_norm = true},
+    ModelStyle{.model_type = "qwen3_vl_moe_text",
+               .bias = Bias::Field,
+               .qk_norm = true,
+               .experts = Experts::Qwen},
+    ModelStyle{.model_type = "qwen3_next",
+               .norms = Norms::Offsets,
+               .bias = Bias::Field,
+               .qk_norm = true,
+               .output_gate = true,
+               .delta = true,
+               .experts = Experts::QwenShared},
+    ModelStyle{.model_type = "qwen3_5_text",
+               .norms = Norms::Offsets,
+               .bias = Bias::Field,
+               .qk_norm = true,
+               .output_gate = true,
+               .delta = true},
+    ModelStyle{.model_type = "qwen3_5_moe_text",
+               .norms = Norms::Offsets,
+               .bias = Bias::Field,
+               .qk_norm = true,
+               .output_gate = true,
+               .delta = true,
+               .experts = Experts::QwenShared},
+    ModelStyle{.model_type = "mixtral", .experts = Experts::Mixtral},
+    ModelStyle{.model_type = "gpt_oss", .bias = Bias::Field, .experts = Experts::GptOss},
+    ModelStyle{.model_type = "deepseek_v3", .experts = Experts::DeepSeek},
+    ModelStyle{.model_type = "glm4_moe", .bias = Bias::QkvField, .experts = Experts::DeepSeek},
+    ModelStyle{
+        .model_type = "gemma3_text", .norms = Norms::Offsets, .bias = Bias::Field, .qk_norm = true},
+};
+
+/// Models that compute as another does, under a name of their own.
+struct OtherName {
+  std::string_view model_type;
+  std::string_view same_as;
+};
+constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"}};
+
+const ModelStyle* row(std::string_view model_type) {
+  const auto* found = std::find_if(kStyles.begin(), kStyles.end(), [&](const ModelStyle& style) {
+    return style.model_type == model_type;
+  });
+  return found == kStyles.end() ? nullptr : found;
+}
+
+}  // namespace
+
+const ModelStyle* style_of(std::string_view model_type) {
+  for (const OtherName& other : kOtherNames) {
+    if (other.model_type == model_type) {
+      return row(other.same_as);
+    }
+  }
+  const ModelStyle* own = row(model_type);
+  return own != nullptr ? own : row(std::string(model_type) + "_text");
+}
+
+const ModelStyle* style_of(std::string_view model_type, std::string_view like) {
+  const ModelStyle* own = style_of(model_type);
+  return own != nullptr || like.empty() ? own : style_of(like);
+}
+
+std::vector<std::string> known_model_types() {
+  std::vector<std::string> out;
+  for (const ModelStyle& style : kStyles) {
+    out.emplace_back(style.model_type);
+  }
+  return out;
+}
+
+}  // namespace bv::oracle

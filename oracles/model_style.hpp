@@ -1,0 +1,40 @@
+#pragma once
+// What a model_type fixes and config.json does not say: one row a model_type, for every oracle.
+// Source: modeling_<model_type>.py of transformers 5.12.1.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bv::oracle {
+
+/// Which projections have biases. Field: q, k, v and output where attention_bias says so.
+enum class Bias { None, Field, QkvAlways, QkvField };
+enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek };
+/// What HF stores for a norm: the weight itself, or its offset from one (the norm multiplies by
+/// 1 + weight). The gated norm of a delta net always stores the weight itself.
+enum class Norms { Weights, Offsets };
+
+struct ModelStyle {
+  std::string_view model_type;
+  Norms norms = Norms::Weights;
+  Bias bias = Bias::None;
+  bool qk_norm = false;
+  bool output_gate = false;
+  bool delta = false;
+  Experts experts = Experts::None;
+
+  /// gpt-oss: rows of gate and up alternate, and stacks are [E, in, out].
+  [[nodiscard]] bool alternates() const { return experts == Experts::GptOss; }
+};
+
+/// The row of a model_type, of its text part ("qwen3_5" and "qwen3_5_text"), or of a model that
+/// computes the same under another name (kimi_k2). nullptr when no oracle knows it.
+[[nodiscard]] const ModelStyle* style_of(std::string_view model_type);
+/// The row of `model_type`, else that of `like`, which a family file states.
+[[nodiscard]] const ModelStyle* style_of(std::string_view model_type, std::string_view like);
+/// Every row, in order.
+[[nodiscard]] std::vector<std::string> known_model_types();
+
+}  // namespace bv::oracle

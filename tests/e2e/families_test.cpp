@@ -1,0 +1,181 @@
+// A family that is read at run time: docs/howto/family-without-a-build.md, followed with the binary
+// alone.
+
+#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+namespace fs = std::filesystem;
+
+/// The first block of JSON in the how-to.
+std::string family_of_howto() {
+  const std::string page =
+      file_text(fs::path(BV_FIXTURES).parent_path() / "docs/howto/family-without-a-build.md");
+  const std::size_t begin = page.find("```json\n") + 8;
+  return page.substr(begin, page.find("```", begin) - begin);
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+/// A GLM whose model_type, class and router have other names.
+void make_lumen(const fs::path& folder) {
+  const std::string glm = (folder.parent_path() / "glm").string();
+  ASSERT_EQ(run({"fixture", "make", "glm4_moe", "--out", glm}).code, 0);
+  EditedCheckpoint checkpoint = EditedCheckpoint::read(glm);
+  checkpoint.config["model_type"] = "lumen_moe";
+  checkpoint.config["architectures"] = {"LumenMoeForCausalLM"};
+  std::map<std::string, EditedTensor> tensors;
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    const bool router = name.find("mlp.gate.") != std::string::npos;
+    tensors[router ? replaced(name, "mlp.gate.", "mlp.router.") : name] = std::move(tensor);
+  }
+  checkpoint.tensors = std::move(tensors);
+  checkpoint.write(folder);
+}
+
+class Families : public testing::Test {
+ protected:
+  void SetUp() override {
+    make_lumen(folder_.path() / "lumen");
+    write(family_of_howto());
+  }
+  void write(const std::string& family, const std::string& name = "lumen_moe.json") {
+    fs::create_directories(folder_.path() / "families");
+    write_text(folder_.path() / "families" / name, family);
+  }
+  Ended check(std::vector<std::string> more = {}) const {
+    std::vector<std::string> line = {"check", "--model", folder_ / "lumen", "--families",
+                                     folder_ / "families"};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  }
+  /// The claim forward alone, on the family with one statement changed.
+  Ended forward_with(const std::string& from, const std::string& to) {
+    write(replaced(family_of_howto(), from, to));
+    return check({"--only", "forward", "--tp", "2"});
+  }
+
+  TempFolder folder_;
+};
+
+TEST_F(Families, TheHowToMakesANewArchitectureGreen) {
+  const Ended without = run({"check", "--model", folder_ / "lumen"});
+  EXPECT_EQ(without.code, 5) << without.all();
+  const Ended with = check({"--level", "full", "--layouts", "quick"});
+  EXPECT_EQ(with.code, 0) << with.all();
+  EXPECT_EQ(with.word(), "PASS");
+}
+
+TEST_F(Families, TheEnvironmentNamesTheFolderToo) {
+  const Ended ended = run({"check", "--model", folder_ / "lumen", "--only", "names"},
+                          {{"BRIDGE_VERIFY_FAMILIES", folder_ / "families"}});
+  EXPECT_NE(ended.out.find("lumen_moe"), std::string::npos) << ended.all();
+}
+
+TEST_F(Families, NormsThatOnlyAStatementDecidesAreNotGreenWithoutForward) {
+  const Ended ended = check({"--only", "offsets"});
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.all().find("--level full"), std::string::npos) << ended.all();
+}
+
+TEST_F(Families, BothWaysGiveEveryByteAgain) {
+  const std::string shards = folder_ / "shards";
+  const std::string back = folder_ / "back";
+  const Ended there =
+      run({"convert", "--to", "megatron", "--model", folder_ / "lumen", "--families",
+           folder_ / "families", "--tp", "2", "--ep", "2", "--out", shards});
+  ASSERT_EQ(there.code, 0) << there.all();
+  const Ended again = run({"convert", "--to", "hf", "--model", shards, "--families",
+                           folder_ / "families", "--out", back});
+  ASSERT_EQ(again.code, 0) << again.all();
+  EXPECT_EQ(read_tensors(back), read_tensors(folder_ / "lumen"));
+}
+
+TEST_F(Families, AModelThatComputesWithoutSomeTensorsIsRefuted) {
+  // Qwen's experts have no shared expert and no bias of the router.
+  const Ended ended =
+      forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "qwen3_moe")");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("computes_like"), std::string::npos) << ended.all();
+}
+
+TEST_F(Families, AModelWithOtherTensorsIsRefuted) {
+  const Ended ended = forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "llama")");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
+TEST_F(Families, AModelThatNeedsOtherFieldsIsRefuted) {
+  const Ended ended =
+      forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "deepseek_v3")");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
+TEST_F(Families, NormsStatedZeroCentredAreRefuted) {
+  const Ended ended = forward_with(R"("computes_like": "glm4_moe",)",
+                                   R"("computes_like": "glm4_moe",
+    "layernorm_zero_centered_gamma": true,)");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
+TEST_F(Families, AForgottenNewNameIsRefuted) {
+  const Ended ended =
+      forward_with(R"("mlp.router.": "mlp.gate.")", R"("mlp.rooter.": "mlp.gate.")");
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
+TEST_F(Families, AModelThatNoOracleKnowsLeavesForwardOpen) {
+  const Ended ended = forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "glm9")");
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.all().find("glm9"), std::string::npos);
+}
+
+TEST_F(Families, ANameThatABuiltInFamilyHasIsRefused) {
+  for (const auto& [from, to] : std::map<std::string, std::string>{
+           {R"("family": "lumen_moe")", R"("family": "llama")"},
+           {R"(["LumenMoeForCausalLM"])", R"(["LlamaForCausalLM"])"},
+           {R"("model_types": ["lumen_moe"])", R"("model_types": ["llama"])"}}) {
+    write(replaced(family_of_howto(), from, to));
+    const Ended ended = check();
+    EXPECT_EQ(ended.code, 5) << to << ended.all();
+    EXPECT_NE(ended.all().find("llama.json"), std::string::npos) << ended.all();
+    EXPECT_NE(ended.all().find("lumen_moe.json"), std::string::npos) << ended.all();
+  }
+}
+
+TEST_F(Families, FilesAreCheckedAsBuiltInOnesAre) {
+  write(replaced(family_of_howto(), R"("use": ["embedding"])", R"("use": ["embeding"])"));
+  const Ended typo = check();
+  EXPECT_EQ(typo.code, 5) << typo.all();
+  EXPECT_NE(typo.all().find("perhaps \"embedding\""), std::string::npos) << typo.all();
+  write("{\"schema\": ");
+  const Ended cut = check();
+  EXPECT_EQ(cut.code, 5) << cut.all();
+  EXPECT_NE(cut.all().find("lumen_moe.json:1:"), std::string::npos) << cut.all();
+}
+
+TEST_F(Families, AFolderWithoutFamiliesIsRefused) {
+  for (const std::string& folder : {folder_ / "nowhere", folder_ / "lumen/model.safetensors"}) {
+    const Ended ended = run({"check", "--model", folder_ / "lumen", "--families", folder});
+    EXPECT_EQ(ended.code, 5) << ended.all();
+    EXPECT_NE(ended.all().find(folder), std::string::npos) << ended.all();
+  }
+}
+
+TEST_F(Families, ATableOfTheFolderServesItsFamilies) {
+  const std::string table =
+      R"({"rules": [{"kind": "replicated", "megatron": "{M}decoder.final_layernorm.weight",
+    "hf": "{HF}norm.weight", "rest": ["hidden_size"]}]})";
+  fs::create_directories(folder_.path() / "families/tables");
+  write_text(folder_.path() / "families/tables/lumen_norm.json", table);
+  write(replaced(family_of_howto(), R"("use": ["final_norm"])", R"("use": ["lumen_norm"])"));
+  const Ended ended = check({"--only", "names,shapes,coverage,inverse,placement"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+}
+
+}  // namespace
+}  // namespace bv::e2e
