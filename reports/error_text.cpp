@@ -66,7 +66,7 @@ std::string render_block(const Block& block, const TextStyle& style) {
 
 std::string render_error(const Error& error, const TextStyle& style) {
   Block block;
-  block.word = name(info(error.code).severity);
+  block.word = is_unsupported(error.code) ? "unsupported" : name(info(error.code).severity);
   block.code = error.code;
   block.title = error.message;
   block.where = error.where;

@@ -111,7 +111,11 @@ std::string header(const Run& run, const TextStyle& style) {
     const std::string size =
         fmt::format("{} tensors, {}, {} shard{}", thousands(run.tensors), human_bytes(run.bytes),
                     thousands(run.shards), run.shards == 1 ? "" : "s");
-    out += "model    " + flowed({model, size}, "   ", kLabelWidth, width) + "\n";
+    const bool counted = run.tensors > 0 || run.shards > 0;
+    out += "model    " +
+           flowed(counted ? std::vector<std::string>{model, size} : std::vector<std::string>{model},
+                  "   ", kLabelWidth, width) +
+           "\n";
   }
   if (!run.family.empty()) {
     std::vector<std::string> words = {
