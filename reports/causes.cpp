@@ -68,6 +68,11 @@ std::string index_text(const ElementRef& element) {
   return element.tensor + (element.index.empty() ? "" : shape_text(element.index));
 }
 
+/// A counterexample may name the place alone.
+bool has_sides(const Counterexample& example) {
+  return !example.wanted.tensor.empty() || !example.found.tensor.empty();
+}
+
 std::string first_wrong(const Counterexample& example) {
   std::string out = example.rank.empty() ? "" : "rank " + example.rank + " ";
   out += fmt::format("{}{}", example.tensor, shape_text(example.index));
@@ -116,12 +121,19 @@ std::vector<Cause> causes(const Run& run) {
   using Key = std::tuple<int, Code, std::string, std::string, std::string>;
   std::map<Key, std::size_t> place;
   std::vector<Cause> out;
+  const bool refuted = count(run).refuted > 0;
   for (const Verdict& verdict : run.verdicts) {
     if (order(verdict.outcome) > 3) {
       continue;
     }
-    const Key key = {order(verdict.outcome), verdict.code, verdict.claim, verdict.rule,
-                     without_numbers(verdict.title)};
+    if (verdict.code == Code::NotReached && refuted) {
+      continue;  // a consequence, told by the cause
+    }
+    // What this version cannot judge, and tensors that hold nothing, are one cause, whichever
+    // claims and rules met it.
+    const bool alone = verdict.outcome != Outcome::Unsupported && verdict.code != Code::EmptyTensor;
+    const Key key = {order(verdict.outcome), verdict.code, alone ? verdict.claim : "",
+                     alone ? verdict.rule : "", without_numbers(verdict.title)};
     const auto [at, fresh] = place.try_emplace(key, out.size());
     if (fresh) {
       out.emplace_back();
@@ -160,7 +172,7 @@ Block block_of(const Cause& cause) {
     extent += (extent.empty() ? "" : "; ") + more;
   }
   block.tails = {{"found", verdict.found}, {"wanted", verdict.wanted}};
-  if (!verdict.counterexamples.empty()) {
+  if (!verdict.counterexamples.empty() && has_sides(verdict.counterexamples.front())) {
     block.tails.emplace_back("first", first_wrong(verdict.counterexamples.front()));
   }
   block.tails.insert(block.tails.end(), {{"extent", extent},

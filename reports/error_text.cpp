@@ -45,7 +45,7 @@ std::string render_block(const Block& block, const TextStyle& style) {
       painted(fmt::format("{}[{}]", block.word, label(block.code)), block_paint(block.word), style);
   out += ": " + painted(safe(block.title), Paint::Bold, style) + "\n";
   if (!block.where.empty()) {
-    out += "  --> " + safe(block.where) + "\n";
+    out += "  --> " + printable_whole(block.where, style.ascii) + "\n";
   }
   for (std::size_t i = 0; i < block.facts.size() && i < kFactsMax; ++i) {
     if (i + 1 == kFactsMax && block.facts.size() > kFactsMax) {
@@ -56,7 +56,8 @@ std::string render_block(const Block& block, const TextStyle& style) {
   }
   for (const auto& [key, value] : block.tails) {
     if (!value.empty()) {
-      out += fmt::format("   = {:<7} {}\n", key, safe(value));
+      out += fmt::format("   = {:<7} {}\n", key,
+                         key == "replay" ? printable_whole(value, style.ascii) : safe(value));
     }
   }
   out += fmt::format("   = explain bridge-verify explain {}\n", label(block.code));
@@ -65,7 +66,7 @@ std::string render_block(const Block& block, const TextStyle& style) {
 
 std::string render_error(const Error& error, const TextStyle& style) {
   Block block;
-  block.word = name(info(error.code).severity);
+  block.word = is_unsupported(error.code) ? "unsupported" : name(info(error.code).severity);
   block.code = error.code;
   block.title = error.message;
   block.where = error.where;

@@ -6,10 +6,10 @@
 
 namespace bv::reports {
 
-/// Control characters, bidirectional overrides and bytes that are no UTF-8 become visible escapes;
-/// with `ascii` every character outside ASCII does. A tensor name can then neither move the cursor
-/// nor hide text.
+/// bv::readable: escaped, and long names and texts lose their middle.
 [[nodiscard]] std::string printable(std::string_view text, bool ascii);
+/// Escaped and whole up to the longest path: paths, and commands that are copied.
+[[nodiscard]] std::string printable_whole(std::string_view text, bool ascii);
 
 /// Columns that `text` takes: code points of UTF-8.
 [[nodiscard]] std::size_t columns(std::string_view text);

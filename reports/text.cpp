@@ -15,6 +15,8 @@ namespace bv::reports {
 namespace {
 
 constexpr std::size_t kBlocksMax = 20;
+constexpr std::size_t kBlocksBytesMax = std::size_t{24} << 10;  // then no further block begins
+constexpr std::size_t kNotesMax = 24;
 constexpr std::size_t kLabelWidth = 9;  // "detected "
 
 constexpr std::array<std::pair<char, std::string_view>, 7> kLegend = {{
@@ -99,7 +101,7 @@ std::string header(const Run& run, const TextStyle& style) {
   const auto width = static_cast<std::size_t>(std::max(style.width, 40));
   std::string out;
   if (!run.model_ref.empty()) {
-    std::string model = safe(run.model_ref);
+    std::string model = printable_whole(run.model_ref, style.ascii);
     if (!run.revision.empty()) {
       model += " @ " + safe(std::string_view(run.revision).substr(0, 7));
     }
@@ -109,7 +111,11 @@ std::string header(const Run& run, const TextStyle& style) {
     const std::string size =
         fmt::format("{} tensors, {}, {} shard{}", thousands(run.tensors), human_bytes(run.bytes),
                     thousands(run.shards), run.shards == 1 ? "" : "s");
-    out += "model    " + flowed({model, size}, "   ", kLabelWidth, width) + "\n";
+    const bool counted = run.tensors > 0 || run.shards > 0;
+    out += "model    " +
+           flowed(counted ? std::vector<std::string>{model, size} : std::vector<std::string>{model},
+                  "   ", kLabelWidth, width) +
+           "\n";
   }
   if (!run.family.empty()) {
     std::vector<std::string> words = {
@@ -221,12 +227,13 @@ std::string rule_lines(const Run& run, const TextStyle& style) {
 std::string blocks(const Run& run, const TextStyle& style) {
   const std::vector<Cause> found = causes(run);
   std::string out;
-  for (std::size_t i = 0; i < found.size() && i < kBlocksMax; ++i) {
-    out += "\n" + render_block(block_of(found[i]), style);
+  std::size_t shown = 0;
+  for (; shown < found.size() && shown < kBlocksMax && out.size() < kBlocksBytesMax; ++shown) {
+    out += "\n" + render_block(block_of(found[shown]), style);
   }
-  if (found.size() > kBlocksMax) {
+  if (shown < found.size()) {
     out += fmt::format("\n{} more causes are not shown; --format plain lists every verdict\n",
-                       found.size() - kBlocksMax);
+                       found.size() - shown);
   }
   for (const Error& error : run.input_errors) {
     out += "\n" + render_error(error, style);
@@ -255,8 +262,12 @@ std::string closing(const Run& run, const TextStyle& style) {
 
 std::string remarks(const Run& run, const TextStyle& style) {
   std::string out;
-  for (const std::string& note : run.notes) {
-    out += "note     " + printable(note, style.ascii) + "\n";
+  for (std::size_t i = 0; i < run.notes.size() && i < kNotesMax; ++i) {
+    out += "note     " + printable(run.notes[i], style.ascii) + "\n";
+  }
+  if (run.notes.size() > kNotesMax) {
+    out += fmt::format("note     and {} more notes: --json lists them\n",
+                       run.notes.size() - kNotesMax);
   }
   if (conclude(run).word == "INCOMPLETE") {
     for (const std::string& reason : undecided_reasons(run)) {
@@ -264,11 +275,11 @@ std::string remarks(const Run& run, const TextStyle& style) {
     }
   }
   if (!run.next.empty()) {
-    out += "next     " + printable(run.next, style.ascii) +
+    out += "next     " + printable_whole(run.next, style.ascii) +
            (run.next_note.empty() ? "" : "    " + printable(run.next_note, style.ascii)) + "\n";
   }
   if (!run.claims.empty()) {
-    const std::string folder = printable(run.report, style.ascii);
+    const std::string folder = printable_whole(run.report, style.ascii);
     const bool converts = run.command == "convert";  // its --out is the checkpoint
     out += converts
                ? "output   " + folder + "\n"

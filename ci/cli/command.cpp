@@ -104,7 +104,11 @@ std::vector<CommandName> command_names() {
 }
 
 std::string_view word_of(int exit_code) {
-  return exit_code == 2 ? "USAGE" : exit_code == 5 ? "INPUT" : exit_code == 1 ? "FAIL" : "BROKEN";
+  return exit_code == 2   ? "USAGE"
+         : exit_code == 5 ? "INPUT"
+         : exit_code == 3 ? "INCOMPLETE"
+         : exit_code == 1 ? "FAIL"
+                          : "BROKEN";
 }
 
 /// True when the raw arguments ask for something else than text on stdout.
@@ -207,6 +211,9 @@ const Command* find_command(std::string_view name) {
 
 int exit_code_of(Code code) {
   const auto family = static_cast<unsigned>(code) / 1000;
+  if (is_unsupported(code)) {
+    return 3;
+  }
   if (family == 0) {
     return 2;
   }

@@ -1,8 +1,13 @@
 #include "core/base/arith.hpp"
 
+#include <algorithm>
+
 namespace bv {
 
 std::optional<std::int64_t> element_count(std::span<const std::int64_t> shape) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) {
+    return 0;  // whatever stands beside the 0
+  }
   std::int64_t product = 1;
   for (const std::int64_t extent : shape) {
     const auto next = checked_mul(product, extent);

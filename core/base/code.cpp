@@ -44,6 +44,10 @@ std::string_view name(Severity severity) {
   return "error";
 }
 
+bool is_unsupported(Code code) {
+  return code == Code::QuantisedSource || code == Code::DtypeUnsupported;
+}
+
 std::string label(Code code) {
   return fmt::format("BV{:04}", static_cast<unsigned>(code));
 }

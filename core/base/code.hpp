@@ -30,6 +30,8 @@ struct CodeInfo {
 /// All codes in numeric order.
 [[nodiscard]] std::span<const CodeInfo> all_codes();
 [[nodiscard]] const CodeInfo& info(Code code);
+/// The input is what it should be, and this version cannot judge it: Unsupported, exit 3.
+[[nodiscard]] bool is_unsupported(Code code);
 /// "BV2006"
 [[nodiscard]] std::string label(Code code);
 /// Accepts "BV2006", "bv2006" and "2006".

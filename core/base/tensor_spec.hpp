@@ -19,6 +19,9 @@ struct TensorSpec {
   bool operator==(const TensorSpec&) const = default;
 };
 
+/// Bytes of its elements, the last one rounded up; the largest number when they leave 64 bits.
+[[nodiscard]] std::uint64_t tensor_bytes(const TensorSpec& spec);
+
 /// A whole checkpoint's headers, by name in byte order.
 using Headers = std::map<std::string, TensorSpec, std::less<>>;
 

@@ -50,22 +50,12 @@ std::string human_bytes(std::uint64_t count) {
 }
 
 std::string shape_text(std::span<const std::int64_t> shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
-std::string escaped(std::string_view untrusted) {
-  std::string out;
-  for (const char c : untrusted) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
+  constexpr std::size_t kShownMax = 16;
+  if (shape.size() <= kShownMax) {
+    return fmt::format("[{}]", fmt::join(shape, ", "));
   }
-  return out;
+  return fmt::format("[{}, ... {} dimensions]", fmt::join(shape.first(kShownMax / 2), ", "),
+                     thousands(static_cast<std::int64_t>(shape.size())));
 }
 
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {

@@ -14,10 +14,22 @@ namespace bv {
 [[nodiscard]] std::string thousands(std::int64_t number);
 /// 71903645408 -> "71.9 GB" (decimal units)
 [[nodiscard]] std::string human_bytes(std::uint64_t count);
-/// "[4, 1, 3]"
+/// "[4, 1, 3]"; of a shape with many dimensions the first ones and their number.
 [[nodiscard]] std::string shape_text(std::span<const std::int64_t> shape);
-/// Control characters and newlines as \xNN or \n, for untrusted names in messages.
-[[nodiscard]] std::string escaped(std::string_view untrusted);
+/// Untrusted text made safe for a terminal: control and format characters (bidirectional
+/// overrides, zero-width spaces), line and paragraph separators and bytes that are not UTF-8 become
+/// visible escapes, with `ascii` every character outside ASCII does. A tensor name can then neither
+/// move the cursor nor hide text. Escaping twice changes nothing.
+[[nodiscard]] std::string escaped(std::string_view untrusted, bool ascii = false);
+/// The middle of what is longer than `bytes_max` becomes "...(N bytes)...".
+[[nodiscard]] std::string bounded(std::string_view untrusted, std::size_t bytes_max);
+/// Escaped, and short enough to be read: words above kWordShownMax bytes and texts above
+/// kTextShownMax lose their middle. The one road of untrusted text to people.
+[[nodiscard]] std::string readable(std::string_view untrusted, bool ascii = false);
+inline constexpr std::size_t kWordShownMax = 256;
+inline constexpr std::size_t kTextShownMax = 2048;
+/// Names in data that a machine reads (verdicts.json, inspect --json and --plain).
+inline constexpr std::size_t kNameKeptMax = 1024;
 /// The candidate at edit distance <= 2, or with `word` as unique prefix; never acted on, only
 /// shown.
 [[nodiscard]] std::optional<std::string> nearest(std::string_view word,

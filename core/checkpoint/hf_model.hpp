@@ -23,6 +23,7 @@ struct HfModel {
   std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
   model::ResolveOptions resolve;
   model::Model model;
+  std::vector<std::string> notes;  // what is odd and no fault, a sentence each
 };
 
 /// XXH3-128 over name, dtype and shape of every tensor, in name order.

@@ -8,6 +8,7 @@
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/writer.hpp"
+#include "core/plan/size_bounds.hpp"
 
 namespace bv::checkpoint {
 namespace fs = std::filesystem;
@@ -38,6 +39,9 @@ Result<MegatronFolder> open_megatron(const fs::path& folder,
         .pair(fault.found, fault.wanted)
         .advise(
             "manifest.json and config.json do not fit each other: convert the HF directory again");
+  }
+  if (auto status = plan::check_size_bounds(model, out.hf_headers); !status) {
+    return std::move(status).error().at(config_file.string());
   }
   out.model = std::move(model);
   return out;

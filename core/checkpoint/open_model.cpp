@@ -7,8 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/checkpoint/dtype_notes.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
+#include "core/plan/size_bounds.hpp"
+#include "core/quantised/quantised.hpp"
 
 namespace bv::checkpoint {
 namespace fs = std::filesystem;
@@ -182,12 +185,20 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   }
   auto family = options.family.empty() ? model::choose_family(config, families)
                                        : family_by_name(options.family, families);
+  const auto quantised = quantised::find(headers, config);
   if (!family) {
     const bool unknown = family.error().code == Code::ArchitectureUnknown;
     if (!unknown || !options.fallback || !options.family.empty()) {
-      return std::move(family).error();
+      Error error = std::move(family).error();
+      if (unknown && quantised) {
+        error.facts.push_back("its weights are quantised: " + quantised::summary(*quantised));
+      }
+      return error;
     }
     family = options.fallback;
+  }
+  if (quantised) {
+    return quantised::refusal(*quantised).at(config_file);
   }
   auto resolved = model::resolve(*family, config, headers, options.resolve);
   if (!resolved) {
@@ -196,6 +207,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
       error.where = config_file;
     }
     return error;
+  }
+  if (auto status = plan::check_size_bounds(*resolved, headers); !status) {
+    return std::move(status).error().at(config_file);
   }
   HfModel out;
   out.model_type = text_at(config, "model_type");
@@ -210,6 +224,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.headers = std::move(headers);
   out.resolve = options.resolve;
   out.model = std::move(*resolved);
+  if (!options.resolve.config_only) {
+    out.notes = dtype_notes(config, out.headers);
+  }
   return out;
 }
 

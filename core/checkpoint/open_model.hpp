@@ -34,7 +34,8 @@ inline constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
 [[nodiscard]] Status apply_setting(nlohmann::json& config, const std::string& path,
                                    const std::string& value);
 
-/// Opens an HF directory. Name faults are in `model.faults`, not errors. With `absent_shards` the
+/// Opens an HF directory. Name faults are in `model.faults`, not errors. Errors: QuantisedSource
+/// (Unsupported) for quantised weights, whatever the family. With `absent_shards` the
 /// names of shards that are not there come from the index: the model then has no checkpoint, shapes
 /// are those that are known, and `incomplete` says what is missing.
 [[nodiscard]] Result<HfModel> open_hf(const std::filesystem::path& folder,

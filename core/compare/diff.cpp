@@ -24,27 +24,33 @@ bool below_a_byte(DType dtype) {
   return bits(dtype) % 8 != 0;
 }
 
-/// The types of a comparison: those below a byte are compared as bytes.
-struct Unit {
-  DType dtype = DType::U8;
-  std::int64_t elements = 0;
-};
-Unit unit_of(const TensorSpec& spec) {
-  const std::int64_t count = element_count(spec.shape).value_or(0);
-  return below_a_byte(spec.dtype) ? Unit{DType::U8, count * bits(spec.dtype) / 8}
-                                  : Unit{spec.dtype, count};
-}
-
 move::Recipe recipe_of(const View& view) {
-  const Unit unit = unit_of(view.spec);
+  const Units units = units_of(view.spec);
   auto sources = checkpoint::bytes_of(view.sources);
   for (std::size_t i = 0; i < sources.size(); ++i) {
-    sources[i].dtype = unit_of(view.sources[i].tensor->spec).dtype;
+    sources[i].dtype = units_of(view.sources[i].tensor->spec).dtype;
   }
-  return {unit.dtype, unit.elements, view.boxes, std::move(sources), view.add, move::Gaps::Zero};
+  return {units.dtype, units.count, view.boxes, std::move(sources), view.add, move::Gaps::Zero};
 }
 
 }  // namespace
+
+Units units_of(const TensorSpec& spec) {
+  const std::int64_t count = element_count(spec.shape).value_or(0);
+  if (!below_a_byte(spec.dtype)) {
+    return {spec.dtype, spec.shape, count};
+  }
+  const std::int64_t all = checked_mul(count, bits(spec.dtype)).value_or(0) / 8;
+  Units out{DType::U8, {all}, all};
+  if (!spec.shape.empty() && spec.shape.back() % 8 == 0) {
+    out.shape = spec.shape;
+    out.shape.back() = spec.shape.back() / 8 * bits(spec.dtype);
+  } else if (!spec.shape.empty() && spec.shape.back() * bits(spec.dtype) % 8 == 0) {
+    out.shape = spec.shape;
+    out.shape.back() = spec.shape.back() * bits(spec.dtype) / 8;
+  }
+  return out;
+}
 
 RowShape rows_of(const Shape& shape) {
   const std::int64_t all = element_count(shape).value_or(0);
@@ -99,6 +105,12 @@ std::string_view name(Cause cause) {
       return "minus_one";
     case Cause::Narrowed:
       return "narrowed";
+    case Cause::Widened:
+      return "widened";
+    case Cause::Recast:
+      return "recast";
+    case Cause::Relabelled:
+      return "relabelled";
     case Cause::Padded:
       return "padded";
     case Cause::Truncated:
@@ -196,26 +208,53 @@ class Compare {
     const TensorSpec& found = subject_.found->tensor->spec;
     out_.dtype_differs = found.dtype != subject_.spec.dtype;
     out_.shape_differs = found.shape != subject_.spec.shape;
-    out_.elements = unit_of(subject_.spec).elements;
-    out_.rows = rows_of(subject_.spec.shape).count;
-    const bool comparable = !out_.dtype_differs || (kinds::is_computable(found.dtype) &&
-                                                    kinds::is_computable(subject_.spec.dtype));
-    if (out_.shape_differs || !comparable) {
+    const Units units = units_of(subject_.spec);
+    out_.elements = units.count;
+    out_.rows = rows_of(units.shape).count;
+    if (out_.shape_differs) {
       return std::uint64_t{0};
     }
     View view = subject_.wanted();
+    out_.same_bits = out_.dtype_differs && bits_are_equal(view);
+    const bool comparable = !out_.dtype_differs || (kinds::is_computable(found.dtype) &&
+                                                    kinds::is_computable(subject_.spec.dtype));
+    if (out_.same_bits || !comparable) {
+      return std::uint64_t{0};
+    }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
     return stream(view, progress);
   }
 
  private:
+  /// Do the wanted bits stand there under the name of another type of the same width?
+  bool bits_are_equal(const View& view) {
+    const checkpoint::SourceTensor& found = *subject_.found;
+    if (bits(view.spec.dtype) != bits(found.tensor->spec.dtype)) {
+      return false;
+    }
+    ViewReader reader(view);
+    const auto there = found.checkpoint->bytes(*found.tensor);
+    const std::int64_t size = reader.element_bytes();
+    const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+    bool equal = true;
+    for (std::int64_t begin = 0; equal && begin < reader.elements(); begin += step) {
+      const std::int64_t end = std::min(reader.elements(), begin + step);
+      const auto wanted = reader.read(begin, end);
+      equal =
+          same_bytes(wanted, there.subspan(static_cast<std::size_t>(begin * size), wanted.size()));
+      reader.release();
+      found.checkpoint->release(there);
+    }
+    return equal;
+  }
+
   Result<std::uint64_t> stream(const View& view, ProgressSink* progress) {
     ViewReader reader(view);
     const checkpoint::SourceTensor& found = *subject_.found;
     const auto there = found.checkpoint->bytes(*found.tensor);
     const std::int64_t size = reader.element_bytes();
     const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
-    row_elements_ = rows_of(view.spec.shape).elements;
+    row_elements_ = rows_of(units_of(view.spec).shape).elements;
     std::uint64_t unreleased = 0;
     for (std::int64_t begin = 0; begin < reader.elements(); begin += step) {
       const std::int64_t end = std::min(reader.elements(), begin + step);
@@ -286,8 +325,7 @@ class Compare {
 std::uint64_t bytes_of(const Comparison& comparison) {
   std::uint64_t total = 0;
   for (const Subject& subject : comparison.subjects) {
-    const Unit unit = unit_of(subject.spec);
-    total += static_cast<std::uint64_t>(unit.elements * bytes(unit.dtype));
+    total += tensor_bytes(subject.spec);
   }
   return total;
 }

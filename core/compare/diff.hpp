@@ -25,6 +25,16 @@ struct View {
   double add = 0;  // added in the sources' dtype before the cast; 0 moves bits
 };
 
+/// What is compared and counted: elements, or bytes for the types below a byte (F4, F6), whose
+/// elements nothing can address. Rows and offsets of readers are units, never elements of such a
+/// type.
+struct Units {
+  DType dtype = DType::U8;  // that of the tensor, or U8
+  Shape shape;              // of units: the last dimension in bytes, or all of them in one
+  std::int64_t count = 0;
+};
+[[nodiscard]] Units units_of(const TensorSpec& spec);
+
 /// The rows that messages, hashes and confidences count: the last dimension of a matrix or a stack
 /// of matrices, all trailing dimensions of a convolution, one element of a vector.
 struct RowShape {
@@ -66,9 +76,12 @@ enum class Cause {
   Zeroed,
   PlusOne,
   MinusOne,
-  Narrowed,   // rounded through a narrower type
-  Padded,     // rows added to the vocabulary
-  Truncated,  // rows cut from the vocabulary
+  Narrowed,    // rounded through a narrower type
+  Widened,     // stored in a wider type, every value kept
+  Recast,      // stored in a type that is neither wider nor narrower
+  Relabelled,  // the wanted bits under the name of another type
+  Padded,      // rows added to the vocabulary
+  Truncated,   // rows cut from the vocabulary
   Missing,
   Unexpected,
   Renamed,  // unexpected, and it holds a missing tensor
@@ -150,6 +163,7 @@ struct Difference {
   std::size_t subject = 0;
   bool shape_differs = false;
   bool dtype_differs = false;
+  bool same_bits = false;               // the types differ, the bits do not
   bool bytes_differ = false;            // after a cast, when the types differ
   Shape first;                          // index of the first wrong element
   std::string wanted_bits, found_bits;  // hex

@@ -84,8 +84,10 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
     const std::string name = model.megatron_name(mapping);
     for (const auto& [place, shard] : shards) {
       const auto found = shard.tensors().find(name);
-      if (found != shard.tensors().end() && !found->second.spec.shape.empty() &&
-          found->second.spec.shape[0] * layout.tp >= rows) {
+      const bool stored = found != shard.tensors().end() && !found->second.spec.shape.empty();
+      const auto padded =
+          stored ? checked_mul(found->second.spec.shape[0], layout.tp) : std::nullopt;
+      if (padded && *padded >= rows) {
         return found->second.spec.shape[0];
       }
     }

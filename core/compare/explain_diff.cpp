@@ -138,8 +138,10 @@ void try_values(Trial& trial, const View& wanted, const FoundRows& found,
 
 /// Row r of the found matrix [rows, columns] is column r of the wanted one [columns, rows].
 void try_transposed(Trial& trial, const View& wanted, const Shape& found) {
-  if (found.size() != 2 || wanted.spec.shape.size() != 2 || found[0] != wanted.spec.shape[1] ||
-      found[1] != wanted.spec.shape[0] || found[0] < 2 || found[1] < 2) {
+  const bool addressed = units_of(wanted.spec).dtype == wanted.spec.dtype;  // element by element
+  if (!addressed || found.size() != 2 || wanted.spec.shape.size() != 2 ||
+      found[0] != wanted.spec.shape[1] || found[1] != wanted.spec.shape[0] || found[0] < 2 ||
+      found[1] < 2) {
     return;
   }
   ViewReader reader(wanted);
@@ -188,7 +190,7 @@ std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
 
 Explanation explain_shape(const Subject& subject) {
   const TensorSpec& found = subject.found->tensor->spec;
-  const RowShape rows = rows_of(found.shape);
+  const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation unexplained;
   unexplained.text = fmt::format("the shape is {}, wanted {}", shape_text(found.shape),
@@ -221,7 +223,7 @@ Explanation explain_shape(const Subject& subject) {
 
 Explanation explain_values(const Subject& subject, const Difference& difference) {
   const TensorSpec& found = subject.found->tensor->spec;
-  const RowShape rows = rows_of(found.shape);
+  const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation none;
   none.text = fmt::format("no known fault explains it: {} of {} elements differ",
@@ -244,25 +246,40 @@ Explanation explain_values(const Subject& subject, const Difference& difference)
   return best.cause == Cause::Unexplained ? none : best;
 }
 
-Explanation explain_dtype(const Subject& subject) {
+/// Does every value of `narrow` stand in `wide` as well?
+bool holds_every_value(DType wide, DType narrow) {
+  const bool halves = wide == DType::F16 && narrow == DType::BF16;  // other exponents
+  return kinds::precision(wide) >= kinds::precision(narrow) && !halves;
+}
+
+/// The tensor has another type than wanted, and its bits or values are the wanted ones.
+Explanation explain_dtype(const Subject& subject, const Difference& difference) {
   const DType wanted = subject.spec.dtype;
   const DType found = subject.found->tensor->spec.dtype;
-  Explanation out;
-  const bool computable = kinds::is_computable(wanted) && kinds::is_computable(found);
-  if (computable && kinds::precision(found) < kinds::precision(wanted)) {
-    out = {Cause::Narrowed,
-           fmt::format("the dtype was narrowed from {} to {}; the values are those of the cast",
-                       bv::name(wanted), bv::name(found)),
-           0,
-           0,
-           true,
-           {}};
-  } else {
-    out.text = fmt::format("the dtype is {}, wanted {}{}", bv::name(found), bv::name(wanted),
-                           computable ? "; the values are equal" : "");
-    out.exact = computable;
+  const auto exact = [](Cause cause, std::string text) {
+    return Explanation{cause, std::move(text), 0, 0, true, {}};
+  };
+  const std::string instead =
+      fmt::format("the dtype is {} instead of {}", bv::name(found), bv::name(wanted));
+  if (difference.same_bits) {
+    return exact(Cause::Relabelled,
+                 fmt::format("{}, and the bits are those of the wanted {}: the label is wrong",
+                             instead, bv::name(wanted)));
   }
-  return out;
+  if (!kinds::is_computable(wanted) || !kinds::is_computable(found)) {
+    Explanation out;
+    out.text = instead + "; values of these types are not compared";
+    return out;
+  }
+  if (holds_every_value(found, wanted)) {
+    return exact(Cause::Widened, fmt::format("widened from {} to {}, the values are equal",
+                                             bv::name(wanted), bv::name(found)));
+  }
+  return holds_every_value(wanted, found)
+             ? exact(Cause::Narrowed,
+                     fmt::format("narrowed from {} to {}, the values are those of the cast",
+                                 bv::name(wanted), bv::name(found)))
+             : exact(Cause::Recast, instead + ", the values are equal after a cast");
 }
 
 Explanation explain_one(const Subject& subject, const Difference& difference) {
@@ -274,23 +291,34 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
     return explain_shape(subject);
   }
   if (difference.dtype_differs && !difference.bytes_differ) {
-    return explain_dtype(subject);
+    return explain_dtype(subject, difference);
   }
   Explanation out = explain_values(subject, difference);
   if (difference.dtype_differs) {
-    out.text +=
-        fmt::format("; the dtype is {} as well", bv::name(subject.found->tensor->spec.dtype));
+    out.text = fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
+                           bv::name(subject.found->tensor->spec.dtype),
+                           bv::name(subject.spec.dtype), out.text);
   }
   return out;
 }
 
+/// Rows of another type hold other bits: the table knows none of them.
 bool needs_table(const Comparison& comparison, const Difference& difference) {
   if (difference.subject >= comparison.subjects.size()) {
     return true;
   }
   const Subject& subject = comparison.subjects[difference.subject];
   return subject.found && difference.explanation.confidence() < kSettled &&
-         !(difference.dtype_differs && !difference.bytes_differ && !difference.shape_differs);
+         !difference.dtype_differs;
+}
+
+/// Sizes of rows that the wanted side has.
+std::set<std::int64_t> wanted_row_sizes(const Comparison& comparison) {
+  std::set<std::int64_t> out;
+  for (const Subject& subject : comparison.subjects) {
+    out.insert(table_row_bytes(subject.spec));
+  }
+  return out;
 }
 
 }  // namespace
@@ -311,21 +339,26 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     }
     return Done{};
   }));
+  // A tensor whose rows have a size that no wanted row has need not be read.
+  const std::set<std::int64_t> wanted = wanted_row_sizes(comparison);
   std::set<std::int64_t> sizes;
-  for (const Difference& one : differences) {
-    if (needs_table(comparison, one)) {
-      const TensorSpec& spec = found_of(comparison, one).tensor->spec;
-      sizes.insert(table_rows_of(spec.shape).elements * bits(spec.dtype) / 8);
+  std::vector<Difference*> open;
+  for (Difference& one : differences) {
+    if (!needs_table(comparison, one)) {
+      continue;
+    }
+    const std::int64_t size = table_row_bytes(found_of(comparison, one).tensor->spec);
+    if (wanted.contains(size)) {
+      sizes.insert(size);
+      open.push_back(&one);
     }
   }
   if (sizes.empty()) {
     return Done{};
   }
   BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
-  for (Difference& one : differences) {
-    if (needs_table(comparison, one)) {
-      look_up_rows(comparison, table, one);
-    }
+  for (Difference* one : open) {
+    look_up_rows(comparison, table, *one);
   }
   return Done{};
 }

@@ -2,13 +2,29 @@
 
 #include <algorithm>
 
+#include "core/compare/hash_rows.hpp"
+
 namespace bv::compare {
 
 FoundRows::FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows)
     : found_(found), all_(found.checkpoint->bytes(*found.tensor)) {
-  const int width = bits(found.tensor->spec.dtype);
-  row_bytes_ = static_cast<std::size_t>(rows.elements * width / 8);
-  whole_ = width % 8 == 0 && row_bytes_ > 0;
+  row_bytes_ = static_cast<std::size_t>(rows.elements * bytes(units_of(found.tensor->spec).dtype));
+}
+
+std::uint64_t FoundRows::hash(std::int64_t row) const {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  std::span<const std::byte> left = at(row);
+  if (left.size() <= kPiece) {
+    return hash_row(left);
+  }
+  RowHash hash;
+  while (!left.empty()) {
+    const auto piece = left.first(std::min(left.size(), kPiece));
+    hash.add(piece);
+    found_.checkpoint->release(piece);
+    left = left.subspan(piece.size());
+  }
+  return hash.value();
 }
 
 FoundRows::~FoundRows() {

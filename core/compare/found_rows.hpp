@@ -13,25 +13,26 @@ namespace bv::compare {
 /// A cause that explains a smaller share of the rows is not named.
 inline constexpr double kNamedShare = 0.5;
 
-/// The rows of one found tensor; its mapped pages are given back at the end.
+/// The rows of one found tensor, in units of units_of; its mapped pages are given back at the end.
 class FoundRows {
  public:
   FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows);
   ~FoundRows();
   FoundRows(const FoundRows&) = delete;
   FoundRows& operator=(const FoundRows&) = delete;
-  /// Rows are whole bytes and not empty.
-  [[nodiscard]] bool usable() const { return whole_; }
+  /// Rows are not empty.
+  [[nodiscard]] bool usable() const { return row_bytes_ > 0; }
   [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }
   [[nodiscard]] std::span<const std::byte> at(std::int64_t row) const {
     return all_.subspan(static_cast<std::size_t>(row) * row_bytes_, row_bytes_);
   }
+  /// hash_row of a row of any length, whose pages are given back on the way.
+  [[nodiscard]] std::uint64_t hash(std::int64_t row) const;
 
  private:
   const checkpoint::SourceTensor& found_;
   std::span<const std::byte> all_;
   std::size_t row_bytes_ = 0;
-  bool whole_ = false;
 };
 
 /// At most `count_max` of `rows`, evenly spread.

@@ -14,9 +14,31 @@ std::uint64_t hash_row(std::span<const std::byte> row) {
   return XXH3_64bits(row.data(), row.size());
 }
 
-RowShape table_rows_of(const Shape& shape) {
+struct RowHash::State {
+  XXH3_state_t xxh;
+};
+
+RowHash::RowHash() : state_(std::make_unique<State>()) {
+  XXH3_64bits_reset(&state_->xxh);
+}
+RowHash::~RowHash() = default;
+
+void RowHash::add(std::span<const std::byte> piece) {
+  XXH3_64bits_update(&state_->xxh, piece.data(), piece.size());
+}
+
+std::uint64_t RowHash::value() const {
+  return XXH3_64bits_digest(&state_->xxh);
+}
+
+RowShape table_rows_of(const TensorSpec& spec) {
+  const Shape shape = units_of(spec).shape;
   const RowShape rows = rows_of(shape);
   return shape.size() > 1 ? rows : RowShape{rows.count == 0 ? 0 : 1, rows.count};
+}
+
+std::int64_t table_row_bytes(const TensorSpec& spec) {
+  return table_rows_of(spec).elements * bytes(units_of(spec).dtype);
 }
 
 void RowTable::add(std::uint64_t hash, RowPlace place) {
@@ -45,9 +67,38 @@ namespace {
 constexpr std::int64_t kHashWindowBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kHashReleaseBytes = std::int64_t{8} << 20;
 
+bool is_one_value(std::span<const std::byte> bytes, std::byte value) {
+  return std::all_of(bytes.begin(), bytes.end(), [value](std::byte b) { return b == value; });
+}
+
+/// One row that is longer than a window.
+void add_long_row(ViewReader& reader, std::int64_t begin, std::int64_t end, RowPlace place,
+                  RowTable& table) {
+  const std::int64_t step = std::max<std::int64_t>(1, kHashWindowBytes / reader.element_bytes());
+  RowHash hash;
+  std::optional<std::byte> first;
+  bool one_value = true;
+  for (std::int64_t at = begin; at < end; at += step) {
+    const auto window = reader.read(at, std::min(end, at + step));
+    first = first.value_or(window.front());
+    one_value = one_value && is_one_value(window, *first);
+    hash.add(window);
+    reader.release();
+  }
+  if (!one_value) {
+    table.add(hash.value(), place);
+  }
+}
+
 void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, RowTable& table) {
   ViewReader reader(view);
   const std::int64_t size = rows.elements * reader.element_bytes();
+  if (size > kHashWindowBytes) {
+    for (std::int64_t row = 0; row < rows.count; ++row) {
+      add_long_row(reader, row * rows.elements, (row + 1) * rows.elements, {subject, row}, table);
+    }
+    return;
+  }
   const std::int64_t step = std::max<std::int64_t>(1, kHashWindowBytes / size);
   std::int64_t unreleased = 0;
   for (std::int64_t begin = 0; begin < rows.count; begin += step) {
@@ -56,9 +107,7 @@ void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, Row
     for (std::int64_t row = begin; row < end; ++row) {
       const auto bytes = window.subspan(static_cast<std::size_t>((row - begin) * size),
                                         static_cast<std::size_t>(size));
-      const bool one_value = std::all_of(bytes.begin(), bytes.end(),
-                                         [&bytes](std::byte b) { return b == bytes.front(); });
-      if (!one_value) {  // zeros are everywhere
+      if (!is_one_value(bytes, bytes.front())) {  // zeros are everywhere
         table.add(hash_row(bytes), {subject, row});
       }
     }
@@ -78,9 +127,8 @@ Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<std::
   RowTable table(options.table_rows_max);
   for (std::size_t s = 0; s < comparison.subjects.size(); ++s) {
     const Subject& subject = comparison.subjects[s];
-    const RowShape rows = table_rows_of(subject.spec.shape);
-    const std::int64_t size =
-        rows.elements * std::max<std::int64_t>(bits(subject.spec.dtype) / 8, 1);
+    const RowShape rows = table_rows_of(subject.spec);
+    const std::int64_t size = table_row_bytes(subject.spec);
     if (subject.repeats || rows.count == 0 || size == 0 ||
         !std::binary_search(row_bytes.begin(), row_bytes.end(), size)) {
       continue;

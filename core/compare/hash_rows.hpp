@@ -2,6 +2,7 @@
 // XXH3-64 of every row of many tensors, in a table of bounded size.
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,21 @@ struct RowPlace {
 };
 
 [[nodiscard]] std::uint64_t hash_row(std::span<const std::byte> row);
+
+/// The same of a row that comes in pieces.
+class RowHash {
+ public:
+  RowHash();
+  ~RowHash();
+  RowHash(const RowHash&) = delete;
+  RowHash& operator=(const RowHash&) = delete;
+  void add(std::span<const std::byte> piece);
+  [[nodiscard]] std::uint64_t value() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// Where rows of given content stand on the wanted side. When there are more rows than the table
 /// may hold, rows are kept by their content (hash divisible by a power of two), so that both sides
@@ -65,7 +81,9 @@ void RowTable::for_each(std::uint64_t hash, const Use& use) const {
                                          const std::vector<std::int64_t>& row_bytes,
                                          const DiffOptions& options);
 
-/// The rows that the table counts: as rows_of, but a vector is one row.
-[[nodiscard]] RowShape table_rows_of(const Shape& shape);
+/// The rows of units that the table counts: as rows_of, but a vector is one row.
+[[nodiscard]] RowShape table_rows_of(const TensorSpec& spec);
+/// Bytes of one of them.
+[[nodiscard]] std::int64_t table_row_bytes(const TensorSpec& spec);
 
 }  // namespace bv::compare

@@ -18,8 +18,7 @@ class Lookup {
   Lookup(const Comparison& comparison, const RowTable& table)
       : comparison_(comparison), table_(table) {}
 
-  void add(std::int64_t row, std::span<const std::byte> bytes) {
-    const std::uint64_t hash = hash_row(bytes);
+  void add(std::int64_t row, std::uint64_t hash) {
     if (!table_.takes_part(hash)) {
       return;
     }
@@ -156,7 +155,7 @@ const checkpoint::SourceTensor& found_of(const Comparison& comparison,
 
 void look_up_rows(const Comparison& comparison, const RowTable& table, Difference& difference) {
   const checkpoint::SourceTensor& found = found_of(comparison, difference);
-  const RowShape rows = table_rows_of(found.tensor->spec.shape);
+  const RowShape rows = table_rows_of(found.tensor->spec);
   const FoundRows there(found, rows);
   if (!there.usable()) {
     return;
@@ -167,7 +166,7 @@ void look_up_rows(const Comparison& comparison, const RowTable& table, Differenc
   Lookup lookup(comparison, table);
   for (const std::int64_t row :
        everywhere ? spread_all(rows.count, kRowsExamined) : difference.wrong_rows) {
-    lookup.add(row, there.at(row));
+    lookup.add(row, there.hash(row));
   }
   const std::string& global =
       stray ? comparison.strays[difference.subject - comparison.subjects.size()].tensor

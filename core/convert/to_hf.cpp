@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/megatron_shards.hpp"
 #include "core/checkpoint/open_model.hpp"
@@ -17,6 +18,28 @@ namespace bv::convert {
 namespace fs = std::filesystem;
 
 namespace {
+
+/// Every shard tensor has the dtype that convert gave it: nothing is cast but what was cast then.
+Status check_shard_dtypes(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
+                          const checkpoint::Shards& shards) {
+  for (std::size_t f = 0; f < plan.files().size(); ++f) {
+    for (const plan::Target& target : plan.files()[f].targets) {
+      const model::Mapping& mapping = plan.model().mappings[target.mapping];
+      const DType wanted = plan::target_dtype(
+          *mapping.rule, plan::dtypes_of(source.hf_headers, mapping), source.dtype);
+      const DType found = shards[f].tensors().find(target.name)->second.spec.dtype;
+      if (found != wanted) {
+        return fail(Code::DtypeChanged,
+                    fmt::format("{} in {} is {}, the manifest says {}", readable(target.name),
+                                plan.files()[f].name, name(found), name(wanted)))
+            .at((source.folder / plan.files()[f].name).string())
+            .pair(std::string(name(found)), std::string(name(wanted)))
+            .advise("write the shards in the dtype that they had, or convert the HF model again");
+      }
+    }
+  }
+  return Done{};
+}
 
 /// Boxes that make one HF tensor out of its distinct owners.
 std::vector<layout::Box> boxes_back(const plan::Plan& plan,
@@ -146,8 +169,10 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
         .pair(out.string(), "a folder outside " + source.folder.string())
         .advise("choose another --out");
   }
+  BV_CHECK(plan::check_dtypes(source.model, source.hf_headers));
   BV_TRY(plan, plan::Plan::make(source.model, kinds, source.layout));
   BV_TRY(shards, checkpoint::open_shards(source.folder, plan));
+  BV_CHECK(check_shard_dtypes(source, plan, shards));
   ConvertReport report;
   report.replicas = compare_replicas(plan, shards);
   if (!report.replicas.empty()) {

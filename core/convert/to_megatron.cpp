@@ -24,26 +24,6 @@ std::vector<checkpoint::SourceTensor> sources_of(const checkpoint::HfModel& sour
   return out;
 }
 
-/// Tensors that go as bits must have whole bytes an element, and one width.
-Status check_movable(const checkpoint::HfModel& source, const model::Mapping& mapping,
-                     const plan::DtypePolicy& policy) {
-  const auto dtypes = plan::dtypes_of(source.headers, mapping);
-  const DType target = plan::target_dtype(*mapping.rule, dtypes, policy);
-  for (std::size_t i = 0; i < dtypes.size(); ++i) {
-    const bool casts = dtypes[i] != target || !mapping.rule->value.empty();
-    if (bits(dtypes[i]) % 8 != 0 || bits(dtypes[i]) > 64 ||
-        (casts && !kinds::is_computable(dtypes[i]))) {
-      return fail(Code::DtypeUnknown,
-                  fmt::format("{} is {}; this conversion cannot compute with it", mapping.hf[i],
-                              name(dtypes[i])))
-          .pair(std::string(name(dtypes[i])),
-                "F16, BF16, F32 or F64, or whole bytes moved as they are")
-          .advise("dequantize the checkpoint first");
-    }
-  }
-  return Done{};
-}
-
 std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const plan::Plan& plan,
                                       const plan::DtypePolicy& policy) {
   std::vector<OutputFile> out;
@@ -129,9 +109,7 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
         .advise("choose another --out");
   }
   BV_TRY(plan, plan::Plan::make(source.model, kinds, layout));
-  for (const model::Mapping& mapping : source.model.mappings) {
-    BV_CHECK(check_movable(source, mapping, options.dtype));
-  }
+  BV_CHECK(plan::check_dtypes(source.model, source.headers));
   ConvertReport report;
   report.losses = find_losses(source, options.dtype, options.jobs);
   BV_TRY(folder, io::OutputFolder::create(out, options.overwrite, options.resume));

@@ -14,11 +14,13 @@ std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
   };
   std::vector<Job> list;
   for (const model::Mapping& mapping : source.model.mappings) {
+    if (plan::has_odd_dtype(source.headers, mapping)) {
+      continue;
+    }
     const auto dtypes = plan::dtypes_of(source.headers, mapping);
     const DType target = plan::target_dtype(*mapping.rule, dtypes, policy);
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
-      if (kinds::is_computable(dtypes[i]) &&
-          (dtypes[i] != target || !mapping.rule->value.empty())) {
+      if (dtypes[i] != target || !mapping.rule->value.empty()) {
         list.push_back({&mapping, i, target});
       }
     }

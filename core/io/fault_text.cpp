@@ -18,17 +18,7 @@ constexpr std::size_t kNameShownMax = 160;
 }  // namespace
 
 std::string printable(std::string_view untrusted) {
-  std::string out;
-  while (!untrusted.empty()) {
-    const std::size_t valid = std::min(first_invalid_utf8(untrusted), untrusted.size());
-    out += escaped(untrusted.substr(0, valid));
-    untrusted.remove_prefix(valid);
-    if (!untrusted.empty()) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(untrusted.front()));
-      untrusted.remove_prefix(1);
-    }
-  }
-  return out;
+  return escaped(untrusted);
 }
 
 std::string printable_path(const std::filesystem::path& path) {

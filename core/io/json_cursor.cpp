@@ -1,5 +1,6 @@
 #include "core/io/json_cursor.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstring>
@@ -300,6 +301,46 @@ bool JsonCursor::number_text(std::string_view& out) {
   return true;
 }
 
+namespace {
+
+/// Digits before the decimal point that a number written without an exponent would have; at most 0
+/// for a number below 1. Only its sign is used for numbers with very long exponents.
+std::int64_t magnitude_of(std::string_view text) {
+  constexpr std::int64_t kFar = std::int64_t{1} << 40;
+  const std::size_t exponent_at = std::min(text.find_first_of("eE"), text.size());
+  const std::string_view digits = text.substr(0, exponent_at);
+  const std::size_t first = digits.find_first_of("123456789");
+  if (first == std::string_view::npos) {
+    return -kFar;
+  }
+  const std::size_t point = std::min(digits.find('.'), digits.size());
+  const auto places = static_cast<std::int64_t>(point) - static_cast<std::int64_t>(first);
+  std::int64_t exponent = 0;
+  if (exponent_at < text.size()) {
+    std::string_view written = text.substr(exponent_at + 1);
+    written.remove_prefix(written.front() == '+' ? 1 : 0);
+    const auto parsed = std::from_chars(written.data(), written.data() + written.size(), exponent);
+    if (parsed.ec != std::errc{}) {
+      exponent = written.front() == '-' ? -kFar : kFar;
+    }
+  }
+  return std::clamp(exponent, -kFar, kFar) + places;
+}
+
+}  // namespace
+
+/// A number above every double, which other readers refuse; one too small for a double is 0.
+bool JsonCursor::unread_number() {
+  std::string_view text;
+  if (!number_text(text)) {
+    return false;
+  }
+  double value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  return parsed.ec == std::errc{} || magnitude_of(text) <= 0 ||
+         fault_at(at_ - text.size(), "a number outside the range of a double");
+}
+
 bool JsonCursor::number(double& out) {
   std::string_view text;
   if (!number_text(text)) {
@@ -330,7 +371,6 @@ bool JsonCursor::nested() {
     return unexpected("a value");
   }
   JsonString ignored_string;
-  std::string_view ignored_number;
   switch (text_[at_]) {
     case '{':
       return object([this](const JsonString&) { return nested(); });
@@ -348,7 +388,7 @@ bool JsonCursor::nested() {
       break;
   }
   const bool starts_number = text_[at_] == '-' || (text_[at_] >= '0' && text_[at_] <= '9');
-  return starts_number ? number_text(ignored_number) : unexpected("a value");
+  return starts_number ? unread_number() : unexpected("a value");
 }
 
 bool JsonCursor::skip_value(std::string_view* raw) {

@@ -71,7 +71,8 @@ class JsonCursor {
   bool unsigned_integer(std::uint64_t& out);
   bool number(double& out);
   bool null();
-  /// Any value; its text through `raw` if wanted.
+  /// Any value; its text through `raw` if wanted. A number above every double is a fault, as it is
+  /// to the readers of other languages.
   bool skip_value(std::string_view* raw = nullptr);
   /// Only white space is left.
   bool end();
@@ -124,6 +125,7 @@ class JsonCursor {
   bool hex4(unsigned& out);
   bool digits();
   bool number_text(std::string_view& out);
+  bool unread_number();
   bool literal(std::string_view word);
   bool nested();
 

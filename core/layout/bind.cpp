@@ -165,6 +165,11 @@ class Placer {
                std::int64_t& unit) const {
     for (auto factor = product.rbegin(); factor != product.rend(); ++factor) {
       BV_TRY(rows, extent(*factor));
+      // A 0 further out does not make the strides inside it small.
+      const auto next = checked_mul(unit, rows);
+      if (!next) {
+        return overflow();
+      }
       if (factor->kind == Factor::Kind::Axis) {
         if (factor->replica) {
           BV_CHECK(repeats(factor->axis, rows));
@@ -175,7 +180,7 @@ class Placer {
       } else if (factor->kind == Factor::Kind::Sum) {
         BV_CHECK(place_choices(*factor, parts, unit));
       }
-      unit *= rows;
+      unit = *next;
     }
     return Done{};
   }
@@ -199,7 +204,7 @@ class Placer {
         }
       }
       BV_TRY(rows, extent(std::span<const Factor>(choice.product)));
-      start += rows * unit;
+      start += rows * unit;  // at most the whole sum, which the caller has checked
     }
     return Done{};
   }

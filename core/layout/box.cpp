@@ -1,15 +1,9 @@
 #include "core/layout/box.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
-#include "core/base/text.hpp"
-
 namespace bv::layout {
-namespace {
 
-/// Elements from the first to the last that axes [first, end) reach, plus one.
 std::int64_t span_of(const Box& box, std::size_t first) {
   std::int64_t span = 1;
   for (std::size_t i = first; i < box.axes.size(); ++i) {
@@ -17,6 +11,8 @@ std::int64_t span_of(const Box& box, std::size_t first) {
   }
   return span;
 }
+
+namespace {
 
 struct Place {
   std::int64_t source = 0;
@@ -163,134 +159,6 @@ void inverse(const BoxPiece& piece, int new_source, Box& out) {
     }
   }
   normalise(out);
-}
-
-namespace {
-
-void list_runs(const Box& box, std::size_t axis, std::int64_t at, std::vector<Run>& runs) {
-  if (axis == box.axes.size()) {
-    runs.push_back({at, at + 1});
-    return;
-  }
-  const BoxAxis& here = box.axes[axis];
-  if (axis + 1 == box.axes.size() && here.target_stride == 1) {
-    runs.push_back({at, at + here.extent});
-    return;
-  }
-  for (std::int64_t i = 0; i < here.extent; ++i) {
-    list_runs(box, axis + 1, at + i * here.target_stride, runs);
-  }
-}
-
-/// An outermost axis that all boxes share and that tiles [0, elements) by itself: dropped, so that
-/// a regular map costs its boxes and not its rows.
-bool drop_common_axis(std::vector<Box>& boxes, std::int64_t& elements) {
-  if (boxes.empty() || boxes.front().axes.empty()) {
-    return false;
-  }
-  const std::int64_t stride = boxes.front().axes.front().target_stride;
-  const std::int64_t extent = boxes.front().axes.front().extent;
-  if (stride <= 0 || extent < 2 || stride * extent != elements) {
-    return false;
-  }
-  for (const Box& box : boxes) {
-    const bool same = !box.axes.empty() && box.axes.front().target_stride == stride &&
-                      box.axes.front().extent == extent;
-    if (!same || box.target_offset < 0 || box.target_offset + span_of(box, 1) > stride) {
-      return false;
-    }
-  }
-  for (Box& box : boxes) {
-    box.axes.pop_front();
-  }
-  elements = stride;
-  return true;
-}
-
-/// The mirror image: an innermost axis that all boxes share, contiguous from 0; dropped by counting
-/// in its rows.
-bool drop_common_inner(std::vector<Box>& boxes, std::int64_t& elements) {
-  std::int64_t unit = elements;
-  for (const Box& box : boxes) {
-    if (box.axes.empty() || box.axes.back().target_stride != 1) {
-      return false;
-    }
-    unit = std::min(unit, box.axes.back().extent);
-  }
-  if (unit < 2 || elements % unit != 0) {
-    return false;
-  }
-  for (const Box& box : boxes) {
-    bool fits = box.target_offset % unit == 0 && box.axes.back().extent % unit == 0;
-    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
-      fits = fits && box.axes[i].target_stride % unit == 0;
-    }
-    if (!fits) {
-      return false;
-    }
-  }
-  for (Box& box : boxes) {
-    box.target_offset /= unit;
-    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
-      box.axes[i].target_stride /= unit;
-    }
-    box.axes.back().extent /= unit;
-    if (box.axes.back().extent == 1) {
-      box.axes.pop_back();
-    }
-  }
-  elements /= unit;
-  return true;
-}
-
-}  // namespace
-
-void target_runs(const Box& box, std::vector<Run>& out) {
-  list_runs(box, 0, box.target_offset, out);
-}
-
-Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cover) {
-  std::vector<Box> left;
-  for (const Box& box : boxes) {
-    if (box.elements() > 0) {
-      left.push_back(box);
-    }
-  }
-  std::int64_t size = elements;
-  std::int64_t unit = 1;
-  for (;;) {
-    const std::int64_t before = size;
-    if (drop_common_inner(left, size)) {
-      unit *= before / size;
-    } else if (!drop_common_axis(left, size)) {
-      break;
-    }
-  }
-  std::vector<Run> runs;
-  for (const Box& box : left) {
-    target_runs(box, runs);
-  }
-  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.begin < b.begin; });
-  std::int64_t cursor = 0;
-  for (const Run& run : runs) {
-    if (run.begin > cursor) {
-      return fail(Code::Gap,
-                  fmt::format("elements {} to {} are written by nobody", thousands(cursor * unit),
-                              thousands(run.begin * unit - 1)));
-    }
-    if (run.begin < cursor && cover == Cover::Once) {
-      return fail(Code::Overlap,
-                  fmt::format("element {} is written twice", thousands(run.begin * unit)));
-    }
-    cursor = std::max(cursor, run.end);
-  }
-  if (cursor != size) {
-    return fail(Code::Gap,
-                fmt::format("elements {} to {} are {}", thousands(std::min(cursor, size) * unit),
-                            thousands(std::max(cursor, size) * unit - 1),
-                            cursor < size ? "written by nobody" : "beyond the tensor"));
-  }
-  return Done{};
 }
 
 }  // namespace bv::layout

@@ -58,6 +58,10 @@ class BoundRule {
   std::vector<Shape> target_shapes_;
 };
 
+/// Target elements from the first to the last that axes [first, end) of a box without an empty axis
+/// reach, plus one.
+[[nodiscard]] std::int64_t span_of(const Box& box, std::size_t first);
+
 /// Sorts the axes by descending target stride, drops extents of 1 and joins axes that are
 /// contiguous on both ends.
 void normalise(Box& box);
@@ -100,8 +104,11 @@ void target_runs(const Box& box, std::vector<Run>& out);
 enum class Cover { Once, AtLeastOnce };
 
 /// Checks by coordinate sweep (no enumeration of elements) that the boxes cover [0, elements)
-/// exactly once. Errors: Gap or Overlap with the first element.
+/// exactly once. The cost is that of the boxes for regular maps, else that of their runs, of which
+/// at most kTilingRunsMax are listed. Errors: Gap or Overlap with the first element;
+/// TooLargeToCheck.
 [[nodiscard]] Status check_tiling(std::span<const Box> boxes, std::int64_t elements,
                                   Cover cover = Cover::Once);
+inline constexpr std::int64_t kTilingRunsMax = std::int64_t{1} << 22;
 
 }  // namespace bv::layout

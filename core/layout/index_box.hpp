@@ -95,6 +95,11 @@ struct Box {
   [[nodiscard]] BV_HOST_DEVICE constexpr std::int64_t elements() const {
     std::int64_t count = 1;
     for (const BoxAxis& axis : axes) {
+      if (axis.extent == 0) {
+        return 0;  // the extents beside it are bounded by nothing
+      }
+    }
+    for (const BoxAxis& axis : axes) {
       count *= axis.extent;
     }
     return count;

@@ -3,17 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 
 namespace bv::model {
 namespace {
 
-/// Mappings of one rule. The largest published models need 100,000; the cap keeps absurd configs
-/// from filling memory.
-constexpr std::int64_t kMappingsMax = 500'000;
+/// Names that a config asks for, of all rules and storage forms. The largest published models need
+/// 100,000; the bounds keep absurd configs from filling memory.
+constexpr std::int64_t kNamesMax = 500'000;  // without headers
+constexpr std::int64_t kNamesLeast = 131'072;
+constexpr std::int64_t kNamesPerTensor = 8;  // forms that are not stored, tensors that are missing
 
 class Resolver {
  public:
@@ -216,17 +220,44 @@ class Resolver {
         BV_TRY(experts, family::evaluate(rule.experts, model_.geometry.symbols));
         row.experts = experts;
       }
-      if (row.experts > kMappingsMax / count) {
-        return fail(Code::ConfigField,
-                    fmt::format("config.json asks for {} x {} expert tensors", count, row.experts))
-            .at("config.json")
-            .pair(fmt::format("{} x {}", count, row.experts),
-                  fmt::format("at most {}", thousands(kMappingsMax)))
-            .advise("correct the number of layers or experts");
-      }
+      BV_CHECK(count_names(section, rule, count, row));
       bound.rows.push_back(std::move(row));
     }
     return bound;
+  }
+
+  /// No more names than the headers can hold, before one of them is made. Stacks of experts are one
+  /// name, and one Megatron parameter for each expert.
+  Status count_names(const family::Section& section, const family::Rule& rule, std::int64_t count,
+                     const BoundRow& row) {
+    const auto tensors = static_cast<std::int64_t>(headers_.size());
+    const std::int64_t most =
+        options_.config_only ? kNamesMax : std::max(kNamesLeast, kNamesPerTensor * tensors);
+    const bool stack = rule.expert && !rule.per_expert;
+    const std::int64_t experts =
+        stack ? model_.geometry.get("num_experts").value_or(1) : row.experts;
+    const auto names = checked_mul(count, std::max<std::int64_t>(experts, 1));
+    names_ = capped_add(names_, names.value_or(std::numeric_limits<std::int64_t>::max()));
+    if (names_ <= most) {
+      return Done{};
+    }
+    const std::string asked = experts > 1 ? fmt::format("{} x {} experts", count, experts)
+                                          : fmt::format("{} repetitions", count);
+    return fail(Code::SizeOutOfBounds,
+                fmt::format("config.json asks for {} in the section {}{}: more tensors than {}",
+                            asked, section.title, origin_of(section.over),
+                            options_.config_only ? "any model has" : "the checkpoint can hold"))
+        .at("config.json")
+        .pair(asked, options_.config_only
+                         ? fmt::format("at most {} tensors", thousands(most))
+                         : fmt::format("{} tensors in the headers", thousands(tensors)))
+        .advise("correct the number of layers or experts, or overrule it with --set");
+  }
+
+  /// " (text_config.num_hidden_layers)"
+  std::string origin_of(const std::string& symbol) const {
+    const auto origin = model_.geometry.origin.find(symbol);
+    return origin == model_.geometry.origin.end() ? "" : fmt::format(" ({})", origin->second);
   }
 
   Status add_mappings(const BoundSection& bound, const FormChoice& forms) {
@@ -356,6 +387,7 @@ class Resolver {
   const ResolveOptions& options_;
   Ledger ledger_;
   MissingNames missing_;
+  std::int64_t names_ = 0;  // that the config asks for
   std::set<std::pair<const family::Rule*, const family::Rule*>> claims_;
   Model model_;
 };

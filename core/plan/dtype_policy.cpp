@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
+#include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::plan {
@@ -48,7 +50,7 @@ DType target_dtype(const family::Rule& rule, std::span<const DType> hf, const Dt
   const bool uniform =
       std::all_of(hf.begin(), hf.end(), [&](DType one) { return one == hf.front(); });
   if (uniform || !computable) {
-    return hf.front();
+    return hf.front();  // check_dtypes refuses what cannot be computed with
   }
   return std::find(hf.begin(), hf.end(), DType::F64) == hf.end() ? DType::F32 : DType::F64;
 }
@@ -59,6 +61,63 @@ std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mappi
     out.push_back(headers.find(hf)->second.dtype);
   }
   return out;
+}
+
+bool is_parameter_dtype(DType dtype) {
+  return kinds::is_computable(dtype);
+}
+
+bool has_odd_dtype(const Headers& headers, const model::Mapping& mapping) {
+  return std::any_of(mapping.hf.begin(), mapping.hf.end(), [&](const std::string& hf) {
+    const auto header = headers.find(hf);
+    return header != headers.end() && !is_parameter_dtype(header->second.dtype);
+  });
+}
+
+Status check_dtypes(const model::Model& model, const Headers& headers) {
+  constexpr std::size_t kShown = 6;
+  std::map<DType, std::int64_t> counts;
+  std::vector<std::string> shown;
+  std::int64_t all = 0;
+  std::int64_t odd = 0;
+  for (const model::Mapping& mapping : model.mappings) {
+    for (const std::string& hf : mapping.hf) {
+      const auto header = headers.find(hf);
+      if (header == headers.end()) {
+        continue;
+      }
+      ++all;
+      if (is_parameter_dtype(header->second.dtype)) {
+        continue;
+      }
+      ++counts[header->second.dtype];
+      if (++odd <= static_cast<std::int64_t>(kShown)) {
+        shown.push_back(fmt::format("{} {} {}", readable(hf), bv::name(header->second.dtype),
+                                    shape_text(header->second.shape)));
+      }
+    }
+  }
+  if (odd == 0) {
+    return Done{};
+  }
+  std::vector<std::string> parts;
+  for (const auto& [dtype, count] : counts) {
+    parts.push_back(fmt::format("{} {}", thousands(count), bv::name(dtype)));
+  }
+  Error out = fail(
+      Code::DtypeUnsupported,
+      fmt::format("{} of {} tensors {} a dtype that no Megatron parameter has: {}", thousands(odd),
+                  thousands(all), odd == 1 ? "has" : "have", join(parts, ", ")));
+  out.facts = std::move(shown);
+  if (odd > static_cast<std::int64_t>(kShown)) {
+    out.facts.push_back(
+        fmt::format("and {} more", thousands(odd - static_cast<std::int64_t>(kShown))));
+  }
+  return std::move(out)
+      .pair(join(parts, ", "), "F16, BF16, F32 or F64")
+      .advise(
+          "write these tensors again from the release that they came from (dequantised, when it is "
+          "a quantised one); no --dtype casts them");
 }
 
 }  // namespace bv::plan

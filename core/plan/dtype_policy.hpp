@@ -30,4 +30,14 @@ struct DtypePolicy {
 /// The dtypes of the HF tensors of a mapping, in its order.
 [[nodiscard]] std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping);
 
+/// F16, BF16, F32 and F64: what a Megatron parameter can be. Integers, booleans, complex numbers
+/// and numbers of 8 bits or fewer are buffers or quantised values: no rule makes a parameter of
+/// them, and no policy casts them.
+[[nodiscard]] bool is_parameter_dtype(DType dtype);
+/// Is a tensor of the mapping of another dtype? Tensors that are not there are not.
+[[nodiscard]] bool has_odd_dtype(const Headers& headers, const model::Mapping& mapping);
+/// Done when every parameter is made of parameter dtypes. Error: DtypeUnsupported, once for all of
+/// them, with dtypes, counts and names.
+[[nodiscard]] Status check_dtypes(const model::Model& model, const Headers& headers);
+
 }  // namespace bv::plan

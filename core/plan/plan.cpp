@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/plan/legality.hpp"
 
 namespace bv::plan {
 namespace {
@@ -47,12 +50,22 @@ std::int64_t local_index(const model::Mapping& mapping, const parallel::StageCon
 
 }  // namespace
 
-std::int64_t padded_rows(std::int64_t rows, const parallel::Layout& layout) {
+Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout) {
   if (!layout.vocab_divisor) {
     return rows;
   }
-  const std::int64_t multiple = *layout.vocab_divisor * layout.tp;
-  return div_ceil(rows, multiple) * multiple;
+  const auto multiple = checked_mul(*layout.vocab_divisor, layout.tp);
+  const bool positive = *layout.vocab_divisor > 0 && layout.tp > 0;
+  const auto padded =
+      positive && multiple ? checked_mul(div_ceil(rows, *multiple), *multiple) : std::nullopt;
+  if (!padded) {
+    return fail(Code::SizeOutOfBounds,
+                fmt::format("a vocabulary of {} rows cannot be padded to a multiple of {} x TP {}",
+                            rows, *layout.vocab_divisor, layout.tp))
+        .pair(std::to_string(*layout.vocab_divisor), "a positive number of rows")
+        .advise("correct --make-vocab-size-divisible-by, or the manifest");
+  }
+  return *padded;
 }
 
 Result<layout::Binding> binding_of(const model::Geometry& geometry, const family::Rule& rule,
@@ -75,7 +88,7 @@ Result<layout::Binding> binding_of(const model::Geometry& geometry, const family
   if (rule.vocabulary) {
     const auto rows = out.axes.find("v");
     BV_ASSERT(rows != out.axes.end());
-    const std::int64_t padded = padded_rows(rows->second, layout);
+    BV_TRY(padded, padded_rows(rows->second, layout));
     out.axes["p"] = padded - rows->second;
   }
   for (const std::string& expression : rule.rest) {
@@ -96,6 +109,8 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   Plan plan;
   plan.model_ = &model;
   plan.layout_ = layout;
+  BV_CHECK(parallel::check_sizes(layout));
+  BV_CHECK(check_layout(model, layout));
   BV_CHECK(plan.bind_rules(kinds));
   BV_TRY(stages,
          parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers));
@@ -148,6 +163,25 @@ layout::Shard Plan::shard(const Target& target) const {
                               {{"t", target.t}, {"E", std::max<std::int64_t>(target.expert, 0)}});
 }
 
+/// Targets are listed one by one: more than a model can have would fill memory first.
+Status Plan::check_targets() const {
+  const std::int64_t experts = model_->geometry.get("num_experts").value_or(0) / layout_.ep;
+  std::int64_t of_rank = 0;  // over all stages
+  for (const model::Mapping& mapping : model_->mappings) {
+    const bool stack = mapping.rule->expert && mapping.expert < 0;
+    of_rank = capped_add(of_rank, stack ? experts : 1);
+  }
+  const std::int64_t ranks = std::lcm(layout_.tp, layout_.etp * layout_.ep);  // of a stage
+  const auto all = checked_mul(of_rank, ranks);
+  if (all && *all <= kTargetsMax) {
+    return Done{};
+  }
+  return fail(Code::SizeOutOfBounds, "the model has more parameters than can be placed")
+      .pair(fmt::format("{} tensors on each of {} ranks", thousands(of_rank), thousands(ranks)),
+            fmt::format("at most {} tensors", thousands(kTargetsMax)))
+      .advise("correct the number of experts or layers in config.json, or the layout");
+}
+
 /// Everything that one shard file holds, in the mapping order.
 void Plan::place_in(ShardFile& file, const parallel::StageContents& stage) const {
   const auto experts = model_->geometry.get("num_experts").value_or(0);
@@ -195,6 +229,7 @@ void Plan::place_in(ShardFile& file, const parallel::StageContents& stage) const
 }
 
 Status Plan::place() {
+  BV_CHECK(check_targets());
   for (const parallel::ShardKey& key : parallel::shard_keys(layout_)) {
     const auto stage = std::find_if(
         stages_.begin(), stages_.end(),

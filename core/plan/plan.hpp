@@ -38,7 +38,8 @@ struct Vocabulary {
 class Plan {
  public:
   /// Binds every rule and places every parameter. The model and the catalogue must outlive the
-  /// plan. Errors: IndivisibleDim, LayerOnNoStage, Conflict: the layout is illegal for this model.
+  /// plan. Errors: IndivisibleDim, LayerOnNoStage, Conflict: the layout is illegal for this model;
+  /// SizeOutOfBounds above kTargetsMax.
   static Result<Plan> make(const model::Model& model, const kinds::Catalogue& kinds,
                            const parallel::Layout& layout);
 
@@ -63,6 +64,7 @@ class Plan {
 
  private:
   Status bind_rules(const kinds::Catalogue& kinds);
+  Status check_targets() const;
   Status place();
   void place_in(ShardFile& file, const parallel::StageContents& stage) const;
 
@@ -82,8 +84,11 @@ class Plan {
                                                  const parallel::Layout& layout);
 
 /// Vpad = ceil(V / (D*t)) * D*t with --make-vocab-size-divisible-by D, else V
-/// (mapping-semantics 7.4).
-[[nodiscard]] std::int64_t padded_rows(std::int64_t rows, const parallel::Layout& layout);
+/// (mapping-semantics 7.4). Errors: SizeOutOfBounds for a D below 1 or a Vpad that leaves 63 bits.
+[[nodiscard]] Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout);
+
+/// Targets of all files together. The largest published models have half a million on 64 ranks.
+inline constexpr std::int64_t kTargetsMax = std::int64_t{1} << 22;
 
 /// Expected headers of the whole HF checkpoint by the rules: names and shapes; dtypes are BF16
 /// placeholders.

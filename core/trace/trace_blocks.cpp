@@ -17,7 +17,8 @@ constexpr std::size_t kNoDim = static_cast<std::size_t>(-1);
 struct Strides {
   explicit Strides(const Shape& wanted) : shape(wanted), stride(wanted.size(), 1) {
     for (std::size_t d = shape.size(); d-- > 1;) {
-      stride[d - 1] = stride[d] * std::max<std::int64_t>(shape[d], 1);
+      // Only a tensor without elements leaves 63 bits here, and nothing is traced in it.
+      stride[d - 1] = checked_mul(stride[d], std::max<std::int64_t>(shape[d], 1)).value_or(1);
     }
   }
   /// The dimension in which steps of `step` elements move; kNoDim for none.

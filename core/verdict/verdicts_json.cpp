@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/base/text.hpp"
 #include "core/verdict/mutation_json.hpp"
 
 namespace bv {
@@ -32,7 +33,32 @@ Json numbers(const std::vector<std::int64_t>& values) {
   return out;
 }
 
-std::string dump(const Json& json, int indent) {
+/// A tensor's or rule's name: whole for every real one.
+Json name_json(const std::string& untrusted) {
+  return bounded(untrusted, kNameKeptMax);
+}
+Json names_json(const std::vector<std::string>& untrusted) {
+  Json out = Json::array();
+  for (const std::string& one : untrusted) {
+    out.push_back(name_json(one));
+  }
+  return out;
+}
+
+/// Texts may quote untrusted names several times; none of them makes the file grow without bound.
+void bound_texts(Json& json) {
+  constexpr std::size_t kTextMax = 4096;
+  if (json.is_string() && json.get_ref<const std::string&>().size() > kTextMax) {
+    json = bounded(json.get_ref<const std::string&>(), kTextMax);
+  } else if (json.is_structured()) {
+    for (Json& item : json) {
+      bound_texts(item);
+    }
+  }
+}
+
+std::string dump(Json json, int indent) {
+  bound_texts(json);
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -84,7 +110,7 @@ Json rank_json(const std::string& rank) {
 }
 
 Json element_json(const ElementRef& element) {
-  return {{"tensor", element.tensor}, {"index", numbers(element.index)}};
+  return {{"tensor", name_json(element.tensor)}, {"index", numbers(element.index)}};
 }
 
 Json counterexample_json(const Counterexample& example) {
@@ -92,29 +118,26 @@ Json counterexample_json(const Counterexample& example) {
   if (!example.wanted_bits.empty() || !example.found_bits.empty()) {
     bits = {{"wanted", example.wanted_bits}, {"found", example.found_bits}};
   }
-  return {{"tensor", example.tensor},
-          {"rank", rank_json(example.rank)},
-          {"index", numbers(example.index)},
-          {"wanted", element_json(example.wanted)},
-          {"found", element_json(example.found)},
-          {"bits", bits}};
+  return {{"tensor", name_json(example.tensor)},  {"rank", rank_json(example.rank)},
+          {"index", numbers(example.index)},      {"wanted", element_json(example.wanted)},
+          {"found", element_json(example.found)}, {"bits", bits}};
 }
 
 Json verdict_json(const Verdict& verdict, bool with_details) {
   const bool coded = carries_code(verdict.outcome);
   const bool has_example = with_details && !verdict.counterexamples.empty();
   return {
-      {"id", verdict.id()},
+      {"id", name_json(verdict.id())},
       {"claim", verdict.claim},
       {"code", coded ? Json(label(verdict.code)) : Json(nullptr)},
       {"outcome", name(verdict.outcome)},
       {"severity", coded ? Json(name(info(verdict.code).severity)) : Json(nullptr)},
       {"rule",
-       {{"id", verdict.rule},
+       {{"id", name_json(verdict.rule)},
         {"kind", verdict.kind},
         {"class", nullptr},
         {"source", source_json(verdict.rule_source)}}},
-      {"subject", {{"megatron", verdict.megatron}, {"hf", verdict.hf}}},
+      {"subject", {{"megatron", name_json(verdict.megatron)}, {"hf", names_json(verdict.hf)}}},
       {"layout", text_or_null(verdict.layout)},
       {"evidence", letters(verdict.evidence)},
       {"cases", number(verdict.cases)},
@@ -261,7 +284,7 @@ std::string verdicts_json(const Run& run) {
       truncated[label(code)] = times - kDetailsPerCode;
     }
   }
-  const Json out = {
+  Json out = {
       {"schema", "bridge-verdicts/1"},
       {"tool",
        {{"name", run.tool.name},
@@ -302,7 +325,7 @@ std::string verdicts_json(const Run& run) {
       {"waivers", Json::array()},
       {"baseline", nullptr},
   };
-  return dump(out, 2) + "\n";
+  return dump(std::move(out), 2) + "\n";
 }
 
 }  // namespace bv

@@ -4,6 +4,7 @@
 
 #include "core/base/workers.hpp"
 #include "properties/claims/claims.hpp"
+#include "properties/claims/dtypes.hpp"
 #include "properties/claims/roundtrip.hpp"
 
 namespace bv::claims {
@@ -59,9 +60,13 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
                                       const plan::Plan& plan) {
   const model::Model& model = part.source->model;
   const std::string id = parallel::layout_id(plan.layout());
+  const Dtypes dtypes(subject);
   std::vector<std::optional<claims::MoveFault>> faults(model.mappings.size());
   auto status =
       for_each_parallel(model.mappings.size(), subject.budget.jobs, [&](std::size_t i) -> Status {
+        if (dtypes.refuses(part, model.mappings[i])) {
+          return Done{};  // Unsupported below
+        }
         claims::MoveCount count;
         faults[i] =
             claims::check_round_trip(plan, i, *part.source->checkpoint,
@@ -89,6 +94,9 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
       verdict.title = "stopped before every byte was compared";
       verdict.help = "run it again";
     }
+    if (status && dtypes.refuses(use)) {
+      dtypes.mark(part, verdict);
+    }
     for (const std::uint32_t m : use.mappings) {
       if (!faults[m]) {
         continue;
@@ -98,6 +106,7 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
       }
       verdict.outcome = Outcome::Refuted;
       verdict.evidence = {};
+      verdict.facts.clear();
       verdict.code = Code::BytesDiffer;
       verdict.title = fmt::format("{} {}", faults[m]->tensor, faults[m]->what);
       verdict.found = faults[m]->what;

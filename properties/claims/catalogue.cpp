@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/base/text.hpp"
 
@@ -41,6 +42,18 @@ Verdict miscounted(const Claim& claim, std::int64_t looked_at, std::int64_t subj
   out.wanted = std::to_string(subjects);
   out.help = "report it with the command line and the output of bridge-verify doctor";
   return out;
+}
+
+std::string not_reached_note(const std::vector<Verdict>& verdicts) {
+  std::set<std::string> rules;
+  for (const Verdict& verdict : verdicts) {
+    if (verdict.code == Code::NotReached) {
+      rules.insert(verdict.rule);
+    }
+  }
+  return rules.empty()
+             ? ""
+             : fmt::format("{} rule{} not reached", rules.size(), rules.size() == 1 ? "" : "s");
 }
 
 }  // namespace
@@ -148,6 +161,8 @@ void Panel::add(const Claim& claim, const Subject& subject, std::vector<Verdict>
     summary.note = claim.vacuous;
   } else if (!summary.requested && !summary.skipped && claim.needs_bytes && !has_bytes(subject)) {
     summary.note = "needs the weights";
+  } else {
+    summary.note = not_reached_note(verdicts);
   }
   if (claim.id == "shapes") {
     shapes_known_ = summary.requested;

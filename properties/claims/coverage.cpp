@@ -90,6 +90,7 @@ std::vector<Verdict> swept(const Subject& subject, std::string_view claim, Sweep
   std::map<std::pair<const family::Rule*, std::pair<std::int64_t, std::int64_t>>, Verdict>
       known;  // the layout matters by t and padding only
   for (const RuleUse& use : rule_uses(subject)) {
+    const bool right = sizes_are_right(subject, use);
     for (const parallel::Layout& layout : subject.layouts) {
       const std::int64_t t = use.rule->expert ? layout.etp : layout.tp;
       const std::pair key{
@@ -104,6 +105,11 @@ std::vector<Verdict> swept(const Subject& subject, std::string_view claim, Sweep
       }
       Verdict verdict = about(subject, claim, use, id);
       verdict.cases = use.*cases;
+      if (!right) {
+        mark_not_reached(verdict);
+        out.push_back(std::move(verdict));
+        continue;
+      }
       auto bound = bind_for_sweep(subject, use, layout);
       auto proof = bound ? layout::prove_bijection(bound->rule()) : Status(bound.error());
       auto status = proof ? sweep(*bound, t) : std::move(proof);
@@ -117,6 +123,12 @@ std::vector<Verdict> swept(const Subject& subject, std::string_view claim, Sweep
                            ? "correct the line of the kind: bridge-verify rules show"
                            : status.error().help;
         verdict.refuted_cases = verdict.cases;
+        if (verdict.code == Code::TooLargeToCheck) {
+          verdict.outcome = Outcome::Inconclusive;
+          verdict.refuted_cases = 0;
+          verdict.found = status.error().found;
+          verdict.wanted = status.error().wanted;
+        }
       }
       known.emplace(key, verdict);
       out.push_back(std::move(verdict));

@@ -15,6 +15,7 @@ constexpr std::int64_t kUnwritten = -7;
 constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
 constexpr std::int64_t kCandidates = 4096;
 constexpr std::int64_t kLeastAxis = 3;
+constexpr std::int64_t kTaggedMax = std::int64_t{1} << 24;  // of all sources of a rule
 constexpr std::size_t kShownRuns = 6;
 
 /// The geometry symbols of an expression.
@@ -234,6 +235,9 @@ class Comparison {
     if (!bound) {
       return refuse(verdict, bound.error().message);
     }
+    if (!is_small(bound->source_shapes(), verdict)) {
+      return;
+    }
     tagged_ = tag(bound->source_shapes());
     verdict.outcome = Outcome::Proved;
     verdict.evidence = {.proved = true, .oracle = true};
@@ -254,6 +258,25 @@ class Comparison {
   }
 
  private:
+  /// Every element is tagged and held on both sides.
+  static bool is_small(const std::vector<Shape>& shapes, Verdict& verdict) {
+    std::int64_t elements = 0;
+    for (const Shape& shape : shapes) {
+      elements = capped_add(elements, element_count(shape).value());
+    }
+    if (elements <= kTaggedMax) {
+      return true;
+    }
+    verdict.outcome = Outcome::Inconclusive;
+    verdict.code = Code::TooLargeToCheck;
+    verdict.title = fmt::format("{} elements of {} are too many to compare one by one",
+                                thousands(elements), verdict.hf.front());
+    verdict.found = fmt::format("{} elements", thousands(elements));
+    verdict.wanted = fmt::format("at most {}", thousands(kTaggedMax));
+    verdict.help = "check the sizes in config.json and the headers";
+    return false;
+  }
+
   void refuse(Verdict& verdict, std::string title) const {
     verdict.outcome = Outcome::Refuted;
     verdict.code = Code::RulesInvalid;
@@ -359,6 +382,7 @@ std::vector<Verdict> check_placement(const Subject& subject) {
   std::vector<Verdict> out;
   std::map<std::tuple<const family::Rule*, std::int64_t, std::int64_t>, Verdict> known;
   for (const RuleUse& use : rule_uses(subject)) {
+    const bool right = sizes_are_right(subject, use);
     for (const parallel::Layout& layout : subject.layouts) {
       const std::string id = parallel::layout_id(layout);
       const std::tuple key{use.rule, use.rule->expert ? layout.etp : layout.tp,
@@ -368,7 +392,9 @@ std::vector<Verdict> check_placement(const Subject& subject) {
       verdict.cases = use.parameters;
       verdict.layout = id;
       verdict.replay = fmt::format("{} --only placement --layout {}", subject.replay, id);
-      if (seen == known.end()) {
+      if (!right) {
+        mark_not_reached(verdict);
+      } else if (seen == known.end()) {
         Comparison(subject, use, layout).run(verdict);
         known.emplace(key, verdict);
       }

@@ -1,15 +1,70 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "core/base/text.hpp"
 #include "properties/claims/claims.hpp"
+#include "properties/claims/dtypes.hpp"
 
 namespace bv::claims {
 namespace {
 
+bool is_empty(const TensorSpec& spec) {
+  return std::find(spec.shape.begin(), spec.shape.end(), 0) != spec.shape.end();
+}
+
+/// Tensors of the model without an element, told once for all rules that miss one.
+class EmptyTensors {
+ public:
+  explicit EmptyTensors(const Subject& subject) {
+    for (const Part& part : subject.parts) {
+      for (const model::Mapping& mapping : part.source->model.mappings) {
+        add(part.source->headers, mapping);
+      }
+    }
+  }
+
+  void refute(Verdict& verdict) const {
+    constexpr std::size_t kShown = 6;
+    verdict.outcome = Outcome::Refuted;
+    verdict.code = Code::EmptyTensor;
+    verdict.title = shapes_.size() == 1
+                        ? fmt::format("{} holds no elements", readable(shapes_.front().first))
+                        : fmt::format("{} tensors hold no elements, {} the first",
+                                      thousands(static_cast<std::int64_t>(shapes_.size())),
+                                      readable(shapes_.front().first));
+    verdict.facts.clear();
+    for (std::size_t i = 0; i < shapes_.size() && i < kShown; ++i) {
+      verdict.facts.push_back(fmt::format("{} {}", readable(shapes_[i].first), shapes_[i].second));
+    }
+    if (shapes_.size() > kShown) {
+      verdict.facts.push_back(fmt::format("and {} more", shapes_.size() - kShown));
+    }
+    verdict.found = fmt::format("shape {}", shapes_.front().second);
+    verdict.wanted = "tensors with the elements that the config says";
+    verdict.why = "weights saved under DeepSpeed ZeRO-3 without gathering them are empty";
+    verdict.help =
+        "save the model again with stage3_gather_16bit_weights_on_model_save, or make the weights "
+        "of the DeepSpeed checkpoint with zero_to_fp32.py";
+  }
+
+ private:
+  void add(const Headers& headers, const model::Mapping& mapping) {
+    for (const std::string& hf : mapping.hf) {
+      const auto header = headers.find(hf);
+      if (header != headers.end() && is_empty(header->second)) {
+        shapes_.emplace_back(hf, shape_text(header->second.shape));
+      }
+    }
+  }
+
+  std::vector<std::pair<std::string, std::string>> shapes_;  // name, shape
+};
+
 /// Refutes the verdict with the first tensor whose header shape is not the rule's.
-void compare_shapes(const RuleUse& use, const std::vector<Shape>& wanted, Verdict& verdict) {
+void compare_shapes(const RuleUse& use, const std::vector<Shape>& wanted, const EmptyTensors& empty,
+                    Verdict& verdict) {
   const model::Model& model = use.model();
   const Headers& headers = use.source().headers;
   for (const std::uint32_t m : use.mappings) {
@@ -19,10 +74,17 @@ void compare_shapes(const RuleUse& use, const std::vector<Shape>& wanted, Verdic
       if (header == headers.end() || header->second.shape == wanted[i]) {
         continue;
       }
-      if (verdict.refuted_cases++ > 0) {
+      const bool first = verdict.refuted_cases++ == 0;
+      const bool only_empty = verdict.code == Code::EmptyTensor;  // a shape tells more
+      if (is_empty(header->second) && first) {
+        empty.refute(verdict);
+        continue;
+      }
+      if (is_empty(header->second) || !(first || only_empty)) {
         continue;
       }
       verdict.outcome = Outcome::Refuted;
+      verdict.why.clear();
       verdict.code = Code::ShapeMismatch;
       verdict.title = fmt::format("{} has shape {}, the config says {}", mapping.hf[i],
                                   shape_text(header->second.shape), shape_text(wanted[i]));
@@ -128,6 +190,8 @@ std::int64_t count_shapes(const Subject& subject) {
 }
 
 std::vector<Verdict> check_shapes(const Subject& subject) {
+  const Dtypes dtypes(subject);
+  const EmptyTensors empty(subject);
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(subject)) {
     Verdict verdict = about(subject, "shapes", use, "");
@@ -143,7 +207,7 @@ std::vector<Verdict> check_shapes(const Subject& subject) {
         verdict.refuted_cases = verdict.cases;
         verdict.help = wanted.error().help;
       } else {
-        compare_shapes(use, *wanted, verdict);
+        compare_shapes(use, *wanted, empty, verdict);
       }
       if (verdict.outcome == Outcome::Refuted) {
         break;
@@ -153,6 +217,9 @@ std::vector<Verdict> check_shapes(const Subject& subject) {
       compare_dtypes(use, verdict);
     }
     verdict.evidence.proved = verdict.outcome == Outcome::Proved;
+    if (verdict.outcome == Outcome::Proved && dtypes.refuses(use)) {
+      dtypes.mark(*use.part, verdict);
+    }
     out.push_back(std::move(verdict));
   }
   for (const Part& part : subject.parts) {

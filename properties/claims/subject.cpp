@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -129,6 +130,38 @@ Verdict about(const Subject& subject, std::string_view claim, const RuleUse& use
   out.replay = fmt::format("{} --only {}{}", subject.replay, claim,
                            layout.empty() ? "" : " --layout " + layout);
   return out;
+}
+
+bool sizes_are_right(const Subject& subject, const RuleUse& use) {
+  const layout::Rule* line = subject.kinds->find(use.rule->kind);
+  auto binding = plan::binding_of(use.model().geometry, *use.rule, parallel::Layout{});
+  if (line == nullptr || !binding) {
+    return true;  // no sizes: the claim itself says what is wrong
+  }
+  const auto bound = layout::BoundRule::bind(*line, std::move(*binding));
+  if (!bound) {
+    return true;
+  }
+  const std::vector<Shape>& wanted = bound->source_shapes();
+  return std::any_of(use.mappings.begin(), use.mappings.end(), [&](std::uint32_t m) {
+    const std::vector<std::string>& hf = use.model().mappings[m].hf;
+    for (std::size_t i = 0; i < hf.size(); ++i) {
+      const auto header = use.source().headers.find(hf[i]);
+      if (header == use.source().headers.end() || header->second.shape != wanted[i]) {
+        return false;
+      }
+    }
+    return true;
+  });
+}
+
+void mark_not_reached(Verdict& verdict) {
+  verdict.outcome = Outcome::Inconclusive;
+  verdict.evidence = {};
+  verdict.code = Code::NotReached;
+  verdict.title = fmt::format("not reached: no tensor of {} has the shape that its rule states",
+                              verdict.megatron);
+  verdict.help = "mend what the claim shapes refutes";
 }
 
 std::vector<std::string> size_origins(const model::Model& model, const family::Rule& rule) {

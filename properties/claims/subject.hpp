@@ -81,6 +81,14 @@ struct RuleUse {
 [[nodiscard]] Verdict about(const Subject& subject, std::string_view claim, const RuleUse& use,
                             const std::string& layout);
 
+/// Has one of the rule's mappings the header shapes that the rule and the config give? Then the
+/// sizes are bounded by what the headers hold, and sweeping them costs no more than that. Without
+/// headers of the tensors: false.
+[[nodiscard]] bool sizes_are_right(const Subject& subject, const RuleUse& use);
+
+/// Makes a verdict about a rule whose shapes are refuted: this claim would say nothing about it.
+void mark_not_reached(Verdict& verdict);
+
 /// "text_config.hidden_size=24, text_config.num_attention_heads=8": the config fields behind a
 /// rule's sizes.
 [[nodiscard]] std::vector<std::string> size_origins(const model::Model& model,

@@ -5,6 +5,7 @@
 #include "core/base/text.hpp"
 #include "core/convert/value_losses.hpp"
 #include "properties/claims/claims.hpp"
+#include "properties/claims/dtypes.hpp"
 
 namespace bv::claims {
 namespace {
@@ -19,10 +20,8 @@ struct Computed {
   std::size_t hf = 0;  // index into mapping->hf
   DType from = DType::F32;
   DType to = DType::F32;
+  bool odd = false;  // its parameter is made of a tensor that nobody can compute with
   [[nodiscard]] const std::string& name() const { return mapping->hf[hf]; }
-  [[nodiscard]] bool is_computable() const {
-    return kinds::is_computable(from) && kinds::is_computable(to);
-  }
 };
 
 std::vector<Computed> computed_by(const RuleUse& use, const plan::DtypePolicy& policy) {
@@ -31,9 +30,10 @@ std::vector<Computed> computed_by(const RuleUse& use, const plan::DtypePolicy& p
     const model::Mapping& mapping = use.model().mappings[m];
     const auto dtypes = plan::dtypes_of(use.source().headers, mapping);
     const DType target = plan::target_dtype(*use.rule, dtypes, policy);
+    const bool odd = plan::has_odd_dtype(use.source().headers, mapping);
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
-      if (!use.rule->value.empty() || dtypes[i] != target) {
-        out.push_back({&mapping, i, dtypes[i], target});
+      if (!use.rule->value.empty() || dtypes[i] != target || (odd && policy.params)) {
+        out.push_back({&mapping, i, dtypes[i], target, odd});
       }
     }
   }
@@ -84,42 +84,32 @@ Verdict without_bytes(Verdict verdict) {
   return verdict;
 }
 
-/// Tensors that this rule computes with although their type has no arithmetic.
-Verdict unsupported(Verdict verdict, const Computed& first) {
-  verdict.outcome = Outcome::Unsupported;
-  verdict.code = Code::DtypeUnknown;
-  verdict.rule += ":dtype";
-  verdict.title = fmt::format("{} is {}: its values cannot be followed", first.name(),
-                              name(kinds::is_computable(first.from) ? first.to : first.from));
-  verdict.found = name(first.from);
-  verdict.wanted = "F16, BF16, F32 or F64";
-  verdict.help = "dequantize or cast the checkpoint first";
-  return verdict;
-}
-
 using Losses = std::map<std::string, const convert::ValueLoss*, std::less<>>;
 
 /// Every tensor that the rule computes with, in exactly one verdict: those that lost bits and those
 /// that cannot be followed apart from those that kept every bit.
 void add_computed(const Subject& subject, const RuleUse& use, const Losses& losses,
-                  std::vector<Verdict>& out) {
+                  const Dtypes& dtypes, std::vector<Verdict>& out) {
   const Verdict base = about(subject, "values", use, "");
   const auto computed = computed_by(use, subject.dtype);
-  std::vector<const Computed*> unsupported_ones;
+  std::int64_t odd = 0;
   std::int64_t kept = 0;
   for (const Computed& one : computed) {
     const auto lost = losses.find(one.name());
-    if (!one.is_computable()) {
-      unsupported_ones.push_back(&one);
+    if (one.odd) {
+      ++odd;
     } else if (lost != losses.end()) {
       out.push_back(refuted(base, *lost->second));
     } else {
       ++kept;
     }
   }
-  if (!unsupported_ones.empty()) {
-    out.push_back(unsupported(base, *unsupported_ones.front()));
-    out.back().cases = std::ssize(unsupported_ones);
+  if (odd > 0) {
+    Verdict verdict = base;
+    verdict.rule += ":dtype";
+    verdict.cases = odd;
+    dtypes.mark(*use.part, verdict);
+    out.push_back(std::move(verdict));
   }
   if (kept > 0) {
     Verdict verdict = use.source().checkpoint ? base : without_bytes(base);
@@ -207,8 +197,9 @@ std::vector<Verdict> check_values(const Subject& subject) {
       by_name[&part][loss.hf] = &loss;
     }
   }
+  const Dtypes dtypes(subject);
   for (const RuleUse& use : rule_uses(subject)) {
-    add_computed(subject, use, by_name[use.part], out);
+    add_computed(subject, use, by_name[use.part], dtypes, out);
   }
   for (Verdict& verdict : check_copies(subject)) {
     out.push_back(std::move(verdict));

@@ -5,6 +5,7 @@
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
 #include "properties/claims/catalogue.hpp"
 
@@ -24,8 +25,13 @@ class Check {
     context_.streams.err(options_.verbosity() < 0 ? "" : first_line());
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);
-    BV_TRY(opened, open_model(context_, options_, library_, AbsentShards::Name));
-    opened_ = std::move(opened);
+    auto opened = open_model(context_, options_, library_, AbsentShards::Name);
+    if (!opened) {
+      return is_unsupported(opened.error().code)
+                 ? unsupported(opened.error(), {level, options_.only, options_.skip})
+                 : Result<Run>(std::move(opened).error());
+    }
+    opened_ = std::move(*opened);
     if (opened_.hf.incomplete) {
       run_.input_errors.push_back(*opened_.hf.incomplete);
     }
@@ -52,7 +58,20 @@ class Check {
  private:
   std::string first_line() const {
     return fmt::format("bridge-verify: {} {}\n", options_.command,
-                       options_.headers.empty() ? options_.model : options_.headers);
+                       escaped(options_.headers.empty() ? options_.model : options_.headers));
+  }
+
+  /// Nothing of the model is judged; one verdict says why.
+  Run unsupported(const Error& error, const claims::Wanted& wanted) {
+    run_.model_ref = options_.headers.empty() ? options_.model : options_.headers;
+    for (const claims::Claim& claim : claims::catalogue()) {
+      if (&claim == &claims::catalogue().front()) {
+        add_unsupported(error, claim.id, claim.title, run_);
+      } else {
+        add_not_reached(error, claim.id, claim.title, wanted.includes(claim, {}), run_);
+      }
+    }
+    return std::move(run_);
   }
 
   /// Names first: without them there are no layouts to choose and nothing else to judge.

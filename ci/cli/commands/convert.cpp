@@ -4,6 +4,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/output_folder.hpp"
@@ -25,10 +26,10 @@ class Convert {
       return fail(Code::BadValue, "convert wants a direction")
           .advise("write --to megatron, or --to hf");
     }
-    context_.streams.err(
-        options_.verbosity() < 0
-            ? ""
-            : fmt::format("bridge-verify: convert {} --to {}\n", options_.model, options_.to));
+    context_.streams.err(options_.verbosity() < 0
+                             ? ""
+                             : fmt::format("bridge-verify: convert {} --to {}\n",
+                                           escaped(options_.model), escaped(options_.to)));
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
@@ -66,7 +67,15 @@ class Convert {
   }
 
   Status to_megatron() {
-    BV_TRY(opened, open_model(context_, options_, library_));
+    constexpr std::string_view kNames =
+        "every HF tensor used once, every Megatron parameter filled";
+    auto model = open_model(context_, options_, library_);
+    if (!model && is_unsupported(model.error().code)) {
+      run_.model_ref = options_.model;
+      add_unsupported(model.error(), "names", kNames, run_);
+      return Done{};
+    }
+    BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
     if (!opened.hf.checkpoint) {
       return fail(
@@ -82,8 +91,7 @@ class Convert {
     subject.dtype = convert_.dtype;
     subject.budget.jobs = convert_.jobs;
     subject.replay = fmt::format("bridge-verify check --model {}", options_.model);
-    if (!add_claim("names", "every HF tensor used once, every Megatron parameter filled",
-                   claims::check_names(subject))) {
+    if (!add_claim("names", kNames, claims::check_names(subject))) {
       return Done{};
     }
     BV_CHECK(plan::check_layout(opened.hf.model, layout));

@@ -11,6 +11,7 @@
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
 
@@ -93,7 +94,12 @@ class Diff {
     BV_TRY(library, load_library(options_));
     Options one = options_;
     one.model = a;
-    BV_TRY(opened, open_model(context_, one, library));
+    auto model = open_model(context_, one, library);
+    if (!model && is_unsupported(model.error().code)) {
+      add_unsupported(model.error(), "bytes", "every element of B is the wanted one", run_);
+      return Done{};
+    }
+    BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
     if (!opened.hf.checkpoint) {
       return fail(Code::ModelNotFound,
@@ -124,6 +130,10 @@ class Diff {
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(opened.hf, plan));
+    if (const auto status = plan::check_dtypes(opened.hf.model, opened.hf.headers); !status) {
+      add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
+      return Done{};
+    }
     return compare(compare::compare_megatron(opened.hf, plan, shards, policy),
                    parallel::layout_id(layout));
   }

@@ -2,15 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <deque>
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/session.hpp"
+#include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/open_model.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
+#include "core/quantised/quantised.hpp"
 #include "reports/printable.hpp"
 
 namespace bv::cli {
@@ -20,12 +24,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
-
+/// One tensor, as a view of the headers that the inspection keeps.
 struct Row {
-  TensorSpec spec;
+  const TensorSpec* spec = nullptr;
   std::uint64_t bytes = 0;
-  std::string shard;
+  std::string_view shard;
 };
 
 struct Inspection {
@@ -37,34 +40,60 @@ struct Inspection {
   std::optional<io::HeadersDump> dump;  // what --dump-headers writes
   std::string no_dump;                  // why there is none
   std::size_t files = 0;
+  std::optional<quantised::Source> quantised;
+  // What the rows view.
+  std::vector<io::Checkpoint> checkpoints;
+  std::deque<std::string> file_names;
 };
 
-void add_rows(const io::Checkpoint& checkpoint, Inspection& out) {
-  for (const auto& [name, stored] : checkpoint.tensors()) {
-    out.rows.push_back({stored.spec, stored.end - stored.begin,
-                        checkpoint.files()[stored.file].filename().string()});
+void add_rows(io::Checkpoint&& checkpoint, Inspection& out) {
+  out.checkpoints.push_back(std::move(checkpoint));
+  const io::Checkpoint& kept = out.checkpoints.back();
+  const std::size_t first = out.file_names.size();
+  for (const fs::path& file : kept.files()) {
+    out.file_names.push_back(file.filename().string());
   }
-  const auto& findings = checkpoint.findings();
+  for (const auto& [name, stored] : kept.tensors()) {
+    out.rows.push_back(
+        {&stored.spec, stored.end - stored.begin, out.file_names[first + stored.file]});
+  }
+  const auto& findings = kept.findings();
   out.findings.insert(out.findings.end(), findings.begin(), findings.end());
-  const auto& missing = checkpoint.missing();
+  const auto& missing = kept.missing();
   out.missing.insert(out.missing.end(), missing.begin(), missing.end());
-  out.files += checkpoint.files().size();
+  out.files += kept.files().size();
+}
+
+/// Are the weights quantised? A config that cannot be read says nothing here.
+void look_for_quantised(std::string_view config_text, Inspection& out) {
+  std::vector<const TensorSpec*> tensors;
+  tensors.reserve(out.rows.size());
+  for (const Row& row : out.rows) {
+    tensors.push_back(row.spec);
+  }
+  const auto config = checkpoint::parse_config(config_text, "config.json");
+  out.quantised = quantised::find(tensors, config ? *config : nlohmann::json::object());
 }
 
 Status inspect_checkpoint(const fs::path& path, const fs::path& folder, const Options& options,
                           Inspection& out) {
   BV_TRY(checkpoint, io::Checkpoint::open_partial(path, options.strict));
-  add_rows(checkpoint, out);
+  add_rows(std::move(checkpoint), out);
   std::error_code ignored;
+  if (!fs::exists(folder / "config.json", ignored)) {
+    out.no_dump = fmt::format("{} has no config.json, which a dump holds", folder.string());
+    look_for_quantised("{}", out);
+    return Done{};
+  }
+  const auto config = io::read_file(folder / "config.json", checkpoint::kConfigBytesMax);
+  look_for_quantised(config ? *config : "{}", out);
   if (options.dump_headers.empty()) {
     return Done{};
   }
-  if (!fs::exists(folder / "config.json", ignored)) {
-    out.no_dump = fmt::format("{} has no config.json, which a dump holds", folder.string());
-    return Done{};
+  if (!config) {
+    return config.error();
   }
-  BV_TRY(config, io::read_file(folder / "config.json", kConfigBytesMax));
-  BV_TRY(dump, io::dump_of(checkpoint, config));
+  BV_TRY(dump, io::dump_of(out.checkpoints.back(), *config));
   out.dump = std::move(dump);
   return Done{};
 }
@@ -74,7 +103,7 @@ Status inspect_megatron(const fs::path& folder, const Options& options, Inspecti
   BV_TRY(listing, io::list_folder(folder));
   for (const std::string& file : listing.safetensors) {
     BV_TRY(checkpoint, io::Checkpoint::open(folder / file, options.strict));
-    add_rows(checkpoint, out);
+    add_rows(std::move(checkpoint), out);
   }
   out.no_dump = "a dump is of an HF checkpoint, and this is a Megatron folder";
   return Done{};
@@ -82,13 +111,14 @@ Status inspect_megatron(const fs::path& folder, const Options& options, Inspecti
 
 Status inspect_dump(const fs::path& path, Inspection& out) {
   BV_TRY(dump, io::read_headers_dump(path));
-  std::set<std::string> shards;
-  for (const auto& [name, tensor] : dump.tensors) {
-    out.rows.push_back({tensor.spec, tensor.end - tensor.begin, tensor.shard});
+  out.dump = std::move(dump);
+  std::set<std::string_view> shards;
+  for (const auto& [name, tensor] : out.dump->tensors) {
+    out.rows.push_back({&tensor.spec, tensor.end - tensor.begin, tensor.shard});
     shards.insert(tensor.shard);
   }
   out.files = shards.size();
-  out.dump = std::move(dump);
+  look_for_quantised(out.dump->config, out);
   return Done{};
 }
 
@@ -170,27 +200,74 @@ struct Totals {
 Totals totals_of(const std::vector<Row>& rows) {
   Totals out;
   for (const Row& row : rows) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : row.spec.shape) {
-      count *= extent;  // the header reader has checked the product
-    }
-    out.elements += count;
+    out.elements = capped_add(out.elements, element_count(row.spec->shape).value_or(0));
     out.bytes += row.bytes;
-    ++out.dtypes[std::string(name(row.spec.dtype))];
+    ++out.dtypes[std::string(name(row.spec->dtype))];
   }
   return out;
 }
 
-std::string json_of(const Inspection& seen) {
-  const Totals totals = totals_of(seen.rows);
-  Json rows = Json::array();
-  for (const Row& row : seen.rows) {
-    rows.push_back({{"name", row.spec.name},
-                    {"dtype", name(row.spec.dtype)},
-                    {"shape", row.spec.shape},
-                    {"bytes", row.bytes},
-                    {"shard", row.shard}});
+/// Rows go out as they are made: a header may hold millions of them.
+class Rows {
+ public:
+  explicit Rows(Context& context) : context_(context) {}
+  void out(std::string_view text) {
+    constexpr std::size_t kHeldMax = std::size_t{1} << 20;
+    context_.streams.out(text);
+    held_ += text.size();
+    if (held_ >= kHeldMax) {
+      arrived_ = context_.streams.flush() && arrived_;
+      held_ = 0;
+    }
   }
+  [[nodiscard]] bool arrived() const { return arrived_; }
+
+ private:
+  Context& context_;
+  std::size_t held_ = 0;
+  bool arrived_ = true;
+};
+
+std::string dumped(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+Json quantised_json(const Inspection& seen) {
+  if (!seen.quantised) {
+    return nullptr;
+  }
+  Json schemes = Json::array();
+  for (const quantised::Group& group : seen.quantised->groups) {
+    schemes.push_back({{"scheme", group.scheme},
+                       {"weights", group.weights.size()},
+                       {"example", bounded(group.weights.front().bits->name, kNameKeptMax)}});
+  }
+  return {{"schemes", std::move(schemes)},
+          {"tensors", seen.quantised->tensors},
+          {"config", seen.quantised->config}};
+}
+
+Json row_json(const Row& row) {
+  return {{"name", bounded(row.spec->name, kNameKeptMax)},
+          {"dtype", name(row.spec->dtype)},
+          {"shape", row.spec->shape},
+          {"bytes", row.bytes},
+          {"shard", row.shard}};
+}
+
+/// `text` with each line but the first moved in by `columns`.
+std::string indented(const std::string& text, std::size_t columns) {
+  std::string out;
+  for (const char c : text) {
+    out += c;
+    out += c == '\n' ? std::string(columns, ' ') : "";
+  }
+  return out;
+}
+
+/// One object, as if it had been made whole.
+void print_json(const Inspection& seen, Rows& rows) {
+  const Totals totals = totals_of(seen.rows);
   Json findings = Json::array();
   for (const io::FormatFinding& one : seen.findings) {
     findings.push_back({{"file", one.file}, {"what", one.what}, {"code", label(one.code)}});
@@ -199,60 +276,67 @@ std::string json_of(const Inspection& seen) {
   for (const io::MissingShard& one : seen.missing) {
     missing.push_back({{"file", one.file}, {"tensors", one.tensors}});
   }
-  const Json out = {{"schema", "bridge-inspect/1"},
-                    {"model", seen.reference},
-                    {"form", seen.form},
-                    {"files", seen.files},
-                    {"tensors", seen.rows.size()},
-                    {"elements", totals.elements},
-                    {"bytes", totals.bytes},
-                    {"dtypes", totals.dtypes},
-                    {"rows", std::move(rows)},
-                    {"findings", std::move(findings)},
-                    {"missing", std::move(missing)}};
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string head = dumped({{"schema", "bridge-inspect/1"},
+                                   {"model", seen.reference},
+                                   {"form", seen.form},
+                                   {"files", seen.files},
+                                   {"tensors", seen.rows.size()},
+                                   {"elements", totals.elements},
+                                   {"bytes", totals.bytes},
+                                   {"dtypes", totals.dtypes},
+                                   {"quantised", quantised_json(seen)}});
+  const std::string tail =
+      dumped({{"findings", std::move(findings)}, {"missing", std::move(missing)}});
+  rows.out(head.substr(0, head.size() - 2) + ",\n  \"rows\": [");
+  for (std::size_t i = 0; i < seen.rows.size(); ++i) {
+    rows.out((i == 0 ? "\n    " : ",\n    ") + indented(dumped(row_json(seen.rows[i])), 4));
+  }
+  rows.out((seen.rows.empty() ? "]," : "\n  ],") + tail.substr(1) + "\n");
 }
 
 /// name, dtype, shape, bytes, shard; names are escaped, so one line is one tensor.
-std::string plain_of(const Inspection& seen) {
-  std::string out;
+void print_plain(const Inspection& seen, Rows& rows) {
   for (const Row& row : seen.rows) {
-    out += fmt::format("{}\t{}\t{}\t{}\t{}\n", reports::printable(row.spec.name, false),
-                       name(row.spec.dtype), fmt::join(row.spec.shape, "x"), row.bytes,
-                       reports::printable(row.shard, false));
+    rows.out(fmt::format("{}\t{}\t{}\t{}\t{}\n", escaped(bounded(row.spec->name, kNameKeptMax)),
+                         name(row.spec->dtype), fmt::join(row.spec->shape, "x"), row.bytes,
+                         escaped(row.shard)));
   }
-  return out;
 }
 
-std::string text_of(const Inspection& seen, bool ascii) {
+void print_text(const Inspection& seen, bool ascii, Rows& rows) {
   std::size_t width = 0;
   for (const Row& row : seen.rows) {
-    width = std::max(width, reports::columns(reports::printable(row.spec.name, ascii)));
+    width = std::max(width, reports::columns(reports::printable(row.spec->name, ascii)));
   }
   width = std::min<std::size_t>(width, 80);
-  std::string out;
   for (const Row& row : seen.rows) {
-    const std::string printed = reports::printable(row.spec.name, ascii);
+    const std::string printed = reports::printable(row.spec->name, ascii);
     const std::size_t columns = reports::columns(printed);
-    out += printed + std::string(width > columns ? width - columns : 0, ' ') +
-           fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec.dtype),
-                       shape_text(row.spec.shape), thousands(static_cast<std::int64_t>(row.bytes)),
-                       reports::printable(row.shard, ascii));
+    rows.out(printed + std::string(width > columns ? width - columns : 0, ' ') +
+             fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec->dtype),
+                         shape_text(row.spec->shape),
+                         thousands(static_cast<std::int64_t>(row.bytes)),
+                         reports::printable(row.shard, ascii)));
   }
   const Totals totals = totals_of(seen.rows);
   std::vector<std::string> dtypes;
   for (const auto& [dtype, count] : totals.dtypes) {
     dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
   }
-  out += fmt::format("\n{}: {} tensors, {} elements, {} in {} files; {}\n", seen.form,
-                     thousands(static_cast<std::int64_t>(seen.rows.size())),
-                     thousands(totals.elements), human_bytes(totals.bytes), seen.files,
-                     dtypes.empty() ? "nothing" : join(dtypes, ", "));
-  for (const io::FormatFinding& one : seen.findings) {
-    out += fmt::format("finding  {}: {}\n", reports::printable(one.file, ascii),
-                       reports::printable(one.what, ascii));
+  rows.out(fmt::format("\n{}: {} tensors, {} elements, {} in {} files; {}\n", seen.form,
+                       thousands(static_cast<std::int64_t>(seen.rows.size())),
+                       thousands(totals.elements), human_bytes(totals.bytes), seen.files,
+                       dtypes.empty() ? "nothing" : join(dtypes, ", ")));
+  if (seen.quantised) {
+    rows.out(fmt::format(
+        "quantised: {}{}\n", reports::printable(quantised::summary(*seen.quantised), ascii),
+        seen.quantised->config.empty() ? ""
+                                       : "; " + reports::printable(seen.quantised->config, ascii)));
   }
-  return out;
+  for (const io::FormatFinding& one : seen.findings) {
+    rows.out(fmt::format("finding  {}: {}\n", reports::printable(one.file, ascii),
+                         reports::printable(one.what, ascii)));
+  }
 }
 
 Status write_dump(Context& context, const Options& options, const Inspection& seen) {
@@ -297,11 +381,20 @@ int run_inspect(Context& context, const Options& options) {
       return report_error(context, options, status.error());
     }
   }
-  std::erase_if(seen->rows, [&](const Row& row) { return !admits(options, row.spec.name); });
-  const bool ascii = style_for(context, options, context.out_is_terminal).ascii;
-  context.streams.out(options.json    ? json_of(*seen)
-                      : options.plain ? plain_of(*seen)
-                                      : text_of(*seen, ascii));
+  std::erase_if(seen->rows, [&](const Row& row) { return !admits(options, row.spec->name); });
+  Rows rows(context);
+  if (options.json) {
+    print_json(*seen, rows);
+  } else if (options.plain) {
+    print_plain(*seen, rows);
+  } else {
+    print_text(*seen, style_for(context, options, context.out_is_terminal).ascii, rows);
+  }
+  if (!rows.arrived()) {
+    return report_error(context, options,
+                        fail(Code::DiskFull, "the result could not be written to stdout")
+                            .advise("free space, or send it elsewhere"));
+  }
   return seen->missing.empty() ? 0 : report_error(context, options, missing_error(*seen));
 }
 

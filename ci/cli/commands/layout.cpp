@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
@@ -31,8 +32,9 @@ std::int64_t target_bytes(const PlacedModel& placed, const plan::Plan& plan,
     dtypes.push_back(header == placed.headers.end() ? DType::BF16 : header->second.dtype);
   }
   const DType dtype = plan::target_dtype(*mapping.rule, dtypes, placed.dtype);
-  const std::int64_t elements = element_count(plan.bound(mapping).target_shapes()[0]).value_or(0);
-  return (elements * bits(dtype) + 7) / 8;
+  constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(
+      std::min(kMax, tensor_bytes({target.name, dtype, plan.bound(mapping).target_shapes()[0]})));
 }
 
 struct LayoutReport {
@@ -201,7 +203,7 @@ std::string shards_text(const LayoutReport& report) {
   std::int64_t total = 0;
   const auto& files = report.plan->files();
   for (std::size_t i = 0; i < files.size(); ++i) {
-    total += report.sizes[i].bytes;
+    total = capped_add(total, report.sizes[i].bytes);
     out += fmt::format("  {}  {} tensors  {} bytes ({})  rank {}\n", files[i].name,
                        report.sizes[i].tensors, thousands(report.sizes[i].bytes),
                        human_bytes(static_cast<std::uint64_t>(report.sizes[i].bytes)),
@@ -256,7 +258,7 @@ Status place(LayoutReport& report, const Options& options, const Library& librar
     ShardSize size;
     for (const plan::Target& target : file.targets) {
       ++size.tensors;
-      size.bytes += target_bytes(*report.placed, *report.plan, target);
+      size.bytes = capped_add(size.bytes, target_bytes(*report.placed, *report.plan, target));
     }
     report.sizes.push_back(size);
   }
@@ -286,10 +288,12 @@ Status print_layout(Context& context, const Options& options) {
     BV_TRY(layout, one_layout(options));
     report.layout = layout;
   }
+  if (has_model) {  // before the ranks are listed: it bounds their number
+    BV_CHECK(place(report, options, library));
+  }
   BV_TRY(ranks, RankIndex::make(report.layout, options));
   report.ranks = std::move(ranks);
   if (has_model) {
-    BV_CHECK(place(report, options, library));
     for (const std::string& note : report.placed->notes) {
       context.streams.err("note: " + reports::printable(note, true) + "\n");
     }

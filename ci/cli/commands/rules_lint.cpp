@@ -8,9 +8,11 @@
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/open_model.hpp"
 #include "core/foreign/lint.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/writer.hpp"
+#include "core/quantised/quantised.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
@@ -53,15 +55,31 @@ Result<kinds::Catalogue> catalogue_for_rules() {
 
 namespace {
 
+/// The headers of the model. Errors: those of its form; QuantisedSource.
 Result<Headers> headers_of(const Context& context, const Options& options) {
   BV_TRY(found, find_model(context, options));
   const io::LocatedModel& located = found.located;
+  Headers headers;
+  std::string config = "{}";
+  std::error_code ignored;
   if (located.kind == io::ModelKind::HeadersDump) {
     BV_TRY(dump, io::read_headers_dump(located.path));
-    return dump.headers();
+    headers = dump.headers();
+    config = dump.config;
+  } else {
+    BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
+    headers = checkpoint.headers();
+    const auto file = located.folder / "config.json";
+    if (std::filesystem::exists(file, ignored)) {
+      BV_TRY(text, io::read_file(file, checkpoint::kConfigBytesMax, Code::ConfigField));
+      config = std::move(text);
+    }
   }
-  BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
-  return checkpoint.headers();
+  BV_TRY(json, checkpoint::parse_config(config, "config.json"));
+  if (const auto source = quantised::find(headers, json)) {
+    return quantised::refusal(*source);
+  }
+  return headers;
 }
 
 /// Megatron parameters of the model that no rule makes. Rules that cannot be applied have findings
@@ -93,22 +111,30 @@ void add_unmapped(const Context& context, const Options& options, const std::str
 }
 
 nlohmann::ordered_json row_of(const foreign::LintFinding& finding) {
-  return {{"code", label(finding.code)}, {"severity", finding.error ? "error" : "warning"},
-          {"rule", finding.rule},        {"source", finding.source},
-          {"message", finding.message},  {"found", finding.found},
-          {"wanted", finding.wanted},    {"help", finding.help}};
+  const auto kept = [](const std::string& text) { return bounded(text, kTextShownMax); };
+  return {{"code", label(finding.code)},
+          {"severity", finding.error ? "error" : "warning"},
+          {"rule", bounded(finding.rule, kNameKeptMax)},
+          {"source", kept(finding.source)},
+          {"message", kept(finding.message)},
+          {"found", kept(finding.found)},
+          {"wanted", kept(finding.wanted)},
+          {"help", kept(finding.help)}};
 }
 
-void show(Context& context, const Options& options, const foreign::LintFinding& finding) {
+/// Bytes shown; 0 when the finding is too small for this verbosity.
+std::size_t show(Context& context, const Options& options, const foreign::LintFinding& finding) {
   if (options.verbosity() < (finding.error ? -1 : 0)) {
-    return;
+    return 0;
   }
   Error error = fail(finding.code, finding.message)
                     .at(finding.source)
                     .pair(finding.found, finding.wanted)
                     .advise(finding.help);
-  context.streams.out(
-      reports::render_error(error, style_for(context, options, context.out_is_terminal)));
+  const std::string text =
+      reports::render_error(error, style_for(context, options, context.out_is_terminal));
+  context.streams.out(text);
+  return text.size();
 }
 
 }  // namespace
@@ -140,15 +166,23 @@ int run_rules_lint(Context& context, const Options& options) {
   if (headers) {
     add_unmapped(context, options, file, findings);
   }
+  constexpr std::size_t kShownBytesMax = std::size_t{24} << 10;  // then no further finding begins
   std::size_t errors = 0;
+  std::size_t bytes_shown = 0;
+  std::size_t left_out = 0;
   auto rows = nlohmann::ordered_json::array();
   for (const foreign::LintFinding& finding : findings) {
     errors += finding.error;
     if (options.json) {
       rows.push_back(row_of(finding));
+    } else if (bytes_shown < kShownBytesMax) {
+      bytes_shown += show(context, options, finding);
     } else {
-      show(context, options, finding);
+      ++left_out;
     }
+  }
+  if (left_out > 0) {
+    context.streams.out(fmt::format("{} more findings: --json lists them\n", left_out));
   }
   const std::size_t warnings = findings.size() - errors;
   if (options.json) {

@@ -227,6 +227,11 @@ class Grouping {
         return "apply the zero-centred shift exactly once";
       case Cause::Narrowed:
         return "keep the dtype, or state the cast with --dtype";
+      case Cause::Widened:
+      case Cause::Recast:
+        return "keep the dtype, or state the cast with --dtype";
+      case Cause::Relabelled:
+        return "write the tensor's own dtype into the header";
       case Cause::Padded:
         return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
       case Cause::Truncated:

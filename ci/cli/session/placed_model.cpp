@@ -89,6 +89,9 @@ Result<PlacedModel> open_placed(const Context& context, const Options& options,
     BV_TRY(policy, plan::dtype_policy(options.dtype));
     out.dtype = policy;
   }
+  if (const auto status = plan::check_dtypes(out.model, out.headers); !status) {
+    out.notes.push_back(status.error().message);
+  }
   if (!out.model.faults.empty()) {
     out.notes.push_back(fmt::format("{} faults in the names of this model: bridge-verify check",
                                     out.model.faults.size()));

@@ -149,9 +149,8 @@ void describe_model(const OpenedModel& opened, Run& run) {
   std::map<std::string, std::int64_t> dtypes;
   for (const auto& [tensor, spec] : hf.headers) {
     const std::int64_t elements = element_count(spec.shape).value_or(0);
-    run.elements += elements;
-    run.bytes +=
-        static_cast<std::uint64_t>(elements) * static_cast<std::uint64_t>(bits(spec.dtype)) / 8;
+    run.elements = capped_add(run.elements, elements);
+    run.bytes += tensor_bytes(spec);
     ++dtypes[std::string(name(spec.dtype))];
   }
   run.dtypes.assign(dtypes.begin(), dtypes.end());
@@ -159,6 +158,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
     run.detected.push_back({one.what, one.value, one.because});
   }
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
+  run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
   for (const std::string& dropped : hf.model.dropped) {
     run.notes.push_back("left out by --drop-mtp: " + dropped);
   }

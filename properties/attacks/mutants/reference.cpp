@@ -139,8 +139,10 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
     question.shard_size = rule.expert ? right_.layout.etp : right_.layout.tp;
     question.shard_rank = move.t;
     question.expert = move.expert;
-    question.padded_vocab =
-        rule.vocabulary ? plan::padded_rows(move.hf_shapes[0][0], right_.layout) : 0;
+    if (rule.vocabulary) {
+      BV_TRY(padded, plan::padded_rows(move.hf_shapes[0][0], right_.layout));
+      question.padded_vocab = padded;
+    }
     question.in_out_stack = rule.orientation == "in_out";
     const auto [answer, fresh] = answers.try_emplace(key_of(question));
     if (fresh) {

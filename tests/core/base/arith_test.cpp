@@ -25,12 +25,18 @@ TEST(Arith, OverflowIsSeen) {
   EXPECT_EQ(checked_add(kMin, -1), std::nullopt);
 }
 
-TEST(Arith, CountsElementsFromLeftToRight) {
+TEST(Arith, CappedSumsStayAtTheTop) {
+  EXPECT_EQ(capped_add(kMax - 1, 1), kMax);
+  EXPECT_EQ(capped_add(kMax, kMax), kMax);
+}
+
+TEST(Arith, CountsElementsOfAShape) {
   const auto count = [](std::vector<std::int64_t> shape) { return element_count(shape); };
   EXPECT_EQ(count({}), 1);
   EXPECT_EQ(count({4, 1, 3}), 12);
   EXPECT_EQ(count({0, kMax, kMax}), 0);
-  EXPECT_EQ(count({kMax, kMax, 0}), std::nullopt);
+  EXPECT_EQ(count({kMax, kMax, 0}), 0);
+  EXPECT_EQ(count({kMax, 1, 2}), std::nullopt);
 }
 
 TEST(Arith, ExactDivisionHasNoRemainder) {
@@ -44,6 +50,9 @@ TEST(Arith, CeilingDivisionCoversTheRest) {
   EXPECT_EQ(div_ceil(12, 4), 3);
   EXPECT_EQ(div_ceil(13, 4), 4);
   EXPECT_EQ(div_ceil(0, 4), 0);
+  EXPECT_EQ(div_ceil(kMax, kMax - 1), 2);
+  EXPECT_EQ(div_ceil(kMax, 2), kMax / 2 + 1);
+  EXPECT_EQ(div_ceil(-7, 4), -1);
 }
 
 TEST(Arith, IndexOfCountsRowsFirst) {

@@ -33,12 +33,55 @@ TEST(Text, BytesHaveDecimalUnits) {
 TEST(Text, ShapesAreLists) {
   EXPECT_EQ(shape_text(std::vector<std::int64_t>{4, 1, 3}), "[4, 1, 3]");
   EXPECT_EQ(shape_text(std::vector<std::int64_t>{}), "[]");
+  EXPECT_EQ(shape_text(std::vector<std::int64_t>(40'000, 1)),
+            "[1, 1, 1, 1, 1, 1, 1, 1, ... 40,000 dimensions]");
 }
 
 TEST(Text, ControlCharactersAreEscaped) {
   EXPECT_EQ(escaped("plain \u00e9"), "plain \u00e9");
   EXPECT_EQ(escaped("a\nb\x1b[31m\x7f"), "a\\nb\\x1b[31m\\x7f");
-  EXPECT_EQ(escaped(std::string_view("\0\t", 2)), "\\x00\\x09");
+  EXPECT_EQ(escaped(std::string_view("\0\t", 2)), "\\x00\\t");
+  EXPECT_EQ(escaped("a\xff\xc2"), "a\\xff\\xc2");
+  EXPECT_EQ(escaped("\u00e9", true), "\\u{e9}");
+}
+
+/// Unicode's Cf, Zl and Zp: a name with them reads as another one, or moves what stands beside it.
+TEST(Text, FormatCharactersAreEscaped) {
+  EXPECT_EQ(escaped("a\u200bb"), "a\\u{200b}b");
+  EXPECT_EQ(escaped("\u202egnp.exe\u202c"), "\\u{202e}gnp.exe\\u{202c}");
+  EXPECT_EQ(escaped("\u2028\u2029\ufeff\u00ad\u2060\U000e0041"),
+            "\\u{2028}\\u{2029}\\u{feff}\\u{ad}\\u{2060}\\u{e0041}");
+  EXPECT_EQ(escaped("\u4e2d\u0410\u2026\u00ae"), "\u4e2d\u0410\u2026\u00ae");
+  EXPECT_EQ(escaped(escaped("\u200b\n\x1b")), escaped("\u200b\n\x1b"));
+}
+
+TEST(Text, LongNamesLoseTheirMiddle) {
+  const std::string name(1'000'000, 'n');
+  EXPECT_EQ(readable("short name"), "short name");
+  EXPECT_EQ(readable(name + " is read by no rule"), std::string(128, 'n') + "...(999744 bytes)..." +
+                                                        std::string(128, 'n') +
+                                                        " is read by no rule");
+  EXPECT_EQ(bounded(name, 10), "nnnnn...(999990 bytes)...nnnnn");
+  EXPECT_EQ(bounded("0123456789", 10), "0123456789");
+}
+
+TEST(Text, ATextOfManyWordsIsBoundedAsWell) {
+  std::string words;
+  for (int i = 0; i < 100'000; ++i) {
+    words += "name ";
+  }
+  EXPECT_LT(readable(words).size(), kTextShownMax + 40);
+  EXPECT_LT(readable(std::string(100'000, '\x1b')).size(), kTextShownMax + 40);
+}
+
+TEST(Text, ACutNeverPartsACharacter) {
+  std::string name;
+  for (int i = 0; i < 1'000; ++i) {
+    name += "\u4e2d";
+  }
+  for (std::size_t width = 10; width < 40; ++width) {
+    EXPECT_EQ(escaped(bounded(name, width)), bounded(name, width)) << width;
+  }
 }
 
 TEST(Text, NearestIsWithinTwoEditsOrAUniquePrefix) {

@@ -44,6 +44,26 @@ TEST(JsonCursor, RefusesWhatIsNotJsonAndSaysWhere) {
   }
 }
 
+/// Values of unknown fields are read as other readers do: they make a double of every number.
+TEST(JsonCursor, NumbersThatNoDoubleHoldsAreRefusedAlsoWhenNobodyReadsThem) {
+  const std::string_view fault = ": a number outside the range of a double";
+  const std::string many(std::size_t{1} << 20, '1');
+  const std::vector<std::string> above = {
+      "1e400",   "-1e400",       "1E+309",  many,
+      "0.1e400", many + ".5e-2", "1.8e308", "1e99999999999999999999"};
+  for (const std::string& text : above) {
+    EXPECT_EQ(verdict(text), "0" + std::string(fault)) << text.substr(0, 30);
+  }
+  const std::vector<std::string> fitting = {
+      "1e-400",    "-0.0e999",         "0e99999999999999999999",
+      "0." + many, many + "e-1048570", "1e-99999999999999999999",
+      "1.7e308"};
+  for (const std::string& text : fitting) {
+    EXPECT_EQ(verdict(text), "accepted") << text.substr(0, 30);
+  }
+  EXPECT_EQ(verdict("{\"a\":[1,1e400]}"), "8" + std::string(fault));
+}
+
 TEST(JsonCursor, DepthStopsAtItsLimit) {
   const auto brackets = [](std::size_t depth) {
     return std::string(depth, '[') + std::string(depth, ']');

@@ -247,5 +247,45 @@ TEST(Tiling, OfCopiesMayOverlapButLeavesNoGap) {
   EXPECT_EQ(check_tiling(parted, 6, Cover::AtLeastOnce).error().code, Code::Gap);
 }
 
+TEST(Tiling, BoxesThatLieApartAreLookedAtApart) {
+  // Regular halves of another stride each: no axis is common, and no run need be listed.
+  constexpr std::int64_t kRows = std::int64_t{1} << 40;
+  const Box first{0, 0, 0, {{kRows, 1, 2}}, 0};
+  const Box second{0, 0, 1, {{kRows, 1, 2}}, 0};
+  const Box third{0, 0, 2 * kRows, {{kRows, 1, 3}, {3, 1, 1}}, 0};
+  const std::vector<Box> all = {first, second, third};
+  EXPECT_TRUE(check_tiling(all, 5 * kRows));
+  EXPECT_EQ(check_tiling(all, 5 * kRows + 1).error().code, Code::Gap);
+  const std::vector<Box> beyond = {first, second, third, third};
+  EXPECT_EQ(check_tiling(beyond, 5 * kRows).error().code, Code::Overlap);
+}
+
+TEST(Tiling, MoreRunsThanCanBeListedStayUndecided) {
+  constexpr std::int64_t kRows = std::int64_t{1} << 40;
+  const std::vector<Box> interleaved = {Box{0, 0, 0, {{kRows, 1, 3}}, 0},
+                                        Box{0, 0, 1, {{kRows / 2, 1, 6}, {2, 1, 1}}, 0}};
+  const auto status = check_tiling(interleaved, 3 * kRows);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, Code::TooLargeToCheck);
+}
+
+/// A 0 beside large dimensions: nothing is there, and no product of the others may overflow.
+TEST(Box, ADimensionOfZeroMakesNoOtherOneSmall) {
+  constexpr std::int64_t kHuge = std::int64_t{1} << 40;
+  const Rule rule = parse_rule("carried x[...] -> x[...]").value();
+  Binding small;
+  small.rest = {0, 7};
+  const auto empty = BoundRule::bind(rule, std::move(small));
+  ASSERT_TRUE(empty.has_value()) << empty.error().message;
+  EXPECT_EQ(empty->source_shapes()[0], (Shape{0, 7}));
+  Binding large;
+  large.rest = {0, kHuge, kHuge};
+  const auto refused = BoundRule::bind(rule, std::move(large));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Code::BadValue);
+  const Box box{0, 0, 0, {{kHuge, kHuge, kHuge}, {kHuge, 1, 1}, {0, 1, 1}}, 0};
+  EXPECT_EQ(box.elements(), 0);
+}
+
 }  // namespace
 }  // namespace bv::layout

@@ -1,0 +1,236 @@
+// Do boxes cover a tensor exactly once? Decided on the boxes where they are regular, on their runs
+// where they are not.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/layout/box.hpp"
+
+namespace bv::layout {
+namespace {
+
+void list_runs(const Box& box, std::size_t axis, std::int64_t at, std::vector<Run>& runs) {
+  if (axis == box.axes.size()) {
+    runs.push_back({at, at + 1});
+    return;
+  }
+  const BoxAxis& here = box.axes[axis];
+  if (axis + 1 == box.axes.size() && here.target_stride == 1) {
+    runs.push_back({at, at + here.extent});
+    return;
+  }
+  for (std::int64_t i = 0; i < here.extent; ++i) {
+    list_runs(box, axis + 1, at + i * here.target_stride, runs);
+  }
+}
+
+/// An outermost axis that all boxes share and that tiles [0, elements) by itself: dropped, so that
+/// a regular map costs its boxes and not its rows.
+bool drop_common_axis(std::vector<Box>& boxes, std::int64_t& elements) {
+  if (boxes.empty() || boxes.front().axes.empty()) {
+    return false;
+  }
+  const std::int64_t stride = boxes.front().axes.front().target_stride;
+  const std::int64_t extent = boxes.front().axes.front().extent;
+  if (stride <= 0 || extent < 2 || stride * extent != elements) {
+    return false;
+  }
+  for (const Box& box : boxes) {
+    const bool same = !box.axes.empty() && box.axes.front().target_stride == stride &&
+                      box.axes.front().extent == extent;
+    if (!same || box.target_offset < 0 || box.target_offset + span_of(box, 1) > stride) {
+      return false;
+    }
+  }
+  for (Box& box : boxes) {
+    box.axes.pop_front();
+  }
+  elements = stride;
+  return true;
+}
+
+/// The mirror image: an innermost axis that all boxes share, contiguous from 0; dropped by counting
+/// in its rows.
+bool drop_common_inner(std::vector<Box>& boxes, std::int64_t& elements) {
+  std::int64_t unit = elements;
+  for (const Box& box : boxes) {
+    if (box.axes.empty() || box.axes.back().target_stride != 1) {
+      return false;
+    }
+    unit = std::min(unit, box.axes.back().extent);
+  }
+  if (unit < 2 || elements % unit != 0) {
+    return false;
+  }
+  for (const Box& box : boxes) {
+    bool fits = box.target_offset % unit == 0 && box.axes.back().extent % unit == 0;
+    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
+      fits = fits && box.axes[i].target_stride % unit == 0;
+    }
+    if (!fits) {
+      return false;
+    }
+  }
+  for (Box& box : boxes) {
+    box.target_offset /= unit;
+    for (std::size_t i = 0; i + 1 < box.axes.size(); ++i) {
+      box.axes[i].target_stride /= unit;
+    }
+    box.axes.back().extent /= unit;
+    if (box.axes.back().extent == 1) {
+      box.axes.pop_back();
+    }
+  }
+  elements /= unit;
+  return true;
+}
+
+}  // namespace
+
+void target_runs(const Box& box, std::vector<Run>& out) {
+  list_runs(box, 0, box.target_offset, out);
+}
+
+namespace {
+
+/// Runs that `boxes` write; capped.
+std::int64_t runs_of(std::span<const Box> boxes) {
+  std::int64_t all = 0;
+  for (const Box& box : boxes) {
+    std::int64_t runs = 1;
+    for (std::size_t i = 0; i < box.axes.size(); ++i) {
+      const bool run = i + 1 == box.axes.size() && box.axes[i].target_stride == 1;
+      runs *= run ? 1 : box.axes[i].extent;  // at most the elements of the box
+    }
+    all = capped_add(all, runs);
+  }
+  return all;
+}
+
+/// Where a part of a target lies in the whole: its first element, and elements of one of its
+/// positions.
+struct Frame {
+  std::int64_t begin = 0;
+  std::int64_t unit = 1;
+  [[nodiscard]] std::string text(std::int64_t at) const { return thousands(begin + at * unit); }
+  [[nodiscard]] std::string before(std::int64_t at) const {
+    return thousands(begin + at * unit - 1);
+  }
+};
+
+class Tiling {
+ public:
+  explicit Tiling(Cover cover) : cover_(cover) {}
+
+  /// `boxes`, none of them empty, against positions [0, size). Regular maps cost their boxes: what
+  /// all boxes share is dropped, and boxes that lie apart are looked at apart.
+  Status check(std::vector<Box> boxes, std::int64_t size, Frame frame) {
+    for (;;) {
+      const std::int64_t before = size;
+      if (drop_common_inner(boxes, size)) {
+        frame.unit *= before / size;
+      } else if (!drop_common_axis(boxes, size)) {
+        break;
+      }
+    }
+    std::sort(boxes.begin(), boxes.end(),
+              [](const Box& a, const Box& b) { return a.target_offset < b.target_offset; });
+    std::int64_t cursor = 0;
+    for (std::size_t first = 0; first < boxes.size();) {
+      const std::int64_t begin = boxes[first].target_offset;
+      std::int64_t end = begin;
+      std::size_t last = first;
+      for (; last < boxes.size() && (last == first || boxes[last].target_offset < end); ++last) {
+        end = std::max(end, boxes[last].target_offset + span_of(boxes[last], 0));
+      }
+      if (begin != cursor) {
+        return gap(cursor, begin, frame);
+      }
+      std::vector<Box> apart(std::make_move_iterator(boxes.begin() + offset_of(first)),
+                             std::make_move_iterator(boxes.begin() + offset_of(last)));
+      BV_CHECK(first == 0 && last == boxes.size() ? sweep(apart, end, frame)
+                                                  : inside(std::move(apart), begin, end, frame));
+      cursor = end;
+      first = last;
+    }
+    return cursor == size ? Status(Done{}) : wrong_end(cursor, size, frame);
+  }
+
+ private:
+  static std::ptrdiff_t offset_of(std::size_t index) { return static_cast<std::ptrdiff_t>(index); }
+
+  Status inside(std::vector<Box> boxes, std::int64_t begin, std::int64_t end, Frame frame) {
+    for (Box& box : boxes) {
+      box.target_offset -= begin;
+    }
+    return check(std::move(boxes), end - begin, {frame.begin + begin * frame.unit, frame.unit});
+  }
+
+  /// Boxes that lie within each other, run by run, against [their first position, end).
+  Status sweep(std::span<const Box> boxes, std::int64_t end, const Frame& frame) {
+    runs_listed_ = capped_add(runs_listed_, runs_of(boxes));
+    if (runs_listed_ > kTilingRunsMax) {
+      return fail(Code::TooLargeToCheck, "the pieces of a tensor are more than can be listed")
+          .pair(fmt::format("{} runs of elements", thousands(runs_listed_)),
+                fmt::format("at most {}", thousands(kTilingRunsMax)))
+          .advise("check the sizes in config.json and the headers");
+    }
+    std::vector<Run> runs;
+    for (const Box& box : boxes) {
+      target_runs(box, runs);
+    }
+    std::sort(runs.begin(), runs.end(),
+              [](const Run& a, const Run& b) { return a.begin < b.begin; });
+    std::int64_t cursor = runs.front().begin;
+    for (const Run& run : runs) {
+      if (run.begin > cursor) {
+        return gap(cursor, run.begin, frame);
+      }
+      if (run.begin < cursor && cover_ == Cover::Once) {
+        return fail(Code::Overlap,
+                    fmt::format("element {} is written twice", frame.text(run.begin)));
+      }
+      cursor = std::max(cursor, run.end);
+    }
+    BV_ASSERT(cursor == end);
+    return Done{};
+  }
+
+  /// Behind a tensor that boxes reach before its first element, there is none that nobody writes.
+  static Error gap(std::int64_t from, std::int64_t to, const Frame& frame) {
+    if (to < from) {
+      return fail(Code::Gap, fmt::format("elements before the tensor are written, {} positions",
+                                         thousands(from - to)));
+    }
+    return fail(Code::Gap, fmt::format("elements {} to {} are written by nobody", frame.text(from),
+                                       frame.before(to)));
+  }
+
+  static Error wrong_end(std::int64_t cursor, std::int64_t size, const Frame& frame) {
+    return fail(Code::Gap,
+                fmt::format("elements {} to {} are {}", frame.text(std::min(cursor, size)),
+                            frame.before(std::max(cursor, size)),
+                            cursor < size ? "written by nobody" : "beyond the tensor"));
+  }
+
+  Cover cover_;
+  std::int64_t runs_listed_ = 0;
+};
+
+}  // namespace
+
+Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cover) {
+  std::vector<Box> left;
+  for (const Box& box : boxes) {
+    if (box.elements() > 0) {
+      left.push_back(box);
+    }
+  }
+  return Tiling(cover).check(std::move(left), elements, {});
+}
+
+}  // namespace bv::layout

@@ -1,0 +1,142 @@
+// What config.json says of a quantisation.
+
+#include <fmt/format.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/quantised/module.hpp"
+
+namespace bv::quantised {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array kObjects = {"quantization_config", "compression_config", "quantization"};
+
+/// Fields that tell one quantisation from another, in the order in which they are shown.
+constexpr std::array kTold = {"quant_method",
+                              "quant_algo",
+                              "quant_type",
+                              "format",
+                              "fmt",
+                              "bits",
+                              "num_bits",
+                              "w_bit",
+                              "group_size",
+                              "weight_block_size",
+                              "load_in_4bit",
+                              "load_in_8bit",
+                              "version",
+                              "weights_dtype",
+                              "bnb_4bit_quant_type",
+                              "activation_scheme"};
+
+struct Place {
+  std::string path;
+  const json* node = nullptr;
+};
+
+/// The object at the top, or in one of the objects there (text_config, llm_config, ...).
+Place place_of(const json& config) {
+  if (!config.is_object()) {
+    return {};
+  }
+  for (const char* key : kObjects) {
+    if (const auto found = config.find(key);
+        found != config.end() && found->is_object() && !found->empty()) {
+      return {key, &*found};
+    }
+  }
+  for (const auto& [level, inner] : config.items()) {
+    if (!inner.is_object()) {
+      continue;
+    }
+    for (const char* key : kObjects) {
+      if (const auto found = inner.find(key);
+          found != inner.end() && found->is_object() && !found->empty()) {
+        return {level + "." + key, &*found};
+      }
+    }
+  }
+  return {};
+}
+
+std::string shown(const json& node) {
+  constexpr std::size_t kValueMax = 60;
+  const std::string text = node.is_string()
+                               ? node.get<std::string>()
+                               : node.dump(-1, ' ', false, json::error_handler_t::replace);
+  return escaped(bounded(text, kValueMax));
+}
+
+/// compressed-tensors: config_groups.group_0.weights.
+const json* weights_of(const json& node) {
+  const auto groups = node.find("config_groups");
+  if (groups == node.end() || !groups->is_object() || groups->empty() ||
+      !groups->front().is_object()) {
+    return nullptr;
+  }
+  const auto weights = groups->front().find("weights");
+  return weights == groups->front().end() || !weights->is_object() ? nullptr : &*weights;
+}
+
+std::int64_t whole(const json& node, const char* key) {
+  const auto found = node.find(key);
+  return found != node.end() && found->is_number_integer() &&
+                 (!found->is_number_unsigned() || found->get<std::uint64_t>() <= INT64_MAX)
+             ? found->get<std::int64_t>()
+             : 0;
+}
+
+}  // namespace
+
+std::string stated(const json& config) {
+  const Place place = place_of(config);
+  if (place.node == nullptr) {
+    return "";
+  }
+  std::vector<std::string> told;
+  const auto tell = [&told](const json& node) {
+    for (const char* key : kTold) {
+      if (const auto found = node.find(key); found != node.end() && !found->is_null()) {
+        told.push_back(fmt::format("{} {}", key, shown(*found)));
+      }
+    }
+  };
+  tell(*place.node);
+  if (const json* weights = weights_of(*place.node)) {
+    tell(*weights);
+  }
+  return fmt::format("{} of config.json{}{}", readable(place.path), told.empty() ? "" : ": ",
+                     join(told, ", "));
+}
+
+Hints hints_of(const json& config) {
+  Hints out;
+  const Place place = place_of(config);
+  if (place.node == nullptr) {
+    return out;
+  }
+  const auto method = place.node->find("quant_method");
+  out.method = method != place.node->end() && method->is_string() ? method->get<std::string>() : "";
+  const json* weights = weights_of(*place.node);
+  for (const char* key : {"bits", "num_bits", "w_bit"}) {
+    out.bits = out.bits == 0 ? whole(*place.node, key) : out.bits;
+    out.bits = out.bits == 0 && weights != nullptr ? whole(*weights, key) : out.bits;
+  }
+  const auto block = place.node->find("weight_block_size");
+  if (block != place.node->end() && block->is_array() && block->size() == 2) {
+    for (const json& one : *block) {
+      const std::int64_t size = one.is_number_integer() ? one.get<std::int64_t>() : 0;
+      out.block.push_back(size);
+    }
+    if (out.block[0] < 1 || out.block[1] < 1) {
+      out.block.clear();
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::quantised

@@ -1,0 +1,121 @@
+#include "core/quantised/module.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "core/quantised/schemes.hpp"
+
+namespace bv::quantised {
+namespace {
+
+/// Endings of parameters that give quantised values back, as whole words.
+constexpr std::array kCompanions = {
+    "scale",         "scales",      "scale_inv", "scale_2",     "zero",        "zeros",
+    "zero_point",    "qzeros",      "g_idx",     "SCB",         "absmax",      "quant_map",
+    "weight_shape",  "codebook",    "codebooks", "codebook_id", "lut",         "centroids",
+    "weight_format", "suh",         "svh",       "SU",          "SV",          "q_perm",
+    "q_invperm",     "q_scale_max", "q_groups",  "amax",        "q_group_size"};
+
+/// HQQ stores its settings as tensors beside the weight.
+constexpr std::array kHqq = {"nbits",   "group_size",   "axis",          "shape",
+                             "packing", "channel_wise", "view_as_float", "meta"};
+
+/// Parameters that nothing but a quantised weight is stored as.
+constexpr std::array kUnmistakable = {"qweight", "weight_packed",    "blocks", "qdata",
+                                      "W_q",     "weight_scale_inv", "SCB",    "absmax"};
+
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/// `text` ends in `ending`, and no word goes on before it.
+bool ends_in(std::string_view text, std::string_view ending) {
+  return text.ends_with(ending) &&
+         (text.size() == ending.size() || !is_letter(text[text.size() - ending.size() - 1]));
+}
+
+template <class Words>
+bool ends_in_any(std::string_view text, const Words& words) {
+  return std::any_of(words.begin(), words.end(),
+                     [text](std::string_view word) { return ends_in(text, word); });
+}
+
+bool is_companion(const Module& module, std::string_view parameter) {
+  return ends_in_any(parameter, kCompanions) ||
+         parameter.find("quant_state") != std::string_view::npos ||
+         (module.contains("W_q") && ends_in_any(parameter, kHqq)) ||
+         (parameter == "biases" && module.contains("scales"));
+}
+
+/// The weight that a parameter with quantised values stands for.
+std::string stem_of(std::string_view parameter) {
+  constexpr std::array kWhole = {"qweight", "W_q",   "q_weight", "weight._data",
+                                 "trellis", "codes", "Qidxs",    "indices"};
+  if (std::find(kWhole.begin(), kWhole.end(), parameter) != kWhole.end()) {
+    return "weight";
+  }
+  for (const std::string_view ending : {"_packed", "_blocks", "_qdata", ":qdata", ":_data"}) {
+    if (parameter.ends_with(ending) && parameter.size() > ending.size()) {
+      std::string_view stem = parameter.substr(0, parameter.size() - ending.size());
+      stem.remove_prefix(stem.front() == '_' ? 1 : 0);
+      return std::string(stem);
+    }
+  }
+  return std::string(parameter);
+}
+
+/// Companions of the weight `stem`: those that start with its name, and in a module with one weight
+/// all of them.
+std::vector<std::string_view> companions_of(const Module& module, std::string_view values,
+                                            std::string_view stem) {
+  std::vector<std::string_view> out;
+  for (const auto& [parameter, spec] : module) {
+    std::string_view bare = parameter;
+    bare.remove_prefix(bare.starts_with('_') ? 1 : 0);
+    const bool named =
+        bare.starts_with(stem) && bare.size() > stem.size() && !is_letter(bare[stem.size()]);
+    if (parameter != values && is_companion(module, parameter) && (named || stem == "weight")) {
+      out.push_back(parameter);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Name name_of(std::string_view tensor) {
+  constexpr std::string_view kInside = ".weight.";
+  if (const std::size_t at = tensor.rfind(kInside); at != std::string_view::npos) {
+    return {tensor.substr(0, at), tensor.substr(at + 1)};
+  }
+  const std::size_t dot = tensor.rfind('.');
+  return dot == std::string_view::npos ? Name{"", tensor}
+                                       : Name{tensor.substr(0, dot), tensor.substr(dot + 1)};
+}
+
+bool is_odd(const TensorSpec& spec, std::string_view parameter) {
+  return !holds_numbers(spec.dtype) ||
+         (is_known_by_name(spec) && ends_in_any(parameter, kUnmistakable));
+}
+
+std::optional<Recognised> recognise(const Module& module, std::string_view values,
+                                    const Hints& hints) {
+  const TensorSpec& bits = *module.find(values)->second;
+  if (is_companion(module, values) || bits.dtype == DType::Bool) {
+    return std::nullopt;
+  }
+  const std::string stem = stem_of(values);
+  std::vector<std::string_view> companions = companions_of(module, values, stem);
+  if (companions.empty() || (!is_known_by_name(bits) && holds_numbers(bits.dtype))) {
+    return std::nullopt;
+  }
+  const Stored stored{module, values, stem, bits, companions, hints};
+  auto scheme = scheme_of(stored);
+  if (!scheme) {
+    return std::nullopt;
+  }
+  return Recognised{std::move(scheme->name), std::move(scheme->upstream), stem,
+                    std::move(companions)};
+}
+
+}  // namespace bv::quantised

@@ -1,0 +1,174 @@
+#include "core/quantised/quantised.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/base/text.hpp"
+#include "core/quantised/module.hpp"
+
+namespace bv::quantised {
+namespace {
+
+constexpr std::size_t kShownGroups = 5;
+constexpr std::size_t kShownCompanions = 4;
+
+using Modules = std::unordered_map<std::string_view, Module>;
+
+/// The parameters of every module that holds an odd tensor.
+Modules odd_modules(std::span<const TensorSpec* const> tensors) {
+  Modules out;
+  for (const TensorSpec* spec : tensors) {
+    if (const Name name = name_of(spec->name); is_odd(*spec, name.parameter)) {
+      out.try_emplace(name.module);
+    }
+  }
+  if (out.empty()) {
+    return out;
+  }
+  for (const TensorSpec* spec : tensors) {
+    const Name name = name_of(spec->name);
+    if (const auto module = out.find(name.module); module != out.end()) {
+      module->second.emplace(name.parameter, spec);
+    }
+  }
+  return out;
+}
+
+/// Every quantised weight with its group.
+class Collector {
+ public:
+  explicit Collector(Hints hints) : hints_(std::move(hints)) {}
+
+  void add(std::string_view module_name, const Module& module) {
+    for (const auto& [parameter, spec] : module) {
+      auto known = recognise(module, parameter, hints_);
+      if (!known) {
+        continue;
+      }
+      Group& group = groups_[known->scheme];
+      group.upstream = std::move(known->upstream);
+      Weight weight;
+      weight.name = std::string(module_name) + (module_name.empty() ? "" : ".") + known->weight;
+      weight.bits = spec;
+      taken_.insert(spec);
+      for (const std::string_view companion : known->companions) {
+        weight.companions.push_back(module.find(companion)->second);
+        taken_.insert(weight.companions.back());
+      }
+      group.weights.push_back(std::move(weight));
+    }
+  }
+
+  std::optional<Source> take(std::size_t tensors) {
+    if (groups_.empty()) {
+      return std::nullopt;
+    }
+    Source out;
+    for (auto& [scheme, group] : groups_) {
+      group.scheme = scheme;
+      std::sort(group.weights.begin(), group.weights.end(),
+                [](const Weight& a, const Weight& b) { return a.name < b.name; });
+      out.groups.push_back(std::move(group));
+    }
+    std::stable_sort(out.groups.begin(), out.groups.end(), [](const Group& a, const Group& b) {
+      return a.weights.size() > b.weights.size();
+    });
+    out.tensors = static_cast<std::int64_t>(taken_.size());
+    out.left = static_cast<std::int64_t>(tensors - taken_.size());
+    return out;
+  }
+
+ private:
+  Hints hints_;
+  std::map<std::string, Group> groups_;
+  std::unordered_set<const TensorSpec*> taken_;
+};
+
+std::string count_of(const Group& group) {
+  const auto count = static_cast<std::int64_t>(group.weights.size());
+  return fmt::format("{} weight{} in {}", thousands(count), count == 1 ? "" : "s", group.scheme);
+}
+
+std::string tensor_text(const TensorSpec& spec) {
+  return fmt::format("{} {}", name(spec.dtype), shape_text(spec.shape));
+}
+
+/// "model.layers.0.mlp.up_proj.weight F8_E4M3 [64, 24] with weight_scale_inv BF16 [1, 1]"
+std::string example_of(const Weight& weight) {
+  std::string out = fmt::format("{} {}", readable(weight.bits->name), tensor_text(*weight.bits));
+  for (std::size_t i = 0; i < weight.companions.size() && i < kShownCompanions; ++i) {
+    const TensorSpec& companion = *weight.companions[i];
+    out += fmt::format("{} {} {}", i == 0 ? " with" : ",",
+                       readable(name_of(companion.name).parameter), tensor_text(companion));
+  }
+  return out + (weight.companions.size() > kShownCompanions ? ", ..." : "");
+}
+
+std::string help_of(const Source& source) {
+  std::string way;
+  for (const Group& group : source.groups) {
+    if (!group.upstream.empty()) {
+      way = group.upstream + ", or ";
+      break;
+    }
+  }
+  return fmt::format("give a dequantised checkpoint: {}take the release that it was quantised from",
+                     way);
+}
+
+}  // namespace
+
+std::optional<Source> find(std::span<const TensorSpec* const> tensors,
+                           const nlohmann::json& config) {
+  Collector collector(hints_of(config));
+  for (const auto& [name, module] : odd_modules(tensors)) {
+    collector.add(name, module);
+  }
+  auto out = collector.take(tensors.size());
+  if (out) {
+    out->config = stated(config);
+  }
+  return out;
+}
+
+std::optional<Source> find(const Headers& headers, const nlohmann::json& config) {
+  std::vector<const TensorSpec*> tensors;
+  tensors.reserve(headers.size());
+  for (const auto& [name, spec] : headers) {
+    tensors.push_back(&spec);
+  }
+  return find(tensors, config);
+}
+
+std::string summary(const Source& source) {
+  std::vector<std::string> parts;
+  for (std::size_t i = 0; i < source.groups.size() && i < kShownGroups; ++i) {
+    parts.push_back(count_of(source.groups[i]));
+  }
+  if (source.groups.size() > kShownGroups) {
+    parts.push_back(fmt::format("{} more schemes", source.groups.size() - kShownGroups));
+  }
+  return join(parts, ", ");
+}
+
+Error refusal(const Source& source) {
+  Error out = fail(Code::QuantisedSource, "the weights are quantised: " + summary(source));
+  for (std::size_t i = 0; i < source.groups.size() && i < kShownGroups; ++i) {
+    out.facts.push_back(example_of(source.groups[i].weights.front()));
+  }
+  out.facts.push_back(source.config.empty()
+                          ? "known by the names and dtypes of the tensors; config.json does not "
+                            "say it"
+                          : "known by the names and dtypes of the tensors, and by " +
+                                source.config);
+  return std::move(out)
+      .pair(fmt::format("{} tensors hold quantised weights and their scales, {} do not",
+                        thousands(source.tensors), thousands(source.left)),
+            "weights in F16, BF16, F32 or F64")
+      .advise(help_of(source));
+}
+
+}  // namespace bv::quantised

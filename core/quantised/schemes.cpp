@@ -1,0 +1,237 @@
+#include "core/quantised/schemes.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+
+namespace bv::quantised {
+namespace {
+
+constexpr const char* kFp8 =
+    "load it with transformers and FineGrainedFP8Config(dequantize=True), then save_pretrained";
+constexpr const char* kMxfp4 =
+    "load it with transformers and Mxfp4Config(dequantize=True), then save_pretrained";
+constexpr const char* kCompressed =
+    "load it with transformers and CompressedTensorsConfig(run_compressed=False), then "
+    "save_pretrained";
+constexpr const char* kBitsandbytes =
+    "load it with transformers, call model.dequantize(), then save_pretrained";
+constexpr const char* kMlx = "mlx_lm.convert --dequantize";
+
+bool is_float8(DType dtype) {
+  return dtype == DType::F8E4M3 || dtype == DType::F8E5M2 || dtype == DType::F8E4M3FNUZ ||
+         dtype == DType::F8E5M2FNUZ;
+}
+
+bool is_exponent(DType dtype) {
+  return dtype == DType::F8E8M0 || dtype == DType::U8;
+}
+
+const TensorSpec* parameter_of(const Stored& stored, const std::string& parameter) {
+  const auto found = stored.module.find(parameter);
+  return found == stored.module.end() ? nullptr : found->second;
+}
+
+const TensorSpec* first_of(const Stored& stored, const std::vector<std::string>& parameters) {
+  for (const std::string& parameter : parameters) {
+    if (const TensorSpec* found = parameter_of(stored, parameter)) {
+      return found;
+    }
+  }
+  return nullptr;
+}
+
+/// The scale that the values are multiplied by, of whatever name.
+const TensorSpec* scale_of(const Stored& stored) {
+  const std::string stem(stored.stem);
+  return first_of(stored, {stem + "_scale_inv", stem + "_scale", stem + "_scales", stem + ":scale",
+                           "_" + stem + "_scale", stem + "._scale", "scale", "scales"});
+}
+
+/// The power of two that `parts` blocks cover `whole` with; 0 when there is none.
+std::int64_t block_of(std::int64_t whole, std::int64_t parts) {
+  for (std::int64_t block = 1; parts > 0 && block < (std::int64_t{1} << 20); block *= 2) {
+    if (div_ceil(whole, block) == parts) {
+      return block;
+    }
+  }
+  return 0;
+}
+
+/// "128 x 128 block scales", "per-channel scales", ...: what one number of the scale covers.
+std::string granularity(const Stored& stored, const TensorSpec& scale) {
+  const Shape& values = stored.bits.shape;
+  const Shape& scales = scale.shape;
+  const std::int64_t count = element_count(scales).value_or(0);
+  const std::size_t n = values.size();
+  const bool aligned = n >= 2 && scales.size() == n;
+  if (const auto& block = stored.hints.block; aligned && block.size() == 2 &&
+                                              div_ceil(values[n - 2], block[0]) == scales[n - 2] &&
+                                              div_ceil(values[n - 1], block[1]) == scales[n - 1]) {
+    return fmt::format("{} x {} block scales", block[0], block[1]);
+  }
+  if (count == 1) {
+    return "a per-tensor scale";
+  }
+  if (aligned && scales[n - 1] > 1) {
+    const std::int64_t rows = block_of(values[n - 2], scales[n - 2]);
+    const std::int64_t columns = block_of(values[n - 1], scales[n - 1]);
+    if (columns > 1) {
+      return rows == 1  ? fmt::format("scales of {} values each", columns)
+             : rows > 1 ? fmt::format("{} x {} block scales", rows, columns)
+                        : "block scales";
+    }
+  }
+  return n >= 2 && count ==
+                       element_count(values).value_or(0) / std::max<std::int64_t>(values.back(), 1)
+             ? "per-channel scales"
+             : "scales";
+}
+
+std::string bits_text(std::int64_t bits) {
+  return bits > 0 && bits <= 8 ? fmt::format(" INT{}", bits) : "";
+}
+
+/// GPTQ packs the inputs of a row, AWQ the outputs.
+Scheme qweight(const Stored& stored) {
+  const TensorSpec* scales = parameter_of(stored, "scales");
+  const TensorSpec* order = parameter_of(stored, "g_idx");
+  const Shape& packed = stored.bits.shape;
+  bool awq = order == nullptr && stored.hints.method == "awq";
+  std::int64_t bits = stored.hints.bits;
+  if (packed.size() == 2 && scales != nullptr && scales->shape.size() == 2) {
+    awq = order == nullptr && scales->shape[1] != packed[1];
+    const std::int64_t whole = awq                                            ? scales->shape[1]
+                               : order != nullptr && order->shape.size() == 1 ? order->shape[0]
+                                                                              : 0;
+    const auto used = checked_mul(awq ? packed[1] : packed[0], 32);
+    bits = whole > 0 && used ? *used / whole : bits;
+  }
+  return {(awq ? "AWQ" : "GPTQ") + bits_text(bits), ""};
+}
+
+Scheme packed(const Stored& stored) {
+  const TensorSpec* scale = scale_of(stored);
+  const bool bytes = stored.bits.dtype == DType::U8 || stored.bits.dtype == DType::F4;
+  if (bytes && scale != nullptr && scale->dtype == DType::F8E4M3) {
+    return {"NVFP4 (compressed-tensors)", kCompressed};
+  }
+  if (bytes && scale != nullptr && is_exponent(scale->dtype)) {
+    return {"MXFP4 (compressed-tensors)", kCompressed};
+  }
+  return {"compressed-tensors packed integers" + bits_text(stored.hints.bits), kCompressed};
+}
+
+std::optional<Scheme> by_name(const Stored& stored) {
+  const std::string_view values = stored.values;
+  const std::string whole(values);
+  if (values == "qweight") {
+    return qweight(stored);
+  }
+  if (values.ends_with("_packed")) {
+    return packed(stored);
+  }
+  if (values.ends_with("_blocks") && parameter_of(stored, std::string(stored.stem) + "_scales")) {
+    return Scheme{"MXFP4 (blocks and scales)", kMxfp4};
+  }
+  if (values.ends_with("qdata") || values.ends_with(":_data")) {
+    return Scheme{"torchao", ""};
+  }
+  if (values == "W_q") {
+    return Scheme{"HQQ", ""};
+  }
+  if (values == "weight._data") {
+    return Scheme{"optimum-quanto", ""};
+  }
+  if (parameter_of(stored, whole + ".absmax") != nullptr) {
+    const bool nf4 = parameter_of(stored, whole + ".quant_state.bitsandbytes__nf4") != nullptr;
+    const bool fp4 = parameter_of(stored, whole + ".quant_state.bitsandbytes__fp4") != nullptr;
+    return Scheme{fmt::format("bitsandbytes 4-bit{}", nf4   ? " (NF4)"
+                                                      : fp4 ? " (FP4)"
+                                                            : ""),
+                  kBitsandbytes};
+  }
+  if (parameter_of(stored, "SCB") != nullptr) {
+    return Scheme{"bitsandbytes 8-bit", kBitsandbytes};
+  }
+  return values == "q_weight"  ? std::optional(Scheme{"EXL2", ""})
+         : values == "trellis" ? std::optional(Scheme{"EXL3", ""})
+         : values == "Qidxs"   ? std::optional(Scheme{"QuIP#", ""})
+                               : std::nullopt;
+}
+
+std::string float8_name(DType dtype) {
+  return dtype == DType::F8E5M2 || dtype == DType::F8E5M2FNUZ ? "E5M2" : "E4M3";
+}
+
+std::optional<Scheme> by_dtype(const Stored& stored) {
+  const TensorSpec* scale = scale_of(stored);
+  const DType dtype = stored.bits.dtype;
+  if (scale == nullptr) {
+    return std::nullopt;
+  }
+  const bool compressed = stored.hints.method == "compressed-tensors";
+  if (is_float8(dtype) || is_known_by_name(stored.bits)) {
+    const bool fine = stored.hints.method.empty() || stored.hints.method == "fp8";
+    const std::string number = is_exponent(scale->dtype) ? "MXFP8"
+                               : is_known_by_name(stored.bits)
+                                   ? "FP8"
+                                   : fmt::format("FP8 ({})", float8_name(dtype));
+    return Scheme{fmt::format("{} with {}", number,
+                              is_known_by_name(*scale) ? "scales" : granularity(stored, *scale)),
+                  compressed ? kCompressed
+                  : fine     ? kFp8
+                             : ""};
+  }
+  if (dtype == DType::U32) {
+    return Scheme{
+        parameter_of(stored, "biases") != nullptr ? "MLX (scales and biases)" : "MLX (scales)",
+        kMlx};
+  }
+  const bool halves = dtype == DType::U8 || dtype == DType::F4 || dtype == DType::I8;
+  if (halves && scale->dtype == DType::F8E4M3) {
+    return Scheme{"NVFP4", ""};
+  }
+  if (halves && is_exponent(scale->dtype)) {
+    return Scheme{"MXFP4", ""};
+  }
+  if (dtype == DType::I8) {
+    return Scheme{"INT8 with " + granularity(stored, *scale), compressed ? kCompressed : ""};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool holds_numbers(DType dtype) {
+  return dtype == DType::F16 || dtype == DType::BF16 || dtype == DType::F32 || dtype == DType::F64;
+}
+
+bool is_known_by_name(const TensorSpec& spec) {
+  return spec.dtype == DType::BF16 && spec.shape.empty();
+}
+
+std::optional<Scheme> scheme_of(const Stored& stored) {
+  if (auto named = by_name(stored)) {
+    return named;
+  }
+  if (auto typed = by_dtype(stored)) {
+    return typed;
+  }
+  // 64-bit integers beside a scale are positions and counters, unless config.json says otherwise.
+  const DType dtype = stored.bits.dtype;
+  const bool wide = dtype == DType::I64 || dtype == DType::U64 || dtype == DType::C64;
+  if (stored.bits.shape.empty() || (wide && stored.hints.method.empty())) {
+    return std::nullopt;
+  }
+  return Scheme{
+      stored.hints.method.empty()
+          ? fmt::format("{} values with companion tensors", name(dtype))
+          : fmt::format("{} values of {}", name(dtype), escaped(bounded(stored.hints.method, 60))),
+      ""};
+}
+
+}  // namespace bv::quantised
