@@ -58,15 +58,10 @@ Status prove_rule(const model::Model& model, const kinds::Catalogue& kinds,
   BV_CHECK(layout::prove_bijection(*line));
   for (const std::int64_t size : sizes) {
     (rule.expert ? layout.etp : layout.tp) = size;
-    auto binding = binding_of(model.geometry, rule, layout);
-    auto bound = binding ? layout::BoundRule::bind(*line, std::move(*binding))
-                         : Result<layout::BoundRule>(std::move(binding).error());
+    auto bound = bind_rule(kinds, model.geometry, rule, layout);
     if (!bound) {
-      return std::move(bound)
-          .error()
-          .at(rule.source)
-          .fact(fmt::format("{} with {}={}", model.megatron_name(mapping, 0),
-                            rule.expert ? "ETP" : "TP", size));
+      return std::move(bound).error().fact(fmt::format(
+          "{} with {}={}", model.megatron_name(mapping, 0), rule.expert ? "ETP" : "TP", size));
     }
     ++bindings;
   }

@@ -50,68 +50,17 @@ std::int64_t local_index(const model::Mapping& mapping, const parallel::StageCon
 
 }  // namespace
 
-Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout) {
-  if (!layout.vocab_divisor) {
-    return rows;
-  }
-  const auto multiple = checked_mul(*layout.vocab_divisor, layout.tp);
-  const bool positive = *layout.vocab_divisor > 0 && layout.tp > 0;
-  const auto padded =
-      positive && multiple ? checked_mul(div_ceil(rows, *multiple), *multiple) : std::nullopt;
-  if (!padded) {
-    return fail(Code::SizeOutOfBounds,
-                fmt::format("a vocabulary of {} rows cannot be padded to a multiple of {} x TP {}",
-                            rows, *layout.vocab_divisor, layout.tp))
-        .pair(std::to_string(*layout.vocab_divisor), "a positive number of rows")
-        .advise("correct --make-vocab-size-divisible-by, or the manifest");
-  }
-  return *padded;
-}
-
-Result<layout::Binding> binding_of(const model::Geometry& geometry, const family::Rule& rule,
-                                   const parallel::Layout& layout) {
-  auto symbols = geometry.symbols;
-  const std::int64_t t = rule.expert ? layout.etp : layout.tp;
-  symbols["t"] = t;
-  layout::Binding out;
-  for (const auto& [axis, expression] : rule.axes) {
-    auto size = family::evaluate(expression, symbols);
-    if (!size) {
-      return std::move(size)
-          .error()
-          .at(rule.source)
-          .fact(fmt::format("kind {}, axis {} = {}", rule.kind, axis, expression));
-    }
-    out.axes[axis] = *size;
-  }
-  out.axes["t"] = t;
-  if (rule.vocabulary) {
-    const auto rows = out.axes.find("v");
-    BV_ASSERT(rows != out.axes.end());
-    BV_TRY(padded, padded_rows(rows->second, layout));
-    out.axes["p"] = padded - rows->second;
-  }
-  for (const std::string& expression : rule.rest) {
-    auto size = family::evaluate(expression, symbols);
-    if (!size) {
-      return std::move(size)
-          .error()
-          .at(rule.source)
-          .fact(fmt::format("kind {}, trailing dimension {}", rule.kind, expression));
-    }
-    out.rest.push_back(*size);
-  }
-  return out;
-}
-
 Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds,
-                        const parallel::Layout& layout) {
+                        const parallel::Layout& layout, std::span<const Rebinding> rebindings) {
   Plan plan;
   plan.model_ = &model;
   plan.layout_ = layout;
   BV_CHECK(parallel::check_sizes(layout));
   BV_CHECK(check_layout(model, layout));
-  BV_CHECK(plan.bind_rules(kinds));
+  BV_CHECK(plan.bind_rules(kinds, {}));
+  for (const Rebinding& rebinding : rebindings) {
+    BV_CHECK(plan.bind_rules(kinds, rebinding));
+  }
   BV_TRY(stages,
          parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers));
   plan.stages_ = std::move(stages);
@@ -119,36 +68,27 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   return plan;
 }
 
-Status Plan::bind_rules(const kinds::Catalogue& kinds) {
+Status Plan::bind_rules(const kinds::Catalogue& kinds, const Rebinding& rebinding) {
   for (const model::Mapping& mapping : model_->mappings) {
     const family::Rule& rule = *mapping.rule;
-    if (bound_.contains(&rule)) {
+    if (bound_.contains({&rule, rebinding})) {
       continue;
     }
-    const layout::Rule* line = kinds.find(rule.kind);
-    if (line == nullptr) {
-      return fail(Code::RulesInvalid, fmt::format("kind {} is not in the catalogue", rule.kind))
-          .at(rule.source)
-          .advise("bridge-verify rules show lists the kinds");
-    }
-    BV_TRY(binding, binding_of(model_->geometry, rule, layout_));
-    auto bound = layout::BoundRule::bind(*line, std::move(binding));
+    auto bound = bind_rule(kinds, model_->geometry, rule, layout_, rebinding);
     if (!bound) {
-      return std::move(bound)
-          .error()
-          .at(rule.source)
-          .fact("parameter " + model_->megatron_name(mapping, 0));
+      return std::move(bound).error().fact("parameter " + model_->megatron_name(mapping, 0));
     }
     if (rule.vocabulary) {
       padded_vocabulary_ = bound->size("v") + bound->size("p");
     }
-    bound_.emplace(&rule, std::move(*bound));
+    bound_.emplace(std::pair{&rule, rebinding}, std::move(*bound));
   }
   return Done{};
 }
 
-const layout::BoundRule& Plan::bound(const model::Mapping& mapping) const {
-  const auto found = bound_.find(mapping.rule);
+const layout::BoundRule& Plan::bound(const model::Mapping& mapping,
+                                     const Rebinding& rebinding) const {
+  const auto found = bound_.find({mapping.rule, rebinding});
   BV_ASSERT(found != bound_.end());
   return found->second;
 }
@@ -157,10 +97,10 @@ const std::vector<Shape>& Plan::hf_shapes(const model::Mapping& mapping) const {
   return bound(mapping).source_shapes();
 }
 
-layout::Shard Plan::shard(const Target& target) const {
+layout::Shard Plan::shard(const Target& target, const Rebinding& rebinding) const {
   const model::Mapping& mapping = model_->mappings[target.mapping];
-  return bound(mapping).shard(0,
-                              {{"t", target.t}, {"E", std::max<std::int64_t>(target.expert, 0)}});
+  return bound(mapping, rebinding)
+      .shard(0, {{"t", target.t}, {"E", std::max<std::int64_t>(target.expert, 0)}});
 }
 
 /// Targets are listed one by one: more than a model can have would fill memory first.

@@ -9,6 +9,7 @@
 #include "core/layout/box.hpp"
 #include "core/model/model.hpp"
 #include "core/parallel/parallel.hpp"
+#include "core/plan/bind_rule.hpp"
 
 namespace bv::plan {
 
@@ -39,19 +40,23 @@ class Plan {
  public:
   /// Binds every rule and places every parameter. The model and the catalogue must outlive the
   /// plan. Errors: IndivisibleDim, LayerOnNoStage, Conflict: the layout is illegal for this model;
-  /// SizeOutOfBounds above kTargetsMax.
+  /// SizeOutOfBounds above kTargetsMax. Every rule is also bound with each of `rebindings`: bound()
+  /// and shard() give those of a factor of an adapter then.
   static Result<Plan> make(const model::Model& model, const kinds::Catalogue& kinds,
-                           const parallel::Layout& layout);
+                           const parallel::Layout& layout,
+                           std::span<const Rebinding> rebindings = {});
 
   [[nodiscard]] const model::Model& model() const { return *model_; }
   [[nodiscard]] const parallel::Layout& layout() const { return layout_; }
   [[nodiscard]] const std::vector<ShardFile>& files() const { return files_; }
   [[nodiscard]] const std::vector<parallel::StageContents>& stages() const { return stages_; }
-  [[nodiscard]] const layout::BoundRule& bound(const model::Mapping& mapping) const;
+  /// `rebinding`: none, or one that the plan was made with.
+  [[nodiscard]] const layout::BoundRule& bound(const model::Mapping& mapping,
+                                               const Rebinding& rebinding = {}) const;
   [[nodiscard]] std::int64_t padded_vocabulary() const { return padded_vocabulary_; }
 
   /// Boxes of one target; box.source indexes mapping.hf.
-  [[nodiscard]] layout::Shard shard(const Target& target) const;
+  [[nodiscard]] layout::Shard shard(const Target& target, const Rebinding& rebinding = {}) const;
   /// Expected shape of each HF tensor of a mapping.
   [[nodiscard]] const std::vector<Shape>& hf_shapes(const model::Mapping& mapping) const;
   /// Where each HF tensor comes from on the way back: all targets of each mapping, owners first,
@@ -63,7 +68,7 @@ class Plan {
   [[nodiscard]] const std::vector<std::vector<Owner>>& owners() const { return owners_; }
 
  private:
-  Status bind_rules(const kinds::Catalogue& kinds);
+  Status bind_rules(const kinds::Catalogue& kinds, const Rebinding& rebinding);
   Status check_targets() const;
   Status place();
   void place_in(ShardFile& file, const parallel::StageContents& stage) const;
@@ -71,21 +76,11 @@ class Plan {
   const model::Model* model_ = nullptr;
   parallel::Layout layout_;
   std::vector<parallel::StageContents> stages_;
-  std::map<const family::Rule*, layout::BoundRule> bound_;
+  std::map<std::pair<const family::Rule*, Rebinding>, layout::BoundRule> bound_;
   std::vector<ShardFile> files_;
   std::vector<std::vector<Owner>> owners_;
   std::int64_t padded_vocabulary_ = 0;
 };
-
-/// The axis sizes of one rule on one layout: expressions of the family file over the geometry and
-/// `t`. Errors: IndivisibleDim naming what does not divide.
-[[nodiscard]] Result<layout::Binding> binding_of(const model::Geometry& geometry,
-                                                 const family::Rule& rule,
-                                                 const parallel::Layout& layout);
-
-/// Vpad = ceil(V / (D*t)) * D*t with --make-vocab-size-divisible-by D, else V
-/// (mapping-semantics 7.4). Errors: SizeOutOfBounds for a D below 1 or a Vpad that leaves 63 bits.
-[[nodiscard]] Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout);
 
 /// Targets of all files together. The largest published models have half a million on 64 ranks.
 inline constexpr std::int64_t kTargetsMax = std::int64_t{1} << 22;

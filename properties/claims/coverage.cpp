@@ -22,14 +22,16 @@ Result<layout::BoundRule> bind_for_sweep(const Subject& subject, const RuleUse& 
   if (line == nullptr) {
     return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
   }
-  BV_TRY(binding, plan::binding_of(use.model().geometry, *use.rule, layout));
-  if (binding.rest.size() > 0 && line->sources.front().dims.size() > 1) {
-    binding.rest.clear();
+  BV_TRY(whole, plan::binding_of(use.model().geometry, *use.rule, layout));
+  plan::Rebinding small;
+  if (line->sources.front().dims.size() > 1) {
+    small.rest.emplace();
   }
-  if (const auto experts = binding.axes.find("E"); experts != binding.axes.end()) {
-    experts->second = std::min(experts->second, kSweptExperts);
+  if (const auto experts = whole.axes.find("E");
+      experts != whole.axes.end() && experts->second > kSweptExperts) {
+    small.axes["E"] = kSweptExperts;
   }
-  return layout::BoundRule::bind(*line, std::move(binding));
+  return plan::bind_rule(*subject.kinds, use.model().geometry, *use.rule, layout, small);
 }
 
 std::vector<Grid> grid_points(const layout::BoundRule& bound, std::int64_t t) {

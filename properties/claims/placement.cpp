@@ -60,25 +60,26 @@ bool keeps_axes(const layout::Binding& full, const layout::Binding& small) {
   return true;
 }
 
-/// The geometry with those symbols made small, as far as the rule still binds on this layout.
-model::Geometry reduced(const model::Model& model, const family::Rule& rule,
-                        const layout::Rule& line, const parallel::Layout& layout) {
-  model::Geometry out = model.geometry;
-  const auto whole = plan::binding_of(out, rule, layout);
+/// Those symbols made small, as far as the rule still binds on this layout.
+plan::Rebinding reduced(const model::Model& model, const family::Rule& rule,
+                        const kinds::Catalogue& kinds, const parallel::Layout& layout) {
+  plan::Rebinding out;
+  const auto whole = plan::binding_of(model.geometry, rule, layout);
   if (!whole) {
     return out;
   }
   for (const std::string& symbol : carried_symbols(model, rule)) {
-    const std::int64_t full = out.symbols[symbol];
+    const std::int64_t full = model.geometry.at(symbol);
+    bool binds = false;
     for (std::int64_t candidate = kLeastAxis;
-         full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
+         !binds && full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
       out.symbols[symbol] = candidate;
-      auto binding = plan::binding_of(out, rule, layout);
-      if (binding && keeps_axes(*whole, *binding) &&
-          layout::BoundRule::bind(line, std::move(*binding))) {
-        break;
-      }
-      out.symbols[symbol] = full;
+      const auto binding = plan::binding_of(model.geometry, rule, layout, out);
+      binds = binding && keeps_axes(*whole, *binding) &&
+              plan::bind_rule(kinds, model.geometry, rule, layout, out);
+    }
+    if (!binds) {
+      out.symbols.erase(symbol);
     }
   }
   return out;
@@ -224,14 +225,12 @@ class Comparison {
       : subject_(subject), model_(use.model()), use_(use), layout_(layout) {}
 
   void run(Verdict& verdict) {
-    const layout::Rule* line = subject_.kinds->find(use_.rule->kind);
-    if (line == nullptr) {
-      return refuse(verdict, "kind " + use_.rule->kind + " is not in the catalogue");
+    const plan::Rebinding small = reduced(model_, *use_.rule, *subject_.kinds, layout_);
+    auto bound = plan::bind_rule(*subject_.kinds, model_.geometry, *use_.rule, layout_, small);
+    numbers_ = model_.geometry.symbols;
+    for (const auto& [symbol, size] : small.symbols) {
+      numbers_[symbol] = size;
     }
-    geometry_ = reduced(model_, *use_.rule, *line, layout_);
-    auto binding = plan::binding_of(geometry_, *use_.rule, layout_);
-    auto bound = binding ? layout::BoundRule::bind(*line, std::move(*binding))
-                         : Result<layout::BoundRule>(binding.error());
     if (!bound) {
       return refuse(verdict, bound.error().message);
     }
@@ -290,7 +289,7 @@ class Comparison {
         bound.shard(0, {{"t", rank}, {"E", std::max<std::int64_t>(expert, 0)}});
     oracle::Question question;
     question.parameter = model_.megatron_name(mapping, expert);
-    question.numbers = geometry_.symbols;
+    question.numbers = numbers_;
     question.hf_names = mapping.hf;
     question.hf = tagged_.hf;
     question.shard_size = use_.rule->expert ? layout_.etp : layout_.tp;
@@ -368,7 +367,7 @@ class Comparison {
   const model::Model& model_;
   const RuleUse& use_;
   const parallel::Layout& layout_;
-  model::Geometry geometry_;
+  std::map<std::string, std::int64_t, std::less<>> numbers_;  // of the geometry, some made small
   Tagged tagged_;
 };
 

@@ -136,12 +136,7 @@ std::vector<parallel::Layout> distinct_layouts(const Subject& subject, const fam
 /// those of the axes.
 Result<std::vector<Shape>> source_shapes(const Subject& subject, const RuleUse& use,
                                          const parallel::Layout& layout) {
-  const layout::Rule* line = subject.kinds->find(use.rule->kind);
-  if (line == nullptr) {
-    return fail(Code::RulesInvalid, "kind " + use.rule->kind + " is not in the catalogue");
-  }
-  BV_TRY(binding, plan::binding_of(use.model().geometry, *use.rule, layout));
-  BV_TRY(bound, layout::BoundRule::bind(*line, std::move(binding)));
+  BV_TRY(bound, plan::bind_rule(*subject.kinds, use.model().geometry, *use.rule, layout));
   return bound.source_shapes();
 }
 

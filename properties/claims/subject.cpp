@@ -133,14 +133,10 @@ Verdict about(const Subject& subject, std::string_view claim, const RuleUse& use
 }
 
 bool sizes_are_right(const Subject& subject, const RuleUse& use) {
-  const layout::Rule* line = subject.kinds->find(use.rule->kind);
-  auto binding = plan::binding_of(use.model().geometry, *use.rule, parallel::Layout{});
-  if (line == nullptr || !binding) {
-    return true;  // no sizes: the claim itself says what is wrong
-  }
-  const auto bound = layout::BoundRule::bind(*line, std::move(*binding));
+  const auto bound =
+      plan::bind_rule(*subject.kinds, use.model().geometry, *use.rule, parallel::Layout{});
   if (!bound) {
-    return true;
+    return true;  // no sizes: the claim itself says what is wrong
   }
   const std::vector<Shape>& wanted = bound->source_shapes();
   return std::any_of(use.mappings.begin(), use.mappings.end(), [&](std::uint32_t m) {
