@@ -73,6 +73,9 @@ class JsonCursor {
   bool null();
   /// Any value; its text through `raw` if wanted.
   bool skip_value(std::string_view* raw = nullptr);
+  /// From now on skip_value takes what Python's json writes for numbers that are not finite:
+  /// Infinity, -Infinity, NaN.
+  void allow_constants(bool allowed) { constants_ = allowed; }
   /// Only white space is left.
   bool end();
 
@@ -125,11 +128,13 @@ class JsonCursor {
   bool digits();
   bool number_text(std::string_view& out);
   bool literal(std::string_view word);
+  bool constant();
   bool nested();
 
   std::string_view text_;
   std::size_t at_ = 0;
   int depth_ = 0;
+  bool constants_ = false;
   bool failed_ = false;
   JsonFault fault_;
 };
