@@ -11,6 +11,7 @@
 #include "core/foreign/lint.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/writer.hpp"
+#include "core/model/name_filter.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
@@ -53,7 +54,7 @@ Result<kinds::Catalogue> catalogue_for_rules() {
 
 namespace {
 
-Result<Headers> headers_of(const Context& context, const Options& options) {
+Result<Headers> all_headers(const Context& context, const Options& options) {
   BV_TRY(found, find_model(context, options));
   const io::LocatedModel& located = found.located;
   if (located.kind == io::ModelKind::HeadersDump) {
@@ -62,6 +63,13 @@ Result<Headers> headers_of(const Context& context, const Options& options) {
   }
   BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
   return checkpoint.headers();
+}
+
+Result<Headers> headers_of(const Context& context, const Options& options) {
+  BV_TRY(headers, all_headers(context, options));
+  BV_TRY(left_out, model::excluded_names({{}, options.exclude}, headers));
+  std::erase_if(headers, [&](const auto& header) { return left_out.contains(header.first); });
+  return std::move(headers);
 }
 
 /// Megatron parameters of the model that no rule makes. Rules that cannot be applied have findings

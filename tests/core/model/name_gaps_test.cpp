@@ -31,14 +31,14 @@ TEST(NameGaps, GroupManyMissingExpertsWithCountAndRange) {
 TEST(NameGaps, GroupUnusedTensorsThatDifferInNumbers) {
   Headers headers = golden_headers("llama");
   for (int i = 0; i < 4; ++i) {
-    add(headers, "model.layers." + std::to_string(i) + ".self_attn.q_proj.bias", {80});
+    add(headers, "model.layers." + std::to_string(i) + ".self_attn.q_proj.scale", {80});
   }
   const Model model = must(resolve_with(golden_config("llama"), headers));
   ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
   EXPECT_EQ(model.faults[0].code, Code::HfTensorUnused);
   EXPECT_EQ(
       model.faults[0].message,
-      "4 HF tensors model.layers.*.self_attn.q_proj.bias are used by no rule of family llama");
+      "4 HF tensors model.layers.*.self_attn.q_proj.scale are used by no rule of family llama");
 }
 
 TEST(NameGaps, SuggestTheUnusedTensorForARenamedOne) {

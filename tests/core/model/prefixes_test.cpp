@@ -13,7 +13,9 @@ using Rename = std::pair<std::string, std::string>;  // what a name starts with,
 
 Headers renamed(const Headers& headers, const std::vector<Rename>& renames) {
   Headers out;
-  for (auto [name, spec] : headers) {
+  for (const auto& [old, found] : headers) {
+    std::string name = old;
+    TensorSpec spec = found;
     for (const auto& [from, to] : renames) {
       if (name.starts_with(from)) {
         name = to + name.substr(from.size());
