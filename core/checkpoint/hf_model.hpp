@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/tensor_spec.hpp"
 #include "core/io/checkpoint.hpp"
@@ -17,7 +18,9 @@ struct HfModel {
   std::string config_text;
   std::string architecture;
   std::string model_type;
-  Headers headers;
+  model::Detected chosen;             // the family, and why
+  Headers headers;                    // without those that --exclude takes
+  std::vector<std::string> excluded;  // their names, in order
   std::string header_digest;
   std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump
   std::optional<Error> incomplete;  // shards that the index names are not there: names alone count

@@ -132,6 +132,7 @@ std::string manifest_text(const MegatronFolder& folder, std::string_view rules,
         {"moe_grouped_gemm", folder.resolve.spelling.grouped_experts}}},
       {"drop_mtp", folder.resolve.drop_mtp},
       {"expert_orientation", folder.resolve.expert_orientation},
+      {"excluded", folder.resolve.left_out},
       {"rules_digest", rules},
       {"source_header_digest", source},
       {"hf", hf_json(folder)},
@@ -165,6 +166,7 @@ Result<MegatronFolder> parse_manifest(std::string_view text, const std::string& 
     json.at("spelling").at("moe_grouped_gemm").get_to(out.resolve.spelling.grouped_experts);
     json.at("drop_mtp").get_to(out.resolve.drop_mtp);
     json.at("expert_orientation").get_to(out.resolve.expert_orientation);
+    json.at("excluded").get_to(out.resolve.left_out);
     read_hf(json.at("hf"), file, out);
     for (const auto& [name, tensors] : json.at("files").items()) {
       out.digests[name] = tensors.get<std::map<std::string, std::string>>();

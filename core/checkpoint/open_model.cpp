@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
@@ -17,40 +18,6 @@ namespace bv::checkpoint {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr std::size_t kShownColumns = 100;
-
-Error not_json(std::string_view text, std::size_t byte, const std::string& file,
-               std::string_view reason) {
-  const std::size_t at = std::min(byte == 0 ? 0 : byte - 1, text.size());
-  const auto line =
-      1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-  const std::size_t start = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
-  const std::size_t column = at - start + 1;
-  const std::string_view whole =
-      text.substr(start, std::min(text.find('\n', start), text.size()) - start);
-  const std::size_t from = column > kShownColumns ? column - kShownColumns : 0;
-  return fail(Code::ConfigField,
-              fmt::format("{} is not JSON: line {}, column {}: {}",
-                          fs::path(file).filename().string(), line, column, reason))
-      .at(fmt::format("{}:{}:{}", file, line, column))
-      .fact(escaped(whole.substr(from, kShownColumns)))
-      .fact(std::string(std::min(column - 1 - from, kShownColumns), ' ') + "^")
-      .advise("mend that line of the file");
-}
-
-/// The part of nlohmann's message that says what is wrong.
-std::string reason_of(std::string_view what) {
-  const std::size_t colon = what.rfind("; expected ");
-  if (colon != std::string_view::npos) {
-    return "expected " + std::string(what.substr(colon + 11));
-  }
-  if (what.find("unexpected end of input") != std::string_view::npos) {
-    return "the file ends too early";
-  }
-  const std::size_t dash = what.find(" - ");
-  return std::string(dash == std::string_view::npos ? what : what.substr(dash + 3));
-}
 
 std::string text_at(const nlohmann::json& config, const char* key) {
   const auto found = config.find(key);
@@ -73,6 +40,21 @@ Result<family::FamilyPtr> family_by_name(const std::string& wanted,
                    : "bridge-verify models list shows the families");
 }
 
+Result<model::FamilyChoice> choose(const nlohmann::json& config,
+                                   const std::vector<family::FamilyPtr>& families,
+                                   const OpenOptions& options) {
+  if (!options.family.empty()) {
+    BV_TRY(family, family_by_name(options.family, families));
+    return model::FamilyChoice{family, {"family", family::name(*family), "--family"}};
+  }
+  auto choice = model::choose(config, families);
+  if (choice || choice.error().code != Code::ArchitectureUnknown || !options.fallback) {
+    return choice;
+  }
+  return model::FamilyChoice{
+      options.fallback, {"family", family::name(*options.fallback), "no family knows it; --rules"}};
+}
+
 /// Every name of a partial checkpoint: those of absent shards are known from the index alone.
 Headers names_of(const io::Checkpoint& checkpoint) {
   Headers out = checkpoint.headers();
@@ -90,82 +72,24 @@ bool names_are_known(const io::Checkpoint& checkpoint) {
                       [](const io::MissingShard& shard) { return shard.tensors.empty(); });
 }
 
+/// With --match the other tensors are no subjects, but for those that an asked parameter is made
+/// of.
+void keep_asked(const model::NameFilter& filter, const model::Model& model, Headers& headers) {
+  if (filter.match.empty()) {
+    return;
+  }
+  std::set<std::string_view> used;
+  for (const model::Mapping& mapping : model.mappings) {
+    used.insert(mapping.hf.begin(), mapping.hf.end());
+  }
+  std::erase_if(headers, [&](const auto& header) {
+    return !used.contains(header.first) &&
+           std::none_of(filter.match.begin(), filter.match.end(),
+                        [&](const std::string& glob) { return glob_match(glob, header.first); });
+  });
+}
+
 }  // namespace
-
-std::size_t json_depth(std::string_view text) {
-  std::size_t depth = 0;
-  std::size_t deepest = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      i += c == '\\' ? 1 : 0;
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if ((c == '}' || c == ']') && depth > 0) {
-      --depth;
-    }
-  }
-  return deepest;
-}
-
-Result<nlohmann::json> parse_config(std::string_view text, const std::string& file) {
-  if (text.size() > kConfigBytesMax) {
-    return fail(Code::ConfigField, fmt::format("{} has {} bytes", file,
-                                               thousands(static_cast<std::int64_t>(text.size()))))
-        .at(file)
-        .pair(human_bytes(text.size()), fmt::format("at most {}", human_bytes(kConfigBytesMax)))
-        .advise("this is not the config of a model");
-  }
-  if (const std::size_t depth = json_depth(text); depth > kJsonDepthMax) {
-    return fail(Code::ConfigField, fmt::format("{} nests {} brackets", file, depth))
-        .at(file)
-        .pair(std::to_string(depth), fmt::format("at most {}", kJsonDepthMax))
-        .advise("this is not the config of a model");
-  }
-  try {
-    auto json = nlohmann::json::parse(text);
-    if (!json.is_object()) {
-      return fail(Code::ConfigField, fmt::format("{} holds no JSON object", file))
-          .at(file)
-          .pair(json.type_name(), "an object")
-          .advise("give the config.json that transformers wrote");
-    }
-    return json;
-  } catch (const nlohmann::json::parse_error& problem) {
-    return not_json(text, problem.byte, file, reason_of(problem.what()));
-  } catch (const nlohmann::json::exception& problem) {
-    return not_json(text, 0, file, problem.what());
-  }
-}
-
-Status apply_setting(nlohmann::json& config, const std::string& path, const std::string& value) {
-  nlohmann::json* node = &config;
-  std::string_view left = path;
-  while (!left.empty()) {
-    const std::size_t dot = std::min(left.find('.'), left.size());
-    const std::string key(left.substr(0, dot));
-    left.remove_prefix(std::min(dot + 1, left.size()));
-    if (key.empty() || !node->is_object()) {
-      return fail(Code::BadValue,
-                  fmt::format("--set {}={}: there is no object at {}", path, value, key))
-          .pair(path, "names of config.json joined by dots")
-          .advise("write --set text_config.num_key_value_heads=8");
-    }
-    node = &(*node)[key];
-  }
-  if (json_depth(value) > kJsonDepthMax) {
-    return fail(Code::BadValue, fmt::format("--set {} nests {} brackets", path, json_depth(value)))
-        .pair(std::to_string(json_depth(value)), fmt::format("at most {}", kJsonDepthMax))
-        .advise("write --set text_config.num_key_value_heads=8");
-  }
-  auto parsed = nlohmann::json::parse(value, nullptr, false);
-  *node = parsed.is_discarded() ? nlohmann::json(value) : std::move(parsed);
-  return Done{};
-}
 
 std::string header_digest(const Headers& headers) {
   io::Digest digest;
@@ -183,24 +107,30 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   for (const auto& [path, value] : options.settings) {
     BV_CHECK(apply_setting(config, path, value));
   }
-  auto family = options.family.empty() ? model::choose_family(config, families)
-                                       : family_by_name(options.family, families);
-  const auto quantised = quantised::find(headers, config);
-  if (!family) {
-    const bool unknown = family.error().code == Code::ArchitectureUnknown;
-    if (!unknown || !options.fallback || !options.family.empty()) {
-      Error error = std::move(family).error();
-      if (unknown && quantised) {
-        error.facts.push_back("its weights are quantised: " + quantised::summary(*quantised));
-      }
-      return error;
+  model::ResolveOptions resolve = options.resolve;
+  std::vector<std::string> excluded;
+  if (!resolve.config_only) {
+    BV_TRY(left_out, model::excluded_names(options.filter, headers));
+    excluded.assign(left_out.begin(), left_out.end());
+    for (const std::string& name : left_out) {
+      headers.erase(name);
     }
-    family = options.fallback;
+    resolve.left_out.insert(left_out.begin(), left_out.end());
+    resolve.match = options.filter.match;
+  }
+  const auto quantised = quantised::find(headers, config);
+  auto choice = choose(config, families, options);
+  if (!choice) {
+    Error error = std::move(choice).error();
+    if (error.code == Code::ArchitectureUnknown && quantised) {
+      error.facts.push_back("its weights are quantised: " + quantised::summary(*quantised));
+    }
+    return error;
   }
   if (quantised) {
     return quantised::refusal(*quantised).at(config_file);
   }
-  auto resolved = model::resolve(*family, config, headers, options.resolve);
+  auto resolved = model::resolve(choice->family, config, headers, resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {
@@ -211,7 +141,10 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   if (auto status = plan::check_size_bounds(*resolved, headers); !status) {
     return std::move(status).error().at(config_file);
   }
+  keep_asked(options.filter, *resolved, headers);
   HfModel out;
+  out.chosen = choice->reason;
+  out.excluded = std::move(excluded);
   out.model_type = text_at(config, "model_type");
   if (const auto names = config.find("architectures");
       names != config.end() && names->is_array() && !names->empty()) {
@@ -219,10 +152,11 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   }
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
-  out.config_text = options.settings.empty() ? std::move(config_text) : config.dump(2) + "\n";
+  out.config_text =
+      options.settings.empty() ? std::move(config_text) : checkpoint::config_text(config);
   out.header_digest = header_digest(headers);
   out.headers = std::move(headers);
-  out.resolve = options.resolve;
+  out.resolve = std::move(resolve);
   out.model = std::move(*resolved);
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers);

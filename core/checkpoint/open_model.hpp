@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/config_text.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/model/name_filter.hpp"
 
 namespace bv::checkpoint {
 
@@ -14,25 +16,12 @@ struct OpenOptions {
   model::ResolveOptions resolve;
   std::vector<std::pair<std::string, std::string>>
       settings;                     // --set PATH=VALUE, applied to the config
+  model::NameFilter filter = {};    // --match, --exclude
   std::string family;               // --family or --rules NAME; "" chooses by the config
   family::FamilyPtr fallback = {};  // taken when no family knows the architecture
   bool strict = false;
   bool absent_shards = false;  // open a checkpoint whose index names shards that are not there
 };
-
-/// Brackets open at once, outside strings: a look at untrusted JSON before it is parsed.
-[[nodiscard]] std::size_t json_depth(std::string_view text);
-inline constexpr std::size_t kJsonDepthMax = 64;
-inline constexpr std::uint64_t kConfigBytesMax = std::uint64_t{16} << 20;
-
-/// Parses config.json. Errors: ConfigField with line, column, that line and a caret; sizes above 16
-/// MiB and nesting above 64 are refused before they cost anything.
-[[nodiscard]] Result<nlohmann::json> parse_config(std::string_view text, const std::string& file);
-
-/// "text_config.num_key_value_heads" = "32" (JSON when it parses as JSON, else text). Errors:
-/// BadValue.
-[[nodiscard]] Status apply_setting(nlohmann::json& config, const std::string& path,
-                                   const std::string& value);
 
 /// Opens an HF directory. Name faults are in `model.faults`, not errors. Errors: QuantisedSource
 /// (Unsupported) for quantised weights, whatever the family. With `absent_shards` the

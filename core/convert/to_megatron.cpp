@@ -76,6 +76,19 @@ Result<std::vector<std::string>> carry_files(const fs::path& from, const fs::pat
   return out;
 }
 
+/// HF tensors that no shard holds: dropped, excluded, and buffers that every loader computes again.
+/// A stored copy is made again from the other.
+std::set<std::string> tensors_left_out(const checkpoint::HfModel& source) {
+  const model::Model& model = source.model;
+  std::set<std::string> out(model.ignored.begin(), model.ignored.end());
+  for (const auto& [copy, original] : model.must_equal) {
+    out.erase(copy);
+  }
+  out.insert(model.dropped.begin(), model.dropped.end());
+  out.insert(source.excluded.begin(), source.excluded.end());
+  return out;
+}
+
 checkpoint::MegatronFolder describe(const checkpoint::HfModel& source,
                                     const parallel::Layout& layout,
                                     const plan::DtypePolicy& policy) {
@@ -84,13 +97,13 @@ checkpoint::MegatronFolder describe(const checkpoint::HfModel& source,
   out.dtype = policy;
   out.family = family::name(*source.model.family);
   out.resolve = source.resolve;
-  const std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
+  const std::set<std::string> left_out = tensors_left_out(source);
   const auto& files = source.checkpoint->files();
   for (std::size_t i = 0; i < files.size(); ++i) {
     out.hf_metadata[files[i].filename().string()] = source.checkpoint->metadata(i);
   }
   for (const auto& [tensor, stored] : source.checkpoint->tensors()) {
-    if (!dropped.contains(tensor)) {
+    if (!left_out.contains(tensor)) {
       out.hf_headers[tensor] = stored.spec;
       out.hf_file_of[tensor] = files[stored.file].filename().string();
     }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/base/text.hpp"
+
 namespace bv::family {
 
 const SymbolRule* Family::symbol(std::string_view wanted) const {
@@ -58,6 +60,22 @@ const std::string& megatron_template(const Rule& rule, const Spelling& spelling)
   }
   return !spelling.grouped_experts && !rule.megatron_sequential.empty() ? rule.megatron_sequential
                                                                         : rule.megatron;
+}
+
+bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name, std::size_t ndim) {
+  return std::any_of(ignored.begin(), ignored.end(), [&](const Ignored& one) {
+    return (one.ndim < 0 || static_cast<std::size_t>(one.ndim) == ndim) &&
+           glob_match(one.glob, name);
+  });
+}
+
+std::string_view root_of(const Family& family, std::string_view hf_template) {
+  if (!hf_template.starts_with('{')) {
+    return "";
+  }
+  const std::string_view inner = hf_template.substr(1, hf_template.find('}') - 1);
+  const auto known = family.prefixes.find(inner);
+  return known == family.prefixes.end() ? std::string_view() : std::string_view(known->first);
 }
 
 std::string dotted(const Family& family, const FieldPath& field) {

@@ -27,7 +27,9 @@ struct SymbolRule {
   std::vector<FieldPath> fields;             // the first one present wins
   std::optional<std::string> default_value;  // expression used when no field is present
   std::optional<std::string> value;          // expression; then there are no fields
-  std::optional<std::int64_t> null_value;    // meaning of an explicit null; unset: as if absent
+  /// Meaning of an explicit null: an expression, or "" for the same as absent. Unset: null is
+  /// refused, as transformers refuses it.
+  std::optional<std::string> null_value;
   std::string probe;  // HF name with {k}: absent fields are counted in the headers
   std::string often;  // symbol that this one usually equals, for the help line
   bool flag = false;  // true or false in the config, 1 or 0 here
@@ -54,6 +56,7 @@ struct LayerFlag {
 struct MustRule {
   FieldPath field;  // must be `equals` when present
   std::optional<bool> equals;
+  bool null = false;   // an explicit null is as good as no field
   std::string symbol;  // must be at most `at_most`
   std::optional<std::int64_t> at_most;
   std::vector<std::string> equal;    // two symbols that must be equal
@@ -81,6 +84,14 @@ struct Unsupported {
   std::string help;
 };
 
+/// HF tensors that may stay unused: buffers that every loader computes again.
+struct Ignored {
+  std::string glob;
+  std::int64_t ndim = -1;  // only tensors with so many axes; -1: any
+};
+[[nodiscard]] bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name,
+                              std::size_t ndim);
+
 /// Rules that repeat over one variable.
 struct Section {
   Stage stage = Stage::Decoder;
@@ -98,11 +109,6 @@ struct Section {
   std::size_t end_rule = 0;
 };
 
-struct PrefixRule {
-  std::vector<std::string> choices;
-  std::string probe;  // HF name that only the right choice has; "" when there is one choice
-};
-
 class Family {
  public:
   std::string name;
@@ -110,12 +116,16 @@ class Family {
   std::string file;
   std::vector<std::string> architectures;
   std::vector<std::string> model_types;
+  /// Model types of other families under which a class of this one may stand as well.
+  std::vector<std::string> class_of;
   std::string level;                // "text_config" or ""
   std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
   std::vector<LayerFlag> layer_flags;
   std::vector<MustRule> musts;
-  std::map<std::string, PrefixRule, std::less<>> prefixes;
-  std::vector<std::string> ignore_hf;  // globs
+  /// Text for {M} in Megatron names, and for {HF}, {V} in HF names as transformers writes them. A
+  /// checkpoint may have other HF prefixes: they come from its names (model/prefixes.hpp).
+  std::map<std::string, std::string, std::less<>> prefixes;
+  std::vector<Ignored> ignore_hf;
   std::vector<Unsupported> unsupported;
   StatedFacts stated;
   std::vector<Section> sections;
@@ -133,6 +143,9 @@ struct Conditions {
 /// True when every word of `when` holds; a symbol holds when it is there and not 0.
 [[nodiscard]] bool holds(const Family& family, const std::vector<std::string>& when,
                          const Conditions& at);
+
+/// The prefix that an HF template starts with: "HF" of "{HF}norm.weight", "" of "lm_head.weight".
+[[nodiscard]] std::string_view root_of(const Family& family, std::string_view hf_template);
 
 /// Full path in the config, as messages and --set write it: "text_config.hidden_size".
 [[nodiscard]] std::string dotted(const Family& family, const FieldPath& field);

@@ -21,6 +21,9 @@ constexpr std::array<std::pair<std::string_view, Stage>, 6> kStages = {{
     {"vision", Stage::Vision},
 }};
 
+/// The table of buffers that every family ignores.
+constexpr const char* kBuffers = "buffers";
+
 using Names = std::vector<std::pair<std::string, std::string>>;
 
 /// Replaces {D}, {L} and the like by their text; other braces stay.
@@ -40,9 +43,9 @@ class FamilyParser {
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
 
   Result<FamilyPtr> run(const JsonPlace& top) {
-    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "config",
-                       "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
-                       "unsupported", "tables", "facts", "sections"}));
+    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "class_of",
+                       "config", "include", "symbols", "layer_flags", "must", "prefixes",
+                       "ignore_hf", "unsupported", "tables", "facts", "sections"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -84,6 +87,8 @@ class FamilyParser {
     family_->file = top.file();
     family_->architectures = architectures;
     family_->model_types = model_types;
+    BV_TRY(class_of, top.texts_or_none("class_of"));
+    family_->class_of = class_of;
     if (architectures.empty() && model_types.empty()) {
       return top.error("a family answers to no architecture",
                        "neither architectures nor model_types", "at least one name");
@@ -168,18 +173,33 @@ class FamilyParser {
     if (const auto prefixes = top.find("prefixes")) {
       BV_TRY(members, prefixes->members());
       for (const auto& [name, place] : members) {
-        BV_TRY(prefix, parse_prefix(place));
+        BV_TRY(prefix, place.text());
         family_->prefixes[name] = prefix;
       }
     }
-    BV_TRY(ignore, top.texts_or_none("ignore_hf"));
-    family_->ignore_hf = ignore;
+    BV_CHECK(ignored_of(top));
+    if (const auto buffers = tables_.find(kBuffers); buffers != tables_.end()) {
+      BV_CHECK(ignored_of(JsonPlace(*buffers->second.json, buffers->second.file, "")));
+    }
     if (const auto unsupported = top.find("unsupported")) {
       BV_TRY(items, unsupported->items());
       for (const JsonPlace& item : items) {
         BV_TRY(entry, parse_unsupported(item));
         family_->unsupported.push_back(entry);
       }
+    }
+    return Done{};
+  }
+
+  Status ignored_of(const JsonPlace& place) {
+    const auto ignored = place.find("ignore_hf");
+    if (!ignored) {
+      return Done{};
+    }
+    BV_TRY(items, ignored->items());
+    for (const JsonPlace& item : items) {
+      BV_TRY(entry, parse_ignored(item));
+      family_->ignore_hf.push_back(entry);
     }
     return Done{};
   }
@@ -365,32 +385,6 @@ class FamilyParser {
 };
 
 }  // namespace
-
-Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file) {
-  try {
-    return OrderedJson::parse(text);
-  } catch (const OrderedJson::out_of_range& error) {
-    return fail(Code::RulesInvalid, fmt::format("{} holds a number that is too large", file))
-        .at(std::string(file))
-        .pair(error.what(), "numbers of at most 63 bits")
-        .advise("correct that number");
-  } catch (const OrderedJson::parse_error& error) {
-    const std::size_t end = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
-    const auto line =
-        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
-    const std::size_t start = text.substr(0, end).rfind('\n');
-    const std::size_t column = start == std::string_view::npos ? end + 1 : end - start;
-    return fail(Code::RulesInvalid,
-                fmt::format("{} is not JSON: line {}, column {}", file, line, column))
-        .at(fmt::format("{}:{}:{}", file, line, column))
-        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12)))
-                                : "the end of the file",
-              "JSON")
-        .advise(
-            "correct the file at that place; commas after the last entry and comments are not "
-            "JSON");
-  }
-}
 
 Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file, Tables tables) {
   BV_TRY(json, parse_rules_json(text, file));

@@ -48,6 +48,15 @@ Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key,
   return found ? found->number() : Result<std::int64_t>(fallback);
 }
 
+/// "null": true is "as if absent"; else what an explicit null stands for.
+Result<std::optional<std::string>> null_of(const JsonPlace& place) {
+  const auto found = place.find("null");
+  if (found && found->node().is_boolean()) {
+    return found->node().get<bool>() ? std::optional<std::string>("") : std::nullopt;
+  }
+  return expression_or_none(place, "null");
+}
+
 Status parse_megatron(const JsonPlace& place, Rule& rule) {
   if (place.node().is_string()) {
     BV_TRY(name, place.text());
@@ -138,10 +147,8 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
     return place.error("a symbol comes from \"field\" or from \"value\"",
                        symbol.value ? "both" : "neither", "one of them");
   }
-  if (place.find("null")) {
-    BV_TRY(null_value, number_or(place, "null", 0));
-    symbol.null_value = null_value;
-  }
+  BV_TRY(null_value, null_of(place));
+  symbol.null_value = null_value;
   BV_TRY(probe, place.text_or("probe", ""));
   BV_TRY(often, place.text_or("often", ""));
   BV_TRY(flag, place.boolean_or("flag", false));
@@ -186,7 +193,8 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
 }
 
 Result<MustRule> parse_must(const JsonPlace& place) {
-  BV_CHECK(place.only({"field", "equals", "symbol", "at_most", "equal", "divides", "because"}));
+  BV_CHECK(
+      place.only({"field", "equals", "null", "symbol", "at_most", "equal", "divides", "because"}));
   MustRule must;
   BV_TRY(field, field_or_none(place, "field"));
   BV_TRY(symbol, place.text_or("symbol", ""));
@@ -203,6 +211,8 @@ Result<MustRule> parse_must(const JsonPlace& place) {
     BV_TRY(equals, place.at("equals"));
     BV_TRY(wanted, equals.boolean());
     must.equals = wanted;
+    BV_TRY(null, place.boolean_or("null", false));
+    must.null = null;
   }
   if (!symbol.empty()) {
     BV_TRY(at_most, place.at("at_most"));
@@ -263,24 +273,16 @@ Result<Unsupported> parse_unsupported(const JsonPlace& place) {
   return Unsupported{glob_text, because_text, help_text};
 }
 
-Result<PrefixRule> parse_prefix(const JsonPlace& place) {
-  PrefixRule prefix;
+Result<Ignored> parse_ignored(const JsonPlace& place) {
   if (place.node().is_string()) {
     BV_TRY(text, place.text());
-    prefix.choices.push_back(text);
-    return prefix;
+    return Ignored{text, -1};
   }
-  BV_CHECK(place.only({"choices", "probe"}));
-  BV_TRY(choices, place.at("choices"));
-  BV_TRY(list, choices.texts());
-  BV_TRY(probe, place.at("probe"));
-  BV_TRY(probe_text, probe.text());
-  if (list.empty()) {
-    return place.error("a prefix has no choices", "an empty list", "at least one choice");
-  }
-  prefix.choices = list;
-  prefix.probe = probe_text;
-  return prefix;
+  BV_CHECK(place.only({"glob", "ndim"}));
+  BV_TRY(glob, place.at("glob"));
+  BV_TRY(glob_text, glob.text());
+  BV_TRY(ndim, number_or(place, "ndim", -1));
+  return Ignored{glob_text, ndim};
 }
 
 Result<StatedFacts> parse_stated_facts(const JsonPlace& place) {

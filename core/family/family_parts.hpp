@@ -16,7 +16,7 @@ namespace bv::family {
 [[nodiscard]] Result<ConstraintRule> parse_constraint(const JsonPlace& place);
 [[nodiscard]] Result<Copy> parse_copy(const JsonPlace& place);
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
-[[nodiscard]] Result<PrefixRule> parse_prefix(const JsonPlace& place);
+[[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);  // a glob, or {"glob", "ndim"}
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
 

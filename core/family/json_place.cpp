@@ -129,4 +129,30 @@ Result<bool> JsonPlace::boolean_or(std::string_view key, bool fallback) const {
   return found ? found->boolean() : Result<bool>(fallback);
 }
 
+Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file) {
+  try {
+    return OrderedJson::parse(text);
+  } catch (const OrderedJson::out_of_range& error) {
+    return fail(Code::RulesInvalid, fmt::format("{} holds a number that is too large", file))
+        .at(std::string(file))
+        .pair(error.what(), "numbers of at most 63 bits")
+        .advise("correct that number");
+  } catch (const OrderedJson::parse_error& error) {
+    const std::size_t end = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
+    const auto line =
+        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
+    const std::size_t start = text.substr(0, end).rfind('\n');
+    const std::size_t column = start == std::string_view::npos ? end + 1 : end - start;
+    return fail(Code::RulesInvalid,
+                fmt::format("{} is not JSON: line {}, column {}", file, line, column))
+        .at(fmt::format("{}:{}:{}", file, line, column))
+        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12)))
+                                : "the end of the file",
+              "JSON")
+        .advise(
+            "correct the file at that place; commas after the last entry and comments are not "
+            "JSON");
+  }
+}
+
 }  // namespace bv::family

@@ -56,7 +56,9 @@ class DumpParser {
     }
     if (name == "config") {
       std::string_view raw;
+      cursor_.allow_constants(true);
       const bool read = cursor_.next_is('{') ? cursor_.skip_value(&raw) : cursor_.expect('{');
+      cursor_.allow_constants(false);
       dump_.config = std::string(raw);
       return read;
     }
@@ -249,6 +251,7 @@ Status write_headers_dump(const fs::path& path, const HeadersDump& dump) {
 Result<HeadersDump> dump_of(const Checkpoint& checkpoint, std::string_view config) {
   HeadersDump dump;
   JsonCursor cursor(config);
+  cursor.allow_constants(true);
   std::string_view raw;
   const bool is_text = first_invalid_utf8(config) == std::string_view::npos;
   if (!is_text || !cursor.next_is('{') || !cursor.skip_value(&raw) || !cursor.end()) {

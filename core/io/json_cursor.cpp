@@ -365,6 +365,16 @@ bool JsonCursor::null() {
 }
 
 /// One value of any kind; recursion is bounded by the depth limit.
+bool JsonCursor::constant() {
+  for (const std::string_view word : {"Infinity", "-Infinity", "NaN"}) {
+    if (text_.substr(at_).starts_with(word)) {
+      at_ += word.size();
+      return true;
+    }
+  }
+  return false;
+}
+
 bool JsonCursor::nested() {
   skip_space();
   if (at_ >= text_.size()) {
@@ -386,6 +396,9 @@ bool JsonCursor::nested() {
       return literal("null");
     default:
       break;
+  }
+  if (constants_ && constant()) {
+    return true;
   }
   const bool starts_number = text_[at_] == '-' || (text_[at_] >= '0' && text_[at_] <= '9');
   return starts_number ? unread_number() : unexpected("a value");

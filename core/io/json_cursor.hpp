@@ -74,6 +74,9 @@ class JsonCursor {
   /// Any value; its text through `raw` if wanted. A number above every double is a fault, as it is
   /// to the readers of other languages.
   bool skip_value(std::string_view* raw = nullptr);
+  /// From now on skip_value takes what Python's json writes for numbers that are not finite:
+  /// Infinity, -Infinity, NaN.
+  void allow_constants(bool allowed) { constants_ = allowed; }
   /// Only white space is left.
   bool end();
 
@@ -127,11 +130,13 @@ class JsonCursor {
   bool number_text(std::string_view& out);
   bool unread_number();
   bool literal(std::string_view word);
+  bool constant();
   bool nested();
 
   std::string_view text_;
   std::size_t at_ = 0;
   int depth_ = 0;
+  bool constants_ = false;
   bool failed_ = false;
   JsonFault fault_;
 };

@@ -10,6 +10,10 @@ Result<BoundName> BoundName::bind(const std::string& text, const family::Section
   out.symbols_ = &model.geometry.symbols;
   const auto pieces = family::split_template(text);
   BV_ASSERT(pieces.has_value());  // check_family has split it before
+  if (family::root_of(*model.family, text).empty()) {
+    out.pattern_ = model.prefixes.at("");
+    out.parts_.emplace_back(Part::Text, out.pattern_);
+  }
   const auto literal = [&out](const std::string& more) {
     out.pattern_ += more;
     if (!out.parts_.empty() && out.parts_.back().first == Part::Text) {
@@ -118,6 +122,12 @@ void Ledger::explain(std::string_view name) {
   if (found != positions_.end() && users_[found->second] == kUnused) {
     users_[found->second] = kExplained;
   }
+}
+
+void Ledger::let_stand(const std::string& wanted, const std::string& there) {
+  const auto found = positions_.find(there);
+  BV_ASSERT(found != positions_.end());
+  positions_.emplace(*aliases_.insert(wanted).first, found->second);
 }
 
 }  // namespace bv::model

@@ -16,6 +16,27 @@ bool answers(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
+bool answers_any(const std::vector<std::string>& names, const std::vector<std::string>& named) {
+  return std::any_of(named.begin(), named.end(),
+                     [&](const std::string& name) { return answers(names, name); });
+}
+
+template <class Test>
+family::FamilyPtr family_with(const std::vector<family::FamilyPtr>& families, const Test& test) {
+  const auto found = std::find_if(families.begin(), families.end(),
+                                  [&](const family::FamilyPtr& one) { return test(*one); });
+  return found == families.end() ? nullptr : *found;
+}
+
+/// Class names of config.json; none when the field is absent or null.
+Result<std::vector<std::string>> classes_of(const json& config) {
+  const auto node = config.is_object() ? config.find("architectures") : config.end();
+  if (node == config.end() || node->is_null()) {
+    return std::vector<std::string>();
+  }
+  return words_of(*node, "architectures");
+}
+
 /// Families whose class names share the longest start with `name`: "Qwen3_5..." for a new Qwen3.5
 /// head.
 std::vector<std::string> nearest_families(const std::string& name,
@@ -65,19 +86,14 @@ Error unknown(const std::vector<std::string>& named, const std::string& type,
 
 }  // namespace
 
-Result<family::FamilyPtr> choose_family(const json& config,
-                                        const std::vector<family::FamilyPtr>& families) {
+Result<FamilyChoice> choose(const json& config, const std::vector<family::FamilyPtr>& families) {
   if (!config.is_object()) {
     return fail(Code::ConfigField, "config.json is not a JSON object")
         .at("config.json")
         .pair(fmt::format("a {}", config.type_name()), "an object with \"architectures\"")
         .advise("point at the config.json of the checkpoint");
   }
-  std::vector<std::string> named;
-  if (const auto node = config.find("architectures"); node != config.end() && !node->is_null()) {
-    BV_TRY(words, words_of(*node, "architectures"));
-    named = words;
-  }
+  BV_TRY(named, classes_of(config));
   std::string type;
   if (const auto node = config.find("model_type"); node != config.end() && !node->is_null()) {
     if (!node->is_string()) {
@@ -85,19 +101,30 @@ Result<family::FamilyPtr> choose_family(const json& config,
     }
     type = node->get<std::string>();
   }
-  for (const std::string& name : named) {
-    for (const family::FamilyPtr& family : families) {
-      if (answers(family->architectures, name)) {
-        return family;
-      }
-    }
+  const family::FamilyPtr by_type = family_with(
+      families, [&](const family::Family& family) { return answers(family.model_types, type); });
+  const family::FamilyPtr by_class = family_with(families, [&](const family::Family& family) {
+    return answers_any(family.architectures, named) &&
+           (by_type == nullptr || answers(family.model_types, type) ||
+            answers(family.class_of, type));
+  });
+  const std::string classes = escaped(join(named, ", "));
+  if (by_class != nullptr) {
+    return FamilyChoice{
+        by_class,
+        {"family", by_class->name,
+         by_type == nullptr
+             ? fmt::format("architectures names {}", classes)
+             : fmt::format("architectures names {}, model_type is {}", classes, escaped(type))}};
   }
-  // A class that no family names may hold other tensors than its model_type suggests: it is not
-  // guessed.
-  for (const family::FamilyPtr& family : families) {
-    if (named.empty() && answers(family->model_types, type)) {
-      return family;
-    }
+  if (by_type != nullptr) {
+    return FamilyChoice{
+        by_type,
+        {"family", by_type->name,
+         fmt::format("model_type is {}{}", escaped(type),
+                     named.empty()
+                         ? "; architectures names no class"
+                         : fmt::format("; it decides: architectures names {}", classes))}};
   }
   if (named.empty() && type.empty()) {
     return fail(Code::ConfigField, "config.json has neither architectures nor model_type")
@@ -106,6 +133,25 @@ Result<family::FamilyPtr> choose_family(const json& config,
         .advise("add the class name, or give it with --set architectures='[\"...\"]'");
   }
   return unknown(named, type, families);
+}
+
+Result<family::FamilyPtr> choose_family(const json& config,
+                                        const std::vector<family::FamilyPtr>& families) {
+  BV_TRY(choice, choose(config, families));
+  return choice.family;
+}
+
+HeadClass head_class(const family::Family& family, const json& config) {
+  const auto named = classes_of(config);
+  if (!named || named->empty()) {
+    return {};
+  }
+  HeadClass out{named->front(), answers_any(family.architectures, *named)};
+  for (const std::string& name : *named) {
+    out.language = out.language || name.ends_with("ForCausalLM") ||
+                   name.ends_with("ForConditionalGeneration") || name.ends_with("LMHeadModel");
+  }
+  return out;
 }
 
 }  // namespace bv::model

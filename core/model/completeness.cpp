@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/model/name_gaps.hpp"
 #include "core/model/resolve.hpp"
 
 namespace bv::model {
@@ -12,7 +13,6 @@ namespace {
 
 constexpr std::size_t kFaultsMax = 1000;  // one report stays readable, whatever the input
 constexpr std::size_t kNearestPairsMax = 20000;
-constexpr std::int64_t kMtpLayersMax = 64;
 
 /// Digit runs as '*': tensors that differ only in numbers are one cause.
 std::string without_numbers(std::string_view name) {
@@ -28,41 +28,66 @@ std::string without_numbers(std::string_view name) {
   return out;
 }
 
-bool any_glob(const std::vector<std::string>& globs, std::string_view name) {
-  return std::any_of(globs.begin(), globs.end(),
-                     [&](const std::string& glob) { return glob_match(glob, name); });
+const family::Unsupported* unsupported_for(const Model& model, std::string_view name) {
+  const auto& known = model.family->unsupported;
+  const auto found = std::find_if(known.begin(), known.end(), [&](const family::Unsupported& one) {
+    return glob_match(one.glob, name);
+  });
+  return found == known.end() ? nullptr : &*found;
 }
 
+/// Unused names with one cause: a module that the family does not have, or one name in all layers.
 struct UnusedGroup {
-  std::int64_t count = 0;
-  const TensorSpec* first = nullptr;
-  std::string last;
+  std::vector<std::string> names;
+  std::string pattern;         // "score.*", "model.layers.*.self_attn.q_proj.bias"
+  bool module = false;         // the pattern stands for a whole module
+  bool beside_layers = false;  // not inside a layer that the family knows
   const family::Unsupported* unsupported = nullptr;
-  bool mtp = false;
 };
 
-NameFault unused_fault(const Model& model, const std::string& pattern, const UnusedGroup& group) {
+UnusedGroup group_of(const Model& model, const NameSpots& spots, const std::string& name) {
+  UnusedGroup group;
+  group.unsupported = unsupported_for(model, name);
+  const std::string_view start = spots.known_start(name);
+  const std::size_t end = name.find('.', start.size());
+  group.module = group.unsupported == nullptr && end != std::string::npos;
+  group.pattern = without_numbers(group.module ? name.substr(0, end + 1) : name);
+  group.pattern += group.module ? "*" : "";
+  group.beside_layers = without_numbers(start).find('*') == std::string::npos;
+  return group;
+}
+
+/// The class of config.json holds what Megatron's language model does not: a classifier, a value
+/// head, a tower.
+std::string exclude_help(const UnusedGroup& group) {
+  return fmt::format(
+      "Megatron's model has no such part; leave it out with --exclude '{}', or give rules for it "
+      "with --rules",
+      escaped(group.pattern));
+}
+
+NameFault unused_fault(const Model& model, const Headers& headers, const UnusedGroup& group) {
   NameFault fault;
-  const std::string first = escaped(group.first->name);
+  const std::string first = escaped(group.names.front());
+  const auto spec = headers.find(group.names.front());
+  const std::string shape = spec == headers.end() ? "" : " " + shape_text(spec->second.shape);
   fault.code = Code::HfTensorUnused;
   fault.subject = first;
-  const bool one = group.count == 1;
+  const bool one = group.names.size() == 1;
   fault.message =
       one ? fmt::format("HF tensor {} is used by no rule of family {}", first, model.family->name)
-          : fmt::format("{} HF tensors {} are used by no rule of family {}", thousands(group.count),
-                        escaped(pattern), model.family->name);
-  fault.found =
-      one ? fmt::format("{} {}", first, shape_text(group.first->shape))
-          : fmt::format("{} {} to {}", first, shape_text(group.first->shape), escaped(group.last));
+          : fmt::format("{} HF tensors {} are used by no rule of family {}",
+                        thousands(static_cast<std::int64_t>(group.names.size())),
+                        escaped(group.pattern), model.family->name);
+  fault.found = one ? fmt::format("{}{}", first, shape)
+                    : fmt::format("{}{} to {}", first, shape, escaped(group.names.back()));
   fault.wanted = "every tensor of the checkpoint in exactly one rule";
   fault.help =
-      "check that config.json belongs to these files; --rules FILE can add rules for more tensors";
-  if (group.mtp) {
-    fault.wanted = fmt::format("{} MTP layers, as config.json says", model.mtp_layers);
-    fault.help =
-        "correct the number of MTP layers in config.json, or leave these tensors out with "
-        "--drop-mtp";
-  }
+      group.beside_layers
+          ? exclude_help(group)
+          : std::string(
+                "check that config.json belongs to these files; --rules FILE can add rules "
+                "for more tensors");
   if (group.unsupported != nullptr) {
     fault.message += fmt::format(": {}", group.unsupported->because);
     fault.help = group.unsupported->help;
@@ -70,28 +95,169 @@ NameFault unused_fault(const Model& model, const std::string& pattern, const Unu
   return fault;
 }
 
-void add_fault(Model& model, NameFault fault) {
-  if (model.faults.size() < kFaultsMax) {
-    model.faults.push_back(std::move(fault));
+/// Missing names of one source of one rule.
+struct MissingGroup {
+  std::vector<std::string> names;
+  const Mapping* mapping = nullptr;  // the first
+  std::string pattern;
+  std::set<std::int64_t> indices, experts;
+};
+
+NameFault missing_fault(const MissingGroup& group, const Model& model, std::size_t header_count) {
+  NameFault out;
+  out.code = Code::HfTensorMissing;
+  out.subject = group.names.front();
+  const std::string parameter = model.megatron_name(*group.mapping);
+  if (group.names.size() == 1) {
+    out.message =
+        fmt::format("HF tensor {} is missing: Megatron parameter {} would keep its initial values",
+                    group.names.front(), parameter);
+  } else {
+    const std::string& variable = model.family->sections[group.mapping->rule->section].variable;
+    std::string ranges =
+        variable.empty() ? "" : fmt::format("{} {}", variable, ranges_text(group.indices));
+    ranges +=
+        group.mapping->rule->per_expert ? fmt::format("; e {}", ranges_text(group.experts)) : "";
+    out.message = fmt::format(
+        "{} HF tensors {} are missing ({}): Megatron parameters such as {} would keep their "
+        "initial values",
+        thousands(static_cast<std::int64_t>(group.names.size())), group.pattern, ranges, parameter);
   }
+  out.found = fmt::format("absent from the {} tensors of the headers",
+                          thousands(static_cast<std::int64_t>(header_count)));
+  out.wanted = group.names.size() == 1
+                   ? group.names.front()
+                   : fmt::format("{} to {}", group.names.front(), group.names.back());
+  out.help =
+      "check that the index and every shard of the checkpoint are there, and that config.json "
+      "belongs to them";
+  return out;
 }
 
-std::vector<std::string> owned_prefixes(const Model& model) {
-  std::vector<std::string> prefixes;
-  for (const family::Section& section : model.family->sections) {
-    if (section.stage == family::Stage::Mtp) {
-      const auto more = mtp_prefixes(section, model);
-      if (more) {
-        prefixes.insert(prefixes.end(), more->begin(), more->end());
-      }
+/// Not one name of the family is there: one fault, whatever the sizes.
+NameFault nothing_known(const Model& model, const Headers& headers) {
+  NameFault fault;
+  fault.code = Code::HfTensorMissing;
+  const std::string wanted =
+      model.mappings.empty() ? model.family->name : model.mappings.front().hf.front();
+  fault.subject = wanted;
+  fault.found = headers.empty() ? "no tensor at all" : escaped(headers.begin()->first);
+  fault.message =
+      headers.empty()
+          ? std::string("the checkpoint holds no tensor")
+          : fmt::format("none of the {} HF tensors has a name that family {} knows",
+                        thousands(static_cast<std::int64_t>(headers.size())), model.family->name);
+  fault.wanted = fmt::format("names such as {}", wanted);
+  fault.help =
+      "use the config.json that belongs to these files; bridge-verify inspect lists the names";
+  return fault;
+}
+
+class GapReport {
+ public:
+  GapReport(Model& model, const NameSpots& spots, const Headers& headers,
+            std::vector<NameGap>& gaps)
+      : model_(model), spots_(spots), headers_(headers), gaps_(gaps) {}
+
+  void run() {
+    const auto missing =
+        static_cast<std::size_t>(std::count_if(gaps_.begin(), gaps_.end(), [](const NameGap& gap) {
+          return gap.kind == NameGap::Kind::Missing;
+        }));
+    std::size_t wanted = 0;
+    for (const Mapping& mapping : model_.mappings) {
+      wanted += mapping.hf.size();
+    }
+    if (wanted > 0 && missing == wanted) {
+      add(nothing_known(model_, headers_));
+      return;
+    }
+    for (NameFault& fault : explain_whole_parts(model_, gaps_)) {
+      add(std::move(fault));
+    }
+    report_unused();
+    report_missing();
+  }
+
+ private:
+  void add(NameFault fault) {
+    if (model_.faults.size() < kFaultsMax) {
+      model_.faults.push_back(std::move(fault));
     }
   }
-  return prefixes;
-}
 
-bool starts_with_any(const std::vector<std::string>& prefixes, std::string_view name) {
-  return std::any_of(prefixes.begin(), prefixes.end(),
-                     [&](const std::string& prefix) { return name.starts_with(prefix); });
+  void report_unused() {
+    std::vector<std::string> order;
+    std::unordered_map<std::string, UnusedGroup> groups;
+    for (NameGap& gap : gaps_) {
+      if (gap.kind != NameGap::Kind::Unused) {
+        continue;
+      }
+      UnusedGroup group = group_of(model_, spots_, gap.name);
+      const auto [entry, fresh] = groups.try_emplace(group.pattern, group);
+      if (fresh) {
+        order.push_back(group.pattern);
+        examples_.push_back(gap.name);
+      }
+      entry->second.names.push_back(std::move(gap.name));
+    }
+    for (const std::string& pattern : order) {
+      add(unused_fault(model_, headers_, groups.at(pattern)));
+    }
+  }
+
+  void report_missing() {
+    std::map<std::pair<const family::Rule*, std::size_t>, MissingGroup> groups;  // family order
+    for (NameGap& gap : gaps_) {
+      if (gap.kind != NameGap::Kind::Missing) {
+        continue;
+      }
+      MissingGroup& group = groups[{gap.spot.rule, gap.slot}];
+      if (group.names.empty()) {
+        group.mapping = &model_.mappings[gap.mapping];
+        group.pattern = pattern_of(gap);
+      }
+      group.names.push_back(std::move(gap.name));
+      group.indices.insert(gap.spot.index);
+      group.experts.insert(gap.spot.expert);
+    }
+    std::size_t pairs = 0;
+    for (const auto& [key, group] : groups) {
+      NameFault out = missing_fault(group, model_, headers_.size());
+      pairs += examples_.size();
+      const auto near =
+          pairs <= kNearestPairsMax ? nearest(group.names.front(), examples_) : std::nullopt;
+      if (near) {
+        out.help =
+            fmt::format("the headers hold {}, which no rule uses: was it renamed?", escaped(*near));
+      }
+      add(std::move(out));
+    }
+  }
+
+  [[nodiscard]] std::string pattern_of(const NameGap& gap) const {
+    const auto bound =
+        BoundName::bind(gap.spot.rule->hf[gap.slot].second, *gap.spot.section, model_);
+    return bound ? bound->pattern() : gap.name;
+  }
+
+  Model& model_;
+  const NameSpots& spots_;
+  const Headers& headers_;
+  std::vector<NameGap>& gaps_;
+  std::vector<std::string> examples_;  // one name of each unused group
+};
+
+/// The place that an unused name has in this config, else the first that it has at all.
+NameSpot best_spot(const Model& model, const NameSpots& spots, std::string_view name) {
+  const auto found = spots.find(name);
+  for (const NameSpot& spot : found) {
+    const auto count = repeats(*model.family, *spot.section, model.geometry);
+    if (spot.rule != nullptr && count && spot.index < *count) {
+      return spot;
+    }
+  }
+  return found.empty() || found.front().rule == nullptr ? NameSpot{} : found.front();
 }
 
 }  // namespace
@@ -115,119 +281,27 @@ std::string ranges_text(const std::set<std::int64_t>& numbers) {
   return out;
 }
 
-Result<std::vector<std::string>> mtp_prefixes(const family::Section& section, const Model& model) {
-  std::vector<std::string> out;
-  for (const std::string& prefix : section.owns) {
-    const bool numbered =
-        prefix.find(section.variable) != std::string::npos && prefix.find('{') != std::string::npos;
-    for (std::int64_t k = 0; k < (numbered ? kMtpLayersMax : 1); ++k) {
-      BV_TRY(text, family::expand(prefix, {&model.prefixes, &model.geometry.symbols,
-                                           section.variable, k, -1}));
-      out.push_back(text);
-    }
-  }
-  return out;
-}
-
-void MissingNames::add(const Mapping& mapping, std::size_t slot, const std::string& name,
-                       const std::string& pattern) {
-  Group& group = groups_[{mapping.rule, slot}];
-  if (group.count == 0) {
-    group.first = name;
-    group.pattern = pattern;
-    group.mapping = mapping;
-  }
-  ++group.count;
-  group.last = name;
-  group.indices.insert(mapping.index);
-  group.experts.insert(mapping.expert);
-}
-
-NameFault MissingNames::fault(const Group& group, const Model& model, std::size_t header_count) {
-  NameFault out;
-  out.code = Code::HfTensorMissing;
-  out.subject = group.first;
-  const std::string parameter = model.megatron_name(group.mapping);
-  if (group.count == 1) {
-    out.message =
-        fmt::format("HF tensor {} is missing: Megatron parameter {} would keep its initial values",
-                    group.first, parameter);
-  } else {
-    const std::string& variable = model.family->sections[group.mapping.rule->section].variable;
-    std::string ranges =
-        variable.empty() ? "" : fmt::format("{} {}", variable, ranges_text(group.indices));
-    ranges +=
-        group.mapping.rule->per_expert ? fmt::format("; e {}", ranges_text(group.experts)) : "";
-    out.message = fmt::format(
-        "{} HF tensors {} are missing ({}): Megatron parameters such as {} would keep their "
-        "initial values",
-        thousands(group.count), group.pattern, ranges, parameter);
-  }
-  out.found = fmt::format("absent from the {} tensors of the headers",
-                          thousands(static_cast<std::int64_t>(header_count)));
-  out.wanted = group.count == 1 ? group.first : fmt::format("{} to {}", group.first, group.last);
-  out.help =
-      "check that the index and every shard of the checkpoint are there, and that config.json "
-      "belongs to them";
-  return out;
-}
-
-void MissingNames::report(Model& model, std::size_t header_count,
-                          const std::vector<std::string>& unused) const {
-  std::size_t pairs = 0;
-  for (const auto& [key, group] : groups_) {
-    NameFault out = fault(group, model, header_count);
-    pairs += unused.size();
-    const auto near = pairs <= kNearestPairsMax ? nearest(group.first, unused) : std::nullopt;
-    if (near) {
-      out.help =
-          fmt::format("the headers hold {}, which no rule uses: was it renamed?", escaped(*near));
-    }
-    add_fault(model, std::move(out));
-  }
-}
-
-std::vector<std::string> settle_leftovers(const Ledger& ledger, const ResolveOptions& options,
-                                          Model& model) {
-  const std::vector<std::string> mtp = owned_prefixes(model);
-  std::vector<std::string> order;
-  std::unordered_map<std::string, UnusedGroup> groups;
+void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOptions& options,
+                   Model& model, std::vector<NameGap>& gaps) {
   for (std::size_t i = 0; i < ledger.tensors().size(); ++i) {
     const TensorSpec& tensor = *ledger.tensors()[i];
     if (!ledger.unused(i)) {
       continue;
     }
-    if (any_glob(model.family->ignore_hf, tensor.name)) {
+    if (!is_asked_for(options, tensor.name)) {
+      continue;
+    }
+    if (family::is_ignored(model.family->ignore_hf, tensor.name, tensor.shape.size())) {
       model.ignored.push_back(tensor.name);
-      continue;
+    } else {
+      gaps.push_back({NameGap::Kind::Unused, tensor.name, best_spot(model, spots, tensor.name)});
     }
-    const bool is_mtp = starts_with_any(mtp, tensor.name);
-    if (is_mtp && options.drop_mtp) {
-      model.dropped.push_back(tensor.name);
-      continue;
-    }
-    const std::string pattern = without_numbers(tensor.name);
-    const auto [entry, fresh] = groups.try_emplace(pattern);
-    UnusedGroup& group = entry->second;
-    if (fresh) {
-      order.push_back(pattern);
-      group.first = &tensor;
-      group.mtp = is_mtp;
-      for (const family::Unsupported& known : model.family->unsupported) {
-        group.unsupported = group.unsupported == nullptr && glob_match(known.glob, tensor.name)
-                                ? &known
-                                : group.unsupported;
-      }
-    }
-    ++group.count;
-    group.last = tensor.name;
   }
-  std::vector<std::string> examples;
-  for (const std::string& pattern : order) {
-    examples.push_back(groups.at(pattern).first->name);
-    add_fault(model, unused_fault(model, pattern, groups.at(pattern)));
-  }
-  return examples;
+}
+
+void report_gaps(Model& model, const NameSpots& spots, const Headers& headers,
+                 std::vector<NameGap> gaps) {
+  GapReport(model, spots, headers, gaps).run();
 }
 
 }  // namespace bv::model

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/family/expression.hpp"
 #include "core/family/family.hpp"
 #include "core/model/model.hpp"
 
@@ -30,9 +31,14 @@ struct NamesThere {
 
 /// How often a section repeats: 1 without a variable. Errors: as evaluate; ConfigField above
 /// kRepeatsMax.
-[[nodiscard]] Result<std::int64_t> repeats(const family::Section& section,
+[[nodiscard]] Result<std::int64_t> repeats(const family::Family& family,
+                                           const family::Section& section,
                                            const Geometry& geometry);
 inline constexpr std::int64_t kRepeatsMax = 65536;
+
+/// family::expand of an HF template; one that starts with no prefix stands below prefixes[""].
+[[nodiscard]] Result<std::string> expand_hf(const family::Family& family, std::string_view text,
+                                            const family::NameValues& values);
 
 /// True when the conditions hold in at least one repetition of the section.
 [[nodiscard]] bool occurs(const family::Family& family, const family::Section& section,

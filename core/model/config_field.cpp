@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
@@ -16,6 +17,10 @@ constexpr std::size_t kShownMax = 60;
 
 /// The node as text, cut: configs are untrusted.
 std::string shown(const json& node) {
+  if (node.is_number_float() && !std::isfinite(node.get<double>())) {
+    const double value = node.get<double>();
+    return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
+  }
   std::string text = node.dump(-1, ' ', false, json::error_handler_t::replace);
   if (text.size() > kShownMax) {
     text.resize(kShownMax);
@@ -31,18 +36,21 @@ std::string last_part(const std::string& path) {
 
 }  // namespace
 
-const json* find_field(const family::Family& family, const json& config,
-                       const family::FieldPath& field) {
+Result<const json*> find_field(const family::Family& family, const json& config,
+                               const family::FieldPath& field) {
   const std::string path = family::dotted(family, field);
   const json* node = &config;
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find('.', begin), path.size());
+    if (node->is_null()) {
+      return static_cast<const json*>(nullptr);
+    }
     if (!node->is_object()) {
-      return nullptr;
+      return wrong_field(path.substr(0, begin == 0 ? 0 : begin - 1), *node, "an object");
     }
     const auto found = node->find(path.substr(begin, end - begin));
     if (found == node->end()) {
-      return nullptr;
+      return static_cast<const json*>(nullptr);
     }
     node = &*found;
     begin = end + 1;
@@ -54,7 +62,8 @@ Error wrong_field(const std::string& path, const json& node, const std::string& 
   return fail(Code::ConfigField,
               fmt::format("config.json {} is {}, wanted {}", escaped(path), shown(node), wanted))
       .at("config.json")
-      .pair(fmt::format("a {}: {}", node.type_name(), shown(node)), wanted)
+      .pair(node.is_null() ? "null" : fmt::format("a {}: {}", node.type_name(), shown(node)),
+            wanted)
       .advise(fmt::format("correct the field, or overrule it with --set {}=VALUE", escaped(path)));
 }
 

@@ -12,10 +12,11 @@
 
 namespace bv::model {
 
-/// The field's node, null when it is not there. An explicit null is there.
-[[nodiscard]] const nlohmann::json* find_field(const family::Family& family,
-                                               const nlohmann::json& config,
-                                               const family::FieldPath& field);
+/// The field's node, nullptr when it is not there. An explicit null is there; below an explicit
+/// null nothing is. Errors: ConfigField when a level of the path ("vision_config") is no object.
+[[nodiscard]] Result<const nlohmann::json*> find_field(const family::Family& family,
+                                                       const nlohmann::json& config,
+                                                       const family::FieldPath& field);
 
 // `path` is for messages. Errors: ConfigField.
 [[nodiscard]] Result<std::int64_t> number_of(const nlohmann::json& node, const std::string& path,

@@ -29,7 +29,7 @@ class GeometryReader {
     for (const family::Section& section : family_.sections) {
       if (section.layered && geometry_.layer_flags.empty()) {
         BV_CHECK(needed(section.over, "the number of decoder layers", {}));
-        BV_TRY(layers, repeats(section, geometry_));
+        BV_TRY(layers, repeats(family_, section, geometry_));
         for (const family::LayerFlag& flag : family_.layer_flags) {
           BV_CHECK(needed(flag.below, fmt::format("the layer flag {}", flag.name), {}));
         }
@@ -46,21 +46,13 @@ class GeometryReader {
  private:
   using Value = std::optional<std::int64_t>;
 
+  /// An absent or null level is what transformers makes of it: every field has its default.
   Status check_top() const {
     if (!config_.is_object()) {
       return fail(Code::ConfigField, "config.json is not a JSON object")
           .at("config.json")
           .pair(fmt::format("a {}", config_.type_name()), "an object with the fields of the model")
           .advise("point at the config.json of the checkpoint");
-    }
-    if (!family_.level.empty() &&
-        (!config_.contains(family_.level) || !config_[family_.level].is_object())) {
-      return fail(Code::ConfigField,
-                  fmt::format("config.json has no {} object; family {} reads its sizes there",
-                              family_.level, family_.name))
-          .at("config.json")
-          .pair("no such object", family_.level)
-          .advise("use the config.json that belongs to the checkpoint");
     }
     return Done{};
   }
@@ -101,28 +93,41 @@ class GeometryReader {
 
   /// nullopt: absent, and without a default.
   Result<Value> from_config(const family::SymbolRule& symbol) {
+    std::string why;
     for (const family::FieldPath& field : symbol.fields) {
-      const json* node = find_field(family_, config_, field);
-      if (node == nullptr || (node->is_null() && !symbol.null_value)) {
+      const std::string path = family::dotted(family_, field);
+      BV_TRY(node, find_field(family_, config_, field));
+      if (node == nullptr) {
         continue;
       }
-      const std::string path = family::dotted(family_, field);
-      geometry_.origin[symbol.name] = path;
-      if (node->is_null()) {
-        return symbol.null_value;
+      if (!node->is_null()) {
+        geometry_.origin[symbol.name] = path;
+        BV_TRY(number, symbol.flag ? flag_of(*node, path) : number_of(*node, path, field.count));
+        return Value(number);
       }
-      BV_TRY(number, symbol.flag ? flag_of(*node, path) : number_of(*node, path, field.count));
-      return Value(number);
+      if (!symbol.null_value) {
+        return wrong_field(path, *node, symbol.flag ? "true or false" : "a whole number");
+      }
+      why = fmt::format("config.json {} is null", path);
+      if (!symbol.null_value->empty()) {
+        return computed(symbol, *symbol.null_value, default_text(*symbol.null_value, why));
+      }
     }
     BV_TRY(counted, from_names(symbol));
     if (counted > 0) {
       return Value(counted);
     }
     if (symbol.default_value) {
-      return computed(symbol, *symbol.default_value,
-                      fmt::format("default {} ({})", *symbol.default_value, symbol.file));
+      if (why.empty()) {
+        why = fmt::format("config.json has no {}", family::dotted(family_, symbol.fields.front()));
+      }
+      return computed(symbol, *symbol.default_value, default_text(*symbol.default_value, why));
     }
     return Value();
+  }
+
+  static std::string default_text(const std::string& value, const std::string& why) {
+    return fmt::format("default {}: {}", value, why);
   }
 
   /// How many of the probe's names, counted from k = 0, stand in the headers.
@@ -137,8 +142,8 @@ class GeometryReader {
       }
     }
     for (; count < kProbeMax; ++count) {
-      BV_TRY(name,
-             family::expand(symbol.probe, {there_->prefixes, &geometry_.symbols, "k", count, -1}));
+      BV_TRY(name, expand_hf(family_, symbol.probe,
+                             {there_->prefixes, &geometry_.symbols, "k", count, -1}));
       if (!there_->headers->contains(name)) {
         break;
       }
@@ -157,7 +162,14 @@ class GeometryReader {
         return Value();
       }
     }
-    BV_TRY(value, family::evaluate(expression, geometry_.symbols));
+    auto evaluated = family::evaluate(expression, geometry_.symbols);
+    if (!evaluated) {
+      return std::move(evaluated)
+          .error()
+          .at("config.json")
+          .fact(join(fields_behind(family_, geometry_, expression), ", "));
+    }
+    const std::int64_t value = *evaluated;
     geometry_.origin[symbol.name] = std::move(origin);
     return Value(value);
   }
@@ -190,7 +202,7 @@ class GeometryReader {
   Status check_needs(const family::Section& section) const {
     const std::string by = fmt::format("the section {}", section.title);
     BV_CHECK(needed(section.over, by, {}));
-    BV_TRY(count, repeats(section, geometry_));
+    BV_TRY(count, repeats(family_, section, geometry_));
     for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
       const family::Rule& rule = family_.rules[i];
       for (const std::string& word : rule.when) {
@@ -246,7 +258,8 @@ Result<Geometry> read_geometry(const family::Family& family, const json& config)
   return read_geometry_with(family, config, nullptr);
 }
 
-Result<std::int64_t> repeats(const family::Section& section, const Geometry& geometry) {
+Result<std::int64_t> repeats(const family::Family& family, const family::Section& section,
+                             const Geometry& geometry) {
   if (section.over.empty()) {
     return std::int64_t{1};
   }
@@ -254,7 +267,8 @@ Result<std::int64_t> repeats(const family::Section& section, const Geometry& geo
   if (count < 0 || count > kRepeatsMax) {
     return fail(Code::ConfigField,
                 fmt::format("config.json asks for {} repetitions of the section {} ({})", count,
-                            section.title, section.over))
+                            section.title,
+                            join(fields_behind(family, geometry, section.over), ", ")))
         .at("config.json")
         .pair(std::to_string(count), fmt::format("0 to {}", kRepeatsMax))
         .advise("correct the field, or overrule it with --set");

@@ -19,10 +19,16 @@ struct FlagReader {
   std::int64_t layers;
   Geometry& geometry;
 
-  /// Null when the field is absent or null.
-  const json* field(const family::FieldPath& path) const {
-    const json* node = path.path.empty() ? nullptr : find_field(family, config, path);
-    return node == nullptr || node->is_null() ? nullptr : node;
+  /// nullptr when the field is absent; also when it is null, unless null is refused.
+  Result<const json*> field(const family::FieldPath& path, bool null = true) const {
+    if (path.path.empty()) {
+      return static_cast<const json*>(nullptr);
+    }
+    BV_TRY(node, find_field(family, config, path));
+    if (node != nullptr && node->is_null() && !null) {
+      return wrong_field(family::dotted(family, path), *node, "a whole number");
+    }
+    return node == nullptr || node->is_null() ? static_cast<const json*>(nullptr) : node;
   }
 
   Result<std::vector<bool>> from_list(const json& node) const {
@@ -58,8 +64,14 @@ struct FlagReader {
   Result<std::vector<bool>> from_interval(const family::FieldPath& path,
                                           std::int64_t fallback) const {
     std::int64_t interval = fallback;
-    geometry.origin[flag.name] = fmt::format("default interval {} ({})", fallback, family.file);
-    if (const json* node = field(path)) {
+    const std::string list =
+        flag.list.path.empty() ? "" : fmt::format("{} and no ", family::dotted(family, flag.list));
+    geometry.origin[flag.name] = path.path.empty()
+                                     ? ""
+                                     : fmt::format("default interval {}: config.json has no {}{}",
+                                                   fallback, list, family::dotted(family, path));
+    BV_TRY(node, field(path, false));
+    if (node != nullptr) {
       BV_TRY(number, number_of(*node, family::dotted(family, path), false));
       if (number < 1) {
         return wrong_field(family::dotted(family, path), *node, "at least 1");
@@ -76,9 +88,14 @@ struct FlagReader {
 
   Result<std::vector<bool>> from_indices() const {
     BV_TRY(yes, from_interval(flag.step, 1));
-    const json* node = field(flag.indices);
-    geometry.origin[flag.name] = node == nullptr ? fmt::format("default none ({})", family.file)
-                                                 : dotted(family, flag.indices);
+    BV_TRY(node, field(flag.indices));
+    const std::string step = geometry.origin[flag.name];
+    const std::string path = family::dotted(family, flag.indices);
+    geometry.origin[flag.name] =
+        node != nullptr ? path : fmt::format("default none: config.json has no {}", path);
+    if (!step.empty()) {
+      geometry.origin[flag.name] += "; " + step;
+    }
     if (node != nullptr) {
       BV_TRY(numbers, numbers_of(*node, family::dotted(family, flag.indices)));
       for (const std::int64_t number : numbers) {
@@ -99,13 +116,14 @@ struct FlagReader {
       for (std::int64_t i = 0; i < std::min(limit, layers); ++i) {
         yes[static_cast<std::size_t>(i)] = true;
       }
-      geometry.origin[flag.name] = fmt::format("layers below {}", flag.below);
+      geometry.origin[flag.name] =
+          fmt::format("layers below {}", join(fields_behind(family, geometry, flag.below), ", "));
       return yes;
     }
     if (!flag.indices.path.empty()) {
       return from_indices();
     }
-    const json* list = field(flag.list);
+    BV_TRY(list, field(flag.list));
     return list == nullptr ? from_interval(flag.interval, flag.interval_default) : from_list(*list);
   }
 };
@@ -132,8 +150,9 @@ std::string named(const Geometry& geometry, const std::string& symbol) {
 Status check_must(const family::Family& family, const json& config, const Geometry& geometry,
                   const family::MustRule& must) {
   if (must.equals) {
-    const json* node = find_field(family, config, must.field);
-    if (node != nullptr && !node->is_null() && *node != json(*must.equals)) {
+    BV_TRY(node, find_field(family, config, must.field));
+    const bool absent = node == nullptr || (node->is_null() && must.null);
+    if (!absent && *node != json(*must.equals)) {
       const std::string wanted = *must.equals ? "true" : "false";
       const Error wrong = wrong_field(family::dotted(family, must.field), *node, wanted);
       return unmet(wrong.message, wrong.found, wanted, must.because);

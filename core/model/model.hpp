@@ -64,7 +64,7 @@ struct Model {
   Geometry geometry;
   family::Spelling spelling;
   std::map<std::string, std::string, std::less<>>
-      prefixes;  // "M" -> "language_model.", "HF" -> "model.language_model."
+      prefixes;  // "M" -> "language_model.", "HF" -> "model.language_model.", "" -> "module."
   std::vector<Mapping>
       mappings;  // every HF tensor of a well-formed checkpoint stands in exactly one
   std::vector<Detected> detected;
@@ -95,15 +95,48 @@ struct ResolveOptions {
   std::string expert_orientation;  // "", "out_in" or "in_out": decides square stacks
   bool config_only = false;        // there are no headers: take first choices and check no names
   /// With config_only: storage to take instead of the first choice, by the name that
-  /// Model::detected gives it: "decoder_experts" -> "packed", "prefix_HF" ->
-  /// "model.language_model.". Errors: RulesInvalid for a form that is none.
+  /// Model::detected gives it: "decoder_experts" -> "packed"; a prefix by prefix_form: "prefix_HF"
+  /// -> "model.language_model.". Errors: RulesInvalid for a form that is none.
   std::map<std::string, std::string, std::less<>> forms = {};
+  /// Globs on HF names: only parameters made of a tensor that one of them takes. Empty: all.
+  std::vector<std::string> match = {};
+  /// HF tensors that were taken out of the headers on purpose (NameFilter): a parameter that would
+  /// be made of these alone is not wanted.
+  std::set<std::string, std::less<>> left_out = {};
 };
+/// The key of ResolveOptions::forms for a prefix of Model::prefixes.
+[[nodiscard]] std::string prefix_form(std::string_view prefix);
 
-/// Chooses by `architectures` then `model_type`; never by the model's name.
-/// Errors: ArchitectureUnknown with the nearest families.
+/// A family and why it was taken: "architectures", "model_type", "both agree".
+struct FamilyChoice {
+  family::FamilyPtr family;
+  Detected reason;
+};
+/// By `model_type` and `architectures`, which usually agree. `model_type` decides where they do not
+/// and where no family knows the class (a classifier, a bare model): it is what transformers takes
+/// the config class from. Never by the model's name. Errors: ArchitectureUnknown with the nearest
+/// families; ConfigField.
+[[nodiscard]] Result<FamilyChoice> choose(const nlohmann::json& config,
+                                          const std::vector<family::FamilyPtr>& families);
 [[nodiscard]] Result<family::FamilyPtr> choose_family(
     const nlohmann::json& config, const std::vector<family::FamilyPtr>& families);
+
+/// The class of config.json, and whether it has a language head: a class of the family, a
+/// "...ForCausalLM" or "...ForConditionalGeneration", or none at all.
+struct HeadClass {
+  std::string name;
+  bool language = true;
+};
+[[nodiscard]] HeadClass head_class(const family::Family& family, const nlohmann::json& config);
+
+/// The config fields behind an expression over symbols, with their numbers, each once, in its
+/// order: "num_key_value_heads=4", "head_dim=6 (default 6: config.json has no head_dim)".
+[[nodiscard]] std::vector<std::string> fields_behind(const family::Family& family,
+                                                     const Geometry& geometry,
+                                                     std::string_view expression);
+/// The first of them as --set writes it: "text_config.num_key_value_heads".
+[[nodiscard]] std::string field_of(const family::Family& family, const Geometry& geometry,
+                                   std::string_view expression);
 
 /// Config -> numbers. Errors: ConfigField with the field's path; IndivisibleDim for derived sizes
 /// that are no integers.

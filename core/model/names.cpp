@@ -15,6 +15,16 @@ std::set<std::string, std::less<>> section_flags(const family::Section& section,
   return {section.flags.begin(), section.flags.end()};
 }
 
+Result<std::string> expand_hf(const family::Family& family, std::string_view text,
+                              const family::NameValues& values) {
+  BV_TRY(name, family::expand(text, values));
+  if (!family::root_of(family, text).empty() || values.prefixes == nullptr) {
+    return name;
+  }
+  const auto top = values.prefixes->find("");
+  return top == values.prefixes->end() ? name : top->second + name;
+}
+
 bool Model::names_are_whole() const {
   return std::all_of(faults.begin(), faults.end(),
                      [](const NameFault& fault) { return fault.code == Code::OtherSource; });

@@ -9,6 +9,8 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/model/mtp.hpp"
+#include "core/model/prefixes.hpp"
 
 namespace bv::model {
 namespace {
@@ -32,122 +34,51 @@ class Resolver {
   Result<Model> run() {
     model_.family = family_;
     model_.spelling = options_.spelling;
-    BV_CHECK(choose_prefixes());
+    choose_prefixes();
     const NamesThere there{options_.config_only ? nullptr : &headers_, &model_.prefixes};
     BV_TRY(geometry, read_geometry_with(*family_, config_, &there));
     model_.geometry = std::move(geometry);
-    describe_config();
+    spots_.emplace(model_);
+    describe_config(model_);
     for (const family::Section& section : family_->sections) {
       BV_CHECK(resolve_section(section));
     }
     BV_CHECK(check_parameters());
     if (!options_.config_only) {
-      const std::vector<std::string> unused = settle_leftovers(ledger_, options_, model_);
-      missing_.report(model_, headers_.size(), unused);
+      add_leftovers(ledger_, *spots_, options_, model_, gaps_);
+      report_gaps(model_, *spots_, headers_, std::move(gaps_));
     }
-    describe_lists();
+    describe_defaults(model_);
+    describe_lists(options_, model_);
     return std::move(model_);
   }
 
  private:
-  /// The choice whose probe is in the headers. None: the choice under which most names stand.
-  Status choose_prefixes() {
-    for (const auto& [name, rule] : family_->prefixes) {
-      model_.prefixes[name] = rule.choices.front();
-      BV_TRY(stated, stated_form(options_, fmt::format("prefix_{}", name), rule.choices));
-      if (stated != nullptr) {
-        model_.prefixes[name] = *stated;
-        model_.detected.push_back(
-            {fmt::format("prefix_{}", name), *stated, "stated by the caller"});
-      }
-      if (rule.choices.size() == 1 || options_.config_only) {
-        continue;
-      }
-      std::vector<std::string> there;
-      std::vector<std::string> chosen;
-      for (const std::string& choice : rule.choices) {
-        const std::map<std::string, std::string, std::less<>> one = {{name, choice}};
-        BV_TRY(probe, family::expand(rule.probe, {&one, nullptr, "", -1, -1}));
-        if (headers_.contains(probe)) {
-          there.push_back(probe);
-          chosen.push_back(choice);
-        }
-      }
-      std::string because =
-          there.empty() ? "most names start with it" : fmt::format("{} is there", there.front());
-      model_.prefixes[name] = there.empty() ? most_common(rule.choices) : chosen.front();
-      model_.detected.push_back(
-          {fmt::format("prefix_{}", name), model_.prefixes[name], std::move(because)});
-      if (there.size() > 1) {
-        report_two_prefixes(there);
+  void choose_prefixes() {
+    FoundPrefixes found = find_prefixes(*family_, options_.config_only ? Headers{} : headers_);
+    model_.prefixes = std::move(found.prefixes);
+    model_.faults = std::move(found.faults);
+    model_.detected = std::move(found.detected);
+    for (auto& [name, text] : model_.prefixes) {
+      const auto stated = options_.forms.find(prefix_form(name));
+      if (options_.config_only && stated != options_.forms.end()) {
+        text = stated->second;
       }
     }
-    return Done{};
-  }
-
-  std::string most_common(const std::vector<std::string>& choices) const {
-    std::map<std::string, std::int64_t> counts;
-    for (const auto& [name, spec] : headers_) {
-      const std::string* longest = nullptr;
-      for (const std::string& choice : choices) {
-        if (name.starts_with(choice) && (longest == nullptr || choice.size() > longest->size())) {
-          longest = &choice;
-        }
-      }
-      counts[longest == nullptr ? "" : *longest] += longest == nullptr ? 0 : 1;
+    for (const auto& [wanted, there] : found.stands_as) {
+      ledger_.let_stand(wanted, there);
     }
-    return *std::max_element(
-        choices.begin(), choices.end(),
-        [&](const std::string& a, const std::string& b) { return counts[a] < counts[b]; });
-  }
-
-  void report_two_prefixes(const std::vector<std::string>& there) {
-    NameFault fault;
-    fault.code = Code::DuplicateClaim;
-    fault.subject = there[1];
-    fault.message =
-        fmt::format("{} and {} both stand for one Megatron parameter", there[0], there[1]);
-    fault.found = join(there, " and ");
-    fault.wanted = "exactly one of them";
-    fault.help = "two checkpoints lie in one directory: keep the files of one";
-    model_.faults.push_back(std::move(fault));
-  }
-
-  void describe_config() {
-    model_.tied = model_.geometry.get("tie_word_embeddings").value_or(0) != 0;
-    const auto origin = [this](const std::string& name) {
-      const auto found = model_.geometry.origin.find(name);
-      return found == model_.geometry.origin.end() ? std::string("family file") : found->second;
-    };
-    model_.detected.push_back(
-        {"embeddings", model_.tied ? "tied" : "untied", origin("tie_word_embeddings")});
-    for (const family::LayerFlag& flag : family_->layer_flags) {
-      const auto count =
-          std::count_if(model_.geometry.layer_flags.begin(), model_.geometry.layer_flags.end(),
-                        [&](const auto& flags) { return flags.contains(flag.name); });
-      model_.detected.push_back({fmt::format("layers_{}", flag.name),
-                                 fmt::format("{} of {}", count, model_.geometry.layer_flags.size()),
-                                 origin(flag.name)});
-    }
-    std::vector<std::string> defaults;
-    for (const auto& [name, from] : model_.geometry.origin) {
-      if (from.starts_with("default ") && model_.geometry.get(name)) {
-        defaults.push_back(fmt::format("{}={}", name, model_.geometry.at(name)));
-      }
-    }
-    if (!defaults.empty()) {
-      model_.detected.push_back({"config_defaults", join(defaults, " "),
-                                 fmt::format("absent from config.json ({})", family_->file)});
+    for (const std::string& name : found.explained) {
+      ledger_.explain(name);
     }
   }
 
   Status resolve_section(const family::Section& section) {
-    BV_TRY(count, repeats(section, model_.geometry));
+    BV_TRY(count, repeats(*family_, section, model_.geometry));
     if (section.stage == family::Stage::Mtp) {
-      BV_TRY(kept, mtp_count(section, count));
-      count = kept;
+      count = mtp_count(section, count);
     }
-    if (count == 0) {
+    if (count == 0 || (section.stage == family::Stage::Output && !has_output(section))) {
       return Done{};
     }
     BV_TRY(bound, bind_section(section, count));
@@ -157,46 +88,90 @@ class Resolver {
     return add_copies(section, count);
   }
 
-  /// How many MTP layers to map: those of the config, unless they are dropped or none of their
-  /// tensors is there.
-  Result<std::int64_t> mtp_count(const family::Section& section, std::int64_t count) {
-    BV_TRY(prefixes, mtp_prefixes(section, model_));
-    const auto present =
-        std::find_if(prefixes.begin(), prefixes.end(), [this](const std::string& prefix) {
-          const auto at = headers_.lower_bound(prefix);
-          return at != headers_.end() && at->first.starts_with(prefix);
-        });
-    if (options_.drop_mtp) {
-      model_.detected.push_back({"mtp", "dropped", "--drop-mtp"});
-      forget_mtp(section);
-      return std::int64_t{0};
+  /// A class without a language head (a bare model, a classifier) has no output layer, unless its
+  /// tensors are there all the same.
+  bool has_output(const family::Section& section) {
+    const HeadClass head = head_class(*family_, config_);
+    if (head.language) {
+      return true;
     }
-    model_.mtp_layers = count;
-    const auto origin = model_.geometry.origin.find(section.over);
-    const std::string because =
-        origin == model_.geometry.origin.end() ? "family file" : origin->second;
+    for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
+      for (const auto& [source, text] : family_->rules[i].hf) {
+        const auto name = expand_hf(
+            *family_, text, {&model_.prefixes, &model_.geometry.symbols, section.variable, 0, 0});
+        if (name && ledger_.find(*name) != nullptr) {
+          return true;
+        }
+      }
+    }
     model_.detected.push_back(
-        {"mtp", count == 1 ? "1 layer" : fmt::format("{} layers", count), because});
-    if (count == 0 || options_.config_only || present != prefixes.end()) {
-      return count;
-    }
-    NameFault fault;
-    fault.code = Code::HfTensorMissing;
-    fault.subject = prefixes.empty() ? section.title : prefixes.front() + "*";
-    fault.message = fmt::format(
-        "config.json says {} MTP layer{} ({}), but the checkpoint holds no tensor of it: its "
-        "Megatron parameters would "
-        "keep their initial values",
-        count, count == 1 ? "" : "s", because);
-    fault.found = fmt::format("no tensor {}", fault.subject);
-    fault.wanted = fmt::format("the tensors of {} MTP layer{}", count, count == 1 ? "" : "s");
-    fault.help =
-        "convert without it: --drop-mtp (transformers leaves MTP tensors out when it saves)";
-    model_.faults.push_back(std::move(fault));
-    return std::int64_t{0};
+        {"output_layer", "none", fmt::format("class {} has no language head", escaped(head.name))});
+    return false;
   }
 
-  void forget_mtp(const family::Section& section) {
+  /// How many MTP layers to map: those of the config, unless they are dropped or not there.
+  std::int64_t mtp_count(const family::Section& section, std::int64_t count) {
+    const MtpThere there =
+        options_.config_only ? MtpThere{} : find_mtp(section, model_, *spots_, headers_);
+    const std::string says = join(fields_behind(*family_, model_.geometry, section.over), ", ");
+    if (options_.drop_mtp) {
+      drop_mtp(section, there);
+      return 0;
+    }
+    model_.mtp_layers = count;
+    model_.detected.push_back(
+        {"mtp", count == 1 ? "1 layer" : fmt::format("{} layers", count), says});
+    if (options_.config_only) {
+      return count;
+    }
+    auto fault = mtp_fault(section, model_, there, count);
+    if (!fault) {
+      return count;
+    }
+    const bool fewer = fault->code == Code::HfTensorMissing && !there.empty();
+    model_.faults.push_back(*std::move(fault));
+    if (fewer) {  // the layers that are there are judged
+      model_.mtp_layers = static_cast<std::int64_t>(there.layers.size());
+      return model_.mtp_layers;
+    }
+    for (const std::string& name : there.names) {
+      ledger_.explain(name);
+    }
+    if (!there.layers.empty() && *there.layers.begin() != 0) {
+      forget_layers(section, *there.layers.begin());
+    } else if (static_cast<std::int64_t>(there.layers.size()) > count) {
+      return count;
+    }
+    return 0;
+  }
+
+  /// What stands behind the first layer that is in doubt says nothing more.
+  void forget_layers(const family::Section& section, std::int64_t first_mtp) {
+    const std::int64_t first = std::min(mtp_layer_number(section, model_, 0),
+                                        mtp_layer_number(section, model_, first_mtp));
+    std::erase_if(gaps_, [&](const NameGap& gap) {
+      return gap.spot.section->layered && gap.spot.index >= first;
+    });
+    for (const auto& [name, spec] : headers_) {
+      for (const NameSpot& spot : spots_->find(name)) {
+        if (spot.section->layered && spot.index >= first) {
+          ledger_.explain(name);
+        }
+      }
+    }
+  }
+
+  void drop_mtp(const family::Section& section, const MtpThere& there) {
+    for (const std::string& name : there.names) {
+      ledger_.explain(name);
+      if (is_asked_for(options_, name)) {
+        model_.dropped.push_back(name);
+      }
+    }
+    const bool counted = model_.geometry.get(section.over).value_or(0) > 0;
+    model_.detected.push_back(
+        {"mtp", there.empty() && !counted ? "none" : "dropped",
+         there.empty() ? "--drop-mtp; the checkpoint holds no MTP layer" : "--drop-mtp"});
     const auto symbol = model_.geometry.symbols.find(section.over);
     if (symbol != model_.geometry.symbols.end()) {
       symbol->second = 0;
@@ -265,33 +240,76 @@ class Resolver {
       return row.rule->form_group.empty() ||
              forms.chosen.at(row.rule->form_group) == row.rule->form;
     };
-    return for_each_name(
-        model_, bound, in_use,
-        [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
-          if (place.slot == 0) {
-            model_.mappings.push_back({row.rule,
-                                       bound.section->stage,
-                                       bound.section->variable.empty() ? -1 : place.index,
-                                       row.rule->per_expert ? place.expert : -1,
-                                       {}});
-            model_.mappings.back().hf.reserve(row.hf.size());
-          }
-          use_name(row, place.slot, std::move(name), forms.mixed.contains(row.rule->form_group));
-        });
+    std::vector<std::string> names;
+    return for_each_name(model_, bound, in_use,
+                         [&](const BoundRow& row, const NamePlace& place, std::string&& name) {
+                           names.push_back(std::move(name));
+                           if (place.slot + 1 == row.hf.size()) {
+                             add_mapping(bound, row, place, std::exchange(names, {}),
+                                         forms.mixed.contains(row.rule->form_group));
+                           }
+                         });
   }
 
-  void use_name(const BoundRow& row, std::size_t slot, std::string&& name, bool mixed) {
-    Mapping& mapping = model_.mappings.back();
-    if (ledger_.find(name) != nullptr) {
-      const std::int64_t before =
-          ledger_.claim(name, static_cast<std::int64_t>(model_.mappings.size()) - 1);
-      if (before >= 0) {
-        report_claim(name, model_.mappings[static_cast<std::size_t>(before)], mapping);
-      }
-    } else if (!mixed) {
-      missing_.add(mapping, slot, name, row.hf[slot].pattern());
+  void add_mapping(const BoundSection& bound, const BoundRow& row, const NamePlace& place,
+                   std::vector<std::string> names, bool mixed) {
+    if (leaves_out(names)) {
+      return;
     }
-    mapping.hf.push_back(std::move(name));
+    Mapping mapping{row.rule, bound.section->stage,
+                    bound.section->variable.empty() ? -1 : place.index,
+                    row.rule->per_expert ? place.expert : -1, std::move(names)};
+    const auto number = static_cast<std::int64_t>(model_.mappings.size());
+    for (std::size_t slot = 0; slot < mapping.hf.size(); ++slot) {
+      const std::string& name = mapping.hf[slot];
+      if (ledger_.find(name) != nullptr) {
+        const std::int64_t before = ledger_.claim(name, number);
+        if (before >= 0) {
+          report_claim(name, model_.mappings[static_cast<std::size_t>(before)], mapping);
+        }
+      } else if (options_.left_out.contains(name)) {
+        report_left_out(name, mapping);
+      } else if (!mixed) {
+        const NameSpot spot{bound.section, row.rule, mapping.index, true, mapping.expert};
+        gaps_.push_back({NameGap::Kind::Missing, name, spot, slot, model_.mappings.size()});
+      }
+    }
+    model_.mappings.push_back(std::move(mapping));
+  }
+
+  /// A parameter of which every tensor was left out is not wanted; with --match one of which no
+  /// tensor is asked for.
+  bool leaves_out(const std::vector<std::string>& names) {
+    const auto all = [&names](const auto& test) {
+      return std::all_of(names.begin(), names.end(), test);
+    };
+    if (!options_.left_out.empty() &&
+        all([this](const std::string& name) { return options_.left_out.contains(name); })) {
+      return true;
+    }
+    if (!all([this](const std::string& name) { return !is_asked_for(options_, name); })) {
+      return false;
+    }
+    for (const std::string& name : names) {
+      ledger_.explain(name);
+    }
+    return true;
+  }
+
+  void report_left_out(const std::string& name, const Mapping& mapping) {
+    if (!torn_.insert(mapping.rule).second) {
+      return;  // one fault a rule
+    }
+    NameFault fault;
+    fault.code = Code::HfTensorMissing;
+    fault.subject = name;
+    fault.message =
+        fmt::format("--exclude leaves out {}, but Megatron parameter {} is made of it and others",
+                    name, model_.megatron_name(mapping));
+    fault.found = fmt::format("{} left out", name);
+    fault.wanted = fmt::format("all or none of {}", join(mapping.hf, ", "));
+    fault.help = "exclude the other tensors of that parameter too, or none of them";
+    model_.faults.push_back(std::move(fault));
   }
 
   void report_claim(const std::string& name, const Mapping& first, const Mapping& second) {
@@ -333,14 +351,18 @@ class Resolver {
       const family::NameValues values{&model_.prefixes, &model_.geometry.symbols, section.variable,
                                       index, -1};
       for (const family::Copy& copy : section.copies) {
-        BV_TRY(name, family::expand(copy.copy, values));
-        if (ledger_.find(name) == nullptr ||
+        BV_TRY(name, expand_hf(*family_, copy.copy, values));
+        BV_TRY(of,
+               expand_hf(*family_, model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of,
+                         values));
+        if (ledger_.find(name) == nullptr || options_.left_out.contains(of) ||
             !family::holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
           continue;
         }
-        BV_TRY(of, family::expand(model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of,
-                                  values));
         ledger_.explain(name);
+        if (!is_asked_for(options_, name)) {
+          continue;
+        }
         model_.ignored.push_back(name);
         model_.must_equal.emplace_back(name, of);
         model_.detected.push_back(
@@ -368,31 +390,30 @@ class Resolver {
     return Done{};
   }
 
-  void describe_lists() {
-    const std::size_t copies = model_.must_equal.size();
-    if (model_.ignored.size() > copies) {
-      model_.detected.push_back(
-          {"ignored", thousands(static_cast<std::int64_t>(model_.ignored.size() - copies)),
-           fmt::format("allowed by the family file: {}", join(family_->ignore_hf, ", "))});
-    }
-    if (!model_.dropped.empty()) {
-      model_.detected.push_back(
-          {"dropped", thousands(static_cast<std::int64_t>(model_.dropped.size())), "--drop-mtp"});
-    }
-  }
-
   family::FamilyPtr family_;
   const nlohmann::json& config_;
   const Headers& headers_;
   const ResolveOptions& options_;
   Ledger ledger_;
-  MissingNames missing_;
   std::int64_t names_ = 0;  // that the config asks for
+  std::optional<NameSpots> spots_;
+  std::vector<NameGap> gaps_;
+  std::set<const family::Rule*> torn_;
   std::set<std::pair<const family::Rule*, const family::Rule*>> claims_;
   Model model_;
 };
 
 }  // namespace
+
+bool is_asked_for(const ResolveOptions& options, std::string_view name) {
+  return options.match.empty() ||
+         std::any_of(options.match.begin(), options.match.end(),
+                     [&](const std::string& glob) { return glob_match(glob, name); });
+}
+
+std::string prefix_form(std::string_view prefix) {
+  return prefix.empty() ? "prefix" : fmt::format("prefix_{}", prefix);
+}
 
 Result<Model> resolve(family::FamilyPtr family, const nlohmann::json& config,
                       const Headers& headers, const ResolveOptions& options) {

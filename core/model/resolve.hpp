@@ -13,6 +13,7 @@
 
 #include "core/family/expression.hpp"
 #include "core/model/conditions.hpp"
+#include "core/model/name_gaps.hpp"
 
 namespace bv::model {
 
@@ -46,11 +47,14 @@ class Ledger {
   /// Notes the user of a name that is there; returns the earlier one, or kUnused.
   std::int64_t claim(std::string_view name, std::int64_t mapping);
   void explain(std::string_view name);
+  /// From now on `wanted` finds the tensor `there`, which is in the headers.
+  void let_stand(const std::string& wanted, const std::string& there);
   [[nodiscard]] const std::vector<const TensorSpec*>& tensors() const { return tensors_; }
   [[nodiscard]] bool unused(std::size_t position) const { return users_[position] == kUnused; }
 
  private:
   std::unordered_map<std::string_view, std::size_t> positions_;
+  std::set<std::string, std::less<>> aliases_;  // keeps what positions_ looks at
   std::vector<const TensorSpec*> tensors_;
   std::vector<std::int64_t> users_;
 };
@@ -98,36 +102,19 @@ struct FormChoice {
 /// Numbers as ranges: "0-3, 7". At most eight ranges are shown.
 [[nodiscard]] std::string ranges_text(const std::set<std::int64_t>& numbers);
 
-/// Missing HF names, grouped by (rule, source).
-class MissingNames {
- public:
-  void add(const Mapping& mapping, std::size_t slot, const std::string& name,
-           const std::string& pattern);
-  /// One fault a group. `unused` are names that may be renamed ones.
-  void report(Model& model, std::size_t header_count, const std::vector<std::string>& unused) const;
+// Entries of Model::detected.
+void describe_config(Model& model);
+void describe_defaults(Model& model);  // sizes that a rule in use takes from a default
+void describe_lists(const ResolveOptions& options, Model& model);
 
- private:
-  struct Group {
-    std::int64_t count = 0;
-    std::string first, last, pattern;
-    Mapping mapping;  // the first
-    std::set<std::int64_t> indices, experts;
-  };
-  [[nodiscard]] static NameFault fault(const Group& group, const Model& model,
-                                       std::size_t header_count);
-  std::map<std::pair<const family::Rule*, std::size_t>, Group>
-      groups_;  // rules stand in one vector: family order
-};
+/// True when --match is not given, or one of its globs takes the name.
+[[nodiscard]] bool is_asked_for(const ResolveOptions& options, std::string_view name);
 
-/// Sorts the names that no mapping uses into ignored, dropped, unsupported and unused; the last two
-/// become faults. Returns one name of each unused pattern.
-[[nodiscard]] std::vector<std::string> settle_leftovers(const Ledger& ledger,
-                                                        const ResolveOptions& options,
-                                                        Model& model);
-
-/// Prefixes of HF names that only MTP tensors have, each with k = 0, 1, ... filled in. Errors:
-/// RulesInvalid.
-[[nodiscard]] Result<std::vector<std::string>> mtp_prefixes(const family::Section& section,
-                                                            const Model& model);
+/// Sorts the names that no mapping uses into ignored ones and gaps.
+void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOptions& options,
+                   Model& model, std::vector<NameGap>& gaps);
+/// One fault for each cause of the gaps, appended to model.faults.
+void report_gaps(Model& model, const NameSpots& spots, const Headers& headers,
+                 std::vector<NameGap> gaps);
 
 }  // namespace bv::model

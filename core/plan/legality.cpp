@@ -77,6 +77,7 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
                 one.either_way
                     ? fmt::format("{} that divides {}, or a multiple of it", size, dividend)
                     : fmt::format("{} that divides {}", size, dividend))
+          .fact(join(model::fields_behind(*model.family, model.geometry, one.dividend), ", "))
           .advise(fmt::format("legal {} for this model: {}", size, parallel::legal_text(legal)));
   if (one.code == kVocabulary) {
     error.help += ", or pad the vocabulary with --make-vocab-size-divisible-by N";
@@ -101,7 +102,8 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
   auto stages =
       parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers);
   if (!stages) {
-    return std::move(stages).error();
+    return std::move(stages).error().fact(
+        join(model::fields_behind(*model.family, model.geometry, "num_hidden_layers"), ", "));
   }
   return Done{};
 }

@@ -95,7 +95,8 @@ std::int64_t count_names(const Subject& subject) {
   std::int64_t out = 0;
   for (const Part& part : subject.parts) {
     const auto faults = std::ssize(part.source->model.faults);
-    out += faults > 0 ? faults : std::ssize(part.source->headers);
+    out +=
+        faults > 0 ? faults : std::ssize(part.source->headers) + std::ssize(part.source->excluded);
   }
   return out + (subject.under_test == nullptr ? 0 : std::ssize(subject.under_test->open));
 }
@@ -123,6 +124,7 @@ std::vector<Verdict> check_names(const Subject& subject) {
       const model::Model& model = part.source->model;
       add_left_out(subject, buffers_of(model), "ignored", "buffers that the model computes itself",
                    out);
+      add_left_out(subject, part.source->excluded, "excluded", "left out by --exclude", out);
       add_left_out(subject, model.dropped, "dropped", "left out by --drop-mtp", out);
       add_left_out(subject, copies_of(model), "copy", "copies of other tensors: see values", out);
     }

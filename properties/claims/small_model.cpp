@@ -43,6 +43,9 @@ model::ResolveOptions forms_of(const Subject& subject) {
   for (const model::Detected& one : wanted_of(subject).detected) {
     out.forms[one.what] = one.value;
   }
+  for (const auto& [prefix, text] : wanted_of(subject).prefixes) {
+    out.forms[model::prefix_form(prefix)] = text;
+  }
   return out;
 }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 namespace bv::claims {
 namespace {
@@ -168,26 +167,7 @@ std::vector<std::string> size_origins(const model::Model& model, const family::R
   for (const std::string& expression : rule.rest) {
     text += expression + " ";
   }
-  std::set<std::string> names;
-  std::string word;
-  for (const char c : text) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
-      word += c;
-      continue;
-    }
-    if (model.geometry.get(word)) {
-      names.insert(word);
-    }
-    word.clear();
-  }
-  std::vector<std::string> out;
-  for (const std::string& name : names) {
-    const auto origin = model.geometry.origin.find(name);
-    out.push_back(
-        fmt::format("{}={}{}", name, model.geometry.at(name),
-                    origin == model.geometry.origin.end() ? "" : " from " + origin->second));
-  }
-  return out;
+  return model::fields_behind(*model.family, model.geometry, text);
 }
 
 }  // namespace bv::claims

@@ -10,8 +10,8 @@ std::vector<Row> config_rows() {
     }
     return command(golden, words);
   };
-  const Edit without_groups = [](EditedCheckpoint& model) {
-    model.config.erase("num_key_value_heads");
+  const Edit null_width = [](EditedCheckpoint& model) {
+    model.config["intermediate_size"] = nullptr;
   };
   return {
       {"E001",
@@ -22,10 +22,9 @@ std::vector<Row> config_rows() {
                          "--set", "model_type=foo", "--family", "llama"})},
       {"E002",
        "BV7014",
-       {"has no num_key_value_heads; rule kind qkv needs it", "--set num_key_value_heads=8"},
-       edited("llama", without_groups, {"check", "--only", "names"}),
-       edited("llama", without_groups,
-              {"check", "--only", "names", "--set", "num_key_value_heads=4"})},
+       {"config.json intermediate_size is null, wanted a whole number"},
+       edited("llama", null_width, {"check", "--only", "names"}),
+       edited("llama", null_width, {"check", "--only", "names", "--set", "intermediate_size=36"})},
       {"E002",
        "BV7014",
        {R"(config.json num_attention_heads is "8")", "a whole number"},

@@ -16,22 +16,35 @@ Provocation sized(const std::string& golden, const Words& settings, const Words&
   return layout(golden, words);
 }
 
-/// E021 makes the value heads a multiple of the key heads, so E019 always comes first; only a
-/// geometry that no config gives has E020 alone.
-Provocation value_heads(std::int64_t heads) {
-  return [heads]() -> std::string {
+/// A geometry or a layout that no command makes: `symbol` is set to `value`.
+Provocation stated(const std::string& golden, const std::string& symbol, std::int64_t value,
+                   const parallel::Layout& layout) {
+  return [=]() -> std::string {
     const auto families = family::builtin_families().value();
-    auto opened = checkpoint::open_hf(e2e::golden_hf("qwen3_5_dense"), families, {});
+    auto opened = checkpoint::open_hf(e2e::golden_hf(golden), families, {});
     if (!opened) {
       return "not opened: " + opened.error().message;
     }
-    opened->model.geometry.symbols["linear_num_value_heads"] = heads;
-    parallel::Layout layout;
-    layout.tp = 4;
-    layout.vocab_divisor = 1;
+    opened->model.geometry.symbols[symbol] = value;
     const auto legal = plan::check_layout(opened->model, layout);
     return legal ? "" : text_of(legal.error());
   };
+}
+
+/// E021 makes the value heads a multiple of the key heads, so E019 always comes first; only a
+/// geometry that no config gives has E020 alone.
+Provocation value_heads(std::int64_t heads) {
+  parallel::Layout layout;
+  layout.tp = 4;
+  layout.vocab_divisor = 1;
+  return stated("qwen3_5_dense", "linear_num_value_heads", heads, layout);
+}
+
+/// Commands pad a vocabulary that TP does not divide; only a layout from elsewhere has E023.
+Provocation unpadded(std::int64_t rows) {
+  parallel::Layout layout;
+  layout.tp = 2;
+  return stated("llama", "vocab_size", rows, layout);
 }
 
 /// A Mamba layer of a family of our own: two groups of state, four heads.
@@ -81,8 +94,8 @@ std::vector<Row> text_rows() {
        "BV2002",
        {"TP=2 does not divide the 131 vocabulary rows of embedding.word_embeddings (E023)",
         "pad the vocabulary with --make-vocab-size-divisible-by N"},
-       layout("llama", {"--tp", "2"}),
-       layout("llama", {"--tp", "2", "--set", "vocab_size=132"})},
+       unpadded(131),
+       unpadded(132)},
       {"E024",
        "BV2001",
        {"embedding.word_embeddings.weight", "[130, 24]", "[132, 24]"},

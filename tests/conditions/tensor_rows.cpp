@@ -75,8 +75,7 @@ std::vector<Row> value_rows() {
   return {
       {"E050",
        "BV2001",
-       {"model.layers.0.mlp.gate_proj.weight", "[36, 24]", "[37, 24]",
-        "intermediate_size=37 from intermediate_size"},
+       {"model.layers.0.mlp.gate_proj.weight", "[36, 24]", "[37, 24]", "intermediate_size=37"},
        command("llama", {"check", "--only", "shapes", "--set", "intermediate_size=37"}),
        command("llama", {"check", "--only", "shapes", "--set", "intermediate_size=36"})},
       {"E051",

@@ -154,14 +154,13 @@ TEST(BadInput, ConfigHasATrailingComma) {
                      {"config.json is not JSON: line ", "column", "^"});
 }
 
-TEST(BadInput, ConfigLacksKeyValueHeads) {
+TEST(BadInput, ConfigHasNoNumberWhereTransformersWantsOne) {
   EditedCheckpoint model = EditedCheckpoint::read(golden_hf("qwen3_5_vl_dense"));
-  model.text_config().erase("num_key_value_heads");
+  model.text_config()["num_key_value_heads"] = nullptr;
   const TempFolder folder;
   model.write(folder.path() / "m");
-  expect_input_error(
-      run({"check", "--model", folder / "m"}), "15", "BV7014",
-      {"num_key_value_heads", "text_config", "--set text_config.num_key_value_heads="});
+  expect_input_error(run({"check", "--model", folder / "m"}), "15", "BV7014",
+                     {"text_config.num_key_value_heads is null", "--set"});
   const Ended told =
       run({"check", "--model", folder / "m", "--set", "text_config.num_key_value_heads=4"});
   EXPECT_EQ(told.code, 0) << told.all();

@@ -81,7 +81,6 @@ class Check {
     if (names_right && !opened_.hf.incomplete) {
       BV_TRY(chosen, choose_layouts(options_, opened_.hf.model));
       run_.layouts_note = chosen.note;
-      subject_.replay += chosen.padded ? " --make-vocab-size-divisible-by 1" : "";
       run_.layouts = layout_rows(chosen.layouts);
       subject_.layouts = std::move(chosen.layouts);
     }
@@ -115,6 +114,9 @@ class Check {
   void add_next(claims::Level level) {
     if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty()) {
       run_.next = fmt::format("bridge-verify roundtrip --model {}", options_.model);
+      for (const std::string& glob : options_.exclude) {
+        run_.next += fmt::format(" --exclude '{}'", glob);
+      }
       run_.next_note = fmt::format("moves the bytes ({})", human_bytes(run_.bytes));
     }
   }

@@ -84,7 +84,8 @@ class Convert {
           .advise("give the directory with the weights");
     }
     BV_TRY(asked, one_layout(options_));
-    const parallel::Layout layout = settle_etp(asked, options_, opened.hf.model);
+    const parallel::Layout layout = settle(asked, options_, opened.hf.model);
+    run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;

@@ -14,6 +14,7 @@
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
+#include "core/model/name_filter.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -87,7 +88,23 @@ class Diff {
     run_.tensors = static_cast<std::int64_t>(wanted.tensors().size());
     run_.bytes = wanted.total_bytes();
     run_.shards = static_cast<std::int64_t>(wanted.files().size());
-    return compare(compare::compare_hf(wanted, found), "");
+    auto comparison = compare::compare_hf(wanted, found);
+    BV_CHECK(leave_out(wanted.headers(), found.headers(), comparison));
+    return compare(comparison, "");
+  }
+
+  /// What --exclude takes on either side is no part of the two models.
+  Status leave_out(Headers all, const Headers& found, compare::Comparison& comparison) {
+    all.insert(found.begin(), found.end());
+    BV_TRY(names, model::excluded_names({{}, options_.exclude}, all));
+    std::erase_if(comparison.subjects,
+                  [&](const compare::Subject& one) { return names.contains(one.tensor); });
+    std::erase_if(comparison.strays,
+                  [&](const compare::Stray& one) { return names.contains(one.tensor); });
+    for (const std::string& name : names) {
+      run_.notes.push_back("left out by --exclude: " + escaped(name));
+    }
+    return Done{};
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {

@@ -13,6 +13,7 @@
 #include "core/io/headers_dump.hpp"
 #include "core/io/writer.hpp"
 #include "core/quantised/quantised.hpp"
+#include "core/model/name_filter.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
@@ -56,7 +57,7 @@ Result<kinds::Catalogue> catalogue_for_rules() {
 namespace {
 
 /// The headers of the model. Errors: those of its form; QuantisedSource.
-Result<Headers> headers_of(const Context& context, const Options& options) {
+Result<Headers> all_headers(const Context& context, const Options& options) {
   BV_TRY(found, find_model(context, options));
   const io::LocatedModel& located = found.located;
   Headers headers;
@@ -80,6 +81,13 @@ Result<Headers> headers_of(const Context& context, const Options& options) {
     return quantised::refusal(*source);
   }
   return headers;
+}
+
+Result<Headers> headers_of(const Context& context, const Options& options) {
+  BV_TRY(headers, all_headers(context, options));
+  BV_TRY(left_out, model::excluded_names({{}, options.exclude}, headers));
+  std::erase_if(headers, [&](const auto& header) { return left_out.contains(header.first); });
+  return std::move(headers);
 }
 
 /// Megatron parameters of the model that no rule makes. Rules that cannot be applied have findings

@@ -46,7 +46,7 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.level = options.level;
   run.fail_on = options.fail_on;
   run.allow_partial = options.allow_partial;
-  run.partial = run.partial || !options.match.empty() || !options.exclude.empty();
+  run.partial = run.partial || !options.match.empty();
   run.report = options.out;
   run.started = context.started();
   run.seconds = context.seconds();

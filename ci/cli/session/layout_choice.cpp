@@ -74,6 +74,10 @@ Result<parallel::Layout> from_id(const Options& options, const std::string& id) 
   return out;
 }
 
+std::string with_comma(const std::string& note) {
+  return note.empty() ? "" : ", " + note;
+}
+
 Result<std::vector<std::string>> ids_of_file(const std::string& path) {
   constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 20;
   constexpr std::string_view kHelp =
@@ -129,38 +133,34 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
       out.layouts.push_back(layout);
     }
     for (parallel::Layout& layout : out.layouts) {
-      layout = settle_etp(layout, options, model);
+      layout = settle(layout, options, model);
       BV_CHECK(plan::check_layout(model, layout));
     }
-    out.note = fmt::format("{} asked for", out.layouts.size());
+    out.note = fmt::format("{} asked for", out.layouts.size()) +
+               with_comma(plan::padding_note(model, base_layout(options), out.layouts));
     return out;
   }
   const std::int64_t ranks = options.max_ranks.value_or(kAutoRanks);
-  parallel::Layout base = base_layout(options);
-  const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
-  if (!base.vocab_divisor && rows % 2 != 0) {
-    base.vocab_divisor =
-        1;  // as Megatron pads; an odd vocabulary would leave TP=1 alone, which proves little
-    out.padded = true;
-  }
-  auto legal = plan::legal_layouts(model, base, ranks);
-  const std::size_t total = legal.size();
-  const std::size_t count = options.layouts == "all"     ? total
+  const parallel::Layout base = base_layout(options);
+  const std::size_t count = options.layouts == "all"     ? 0
                             : options.layouts == "quick" ? kQuickCount
                                                          : kAutoCount;
-  out.layouts = plan::choose_layouts(std::move(legal), count);
-  out.note = fmt::format(
-      "{} of {} legal up to {} ranks ({}){}", out.layouts.size(), total, ranks, options.layouts,
-      out.padded ? fmt::format(", {} vocabulary rows padded to a multiple of TP", rows) : "");
+  plan::LayoutSet set = plan::layouts_up_to(model, base, ranks, count);
+  out.layouts = std::move(set.layouts);
+  const std::string impossible = plan::impossible_sizes(model, base, ranks);
+  out.note = fmt::format("{} of {} legal up to {} ranks ({})", out.layouts.size(), set.legal, ranks,
+                         options.layouts) +
+             with_comma(plan::padding_note(model, base, out.layouts)) +
+             with_comma(impossible.empty() ? "" : "not possible: " + impossible);
   return out;
 }
 
-parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
-                            const model::Model& model) {
+parallel::Layout settle(parallel::Layout layout, const Options& options,
+                        const model::Model& model) {
   if (options.etp.empty() && model.geometry.get("num_experts").value_or(0) == 0) {
     layout.etp = 1;
   }
-  return layout;
+  return plan::with_padding(model, std::move(layout));
 }
 
 Result<parallel::Layout> one_layout(const Options& options) {

@@ -106,7 +106,7 @@ Result<PlacedModel> open_placed(const Context& context, const Options& options,
     return std::move(out);
   }
   BV_TRY(asked, one_layout(options));
-  out.layout = settle_etp(asked, options, out.model);
+  out.layout = settle(asked, options, out.model);
   BV_CHECK(plan::check_layout(out.model, out.layout));
   return std::move(out);
 }

@@ -62,6 +62,7 @@ checkpoint::OpenOptions open_options(const Options& options) {
   out.resolve.expert_orientation = options.expert_orientation;
   out.settings = options.settings;
   out.family = options.family;
+  out.filter = {options.match, options.exclude};
   out.strict = options.strict;
   return out;
 }
@@ -141,7 +142,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.family = family::name(*hf.model.family);
   run.family_reason = opened.under_test != nullptr && opened.under_test->alone
                           ? "no family knows " + hf.architecture + ": by the Megatron modules"
-                          : "chosen by architecture " + hf.architecture;
+                          : hf.chosen.because;
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
   run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
@@ -161,6 +162,14 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
   for (const std::string& dropped : hf.model.dropped) {
     run.notes.push_back("left out by --drop-mtp: " + dropped);
+  }
+  constexpr std::size_t kNamesShown = 8;
+  for (std::size_t i = 0; i < std::min(hf.excluded.size(), kNamesShown); ++i) {
+    run.notes.push_back("left out by --exclude: " + hf.excluded[i]);
+  }
+  if (hf.excluded.size() > kNamesShown) {
+    run.notes.push_back(
+        fmt::format("left out by --exclude: {} more", hf.excluded.size() - kNamesShown));
   }
 }
 

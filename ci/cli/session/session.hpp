@@ -12,7 +12,7 @@
 #include "core/convert/convert.hpp"
 #include "core/foreign/rules_file.hpp"
 #include "core/io/locate.hpp"
-#include "core/plan/legality.hpp"
+#include "core/plan/layout_set.hpp"
 #include "core/verdict/verdict.hpp"
 #include "properties/claims/claims.hpp"
 
@@ -62,15 +62,15 @@ struct ChosenLayouts {
   std::vector<parallel::Layout> layouts;
   std::string note;
   bool explicit_sizes = false;
-  bool padded = false;  // auto: the vocabulary is padded, as with --make-vocab-size-divisible-by 1
 };
 [[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options,
                                                    const model::Model& model);
 /// The single layout that convert and layout want. Errors: BadValue when lists are given.
 [[nodiscard]] Result<parallel::Layout> one_layout(const Options& options);
-/// Without experts and without --etp the expert grid has one rank: shard names end in etp0.
-[[nodiscard]] parallel::Layout settle_etp(parallel::Layout layout, const Options& options,
-                                          const model::Model& model);
+/// A layout as it is used: without experts and without --etp the expert grid has one rank (shard
+/// names end in etp0), and plan::with_padding.
+[[nodiscard]] parallel::Layout settle(parallel::Layout layout, const Options& options,
+                                      const model::Model& model);
 [[nodiscard]] std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts);
 
 /// A progress sink for the engine on this command's stderr; stops at Ctrl-C.

@@ -45,6 +45,15 @@ TEST(HeadersDump, TextRoundTrips) {
   EXPECT_EQ(outcome(parse_headers_dump(headers_dump_text({"{}", {}}), "X")), "accepted");
 }
 
+TEST(HeadersDump, MayHoldTheConstantsOfPythonInItsConfigAlone) {
+  const std::string config = R"({"limits": [0.0, Infinity], "low": -Infinity, "none": NaN})";
+  const auto dump = parse_headers_dump(replaced(kDump, "{\"hidden_size\": 8}", config), "X");
+  ASSERT_TRUE(dump) << shown(dump.error());
+  EXPECT_EQ(dump->config, config);
+  EXPECT_FALSE(parse_headers_dump(replaced(kDump, "[2,3]", "[2,Infinity]"), "X"));
+  EXPECT_FALSE(parse_headers_dump(replaced(kDump, "{\"hidden_size\": 8}", "{\"a\": nan}"), "X"));
+}
+
 TEST(HeadersDump, FilesRoundTripPlainAndGzipped) {
   const ScratchFolder folder;
   const auto dump = parse_headers_dump(kDump, "X");

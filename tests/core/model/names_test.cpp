@@ -5,96 +5,12 @@
 
 #include "core/family/family.hpp"
 #include "core/model/resolve.hpp"
-#include "tests/core/model/sample.hpp"
+#include "tests/core/model/resolved.hpp"
 
 namespace bv::model::test {
 namespace {
 
 using ::testing::HasSubstr;
-
-void add(Headers& headers, const std::string& name, Shape shape = {1}) {
-  headers[name] = {name, DType::BF16, std::move(shape)};
-}
-
-Model must(Result<Model> model) {
-  if (!model) {
-    throw std::runtime_error(model.error().message);
-  }
-  return *std::move(model);
-}
-
-std::string detected(const Model& model, const std::string& what) {
-  for (const Detected& entry : model.detected) {
-    if (entry.what == what) {
-      return entry.value;
-    }
-  }
-  return "";
-}
-
-const Mapping* mapping_of(const Model& model, const std::string& parameter) {
-  for (const Mapping& mapping : model.mappings) {
-    if (model.megatron_name(mapping) == parameter) {
-      return &mapping;
-    }
-  }
-  return nullptr;
-}
-
-TEST(Names, GroupManyMissingExpertsWithCountAndRange) {
-  const json config = golden_config("qwen3_moe");
-  Headers headers = golden_headers("qwen3_moe");
-  for (int e = 1; e < 8; ++e) {
-    headers.erase("model.layers.2.mlp.experts." + std::to_string(e) + ".gate_proj.weight");
-  }
-  const Model model = must(resolve_with(config, headers));
-  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].code, Code::HfTensorMissing);
-  EXPECT_EQ(model.faults[0].subject, "model.layers.2.mlp.experts.1.gate_proj.weight");
-  EXPECT_THAT(
-      model.faults[0].message,
-      HasSubstr("7 HF tensors model.layers.{i}.mlp.experts.{e}.gate_proj.weight are missing "
-                "(i 2; e 1-7)"));
-  EXPECT_THAT(model.faults[0].message,
-              HasSubstr("decoder.layers.2.mlp.experts.linear_fc1.weight1 would keep"));
-}
-
-TEST(Names, GroupUnusedTensorsThatDifferInNumbers) {
-  Headers headers = golden_headers("llama");
-  for (int i = 0; i < 4; ++i) {
-    add(headers, "model.layers." + std::to_string(i) + ".self_attn.q_proj.bias", {80});
-  }
-  const Model model = must(resolve_with(golden_config("llama"), headers));
-  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].code, Code::HfTensorUnused);
-  EXPECT_EQ(
-      model.faults[0].message,
-      "4 HF tensors model.layers.*.self_attn.q_proj.bias are used by no rule of family llama");
-}
-
-TEST(Names, SuggestTheUnusedTensorForARenamedOne) {
-  Headers headers = golden_headers("llama");
-  headers.erase("model.layers.1.mlp.down_proj.weight");
-  add(headers, "model.layers.1.mlp.down_prj.weight", {24, 36});
-  const Model model = must(resolve_with(golden_config("llama"), headers));
-  ASSERT_EQ(model.faults.size(), 2U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].subject, "model.layers.1.mlp.down_prj.weight");
-  EXPECT_EQ(model.faults[1].subject, "model.layers.1.mlp.down_proj.weight");
-  EXPECT_THAT(model.faults[1].help,
-              HasSubstr("model.layers.1.mlp.down_prj.weight, which no rule uses"));
-}
-
-TEST(Names, ReportAWrongLayerCountFromBothSides) {
-  json config = golden_config("llama");
-  config["num_hidden_layers"] = 3;
-  const Model fewer = must(resolve_with(config, golden_headers("llama")));
-  EXPECT_EQ(fewer.faults.size(), 9U) << all_faults(fewer);
-  EXPECT_EQ(fewer.faults[0].code, Code::HfTensorUnused);
-  config["num_hidden_layers"] = 5;
-  const Model more = must(resolve_with(config, golden_headers("llama")));
-  EXPECT_EQ(more.faults.size(), 9U) << all_faults(more);
-  EXPECT_EQ(more.faults[0].code, Code::HfTensorMissing);
-}
 
 TEST(Names, EscapeWhatAnUntrustedHeaderHolds) {
   Headers headers = golden_headers("llama");
@@ -105,27 +21,33 @@ TEST(Names, EscapeWhatAnUntrustedHeaderHolds) {
   EXPECT_EQ(model.faults[0].message.find('\x1b'), std::string::npos);
 }
 
-TEST(Names, OfAnEmptyCheckpointAreAllMissing) {
-  const Model model = must(resolve_with(golden_config("llama"), {}));
-  EXPECT_EQ(model.faults.size(), 12U)
-      << all_faults(model);  // nine of a layer, embedding, norm and head
-}
-
 TEST(Names, AreNotCheckedForAConfigAlone) {
   EXPECT_TRUE(from_config(golden_config("llama")).faults.empty());
 }
 
-TEST(Names, LetAllowedBuffersStayUnused) {
+TEST(Names, OfBuffersAreIgnoredInEveryFamily) {
+  for (const std::string& name : golden_cases()) {
+    Headers headers = golden_headers(name);
+    const std::string layer = must(resolve_golden(name)).prefixes.at("HF") + "layers.0.";
+    add(headers, layer + "self_attn.rotary_emb.inv_freq", {5});
+    add(headers, layer + "self_attn.masked_bias", {});
+    add(headers, layer + "self_attn.bias", {1, 1, 8, 8});
+    const Model model = must(resolve_with(golden_config(name), headers));
+    EXPECT_TRUE(model.faults.empty()) << name << "\n" << all_faults(model);
+    EXPECT_EQ(model.ignored,
+              (std::vector<std::string>{layer + "self_attn.bias", layer + "self_attn.masked_bias",
+                                        layer + "self_attn.rotary_emb.inv_freq"}))
+        << name;
+    EXPECT_EQ(detected(model, "ignored"), "3");
+  }
+}
+
+TEST(Names, OfABiasAreNotThoseOfABuffer) {
   Headers headers = golden_headers("llama");
-  add(headers, "model.layers.0.self_attn.rotary_emb.inv_freq", {5});
+  add(headers, "model.layers.0.self_attn.bias", {80});
   const Model model = must(resolve_with(golden_config("llama"), headers));
-  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
-  EXPECT_EQ(model.ignored,
-            std::vector<std::string>{"model.layers.0.self_attn.rotary_emb.inv_freq"});
-  EXPECT_EQ(detected(model, "ignored"), "1");
-  Headers other = golden_headers("qwen2");
-  add(other, "model.layers.0.self_attn.rotary_emb.inv_freq", {5});
-  EXPECT_EQ(must(resolve_with(golden_config("qwen2"), other)).faults.size(), 1U);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].subject, "model.layers.0.self_attn.bias");
 }
 
 TEST(Names, ExplainQuantisedStorage) {
@@ -144,29 +66,6 @@ TEST(Names, OfFaultsAreBounded) {
                      std::string(static_cast<std::size_t>(i / 26), 'y'));
   }
   EXPECT_EQ(must(resolve_with(golden_config("llama"), headers)).faults.size(), 1000U);
-}
-
-TEST(Prefix, ComesFromTheEmbeddingThatIsThere) {
-  EXPECT_EQ(must(resolve_golden("qwen3_5_dense")).prefixes.at("HF"), "model.");
-  EXPECT_EQ(must(resolve_golden("qwen3_5_dense_from_vl")).prefixes.at("HF"),
-            "model.language_model.");
-}
-
-TEST(Prefix, ComesFromTheOtherNamesWhenTheEmbeddingIsMissing) {
-  Headers headers = golden_headers("qwen3_5_dense_from_vl");
-  headers.erase("model.language_model.embed_tokens.weight");
-  const Model model = must(resolve_with(golden_config("qwen3_5_dense_from_vl"), headers));
-  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].subject, "model.language_model.embed_tokens.weight");
-}
-
-TEST(Prefix, MustBeUnique) {
-  Headers headers = golden_headers("qwen3_5_dense");
-  add(headers, "model.language_model.embed_tokens.weight", {131, 24});
-  const Model model = must(resolve_with(golden_config("qwen3_5_dense"), headers));
-  ASSERT_EQ(model.faults.size(), 2U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].code, Code::DuplicateClaim);
-  EXPECT_EQ(model.faults[1].code, Code::HfTensorUnused);
 }
 
 TEST(Tied, HaveNoOutputRule) {
@@ -194,80 +93,6 @@ TEST(Tied, FlagIsMissedWhenTheHeadIs) {
   const Model model = must(resolve_with(golden_config("llama"), headers));
   ASSERT_EQ(model.faults.size(), 1U);
   EXPECT_EQ(model.faults[0].subject, "lm_head.weight");
-}
-
-TEST(Mtp, WithoutTensorsAsksForDropMtp) {
-  json config = golden_config("qwen3_5_dense");
-  config["mtp_num_hidden_layers"] = 1;
-  const Model model = must(resolve_with(config, golden_headers("qwen3_5_dense")));
-  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].code, Code::HfTensorMissing);
-  EXPECT_THAT(model.faults[0].help, HasSubstr("--drop-mtp"));
-  ResolveOptions options;
-  options.drop_mtp = true;
-  const Model dropped = must(resolve_with(config, golden_headers("qwen3_5_dense"), options));
-  EXPECT_TRUE(dropped.faults.empty()) << all_faults(dropped);
-  EXPECT_EQ(dropped.mtp_layers, 0);
-}
-
-TEST(Mtp, ThatIsDroppedListsItsTensors) {
-  ResolveOptions options;
-  options.drop_mtp = true;
-  const Model model = must(resolve_golden("qwen3_5_dense_mtp", options));
-  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
-  EXPECT_EQ(model.dropped.size(), 15U);
-  EXPECT_EQ(model.mtp_layers, 0);
-  EXPECT_EQ(model.geometry.at("mtp_num_layers"), 0);
-  EXPECT_EQ(must(resolve_golden("qwen3_5_dense_mtp")).mtp_layers, 1);
-}
-
-TEST(Mtp, TensorsThatTheConfigDeniesAreUnused) {
-  json config = golden_config("qwen3_5_dense_mtp");
-  config["mtp_num_hidden_layers"] = 0;
-  const Model model = must(resolve_with(config, golden_headers("qwen3_5_dense_mtp")));
-  EXPECT_EQ(model.faults.size(), 15U) << all_faults(model);
-  EXPECT_EQ(model.faults[0].code, Code::HfTensorUnused);
-  EXPECT_THAT(model.faults[0].help, HasSubstr("--drop-mtp"));
-}
-
-TEST(Mtp, IsCountedInTheNamesWhereTheConfigIsSilent) {
-  json config = golden_config("qwen3_5_dense_mtp");
-  config.erase("mtp_num_hidden_layers");
-  const Model model = must(resolve_with(config, golden_headers("qwen3_5_dense_mtp")));
-  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
-  EXPECT_EQ(model.mtp_layers, 1);
-}
-
-TEST(Mtp, BehindTheLastLayerHasSharedCopies) {
-  json config = golden_config("deepseek_v3");
-  config["num_nextn_predict_layers"] = 1;
-  Headers headers = wanted_headers(from_config(config));
-  EXPECT_TRUE(headers.contains("model.layers.3.eh_proj.weight"));
-  EXPECT_TRUE(headers.contains("model.layers.3.shared_head.norm.weight"));
-  add(headers, "model.layers.3.embed_tokens.weight");
-  add(headers, "model.layers.3.shared_head.head.weight");
-  const Model model = must(resolve_with(config, headers));
-  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
-  ASSERT_EQ(model.must_equal.size(), 2U);
-  EXPECT_EQ(model.must_equal[0].second, "model.embed_tokens.weight");
-  EXPECT_EQ(model.must_equal[1].second, "lm_head.weight");
-  const Mapping* experts =
-      mapping_of(model, "mtp.layers.0.mtp_model_layer.mlp.experts.linear_fc1.weight7");
-  ASSERT_NE(experts, nullptr);
-  EXPECT_EQ(experts->hf[0], "model.layers.3.mlp.experts.7.gate_proj.weight");
-}
-
-TEST(Mtp, BehindTheLastLayerIsDroppedWhole) {
-  json config = golden_config("glm4_moe");
-  config["num_nextn_predict_layers"] = 2;
-  const Headers headers = wanted_headers(from_config(config));
-  config["num_nextn_predict_layers"] = 1;  // one layer more in the file than the config says
-  ResolveOptions options;
-  options.drop_mtp = true;
-  const Model model = must(resolve_with(config, headers, options));
-  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
-  EXPECT_EQ(model.dropped.size(), headers.size() - golden_headers("glm4_moe").size());
-  EXPECT_FALSE(must(resolve_with(config, headers)).faults.empty());
 }
 
 TEST(Latent, QueriesWithoutLowRankUseOneProjection) {

@@ -1,0 +1,181 @@
+// Healthy checkpoints as they are published: names under other prefixes, buffers, heads and fields
+// that the golden cases do not have; and what --exclude and --match make of a run.
+
+#include <algorithm>
+
+#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+using Line = std::vector<std::string>;
+
+Line joined(Line line, const Line& more) {
+  line.insert(line.end(), more.begin(), more.end());
+  return line;
+}
+
+EditedCheckpoint golden(const std::string& name) {
+  return EditedCheckpoint::read(golden_hf(name));
+}
+
+EditedCheckpoint renamed(EditedCheckpoint model, const std::string& from, const std::string& to) {
+  std::map<std::string, EditedTensor> tensors;
+  for (auto& [name, tensor] : model.tensors) {
+    tensors[name.starts_with(from) ? to + name.substr(from.size()) : name] = std::move(tensor);
+  }
+  model.tensors = std::move(tensors);
+  return model;
+}
+
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t out = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++out;
+  }
+  return out;
+}
+
+/// check, convert there and back: the same tensors under the same names, but for `gone`.
+void expect_green(const EditedCheckpoint& model, const Line& options = {}, const Line& gone = {}) {
+  const TempFolder folder;
+  const std::string source = folder / "m";
+  model.write(source);
+  const Ended checked = run(joined({"check", "--model", source}, options));
+  EXPECT_EQ(checked.code, 0) << checked.all();
+  const Ended there = run(joined(
+      {"convert", "--to", "megatron", "--model", source, "--tp", "2", "--out", folder / "shards"},
+      options));
+  ASSERT_EQ(there.code, 0) << there.all();
+  const Ended back =
+      run({"convert", "--to", "hf", "--model", folder / "shards", "--out", folder / "back"});
+  ASSERT_EQ(back.code, 0) << back.all();
+  auto wanted = model.tensors;
+  for (const std::string& name : gone) {
+    EXPECT_EQ(wanted.erase(name), 1U) << name;
+  }
+  EXPECT_TRUE(read_tensors(folder / "back") == wanted);
+}
+
+TEST(Published, WrappedModelsAreGreenAndComeBackUnderTheirNames) {
+  expect_green(renamed(golden("qwen3_moe"), "", "module."));
+  expect_green(renamed(golden("llama"), "", "policy.model."));
+  expect_green(renamed(golden("qwen3_5_vl_dense"), "model.", "thinker."));
+}
+
+TEST(Published, BareModelsWithoutPrefixAreGreen) {
+  EditedCheckpoint model = renamed(golden("qwen2"), "model.", "");
+  model.tensors.erase("lm_head.weight");
+  model.config["architectures"] = {"Qwen2Model"};
+  model.config["tie_word_embeddings"] = false;
+  expect_green(model);
+}
+
+TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
+  EditedCheckpoint model = golden("qwen3");
+  model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {
+      DType::F32, {5}, std::vector<std::byte>(20)};
+  model.tensors["model.layers.1.self_attn.masked_bias"] = {
+      DType::F32, {}, std::vector<std::byte>(4)};
+  expect_green(
+      model, {},
+      {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.1.self_attn.masked_bias"});
+}
+
+TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
+  EditedCheckpoint model = golden("llama");
+  model.config["time_step_limit"] = {0.0, "INFINITE"};
+  const TempFolder folder;
+  model.write(folder.path() / "m");
+  std::string text = file_text(folder.path() / "m" / "config.json");
+  text.replace(text.find("\"INFINITE\""), 10, "Infinity");
+  write_text(folder.path() / "m" / "config.json", text);
+  const Ended ended = run({"check", "--model", folder / "m"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  const Ended there =
+      run({"convert", "--to", "megatron", "--model", folder / "m", "--out", folder / "shards"});
+  ASSERT_EQ(there.code, 0) << there.all();
+  const Ended back =
+      run({"convert", "--to", "hf", "--model", folder / "shards", "--out", folder / "back"});
+  ASSERT_EQ(back.code, 0) << back.all();
+  EXPECT_NE(file_text(folder.path() / "back" / "config.json").find("Infinity"), std::string::npos);
+}
+
+EditedCheckpoint classifier() {
+  EditedCheckpoint model = golden("llama");
+  model.config["architectures"] = {"LlamaForSequenceClassification"};
+  model.tensors["score.weight"] = model.tensors.at("lm_head.weight");
+  model.tensors.erase("lm_head.weight");
+  return model;
+}
+
+TEST(Exclude, IsTheWayOutForAHeadThatMegatronDoesNotHave) {
+  const TempFolder folder;
+  classifier().write(folder.path() / "m");
+  const Ended refuted = run({"check", "--model", folder / "m"});
+  EXPECT_EQ(refuted.code, 1) << refuted.all();
+  EXPECT_EQ(count(refuted.out, "error["), 1U) << refuted.out;
+  EXPECT_NE(refuted.out.find("--exclude 'score.*'"), std::string::npos) << refuted.out;
+  expect_green(classifier(), {"--exclude", "score.*"}, {"score.weight"});
+  const Ended told = run({"check", "--model", folder / "m", "--exclude", "score.*"});
+  EXPECT_NE(told.all().find("left out by --exclude: score.weight"), std::string::npos)
+      << told.all();
+  for (const Line& line :
+       std::vector<Line>{{"roundtrip", "--model", folder / "m"},
+                         {"diff", "--model-a", folder / "m", "--model-b", folder / "m"}}) {
+    const Ended ended = run(joined(line, {"--exclude", "score.*"}));
+    EXPECT_EQ(ended.code, 0) << ended.all();
+  }
+}
+
+TEST(Exclude, TakesParametersAlongThereAndBack) {
+  expect_green(golden("llama"), {"--exclude", "*layers.1.mlp.down_proj.weight"},
+               {"model.layers.1.mlp.down_proj.weight"});
+}
+
+TEST(Exclude, OfHalfAParameterIsRefuted) {
+  const Ended ended =
+      run({"check", "--model", golden_hf("llama").string(), "--exclude", "*.1.mlp.gate_proj*"});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.out.find("decoder.layers.1.mlp.linear_fc1.weight"), std::string::npos);
+}
+
+TEST(Exclude, ThatTakesNothingIsAUsageErrorWithTheNearestName) {
+  for (const char* option : {"--exclude", "--match"}) {
+    const Ended ended =
+        run({"check", "--model", golden_hf("llama").string(), option, "model.layers.0.mpl.*"});
+    EXPECT_EQ(ended.code, 2) << ended.all();
+    EXPECT_NE(ended.err.find("matches no HF tensor"), std::string::npos) << ended.err;
+    EXPECT_NE(ended.err.find("model.layers.0.mlp."), std::string::npos) << ended.err;
+  }
+}
+
+TEST(Match, LooksAtThoseTensorsAloneAndTheRunIsPartial) {
+  EditedCheckpoint model = golden("llama");
+  model.tensors.erase("model.layers.3.mlp.up_proj.weight");  // not asked for
+  const TempFolder folder;
+  model.write(folder.path() / "m");
+  const Line line = {"check", "--model", folder / "m", "--match", "*layers.1.*"};
+  EXPECT_EQ(run(line).code, 3);
+  const Ended allowed = run(joined(line, {"--allow-partial"}));
+  EXPECT_EQ(allowed.code, 0) << allowed.all();
+  const Ended other = run({"check", "--model", folder / "m", "--match", "*layers.3.*"});
+  EXPECT_EQ(other.code, 1) << other.all();
+}
+
+TEST(Vocabulary, IsPaddedAlikeHoweverTheLayoutIsGiven) {
+  const std::string model = golden_hf("llama").string();  // 131 rows
+  for (const Line& layout : std::vector<Line>{{"--tp", "2"}, {"--layouts", "quick"}, {}}) {
+    const Ended ended = run(joined({"check", "--model", model}, layout));
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    EXPECT_NE(ended.out.find("131 vocabulary rows padded to a multiple of TP"), std::string::npos)
+        << ended.out;
+  }
+  const Ended told =
+      run({"check", "--model", model, "--tp", "2", "--make-vocab-size-divisible-by", "4"});
+  EXPECT_EQ(told.out.find("padded to a multiple of TP"), std::string::npos) << told.out;
+}
+
+}  // namespace
+}  // namespace bv::e2e

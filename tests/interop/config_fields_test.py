@@ -1,0 +1,113 @@
+"""Fields of config.json that are absent or null. The config classes and model classes of the real transformers, built
+on the meta device, say which tensors such a config has: bridge-verify must resolve the same names and shapes. Where
+they refuse the config, bridge-verify refuses it too and names the field."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+
+import pytest
+import torch
+import transformers
+from transformers.core_model_loading import revert_weight_conversion
+
+from command import FIXTURES
+
+FAMILIES = FIXTURES.parent / "core" / "families"
+LEVELS = ("", "text_config", "vision_config")
+REPORTS_NO_SIZE = {"architectures", "model_type"}  # they choose the family: ChooseFamily tests
+FAMILY_NAMES = sorted(path.stem for path in FAMILIES.glob("*.json"))
+
+
+def config_of(family):
+    return json.loads((FIXTURES / "configs" / f"{family}.json").read_text())["config"]
+
+
+def fields_of(family):
+    """Words of the family file and of the tables that it includes: every name of a field is one of them."""
+    text = (FAMILIES / f"{family}.json").read_text()
+    tables = [(FAMILIES / "tables" / f"{name}.json").read_text() for name in json.loads(text).get("include", [])]
+    usual = (FAMILIES / "tables" / "usual_modules.json").read_text()
+    return {word.split("/")[-1] for word in re.findall(r'"([A-Za-z0-9_/]+)"', text + usual + "".join(tables))}
+
+
+def variants(family):
+    """(name, config) with one field that the family reads taken out or null."""
+    config, read = config_of(family), fields_of(family)
+    for level in LEVELS:
+        there = config.get(level, {}) if level else config
+        for field in sorted(set(there) & read - REPORTS_NO_SIZE - set(LEVELS)):
+            for value in ("absent", "null"):
+                changed = json.loads(json.dumps(config))
+                place = changed[level] if level else changed
+                if value == "absent":
+                    del place[field]
+                else:
+                    place[field] = None
+                yield field, f"{level + '.' if level else ''}{field} {value}", changed
+
+
+def tensors_of(config):
+    """Shapes by the names that transformers writes to disk."""
+    cls = getattr(transformers, config["architectures"][0])
+    with contextlib.redirect_stderr(io.StringIO()), torch.device("meta"):
+        model = cls(cls.config_class.from_dict(config))
+        there = revert_weight_conversion(model, model.state_dict())
+    return {name: list(tensor.shape) for name, tensor in there.items() if name not in model.all_tied_weights_keys}
+
+
+def dump(config, tensors, path):
+    """bridge-headers/1 in BF16."""
+    rows, at = {}, 0
+    for name, shape in sorted(tensors.items()):
+        size = 2 * torch.Size(shape).numel()
+        rows[name] = ["BF16", shape, "model.safetensors", at, at + size]
+        at += size
+    path.write_text(json.dumps({"schema": "bridge-headers/1", "config": config, "tensors": rows}))
+    return path
+
+
+def check(path):
+    words = [os.environ["BV_COMMAND"], "check", "--headers", path, "--only", "names,shapes", "--tp", "1",
+             "--allow-partial", "--color", "never"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def complaint(field, config, path):
+    """What bridge-verify and transformers disagree about; nothing where they agree."""
+    try:
+        tensors = tensors_of(config)
+    except Exception as refusal:  # whatever a class of transformers raises
+        code, text = check(dump(config, {"lm_head.weight": [1, 1]}, path))
+        if code == 0 or field not in text:
+            return f"transformers refuses it ({type(refusal).__name__}: {str(refusal)[:200]}); exit {code}\n{text[:800]}"
+        return None
+    code, text = check(dump(config, tensors, path))
+    return None if code == 0 else f"transformers builds it; exit {code}\n{text[:1500]}"
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_absent_and_null_fields_mean_what_transformers_takes_them_for(family, tmp_path):
+    seen, wrong = 0, []
+    for field, what, config in variants(family):
+        seen += 1
+        found = complaint(field, config, tmp_path / "headers.json")
+        if found:
+            wrong.append(f"{what}: {found}")
+    assert seen >= 10
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_whole_configs_are_as_transformers_builds_them(family, tmp_path):
+    config = config_of(family)
+    tensors = tensors_of(config)
+    assert complaint("", config, tmp_path / "headers.json") is None
+    name = sorted(tensors)[0]  # the comparison sees one wrong number
+    tensors[name] = [size + 1 for size in tensors[name]]
+    code, text = check(dump(config, tensors, tmp_path / "headers.json"))
+    assert code == 1 and name in text
