@@ -7,7 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/checkpoint/config_edit.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::checkpoint {
@@ -68,6 +71,20 @@ Result<family::FamilyPtr> family_by_name(const std::string& wanted,
       .pair(escaped(wanted), "one of: " + join(names, " "))
       .advise(near ? fmt::format("did you mean {}?", *near)
                    : "bridge-verify models list shows the families");
+}
+
+/// The text of a config with settings in it; `config` is what they make of it.
+std::string with_settings(std::string text, const nlohmann::json& config,
+                          const std::vector<std::pair<std::string, std::string>>& settings) {
+  if (settings.empty()) {
+    return text;
+  }
+  for (const auto& [path, value] : settings) {
+    const bool is_json = nlohmann::json::accept(value);
+    text = with_member(text, path, is_json ? value : nlohmann::json(value).dump());
+  }
+  const auto edited = nlohmann::json::parse(text, nullptr, false);
+  return !edited.is_discarded() && edited.dump() == config.dump() ? text : config.dump(2) + "\n";
 }
 
 /// Every name of a partial checkpoint: those of absent shards are known from the index alone.
@@ -159,6 +176,12 @@ Status apply_setting(nlohmann::json& config, const std::string& path, const std:
         .pair(std::to_string(json_depth(value)), fmt::format("at most {}", kJsonDepthMax))
         .advise("write --set text_config.num_key_value_heads=8");
   }
+  if (io::first_invalid_utf8(path) != std::string::npos ||
+      io::first_invalid_utf8(value) != std::string::npos) {
+    return fail(Code::BadValue, fmt::format("--set {}: the text is not UTF-8", io::printable(path)))
+        .pair(io::printable(value), "UTF-8, as config.json is")
+        .advise("write --set text_config.num_key_value_heads=8");
+  }
   auto parsed = nlohmann::json::parse(value, nullptr, false);
   *node = parsed.is_discarded() ? nlohmann::json(value) : std::move(parsed);
   return Done{};
@@ -205,7 +228,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   }
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
-  out.config_text = options.settings.empty() ? std::move(config_text) : config.dump(2) + "\n";
+  out.config_text = with_settings(std::move(config_text), config, options.settings);
+  out.settings = options.settings;
+  out.base = *family;
   out.header_digest = header_digest(headers);
   out.headers = std::move(headers);
   out.resolve = options.resolve;
