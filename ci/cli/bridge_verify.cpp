@@ -42,6 +42,7 @@ bv::cli::Environment environment() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  bv::cli::open_standard_streams();
   const auto begin = std::chrono::steady_clock::now();
   const std::string started = utc_now();
   bv::cli::install_signal_handlers();

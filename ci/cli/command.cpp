@@ -104,11 +104,19 @@ std::vector<CommandName> command_names() {
 }
 
 std::string_view word_of(int exit_code) {
-  return exit_code == 2   ? "USAGE"
+  return exit_code > 128  ? "STOPPED"
+         : exit_code == 2 ? "USAGE"
          : exit_code == 5 ? "INPUT"
          : exit_code == 3 ? "INCOMPLETE"
          : exit_code == 1 ? "FAIL"
                           : "BROKEN";
+}
+
+/// A run that was asked to stop says so, whatever it had found by then; a fault of ours comes
+/// first.
+int after_signal(int exit_code) {
+  const int signal = stop_requested();
+  return signal == 0 || exit_code == 4 ? exit_code : 128 + signal;
 }
 
 /// True when the raw arguments ask for something else than text on stdout.
@@ -223,7 +231,7 @@ int exit_code_of(Code code) {
 int report_error(Context& context, const Options& options, const Error& error) {
   context.streams.err(
       reports::render_error(error, style_for(context, options, context.err_is_terminal)));
-  const int code = exit_code_of(error.code);
+  const int code = after_signal(exit_code_of(error.code));
   const Command* command = find_command(options.command);
   if (command != nullptr && command->concludes && options.format == "text" &&
       options.verbosity() > -2) {
@@ -253,7 +261,7 @@ int run_command_line(Context& context) {
                                       .advise("free space, or send it elsewhere"));
     code = code == 0 ? lost : code;  // nobody saw the green line
   }
-  return code;
+  return after_signal(code);
 }
 
 }  // namespace bv::cli

@@ -19,6 +19,10 @@ add_library(bv_flags INTERFACE)
 target_include_directories(bv_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(bv_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
                                           -Wold-style-cast -Werror)
+# What an assertion prints names the file in the tree, not where this machine keeps it.
+if(NOT BV_COVERAGE)  # lcov looks for the sources there
+  target_compile_options(bv_flags INTERFACE -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+endif()
 if(BV_MOLD AND NOT BV_SANITIZE)
   target_link_options(bv_flags INTERFACE -fuse-ld=mold)
 endif()

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/io/utf8.hpp"
 
 namespace bv::checkpoint {
 namespace fs = std::filesystem;
@@ -226,6 +227,12 @@ Status apply_setting(nlohmann::json& config, const std::string& path, const std:
   if (json_depth(value) > kJsonDepthMax) {
     return fail(Code::BadValue, fmt::format("--set {} nests {} brackets", path, json_depth(value)))
         .pair(std::to_string(json_depth(value)), fmt::format("at most {}", kJsonDepthMax))
+        .advise("write --set text_config.num_key_value_heads=8");
+  }
+  if (io::first_invalid_utf8(path) != std::string::npos ||
+      io::first_invalid_utf8(value) != std::string::npos) {
+    return fail(Code::BadValue, fmt::format("--set {}: the text is not UTF-8", readable(path)))
+        .pair(readable(value), "UTF-8, as config.json is")
         .advise("write --set text_config.num_key_value_heads=8");
   }
   for (const ConstantName& known : kConstants) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/tensor_spec.hpp"
@@ -15,7 +16,9 @@ namespace bv::checkpoint {
 /// An HF model that was found, read and resolved.
 struct HfModel {
   std::filesystem::path folder;
-  std::string config_text;
+  std::string config_text;                                    // with what --set says
+  std::vector<std::pair<std::string, std::string>> settings;  // --set PATH=VALUE
+  family::FamilyPtr base;  // the family it was resolved with, also when rules of --rules took over
   std::string architecture;
   std::string model_type;
   model::Detected chosen;             // the family, and why

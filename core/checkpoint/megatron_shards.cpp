@@ -6,14 +6,33 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
 
 namespace bv::checkpoint {
 namespace fs = std::filesystem;
 
 namespace {
 
-Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file, const fs::path& path,
-                   const plan::Plan& plan) {
+/// Nothing is cast on the way back but what was cast on the way there.
+Status check_dtype(const MegatronFolder& folder, const model::Mapping& mapping,
+                   const TensorSpec& stored, const std::string& file) {
+  const DType wanted =
+      plan::target_dtype(*mapping.rule, plan::dtypes_of(folder.hf_headers, mapping), folder.dtype);
+  if (stored.dtype == wanted) {
+    return Done{};
+  }
+  return fail(Code::DtypeChanged,
+              fmt::format("{} in {} is {}; by the manifest it was written as {}",
+                          io::in_quotes(stored.name), file, name(stored.dtype), name(wanted)))
+      .at((folder.folder / file).string())
+      .pair(std::string(name(stored.dtype)), std::string(name(wanted)))
+      .advise(
+          "write the shards in the element type that they had, or convert the HF directory again");
+}
+
+Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
+                   const MegatronFolder& folder, const plan::Plan& plan) {
+  const fs::path path = folder.folder / file.name;
   for (const plan::Target& target : file.targets) {
     const model::Mapping& mapping = plan.model().mappings[target.mapping];
     const auto stored = shard.tensors().find(target.name);
@@ -34,6 +53,7 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file, con
           .pair(shape_text(stored->second.spec.shape), shape_text(wanted))
           .advise("check that manifest.json belongs to these shards");
     }
+    BV_CHECK(check_dtype(folder, mapping, stored->second.spec, file.name));
   }
   if (shard.tensors().size() != file.targets.size()) {
     return fail(Code::HfTensorUnused,
@@ -49,11 +69,11 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file, con
 
 }  // namespace
 
-Result<Shards> open_shards(const fs::path& folder, const plan::Plan& plan) {
+Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan, bool strict) {
   Shards out;
   for (const plan::ShardFile& file : plan.files()) {
-    BV_TRY(shard, io::Checkpoint::open(folder / file.name));
-    BV_CHECK(check_shard(shard, file, folder / file.name, plan));
+    BV_TRY(shard, io::Checkpoint::open(folder.folder / file.name, strict));
+    BV_CHECK(check_shard(shard, file, folder, plan));
     out.push_back(std::move(shard));
   }
   return out;

@@ -1,10 +1,10 @@
 #pragma once
 // The shard files of a Megatron folder, and what must hold of them before anything is made of them.
 
-#include <filesystem>
 #include <utility>
 #include <vector>
 
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/plan/plan.hpp"
 
@@ -13,11 +13,11 @@ namespace bv::checkpoint {
 /// Opened, in the plan's order.
 using Shards = std::vector<io::Checkpoint>;
 
-/// Every file holds the tensors of the plan with their shapes, and no others.
+/// Every file holds the tensors of the plan with their shapes and dtypes, and no others.
 /// Errors: those of Checkpoint::open; MegatronParamUnfilled when a tensor is absent, so that the HF
-/// tensor it belongs to cannot be put together (E067); ShapeMismatch; HfTensorUnused.
-[[nodiscard]] Result<Shards> open_shards(const std::filesystem::path& folder,
-                                         const plan::Plan& plan);
+/// tensor it belongs to cannot be put together (E067); ShapeMismatch; DtypeChanged; HfTensorUnused.
+[[nodiscard]] Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan,
+                                         bool strict = false);
 
 [[nodiscard]] const io::StoredTensor& stored_at(const Shards& shards, const plan::Plan& plan,
                                                 const plan::Plan::Owner& owner);

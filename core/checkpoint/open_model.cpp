@@ -8,8 +8,11 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "core/checkpoint/config_edit.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
 #include "core/plan/size_bounds.hpp"
 #include "core/quantised/quantised.hpp"
@@ -53,6 +56,21 @@ Result<model::FamilyChoice> choose(const nlohmann::json& config,
   }
   return model::FamilyChoice{
       options.fallback, {"family", family::name(*options.fallback), "no family knows it; --rules"}};
+}
+
+/// The text of a config with settings in it; `config` is what they make of it.
+std::string with_settings(std::string text, const nlohmann::json& config,
+                          const std::vector<std::pair<std::string, std::string>>& settings) {
+  if (settings.empty()) {
+    return text;
+  }
+  for (const auto& [path, value] : settings) {
+    const bool is_json = nlohmann::json::accept(value);
+    text = with_member(text, path, is_json ? value : nlohmann::json(value).dump());
+  }
+  const auto edited = parse_config(text, "config.json");
+  const std::string whole = config_text(config);
+  return edited && config_text(*edited) == whole ? text : whole;
 }
 
 /// Every name of a partial checkpoint: those of absent shards are known from the index alone.
@@ -152,8 +170,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   }
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
-  out.config_text =
-      options.settings.empty() ? std::move(config_text) : checkpoint::config_text(config);
+  out.config_text = with_settings(std::move(config_text), config, options.settings);
+  out.settings = options.settings;
+  out.base = choice->family;
   out.header_digest = header_digest(headers);
   out.headers = std::move(headers);
   out.resolve = std::move(resolve);

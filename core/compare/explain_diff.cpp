@@ -335,7 +335,7 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
       one.explanation = explain_one(comparison.subjects[one.subject], one);
     }
     if (options.progress != nullptr && options.progress->stop_requested()) {
-      return fail(Code::Conflict, "stopped by the user").advise("run diff again");
+      return fail(Code::Stopped, "stopped before the end").advise("run diff again");
     }
     return Done{};
   }));

@@ -3,13 +3,15 @@
 // is complete.
 
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/progress.hpp"
 #include "core/checkpoint/hf_model.hpp"
 #include "core/checkpoint/megatron_folder.hpp"
+#include "core/convert/carry.hpp"
+#include "core/convert/fingerprints.hpp"
 #include "core/convert/replicas.hpp"
 #include "core/convert/stream.hpp"
 #include "core/convert/value_losses.hpp"
@@ -25,19 +27,30 @@ struct ConvertOptions {
   bool verify = true;
   bool overwrite = false;
   bool resume = false;
+  bool strict = false;          // to HF: what the format of the shards only tolerates is refused
+  bool accept_changed = false;  // to HF: the shards were trained since they were written
+  bool follow_links = false;    // files that go along may be links out of their folder
+  std::filesystem::path rules;  // to Megatron: the file that --rules named; it goes along
   ProgressSink* progress = nullptr;
+  WindowSizes windows = {};
 };
 
 struct ConvertReport {
-  io::Digests digests;
-  std::uint64_t bytes_written = 0;
+  io::Digests digests;  // of the written files; empty when nothing was written
   std::int64_t tensors = 0;
-  std::vector<ValueLoss> losses;
+  std::vector<std::string> notes;  // what stays behind, a sentence each
+  // To HF alone. With a fault nothing is written.
+  std::vector<FolderFault> faults;
   std::vector<ReplicaFault> replicas;
   std::vector<DroppedRows> dropped_rows;
 };
 
-/// Errors: those of plan::Plan::make, OutputExists, DiskFull, ...; the model must be free of name
+/// The place of the output, before any work: errors of io::check_output_place.
+[[nodiscard]] Status check_place_for_megatron(const checkpoint::HfModel& source,
+                                              const std::filesystem::path& out,
+                                              const ConvertOptions& options);
+
+/// Errors: those of plan::Plan::make, io::OutputFolder, write_files; the model must be free of name
 /// faults and shape faults.
 [[nodiscard]] Result<ConvertReport> to_megatron(const checkpoint::HfModel& source,
                                                 const kinds::Catalogue& kinds,
@@ -45,9 +58,10 @@ struct ConvertReport {
                                                 const std::filesystem::path& out,
                                                 const ConvertOptions& options);
 
-/// Replicas (tensor-parallel copies, expert-parallel copies, tied copies, elements that a line
-/// repeats) are compared first; a difference is reported and nothing is written. Padding rows that
-/// are not zero are reported and dropped.
+/// Every tensor and every carried file is held against its fingerprint first, then replicas
+/// (tensor-parallel copies, expert-parallel copies, tied copies, elements that a line repeats)
+/// against each other; a difference is reported and nothing is written. Padding rows that are not
+/// zero are reported and dropped.
 [[nodiscard]] Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source,
                                           const kinds::Catalogue& kinds,
                                           const std::filesystem::path& out,

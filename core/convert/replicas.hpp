@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/checkpoint/megatron_shards.hpp"
+#include "core/io/digest.hpp"
 
 namespace bv::convert {
 
@@ -25,9 +26,10 @@ struct DroppedRows {
 };
 
 /// Parameters that stand on several ranks, and elements that a line repeats inside one parameter
-/// ("*d", E074): every pair that differs.
+/// ("*d", E074): every pair that differs. Replicas of one fingerprint (`found`) are equal.
 [[nodiscard]] std::vector<ReplicaFault> compare_replicas(const plan::Plan& plan,
-                                                         const checkpoint::Shards& shards);
+                                                         const checkpoint::Shards& shards,
+                                                         const io::Digests& found);
 
 /// Rows of padding that are not zero: the HF tensor has no place for them (W073).
 [[nodiscard]] std::vector<DroppedRows> find_dropped_rows(const plan::Plan& plan,

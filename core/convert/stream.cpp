@@ -13,20 +13,18 @@
 #include "core/base/arith.hpp"
 #include "core/base/workers.hpp"
 #include "core/convert/window_maker.hpp"
+#include "core/io/carry_file.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::convert {
 namespace {
 
-/// Windows are made, fingerprinted and written while they are in the second-level cache: those of
-/// all tensors in step share it.
-constexpr std::int64_t kWindowBytes = std::int64_t{256} << 10;
-constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
 /// So many files, at most, are written at once, and so many tensors in step. Never more than half
 /// of them: the others are finished or not begun when a run is interrupted.
 constexpr std::size_t kFilesMax = 64;
-constexpr std::int64_t kReleaseBytes = std::int64_t{8} << 20;
+constexpr std::size_t kReadBytes = std::size_t{8} << 20;
 
 /// One output file while it is written.
 struct OpenFile {
@@ -34,6 +32,7 @@ struct OpenFile {
   io::SafetensorsPlan plan;
   std::optional<io::PendingFile> pending;
   std::size_t left = 0;
+  bool is_kept = false;  // of an interrupted run, and right
   std::map<std::string, std::string> digests;
 };
 
@@ -47,13 +46,13 @@ using Task = std::vector<Place>;
 
 /// Makes tensors of one size and the same sources window by window, in step.
 Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
-                    ProgressSink* progress) {
+                    const WindowSizes& sizes, ProgressSink* progress) {
   const std::int64_t elements = element_count(first.spec.shape).value();
   const std::int64_t size = bytes(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
   const std::int64_t window = makers.front().is_transposed()
-                                  ? kWindowBytes
-                                  : std::max(kWindowMin, kWindowBytes * 2 / (ways + 1));
+                                  ? sizes.bytes
+                                  : std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
   const std::int64_t step = std::max<std::int64_t>(1, window / size);
   std::int64_t unreleased = 0;
   for (std::int64_t begin = 0; begin < elements; begin += step) {
@@ -64,13 +63,13 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
         progress->advance(static_cast<std::uint64_t>((end - begin) * size), end == elements ? 1 : 0,
                           first.spec.name);
         if (progress->stop_requested()) {
-          return fail(Code::Conflict, "stopped by the user")
+          return fail(Code::Stopped, "stopped before the end")
               .advise("repeat with --resume to keep the finished files");
         }
       }
     }
     unreleased += ways * (end - begin) * size;
-    if (unreleased >= kReleaseBytes) {
+    if (unreleased >= sizes.release_bytes) {
       makers.front().release();
       unreleased = 0;
     }
@@ -163,9 +162,8 @@ Result<std::map<std::string, std::string>> digests_of(const std::filesystem::pat
   for (const auto& [name, stored] : checkpoint.tensors()) {
     io::Digest hash;
     const auto whole = checkpoint.bytes(stored);
-    for (std::size_t at = 0; at < whole.size(); at += static_cast<std::size_t>(kReleaseBytes)) {
-      const auto part =
-          whole.subspan(at, std::min(whole.size() - at, static_cast<std::size_t>(kReleaseBytes)));
+    for (std::size_t at = 0; at < whole.size(); at += kReadBytes) {
+      const auto part = whole.subspan(at, std::min(whole.size() - at, kReadBytes));
       hash.add(part);
       checkpoint.release(part);
     }
@@ -176,7 +174,7 @@ Result<std::map<std::string, std::string>> digests_of(const std::filesystem::pat
 
 /// Is the finished file of an interrupted run what this run would write, byte for byte?
 Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
-                      const io::SafetensorsPlan& plan,
+                      const io::SafetensorsPlan& plan, const WindowSizes& sizes,
                       std::map<std::string, std::string>& digests) {
   auto found = digests_of(path);
   if (!found) {
@@ -186,7 +184,7 @@ Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
     std::vector<WindowMaker> makers;
     makers.emplace_back(tensor,
                         [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; });
-    BV_CHECK(make_tensors(makers, tensor, nullptr));
+    BV_CHECK(make_tensors(makers, tensor, sizes, nullptr));
     const auto there = found->find(tensor.spec.name);
     if (there == found->end() || there->second != makers.front().digest()) {
       return false;
@@ -209,46 +207,91 @@ std::set<std::string> names_of(const std::vector<OutputFile>& files) {
   return out;
 }
 
-Result<io::Digests> write_files(const std::filesystem::path& folder,
-                                const std::vector<OutputFile>& files,
-                                const StreamOptions& options) {
-  std::vector<OpenFile> open(files.size());
-  std::vector<Place> places;
-  std::uint64_t total = 0;
-  for (std::size_t f = 0; f < files.size(); ++f) {
+Result<std::vector<io::SafetensorsPlan>> plan_files(const std::vector<OutputFile>& files) {
+  std::vector<io::SafetensorsPlan> out;
+  for (const OutputFile& file : files) {
     std::vector<TensorSpec> specs;
-    std::map<std::string, std::size_t> by_name;
-    for (std::size_t i = 0; i < files[f].tensors.size(); ++i) {
-      specs.push_back(files[f].tensors[i].spec);
-      by_name[files[f].tensors[i].spec.name] = i;
+    for (const OutputTensor& tensor : file.tensors) {
+      specs.push_back(tensor.spec);
     }
-    BV_TRY(plan, io::plan_safetensors(std::move(specs), files[f].metadata));
-    open[f].plan = std::move(plan);
+    BV_TRY(plan, io::plan_safetensors(std::move(specs), file.metadata));
+    out.push_back(std::move(plan));
+  }
+  return out;
+}
+
+io::KnownFiles known_files(const std::vector<OutputFile>& files,
+                           const std::vector<io::SafetensorsPlan>& plans) {
+  io::KnownFiles out;
+  for (std::size_t f = 0; f < files.size(); ++f) {
+    out[files[f].name] = {plans[f].file_size, plans[f].header, ""};
+  }
+  return out;
+}
+
+namespace {
+
+/// What is to be done with files that are opened one after another.
+struct Work {
+  std::vector<OpenFile> open;
+  std::vector<Place> places;
+  std::uint64_t bytes = 0;
+};
+
+/// Keeps the finished files of an interrupted run that are right, and lists the places of all
+/// others.
+Result<Work> plan_work(const std::filesystem::path& folder, const std::vector<OutputFile>& files,
+                       std::vector<io::SafetensorsPlan> plans, const StreamOptions& options) {
+  Work out;
+  out.open = std::vector<OpenFile>(files.size());
+  for (std::size_t f = 0; f < files.size(); ++f) {
+    OpenFile& file = out.open[f];
+    file.plan = std::move(plans[f]);
     const std::filesystem::path path = folder / files[f].name;
-    std::error_code ignored;
-    if (options.resume && std::filesystem::exists(path, ignored)) {
-      BV_TRY(right, is_right(path, files[f], open[f].plan, open[f].digests));
+    std::error_code error;
+    std::filesystem::create_directories(path.parent_path(), error);
+    if (options.resume && std::filesystem::exists(path, error)) {
+      BV_TRY(right, is_right(path, files[f], file.plan, options.windows, file.digests));
+      file.is_kept = right;
       if (right) {
         continue;
       }
-      std::filesystem::remove(path, ignored);
-      open[f].digests.clear();
+      std::filesystem::remove(path, error);
+      file.digests.clear();
     }
-    open[f].left = open[f].plan.tensors.size();
-    for (std::size_t i = 0; i < open[f].plan.tensors.size(); ++i) {
-      places.push_back({f, by_name.at(open[f].plan.tensors[i].name), open[f].plan.offsets[i]});
+    std::map<std::string_view, std::size_t> by_name;
+    for (std::size_t i = 0; i < files[f].tensors.size(); ++i) {
+      by_name[files[f].tensors[i].spec.name] = i;
     }
-    total += open[f].plan.file_size;
-    if (open[f].left == 0) {  // a stage can hold nothing
-      BV_CHECK(open_if_first(open[f], path));
+    file.left = file.plan.tensors.size();
+    for (std::size_t i = 0; i < file.plan.tensors.size(); ++i) {
+      out.places.push_back({f, by_name.at(file.plan.tensors[i].name), file.plan.offsets[i]});
+    }
+    out.bytes += file.plan.file_size;
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<io::Digests> write_files(const std::filesystem::path& folder,
+                                const std::vector<OutputFile>& files,
+                                std::vector<io::SafetensorsPlan> plans,
+                                const StreamOptions& options) {
+  BV_TRY(work, plan_work(folder, files, std::move(plans), options));
+  std::vector<OpenFile>& open = work.open;
+  BV_CHECK(io::check_room_for(folder, work.bytes + options.more_bytes));
+  for (std::size_t f = 0; f < files.size(); ++f) {
+    if (open[f].plan.tensors.empty() && !open[f].is_kept) {  // a stage can hold nothing
+      BV_CHECK(open_if_first(open[f], folder / files[f].name));
       BV_CHECK(open[f].pending->commit());
       open[f].pending.reset();
     }
   }
   if (options.progress != nullptr) {
-    options.progress->start("bytes", total, places.size());
+    options.progress->start("bytes", work.bytes, work.places.size());
   }
-  const std::vector<Task> tasks = tasks_of(files, places);
+  const std::vector<Task> tasks = tasks_of(files, work.places);
   auto written = for_each_parallel(tasks.size(), options.jobs, [&](std::size_t i) -> Status {
     std::vector<WindowMaker> makers;
     for (const Place& place : tasks[i]) {
@@ -262,7 +305,7 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
     const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
       return files[place.file].tensors[place.tensor];
     };
-    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), options.progress));
+    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), options.windows, options.progress));
     for (std::size_t k = 0; k < makers.size(); ++k) {
       const Place& place = tasks[i][k];
       BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));
@@ -284,6 +327,7 @@ Status verify_files(const std::filesystem::path& folder, const io::Digests& dige
     list.emplace_back(name, &tensors);
   }
   return for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
+    BV_CHECK(io::drop_cached(folder / list[i].first));
     BV_TRY(found, digests_of(folder / list[i].first));
     for (const auto& [tensor, wanted] : *list[i].second) {
       const auto there = found.find(tensor);
@@ -291,8 +335,7 @@ Status verify_files(const std::filesystem::path& folder, const io::Digests& dige
         return fail(Code::WriteLost,
                     fmt::format("{} in {} is not what was written", tensor, list[i].first))
             .pair(there == found.end() ? "no such tensor" : there->second, wanted)
-            .advise(
-                "the disk or the page cache lost a write: check the machine, then convert again");
+            .advise("the disk lost a write: check the machine, then convert again");
       }
     }
     return Done{};

@@ -14,6 +14,8 @@
 #include "core/checkpoint/source_tensor.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/output_place.hpp"
+#include "core/io/writer.hpp"
 #include "core/layout/box.hpp"
 
 namespace bv::convert {
@@ -34,22 +36,44 @@ struct OutputFile {
 
 [[nodiscard]] std::set<std::string> names_of(const std::vector<OutputFile>& files);
 
+/// How much of a tensor is made at once. Tests make tensors longer than a window with small ones.
+struct WindowSizes {
+  /// Windows are made, fingerprinted and written while they are in the second-level cache: those of
+  /// all tensors in step share it.
+  std::int64_t bytes = std::int64_t{256} << 10;
+  std::int64_t least_bytes = std::int64_t{64} << 10;
+  std::int64_t release_bytes = std::int64_t{8} << 20;  // mapped pages are given back after so many
+};
+
 struct StreamOptions {
   int jobs = 1;
   ProgressSink* progress = nullptr;
   /// Finished files of an interrupted run stay when they are, byte for byte, what this run would
   /// write.
   bool resume = false;
+  WindowSizes windows = {};
+  std::uint64_t more_bytes = 0;  // that the caller will write there beside these files
 };
 
+/// The headers of the files, in their order. Errors: those of io::plan_safetensors.
+[[nodiscard]] Result<std::vector<io::SafetensorsPlan>> plan_files(
+    const std::vector<OutputFile>& files);
+
+/// What these files look like on disk, so that those of an earlier run are known again.
+[[nodiscard]] io::KnownFiles known_files(const std::vector<OutputFile>& files,
+                                         const std::vector<io::SafetensorsPlan>& plans);
+
 /// Writes every file into `folder` (which exists). On an error nothing appears under its final name
-/// that is not whole. Errors: DiskFull, PermissionDenied, IndexDisagrees (a source changed while it
-/// was read), Conflict (stopped).
+/// that is not whole. Errors: DiskFull (before the first byte when the disk cannot hold all of
+/// them), PermissionDenied, IndexDisagrees (a source changed while it was read), Stopped.
 [[nodiscard]] Result<io::Digests> write_files(const std::filesystem::path& folder,
                                               const std::vector<OutputFile>& files,
+                                              std::vector<io::SafetensorsPlan> plans,
                                               const StreamOptions& options);
 
-/// Reads the files back and compares fingerprints. Errors: WriteLost naming file and tensor.
+/// Reads the files back and compares fingerprints. What the page cache holds of them is dropped
+/// first, so that the bytes come from the device, where there is one.
+/// Errors: WriteLost naming file and tensor.
 [[nodiscard]] Status verify_files(const std::filesystem::path& folder, const io::Digests& digests,
                                   int jobs);
 

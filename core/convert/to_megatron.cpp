@@ -1,12 +1,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/checkpoint/config_edit.hpp"
 #include "core/checkpoint/manifest.hpp"
+#include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
+#include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 #include "core/kinds/value_rule.hpp"
 
@@ -14,6 +21,9 @@ namespace bv::convert {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr std::uint64_t kIndexBytesMax = std::uint64_t{256} << 20;
+constexpr std::uint64_t kRulesBytesMax = std::uint64_t{64} << 20;
 
 std::vector<checkpoint::SourceTensor> sources_of(const checkpoint::HfModel& source,
                                                  const model::Mapping& mapping) {
@@ -48,45 +58,26 @@ std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const p
   return out;
 }
 
-bool is_weight_file(const fs::path& path) {
-  static const std::set<std::string> kWeights = {".safetensors", ".bin", ".pt",      ".pth",
-                                                 ".gguf",        ".h5",  ".msgpack", ".distcp"};
-  return kWeights.contains(path.extension().string());
-}
-
-/// Config, tokenizer and code travel with the shards.
-Result<std::vector<std::string>> carry_files(const fs::path& from, const fs::path& to) {
-  std::vector<std::string> out;
-  std::error_code error;
-  fs::create_directories(to, error);
-  for (const auto& entry : fs::directory_iterator(from, error)) {
-    if (!entry.is_regular_file(error) || is_weight_file(entry.path())) {
-      continue;
-    }
-    BV_TRY(text, io::read_file(entry.path(), std::uint64_t{1} << 30));
-    BV_CHECK(io::write_file(to / entry.path().filename(), text));
-    out.push_back(entry.path().filename().string());
+/// Names of the HF tensors that the shards can give back: those of the rules, and stored copies of
+/// them.
+std::set<std::string> tensors_that_come_back(const model::Model& model) {
+  std::set<std::string> out;
+  for (const model::Mapping& mapping : model.mappings) {
+    out.insert(mapping.hf.begin(), mapping.hf.end());
   }
-  if (error) {
-    return fail(Code::PermissionDenied,
-                fmt::format("cannot list {}: {}", from.string(), error.message()))
-        .advise("make the folder readable");
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
-/// HF tensors that no shard holds: dropped, excluded, and buffers that every loader computes again.
-/// A stored copy is made again from the other.
-std::set<std::string> tensors_left_out(const checkpoint::HfModel& source) {
-  const model::Model& model = source.model;
-  std::set<std::string> out(model.ignored.begin(), model.ignored.end());
   for (const auto& [copy, original] : model.must_equal) {
-    out.erase(copy);
+    if (out.contains(original)) {
+      out.insert(copy);
+    }
   }
-  out.insert(model.dropped.begin(), model.dropped.end());
-  out.insert(source.excluded.begin(), source.excluded.end());
   return out;
+}
+
+/// The way back without an index lists the files of a folder, and their numbers must have no gap.
+bool is_listed(const fs::path& folder) {
+  const auto listing = io::list_folder(folder);
+  const auto place = listing ? io::place_weights(*listing, folder) : listing.error();
+  return place && place->form == io::WeightsForm::Listing;
 }
 
 checkpoint::MegatronFolder describe(const checkpoint::HfModel& source,
@@ -95,53 +86,180 @@ checkpoint::MegatronFolder describe(const checkpoint::HfModel& source,
   checkpoint::MegatronFolder out;
   out.layout = layout;
   out.dtype = policy;
-  out.family = family::name(*source.model.family);
+  out.family = family::name(*source.base);
   out.resolve = source.resolve;
-  const std::set<std::string> left_out = tensors_left_out(source);
-  const auto& files = source.checkpoint->files();
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    out.hf_metadata[files[i].filename().string()] = source.checkpoint->metadata(i);
+  out.settings = source.settings;
+  const io::Checkpoint& checkpoint = *source.checkpoint;
+  const std::set<std::string> back = tensors_that_come_back(source.model);
+  const bool keep_empty = is_listed(source.folder);
+  for (std::size_t i = 0; keep_empty && i < checkpoint.names().size(); ++i) {
+    out.hf_metadata[checkpoint.names()[i]] = checkpoint.metadata(i);
   }
-  for (const auto& [tensor, stored] : source.checkpoint->tensors()) {
-    if (!left_out.contains(tensor)) {
-      out.hf_headers[tensor] = stored.spec;
-      out.hf_file_of[tensor] = files[stored.file].filename().string();
+  for (const auto& [tensor, stored] : checkpoint.tensors()) {
+    if (!back.contains(tensor)) {
+      out.left_out.push_back(tensor);
+      continue;
+    }
+    out.hf_headers[tensor] = stored.spec;
+    out.hf_file_of[tensor] = checkpoint.names()[stored.file];
+    out.hf_metadata[checkpoint.names()[stored.file]] = checkpoint.metadata(stored.file);
+  }
+  for (auto& [file, metadata] : out.hf_metadata) {
+    metadata.try_emplace("format", "pt");  // transformers refuses a file that does not say it
+  }
+  return out;
+}
+
+Result<std::uint64_t> bytes_of(const Headers& headers) {
+  std::uint64_t out = 0;
+  for (const auto& [name, spec] : headers) {
+    const auto elements = element_count(spec.shape);
+    const auto all_bits = elements ? checked_mul(*elements, bits(spec.dtype)) : std::nullopt;
+    if (!all_bits || __builtin_add_overflow(out, static_cast<std::uint64_t>(*all_bits) / 8, &out)) {
+      return fail(Code::TensorSizeInvalid, fmt::format("{} is too large", io::in_quotes(name)))
+          .advise("correct its shape");
     }
   }
   return out;
 }
 
+/// The index as it was, without the tensors that do not come back.
+Result<std::string> index_without(const std::string& original, const Headers& back) {
+  BV_TRY(total, bytes_of(back));
+  try {
+    auto json = nlohmann::ordered_json::parse(original);
+    nlohmann::ordered_json kept = nlohmann::ordered_json::object();
+    for (const auto& [tensor, file] : json.at("weight_map").items()) {
+      if (back.contains(tensor)) {
+        kept[tensor] = file;
+      }
+    }
+    json["weight_map"] = std::move(kept);
+    json["metadata"]["total_size"] = total;
+    return json.dump(2) + "\n";
+  } catch (const std::exception& problem) {  // it was read before, but by another reader
+    return fail(Code::IndexInvalid, fmt::format("the index cannot be written without the tensors "
+                                                "that are left out: {}",
+                                                problem.what()))
+        .advise("write the index again");
+  }
+}
+
+/// Config, tokenizer and code go along; what the options changed goes along as they left it.
+Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
+                               const checkpoint::MegatronFolder& description, bool follow_links) {
+  const auto& names = source.checkpoint->names();
+  BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
+  BV_TRY(config, checkpoint::carried_config(source));
+  carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
+  BV_TRY(listing, io::list_folder(source.folder));
+  BV_TRY(place, io::place_weights(listing, source.folder));
+  const auto index = carried.files.find(place.index);
+  if (!description.left_out.empty() && index != carried.files.end()) {
+    BV_TRY(text, io::read_file(source.folder / place.index, kIndexBytesMax, Code::IndexInvalid));
+    BV_TRY(changed, index_without(text, description.hf_headers));
+    index->second.text = std::move(changed);
+  }
+  return std::move(carried);
+}
+
+/// Buffers that loaders compute; what --drop-mtp takes away is told by the command.
+void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
+                   std::vector<std::string>& notes) {
+  const std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
+  std::vector<std::string> rest;
+  for (const std::string& name : description.left_out) {
+    if (!dropped.contains(name)) {
+      rest.push_back(io::in_quotes(name));
+    }
+  }
+  if (!rest.empty()) {
+    notes.push_back(fmt::format(
+        "{} left out, and not in what comes back: {}",
+        rest.size() == 1
+            ? "1 tensor that no rule reads is"
+            : thousands(static_cast<std::int64_t>(rest.size())) + " tensors that no rule reads are",
+        join(io::first_lines(rest, 2), ", ")));
+  }
+}
+
+/// An earlier output of ours is known by its manifest.
+std::optional<std::string> first_stranger(const fs::path& folder) {
+  const auto names = checkpoint::files_of(folder);
+  return io::first_unlisted(folder, names ? *names : std::vector<std::string>{});
+}
+
+io::OutputRequest request_for(const checkpoint::HfModel& source, const fs::path& out,
+                              const ConvertOptions& options) {
+  io::OutputRequest request{out, options.overwrite, options.resume};
+  request.sources = source.checkpoint->files();
+  request.sources.push_back(source.folder);
+  if (!options.rules.empty()) {
+    request.sources.push_back(options.rules);
+  }
+  request.first_stranger = first_stranger;
+  return request;
+}
+
+/// Every file of the finished folder, relative.
+std::set<std::string> all_files(const std::vector<OutputFile>& shards,
+                                const checkpoint::MegatronFolder& description) {
+  std::set<std::string> out = names_of(shards);
+  for (const auto& [name, print] : description.carried) {
+    out.insert(fmt::format("{}/{}", checkpoint::kCarriedFolder, name));
+  }
+  if (description.rules) {
+    out.emplace(checkpoint::kRulesName);
+  }
+  out.emplace(checkpoint::kManifestName);
+  return out;
+}
+
 }  // namespace
+
+Status check_place_for_megatron(const checkpoint::HfModel& source, const fs::path& out,
+                                const ConvertOptions& options) {
+  return io::check_output_place(request_for(source, out, options));
+}
 
 Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds::Catalogue& kinds,
                                   const parallel::Layout& layout, const fs::path& out,
                                   const ConvertOptions& options) {
-  if (io::is_inside(out, source.folder)) {
-    return fail(Code::Conflict, fmt::format("--out {} is inside the model directory", out.string()))
-        .pair(out.string(), "a folder outside " + source.folder.string())
-        .advise("choose another --out");
-  }
   BV_TRY(plan, plan::Plan::make(source.model, kinds, layout));
   BV_CHECK(plan::check_dtypes(source.model, source.headers));
-  ConvertReport report;
-  report.losses = find_losses(source, options.dtype, options.jobs);
-  BV_TRY(folder, io::OutputFolder::create(out, options.overwrite, options.resume));
+  for (const model::Mapping& mapping : source.model.mappings) {
+    BV_CHECK(checkpoint::check_movable(source.headers, mapping, options.dtype));
+  }
+  checkpoint::MegatronFolder description = describe(source, layout, options.dtype);
+  description.plan_digest = checkpoint::plan_digest(plan);
+  BV_TRY(carried, plan_hf_side(source, description, options.follow_links));
+  BV_TRY(more_bytes, carried_bytes(carried));
   const auto outputs = shard_outputs(source, plan, options.dtype);
+  BV_TRY(plans, plan_files(outputs));
+
+  BV_TRY(folder, io::OutputFolder::create(request_for(source, out, options)));
   BV_CHECK(folder.keep_only(names_of(outputs)));
-  BV_TRY(digests,
-         write_files(folder.partial(), outputs, {options.jobs, options.progress, options.resume}));
+  ConvertReport report;
+  BV_TRY(digests, write_files(folder.partial(), outputs, std::move(plans),
+                              {options.jobs, options.progress, options.resume, options.windows,
+                               more_bytes}));
   if (options.verify) {
     BV_CHECK(verify_files(folder.partial(), digests, options.jobs));
   }
-  checkpoint::MegatronFolder description = describe(source, layout, options.dtype);
-  BV_TRY(carried, carry_files(source.folder, folder.partial() / checkpoint::kCarriedFolder));
-  description.carried = std::move(carried);
+  BV_TRY(prints, carry(carried, folder.partial() / checkpoint::kCarriedFolder));
+  description.carried = std::move(prints);
+  if (!options.rules.empty()) {
+    BV_TRY(rules, io::read_file(options.rules, kRulesBytesMax, Code::RulesInvalid));
+    BV_CHECK(io::write_file(folder.partial() / checkpoint::kRulesName, rules));
+    description.rules = io::print_of_text(rules);
+  }
   description.digests = digests;
-  BV_CHECK(io::write_file(
-      folder.partial() / checkpoint::kManifestName,
-      checkpoint::manifest_text(description, checkpoint::rules_digest(source.model, kinds),
-                                source.header_digest)));
-  BV_CHECK(folder.finish());
+  BV_CHECK(io::write_file(folder.partial() / checkpoint::kManifestName,
+                          checkpoint::manifest_text(description)));
+  BV_CHECK(folder.finish(all_files(outputs, description)));
+
+  report.notes = std::move(carried.notes);
+  tell_left_out(source, description, report.notes);
   report.digests = std::move(digests);
   for (const OutputFile& file : outputs) {
     report.tensors += static_cast<std::int64_t>(file.tensors.size());

@@ -5,8 +5,8 @@
 #include "core/base/workers.hpp"
 
 namespace bv::convert {
-std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
-                                   const plan::DtypePolicy& policy, int jobs) {
+Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
+                                           const plan::DtypePolicy& policy, int jobs) {
   struct Job {
     const model::Mapping* mapping;
     std::size_t hf;
@@ -26,7 +26,7 @@ std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
     }
   }
   std::vector<ValueLoss> found(list.size());
-  auto status = for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
+  BV_CHECK(for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
     const Job& job = list[i];
     const std::string& hf = job.mapping->hf[job.hf];
     const io::StoredTensor& stored = source.checkpoint->tensors().find(hf)->second;
@@ -40,8 +40,7 @@ std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
         kinds::trace_values(bytes, stored.spec.dtype, job.target, job.mapping->rule->value)};
     source.checkpoint->release(bytes);
     return Done{};
-  });
-  BV_ASSERT(status.has_value());
+  }));
   std::erase_if(found, [](const ValueLoss& one) { return one.exactness.inexact == 0; });
   return found;
 }

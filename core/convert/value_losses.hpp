@@ -21,8 +21,8 @@ struct ValueLoss {
 };
 
 /// Every HF tensor whose road through `policy` loses bits (reads only tensors that change dtype or
-/// value).
-[[nodiscard]] std::vector<ValueLoss> find_losses(const checkpoint::HfModel& source,
-                                                 const plan::DtypePolicy& policy, int jobs);
+/// value). Errors: OutOfMemory.
+[[nodiscard]] Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
+                                                         const plan::DtypePolicy& policy, int jobs);
 
 }  // namespace bv::convert

@@ -65,6 +65,9 @@ Error Checkpoint::missing_error() const {
 const std::vector<std::filesystem::path>& Checkpoint::files() const {
   return state_->parts.files;
 }
+const std::vector<std::string>& Checkpoint::names() const {
+  return state_->parts.names;
+}
 const std::map<std::string, StoredTensor, std::less<>>& Checkpoint::tensors() const {
   return state_->parts.tensors;
 }

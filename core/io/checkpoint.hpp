@@ -78,6 +78,8 @@ class Checkpoint {
   ~Checkpoint();
 
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
+  /// The same, relative to the folder of the checkpoint, as its index names them.
+  [[nodiscard]] const std::vector<std::string>& names() const;
   [[nodiscard]] const std::map<std::string, StoredTensor, std::less<>>& tensors() const;
   [[nodiscard]] Headers headers() const;
   [[nodiscard]] const std::vector<FormatFinding>& findings() const;

@@ -58,8 +58,7 @@ class Loader {
   }
 
   fs::path folder_;
-  std::string index_name_;                  // empty without an index
-  std::vector<std::string> shard_of_file_;  // relative name, for files added by name
+  std::string index_name_;  // empty without an index
 };
 
 Status Loader::add_file(const fs::path& path) {
@@ -82,6 +81,7 @@ Status Loader::add_file(const fs::path& path) {
   }
   parts.findings.insert(parts.findings.end(), header.findings.begin(), header.findings.end());
   parts.files.push_back(path);
+  parts.names.push_back(path.lexically_relative(folder_).generic_string());
   parts.shards.push_back(std::move(shard));
   for (StoredTensor& tensor : header.tensors) {
     tensor.file = parts.files.size() - 1;
@@ -128,7 +128,6 @@ Status Loader::add_names(const std::vector<std::string>& names) {
           .advise("fetch the shards again");
     }
     BV_CHECK(add_file(folder_ / name));
-    shard_of_file_.push_back(name);
   }
   return Done{};
 }
@@ -177,7 +176,7 @@ Status Loader::match_index(const ShardIndex& index) {
     const std::string& shard = index.shards[tensor.shard];
     drop_strays_before(&tensor.name);
     if (found != parts.tensors.end() && found->first == tensor.name) {
-      const std::string& holder = shard_of_file_[found->second.file];
+      const std::string& holder = parts.names[found->second.file];
       if (holder != shard) {
         disagreements.push_back(fmt::format("index puts {} in {}, the file with it is {}",
                                             in_quotes(tensor.name), in_quotes(shard),

@@ -22,7 +22,8 @@ struct ShardFile {
 
 struct CheckpointParts {
   std::vector<std::filesystem::path> files;
-  std::vector<ShardFile> shards;  // of files[i]
+  std::vector<std::string> names;  // of files[i], relative to the folder
+  std::vector<ShardFile> shards;   // of files[i]
   std::map<std::string, StoredTensor, std::less<>> tensors;
   std::vector<FormatFinding> findings;
   std::vector<MissingShard> missing;

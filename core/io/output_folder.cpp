@@ -1,128 +1,280 @@
 #include "core/io/output_folder.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
-#include <vector>
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+
+#include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
 
 namespace bv::io {
 namespace fs = std::filesystem;
 
 namespace {
 
-Error cannot(const std::string& what, const fs::path& path, const std::error_code& error) {
-  const bool full = error == std::errc::no_space_on_device;
-  return fail(full ? Code::DiskFull : Code::PermissionDenied,
-              fmt::format("cannot {} {}: {}", what, path.string(), error.message()))
-      .advise(full ? "free space, then repeat with --resume"
-                   : "choose another --out, or change the permissions of its parent");
+constexpr int kLockAttempts = 20;  // a run that only looks holds a lock for a moment
+
+Error busy(const fs::path& place) {
+  return fail(Code::OutputBusy, fmt::format("another run writes {} now", printable_path(place)))
+      .at(printable_path(place))
+      .advise("wait for it, or choose another --out");
 }
 
-/// Absolute, without a slash at the end.
-fs::path final_name(const fs::path& written) {
-  const fs::path name = fs::absolute(written).lexically_normal();
-  return name.has_filename() ? name : name.parent_path();
+/// Opens a folder without following links and locks it for this process.
+Result<Descriptor> lock_folder(const fs::path& folder) {
+  Descriptor open(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (open.number() < 0) {
+    return system_fault(errno, "opening", folder, Code::OutputPlace).at(printable_path(folder));
+  }
+  for (int attempt = 0; ::flock(open.number(), LOCK_EX | LOCK_NB) != 0; ++attempt) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      return system_fault(errno, "locking", folder, Code::OutputPlace).at(printable_path(folder));
+    }
+    if (attempt == kLockAttempts) {
+      return busy(folder);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return open;
+}
+
+/// Another run may have given the folder its final name between the opening and the lock.
+bool is_still(const Descriptor& folder, const fs::path& name) {
+  struct stat open {};
+  struct stat there {};
+  return ::fstat(folder.number(), &open) == 0 && ::lstat(name.c_str(), &there) == 0 &&
+         open.st_dev == there.st_dev && open.st_ino == there.st_ino;
+}
+
+/// The file that tells a folder of ours from a stranger's.
+Status write_marker(const Descriptor& folder, const fs::path& path) {
+  const Descriptor marker(
+      ::openat(folder.number(), kRunMarker, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (marker.number() < 0) {
+    return system_fault(errno, "creating a file in", path, Code::WriteLost)
+        .at(printable_path(path));
+  }
+  return Done{};
+}
+
+Status sync_folder(const fs::path& folder) {
+  const Descriptor open(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some file systems cannot sync a folder (EINVAL); the rename is done then all the same.
+  if (open.number() >= 0 && ::fsync(open.number()) != 0 && errno != EINVAL && errno != EROFS) {
+    return system_fault(errno, "writing back", folder, Code::WriteLost).at(printable_path(folder));
+  }
+  return Done{};
+}
+
+bool is_plain_file(const fs::path& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 1;
+}
+
+/// Removes all below `folder` that is not one of `files`; true when something was kept.
+Result<bool> prune(const fs::path& folder, const fs::path& below,
+                   const std::set<std::string>& files) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    entries.push_back(at->path().filename());
+  }
+  bool kept = false;
+  for (std::size_t i = 0; !error && i < entries.size(); ++i) {
+    const fs::path path = folder / entries[i];
+    const fs::path name = below / entries[i];
+    if (name == kRunMarker) {
+      continue;
+    }
+    if (standing_at(path) == Standing::Folder) {
+      BV_TRY(inside, prune(path, name, files));
+      kept = kept || inside;
+      if (!inside) {
+        fs::remove(path, error);
+      }
+    } else if (files.contains(name.string()) && is_plain_file(path)) {
+      kept = true;
+    } else {
+      fs::remove(path, error);
+    }
+  }
+  if (error) {
+    return system_fault(error.value(), "clearing", folder, Code::WriteLost)
+        .at(printable_path(folder));
+  }
+  return kept;
+}
+
+Status make_parents(const fs::path& name) {
+  std::error_code error;
+  fs::create_directories(name.parent_path(), error);
+  if (error) {
+    return system_fault(error.value(), "creating", name.parent_path(), Code::OutputPlace)
+        .at(printable_path(name.parent_path()));
+  }
+  return Done{};
+}
+
+/// The partial folder, made or found, and locked.
+Result<Descriptor> take_partial(const fs::path& partial, const OutputRequest& request) {
+  if (::mkdir(partial.c_str(), 0777) != 0 && errno != EEXIST) {
+    return system_fault(errno, "creating", partial, Code::OutputPlace).at(printable_path(partial));
+  }
+  BV_TRY(lock, lock_folder(partial));
+  if (!is_still(lock, partial)) {
+    return busy(partial);
+  }
+  BV_CHECK(check_own_folder(partial, request));
+  BV_CHECK(write_marker(lock, partial));
+  return std::move(lock);
+}
+
+int rename_to_nothing(const fs::path& from, const fs::path& to) {
+  const int status = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
+  if (status == 0 || (errno != EINVAL && errno != ENOSYS)) {
+    return status;
+  }
+  if (standing_at(to) != Standing::Nothing) {
+    errno = EEXIST;
+    return -1;
+  }
+  return ::rename(from.c_str(), to.c_str());
 }
 
 }  // namespace
 
-fs::path partial_name(const fs::path& final_path) {
-  return final_name(final_path).string() + ".bv-partial";
-}
-
-bool is_inside(const fs::path& inner, const fs::path& outer) {
-  std::error_code ignored;
-  const fs::path a = fs::weakly_canonical(fs::absolute(inner), ignored);
-  const fs::path b = fs::weakly_canonical(fs::absolute(outer), ignored);
-  auto left = a.begin();
-  for (const fs::path& part : b) {
-    if (part.empty()) {
-      continue;
-    }
-    if (left == a.end() || *left != part) {
-      return false;
-    }
-    ++left;
+Result<OutputFolder> OutputFolder::create(OutputRequest request) {
+  BV_CHECK(check_output_place(request));
+  const fs::path name = final_name(request.final_path);
+  BV_CHECK(make_parents(name));
+  BV_TRY(lock, take_partial(partial_name(name), request));
+  OutputFolder out(std::move(request), name, std::move(lock));
+  BV_CHECK(check_replaceable(name, out.request_));  // a run that just ended may have taken it
+  if (!out.request_.resume) {
+    BV_CHECK(out.keep_only({}));
   }
-  return true;
-}
-
-Result<OutputFolder> OutputFolder::create(const fs::path& final_path, bool overwrite, bool resume) {
-  std::error_code error;
-  const fs::path name = final_name(final_path);
-  if (fs::exists(name, error) && !fs::is_directory(name, error)) {
-    return fail(Code::OutputExists, fmt::format("{} is a file", final_path.string()))
-        .advise("name a folder with --out");
-  }
-  if (fs::exists(name, error) && !fs::is_empty(name, error) && !overwrite) {
-    return fail(Code::OutputExists, fmt::format("{} is not empty", final_path.string()))
-        .pair("a folder with files", "no folder, or an empty one")
-        .advise("choose another --out, or add --overwrite to replace it");
-  }
-  const fs::path partial = partial_name(final_path);
-  if (fs::exists(partial, error) && !resume) {
-    if (!overwrite) {
-      return fail(Code::OutputExists,
-                  fmt::format("{} is left from an interrupted run", partial.string()))
-          .advise(
-              "repeat with --resume to keep its finished files, or with --overwrite to start "
-              "again");
-    }
-    fs::remove_all(partial, error);
-  }
-  fs::create_directories(partial, error);
-  if (error) {
-    return cannot("create", partial, error);
-  }
-  return OutputFolder(name, partial, overwrite);
+  return out;
 }
 
 OutputFolder::~OutputFolder() {
-  std::error_code ignored;
-  if (!partial_.empty() && fs::is_empty(partial_, ignored)) {
-    fs::remove(partial_, ignored);
+  if (partial_.empty() || lock_.number() < 0) {
+    return;
   }
+  std::error_code ignored;
+  const auto entries = std::distance(fs::directory_iterator(partial_, ignored), {});
+  if (!ignored && entries <= 1) {
+    fs::remove(partial_ / kRunMarker, ignored);
+    fs::remove(partial_, ignored);  // not when another file stands there
+  }
+}
+
+void OutputFolder::abandon() {
+  const auto status = keep_only({});
+  static_cast<void>(status);
 }
 
 Status OutputFolder::keep_only(const std::set<std::string>& files) const {
-  std::error_code error;
-  std::vector<fs::path> others;
-  fs::directory_iterator at(partial_, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
-    if (!files.contains(at->path().filename().string())) {
-      others.push_back(at->path());
-    }
-  }
-  for (std::size_t i = 0; !error && i < others.size(); ++i) {
-    fs::remove_all(others[i], error);
-  }
-  return error ? Status(cannot("clear", partial_, error)) : Status(Done{});
+  auto kept = prune(partial_, {}, files);
+  return kept ? Status(Done{}) : Status(std::move(kept).error());
 }
 
-Status OutputFolder::finish() {
+Status OutputFolder::sync_parent() const {
+  return sync_folder(final_.parent_path());
+}
+
+/// Moves the earlier output out of the way, under a name that must be free.
+Status OutputFolder::put_aside() const {
+  const fs::path old = replaced_name(final_);
+  BV_CHECK(check_own_folder(old, request_));
   std::error_code error;
-  const fs::path old = final_.string() + ".bv-replaced";
-  const bool replace = fs::exists(final_, error) && !fs::is_empty(final_, error);
-  if (replace) {
-    if (!overwrite_) {
-      return fail(Code::OutputExists,
-                  fmt::format("{} appeared while the output was made", final_.string()))
-          .advise("choose another --out, or add --overwrite");
-    }
-    fs::remove_all(old, error);
-    fs::rename(final_, old, error);
-    if (error) {
-      return cannot("move away", final_, error);
+  fs::remove_all(old, error);  // of a run that was interrupted here
+  if (error || rename_to_nothing(final_, old) != 0) {
+    return system_fault(error ? error.value() : errno, "moving away", final_, Code::OutputPlace)
+        .at(printable_path(final_));
+  }
+  return sync_parent();
+}
+
+Status OutputFolder::finish(const std::set<std::string>& files) {
+  const std::vector<std::string> names(files.begin(), files.end());
+  for (const std::string& name : names) {
+    if (!is_plain_file(partial_ / name)) {
+      return fail(Code::WriteLost, fmt::format("{} was written and is not there any more",
+                                               printable_path(partial_ / name)))
+          .at(printable_path(partial_))
+          .advise("another program works in this folder: repeat with another --out");
     }
   }
-  fs::rename(partial_, final_, error);
-  if (error) {
-    return cannot("rename the finished output to", final_, error);
+  if (const auto other = first_unlisted(partial_, names)) {
+    return fail(Code::WriteLost,
+                fmt::format("{} is not of this run", printable_path(partial_ / *other)))
+        .at(printable_path(partial_))
+        .advise("another program works in this folder: repeat with another --out");
+  }
+  BV_CHECK(check_replaceable(final_, request_));
+  std::error_code error;
+  const bool replace =
+      standing_at(final_) == Standing::Folder && !fs::is_empty(final_, error) && !error;
+  if (replace) {
+    BV_CHECK(put_aside());
+  }
+  fs::remove(partial_ / kRunMarker, error);
+  if (error || ::rename(partial_.c_str(), final_.c_str()) != 0) {  // an empty folder may be there
+    const int why = error ? error.value() : errno;
+    if (replace) {
+      static_cast<void>(rename_to_nothing(replaced_name(final_), final_));
+    }
+    static_cast<void>(write_marker(lock_, partial_));
+    return system_fault(why, "giving the finished output the name", final_, Code::OutputPlace)
+        .at(printable_path(final_));
   }
   partial_.clear();
-  if (replace) {
-    fs::remove_all(old, error);
+  BV_CHECK(sync_parent());
+  const fs::path old = replaced_name(final_);
+  if (request_.overwrite && standing_at(old) == Standing::Folder &&
+      check_own_folder(old, request_)) {
+    if (const auto lock = lock_folder(old); lock && write_marker(*lock, old)) {
+      fs::remove_all(old, error);
+    }
   }
   return Done{};
+}
+
+Status check_room_for(const fs::path& folder, std::uint64_t bytes) {
+  struct statvfs room {};
+  if (::statvfs(folder.c_str(), &room) != 0 || room.f_blocks == 0) {
+    return Done{};  // a file system that does not say; the writes will
+  }
+  std::uint64_t available = 0;
+  if (__builtin_mul_overflow(static_cast<std::uint64_t>(room.f_bavail),
+                             static_cast<std::uint64_t>(room.f_frsize), &available) ||
+      bytes <= available) {
+    return Done{};
+  }
+  return fail(Code::DiskFull, fmt::format("disk full: the output needs {} more than {} has",
+                                          human_bytes(bytes - available), printable_path(folder)))
+      .at(printable_path(folder))
+      .pair(fmt::format("{} free", human_bytes(available)),
+            fmt::format("{} for the files of this run", human_bytes(bytes)))
+      .advise("free space, or choose another --out; nothing was written");
+}
+
+Result<FolderLock> FolderLock::take(const fs::path& folder) {
+  std::error_code ignored;
+  FolderLock out;
+  BV_TRY(lock, lock_folder(fs::canonical(folder, ignored)));
+  out.lock_ = std::move(lock);
+  return out;
 }
 
 }  // namespace bv::io

@@ -114,6 +114,13 @@ Status check_sizes(const Layout& layout) {
           .advise(fmt::format("use a smaller {}", option));
     }
   }
+  if (layout.vocab_divisor && (*layout.vocab_divisor < 1 || *layout.vocab_divisor > kMaxSize)) {
+    return fail(Code::BadValue, fmt::format("--make-vocab-size-divisible-by {} is not a number "
+                                            "from 1 to {}",
+                                            *layout.vocab_divisor, kMaxSize))
+        .pair(fmt::format("{}", *layout.vocab_divisor), fmt::format("1 to {}", kMaxSize))
+        .advise("Megatron's default is --make-vocab-size-divisible-by 128");
+  }
   const std::optional<std::int64_t> world = smallest_world(layout);
   if (!world || *world > kMaxSize / virtual_stages(layout)) {
     return fail(Code::BadValue, fmt::format("layout {} needs more than {} ranks and chunks",

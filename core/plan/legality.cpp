@@ -88,6 +88,7 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
 }  // namespace
 
 Status check_layout(const model::Model& model, const parallel::Layout& layout) {
+  BV_CHECK(parallel::check_sizes(layout));
   const auto experts = model.geometry.get("num_experts").value_or(0);
   if (layout.ep > 1 && experts == 0) {
     return fail(Code::Conflict, fmt::format("EP={} on a model without experts (E018)", layout.ep))

@@ -57,6 +57,14 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   plan.layout_ = layout;
   BV_CHECK(parallel::check_sizes(layout));
   BV_CHECK(check_layout(model, layout));
+  const std::int64_t experts = model.geometry.get("num_experts").value_or(0);
+  if (experts % layout.ep != 0) {  // a remainder would stand on no rank
+    return fail(Code::IndivisibleDim,
+                fmt::format("EP={} does not divide {} experts", layout.ep, experts))
+        .pair(fmt::format("{} experts, EP={}", experts, layout.ep),
+              fmt::format("EP that divides {}", experts))
+        .advise("choose an --ep that divides the number of experts");
+  }
   BV_CHECK(plan.bind_rules(kinds, {}));
   for (const Rebinding& rebinding : rebindings) {
     BV_CHECK(plan.bind_rules(kinds, rebinding));

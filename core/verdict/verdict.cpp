@@ -175,7 +175,7 @@ Conclusion conclude(const Run& run) {
     return {"BROKEN", 4};
   }
   if (run.stopped) {
-    return {"STOPPED", run.stop_signal == 15 ? 143 : 130};
+    return {"STOPPED", 128 + static_cast<int>(run.stop_signal)};
   }
   if (counts.refuted > 0 || (run.fail_on == "warning" && !run.warnings.empty())) {
     return {"FAIL", 1};

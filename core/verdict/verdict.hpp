@@ -162,7 +162,7 @@ struct Run {
   bool partial = false;        // --match, --exclude, a time-out: not every subject was looked at
   bool allow_partial = false;  // the user accepts a partial run
   bool stopped = false;
-  std::int64_t stop_signal = 2;  // 15: SIGTERM, exit 143
+  std::int64_t stop_signal = 2;  // 1: SIGHUP, exit 129; 15: SIGTERM, exit 143
   // run: the only block that may differ between equal runs
   double seconds = 0;
   std::string started, host;
@@ -176,9 +176,9 @@ struct Counts {
 };
 [[nodiscard]] Counts count(const Run& run);
 
-/// Broken (4), stopped (130, 143), refuted (1), unreadable input (5), undecided (3), green (0): the
-/// first that applies. Zero verdicts, zero cases, a requested claim without a verdict and a partial
-/// run are never green.
+/// Broken (4), stopped (129, 130, 143), refuted (1), unreadable input (5), undecided (3), green
+/// (0): the first that applies. Zero verdicts, zero cases, a requested claim without a verdict and
+/// a partial run are never green.
 struct Conclusion {
   std::string word;  // PASS FAIL INCOMPLETE BROKEN INPUT STOPPED USAGE
   int exit_code = 4;

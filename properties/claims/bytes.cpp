@@ -75,7 +75,7 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());
           if (subject.budget.progress->stop_requested()) {
-            return fail(Code::Conflict, "stopped by the user");
+            return fail(Code::Stopped, "stopped before the end");
           }
         }
         return Done{};
@@ -90,9 +90,10 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
     verdict.outcome = status ? Outcome::Held : Outcome::Inconclusive;
     verdict.evidence.bytes = status.has_value();
     if (!status) {
-      verdict.code = Code::ValueRuleUndecided;
-      verdict.title = "stopped before every byte was compared";
-      verdict.help = "run it again";
+      verdict.code = status.error().code;
+      verdict.title = verdict.code == Code::Stopped ? "stopped before every byte was compared"
+                                                    : status.error().message;
+      verdict.help = verdict.code == Code::Stopped ? "run it again" : status.error().help;
     }
     if (status && dtypes.refuses(use)) {
       dtypes.mark(part, verdict);

@@ -162,6 +162,18 @@ Verdict copy_verdict(const Subject& subject, const Part& part, const std::string
   return verdict;
 }
 
+/// Memory ran out before every value was looked at: what they lose is open.
+Verdict unfinished(const Subject& subject, const RuleUse& use, const Error& error) {
+  Verdict verdict = about(subject, "values", use, "");
+  verdict.outcome = Outcome::Inconclusive;
+  verdict.code = error.code;
+  verdict.title =
+      fmt::format("the values of {} were not looked at: {}", verdict.megatron, error.message);
+  verdict.help = error.help;
+  verdict.cases = std::ssize(computed_by(use, subject.dtype));
+  return verdict;
+}
+
 }  // namespace
 
 std::vector<Verdict> check_copies(const Subject& subject) {
@@ -189,17 +201,29 @@ std::vector<Verdict> check_values(const Subject& subject) {
   std::vector<Verdict> out;
   std::map<const Part*, std::vector<convert::ValueLoss>> losses;
   std::map<const Part*, Losses> by_name;
+  std::map<const Part*, Error> unread;
   for (const Part& part : subject.parts) {
-    if (part.source->checkpoint) {
-      losses[&part] = convert::find_losses(*part.source, subject.dtype, subject.budget.jobs);
+    if (!part.source->checkpoint) {
+      continue;
     }
+    auto found = convert::find_losses(*part.source, subject.dtype, subject.budget.jobs);
+    if (!found) {
+      unread.emplace(&part, std::move(found).error());
+      continue;
+    }
+    losses[&part] = std::move(*found);
     for (const convert::ValueLoss& loss : losses[&part]) {
       by_name[&part][loss.hf] = &loss;
     }
   }
   const Dtypes dtypes(subject);
   for (const RuleUse& use : rule_uses(subject)) {
-    add_computed(subject, use, by_name[use.part], dtypes, out);
+    const auto error = unread.find(use.part);
+    if (error == unread.end()) {
+      add_computed(subject, use, by_name[use.part], dtypes, out);
+    } else if (!computed_by(use, subject.dtype).empty()) {
+      out.push_back(unfinished(subject, use, error->second));
+    }
   }
   for (Verdict& verdict : check_copies(subject)) {
     out.push_back(std::move(verdict));

@@ -164,7 +164,8 @@ void convert_bench(benchmark::State& state, const Settings& settings, const Conv
   std::optional<checkpoint::MegatronFolder> opened;
   if (one.back) {
     there(shards);
-    opened = checkpoint::open_megatron(shards, family::builtin_families().value()).value();
+    opened =
+        checkpoint::open_megatron(shards, family::builtin_families().value(), at.kinds).value();
     run = [&] {
       fs::remove_all(back);
       BV_ASSERT(convert::to_hf(*opened, at.kinds, back, options).has_value());

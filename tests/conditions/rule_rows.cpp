@@ -55,8 +55,10 @@ std::string gate_rows(std::int64_t row) {
     fs::copy_file(folder.path() / "x/model.safetensors", file,
                   fs::copy_options::overwrite_existing);
   }
-  const auto megatron = checkpoint::open_megatron(shards, families);
-  const auto report = megatron ? convert::to_hf(*megatron, kinds, folder.path() / "h", {})
+  const auto megatron = checkpoint::open_megatron(shards, families, kinds);
+  convert::ConvertOptions options;
+  options.accept_changed = true;  // else the changed row is told by its fingerprint
+  const auto report = megatron ? convert::to_hf(*megatron, kinds, folder.path() / "h", options)
                                : Result<convert::ConvertReport>(megatron.error());
   if (!report) {
     return text_of(report.error());

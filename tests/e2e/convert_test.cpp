@@ -95,10 +95,18 @@ TEST(Convert, LeavesAFullFolderAlone) {
   EXPECT_EQ(refused.code, 5) << refused.all();
   EXPECT_NE(refused.err.find("error[BV8006]"), std::string::npos);
   EXPECT_EQ(file_text(folder / "m/keep.txt"), "mine");
-  const Ended replaced = to_megatron(golden_hf("llama"), folder / "m", {"--overwrite"});
+  const Ended kept = to_megatron(golden_hf("llama"), folder / "m", {"--overwrite"});
+  EXPECT_EQ(kept.code, 5) << kept.all();
+  EXPECT_NE(kept.err.find("error[BV8011]"), std::string::npos) << kept.err;
+  EXPECT_NE(kept.err.find("keep.txt"), std::string::npos) << kept.err;
+  EXPECT_EQ(file_text(folder / "m/keep.txt"), "mine");
+  fs::remove(folder / "m/keep.txt");
+  ASSERT_EQ(to_megatron(golden_hf("llama"), folder / "m").code, 0);
+  const Ended replaced =
+      to_megatron(golden_hf("llama"), folder / "m",
+                  {"--tp", "2", "--make-vocab-size-divisible-by", "4", "--overwrite"});
   EXPECT_EQ(replaced.code, 0) << replaced.all();
-  EXPECT_FALSE(fs::exists(folder / "m/keep.txt"));
-  EXPECT_TRUE(fs::exists(folder / "m/manifest.json"));
+  EXPECT_TRUE(fs::exists(folder / "m/pp0_tp1_ep0_etp0.safetensors"));
   write_text(folder.path() / "file", "x");
   EXPECT_EQ(to_megatron(golden_hf("llama"), folder / "file").code, 5);
   fs::create_directories(folder.path() / "empty");
@@ -142,7 +150,10 @@ TEST(Convert, ReportsReplicasThatDiverged) {
   EditedCheckpoint damaged{nlohmann::ordered_json::object(), std::move(tensors)};
   damaged.write(folder.path() / "x");
   fs::rename(folder / "x/model.safetensors", shard);
-  const Ended ended = to_hf(folder / "m", folder / "h");
+  const Ended changed = to_hf(folder / "m", folder / "h");
+  EXPECT_EQ(changed.code, 1) << changed.all();
+  EXPECT_NE(changed.out.find("BV3008"), std::string::npos) << changed.out;
+  const Ended ended = to_hf(folder / "m", folder / "h", {"--accept-changed"});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("BV2010"), std::string::npos) << ended.out;
   EXPECT_NE(ended.out.find("language_model.decoder.final_layernorm.weight"), std::string::npos);

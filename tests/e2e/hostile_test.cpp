@@ -275,7 +275,7 @@ TEST(DeepJson, OfAMegatronFolder) {
     const std::string before = file_text(m + "/" + file);
     write_text(m + "/" + file, text);
     const Ended ended = back();
-    EXPECT_EQ(ended.code, 5) << file << " " << ended.all();
+    EXPECT_EQ(ended.code, file == "hf/" + kIndex ? 1 : 5) << file << " " << ended.all();
     EXPECT_FALSE(fs::exists(folder / ("h" + std::to_string(runs))));
     write_text(m + "/" + file, before);
   };
@@ -295,10 +295,10 @@ TEST(HostileFile, ManifestLeadsOutOfTheFolder) {
   const std::string before = file_text(m + "/manifest.json");
   for (const char* name : {"../../escaped.json", "/tmp/bv-escaped.json", "..", ""}) {
     auto json = nlohmann::ordered_json::parse(before);
-    json["hf"]["carried"].push_back(name);
+    json["hf"]["carried"][name] = {0, std::string(32, '0')};
     write_text(m + "/manifest.json", json.dump());
     expect_refused(run_hostile({"convert", "--to", "hf", "--model", m, "--out", folder / "h"}),
-                   "BV7016", {"leads out of its folder"});
+                   "BV7030", {"the carried file"});
   }
   std::string moved = before;
   for (std::size_t at = moved.find(kFirst); at != std::string::npos; at = moved.find(kFirst, at)) {
@@ -307,7 +307,7 @@ TEST(HostileFile, ManifestLeadsOutOfTheFolder) {
   }
   write_text(m + "/manifest.json", moved);
   expect_refused(run_hostile({"convert", "--to", "hf", "--model", m, "--out", folder / "h"}),
-                 "BV7016");
+                 "BV7030");
   EXPECT_FALSE(fs::exists(folder.path() / kFirst));
   EXPECT_FALSE(fs::exists(folder.path() / "h"));
 }

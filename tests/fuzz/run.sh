@@ -1,13 +1,13 @@
 #!/bin/sh
 # Builds the fuzz targets with clang (address and undefined-behaviour sanitizers) and runs each for SECONDS.
-#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump
+#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump manifest
 # The seeds are fixtures/fuzz/TARGET, the words tests/fuzz/TARGET.dict. New inputs go to a corpus in the build folder
 # (BV_FUZZ_BUILD), which a later run goes on from. A crash leaves its input there and ends the script with its status.
 # BV_FUZZ_MIN=1 writes the smallest corpus with the same coverage over fixtures/fuzz/TARGET instead of fuzzing.
 set -eu
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
 shift
-[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump
+[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump manifest
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${BV_FUZZ_BUILD:-${TMPDIR:-/tmp}/bridge-verify-fuzz}
 clang=$(command -v clang++ || command -v clang++-14)

@@ -1,18 +1,69 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
-#include "core/io/output_folder.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/output_place.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
 
 namespace {
+
+/// What only the way to Megatron can follow: a Megatron folder has a layout, a dtype and a config
+/// of its own.
+constexpr std::array kToMegatron = {"set",
+                                    "family",
+                                    "revision",
+                                    "tp",
+                                    "pp",
+                                    "ep",
+                                    "etp",
+                                    "vpp",
+                                    "cp",
+                                    "num-layers-per-virtual-pipeline-stage",
+                                    "decoder-first-pipeline-num-layers",
+                                    "decoder-last-pipeline-num-layers",
+                                    "pipeline-model-parallel-layout",
+                                    "account-for-embedding-in-pipeline-split",
+                                    "account-for-loss-in-pipeline-split",
+                                    "make-vocab-size-divisible-by",
+                                    "layout",
+                                    "transformer-impl",
+                                    "moe-grouped-gemm",
+                                    "no-moe-grouped-gemm",
+                                    "drop-mtp",
+                                    "expert-orientation",
+                                    "dtype"};
+constexpr std::array kToHf = {"accept-changed"};
+
+/// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
+/// asked for does not.
+bool stops(const Verdict& verdict) {
+  switch (verdict.outcome) {
+    case Outcome::Refuted:
+      return verdict.code != Code::ValueRuleInexact;
+    case Outcome::Unsupported:
+    case Outcome::Broken:
+      return true;
+    case Outcome::Proved:
+    case Outcome::Held:
+    case Outcome::Waived:
+    case Outcome::Inconclusive:
+      return false;
+  }
+  return true;
+}
 
 class Convert {
  public:
@@ -20,10 +71,10 @@ class Convert {
 
   Result<Run> run() {
     if (options_.out.empty()) {
-      return fail(Code::BadValue, "convert wants a folder to write").advise("write --out DIR");
+      return fail(Code::BadValue, "convert needs a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert wants a direction")
+      return fail(Code::BadValue, "convert needs a direction")
           .advise("write --to megatron, or --to hf");
     }
     context_.streams.err(options_.verbosity() < 0
@@ -34,12 +85,17 @@ class Convert {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
     BV_CHECK(check_abilities(options_));
+    BV_CHECK(check_direction());
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
     convert_.verify = !options_.no_verify;
     convert_.overwrite = options_.overwrite;
     convert_.resume = options_.resume;
+    convert_.strict = options_.strict;
+    convert_.accept_changed = options_.accept_changed;
+    convert_.follow_links = options_.follow_links;
+    convert_.rules = options_.rules;
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     auto done = options_.to == "hf" ? to_hf() : to_megatron();
@@ -50,20 +106,53 @@ class Convert {
   }
 
  private:
-  /// Claims that must hold before a byte is written; their verdicts are part of the run.
-  bool add_claim(std::string_view claim, std::string_view title, std::vector<Verdict> verdicts) {
-    ClaimSummary summary;
-    summary.claim = claim;
-    summary.title = title;
-    bool right = true;
-    for (const Verdict& verdict : verdicts) {
-      summary.subjects += verdict.cases;
-      right = right && (verdict.outcome == Outcome::Proved || verdict.outcome == Outcome::Held);
+  /// An option that the direction cannot follow would look as if it had been followed. From the
+  /// environment it may be meant for other commands.
+  Status check_direction() {
+    if (options_.from == options_.to) {
+      return fail(Code::Conflict,
+                  fmt::format("--from {} and --to {} are one side", options_.from, options_.to))
+          .advise("leave --from out");
     }
-    summary.vacuous = verdicts.empty();
-    run_.claims.push_back(std::move(summary));
-    std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
-    return right;
+    const bool hf = options_.to == "hf";
+    const std::vector<std::string> others =
+        hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
+           : std::vector<std::string>(kToHf.begin(), kToHf.end());
+    for (const std::string& option : others) {
+      const auto given = options_.given.find(option);
+      if (given == options_.given.end()) {
+        continue;
+      }
+      if (!given->second.starts_with("-")) {
+        run_.notes.push_back(
+            fmt::format("{} is not used by --to {}", io::printable(given->second), options_.to));
+        continue;
+      }
+      return fail(Code::UnknownOption,
+                  fmt::format("--{} belongs to --to {}", option, hf ? "megatron" : "hf"))
+          .pair(io::printable(given->second),
+                fmt::format("an option that --to {} can follow", options_.to))
+          .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
+                     : "leave it out");
+    }
+    return Done{};
+  }
+
+  /// The claims of `check`, in its order. False: nothing is to be written.
+  Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout) {
+    claims::Panel panel({claims::Level::Headers}, run_);
+    const bool names = panel.judge_names(subject);
+    if (names) {
+      BV_CHECK(plan::check_layout(subject.base().model, layout));
+      subject.layouts = {layout};
+      run_.layouts = layout_rows(subject.layouts);
+    }
+    panel.judge_rest(subject, names ? "" : "the names are wrong");
+    // The claim bytes is this command's own, about what it wrote.
+    std::erase_if(run_.claims,
+                  [](const ClaimSummary& one) { return one.reached && !one.requested; });
+    return names && subject.base().model.faults.empty() &&
+           std::none_of(run_.verdicts.begin(), run_.verdicts.end(), stops);
   }
 
   Status to_megatron() {
@@ -83,45 +172,36 @@ class Convert {
                  fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
           .advise("give the directory with the weights");
     }
+    BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
     BV_TRY(asked, one_layout(options_));
-    const parallel::Layout layout = settle(asked, options_, opened.hf.model);
-    run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;
     subject.dtype = convert_.dtype;
+    subject.under_test = opened.under_test.get();
     subject.budget.jobs = convert_.jobs;
-    subject.replay = fmt::format("bridge-verify check --model {}", options_.model);
-    if (!add_claim("names", kNames, claims::check_names(subject))) {
+    Options check = options_;
+    check.command = "check";
+    subject.replay = replay_base(check);
+    const parallel::Layout layout = settle(asked, options_, opened.hf.model);
+    run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
+    BV_TRY(right, claims_hold(subject, layout));
+    if (!right) {
+      run_.notes.push_back("nothing was written: a claim above does not hold");
       return Done{};
     }
-    BV_CHECK(plan::check_layout(opened.hf.model, layout));
-    subject.layouts = {layout};
-    run_.layouts = layout_rows(subject.layouts);
-    const bool shapes = add_claim("shapes", "header shapes equal the rules' extents",
-                                  claims::check_shapes(subject));
-    const bool coverage =
-        add_claim("coverage", "no gap, no overlap", claims::check_coverage(subject));
-    const bool inverse = add_claim("inverse", "HF -> Megatron -> HF is the identity",
-                                   claims::check_inverse(subject));
-    auto copies = claims::check_copies(subject);
-    const bool equal = std::all_of(copies.begin(), copies.end(),
-                                   [](const Verdict& one) { return one.outcome == Outcome::Held; });
-    if (!shapes || !coverage || !inverse || !equal) {
-      add_claim("values", "stored copies are equal", std::move(copies));
-      return Done{};
+    CommandProgress progress(context_, options_);
+    convert_.progress = &progress;
+    auto report = convert::to_megatron(opened.hf, library_.kinds, layout, options_.out, convert_);
+    if (!report) {
+      return stopped_or(std::move(report).error());
     }
-    {
-      CommandProgress progress(context_, options_);
-      convert_.progress = &progress;
-      auto report = convert::to_megatron(opened.hf, library_.kinds, layout, options_.out, convert_);
-      if (!report) {
-        return stopped_or(std::move(report).error());
-      }
-      add_bytes(*report, parallel::layout_id(layout));
+    add_bytes(*report, parallel::layout_id(layout));
+    if (!options_.family.empty() || !options_.rules.empty()) {
+      run_.notes.push_back(
+          fmt::format("what comes back is the same model: judge it with the same {}",
+                      options_.rules.empty() ? "--family" : "--rules (rules.json of the output)"));
     }
-    add_claim("values", "value-changing rules and casts lose no bit of these tensors",
-              claims::check_values(subject));
     return Done{};
   }
 
@@ -129,15 +209,16 @@ class Convert {
     BV_TRY(located, locate(context_, options_));
     if (located.kind != io::ModelKind::MegatronFolder) {
       return fail(Code::NoConfig,
-                  fmt::format("{} is no Megatron folder of bridge-verify: it has no manifest.json",
-                              options_.model))
+                  fmt::format(
+                      "{} is not a Megatron folder of bridge-verify: it has no manifest.json",
+                      io::printable(options_.model)))
           .pair(located.how, "a folder that convert --to megatron wrote")
           .advise("give that folder with --model");
     }
-    BV_TRY(folder, checkpoint::open_megatron(located.path, library_.families));
+    BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
-    run_.family = folder.family;
+    run_.family = family::name(*folder.model.family);
     run_.tensors = static_cast<std::int64_t>(folder.hf_headers.size());
     run_.layouts = layout_rows({folder.layout});
     CommandProgress progress(context_, options_);
@@ -166,9 +247,10 @@ class Convert {
       run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
       return Done{};
     }
-    if (error.code == Code::DiskFull) {
+    const std::size_t finished = finished_files();
+    if (error.code == Code::DiskFull && finished > 0) {
       error.help = fmt::format("free space, then repeat with --resume; {} finished files are kept",
-                               finished_files());
+                               finished);
     }
     return error;
   }
@@ -177,53 +259,94 @@ class Convert {
   [[nodiscard]] std::size_t finished_files() const {
     std::size_t out = 0;
     std::error_code error;
-    fs::directory_iterator at(io::partial_name(options_.out), error);
-    for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    fs::recursive_directory_iterator at(io::partial_name(options_.out), error);
+    for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
       out += at->path().extension() == ".safetensors" ? 1U : 0U;
     }
     return out;
   }
 
-  void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
-    std::vector<Verdict> verdicts;
+  static Verdict refuted(std::string rule, Code code, std::string subject, std::string title) {
+    Verdict verdict;
+    verdict.claim = "bytes";
+    verdict.rule = std::move(rule);
+    verdict.outcome = Outcome::Refuted;
+    verdict.code = code;
+    verdict.megatron = std::move(subject);
+    verdict.title = std::move(title);
+    verdict.cases = 1;
+    verdict.refuted_cases = 1;
+    return verdict;
+  }
+
+  /// What is wrong with a Megatron folder that was read.
+  static std::vector<Verdict> faults_of(const convert::ConvertReport& report) {
+    std::vector<Verdict> out;
+    for (const convert::FolderFault& fault : report.faults) {
+      Verdict verdict =
+          refuted(fmt::format("folder{}", out.size()), fault.code, fault.subject, fault.title);
+      verdict.cases = fault.cases;
+      verdict.refuted_cases = fault.cases;
+      verdict.found = fault.found;
+      verdict.wanted = fault.wanted;
+      verdict.help = fault.help;
+      out.push_back(std::move(verdict));
+    }
     for (const convert::ReplicaFault& fault : report.replicas) {
-      Verdict verdict;
-      verdict.claim = "bytes";
-      verdict.rule = fmt::format("replica{}", verdicts.size());
-      verdict.layout = layout;
-      verdict.outcome = Outcome::Refuted;
-      verdict.code = Code::ReplicasDiffer;
-      verdict.megatron = fault.tensor;
-      verdict.cases = 1;
-      verdict.refuted_cases = 1;
-      verdict.title = fmt::format("two ranks hold different copies of {}", fault.tensor);
+      Verdict verdict =
+          refuted(fmt::format("replica{}", out.size()), Code::ReplicasDiffer, fault.tensor,
+                  fmt::format("two ranks hold different copies of {}", fault.tensor));
       verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner,
                                   fault.first_owner, fault.element);
       verdict.wanted = "equal bytes on every owner";
       verdict.help = "find the rank that diverged; nothing was written";
-      verdicts.push_back(std::move(verdict));
+      out.push_back(std::move(verdict));
     }
+    return out;
+  }
+
+  [[nodiscard]] Verdict written(const std::string& file, std::size_t tensors) const {
+    Verdict verdict;
+    verdict.claim = "bytes";
+    verdict.rule = file;
+    verdict.megatron = file;
+    verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
+    verdict.evidence.bytes = convert_.verify;
+    verdict.cases = std::max<std::int64_t>(1, static_cast<std::int64_t>(tensors));
+    if (!convert_.verify) {
+      verdict.code = Code::WriteLost;
+      verdict.title = file + " was written and not read back";
+      verdict.help = "leave --no-verify out";
+    }
+    return verdict;
+  }
+
+  void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
+    run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
+    std::vector<Verdict> verdicts = faults_of(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {
-        Verdict verdict;
-        verdict.claim = "bytes";
-        verdict.rule = file;
-        verdict.layout = layout;
-        verdict.megatron = file;
-        verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
-        verdict.evidence.bytes = convert_.verify;
-        verdict.cases = std::max<std::int64_t>(1, static_cast<std::int64_t>(tensors.size()));
-        if (!convert_.verify) {
-          verdict.code = Code::WriteLost;
-          verdict.title = file + " was written and not read back";
-          verdict.help = "leave --no-verify out";
-        }
-        verdicts.push_back(std::move(verdict));
+        verdicts.push_back(written(file, tensors.size()));
       }
-      run_.notes.push_back(
-          fmt::format("{} files written to {}", report.digests.size(), options_.out));
+      run_.notes.push_back(fmt::format("{} files written to {}", report.digests.size(),
+                                       io::printable(options_.out)));
+      if (stop_requested() != 0) {
+        run_.notes.push_back("the signal came after the last byte: the output is complete");
+      }
     }
-    add_claim("bytes", "what was written was read back and is what was meant", std::move(verdicts));
+    for (Verdict& verdict : verdicts) {
+      verdict.layout = layout;
+    }
+    ClaimSummary summary;
+    summary.claim = "bytes";
+    summary.title = "written, read back, as meant";
+    summary.noun = "tensors";
+    for (const Verdict& verdict : verdicts) {
+      summary.subjects += verdict.cases;
+    }
+    summary.vacuous = verdicts.empty();
+    run_.claims.push_back(std::move(summary));
+    std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
   }
 
   Context& context_;

@@ -57,7 +57,7 @@ struct Options {
   bool plain = false;
   std::string out, format = "text", color = "auto", progress = "auto";
   bool json = false, ascii = false, overwrite = false, resume = false, no_verify = false,
-       no_input = false;
+       no_input = false, accept_changed = false, follow_links = false;
   int quiet = 0, verbose = 0;
   // engine
   std::optional<std::uint64_t> seed;

@@ -9,6 +9,8 @@
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/signals.hpp"
+#include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/text.hpp"
@@ -48,6 +50,10 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.allow_partial = options.allow_partial;
   run.partial = run.partial || !options.match.empty();
   run.report = options.out;
+  if (const int signal = stop_requested(); signal != 0) {
+    run.stopped = true;
+    run.stop_signal = signal;
+  }
   run.started = context.started();
   run.seconds = context.seconds();
   run.host = host_name();
@@ -74,6 +80,8 @@ Status write_report(const Options& options, const Run& run) {
   }
   BV_CHECK(make_report_folder(options));
   const std::filesystem::path folder = options.out;
+  BV_TRY(lock, io::FolderLock::take(folder));  // the files of one run, not of two
+  static_cast<void>(lock);
   reports::TextStyle plain;
   plain.color = false;
   BV_CHECK(io::write_file(folder / "report.txt", reports::render_text(run, plain)));

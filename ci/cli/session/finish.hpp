@@ -19,7 +19,7 @@ int finish(Context& context, const Options& options, const Run& run);
 [[nodiscard]] Status make_report_folder(const Options& options);
 
 /// With --out DIR: writes DIR/verdicts.json and DIR/report.txt, each by rename. Errors: DiskFull,
-/// PermissionDenied.
+/// PermissionDenied; OutputBusy while another run writes there.
 [[nodiscard]] Status write_report(const Options& options, const Run& run);
 
 /// write_report, then finish.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/megatron_model.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
 
@@ -26,9 +27,23 @@ Result<PlacedModel> open_config(const Options& options, const Library& library,
   return out;
 }
 
-Result<PlacedModel> open_shards(const Library& library, const io::LocatedModel& located) {
-  BV_TRY(folder, checkpoint::open_megatron(located.path, library.families));
+Result<PlacedModel> open_shards(const Options& options, const Library& library,
+                                const io::LocatedModel& located) {
+  BV_TRY(folder, open_megatron_folder(located.path, options, library));
   PlacedModel out;
+  const std::string changed = join(folder.changed, " and ");
+  if (!folder.same_plan) {
+    return fail(Code::ContentsChanged,
+                fmt::format("{} of {} changed since it was written: with it rows of the shards "
+                            "belong elsewhere than where they were put",
+                            changed, located.path.string()))
+        .at((located.path / folder.changed.front()).string())
+        .pair("another fingerprint", "the fingerprint of manifest.json")
+        .advise("put back the file that convert wrote");
+  }
+  if (!folder.changed.empty()) {
+    out.notes.push_back(changed + " changed since it was written; rows stay where they were put");
+  }
   out.model = std::move(folder.model);
   out.headers = std::move(folder.hf_headers);
   out.dtype = folder.dtype;
@@ -55,7 +70,7 @@ Result<PlacedModel> open_any(const Context& context, const Options& options,
   }
   BV_TRY(located, locate(context, options));
   if (located.kind == io::ModelKind::MegatronFolder) {
-    return open_shards(library, located);
+    return open_shards(options, library, located);
   }
   const bool bare =
       located.kind == io::ModelKind::HfFolder && located.weights == io::WeightsForm::None;

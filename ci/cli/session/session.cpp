@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "ci/cli/session/families.hpp"
@@ -236,7 +237,10 @@ void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
                             std::uint64_t total_tensors) {
   progress_.start(std::string(phase), total_bytes, static_cast<std::int64_t>(total_tensors));
   if (!ticker_) {
-    ticker_ = std::make_unique<Ticker>(progress_);
+    try {
+      ticker_ = std::make_unique<Ticker>(progress_);
+    } catch (const std::system_error&) {  // no thread to be had: the line moves with the work only
+    }
   }
 }
 

@@ -1,8 +1,10 @@
 #include "ci/cli/session/signals.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <string_view>
 
@@ -17,7 +19,20 @@ std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-con
 std::atomic<bool> g_concludes{true};   // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
+/// What a handler calls may change errno under the code that it interrupted.
+class KeepErrno {
+ public:
+  KeepErrno() = default;
+  KeepErrno(const KeepErrno&) = delete;
+  KeepErrno& operator=(const KeepErrno&) = delete;
+  ~KeepErrno() { errno = before_; }
+
+ private:
+  int before_ = errno;
+};
+
 void on_stop(int signal) {
+  const KeepErrno keep;
   g_stop_signal.store(signal);
   if (signal == SIGINT) {
     constexpr std::string_view kText = "\nstopping, press again to quit now\n";
@@ -71,13 +86,33 @@ void handle(int signal, void (*handler)(int), int flags) {
   sigaction(signal, &action, nullptr);
 }
 
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 }  // namespace
+
+void open_standard_streams() {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(number, F_GETFD) < 0 && errno == EBADF) {
+      // The lowest free number is this one: those below it are open by now. A write to it fails,
+      // as it did before.
+      const int opened = ::open("/dev/null", O_RDONLY);
+      static_cast<void>(opened);
+    }
+  }
+}
 
 void install_signal_handlers() {
   handle(SIGINT, on_stop, static_cast<int>(SA_RESETHAND));
   handle(SIGTERM, on_stop, static_cast<int>(SA_RESETHAND));
+  if (!is_ignored(SIGHUP)) {  // nohup
+    handle(SIGHUP, on_stop, static_cast<int>(SA_RESETHAND));
+  }
   handle(SIGUSR1, on_status, SA_RESTART);
   handle(SIGPIPE, SIG_IGN, 0);
+  handle(SIGXFSZ, SIG_IGN, 0);  // a write above the limit (ulimit -f) then fails as on a full disk
   struct sigaction action {};
   action.sa_sigaction = on_bus_error;
   action.sa_flags = SA_SIGINFO;

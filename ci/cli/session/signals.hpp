@@ -1,16 +1,19 @@
 #pragma once
-// Ctrl-C and SIGTERM: the first asks the run to stop after the current tensor, the second ends the
-// process.
+// Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop after the current tensor, the second
+// ends the process.
 
 namespace bv::cli {
 
-/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is
-/// ignored; SIGBUS (a mapped file truncated by someone else) ends the process with the INPUT exit
-/// code.
+/// Closed standard streams get /dev/null, so that no file of ours is opened under their numbers and
+/// written into by the progress text. To be called before anything is opened.
+void open_standard_streams();
+/// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE and
+/// SIGXFSZ are ignored, and SIGHUP where it was ignored before; SIGBUS (a mapped file truncated by
+/// someone else) ends the process with the INPUT exit code.
 void install_signal_handlers();
 /// Whether a run that ends by SIGBUS prints the last line on stdout; it does unless told otherwise.
 void set_concludes(bool concludes);
-/// 0, or the signal that asked to stop (2, 15).
+/// 0, or the signal that asked to stop (1, 2, 15).
 [[nodiscard]] int stop_requested();
 /// True once after each SIGUSR1: print one status line.
 [[nodiscard]] bool status_requested();

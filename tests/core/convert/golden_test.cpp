@@ -154,13 +154,16 @@ TEST_P(Golden, IsReproducedAndComesBack) {
   ASSERT_TRUE(there.has_value()) << there.error().message;
   expect_equal_shards(run, layout, temp.path / "m");
 
-  auto folder = checkpoint::open_megatron(temp.path / "m", families());
+  auto folder = checkpoint::open_megatron(temp.path / "m", families(), catalogue());
   ASSERT_TRUE(folder.has_value()) << folder.error().message;
   const auto back = convert::to_hf(*folder, catalogue(), temp.path / "h", options);
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_TRUE(back->replicas.empty());
+  EXPECT_TRUE(back->faults.empty());
+  const auto losses = convert::find_losses(*model, options.dtype, 2);
+  ASSERT_TRUE(losses.has_value()) << losses.error().message;
   std::set<std::string> named;
-  for (const convert::ValueLoss& loss : there->losses) {
+  for (const convert::ValueLoss& loss : *losses) {
     named.insert(loss.hf);
   }
   expect_equal_hf(source, temp.path / "h", named);

@@ -111,6 +111,8 @@ TEST(Conclude, StoppedRunSaysSoAndNamesTheSignal) {
   EXPECT_EQ(conclude(run).exit_code, 130);
   run.stop_signal = 15;
   EXPECT_EQ(conclude(run).exit_code, 143);
+  run.stop_signal = 1;
+  EXPECT_EQ(conclude(run).exit_code, 129);
   run.verdicts.push_back(verdict(Outcome::Broken));
   EXPECT_EQ(conclude(run).exit_code, 4);
 }

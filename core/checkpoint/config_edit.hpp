@@ -1,0 +1,23 @@
+#pragma once
+// Changes of config.json that keep the user's spelling everywhere else.
+
+#include <string>
+#include <string_view>
+
+#include "core/base/result.hpp"
+#include "core/checkpoint/hf_model.hpp"
+
+namespace bv::checkpoint {
+
+/// `text` is a JSON object that was parsed before. The member at `path` ("text_config.hidden_size")
+/// becomes the JSON value `value`; a last name that is not there is added to its object. Where a
+/// name stands twice the last one counts, as it does for readers. "" when a name before the last is
+/// not there or is no object.
+[[nodiscard]] std::string with_member(std::string_view text, std::string_view path,
+                                      std::string_view value);
+
+/// config.json as it goes along with a conversion: with what --set says, and with no MTP layer when
+/// --drop-mtp left them out. Errors: those of parse_config.
+[[nodiscard]] Result<std::string> carried_config(const HfModel& source);
+
+}  // namespace bv::checkpoint

@@ -1,0 +1,110 @@
+#include "core/convert/fingerprints.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/base/workers.hpp"
+
+namespace bv::convert {
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{8} << 20;
+
+/// Where each content was written, so that a tensor's new content can be found again.
+class Origins {
+ public:
+  explicit Origins(const io::Digests& written) {
+    for (const auto& [file, tensors] : written) {
+      for (const auto& [tensor, digest] : tensors) {
+        places_[digest].push_back({file, tensor});
+      }
+    }
+  }
+
+  /// The same tensor of another file first, then another tensor of the same file. A content that
+  /// tensors of several names had (zeros) tells nothing.
+  [[nodiscard]] std::optional<ShardTensor> of(const std::string& digest,
+                                              const ShardTensor& where) const {
+    const auto found = places_.find(digest);
+    if (found == places_.end()) {
+      return std::nullopt;
+    }
+    std::set<std::string> names;
+    const ShardTensor* same_file = nullptr;
+    for (const ShardTensor& place : found->second) {
+      if (place.tensor == where.tensor) {
+        return place;
+      }
+      names.insert(place.tensor);
+      same_file = same_file == nullptr && place.file == where.file ? &place : same_file;
+    }
+    if (names.size() > 1) {
+      return std::nullopt;
+    }
+    return same_file != nullptr ? *same_file : found->second.front();
+  }
+
+ private:
+  std::map<std::string, std::vector<ShardTensor>> places_;
+};
+
+std::string digest_of(const io::Checkpoint& shard, const io::StoredTensor& stored) {
+  io::Digest hash;
+  const auto whole = shard.bytes(stored);
+  for (std::size_t at = 0; at < whole.size(); at += kPieceBytes) {
+    const auto piece = whole.subspan(at, std::min(kPieceBytes, whole.size() - at));
+    hash.add(piece);
+    shard.release(piece);
+  }
+  return hash.hex();
+}
+
+}  // namespace
+
+Result<Fingerprints> compare_fingerprints(const checkpoint::Shards& shards, const plan::Plan& plan,
+                                          const io::Digests& written, int jobs,
+                                          ProgressSink* progress) {
+  std::vector<plan::Plan::Owner> tasks;
+  std::uint64_t bytes = 0;
+  for (std::size_t f = 0; f < plan.files().size(); ++f) {
+    for (std::size_t i = 0; i < plan.files()[f].targets.size(); ++i) {
+      tasks.push_back({f, i});
+    }
+    bytes += shards[f].total_bytes();
+  }
+  if (progress != nullptr) {
+    progress->start("fingerprints", bytes, tasks.size());
+  }
+  std::vector<std::string> digests(tasks.size());
+  BV_CHECK(for_each_parallel(tasks.size(), jobs, [&](std::size_t i) -> Status {
+    const io::StoredTensor& stored = checkpoint::stored_at(shards, plan, tasks[i]);
+    digests[i] = digest_of(shards[tasks[i].file], stored);
+    if (progress != nullptr) {
+      progress->advance(stored.end - stored.begin, 1, stored.spec.name);
+      if (progress->stop_requested()) {
+        return fail(Code::Stopped, "stopped before the end").advise("run it again");
+      }
+    }
+    return Done{};
+  }));
+  for (const io::Checkpoint& shard : shards) {
+    BV_CHECK(shard.unchanged());
+  }
+  Fingerprints out;
+  const Origins origins(written);
+  out.tensors = static_cast<std::int64_t>(tasks.size());
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    ShardTensor where{plan.files()[tasks[i].file].name, checkpoint::target_at(plan, tasks[i]).name};
+    if (written.at(where.file).at(where.tensor) != digests[i]) {
+      auto holds = origins.of(digests[i], where);
+      out.changes.push_back({where, std::move(holds)});
+    }
+    out.found[where.file][where.tensor] = std::move(digests[i]);
+  }
+  std::sort(out.changes.begin(), out.changes.end(),
+            [](const Change& a, const Change& b) { return a.where < b.where; });
+  return out;
+}
+
+}  // namespace bv::convert
