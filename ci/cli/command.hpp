@@ -43,6 +43,9 @@ int report_error(Context& context, const Options& options, const Error& error);
 /// docs/codes/BVnnnn.md and the index of all codes.
 [[nodiscard]] std::string code_page(Code code);
 [[nodiscard]] std::string code_index_page();
+/// The claims as rows of a table, and docs/reference/claims.md: both from the catalogue.
+[[nodiscard]] std::string claims_table();
+[[nodiscard]] std::string claims_page();
 
 int run_check(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
@@ -61,6 +64,7 @@ int run_models(Context& context, const Options& options);
 int run_rules(Context& context, const Options& options);
 int run_dump_codes(Context& context, const Options& options);
 int run_dump_cli(Context& context, const Options& options);
+int run_dump_claims(Context& context, const Options& options);
 int run_dump_mutants(Context& context, const Options& options);
 
 }  // namespace bv::cli

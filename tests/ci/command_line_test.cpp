@@ -263,6 +263,12 @@ TEST(Style, FollowsTheEnvironment) {
   EXPECT_TRUE(style({{"LC_ALL", "C"}, {"LANG", "en_US.UTF-8"}}, "auto", false).ascii);
 }
 
+TEST(GeneratedPages, TheReadmeHasTheClaimsOfTheCatalogue) {
+  const std::filesystem::path root = std::filesystem::path(BV_FIXTURES).parent_path();
+  const std::string readme = bv::testing::file_text(root / "README.md");
+  EXPECT_NE(readme.find("\n\n" + claims_table() + "\n"), std::string::npos) << claims_table();
+}
+
 TEST(GeneratedPages, AreThoseOfTheTables) {
   const std::filesystem::path docs = std::filesystem::path(BV_FIXTURES).parent_path() / "docs";
   const char* remedy =
@@ -270,6 +276,8 @@ TEST(GeneratedPages, AreThoseOfTheTables) {
       "docs/reference/cli.md";
   EXPECT_EQ(bv::testing::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
   EXPECT_EQ(bv::testing::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
+  EXPECT_EQ(bv::testing::file_text(docs / "reference/claims.md"), claims_page())
+      << "run bridge-verify __dump-claims docs/reference/claims.md";
   std::size_t pages = 1;
   for (const CodeInfo& entry : all_codes()) {
     EXPECT_EQ(bv::testing::file_text(docs / "codes" / (label(entry.code) + ".md")),

@@ -32,6 +32,16 @@ int wants_one_word(Context& context, const Options& options, std::string_view wh
           .advise(fmt::format("bridge-verify {} {}", options.command, what)));
 }
 
+int dump_page(Context& context, const Options& options, const std::string& text) {
+  if (options.operands.size() != 1) {
+    return wants_one_word(context, options, "FILE");
+  }
+  if (auto status = write_page(options.operands.front(), text); !status) {
+    return report_error(context, options, status.error());
+  }
+  return 0;
+}
+
 }  // namespace
 
 int run_dump_codes(Context& context, const Options& options) {
@@ -52,13 +62,11 @@ int run_dump_codes(Context& context, const Options& options) {
 }
 
 int run_dump_cli(Context& context, const Options& options) {
-  if (options.operands.size() != 1) {
-    return wants_one_word(context, options, "FILE");
-  }
-  if (auto status = write_page(options.operands.front(), reference_page()); !status) {
-    return report_error(context, options, status.error());
-  }
-  return 0;
+  return dump_page(context, options, reference_page());
+}
+
+int run_dump_claims(Context& context, const Options& options) {
+  return dump_page(context, options, claims_page());
 }
 
 }  // namespace bv::cli
