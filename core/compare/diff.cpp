@@ -272,7 +272,7 @@ class Compare {
       if (progress != nullptr) {
         progress->advance(wanted.size(), end == reader.elements() ? 1 : 0, subject_.tensor);
         if (progress->stop_requested()) {
-          return fail(Code::Conflict, "stopped by the user").advise("run diff again");
+          return fail(Code::Stopped, "stopped before the end").advise("run diff again");
         }
       }
     }

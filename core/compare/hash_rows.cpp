@@ -135,7 +135,7 @@ Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<std::
     }
     add_rows(subject.wanted(), rows, static_cast<std::uint32_t>(s), table);
     if (options.progress != nullptr && options.progress->stop_requested()) {
-      return fail(Code::Conflict, "stopped by the user").advise("run diff again");
+      return fail(Code::Stopped, "stopped before the end").advise("run diff again");
     }
   }
   table.settle();

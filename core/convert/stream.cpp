@@ -64,7 +64,7 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
         progress->advance(static_cast<std::uint64_t>((end - begin) * size), end == elements ? 1 : 0,
                           first.spec.name);
         if (progress->stop_requested()) {
-          return fail(Code::Conflict, "stopped by the user")
+          return fail(Code::Stopped, "stopped before the end")
               .advise("repeat with --resume to keep the finished files");
         }
       }

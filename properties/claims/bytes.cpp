@@ -28,7 +28,7 @@ Verdict about_all(const Subject& subject, const Part& part, const std::string& i
 Verdict no_bytes(const Subject& subject, const Part& part, const std::string& id) {
   Verdict verdict = about_all(subject, part, id);
   verdict.outcome = Outcome::Inconclusive;
-  verdict.code = Code::ValueRuleUndecided;
+  verdict.code = Code::NoBytes;
   verdict.title = "there are no bytes to move: the model is headers only";
   verdict.help = "give the directory with the weights";
   return verdict;
@@ -75,7 +75,7 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());
           if (subject.budget.progress->stop_requested()) {
-            return fail(Code::Conflict, "stopped by the user");
+            return fail(Code::Stopped, "stopped before the end");
           }
         }
         return Done{};
@@ -90,7 +90,7 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
     verdict.outcome = status ? Outcome::Held : Outcome::Inconclusive;
     verdict.evidence.bytes = status.has_value();
     if (!status) {
-      verdict.code = Code::ValueRuleUndecided;
+      verdict.code = Code::Stopped;
       verdict.title = "stopped before every byte was compared";
       verdict.help = "run it again";
     }

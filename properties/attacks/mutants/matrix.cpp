@@ -255,7 +255,7 @@ Result<Matrix> run_matrix(const Library& library, const std::vector<Place>& plac
     BV_TRY(part, Planting(library, places[i], entry, options).run());
     parts[i] = std::move(part);
     if (options.progress && !options.progress(places[i])) {
-      return fail(Code::Conflict, "stopped before every mutant was judged").advise("run it again");
+      return fail(Code::Stopped, "stopped before every mutant was judged").advise("run it again");
     }
     return Done{};
   }));
