@@ -20,16 +20,13 @@ class Convert {
 
   Result<Run> run() {
     if (options_.out.empty()) {
-      return fail(Code::BadValue, "convert wants a folder to write").advise("write --out DIR");
+      return fail(Code::BadValue, "convert needs a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert wants a direction")
+      return fail(Code::BadValue, "convert needs --to hf or --to megatron")
           .advise("write --to megatron, or --to hf");
     }
-    context_.streams.err(options_.verbosity() < 0
-                             ? ""
-                             : fmt::format("bridge-verify: convert {} --to {}\n",
-                                           escaped(options_.model), escaped(options_.to)));
+    context_.streams.err(start_line(options_));
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
@@ -46,6 +43,7 @@ class Convert {
     if (!done) {
       return std::move(done).error();
     }
+    fill_replays(options_, options_.to == "hf" ? "convert" : "check", run_);
     return std::move(run_);
   }
 
@@ -91,13 +89,13 @@ class Convert {
     subject.kinds = &library_.kinds;
     subject.dtype = convert_.dtype;
     subject.budget.jobs = convert_.jobs;
-    subject.replay = fmt::format("bridge-verify check --model {}", options_.model);
     if (!add_claim("names", kNames, claims::check_names(subject))) {
       return Done{};
     }
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
     subject.layouts = {layout};
     run_.layouts = layout_rows(subject.layouts);
+    show_header(context_, options_, run_);
     const bool shapes = add_claim("shapes", "header shapes equal the rules' extents",
                                   claims::check_shapes(subject));
     const bool coverage =
@@ -129,7 +127,7 @@ class Convert {
     BV_TRY(located, locate(context_, options_));
     if (located.kind != io::ModelKind::MegatronFolder) {
       return fail(Code::NoConfig,
-                  fmt::format("{} is no Megatron folder of bridge-verify: it has no manifest.json",
+                  fmt::format("{} was not written by bridge-verify: there is no manifest.json",
                               options_.model))
           .pair(located.how, "a folder that convert --to megatron wrote")
           .advise("give that folder with --model");
@@ -140,6 +138,7 @@ class Convert {
     run_.family = folder.family;
     run_.tensors = static_cast<std::int64_t>(folder.hf_headers.size());
     run_.layouts = layout_rows({folder.layout});
+    show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
     convert_.dtype = folder.dtype;
@@ -150,8 +149,8 @@ class Convert {
     for (const convert::DroppedRows& dropped : report->dropped_rows) {
       run_.warnings.push_back(
           fail(Code::PaddingRowsDropped,
-               fmt::format("{} padding rows of {} are not zero and are dropped (W073)",
-                           dropped.rows, dropped.tensor))
+               fmt::format("{} padding rows of {} are not zero and are dropped", dropped.rows,
+                           dropped.tensor))
               .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
               .advise("correct vocab_size of config.json when these rows are tokens"));
     }
@@ -221,9 +220,9 @@ class Convert {
         verdicts.push_back(std::move(verdict));
       }
       run_.notes.push_back(
-          fmt::format("{} files written to {}", report.digests.size(), options_.out));
+          fmt::format("{} written to {}", counted(report.digests.size(), "file"), options_.out));
     }
-    add_claim("bytes", "what was written was read back and is what was meant", std::move(verdicts));
+    add_claim("bytes", "the written files were read back and match", std::move(verdicts));
   }
 
   Context& context_;

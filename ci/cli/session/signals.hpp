@@ -2,14 +2,17 @@
 // Ctrl-C and SIGTERM: the first asks the run to stop after the current tensor, the second ends the
 // process.
 
+#include <string>
+
 namespace bv::cli {
 
 /// Installs the handlers: SIGINT prints "stopping, press again to quit now" at once; SIGPIPE is
 /// ignored; SIGBUS (a mapped file truncated by someone else) ends the process with the INPUT exit
 /// code.
 void install_signal_handlers();
-/// Whether a run that ends by SIGBUS prints the last line on stdout; it does unless told otherwise.
-void set_concludes(bool concludes);
+/// What a run that ends by SIGBUS writes to stdout: its last line or its document. Nothing at
+/// first.
+void set_last_words(std::string text);
 /// 0, or the signal that asked to stop (2, 15).
 [[nodiscard]] int stop_requested();
 /// True once after each SIGUSR1: print one status line.
