@@ -95,7 +95,8 @@ std::int64_t number(const Question& question, std::string_view symbol) {
 
 std::int64_t exact(std::int64_t a, std::int64_t b, const std::string& what) {
   if (b < 1 || a % b != 0) {
-    throw Unanswered(what + ": " + std::to_string(a) + " is no multiple of " + std::to_string(b));
+    throw Unanswered(what + ": " + std::to_string(a) + " is not a multiple of " +
+                     std::to_string(b));
   }
   return a / b;
 }

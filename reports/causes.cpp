@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "core/base/text.hpp"
@@ -12,6 +13,7 @@ namespace bv::reports {
 namespace {
 
 constexpr std::size_t kNamedLayoutsMax = 6;
+constexpr std::size_t kNamedSubjectsMax = 3;
 
 int order(Outcome outcome) {
   switch (outcome) {
@@ -32,15 +34,53 @@ int order(Outcome outcome) {
   return 0;
 }
 
-/// Every run of digits as '#': "layer 3 of 40" and "layer 4 of 40" tell one cause.
-std::string without_numbers(const std::string& title) {
+/// The names that a verdict is about, the longest first.
+std::vector<std::string> names_of(const Verdict& verdict) {
+  std::vector<std::string> out = verdict.hf;
+  out.push_back(verdict.megatron);
+  for (const Counterexample& example : verdict.counterexamples) {
+    out.push_back(example.tensor);
+  }
+  std::erase_if(out, [](const std::string& name) { return name.size() < 2; });
+  std::sort(out.begin(), out.end(), [](const std::string& a, const std::string& b) {
+    return a.size() != b.size() ? a.size() > b.size() : a < b;
+  });
+  return out;
+}
+
+/// Tensor names have dots inside and no blanks.
+bool looks_like_a_name(std::string_view word) {
+  const std::size_t dot = word.find('.');
+  return dot != std::string_view::npos && dot > 0 && dot + 1 < word.size() &&
+         word.find('/') == std::string_view::npos;
+}
+
+/// A text without its subject: names as '@', lists in brackets and runs of digits as '#'. Equal
+/// shapes tell one cause.
+std::string shape_of(const Verdict& verdict, std::string text) {
+  for (const std::string& name : names_of(verdict)) {
+    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+      text.replace(at, name.size(), "@");
+    }
+  }
   std::string out;
-  for (const char c : title) {
-    const bool digit = c >= '0' && c <= '9';
-    if (!digit) {
-      out += c;
-    } else if (out.empty() || out.back() != '#') {
-      out += '#';
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find_first_of(" ,;:\"'()[]", at), text.size());
+    const std::string_view word = std::string_view(text).substr(at, end - at);
+    if (looks_like_a_name(word)) {
+      out += '@';
+    } else {
+      for (const char c : word) {
+        const bool digit = c >= '0' && c <= '9';
+        out += !digit ? std::string(1, c) : out.ends_with('#') ? "" : "#";
+      }
+    }
+    at = end;
+    if (at < text.size() && text[at] == '[') {
+      out += "[#]";
+      at = std::min(text.find(']', at), text.size() - 1) + 1;
+    } else if (at < text.size()) {
+      out += text[at++];
     }
   }
   return out;
@@ -68,57 +108,122 @@ std::string index_text(const ElementRef& element) {
   return element.tensor + (element.index.empty() ? "" : shape_text(element.index));
 }
 
-/// A counterexample may name the place alone.
-bool has_sides(const Counterexample& example) {
-  return !example.wanted.tensor.empty() || !example.found.tensor.empty();
-}
-
+/// Where the first wrong element is, and what the two sides are as far as they are known and
+/// differ. "" when no element is meant.
 std::string first_wrong(const Counterexample& example) {
-  std::string out = example.rank.empty() ? "" : "rank " + example.rank + " ";
-  out += fmt::format("{}{}", example.tensor, shape_text(example.index));
-  out += fmt::format(": wants {}",
-                     example.wanted.tensor.empty() ? "zero padding" : index_text(example.wanted));
-  out += fmt::format(", has {}",
-                     example.found.tensor.empty() ? "zero padding" : index_text(example.found));
-  if (!example.wanted_bits.empty() || !example.found_bits.empty()) {
-    out += fmt::format(" (bits wanted {}, found {})", example.wanted_bits, example.found_bits);
+  const bool differ = example.wanted != example.found;
+  const bool bits = example.wanted_bits != example.found_bits;
+  if (example.index.empty() && !differ && !bits) {
+    return "";
   }
-  return out;
+  std::string out = example.rank.empty() ? "" : "rank " + example.rank + " ";
+  out += example.tensor + (example.index.empty() ? "" : shape_text(example.index));
+  std::vector<std::string> sides;
+  if (!example.wanted.tensor.empty() && (differ || bits)) {
+    sides.push_back("wanted " + index_text(example.wanted) +
+                    (bits ? " = " + example.wanted_bits : ""));
+  } else if (bits) {
+    sides.push_back("wanted " + example.wanted_bits);
+  }
+  if (!example.found.tensor.empty() && differ) {
+    sides.push_back("found " + index_text(example.found) +
+                    (bits ? " = " + example.found_bits : ""));
+  } else if (bits) {
+    sides.push_back("found " + example.found_bits);
+  }
+  return sides.empty() ? out : out + ": " + join(sides, ", ");
 }
 
-/// "also in tp4pp1ep1 and 22 more layouts", "and 511 more like it: first names".
-std::string others(const Cause& cause) {
+std::string subject_of(const Verdict& verdict) {
+  return !verdict.megatron.empty() ? verdict.megatron
+         : verdict.hf.empty()      ? std::string()
+                                   : verdict.hf.front();
+}
+
+/// "also in tp4pp1ep1etp1 and 22 more layouts": where the first subject is wrong in the same way.
+std::string other_layouts(const Cause& cause) {
   const Verdict& first = *cause.verdicts.front();
   std::vector<std::string> layouts;
-  std::int64_t like = 0;
   for (const Verdict* verdict : cause.verdicts) {
-    if (verdict == &first) {
-      continue;
-    }
-    if (verdict->layout == first.layout || verdict->title != first.title) {
-      ++like;
-    } else if (std::find(layouts.begin(), layouts.end(), verdict->layout) == layouts.end()) {
+    if (verdict->layout != first.layout && !verdict->layout.empty() &&
+        std::find(layouts.begin(), layouts.end(), verdict->layout) == layouts.end()) {
       layouts.push_back(verdict->layout);
     }
   }
-  std::string out;
-  if (!layouts.empty()) {
-    const std::size_t more = layouts.size() - std::min(layouts.size(), kNamedLayoutsMax);
-    layouts.resize(layouts.size() - more);
-    out = "also in " + join(layouts, " ") +
-          (more == 0 ? "" : fmt::format(" and {} more layouts", more));
+  if (layouts.empty()) {
+    return "";
   }
-  if (like > 0) {
-    out += fmt::format("{}and {} more like it: --format plain lists each", out.empty() ? "" : "; ",
-                       like);
+  const std::size_t more = layouts.size() - std::min(layouts.size(), kNamedLayoutsMax);
+  layouts.resize(layouts.size() - more);
+  return "also in " + join(layouts, " ") +
+         (more == 0   ? ""
+          : more == 1 ? " and 1 more layout"
+                      : fmt::format(" and {} more layouts", more));
+}
+
+/// The other subjects of the cause, the first few by name.
+std::vector<std::string> other_subjects(const Cause& cause) {
+  const std::string first = subject_of(*cause.verdicts.front());
+  std::vector<std::string> out;
+  std::set<std::string> seen = {first};
+  for (const Verdict* verdict : cause.verdicts) {
+    const std::string subject = subject_of(*verdict);
+    if (!subject.empty() && seen.insert(subject).second) {
+      out.push_back(subject);
+    }
   }
   return out;
+}
+
+std::string subjects_text(std::vector<std::string> subjects) {
+  if (subjects.empty()) {
+    return "";
+  }
+  const std::size_t more = subjects.size() - std::min(subjects.size(), kNamedSubjectsMax);
+  subjects.resize(subjects.size() - more);
+  return join(subjects, ", ") +
+         (more == 0 ? "" : fmt::format(" and {} more: --format plain lists each", more));
+}
+
+bool said_in(const std::vector<std::string>& lines, const std::string& text) {
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const std::string& line) { return line.ends_with(text); });
+}
+
+/// `text` without the subject at its beginning, which the title has said; "" when the title says
+/// all of it.
+std::string without_subject(const std::string& text, const Verdict& verdict) {
+  const std::vector<std::string> names = names_of(verdict);
+  const bool begins = std::any_of(names.begin(), names.end(),
+                                  [&](const std::string& name) { return text.starts_with(name); });
+  if (begins && verdict.title.find(text) != std::string::npos) {
+    return "";
+  }
+  for (const std::string& name : names) {
+    if (text.size() > name.size() + 1 && text.starts_with(name) && text[name.size()] == ' ' &&
+        verdict.title.find(name) != std::string::npos) {
+      return text.substr(name.size() + 1);
+    }
+  }
+  return text;
+}
+
+/// The subject with its layout; names that the title has said are left out.
+std::string subject_line(const Verdict& verdict) {
+  std::string subject = !verdict.megatron.empty() ? verdict.megatron : join(verdict.hf, ", ");
+  if (verdict.title.find(subject) != std::string::npos) {
+    subject.clear();
+  }
+  if (verdict.layout.empty()) {
+    return subject;
+  }
+  return subject + (subject.empty() ? "layout " : "      layout ") + verdict.layout;
 }
 
 }  // namespace
 
 std::vector<Cause> causes(const Run& run) {
-  using Key = std::tuple<int, Code, std::string, std::string, std::string>;
+  using Key = std::tuple<int, Code, std::string, std::string, std::string, std::string>;
   std::map<Key, std::size_t> place;
   std::vector<Cause> out;
   const bool refuted = count(run).refuted > 0;
@@ -132,8 +237,13 @@ std::vector<Cause> causes(const Run& run) {
     // What this version cannot judge, and tensors that hold nothing, are one cause, whichever
     // claims and rules met it.
     const bool alone = verdict.outcome != Outcome::Unsupported && verdict.code != Code::EmptyTensor;
-    const Key key = {order(verdict.outcome), verdict.code, alone ? verdict.claim : "",
-                     alone ? verdict.rule : "", without_numbers(verdict.title)};
+    // Rules of different kinds are wrong for different reasons; what is merely undecided is not.
+    const Key key = {order(verdict.outcome),
+                     verdict.code,
+                     alone ? verdict.claim : "",
+                     alone && verdict.outcome == Outcome::Refuted ? verdict.kind : "",
+                     shape_of(verdict, verdict.title),
+                     shape_of(verdict, verdict.why + "\n" + verdict.help)};
     const auto [at, fresh] = place.try_emplace(key, out.size());
     if (fresh) {
       out.emplace_back();
@@ -148,34 +258,37 @@ std::vector<Cause> causes(const Run& run) {
 
 Block block_of(const Cause& cause) {
   const Verdict& verdict = *cause.verdicts.front();
+  const std::vector<std::string> others = other_subjects(cause);
   Block block;
   block.word = word_of(verdict);
   block.code = verdict.code;
   block.title = verdict.title.empty() ? std::string(info(verdict.code).title) : verdict.title;
+  if (!others.empty()) {
+    block.title += fmt::format(", and {} more like it", others.size());
+  }
   block.where = verdict.rule_source;
   if (!verdict.kind.empty()) {
     block.where += (block.where.empty() ? "kind " : "   kind ") + verdict.kind;
   }
-  std::string subject = verdict.megatron;
-  if (!verdict.layout.empty()) {
-    subject += (subject.empty() ? "layout " : "      layout ") + verdict.layout;
-  }
-  if (!subject.empty()) {
+  if (const std::string subject = subject_line(verdict); !subject.empty()) {
     block.facts.push_back(subject);
-  }
-  if (verdict.megatron.empty() && !verdict.hf.empty()) {
-    block.facts.push_back(join(verdict.hf, ", "));
   }
   block.facts.insert(block.facts.end(), verdict.facts.begin(), verdict.facts.end());
   std::string extent = verdict.extent;
-  if (const std::string more = others(cause); !more.empty()) {
+  if (const std::string more = other_layouts(cause); !more.empty()) {
     extent += (extent.empty() ? "" : "; ") + more;
   }
-  block.tails = {{"found", verdict.found}, {"wanted", verdict.wanted}};
-  if (!verdict.counterexamples.empty() && has_sides(verdict.counterexamples.front())) {
+  const bool pair_said =
+      said_in(block.facts, verdict.found) && said_in(block.facts, verdict.wanted);
+  if (!pair_said && verdict.found != verdict.wanted) {
+    block.tails = {{"found", without_subject(verdict.found, verdict)},
+                   {"wanted", without_subject(verdict.wanted, verdict)}};
+  }
+  if (!verdict.counterexamples.empty()) {
     block.tails.emplace_back("first", first_wrong(verdict.counterexamples.front()));
   }
   block.tails.insert(block.tails.end(), {{"extent", extent},
+                                         {"also", subjects_text(others)},
                                          {"why", verdict.why},
                                          {"help", verdict.help},
                                          {"replay", verdict.replay}});

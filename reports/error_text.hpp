@@ -2,6 +2,7 @@
 // The block form of errors and verdicts (docs/reference/messages.md).
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,11 @@ struct Block {
       tails;  // found, wanted, help, ...; empty values are left out
 };
 
-/// Text of one block with a final newline; untrusted parts are escaped.
+/// A command line that was quoted for a shell, in one line; where the style has no Unicode, other
+/// bytes are written as $'\xc3\xa9', which bash, zsh and ksh read.
+[[nodiscard]] std::string command_text(std::string_view command, const TextStyle& style);
+/// Text of one block with a final newline; untrusted parts are escaped. Sentences are wrapped at
+/// the width of the style, commands are not.
 [[nodiscard]] std::string render_block(const Block& block, const TextStyle& style);
 /// error[BV2002]: ... with its tails and `explain`.
 [[nodiscard]] std::string render_error(const Error& error, const TextStyle& style);

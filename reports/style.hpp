@@ -10,7 +10,9 @@ struct TextStyle {
   bool color = false;
   bool ascii = false;
   int width = 100;
-  int verbosity = 0;  // -2 nothing, -1 refuted and last line, 1 each rule, 2 each verdict
+  int verbosity = 0;    // -2 nothing, -1 refuted and last line, 1 each rule, 2 each verdict
+  bool person = false;  // a terminal: the last line leaves out counts of zero
+  bool header = true;   // false when the header was printed before the work began
 };
 
 enum class Paint { Green, Red, Yellow, Magenta, Dim, Bold };

@@ -8,9 +8,13 @@
 
 namespace bv::reports {
 
-/// Header lines, claim table with legend, one block a cause (at most 20), what to do next, and the
-/// last line, which is always there except at verbosity -2. No line of the table is wider than
-/// `style.width`.
+/// Model, rules, what was detected, layouts: what is known before the work begins.
+[[nodiscard]] std::string render_header(const Run& run, const TextStyle& style);
+
+/// The header (unless the style leaves it out), claim table with legend, one block a cause (at most
+/// 20), what to do next, and the last line, which is always there except at verbosity -2.
+/// Sentences are wrapped at words; only commands and single names are longer than the style's
+/// width.
 [[nodiscard]] std::string render_text(const Run& run, const TextStyle& style);
 
 /// One tab-separated line a verdict: outcome, code or "-", claim, rule, layout, evidence, cases,

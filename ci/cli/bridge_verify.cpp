@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <ctime>
+#include <filesystem>
 #include <string>
 
 #include "ci/cli/command.hpp"
@@ -14,8 +15,13 @@
 namespace {
 
 int terminal_width() {
-  winsize size{};
-  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 0;
+  for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) {
+    winsize size{};
+    if (::ioctl(stream, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+      return size.ws_col;
+    }
+  }
+  return 0;
 }
 
 std::string utc_now() {
@@ -49,6 +55,7 @@ int main(int argc, char** argv) {
   bv::cli::Streams streams(
       [](std::string_view text) { return bv::cli::write_all(STDOUT_FILENO, text); },
       [](std::string_view text) { bv::cli::write_all(STDERR_FILENO, text); });
+  std::error_code unknown;
   bv::cli::Context context{
       .streams = streams,
       .environment = environment(),
@@ -61,6 +68,7 @@ int main(int argc, char** argv) {
       .arguments = {argv + (argc > 0 ? 1 : 0), argv + argc},
       .out_is_terminal = ::isatty(STDOUT_FILENO) == 1,
       .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
-      .terminal_width = terminal_width()};
+      .terminal_width = terminal_width,
+      .folder = std::filesystem::current_path(unknown)};
   return bv::cli::run_command_line(context);
 }

@@ -2,13 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <new>
 
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
+#include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
@@ -19,67 +22,104 @@ constexpr std::array kCommands = {
             "check --model DIR",
             "names, shapes, proofs and placement from headers (the default)",
             true,
-            run_check},
+            run_check,
+            "bridge-verify check --model fixture:qwen3_5_vl_moe\n"
+            "bridge-verify check --model DIR --rules my_bridge.rules.json --tp 1,2,4\n"
+            "bridge-verify check --model DIR --level full --json"},
     Command{{"roundtrip", "", false},
             "roundtrip --model DIR",
             "check, and every byte moved and compared",
             true,
-            run_check},
+            run_check,
+            "bridge-verify roundtrip --model DIR --tp 2 --pp 2 --ep 8"},
     Command{{"convert", "import export", false},
             "convert --to megatron|hf --model DIR --out DIR",
-            "writes the other form, verified",
+            "writes the other form and reads it back",
             true,
-            run_convert},
+            run_convert,
+            "bridge-verify convert --to megatron --model DIR --out SHARDS --tp 2 --pp 1\n"
+            "bridge-verify convert --to hf --model SHARDS --out DIR2"},
     Command{{"trace", "", true},
             "trace NAME [INDEX] --model DIR",
             "where a tensor or one element lies on the other side",
             false,
-            run_trace},
+            run_trace,
+            "bridge-verify trace model.layers.0.self_attn.q_proj.weight 17 --model fixture:llama "
+            "--tp 2"},
     Command{{"layout", "", false},
             "layout [--model DIR]",
             "ranks, stages and shard files of a parallel layout",
             false,
-            run_layout},
+            run_layout,
+            "bridge-verify layout --tp 2 --pp 2\n"
+            "bridge-verify layout --model fixture:qwen3_moe --tp 2 --ep 2 --rank 3"},
     Command{{"inspect", "", false},
             "inspect --model PATH",
             "tensors of a checkpoint; writes headers dumps",
             false,
-            run_inspect},
+            run_inspect,
+            "bridge-verify inspect --model fixture:llama --match '*q_proj*'\n"
+            "bridge-verify inspect --model DIR --dump-headers m.headers.json.gz -q"},
     Command{{"diff", "", true},
             "diff HF_DIR OTHER_DIR",
             "two checkpoints: which tensors differ, and where their rows went",
             true,
-            run_diff},
-    Command{{"models", "", true},
+            run_diff,
+            "bridge-verify diff HF_DIR MEGATRON_DIR\n"
+            "bridge-verify diff HF_DIR OTHER_HF_DIR"},
+    Command{{"models", "", true, "list show"},
             "models list | models show NAME",
             "families known by file",
             false,
-            run_models},
-    Command{{"rules", "", true},
-            "rules list | rules show [FAMILY]",
-            "kinds of the layout notation, rules of a family",
+            run_models,
+            "bridge-verify models show qwen3"},
+    Command{{"rules", "", true, "list show lint"},
+            "rules list | rules show [NAME] | rules lint FILE",
+            "kinds of the layout notation, rules of a family, faults of a rules file",
             false,
-            run_rules},
-    Command{{"fixture", "", true},
+            run_rules,
+            "bridge-verify rules show qkv\n"
+            "bridge-verify rules lint my_bridge.rules.json --model DIR"},
+    Command{{"fixture", "", true, "list make"},
             "fixture list | fixture make NAME --out DIR",
             "tiny checkpoints of every family and storage form",
             false,
-            run_fixture},
+            run_fixture,
+            "bridge-verify fixture make llama --out tiny --seed 7"},
     Command{{"fuzz", "", false},
             "fuzz --seconds N --seed S | fuzz --replay FILE",
             "random geometries and layouts, judged by every claim",
             true,
-            run_fuzz},
+            run_fuzz,
+            "bridge-verify fuzz --seconds 60 --seed 7 --out failures"},
     Command{{"mutate", "", true},
             "mutate [FAMILY|SAMPLE ...] --operators DROP,SWAP --survivors FILE",
             "plants every fault into every family and shows which claim sees it",
             true,
-            run_mutate},
-    Command{{"explain", "", true}, "explain CODE", "full text of a code", false, run_explain},
-    Command{
-        {"doctor", "", false}, "doctor", "what this build and machine can do", false, run_doctor},
-    Command{
-        {"help", "", true}, "help [COMMAND]", "this text, or that of a command", false, run_help},
+            run_mutate,
+            "bridge-verify mutate llama --operators SWAP"},
+    Command{{"explain", "", true},
+            "explain [CODE|CLAIM|results]",
+            "what a code, a claim or a result means; without an argument: the list",
+            false,
+            run_explain,
+            "bridge-verify explain BV2006\nbridge-verify explain placement"},
+    Command{{"config", "", true, "show"},
+            "config show",
+            "every setting, its value and where it was said",
+            false,
+            run_config},
+    Command{{"doctor", "", false},
+            "doctor",
+            "what this build and machine can do",
+            false,
+            run_doctor,
+            "bridge-verify doctor --json"},
+    Command{{"help", "", true},
+            "help [COMMAND|options]",
+            "this text, that of a command, or every option",
+            false,
+            run_help},
     Command{{"version", "", false}, "version", "version, build and schemas", false, run_version},
     Command{
         {"__dump-codes", "", true}, "__dump-codes DIR", "writes docs/codes", false, run_dump_codes},
@@ -108,42 +148,11 @@ std::vector<CommandName> command_names() {
   return names;
 }
 
-std::string_view word_of(int exit_code) {
-  return exit_code > 128  ? "STOPPED"
-         : exit_code == 2 ? "USAGE"
-         : exit_code == 5 ? "INPUT"
-         : exit_code == 3 ? "INCOMPLETE"
-         : exit_code == 1 ? "FAIL"
-                          : "BROKEN";
-}
-
 /// A run that was asked to stop says so, whatever it had found by then; a fault of ours comes
 /// first.
 int after_signal(int exit_code) {
   const int signal = stop_requested();
   return signal == 0 || exit_code == 4 ? exit_code : 128 + signal;
-}
-
-/// True when the raw arguments ask for something else than text on stdout.
-bool wants_data(const Context& context) {
-  for (std::size_t i = 0; i < context.arguments.size(); ++i) {
-    const std::string& word = context.arguments[i];
-    const std::string next = i + 1 < context.arguments.size() ? context.arguments[i + 1] : "";
-    const bool format = (word == "--format" && next != "text") ||
-                        (word.starts_with("--format=") && word != "--format=text");
-    if (word == "--json" || word == "-qq" || format) {
-      return true;
-    }
-  }
-  return false;
-}
-
-/// A command line that could not be understood still ends with the stable last line, unless stdout
-/// is for data.
-void conclude_early(Context& context, const Command* command, int exit_code) {
-  if ((command == nullptr || command->concludes) && !wants_data(context)) {
-    context.streams.out(last_line(word_of(exit_code)) + "\n");
-  }
 }
 
 /// The command that the arguments name, found without understanding the rest.
@@ -156,18 +165,30 @@ const Command* named_command(const Context& context) {
   return nullptr;
 }
 
-int dispatch(Context& context) {
+/// Commands whose --out is a folder of reports.
+bool writes_reports(const Command* command) {
+  return command == nullptr ||
+         (command->concludes && command->name.name != std::string_view("convert"));
+}
+
+/// What was said in settings files, for stderr: nothing is decided silently.
+std::string settings_note(const Options& options) {
+  std::vector<std::string> names;
+  for (const Setting& setting : options.given) {
+    if (setting.origin == Origin::File) {
+      names.push_back(setting.written);
+    }
+  }
+  return names.empty() ? "" : "note: " + escaped(join(names, ", ")) + "\n";
+}
+
+int dispatch(Context& context, Options& options) {
   const std::vector<CommandName> names = command_names();
-  const auto parsed = parse_options(context.arguments, context.environment, names);
-  if (!parsed) {
-    const int code = report_error(context, Options{}, parsed.error());
-    conclude_early(context, named_command(context), code);
-    return code;
-  }
-  const Options& options = parsed->options;
-  for (const std::string& note : parsed->notes) {
-    context.streams.err("note: " + note + "\n");
-  }
+  const auto files = read_settings(context.environment, context.folder);
+  Reading reading =
+      read_options(context.arguments, context.environment, names,
+                   files ? std::span<const SettingsText>(*files) : std::span<const SettingsText>());
+  options = std::move(reading.options);
   if (options.version && !options.help) {
     return run_version(context, options);
   }
@@ -175,31 +196,37 @@ int dispatch(Context& context) {
     context.streams.out(help_text(options.command));
     return 0;
   }
+  if (options.format == "text" && options.verbosity() <= -2) {
+    context.streams.mute();
+  }
+  if (!files || reading.error) {
+    if (options.command.empty()) {
+      const Command* command = named_command(context);
+      options.command = command == nullptr ? "" : command->name.name;
+    }
+    return report_error(context, options, files ? *reading.error : files.error());
+  }
+  if (options.verbosity() >= 0) {
+    for (const std::string& note : reading.notes) {
+      context.streams.err("note: " + note + "\n");
+    }
+    context.streams.err(settings_note(options));
+  }
   if (options.command.empty()) {
     context.streams.out(purpose_text());
     return 2;
   }
-  const Command* command = find_command(options.command);
-  if (command == nullptr) {
-    const int code = report_error(
-        context, options,
-        fail(Code::UnknownOption, fmt::format("this build has no command {}", options.command))
-            .advise("bridge-verify help lists every command"));
-    conclude_early(context, nullptr, code);
-    return code;
+  const Command& command = *find_command(options.command);
+  if (const auto ready = prepare(context, options, writes_reports(&command)); !ready) {
+    return report_error(context, options, ready.error());
   }
-  set_concludes(command->concludes && options.format == "text" && options.verbosity() > -2);
-  return command->run(context, options);
+  set_last_words(last_words(context, options, command.concludes));
+  return command.run(context, options);
 }
 
-int broken(Context& context, std::string_view what) {
+int broken(Context& context, const Options& options, const Error& error) {
   context.streams.discard();
-  const int code = report_error(
-      context, Options{},
-      fail(Code::Assertion, fmt::format("an exception reached the end of the program: {}", what))
-          .advise("report it with the command line and the output of bridge-verify doctor"));
-  conclude_early(context, named_command(context), code);
-  return code;
+  return report_error(context, options, error);
 }
 
 }  // namespace
@@ -222,49 +249,46 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
-int exit_code_of(Code code) {
-  const auto family = static_cast<unsigned>(code) / 1000;
-  if (is_unsupported(code)) {
-    return 3;
-  }
-  if (family == 0) {
-    return 2;
-  }
-  return family == 5 || family == 9 ? 4 : family == 6 ? 1 : 5;
-}
-
 int report_error(Context& context, const Options& options, const Error& error) {
   context.streams.err(
       reports::render_error(error, style_for(context, options, context.err_is_terminal)));
-  const int code = after_signal(exit_code_of(error.code));
   const Command* command = find_command(options.command);
-  if (command != nullptr && command->concludes && options.format == "text" &&
-      options.verbosity() > -2) {
-    context.streams.out(last_line(word_of(code)) + "\n");
+  if (command == nullptr || command->concludes) {
+    return finish_with_error(context, options, error, writes_reports(command));
   }
-  return code;
+  if (options.json) {
+    context.streams.out(error_json(options.command, error));
+  }
+  return after_signal(exit_code_of(error.code));
 }
 
 int run_command_line(Context& context) {
   int code = 4;
+  Options options;
   try {
-    code = dispatch(context);
+    code = dispatch(context, options);
   } catch (const std::bad_alloc&) {
-    context.streams.discard();
-    code = report_error(context, Options{},
-                        fail(Code::OutOfMemory, "memory ran out")
-                            .advise("take fewer jobs with -j, or a larger machine"));
-    conclude_early(context, named_command(context), code);
+    code = broken(context, options,
+                  fail(Code::OutOfMemory, "memory ran out")
+                      .advise("take fewer jobs with -j, or a larger machine"));
   } catch (const std::exception& error) {
-    code = broken(context, error.what());
+    code = broken(
+        context, options,
+        fail(Code::Assertion,
+             fmt::format("an exception reached the end of the program: {}", error.what()))
+            .advise("report it with the command line and the output of bridge-verify doctor"));
   } catch (...) {
-    code = broken(context, "of unknown type");
+    code = broken(
+        context, options,
+        fail(Code::Assertion, "an exception of unknown type reached the end of the program")
+            .advise("report it with the command line and the output of bridge-verify doctor"));
   }
   if (!context.streams.flush()) {
-    const int lost = report_error(context, Options{},
-                                  fail(Code::DiskFull, "the result could not be written to stdout")
-                                      .advise("free space, or send it elsewhere"));
-    code = code == 0 ? lost : code;  // nobody saw the green line
+    context.streams.err(
+        reports::render_error(fail(Code::DiskFull, "the result could not be written to stdout")
+                                  .advise("free space, or send it elsewhere"),
+                              style_for(context, options, context.err_is_terminal)));
+    code = code == 0 ? exit_code_of(Code::DiskFull) : code;  // nobody saw the green line
   }
   return after_signal(code);
 }

@@ -21,6 +21,7 @@ struct Command {
   std::string_view summary;  // one line of `help`
   bool concludes = false;    // ends with the last line, also when its input is unusable
   RunCommand run;
+  std::string_view examples = "";  // one command line a line
 };
 [[nodiscard]] std::span<const Command> commands();
 [[nodiscard]] const Command* find_command(std::string_view name);
@@ -28,15 +29,14 @@ struct Command {
 /// From the arguments to the exit code: parses, dispatches, prints errors; nothing escapes it.
 [[nodiscard]] int run_command_line(Context& context);
 
-/// Prints the block of an error to stderr and gives the exit code: 2 for usage, 4 for our own
-/// faults, 5 for input. For a command that concludes, the last line goes to stdout: return what
-/// this returns, at once.
+/// Prints the block of an error to stderr and gives its exit code. For a command that concludes the
+/// last line, or the document of --json, goes to stdout, and the reports that were asked for are
+/// written; another command with --json prints a bridge-error/1. Return what this returns, at once.
 int report_error(Context& context, const Options& options, const Error& error);
-[[nodiscard]] int exit_code_of(Code code);
 
 /// The text of --help, of one command or of the whole program.
 [[nodiscard]] std::string help_text(std::string_view command);
-/// Three lines of purpose and the five examples.
+/// What the program is for and the first things to try; fits 24 lines.
 [[nodiscard]] std::string purpose_text();
 /// docs/reference/cli.md, made from the option and command tables.
 [[nodiscard]] std::string reference_page();
@@ -60,6 +60,7 @@ int run_version(Context& context, const Options& options);
 int run_fixture(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);
 int run_doctor(Context& context, const Options& options);
+int run_config(Context& context, const Options& options);
 int run_models(Context& context, const Options& options);
 int run_rules(Context& context, const Options& options);
 int run_dump_codes(Context& context, const Options& options);

@@ -8,6 +8,8 @@
 namespace bv {
 namespace {
 
+constexpr std::size_t kTooShort = 3;
+
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) {
@@ -38,6 +40,11 @@ std::string thousands(std::int64_t number) {
   return number < 0 ? "-" + digits : digits;
 }
 
+std::string counted(std::uint64_t number, std::string_view noun) {
+  return fmt::format("{} {}{}", thousands(static_cast<std::int64_t>(number)), noun,
+                     number == 1 ? "" : "s");
+}
+
 std::string human_bytes(std::uint64_t count) {
   constexpr std::array<std::string_view, 5> kUnits = {"B", "kB", "MB", "GB", "TB"};
   auto value = static_cast<double>(count);
@@ -59,6 +66,9 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 }
 
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {
+  if (word.size() <= kTooShort) {  // every other short word is near
+    return std::nullopt;
+  }
   std::optional<std::string> best;
   std::size_t best_distance = 3;
   std::vector<std::string> with_prefix;
@@ -105,6 +115,39 @@ bool glob_match(std::string_view pattern, std::string_view text) {
 
 std::string join(std::span<const std::string> parts, std::string_view separator) {
   return fmt::format("{}", fmt::join(parts, separator));
+}
+
+bool natural_less(std::string_view a, std::string_view b) {
+  const auto digit = [](std::string_view text, std::size_t at) {
+    return at < text.size() && text[at] >= '0' && text[at] <= '9';
+  };
+  const auto number = [&](std::string_view text, std::size_t& at) {
+    const std::size_t begin = at;
+    while (digit(text, at)) {
+      ++at;
+    }
+    std::string_view digits = text.substr(begin, at - begin);
+    digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size()));
+    return digits;
+  };
+  std::size_t i = 0;
+  std::size_t j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (digit(a, i) && digit(b, j)) {
+      const std::string_view left = number(a, i);
+      const std::string_view right = number(b, j);
+      if (left != right) {
+        return left.size() != right.size() ? left.size() < right.size() : left < right;
+      }
+    } else if (a[i] != b[j]) {
+      return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
+    } else {
+      ++i;
+      ++j;
+    }
+  }
+  const bool ended = i == a.size();
+  return ended && j == b.size() ? a < b : ended;  // equal numbers, written differently
 }
 
 std::string shortened(std::string_view name, std::size_t width, bool ascii) {

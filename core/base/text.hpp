@@ -12,6 +12,8 @@ namespace bv {
 
 /// 1234567 -> "1,234,567"
 [[nodiscard]] std::string thousands(std::int64_t number);
+/// 1, "file" -> "1 file"; 1045, "tensor" -> "1,045 tensors"
+[[nodiscard]] std::string counted(std::uint64_t number, std::string_view noun);
 /// 71903645408 -> "71.9 GB" (decimal units)
 [[nodiscard]] std::string human_bytes(std::uint64_t count);
 /// "[4, 1, 3]"; of a shape with many dimensions the first ones and their number.
@@ -31,12 +33,14 @@ inline constexpr std::size_t kTextShownMax = 2048;
 /// Names in data that a machine reads (verdicts.json, inspect --json and --plain).
 inline constexpr std::size_t kNameKeptMax = 1024;
 /// The candidate at edit distance <= 2, or with `word` as unique prefix; never acted on, only
-/// shown.
+/// shown. None for a word of 1 to 3 letters.
 [[nodiscard]] std::optional<std::string> nearest(std::string_view word,
                                                  std::span<const std::string> candidates);
 /// `*` matches any run of characters, `?` one.
 [[nodiscard]] bool glob_match(std::string_view pattern, std::string_view text);
 [[nodiscard]] std::string join(std::span<const std::string> parts, std::string_view separator);
+/// Numbers inside names by their size: "experts.2" before "experts.10".
+[[nodiscard]] bool natural_less(std::string_view a, std::string_view b);
 /// Cuts the middle out: "...layers.17.…experts.3.down_proj".
 [[nodiscard]] std::string shortened(std::string_view name, std::size_t width, bool ascii);
 

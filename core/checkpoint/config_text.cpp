@@ -35,7 +35,7 @@ Error not_json(std::string_view text, std::size_t byte, const std::string& file,
       .at(fmt::format("{}:{}:{}", file, line, column))
       .fact(escaped(whole.substr(from, kShownColumns)))
       .fact(std::string(std::min(column - 1 - from, kShownColumns), ' ') + "^")
-      .advise("mend that line of the file");
+      .advise("fix that line");
 }
 
 /// The part of nlohmann's message that says what is wrong.
@@ -196,7 +196,7 @@ Result<nlohmann::json> parse_config(std::string_view text, const std::string& fi
     auto json =
         nlohmann::json::parse(constants.empty() ? std::string(text) : as_numbers(text, constants));
     if (!json.is_object()) {
-      return fail(Code::ConfigField, fmt::format("{} holds no JSON object", file))
+      return fail(Code::ConfigField, fmt::format("{} is not a JSON object", file))
           .at(file)
           .pair(json.type_name(), "an object")
           .advise("give the config.json that transformers wrote");

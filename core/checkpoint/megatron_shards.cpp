@@ -39,8 +39,8 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
     const Shape& wanted = plan.bound(mapping).target_shapes()[0];
     if (stored == shard.tensors().end()) {
       return fail(Code::MegatronParamUnfilled,
-                  fmt::format("{} has no {}: {} cannot be put together (E067)", file.name,
-                              target.name, mapping.hf.front()))
+                  fmt::format("{} has no {}: {} cannot be put together", file.name, target.name,
+                              mapping.hf.front()))
           .at(path.string())
           .pair(fmt::format("{} tensors", shard.tensors().size()),
                 fmt::format("{} tensors, {} among them", file.targets.size(), target.name))
@@ -56,7 +56,7 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
     BV_CHECK(check_dtype(folder, mapping, stored->second.spec, file.name));
   }
   if (shard.tensors().size() != file.targets.size()) {
-    return fail(Code::HfTensorUnused,
+    return fail(Code::ShardContents,
                 fmt::format("{} holds {} tensors, the layout has {}", file.name,
                             shard.tensors().size(), file.targets.size()))
         .at(path.string())

@@ -15,7 +15,7 @@ using Shards = std::vector<io::Checkpoint>;
 
 /// Every file holds the tensors of the plan with their shapes and dtypes, and no others.
 /// Errors: those of Checkpoint::open; MegatronParamUnfilled when a tensor is absent, so that the HF
-/// tensor it belongs to cannot be put together (E067); ShapeMismatch; DtypeChanged; HfTensorUnused.
+/// tensor it belongs to cannot be put together (E067); ShapeMismatch; DtypeChanged; ShardContents.
 [[nodiscard]] Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan,
                                          bool strict = false);
 

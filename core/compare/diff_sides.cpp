@@ -155,7 +155,8 @@ Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
   for (const std::string& name : names) {
     const auto key = parallel::shard_from_name(name);
     if (!key) {
-      return fail(Code::BadValue, fmt::format("{} is no name of a Megatron shard", escaped(name)))
+      return fail(Code::BadValue,
+                  fmt::format("{} is not the name of a Megatron shard", escaped(name)))
           .pair(escaped(name), "pp0_tp1_ep0_etp0.safetensors")
           .advise("name each file after its ranks");
     }

@@ -150,7 +150,7 @@ void try_transposed(Trial& trial, const View& wanted, const Shape& found) {
       static_cast<std::size_t>(std::clamp<std::int64_t>(kElements / found[1], 4, 512));
   trial.attempt(
       Cause::Transposed,
-      fmt::format("the matrix is transposed: [in, out] stands for [out, in], {}",
+      fmt::format("the matrix is transposed: [in, out] in place of [out, in], {}",
                   shape_text(found)),
       [&](std::int64_t row, Row& out) {
         out.clear();
@@ -209,7 +209,7 @@ Explanation explain_shape(const Subject& subject) {
     candidates.push_back(std::move(*one));
   }
   if (element_count(found.shape) == element_count(subject.spec.shape)) {
-    candidates.push_back({Cause::Regrouped, "the same elements stand under another shape", wanted});
+    candidates.push_back({Cause::Regrouped, "the same elements have another shape", wanted});
   }
   for (Candidate& candidate : candidates) {
     candidate.view.spec.dtype = found.dtype;

@@ -65,7 +65,7 @@ class Lookup {
     if (self && moves_.contains(*self)) {
       offer(order(global, rows, moves_.at(*self)));
     }
-    offer({Cause::OtherTensor, "the rows stand elsewhere", looked_up_, hits_, false, runs()});
+    offer({Cause::OtherTensor, "the rows are elsewhere", looked_up_, hits_, false, runs()});
     return best;
   }
 
@@ -96,8 +96,8 @@ class Lookup {
     const bool gated = global.find("gate_up") != std::string::npos ||
                        global.find("linear_fc1") != std::string::npos;
     const std::string shape =
-        fmt::format("rows [{} {} {} {}] stand as [{} {} {} {}]", how.outer, how.a, how.b, how.inner,
-                    how.outer, how.b, how.a, how.inner);
+        fmt::format("rows [{} {} {} {}] are ordered [{} {} {} {}]", how.outer, how.a, how.b,
+                    how.inner, how.outer, how.b, how.a, how.inner);
     if (gated && (how.a == 2 || how.b == 2)) {
       out.cause = Cause::Alternating;
       out.text =

@@ -29,7 +29,7 @@ Error JsonPlace::error(std::string message, std::string found, std::string wante
 }
 
 Error JsonPlace::wrong_type(std::string_view wanted) const {
-  return error(fmt::format("a {} stands where {} is wanted", node_->type_name(), wanted),
+  return error(fmt::format("{1} is needed here, not a {0}", node_->type_name(), wanted),
                std::string(node_->type_name()), std::string(wanted));
 }
 

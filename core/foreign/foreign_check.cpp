@@ -51,7 +51,7 @@ void check_permutation(const ForeignRule& rule, std::vector<Error>& out) {
   if (!std::is_sorted(twice.begin(), twice.end())) {
     out.push_back(
         fail(Code::RulesInvalid,
-             fmt::format("rule {} permutes the dimensions by [{}], which is no involution (E071)",
+             fmt::format("rule {} permutes the dimensions by [{}], which is not its own inverse",
                          rule.id, fmt::join(rule.permutation, ", ")))
             .at(rule.source)
             .fact("Megatron-Bridge applies the same permutation on import and on export")
@@ -67,8 +67,8 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind, std::vect
     const std::size_t there = wildcards(pattern);
     if (here != there && !(kind.packed && there < here)) {
       out.push_back(fail(Code::WildcardCount,
-                         fmt::format("{} wildcard{} in the Megatron name, {} in the HF name (E065)",
-                                     here, here == 1 ? "" : "s", there))
+                         fmt::format("{} wildcard{} in the Megatron name, {} in the HF name", here,
+                                     here == 1 ? "" : "s", there))
                         .at(rule.source)
                         .fact("megatron  " + escaped(rule.megatron))
                         .fact("hf        " + escaped(pattern))
@@ -80,11 +80,11 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind, std::vect
         pattern.find("**") != std::string::npos || rule.megatron.find("**") != std::string::npos;
     if (any && (mixes_wildcards(pattern) || mixes_wildcards(rule.megatron))) {
       out.push_back(
-          fail(Code::WildcardCount, fmt::format("rule {} mixes * and ** (E066)", rule.id))
+          fail(Code::WildcardCount, fmt::format("rule {} mixes * and **", rule.id))
               .at(rule.source)
               .pair(escaped(mixes_wildcards(pattern) ? pattern : rule.megatron),
                     "wildcards of one kind: ** are filled before *, so captures change places")
-              .advise("write the parts that ** stands for as rules of their own"));
+              .advise("write a rule for each name that ** would match"));
     }
   }
 }
@@ -102,8 +102,8 @@ const std::string* pattern_for(const ForeignRule& rule, const std::vector<std::s
 }
 
 Error unknown_module(const ForeignRule& rule, std::string_view megatron) {
-  return fail(Code::RulesInvalid, fmt::format("rule {}: no parallelism is known for {} (E070)",
-                                              rule.id, escaped(megatron)))
+  return fail(Code::RulesInvalid,
+              fmt::format("rule {}: no parallelism is known for {}", rule.id, escaped(megatron)))
       .at(rule.source)
       .pair("kind auto on a module that the table of modules does not hold",
             "a kind that says how the parameter is cut")

@@ -28,7 +28,7 @@ Result<std::string> sized(std::string_view expression, const std::vector<Shape>&
       const std::string word = fmt::format("s{}d{}", s, d);
       for (std::size_t at = out.find(word); at != std::string::npos; at = out.find(word)) {
         if (d >= shapes[s].size()) {
-          return fail(Code::ShapeMismatch, fmt::format("rule {} wants {} dimensions of {}", rule.id,
+          return fail(Code::ShapeMismatch, fmt::format("rule {} needs {} dimensions of {}", rule.id,
                                                        d + 1, escaped(rule.hf[s].second)))
               .at(rule.source)
               .pair(shape_text(shapes[s]), fmt::format("at least {} dimensions", d + 1))

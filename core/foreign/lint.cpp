@@ -55,7 +55,7 @@ class Linter {
               fmt::format("rule {} packs experts and does not say how they are stored", rule.id));
       out.found = "no \"transpose\" parameter";
       out.wanted = "true for [E, in, out], false for [E, out, in]";
-      out.help = "state it: square experts cannot be told apart by shape";
+      out.help = "state it: square experts cannot be distinguished by shape";
     }
   }
 

@@ -223,7 +223,7 @@ class Chooser {
       }
     }
     OpenQuestion question;
-    question.code = Code::NoTargetLayout;
+    question.code = Code::ParametersUnknown;
     question.subject = "every module";
     question.message = "whether the modules have further parameters is known by a family only";
     question.found = fmt::format("no rule fills {}", join(left, ", "));

@@ -192,7 +192,7 @@ class Applier {
       return;  // one fault a pair of rules
     }
     fault(Code::DuplicateClaim, name,
-          fmt::format("{} makes two Megatron parameters: rule {} and rule {} read it (E063)", name,
+          fmt::format("{} makes two Megatron parameters: rule {} and rule {} read it", name,
                       rules_.rules[first.second].id, rule.id),
           fmt::format("{} and {}", first.first, second.name), "one parameter for each HF tensor",
           fmt::format("give rule {} ({}) an HF name of its own", rule.id, rule.source));
@@ -209,8 +209,7 @@ class Applier {
         continue;
       }
       fault(Code::DuplicateClaim, escaped(rule.megatron),
-            fmt::format("rules {} and {} both make {} (E064)", before.id, rule.id,
-                        escaped(rule.megatron)),
+            fmt::format("rules {} and {} both make {}", before.id, rule.id, escaped(rule.megatron)),
             fmt::format("{} of {} and {} of {}", before.kind, escaped(before.hf.front().second),
                         rule.kind, escaped(rule.hf.front().second)),
             "one rule for each Megatron name",

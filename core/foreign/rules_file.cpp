@@ -95,7 +95,7 @@ Result<std::string> value_in(const json& row, const std::string& where) {
       (values->is_array() && std::all_of(values->begin(), values->end(),
                                          [](const json& one) { return one.is_string(); }));
   if (!texts || !kinds::is_value_rule(value)) {
-    return invalid(where, fmt::format("\"values\" {} is no value rule", escaped(values->dump())))
+    return invalid(where, fmt::format("\"values\" {} is not a value rule", escaped(values->dump())))
         .pair(escaped(values->dump()), "minus_one, plus_one, or a list of them");
   }
   return value;
@@ -137,7 +137,7 @@ Status read_permutation(const json& row, const std::string& where, ForeignRule& 
     }
   }
   if (!right) {
-    return invalid(where, "\"permute_dims\" is no permutation of the dimensions")
+    return invalid(where, "\"permute_dims\" is not a permutation of the dimensions")
         .pair(
             escaped(shortened(dims->dump(-1, ' ', true, json::error_handler_t::replace), 60, true)),
             "each of 0, 1, .. once, such as [1, 0]");
@@ -159,7 +159,7 @@ Status read_hf(const json& hf, const std::string& where, ForeignRule& rule) {
   }
   for (const auto& [role, name] : hf.items()) {
     if (!name.is_string()) {
-      return invalid(where, fmt::format("hf.{} is no name", escaped(role)));
+      return invalid(where, fmt::format("hf.{} is not a name", escaped(role)));
     }
     rule.hf.emplace_back(role, name.get<std::string>());
   }
@@ -169,7 +169,7 @@ Status read_hf(const json& hf, const std::string& where, ForeignRule& rule) {
 Result<ForeignRule> read_rule(const json& row, const std::string& file, std::size_t position) {
   const std::string where = fmt::format("{}: rule {}", file, position + 1);
   if (!row.is_object()) {
-    return invalid(where, "a rule is no object");
+    return invalid(where, "a rule is not an object");
   }
   ForeignRule out;
   out.position = position;
@@ -205,12 +205,12 @@ Result<ForeignRules> parse_rules_file(std::string_view text, const std::string& 
   BV_TRY(top, parse_json(text, file));
   const std::string schema = text_at(top, "schema");
   if (schema != "bridge-rules/1") {
-    return invalid(file, "it is no rules file")
+    return invalid(file, "it is not a rules file")
         .pair(schema.empty() ? "no schema" : escaped(schema), "schema bridge-rules/1");
   }
   const auto rows = top.find("rules");
   if (rows == top.end() || !rows->is_array() || rows->empty() || rows->size() > kForeignRulesMax) {
-    return invalid(file, fmt::format("\"rules\" is no list of 1 to {} rules", kForeignRulesMax));
+    return invalid(file, fmt::format("\"rules\" is not a list of 1 to {} rules", kForeignRulesMax));
   }
   ForeignRules out;
   out.file = file;

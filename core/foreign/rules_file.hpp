@@ -78,8 +78,9 @@ struct ForeignKinds {
                                                  const ForeignRule& rule);
 
 /// What is wrong with one rule by itself; empty when it can be applied: unknown kind, missing or
-/// superfluous part, permutation that is no involution (E071), module without a parallelism (E070):
-/// RulesInvalid; wildcards that do not pair up (E065) or mix * and ** (E066): WildcardCount.
+/// superfluous part, permutation that is not its own inverse (E071), module without a parallelism
+/// (E070): RulesInvalid; wildcards that do not pair up (E065) or mix * and ** (E066):
+/// WildcardCount.
 [[nodiscard]] std::vector<Error> rule_faults(const ForeignKinds& kinds, const ForeignRules& rules,
                                              const ForeignRule& rule);
 /// The fault of an "auto" rule on a parameter whose module the table does not know (E070).

@@ -262,7 +262,7 @@ Result<CheckpointParts> load_folder(const fs::path& folder) {
       return pickle_error(folder, listing.pickles);
     case WeightsForm::None: {
       Error error = fail(Code::ModelNotFound,
-                         fmt::format("{} holds no *.safetensors file", printable_path(folder)))
+                         fmt::format("{} has no *.safetensors file", printable_path(folder)))
                         .at(printable_path(folder))
                         .advise("give a folder with weights, or a headers dump");
       if (!listing.distcp.empty()) {

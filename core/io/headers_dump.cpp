@@ -39,7 +39,9 @@ class DumpParser {
         return fail(Code::DumpInvalid, fmt::format("{} has no \"{}\"", file_, key))
             .at(file_)
             .pair(join_seen(), "schema, config and tensors")
-            .advise("make the headers dump again: python -m bridge_verify_headers ORG/NAME");
+            .advise(
+                "make the headers dump again: bridge-verify inspect --model DIR --dump-headers "
+                "FILE");
       }
     }
     return std::move(dump_);
@@ -177,10 +179,11 @@ class DumpParser {
 
   Error syntax_error() const {
     const LineColumn at = line_column(text_, cursor_.fault().position);
-    return fail(Code::DumpInvalid, fmt::format("{} is no headers dump: line {}, column {}: {}",
+    return fail(Code::DumpInvalid, fmt::format("{} is not a headers dump: line {}, column {}: {}",
                                                file_, at.line, at.column, cursor_.fault().what))
         .at(place(cursor_.fault().position))
-        .advise("make the headers dump again: python -m bridge_verify_headers ORG/NAME");
+        .advise(
+            "make the headers dump again: bridge-verify inspect --model DIR --dump-headers FILE");
   }
 
   std::string_view text_;
@@ -255,7 +258,7 @@ Result<HeadersDump> dump_of(const Checkpoint& checkpoint, std::string_view confi
   std::string_view raw;
   const bool is_text = first_invalid_utf8(config) == std::string_view::npos;
   if (!is_text || !cursor.next_is('{') || !cursor.skip_value(&raw) || !cursor.end()) {
-    return fail(Code::DumpInvalid, fmt::format("config.json is no JSON object: {}",
+    return fail(Code::DumpInvalid, fmt::format("config.json is not a JSON object: {}",
                                                is_text ? cursor.fault().what : "not UTF-8"))
         .advise("correct config.json");
   }

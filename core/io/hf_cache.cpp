@@ -69,10 +69,7 @@ std::string day_of(const fs::path& path) {
 }
 
 std::string download_help(const std::string& repository) {
-  return fmt::format(
-      "hf download {0} --include \"*.json\" (names) or python -m bridge_verify_headers {0} (names "
-      "and shapes)",
-      repository);
+  return fmt::format("hf download {0} --include \"*.json\" fetches what names need", repository);
 }
 
 std::string reference_text(const RepositoryName& name) {

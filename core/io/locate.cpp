@@ -121,7 +121,7 @@ Result<LocatedModel> classify_file(const fs::path& path) {
   } else if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
     return pickle_error(path, {name});
   } else {
-    return fail(Code::ModelNotFound, fmt::format("{} is no model file", printable_path(path)))
+    return fail(Code::ModelNotFound, fmt::format("{} is not a model file", printable_path(path)))
         .at(printable_path(path))
         .pair(in_quotes(name),
               "*.safetensors, *.index.json, config.json, *.headers.json or *.headers.json.gz")

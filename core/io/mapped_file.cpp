@@ -55,7 +55,7 @@ Result<OpenedFile> open_regular(const std::filesystem::path& path) {
     return system_fault(errno, "looking at", path, Code::ReadFailed).at(printable_path(path));
   }
   if (!S_ISREG(status.st_mode)) {
-    return fail(Code::ReadFailed, fmt::format("{} is no regular file", printable_path(path)))
+    return fail(Code::ReadFailed, fmt::format("{} is not a regular file", printable_path(path)))
         .at(printable_path(path))
         .pair(S_ISDIR(status.st_mode) ? "a folder" : "a pipe, socket or device", "a regular file")
         .advise("give the file itself");

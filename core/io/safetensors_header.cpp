@@ -38,7 +38,7 @@ std::string_view text_of(std::span<const std::byte> bytes) {
   return {static_cast<const char*>(first), bytes.size()};
 }
 
-/// What a file that is no safetensors file seems to be; empty when nothing is known.
+/// What a file that is not a safetensors file seems to be; empty when nothing is known.
 std::string known_start(std::string_view start) {
   if (start.starts_with("version ")) {
     return "it starts like a git-lfs pointer: run git lfs pull";
@@ -211,7 +211,7 @@ bool HeaderParser::entry(const JsonString& key) {
   }
   if (key.has_escape && name.find('\0') != std::string::npos) {
     note(Oddity::NulInName,
-         [&] { return "a NUL character stands in the name of tensor " + in_quotes(name); });
+         [&] { return "a NUL character is in the name of tensor " + in_quotes(name); });
   }
   constexpr std::array<std::string_view, 3> kFields = {"dtype", "shape", "data_offsets"};
   unsigned seen = 0;
@@ -342,7 +342,7 @@ Result<std::uint64_t> safetensors_data_begin(std::span<const std::byte> file_sta
                           grouped(file_size)),
               fmt::format("at most {} bytes", grouped(kHeaderBytesMax)))
         .advise(help_for(text_of(file_start),
-                         "this is no safetensors file, or it is damaged: fetch it again"));
+                         "this is not a safetensors file, or it is damaged: fetch it again"));
   }
   if (length > file_size - kLengthWordBytes) {
     return fail(Code::HeaderTruncated, fmt::format("{} ends inside its header", file))

@@ -120,7 +120,7 @@ Result<SafetensorsPlan> plan_safetensors(std::vector<TensorSpec> tensors,
   const std::uint64_t data_begin = (kLengthWordBytes + text.size() + align - 1) / align * align;
   text.append(data_begin - kLengthWordBytes - text.size(), ' ');
   if (text.size() > kHeaderBytesMax) {
-    return fail(Code::HeaderTruncated,
+    return fail(Code::HeaderTooLarge,
                 fmt::format("header length {} exceeds the 100 MB limit of the format",
                             grouped(text.size())))
         .pair(fmt::format("{} tensors in one file", grouped(tensors.size())),

@@ -41,7 +41,7 @@ class IndexParser {
     if (!weight_map_position_) {
       return fail(Code::IndexInvalid, fmt::format("{} has no weight_map", file_))
           .at(file_)
-          .advise("the file is no index of shards: fetch it again");
+          .advise("the file is not an index of shards: fetch it again");
     }
     return finished();
   }

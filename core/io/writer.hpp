@@ -27,7 +27,7 @@ struct SafetensorsPlan {
 /// `align` is a power of two of at least 8: the header is padded so that the data section starts on
 /// a multiple of it. Errors: DuplicateKey (one name twice), TensorSizeInvalid (negative or
 /// overflowing shape, no whole bytes), HeaderNotJson (a name or text that is not UTF-8, the name
-/// __metadata__), HeaderTruncated (a header above the format's 100 MB limit).
+/// __metadata__), HeaderTooLarge (above the format's 100 MB limit).
 [[nodiscard]] Result<SafetensorsPlan> plan_safetensors(
     std::vector<TensorSpec> tensors, const std::map<std::string, std::string>& metadata,
     std::uint64_t align = 8);

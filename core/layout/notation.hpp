@@ -37,7 +37,7 @@ struct Part {
 [[nodiscard]] std::vector<bool> copied_sources(const Rule& rule);
 
 /// Proves, for all sizes at once, that the rule is a bijection between the source elements and the
-/// distinct target elements: every part stands once on each side with the same axes; `pad` parts
+/// distinct target elements: every part appears once on each side with the same axes; `pad` parts
 /// and replica axes are declared. Errors: RulesInvalid naming the part and the axis.
 [[nodiscard]] Status prove_bijection(const Rule& rule);
 

@@ -127,7 +127,7 @@ class Parser {
       BV_TRY(one, dim());
       rests += one.rest ? 1 : 0;
       if (rests > 1) {
-        return located(one.at, fmt::format("'...' stands twice in {}", out.name))
+        return located(one.at, fmt::format("'...' appears twice in {}", out.name))
             .advise("keep one '...' a tensor");
       }
       out.dims.push_back(std::move(one));
@@ -230,7 +230,7 @@ class Parser {
     }
     if (peek().kind == Token::Kind::One) {
       return located(peek().at,
-                     fmt::format("the number {} stands where an axis should", peek().text))
+                     fmt::format("the number {} is where an axis should be", peek().text))
           .advise(
               "name the axis and bind its size in the family file; only 1 is written as a number");
     }
@@ -277,7 +277,8 @@ class Parser {
     std::set<std::string> seen;
     for (const TensorExpr& tensor : side) {
       if (!seen.insert(tensor.name).second) {
-        return located(tensor.at, fmt::format("tensor {} stands twice on one side", tensor.name))
+        return located(tensor.at,
+                       fmt::format("tensor {} appears twice on the same side", tensor.name))
             .advise("give each tensor a name of its own");
       }
     }

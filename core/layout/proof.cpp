@@ -99,8 +99,8 @@ Result<std::map<std::string, Part>> by_name(const Rule& rule, std::vector<Part> 
     const auto [place, fresh] = out.emplace(part.name, part);
     if (!fresh) {
       return refuted(rule, part,
-                     fmt::format("part {} stands twice on the {} side", part.name, side),
-                     "every part stands once on each side");
+                     fmt::format("part {} appears twice on the {} side", part.name, side),
+                     "every part appears once on each side");
     }
   }
   return out;
@@ -143,7 +143,7 @@ Status check_cut(const Rule& rule) {
         Part whole;
         whole.at = target.at;
         return refuted(rule, whole,
-                       fmt::format("tensor {} is cut by {}, which stands in its grid as well",
+                       fmt::format("tensor {} is cut by {}, which is in its grid as well",
                                    target.name, axis.axis),
                        "leave the cut away, or take the axis out of the braces");
       }
@@ -202,7 +202,7 @@ Status prove_bijection(const Rule& rule) {
           source->second.axes.end()) {
         return refuted(
             rule, target,
-            fmt::format("part {}: axis {} stands on the target side only", name, axis),
+            fmt::format("part {}: axis {} appears on the target side only", name, axis),
             fmt::format(
                 "add {} to the source, or write *{} if all its positions hold the same elements",
                 axis, axis));
@@ -211,7 +211,7 @@ Status prove_bijection(const Rule& rule) {
     for (const std::string& axis : source->second.axes) {
       if (std::find(target.axes.begin(), target.axes.end(), axis) == target.axes.end()) {
         return refuted(rule, source->second,
-                       fmt::format("part {}: axis {} stands on the source side only", name, axis),
+                       fmt::format("part {}: axis {} appears on the source side only", name, axis),
                        fmt::format("add {} to part {} of the target", axis, name));
       }
     }

@@ -81,7 +81,9 @@ Error unknown(const std::vector<std::string>& named, const std::string& type,
       .fact(near.empty() ? fmt::format("families: {}", join(known, " "))
                          : fmt::format("nearest families: {}", join(near, " ")))
       .pair(escaped(first), "an architecture of a built-in family or of --rules")
-      .advise("export your bridge's rules: python -m bridge_verify_export ...; then --rules FILE");
+      .advise(
+          "write the rules of your bridge to a file for --rules FILE, or name a family of equal "
+          "structure with --family NAME");
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct FlagReader {
           .at("config.json")
           .pair(fmt::format("{} entries", words.size()),
                 fmt::format("{} entries, one for each of num_hidden_layers", layers))
-          .advise("use the config.json that belongs to the checkpoint (E003)");
+          .advise("use the config.json that belongs to the checkpoint");
     }
     std::vector<bool> yes;
     for (const std::string& word : words) {
@@ -136,7 +136,7 @@ Error unmet(const std::string& message, std::string found, std::string wanted,
       .pair(std::move(found), std::move(wanted))
       .advise(
           "use the config.json that belongs to the checkpoint, or rules for this variant with "
-          "--rules (E003)");
+          "--rules");
 }
 
 std::string named(const Geometry& geometry, const std::string& symbol) {

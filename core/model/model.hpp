@@ -51,8 +51,8 @@ struct Detected {
 
 /// A fault in the names, found while resolving (becomes a refuted verdict).
 struct NameFault {
-  Code code = Code::UnknownOption;
-  std::string subject;  // tensor or parameter
+  Code code = Code::Assertion;  // set by whoever finds the fault
+  std::string subject;          // tensor or parameter
   std::string message;
   std::string found;
   std::string wanted;

@@ -28,12 +28,12 @@ std::optional<std::int64_t> smallest_world(const Layout& layout) {
 }
 
 Error world_fault(std::int64_t world_size, std::int64_t group, std::string product,
-                  std::string_view rule, std::int64_t step) {
+                  std::int64_t step) {
   const std::int64_t below = world_size / step * step;
   std::string legal =
       below > 0 ? fmt::format("{} or {}", below, below + step) : fmt::format("{}", step);
-  return fail(Code::IndivisibleDim, fmt::format("world size {} is no multiple of {} = {} ({})",
-                                                world_size, product, group, rule))
+  return fail(Code::IndivisibleDim,
+              fmt::format("world size {} is not a multiple of {} = {}", world_size, product, group))
       .pair(fmt::format("world size {}", world_size), fmt::format("a multiple of {}", group))
       .advise(fmt::format("nearest legal world size: {}", legal));
 }
@@ -51,19 +51,18 @@ Result<Grid> grid_of(const Layout& layout, std::int64_t world_size) {
   const std::int64_t step = minimum_world(layout);
   if (world_size % dense != 0) {
     return world_fault(world_size, dense,
-                       fmt::format("TP {} x CP {} x PP {}", layout.tp, layout.cp, layout.pp),
-                       "E040", step);
+                       fmt::format("TP {} x CP {} x PP {}", layout.tp, layout.cp, layout.pp), step);
   }
   if (world_size % expert != 0) {
     return world_fault(world_size, expert,
                        fmt::format("ETP {} x EP {} x PP {}", layout.etp, layout.ep, layout.pp),
-                       "E041", step);
+                       step);
   }
   const Grid grid{world_size, world_size / dense, world_size / expert};
   if (layout.pp_before_dp && layout.pp > 1 && grid.dp != grid.edp) {
     return fail(Code::Conflict, fmt::format("order tp-cp-ep-pp-dp with PP={} needs equal "
                                             "data-parallel sizes, but DP is {} and "
-                                            "expert DP is {} (E042)",
+                                            "expert DP is {}",
                                             layout.pp, grid.dp, grid.edp))
         .pair(fmt::format("TP x CP = {}, ETP x EP = {}", layout.tp * layout.cp,
                           layout.etp * layout.ep),

@@ -72,16 +72,16 @@ Result<Layout> layout_from_id(std::string_view text) {
     const std::string_view name = rest.substr(0, letters);
     const auto found = std::ranges::find(sizes, name, &NamedSize::name);
     if (found == sizes.end()) {
-      return not_a_layout(text, fmt::format("\"{}\" is no parallel size", escaped(name)));
+      return not_a_layout(text, fmt::format("\"{}\" is not a parallel size", escaped(name)));
     }
     if (found->size != 0) {
-      return not_a_layout(text, fmt::format("{} stands twice", name));
+      return not_a_layout(text, fmt::format("{} appears twice", name));
     }
     rest.remove_prefix(letters);
     const std::optional<std::int64_t> number = take_number(rest);
     if (!number || *number == 0) {
-      return not_a_layout(text,
-                          fmt::format("the size of {} is no number from 1 to {}", name, kMaxSize));
+      return not_a_layout(
+          text, fmt::format("the size of {} is not a number from 1 to {}", name, kMaxSize));
     }
     found->size = *number;
   }

@@ -41,8 +41,7 @@ class Parser {
 
   Error wrong(std::string what) {
     return fail(Code::BadValue,
-                fmt::format("pipeline layout is not readable at column {}: {} (E034)", at_ + 1,
-                            what))
+                fmt::format("pipeline layout is not readable at column {}: {}", at_ + 1, what))
         .at(fmt::format("--pipeline-model-parallel-layout:1:{}", at_ + 1))
         .pair(escaped(shortened(text_, 80, true)),
               "letters E t m L, | between stages, (..)*n and x*n to repeat")
@@ -83,7 +82,8 @@ class Parser {
   Result<std::string> symbol_unit() {
     const char symbol = peek();
     if (kSymbols.find(symbol) == std::string_view::npos) {
-      return wrong(fmt::format("\"{}\" is no layer letter", escaped(std::string_view(&symbol, 1))));
+      return wrong(
+          fmt::format("\"{}\" is not a layer letter", escaped(std::string_view(&symbol, 1))));
     }
     ++at_;
     return repeated(std::string(1, symbol), false);
@@ -117,7 +117,7 @@ Result<std::vector<StageText>> parse_stage_text(std::string_view text) {
   if (text.find('\0') != std::string_view::npos) {
     text = text.substr(0, text.find('\0') + 1);
     return fail(Code::BadValue,
-                fmt::format("pipeline layout holds a NUL at column {} (E034)", text.size()))
+                fmt::format("pipeline layout holds a NUL at column {}", text.size()))
         .pair("a NUL character", "letters E t m L, | between stages")
         .advise("write it like E|(t|)*3,t*2,mL");
   }

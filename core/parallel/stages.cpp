@@ -20,10 +20,9 @@ std::string nearest_divisor(std::int64_t dividend, std::int64_t wrong) {
   return nearest_text(legal_values(std::span(&one, 1), dividend), wrong);
 }
 
-Error undivided(std::string_view option, std::int64_t size, std::string what, std::int64_t dividend,
-                std::string_view rule) {
-  return fail(Code::IndivisibleDim,
-              fmt::format("{}={} does not divide {} ({})", option, size, what, rule))
+Error undivided(std::string_view option, std::int64_t size, std::string what,
+                std::int64_t dividend) {
+  return fail(Code::IndivisibleDim, fmt::format("{}={} does not divide {}", option, size, what))
       .pair(fmt::format("{} = {}", option, size), fmt::format("a divisor of {}", dividend))
       .advise(fmt::format("nearest legal {}: {}", option, nearest_divisor(dividend, size)));
 }
@@ -37,14 +36,14 @@ Result<Counts> even_counts(const Layout& layout, std::int64_t layers) {
                          : fmt::format("{} = {} decoder layers + {} for embedding and loss", total,
                                        layers, before + after);
   if (total % layout.pp != 0) {
-    Error fault = undivided("PP", layout.pp, what, total, "E030");
+    Error fault = undivided("PP", layout.pp, what, total);
     fault.help += ", or give --decoder-first-pipeline-num-layers";
     return fault;
   }
   const std::int64_t in_rank = total / layout.pp;
   if (in_rank % layout.vpp != 0) {
     return undivided("VPP", layout.vpp, fmt::format("the {} layers of a pipeline rank", in_rank),
-                     in_rank, "E031");
+                     in_rank);
   }
   const std::int64_t stages = layout.pp * layout.vpp;
   Counts counts(static_cast<std::size_t>(stages), total / stages);
@@ -80,7 +79,7 @@ Error middle_fault(const Layout& layout, std::int64_t layers, std::int64_t middl
                        first ? "first" : "last", nearest_end(layers - other, middle, wrong));
   }
   return fail(Code::IndivisibleDim,
-              fmt::format("{} of {} layers are left for the {} middle stages of PP={} (E033)", rest,
+              fmt::format("{} of {} layers are left for the {} middle stages of PP={}", rest,
                           layers, std::max<std::int64_t>(middle, 0), layout.pp))
       .pair(fmt::format("{} layers on {} middle stages", rest, middle),
             middle > 0 ? fmt::format("a positive multiple of {}", middle)
@@ -94,15 +93,14 @@ Status check_ends(const Layout& layout) {
         std::pair("--decoder-last-pipeline-num-layers", layout.last_stage_layers)}) {
     if (end && (*end < 1 || *end > kMaxSize)) {
       return fail(Code::BadValue,
-                  fmt::format("{} {} is not a number from 1 to {} (E033)", option, *end, kMaxSize))
+                  fmt::format("{} {} is not a number from 1 to {}", option, *end, kMaxSize))
           .pair(fmt::format("{}", *end), fmt::format("1 to {}", kMaxSize))
           .advise(fmt::format("leave {} away for an even split", option));
     }
   }
   if (layout.first_stage_layers && layout.last_stage_layers && layout.pp == 2 && layout.vpp > 1) {
-    return fail(
-               Code::Conflict,
-               fmt::format("PP=2 with both end stages given cannot have VPP={} (E033)", layout.vpp))
+    return fail(Code::Conflict,
+                fmt::format("PP=2 with both end stages given cannot have VPP={}", layout.vpp))
         .fact("megatron-core divides by its 0 middle stages here")
         .pair(fmt::format("VPP = {}", layout.vpp), "VPP = 1, or only one end stage given")
         .advise("leave --decoder-last-pipeline-num-layers away, or use --vpp 1");
@@ -132,7 +130,7 @@ Result<Counts> uneven_counts(const Layout& layout, std::int64_t layers) {
   for (const std::int64_t count : in_rank) {
     if (count % layout.vpp != 0) {
       return undivided("VPP", layout.vpp, fmt::format("the {} layers of a pipeline rank", count),
-                       count, "E031");
+                       count);
     }
   }
   Counts counts;
@@ -169,9 +167,8 @@ void place_ends(std::vector<StageContents>& stages, std::int64_t mtp_layers) {
   stages[norm].final_norm = true;
 }
 
-Error layout_fault(std::string what, std::string_view rule, std::string found, std::string wanted,
-                   std::string help) {
-  return fail(Code::LayerOnNoStage, fmt::format("pipeline layout {} ({})", what, rule))
+Error layout_fault(std::string what, std::string found, std::string wanted, std::string help) {
+  return fail(Code::LayerOnNoStage, fmt::format("pipeline layout {}", what))
       .at("--pipeline-model-parallel-layout")
       .pair(std::move(found), std::move(wanted))
       .advise(std::move(help));
@@ -190,30 +187,30 @@ Status check_letters(const std::vector<StageText>& texts, std::int64_t layers,
   if (count_letter(all, 'E') != 1 || count_letter(all, 'L') != 1 || all.front() != 'E' ||
       all.back() != 'L') {
     return layout_fault(
-        "must start with its one E and end with its one L", "E035",
+        "must start with its one E and end with its one L",
         fmt::format("{} E and {} L", count_letter(all, 'E'), count_letter(all, 'L')),
         "one E first and one L last", "write E once at the start and L once at the end");
   }
   if (texts.front().empty() || texts.back().empty()) {
     return layout_fault(
-        "has E behind the first stage or L before the last", "E035",
+        "has E behind the first stage or L before the last",
         fmt::format("first stage \"{}\", last stage \"{}\"", texts.front(), texts.back()),
         "E in the first stage, L in the last: both are built by position",
         "remove the empty stages at the start and the end");
   }
   if (count_letter(all, 't') != layers) {
-    return layout_fault(fmt::format("places {} decoder layers", count_letter(all, 't')), "E035",
+    return layout_fault(fmt::format("places {} decoder layers", count_letter(all, 't')),
                         fmt::format("{} t", count_letter(all, 't')), fmt::format("{} t", layers),
                         fmt::format("write t {} times in all", layers));
   }
   if (count_letter(all, 'm') != mtp_layers) {
-    return layout_fault(fmt::format("places {} MTP layers", count_letter(all, 'm')), "E036",
+    return layout_fault(fmt::format("places {} MTP layers", count_letter(all, 'm')),
                         fmt::format("{} m", count_letter(all, 'm')),
                         fmt::format("{} m", mtp_layers),
                         fmt::format("write m {} times in all", mtp_layers));
   }
   if (all.find('m') < all.rfind('t')) {
-    return layout_fault("has a decoder layer behind an MTP layer", "E036", "t behind m",
+    return layout_fault("has a decoder layer behind an MTP layer", "t behind m",
                         "every t before every m", "move m behind the last t");
   }
   return Done{};
@@ -228,7 +225,7 @@ Status check_mtp_stage(const std::vector<StageText>& texts, std::int64_t mtp_lay
   }
   if (count_letter(*found, 'm') != mtp_layers) {
     return layout_fault(
-        "spreads the MTP layers over stages", "E036",
+        "spreads the MTP layers over stages",
         fmt::format("{} of {} m in one stage", count_letter(*found, 'm'), mtp_layers),
         "all m in one stage", "write all m into one stage");
   }
@@ -236,7 +233,7 @@ Status check_mtp_stage(const std::vector<StageText>& texts, std::int64_t mtp_lay
   const auto stages = static_cast<std::int64_t>(texts.size());
   if (sigma < stages - pp_size) {
     return layout_fault(
-        fmt::format("has MTP layers in chunk {} of a pipeline rank", sigma / pp_size), "E036",
+        fmt::format("has MTP layers in chunk {} of a pipeline rank", sigma / pp_size),
         fmt::format("m in stage {}", sigma),
         fmt::format("m in stage {} or later", stages - pp_size),
         "move m to the last chunk of its pipeline rank");
@@ -250,20 +247,19 @@ Result<std::vector<StageContents>> explicit_stages(const Layout& layout, std::in
   const auto stage_count = static_cast<std::int64_t>(texts.size());
   if (stage_count % layout.pp != 0) {
     return undivided("PP", layout.pp,
-                     fmt::format("the {} stages of the pipeline layout", stage_count), stage_count,
-                     "E035");
+                     fmt::format("the {} stages of the pipeline layout", stage_count), stage_count);
   }
   const std::int64_t chunks = stage_count / layout.pp;
   if (layout.vpp > 1 && layout.vpp != chunks) {
     return fail(Code::Conflict,
-                fmt::format("VPP={} but the pipeline layout has {} stages for PP={} (E035)",
-                            layout.vpp, stage_count, layout.pp))
+                fmt::format("VPP={} but the pipeline layout has {} stages for PP={}", layout.vpp,
+                            stage_count, layout.pp))
         .pair(fmt::format("{} chunks a rank", chunks), fmt::format("{}", layout.vpp))
-        .advise("leave --vpp away: the layout decides it");
+        .advise("remove --vpp; the pipeline layout determines it");
   }
   if (chunks > 1 && layout.pp == 1) {
     return fail(Code::Conflict,
-                fmt::format("a pipeline layout of {} stages needs PP > 1 (E037)", stage_count))
+                fmt::format("a pipeline layout of {} stages needs PP > 1", stage_count))
         .pair("PP = 1", "PP of at least 2")
         .advise("write the layout without |, or raise --pp");
   }
@@ -290,7 +286,7 @@ Status check_choice(const Layout& layout, std::int64_t layers, std::int64_t mtp_
   const bool counted = layout.account_for_embedding || layout.account_for_loss;
   const bool text = !layout.pipeline_layout.empty();
   if ((ends && counted) || (text && (ends || counted))) {
-    return fail(Code::Conflict, "two ways to split the layers are given at once (E032)")
+    return fail(Code::Conflict, "two ways to split the layers are given at once")
         .pair(fmt::format("{}{}{}", ends ? "end stage sizes; " : "",
                           counted ? "embedding or loss counted; " : "",
                           text ? "an explicit layout" : ""),
@@ -301,7 +297,7 @@ Status check_choice(const Layout& layout, std::int64_t layers, std::int64_t mtp_
             "--pipeline-model-parallel-layout");
   }
   if (layout.vpp > 1 && layout.pp == 1) {
-    return fail(Code::Conflict, fmt::format("VPP={} needs PP > 1 (E037)", layout.vpp))
+    return fail(Code::Conflict, fmt::format("VPP={} needs PP > 1", layout.vpp))
         .pair("PP = 1", "PP of at least 2")
         .advise("write --vpp 1, or raise --pp");
   }

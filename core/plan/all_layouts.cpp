@@ -83,7 +83,7 @@ Status prove_stages(const model::Model& model, const parallel::Layout& layout) {
   const bool once = std::all_of(owners.begin(), owners.end(), [](int n) { return n == 1; });
   if (!once || mtp != model.mtp_layers) {
     return fail(Code::LayerOnNoStage,
-                fmt::format("with PP={} a layer stands on no stage or on two", layout.pp))
+                fmt::format("with PP={} a layer is on no stage, or on two", layout.pp))
         .advise("report this layout");
   }
   return Done{};

@@ -71,8 +71,8 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
   const std::string size = upper(one.divisor);
   auto error =
       fail(Code::IndivisibleDim,
-           fmt::format("{}={} does not divide the {} {}{} ({})", size, divisor, thousands(dividend),
-                       one.noun, one.of.empty() ? "" : " of " + one.of, one.code))
+           fmt::format("{}={} does not divide the {} {}{}", size, divisor, thousands(dividend),
+                       one.noun, one.of.empty() ? "" : " of " + one.of))
           .pair(fmt::format("{} {}, {}={}", thousands(dividend), one.noun, size, divisor),
                 one.either_way
                     ? fmt::format("{} that divides {}, or a multiple of it", size, dividend)
@@ -91,7 +91,7 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
   BV_CHECK(parallel::check_sizes(layout));
   const auto experts = model.geometry.get("num_experts").value_or(0);
   if (layout.ep > 1 && experts == 0) {
-    return fail(Code::Conflict, fmt::format("EP={} on a model without experts (E018)", layout.ep))
+    return fail(Code::Conflict, fmt::format("EP={} on a model without experts", layout.ep))
         .pair(fmt::format("EP={}", layout.ep), "EP=1")
         .advise("leave --ep out");
   }

@@ -13,6 +13,7 @@ namespace bv::trace {
 namespace {
 
 constexpr std::size_t kShownNames = 6;
+constexpr std::size_t kRowBlocks = 65536;  // looked at for a row
 
 Shape unravel(std::int64_t offset, const Shape& shape) {
   Shape out(shape.size());
@@ -149,7 +150,8 @@ Error unknown_name(const plan::Plan& plan, const TraceQuery& query, const std::s
                                  : !find_megatron(plan, word, std::nullopt).empty();
   if (query.from && on_other_side) {
     const Side other = *query.from == Side::Hf ? Side::Megatron : Side::Hf;
-    return fail(Code::BadValue, fmt::format("{} is no {} tensor", escaped(word), name(*query.from)))
+    return fail(Code::BadValue, fmt::format("there is no tensor {} on the {} side", escaped(word),
+                                            name(*query.from)))
         .pair(fmt::format("a tensor of the {} side", name(other)),
               fmt::format("one of the {} side", name(*query.from)))
         .advise(fmt::format("write --from {}, or leave --from out", name(other)));
@@ -178,21 +180,91 @@ Error unknown_name(const plan::Plan& plan, const TraceQuery& query, const std::s
   return error;
 }
 
+/// The dimensions of a slice that have more than one index, and those that a row is taken of.
+std::vector<std::size_t> wide(const Slice& slice) {
+  std::vector<std::size_t> out;
+  for (std::size_t d = 0; d < slice.size(); ++d) {
+    if (slice[d].count > 1) {
+      out.push_back(d);
+    }
+  }
+  return out;
+}
+
+/// Leaves of a block what lies at `index` of dimension `d` on `side`; false when nothing does.
+bool narrow(Block& block, Side side, std::size_t d, std::int64_t index) {
+  Slice& own = side == Side::Hf ? block.hf : block.megatron;
+  Slice& other = side == Side::Hf ? block.megatron : block.hf;
+  Range& range = own[d];
+  const std::int64_t step = std::max<std::int64_t>(range.step, 1);
+  const std::int64_t at = (index - range.begin) / step;
+  if (index < range.begin || (index - range.begin) % step != 0 || at >= range.count) {
+    return false;
+  }
+  if (range.count > 1 && !other.empty()) {
+    std::vector<std::size_t> here = wide(own);
+    std::vector<std::size_t> there = wide(other);
+    if (block.transposed) {
+      std::reverse(there.begin(), there.end());
+    }
+    const auto place = std::find(here.begin(), here.end(), d) - here.begin();
+    Range& partner = other[there[static_cast<std::size_t>(place)]];
+    partner = {partner.begin + at * partner.step, 1, 1};
+  }
+  range = {index, 1, 1};
+  return true;
+}
+
+/// A block of more than two dimensions in another order has no single partner for one of them.
+bool can_be_narrowed(const Block& block) {
+  return block.hf.empty() || (wide(block.hf).size() == wide(block.megatron).size() &&
+                              (!block.transposed || wide(block.hf).size() <= 2));
+}
+
+/// The blocks of a shard behind the first numbers of an index.
+Result<Blocks> row_of(const layout::Shard& shard, const std::vector<Shape>& hf_shapes, Side side,
+                      const Shape& index, std::size_t blocks_max) {
+  Blocks all = blocks_of(shard, hf_shapes, index.empty() ? blocks_max : kRowBlocks);
+  Blocks out;
+  out.left_out = all.left_out;
+  for (Block& block : all.list) {
+    if (side == Side::Hf && block.hf.empty()) {
+      continue;
+    }
+    bool inside = true;
+    for (std::size_t d = 0; inside && d < index.size(); ++d) {
+      if (!can_be_narrowed(block)) {
+        return fail(Code::BadValue, "a row of this tensor is scattered over other dimensions")
+            .pair(shape_text(index), "an index with one number a dimension")
+            .advise("give the whole index of an element");
+      }
+      inside = narrow(block, side, d, index[d]);
+    }
+    if (inside && out.list.size() < blocks_max) {
+      out.list.push_back(std::move(block));
+    } else if (inside) {
+      ++out.left_out;
+    }
+  }
+  return out;
+}
+
 Status check_index(const std::string& name, const Shape& index, const Shape& shape) {
-  bool inside = index.size() == shape.size();
-  for (std::size_t d = 0; inside && d < shape.size(); ++d) {
+  bool inside = index.size() <= shape.size();
+  for (std::size_t d = 0; inside && d < index.size(); ++d) {
     inside = index[d] >= 0 && index[d] < shape[d];
   }
   if (inside) {
     return Done{};
   }
-  const bool short_index = index.size() != shape.size();
-  return fail(Code::BadValue, short_index
-                                  ? fmt::format("index {} has {} numbers, {} has {} dimensions",
-                                                shape_text(index), index.size(), name, shape.size())
+  const bool long_index = index.size() > shape.size();
+  return fail(Code::BadValue, long_index
+                                  ? fmt::format("index {} has {}, {} has {}", shape_text(index),
+                                                counted(index.size(), "number"), name,
+                                                counted(shape.size(), "dimension"))
                                   : fmt::format("index {} is outside {}", shape_text(index), name))
       .pair(shape_text(index), "an index into shape " + shape_text(shape))
-      .advise("count from 0, one number a dimension");
+      .advise("count from 0, one number for each dimension; the first alone means the whole row");
 }
 
 /// The file that "pp0_tp1_ep0_etp0" or its file name means.
@@ -227,6 +299,7 @@ Result<Trace> trace_hf(const plan::Plan& plan, const TraceQuery& query, const Fo
   out.shape = plan.hf_shapes(mapping)[found.slot];
   if (query.index) {
     BV_CHECK(check_index(query.name, *query.index, out.shape));
+    out.element = query.index->size() == out.shape.size();
   }
   const Shape& shard_shape = plan.bound(mapping).target_shapes()[0];
   for (const plan::Plan::Owner& owner : plan.owners()[found.mapping]) {
@@ -238,9 +311,13 @@ Result<Trace> trace_hf(const plan::Plan& plan, const TraceQuery& query, const Fo
       continue;
     }
     Place place{owner.file, owner.target, query.name, {}, {}, {}};
-    if (!query.index) {
-      place.blocks = blocks_of(shard, plan.hf_shapes(mapping), query.blocks_max);
-      out.places.push_back(std::move(place));
+    if (!out.element) {
+      BV_TRY(blocks, row_of(shard, plan.hf_shapes(mapping), Side::Hf, query.index.value_or(Shape{}),
+                            query.blocks_max));
+      place.blocks = std::move(blocks);
+      if (!place.blocks.list.empty()) {
+        out.places.push_back(std::move(place));
+      }
       continue;
     }
     place.hf_index = *query.index;
@@ -265,11 +342,14 @@ Result<Trace> trace_megatron(const plan::Plan& plan, const TraceQuery& query,
   out.shape = plan.bound(mapping).target_shapes()[0];
   if (query.index) {
     BV_CHECK(check_index(tensor, *query.index, out.shape));
+    out.element = query.index->size() == out.shape.size();
   }
   for (Place& place : places) {
     const layout::Shard shard = plan.shard(plan.files()[place.file].targets[place.target]);
-    if (!query.index) {
-      place.blocks = blocks_of(shard, plan.hf_shapes(mapping), query.blocks_max);
+    if (!out.element) {
+      BV_TRY(blocks, row_of(shard, plan.hf_shapes(mapping), Side::Megatron,
+                            query.index.value_or(Shape{}), query.blocks_max));
+      place.blocks = std::move(blocks);
       continue;
     }
     place.megatron_index = *query.index;
@@ -295,7 +375,7 @@ std::string_view name(Side side) {
 
 Result<Shape> parse_index(std::string_view text) {
   const auto wrong = [&] {
-    return fail(Code::BadValue, fmt::format("\"{}\" is no index", escaped(text)))
+    return fail(Code::BadValue, fmt::format("\"{}\" is not an index", escaped(text)))
         .pair(escaped(text), "whole numbers from 0, joined by commas")
         .advise("write 3,5 or [3,5]");
   };

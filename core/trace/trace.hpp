@@ -48,7 +48,7 @@ struct Blocks {
 struct TraceQuery {
   std::string name;  // HF tensor, global Megatron name, or "pp0_tp1_ep0_etp0:LOCAL_NAME"
   std::optional<Side> from;
-  std::optional<Shape> index;
+  std::optional<Shape> index;     // with fewer numbers than dimensions: all elements behind them
   std::size_t blocks_max = 4096;  // of each place
 };
 
@@ -56,11 +56,11 @@ struct TraceQuery {
 struct Place {
   std::size_t file = 0;    // into plan::Plan::files()
   std::size_t target = 0;  // into plan::ShardFile::targets
-  /// With an index: both positions. `hf` is empty for zero padding.
+  /// With the index of one element: both positions. `hf` is empty for zero padding.
   std::string hf;
   Shape hf_index;
   Shape megatron_index;
-  /// Without an index.
+  /// Of a whole tensor, or of a row of it.
   Blocks blocks;
 };
 
@@ -69,6 +69,7 @@ struct Trace {
   std::string name;           // without the shard prefix
   std::uint32_t mapping = 0;  // into Model::mappings
   Shape shape;                // of the HF tensor, or of one shard of the Megatron tensor
+  bool element = false;       // one element was asked for
   std::vector<Place> places;  // owners first, copies after; replicas are listed
 };
 

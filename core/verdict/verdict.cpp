@@ -34,11 +34,11 @@ int weight(Outcome outcome) {
       return 4;
     case Outcome::Unsupported:
       return 3;
-    case Outcome::Held:
-      return 2;
-    case Outcome::Proved:
-      return 1;
     case Outcome::Waived:
+      return 2;
+    case Outcome::Held:
+      return 1;
+    case Outcome::Proved:
       return 0;
   }
   return 6;
@@ -49,13 +49,47 @@ bool has_verdict(const Run& run, std::string_view claim) {
                      [claim](const Verdict& verdict) { return verdict.claim == claim; });
 }
 
-std::string line(std::string_view word, const Counts& counts, std::size_t layouts, double seconds) {
-  return fmt::format(
-      "bridge-verify: {}  proved {}  held {}  refuted {}  inconclusive {}  unsupported {}  waived "
-      "{}  broken {}  "
-      "layouts {}  {:.1f} s",
-      word, counts.proved, counts.held, counts.refuted, counts.inconclusive, counts.unsupported,
-      counts.waived, counts.broken, layouts, std::max(seconds, 0.0));
+/// "2 verdicts are inconclusive", "1 verdict is unsupported", or both.
+std::string undecided_counts(const Counts& counts) {
+  std::string out;
+  for (const auto& [n, word] : {std::pair(counts.inconclusive, "inconclusive"),
+                                std::pair(counts.unsupported, "unsupported")}) {
+    if (n > 0) {
+      out += fmt::format("{}{} {} {}", out.empty() ? "" : ", ", n,
+                         n == 1 ? "verdict is" : "verdicts are", word);
+    }
+  }
+  return out;
+}
+
+std::string line(const Run& run, bool zeros) {
+  const Counts counts = count(run);
+  std::string out = "bridge-verify: " + conclude(run).word;
+  for (const auto& [word, n] : std::initializer_list<std::pair<const char*, std::int64_t>>{
+           {"proved", counts.proved},
+           {"held", counts.held},
+           {"refuted", counts.refuted},
+           {"inconclusive", counts.inconclusive},
+           {"unsupported", counts.unsupported},
+           {"waived", counts.waived},
+           {"broken", counts.broken},
+           {"layouts", static_cast<std::int64_t>(run.layouts.size())}}) {
+    out += n > 0 || zeros ? fmt::format("  {} {}", word, n) : "";
+  }
+  return out + fmt::format("  {:.1f} s", std::max(run.seconds, 0.0));
+}
+
+/// The worst of the errors that left verdicts out.
+Conclusion of_errors(const Run& run) {
+  int code = 5;
+  bool undecided = true;
+  for (const Error& error : run.input_errors) {
+    const int own = exit_code_of(error.code);
+    undecided = undecided && own == 3;
+    code = own == 4 || code == 4 ? 4 : own == 2 ? 2 : code;
+  }
+  code = undecided ? 3 : code;  // the input is what it should be: nothing more is known of it
+  return {std::string(word_of(code)), code};
 }
 
 }  // namespace
@@ -147,7 +181,7 @@ std::vector<std::string> undecided_reasons(const Run& run) {
   if (run.verdicts.empty()) {
     reasons.emplace_back("no claim was checked");
   } else if (green_cases == 0 && counts.inconclusive + counts.unsupported == 0) {
-    reasons.emplace_back("no subject was looked at: every claim has zero cases");
+    reasons.emplace_back("no claim had anything to check");
   }
   for (const ClaimSummary& claim : run.claims) {
     if (claim.skipped) {
@@ -159,19 +193,50 @@ std::vector<std::string> undecided_reasons(const Run& run) {
     }
   }
   if (run.partial && !run.allow_partial) {
-    reasons.emplace_back(
-        "partial run: not every subject was looked at (accept with --allow-partial)");
+    reasons.emplace_back("partial run; some tensors were not checked (--allow-partial accepts it)");
   }
   if (counts.inconclusive + counts.unsupported > 0 && run.fail_on != "refuted") {
-    reasons.push_back(fmt::format("{} verdicts are inconclusive and {} unsupported",
-                                  counts.inconclusive, counts.unsupported));
+    reasons.push_back(undecided_counts(counts));
   }
   return reasons;
 }
 
+int exit_code_of(Code code) {
+  if (code == Code::Stopped) {
+    return 130;
+  }
+  if (is_unsupported(code)) {
+    return 3;
+  }
+  const auto family = static_cast<unsigned>(code) / 1000;
+  return family == 0 ? 2 : family == 5 || family == 9 ? 4 : 5;
+}
+
+std::string_view word_of(int exit_code) {
+  switch (exit_code) {
+    case 0:
+      return "PASS";
+    case 1:
+      return "FAIL";
+    case 2:
+      return "USAGE";
+    case 3:
+      return "INCOMPLETE";
+    case 5:
+      return "INPUT";
+    case 129:
+    case 130:
+    case 143:
+      return "STOPPED";
+    default:
+      return "BROKEN";
+  }
+}
+
 Conclusion conclude(const Run& run) {
   const Counts counts = count(run);
-  if (counts.broken > 0) {
+  const bool unusable = !run.input_errors.empty();
+  if (counts.broken > 0 || (unusable && of_errors(run).exit_code == 4)) {
     return {"BROKEN", 4};
   }
   if (run.stopped) {
@@ -180,8 +245,8 @@ Conclusion conclude(const Run& run) {
   if (counts.refuted > 0 || (run.fail_on == "warning" && !run.warnings.empty())) {
     return {"FAIL", 1};
   }
-  if (!run.input_errors.empty()) {
-    return {"INPUT", 5};
+  if (unusable) {
+    return of_errors(run);
   }
   if (!undecided_reasons(run).empty()) {
     return {"INCOMPLETE", 3};
@@ -193,11 +258,11 @@ Conclusion conclude(const Run& run) {
 }
 
 std::string last_line(const Run& run) {
-  return line(conclude(run).word, count(run), run.layouts.size(), run.seconds);
+  return line(run, true);
 }
 
-std::string last_line(std::string_view word) {
-  return line(word, Counts{}, 0, 0.0);
+std::string short_last_line(const Run& run) {
+  return line(run, false);
 }
 
 ClaimResult result_of(const Run& run, std::string_view claim) {

@@ -31,10 +31,14 @@ struct Evidence {
 [[nodiscard]] std::string letters(const Evidence& evidence);
 [[nodiscard]] Evidence operator|(const Evidence& a, const Evidence& b);
 
-/// One element on each side of a mapping.
+/// What stands in the place of a tensor where an element has no source.
+inline constexpr std::string_view kZeroPadding = "zero padding";
+
+/// One element on each side of a mapping. Without a tensor: nobody knows, or no element is meant.
 struct ElementRef {
   std::string tensor;
   std::vector<std::int64_t> index;
+  bool operator==(const ElementRef&) const = default;
 };
 
 /// The first wrong element.
@@ -70,6 +74,7 @@ struct Verdict {
   std::string help;
   std::string replay;
   std::vector<Counterexample> counterexamples;  // at most one, minimal first
+  std::string waiver;  // where it is waived: "waivers.toml:3:1"; "" unless Waived
 
   /// claim.rule.layout: stable across runs. Without a rule its place takes the Megatron name, else
   /// the first HF name, else "model"; without a layout the id ends there.
@@ -132,11 +137,24 @@ struct Mutation {
   bool operator==(const Mutation&) const = default;
 };
 
+/// One option that decides what is found, and where it was said.
+struct SettingRow {
+  std::string name, text;
+  std::string origin;  // "file", "environment", "command line"
+};
+
+/// One waiver and what it did in this run.
+struct WaiverRow {
+  std::string code, subject, layouts, reason, issue, owner, expires, place;
+  std::int64_t matched = 0;  // verdicts
+  bool expired = false;
+};
+
 /// Everything that one run found; the source of every report.
 struct Run {
   Tool tool;
   std::string command;
-  std::vector<std::string> argv;
+  std::vector<SettingRow> settings;
   std::uint64_t seed = 0;
   std::string level;
   std::string fail_on = "inconclusive";  // refuted, inconclusive or warning
@@ -156,14 +174,16 @@ struct Run {
   std::vector<std::string> notes;
   std::vector<Error>
       warnings;  // codes of severity Warning; they fail a run only with fail_on = warning
-  std::vector<Error> input_errors;  // what could not be read although other verdicts stand: exit 5
-  std::string next, next_note;      // the command that would prove more, and what it does
-  std::string report;               // folder that holds the written reports, "" when none
-  bool partial = false;        // --match, --exclude, a time-out: not every subject was looked at
-  bool allow_partial = false;  // the user accepts a partial run
+  std::vector<Error> input_errors;  // why there are no verdicts, or not all: exit 2, 4 or 5
+  std::vector<WaiverRow> waivers;
+  std::string next, next_note;  // the command that would prove more, and what it does
+  std::string report;           // folder that holds the written reports, "" when none
+  bool partial = false;         // --match, --exclude, a time-out: not every subject was looked at
+  bool allow_partial = false;   // the user accepts a partial run
   bool stopped = false;
-  std::int64_t stop_signal = 2;  // 1: SIGHUP, exit 129; 15: SIGTERM, exit 143
+  std::int64_t stop_signal = 2;  // of a stopped run; 1: SIGHUP, exit 129; 15: SIGTERM, exit 143
   // run: the only block that may differ between equal runs
+  std::vector<std::string> argv;  // as typed
   double seconds = 0;
   std::string started, host;
   std::int64_t cpus = 0;
@@ -176,9 +196,15 @@ struct Counts {
 };
 [[nodiscard]] Counts count(const Run& run);
 
-/// Broken (4), stopped (129, 130, 143), refuted (1), unreadable input (5), undecided (3), green
-/// (0): the first that applies. Zero verdicts, zero cases, a requested claim without a verdict and
-/// a partial run are never green.
+/// The exit code of an error: 2 for usage, 3 for what this version cannot judge, 4 for a fault of
+/// ours, 130 for a stop, else 5.
+[[nodiscard]] int exit_code_of(Code code);
+/// "USAGE", "BROKEN", "INPUT", ...: the word of an exit code (docs/reference/exit-codes.md).
+[[nodiscard]] std::string_view word_of(int exit_code);
+
+/// Broken (4), stopped (129, 130, 143), refuted (1), usage (2), unreadable input (5), undecided (3),
+/// green (0): the first that applies. Zero verdicts, zero cases, a requested claim without a
+/// verdict and a partial run are never green.
 struct Conclusion {
   std::string word;  // PASS FAIL INCOMPLETE BROKEN INPUT STOPPED USAGE
   int exit_code = 4;
@@ -186,8 +212,8 @@ struct Conclusion {
 [[nodiscard]] Conclusion conclude(const Run& run);
 /// "bridge-verify: PASS  proved 1507  held 118 ... layouts 24  0.9 s"
 [[nodiscard]] std::string last_line(const Run& run);
-/// The same line for a run that ended before any work: word USAGE or INPUT, every count zero.
-[[nodiscard]] std::string last_line(std::string_view word);
+/// The same for a person: counts of zero are left out.
+[[nodiscard]] std::string short_last_line(const Run& run);
 
 /// Why the conclusion is INCOMPLETE, one sentence each; empty when it is another word.
 [[nodiscard]] std::vector<std::string> undecided_reasons(const Run& run);

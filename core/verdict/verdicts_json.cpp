@@ -153,12 +153,12 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
       {"map", nullptr},
       {"help", verdict.help},
       {"replay", verdict.replay},
-      {"waiver", nullptr},
+      {"waiver", text_or_null(verdict.waiver)},
       {"first_seen", nullptr},
   };
 }
 
-Json error_json(const Error& error) {
+Json error_row(const Error& error) {
   return {{"code", label(error.code)}, {"message", error.message}, {"where", error.where},
           {"facts", error.facts},      {"found", error.found},     {"wanted", error.wanted},
           {"help", error.help}};
@@ -167,7 +167,7 @@ Json error_json(const Error& error) {
 Json errors_json(const std::vector<Error>& errors) {
   Json out = Json::array();
   for (const Error& error : errors) {
-    out.push_back(error_json(error));
+    out.push_back(error_row(error));
   }
   return out;
 }
@@ -257,15 +257,46 @@ std::string_view status_name(const Run& run) {
   return run.stopped ? "stopped" : run.partial ? "partial" : "complete";
 }
 
+Json settings_json(const Run& run) {
+  Json out = Json::array();
+  for (const SettingRow& row : run.settings) {
+    out.push_back({{"name", row.name}, {"text", row.text}, {"origin", row.origin}});
+  }
+  return out;
+}
+
+Json waivers_json(const Run& run) {
+  Json out = Json::array();
+  for (const WaiverRow& row : run.waivers) {
+    out.push_back({{"code", row.code},
+                   {"subject", row.subject},
+                   {"layouts", row.layouts},
+                   {"reason", row.reason},
+                   {"issue", row.issue},
+                   {"owner", text_or_null(row.owner)},
+                   {"expires", row.expires},
+                   {"place", row.place},
+                   {"matched", number(row.matched)},
+                   {"expired", row.expired}});
+  }
+  return out;
+}
+
 Json run_block(const Run& run) {
-  return {{"started", run.started},
-          {"seconds", run.seconds},
-          {"host", run.host},
-          {"cpus", number(run.cpus)},
-          {"peak_rss", number(run.peak_rss)}};
+  return {{"argv", run.argv}, {"started", run.started},   {"seconds", run.seconds},
+          {"host", run.host}, {"cpus", number(run.cpus)}, {"peak_rss", number(run.peak_rss)}};
 }
 
 }  // namespace
+
+std::string error_json(std::string_view command, const Error& error) {
+  const int code = exit_code_of(error.code);
+  const Json out = {{"schema", "bridge-error/1"},
+                    {"command", command},
+                    {"result", {{"word", word_of(code)}, {"exit_code", code}}},
+                    {"error", error_row(error)}};
+  return dump(out, 2) + "\n";
+}
 
 std::string verdict_json_line(const Verdict& verdict) {
   return dump(verdict_json(verdict, true), -1);
@@ -297,10 +328,10 @@ std::string verdicts_json(const Run& run) {
       {"run", run_block(run)},
       {"command",
        {{"name", run.command},
-        {"argv", run.argv},
+        {"settings", settings_json(run)},
         {"seed", number(run.seed)},
         {"level", run.level},
-        {"stop_signal", number(run.stop_signal)}}},
+        {"stop_signal", run.stopped ? number(run.stop_signal) : Json(nullptr)}}},
       {"model", model_json(run)},
       {"rules",
        {{"family", run.family},
@@ -322,7 +353,7 @@ std::string verdicts_json(const Run& run) {
       {"mutation", run.mutation ? mutation_json(*run.mutation) : Json(nullptr)},
       {"lora", nullptr},
       {"bench", nullptr},
-      {"waivers", Json::array()},
+      {"waivers", waivers_json(run)},
       {"baseline", nullptr},
   };
   return dump(std::move(out), 2) + "\n";

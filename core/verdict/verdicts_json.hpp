@@ -19,6 +19,10 @@ namespace bv {
 /// One verdict on one line, as in `verdicts[]`.
 [[nodiscard]] std::string verdict_json_line(const Verdict& verdict);
 
+/// What a command without verdicts puts on stdout with --json when it fails: schema bridge-error/1,
+/// the word, the exit code and the error.
+[[nodiscard]] std::string error_json(std::string_view command, const Error& error);
+
 /// Reads what verdicts_json wrote; unknown keys are ignored.
 /// Errors: VerdictsInvalid with the place in the text or the path of the key.
 [[nodiscard]] Result<Run> read_verdicts_json(std::string_view text,

@@ -3,150 +3,15 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/verdict/json_fields.hpp"
 #include "core/verdict/mutation_json.hpp"
 #include "core/verdict/verdicts_json.hpp"
 
 namespace bv {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-/// Takes typed values out of one object and keeps the first fault; later calls then return empty
-/// values.
-class Fields {
- public:
-  explicit Fields(std::string file) : file_(std::move(file)) {}
-
-  [[nodiscard]] bool ok() const { return !fault_; }
-  [[nodiscard]] Error error() const { return *fault_; }
-
-  void refuse(const std::string& path, const Json* found, std::string_view wanted) {
-    if (!fault_) {
-      const std::string has =
-          found == nullptr
-              ? "nothing"
-              : escaped(found->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
-      fault_ = fail(Code::VerdictsInvalid, fmt::format("{} has no usable {}", file_, path))
-                   .at(file_)
-                   .pair(has, std::string(wanted))
-                   .advise("write the file again with --out or --json of this version");
-    }
-  }
-
-  const Json* object(const Json& parent, const char* key, const std::string& path) {
-    return child(parent, key, path, Json::value_t::object, "an object");
-  }
-  const Json* array(const Json& parent, const char* key, const std::string& path) {
-    return child(parent, key, path, Json::value_t::array, "an array");
-  }
-  std::string text(const Json& parent, const char* key, const std::string& path) {
-    const Json* value = find(parent, key);
-    if (value != nullptr && value->is_null()) {
-      return {};
-    }
-    if (value == nullptr || !value->is_string()) {
-      refuse(path + key, value, "a string");
-      return {};
-    }
-    return value->get<std::string>();
-  }
-  template <class Integer>
-  Integer integer(const Json& parent, const char* key, const std::string& path) {
-    const Json* value = find(parent, key);
-    return value == nullptr ? missing<Integer>(path + key)
-                            : integer_of<Integer>(*value, path + key);
-  }
-  double real(const Json& parent, const char* key, const std::string& path) {
-    const Json* value = find(parent, key);
-    if (value == nullptr || !value->is_number()) {
-      refuse(path + key, value, "a number");
-      return 0;
-    }
-    return value->get<double>();
-  }
-  bool flag(const Json& parent, const char* key, const std::string& path) {
-    const Json* value = find(parent, key);
-    if (value == nullptr || !value->is_boolean()) {
-      refuse(path + key, value, "true or false");
-      return false;
-    }
-    return value->get<bool>();
-  }
-  std::vector<std::string> texts(const Json& parent, const char* key, const std::string& path) {
-    std::vector<std::string> out;
-    const Json* values = array(parent, key, path);
-    for (std::size_t i = 0; values != nullptr && i < values->size() && ok(); ++i) {
-      if (!(*values)[i].is_string()) {
-        refuse(fmt::format("{}{}[{}]", path, key, i), &(*values)[i], "a string");
-      } else {
-        out.push_back((*values)[i].get<std::string>());
-      }
-    }
-    return out;
-  }
-  std::vector<std::int64_t> integers(const Json& parent, const char* key, const std::string& path) {
-    std::vector<std::int64_t> out;
-    const Json* values = array(parent, key, path);
-    for (std::size_t i = 0; values != nullptr && i < values->size() && ok(); ++i) {
-      out.push_back(integer_of<std::int64_t>((*values)[i], fmt::format("{}{}[{}]", path, key, i)));
-    }
-    return out;
-  }
-  template <class Integer>
-  Integer integer_of(const Json& value, const std::string& path) {
-    if (value.is_string()) {
-      const auto& digits = value.get_ref<const std::string&>();
-      Integer out = 0;
-      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-      if (error == std::errc{} && end == digits.data() + digits.size()) {
-        return out;
-      }
-    } else if (value.is_number_unsigned() && std::in_range<Integer>(value.get<std::uint64_t>())) {
-      return static_cast<Integer>(value.get<std::uint64_t>());
-    } else if (value.is_number_integer() && !value.is_number_unsigned() &&
-               std::in_range<Integer>(value.get<std::int64_t>())) {
-      return static_cast<Integer>(value.get<std::int64_t>());
-    }
-    refuse(path, &value, "an integer");
-    return 0;
-  }
-  Code code(const Json& parent, const char* key, const std::string& path) {
-    const std::string word = text(parent, key, path);
-    if (const auto code = code_from_text(word)) {
-      return *code;
-    }
-    refuse(path + key, find(parent, key), "a code of this version, such as BV2006");
-    return Code::Assertion;
-  }
-
-  static const Json* find(const Json& parent, const char* key) {
-    const auto at = parent.find(key);
-    return at == parent.end() ? nullptr : &*at;
-  }
-
- private:
-  const Json* child(const Json& parent, const char* key, const std::string& path,
-                    Json::value_t type, std::string_view wanted) {
-    const Json* value = find(parent, key);
-    if (value == nullptr || value->type() != type) {
-      refuse(path + key, value, wanted);
-      return nullptr;
-    }
-    return value;
-  }
-  template <class Integer>
-  Integer missing(const std::string& path) {
-    refuse(path, nullptr, "an integer");
-    return 0;
-  }
-
-  std::string file_;
-  std::optional<Error> fault_;
-};
 
 std::optional<Outcome> outcome_from(std::string_view word) {
   for (const Outcome outcome :
@@ -252,6 +117,7 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   out.why = fields.text(object, "why", path);
   out.help = fields.text(object, "help", path);
   out.replay = fields.text(object, "replay", path);
+  out.waiver = fields.text(object, "waiver", path);
   if (const Json* example = Fields::find(object, "counterexample");
       example != nullptr && example->is_object()) {
     out.counterexamples.push_back(read_counterexample(fields, *example, path + "counterexample."));
@@ -305,6 +171,16 @@ void read_model(Fields& fields, const Json& root, Run& run) {
   }
 }
 
+void read_settings(Fields& fields, const Json& command, Run& run) {
+  const Json* rows = fields.array(command, "settings", "command.");
+  for (std::size_t i = 0; rows != nullptr && i < rows->size() && fields.ok(); ++i) {
+    const std::string path = fmt::format("command.settings[{}].", i);
+    run.settings.push_back({fields.text((*rows)[i], "name", path),
+                            fields.text((*rows)[i], "text", path),
+                            fields.text((*rows)[i], "origin", path)});
+  }
+}
+
 void read_head(Fields& fields, const Json& root, Run& run) {
   if (const Json* tool = fields.object(root, "tool", "")) {
     run.tool = {fields.text(*tool, "name", "tool."), fields.text(*tool, "version", "tool."),
@@ -318,6 +194,7 @@ void read_head(Fields& fields, const Json& root, Run& run) {
     run.stopped = fields.flag(*result, "stopped", "result.");
   }
   if (const Json* block = fields.object(root, "run", "")) {
+    run.argv = fields.texts(*block, "argv", "run.");
     run.started = fields.text(*block, "started", "run.");
     run.seconds = fields.real(*block, "seconds", "run.");
     run.host = fields.text(*block, "host", "run.");
@@ -326,10 +203,12 @@ void read_head(Fields& fields, const Json& root, Run& run) {
   }
   if (const Json* command = fields.object(root, "command", "")) {
     run.command = fields.text(*command, "name", "command.");
-    run.argv = fields.texts(*command, "argv", "command.");
     run.seed = fields.integer<std::uint64_t>(*command, "seed", "command.");
     run.level = fields.text(*command, "level", "command.");
-    run.stop_signal = fields.integer<std::int64_t>(*command, "stop_signal", "command.");
+    if (run.stopped) {
+      run.stop_signal = fields.integer<std::int64_t>(*command, "stop_signal", "command.");
+    }
+    read_settings(fields, *command, run);
   }
   if (const Json* rules = fields.object(root, "rules", "")) {
     run.family = fields.text(*rules, "family", "rules.");
@@ -370,6 +249,13 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
   each("verdicts", [&](const Json& row, const std::string& path) {
     run.verdicts.push_back(read_verdict(fields, row, path));
   });
+  each("waivers", [&](const Json& row, const std::string& path) {
+    const auto text = [&](const char* key) { return fields.text(row, key, path); };
+    run.waivers.push_back({text("code"), text("subject"), text("layouts"), text("reason"),
+                           text("issue"), text("owner"), text("expires"), text("place"),
+                           fields.integer<std::int64_t>(row, "matched", path),
+                           fields.flag(row, "expired", path)});
+  });
   run.warnings = read_errors(fields, root, "warnings");
   run.input_errors = read_errors(fields, root, "input_errors");
   run.notes = fields.texts(root, "notes", "");
@@ -406,7 +292,7 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
             ? "no schema"
             : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
     return fail(Code::VerdictsInvalid,
-                fmt::format("{} is no verdicts file that this version reads", name))
+                fmt::format("{} is not a verdicts file that this version reads", name))
         .at(name)
         .pair(found, "\"bridge-verdicts/1\"")
         .advise("give the verdicts.json of a run of this version");

@@ -28,7 +28,7 @@ Verdict about_all(const Subject& subject, const Part& part, const std::string& i
 Verdict no_bytes(const Subject& subject, const Part& part, const std::string& id) {
   Verdict verdict = about_all(subject, part, id);
   verdict.outcome = Outcome::Inconclusive;
-  verdict.code = Code::ValueRuleUndecided;
+  verdict.code = Code::NoBytes;
   verdict.title = "there are no bytes to move: the model is headers only";
   verdict.help = "give the directory with the weights";
   return verdict;

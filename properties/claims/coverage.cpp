@@ -169,7 +169,7 @@ Verdict check_stages(const Subject& subject, const parallel::Layout& layout) {
   verdict.evidence.proved = right;
   if (!right) {
     verdict.code = Code::LayerOnNoStage;
-    verdict.title = stages ? "a layer stands on no stage or on two" : stages.error().message;
+    verdict.title = stages ? "a layer is on no stage, or on two" : stages.error().message;
     verdict.help = stages ? "report this layout" : stages.error().help;
     verdict.refuted_cases = 1;
   }

@@ -268,13 +268,13 @@ std::vector<Verdict> check_forward(const Subject& subject) {
     Verdict verdict = about_model(subject, parallel::layout_id(layout));
     if (subject.budget.oracle.forward == nullptr) {
       verdict.outcome = Outcome::Inconclusive;
-      verdict.code = Code::NoTargetLayout;
+      verdict.code = Code::ModuleMissing;
       verdict.title =
           "the forward claim needs the module bv_forward.so, which is built with LibTorch";
       verdict.help = "install libtorch-dev and build again";
     } else if (subject.budget.progress != nullptr && subject.budget.progress->stop_requested()) {
       verdict.outcome = Outcome::Inconclusive;
-      verdict.code = Code::NoTargetLayout;
+      verdict.code = Code::Stopped;
       verdict.title = "stopped before this layout was computed";
       verdict.help = "run it again";
     } else {

@@ -19,7 +19,7 @@ std::vector<Verdict> open_questions(const Subject& subject) {
   for (const foreign::OpenQuestion& question : subject.under_test->open) {
     Verdict verdict;
     verdict.claim = "names";
-    verdict.rule = fmt::format("open{}", out.size());
+    verdict.rule = fmt::format("{}:{}", question.subject, label(question.code));
     verdict.outcome = Outcome::Inconclusive;
     verdict.code = question.code;
     verdict.megatron = question.subject;
@@ -53,14 +53,29 @@ void add_left_out(const Subject& subject, const std::vector<std::string>& tensor
   out.push_back(std::move(verdict));
 }
 
-Verdict fault_verdict(const Subject& subject, const model::NameFault& fault, std::size_t number) {
+/// True when the fault is about a tensor of the HF side.
+bool about_hf(const Part& part, const model::NameFault& fault) {
+  return fault.code == Code::HfTensorUnused || fault.code == Code::HfTensorMissing ||
+         part.source->headers.contains(fault.subject);
+}
+
+/// Named by its tensor, so that it keeps its id when another fault goes away.
+Verdict fault_verdict(const Subject& subject, const Part& part, const model::NameFault& fault,
+                      std::set<std::string>& ids) {
   Verdict verdict;
   verdict.claim = "names";
-  verdict.rule = fmt::format("fault{}", number);
   verdict.outcome =
       fault.code == Code::AmbiguousTranspose ? Outcome::Inconclusive : Outcome::Refuted;
   verdict.code = fault.code;
-  verdict.megatron = fault.subject;
+  if (about_hf(part, fault)) {
+    verdict.hf = {fault.subject};
+  } else {
+    verdict.megatron = fault.subject;
+  }
+  for (int again = 1; !ids.insert(verdict.id()).second; ++again) {
+    verdict.rule = fmt::format("{}:{}{}", fault.subject, label(fault.code),
+                               again == 1 ? "" : fmt::format("-{}", again));
+  }
   verdict.cases = 1;
   verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? 1 : 0;
   verdict.title = fault.message;
@@ -104,9 +119,10 @@ std::int64_t count_names(const Subject& subject) {
 std::vector<Verdict> check_names(const Subject& subject) {
   std::vector<Verdict> out;
   std::set<const Part*> faulty;
+  std::set<std::string> ids;
   for (const Part& part : subject.parts) {
     for (const model::NameFault& fault : part.source->model.faults) {
-      out.push_back(fault_verdict(subject, fault, out.size()));
+      out.push_back(fault_verdict(subject, part, fault, ids));
       faulty.insert(&part);
     }
   }

@@ -156,7 +156,19 @@ std::string short_name(const std::string& tensor) {
                        end - (dot == std::string::npos ? 0 : dot + 1));
 }
 
-/// "q_proj[0:8] k_proj[16:24] ...": a sequence of tags as runs along one dimension of the source.
+/// ",20": the place in the dimensions behind a run, unless it begins them.
+std::string columns_text(const std::vector<std::int64_t>& index, std::size_t last) {
+  std::string out;
+  bool begins = true;
+  for (std::size_t i = last + 1; i < index.size(); ++i) {
+    out += fmt::format(",{}", index[i]);
+    begins = begins && index[i] == 0;
+  }
+  return begins ? "" : out;
+}
+
+/// "q_proj[0:8] k_proj[16:24] fc[0:10,20] ...": a sequence of tags as runs along one dimension of
+/// the source.
 std::string runs_text(const std::vector<std::int64_t>& sequence,
                       const std::vector<std::string>& names, const std::vector<Shape>& shapes) {
   std::string text;
@@ -186,6 +198,7 @@ std::string runs_text(const std::vector<std::int64_t>& sequence,
       index += fmt::format("{}{}", i > 0 ? "," : "", first.index[i]);
       index += i == last ? fmt::format(":{}", first.index[i] + length) : "";
     }
+    index += columns_text(first.index, last);
     text += fmt::format("{}{}[{}]", text.empty() ? "" : " ", short_name(first.tensor),
                         first.index.empty() ? std::to_string(length) : index);
     at += static_cast<std::size_t>(length);
@@ -342,18 +355,17 @@ class Comparison {
     verdict.code = Code::WrongPlacement;
     verdict.refuted_cases = verdict.cases;
     verdict.title =
-        "elements are in the wrong place; a round trip can still be exact, the model is not";
+        "elements are in the wrong place; a round trip may pass, and the model is wrong";
     const Sequences shown = sequences(found, wanted, shape, first);
     verdict.found = runs_text(shown.found, mapping.hf, shapes);
     verdict.wanted = runs_text(shown.wanted, mapping.hf, shapes);
     const std::string where = fmt::format("{}{}", use_.rule->expert ? "etp" : "tp", rank);
-    verdict.facts = {
-        fmt::format("{} {}      layout {}", parameter, shape_text(shape), verdict.layout),
-        fmt::format("rank {} wants  {}", where, verdict.wanted),
-        fmt::format("rank {} has    {}", where, verdict.found)};
-    verdict.extent = fmt::format("{} of {} elements of this shard", thousands(wrong),
-                                 thousands(static_cast<std::int64_t>(found.size())));
-    verdict.help = "compare the rule's line with the module's layout: bridge-verify explain BV2006";
+    verdict.facts = {fmt::format("rank {} wanted  {}", where, verdict.wanted),
+                     fmt::format("rank {} found   {}", where, verdict.found)};
+    verdict.extent =
+        fmt::format("{} of {} elements of this shard {}", thousands(wrong),
+                    thousands(static_cast<std::int64_t>(found.size())), shape_text(shape));
+    verdict.help = "compare the rule's line with the layout of the module";
     Counterexample example;
     example.tensor = parameter;
     example.rank = where;

@@ -136,7 +136,7 @@ Verdict copy_verdict(const Subject& subject, const Part& part, const std::string
   verdict.code = Code::TiedEmbeddings;
   if (!part.source->checkpoint) {
     verdict.outcome = Outcome::Inconclusive;
-    verdict.code = Code::ValueRuleUndecided;
+    verdict.code = Code::NoBytes;
     verdict.title = fmt::format("{} and {} must hold equal bytes; there are no bytes to compare",
                                 copy, original);
     verdict.help = "give the directory with the weights instead of headers";

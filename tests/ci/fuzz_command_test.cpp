@@ -33,7 +33,7 @@ TEST(FuzzCommand, EndsWithOneOnALineThatIsNoBijection) {
       run_line({"fuzz", "--replay",
                 saved(folder, R"({"line": "a x[(t o)] -> x[o]", "axes": {"t": 2, "o": 3}})")});
   EXPECT_EQ(ended.code, 1) << ended.err;
-  EXPECT_NE(ended.out.find("axis t stands on the source side only"), std::string::npos)
+  EXPECT_NE(ended.out.find("axis t appears on the source side only"), std::string::npos)
       << ended.out;
   EXPECT_NE(ended.out.find("bridge-verify fuzz --replay"), std::string::npos) << ended.out;
 }
@@ -42,7 +42,7 @@ TEST(FuzzCommand, RefusesAFileThatIsNoCase) {
   const TempFolder folder;
   const auto line = run_line({"fuzz", "--replay", saved(folder, R"({"line": 3})")});
   EXPECT_EQ(line.code, 2) << line.out;
-  EXPECT_NE(line.err.find("this is no saved line"), std::string::npos) << line.err;
+  EXPECT_NE(line.err.find("this is not a saved line"), std::string::npos) << line.err;
   const auto absent = run_line({"fuzz", "--replay", (folder.path() / "absent.json").string()});
   EXPECT_EQ(absent.code, 5) << absent.err;
 }

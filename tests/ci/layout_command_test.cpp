@@ -163,6 +163,37 @@ TEST(LayoutCommand, NamesTheShardsOfATensor) {
   EXPECT_NE(unknown.err.find("BV0002"), std::string::npos);
 }
 
+/// What a rank holds is what its shard files hold, and no more.
+TEST(LayoutCommand, SaysWhatOneRankHolds) {
+  const std::vector<std::string> line = {"layout", "--json",  "--make-vocab-size-divisible-by",
+                                         "4",      "--tp",    "2",
+                                         "--ep",   "2",       "--etp",
+                                         "1",      "--model", hf_case("qwen3_moe")};
+  const Json all = run_json(line);
+  std::size_t tensors = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    std::vector<std::string> one = line;
+    one.insert(one.end(), {"--rank", std::to_string(rank)});
+    const Json json = run_json(one);
+    ASSERT_EQ(json.at("ranks").size(), 1U);
+    EXPECT_EQ(json.at("ranks")[0], all.at("ranks")[static_cast<std::size_t>(rank)]);
+    std::size_t held = 0;
+    for (const Json& shard : json.at("shards")) {
+      EXPECT_NE(std::find(shard.at("ranks").begin(), shard.at("ranks").end(), Json(rank)),
+                shard.at("ranks").end());
+      held += shard.at("tensors").get<std::size_t>();
+    }
+    EXPECT_EQ(json.at("rank").at("tensors").size(), held);
+    EXPECT_EQ(json.at("rank").at("experts"), 4);
+    EXPECT_EQ(json.at("rank").at("first_expert"), 4 * rank);
+    tensors += held;
+  }
+  EXPECT_GT(tensors, 0U);
+  const auto outside = run_line({"layout", "--tp", "2", "--rank", "2"});
+  EXPECT_EQ(outside.code, 2);
+  EXPECT_NE(outside.err.find("0 to 1"), std::string::npos) << outside.err;
+}
+
 TEST(LayoutCommand, NeedsAConfigOnly) {
   const auto bare = run_line({"layout", "--make-vocab-size-divisible-by", "4", "--tp", "2",
                               "--model", hf_case("qwen3") + "/config.json"});

@@ -4,15 +4,23 @@
 
 #include <set>
 
+#include "ci/cli/command.hpp"
+#include "core/base/shell.hpp"
+
 namespace bv::cli {
 namespace {
 
-constexpr CommandName kCommands[] = {{"check", "", false},     {"convert", "import export", false},
-                                     {"roundtrip", "", false}, {"explain", "", true},
-                                     {"trace", "", true},      {"models", "", true}};
+std::vector<CommandName> names() {
+  std::vector<CommandName> out;
+  for (const Command& command : commands()) {
+    out.push_back(command.name);
+  }
+  return out;
+}
 
-Result<Parsed> parse(std::vector<std::string> arguments, const Environment& environment = {}) {
-  return parse_options(arguments, environment, kCommands);
+Result<Parsed> parse(std::vector<std::string> arguments, const Environment& environment = {},
+                     const std::vector<SettingsText>& files = {}) {
+  return parse_options(arguments, environment, names(), files);
 }
 
 Options parsed(std::vector<std::string> arguments, const Environment& environment = {}) {
@@ -105,7 +113,8 @@ TEST(Options, SizesAreListsOrRangesOfPowersOfTwo) {
   EXPECT_EQ(parsed({"check", "--tp", "1,2,4"}).tp, (Sizes{1, 2, 4}));
   EXPECT_EQ(parsed({"check", "--tp", "1..8"}).tp, (Sizes{1, 2, 4, 8}));
   EXPECT_EQ(parsed({"check", "--tp", "3..8,3,4"}).tp, (Sizes{4, 8, 3}));
-  EXPECT_EQ(refused({"check", "--tp", "5..7"}).message, "--tp 5..7 holds no power of two");
+  EXPECT_EQ(refused({"check", "--tp", "5..7"}).message,
+            "--tp 5..7 does not contain a power of two");
   EXPECT_EQ(refused({"check", "--tp", "1,,2"}).code, Code::BadValue);
   EXPECT_EQ(refused({"check", "--tp", "99999999999999999999"}).code, Code::BadValue);
   EXPECT_EQ(refused({"check", "--tp", "1..99999999999"}).message,
@@ -118,7 +127,8 @@ TEST(Options, BadInputOneUnknownOptionSuggestsTheNearest) {
   EXPECT_EQ(error.message, "unknown option --modle");
   EXPECT_EQ(error.help, "did you mean --model?");
   EXPECT_EQ(refused({"--modle=x"}).message, "unknown option --modle");
-  EXPECT_EQ(refused({"--xyzzyxyzzy"}).help, "bridge-verify help lists every option");
+  EXPECT_EQ(refused({"--xyzzyxyzzy"}).help, "bridge-verify help options lists them");
+  EXPECT_EQ(refused({"--ci"}).help, "bridge-verify help options lists them");  // not --cp
   EXPECT_EQ(refused({"-x"}).message, "unknown option -x");
 }
 
@@ -168,7 +178,8 @@ TEST(Options, MissingValueIsNotTakenFromTheNextOption) {
 TEST(Options, UnknownCommandSuggestsCommandOrModel) {
   EXPECT_EQ(refused({"explian", "BV2006"}).help, "did you mean bridge-verify explain?");
   EXPECT_EQ(refused({"./models/x"}).help, "did you mean --model ./models/x?");
-  EXPECT_EQ(refused({"check", "stray"}).message, "check takes no word \"stray\"");
+  EXPECT_EQ(refused({"check", "m/llama"}).help, "did you mean --model m/llama?");
+  EXPECT_EQ(refused({"check", "stray"}).message, "check does not take an argument: \"stray\"");
 }
 
 TEST(Options, OptionsWithoutModelAskForOne) {
@@ -206,16 +217,18 @@ TEST(Options, ChoicesListTheirValues) {
   EXPECT_EQ(parsed({"convert", "--dtype", "bfloat16"}).dtype, "bfloat16");
 }
 
-TEST(Options, TimesAndSizesHaveUnits) {
-  EXPECT_EQ(parsed({"check", "--timeout", "90"}).timeout_seconds, 90.0);
-  EXPECT_EQ(parsed({"check", "--timeout", "1.5h"}).timeout_seconds, 5400.0);
-  EXPECT_EQ(parsed({"check", "--mem-limit", "512MiB"}).mem_limit_bytes, 536870912U);
-  EXPECT_EQ(parsed({"check", "--mem-limit", "4G"}).mem_limit_bytes, 4000000000U);
-  for (const char* bad : {"", "x", "-1s", "1 s", "0", "1e9999", "5 parsecs"}) {
-    EXPECT_EQ(refused({"check", std::string("--timeout=") + bad}).code, Code::BadValue) << bad;
+TEST(Options, WhatIsNotBuiltIsRefusedWithAWayOut) {
+  for (const OptionSpec& spec : option_specs()) {
+    if (spec.not_built.empty()) {
+      continue;
+    }
+    EXPECT_FALSE(spec.listed) << spec.name;
+    const Error error = refused({"check", "--model", "x", "--" + std::string(spec.name), "9"});
+    EXPECT_EQ(error.code, Code::UnknownOption) << spec.name;
+    EXPECT_EQ(error.message, "--" + std::string(spec.name) + " 9 is not built into this version");
+    EXPECT_EQ(error.help, spec.not_built);
   }
-  EXPECT_EQ(refused({"check", "--mem-limit", "99999999999999999999T"}).help,
-            "write --mem-limit 4GiB");
+  EXPECT_EQ(refused({"fuzz", "--timeout=1s"}).code, Code::UnknownOption);
 }
 
 TEST(Options, SeedTakesAllSixtyFourBits) {
@@ -272,6 +285,85 @@ TEST(Environment, OptionsOfOtherCommandsAreLeftAlone) {
                 "environment variable BRIDGE_VERIFY_MODLE names no option and is not used"});
 }
 
+SettingsText file(std::string text) {
+  return {"bridge-verify.toml", std::move(text)};
+}
+
+Options with_file(const std::string& text, std::vector<std::string> arguments = {"check"}) {
+  const auto result = parse(std::move(arguments), {}, {file(text)});
+  EXPECT_TRUE(result.has_value()) << (result ? "" : result.error().message);
+  return result ? result->options : Options{};
+}
+
+Error bad_file(const std::string& text) {
+  const auto result = parse({"check"}, {}, {file(text)});
+  EXPECT_FALSE(result.has_value()) << text;
+  return result ? fail(Code::Assertion, "was accepted") : result.error();
+}
+
+TEST(SettingsFile, SaysWhatTheCommandLineCouldSay) {
+  const Options options = with_file(
+      "tp = [1, 2]\nallow-partial = true\nmatch = [\"a*\", \"b c\"]\nmodel = "
+      "\"m\"\n"
+      "set = [\"a.b=1\", \"c=2\"]\nverbose = 1\nonly = [\"names\", \"shapes\"]\n",
+      {"check", "--fail-on", "refuted"});
+  EXPECT_EQ(options.tp, (Sizes{1, 2}));
+  EXPECT_EQ(options.match, (std::vector<std::string>{"a*", "b c"}));
+  EXPECT_EQ(options.only, (std::vector<std::string>{"names", "shapes"}));
+  EXPECT_EQ(options.settings.size(), 2U);
+  EXPECT_TRUE(options.allow_partial);
+  EXPECT_EQ(options.verbose, 1);
+  EXPECT_EQ(options.said("tp")->origin, Origin::File);
+  EXPECT_EQ(options.said("tp")->written, "tp in bridge-verify.toml:1:1");
+  EXPECT_EQ(options.said("fail-on")->origin, Origin::CommandLine);
+}
+
+TEST(SettingsFile, IsTheWeakestLayerAndTheNearestFileBeatsTheNext) {
+  const std::vector<SettingsText> files = {file("tp = 4\n"), {"home.toml", "tp = 8\npp = 2\n"}};
+  const auto all = parse({"check"}, {{"BRIDGE_VERIFY_TP", "2"}}, files);
+  ASSERT_TRUE(all.has_value());
+  EXPECT_EQ(all->options.tp, Sizes{2});
+  EXPECT_EQ(all->options.pp, Sizes{2});
+  EXPECT_EQ(parse({"check"}, {}, files)->options.tp, Sizes{4});
+  EXPECT_EQ(parse({"check", "--tp", "1"}, {}, files)->options.tp, Sizes{1});
+  EXPECT_TRUE(parse({"check", "--layout", "tp1"}, {}, files)->options.tp.empty());
+  EXPECT_FALSE(parse({"check"}, {}, {file("tp = 2\nlayout = \"tp1\"\n")}).has_value());
+  EXPECT_FALSE(with_file("json = true\n", {"trace", "x"}).given.empty());
+  EXPECT_TRUE(with_file("tp = 2\n", {"doctor"}).tp.empty());  // doctor has no use for it
+  EXPECT_FALSE(
+      parse({"check"}, {{"BRIDGE_VERIFY_STRICT", "0"}}, {file("strict = true\n")})->options.strict);
+}
+
+TEST(SettingsFile, FaultsNameLineAndColumn) {
+  struct Row {
+    const char *text, *where, *message, *help;
+  };
+  for (const Row& row : {
+           Row{"tp = 2\nmodle = \"x\"\n", "bridge-verify.toml:2:1", "\"modle\" is not a setting",
+               "did you mean model?"},
+           Row{"overwrite = true\n", "bridge-verify.toml:1:1",
+               "\"overwrite\" can only be said on the command line", "remove the line"},
+           Row{"tp = 2\ntensor_parallel_size = 4\n", "bridge-verify.toml:2:1", "tp is set twice",
+               "keep one of the two"},
+           Row{"model = 3\n", "bridge-verify.toml:1:9", "model cannot be a whole number",
+               "write model = \"REF\""},
+           Row{"strict = \"yes\"\n", "bridge-verify.toml:1:10", "strict cannot be a string",
+               "write strict = true"},
+           Row{"tp = 0\n", "bridge-verify.toml:1:1",
+               "tp in bridge-verify.toml:1:1 is not a positive number",
+               "write --tp 1 for no tensor parallelism"},
+       }) {
+    const Error error = bad_file(row.text);
+    EXPECT_EQ(error.code, Code::BadSettings) << row.text;
+    EXPECT_EQ(error.where, row.where) << row.text;
+    EXPECT_EQ(error.message, row.message);
+    EXPECT_EQ(error.help, row.help);
+  }
+  const Error broken = bad_file("tp = [1,\n");
+  EXPECT_EQ(broken.code, Code::BadSettings);
+  EXPECT_TRUE(broken.where.starts_with("bridge-verify.toml:")) << broken.where;
+}
+
 TEST(OptionTable, NamesAliasesAndLettersAreUniqueAndTyped) {
   std::set<std::string> names;
   std::set<char> letters;
@@ -309,10 +401,6 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
           return "=2";
         case Form::Pair:
           return "=a=b";
-        case Form::Duration:
-          return "=1s";
-        case Form::Bytes:
-          return "=1G";
         case Form::Text:
         case Form::Names:
         case Form::Repeat:
@@ -322,17 +410,25 @@ TEST(OptionTable, EveryRowTakesAValueOfItsForm) {
     }();
     const std::string argument =
         "--" + std::string(spec.name) + (spec.form == Form::Choice ? "=" + value : value);
-    constexpr CommandName kAnyCommand[] = {
-        {"check", "", false},   {"convert", "", false}, {"trace", "", true}, {"layout", "", false},
-        {"inspect", "", false}, {"fuzz", "", false},    {"mutate", "", true}};
+    if (!spec.not_built.empty()) {
+      ++tried;
+      continue;
+    }
     std::size_t taken = 0;
-    for (const CommandName& command : kAnyCommand) {
-      if (usable_by(spec, command.name)) {
-        const std::vector<std::string> arguments = {std::string(command.name), argument};
-        const auto result = parse_options(arguments, {}, kAnyCommand);
-        EXPECT_TRUE(result.has_value())
-            << argument << ": " << (result ? "" : result.error().message);
-        ++taken;
+    for (const CommandName& command : names()) {
+      std::vector<std::string> verbs = words_of(command.verbs);
+      verbs.resize(std::max<std::size_t>(verbs.size(), 1));
+      for (const std::string& verb : verbs) {
+        std::vector<std::string> arguments = {std::string(command.name)};
+        if (!verb.empty()) {
+          arguments.push_back(verb);
+        }
+        const std::string key = command_key(command, {arguments.data() + 1, arguments.size() - 1});
+        arguments.push_back(argument);
+        const auto result = parse(arguments);
+        EXPECT_EQ(result.has_value(), usable_by(spec, key))
+            << key << " " << argument << ": " << (result ? "" : result.error().message);
+        taken += result ? 1U : 0U;
       }
     }
     EXPECT_GT(taken, 0U) << spec.name;
@@ -347,7 +443,7 @@ TEST(Options, EveryRefusalSaysWhatToDo) {
       "--tp",      "--tp=",   "0",           "1..8",   "-q",       "-qv",   "--",    "-",
       "check",     "import",  "trace",       "--json", "--format", "plain", "--set", "a=b",
       "--timeout", "\x1b[2J", "--\xff",      "-m",     "x/y",      "",      "--=",   "-=",
-      "-j4",       "--skip",  "--mem-limit", "9e99T",  "..",       "-o="};
+      "-j4",       "--skip",  "--mem-limit", "rules",  "..",       "-o=",   "lint",  "--strict"};
   std::uint32_t state = 1;
   std::size_t accepted = 0;
   std::size_t refusals = 0;

@@ -17,7 +17,7 @@ struct Screen {
   Progress progress;
   explicit Screen(ProgressMode mode)
       : progress(
-            {.mode = mode, .width = 120}, [this] { return now; },
+            {.mode = mode, .width = [] { return 120; }}, [this] { return now; },
             [this](std::string_view text) { shown.emplace_back(text); }) {}
 };
 
@@ -100,11 +100,63 @@ TEST(Progress, OffTheTerminalPrintsPlainLinesEveryThirtySeconds) {
     screen.progress.add(1, 1, "x");
   }
   screen.progress.finish();
-  EXPECT_EQ(screen.shown.size(), 4U);  // start, 30 s, 60 s, end
+  EXPECT_EQ(screen.shown.size(), 4U);  // 2 s, 32 s, 62 s, end
   for (const std::string& line : screen.shown) {
     EXPECT_EQ(line.find('\x1b'), std::string::npos);
     EXPECT_TRUE(line.ends_with("\n"));
   }
+}
+
+TEST(Progress, ALogDoesNotHearOfAShortPhase) {
+  Screen screen(ProgressMode::Plain);
+  screen.progress.start("bytes", 100, 100);
+  screen.now = 1.5;
+  screen.progress.add(100, 100, "x");
+  screen.progress.finish();
+  EXPECT_TRUE(screen.shown.empty());
+}
+
+TEST(ProgressWords, HaveNoBar) {
+  const ProgressState state{.phase = "bytes",
+                            .done_bytes = 34'500'000'000,
+                            .total_bytes = 71'900'000'000,
+                            .done = 502,
+                            .total = 1045,
+                            .bytes_per_second = 1.4e9,
+                            .eta_seconds = 26.0,
+                            .current = ""};
+  EXPECT_EQ(progress_words(state),
+            "bytes: 34.5 of 71.9 GB, 502 of 1,045 tensors, 1.4 GB/s, 0:26 left");
+}
+
+TEST(ProgressLine, TheBarGivesWayBeforeTheNumbers) {
+  const ProgressState state{.phase = "bytes",
+                            .done_bytes = 34'500'000'000,
+                            .total_bytes = 71'900'000'000,
+                            .done = 502,
+                            .total = 1045,
+                            .bytes_per_second = 1.4e9,
+                            .eta_seconds = 26.0,
+                            .current = "layers.17"};
+  const std::string line = progress_line(state, 80, true);
+  EXPECT_NE(line.find("  ETA 0:26"), std::string::npos) << line;
+  EXPECT_NE(line.find("1.4 GB/s"), std::string::npos) << line;
+  EXPECT_LE(line.size(), 80U);
+}
+
+TEST(Progress, ReadsTheWidthAgain) {
+  double now = 0;
+  int width = 120;
+  std::vector<std::string> shown;
+  Progress progress(
+      {.mode = ProgressMode::Line, .width = [&width] { return width; }}, [&now] { return now; },
+      [&shown](std::string_view text) { shown.emplace_back(text); });
+  progress.start("bytes", 100'000'000, 100);
+  width = 40;
+  now = 1;
+  progress.add(1000, 1, "x");
+  EXPECT_GT(shown.front().size(), 60U);
+  EXPECT_LE(shown.back().size(), 40U + std::string_view("\r\x1b[K").size());
 }
 
 TEST(Progress, RateIsThatOfTheLastFiveSeconds) {

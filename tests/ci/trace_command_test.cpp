@@ -47,6 +47,29 @@ TEST(TraceCommand, ListsRunsOfRowsWithoutAnIndex) {
       << ended.out;
 }
 
+TEST(TraceCommand, ARowIndexAloneMeansTheRow) {
+  const std::vector<std::string> model = {
+      "--make-vocab-size-divisible-by", "4", "--tp", "2", "--model", hf_case("llama")};
+  const auto with = [&](std::vector<std::string> line) {
+    line.insert(line.end(), model.begin(), model.end());
+    return run_line(line);
+  };
+  const auto row = with({"trace", "model.layers.1.self_attn.q_proj.weight", "20"});
+  EXPECT_EQ(row.code, 0) << row.err;
+  EXPECT_NE(row.out.find("pp0_tp0_ep0_etp0:decoder.layers.1.self_attention.linear_qkv.weight   "
+                         "rank 0\n  [40, :] = model.layers.1.self_attn.q_proj.weight[20, :]\n"),
+            std::string::npos)
+      << row.out;
+  const auto back = with({"trace", "decoder.layers.0.mlp.linear_fc1.weight", "20"});
+  EXPECT_EQ(back.code, 0) << back.err;
+  EXPECT_NE(back.out.find("  [20, :] = model.layers.0.mlp.up_proj.weight[20, :]\n"),
+            std::string::npos)
+      << back.out;
+  const auto outside = with({"trace", "model.layers.1.self_attn.q_proj.weight", "4096"});
+  EXPECT_EQ(outside.code, 2);
+  EXPECT_EQ(with({"trace", "model.norm.weight", "0,0"}).code, 2);
+}
+
 TEST(TraceCommand, SaysZeroPadding) {
   const auto ended = run_line({"trace", "output_layer.weight", "131,0",
                                "--make-vocab-size-divisible-by", "4", "--model", hf_case("llama")});

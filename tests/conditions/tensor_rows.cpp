@@ -127,14 +127,13 @@ std::vector<Row> name_rows() {
 
 std::vector<Row> shard_rows() {
   const ThereAndBack experts{
-      "qwen3_moe_packed", {"--ep", "2", "--make-vocab-size-divisible-by", "1"}, "", {}};
+      "qwen3_moe_packed", {"--ep", "2", "--make-vocab-size-divisible-by", "1"}, {}};
   ThereAndBack without = experts;
   without.shard = "pp0_tp0_ep1_etp0";
   without.edit = [](auto& tensors) {
     ASSERT_EQ(tensors.erase("decoder.layers.1.mlp.experts.linear_fc2.weight3"), 1U);
   };
-  const ThereAndBack replicas{
-      "llama", {"--tp", "2", "--make-vocab-size-divisible-by", "1"}, "", {}};
+  const ThereAndBack replicas{"llama", {"--tp", "2", "--make-vocab-size-divisible-by", "1"}, {}};
   ThereAndBack diverged = replicas;
   diverged.shard = "pp0_tp1_ep0_etp0";
   diverged.edit = [](auto& tensors) {
@@ -154,7 +153,7 @@ std::vector<Row> shard_rows() {
       {"E067",
        "BV1004",
        {"pp0_tp0_ep1_etp0.safetensors has no decoder.layers.1.mlp.experts.linear_fc2.weight3: "
-        "model.layers.1.mlp.experts.down_proj cannot be put together (E067)"},
+        "model.layers.1.mlp.experts.down_proj cannot be put together"},
        back(without),
        back(experts)},
       {"E068",
@@ -165,8 +164,8 @@ std::vector<Row> shard_rows() {
        back(replicas)},
       {"W073",
        "BV2012",
-       {"1 padding rows of output_layer.weight are not zero and are dropped (W073)",
-        "rows of norm 3", "rows of zeros"},
+       {"1 padding rows of output_layer.weight are not zero and are dropped", "rows of norm 3",
+        "rows of zeros"},
        back(noisy),
        back(padded)},
   };

@@ -172,14 +172,14 @@ TEST(Forward, HoldsForPublishedGeometriesFromHeadersAlone) {
 
 TEST(Forward, IsNotRequestedBelowLevelFull) {
   for (const auto& [level, said] : std::vector<std::array<std::string, 2>>{
-           {"headers", "not requested"}, {"data", "not requested"}, {"full", "held"}}) {
+           {"headers", "not asked"}, {"data", "not asked"}, {"full", "held"}}) {
     const Ended ended = run({"check", "--model", golden_hf("qwen3").string(), "--level", level,
                              "--tp", "2", "--make-vocab-size-divisible-by", "4"});
     EXPECT_EQ(ended.code, 0) << ended.all();
     const std::size_t row = ended.out.find("  forward ");
     ASSERT_NE(row, std::string::npos) << ended.out;
     const std::string line = ended.out.substr(row, ended.out.find('\n', row) - row);
-    EXPECT_EQ(line.find("not requested") != std::string::npos, said == "not requested") << line;
+    EXPECT_EQ(line.find("not asked") != std::string::npos, said == "not asked") << line;
   }
 }
 

@@ -49,7 +49,7 @@ TEST(Fuzz, ASavedLineThatIsWrongIsRefutedAndNamed) {
       << R"({"line": "half x[n m] -> x[n]", "axes": {"n": 2, "m": 2}, "rest": []})";
   const Ended wrong = run({"fuzz", "--replay", folder / "line.json"});
   EXPECT_EQ(wrong.code, 1) << wrong.all();
-  EXPECT_NE(wrong.out.find("axis m stands on the source side only"), std::string::npos)
+  EXPECT_NE(wrong.out.find("axis m appears on the source side only"), std::string::npos)
       << wrong.all();
 }
 

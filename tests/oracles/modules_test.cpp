@@ -70,7 +70,7 @@ TEST(LinearQkv, RefusesRowsThatAreNoHeads) {
   EXPECT_THAT(words(attention(4, 2, {4}, 3)), ElementsAre(HasSubstr("k_proj rows over groups: 3")));
   EXPECT_THAT(words(attention(3, 2, {3}, 2)), ElementsAre(HasSubstr("query heads over groups: 3")));
   EXPECT_THAT(words(attention(4, 2, {4}, 2, 3)),
-              ElementsAre("cut over the ranks: 8 is no multiple of 3"));
+              ElementsAre("cut over the ranks: 8 is not a multiple of 3"));
   Question unknown = attention(4, 2, {4}, 2);
   unknown.numbers.erase("num_query_groups");
   EXPECT_THAT(words(unknown), ElementsAre("the geometry has no num_query_groups"));
@@ -86,7 +86,7 @@ TEST(LinearQkv, SplitsTheJoinedTensorOfAVisionTower) {
   question.numbers = {{"vision_num_heads", 2}, {"num_attention_heads", 9}, {"num_query_groups", 3}};
   EXPECT_THAT(words(question), ElementsAre("qkv[1]", "qkv[3]", "qkv[5]"));
   question.numbers["vision_num_heads"] = 4;
-  EXPECT_THAT(words(question), ElementsAre("qkv rows over heads: 6 is no multiple of 12"));
+  EXPECT_THAT(words(question), ElementsAre("qkv rows over heads: 6 is not a multiple of 12"));
 }
 
 TEST(LinearQkv, PutsGateRowsBehindAllGroupsOrIntoThem) {
@@ -208,7 +208,7 @@ TEST(Vocabulary, PutsZeroRowsBehindTheRealOnes) {
   question.padded_vocab = 4;
   EXPECT_THAT(words(question), ElementsAre("embed_tokens[2]", "zero"));
   question.padded_vocab = 0;
-  EXPECT_THAT(words(question), ElementsAre("cut over the ranks: 3 is no multiple of 2"));
+  EXPECT_THAT(words(question), ElementsAre("cut over the ranks: 3 is not a multiple of 2"));
   question.padded_vocab = 2;
   EXPECT_THAT(words(question), ElementsAre("the padded vocabulary has 2 rows for 3"));
   question.padded_vocab = std::int64_t{1} << 50;

@@ -108,7 +108,7 @@ std::string stage_fault(const std::vector<StageContents>& stages, const Layout& 
     places.insert({stage.vp, stage.pp});
   }
   if (next != layers || next_mtp != mtp_layers) {
-    return "a layer stands on no stage or on two";
+    return "a layer is on no stage, or on two";
   }
   const auto wanted = static_cast<std::size_t>(layout.pp * virtual_stages(layout));
   if (stages.size() != wanted || places.size() != wanted) {

@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "ci/cli/command.hpp"
+#include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
@@ -22,7 +25,7 @@ class Check {
     BV_CHECK(check_abilities(options_));
     BV_TRY(level, claims::level_named(options_.level));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
-    context_.streams.err(options_.verbosity() < 0 ? "" : first_line());
+    context_.streams.err(start_line(options_));
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     auto opened = open_model(context_, options_, library_, AbsentShards::Name);
@@ -47,6 +50,7 @@ class Check {
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
+    fill_replays(options_, options_.command, run_);
     add_next(level);
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
@@ -56,11 +60,6 @@ class Check {
   }
 
  private:
-  std::string first_line() const {
-    return fmt::format("bridge-verify: {} {}\n", options_.command,
-                       escaped(options_.headers.empty() ? options_.model : options_.headers));
-  }
-
   /// Nothing of the model is judged; one verdict says why.
   Run unsupported(const Error& error, const claims::Wanted& wanted) {
     run_.model_ref = options_.headers.empty() ? options_.model : options_.headers;
@@ -84,6 +83,7 @@ class Check {
       run_.layouts = layout_rows(chosen.layouts);
       subject_.layouts = std::move(chosen.layouts);
     }
+    show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     subject_.budget.progress = &progress;
     const claims::Claim& forward = *claims::find_claim("forward");
@@ -111,13 +111,20 @@ class Check {
     subject_.budget.oracle.forward = module.functions;
   }
 
+  /// The first refuted verdict again; of a run that passes, what would look at more.
   void add_next(claims::Level level) {
-    if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty()) {
-      run_.next = fmt::format("bridge-verify roundtrip --model {}", options_.model);
-      for (const std::string& glob : options_.exclude) {
-        run_.next += fmt::format(" --exclude '{}'", glob);
-      }
-      run_.next_note = fmt::format("moves the bytes ({})", human_bytes(run_.bytes));
+    const auto refuted =
+        std::find_if(run_.verdicts.begin(), run_.verdicts.end(),
+                     [](const Verdict& one) { return one.outcome == Outcome::Refuted; });
+    if (refuted != run_.verdicts.end()) {
+      run_.next = refuted->replay;
+      run_.next_note = "repeats the first refuted verdict alone";
+    } else if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty() &&
+               conclude(run_).exit_code == 0) {
+      run_.next = next_line(options_, "roundtrip");
+      run_.next_note =
+          fmt::format("moves the bytes ({} x {})", human_bytes(run_.bytes),
+                      counted(static_cast<std::uint64_t>(run_.layouts.size()), "layout"));
     }
   }
 

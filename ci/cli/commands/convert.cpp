@@ -74,13 +74,10 @@ class Convert {
       return fail(Code::BadValue, "convert needs a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert needs a direction")
+      return fail(Code::BadValue, "convert needs --to hf or --to megatron")
           .advise("write --to megatron, or --to hf");
     }
-    context_.streams.err(options_.verbosity() < 0
-                             ? ""
-                             : fmt::format("bridge-verify: convert {} --to {}\n",
-                                           escaped(options_.model), escaped(options_.to)));
+    context_.streams.err(start_line(options_));
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
@@ -102,6 +99,7 @@ class Convert {
     if (!done) {
       return std::move(done).error();
     }
+    fill_replays(options_, options_.to == "hf" ? "convert" : "check", run_);
     return std::move(run_);
   }
 
@@ -118,19 +116,18 @@ class Convert {
     const std::vector<std::string> others =
         hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
            : std::vector<std::string>(kToHf.begin(), kToHf.end());
-    for (const std::string& option : others) {
-      const auto given = options_.given.find(option);
-      if (given == options_.given.end()) {
+    for (const Setting& given : options_.given) {
+      if (std::find(others.begin(), others.end(), given.name) == others.end()) {
         continue;
       }
-      if (!given->second.starts_with("-")) {
+      if (given.origin != Origin::CommandLine) {
         run_.notes.push_back(
-            fmt::format("{} is not used by --to {}", io::printable(given->second), options_.to));
+            fmt::format("{} is not used by --to {}", io::printable(given.written), options_.to));
         continue;
       }
       return fail(Code::UnknownOption,
-                  fmt::format("--{} belongs to --to {}", option, hf ? "megatron" : "hf"))
-          .pair(io::printable(given->second),
+                  fmt::format("--{} belongs to --to {}", given.name, hf ? "megatron" : "hf"))
+          .pair(io::printable(given.written),
                 fmt::format("an option that --to {} can follow", options_.to))
           .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
                      : "leave it out");
@@ -147,6 +144,7 @@ class Convert {
       subject.layouts = {layout};
       run_.layouts = layout_rows(subject.layouts);
     }
+    show_header(context_, options_, run_);
     panel.judge_rest(subject, names ? "" : "the names are wrong");
     // The claim bytes is this command's own, about what it wrote.
     std::erase_if(run_.claims,
@@ -221,6 +219,7 @@ class Convert {
     run_.family = family::name(*folder.model.family);
     run_.tensors = static_cast<std::int64_t>(folder.hf_headers.size());
     run_.layouts = layout_rows({folder.layout});
+    show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
     convert_.dtype = folder.dtype;
@@ -231,8 +230,8 @@ class Convert {
     for (const convert::DroppedRows& dropped : report->dropped_rows) {
       run_.warnings.push_back(
           fail(Code::PaddingRowsDropped,
-               fmt::format("{} padding rows of {} are not zero and are dropped (W073)",
-                           dropped.rows, dropped.tensor))
+               fmt::format("{} padding rows of {} are not zero and are dropped", dropped.rows,
+                           dropped.tensor))
               .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
               .advise("correct vocab_size of config.json when these rows are tokens"));
     }

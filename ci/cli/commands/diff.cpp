@@ -12,6 +12,7 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
 #include "core/model/name_filter.hpp"
@@ -41,7 +42,7 @@ class Diff {
   Result<Run> run() {
     if (options_.operands.size() != 2) {
       return fail(Code::BadValue,
-                  fmt::format("diff wants two checkpoints, found {}", options_.operands.size()))
+                  fmt::format("diff needs two checkpoints, not {}", options_.operands.size()))
           .advise("bridge-verify diff HF_DIR OTHER_DIR");
     }
     const std::string& a = options_.operands[0];
@@ -51,8 +52,9 @@ class Diff {
                  Code::BadValue,
                  fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one", a))
           .pair("Megatron shards", "an HF model")
-          .advise(fmt::format("bridge-verify diff HF_DIR {}", a));
+          .advise("bridge-verify diff HF_DIR " + shell_quoted(a));
     }
+    context_.streams.err(start_line(options_));
     const auto shards = shards_in(b);
     run_.model_ref = a;
     run_.notes.push_back(
@@ -63,6 +65,7 @@ class Diff {
     if (!done) {
       return std::move(done).error();
     }
+    fill_replays(options_, "diff", run_);
     return std::move(run_);
   }
 
@@ -160,7 +163,6 @@ class Diff {
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
     subject.kinds = &library.kinds;
-    subject.replay = fmt::format("bridge-verify check --model {}", options_.operands[0]);
     add("names", "the names of A make a whole model", claims::check_names(subject));
     return Done{};
   }
@@ -194,7 +196,7 @@ class Diff {
                       fmt::format("{} of A does not have the shape that its config states",
                                   escaped(mapping.hf[i])))
               .pair(shape_text(found), shape_text(shapes[i]))
-              .advise(fmt::format("bridge-verify check --model {}", hf.folder.string()));
+              .advise("bridge-verify check --model " + shell_quoted(hf.folder.string()));
         }
       }
     }
@@ -213,6 +215,7 @@ class Diff {
   }
 
   Status compare(const compare::Comparison& comparison, const std::string& layout) {
+    show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     compare::DiffOptions how;
     how.jobs = jobs_of(options_);

@@ -25,11 +25,10 @@ Status write_page(const std::filesystem::path& path, const std::string& text) {
 }
 
 int wants_one_word(Context& context, const Options& options, std::string_view what) {
-  return report_error(
-      context, options,
-      fail(Code::BadValue, fmt::format("{} wants one {}, {} are given", options.command, what,
-                                       options.operands.size()))
-          .advise(fmt::format("bridge-verify {} {}", options.command, what)));
+  return report_error(context, options,
+                      fail(Code::BadValue, fmt::format("{} needs one {}, not {}", options.command,
+                                                       what, options.operands.size()))
+                          .advise(fmt::format("bridge-verify {} {}", options.command, what)));
 }
 
 int dump_page(Context& context, const Options& options, const std::string& text) {

@@ -1,37 +1,149 @@
+// explain: what a code, a claim or a result means.
+
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "ci/cli/command.hpp"
 #include "core/base/text.hpp"
+#include "properties/claims/catalogue.hpp"
+#include "reports/printable.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::cli {
+namespace {
+
+struct Topic {
+  std::string_view name;
+  std::string_view text;
+};
+
+constexpr std::array kResults = {
+    Topic{"proved", "true for every value: shown from headers and rules, no weights needed"},
+    Topic{"held", "true for everything that was looked at: bytes that were moved, or samples"},
+    Topic{"refuted", "false: there is a counterexample, and the block shows it"},
+    Topic{"inconclusive",
+          "nobody knows: something that is needed is missing, or the run was "
+          "stopped; the table says undecided"},
+    Topic{"unsupported", "this version cannot decide it"},
+    Topic{"waived",
+          "refuted or undecided, and accepted until a day by a waivers file that names "
+          "the issue"},
+    Topic{"broken", "a fault of bridge-verify: nothing of that claim counts"},
+};
+
+std::string fitted(std::string_view text, const reports::TextStyle& style) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    out += reports::wrapped(text.substr(0, end), 0, "", static_cast<std::size_t>(style.width));
+    out += "\n";
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
+std::string entry(std::string_view name, std::string_view text, const reports::TextStyle& style) {
+  constexpr std::size_t kColumn = 16;
+  return fmt::format("  {:<{}}", name, kColumn - 2) +
+         reports::wrapped(text, kColumn, std::string(kColumn, ' '),
+                          static_cast<std::size_t>(style.width)) +
+         "\n";
+}
+
+std::string list_text(const reports::TextStyle& style) {
+  std::string out = "results: bridge-verify explain results\n\nclaims:\n";
+  for (const claims::Claim& claim : claims::catalogue()) {
+    out += entry(claim.id, claim.title, style);
+  }
+  out += "\ncodes:\n";
+  for (const CodeInfo& code : all_codes()) {
+    out += entry(label(code.code), code.title, style);
+  }
+  return out;
+}
+
+std::string results_text(const reports::TextStyle& style) {
+  std::string out =
+      "A verdict is about one claim, one rule and one layout. Its result is one of:\n\n";
+  for (const Topic& topic : kResults) {
+    out += entry(topic.name, topic.text, style);
+  }
+  return out + "\n" +
+         fitted(
+             "Only proved, held and waived are green. A run passes when at least one claim was "
+             "checked and every verdict is green.",
+             style);
+}
+
+std::string claim_text(const claims::Claim& claim, const reports::TextStyle& style) {
+  return fitted(fmt::format("{}: {}", claim.id, claim.statement), style) + "\n" +
+         fitted(fmt::format("How it is known: {}.", claim.known_by), style) +
+         fitted(fmt::format("Counted in: {}.", claim.noun), style) +
+         fitted(fmt::format("Asked at --level {} and above, or with --only {}.",
+                            claims::name(claim.level), claim.id),
+                style);
+}
+
+/// The page of a code for a terminal: without the mark of a Markdown heading.
+std::string code_text(Code code, const reports::TextStyle& style) {
+  return fitted(code_page(code).substr(2), style);
+}
+
+Result<std::string> text_of(const std::string& word, const reports::TextStyle& style) {
+  std::vector<std::string> names = {"results"};
+  if (word == "results") {
+    return results_text(style);
+  }
+  for (const Topic& topic : kResults) {
+    names.emplace_back(topic.name);
+    if (topic.name == word) {
+      return entry(topic.name, topic.text, style);
+    }
+  }
+  for (const claims::Claim& claim : claims::catalogue()) {
+    names.emplace_back(claim.id);
+    if (claim.id == word) {
+      return claim_text(claim, style);
+    }
+  }
+  const auto code = code_from_text(word);
+  for (const CodeInfo& one : all_codes()) {
+    names.push_back(label(one.code));
+    names.emplace_back(one.name);
+    if (code == one.code || one.name == word) {
+      return code_text(one.code, style);
+    }
+  }
+  // Codes differ from each other in one digit: a near one is no better than another.
+  const bool number = word.size() > 2 && (word.starts_with("BV") || word.starts_with("bv"));
+  const auto near = number ? std::nullopt : nearest(word, names);
+  return fail(Code::BadValue,
+              fmt::format("there is no code, claim or result \"{}\"", escaped(word)))
+      .advise(near ? fmt::format("bridge-verify explain {}", *near)
+                   : "bridge-verify explain lists them");
+}
+
+}  // namespace
 
 int run_explain(Context& context, const Options& options) {
-  if (options.operands.size() != 1) {
+  const reports::TextStyle style = style_for(context, options, context.out_is_terminal);
+  if (options.operands.empty()) {
+    context.streams.out(list_text(style));
+    return 0;
+  }
+  if (options.operands.size() > 1) {
     return report_error(
         context, options,
-        fail(Code::BadValue,
-             fmt::format("explain wants one code, {} words are given", options.operands.size()))
-            .advise("bridge-verify explain BV2006"));
+        fail(Code::BadValue, fmt::format("explain takes one code, claim or result, not {}",
+                                         options.operands.size()))
+            .advise("bridge-verify explain " + escaped(options.operands.front())));
   }
-  const auto code = code_from_text(options.operands.front());
-  if (!code) {
-    std::vector<std::string> names;
-    for (const CodeInfo& entry : all_codes()) {
-      names.push_back(label(entry.code));
-      if (entry.name == options.operands.front()) {
-        context.streams.out(code_page(entry.code));
-        return 0;
-      }
-      names.emplace_back(entry.name);
-    }
-    const auto near = nearest(options.operands.front(), names);
-    return report_error(context, options,
-                        fail(Code::BadValue, fmt::format("there is no code \"{}\"",
-                                                         escaped(options.operands.front())))
-                            .advise(near ? fmt::format("bridge-verify explain {}", *near)
-                                         : "docs/codes lists every code"));
+  const auto text = text_of(options.operands.front(), style);
+  if (!text) {
+    return report_error(context, options, text.error());
   }
-  context.streams.out(code_page(*code));
+  context.streams.out(*text);
   return 0;
 }
 

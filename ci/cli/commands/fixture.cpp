@@ -9,11 +9,12 @@
 #include "ci/cli/session/session.hpp"
 #include "core/base/text.hpp"
 #include "fixtures/maker/maker.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::cli {
 namespace {
 
-Result<std::string> list_fixtures(const Options& options, const Library& library) {
+Result<std::string> list_fixtures(const Options& options, const Library& library, int width) {
   BV_TRY(all, fixtures::builtin_fixtures());
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   std::string text;
@@ -25,8 +26,9 @@ Result<std::string> list_fixtures(const Options& options, const Library& library
                     {"tensors", plan.tensors},
                     {"bytes", plan.bytes},
                     {"shards", plan.files.size()}});
-    text += fmt::format("{:<42} {:>4} tensors {:>9}  {}\n", fixture.name, plan.tensors,
-                        human_bytes(plan.bytes), fixture.doc);
+    text += fmt::format("{:<42} {:>4} tensors {:>9}\n    {}\n", fixture.name, plan.tensors,
+                        human_bytes(plan.bytes),
+                        reports::wrapped(fixture.doc, 4, "    ", static_cast<std::size_t>(width)));
   }
   return options.json ? rows.dump(2) + "\n" : text;
 }
@@ -35,8 +37,8 @@ Result<std::string> list_fixtures(const Options& options, const Library& library
 Result<std::string> wanted_name(const Options& options) {
   const bool operand = options.operands.size() == 2;
   if (operand == !options.family.empty()) {
-    return fail(Code::BadValue, operand ? "fixture make has two names: the word and --family"
-                                        : "fixture make wants a name")
+    return fail(Code::BadValue, operand ? "fixture make has two names: an argument and --family"
+                                        : "fixture make needs a name")
         .advise("write bridge-verify fixture make --family qwen3_5_vl_moe --out DIR");
   }
   return operand ? options.operands[1] : options.family;
@@ -45,7 +47,7 @@ Result<std::string> wanted_name(const Options& options) {
 Result<std::string> make_fixture(const Options& options, const Library& library) {
   BV_TRY(name, wanted_name(options));
   if (options.out.empty()) {
-    return fail(Code::BadValue, "fixture make wants a folder to write").advise("write --out DIR");
+    return fail(Code::BadValue, "fixture make needs a folder to write").advise("write --out DIR");
   }
   BV_TRY(fixture, fixtures::builtin_fixture(name, options.settings));
   BV_TRY(plan, fixtures::plan_checkpoint(fixture, library.families, library.kinds));
@@ -66,22 +68,22 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
                      options.out);
 }
 
-Result<std::string> run(const Options& options) {
+Result<std::string> run(const Options& options, int width) {
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   const bool list = action == "list" && options.operands.size() <= 1;
   if (!list && (action != "make" || options.operands.size() > 2)) {
-    return fail(Code::UnknownOption,
-                fmt::format("fixture cannot do \"{}\"", escaped(join(options.operands, " "))))
+    return fail(Code::UnknownOption, fmt::format("fixture has no subcommand \"{}\"",
+                                                 escaped(join(options.operands, " "))))
         .advise("bridge-verify fixture list, or bridge-verify fixture make NAME --out DIR");
   }
   BV_TRY(library, load_library(options));
-  return list ? list_fixtures(options, library) : make_fixture(options, library);
+  return list ? list_fixtures(options, library, width) : make_fixture(options, library);
 }
 
 }  // namespace
 
 int run_fixture(Context& context, const Options& options) {
-  const auto text = run(options);
+  const auto text = run(options, style_for(context, options, context.out_is_terminal).width);
   if (!text) {
     return report_error(context, options, text.error());
   }

@@ -10,6 +10,7 @@
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "core/base/shell.hpp"
 #include "core/io/writer.hpp"
 #include "core/layout/notation.hpp"
 #include "properties/attacks/fuzz/fuzz.hpp"
@@ -69,12 +70,14 @@ class Fuzz {
       BV_CHECK(replay());
       return std::move(run_);
     }
-    BV_CHECK(make_report_folder(options_));  // failures are saved there as they are found
     BV_CHECK(load());
     const auto limit = static_cast<double>(options_.seconds.value_or(kSecondsDefault));
     BV_CHECK(draw_lines(limit * kShareOfLines));
     BV_CHECK(draw_worlds(limit * (1 - kShareOfLines)));
-    run_.stopped = stop_requested() != 0;
+    if (const int signal = stop_requested(); signal != 0) {
+      run_.stopped = true;
+      run_.stop_signal = signal;
+    }
     return std::move(run_);
   }
 
@@ -82,7 +85,7 @@ class Fuzz {
   Status load() {
     const ForwardModule module = load_forward();
     if (module.functions == nullptr) {
-      return fail(Code::NoTargetLayout, "fuzz needs the forward oracles: " + module.reason)
+      return fail(Code::ModuleMissing, "fuzz needs the forward oracles: " + module.reason)
           .advise("install libtorch-dev and build again");
     }
     BV_TRY(library, mutants::load_library());
@@ -133,9 +136,9 @@ class Fuzz {
       }
     }
     const double seconds = context_.seconds() - start;
-    finish_claim(
-        std::move(verdict),
-        fmt::format("{}, {} different lines", rate(loop.cases(), seconds, "cases"), loop.lines()));
+    finish_claim(std::move(verdict),
+                 fmt::format("{}, {} different lines, seed {}",
+                             rate(loop.cases(), seconds, "cases"), loop.lines(), run_.seed));
     return Done{};
   }
 
@@ -158,7 +161,8 @@ class Fuzz {
     }
     const double seconds = context_.seconds() - start;
     const std::int64_t cases = verdict.cases;
-    finish_claim(std::move(verdict), rate(cases, seconds, "worlds"));
+    finish_claim(std::move(verdict),
+                 rate(cases, seconds, "worlds") + fmt::format(", seed {}", run_.seed));
     return Done{};
   }
 
@@ -173,12 +177,12 @@ class Fuzz {
   }
 
   static Verdict lines_verdict() {
-    Verdict out = verdict_about("random_lines", "no false alarm on right lines");
+    Verdict out = verdict_about("random_lines", "correct lines are not refuted");
     out.evidence = {.proved = true, .bytes = true, .sampled = true};
     return out;
   }
   static Verdict worlds_verdict() {
-    Verdict out = verdict_about("random_worlds", "no false alarm on right bridges");
+    Verdict out = verdict_about("random_worlds", "correct bridges are not refuted");
     out.evidence = {.bytes = true, .oracle = true, .sampled = true};
     return out;
   }
@@ -213,12 +217,25 @@ class Fuzz {
     verdict.wanted = "no finding";
     verdict.facts = std::move(facts);
     verdict.help = saved.empty() ? "run it again with --out DIR to save the case"
-                                 : "bridge-verify fuzz --replay " + saved;
+                                 : "bridge-verify fuzz --replay " + shell_quoted(saved);
     verdict.replay = verdict.help;
   }
 
   void finish_claim(Verdict verdict, std::string note) {
-    run_.claims.push_back({verdict.claim, verdict.megatron, verdict.cases, std::move(note), true});
+    if (verdict.cases == 0 && verdict.outcome == Outcome::Held) {  // nothing was tried
+      verdict.outcome = Outcome::Inconclusive;
+      verdict.evidence = {};
+      verdict.code = Code::Stopped;
+      verdict.title = "stopped before the first case";
+      verdict.help = "run it again";
+    }
+    ClaimSummary row;
+    row.claim = verdict.claim;
+    row.title = verdict.megatron;
+    row.subjects = verdict.cases;
+    row.note = std::move(note);
+    row.noun = verdict.claim == "random_lines" ? "lines" : "worlds";
+    run_.claims.push_back(std::move(row));
     run_.verdicts.push_back(std::move(verdict));
   }
 

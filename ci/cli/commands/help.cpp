@@ -7,8 +7,9 @@ namespace bv::cli {
 
 int run_help(Context& context, const Options& options) {
   const std::string word = options.operands.empty() ? "" : options.operands.front();
-  if (options.operands.size() > 1 || (!word.empty() && find_command(word) == nullptr)) {
-    std::vector<std::string> names;
+  const bool known = word.empty() || word == "options" || find_command(word) != nullptr;
+  if (options.operands.size() > 1 || !known) {
+    std::vector<std::string> names = {"options"};
     for (const Command& command : commands()) {
       names.emplace_back(command.name.name);
     }

@@ -123,7 +123,7 @@ Status inspect_dump(const fs::path& path, Inspection& out) {
 }
 
 Error no_weights(const std::string& place) {
-  return fail(Code::ModelNotFound, fmt::format("{} holds no weights to list", place))
+  return fail(Code::ModelNotFound, fmt::format("{} has no weights to list", place))
       .pair("config.json without *.safetensors", "*.safetensors, an index or a headers dump")
       .advise("fetch the weights, or a headers dump");
 }
@@ -303,13 +303,15 @@ void print_plain(const Inspection& seen, Rows& rows) {
   }
 }
 
-void print_text(const Inspection& seen, bool ascii, Rows& rows) {
+/// One line a tensor, then the totals and the findings; the totals alone when `brief`.
+void print_text(const Inspection& seen, bool ascii, bool brief, Rows& rows) {
   std::size_t width = 0;
   for (const Row& row : seen.rows) {
     width = std::max(width, reports::columns(reports::printable(row.spec->name, ascii)));
   }
   width = std::min<std::size_t>(width, 80);
-  for (const Row& row : seen.rows) {
+  for (std::size_t i = 0; i < seen.rows.size() && !brief; ++i) {
+    const Row& row = seen.rows[i];
     const std::string printed = reports::printable(row.spec->name, ascii);
     const std::size_t columns = reports::columns(printed);
     rows.out(printed + std::string(width > columns ? width - columns : 0, ' ') +
@@ -323,9 +325,10 @@ void print_text(const Inspection& seen, bool ascii, Rows& rows) {
   for (const auto& [dtype, count] : totals.dtypes) {
     dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
   }
-  rows.out(fmt::format("\n{}: {} tensors, {} elements, {} in {} files; {}\n", seen.form,
-                       thousands(static_cast<std::int64_t>(seen.rows.size())),
-                       thousands(totals.elements), human_bytes(totals.bytes), seen.files,
+  rows.out(fmt::format("{}{}: {}, {}, {} in {}; {}\n", brief ? "" : "\n", seen.form,
+                       counted(seen.rows.size(), "tensor"),
+                       counted(static_cast<std::uint64_t>(totals.elements), "element"),
+                       human_bytes(totals.bytes), counted(seen.files, "file"),
                        dtypes.empty() ? "nothing" : join(dtypes, ", ")));
   if (seen.quantised) {
     rows.out(fmt::format(
@@ -388,7 +391,8 @@ int run_inspect(Context& context, const Options& options) {
   } else if (options.plain) {
     print_plain(*seen, rows);
   } else {
-    print_text(*seen, style_for(context, options, context.out_is_terminal).ascii, rows);
+    print_text(*seen, style_for(context, options, context.out_is_terminal).ascii,
+               options.verbosity() < 0, rows);
   }
   if (!rows.arrived()) {
     return report_error(context, options,

@@ -2,312 +2,255 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/placed_model.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/trace/trace.hpp"
+#include "reports/layout_report.hpp"
 #include "reports/printable.hpp"
 
 namespace bv::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-/// What one shard file weighs.
-struct ShardSize {
-  std::int64_t tensors = 0;
-  std::int64_t bytes = 0;
-};
-
-std::int64_t target_bytes(const PlacedModel& placed, const plan::Plan& plan,
-                          const plan::Target& target) {
-  const model::Mapping& mapping = placed.model.mappings[target.mapping];
-  std::vector<DType> dtypes;
-  for (const std::string& hf : mapping.hf) {
-    const auto header = placed.headers.find(hf);
-    dtypes.push_back(header == placed.headers.end() ? DType::BF16 : header->second.dtype);
-  }
-  const DType dtype = plan::target_dtype(*mapping.rule, dtypes, placed.dtype);
-  constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
-  return static_cast<std::int64_t>(
-      std::min(kMax, tensor_bytes({target.name, dtype, plan.bound(mapping).target_shapes()[0]})));
-}
-
-struct LayoutReport {
-  parallel::Layout layout;
-  RankIndex ranks;
-  std::optional<PlacedModel> placed;
-  std::optional<plan::Plan> plan;
-  std::optional<trace::Trace> tensor;
-  std::vector<ShardSize> sizes;  // as plan->files()
-  bool vision = false;
-};
-
-Json layout_json(const parallel::Layout& layout) {
-  return {{"id", parallel::layout_id(layout)},
-          {"tp", layout.tp},
-          {"pp", layout.pp},
-          {"ep", layout.ep},
-          {"etp", layout.etp},
-          {"vpp", parallel::virtual_stages(layout)},
-          {"cp", layout.cp}};
-}
-
 /// Rows in rank order with Megatron's coordinates; cp and edp only where there is more than one.
-Json ranks_json(const parallel::Layout& layout, const RankIndex& ranks) {
+std::vector<reports::RankRow> rank_rows(const parallel::Layout& layout, const RankIndex& ranks,
+                                        std::optional<std::uint64_t> only) {
   const bool edp = std::any_of(ranks.table().begin(), ranks.table().end(),
                                [](const parallel::Coordinates& at) { return at.edp > 0; });
-  Json out = Json::array();
+  std::vector<reports::RankRow> out;
   for (std::size_t rank = 0; rank < ranks.table().size(); ++rank) {
+    if (only && *only != rank) {
+      continue;
+    }
     const parallel::Coordinates& at = ranks.table()[rank];
-    Json row = {{"rank", rank}, {"pp", at.pp},   {"tp", at.tp},
-                {"ep", at.ep},  {"etp", at.etp}, {"dp", at.dp}};
+    reports::RankRow row = {{"rank", static_cast<std::int64_t>(rank)},
+                            {"pp", at.pp},
+                            {"tp", at.tp},
+                            {"ep", at.ep},
+                            {"etp", at.etp},
+                            {"dp", at.dp}};
     if (layout.cp > 1) {
-      row["cp"] = at.cp;
+      row.emplace_back("cp", at.cp);
     }
     if (edp) {
-      row["edp"] = at.edp;
+      row.emplace_back("edp", at.edp);
     }
     out.push_back(std::move(row));
   }
   return out;
 }
 
-Json stages_json(const LayoutReport& report) {
-  Json out = Json::array();
-  if (!report.plan) {
+/// A model on a layout, as plain values.
+class Placed {
+ public:
+  Placed(const PlacedModel& placed, const plan::Plan& plan, const RankIndex& ranks,
+         std::optional<std::uint64_t> rank)
+      : placed_(placed), plan_(plan), ranks_(ranks), rank_(rank) {}
+
+  void fill(reports::LayoutReport& out) const {
+    out.model = placed_.reference;
+    out.family = family::name(*placed_.model.family);
+    out.dtype = plan::name(placed_.dtype);
+    out.padded_vocabulary = plan_.padded_vocabulary();
+    out.stages = stages();
+    for (const plan::ShardFile& file : plan_.files()) {
+      if (holds(file)) {
+        out.shards.push_back(shard(file));
+      }
+    }
+    if (rank_) {
+      out.rank = holdings();
+    }
+  }
+
+  [[nodiscard]] reports::TensorPlaces places(const trace::Trace& trace) const {
+    reports::TensorPlaces out{std::string(trace::name(trace.from)), trace.name, {}};
+    for (const trace::Place& place : trace.places) {
+      const plan::ShardFile& file = plan_.files()[place.file];
+      out.places.push_back(tensor(file, file.targets[place.target]));
+    }
     return out;
   }
-  for (const parallel::StageContents& stage : report.plan->stages()) {
-    out.push_back({{"pp", stage.pp},
-                   {"vp", stage.vp},
-                   {"first_layer", stage.first_layer},
-                   {"layers", stage.layers},
-                   {"embedding", stage.embedding},
-                   {"vision", stage.embedding && report.vision},
-                   {"final_norm", stage.final_norm},
-                   {"output", stage.output},
-                   {"first_mtp", stage.first_mtp},
-                   {"mtp_layers", stage.mtp_layers}});
-  }
-  return out;
-}
 
-Json shards_json(const LayoutReport& report) {
-  Json out = Json::array();
-  const auto keys = parallel::shard_keys(report.layout);
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const parallel::ShardKey& key = keys[i];
-    Json row = {{"file", parallel::shard_name(key, report.layout) + ".safetensors"},
-                {"pp", key.pp},
-                {"tp", key.tp},
-                {"ep", key.ep},
-                {"etp", key.etp},
-                {"vp", key.vp},
-                {"ranks", report.ranks.ranks_of(key)}};
-    row["tensors"] = report.plan ? Json(report.sizes[i].tensors) : Json();
-    row["bytes"] = report.plan ? Json(report.sizes[i].bytes) : Json();
-    out.push_back(std::move(row));
+ private:
+  [[nodiscard]] bool holds(const plan::ShardFile& file) const {
+    const std::vector<std::int64_t> ranks = ranks_.ranks_of(file.key);
+    return !rank_ ||
+           std::find(ranks.begin(), ranks.end(), static_cast<std::int64_t>(*rank_)) != ranks.end();
   }
-  return out;
-}
 
-Json tensor_json(const LayoutReport& report) {
-  if (!report.tensor) {
-    return {};
-  }
-  Json places = Json::array();
-  for (const trace::Place& place : report.tensor->places) {
-    const plan::ShardFile& file = report.plan->files()[place.file];
-    const plan::Target& target = file.targets[place.target];
-    const model::Mapping& mapping = report.placed->model.mappings[target.mapping];
-    places.push_back({{"file", file.name},
-                      {"ranks", report.ranks.ranks_of(file.key)},
-                      {"tensor", target.name},
-                      {"shape", report.plan->bound(mapping).target_shapes()[0]},
-                      {"bytes", target_bytes(*report.placed, *report.plan, target)},
-                      {"copy", target.copy}});
-  }
-  return {{"from", trace::name(report.tensor->from)},
-          {"name", report.tensor->name},
-          {"places", std::move(places)}};
-}
-
-std::string json_of(const LayoutReport& report) {
-  const Json out = {
-      {"schema", "bridge-layout/1"},
-      {"model", report.placed ? Json(report.placed->reference) : Json()},
-      {"layout", layout_json(report.layout)},
-      {"world", report.ranks.world()},
-      {"dtype", report.placed ? Json(plan::name(report.placed->dtype)) : Json()},
-      {"ranks", ranks_json(report.layout, report.ranks)},
-      {"stages", stages_json(report)},
-      {"shards", shards_json(report)},
-      {"tensor", tensor_json(report)},
-  };
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-std::string range_text(std::int64_t first, std::int64_t count) {
-  return count == 1 ? std::to_string(first) : fmt::format("{}-{}", first, first + count - 1);
-}
-
-std::string stage_text(const parallel::StageContents& stage, bool chunks, bool vision) {
-  std::vector<std::string> parts;
-  if (stage.embedding) {
-    parts.emplace_back(vision ? "vision tower, embedding" : "embedding");
-  }
-  if (stage.layers > 0) {
-    parts.push_back((stage.layers == 1 ? "layer " : "layers ") +
-                    range_text(stage.first_layer, stage.layers));
-  }
-  if (stage.final_norm) {
-    parts.emplace_back("final norm");
-  }
-  if (stage.mtp_layers > 0) {
-    parts.push_back(fmt::format("{} {}{}", stage.mtp_layers == 1 ? "MTP layer" : "MTP layers",
-                                range_text(stage.first_mtp, stage.mtp_layers),
-                                stage.embedding ? "" : " with a copy of the embedding"));
-  }
-  if (stage.output) {
-    parts.emplace_back("output");
-  }
-  const std::string chunk = chunks ? fmt::format(" vp{}", stage.vp) : "";
-  return fmt::format("  pp{}{}  {}\n", stage.pp, chunk,
-                     parts.empty() ? "nothing" : join(parts, ", "));
-}
-
-std::string ranks_table_text(const LayoutReport& report) {
-  const Json rows = ranks_json(report.layout, report.ranks);
-  std::string out;
-  for (const Json& row : rows) {
-    std::string line;
-    for (const auto& [key, value] : row.items()) {
-      line += out.empty() ? fmt::format("{:>6}", key) : "";
+  [[nodiscard]] std::vector<reports::StageRow> stages() const {
+    const auto& mappings = placed_.model.mappings;
+    const bool vision =
+        std::any_of(mappings.begin(), mappings.end(),
+                    [](const model::Mapping& one) { return one.stage == family::Stage::Vision; });
+    std::vector<reports::StageRow> out;
+    for (const parallel::StageContents& stage : plan_.stages()) {
+      if (!rank_ || ranks_.table()[*rank_].pp == stage.pp) {
+        out.push_back({stage.pp, stage.vp, stage.first_layer, stage.layers, stage.first_mtp,
+                       stage.mtp_layers, stage.embedding, stage.embedding && vision,
+                       stage.final_norm, stage.output});
+      }
     }
-    out += line.empty() ? "" : line + "\n";
-    for (const auto& [key, value] : row.items()) {
-      out += fmt::format("{:>6}", value.get<std::int64_t>());
-    }
-    out += "\n";
-  }
-  return out;
-}
-
-std::string shards_text(const LayoutReport& report) {
-  std::string out;
-  std::int64_t total = 0;
-  const auto& files = report.plan->files();
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    total = capped_add(total, report.sizes[i].bytes);
-    out += fmt::format("  {}  {} tensors  {} bytes ({})  rank {}\n", files[i].name,
-                       report.sizes[i].tensors, thousands(report.sizes[i].bytes),
-                       human_bytes(static_cast<std::uint64_t>(report.sizes[i].bytes)),
-                       ranks_text(report.ranks.ranks_of(files[i].key)));
-  }
-  return fmt::format("shards   {} files, {} of tensors, dtype {}\n", files.size(),
-                     human_bytes(static_cast<std::uint64_t>(total)),
-                     plan::name(report.placed->dtype)) +
-         out;
-}
-
-std::string text_of(const LayoutReport& report, bool ascii) {
-  std::string out =
-      fmt::format("layout   {}, world {} (at least {})\n", parallel::layout_id(report.layout),
-                  report.ranks.world(), parallel::minimum_world(report.layout));
-  if (report.placed) {
-    out +=
-        fmt::format("model    {}, family {}\n", reports::printable(report.placed->reference, ascii),
-                    family::name(*report.placed->model.family));
-  }
-  out += "\n" + ranks_table_text(report);
-  if (!report.plan) {
     return out;
   }
-  out += "\nstages\n";
-  for (const parallel::StageContents& stage : report.plan->stages()) {
-    out += stage_text(stage, parallel::virtual_stages(report.layout) > 1, report.vision);
-  }
-  if (report.plan->padded_vocabulary() > 0) {
-    out += fmt::format("\nvocabulary {} rows\n", thousands(report.plan->padded_vocabulary()));
-  }
-  out += "\n" + shards_text(report);
-  if (report.tensor) {
-    const Json tensor = tensor_json(report);
-    out += fmt::format("\ntensor   {}\n", reports::printable(report.tensor->name, ascii));
-    for (const Json& place : tensor.at("places")) {
-      out += fmt::format("  {}:{} {}  {} bytes{}\n", place.at("file").get<std::string>(),
-                         reports::printable(place.at("tensor").get<std::string>(), ascii),
-                         shape_text(place.at("shape").get<Shape>()),
-                         thousands(place.at("bytes").get<std::int64_t>()),
-                         place.at("copy").get<bool>() ? ", a copy" : "");
-    }
-  }
-  return out;
-}
 
-/// Fills what needs a model.
-Status place(LayoutReport& report, const Options& options, const Library& library) {
-  BV_TRY(plan, plan::Plan::make(report.placed->model, library.kinds, report.layout));
-  report.plan.emplace(std::move(plan));
-  for (const plan::ShardFile& file : report.plan->files()) {
-    ShardSize size;
+  [[nodiscard]] reports::ShardTensor tensor(const plan::ShardFile& file,
+                                            const plan::Target& target) const {
+    const model::Mapping& mapping = placed_.model.mappings[target.mapping];
+    std::vector<DType> dtypes;
+    for (const std::string& hf : mapping.hf) {
+      const auto header = placed_.headers.find(hf);
+      dtypes.push_back(header == placed_.headers.end() ? DType::BF16 : header->second.dtype);
+    }
+    const DType dtype = plan::target_dtype(*mapping.rule, dtypes, placed_.dtype);
+    const Shape& shape = plan_.bound(mapping).target_shapes()[0];
+    constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
+    return {file.name,
+            target.name,
+            target.global_name,
+            std::string(name(dtype)),
+            ranks_.ranks_of(file.key),
+            shape,
+            static_cast<std::int64_t>(std::min(kMax, tensor_bytes({target.name, dtype, shape}))),
+            target.copy};
+  }
+
+  [[nodiscard]] reports::ShardRow shard(const plan::ShardFile& file) const {
+    reports::ShardRow out{file.name,
+                          file.key.pp,
+                          file.key.tp,
+                          file.key.ep,
+                          file.key.etp,
+                          file.key.vp,
+                          ranks_.ranks_of(file.key),
+                          std::string(),
+                          0,
+                          0};
+    out.ranks_text = ranks_text(out.ranks);
     for (const plan::Target& target : file.targets) {
-      ++size.tensors;
-      size.bytes = capped_add(size.bytes, target_bytes(*report.placed, *report.plan, target));
+      ++out.tensors;
+      out.bytes = capped_add(out.bytes, tensor(file, target).bytes);
     }
-    report.sizes.push_back(size);
+    return out;
   }
-  const auto& mappings = report.placed->model.mappings;
-  report.vision = std::any_of(mappings.begin(), mappings.end(), [](const model::Mapping& one) {
-    return one.stage == family::Stage::Vision;
-  });
-  if (!options.tensor.empty()) {
-    BV_TRY(tensor, trace::trace(*report.plan, {options.tensor, {}, {}, 0}));
-    report.tensor = std::move(tensor);
+
+  [[nodiscard]] reports::RankHoldings holdings() const {
+    reports::RankHoldings out;
+    out.rank = static_cast<std::int64_t>(*rank_);
+    out.experts_all = placed_.model.geometry.get("num_experts").value_or(0);
+    for (const plan::ShardFile& file : plan_.files()) {
+      if (!holds(file)) {
+        continue;
+      }
+      for (const plan::Target& target : file.targets) {
+        out.tensors.push_back(tensor(file, target));
+        if (placed_.model.mappings[target.mapping].rule->expert && out.experts_all > 0) {
+          out.experts = out.experts_all / plan_.layout().ep;
+          out.first_expert = file.key.ep * out.experts;
+        }
+      }
+    }
+    std::stable_sort(out.tensors.begin(), out.tensors.end(),
+                     [](const auto& a, const auto& b) { return natural_less(a.name, b.name); });
+    return out;
+  }
+
+  const PlacedModel& placed_;
+  const plan::Plan& plan_;
+  const RankIndex& ranks_;
+  std::optional<std::uint64_t> rank_;
+};
+
+reports::LayoutReport report_of(const parallel::Layout& layout, const RankIndex& ranks,
+                                std::optional<std::uint64_t> rank) {
+  reports::LayoutReport out;
+  out.layout = parallel::layout_id(layout);
+  out.tp = layout.tp;
+  out.pp = layout.pp;
+  out.ep = layout.ep;
+  out.etp = layout.etp;
+  out.vpp = parallel::virtual_stages(layout);
+  out.cp = layout.cp;
+  out.world = ranks.world();
+  out.world_least = parallel::minimum_world(layout);
+  out.ranks = rank_rows(layout, ranks, rank);
+  return out;
+}
+
+/// Without a model the files have names only.
+void name_shards(const parallel::Layout& layout, const RankIndex& ranks,
+                 reports::LayoutReport& out) {
+  for (const parallel::ShardKey& key : parallel::shard_keys(layout)) {
+    const std::vector<std::int64_t> holders = ranks.ranks_of(key);
+    const auto named = [&](const reports::RankRow& row) {
+      return std::find(holders.begin(), holders.end(), row.front().second) != holders.end();
+    };
+    if (std::any_of(out.ranks.begin(), out.ranks.end(), named)) {
+      out.shards.push_back({parallel::shard_name(key, layout) + ".safetensors", key.pp, key.tp,
+                            key.ep, key.etp, key.vp, holders, ranks_text(holders), 0, 0});
+    }
+  }
+}
+
+Status check_rank(const RankIndex& ranks, std::optional<std::uint64_t> rank) {
+  if (rank && *rank >= static_cast<std::uint64_t>(ranks.world())) {
+    return fail(Code::BadValue, fmt::format("--rank {} is outside the world", *rank))
+        .pair(std::to_string(*rank), fmt::format("0 to {}", ranks.world() - 1))
+        .advise("write a smaller rank, or a larger --world-size");
   }
   return Done{};
 }
 
-Status print_layout(Context& context, const Options& options) {
+Result<reports::LayoutReport> with_model(Context& context, const Options& options) {
   BV_TRY(library, load_library(options));
-  LayoutReport report;
-  const bool has_model = !options.model.empty() || !options.headers.empty();
-  if (has_model) {
-    BV_TRY(placed, open_placed(context, options, library));
-    report.layout = placed.layout;
-    report.placed.emplace(std::move(placed));
-  } else if (!options.tensor.empty()) {
-    return fail(Code::BadValue, fmt::format("--tensor {} wants a model", escaped(options.tensor)))
+  BV_TRY(placed, open_placed(context, options, library));
+  BV_TRY(plan, plan::Plan::make(placed.model, library.kinds, placed.layout));  // bounds the ranks
+  BV_TRY(ranks, RankIndex::make(placed.layout, options));
+  BV_CHECK(check_rank(ranks, options.rank));
+  reports::LayoutReport out = report_of(placed.layout, ranks, options.rank);
+  const Placed values(placed, plan, ranks, options.rank);
+  values.fill(out);
+  if (!options.tensor.empty()) {
+    BV_TRY(tensor, trace::trace(plan, {options.tensor, {}, {}, 0}));
+    out.tensor = values.places(tensor);
+  }
+  for (const std::string& note : placed.notes) {
+    context.streams.err("note: " + reports::printable(note, true) + "\n");
+  }
+  return out;
+}
+
+Result<reports::LayoutReport> without_model(const Options& options) {
+  if (!options.tensor.empty()) {
+    return fail(Code::BadValue, fmt::format("--tensor {} needs a model", escaped(options.tensor)))
         .advise("add --model DIR");
-  } else {
-    BV_TRY(layout, one_layout(options));
-    report.layout = layout;
   }
-  if (has_model) {  // before the ranks are listed: it bounds their number
-    BV_CHECK(place(report, options, library));
-  }
-  BV_TRY(ranks, RankIndex::make(report.layout, options));
-  report.ranks = std::move(ranks);
-  if (has_model) {
-    for (const std::string& note : report.placed->notes) {
-      context.streams.err("note: " + reports::printable(note, true) + "\n");
-    }
-  }
-  const bool ascii = style_for(context, options, context.out_is_terminal).ascii;
-  context.streams.out(options.json ? json_of(report) : text_of(report, ascii));
-  return Done{};
+  BV_TRY(layout, one_layout(options));
+  BV_TRY(ranks, RankIndex::make(layout, options));
+  BV_CHECK(check_rank(ranks, options.rank));
+  reports::LayoutReport out = report_of(layout, ranks, options.rank);
+  name_shards(layout, ranks, out);
+  return out;
 }
 
 }  // namespace
 
 int run_layout(Context& context, const Options& options) {
-  const auto status = print_layout(context, options);
-  return status ? 0 : report_error(context, options, status.error());
+  const bool has_model = !options.model.empty() || !options.headers.empty();
+  const auto report = has_model ? with_model(context, options) : without_model(options);
+  if (!report) {
+    return report_error(context, options, report.error());
+  }
+  context.streams.out(
+      options.json
+          ? reports::layout_json(*report)
+          : reports::layout_text(*report, style_for(context, options, context.out_is_terminal)));
+  return 0;
 }
 
 }  // namespace bv::cli

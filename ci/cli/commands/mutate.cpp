@@ -77,10 +77,9 @@ Result<Mutated> plant(Context& context, const Options& options) {
   BV_TRY(places, mutants::places_of(samples, options.operands, options.layout));
   const ForwardModule module = load_forward();
   if (module.functions == nullptr) {
-    return fail(Code::NoTargetLayout, "mutate needs the forward oracles: " + module.reason)
+    return fail(Code::ModuleMissing, "mutate needs the forward oracles: " + module.reason)
         .advise("install libtorch-dev and build again");
   }
-  BV_CHECK(make_report_folder(options));  // before minutes of work, not behind them
   BV_TRY(library, mutants::load_library());
   CommandProgress progress(context, options);
   progress.start("mutants", 0, places.size());
@@ -127,7 +126,7 @@ int run_mutate(Context& context, const Options& options) {
 int run_dump_mutants(Context& context, const Options& options) {
   if (options.operands.size() != 1) {
     return report_error(context, options,
-                        fail(Code::BadValue, "__dump-mutants wants one FILE")
+                        fail(Code::BadValue, "__dump-mutants needs one FILE")
                             .advise("bridge-verify __dump-mutants docs/reference/mutants.md"));
   }
   auto found = plant(context, Options{});

@@ -112,7 +112,7 @@ int run_rules(Context& context, const Options& options) {
   return report_error(
       context, options,
       fail(Code::UnknownOption,
-           fmt::format("rules cannot do \"{}\"", escaped(join(options.operands, " "))))
+           fmt::format("rules has no subcommand \"{}\"", escaped(join(options.operands, " "))))
           .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE"));
 }
 

@@ -12,8 +12,8 @@
 #include "core/foreign/lint.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/writer.hpp"
-#include "core/quantised/quantised.hpp"
 #include "core/model/name_filter.hpp"
+#include "core/quantised/quantised.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
@@ -151,7 +151,7 @@ int run_rules_lint(Context& context, const Options& options) {
   const std::string file = options.operands.size() == 2 ? options.operands[1] : options.rules;
   if (file.empty()) {
     return report_error(context, options,
-                        fail(Code::BadValue, "rules lint wants a rules file")
+                        fail(Code::BadValue, "rules lint needs a rules file")
                             .advise("bridge-verify rules lint FILE"));
   }
   const auto rules = read_rules(file);

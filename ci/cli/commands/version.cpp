@@ -1,16 +1,33 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "core/base/text.hpp"
 
 namespace bv::cli {
+namespace {
 
-int run_version(Context& context, const Options&) {
+constexpr std::array kSchemas = {"bridge-verdicts/1", "bridge-headers/1", "bridge-rules/1",
+                                 "bridge-inspect/1",  "bridge-layout/1",  "bridge-trace/1",
+                                 "bridge-settings/1", "bridge-doctor/1",  "bridge-error/1"};
+
+}  // namespace
+
+int run_version(Context& context, const Options& options) {
   const Tool tool = this_tool();
+  const std::vector<std::string> schemas(kSchemas.begin(), kSchemas.end());
+  if (options.json) {
+    const nlohmann::ordered_json out = {{"name", tool.name},         {"version", tool.version},
+                                        {"commit", tool.commit},     {"build", tool.build},
+                                        {"compiler", tool.compiler}, {"schemas", schemas}};
+    context.streams.out(out.dump(2) + "\n");
+    return 0;
+  }
   context.streams.out(
-      fmt::format("bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   "
-                  "bridge-verdicts/1 bridge-headers/1\n",
-                  tool.version, tool.commit, tool.build, tool.compiler));
+      fmt::format("bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n",
+                  tool.version, tool.commit, tool.build, tool.compiler, join(schemas, " ")));
   return 0;
 }
 

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cmath>
 #include <limits>
 
 #include "core/base/text.hpp"
@@ -85,7 +83,7 @@ Result<std::vector<std::int64_t>> sizes(const Given& given) {
       }
     }
     if (!any) {
-      return given.bad("holds no power of two", "1..8");
+      return given.bad("does not contain a power of two", "1..8");
     }
   }
   if (out.size() > kListMax) {
@@ -94,48 +92,6 @@ Result<std::vector<std::int64_t>> sizes(const Given& given) {
   }
   return out;
 }
-
-struct Unit {
-  std::string_view name;
-  double factor;
-};
-
-Result<double> measured(const Given& given, std::span<const Unit> units, std::string_view is_not,
-                        std::string wanted) {
-  const std::size_t digits =
-      std::min(given.text.find_first_not_of("0123456789."), given.text.size());
-  double value = 0;
-  const auto [end, error] = std::from_chars(given.text.data(), given.text.data() + digits, value);
-  const std::string_view unit = given.text.substr(digits);
-  const auto found = std::find_if(units.begin(), units.end(),
-                                  [unit](const Unit& entry) { return entry.name == unit; });
-  if (digits == 0 || error != std::errc{} || end != given.text.data() + digits ||
-      found == units.end()) {
-    return given.bad(is_not, std::move(wanted));
-  }
-  const double total = value * found->factor;
-  if (!(total > 0) || total > 9e18) {
-    return given.bad(is_not, std::move(wanted));
-  }
-  return total;
-}
-
-constexpr std::array<Unit, 6> kTimes = {
-    {{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"min", 60}, {"h", 3600}}};
-constexpr std::array<Unit, 14> kSizes = {{{"", 1},
-                                          {"B", 1},
-                                          {"k", 1e3},
-                                          {"kB", 1e3},
-                                          {"KiB", 1024},
-                                          {"M", 1e6},
-                                          {"MB", 1e6},
-                                          {"MiB", 1048576},
-                                          {"G", 1e9},
-                                          {"GB", 1e9},
-                                          {"GiB", 1073741824},
-                                          {"T", 1e12},
-                                          {"TB", 1e12},
-                                          {"TiB", 1099511627776.0}}};
 
 Result<std::string> choice(const Given& given) {
   const std::vector<std::string> choices = split(given.spec.value, '|');
@@ -167,7 +123,7 @@ Result<std::pair<std::string, std::string>> pair(const Given& given) {
                    std::string(given.text.substr(equals + 1)));
 }
 
-/// "true" and "1" set, "false" and "0" clear: flags reach here only from the environment.
+/// "true" and "1" set, "false" and "0" clear: flags reach here only from weaker layers.
 Result<bool> truth(const Given& given) {
   if (given.text == "1" || given.text == "true" || given.text == "yes") {
     return true;
@@ -244,16 +200,6 @@ Status store_value(const OptionSpec& spec, std::string_view text, std::string_vi
     case Form::Pair: {
       BV_TRY(value, pair(given));
       options.settings.push_back(std::move(value));
-      return Done{};
-    }
-    case Form::Duration: {
-      BV_TRY(value, measured(given, kTimes, "is not a length of time", "15m"));
-      put(spec, options, std::optional(value));
-      return Done{};
-    }
-    case Form::Bytes: {
-      BV_TRY(value, measured(given, kSizes, "is not a size in bytes", "4GiB"));
-      put(spec, options, std::optional(static_cast<std::uint64_t>(value)));
       return Done{};
     }
   }

@@ -4,71 +4,19 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <set>
 
+#include "ci/cli/options/layers.hpp"
 #include "ci/cli/options/option_values.hpp"
+#include "ci/cli/options/rivals.hpp"
 #include "core/base/text.hpp"
 
 namespace bv::cli {
 namespace {
 
-constexpr std::string_view kPrefix = "BRIDGE_VERIFY_";
-
-/// Options that cannot stand together. Where one is a flag and the other comes from the
-/// environment, the flag wins.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kRivals = {{
-    {"moe-grouped-gemm", "no-moe-grouped-gemm"},
-    {"quiet", "verbose"},
-    {"overwrite", "resume"},
-    {"rules", "family"},
-    {"vpp", "num-layers-per-virtual-pipeline-stage"},
-    {"only", "skip"},
-    {"json", "format"},
-    {"layout", "tp"},
-    {"layout", "pp"},
-    {"layout", "ep"},
-    {"layout", "etp"},
-    {"layout", "vpp"},
-    {"layout", "cp"},
-    {"layout", "layouts"},
-}};
-
-bool takes_value(Form form) {
-  return form != Form::Flag && form != Form::Count;
-}
-bool repeats(Form form) {
-  return form == Form::Repeat || form == Form::Pair;
-}
-
-std::string normalised(std::string_view long_name) {
-  std::string out(long_name);
-  std::replace(out.begin(), out.end(), '_', '-');
-  return out;
-}
-
-const OptionSpec* find_letter(char letter) {
-  for (const OptionSpec& spec : option_specs()) {
-    if (letter != 0 && spec.letter == letter) {
-      return &spec;
-    }
-  }
-  return nullptr;
-}
-
-Error unknown_option(std::string_view written) {
-  std::vector<std::string> names;
-  for (const OptionSpec& spec : option_specs()) {
-    names.emplace_back(spec.name);
-    for (std::string& alias : words_of(spec.aliases)) {
-      names.push_back(std::move(alias));
-    }
-  }
-  std::string word = normalised(written);
-  word.erase(0, std::min(word.find_first_not_of('-'), word.size()));
-  const auto near = nearest(word, names);
-  return fail(Code::UnknownOption, fmt::format("unknown option {}", escaped(written)))
-      .advise(near ? fmt::format("did you mean --{}?", *near)
-                   : "bridge-verify help lists every option");
+template <class List>
+bool holds(const List& list, std::string_view name) {
+  return std::find(list.begin(), list.end(), name) != list.end();
 }
 
 /// Walks the arguments once; what it learns lands in `options`.
@@ -77,95 +25,76 @@ class Parser {
   Parser(std::span<const std::string> arguments, std::span<const CommandName> commands)
       : arguments_(arguments), commands_(commands) {}
 
+  /// All of them; the first error.
   Status read_arguments() {
+    Status out = Done{};
     for (; at_ < arguments_.size(); ++at_) {
       const std::string& word = arguments_[at_];
-      if (only_operands_ || word == "-" || !word.starts_with("-")) {
-        BV_CHECK(read_word(word));
-      } else if (word == "--") {
+      if (word == "--" && !only_operands_) {
         only_operands_ = true;
-      } else if (word.starts_with("--")) {
-        BV_CHECK(read_long(word));
-      } else {
-        BV_CHECK(read_short(word));
+        continue;
       }
+      Status read = only_operands_ || word == "-" || !word.starts_with("-") ? read_word(word)
+                    : word.starts_with("--")                                ? read_long(word)
+                                                                            : read_short(word);
+      out = out ? std::move(read) : std::move(out);
     }
-    return Done{};
+    return out;
   }
 
-  /// Variables of options that the command line did not give.
-  Status read_environment(const Environment& environment, std::vector<std::string>& notes) {
-    for (const auto& [variable, value] : environment) {
-      if (!variable.starts_with(kPrefix)) {
-        continue;
-      }
-      std::string name = variable.substr(kPrefix.size());
-      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
-        return c == '_' ? '-' : static_cast<char>(std::tolower(c));
-      });
-      const OptionSpec* spec = find_option(name);
-      if (spec == nullptr) {
-        notes.push_back(fmt::format("environment variable {} names no option and is not used",
-                                    escaped(variable)));
-        continue;
-      }
-      if (!usable_by(*spec, options_.command) || from_arguments_.contains(spec->name) ||
-          rival_given(spec->name)) {
-        continue;
-      }
-      const std::string written = fmt::format("{}={}", variable, value);
-      if (const auto before = options_.given.find(spec->name); before != options_.given.end()) {
-        return twice(*spec, before->second, written);
-      }
-      BV_CHECK(store_value(*spec, value, written, options_));
-      const bool cleared =
-          spec->form == Form::Flag && !(options_.*std::get<bool Options::*>(spec->member));
-      if (!cleared) {
-        options_.given.emplace(spec->name, written);
-      }
-    }
-    return Done{};
-  }
-
-  /// Rules that need the whole line: command, options it cannot use, contradictions.
-  Status finish_command(const Environment& environment) {
-    const auto named = [&](std::string_view option, std::string_view variable) {
-      return options_.has(option) || environment.contains(variable);
+  /// Rules that need the whole line: the command, and options that it cannot use.
+  Status finish_command(std::span<const std::vector<LayerEntry>> weaker) {
+    const auto named = [&](std::string_view option) {
+      return options_.has(option) ||
+             std::any_of(weaker.begin(), weaker.end(), [&](const std::vector<LayerEntry>& layer) {
+               return std::any_of(layer.begin(), layer.end(), [&](const LayerEntry& entry) {
+                 return entry.spec->name == option;
+               });
+             });
     };
-    if (options_.command.empty() &&
-        (named("model", "BRIDGE_VERIFY_MODEL") || named("headers", "BRIDGE_VERIFY_HEADERS"))) {
+    if (options_.command.empty() && (named("model") || named("headers"))) {
       options_.command = "check";
+      command_ = named_command("check");
     }
-    from_arguments_ = options_.given;
     if (options_.command.empty()) {
-      if (!options_.given.empty()) {
-        return fail(Code::BadValue, fmt::format("{} is given, but no model",
-                                                escaped(options_.given.begin()->second)))
-            .advise("bridge-verify --model DIR");
-      }
-      return Done{};
+      return options_.given.empty()
+                 ? Status(Done{})
+                 : fail(Code::BadValue, fmt::format("{} is given, but no model",
+                                                    escaped(options_.given.front().written)))
+                       .advise("bridge-verify --model DIR");
     }
-    for (const auto& [name, written] : options_.given) {
-      const OptionSpec* spec = find_option(name);
-      if (!usable_by(*spec, options_.command)) {
-        return fail(Code::UnknownOption,
-                    fmt::format("{} cannot use {}", options_.command, escaped(written)))
-            .pair(fmt::format("command {}", options_.command),
-                  "one of " + join(words_of(spec->commands), ", "))
-            .advise(fmt::format("bridge-verify help {}", options_.command));
+    for (const Setting& setting : options_.given) {
+      const OptionSpec& spec = *find_option(setting.name);
+      if (!usable_by(spec, key())) {
+        return not_usable(spec, setting.written);
       }
     }
-    return Done{};
+    return check_rivals(options_);
   }
 
-  Status check_contradictions() const {
-    for (const auto& [a, b] : kRivals) {
-      const bool same_json = a == "json" && options_.format == "json";
-      if (options_.has(a) && options_.has(b) && !same_json) {
-        return contradiction(a, b);
+  /// Values that no stronger layer has decided.
+  Status read_layer(const std::vector<LayerEntry>& layer) {
+    const std::vector<Setting> stronger = options_.given;
+    for (const LayerEntry& entry : layer) {
+      if (!usable_by(*entry.spec, key()) || !decided_.emplace(entry.spec->name).second ||
+          std::any_of(stronger.begin(), stronger.end(), [&](const Setting& setting) {
+            return rivals(setting.name, entry.spec->name);
+          })) {
+        continue;
+      }
+      for (const std::string& text : entry.texts) {
+        if (auto stored = store_value(*entry.spec, text, entry.written, options_); !stored) {
+          Error error = std::move(stored).error();
+          if (entry.origin == Origin::File) {
+            error.code = Code::BadSettings;
+            error.where = entry.place;
+          }
+          return error;
+        }
+        add(*entry.spec, text, entry.origin, entry.written);
       }
     }
-    return Done{};
+    return check_rivals(options_);
   }
 
   [[nodiscard]] Options take() {
@@ -181,26 +110,51 @@ class Parser {
                                             escaped(first), escaped(second)))
         .advise("keep one of the two");
   }
-  [[nodiscard]] bool rival_given(std::string_view name) const {
-    return std::any_of(kRivals.begin(), kRivals.end(), [&](const auto& rivals) {
-      return (rivals.first == name && from_arguments_.contains(rivals.second)) ||
-             (rivals.second == name && from_arguments_.contains(rivals.first));
-    });
+
+  [[nodiscard]] const CommandName* named_command(std::string_view name) const {
+    const auto found = std::find_if(commands_.begin(), commands_.end(),
+                                    [&](const CommandName& one) { return one.name == name; });
+    return found == commands_.end() ? nullptr : &*found;
   }
-  [[nodiscard]] Error contradiction(std::string_view a, std::string_view b) const {
-    const std::string& first = options_.given.find(a)->second;
-    const std::string& second = options_.given.find(b)->second;
-    return fail(Code::Conflict,
-                fmt::format("{} and {} contradict each other", escaped(first), escaped(second)))
-        .advise(fmt::format("leave out --{} or --{}", a, b));
+  [[nodiscard]] std::string key() const {
+    return command_ == nullptr ? options_.command : command_key(*command_, options_.operands);
+  }
+
+  [[nodiscard]] Error not_usable(const OptionSpec& spec, const std::string& written) const {
+    std::vector<std::string> users = words_of(spec.commands);
+    for (std::string& user : users) {
+      std::replace(user.begin(), user.end(), ':', ' ');
+    }
+    std::string command = key();
+    std::replace(command.begin(), command.end(), ':', ' ');
+    return fail(Code::UnknownOption, fmt::format("{} cannot use {}", command, escaped(written)))
+        .pair("command " + command, "one of " + join(users, ", "))
+        .advise("bridge-verify help " + options_.command);
+  }
+
+  void add(const OptionSpec& spec, std::string text, Origin origin, std::string written) {
+    if (spec.form == Form::Flag) {
+      if (!(options_.*std::get<bool Options::*>(spec.member))) {
+        return;  // a variable or a file that says "no"
+      }
+      text.clear();
+    }
+    const int times = spec.form == Form::Count && !text.empty() ? std::stoi(text) : 1;
+    for (int i = 0; i < times; ++i) {
+      options_.given.push_back({std::string(spec.name),
+                                spec.form == Form::Count ? "" : std::move(text), origin, written});
+    }
   }
 
   Status read_word(const std::string& word) {
     if (!options_.command.empty()) {
-      if (!takes_operands_) {
-        return fail(Code::UnknownOption,
-                    fmt::format("{} takes no word \"{}\"", options_.command, escaped(word)))
-            .advise(fmt::format("bridge-verify help {}", options_.command));
+      if (!command_->operands) {
+        const bool place = word.find('/') != std::string::npos || word == "." || word == "..";
+        return fail(Code::UnknownOption, fmt::format("{} does not take an argument: \"{}\"",
+                                                     options_.command, escaped(word)))
+            .pair(escaped(word), "options only")
+            .advise(place ? fmt::format("did you mean --model {}?", escaped(word))
+                          : "bridge-verify help " + options_.command);
       }
       options_.operands.push_back(word);
       return Done{};
@@ -208,10 +162,9 @@ class Parser {
     std::vector<std::string> names;
     for (const CommandName& command : commands_) {
       const std::vector<std::string> aliases = words_of(command.aliases);
-      if (command.name == word ||
-          std::find(aliases.begin(), aliases.end(), word) != aliases.end()) {
+      if (command.name == word || holds(aliases, word)) {
         options_.command = command.name;
-        takes_operands_ = command.operands;
+        command_ = &command;
         return word == "import"   ? preset_to("megatron", word)
                : word == "export" ? preset_to("hf", word)
                                   : Status(Done{});
@@ -231,13 +184,17 @@ class Parser {
   }
 
   Status preset_to(std::string_view side, const std::string& word) {
-    if (options_.has("to") && options_.to != side) {
-      return fail(Code::Conflict, fmt::format("{} and {} contradict each other", word,
-                                              escaped(options_.given.at("to"))))
+    const Setting* before = options_.said("to");
+    if (before != nullptr && options_.to != side) {
+      return fail(Code::Conflict,
+                  fmt::format("{} and {} contradict each other", word, escaped(before->written)))
           .advise(fmt::format("{} means convert --to {}", word, side));
     }
-    options_.to = side;
-    options_.given.insert_or_assign("to", fmt::format("{}", word));
+    if (before == nullptr) {
+      options_.to = side;
+      add(*find_option("to"), std::string(side), Origin::CommandLine, word);
+      decided_.insert("to");
+    }
     return Done{};
   }
 
@@ -300,102 +257,115 @@ class Parser {
   Status set_flag(const OptionSpec& spec, const std::string& written) {
     if (spec.form == Form::Count) {
       int& level = options_.*std::get<int Options::*>(spec.member);
-      level = std::min(level + 1, 2);
+      if (level == 2) {
+        return Done{};
+      }
+      ++level;
     } else {
-      options_.*std::get<bool Options::*>(spec.member) = true;
+      bool& flag = options_.*std::get<bool Options::*>(spec.member);
+      if (flag) {
+        return Done{};
+      }
+      flag = true;
     }
-    options_.given.insert_or_assign(std::string(spec.name), written);
+    add(spec, "", Origin::CommandLine, written);
+    decided_.emplace(spec.name);
     return Done{};
   }
 
   Status set_value(const OptionSpec& spec, const std::string& value, const std::string& written) {
-    const auto before = options_.given.find(spec.name);
-    if (before != options_.given.end() && !repeats(spec.form)) {
-      return twice(spec, before->second, written);
+    if (!spec.not_built.empty()) {
+      return fail(Code::UnknownOption,
+                  fmt::format("{} is not built into this version", escaped(written)))
+          .advise(std::string(spec.not_built));
+    }
+    const Setting* before = options_.said(spec.name);
+    if (before != nullptr && !repeats(spec.form)) {
+      return twice(spec, before->written, written);
     }
     BV_CHECK(store_value(spec, value, written, options_));
-    options_.given.insert_or_assign(std::string(spec.name), written);
+    add(spec, value, Origin::CommandLine, written);
+    decided_.emplace(spec.name);
     return Done{};
   }
 
   std::span<const std::string> arguments_;
   std::span<const CommandName> commands_;
+  const CommandName* command_ = nullptr;
   std::size_t at_ = 0;
   bool only_operands_ = false;
-  bool takes_operands_ = false;
-  std::map<std::string, std::string, std::less<>> from_arguments_;
+  std::set<std::string, std::less<>> decided_;  // by a layer read so far, flags said "no" included
   Options options_;
 };
 
-/// --help and --version answer even beside mistakes; the command is the first word that is one.
+/// --help and --version answer even beside mistakes; the command is the first word that belongs to
+/// no option.
 std::optional<Options> help_or_version(std::span<const std::string> arguments,
                                        std::span<const CommandName> commands) {
   Options options;
-  for (const std::string& word : arguments) {
-    if (word == "--") {
-      break;
-    }
+  bool named = false;
+  for (std::size_t i = 0; i < arguments.size() && arguments[i] != "--"; ++i) {
+    const std::string& word = arguments[i];
     options.help = options.help || word == "--help" || word == "-h";
     options.version = options.version || word == "--version" || word == "-V";
+    if (word.starts_with('-')) {
+      const OptionSpec* spec = word.starts_with("--") ? find_option(word.substr(2))
+                               : word.size() == 2     ? find_letter(word[1])
+                                                      : nullptr;
+      const bool value = spec != nullptr && takes_value(spec->form) && i + 1 < arguments.size();
+      i += value && !arguments[i + 1].starts_with('-') ? 1U : 0U;
+      continue;
+    }
     for (const CommandName& command : commands) {
-      const std::vector<std::string> aliases = words_of(command.aliases);
-      const bool is_command =
-          command.name == word || std::find(aliases.begin(), aliases.end(), word) != aliases.end();
-      if (options.command.empty() && is_command) {
+      if (!named && (command.name == word || holds(words_of(command.aliases), word))) {
         options.command = command.name;
       }
     }
+    named = true;
   }
   return options.help || options.version ? std::optional(std::move(options)) : std::nullopt;
 }
 
 }  // namespace
 
-std::vector<std::string> words_of(std::string_view blank_separated) {
-  std::vector<std::string> out;
-  while (!blank_separated.empty()) {
-    const std::size_t end = std::min(blank_separated.find(' '), blank_separated.size());
-    if (end > 0) {
-      out.emplace_back(blank_separated.substr(0, end));
-    }
-    blank_separated.remove_prefix(std::min(end + 1, blank_separated.size()));
+Reading read_options(std::span<const std::string> arguments, const Environment& environment,
+                     std::span<const CommandName> commands, std::span<const SettingsText> files) {
+  Reading out;
+  if (auto beats = help_or_version(arguments, commands)) {
+    out.options = std::move(*beats);
+    return out;
   }
+  Parser parser(arguments, commands);
+  const auto keep = [&out](Status status) {
+    if (!status && !out.error) {
+      out.error = std::move(status).error();
+    }
+  };
+  keep(parser.read_arguments());
+  std::vector<std::vector<LayerEntry>> layers;
+  const auto add = [&](Result<std::vector<LayerEntry>> layer) {
+    layer ? layers.push_back(std::move(*layer)) : keep(std::move(layer).error());
+  };
+  add(environment_layer(environment, out.notes));
+  for (const SettingsText& file : files) {
+    add(settings_layer(file));
+  }
+  keep(parser.finish_command(layers));
+  for (const std::vector<LayerEntry>& layer : layers) {
+    keep(parser.read_layer(layer));
+  }
+  out.options = parser.take();
   return out;
 }
 
-const OptionSpec* find_option(std::string_view long_name) {
-  const std::string name = normalised(long_name);
-  for (const OptionSpec& spec : option_specs()) {
-    const std::vector<std::string> aliases = words_of(spec.aliases);
-    if (spec.name == name || std::find(aliases.begin(), aliases.end(), name) != aliases.end()) {
-      return &spec;
-    }
-  }
-  return nullptr;
-}
-
-bool usable_by(const OptionSpec& spec, std::string_view command) {
-  if (spec.commands == "*") {
-    return true;
-  }
-  const std::vector<std::string> commands = words_of(spec.commands);
-  return std::find(commands.begin(), commands.end(), command) != commands.end();
-}
-
 Result<Parsed> parse_options(std::span<const std::string> arguments, const Environment& environment,
-                             std::span<const CommandName> commands) {
-  Parsed parsed;
-  if (auto beats = help_or_version(arguments, commands)) {
-    parsed.options = std::move(*beats);
-    return parsed;
+                             std::span<const CommandName> commands,
+                             std::span<const SettingsText> files) {
+  Reading read = read_options(arguments, environment, commands, files);
+  if (read.error) {
+    return std::move(*read.error);
   }
-  Parser parser(arguments, commands);
-  BV_CHECK(parser.read_arguments());
-  BV_CHECK(parser.finish_command(environment));
-  BV_CHECK(parser.read_environment(environment, parsed.notes));
-  BV_CHECK(parser.check_contradictions());
-  parsed.options = parser.take();
-  return parsed;
+  return Parsed{std::move(read.options), std::move(read.notes)};
 }
 
 }  // namespace bv::cli

@@ -68,11 +68,17 @@ std::string_view variable(const Environment& environment, std::string_view name)
   return at == environment.end() ? std::string_view() : std::string_view(at->second);
 }
 
+int width_of(const Context& context) {
+  const int width = context.terminal_width ? context.terminal_width() : 0;
+  return width > 0 ? width : kWidthDefault;
+}
+
 reports::TextStyle style_for(const Context& context, const Options& options, bool terminal) {
   reports::TextStyle style;
   style.color = colour_wanted(context, options, terminal);
   style.ascii = options.ascii || !utf8_locale(context.environment);
-  style.width = context.terminal_width > 0 ? context.terminal_width : kWidthDefault;
+  style.width = terminal ? width_of(context) : kWidthDefault;
+  style.person = terminal;
   style.verbosity = options.verbosity();
   return style;
 }

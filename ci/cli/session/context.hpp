@@ -2,17 +2,21 @@
 // What a command gets from the world: streams, environment, clock, terminal. Nothing below ci/ sees
 // it.
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ci/cli/options/options.hpp"
+#include "core/verdict/waive.hpp"
+#include "reports/formats.hpp"
 #include "reports/style.hpp"
 
 namespace bv::cli {
 
-/// Text for stdout is collected and written once at the end, so that a reader never sees half a
-/// report; text for stderr goes out at once.
+/// Text for stdout is collected and written at flush(): the header of a report when it is known,
+/// the rest at the end. Text for stderr goes out at once.
 class Streams {
  public:
   /// False when the text could not be written; a reader that went away counts as written.
@@ -22,23 +26,32 @@ class Streams {
   Streams(Sink sink, ErrorSink error_sink)
       : sink_(std::move(sink)), error_sink_(std::move(error_sink)) {}
 
-  void out(std::string_view text) { pending_ += text; }
+  void out(std::string_view text) { pending_ += muted_ ? std::string_view() : text; }
   void err(std::string_view text) { error_sink_(text); }
   /// Hands over everything collected; later calls hand over only what came since. False when it did
   /// not arrive.
   [[nodiscard]] bool flush();
-  /// Forgets what was collected: half a report is none.
+  /// Text for stdout is dropped from now on (-qq).
+  void mute() { muted_ = true; }
+  /// Forgets what was collected: half a report is worse than none.
   void discard() { pending_.clear(); }
 
  private:
   Sink sink_;
   ErrorSink error_sink_;
   std::string pending_;
+  bool muted_ = false;
 };
 
 /// Writes all of `text` to a file descriptor. A closed pipe ends it quietly; false on any other
 /// failure.
 bool write_all(int descriptor, std::string_view text);
+
+/// What was asked of the end of the run, read before any work.
+struct Gate {
+  std::vector<Waiver> waivers;           // of --waivers
+  std::vector<reports::Wanted> reports;  // of --report
+};
 
 struct Context {
   Streams& streams;
@@ -46,16 +59,21 @@ struct Context {
   std::function<double()> seconds;       // monotonic, from the start of the process
   std::function<std::string()> started;  // RFC 3339 time of the start
   std::string argv0;
-  std::vector<std::string> arguments;  // as given, for `command.argv` and replay lines
+  std::vector<std::string> arguments;  // as given, for `run.argv`
   bool out_is_terminal = false;
   bool err_is_terminal = false;
-  int terminal_width = 0;  // 0 when stdout is no terminal
+  std::function<int()> terminal_width = nullptr;  // columns at this moment; 0 when unknown
+  std::filesystem::path folder = {};  // where settings files are looked for; empty: nowhere
+  Gate gate = {};
+  bool header_shown = false;  // of the report, before the work
 };
 
 /// Colour, width and ASCII from flags, NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM and the locale.
 /// `terminal` says whether the stream that will show the text is one.
 [[nodiscard]] reports::TextStyle style_for(const Context& context, const Options& options,
                                            bool terminal);
+/// Columns of the terminal at this moment, 100 when there is none.
+[[nodiscard]] int width_of(const Context& context);
 /// The variable, or "" when unset.
 [[nodiscard]] std::string_view variable(const Environment& environment, std::string_view name);
 

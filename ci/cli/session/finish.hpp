@@ -1,29 +1,46 @@
 #pragma once
-// The end of every command that makes verdicts: one Run to stdout in the form asked for, and the
-// exit code.
+// The end of every command that makes verdicts: run -> waive -> conclude -> reports, stdout, exit
+// code.
 
 #include "ci/cli/session/context.hpp"
 #include "core/verdict/verdict.hpp"
 
 namespace bv::cli {
 
-/// Fills what only the command line knows: tool, argv, seed, level, fail_on, allow_partial, times,
-/// host.
+/// Before any work: makes the folder of --out (`folder`: the command writes reports there), reads
+/// --waivers and --report into the context.
+/// Errors: BadValue, Conflict, PermissionDenied, CannotWrite; those of read_waivers.
+[[nodiscard]] Status prepare(Context& context, const Options& options, bool folder);
+
+/// As soon as model, rules and layouts are known: prints the header of the report, unless stdout is
+/// for something else.
+void show_header(Context& context, const Options& options, const Run& run);
+
+/// Fills what only the command line knows: tool, settings, seed, level, fail_on, allow_partial,
+/// times, host.
 void stamp(const Context& context, const Options& options, Run& run);
 
-/// Renders `run` to stdout as text, plain, json or jsonl, and returns conclude(run).exit_code;
-/// --exit-zero hides 1 and 3 only. Nothing is printed at -qq.
-int finish(Context& context, const Options& options, const Run& run);
+/// Applies the waivers, writes the reports of --report, prints the run to stdout in the form asked
+/// for, and returns its exit code; --exit-zero hides 1 and 3 only. A report that cannot be written
+/// is an error of the run.
+int finish(Context& context, const Options& options, Run run);
+/// The same, with the reports of --out too.
+int report_and_finish(Context& context, const Options& options, Run run);
+/// A run that ended with this error: the same reports and the same forms of stdout. The block of
+/// the error is not printed here.
+int finish_with_error(Context& context, const Options& options, const Error& error, bool folder);
 
-/// With --out DIR: makes DIR. Errors: PermissionDenied.
-[[nodiscard]] Status make_report_folder(const Options& options);
+/// The document or the line for stdout of a run that another program ends: a file of the model was
+/// cut while it was mapped (signals.hpp).
+[[nodiscard]] std::string last_words(const Context& context, const Options& options,
+                                     bool concludes);
 
-/// With --out DIR: writes DIR/verdicts.json and DIR/report.txt, each by rename. Errors: DiskFull,
-/// PermissionDenied; OutputBusy while another run writes there.
-[[nodiscard]] Status write_report(const Options& options, const Run& run);
+/// Sets the replay of every verdict that is not green: the command with the options that it can use
+/// and that decide what is found, asked of that claim on that layout. Green verdicts have none.
+void fill_replays(const Options& options, std::string_view command, Run& run);
 
-/// write_report, then finish.
-int report_and_finish(Context& context, const Options& options, const Run& run);
+/// "checking DIR": what stderr says first, within 100 ms. "" when stderr is to be quiet.
+[[nodiscard]] std::string start_line(const Options& options);
 
 /// Name, version, commit, build and compiler of this program.
 [[nodiscard]] Tool this_tool();

@@ -18,7 +18,7 @@ namespace bv::cli {
 [[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules();
 
 /// `rules lint FILE`: exit 0 without errors, 1 with one (--strict: or a warning), 5 for a file that
-/// is no rules file.
+/// is not a rules file.
 int run_rules_lint(Context& context, const Options& options);
 
 }  // namespace bv::cli

@@ -28,8 +28,8 @@ parallel::Layout base_layout(const Options& options) {
 bool has_sizes(const Options& options) {
   return !options.tp.empty() || !options.pp.empty() || !options.ep.empty() ||
          !options.etp.empty() || !options.vpp.empty() || !options.cp.empty() ||
-         options.layers_per_virtual_stage || options.first_stage_layers ||
-         options.last_stage_layers || !options.pipeline_layout.empty();
+         options.first_stage_layers || options.last_stage_layers ||
+         !options.pipeline_layout.empty();
 }
 
 std::vector<std::int64_t> or_one(const std::vector<std::int64_t>& list) {
@@ -111,11 +111,6 @@ Result<std::vector<std::string>> ids_of_file(const std::string& path) {
 
 Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model) {
   ChosenLayouts out;
-  if (options.layers_per_virtual_stage) {
-    return fail(Code::Conflict,
-                "--num-layers-per-virtual-pipeline-stage is not used by this version")
-        .advise("write --vpp N: N = layers / (pp x layers per virtual stage)");
-  }
   std::vector<std::string> ids = options.layout;
   const bool is_file =
       options.layouts != "auto" && options.layouts != "quick" && options.layouts != "all";
@@ -166,7 +161,7 @@ parallel::Layout settle(parallel::Layout layout, const Options& options,
 Result<parallel::Layout> one_layout(const Options& options) {
   if (!options.layout.empty()) {
     if (options.layout.size() > 1) {
-      return fail(Code::Conflict, "one layout is wanted, several --layout are given")
+      return fail(Code::Conflict, "several layouts are given with --layout, and one is needed")
           .advise("keep one");
     }
     return from_id(options, options.layout.front());
@@ -174,7 +169,7 @@ Result<parallel::Layout> one_layout(const Options& options) {
   const auto layouts = product(options);
   if (layouts.size() != 1) {
     return fail(Code::BadValue,
-                fmt::format("one layout is wanted, the lists give {}", layouts.size()))
+                fmt::format("the sizes give {} layouts, and one is needed", layouts.size()))
         .advise("write one number each: --tp 2 --pp 1 --ep 2 --etp 1");
   }
   return layouts.front();

@@ -18,7 +18,9 @@ constexpr double kEtaAfterSeconds = 3.0;
 constexpr double kRedrawSeconds = 0.1;
 constexpr double kPlainSeconds = 30.0;
 constexpr double kJsonSeconds = 1.0;
-constexpr std::size_t kBar = 28;
+constexpr double kSilentSeconds = 2.0;  // a log need not hear of less
+constexpr std::size_t kBarMax = 28;
+constexpr std::size_t kBarMin = 8;
 
 double fraction(const ProgressState& state) {
   if (state.total_bytes > 0) {
@@ -30,18 +32,18 @@ double fraction(const ProgressState& state) {
              : 0.0;
 }
 
-std::string bar(double share) {
-  const auto filled = static_cast<std::size_t>(share * static_cast<double>(kBar));
-  std::string out(kBar, ' ');
+std::string bar(double share, std::size_t width) {
+  const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
+  std::string out(width, ' ');
   std::fill_n(out.begin(), static_cast<std::ptrdiff_t>(filled), '=');
-  if (filled < kBar) {
+  if (filled < width) {
     out[filled] = '>';
   }
   return "[" + out + "]";
 }
 
 /// "34.5/71.9 GB": both in the unit of the total.
-std::string share_of_bytes(const ProgressState& state) {
+std::string share_of_bytes(const ProgressState& state, std::string_view of) {
   const std::string total = human_bytes(state.total_bytes);
   const std::size_t blank = total.find(' ');
   const double whole = std::max(1.0, static_cast<double>(state.total_bytes));
@@ -50,8 +52,8 @@ std::string share_of_bytes(const ProgressState& state) {
     unit *= 1000;
   }
   const double done = static_cast<double>(state.done_bytes) / unit;
-  return unit > 1 ? fmt::format("{:.1f}/{}", done, total)
-                  : fmt::format("{}/{}{}", state.done_bytes, state.total_bytes,
+  return unit > 1 ? fmt::format("{:.1f}{}{}", done, of, total)
+                  : fmt::format("{}{}{}{}", state.done_bytes, of, state.total_bytes,
                                 total.substr(std::min(blank, total.size())));
 }
 
@@ -74,26 +76,62 @@ std::string eta_text(double seconds) {
 }
 
 std::string progress_line(const ProgressState& state, int width, bool ascii) {
+  const auto room = static_cast<std::size_t>(std::max(width, 20));
   const double share = fraction(state);
-  std::string out =
-      fmt::format("{:<10}{} {:>2} %", state.phase, bar(share), static_cast<int>(share * 100));
+  std::vector<std::string> parts;
   if (state.total_bytes > 0) {
-    out += "  " + share_of_bytes(state);
+    parts.push_back(share_of_bytes(state, "/"));
   }
-  out += fmt::format("  {}/{} {}", thousands(state.done), thousands(state.total),
-                     counted_in(state.phase));
+  parts.push_back(fmt::format("{}/{} {}", thousands(state.done), thousands(state.total),
+                              counted_in(state.phase)));
   if (state.bytes_per_second > 0) {
-    out += fmt::format("  {}/s", human_bytes(static_cast<std::uint64_t>(state.bytes_per_second)));
+    parts.push_back(human_bytes(static_cast<std::uint64_t>(state.bytes_per_second)) + "/s");
   }
   if (state.eta_seconds) {
-    out += "  ETA " + eta_text(*state.eta_seconds);
+    parts.push_back("ETA " + eta_text(*state.eta_seconds));
   }
-  const auto room = static_cast<std::size_t>(std::max(width, 20));
+  const std::string head = fmt::format("{:<10}", state.phase);
+  const std::string percent = fmt::format("{:>2} %", static_cast<int>(share * 100));
+  const auto rest = [&] {
+    std::size_t columns = percent.size();
+    for (const std::string& part : parts) {
+      columns += 2 + part.size();
+    }
+    return columns;
+  };
+  while (!parts.empty() && head.size() + rest() > room) {
+    parts.pop_back();
+  }
+  const std::size_t free = room - std::min(room, head.size() + rest());
+  std::string out = head;
+  if (free >= kBarMin + 3) {
+    out += bar(share, std::min(kBarMax, free - 3)) + " ";
+  }
+  out += percent;
+  for (const std::string& part : parts) {
+    out += "  " + part;
+  }
   const std::string current = reports::printable(state.current, ascii);
   if (!current.empty() && out.size() + 14 < room) {
     out += "  " + shortened(current, room - out.size() - 2, true);
   }
   return out.size() > room ? out.substr(0, room) : out;
+}
+
+std::string progress_words(const ProgressState& state) {
+  std::string out = state.phase + ":";
+  if (state.total_bytes > 0) {
+    out += " " + share_of_bytes(state, " of ") + ",";
+  }
+  out += fmt::format(" {} of {} {}", thousands(state.done), thousands(state.total),
+                     counted_in(state.phase));
+  if (state.bytes_per_second > 0) {
+    out += fmt::format(", {}/s", human_bytes(static_cast<std::uint64_t>(state.bytes_per_second)));
+  }
+  if (state.eta_seconds && *state.eta_seconds > 0) {
+    out += ", " + eta_text(*state.eta_seconds) + " left";
+  }
+  return out;
 }
 
 std::string progress_json(const ProgressState& state) {
@@ -133,6 +171,7 @@ void Progress::start(std::string phase, std::uint64_t total_bytes, std::int64_t 
   recent_ = {{now, 0}};
   began_ = now;
   running_ = true;
+  said_ = false;
   show(now, true);
 }
 
@@ -169,7 +208,7 @@ void Progress::show_status() {
     sink_("\r\x1b[K");
     line_on_screen_ = false;
   }
-  sink_(progress_line(state_at(clock_()), look_.width, look_.ascii) + "\n");
+  sink_(progress_line(state_at(clock_()), width(), look_.ascii) + "\n");
 }
 
 void Progress::finish() {
@@ -205,6 +244,15 @@ ProgressState Progress::state_at(double now) const {
   return out;
 }
 
+int Progress::width() const {
+  return look_.width ? look_.width() : 100;
+}
+
+/// When the phase last said something: at first, when it began.
+double Progress::said_at() const {
+  return said_ ? shown_ : began_;
+}
+
 void Progress::show(double now, bool forced) {
   const auto due = [&](double period) { return forced || now - shown_ >= period; };
   switch (look_.mode) {
@@ -212,15 +260,16 @@ void Progress::show(double now, bool forced) {
       return;
     case ProgressMode::Line:
       if (due(kRedrawSeconds) && running_) {
-        sink_("\r" + progress_line(state_at(now), look_.width - 1, look_.ascii) + "\x1b[K");
+        sink_("\r" + progress_line(state_at(now), width() - 1, look_.ascii) + "\x1b[K");
         line_on_screen_ = true;
         shown_ = now;
       }
       return;
     case ProgressMode::Plain:
-      if (due(kPlainSeconds)) {
-        sink_(progress_line(state_at(now), look_.width, look_.ascii) + "\n");
+      if (!running_ ? said_ : now - said_at() >= (said_ ? kPlainSeconds : kSilentSeconds)) {
+        sink_(progress_words(state_at(now)) + "\n");
         shown_ = now;
+        said_ = true;
       }
       return;
     case ProgressMode::Json:

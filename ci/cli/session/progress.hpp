@@ -23,8 +23,11 @@ struct ProgressState {
 };
 
 /// "bytes     [====>   ] 48 %  34.5/71.9 GB  502/1,045 tensors  1.42 GB/s  ETA 0:26  layers.17..."
-/// cut to `width`.
+/// in at most `width` columns: the name at the end gives way first, then the bar, then the counts
+/// from the right.
 [[nodiscard]] std::string progress_line(const ProgressState& state, int width, bool ascii);
+/// The same in words, for a log: "bytes: 34.5 of 71.9 GB, 502 of 1,045 tensors, 1.42 GB/s".
+[[nodiscard]] std::string progress_words(const ProgressState& state);
 /// One object: phase, done_bytes, total_bytes, done, total, bytes_per_s, eta_s, current.
 [[nodiscard]] std::string progress_json(const ProgressState& state);
 /// "0:26", "1:05:00"; above a minute rounded up to 5 s.
@@ -36,8 +39,8 @@ enum class ProgressMode { Off, Line, Plain, Json };
 [[nodiscard]] ProgressMode progress_mode(std::string_view flag, bool terminal, int verbosity);
 
 /// Collects what worker threads finish and shows it. Line: redrawn in place, erased at the end.
-/// Plain: one line at the start, every 30 s and at the end. Json: one object a second. The rate is
-/// an average over the last 5 s.
+/// Plain: words at the start, every 30 s and at the end; a phase of less than 2 s says nothing.
+/// Json: one object a second. The rate is an average over the last 5 s.
 class Progress {
  public:
   using Clock = std::function<double()>;               // seconds, monotonic
@@ -45,12 +48,12 @@ class Progress {
 
   struct Look {
     ProgressMode mode = ProgressMode::Off;
-    int width = 100;
+    std::function<int()> width = nullptr;  // columns at this moment; 100 without
     bool ascii = false;
   };
 
   Progress(Look look, Clock clock, Sink sink)
-      : look_(look), clock_(std::move(clock)), sink_(std::move(sink)) {}
+      : look_(std::move(look)), clock_(std::move(clock)), sink_(std::move(sink)) {}
   ~Progress() { finish(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -69,6 +72,8 @@ class Progress {
  private:
   [[nodiscard]] ProgressState state_at(double now) const;
   void show(double now, bool forced);
+  [[nodiscard]] int width() const;
+  [[nodiscard]] double said_at() const;
 
   Look look_;
   Clock clock_;
@@ -81,6 +86,7 @@ class Progress {
   double shown_ = 0;
   bool running_ = false;
   bool line_on_screen_ = false;
+  bool said_ = false;  // Plain: this phase has written a line
 };
 
 }  // namespace bv::cli

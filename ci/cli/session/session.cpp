@@ -8,6 +8,7 @@
 #include <system_error>
 #include <thread>
 
+#include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
@@ -38,8 +39,7 @@ io::LocateRoots locate_roots(const Context& context) {
                                  : std::string(variable(env, "HOME")) + "/.cache";
     cache = base + "/huggingface/hub";
   }
-  std::error_code ignored;
-  return {cache, fs::current_path(ignored)};
+  return {cache, {}};  // paths stay as they were written, in messages too
 }
 
 Result<io::LocatedModel> locate(const Context& context, const Options& options) {
@@ -47,12 +47,24 @@ Result<io::LocatedModel> locate(const Context& context, const Options& options) 
     return io::classify_path(options.headers);
   }
   if (options.model.empty()) {
-    return fail(Code::BadValue, fmt::format("{} wants a model", options.command))
+    return fail(Code::BadValue, fmt::format("{} needs a model", options.command))
         .advise("write --model DIR, or --headers FILE");
   }
+  std::error_code ignored;
+  if (!options.revision.empty() && fs::exists(options.model, ignored)) {
+    return fail(Code::BadValue, fmt::format("{} is on the disk, and --revision is for models of "
+                                            "the HF cache",
+                                            escaped(options.model)))
+        .advise("leave --revision out, or write --model ORG/NAME");
+  }
   const bool named = options.revision.empty() || options.model.find('@') != std::string::npos;
-  return io::locate_model(named ? options.model : options.model + "@" + options.revision,
-                          locate_roots(context));
+  BV_TRY(found, io::locate_model(named ? options.model : options.model + "@" + options.revision,
+                                 locate_roots(context)));
+  if (found.kind == io::ModelKind::SafetensorsFile && options.command != "inspect" &&
+      options.command != "diff") {
+    found.notes.push_back("the whole folder of that file is looked at");
+  }
+  return std::move(found);
 }
 
 checkpoint::OpenOptions open_options(const Options& options) {
@@ -69,12 +81,6 @@ checkpoint::OpenOptions open_options(const Options& options) {
 }
 
 Status check_abilities(const Options& options) {
-  for (const char* option : {"adapter", "timeout", "mem-limit"}) {
-    if (options.has(option)) {  // an option that does nothing would look like a check
-      return fail(Code::BadValue, fmt::format("--{} cannot be kept by this build", option))
-          .advise(fmt::format("leave --{} out; nothing would be checked or limited by it", option));
-    }
-  }
   if (options.device.starts_with("cuda")) {
     return fail(Code::NoGpu,
                 fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
@@ -82,7 +88,7 @@ Status check_abilities(const Options& options) {
         .advise("leave --device out; bridge-verify doctor says what this build can do");
   }
   if (!options.device.empty() && options.device != "cpu") {
-    return fail(Code::BadValue, fmt::format("--device {} is no device", escaped(options.device)))
+    return fail(Code::BadValue, fmt::format("--device {} is not a device", escaped(options.device)))
         .pair(escaped(options.device), "cpu or cuda[:N]")
         .advise("write --device cpu");
   }
@@ -134,6 +140,19 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   return out;
 }
 
+/// Why these rules; with --rules, also what they are held against.
+std::string reason_of(const OpenedModel& opened) {
+  const checkpoint::HfModel& hf = opened.hf;
+  if (opened.under_test == nullptr) {
+    return hf.chosen.because;
+  }
+  return opened.under_test->alone
+             ? fmt::format("from --rules, held against the Megatron modules: no family knows {}",
+                           hf.architecture)
+             : fmt::format("from --rules, held against family {}, {}",
+                           family::name(*opened.under_test->wanted.family), hf.chosen.because);
+}
+
 void describe_model(const OpenedModel& opened, Run& run) {
   const checkpoint::HfModel& hf = opened.hf;
   run.model_ref = opened.reference;
@@ -141,9 +160,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.architecture = hf.architecture;
   run.model_type = hf.model_type;
   run.family = family::name(*hf.model.family);
-  run.family_reason = opened.under_test != nullptr && opened.under_test->alone
-                          ? "no family knows " + hf.architecture + ": by the Megatron modules"
-                          : hf.chosen.because;
+  run.family_reason = reason_of(opened);
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
   run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
@@ -161,8 +178,9 @@ void describe_model(const OpenedModel& opened, Run& run) {
   }
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
-  for (const std::string& dropped : hf.model.dropped) {
-    run.notes.push_back("left out by --drop-mtp: " + dropped);
+  if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {
+    run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
+                                    hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));
   }
   constexpr std::size_t kNamesShown = 8;
   for (std::size_t i = 0; i < std::min(hf.excluded.size(), kNamesShown); ++i) {
@@ -180,18 +198,7 @@ int jobs_of(const Options& options) {
 }
 
 std::string replay_base(const Options& options) {
-  std::string out = "bridge-verify " + options.command;
-  for (const auto& [option, text] : options.given) {
-    const bool elsewhere =
-        option == "layout" || option == "only" || option == "out" || option == "json" ||
-        option == "format" || option == "progress" || option == "color" || option == "tp" ||
-        option == "pp" || option == "ep" || option == "etp" || option == "vpp" || option == "cp" ||
-        option == "layouts" || option == "quiet" || option == "verbose" || option == "jobs";
-    if (!elsewhere && text.starts_with("-")) {
-      out += " " + text;
-    }
-  }
-  return out;
+  return replay_line(options, options.command, "", "");
 }
 
 /// Wakes the progress line twice a second, so that nothing is silent.
@@ -224,7 +231,7 @@ struct CommandProgress::Ticker {
 
 CommandProgress::CommandProgress(Context& context, const Options& options)
     : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
-                 context.terminal_width > 0 ? context.terminal_width : 100, options.ascii},
+                 [&context] { return width_of(context); }, options.ascii},
                 context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
 }
 

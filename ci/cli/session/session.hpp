@@ -47,8 +47,7 @@ enum class AbsentShards { Refuse, Name };
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
                                              const Library& library,
                                              AbsentShards absent = AbsentShards::Refuse);
-/// Options that a command takes and this version cannot follow. Errors: NoGpu for --device cuda,
-/// BadValue for another device, an adapter, or a limit that nothing keeps.
+/// Errors: NoGpu for --device cuda, BadValue for another device than cpu.
 [[nodiscard]] Status check_abilities(const Options& options);
 [[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);
 
@@ -90,7 +89,8 @@ class CommandProgress : public ProgressSink {
 };
 
 [[nodiscard]] int jobs_of(const Options& options);
-/// "bridge-verify check --model DIR --tp 2": what replays a verdict.
+/// The command with the options that decide what is found. Claims add --only and --layout to it;
+/// fill_replays() then writes the lines that are printed.
 [[nodiscard]] std::string replay_base(const Options& options);
 
 }  // namespace bv::cli

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <string>
 #include <string_view>
+#include <utility>
 
 namespace bv::cli {
 namespace {
@@ -16,7 +18,9 @@ std::atomic<int> g_stop_signal{0};  // NOLINT(cppcoreguidelines-avoid-non-const-
 std::atomic<bool> g_status_wanted{
     false};                            // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
-std::atomic<bool> g_concludes{true};   // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+// Text for stdout when the process ends from a handler; never freed once it is set.
+std::atomic<const std::string*> g_last_words{
+    nullptr};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
 /// What a handler calls may change errno under the code that it interrupted.
@@ -64,11 +68,9 @@ void on_bus_error(int, siginfo_t* what, void*) {
   constexpr std::string_view kText =
       "\nerror[BV7007]: a file of the model was truncated while it was read\n"
       "   = help    let the other program finish, then run this again\n";
-  constexpr std::string_view kLast =
-      "bridge-verify: INPUT  proved 0  held 0  refuted 0  inconclusive 0  unsupported 0  waived 0  "
-      "broken 0  layouts 0  0.0 s\n";
   const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
-  const auto last = g_concludes.load() ? ::write(STDOUT_FILENO, kLast.data(), kLast.size()) : 0;
+  const std::string* words = g_last_words.load();
+  const auto last = words == nullptr ? 0 : ::write(STDOUT_FILENO, words->data(), words->size());
   static_cast<void>(text);
   static_cast<void>(last);
   ::_exit(5);
@@ -120,8 +122,8 @@ void install_signal_handlers() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-void set_concludes(bool concludes) {
-  g_concludes.store(concludes);
+void set_last_words(std::string text) {
+  g_last_words.store(new std::string(std::move(text)));  // a handler may still read the one before
 }
 
 int stop_requested() {

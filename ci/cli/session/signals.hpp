@@ -2,6 +2,8 @@
 // Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop after the current tensor, the second
 // ends the process.
 
+#include <string>
+
 namespace bv::cli {
 
 /// Closed standard streams get /dev/null, so that no file of ours is opened under their numbers and
@@ -11,8 +13,9 @@ void open_standard_streams();
 /// SIGXFSZ are ignored, and SIGHUP where it was ignored before; SIGBUS (a mapped file truncated by
 /// someone else) ends the process with the INPUT exit code.
 void install_signal_handlers();
-/// Whether a run that ends by SIGBUS prints the last line on stdout; it does unless told otherwise.
-void set_concludes(bool concludes);
+/// What a run that ends by SIGBUS writes to stdout: its last line or its document. Nothing at
+/// first.
+void set_last_words(std::string text);
 /// 0, or the signal that asked to stop (1, 2, 15).
 [[nodiscard]] int stop_requested();
 /// True once after each SIGUSR1: print one status line.

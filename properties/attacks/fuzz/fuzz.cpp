@@ -116,7 +116,7 @@ Result<World> world_from_text(std::string_view text, const std::string& file) {
     }
     return out;
   } catch (const json::exception& problem) {
-    return fail(Code::BadValue, std::string("this is no saved case: ") + problem.what())
+    return fail(Code::BadValue, std::string("this is not a saved case: ") + problem.what())
         .at(file)
         .pair(escaped(text.substr(0, 60)), "an object with sample, layout and settings")
         .advise("give a file that bridge-verify fuzz --out DIR has written");

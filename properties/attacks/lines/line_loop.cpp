@@ -50,7 +50,7 @@ Result<SavedLine> line_from_text(std::string_view text, const std::string& file)
     out.element_bytes = value.value("element_bytes", std::size_t{2});
     return out;
   } catch (const json::exception& problem) {
-    return fail(Code::BadValue, std::string("this is no saved line: ") + problem.what())
+    return fail(Code::BadValue, std::string("this is not a saved line: ") + problem.what())
         .at(file)
         .pair(escaped(text.substr(0, 60)), "an object with line, axes, rest and element_bytes")
         .advise("give a file that bridge-verify fuzz --out DIR has written");

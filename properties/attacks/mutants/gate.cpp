@@ -110,7 +110,8 @@ Gate::Gate(const Reference& reference, double std, std::uint64_t seed)
 GateResult Gate::run(const Attack& attack) const {
   GateResult out;
   if (attack.refused) {
-    // A line that is no bijection has no upstream form; a bridge author would get the shape error.
+    // A line that is not a bijection has no upstream form; a bridge author would get the shape
+    // error.
     out.red = true;
     out.why = "raises: " + attack.refused->message;
     return out;

@@ -146,7 +146,8 @@ class Judge {
       example.found.tensor = shape_text(refusal.found);
       example.wanted.tensor = shape_text(refusal.wanted);
       add("shapes", Code::ShapeMismatch,
-          fmt::format("{} has not the shape that {} is made of", refusal.hf, refusal.global_name),
+          fmt::format("{} does not have the shape that {} requires", refusal.hf,
+                      refusal.global_name),
           std::move(example));
     }
     for (const Move& move : r_.right_.moves) {
@@ -201,7 +202,7 @@ class Judge {
         example.found = r_.element_of(tag);
         const bool gap = tag == kUnwritten;
         add(gap ? "coverage" : "placement", gap ? Code::Gap : Code::WrongPlacement,
-            gap ? "an element is written by nothing" : "an element stands in the wrong place",
+            gap ? "an element is written by nothing" : "an element is in the wrong place",
             std::move(example));
       }
     }

@@ -84,7 +84,7 @@ Result<Mutant> mutant_from_json(const nlohmann::json& value) {
   if (parameters != value.end() && parameters->is_object()) {
     for (const auto& [key, entry] : parameters->items()) {
       if (!entry.is_string()) {
-        return fail(Code::BadValue, "parameter " + escaped(key) + " of a mutant is no text")
+        return fail(Code::BadValue, "parameter " + escaped(key) + " of a mutant is not a text")
             .advise("write it in quotes");
       }
       out.parameters[key] = entry.get<std::string>();

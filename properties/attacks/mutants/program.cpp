@@ -172,7 +172,7 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
   for (const Move& move : program.moves) {
     if (auto why = refusal(move, hf)) {
       if (!why->missing) {
-        out.loud.push_back(fmt::format("{} has shape {}, {} wants {}", why->hf,
+        out.loud.push_back(fmt::format("{} has shape {}, {} needs {}", why->hf,
                                        shape_text(why->found), why->global_name,
                                        shape_text(why->wanted)));
       }
@@ -183,7 +183,7 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
     const auto there = file.find(move.name);
     if (there == file.end() || there->second.shape != move.shape) {
       if (there != file.end()) {
-        out.loud.push_back(fmt::format("{} has shape {}, the module wants {}", move.global_name,
+        out.loud.push_back(fmt::format("{} has shape {}, the module needs {}", move.global_name,
                                        shape_text(move.shape), shape_text(there->second.shape)));
       }
       file.insert_or_assign(move.name, make(move));
@@ -237,7 +237,7 @@ class Way {
         return;
       }
       if (found->second.shape != move->shape) {
-        out_.loud.push_back(fmt::format("{} has shape {}, the export wants {}", move->global_name,
+        out_.loud.push_back(fmt::format("{} has shape {}, the export needs {}", move->global_name,
                                         shape_text(found->second.shape), shape_text(move->shape)));
         return;
       }

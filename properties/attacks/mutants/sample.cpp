@@ -21,7 +21,7 @@ Result<Library> load_library() {
 Result<std::vector<Sample>> builtin_samples() {
   const json all = json::parse(builtin_samples_text(), nullptr, false);
   if (!all.is_object()) {
-    return fail(Code::RulesInvalid, "samples.json holds no JSON object").at("samples.json");
+    return fail(Code::RulesInvalid, "samples.json is not a JSON object").at("samples.json");
   }
   std::vector<Sample> out;
   for (const auto& [name, entry] : all.items()) {
@@ -99,7 +99,7 @@ Status set_option(const std::string& option, const std::string& value, parallel:
   } else if (number && option == "--decoder-last-pipeline-num-layers") {
     layout.last_stage_layers = std::stoll(value);
   } else {
-    return fail(Code::BadValue, "a layout has an option that is none: " + escaped(option))
+    return fail(Code::BadValue, "unknown layout option: " + escaped(option))
         .pair(escaped(option + " " + value),
               "--decoder-first-pipeline-num-layers N, --decoder-last-pipeline-num-layers N or "
               "--pipeline-model-parallel-layout STR")

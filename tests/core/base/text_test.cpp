@@ -88,7 +88,7 @@ TEST(Text, NearestIsWithinTwoEditsOrAUniquePrefix) {
   const std::vector<std::string> names = {"linear_qkv", "linear_fc1", "linear_fc2", "in_proj"};
   EXPECT_EQ(nearest("linear_qvk", names), "linear_qkv");
   EXPECT_EQ(nearest("in_prj", names), "in_proj");
-  EXPECT_EQ(nearest("in", names), "in_proj");
+  EXPECT_EQ(nearest("in_p", names), "in_proj");
   EXPECT_EQ(nearest("linear_q", names), "linear_qkv");
 }
 
@@ -98,6 +98,27 @@ TEST(Text, NearestIsSilentWhenNothingIsClose) {
   EXPECT_EQ(nearest("linear", names), std::nullopt);
   EXPECT_EQ(nearest("", names), std::nullopt);
   EXPECT_EQ(nearest("linear_qkv", {}), std::nullopt);
+}
+
+TEST(Text, NearestIsSilentForShortWords) {
+  const std::vector<std::string> names = {"tp", "cp", "plain", "abc"};
+  for (const char* word : {"", "x", "ci", "pla", "abd"}) {
+    EXPECT_EQ(nearest(word, names), std::nullopt) << word;
+  }
+}
+
+TEST(Text, NumbersInNamesAreOrderedBySize) {
+  EXPECT_TRUE(natural_less("experts.2.w", "experts.10.w"));
+  EXPECT_FALSE(natural_less("experts.10.w", "experts.2.w"));
+  EXPECT_FALSE(natural_less("a1", "a1"));
+  EXPECT_NE(natural_less("a01", "a1"), natural_less("a1", "a01"));
+  EXPECT_TRUE(natural_less("a", "ab"));
+}
+
+TEST(Text, CountedNounsHaveTheirPlural) {
+  EXPECT_EQ(counted(1, "file"), "1 file");
+  EXPECT_EQ(counted(0, "file"), "0 files");
+  EXPECT_EQ(counted(1045, "tensor"), "1,045 tensors");
 }
 
 TEST(Text, GlobsMatchWholeTexts) {

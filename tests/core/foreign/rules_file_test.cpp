@@ -197,7 +197,7 @@ TEST(RulesFile, APermutationChoosesTheLineThatTransposes) {
     rule.permutation = {1, 2, 0};
   });
   ASSERT_FALSE(cycle.has_value());
-  EXPECT_NE(cycle.error().message.find("no involution (E071)"), std::string::npos);
+  EXPECT_NE(cycle.error().message.find("no involution"), std::string::npos);
 }
 
 TEST(RulesFile, PermutationsAreReadAndChecked) {

@@ -59,9 +59,10 @@ TEST(Notation, SaysWhatItExpectedAndWhatItFound) {
 }
 
 TEST(Notation, RefusesWhatHasNoMeaning) {
-  EXPECT_EQ(parse_error("a x[3] -> x[3]").message, "the number 3 stands where an axis should");
-  EXPECT_EQ(parse_error("a x[i], x[j] -> y[i j]").message, "tensor x stands twice on one side");
-  EXPECT_EQ(parse_error("a x[... ...] -> y[...]").message, "'...' stands twice in x");
+  EXPECT_EQ(parse_error("a x[3] -> x[3]").message, "the number 3 is where an axis should be");
+  EXPECT_EQ(parse_error("a x[i], x[j] -> y[i j]").message,
+            "tensor x appears twice on the same side");
+  EXPECT_EQ(parse_error("a x[... ...] -> y[...]").message, "'...' appears twice in x");
   EXPECT_EQ(parse_error("a x[()] -> y[1]").code, Code::RulesInvalid);
   EXPECT_EQ(parse_error("").code, Code::RulesInvalid);
   EXPECT_EQ(parse_error("a x[i] -> x[i] cut 1 by t").code, Code::RulesInvalid);
@@ -123,11 +124,11 @@ TEST(Proof, AcceptsDeclaredPaddingOnly) {
 
 TEST(Proof, NamesTheAxisThatOneSideLacks) {
   EXPECT_EQ(proof_error("a x[(t o)] -> x[o]").message,
-            "kind a: part x: axis t stands on the source side only");
+            "kind a: part x: axis t appears on the source side only");
   EXPECT_EQ(proof_error("a x[o] -> x{t}[o]").message,
-            "kind a: part x: axis t stands on the target side only");
+            "kind a: part x: axis t appears on the target side only");
   EXPECT_EQ(proof_error("a x[...] -> x[i]").message,
-            "kind a: part x: axis i stands on the target side only");
+            "kind a: part x: axis i appears on the target side only");
 }
 
 TEST(Proof, AcceptsDeclaredReplicas) {
@@ -141,7 +142,7 @@ TEST(Proof, AcceptsDeclaredReplicas) {
 TEST(Proof, RefusesReplicasOfTheSourceAndRepeatedParts) {
   EXPECT_EQ(proof_error("a x[(o *d)] -> x[o]").code, Code::RulesInvalid);
   EXPECT_EQ(proof_error("a x[o] -> y[(x: o | x: o)]").message,
-            "kind a: part x stands twice on the target side");
+            "kind a: part x appears twice on the target side");
   EXPECT_EQ(proof_error("a x[o o] -> x[o o]").message,
             "kind a: part x has axis o twice on the source side");
 }
@@ -158,12 +159,12 @@ TEST(Proof, RefusesASourceOnTheProcessGrid) {
 
 TEST(Proof, RefusesACutByAnAxisThatTheGridHasTaken) {
   EXPECT_EQ(proof_error("a x[(t o)] -> x{t}[o] cut 0 by t").message,
-            "kind a: tensor x is cut by t, which stands in its grid as well");
+            "kind a: tensor x is cut by t, which is in its grid as well");
   EXPECT_EQ(proof_error("a x[o] -> x{*t}[o] cut 0 by t").code, Code::RulesInvalid);
 }
 
 TEST(Proof, SwappedAxesOfTwoPartsAreRefused) {
-  // gate and up of different lengths: exchanging the names is no bijection.
+  // gate and up of different lengths: exchanging the names is not a bijection.
   EXPECT_EQ(proof_error("a gate[f], up[h] -> y[(gate: h | up: f)]").code, Code::RulesInvalid);
 }
 

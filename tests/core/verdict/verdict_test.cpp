@@ -158,13 +158,19 @@ TEST(LastLine, HasTheStableGrammar) {
             "waived 1  broken 0  "
             "layouts 24  0.9 s");
   run.seconds = 123456.0;
+  bv::Run usage;
+  usage.input_errors.push_back(fail(Code::UnknownOption, "unknown option --modle"));
+  bv::Run input;
+  input.input_errors.push_back(fail(Code::ModelNotFound, "x is not there"));
+  EXPECT_TRUE(last_line(usage).starts_with("bridge-verify: USAGE  "));
+  EXPECT_TRUE(last_line(input).starts_with("bridge-verify: INPUT  "));
   for (const std::string& line :
-       {last_line(run), last_line(bv::Run{}), last_line("USAGE"), last_line("INPUT")}) {
+       {last_line(run), last_line(bv::Run{}), last_line(usage), last_line(input)}) {
     EXPECT_TRUE(std::regex_match(line, grammar)) << line;
   }
 }
 
-TEST(Letters, StandInPrintingOrder) {
+TEST(Letters, AreInPrintingOrder) {
   EXPECT_EQ(letters({}), "-------");
   EXPECT_EQ(letters({.proved = true, .oracle = true}), "P-O----");
   EXPECT_EQ(

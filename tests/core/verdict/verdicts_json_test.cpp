@@ -238,9 +238,9 @@ TEST(VerdictsReader, NamesWhatIsWrong) {
   };
   EXPECT_EQ(message(""), "v.json is not JSON at byte 1");
   EXPECT_EQ(message("{\"schema\":"), "v.json is not JSON at byte 11");
-  EXPECT_EQ(message("[1]"), "v.json is no verdicts file that this version reads");
+  EXPECT_EQ(message("[1]"), "v.json is not a verdicts file that this version reads");
   EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/2\"}"),
-            "v.json is no verdicts file that this version reads");
+            "v.json is not a verdicts file that this version reads");
   EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/1\"}"), "v.json has no usable tool");
   EXPECT_EQ(message(std::string(100000, '[')), "v.json is not JSON at byte 100001");
 }

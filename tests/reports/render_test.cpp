@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <regex>
+#include <set>
 
 #include "reports/causes.hpp"
 #include "reports/error_text.hpp"
@@ -84,8 +85,7 @@ Verdict misplaced(std::string layout) {
   bad.refuted_cases = 3;
   bad.title =
       "rows are on the wrong tensor-parallel rank; the round trip is exact, the model is not";
-  bad.facts = {"        rank tp0 wants  qkv[0:8]  qkv[16:24] z[0:16]",
-               "        rank tp0 has    qkv[0:56]"};
+  bad.facts = {"rank tp0 wanted  qkv[0:8] qkv[16:24] z[0:16]", "rank tp0 found   qkv[0:56]"};
   bad.found = "qkv[0:56]";
   bad.wanted = "qkv[0:8] qkv[16:24] z[0:16]";
   bad.extent = "100 of 112 rows misplaced";
@@ -144,22 +144,71 @@ TEST(RenderText, SilentAtMinusTwo) {
   EXPECT_EQ(render_text(failing(), style), "");
 }
 
-TEST(RenderText, NoTableLineIsWiderThanTheTerminal) {
-  bv::Run run = passing();
-  run.claims[0].title = std::string(300, 'x');
+/// At every width nothing is cut, nothing is glued, and only commands and single names are longer
+/// than a line.
+TEST(RenderText, FitsEveryWidthAndLosesNoWord) {
+  bv::Run run = failing();
+  run.claims[0].title = "a sentence of many words that says what is claimed and has no end so soon";
   run.detected.assign(12, {"something", "found", "because of a name"});
-  for (const int width : {80, 100, 200}) {
+  std::multiset<std::string> wanted;
+  for (const int width : {40, 60, 80, 100, 120, 200}) {
     TextStyle style = kPlainStyle;
     style.width = width;
-    std::istringstream lines(render_text(run, style));
-    std::string line;
-    std::size_t table_lines = 0;
-    while (std::getline(lines, line) && !line.starts_with("next")) {
-      EXPECT_LE(columns(line), static_cast<std::size_t>(width)) << line;
-      ++table_lines;
+    const std::string text = render_text(run, style);
+    EXPECT_EQ(text.find("\u2026"), std::string::npos);
+    std::istringstream lines(text);
+    std::size_t fitted = 0;
+    for (std::string line; std::getline(lines, line);) {
+      const std::size_t last_blank = line.find_last_of(' ');
+      const std::size_t first = line.find_first_not_of(" =|");
+      const bool one_word = last_blank == std::string::npos || last_blank < first + 8;
+      const bool command = line.find("bridge-verify") != std::string::npos;
+      EXPECT_TRUE(columns(line) <= static_cast<std::size_t>(width) || one_word || command)
+          << width << ": " << line;
+      ++fitted;
     }
-    EXPECT_GT(table_lines, 8U);
+    EXPECT_GT(fitted, 30U);
+    std::multiset<std::string> words;
+    std::istringstream all(text);
+    for (std::string word; all >> word;) {
+      if (word != "|") {
+        words.insert(word);
+      }
+    }
+    if (wanted.empty()) {
+      wanted = words;
+    }
+    EXPECT_EQ(words, wanted) << width;
   }
+}
+
+TEST(RenderText, APersonsLastLineLeavesZerosOutAndFitsEightyColumns) {
+  EXPECT_EQ(short_last_line(passing()), "bridge-verify: PASS  proved 3  held 1  layouts 2  0.9 s");
+  TextStyle style = kPlainStyle;
+  style.person = true;
+  const std::string text = render_text(passing(), style);
+  EXPECT_TRUE(text.ends_with(short_last_line(passing()) + "\n")) << text;
+  EXPECT_TRUE(render_text(passing(), kPlainStyle).ends_with(last_line(passing()) + "\n"));
+}
+
+TEST(RenderText, ClaimsBehindAFailedOneAreNotReached) {
+  bv::Run run = passing();
+  run.claims.push_back(
+      {.claim = "coverage", .subjects = 0, .note = "the names are wrong", .reached = false});
+  const std::string out = render_text(run, kPlainStyle);
+  EXPECT_NE(out.find("  coverage          -  not reached           the names are wrong\n"),
+            std::string::npos)
+      << out;
+  EXPECT_EQ(out.find("coverage          -  not asked"), std::string::npos);
+}
+
+TEST(RenderHeader, IsTheBeginningOfTheReport) {
+  const std::string header = render_header(passing(), kPlainStyle);
+  EXPECT_TRUE(header.starts_with("model    Qwen/Qwen3.6-35B-A3B @ 995ad96 (HF cache)"));
+  EXPECT_TRUE(render_text(passing(), kPlainStyle).starts_with(header));
+  TextStyle rest = kPlainStyle;
+  rest.header = false;
+  EXPECT_EQ(header + render_text(passing(), rest), render_text(passing(), kPlainStyle));
 }
 
 TEST(RenderText, ColourAddsNothingButColour) {
@@ -215,7 +264,7 @@ TEST(RenderText, SkippedAndUndecidedClaimsAreSeen) {
   bv::Run run = passing();
   run.claims.push_back({.claim = "coverage", .requested = false, .skipped = true});
   const std::string out = render_text(run, kPlainStyle);
-  EXPECT_NE(out.find("  coverage           -  skip"), std::string::npos) << out;
+  EXPECT_NE(out.find("  coverage          -  skipped"), std::string::npos) << out;
   EXPECT_NE(out.find("undecided claim coverage was skipped"), std::string::npos);
   EXPECT_NE(out.find("bridge-verify: INCOMPLETE"), std::string::npos);
 }
@@ -237,6 +286,52 @@ TEST(Causes, NumbersInTitlesDoNotSplitACause) {
   EXPECT_EQ(found[0].verdicts.size(), 512U);
   EXPECT_NE(render_block(block_of(found[0]), kPlainStyle).find("and 511 more like it"),
             std::string::npos);
+}
+
+TEST(Causes, SubjectsAreNamedOnceAndFewOfThem) {
+  bv::Run run;
+  for (int i = 0; i < 30; ++i) {
+    Verdict bad;
+    bad.claim = "offsets";
+    bad.outcome = Outcome::Inconclusive;
+    bad.code = Code::ValueRuleUndecided;
+    bad.megatron = "decoder.layers." + std::to_string(i) + ".norm.weight";
+    bad.title = "nobody knows how " + bad.megatron + " is stored";
+    bad.found = bad.megatron + " is stored as it is";
+    run.verdicts.push_back(bad);
+  }
+  const std::vector<Cause> found = causes(run);
+  ASSERT_EQ(found.size(), 1U);
+  const std::string text = render_block(block_of(found[0]), kPlainStyle);
+  for (const auto& [name, times] : {std::pair("layers.0.norm", 1), std::pair("layers.1.norm", 1),
+                                    std::pair("layers.29.norm", 0)}) {
+    std::size_t seen = 0;
+    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+      ++seen;
+    }
+    EXPECT_EQ(seen, static_cast<std::size_t>(times)) << name << "\n" << text;
+  }
+  EXPECT_NE(text.find(", and 29 more like it"), std::string::npos) << text;
+}
+
+/// "first X[]: wants zero padding, has zero padding" was printed for faults without an element.
+TEST(Causes, NoLineSaysThatFoundIsWanted) {
+  Verdict bad = misplaced("tp2");
+  bad.facts.clear();
+  bad.found = bad.wanted = "fc[0:10]";
+  bad.counterexamples = {{"model.embed_tokens.weight", "", {}, {}, {}, "", ""}};
+  bv::Run run;
+  run.verdicts = {bad};
+  const std::string text = render_block(block_of(causes(run)[0]), kPlainStyle);
+  for (const char* never : {"= first", "= found", "= wanted", "zero padding"}) {
+    EXPECT_EQ(text.find(never), std::string::npos) << text;
+  }
+  run.verdicts[0].counterexamples = {
+      {"X", "", {0, 0}, {"hf.weight", {0, 0}}, {"hf.weight", {0, 0}}, "3f80", "3f81"}};
+  const std::string bits = render_block(block_of(causes(run)[0]), kPlainStyle);
+  EXPECT_NE(bits.find("= first   X[0, 0]: wanted hf.weight[0, 0] = 3f80, found 3f81"),
+            std::string::npos)
+      << bits;
 }
 
 TEST(Causes, GreenVerdictsAreNone) {

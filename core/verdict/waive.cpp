@@ -1,0 +1,237 @@
+#include "core/verdict/waive.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+
+#include "core/base/text.hpp"
+
+namespace bv {
+namespace {
+
+constexpr int kDaysAheadMax = 400;
+constexpr std::array<std::string_view, 7> kKeys = {"code",  "subject", "layouts", "reason",
+                                                   "issue", "expires", "owner"};
+
+/// Days since 1970-01-01.
+std::int64_t days(toml::Date date) {
+  const std::chrono::year_month_day day{std::chrono::year(date.year),
+                                        std::chrono::month(static_cast<unsigned>(date.month)),
+                                        std::chrono::day(static_cast<unsigned>(date.day))};
+  return std::chrono::sys_days(day).time_since_epoch().count();
+}
+
+/// One [[waiver]] table.
+class Entry {
+ public:
+  Entry(const toml::Table& table, toml::Place at, std::string_view file, toml::Date today)
+      : table_(table), file_(file), today_(today) {
+    out_.place = toml::place_text(file, at);
+  }
+
+  Result<Waiver> read() {
+    for (const toml::Entry& entry : table_) {
+      if (std::find(kKeys.begin(), kKeys.end(), entry.key) == kKeys.end()) {
+        const std::vector<std::string> keys(kKeys.begin(), kKeys.end());
+        const auto near = nearest(entry.key, keys);
+        return bad(fmt::format("\"{}\" is not a key of a waiver", escaped(entry.key)), entry.at)
+            .advise(near ? fmt::format("did you mean {}?", *near) : "keys: " + join(keys, " "));
+      }
+    }
+    BV_TRY(code, text("code"));
+    const auto known = code_from_text(code);
+    if (!known) {
+      return bad(fmt::format("\"{}\" is not a code", escaped(code)), place_of("code"))
+          .advise("write a code as messages show it: code = \"BV3004\"");
+    }
+    out_.code = *known;
+    BV_CHECK(read_subject());
+    BV_TRY(reason, text("reason"));
+    out_.reason = reason;
+    BV_CHECK(read_issue());
+    BV_CHECK(read_expires());
+    if (find("layouts") != nullptr) {
+      BV_TRY(layouts, text("layouts"));
+      out_.layouts = layouts;
+    }
+    if (find("owner") != nullptr) {
+      BV_TRY(owner, text("owner"));
+      out_.owner = owner;
+    }
+    return std::move(out_);
+  }
+
+ private:
+  [[nodiscard]] const toml::Entry* find(std::string_view key) const {
+    const auto found = std::find_if(table_.begin(), table_.end(),
+                                    [key](const toml::Entry& one) { return one.key == key; });
+    return found == table_.end() ? nullptr : &*found;
+  }
+  [[nodiscard]] toml::Place place_of(std::string_view key) const { return find(key)->value.at; }
+  [[nodiscard]] Error bad(std::string message, toml::Place at) const {
+    return fail(Code::WaiversInvalid, std::move(message)).at(toml::place_text(file_, at));
+  }
+
+  Result<std::string> text(std::string_view key) {
+    const toml::Entry* entry = find(key);
+    if (entry == nullptr) {
+      return fail(Code::WaiversInvalid, fmt::format("the waiver has no {}", key))
+          .at(out_.place)
+          .advise(fmt::format("add {} = \"...\"", key));
+    }
+    const auto* value = entry->value.as<std::string>();
+    if (value == nullptr || value->empty()) {
+      return bad(fmt::format("{} is not a text", key), entry->value.at)
+          .pair(value == nullptr ? std::string(entry->value.kind()) : "\"\"", "a string")
+          .advise(fmt::format("write {} = \"...\"", key));
+    }
+    return *value;
+  }
+
+  Status read_subject() {
+    BV_TRY(subject, text("subject"));
+    if (subject.find_first_not_of("*?.") == std::string::npos) {
+      return fail(Code::WaiverTooBroad,
+                  fmt::format("the subject \"{}\" covers everything", escaped(subject)))
+          .at(toml::place_text(file_, place_of("subject")))
+          .advise("name the tensors that the issue is about");
+    }
+    out_.subject = subject;
+    return Done{};
+  }
+
+  Status read_issue() {
+    BV_TRY(issue, text("issue"));
+    if (!issue.starts_with("https://") && !issue.starts_with("http://")) {
+      return bad(fmt::format("the issue \"{}\" is not a link", escaped(issue)), place_of("issue"))
+          .pair(escaped(issue), "https://...")
+          .advise("link the issue that tracks the fault");
+    }
+    out_.issue = issue;
+    return Done{};
+  }
+
+  Status read_expires() {
+    const toml::Entry* entry = find("expires");
+    const auto* date = entry == nullptr ? nullptr : entry->value.as<toml::Date>();
+    if (date == nullptr) {
+      return fail(Code::WaiversInvalid, "the waiver has no last day")
+          .at(entry == nullptr ? out_.place : toml::place_text(file_, entry->value.at))
+          .pair(entry == nullptr ? "nothing" : std::string(entry->value.kind()), "a date")
+          .advise(fmt::format("add expires = {}", date_text(today_)));
+    }
+    if (days(*date) - days(today_) > kDaysAheadMax) {
+      return bad(fmt::format("{} is more than {} days ahead", date_text(*date), kDaysAheadMax),
+                 entry->value.at)
+          .advise("choose a nearer day; a waiver is renewed in a review");
+    }
+    out_.expires = *date;
+    return Done{};
+  }
+
+  const toml::Table& table_;
+  std::string_view file_;
+  toml::Date today_;
+  Waiver out_;
+};
+
+bool concerns(const Waiver& waiver, const Verdict& verdict) {
+  const bool open = verdict.outcome == Outcome::Refuted ||
+                    verdict.outcome == Outcome::Inconclusive ||
+                    verdict.outcome == Outcome::Unsupported;
+  return open && verdict.code == waiver.code && glob_match(waiver.layouts, verdict.layout) &&
+         (glob_match(waiver.subject, verdict.megatron) ||
+          std::any_of(verdict.hf.begin(), verdict.hf.end(),
+                      [&](const std::string& name) { return glob_match(waiver.subject, name); }));
+}
+
+Error about_waiver(Code code, const Waiver& waiver, std::string what) {
+  return fail(code,
+              fmt::format("the waiver of {} for {} {}", label(waiver.code), waiver.subject, what))
+      .at(waiver.place)
+      .fact(waiver.issue);
+}
+
+}  // namespace
+
+std::string date_text(toml::Date date) {
+  return fmt::format("{:04}-{:02}-{:02}", date.year, date.month, date.day);
+}
+
+toml::Date date_of(std::string_view time) {
+  toml::Date out;
+  const auto part = [&](std::size_t at, std::size_t length, int& into) {
+    return time.size() >= at + length &&
+           std::from_chars(time.data() + at, time.data() + at + length, into).ptr ==
+               time.data() + at + length;
+  };
+  return part(0, 4, out.year) && part(5, 2, out.month) && part(8, 2, out.day) ? out : toml::Date{};
+}
+
+Result<std::vector<Waiver>> read_waivers(std::string_view text, std::string_view file,
+                                         toml::Date today) {
+  BV_TRY(table, toml::parse(text, file, Code::WaiversInvalid));
+  std::vector<Waiver> out;
+  for (const toml::Entry& entry : table) {
+    const auto* list = entry.value.as<toml::Array>();
+    if (entry.key != "waiver" || list == nullptr) {
+      return fail(Code::WaiversInvalid,
+                  fmt::format("\"{}\" does not belong in a waivers file", escaped(entry.key)))
+          .at(toml::place_text(file, entry.at))
+          .advise("write each waiver as a table: [[waiver]]");
+    }
+    for (const toml::Value& value : *list) {
+      const auto* waiver = value.as<toml::Table>();
+      if (waiver == nullptr) {
+        return fail(Code::WaiversInvalid, "a waiver is not a table")
+            .at(toml::place_text(file, value.at))
+            .pair(std::string(value.kind()), "a table")
+            .advise("write each waiver as a table: [[waiver]]");
+      }
+      BV_TRY(read, Entry(*waiver, value.at, file, today).read());
+      out.push_back(std::move(read));
+    }
+  }
+  return out;
+}
+
+Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
+  for (const Waiver& waiver : waivers) {
+    WaiverRow row{label(waiver.code),
+                  waiver.subject,
+                  waiver.layouts,
+                  waiver.reason,
+                  waiver.issue,
+                  waiver.owner,
+                  date_text(waiver.expires),
+                  waiver.place,
+                  0,
+                  waiver.expires < today};
+    for (Verdict& verdict : run.verdicts) {
+      if (!concerns(waiver, verdict)) {
+        continue;
+      }
+      ++row.matched;
+      if (!row.expired) {
+        verdict.outcome = Outcome::Waived;
+        verdict.evidence.waived = true;
+        verdict.waiver = waiver.place;
+      }
+    }
+    if (row.expired && row.matched > 0) {
+      run.warnings.push_back(
+          about_waiver(Code::WaiverExpired, waiver, "has expired on " + row.expires)
+              .advise("fix the fault, or renew the waiver in a review"));
+    } else if (row.matched == 0 && !run.partial && !run.stopped && run.input_errors.empty()) {
+      run.warnings.push_back(about_waiver(Code::WaiverUnused, waiver, "matches nothing")
+                                 .advise("remove it, or correct its subject"));
+    }
+    run.waivers.push_back(std::move(row));
+  }
+  return run;
+}
+
+}  // namespace bv

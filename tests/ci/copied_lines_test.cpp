@@ -1,0 +1,209 @@
+// Every command line that we print or document is one that the program takes.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <regex>
+#include <set>
+
+#include "core/base/text.hpp"
+#include "tests/ci/command_lines.hpp"
+#include "tests/ci/golden_text.hpp"
+#include "tests/ci/run_command.hpp"
+#include "tests/ci/source_literals.hpp"
+
+namespace bv::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::parse_line;
+using testing::run_line;
+using testing::shell_words;
+
+const fs::path kRoot = fs::path(BV_FIXTURES).parent_path();
+
+/// Words that end a command line inside a sentence.
+const std::set<std::string, std::less<>> kProse = {"lists", "names", "shows", "prints",
+                                                   "says",  "wrote", "has",   "or",
+                                                   "to",    "and",   "in",    "fetches"};
+/// Words after the program's name that make it the subject of a sentence.
+const std::set<std::string, std::less<>> kVerbs = {"checks", "does",   "failed",  "found",
+                                                   "is",     "itself", "against", "never",
+                                                   "wrote",  "or",     "needs"};
+
+struct Line {
+  std::string where;
+  std::vector<std::string> words;  // without the program's name
+};
+
+/// Command lines in a text, without what follows them in a sentence.
+void collect(const std::string& where, const std::string& text, std::vector<Line>& out) {
+  static const std::regex kLine(R"(bridge-verify ([^`\n;|()]*))");
+  for (std::sregex_iterator at(text.begin(), text.end(), kLine), end; at != end; ++at) {
+    std::string tail = (*at)[1];
+    while (!tail.empty() && (tail.back() == '.' || tail.back() == '?' || tail.back() == ':')) {
+      tail.pop_back();
+    }
+    std::vector<std::string> words = shell_words(tail);
+    words.erase(std::find_if(words.begin(), words.end(),
+                             [](const std::string& word) { return kProse.contains(word); }),
+                words.end());
+    for (std::string& word : words) {
+      if (word.ends_with(',') || word.ends_with(':')) {
+        word.pop_back();
+      }
+    }
+    if (words.empty() || kVerbs.contains(words.front()) || words.front() == "{}" ||
+        tail.find('[') != std::string::npos) {
+      continue;
+    }
+    out.push_back({where, words});
+  }
+}
+
+std::vector<Line> printed_lines() {
+  std::vector<Line> out;
+  for (const auto& [path, text] : testing::source_literals()) {
+    collect(path, text, out);
+  }
+  return out;
+}
+
+std::vector<Line> documented_lines() {
+  std::vector<Line> out;
+  std::vector<fs::path> pages = {kRoot / "README.md", kRoot / "CONTRIBUTING.md"};
+  for (const auto& entry : fs::recursive_directory_iterator(kRoot / "docs")) {
+    if (entry.path().extension() == ".md") {
+      pages.push_back(entry.path());
+    }
+  }
+  static const std::regex kCode(R"((?:^|\n|`|/)(bridge-verify [^`\n]*))");
+  for (const fs::path& page : pages) {
+    const std::string text = bv::testing::file_text(page);
+    for (std::sregex_iterator at(text.begin(), text.end(), kCode), end; at != end; ++at) {
+      collect(page.string(), (*at)[1], out);
+    }
+  }
+  return out;
+}
+
+/// True when the program takes the line. A line that is completed by the code that prints it
+/// ("bridge-verify rules show ") is tried with a word more.
+testing::Ended tried(const Line& line) {
+  testing::Ended out;
+  std::vector<std::string> words = line.words;
+  for (std::string& word : words) {
+    word = std::regex_replace(word, std::regex(R"(\{[^}]*\})"), "x");
+  }
+  for (const bool more : {false, true}) {
+    if (more) {
+      words.emplace_back("x");
+    }
+    const auto parsed = parse_line(words);
+    if (parsed) {
+      const Command* command = find_command(parsed->options.command);
+      const std::vector<std::string> verbs =
+          command == nullptr ? std::vector<std::string>() : words_of(command->name.verbs);
+      const std::vector<std::string>& operands = parsed->options.operands;
+      if (verbs.empty() || operands.empty() ||
+          std::find(verbs.begin(), verbs.end(), operands.front()) != verbs.end()) {
+        out.code = 0;
+        return out;
+      }
+      out.err = "no subcommand " + operands.front();
+      return out;
+    }
+    out.err += (more ? " / " : "") + parsed.error().message;
+  }
+  out.code = 2;
+  return out;
+}
+
+TEST(CopiedLines, EveryPrintedOneIsTaken) {
+  const std::vector<Line> lines = printed_lines();
+  EXPECT_GT(lines.size(), 80U);
+  for (const Line& line : lines) {
+    const testing::Ended ended = tried(line);
+    EXPECT_EQ(ended.code, 0) << line.where << ": " << join(line.words, " ") << "\n" << ended.err;
+  }
+}
+
+TEST(CopiedLines, EveryDocumentedOneIsTaken) {
+  const std::vector<Line> lines = documented_lines();
+  EXPECT_GT(lines.size(), 20U);
+  for (const Line& line : lines) {
+    const testing::Ended ended = tried(line);
+    EXPECT_EQ(ended.code, 0) << line.where << ": " << join(line.words, " ") << "\n" << ended.err;
+  }
+}
+
+TEST(CopiedLines, TheCheckSeesAWrongOne) {
+  for (const char* text :
+       {"run bridge-verify lora check --model DIR", "bridge-verify trace X --resume",
+        "bridge-verify check --modle X", "bridge-verify rules dance"}) {
+    std::vector<Line> lines;
+    collect("here", text, lines);
+    ASSERT_EQ(lines.size(), 1U) << text;
+    EXPECT_NE(tried(lines[0]).code, 0) << text;
+  }
+}
+
+/// Those that need no model of the reader's are run.
+TEST(CopiedLines, ThoseThatNeedNothingRun) {
+  std::vector<Line> lines;
+  collect("purpose", purpose_text(), lines);
+  for (const Command& command : commands()) {
+    collect(std::string(command.name.name), std::string(command.examples), lines);
+  }
+  std::size_t ran = 0;
+  for (const Line& line : lines) {
+    const std::string text = join(line.words, " ");
+    const bool own =
+        text.find("DIR") != std::string::npos || text.find("NAME") != std::string::npos ||
+        text.find("./") != std::string::npos || text.find("SHARDS") != std::string::npos;
+    const bool slow = text.starts_with("fuzz") || text.starts_with("mutate") ||
+                      text.starts_with("fixture make") ||
+                      text.find("my_bridge") != std::string::npos;
+    if (own || slow) {
+      continue;
+    }
+    const testing::Ended ended = run_line(line.words);
+    EXPECT_EQ(ended.code, 0) << text << "\n" << ended.err << ended.out;
+    ++ran;
+  }
+  EXPECT_GE(ran, 8U);
+}
+
+/// What a run prints to be copied, run: the same verdict again.
+TEST(CopiedLines, ReplayAndNextOfAFailureFailAgain) {
+  const std::string rules = std::string(BV_FIXTURES) + "/broken/swapped_gate_up.rules.json";
+  const testing::Ended ended = run_line({"check", "--model", "fixture:qwen3", "--tp", "2"},
+                                        {{"LANG", "C.UTF-8"}, {"BRIDGE_VERIFY_RULES", rules}});
+  ASSERT_EQ(ended.code, 1) << ended.err;
+  for (const char* lead : {"   = replay  ", "\nnext     "}) {
+    const std::size_t at = ended.out.find(lead);
+    ASSERT_NE(at, std::string::npos) << ended.out;
+    const std::size_t begin = at + std::string_view(lead).size();
+    std::string line = ended.out.substr(begin, ended.out.find('\n', begin) - begin);
+    line = line.substr(0, line.find("    "));
+    std::vector<std::string> words = shell_words(line);
+    words.erase(words.begin());
+    const testing::Ended again = run_line(words);
+    EXPECT_EQ(again.code, 1) << line << again.err;
+    EXPECT_NE(again.out.find("error[BV2006]"), std::string::npos) << again.out;
+  }
+}
+
+TEST(CopiedLines, NextOfAPassMovesTheBytesWithTheSameOptions) {
+  const testing::Ended ended = run_line(
+      {"check", "--model", "fixture:qwen3", "--tp", "2", "--make-vocab-size-divisible-by", "1"});
+  ASSERT_EQ(ended.code, 0) << ended.err << ended.out;
+  EXPECT_NE(ended.out.find("next     bridge-verify roundtrip --model fixture:qwen3 --tp 2 "
+                           "--make-vocab-size-divisible-by 1"),
+            std::string::npos)
+      << ended.out;
+}
+
+}  // namespace
+}  // namespace bv::cli

@@ -1,0 +1,124 @@
+// What a user can come to read: no constructions that English does not have, no ids of our own
+// documents, nothing that leads to what does not exist.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <regex>
+#include <sstream>
+
+#include "tests/ci/golden_text.hpp"
+#include "tests/ci/source_literals.hpp"
+
+namespace bv::cli {
+namespace {
+
+struct Rule {
+  const char* name;
+  const char* pattern;
+  const char* allowed;  // what the pattern also finds and may stay
+};
+
+// "there is no X" and "has no X" are English; "X is no Y" is not.
+const std::array kRules = {
+    Rule{"X is no Y", R"((?:^|[^e] |[^r]e |\} )(?:is|are|was) no (?!longer|more|fewer|less))",
+         R"(there (?:is|are|was) no )"},
+    Rule{"stands for appears",
+         R"(\bstands? (?:twice|once|on|in|where|elsewhere|under|above|only)\b)", nullptr},
+    Rule{"wants for needs", R"(\bwants? (?:(?:a|an|two|the)\b|\{))", nullptr},
+    Rule{"takes no word", R"(\btakes no word\b)", nullptr},
+    Rule{"mend", R"(\bmend\b)", nullptr},
+    Rule{"told apart", R"(\btold apart\b)", nullptr},
+    Rule{"cannot be kept by", R"(\bcannot be kept\b)", nullptr},
+    Rule{"an id of our documents", R"(\b[EW]0[0-7][0-9]\b)", nullptr},
+    Rule{"a tool that does not exist", R"(python -m bridge_verify|lora check|lora merge)", nullptr},
+};
+
+std::vector<std::string> faults(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    for (const Rule& rule : kRules) {
+      std::string rest = line;
+      if (rule.allowed != nullptr) {
+        rest = std::regex_replace(rest, std::regex(rule.allowed), "");
+      }
+      if (std::regex_search(rest, std::regex(rule.pattern))) {
+        out.push_back(std::string(rule.name) + ": " + line);
+      }
+    }
+  }
+  return out;
+}
+
+TEST(English, OfEveryLiteralOfTheProduct) {
+  const auto sources = testing::source_literals();
+  EXPECT_GT(sources.size(), 200U);
+  for (const auto& [path, text] : sources) {
+    for (const std::string& fault : faults(text)) {
+      if (path != "core/plan/legality.cpp") {  // the key of a constraint, which is not printed
+        ADD_FAILURE() << path << ": " << fault;
+      }
+    }
+  }
+}
+
+TEST(English, OfEveryGoldenTextAndEveryPage) {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::path(BV_FIXTURES).parent_path();
+  for (const char* folder : {"fixtures/text", "docs/codes", "docs/reference"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
+      if (entry.is_regular_file()) {
+        for (const std::string& fault : faults(bv::testing::file_text(entry.path()))) {
+          ADD_FAILURE() << entry.path() << ": " << fault;
+        }
+      }
+    }
+  }
+}
+
+TEST(English, TheLintSeesWhatItForbids) {
+  for (const char* text :
+       {"\"x\" is not an index", "it is not a rules file", "tensor x stands twice",
+        "rule {} wants {} axes", "diff wants two checkpoints", "mend that line",
+        "TP=3 does not divide 4", "python -m bridge_verify_export", "run bridge-verify lora check",
+        "wrong"}) {
+    EXPECT_EQ(faults(text).size(), 1U) << text;
+  }
+  for (const char* text :
+       {"there is no config.json", "the file has no end", "it is no longer there", "the standard",
+        "TE0105", "amended", "wanted a file"}) {
+    EXPECT_TRUE(faults(text).empty()) << text;
+  }
+}
+
+/// A block that says found and wanted says two different things, and no element wants what it has.
+TEST(GoldenTexts, NoFactSaysThatFoundIsWanted) {
+  namespace fs = std::filesystem;
+  const auto value = [](const std::string& text, const std::string& key, std::size_t from) {
+    const std::size_t at = text.find("\n   = " + key, from);
+    const std::size_t begin = at == std::string::npos ? at : at + 6 + key.size();
+    return at == std::string::npos ? std::string()
+                                   : text.substr(begin, text.find('\n', begin) - begin);
+  };
+  std::size_t pairs = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(BV_FIXTURES) / "text")) {
+    const std::string text = entry.is_regular_file() ? bv::testing::file_text(entry.path()) : "";
+    for (std::size_t at = text.find("\n   = found"); at != std::string::npos;
+         at = text.find("\n   = found", at + 1)) {
+      EXPECT_NE(value(text, "found   ", at), value(text, "wanted  ", at)) << entry.path();
+      ++pairs;
+    }
+    std::smatch first;
+    std::string rest = text;
+    while (std::regex_search(rest, first, std::regex(R"(wanted ([^,\n]+), found ([^\n]+))"))) {
+      EXPECT_NE(first[1], first[2]) << entry.path();
+      rest = first.suffix();
+    }
+    EXPECT_EQ(text.find("wants zero padding, has zero padding"), std::string::npos);
+  }
+  EXPECT_GT(pairs, 5U);
+}
+
+}  // namespace
+}  // namespace bv::cli
