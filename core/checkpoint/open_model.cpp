@@ -189,7 +189,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     }
     family = options.fallback;
   }
-  auto resolved = model::resolve(*family, config, headers, options.resolve);
+  const bool by_view = options.fallback_view && *family == options.fallback;
+  auto resolved = model::resolve(*family, by_view ? options.fallback_view(config) : config, headers,
+                                 options.resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {

@@ -234,6 +234,13 @@ std::string_view status_name(const Run& run) {
   return run.stopped ? "stopped" : run.partial ? "partial" : "complete";
 }
 
+Json upstream_json(const Run& run) {
+  return run.rules_repository.empty() && run.rules_commit.empty()
+             ? Json(nullptr)
+             : Json{{"repo", text_or_null(run.rules_repository)},
+                    {"commit", text_or_null(run.rules_commit)}};
+}
+
 Json run_block(const Run& run) {
   return {{"started", run.started},
           {"seconds", run.seconds},
@@ -284,7 +291,7 @@ std::string verdicts_json(const Run& run) {
         {"reason", run.family_reason},
         {"digest", text_or_null(run.rules_digest)},
         {"count", number(run.rules)},
-        {"upstream", nullptr}}},
+        {"upstream", upstream_json(run)}}},
       {"detected", detected_json(run)},
       {"layouts", layouts_json(run)},
       {"layouts_note", run.layouts_note},

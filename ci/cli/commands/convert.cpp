@@ -79,6 +79,7 @@ class Convert {
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;
+    subject.under_test = opened.under_test.get();
     subject.dtype = convert_.dtype;
     subject.budget.jobs = convert_.jobs;
     subject.replay = fmt::format("bridge-verify check --model {}", options_.model);
@@ -98,7 +99,14 @@ class Convert {
     auto copies = claims::check_copies(subject);
     const bool equal = std::all_of(copies.begin(), copies.end(),
                                    [](const Verdict& one) { return one.outcome == Outcome::Held; });
-    if (!shapes || !coverage || !inverse || !equal) {
+    // Placement and offsets are the claims that a rule set of one's own can fail alone.
+    const bool placement =
+        subject.under_test == nullptr ||
+        add_claim("placement", "same elements as the oracle", claims::check_placement(subject));
+    const bool offsets =
+        subject.under_test == nullptr ||
+        add_claim("offsets", "norms stored as modules read them", claims::check_offsets(subject));
+    if (!shapes || !coverage || !inverse || !equal || !placement || !offsets) {
       add_claim("values", "stored copies are equal", std::move(copies));
       return Done{};
     }

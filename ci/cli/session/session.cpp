@@ -14,6 +14,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/foreign/usual.hpp"
 #include "core/io/headers_dump.hpp"
 
 namespace bv::cli {
@@ -95,6 +96,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   if (!options.rules.empty()) {  // judged by the Megatron modules when no family knows the model
     BV_TRY(usual, foreign::usual_family());
     open.fallback = std::move(usual);
+    open.fallback_view = foreign::flat_config;
   }
   open.absent_shards = absent == AbsentShards::Name;
   if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
@@ -139,9 +141,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.architecture = hf.architecture;
   run.model_type = hf.model_type;
   run.family = family::name(*hf.model.family);
-  run.family_reason = opened.under_test != nullptr && opened.under_test->alone
-                          ? "no family knows " + hf.architecture + ": by the Megatron modules"
-                          : "chosen by architecture " + hf.architecture;
+  run.family_reason = "chosen by architecture " + hf.architecture;
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
   run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
@@ -159,6 +159,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
     run.detected.push_back({one.what, one.value, one.because});
   }
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
+  describe_rules(opened, run);
   for (const std::string& dropped : hf.model.dropped) {
     run.notes.push_back("left out by --drop-mtp: " + dropped);
   }
