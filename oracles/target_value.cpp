@@ -18,7 +18,7 @@ WantedValue wanted_value(const Question& question) {
   const ModelStyle* style = style_of(question.model_type, question.stated.like);
   if (style == nullptr) {
     return {std::nullopt, "whether norms of " + question.model_type +
-                              " are zero-centred is not known here (oracles/model_style.cpp)"};
+                              " are stored as offsets from one is not known"};
   }
   const bool of_model = style->norms == Norms::Offsets;
   const bool in_megatron = question.stated.zero_centered_gamma.value_or(of_model);

@@ -148,7 +148,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   if (quantised) {
     return quantised::refusal(*quantised).at(config_file);
   }
-  auto resolved = model::resolve(choice->family, config, headers, resolve);
+  const bool by_view = options.fallback_view && choice->family == options.fallback;
+  auto resolved = model::resolve(
+      choice->family, by_view ? options.fallback_view(config) : config, headers, resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {

@@ -2,6 +2,7 @@
 // A model directory -> an HfModel: config, headers, family, mappings.
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -19,6 +20,8 @@ struct OpenOptions {
   model::NameFilter filter = {};    // --match, --exclude
   std::string family;               // --family or --rules NAME; "" chooses by the config
   family::FamilyPtr fallback = {};  // taken when no family knows the architecture
+  /// The config as the fallback reads it; none: as it stands.
+  std::function<nlohmann::json(const nlohmann::json&)> fallback_view = {};
   bool strict = false;
   bool absent_shards = false;  // open a checkpoint whose index names shards that are not there
 };

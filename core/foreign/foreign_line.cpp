@@ -1,4 +1,4 @@
-// The line of notation that a foreign rule stands for at one place of a family.
+#include "core/foreign/foreign_line.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,21 +6,16 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
-#include "core/foreign/rules_file.hpp"
+#include "core/family/expression.hpp"
+#include "core/foreign/shown.hpp"
+#include "core/layout/box.hpp"
 
 namespace bv::foreign {
 namespace {
 
-/// A line with the sizes that it takes from the shapes of its tensors.
-struct Line {
-  std::string kind;
-  std::map<std::string, std::string, std::less<>> axes;
-  std::size_t rest = kNoRest;
-};
-
 /// Writes the dimensions of the tensors into an expression: "s0d1 / 2 / t" -> "64 / 2 / t".
 Result<std::string> sized(std::string_view expression, const std::vector<Shape>& shapes,
-                          const family::Rule& rule) {
+                          const ForeignRule& foreign, const family::Rule& rule) {
   std::string out(expression);
   for (std::size_t s = 0; s < shapes.size(); ++s) {
     constexpr std::size_t kDims = 8;
@@ -28,10 +23,12 @@ Result<std::string> sized(std::string_view expression, const std::vector<Shape>&
       const std::string word = fmt::format("s{}d{}", s, d);
       for (std::size_t at = out.find(word); at != std::string::npos; at = out.find(word)) {
         if (d >= shapes[s].size()) {
-          return fail(Code::ShapeMismatch, fmt::format("rule {} needs {} dimensions of {}", rule.id,
-                                                       d + 1, escaped(rule.hf[s].second)))
-              .at(rule.source)
-              .pair(shape_text(shapes[s]), fmt::format("at least {} dimensions", d + 1))
+          return fail(Code::ShapeMismatch,
+                      fmt::format("kind {} of {} needs a tensor of {} dimensions",
+                                  shown(foreign.kind), named(foreign), d + 1))
+              .at(foreign.source)
+              .pair(fmt::format("{} {}", shown(rule.hf[s].second), shape_text(shapes[s])),
+                    fmt::format("at least {} dimensions", d + 1))
               .advise("use the kind that fits the tensor's shape");
         }
         out.replace(at, word.size(), std::to_string(shapes[s][d]));
@@ -41,99 +38,291 @@ Result<std::string> sized(std::string_view expression, const std::vector<Shape>&
   return out;
 }
 
-bool sources_agree(const family::Rule& ours, const family::Rule& rule) {
-  return std::equal(ours.hf.begin(), ours.hf.end(), rule.hf.begin(), rule.hf.end(),
+/// Names in an expression that neither the tensors nor the config give.
+std::vector<std::string> unknown_numbers(const Sizes& axes, const model::Geometry& geometry) {
+  std::vector<std::string> out;
+  for (const auto& [axis, expression] : axes) {
+    for (const std::string& word : family::identifiers(expression)) {
+      const bool dimension = word.size() == 4 && word[0] == 's' && word[2] == 'd';
+      if (word != "t" && !dimension && !geometry.get(word) &&
+          std::find(out.begin(), out.end(), word) == out.end()) {
+        out.push_back(word);
+      }
+    }
+  }
+  return out;
+}
+
+bool sources_agree(const family::Rule& row, const family::Rule& rule) {
+  return std::equal(row.hf.begin(), row.hf.end(), rule.hf.begin(), rule.hf.end(),
                     [](const auto& a, const auto& b) { return a.first == b.first; });
 }
 
-/// The parallelism of an "auto" rule; its kind for any other.
-Result<std::string_view> parallelism_of(const model::Model& wanted, const family::Rule& ours,
-                                        const ForeignRule& foreign, const ForeignKinds& kinds,
-                                        const ForeignKind& kind) {
-  if (!kind.is_auto) {
-    return std::string_view(kind.kind);
-  }
-  const std::string name = wanted.megatron_name({&ours, family::Stage::Decoder, 0, 0, {}}, 0);
-  const std::string_view found = kinds.parallelism(name);
-  if (found.empty()) {
-    return unknown_module(foreign, name);
-  }
-  // A classification head (LinearForLastLayer) stands under the name of the output layer.
-  return glob_match("*output_layer.*", name) && !ours.vocabulary ? std::string_view("replicated")
-                                                                 : found;
-}
+class LineChooser {
+ public:
+  LineChooser(const model::Geometry& geometry, const ForeignKinds& kinds, const LinePlace& place,
+              const ForeignRule& foreign, const std::vector<Shape>& shapes, family::Rule& rule)
+      : geometry_(geometry),
+        kinds_(kinds),
+        place_(place),
+        foreign_(foreign),
+        kind_(*kinds.find(foreign.kind)),
+        shapes_(shapes),
+        rule_(rule) {}
 
-/// The line that holds with permute_dims, which moves dimensions of the HF tensor.
-Result<Line> permuted_line(const ForeignRule& foreign, const ForeignKinds& kinds,
-                           const std::string& kind) {
-  const auto found =
-      std::find_if(kinds.permuted.begin(), kinds.permuted.end(),
-                   [&kind](const ForeignKind& one) { return one.names.front() == kind; });
-  if (found == kinds.permuted.end() || foreign.permutation != std::vector<std::int64_t>{1, 0}) {
-    return fail(Code::RulesInvalid,
-                fmt::format("rule {} permutes the dimensions of kind {} by [{}], for which there "
-                            "is no line of notation",
-                            foreign.id, escaped(kind), fmt::join(foreign.permutation, ", ")))
-        .at(foreign.source)
-        .pair(fmt::format("[{}]", fmt::join(foreign.permutation, ", ")),
-              "[1, 0] on column, row or replicated")
-        .advise("use a kind that says where each dimension goes");
-  }
-  return Line{found->kind, found->axes, kNoRest};
-}
-
-Result<Line> line_of(const model::Model& wanted, const family::Rule& ours,
-                     const ForeignRule& foreign, const ForeignKinds& kinds,
-                     const std::vector<Shape>& shapes) {
-  const ForeignKind& kind = *kinds.find(foreign.kind);
-  Line line{kind.kind, kind.axes, kind.rest};
-  for (const auto& [flag, other] : kind.when) {
-    if (wanted.geometry.get(flag).value_or(0) != 0) {
-      line.kind = other;
+  Status run() {
+    BV_TRY(line, line_of());
+    rule_.kind = line.kind;
+    rule_.vocabulary = line.kind == "vocabulary";
+    const family::Rule* row = place_.row;
+    if (row != nullptr && place_.row_sizes && row->kind == rule_.kind &&
+        sources_agree(*row, rule_)) {
+      rule_.axes = row->axes;  // the sizes come from the config: header shapes are checked against
+      rule_.rest = row->rest;
+      return Done{};
     }
+    return take_sizes(line);
   }
-  BV_TRY(parallelism, parallelism_of(wanted, ours, foreign, kinds, kind));
-  const bool one_vector = shapes.front().size() == 1;
-  if (parallelism == "replicated" || (parallelism == "row" && one_vector)) {
-    line = {"replicated", {}, 0};
-  } else if (parallelism == "row") {
-    line = {"row", kinds.find("row")->axes, kNoRest};
-  } else if (parallelism == "column" && ours.vocabulary) {
-    line = {"vocabulary", kinds.find("vocabulary")->axes, line.rest};
+
+ private:
+  Result<Line> line_of() {
+    if (kind_.packed) {
+      return packed_line();
+    }
+    Line line = kind_.line;
+    for (const auto& [flag, other] : kind_.when) {
+      if (place_.text && geometry_.get(flag).value_or(0) != 0) {
+        line.kind = other;
+      }
+    }
+    BV_TRY(parallelism, parallelism_of(line.kind));
+    const bool one_vector = shapes_.front().size() == 1;
+    if (parallelism == "replicated" || (parallelism == "row" && one_vector)) {
+      line = kinds_.find("replicated")->line;
+    } else if (parallelism == "row") {
+      line = kinds_.find("row")->line;
+    } else if (parallelism == "column" && place_.vocabulary) {
+      line = kinds_.find("vocabulary")->line;
+    }
+    return foreign_.permutation.empty() ? Result<Line>(line) : permuted_line(line.kind);
   }
-  if (kind.packed) {
-    return foreign.transposed.value_or(ours.orientation == "in_out") &&
-                   !kind.transposed_kind.empty()
-               ? Line{kind.transposed_kind, kind.transposed_axes, kNoRest}
-               : line;
+
+  /// The parallelism of an "auto" rule; its kind for any other.
+  Result<std::string> parallelism_of(const std::string& kind) const {
+    if (!kind_.is_auto) {
+      return kind;
+    }
+    if (!place_.parallelism.empty()) {
+      const bool bias = place_.parallelism == "row" && shapes_.front().size() == 1;
+      return bias ? std::string("replicated") : place_.parallelism;
+    }
+    const std::string_view found = kinds_.parallelism(place_.parameter);
+    if (found.empty()) {
+      return unknown_module(foreign_, place_.parameter);
+    }
+    // A classification head (LinearForLastLayer) has the name of the output layer.
+    const bool head = glob_match("*output_layer.*", place_.parameter) && place_.row != nullptr &&
+                      !place_.vocabulary;
+    return head ? std::string("replicated") : std::string(found);
   }
-  return foreign.permutation.empty() ? Result<Line>(line)
-                                     : permuted_line(foreign, kinds, line.kind);
+
+  /// The line that holds with permute_dims, which moves dimensions of the HF tensor.
+  Result<Line> permuted_line(const std::string& kind) const {
+    const auto found =
+        std::find_if(kinds_.permuted.begin(), kinds_.permuted.end(),
+                     [&kind](const ForeignKind& one) { return one.names.front() == kind; });
+    if (found == kinds_.permuted.end() || foreign_.permutation != std::vector<std::int64_t>{1, 0}) {
+      return fail(Code::RuleMalformed,
+                  fmt::format("{} permutes the dimensions of kind {} by [{}], which no line of "
+                              "notation does",
+                              named(foreign_), kind, fmt::join(foreign_.permutation, ", ")))
+          .at(foreign_.source)
+          .pair(fmt::format("[{}]", fmt::join(foreign_.permutation, ", ")),
+                "[1, 0] on column, row or replicated")
+          .advise("use a kind that says where each dimension goes");
+    }
+    return found->line;
+  }
+
+  Result<Line> packed_line() {
+    const std::size_t dimensions = shapes_.front().size();
+    if (kind_.bias && dimensions == 2) {
+      return *kind_.bias;
+    }
+    if (kind_.pair && dimensions == 4) {
+      return *kind_.pair;
+    }
+    if (!kind_.transposed || dimensions != 3) {
+      return kind_.line;
+    }
+    BV_TRY(in_out, is_in_out());
+    rule_.orientation = in_out ? "in_out" : "out_in";
+    return in_out ? *kind_.transposed : kind_.line;
+  }
+
+  /// How the stack is stored: as declared, else by where hidden_size stands.
+  Result<bool> is_in_out() const {
+    if (foreign_.orientation != Orientation::ByShape) {
+      return foreign_.orientation == Orientation::InOut;
+    }
+    const Shape& shape = shapes_.front();
+    const std::int64_t out_in = shape[kind_.hidden];
+    const std::int64_t in_out = shape[3 - kind_.hidden];
+    const auto hidden = geometry_.get("hidden_size");
+    if (hidden && out_in != in_out && (out_in == *hidden || in_out == *hidden)) {
+      return in_out == *hidden;
+    }
+    if (out_in == in_out && !place_.orientation.empty()) {
+      return place_.orientation == "in_out";
+    }
+    const std::string size = hidden ? std::to_string(*hidden) : "not in config.json";
+    if (out_in == in_out) {
+      return fail(Code::AmbiguousTranspose,
+                  fmt::format("the expert stack of {} is square, and nothing says how it is stored",
+                              named(foreign_)))
+          .at(foreign_.source)
+          .pair(fmt::format("{} {}", shown(rule_.hf.front().second), shape_text(shape)),
+                "\"orientation\" in the rule's parameters: out_in for [E, out, in], in_out for [E, "
+                "in, out]")
+          .advise("say it in the rule, or with --expert-orientation");
+    }
+    return fail(Code::SizeInDoubt,
+                fmt::format("how the expert stack of {} is stored cannot be told by its shape",
+                            named(foreign_)))
+        .at(foreign_.source)
+        .pair(fmt::format("{} {}, hidden_size {}", shown(rule_.hf.front().second),
+                          shape_text(shape), size),
+              fmt::format("hidden_size as dimension {} or {}", kind_.hidden, 3 - kind_.hidden))
+        .advise("say it in the rule: \"parameters\": {\"orientation\": \"out_in\"}");
+  }
+
+  /// The sizes of a module outside the text model are its own.
+  Result<const Sizes*> sizes_of(const Line& line) const {
+    std::vector<std::string> missing = unknown_numbers(line.axes, geometry_);
+    if (!place_.text && line.kind == kind_.line.kind && !kind_.vision.empty()) {
+      for (const Sizes& sizes : kind_.vision) {
+        missing = unknown_numbers(sizes, geometry_);
+        if (missing.empty()) {
+          return &sizes;
+        }
+      }
+    }
+    if (missing.empty()) {
+      return &line.axes;
+    }
+    return fail(Code::SizeInDoubt,
+                fmt::format("kind {} of {} needs {}, which config.json does not give here",
+                            shown(foreign_.kind), named(foreign_), join(missing, ", ")))
+        .at(foreign_.source)
+        .pair("no such number for " + shown(place_.parameter), join(missing, ", "))
+        .advise("give the number with --set, or name a built-in family with --family");
+  }
+
+  Status take_sizes(const Line& line) {
+    BV_TRY(axes, sizes_of(line));
+    rule_.axes.clear();
+    for (const auto& [axis, expression] : *axes) {
+      BV_TRY(text, sized(expression, shapes_, foreign_, rule_));
+      rule_.axes[axis] = std::move(text);
+    }
+    rule_.rest.clear();
+    for (std::size_t d = line.rest; d < shapes_.front().size(); ++d) {
+      rule_.rest.push_back(std::to_string(shapes_.front()[d]));
+    }
+    return Done{};
+  }
+
+  const model::Geometry& geometry_;
+  const ForeignKinds& kinds_;
+  const LinePlace& place_;
+  const ForeignRule& foreign_;
+  const ForeignKind& kind_;
+  const std::vector<Shape>& shapes_;
+  family::Rule& rule_;
+};
+
+/// The line on one rank, uncut; an error when its sizes do not divide.
+Result<layout::BoundRule> bound_alone(const model::Geometry& geometry, const ForeignKinds& kinds,
+                                      const family::Rule& rule) {
+  const layout::Rule* line = kinds.lines.find(rule.kind);
+  if (line == nullptr) {
+    return fail(Code::Assertion, "there is no line " + rule.kind);
+  }
+  auto symbols = geometry.symbols;
+  symbols["t"] = 1;
+  layout::Binding binding;
+  for (const auto& [axis, expression] : rule.axes) {
+    BV_TRY(size, family::evaluate(expression, symbols));
+    binding.axes[axis] = size;
+  }
+  binding.axes["t"] = 1;
+  if (rule.vocabulary) {
+    binding.axes["p"] = 0;
+  }
+  for (const std::string& expression : rule.rest) {
+    BV_TRY(size, family::evaluate(expression, symbols));
+    binding.rest.push_back(size);
+  }
+  return layout::BoundRule::bind(*line, std::move(binding));
 }
 
 }  // namespace
 
-Status choose_line(const model::Model& wanted, const family::Rule& ours, const ForeignRule& foreign,
-                   const ForeignKinds& kinds, const std::vector<Shape>& shapes,
-                   family::Rule& rule) {
-  BV_TRY(line, line_of(wanted, ours, foreign, kinds, shapes));
-  rule.kind = line.kind;
-  rule.vocabulary = rule.kind == "vocabulary";
-  if (rule.kind == ours.kind && sources_agree(ours, rule)) {
-    rule.axes = ours.axes;  // the sizes come from the config: header shapes are checked against
-    rule.rest = ours.rest;
-    return Done{};
+Status choose_line(const model::Geometry& geometry, const ForeignKinds& kinds,
+                   const LinePlace& place, const ForeignRule& foreign,
+                   const std::vector<Shape>& shapes, family::Rule& rule) {
+  return LineChooser(geometry, kinds, place, foreign, shapes, rule).run();
+}
+
+bool line_fits(const model::Geometry& geometry, const ForeignKinds& kinds, const family::Rule& rule,
+               const std::vector<Shape>& shapes) {
+  const auto bound = bound_alone(geometry, kinds, rule);
+  return bound && bound->source_shapes() == shapes;
+}
+
+std::optional<Shape> uncut_shape(const model::Geometry& geometry, const ForeignKinds& kinds,
+                                 const family::Rule& rule) {
+  const auto bound = bound_alone(geometry, kinds, rule);
+  return bound ? std::optional(bound->target_shapes().front()) : std::nullopt;
+}
+
+std::vector<family::Constraint> layout_conditions(const model::Geometry& geometry,
+                                                  const ForeignKinds& kinds,
+                                                  const family::Rule& rule,
+                                                  const std::string& parameter) {
+  constexpr std::string_view kPerRank = " / t";
+  std::vector<family::Constraint> out;
+  const auto add = [&](std::string dividend, std::string noun) {
+    family::Constraint one;
+    one.divisor = rule.expert ? "etp" : "tp";
+    one.dividend = std::move(dividend);
+    one.of = parameter;
+    one.noun = std::move(noun);
+    out.push_back(std::move(one));
+  };
+  for (const auto& [axis, expression] : rule.axes) {
+    if (expression.ends_with(kPerRank)) {
+      add(expression.substr(0, expression.size() - kPerRank.size()),
+          rule.kind.starts_with("row") ? "columns" : "rows");
+    }
   }
-  rule.axes.clear();
-  for (const auto& [axis, expression] : line.axes) {
-    BV_TRY(text, sized(expression, shapes, rule));
-    rule.axes[axis] = std::move(text);
+  const layout::Rule* line = kinds.lines.find(rule.kind);
+  const auto bound = line != nullptr && line->cut && !rule.vocabulary
+                         ? bound_alone(geometry, kinds, rule)
+                         : Result<layout::BoundRule>(Error{});
+  if (bound && !bound->target_shapes().front().empty()) {
+    add(std::to_string(bound->target_shapes().front().front()), "rows");
   }
-  rule.rest.clear();
-  for (std::size_t d = line.rest; d < shapes.front().size(); ++d) {
-    rule.rest.push_back(std::to_string(shapes.front()[d]));
+  if (rule.vocabulary) {
+    family::Constraint rows;
+    rows.code = "E023";  // lifted by padding
+    rows.divisor = "tp";
+    rows.dividend = rule.axes.at("v");
+    rows.of = parameter;
+    rows.noun = "vocabulary rows";
+    out.push_back(std::move(rows));
   }
-  return Done{};
+  return out;
 }
 
 }  // namespace bv::foreign

@@ -3,155 +3,151 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <array>
 
 #include "core/base/text.hpp"
+#include "core/foreign/pattern_index.hpp"
+#include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
 namespace {
 
+using Severity = LintFinding::Severity;
+
 /// A name that a pattern takes; two fillings tell a wildcard from a number that happens to fit.
 std::string example_of(std::string_view pattern, std::string_view number) {
-  const std::vector<std::string> fill(wildcards(pattern), std::string(number));
-  return fill_pattern(pattern, fill);
+  return fill_pattern(pattern, std::vector<std::string>(wildcards(pattern), std::string(number)));
 }
 
-class Linter {
- public:
-  Linter(const ForeignRules& rules, const ForeignKinds& kinds, const Headers* headers)
-      : rules_(rules), kinds_(kinds), headers_(headers) {}
+LintFinding finding_of(const Error& error, Severity severity, std::string rule) {
+  LintFinding out;
+  out.code = error.code;
+  out.severity = severity;
+  out.rule = std::move(rule);
+  out.source = error.where;
+  out.message = error.message;
+  out.facts = error.facts;
+  out.found = error.found;
+  out.wanted = error.wanted;
+  out.help = error.help;
+  return out;
+}
 
-  std::vector<LintFinding> run() {
-    for (const ForeignRule& rule : rules_.rules) {
-      check(rule);
-      order(rule);
-      if (headers_ != nullptr) {
-        fires(rule);
-      }
-    }
-    if (headers_ != nullptr) {
-      unused();
-    }
-    return std::move(out_);
+/// An earlier rule that takes every name of this one; kNone without one.
+std::size_t earlier_rule(const ForeignRules& rules, const PatternIndex& index,
+                         const ForeignRule& rule) {
+  const std::string seven = example_of(rule.megatron, "7");
+  const std::string thirteen = example_of(rule.megatron, "13");
+  std::size_t at = index.first(seven);
+  while (at < rule.position && !match_pattern(rules.rules[at].megatron, thirteen)) {
+    at = index.first(seven, at + 1);
   }
+  return at < rule.position ? at : PatternIndex::kNone;
+}
 
- private:
-  LintFinding& add(const ForeignRule& rule, Code code, bool error, std::string message) {
-    out_.push_back({code, error, rule.id, rule.source, std::move(message), "", "", ""});
-    return out_.back();
+std::optional<LintFinding> order_fault(const ForeignRules& rules, const PatternIndex& index,
+                                       const ForeignRule& rule) {
+  const std::size_t at = earlier_rule(rules, index, rule);
+  if (at == PatternIndex::kNone) {
+    return std::nullopt;
   }
-
-  void check(const ForeignRule& rule) {
-    for (Error& fault : rule_faults(kinds_, rules_, rule)) {
-      LintFinding& out = add(rule, fault.code, true, std::move(fault.message));
-      out.found = std::move(fault.found);
-      out.wanted = std::move(fault.wanted);
-      out.help = std::move(fault.help);
-    }
-    const ForeignKind* kind = kinds_.find(rule.kind);
-    if (kind != nullptr && kind->packed && !rule.transposed) {
-      LintFinding& out =
-          add(rule, Code::AmbiguousTranspose, false,
-              fmt::format("rule {} packs experts and does not say how they are stored", rule.id));
-      out.found = "no \"transpose\" parameter";
-      out.wanted = "true for [E, in, out], false for [E, out, in]";
-      out.help = "state it: square experts cannot be distinguished by shape";
-    }
+  const ForeignRule& before = rules.rules[at];
+  const bool same = before.megatron == rule.megatron;
+  if (same && before.hf == rule.hf && before.kind == rule.kind) {
+    return std::nullopt;  // said twice: harmless
   }
+  LintFinding out;
+  out.code = same ? Code::DuplicateClaim : Code::RuleShadowed;
+  out.severity = same ? Severity::Error : Severity::Warning;
+  out.rule = shown(rule.id);
+  out.source = rule.source;
+  out.message = same ? fmt::format("rules {} and {} both make {}", shown(before.id), shown(rule.id),
+                                   shown(rule.megatron))
+                     : fmt::format(
+                           "rule {} can never match: rule {} is tried first and takes the "
+                           "same names",
+                           shown(rule.id), shown(before.id));
+  out.found = fmt::format("{} at {}", shown(before.megatron), before.source);
+  out.wanted = fmt::format("{} at {}", shown(rule.megatron), rule.source);
+  out.help = same ? "keep one of the two" : "put the exact name before the wildcard, or remove it";
+  return out;
+}
 
-  /// First match wins: an earlier rule may take every name of this one, or just this very name.
-  void order(const ForeignRule& rule) {
-    for (const ForeignRule& before : rules_.rules) {
-      if (before.position == rule.position) {
-        return;
-      }
-      const bool takes = match_pattern(before.megatron, example_of(rule.megatron, "7")) &&
-                         match_pattern(before.megatron, example_of(rule.megatron, "13"));
-      if (!takes) {
-        continue;
-      }
-      const bool same = before.megatron == rule.megatron;
-      if (same && before.hf == rule.hf && before.kind == rule.kind) {
-        continue;  // said twice: harmless
-      }
-      LintFinding& out =
-          add(rule, same ? Code::DuplicateClaim : Code::RuleShadowed, same,
-              same ? fmt::format("rules {} and {} both make {}", before.id, rule.id,
-                                 escaped(rule.megatron))
-                   : fmt::format(
-                         "rule {} can never match: rule {} is tried first and takes the same names",
-                         rule.id, before.id));
-      out.found = fmt::format("{} at {}", escaped(before.megatron), before.source);
-      out.wanted = fmt::format("{} at {}", escaped(rule.megatron), rule.source);
-      out.help =
-          same ? "keep one of the two" : "put the exact name before the wildcard, or remove it";
-      return;
-    }
-  }
-
-  void fires(const ForeignRule& rule) {
-    std::vector<std::string> silent;
-    for (const auto& [role, pattern] : rule.hf) {
-      bool hit = false;
-      if (wildcards(pattern) == 0) {
-        hit = headers_->contains(pattern);
-        if (hit) {
-          used_.insert(pattern);
-        }
-      } else {
-        const std::string start = pattern.substr(0, pattern.find('*'));
-        for (auto at = headers_->lower_bound(start);
-             at != headers_->end() && at->first.starts_with(start); ++at) {
-          if (match_pattern(pattern, at->first)) {
-            used_.insert(at->first);
-            hit = true;
-          }
-        }
-      }
-      if (!hit) {
-        silent.push_back(pattern);
-      }
-    }
-    if (silent.empty()) {
-      return;
-    }
-    const bool dead = silent.size() == rule.hf.size();
-    LintFinding& out =
-        add(rule, dead ? Code::RuleDead : Code::HfTensorMissing, !dead,
-            dead ? fmt::format("rule {} never fires: no tensor of the checkpoint fits it", rule.id)
-                 : fmt::format("rule {} finds only some of its tensors", rule.id));
-    out.found = "no tensor " + escaped(silent.front());
-    out.wanted = "tensors for " + escaped(rule.megatron);
-    out.help = dead ? "remove the rule, or correct its HF names"
-                    : "correct the HF name of the part that is missing";
-  }
-
-  void unused() {
-    for (const auto& [name, spec] : *headers_) {
-      if (used_.contains(name)) {
-        continue;
-      }
-      constexpr std::size_t kShown = 1000;
-      if (out_.size() < kShown) {
-        out_.push_back({Code::HfTensorUnused, true, "", rules_.file,
-                        fmt::format("{} is read by no rule", escaped(name)), shape_text(spec.shape),
-                        "one rule that reads it", "add a rule for it"});
-      }
-    }
-  }
-
-  const ForeignRules& rules_;
-  const ForeignKinds& kinds_;
-  const Headers* headers_;
-  std::set<std::string, std::less<>> used_;
-  std::vector<LintFinding> out_;
+struct IdleGroup {
+  std::string_view part;  // of the Megatron name
+  std::string_view what;
+  std::vector<const ForeignRule*> rules;
 };
+
+LintFinding idle_finding(const IdleGroup& group) {
+  constexpr std::size_t kShown = 8;
+  const ForeignRule& first = *group.rules.front();
+  std::vector<std::string> ids;
+  for (std::size_t i = 0; i < std::min(group.rules.size(), kShown); ++i) {
+    ids.push_back(shown(group.rules[i]->id));
+  }
+  const std::size_t more = group.rules.size() - ids.size();
+  LintFinding out;
+  out.code = Code::RuleDead;
+  out.severity = Severity::Warning;
+  out.rule = group.rules.size() == 1 ? ids.front() : "";
+  out.source = first.source;
+  out.message =
+      group.rules.size() == 1
+          ? fmt::format("rule {}{} finds no tensor in the checkpoint", ids.front(), group.what)
+          : fmt::format("{} rules{} find no tensor in the checkpoint: {}{}", group.rules.size(),
+                        group.what, join(ids, ", "),
+                        more == 0 ? "" : fmt::format(" and {} more", more));
+  out.found = "no tensor " + shown(first.hf.front().second);
+  out.wanted = "tensors for " + shown(first.megatron);
+  out.help = group.part.empty() ? "remove the rule, or correct its HF names"
+                                : "nothing, when the checkpoint has none of these";
+  return out;
+}
 
 }  // namespace
 
-std::vector<LintFinding> lint_rules(const ForeignRules& rules, const ForeignKinds& kinds,
-                                    const Headers* headers) {
-  return Linter(rules, kinds, headers).run();
+std::vector<LintFinding> lint_rules(const ForeignRules& rules, const ForeignKinds& kinds) {
+  std::vector<LintFinding> out;
+  const PatternIndex index(megatron_patterns(rules));
+  for (const ForeignRule& rule : rules.rules) {
+    for (const RuleFault& fault : rule_faults(kinds, rule, rules.parameters.has_value())) {
+      out.push_back(finding_of(fault.error, fault.refutes ? Severity::Error : Severity::Unsupported,
+                               shown(rule.id)));
+    }
+    if (auto order = order_fault(rules, index, rule)) {
+      out.push_back(std::move(*order));
+    }
+  }
+  for (const Error& warning : rules.warnings) {
+    out.push_back(finding_of(warning, Severity::Warning, ""));
+  }
+  return out;
+}
+
+std::vector<LintFinding> idle_rules(const ForeignRules& rules, const Headers& headers) {
+  const NameIndex names(headers);
+  std::array<IdleGroup, 3> groups = {IdleGroup{"mtp.", " for MTP layers", {}},
+                                     IdleGroup{"local_experts.", " for experts kept apart", {}},
+                                     IdleGroup{"", "", {}}};
+  for (const ForeignRule& rule : rules.rules) {
+    const bool idle = std::all_of(rule.hf.begin(), rule.hf.end(), [&](const auto& hf) {
+      return names.taken_by(hf.second).empty();
+    });
+    for (IdleGroup& group : groups) {
+      if (idle && rule.megatron.find(group.part) != std::string::npos) {
+        group.rules.push_back(&rule);
+        break;
+      }
+    }
+  }
+  std::vector<LintFinding> out;
+  for (const IdleGroup& group : groups) {
+    if (!group.rules.empty()) {
+      out.push_back(idle_finding(group));
+    }
+  }
+  return out;
 }
 
 }  // namespace bv::foreign

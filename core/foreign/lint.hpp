@@ -1,26 +1,29 @@
 #pragma once
-// What is wrong with a foreign rule set by itself, or against the names of one checkpoint.
+// What is wrong with a foreign rule set by itself, and which of its rules a checkpoint leaves idle.
 
-#include "core/foreign/rules_file.hpp"
+#include "core/foreign/foreign_kinds.hpp"
 
 namespace bv::foreign {
 
 struct LintFinding {
+  enum class Severity { Error, Unsupported, Undecided, Warning };
   Code code = Code::RulesInvalid;
-  bool error = true;  // false: a warning
-  std::string rule;   // rule id
+  Severity severity = Severity::Error;
+  std::string rule;  // rule id, "" when it is about several
   std::string source;
   std::string message;
+  std::vector<std::string> facts;
   std::string found, wanted, help;
 };
 
-/// In rule order. With `headers`: rules that never fire and tensors that nothing reads as well.
-/// Unknown kinds and missing parts (BV7011), wildcard counts (BV1009), two rules for one name
-/// (BV1010), rules behind a wildcard that takes their names (BV1005), mixed wildcards (BV1009),
-/// packed experts without an orientation (BV2008), dead rules (BV1006), unused tensors (BV1001).
-/// Parameters without a rule (BV1003) are found by apply_rules: that takes a config as well.
+/// In rule order: those of rule_faults, two rules for one name (DuplicateClaim), rules behind one
+/// that takes their names (RuleShadowed), keys that nobody reads (RulesKeyUnknown).
 [[nodiscard]] std::vector<LintFinding> lint_rules(const ForeignRules& rules,
-                                                  const ForeignKinds& kinds,
-                                                  const Headers* headers);
+                                                  const ForeignKinds& kinds);
+
+/// Rules of which no tensor is in the checkpoint (RuleDead): one warning for the rules of MTP
+/// layers, one for those of experts kept apart, one for the others.
+[[nodiscard]] std::vector<LintFinding> idle_rules(const ForeignRules& rules,
+                                                  const Headers& headers);
 
 }  // namespace bv::foreign

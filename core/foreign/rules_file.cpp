@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
-#include "core/base/text.hpp"
-#include "core/family/builtin_files.hpp"
+#include "core/foreign/pattern.hpp"
+#include "core/foreign/rules_keys.hpp"
+#include "core/foreign/rules_text.hpp"
+#include "core/foreign/shown.hpp"
 #include "core/kinds/value_rule.hpp"
 
 namespace bv::foreign {
@@ -14,332 +17,422 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::int64_t kExtentMax = std::int64_t{1} << 40;
+
 Error invalid(const std::string& where, std::string message) {
   return fail(Code::RulesInvalid, std::move(message))
       .at(where)
-      .advise("correct the file, or export the rules again");
+      .advise("correct the rules file, or export the rules again");
 }
 
-/// JSON of bounded depth; a fault names line and column.
-Result<json> parse_json(std::string_view text, const std::string& file) {
-  constexpr int kDepthMax = 32;
-  if (text.size() > kRulesFileBytesMax) {
-    return invalid(file, fmt::format("a rules file of {} bytes is above the limit of {}",
-                                     text.size(), kRulesFileBytesMax));
-  }
-  bool deep = false;
-  try {
-    auto out = json::parse(text, [&deep](int depth, json::parse_event_t, json&) {
-      deep = deep || depth > kDepthMax;
-      return depth <= kDepthMax;
-    });
-    if (deep) {
-      return invalid(file, fmt::format("it is nested deeper than {} levels", kDepthMax));
-    }
-    return out;
-  } catch (const json::out_of_range& error) {
-    return invalid(file, "it holds a number that is too large")
-        .pair(error.what(), "numbers of at most 63 bits");
-  } catch (const json::parse_error& error) {
-    const auto before = text.substr(0, std::min(error.byte == 0 ? 0 : error.byte - 1, text.size()));
-    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-    const std::size_t start = before.rfind('\n');
-    const std::size_t column =
-        before.size() - (start == std::string_view::npos ? 0 : start + 1) + 1;
-    return invalid(fmt::format("{}:{}:{}", file, line, column), "it is not JSON");
-  }
+std::string dumped(const json& node) {
+  return shown(node.dump(-1, ' ', true, json::error_handler_t::replace));
+}
+
+const json* member(const json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
 }
 
 std::string text_at(const json& object, const char* key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && found != object.end() && found->is_string()
-             ? found->get<std::string>()
-             : "";
+  const json* found = member(object, key);
+  return found != nullptr && found->is_string() ? found->get<std::string>() : "";
 }
 
 std::vector<std::string> texts_at(const json& object, const char* key) {
   std::vector<std::string> out;
-  if (const auto found = object.find(key); found != object.end() && found->is_array()) {
-    for (const json& one : *found) {
-      if (one.is_string()) {
-        out.push_back(one.get<std::string>());
+  if (const json* found = member(object, key); found != nullptr && found->is_array()) {
+    for (const json& text : *found) {
+      if (text.is_string()) {
+        out.push_back(text.get<std::string>());
       }
     }
   }
   return out;
 }
 
-std::string source_of(const json& row, const std::string& file, std::size_t position) {
-  if (const auto source = row.find("source"); source != row.end() && source->is_object()) {
-    const std::string path = text_at(*source, "file");
-    const auto line = source->find("line");
-    if (!path.empty()) {
-      return line != source->end() && line->is_number_integer()
-                 ? fmt::format("{}:{}", path, line->get<std::int64_t>())
-                 : path;
+/// Reads one entry of "rules". Messages name the rule and the place of the key.
+class RuleReader {
+ public:
+  RuleReader(const json& row, const ListedPlace& place, const LineNumbers& lines,
+             std::size_t position)
+      : row_(row), place_(place), lines_(lines) {
+    rule_.position = position;
+    rule_.id = text_at(row, "id").empty() ? fmt::format("r{}", position) : text_at(row, "id");
+  }
+
+  Result<ForeignRule> run() {
+    if (!row_.is_object()) {
+      return wrong("", fmt::format("rule {} is not a JSON object", shown(rule_.id)))
+          .pair(fmt::format("a {}", row_.type_name()), "an object with megatron, hf and kind");
     }
+    BV_TRY(kind, required_text(member(row_, "kind") != nullptr ? "kind" : "class", "kind"));
+    BV_TRY(megatron, required_text("megatron", "megatron"));
+    rule_.kind = std::move(kind);
+    rule_.megatron = std::move(megatron);
+    rule_.source = source();
+    BV_CHECK(read_hf());
+    BV_CHECK(read_values());
+    BV_CHECK(read_parameters());
+    BV_CHECK(check_names());
+    return std::move(rule_);
   }
-  return fmt::format("{}: rule {}", file, position + 1);
-}
 
-/// "values": one value rule, or a list of them to be done one after the other.
-Result<std::string> value_in(const json& row, const std::string& where) {
-  const auto values = row.find("values");
-  if (values == row.end() || values->is_null()) {
-    return std::string();
+ private:
+  /// `key`: the place of that key's value; "": of the rule.
+  [[nodiscard]] Error wrong(std::string_view key, std::string message) const {
+    return invalid(lines_.at(place_.of(key)), std::move(message));
   }
-  const std::string value =
-      values->is_string() ? values->get<std::string>() : join(texts_at(row, "values"), " ");
-  const bool texts =
-      values->is_string() ||
-      (values->is_array() && std::all_of(values->begin(), values->end(),
-                                         [](const json& one) { return one.is_string(); }));
-  if (!texts || !kinds::is_value_rule(value)) {
-    return invalid(where, fmt::format("\"values\" {} is not a value rule", escaped(values->dump())))
-        .pair(escaped(values->dump()), "minus_one, plus_one, or a list of them");
-  }
-  return value;
-}
+  [[nodiscard]] std::string named() const { return "rule " + shown(rule_.id); }
 
-std::optional<bool> transposed_in(const json& row) {
-  const auto parameters = row.find("parameters");
-  if (parameters == row.end() || !parameters->is_object()) {
-    return std::nullopt;
-  }
-  for (const char* key : {"transpose", "transpose_on_export"}) {
-    if (const auto flag = parameters->find(key); flag != parameters->end() && flag->is_boolean()) {
-      return flag->get<bool>();
+  Result<std::string> required_text(const char* key, std::string_view called) const {
+    const json* found = member(row_, key);
+    if (found == nullptr) {
+      return wrong("", fmt::format("{} has no \"{}\"", named(), called))
+          .pair("no such key", fmt::format("\"{}\": a name", called));
     }
+    if (!found->is_string() || found->get_ref<const std::string&>().empty()) {
+      return wrong(key, fmt::format("\"{}\" of {} is not a name", called, named()))
+          .pair(dumped(*found), "a text that is not empty");
+    }
+    return found->get<std::string>();
   }
-  return std::nullopt;
-}
 
-/// permute_dims: every dimension once. A permutation that moves nothing counts as none.
-Status read_permutation(const json& row, const std::string& where, ForeignRule& rule) {
-  constexpr std::size_t kDimensionsMax = 8;
-  const auto parameters = row.find("parameters");
-  if (parameters == row.end() || !parameters->is_object()) {
+  [[nodiscard]] std::string source() const {
+    const json* source = member(row_, "source");
+    const std::string path = source == nullptr ? "" : text_at(*source, "file");
+    if (path.empty()) {
+      return lines_.at(place_.begin);
+    }
+    const json* line = member(*source, "line");
+    return line != nullptr && line->is_number_integer()
+               ? fmt::format("{}:{}", shown(path), line->get<std::int64_t>())
+               : shown(path);
+  }
+
+  Status read_hf() {
+    const json* hf = member(row_, "hf");
+    if (hf != nullptr && hf->is_string()) {
+      rule_.hf = {{"", hf->get<std::string>()}};
+      return Done{};
+    }
+    if (hf == nullptr) {
+      return wrong("", fmt::format("{} has no \"hf\"", named()))
+          .pair("no such key", "\"hf\": a name, or names by role");
+    }
+    if (!hf->is_object() || hf->empty()) {
+      return wrong("hf", fmt::format("\"hf\" of {} is neither a name nor names by role", named()))
+          .pair(dumped(*hf), R"("name", or {"q": "name", ...})");
+    }
+    for (const auto& [role, name] : hf->items()) {
+      if (!name.is_string()) {
+        return wrong("hf", fmt::format("hf.{} of {} is not a name", shown(role), named()))
+            .pair(dumped(name), "a text");
+      }
+      rule_.hf.emplace_back(role, name.get<std::string>());
+    }
     return Done{};
   }
-  const auto dims = parameters->find("permute_dims");
-  if (dims == parameters->end() || dims->is_null()) {
+
+  /// "values": one value rule, or a list of them to be done one after the other.
+  Status read_values() {
+    const json* values = member(row_, "values");
+    if (values == nullptr) {
+      return Done{};
+    }
+    const std::vector<std::string> words = texts_at(row_, "values");
+    const bool texts =
+        values->is_string() || (values->is_array() && words.size() == values->size());
+    for (const std::string& word : words) {
+      rule_.value += (rule_.value.empty() ? "" : " ") + word;
+    }
+    rule_.value = values->is_string() ? values->get<std::string>() : rule_.value;
+    if (!texts || !kinds::is_value_rule(rule_.value)) {
+      return wrong("values", fmt::format("\"values\" of {} is not a value rule", named()))
+          .pair(dumped(*values), "minus_one, plus_one, or a list of them");
+    }
     return Done{};
   }
-  std::vector<bool> seen(dims->is_array() ? dims->size() : 0, false);
-  bool right = dims->is_array() && !dims->empty() && dims->size() <= kDimensionsMax;
-  for (std::size_t i = 0; right && i < dims->size(); ++i) {
-    const json& one = (*dims)[i];
-    right = one.is_number_unsigned() && one.get<std::uint64_t>() < seen.size() &&
-            !seen[one.get<std::size_t>()];
-    if (right) {
-      seen[one.get<std::size_t>()] = true;
-      rule.permutation.push_back(one.get<std::int64_t>());
-    }
-  }
-  if (!right) {
-    return invalid(where, "\"permute_dims\" is not a permutation of the dimensions")
-        .pair(
-            escaped(shortened(dims->dump(-1, ' ', true, json::error_handler_t::replace), 60, true)),
-            "each of 0, 1, .. once, such as [1, 0]");
-  }
-  if (std::is_sorted(rule.permutation.begin(), rule.permutation.end())) {
-    rule.permutation.clear();
-  }
-  rule.transposed = rule.transposed.value_or(!rule.permutation.empty());
-  return Done{};
-}
 
-Status read_hf(const json& hf, const std::string& where, ForeignRule& rule) {
-  if (hf.is_string()) {
-    rule.hf = {{"", hf.get<std::string>()}};
+  Status read_parameters() {
+    const json* parameters = member(row_, "parameters");
+    if (parameters == nullptr) {
+      return Done{};
+    }
+    if (!parameters->is_object()) {
+      return wrong("parameters", fmt::format("\"parameters\" of {} is not an object", named()))
+          .pair(dumped(*parameters), R"({"name": value, ...})");
+    }
+    BV_CHECK(read_permutation(*parameters));
+    return read_orientation(*parameters);
+  }
+
+  /// `transpose` states how the stack is stored. `transpose_on_export` does not: Megatron-Bridge
+  /// goes by shape on import, and uses it on export only where the shapes ask for it.
+  Status read_orientation(const json& parameters) {
+    if (const json* flag = member(parameters, "transpose"); flag != nullptr && flag->is_boolean()) {
+      rule_.orientation = flag->get<bool>() ? Orientation::InOut : Orientation::OutIn;
+    }
+    const json* word = member(parameters, "orientation");
+    if (word == nullptr) {
+      return Done{};
+    }
+    const std::string text = word->is_string() ? word->get<std::string>() : "";
+    if (text != "out_in" && text != "in_out" && text != "by_shape") {
+      return wrong("parameters", fmt::format("\"orientation\" of {} is not known", named()))
+          .pair(dumped(*word), "out_in, in_out or by_shape");
+    }
+    rule_.orientation = text == "out_in"   ? Orientation::OutIn
+                        : text == "in_out" ? Orientation::InOut
+                                           : Orientation::ByShape;
     return Done{};
   }
-  if (!hf.is_object() || hf.empty()) {
-    return invalid(where, "\"hf\" is neither a name nor an object of names by role");
-  }
-  for (const auto& [role, name] : hf.items()) {
-    if (!name.is_string()) {
-      return invalid(where, fmt::format("hf.{} is not a name", escaped(role)));
-    }
-    rule.hf.emplace_back(role, name.get<std::string>());
-  }
-  return Done{};
-}
 
-Result<ForeignRule> read_rule(const json& row, const std::string& file, std::size_t position) {
-  const std::string where = fmt::format("{}: rule {}", file, position + 1);
-  if (!row.is_object()) {
-    return invalid(where, "a rule is not an object");
+  /// permute_dims: every dimension once. A permutation that moves nothing counts as none.
+  Status read_permutation(const json& parameters) {
+    constexpr std::size_t kDimensionsMax = 8;
+    const json* dims = member(parameters, "permute_dims");
+    if (dims == nullptr) {
+      return Done{};
+    }
+    std::vector<bool> seen(dims->is_array() ? dims->size() : 0, false);
+    bool right = dims->is_array() && !dims->empty() && dims->size() <= kDimensionsMax;
+    for (std::size_t i = 0; right && i < dims->size(); ++i) {
+      const json& at = (*dims)[i];
+      right = at.is_number_unsigned() && at.get<std::uint64_t>() < seen.size() &&
+              !seen[at.get<std::size_t>()];
+      if (right) {
+        seen[at.get<std::size_t>()] = true;
+        rule_.permutation.push_back(at.get<std::int64_t>());
+      }
+    }
+    if (!right) {
+      return wrong("parameters",
+                   fmt::format("\"permute_dims\" of {} is not a permutation", named()))
+          .pair(dumped(*dims), "each of 0, 1, .. once, such as [1, 0]");
+    }
+    if (std::is_sorted(rule_.permutation.begin(), rule_.permutation.end())) {
+      rule_.permutation.clear();
+    }
+    return Done{};
   }
-  ForeignRule out;
-  out.position = position;
-  out.id = text_at(row, "id").empty() ? fmt::format("r{}", position) : text_at(row, "id");
-  out.kind = text_at(row, "kind").empty() ? text_at(row, "class") : text_at(row, "kind");
-  out.megatron = text_at(row, "megatron");
-  out.transposed = transposed_in(row);
-  BV_TRY(value, value_in(row, where));
-  out.value = std::move(value);
-  out.source = source_of(row, file, position);
-  const auto hf = row.find("hf");
-  if (out.megatron.empty() || out.kind.empty() || hf == row.end()) {
-    return invalid(where, fmt::format("it has no \"{}\"", out.megatron.empty() ? "megatron"
-                                                          : out.kind.empty()   ? "kind"
-                                                                               : "hf"));
+
+  [[nodiscard]] Status check_names() const {
+    std::vector<std::pair<const char*, std::string_view>> names = {{"megatron", rule_.megatron}};
+    for (const auto& [role, name] : rule_.hf) {
+      names.emplace_back("hf", name);
+    }
+    for (const auto& [key, name] : names) {
+      if (const std::size_t count = wildcards(name); count > kWildcardsMax) {
+        return wrong(key, fmt::format("a name of {} has too many wildcards", named()))
+            .pair(fmt::format("{} in {}", count, shown(name)),
+                  fmt::format("at most {}", kWildcardsMax));
+      }
+    }
+    if (rule_.megatron.find_first_of("{}") != std::string::npos) {
+      return wrong("megatron", fmt::format("the Megatron name of {} has braces", named()))
+          .pair(shown(rule_.megatron), "a parameter name, with * for numbers");
+    }
+    return Done{};
   }
-  BV_CHECK(read_hf(*hf, where, out));
-  BV_CHECK(read_permutation(row, where, out));
-  std::size_t most = wildcards(out.megatron);
-  for (const auto& [role, pattern] : out.hf) {
-    most = std::max(most, wildcards(pattern));
+
+  const json& row_;
+  const ListedPlace& place_;
+  const LineNumbers& lines_;
+  ForeignRule rule_;
+};
+
+/// Reads one entry of "model.parameters": a name, an object, or the short form
+/// [name, shape, class, parallelism, ...].
+class ParameterReader {
+ public:
+  ParameterReader(const json& row, std::string where) : row_(row), where_(std::move(where)) {}
+
+  Result<ListedParameter> run() {
+    const bool list = row_.is_array();
+    const json* name = row_.is_string() ? &row_ : list ? entry(0) : member(row_, "name");
+    if (name == nullptr || !name->is_string() || name->get_ref<const std::string&>().empty()) {
+      return wrong("has no name", R"("name", {"name": ...} or [name, shape, class, parallelism])");
+    }
+    out_.name = name->get<std::string>();
+    if (out_.name.find_first_of("{}*") != std::string::npos) {
+      return wrong("is not the name of one parameter", "a name without wildcards");
+    }
+    if (row_.is_string()) {
+      return std::move(out_);
+    }
+    BV_CHECK(read_shape(list ? entry(1) : member(row_, "shape")));
+    out_.module = text_of(list ? entry(2) : member(row_, "module"));
+    out_.parallelism = text_of(list ? entry(3) : member(row_, "parallelism"));
+    const std::string& how = out_.parallelism;
+    if (!how.empty() && how != "column" && how != "row" && how != "replicated") {
+      return wrong("has an unknown parallelism", "column, row or replicated");
+    }
+    return std::move(out_);
   }
-  if (most > kWildcardsMax) {
-    return invalid(
-        where, fmt::format("a name has {} wildcards, at most {} are taken", most, kWildcardsMax));
+
+ private:
+  [[nodiscard]] const json* entry(std::size_t at) const {
+    return at < row_.size() && !row_[at].is_null() ? &row_[at] : nullptr;
+  }
+  static std::string text_of(const json* node) {
+    return node != nullptr && node->is_string() ? node->get<std::string>() : "";
+  }
+  [[nodiscard]] Error wrong(std::string_view what, std::string wanted) const {
+    return invalid(where_, fmt::format("an entry of model.parameters {}", what))
+        .pair(dumped(row_), std::move(wanted));
+  }
+
+  Status read_shape(const json* shape) {
+    if (shape == nullptr) {
+      return Done{};
+    }
+    Shape out;
+    bool right = shape->is_array();
+    for (std::size_t i = 0; right && i < shape->size(); ++i) {
+      const json& extent = (*shape)[i];
+      right = extent.is_number_unsigned() &&
+              extent.get<std::uint64_t>() <= static_cast<std::uint64_t>(kExtentMax);
+      if (right) {
+        out.push_back(extent.get<std::int64_t>());
+      }
+    }
+    if (!right) {
+      return wrong("has no proper shape", "a list of extents, such as [64, 32]");
+    }
+    out_.shape = std::move(out);
+    return Done{};
+  }
+
+  const json& row_;
+  std::string where_;
+  ListedParameter out_;
+};
+
+class FileReader {
+ public:
+  FileReader(const json& top, std::string_view text, const std::string& file)
+      : top_(top), text_(text), file_(file), lines_(text, file) {}
+
+  Result<ForeignRules> run() {
+    if (const std::string schema = text_at(top_, "schema"); schema != "bridge-rules/1") {
+      return invalid(file_, fmt::format("{} is not a rules file", file_))
+          .pair(!top_.is_object() ? fmt::format("a JSON {}", top_.type_name())
+                : schema.empty()  ? "no \"schema\""
+                                  : "schema " + shown(schema),
+                "schema bridge-rules/1");
+    }
+    out_.file = file_;
+    if (const json* upstream = member(top_, "upstream")) {
+      out_.repository = text_at(*upstream, "repo");
+      out_.commit = text_at(*upstream, "commit");
+      out_.bridge_class = text_at(*upstream, "bridge_class");
+    }
+    if (const json* selects = member(top_, "selects")) {
+      out_.architectures = texts_at(*selects, "architectures");
+    }
+    BV_CHECK(read_rules());
+    BV_CHECK(read_facts());
+    BV_CHECK(read_model());
+    out_.warnings = unknown_keys(top_, text_, file_);
+    return std::move(out_);
+  }
+
+ private:
+  Status read_rules() {
+    const json* rows = member(top_, "rules");
+    const std::size_t count = rows != nullptr && rows->is_array() ? rows->size() : 0;
+    if (count == 0 || count > kForeignRulesMax) {
+      return invalid(file_, fmt::format("{} has no list of rules", file_))
+          .pair(rows == nullptr     ? "no \"rules\""
+                : !rows->is_array() ? fmt::format("\"rules\": a {}", rows->type_name())
+                                    : fmt::format("{} rules", count),
+                fmt::format("\"rules\": a list of 1 to {} rules", kForeignRulesMax));
+    }
+    const std::vector<ListedPlace> places = places_in_list(text_, "rules");
+    std::size_t double_stars = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const ListedPlace place = i < places.size() ? places[i] : ListedPlace{};
+      BV_TRY(rule, RuleReader((*rows)[i], place, lines_, i).run());
+      double_stars += has_double_star(rule.megatron) ||
+                              std::any_of(rule.hf.begin(), rule.hf.end(),
+                                          [](const auto& hf) { return has_double_star(hf.second); })
+                          ? 1U
+                          : 0U;
+      out_.rules.push_back(std::move(rule));
+    }
+    if (double_stars > kDoubleStarRulesMax) {
+      return invalid(file_, fmt::format("{} has too many rules with **", file_))
+          .pair(std::to_string(double_stars), fmt::format("at most {}", kDoubleStarRulesMax));
+    }
+    return Done{};
+  }
+
+  Status read_facts() {
+    const json* facts = member(top_, "facts");
+    const json* centered =
+        facts == nullptr ? nullptr : member(*facts, "layernorm_zero_centered_gamma");
+    if (facts != nullptr && !facts->is_object()) {
+      return invalid(file_, "\"facts\" is not an object")
+          .pair(dumped(*facts), R"({"layernorm_zero_centered_gamma": false})");
+    }
+    if (centered != nullptr && !centered->is_boolean()) {
+      return invalid(file_, "facts.layernorm_zero_centered_gamma is neither true nor false")
+          .pair(dumped(*centered), "true: norm weights are offsets from one in Megatron");
+    }
+    if (centered != nullptr) {
+      out_.zero_centered_norms = centered->get<bool>();
+    }
+    return Done{};
+  }
+
+  Status read_model() {
+    const json* model = member(top_, "model");
+    const json* rows = model == nullptr ? nullptr : member(*model, "parameters");
+    if (rows == nullptr) {
+      return Done{};
+    }
+    if (!rows->is_array() || rows->empty() || rows->size() > kListedParametersMax) {
+      return invalid(file_, "model.parameters is not a list of parameters")
+          .pair(rows->is_array() ? fmt::format("{} entries", rows->size()) : dumped(*rows),
+                fmt::format("a list of 1 to {} parameters", kListedParametersMax));
+    }
+    std::vector<ListedParameter> list;
+    std::map<std::string_view, std::size_t> names;
+    list.reserve(rows->size());
+    for (std::size_t i = 0; i < rows->size(); ++i) {
+      BV_TRY(parameter, ParameterReader((*rows)[i], file_).run());
+      list.push_back(std::move(parameter));
+      if (!names.emplace(list.back().name, i).second) {
+        return invalid(file_,
+                       fmt::format("model.parameters lists {} twice", shown(list.back().name)))
+            .pair("two entries", "one entry for each parameter");
+      }
+    }
+    out_.parameters = std::move(list);
+    return Done{};
+  }
+
+  const json& top_;
+  std::string_view text_;
+  const std::string& file_;
+  LineNumbers lines_;
+  ForeignRules out_;
+};
+
+}  // namespace
+
+std::vector<std::string_view> megatron_patterns(const ForeignRules& rules) {
+  std::vector<std::string_view> out;
+  for (const ForeignRule& rule : rules.rules) {
+    out.emplace_back(rule.megatron);
   }
   return out;
 }
-
-}  // namespace
 
 Result<ForeignRules> parse_rules_file(std::string_view text, const std::string& file) {
-  BV_TRY(top, parse_json(text, file));
-  const std::string schema = text_at(top, "schema");
-  if (schema != "bridge-rules/1") {
-    return invalid(file, "it is not a rules file")
-        .pair(schema.empty() ? "no schema" : escaped(schema), "schema bridge-rules/1");
-  }
-  const auto rows = top.find("rules");
-  if (rows == top.end() || !rows->is_array() || rows->empty() || rows->size() > kForeignRulesMax) {
-    return invalid(file, fmt::format("\"rules\" is not a list of 1 to {} rules", kForeignRulesMax));
-  }
-  ForeignRules out;
-  out.file = file;
-  if (const auto upstream = top.find("upstream"); upstream != top.end()) {
-    out.commit = text_at(*upstream, "commit");
-    out.bridge_class = text_at(*upstream, "bridge_class");
-  }
-  if (const auto selects = top.find("selects"); selects != top.end() && selects->is_object()) {
-    out.architectures = texts_at(*selects, "architectures");
-  }
-  for (std::size_t i = 0; i < rows->size(); ++i) {
-    BV_TRY(rule, read_rule((*rows)[i], file, i));
-    out.rules.push_back(std::move(rule));
-  }
-  return out;
-}
-
-namespace {
-
-std::map<std::string, std::string, std::less<>> words_at(const json& row, const char* key) {
-  std::map<std::string, std::string, std::less<>> out;
-  if (const auto found = row.find(key); found != row.end()) {
-    for (const auto& [name, text] : found->items()) {
-      out[name] = text.get<std::string>();
-    }
-  }
-  return out;
-}
-
-ForeignKind read_kind(const json& row) {
-  ForeignKind out;
-  out.names = texts_at(row, "names");
-  out.kind = text_at(row, "kind");
-  out.is_auto = row.value("auto", false);
-  out.packed = row.value("packed", false);
-  for (const json& roles : row.at("sources")) {
-    out.sources.push_back(roles.get<std::vector<std::string>>());
-  }
-  out.axes = words_at(row, "axes");
-  out.when = words_at(row, "when");
-  if (row.contains("rest")) {
-    out.rest = row.at("rest").get<std::size_t>();
-  }
-  out.value = text_at(row, "value");
-  out.line = text_at(row, "line");
-  if (const auto transposed = row.find("transposed"); transposed != row.end()) {
-    out.transposed_kind = text_at(*transposed, "kind");
-    out.transposed_axes = words_at(*transposed, "axes");
-  }
-  return out;
-}
-
-bool any_glob(const std::vector<std::string>& globs, std::string_view text) {
-  return std::any_of(globs.begin(), globs.end(),
-                     [text](const std::string& glob) { return glob_match(glob, text); });
-}
-
-}  // namespace
-
-Result<ForeignKinds> foreign_kinds() {
-  constexpr std::string_view kName = "upstream_classes";
-  for (const family::BuiltinFile& file : family::builtin_tables_files()) {
-    if (file.name.find(kName) == std::string_view::npos) {
-      continue;
-    }
-    try {
-      const json top = json::parse(file.text);
-      ForeignKinds out;
-      for (const json& row : top.at("classes")) {
-        out.kinds.push_back(read_kind(row));
-      }
-      out.auto_replicated = texts_at(top.at("auto"), "replicated");
-      out.auto_row = texts_at(top.at("auto"), "row");
-      out.auto_row_bias = texts_at(top.at("auto"), "row_bias");
-      out.auto_column = texts_at(top.at("auto"), "column");
-      for (const json& row : top.at("permuted")) {
-        out.permuted.push_back(read_kind(row));
-      }
-      return out;
-    } catch (const json::exception& error) {
-      return invalid(std::string(file.name),
-                     fmt::format("the table of classes cannot be read: {}", error.what()));
-    }
-  }
-  return invalid(std::string(kName), "this build has no table of classes");
-}
-
-const ForeignKind* ForeignKinds::find(std::string_view name) const {
-  for (const ForeignKind& one : kinds) {
-    if (std::find(one.names.begin(), one.names.end(), name) != one.names.end()) {
-      return &one;
-    }
-  }
-  return nullptr;
-}
-
-std::string_view ForeignKinds::parallelism(std::string_view megatron) const {
-  if (any_glob(auto_replicated, megatron) || any_glob(auto_row_bias, megatron)) {
-    return "replicated";
-  }
-  return any_glob(auto_row, megatron) ? "row" : any_glob(auto_column, megatron) ? "column" : "";
-}
-
-std::string foreign_lines(const ForeignKinds& kinds) {
-  std::string out;
-  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
-    for (const ForeignKind& one : *list) {
-      out += one.line.empty() ? "" : one.line + "\n";
-    }
-  }
-  return out;
-}
-
-Result<const ForeignKind*> kind_of(const ForeignKinds& kinds, const ForeignRules& rules,
-                                   const ForeignRule& rule) {
-  if (const ForeignKind* found = kinds.find(rule.kind)) {
-    return found;
-  }
-  std::vector<std::string> known;
-  for (const ForeignKind& one : kinds.kinds) {
-    known.insert(known.end(), one.names.begin(), one.names.end());
-  }
-  const auto near = nearest(rule.kind, known);
-  return fail(Code::RulesInvalid,
-              fmt::format("rule {} has kind \"{}\"", rule.id, escaped(rule.kind)))
-      .at(rule.source.empty() ? rules.file : rule.source)
-      .fact("megatron " + escaped(rule.megatron))
-      .pair(escaped(rule.kind), "a known kind or class")
-      .advise(near ? fmt::format("did you mean {}?", *near) : "known: " + join(known, " "));
+  BV_TRY(top, parse_rules_json(text, file));
+  return FileReader(top, text, file).run();
 }
 
 }  // namespace bv::foreign

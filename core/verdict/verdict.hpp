@@ -162,6 +162,7 @@ struct Run {
   std::string model_ref, model_source, architecture, model_type, family, family_reason,
       header_digest;
   std::string revision, rules_digest;
+  std::string rules_repository, rules_commit;  // where the rules come from, "" when not known
   std::int64_t tensors = 0, elements = 0, shards = 0, rules = 0;
   std::uint64_t bytes = 0;
   std::vector<std::pair<std::string, std::int64_t>> dtypes;

@@ -282,6 +282,13 @@ Json waivers_json(const Run& run) {
   return out;
 }
 
+Json upstream_json(const Run& run) {
+  return run.rules_repository.empty() && run.rules_commit.empty()
+             ? Json(nullptr)
+             : Json{{"repo", text_or_null(run.rules_repository)},
+                    {"commit", text_or_null(run.rules_commit)}};
+}
+
 Json run_block(const Run& run) {
   return {{"argv", run.argv}, {"started", run.started},   {"seconds", run.seconds},
           {"host", run.host}, {"cpus", number(run.cpus)}, {"peak_rss", number(run.peak_rss)}};
@@ -338,7 +345,7 @@ std::string verdicts_json(const Run& run) {
         {"reason", run.family_reason},
         {"digest", text_or_null(run.rules_digest)},
         {"count", number(run.rules)},
-        {"upstream", nullptr}}},
+        {"upstream", upstream_json(run)}}},
       {"detected", detected_json(run)},
       {"layouts", layouts_json(run)},
       {"layouts_note", run.layouts_note},

@@ -215,6 +215,11 @@ void read_head(Fields& fields, const Json& root, Run& run) {
     run.family_reason = fields.text(*rules, "reason", "rules.");
     run.rules_digest = fields.text(*rules, "digest", "rules.");
     run.rules = fields.integer<std::int64_t>(*rules, "count", "rules.");
+    if (const auto upstream = rules->find("upstream");
+        upstream != rules->end() && upstream->is_object()) {
+      run.rules_repository = fields.text(*upstream, "repo", "rules.upstream.");
+      run.rules_commit = fields.text(*upstream, "commit", "rules.upstream.");
+    }
   }
 }
 

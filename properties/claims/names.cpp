@@ -10,7 +10,19 @@ namespace bv::claims {
 
 namespace {
 
-/// Without a family some questions about names have no answer.
+Outcome outcome_of(foreign::OpenQuestion::Answer answer) {
+  switch (answer) {
+    case foreign::OpenQuestion::Answer::Undecided:
+      return Outcome::Inconclusive;
+    case foreign::OpenQuestion::Answer::Unsupported:
+      return Outcome::Unsupported;
+    case foreign::OpenQuestion::Answer::Refuted:
+      return Outcome::Refuted;
+  }
+  return Outcome::Broken;
+}
+
+/// What the rules under test leave open, and what is wrong with single rules of them.
 std::vector<Verdict> open_questions(const Subject& subject) {
   std::vector<Verdict> out;
   if (subject.under_test == nullptr) {
@@ -19,17 +31,37 @@ std::vector<Verdict> open_questions(const Subject& subject) {
   for (const foreign::OpenQuestion& question : subject.under_test->open) {
     Verdict verdict;
     verdict.claim = "names";
-    verdict.rule = fmt::format("{}:{}", question.subject, label(question.code));
-    verdict.outcome = Outcome::Inconclusive;
+    verdict.rule = fmt::format("{}:{}", question.rule.empty() ? question.subject : question.rule,
+                               label(question.code));
+    verdict.rule_source = question.source;
+    verdict.outcome = outcome_of(question.answer);
     verdict.code = question.code;
     verdict.megatron = question.subject;
-    verdict.cases = 1;
+    verdict.hf = question.hf;
+    verdict.cases = std::max<std::int64_t>(1, std::ssize(question.hf));
+    verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? verdict.cases : 0;
     verdict.title = question.message;
+    verdict.facts = question.facts;
     verdict.found = question.found;
     verdict.wanted = question.wanted;
     verdict.help = question.help;
     verdict.replay = subject.replay + " --only names";
     out.push_back(std::move(verdict));
+  }
+  return out;
+}
+
+/// Tensors of open questions are tensors of the checkpoint, which is counted as a whole unless its
+/// names are wrong.
+std::int64_t count_open(const Subject& subject) {
+  if (subject.under_test == nullptr) {
+    return 0;
+  }
+  const bool faulty = !subject.base().model.faults.empty();
+  std::int64_t out = 0;
+  for (const foreign::OpenQuestion& question : subject.under_test->open) {
+    const auto tensors = std::ssize(question.hf);
+    out += tensors == 0 ? 1 : faulty ? tensors : 0;
   }
   return out;
 }
@@ -113,7 +145,7 @@ std::int64_t count_names(const Subject& subject) {
     out +=
         faults > 0 ? faults : std::ssize(part.source->headers) + std::ssize(part.source->excluded);
   }
-  return out + (subject.under_test == nullptr ? 0 : std::ssize(subject.under_test->open));
+  return out + count_open(subject);
 }
 
 std::vector<Verdict> check_names(const Subject& subject) {

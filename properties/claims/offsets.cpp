@@ -38,7 +38,7 @@ class ValueStatement {
       question.stated = stated(use_.model());
       const oracle::WantedValue wanted = subject_.budget.oracle.wanted_value(question);
       if (!wanted.added) {
-        return open(wanted.because);
+        return by_rules_file(wanted.because);
       }
       if (*wanted.added != added_) {
         return wrong(m, question.parameter, *wanted.added, wanted.because);
@@ -90,8 +90,42 @@ class ValueStatement {
     Verdict out = statement();
     out.outcome = Outcome::Inconclusive;
     out.code = Code::ValueRuleUndecided;
-    out.title = fmt::format("whether {} is to be stored as it is: {}", out.megatron, because);
-    out.help = "write a family for this architecture, or say its norms in oracles/target_value.cpp";
+    out.title = because;
+    out.found = rule_text(added_);
+    out.wanted = "the value as it is, or its offset from one";
+    out.help =
+        "state facts.layernorm_zero_centered_gamma in the rules file, as the provider of the "
+        "bridge "
+        "sets it, or name a built-in family with the same norms with --family";
+    return out;
+  }
+
+  /// What the rules file states is taken on trust, unless its own rules contradict it: Megatron
+  /// keeps offsets from one, of weights (-1) or of offsets (0), or it keeps weights, of weights (0)
+  /// or of offsets (+1).
+  Verdict by_rules_file(const std::string& because) const {
+    const auto centered = subject_.under_test == nullptr
+                              ? std::nullopt
+                              : subject_.under_test->rules.zero_centered_norms;
+    if (!centered) {
+      return open(because);
+    }
+    Verdict out = statement();
+    const std::string fact = fmt::format("facts.layernorm_zero_centered_gamma is {} in {}",
+                                         *centered, subject_.under_test->rules.file);
+    if (added_ == 0.0 || added_ == (*centered ? -1.0 : 1.0)) {
+      out.outcome = Outcome::Held;
+      out.why = "on the word of the rules file: " + fact;
+      return out;
+    }
+    out.outcome = Outcome::Refuted;
+    out.code = Code::StatementWrong;
+    out.refuted_cases = out.cases;
+    out.title = "a rule of a norm and a statement of the rules file contradict each other";
+    out.found = rule_text(added_);
+    out.wanted = *centered ? "the value as it is, or the value -1" : "the value as it is";
+    out.facts = {fact};
+    out.help = "correct the value rule or the statement";
     return out;
   }
 

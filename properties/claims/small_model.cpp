@@ -173,12 +173,20 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
     return Done{};
   }
   const foreign::RulesUnderTest& test = *subject_.under_test;
-  BV_TRY(applied, foreign::apply_rules(small.wanted, test.rules, test.kinds, small.headers));
-  if (!applied.names_are_whole()) {
-    const model::NameFault& fault = applied.faults.front();
+  const auto layers = [](const model::Model& model) {
+    return model.geometry.get("num_hidden_layers").value_or(0);
+  };
+  foreign::ForeignRules rules =
+      foreign::with_layers(test.rules, layers(test.wanted), layers(small.wanted));
+  rules.parameters.reset();  // those of the whole model
+  BV_TRY(applied, foreign::apply_rules(small.wanted, rules, test.kinds, small.headers,
+                                       subject_.base().resolve));
+  const bool whole = applied.model.names_are_whole();
+  if (!whole || !applied.open.empty()) {
+    const model::NameFault& fault = whole ? applied.open.front() : applied.model.faults.front();
     return fail(fault.code, fault.message).pair(fault.found, fault.wanted).advise(fault.help);
   }
-  small.model = std::move(applied);
+  small.model = std::move(applied.model);
   return Done{};
 }
 

@@ -8,7 +8,7 @@
 
 #include "core/base/progress.hpp"
 #include "core/checkpoint/hf_model.hpp"
-#include "core/foreign/rules_file.hpp"
+#include "core/foreign/rules_apply.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/parallel/parallel.hpp"
 #include "core/plan/dtype_policy.hpp"

@@ -72,6 +72,38 @@ TEST(ForeignRules, AForgottenMinusOneIsRefutedFromHeaders) {
   EXPECT_NE(ended.out.find("BV3007"), std::string::npos) << ended.out;
 }
 
+/// 5 of 12 wrong rule sets passed `convert`.
+TEST(ForeignRules, NoWrongRuleSetPassesConvert) {
+  for (const auto& [model, file] :
+       std::vector<std::array<std::string, 2>>{{"qwen3_5_dense_mtp", "eh_proj_halves"},
+                                               {"qwen3_5_moe_packed", "gdn_concat"},
+                                               {"qwen3", "missing_k_norm"},
+                                               {"qwen3_next", "norm_kept"},
+                                               {"qwen3", "norm_minus_one"},
+                                               {"qwen3_next", "norm_twice"},
+                                               {"qwen3_5_moe_packed", "per_expert_on_packed"},
+                                               {"qwen3", "qkv_concat"},
+                                               {"qwen3", "swapped_gate_up"},
+                                               {"qwen3", "swapped_qk_norms"},
+                                               {"qwen3", "transposed_o_proj"},
+                                               {"qwen3", "unknown_kind"},
+                                               {"qwen3", "wildcard_count"}}) {
+    const TempFolder folder;
+    const Ended ended =
+        run({"convert", "--model", golden_hf(model).string(), "--rules",
+             rules_file("broken/" + file + ".rules.json"), "--to", "megatron", "--tp", "2",
+             "--make-vocab-size-divisible-by", "1", "--out", folder / "out"});
+    EXPECT_EQ(ended.code, file == "unknown_kind" ? 3 : 1) << file << ended.all();
+    EXPECT_FALSE(std::filesystem::exists(folder.path() / "out")) << file;
+  }
+}
+
+TEST(ForeignRules, StdinIsAFileToo) {
+  const Ended none = run({"rules", "lint", "-"});
+  EXPECT_EQ(none.code, 5) << none.all();
+  EXPECT_NE(none.err.find("stdin is not JSON"), std::string::npos) << none.err;
+}
+
 TEST(ForeignRules, AnUnknownValueRuleIsNoInput) {
   const TempFolder folder;
   std::string text = file_text(rules_file("rules/qwen3.rules.json"));

@@ -8,6 +8,8 @@
 
 #include "core/base/assert.hpp"
 #include "core/foreign/lint.hpp"
+#include "core/foreign/pattern.hpp"
+#include "core/foreign/rules_apply.hpp"
 
 namespace {
 
@@ -38,16 +40,15 @@ bv::Headers headers_of(const bv::model::Model& model) {
 void check_applied(const bv::foreign::ForeignRules& rules, const bv::foreign::ForeignKinds& kinds,
                    const bv::model::Model& model, const bv::Headers& headers) {
   const auto applied = bv::foreign::apply_rules(model, rules, kinds, headers);
-  if (!applied) {
-    BV_ASSERT(!applied.error().message.empty() && !applied.error().help.empty());
-    return;
-  }
-  for (const bv::model::NameFault& fault : applied->faults) {
+  BV_ASSERT(applied.has_value());  // its only errors are faults of our tables
+  for (const bv::model::NameFault& fault : applied->model.faults) {
     BV_ASSERT(!fault.message.empty() && !fault.help.empty());
   }
-  if (applied->faults.empty()) {
-    BV_ASSERT(applied->mappings.size() >= model.mappings.size());
-    for (const bv::model::Mapping& mapping : applied->mappings) {
+  for (const bv::foreign::OpenQuestion& question : applied->open) {
+    BV_ASSERT(!question.message.empty() && !question.help.empty());
+  }
+  if (applied->model.faults.empty()) {
+    for (const bv::model::Mapping& mapping : applied->model.mappings) {
       BV_ASSERT(mapping.rule != nullptr && mapping.hf.size() == mapping.rule->hf.size());
       for (const std::string& name : mapping.hf) {
         BV_ASSERT(headers.contains(name));
@@ -78,10 +79,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     BV_ASSERT(!rules.error().message.empty() && !rules.error().help.empty());
     return 0;
   }
-  for (const bv::Headers* names : {static_cast<const bv::Headers*>(nullptr), &headers}) {
-    for (const bv::foreign::LintFinding& finding : bv::foreign::lint_rules(*rules, kinds, names)) {
-      BV_ASSERT(!finding.message.empty());
-    }
+  for (const bv::foreign::LintFinding& finding : bv::foreign::lint_rules(*rules, kinds)) {
+    BV_ASSERT(!finding.message.empty());
+  }
+  for (const bv::foreign::LintFinding& finding : bv::foreign::idle_rules(*rules, headers)) {
+    BV_ASSERT(!finding.message.empty());
   }
   for (const bv::foreign::ForeignRule& rule : rules->rules) {
     check_pattern(rule.megatron);

@@ -66,7 +66,7 @@ const std::map<std::string, std::set<std::string>>& arrows() {
        {"core/base", "core/checkpoint", "core/io", "core/kinds", "core/layout", "core/move",
         "core/plan"}},
       {"core/family", {"core/base"}},
-      {"core/foreign", {"core/base", "core/family", "core/kinds", "core/model"}},
+      {"core/foreign", {"core/base", "core/family", "core/kinds", "core/layout", "core/model"}},
       {"core/io", {"core/base"}},
       {"core/kinds", {"core/base", "core/layout"}},
       {"core/layout", {"core/base"}},

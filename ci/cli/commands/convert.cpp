@@ -175,6 +175,7 @@ class Convert {
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;
+    subject.under_test = opened.under_test.get();
     subject.dtype = convert_.dtype;
     subject.under_test = opened.under_test.get();
     subject.budget.jobs = convert_.jobs;

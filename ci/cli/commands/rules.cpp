@@ -6,6 +6,7 @@
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "core/base/text.hpp"
+#include "core/foreign/foreign_kinds.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
 #include "core/model/model.hpp"
@@ -86,6 +87,23 @@ int show_one(Context& context, const Options& options, const kinds::Catalogue& c
                        : "bridge-verify rules list names the kinds"));
 }
 
+/// The words that a rules file may use as kind or class, and the kind that each stands for.
+int list_names(Context& context, const Options& options) {
+  const auto kinds = foreign::foreign_kinds();
+  if (!kinds) {
+    return report_error(context, options, kinds.error());
+  }
+  context.streams.out("\nin a rules file: kind or class, and the kind that it stands for\n");
+  for (const foreign::ForeignKind& kind : kinds->kinds) {
+    for (const std::string& name : kind.planted ? std::vector<std::string>() : kind.names) {
+      context.streams.out(
+          fmt::format("{:<36} {}\n", name,
+                      kind.is_auto ? "column, row or replicated by the module" : kind.line.kind));
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 int run_rules(Context& context, const Options& options) {
@@ -99,21 +117,21 @@ int run_rules(Context& context, const Options& options) {
       context.streams.out(
           fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n'))));
     }
-    return 0;
+    return list_names(context, options);
   }
   if (action == "show" && options.operands.size() <= 2) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
     return wanted.empty() ? show_all(context, *catalogue)
                           : show_one(context, options, *catalogue, wanted);
   }
-  if (action == "lint" && options.operands.size() <= 2) {
+  if (action == "lint") {
     return run_rules_lint(context, options);
   }
   return report_error(
       context, options,
       fail(Code::UnknownOption,
            fmt::format("rules has no subcommand \"{}\"", escaped(join(options.operands, " "))))
-          .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE"));
+          .advise("bridge-verify rules list, rules show [NAME], or rules lint FILE..."));
 }
 
 }  // namespace bv::cli

@@ -1,209 +1,180 @@
-// rules lint FILE, and --rules FILE for the commands that open a model.
+// rules lint FILE...: rule sets by themselves, or put on a model.
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
-#include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "core/base/text.hpp"
-#include "core/checkpoint/open_model.hpp"
 #include "core/foreign/lint.hpp"
-#include "core/io/headers_dump.hpp"
-#include "core/io/writer.hpp"
-#include "core/model/name_filter.hpp"
-#include "core/quantised/quantised.hpp"
 #include "reports/error_text.hpp"
 
 namespace bv::cli {
-
-Result<foreign::ForeignRules> read_rules(const std::string& path) {
-  BV_TRY(text, io::read_file(path, foreign::kRulesFileBytesMax, Code::RulesInvalid));
-  return foreign::parse_rules_file(text, path);
-}
-
-Status use_foreign_rules(const Options& options, OpenedModel& opened) {
-  checkpoint::HfModel& hf = opened.hf;
-  if (options.rules.empty()) {
-    return Done{};
-  }
-  BV_TRY(rules, read_rules(options.rules));
-  BV_TRY(kinds, foreign::foreign_kinds());
-  foreign::RulesUnderTest test;
-  test.rules = std::move(rules);
-  test.kinds = std::move(kinds);
-  test.wanted = std::move(hf.model);
-  if (foreign::is_usual(test.wanted)) {
-    BV_TRY(applied, foreign::apply_rules_alone(test.wanted, test.rules, test.kinds, hf.headers));
-    hf.model = std::move(applied.model);
-    test.open = std::move(applied.open);
-    test.alone = true;
-  } else {
-    BV_TRY(applied, foreign::apply_rules(test.wanted, test.rules, test.kinds, hf.headers));
-    hf.model = std::move(applied);
-  }
-  opened.under_test = std::make_shared<const foreign::RulesUnderTest>(std::move(test));
-  return Done{};
-}
-
-Result<kinds::Catalogue> catalogue_for_rules() {
-  BV_TRY(kinds, foreign::foreign_kinds());
-  return kinds::Catalogue::parse(
-      std::string(kinds::builtin_text()) + "\n" + foreign::foreign_lines(kinds),
-      "kinds.layout and upstream_classes.json");
-}
-
 namespace {
 
-/// The headers of the model. Errors: those of its form; QuantisedSource.
-Result<Headers> all_headers(const Context& context, const Options& options) {
-  BV_TRY(found, find_model(context, options));
-  const io::LocatedModel& located = found.located;
-  Headers headers;
-  std::string config = "{}";
-  std::error_code ignored;
-  if (located.kind == io::ModelKind::HeadersDump) {
-    BV_TRY(dump, io::read_headers_dump(located.path));
-    headers = dump.headers();
-    config = dump.config;
-  } else {
-    BV_TRY(checkpoint, io::Checkpoint::open(located.path, options.strict));
-    headers = checkpoint.headers();
-    const auto file = located.folder / "config.json";
-    if (std::filesystem::exists(file, ignored)) {
-      BV_TRY(text, io::read_file(file, checkpoint::kConfigBytesMax, Code::ConfigField));
-      config = std::move(text);
-    }
+using foreign::LintFinding;
+using Severity = LintFinding::Severity;
+
+std::string_view name_of(Severity severity) {
+  switch (severity) {
+    case Severity::Error:
+      return "error";
+    case Severity::Unsupported:
+      return "unsupported";
+    case Severity::Undecided:
+      return "undecided";
+    case Severity::Warning:
+      return "warning";
   }
-  BV_TRY(json, checkpoint::parse_config(config, "config.json"));
-  if (const auto source = quantised::find(headers, json)) {
-    return quantised::refusal(*source);
-  }
-  return headers;
+  return "error";
 }
 
-Result<Headers> headers_of(const Context& context, const Options& options) {
-  BV_TRY(headers, all_headers(context, options));
-  BV_TRY(left_out, model::excluded_names({{}, options.exclude}, headers));
-  std::erase_if(headers, [&](const auto& header) { return left_out.contains(header.first); });
-  return std::move(headers);
+nlohmann::ordered_json row_of(const LintFinding& finding) {
+  return {{"code", label(finding.code)}, {"severity", name_of(finding.severity)},
+          {"rule", finding.rule},        {"source", finding.source},
+          {"message", finding.message},  {"facts", finding.facts},
+          {"found", finding.found},      {"wanted", finding.wanted},
+          {"help", finding.help}};
 }
 
-/// Megatron parameters of the model that no rule makes. Rules that cannot be applied have findings
-/// of their own already.
-void add_unmapped(const Context& context, const Options& options, const std::string& file,
-                  std::vector<foreign::LintFinding>& findings) {
-  Options with_rules = options;
-  with_rules.rules = file;
-  const auto library = load_library(options);
-  const auto opened =
-      library ? open_model(context, with_rules, *library) : Result<OpenedModel>(library.error());
-  if (!opened) {
-    const bool told = std::any_of(findings.begin(), findings.end(),
-                                  [](const foreign::LintFinding& one) { return one.error; });
-    if (!told) {
-      const Error& error = opened.error();
-      findings.push_back({error.code, true, "", error.where.empty() ? file : error.where,
-                          "whether every parameter has a rule is not known: " + error.message,
-                          error.found, error.wanted, error.help});
-    }
+void show(Context& context, const Options& options, const LintFinding& finding) {
+  if (options.verbosity() < (finding.severity == Severity::Error ? -1 : 0)) {
     return;
   }
-  for (const model::NameFault& fault : opened->hf.model.faults) {
-    if (fault.code == Code::MegatronParamWithoutRule) {
-      findings.push_back(
-          {fault.code, true, "", file, fault.message, fault.found, fault.wanted, fault.help});
+  reports::Block block;
+  block.word = name_of(finding.severity);
+  block.code = finding.code;
+  block.title = finding.message;
+  block.where = finding.source;
+  block.facts = finding.facts;
+  block.tails = {{"found", finding.found}, {"wanted", finding.wanted}, {"help", finding.help}};
+  context.streams.out(
+      reports::render_block(block, style_for(context, options, context.out_is_terminal)) + "\n");
+}
+
+/// The first findings of each code; how many of it are not shown.
+void show_all(Context& context, const Options& options, const std::vector<LintFinding>& findings) {
+  constexpr std::size_t kShownOfCode = 8;
+  std::map<Code, std::size_t> seen;
+  for (const LintFinding& finding : findings) {
+    if (++seen[finding.code] <= kShownOfCode) {
+      show(context, options, finding);
+    }
+  }
+  for (const auto& [code, count] : seen) {
+    if (count > kShownOfCode) {
+      context.streams.out(fmt::format("{} more of {} are not shown; --json lists every finding\n",
+                                      count - kShownOfCode, label(code)));
     }
   }
 }
 
-nlohmann::ordered_json row_of(const foreign::LintFinding& finding) {
-  const auto kept = [](const std::string& text) { return bounded(text, kTextShownMax); };
-  return {{"code", label(finding.code)},
-          {"severity", finding.error ? "error" : "warning"},
-          {"rule", bounded(finding.rule, kNameKeptMax)},
-          {"source", kept(finding.source)},
-          {"message", kept(finding.message)},
-          {"found", kept(finding.found)},
-          {"wanted", kept(finding.wanted)},
-          {"help", kept(finding.help)}};
+std::string plural(std::size_t count, std::string_view what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-/// Bytes shown; 0 when the finding is too small for this verbosity.
-std::size_t show(Context& context, const Options& options, const foreign::LintFinding& finding) {
-  if (options.verbosity() < (finding.error ? -1 : 0)) {
-    return 0;
+/// What one file came to.
+struct Linted {
+  std::vector<LintFinding> findings;
+  std::size_t rules = 0;
+  [[nodiscard]] std::size_t of(Severity severity) const {
+    return static_cast<std::size_t>(
+        std::count_if(findings.begin(), findings.end(),
+                      [severity](const LintFinding& one) { return one.severity == severity; }));
   }
-  Error error = fail(finding.code, finding.message)
-                    .at(finding.source)
-                    .pair(finding.found, finding.wanted)
-                    .advise(finding.help);
-  const std::string text =
-      reports::render_error(error, style_for(context, options, context.out_is_terminal));
-  context.streams.out(text);
-  return text.size();
+  [[nodiscard]] int code(const Options& options) const {
+    const bool warnings_fail = options.strict || options.fail_on == "warning";
+    if (of(Severity::Error) > 0 || (warnings_fail && of(Severity::Warning) > 0)) {
+      return 1;
+    }
+    return of(Severity::Unsupported) + of(Severity::Undecided) > 0 ? 3 : 0;
+  }
+};
+
+/// Errors: those of read_rules; Assertion, when a table of ours is wrong.
+Result<Linted> lint_file(const std::string& file) {
+  BV_TRY(read, read_rules(file));
+  BV_TRY(kinds, foreign::foreign_kinds());
+  return Linted{foreign::lint_rules(read.rules, kinds), read.rules.rules.size()};
+}
+
+nlohmann::ordered_json document_of(const std::string& file, const Linted& linted) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const LintFinding& finding : linted.findings) {
+    rows.push_back(row_of(finding));
+  }
+  return {{"file", file}, {"rules", linted.rules}, {"findings", rows}};
+}
+
+void show_text(Context& context, const Options& options, const std::string& file,
+               const Linted& linted) {
+  show_all(context, options, linted.findings);
+  const std::size_t open = linted.of(Severity::Unsupported) + linted.of(Severity::Undecided);
+  context.streams.out(fmt::format("{}: {}, {}, {}{}\n", file, plural(linted.rules, "rule"),
+                                  plural(linted.of(Severity::Error), "error"),
+                                  plural(linted.of(Severity::Warning), "warning"),
+                                  open == 0 ? "" : fmt::format(", {} not judged", open)));
+}
+
+/// The worst exit code: what cannot be read, then what is wrong, then what is not judged.
+int worse(int a, int b) {
+  constexpr std::array kOrder = {0, 3, 1, 5, 2, 4};
+  const auto rank = [&](int code) { return std::find(kOrder.begin(), kOrder.end(), code); };
+  return rank(a) < rank(b) ? b : a;
+}
+
+/// The same claims as `check` makes, so that the two never disagree.
+int check_with(Context& context, const Options& options, const std::string& file) {
+  Options check = options;
+  check.command = "check";
+  check.operands.clear();
+  check.rules = file;
+  check.level = "headers";
+  check.given["rules"] = "--rules " + file;
+  check.given["level"] = "--level headers";
+  return run_check(context, check);
 }
 
 }  // namespace
 
 int run_rules_lint(Context& context, const Options& options) {
-  const std::string file = options.operands.size() == 2 ? options.operands[1] : options.rules;
-  if (file.empty()) {
+  std::vector<std::string> files(options.operands.begin() + 1, options.operands.end());
+  if (files.empty() && !options.rules.empty()) {
+    files.push_back(options.rules);
+  }
+  if (files.empty()) {
     return report_error(context, options,
                         fail(Code::BadValue, "rules lint needs a rules file")
-                            .advise("bridge-verify rules lint FILE"));
+                            .advise("bridge-verify rules lint FILE, or - for stdin"));
   }
-  const auto rules = read_rules(file);
-  if (!rules) {
-    return report_error(context, options, rules.error());
-  }
-  const auto kinds = foreign::foreign_kinds();
-  if (!kinds) {
-    return report_error(context, options, kinds.error());
-  }
-  std::optional<Headers> headers;
-  if (!options.model.empty() || !options.headers.empty()) {
-    auto read = headers_of(context, options);
-    if (!read) {
-      return report_error(context, options, read.error());
+  const bool with_model = !options.model.empty() || !options.headers.empty();
+  auto documents = nlohmann::ordered_json::array();
+  int code = 0;
+  for (const std::string& file : files) {
+    if (with_model) {
+      code = worse(code, check_with(context, options, file));
+      continue;
     }
-    headers = std::move(*read);
-  }
-  auto findings = foreign::lint_rules(*rules, *kinds, headers ? &*headers : nullptr);
-  if (headers) {
-    add_unmapped(context, options, file, findings);
-  }
-  constexpr std::size_t kShownBytesMax = std::size_t{24} << 10;  // then no further finding begins
-  std::size_t errors = 0;
-  std::size_t bytes_shown = 0;
-  std::size_t left_out = 0;
-  auto rows = nlohmann::ordered_json::array();
-  for (const foreign::LintFinding& finding : findings) {
-    errors += finding.error;
+    const auto linted = lint_file(file);
+    if (!linted) {
+      code = worse(code, report_error(context, options, linted.error()));
+      continue;
+    }
     if (options.json) {
-      rows.push_back(row_of(finding));
-    } else if (bytes_shown < kShownBytesMax) {
-      bytes_shown += show(context, options, finding);
+      documents.push_back(document_of(file, *linted));
     } else {
-      ++left_out;
+      show_text(context, options, file, *linted);
     }
+    code = worse(code, linted->code(options));
   }
-  if (left_out > 0) {
-    context.streams.out(fmt::format("{} more findings: --json lists them\n", left_out));
+  if (options.json && !with_model && !documents.empty()) {
+    const nlohmann::ordered_json out = files.size() == 1 ? documents.front() : documents;
+    context.streams.out(out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                        "\n");
   }
-  const std::size_t warnings = findings.size() - errors;
-  if (options.json) {
-    context.streams.out(
-        nlohmann::ordered_json{{"file", file}, {"rules", rules->rules.size()}, {"findings", rows}}
-            .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-        "\n");
-  } else {
-    context.streams.out(fmt::format("{}: {} rules, {} errors, {} warnings\n", file,
-                                    rules->rules.size(), errors, warnings));
-  }
-  const bool warnings_fail = options.strict || options.fail_on == "warning";
-  return errors > 0 || (warnings_fail && warnings > 0) ? 1 : 0;
+  return code;
 }
 
 }  // namespace bv::cli

@@ -3,22 +3,32 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/session.hpp"
-#include "core/foreign/rules_file.hpp"
+#include "core/foreign/rules_apply.hpp"
 
 namespace bv::cli {
 
-/// Reads and parses a rules file. Errors: RulesInvalid, ReadFailed.
-[[nodiscard]] Result<foreign::ForeignRules> read_rules(const std::string& path);
+/// A rules file, or stdin for "-".
+struct RulesText {
+  foreign::ForeignRules rules;
+  std::string digest;  // of its bytes
+};
+/// Errors: RulesInvalid, ReadFailed.
+[[nodiscard]] Result<RulesText> read_rules(const std::string& path);
 
 /// Puts the rules of --rules in place of those of the family that `opened` was resolved with. Does
 /// nothing without --rules.
 [[nodiscard]] Status use_foreign_rules(const Options& options, OpenedModel& opened);
 
+/// Notes on what released bridges build otherwise; with --rules: where the rules come from and what
+/// they are held against, in place of the facts about the family.
+void describe_rules(const OpenedModel& opened, Run& run);
+
 /// The catalogue, with the lines of notation that only foreign rules use.
 [[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules();
 
-/// `rules lint FILE`: exit 0 without errors, 1 with one (--strict: or a warning), 5 for a file that
-/// is not a rules file.
+/// `rules lint FILE...`: exit 0 without errors, 1 with one (--strict: or a warning), 3 when a rule
+/// cannot be judged, 5 for a file that is not a rules file. With a model: what `check --level
+/// headers --rules FILE` says.
 int run_rules_lint(Context& context, const Options& options);
 
 }  // namespace bv::cli

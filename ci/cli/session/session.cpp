@@ -16,6 +16,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/foreign/usual.hpp"
 #include "core/io/headers_dump.hpp"
 
 namespace bv::cli {
@@ -103,6 +104,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   if (!options.rules.empty()) {  // judged by the Megatron modules when no family knows the model
     BV_TRY(usual, foreign::usual_family());
     open.fallback = std::move(usual);
+    open.fallback_view = foreign::flat_config;
   }
   open.absent_shards = absent == AbsentShards::Name;
   if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
@@ -178,6 +180,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
   }
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
+  describe_rules(opened, run);
   if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {
     run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
                                     hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));

@@ -10,7 +10,7 @@
 #include "ci/cli/session/progress.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/convert/convert.hpp"
-#include "core/foreign/rules_file.hpp"
+#include "core/foreign/rules_apply.hpp"
 #include "core/io/locate.hpp"
 #include "core/plan/layout_set.hpp"
 #include "core/verdict/verdict.hpp"

@@ -1,0 +1,374 @@
+// Which rule makes which parameter, from which tensors.
+
+#include "core/foreign/applier.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/base/text.hpp"
+#include "core/foreign/foreign_line.hpp"
+#include "core/foreign/parameter.hpp"
+#include "core/foreign/shown.hpp"
+
+namespace bv::foreign {
+namespace {
+
+using Answer = OpenQuestion::Answer;
+
+std::string joined_values(const std::string& first, const std::string& second) {
+  return first.empty() || second.empty() ? first + second : first + " " + second;
+}
+
+Answer answer_to(Code code) {
+  return code == Code::AmbiguousTranspose || code == Code::SizeInDoubt      ? Answer::Undecided
+         : code == Code::RuleModuleUnknown || code == Code::RuleKindUnknown ? Answer::Unsupported
+                                                                            : Answer::Refuted;
+}
+
+}  // namespace
+
+OpenQuestion question_of(const Error& error, OpenQuestion::Answer answer) {
+  OpenQuestion out;
+  out.code = error.code;
+  out.message = error.message;
+  out.found = error.found;
+  out.wanted = error.wanted;
+  out.help = error.help;
+  out.facts = error.facts;
+  out.source = error.where;
+  out.answer = answer;
+  return out;
+}
+
+Applier::Applier(const model::Model& base, const ForeignRules& rules, const ForeignKinds& kinds,
+                 const Headers& headers, const model::ResolveOptions& options)
+    : rules_(rules),
+      kinds_(kinds),
+      headers_(headers),
+      options_(options),
+      index_(megatron_patterns(rules)),
+      names_(headers),
+      faults_(rules, headers),
+      family_(std::make_shared<family::Family>(*base.family)),
+      used_rules_(rules.rules.size()),
+      faulty_(rules.rules.size()) {
+  out_.model = base;
+  out_.model.mappings.clear();
+  out_.model.faults.clear();
+  family_->rules.clear();
+  allow(base.ignored);
+  allow(base.dropped);
+}
+
+void Applier::allow(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    faults_.allow(name);
+  }
+}
+
+AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
+  report_rule_faults();
+  for (const WantedParameter& parameter : wanted) {
+    faults_.wants(parameter);
+  }
+  // Those that are certain take their tensors first.
+  for (const bool certain : {true, false}) {
+    for (now_ = 0; now_ < wanted.size(); ++now_) {
+      if (wanted[now_].certain == certain) {
+        make(wanted[now_]);
+      }
+    }
+  }
+  faults_.report(used_rules_, out_.model);
+  report_twins();
+  settle();
+  return std::move(out_);
+}
+
+/// Rules that cannot be applied: one question a cause, and what they read or make is left alone.
+void Applier::report_rule_faults() {
+  std::map<std::string, std::size_t> by_kind;  // unknown kind -> place in out_.open
+  for (const ForeignRule& rule : rules_.rules) {
+    for (const RuleFault& fault : rule_faults(kinds_, rule, rules_.parameters.has_value())) {
+      std::vector<std::string> unmoved =
+          faulty_[rule.position] ? std::vector<std::string>() : excuse(rule);
+      faulty_[rule.position] = true;
+      if (fault.error.code == Code::RuleKindUnknown) {
+        const auto [place, fresh] = by_kind.try_emplace(rule.kind, out_.open.size());
+        if (!fresh) {
+          OpenQuestion& question = out_.open[place->second];
+          question.facts.push_back(fmt::format("also {} ({})", named(rule), rule.source));
+          question.hf.insert(question.hf.end(), unmoved.begin(), unmoved.end());
+          continue;
+        }
+      }
+      out_.open.push_back(
+          question_of(fault.error, fault.refutes ? Answer::Refuted : Answer::Unsupported));
+      std::erase_if(out_.open.back().facts,
+                    [](const std::string& fact) { return fact.starts_with("megatron  "); });
+      out_.open.back().subject = shown(rule.megatron);
+      out_.open.back().rule = shown(rule.id);
+      out_.open.back().hf = std::move(unmoved);
+    }
+  }
+}
+
+/// The tensors that a rule would read; they are told of with the rule.
+std::vector<std::string> Applier::excuse(const ForeignRule& rule) {
+  std::vector<std::string> out;
+  for (const auto& [role, pattern] : rule.hf) {
+    for (const NameIndex::Taken& taken : names_.taken_by(pattern)) {
+      faults_.allow(taken.entry->first);
+      out.push_back(taken.entry->first);
+    }
+  }
+  return out;
+}
+
+void Applier::make(const WantedParameter& parameter) {
+  const std::size_t at = index_.first(parameter.name);
+  if (at == PatternIndex::kNone) {
+    return faults_.without_rule(parameter);
+  }
+  const ForeignRule& rule = rules_.rules[at];
+  used_rules_[at] = true;
+  if (faulty_[at]) {
+    return;
+  }
+  const auto captures = match_pattern(rule.megatron, parameter.name);
+  const ForeignKind& kind = *kinds_.find(rule.kind);
+  std::vector<std::string> hf;
+  bool whole = true;
+  for (const auto& roles : kind.sources) {
+    hf.push_back(fill_pattern(*pattern_for(rule, roles), *captures));
+    whole = whole && headers_.contains(hf.back());
+  }
+  if (!whole) {
+    for (const std::string& name : hf) {
+      faults_.allow(name);
+    }
+    return faults_.unfilled(parameter, rule, hf);
+  }
+  faults_.other_source(parameter, rule, hf);
+  add(parameter, rule, kind, std::move(hf));
+}
+
+void Applier::add(const WantedParameter& parameter, const ForeignRule& rule,
+                  const ForeignKind& kind, std::vector<std::string> hf) {
+  if (kind.packed && !stacks_.insert({parameter.stage, parameter.index, hf.front()}).second) {
+    return;  // one mapping makes all experts of the stack
+  }
+  if (std::set<std::string>(hf.begin(), hf.end()).size() != hf.size()) {
+    return leave_out(parameter, rule,
+                     fail(Code::DuplicateClaim,
+                          fmt::format("{} reads one tensor for two of its parts", named(rule)))
+                         .at(rule.source)
+                         .pair(shown(hf.front()), "a tensor for each part")
+                         .advise("correct the HF names of " + named(rule)),
+                     hf);
+  }
+  if (parameter.unfit != nullptr) {
+    return leave_out(parameter, rule, *parameter.unfit, hf);
+  }
+  std::vector<Shape> shapes;
+  for (const std::string& name : hf) {
+    shapes.push_back(headers_.find(name)->second.shape);
+  }
+  std::size_t at = 0;
+  if (auto line = line_for(parameter, rule, kind, shapes, at); !line) {
+    return leave_out(parameter, rule, line.error(), hf);
+  }
+  if (auto shape = check_listed_shape(parameter, rule, family_->rules[at]); !shape) {
+    return leave_out(parameter, rule, shape.error(), hf);
+  }
+  bool free = true;
+  for (const std::string& name : hf) {
+    free = faults_.reads(parameter, rule, name) && free;
+  }
+  if (!free) {
+    undone_.insert(undone_.end(), hf.begin(), hf.end());
+    return;
+  }
+  made_of_.emplace_back(now_, at);
+  out_.model.mappings.push_back({nullptr, parameter.stage, parameter.index,
+                                 kind.packed ? -1 : parameter.expert, std::move(hf)});
+}
+
+std::size_t Applier::section_for(family::Stage stage) {
+  const auto [place, fresh] = sections_.try_emplace(stage, family_->sections.size());
+  if (fresh) {
+    family::Section section;
+    section.stage = stage;
+    section.variable = variable_of(stage);
+    section.title = "rules under test";
+    family_->sections.push_back(std::move(section));
+  }
+  return place->second;
+}
+
+/// One rule of ours for each (place of the family, foreign rule, name, shapes).
+Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& foreign,
+                         const ForeignKind& kind, const std::vector<Shape>& shapes,
+                         std::size_t& at) {
+  const MadeKey key = {parameter.row, foreign.position, parameter.name_template, shapes};
+  if (const auto known = made_.find(key); known != made_.end()) {
+    at = known->second;
+    return Done{};
+  }
+  family::Rule rule = parameter.row == nullptr ? family::Rule() : *parameter.row;
+  if (!parameter.name_template.empty()) {
+    rule.megatron = parameter.name_template;
+    rule.megatron_local.clear();
+    rule.megatron_sequential.clear();
+    rule.section = section_for(parameter.stage);
+    rule.expert = parameter.is_expert;
+  }
+  const int variant = variants_[foreign.position];
+  rule.id = variant == 0 ? shown(foreign.id) : fmt::format("{}.{}", shown(foreign.id), variant);
+  rule.source = foreign.source;
+  rule.value = joined_values(kind.value, foreign.value);
+  rule.form_group.clear();
+  rule.form.clear();
+  rule.orientation.clear();
+  rule.shapes.clear();
+  rule.when.clear();
+  rule.per_expert = rule.expert && !kind.packed;
+  rule.hf.clear();
+  for (const auto& roles : kind.sources) {
+    rule.hf.emplace_back(roles.front(), *pattern_for(foreign, roles));
+  }
+  LinePlace place;
+  place.row = parameter.row;
+  place.row_sizes = parameter.row_sizes;
+  place.parameter = parameter.name;
+  place.text = parameter.text;
+  place.vocabulary = parameter.vocabulary;
+  place.parallelism = parameter.listed == nullptr ? "" : parameter.listed->parallelism;
+  place.orientation = options_.expert_orientation;
+  BV_CHECK(choose_line(out_.model.geometry, kinds_, place, foreign, shapes, rule));
+  ++variants_[foreign.position];
+  at = family_->rules.size();
+  made_.emplace(key, at);
+  family_->rules.push_back(std::move(rule));
+  return Done{};
+}
+
+/// The parameter that was built has the shape that the rule makes; vocabularies may be padded.
+Status Applier::check_listed_shape(const WantedParameter& parameter, const ForeignRule& foreign,
+                                   const family::Rule& rule) const {
+  if (parameter.listed == nullptr || !parameter.listed->shape) {
+    return Done{};
+  }
+  const Shape& wanted = *parameter.listed->shape;
+  auto made = uncut_shape(out_.model.geometry, kinds_, rule);
+  if (!made || *made == wanted) {
+    return Done{};  // sizes that do not divide are the shapes claim's
+  }
+  const bool padded = rule.vocabulary && made->size() == wanted.size() && !wanted.empty() &&
+                      made->front() < wanted.front() &&
+                      std::equal(made->begin() + 1, made->end(), wanted.begin() + 1);
+  if (padded) {
+    return Done{};
+  }
+  return fail(Code::ShapeMismatch,
+              fmt::format("{} makes {} with another shape than model.parameters lists",
+                          named(foreign), shown(parameter.name)))
+      .at(foreign.source)
+      .pair(shape_text(*made), shape_text(wanted))
+      .advise("correct the rule, or export the list of the model that this checkpoint makes");
+}
+
+/// A rule that cannot be put on this parameter: told once, and its tensors are not moved.
+void Applier::leave_out(const WantedParameter& parameter, const ForeignRule& rule,
+                        const Error& error, const std::vector<std::string>& hf) {
+  for (const std::string& name : hf) {
+    faults_.allow(name);
+  }
+  const auto [place, fresh] = left_out_.try_emplace({rule.position, error.code}, out_.open.size());
+  if (fresh) {
+    out_.open.push_back(question_of(error, answer_to(error.code)));
+    out_.open.back().subject = shown(parameter.name);
+    out_.open.back().rule = shown(rule.id);
+  }
+  std::vector<std::string>& unmoved = out_.open[place->second].hf;
+  unmoved.insert(unmoved.end(), hf.begin(), hf.end());
+}
+
+/// Two rules of one Megatron pattern that say different things: the first would win.
+void Applier::report_twins() {
+  std::map<std::string_view, const ForeignRule*> first;
+  for (const ForeignRule& rule : rules_.rules) {
+    const auto [entry, fresh] = first.try_emplace(rule.megatron, &rule);
+    const ForeignRule& before = *entry->second;
+    if (fresh || !used_rules_[before.position] ||
+        (before.hf == rule.hf && before.kind == rule.kind)) {
+      continue;
+    }
+    out_.model.faults.push_back(
+        {Code::DuplicateClaim, shown(rule.megatron),
+         fmt::format("rules {} and {} both make {}", shown(before.id), shown(rule.id),
+                     shown(rule.megatron)),
+         fmt::format("{} of {} and {} of {}", shown(before.kind), shown(before.hf.front().second),
+                     shown(rule.kind), shown(rule.hf.front().second)),
+         "one rule for each Megatron name",
+         fmt::format("remove rule {} ({})", shown(rule.id), rule.source)});
+  }
+}
+
+/// In the order in which the parameters are wanted. Rules no longer move: mappings may point to
+/// them.
+void Applier::place_mappings() {
+  std::vector<std::size_t> order(made_of_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [this](std::size_t a, std::size_t b) { return made_of_[a].first < made_of_[b].first; });
+  std::vector<model::Mapping> sorted;
+  sorted.reserve(order.size());
+  for (const std::size_t i : order) {
+    sorted.push_back(std::move(out_.model.mappings[i]));
+    sorted.back().rule = &family_->rules[made_of_[i].second];
+  }
+  out_.model.mappings = std::move(sorted);
+}
+
+/// A tensor that is moved all the same, or accounted for elsewhere, is nobody's question.
+void Applier::settle_unmoved() {
+  const model::Model& model = out_.model;
+  std::unordered_set<std::string> told(model.ignored.begin(), model.ignored.end());
+  told.insert(model.dropped.begin(), model.dropped.end());
+  for (const model::Mapping& mapping : model.mappings) {
+    told.insert(mapping.hf.begin(), mapping.hf.end());
+  }
+  for (OpenQuestion& question : out_.open) {
+    std::erase_if(question.hf,
+                  [&told](const std::string& name) { return !told.insert(name).second; });
+    std::sort(question.hf.begin(), question.hf.end());
+  }
+}
+
+void Applier::settle() {
+  model::Model& model = out_.model;
+  place_mappings();
+  family_->name = rules_.bridge_class.empty() ? rules_.file : shown(rules_.bridge_class);
+  model.family = family_;
+  model.detected.push_back(
+      {"rules", fmt::format("{} of {}", rules_.rules.size(), rules_.file),
+       rules_.commit.empty() ? "--rules" : "--rules, upstream commit " + shown(rules_.commit)});
+  for (const std::string& pair : faults_.doubtful_pairs()) {
+    OpenQuestion question;
+    question.code = Code::ParametersUnknown;
+    question.message = "two rules read one tensor, and only one of their parameters may exist";
+    question.found = pair;
+    question.wanted = "one parameter for each HF tensor";
+    question.help = "list the parameters of the built model in model.parameters";
+    question.subject = pair;
+    question.hf = std::move(undone_);
+    undone_.clear();
+    out_.open.push_back(std::move(question));
+  }
+  settle_unmoved();
+}
+
+}  // namespace bv::foreign

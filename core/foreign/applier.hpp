@@ -1,0 +1,75 @@
+#pragma once
+// The working parts of apply_rules: wanted parameters, and the rules put on them.
+
+#include <map>
+#include <memory>
+#include <set>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/family/family.hpp"
+#include "core/foreign/name_faults.hpp"
+#include "core/foreign/pattern_index.hpp"
+#include "core/foreign/rules_apply.hpp"
+
+namespace bv::foreign {
+
+/// Puts rules on a list of parameters, one after the other.
+class Applier {
+ public:
+  /// `base`: family, geometry and lists that the result starts from; its mappings are left out.
+  Applier(const model::Model& base, const ForeignRules& rules, const ForeignKinds& kinds,
+          const Headers& headers, const model::ResolveOptions& options);
+
+  /// Tensors that may stay unread; stored copies of others.
+  void allow(const std::vector<std::string>& names);
+  AppliedRules run(const std::vector<WantedParameter>& wanted);
+
+ private:
+  void report_rule_faults();
+  [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
+  void make(const WantedParameter& parameter);
+  void add(const WantedParameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
+           std::vector<std::string> hf);
+  [[nodiscard]] Status line_for(const WantedParameter& parameter, const ForeignRule& foreign,
+                                const ForeignKind& kind, const std::vector<Shape>& shapes,
+                                std::size_t& at);
+  [[nodiscard]] Status check_listed_shape(const WantedParameter& parameter,
+                                          const ForeignRule& foreign,
+                                          const family::Rule& rule) const;
+  void leave_out(const WantedParameter& parameter, const ForeignRule& rule, const Error& error,
+                 const std::vector<std::string>& hf);
+  void report_twins();
+  void place_mappings();
+  void settle_unmoved();
+  void settle();
+  [[nodiscard]] std::size_t section_for(family::Stage stage);
+
+  const ForeignRules& rules_;
+  const ForeignKinds& kinds_;
+  const Headers& headers_;
+  const model::ResolveOptions& options_;
+  PatternIndex index_;
+  NameIndex names_;
+  AppliedRules out_;
+  NameFaults faults_;
+  std::shared_ptr<family::Family> family_;
+  std::vector<bool> used_rules_;
+  std::vector<bool> faulty_;
+  /// Parallel to the mappings: place of the parameter in the wanted list, place of the rule.
+  std::vector<std::pair<std::size_t, std::size_t>> made_of_;
+  std::vector<std::string> undone_;  // HF tensors of parameters in doubt
+  std::size_t now_ = 0;              // place of the parameter that is being made
+  std::map<family::Stage, std::size_t> sections_;
+  std::set<std::tuple<family::Stage, std::int64_t, std::string>> stacks_;
+  using MadeKey = std::tuple<const family::Rule*, std::size_t, std::string, std::vector<Shape>>;
+  std::map<MadeKey, std::size_t> made_;
+  std::map<std::size_t, int> variants_;
+  std::map<std::pair<std::size_t, Code>, std::size_t> left_out_;  // -> place in out_.open
+};
+
+/// The question that an error of one rule leaves.
+[[nodiscard]] OpenQuestion question_of(const Error& error, OpenQuestion::Answer answer);
+
+}  // namespace bv::foreign

@@ -1,0 +1,208 @@
+#include "core/foreign/foreign_kinds.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/family/builtin_files.hpp"
+#include "core/family/expression.hpp"
+#include "core/family/families.hpp"
+#include "core/foreign/usual.hpp"
+
+namespace bv::foreign {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kTable = "upstream_classes";
+
+Error table_fault(const std::string& message) {
+  return fail(Code::Assertion, fmt::format("the built-in table {} is wrong: {}", kTable, message))
+      .advise("report it with the output of bridge-verify doctor");
+}
+
+Sizes sizes_in(const json& node) {
+  Sizes out;
+  for (const auto& [axis, expression] : node.items()) {
+    out[axis] = expression.get<std::string>();
+  }
+  return out;
+}
+
+Sizes sizes_at(const json& row, const char* key) {
+  return row.contains(key) ? sizes_in(row.at(key)) : Sizes();
+}
+
+Line line_in(const json& row) {
+  return {row.at("kind").get<std::string>(), sizes_at(row, "axes"),
+          row.contains("rest") ? row.at("rest").get<std::size_t>() : kNoRest};
+}
+
+ForeignKind read_kind(const json& row) {
+  ForeignKind out;
+  out.names = row.at("names").get<std::vector<std::string>>();
+  out.line = line_in(row);
+  out.is_auto = row.value("auto", false);
+  out.packed = row.value("packed", false);
+  out.planted = row.value("planted", false);
+  out.sources = row.at("sources").get<std::vector<std::vector<std::string>>>();
+  out.value = row.value("value", "");
+  out.when = sizes_at(row, "when");
+  out.text = row.value("line", "");
+  for (const json& sizes : row.value("vision", json::array())) {
+    out.vision.push_back(sizes_in(sizes));
+  }
+  out.hidden = row.value("hidden", std::size_t{0});
+  const auto line_at = [&row](const char* key) {
+    return row.contains(key) ? std::optional(line_in(row.at(key))) : std::nullopt;
+  };
+  out.transposed = line_at("transposed");
+  out.pair = line_at("pair");
+  out.bias = line_at("bias");
+  return out;
+}
+
+/// "s0d1": a dimension of a tensor.
+bool is_dimension(std::string_view word) {
+  return word.size() == 4 && word[0] == 's' && word[2] == 'd' &&
+         std::isdigit(static_cast<unsigned char>(word[1])) != 0 &&
+         std::isdigit(static_cast<unsigned char>(word[3])) != 0;
+}
+
+/// Every word of a size is a dimension, the rank count t, or a number that a config may give.
+Status check_sizes(const ForeignKind& kind, const std::vector<std::string>& symbols) {
+  std::vector<const Sizes*> all = {&kind.line.axes};
+  for (const Sizes& sizes : kind.vision) {
+    all.push_back(&sizes);
+  }
+  for (const auto* line : {&kind.transposed, &kind.pair, &kind.bias}) {
+    if (*line) {
+      all.push_back(&(*line)->axes);
+    }
+  }
+  for (const Sizes* sizes : all) {
+    for (const auto& [axis, expression] : *sizes) {
+      for (const std::string& word : family::identifiers(expression)) {
+        if (word != "t" && !is_dimension(word) &&
+            std::find(symbols.begin(), symbols.end(), word) == symbols.end()) {
+          return table_fault(
+              fmt::format("kind {} uses the unknown number {}", kind.names.front(), word));
+        }
+      }
+    }
+  }
+  return Done{};
+}
+
+Result<ForeignKinds> read_table(std::string_view text) {
+  ForeignKinds out;
+  try {
+    const json top = json::parse(text);
+    for (const json& row : top.at("classes")) {
+      out.kinds.push_back(read_kind(row));
+    }
+    for (const json& row : top.at("permuted")) {
+      out.permuted.push_back(read_kind(row));
+    }
+    for (const json& row : top.at("differences")) {
+      out.differences.push_back(
+          {row.at("family").get<std::string>(), row.at("number").get<std::string>(),
+           row.at("value").get<std::int64_t>(), row.at("note").get<std::string>()});
+    }
+    const json& globs = top.at("auto");
+    globs.at("replicated").get_to(out.auto_replicated);
+    globs.at("row").get_to(out.auto_row);
+    globs.at("row_bias").get_to(out.auto_row_bias);
+    globs.at("column").get_to(out.auto_column);
+  } catch (const json::exception& error) {
+    return table_fault(error.what());
+  }
+  return out;
+}
+
+Status check_table(ForeignKinds& kinds) {
+  BV_TRY(symbols, usual_symbols());
+  std::string text = std::string(kinds::builtin_text()) + "\n";
+  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
+    for (const ForeignKind& kind : *list) {
+      BV_CHECK(check_sizes(kind, symbols));
+      text += kind.text.empty() ? "" : kind.text + "\n";
+    }
+  }
+  auto lines = kinds::Catalogue::parse(text, "kinds.layout and upstream_classes.json");
+  if (!lines) {
+    return table_fault(lines.error().message);
+  }
+  kinds.lines = std::move(*lines);
+  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
+    for (const ForeignKind& kind : *list) {
+      if (kinds.lines.find(kind.line.kind) == nullptr) {
+        return table_fault(fmt::format("there is no line {}", kind.line.kind));
+      }
+    }
+  }
+  return Done{};
+}
+
+bool any_glob(const std::vector<std::string>& globs, std::string_view text) {
+  return std::any_of(globs.begin(), globs.end(),
+                     [text](const std::string& glob) { return glob_match(glob, text); });
+}
+
+}  // namespace
+
+Result<ForeignKinds> foreign_kinds() {
+  for (const family::BuiltinFile& file : family::builtin_tables_files()) {
+    if (file.name.find(kTable) != std::string_view::npos) {
+      BV_TRY(kinds, read_table(file.text));
+      BV_CHECK(check_table(kinds));
+      return std::move(kinds);
+    }
+  }
+  return table_fault("it is not there");
+}
+
+std::vector<std::string> upstream_differences(const model::Model& model) {
+  std::vector<std::string> out;
+  const auto kinds = foreign_kinds();
+  const std::string family = family::name(*model.family);
+  for (const ForeignKinds::Difference& one :
+       kinds ? kinds->differences : std::vector<ForeignKinds::Difference>()) {
+    const auto value = one.number == "tied" ? std::optional<std::int64_t>(model.tied ? 1 : 0)
+                                            : model.geometry.get(one.number);
+    if (one.family == family && value == one.value) {
+      out.push_back(one.note);
+    }
+  }
+  return out;
+}
+
+const ForeignKind* ForeignKinds::find(std::string_view name) const {
+  for (const ForeignKind& kind : kinds) {
+    if (std::find(kind.names.begin(), kind.names.end(), name) != kind.names.end()) {
+      return &kind;
+    }
+  }
+  return nullptr;
+}
+
+std::string_view ForeignKinds::parallelism(std::string_view megatron) const {
+  if (any_glob(auto_replicated, megatron) || any_glob(auto_row_bias, megatron)) {
+    return "replicated";
+  }
+  return any_glob(auto_row, megatron) ? "row" : any_glob(auto_column, megatron) ? "column" : "";
+}
+
+std::vector<std::string> ForeignKinds::offered() const {
+  std::vector<std::string> out;
+  for (const ForeignKind& kind : kinds) {
+    if (!kind.planted) {
+      out.insert(out.end(), kind.names.begin(), kind.names.end());
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::foreign

@@ -1,0 +1,459 @@
+// Rules for architectures that no family knows: what is a fault, what is a doubt. The models are
+// those of registries of Megatron-Bridge 0.6.2 that were refuted wrongly.
+
+#include "tests/core/foreign/new_model.hpp"
+
+namespace bv::foreign {
+namespace {
+
+using namespace test;
+using Told = std::vector<std::string>;
+
+TEST(RulesAlone, APlainModelLeavesOnlyTheListOfParametersOpen) {
+  const NewModel model = NewModel::plain();
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  EXPECT_EQ(applied.model.mappings.size(), 3U + 3U * 6U);
+}
+
+TEST(RulesAlone, AListOfParametersDecidesTheNames) {
+  NewModel model = NewModel::plain();
+  json list = json::array();
+  for (const model::Mapping& mapping : model.applied().model.mappings) {
+    list.push_back(model.applied().model.megatron_name(mapping));
+  }
+  model.extra["model"]["parameters"] = list;
+  EXPECT_EQ(told(model.applied()), Told{});
+  // The provider builds a norm that no rule fills: Megatron-Core fuses one into linear_q_proj.
+  model.extra["model"]["parameters"].push_back(
+      "decoder.layers.0.self_attention.linear_q_proj.layer_norm_weight");
+  EXPECT_EQ(told(model.applied()),
+            Told{"fault BV1003 decoder.layers.0.self_attention.linear_q_proj.layer_norm_weight"});
+}
+
+TEST(RulesAlone, AListedShapeThatTheRuleDoesNotMakeIsRefuted) {
+  NewModel model = NewModel::plain();
+  json list = json::array();
+  const AppliedRules whole = model.applied();
+  for (const model::Mapping& mapping : whole.model.mappings) {
+    const std::string name = whole.model.megatron_name(mapping);
+    list.push_back(name == "output_layer.weight"         ? json::array({name, {96, 24}})  // padded
+                   : name.ends_with("linear_fc2.weight") ? json::array({name, {24, 41}})
+                                                         : json(name));
+  }
+  model.extra["model"]["parameters"] = list;
+  EXPECT_EQ(told(model.applied()), Told{"refuted BV2001 decoder.layers.0.mlp.linear_fc2.weight"});
+}
+
+TEST(RulesAlone, AParameterThatEveryModuleOfASortHasIsMissed) {
+  for (const char* end : {"linear_proj.weight", "linear_fc2.weight"}) {
+    NewModel model = NewModel::plain();
+    model.forget(end);
+    const Told all = told(model.applied());
+    EXPECT_TRUE(std::any_of(all.begin(), all.end(), [&](const std::string& one) {
+      return one.starts_with("fault BV1003") && one.ends_with(end);
+    })) << end;
+  }
+}
+
+/// MLA was taken for attention: four parameters "had no rule" (DeepSeekV2, GLM 4.7 Flash, Kimi K2).
+NewModel mla(bool q_lora) {
+  NewModel out;
+  out.sizes();
+  out.config.update({{"kv_lora_rank", 8},
+                     {"qk_nope_head_dim", 4},
+                     {"qk_rope_head_dim", 2},
+                     {"v_head_dim", 4},
+                     {"q_lora_rank", q_lora ? json(12) : json()}});
+  out.config.erase("head_dim");
+  out.ends().mlp();
+  out.per_layer("input_layernorm.weight", {24});
+  out.layer_rule("auto", "input_layernorm.weight", "input_layernorm.weight");
+  out.per_layer("post_attention_layernorm.weight", {24});
+  out.layer_rule("auto", "mlp.linear_fc1.layer_norm_weight", "post_attention_layernorm.weight");
+  if (q_lora) {
+    out.per_layer("self_attn.q_a_proj.weight", {12, 24});
+    out.per_layer("self_attn.q_a_layernorm.weight", {12});
+    out.per_layer("self_attn.q_b_proj.weight", {48, 12});
+    out.layer_rule("auto", "self_attention.linear_q_down_proj.weight", "self_attn.q_a_proj.weight");
+    out.layer_rule("auto", "self_attention.linear_q_up_proj.layer_norm_weight",
+                   "self_attn.q_a_layernorm.weight");
+    out.layer_rule("auto", "self_attention.linear_q_up_proj.weight", "self_attn.q_b_proj.weight");
+  } else {
+    out.per_layer("self_attn.q_proj.weight", {48, 24});
+    out.layer_rule("auto", "self_attention.linear_q_proj.weight", "self_attn.q_proj.weight");
+  }
+  out.per_layer("self_attn.kv_a_proj_with_mqa.weight", {10, 24});
+  out.per_layer("self_attn.kv_a_layernorm.weight", {8});
+  out.per_layer("self_attn.kv_b_proj.weight", {64, 8});
+  out.per_layer("self_attn.o_proj.weight", {24, 32});
+  out.layer_rule("auto", "self_attention.linear_kv_down_proj.weight",
+                 "self_attn.kv_a_proj_with_mqa.weight");
+  out.layer_rule("auto", "self_attention.linear_kv_up_proj.layer_norm_weight",
+                 "self_attn.kv_a_layernorm.weight");
+  out.layer_rule("auto", "self_attention.linear_kv_up_proj.weight", "self_attn.kv_b_proj.weight");
+  return out.layer_rule("auto", "self_attention.linear_proj.weight", "self_attn.o_proj.weight");
+}
+
+TEST(RulesAlone, LatentAttentionIsNotRefuted) {
+  for (const bool q_lora : {true, false}) {
+    const NewModel model = mla(q_lora);
+    const AppliedRules applied = model.applied();
+    EXPECT_EQ(told(applied), Told{kOpenList});
+    EXPECT_EQ(unaccounted(model, applied), Told{});
+  }
+}
+
+TEST(RulesAlone, AForgottenPartOfLatentAttentionIsStillRefuted) {
+  NewModel model = mla(true);
+  model.forget("linear_kv_up_proj.weight");
+  const Told all = told(model.applied());
+  EXPECT_NE(std::find(all.begin(), all.end(),
+                      "fault BV1003 decoder.layers.0.self_attention.linear_kv_up_proj.weight"),
+            all.end());
+}
+
+/// ExaoneMoe: the output rule reads the embedding, which was told as two parameters of one tensor.
+TEST(RulesAlone, ATiedModelWithAnOutputRuleIsNotRefuted) {
+  NewModel model = NewModel::plain();
+  model.config["tie_word_embeddings"] = true;
+  model.headers.erase("lm_head.weight");
+  model.rule_for("output_layer.weight")["hf"] = "model.embed_tokens.weight";
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_TRUE(applied.model.tied);
+  EXPECT_FALSE(makes(applied, "output_layer.weight"));
+}
+
+TEST(RulesAlone, AnUntiedHeadWithoutARuleIsRefuted) {  // Exaone4Bridge, the 32B checkpoint
+  NewModel model = NewModel::plain();
+  model.forget("output_layer.weight");
+  const Told all = told(model.applied());
+  EXPECT_NE(std::find(all.begin(), all.end(), "fault BV1003 output_layer.weight"), all.end());
+  EXPECT_NE(std::find(all.begin(), all.end(), "fault BV1001 lm_head.weight"), all.end());
+}
+
+/// Exaone4: layers that norm behind their modules have no norm before them.
+NewModel post_norm() {
+  NewModel out;
+  out.sizes().ends().attention().mlp();
+  out.per_layer("post_attention_layernorm.weight", {24});
+  out.per_layer("post_feedforward_layernorm.weight", {24});
+  out.layer_rule("auto", "post_attention_layernorm.weight", "post_attention_layernorm.weight");
+  return out.layer_rule("auto", "post_mlp_layernorm.weight", "post_feedforward_layernorm.weight");
+}
+
+TEST(RulesAlone, LayersThatNormBehindTheirModulesAreNotRefuted) {
+  const NewModel model = post_norm();
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+}
+
+TEST(RulesAlone, ANormThatMostLayersHaveIsMissedInTheOthers) {
+  NewModel model = NewModel::plain();
+  model.headers.erase("model.layers.1.input_layernorm.weight");
+  const Told all = told(model.applied());
+  EXPECT_NE(std::find(all.begin(), all.end(),
+                      "fault BV1004 decoder.layers.1.self_attention.linear_qkv.layer_norm_weight"),
+            all.end());
+}
+
+/// NemotronH: each layer is one block, and the pattern is the only number of layers.
+NewModel hybrid() {
+  NewModel out;
+  out.sizes();
+  out.config.erase("num_hidden_layers");
+  out.config.update({{"hybrid_override_pattern", "M*-"},
+                     {"mamba_num_heads", 4},
+                     {"mamba_head_dim", 4},
+                     {"ssm_state_size", 4},
+                     {"n_groups", 2}});
+  out.ends();
+  out.per_layer("norm.weight", {24});
+  out.per_layer("mixer.in_proj.weight", {16 + 16 + 8 + 8 + 4, 24}, 0, 1);
+  out.per_layer("mixer.out_proj.weight", {24, 16}, 0, 1);
+  out.per_layer("mixer.conv1d.weight", {32, 1, 4}, 0, 1);
+  for (const char* vector : {"A_log", "D", "dt_bias"}) {
+    out.per_layer(std::string("mixer.") + vector, {4}, 0, 1);
+    out.layer_rule("column", std::string("mixer.") + vector, std::string("mixer.") + vector);
+  }
+  out.layer_rule("mamba_in_proj", "mixer.in_proj.weight", "mixer.in_proj.weight");
+  out.layer_rule("row", "mixer.out_proj.weight", "mixer.out_proj.weight");
+  out.layer_rule("mamba_conv1d", "mixer.conv1d.weight", "mixer.conv1d.weight");
+  out.layer_rule("auto", "mixer.in_proj.layer_norm_weight", "norm.weight");
+  out.per_layer("mixer.q_proj.weight", {32, 24}, 1, 2);
+  out.per_layer("mixer.k_proj.weight", {16, 24}, 1, 2);
+  out.per_layer("mixer.v_proj.weight", {16, 24}, 1, 2);
+  out.per_layer("mixer.o_proj.weight", {24, 32}, 1, 2);
+  out.layer_rule(
+      "qkv", "self_attention.linear_qkv.weight",
+      {{"q", "mixer.q_proj.weight"}, {"k", "mixer.k_proj.weight"}, {"v", "mixer.v_proj.weight"}});
+  out.layer_rule("auto", "self_attention.linear_proj.weight", "mixer.o_proj.weight");
+  out.layer_rule("auto", "self_attention.linear_qkv.layer_norm_weight", "norm.weight");
+  out.per_layer("mixer.up_proj.weight", {40, 24}, 2, 3);
+  out.per_layer("mixer.down_proj.weight", {24, 40}, 2, 3);
+  out.layer_rule("auto", "mlp.linear_fc1.weight", "mixer.up_proj.weight");
+  out.layer_rule("auto", "mlp.linear_fc2.weight", "mixer.down_proj.weight");
+  return out.layer_rule("auto", "mlp.linear_fc1.layer_norm_weight", "norm.weight");
+}
+
+TEST(RulesAlone, LayersOfOneBlockEachAreNotRefuted) {
+  const NewModel model = hybrid();
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  EXPECT_EQ(applied.model.geometry.get("num_hidden_layers"), 3);
+  EXPECT_EQ(applied.model.geometry.origin.at("num_hidden_layers"),
+            "the length of hybrid_override_pattern");
+}
+
+/// MiniMax-M3 keeps the size of experts in intermediate_size; dense layers have a field of their
+/// own.
+TEST(RulesAlone, AFieldThatNoTensorOfARuleHasIsInDoubt) {
+  NewModel model = NewModel::plain();
+  model.config["intermediate_size"] = 16;
+  model.config["dense_intermediate_size"] = 40;
+  const AppliedRules applied = model.applied();
+  EXPECT_TRUE(applied.model.faults.empty());
+  const Told all = told(applied);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0], kOpenList);
+  EXPECT_TRUE(all[1].starts_with("undecided BV7026 ")) << all[1];
+  EXPECT_NE(all[1].find("intermediate_size=16"), std::string::npos) << all[1];
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+}
+
+/// A tensor that disagrees with a field which others agree with is no doubt about the field.
+TEST(RulesAlone, OneTensorOfAnotherSizeIsNoDoubt) {
+  NewModel model = NewModel::plain();
+  model.headers["model.layers.1.mlp.down_proj.weight"].shape = {24, 48};
+  EXPECT_EQ(told(model.applied()), Told{kOpenList});  // the claim shapes refutes it
+}
+
+/// BailingMoeV2, SarvamMoE: qkv in one tensor, in a text model. Our table asked for vision heads.
+TEST(RulesAlone, OneTensorForQkvInATextModelTakesTheNumbersOfTheTextModel) {
+  NewModel model;
+  model.sizes().ends().mlp().norms();
+  model.per_layer("attention.query_key_value.weight", {64, 24});
+  model.per_layer("attention.dense.weight", {24, 32});
+  model.layer_rule("ConcatenatedQKVMapping", "self_attention.linear_qkv.weight",
+                   "attention.query_key_value.weight");
+  model.layer_rule("auto", "self_attention.linear_proj.weight", "attention.dense.weight");
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  for (const model::Mapping& mapping : applied.model.mappings) {
+    if (mapping.rule->kind == "qkv_concat") {
+      EXPECT_EQ(mapping.rule->axes.at("d"), "head_dim");
+    }
+  }
+}
+
+TEST(RulesAlone, ANumberThatTheConfigDoesNotGiveIsNoFaultOfTheRule) {
+  NewModel model = NewModel::plain();
+  model.tensor("visual.blocks.0.attn.qkv.weight", {48, 16});
+  model.rule("qkv_concat", "vision_model.decoder.layers.*.self_attention.linear_qkv.weight",
+             "visual.blocks.*.attn.qkv.weight");
+  EXPECT_EQ(told(model.applied()),
+            (Told{kOpenList,
+                  "undecided BV7026 "
+                  "vision_model.decoder.layers.0.self_attention.linear_qkv.weight"}));
+  model.config["vision_config"] = {{"num_heads", 4}};
+  EXPECT_EQ(told(model.applied()), Told{kOpenList});
+}
+
+/// Qwen3-Omni: only language_model. was tried as a prefix, and the config is two levels deep.
+TEST(RulesAlone, PrefixAndConfigLevelAreThoseOfTheTextModel) {
+  NewModel model;
+  model.m = "thinker.language_model.decoder.layers.*.";
+  model.h = "thinker.model.layers.*.";
+  model.sizes().attention().mlp().norms();
+  model.tensor("thinker.model.embed_tokens.weight", {92, 24});
+  model.tensor("thinker.model.norm.weight", {24});
+  model.tensor("thinker.lm_head.weight", {92, 24});
+  const std::string prefix = "thinker.language_model.";
+  model.rule("auto", prefix + "embedding.word_embeddings.weight",
+             "thinker.model.embed_tokens.weight");
+  model.rule("auto", prefix + "decoder.final_layernorm.weight", "thinker.model.norm.weight");
+  model.rule("auto", prefix + "output_layer.weight", "thinker.lm_head.weight");
+  model.tensor("thinker.visual.patch.weight", {16, 8});
+  model.rule("replicated", "thinker.visual.**", "thinker.visual.**");
+  json text = model.config;
+  text.erase("architectures");
+  model.config = {{"architectures", {"NewOmni"}},
+                  {"model_type", "new_omni"},
+                  {"thinker_config", {{"text_config", text}}}};
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  EXPECT_EQ(applied.model.geometry.origin.at("hidden_size"),
+            "thinker_config.text_config.hidden_size");
+  EXPECT_TRUE(makes(applied, "thinker.visual.patch.weight"));
+}
+
+/// ExaoneMoe, HYV3: layouts were called legal that the shared experts forbid.
+TEST(RulesAlone, TensorsOfAnyRuleBoundTheLayouts) {
+  NewModel model = NewModel::plain();
+  model.per_layer("mlp.shared.gate.weight", {12, 24});
+  model.per_layer("mlp.shared.up.weight", {12, 24});
+  model.per_layer("mlp.shared.down.weight", {24, 12});
+  model.layer_rule("gated_mlp", "mlp.shared_experts.linear_fc1.weight",
+                   {{"gate", "mlp.shared.gate.weight"}, {"up", "mlp.shared.up.weight"}});
+  model.layer_rule("auto", "mlp.shared_experts.linear_fc2.weight", "mlp.shared.down.weight");
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  const auto& conditions = applied.model.constraints;
+  EXPECT_TRUE(std::any_of(conditions.begin(), conditions.end(), [](const family::Constraint& one) {
+    return one.divisor == "tp" && one.dividend == "12";
+  }));
+}
+
+/// Ernie 4.5: 8 of 19 rules have local classes; the others are judged.
+TEST(RulesAlone, AnUnknownClassIsUnsupportedOnceAndTheRestIsJudged) {
+  NewModel model = NewModel::plain();
+  model.per_layer("mlp.bias", {1, 8});
+  model.layer_rule("_SqueezeBias", "mlp.router.expert_bias", "mlp.bias");
+  model.layer_rule("_SqueezeBias", "mlp.router.other_bias", "mlp.other");
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied),
+            (Told{kOpenList, "unsupported BV1016 decoder.layers.*.mlp.router.expert_bias"}));
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  for (const OpenQuestion& question : applied.open) {
+    if (question.code == Code::RuleKindUnknown) {
+      EXPECT_EQ(question.hf.size(), 3U);
+      EXPECT_EQ(question.rule, "r9");
+      ASSERT_EQ(question.facts.size(), 1U);
+      EXPECT_TRUE(question.facts[0].starts_with("also rule r10 (")) << question.facts[0];
+    }
+  }
+}
+
+TEST(RulesAlone, AnAutoRuleOnAnUnknownModuleIsUnsupportedUnlessListed) {  // GLM-5's indexer
+  NewModel model = NewModel::plain();
+  model.per_layer("self_attn.indexer.wq.weight", {8, 24});
+  model.layer_rule("auto", "self_attention.indexer.linear_wq.weight",
+                   "self_attn.indexer.wq.weight");
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied),
+            (Told{kOpenList,
+                  "unsupported BV1017 decoder.layers.*.self_attention.indexer.linear_wq.weight"}));
+  json list = json::array();
+  for (const model::Mapping& mapping : NewModel::plain().applied().model.mappings) {
+    list.push_back(NewModel::plain().applied().model.megatron_name(mapping));
+  }
+  for (int i = 0; i < 3; ++i) {
+    list.push_back(
+        {{"name", fmt::format("decoder.layers.{}.self_attention.indexer.linear_wq.weight", i)},
+         {"shape", {8, 24}},
+         {"parallelism", "replicated"}});
+  }
+  model.extra["model"]["parameters"] = list;
+  EXPECT_EQ(told(model.applied()), Told{});
+}
+
+/// FalconH1: a rule for a parameter that does not exist ended the run.
+TEST(RulesAlone, ARuleThatFindsNothingEndsNothing) {
+  NewModel model = NewModel::plain();
+  model.layer_rule("row", "mlp.linear_fc1_up.weight", "mlp.nothing.weight");
+  EXPECT_EQ(told(model.applied()), Told{kOpenList});
+  model.layer_rule("auto", "mlp.linear_fc1_down.weight", "mlp.nothing.weight");
+  EXPECT_EQ(told(model.applied()),
+            (Told{kOpenList, "unsupported BV1017 decoder.layers.*.mlp.linear_fc1_down.weight"}));
+}
+
+/// An MTP layer: the modules of a decoder layer again, and four parameters beside them.
+NewModel with_mtp() {
+  NewModel out = NewModel::plain();
+  const json decoder = out.rules;
+  for (const json& rule : decoder) {
+    const std::string megatron = rule["megatron"];
+    if (!megatron.starts_with(out.m)) {
+      continue;
+    }
+    json hf = rule["hf"];
+    const auto moved = [&out](json& name) {
+      std::string full = name;
+      const Shape shape = out.headers.at("model.layers.0." + full.substr(out.h.size())).shape;
+      full.replace(full.find('*'), 1, "3");
+      out.tensor(full, shape);
+      name = full;
+    };
+    if (hf.is_string()) {
+      moved(hf);
+    } else {
+      for (auto& [role, name] : hf.items()) {
+        moved(name);
+      }
+    }
+    out.rule(rule["kind"], "mtp.layers.0.mtp_model_layer." + megatron.substr(out.m.size()), hf);
+  }
+  out.tensor("model.layers.3.eh_proj.weight", {24, 48});
+  out.rule("auto", "mtp.layers.0.eh_proj.weight", "model.layers.3.eh_proj.weight");
+  for (const char* norm : {"enorm", "hnorm", "final_layernorm"}) {
+    out.tensor(fmt::format("model.layers.3.{}.weight", norm), {24});
+    out.rule("auto", fmt::format("mtp.layers.0.{}.weight", norm),
+             fmt::format("model.layers.3.{}.weight", norm));
+  }
+  return out;
+}
+
+TEST(RulesAlone, MtpLayersAreJudgedAsTheOthers) {
+  const NewModel model = with_mtp();
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  EXPECT_EQ(applied.model.mtp_layers, 1);
+  NewModel forgotten = with_mtp();
+  forgotten.forget("hnorm.weight");
+  const Told all = told(forgotten.applied());
+  EXPECT_NE(std::find(all.begin(), all.end(), "fault BV1003 mtp.layers.0.hnorm.weight"), all.end());
+}
+
+TEST(RulesAlone, MtpLayersThatAreLeftOutAreAccountedFor) {
+  NewModel model = with_mtp();
+  model.options.drop_mtp = true;
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+  EXPECT_EQ(applied.model.mtp_layers, 0);
+}
+
+/// Copies of the vocabulary that MTP layers keep are not unread tensors.
+TEST(RulesAlone, StoredCopiesAreComparedAndNotMissed) {
+  NewModel model = NewModel::plain();
+  model.tensor("model.layers.3.embed_tokens.weight", {92, 24});
+  model.tensor("model.layers.3.shared_head.head.weight", {92, 24});
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(applied.model.must_equal,
+            (std::vector<std::pair<std::string, std::string>>{
+                {"model.layers.3.embed_tokens.weight", "model.embed_tokens.weight"},
+                {"model.layers.3.shared_head.head.weight", "lm_head.weight"}}));
+}
+
+TEST(RulesAlone, ATensorThatNoRuleReadsIsAFault) {
+  NewModel model = NewModel::plain();
+  model.tensor("visual.patch.weight", {16, 8});
+  EXPECT_EQ(told(model.applied()), (Told{"fault BV1001 visual.patch.weight", kOpenList}));
+}
+
+/// One tensor for all parts of a fused parameter would be counted three times.
+TEST(RulesAlone, OneTensorForTwoPartsOfARuleIsRefuted) {
+  NewModel model = NewModel::plain();
+  for (const char* end : {"k_proj", "v_proj"}) {
+    for (int i = 0; i < 3; ++i) {
+      model.headers.erase(fmt::format("model.layers.{}.self_attn.{}.weight", i, end));
+    }
+  }
+  json& hf = model.rule_for("linear_qkv.weight")["hf"];
+  hf["k"] = hf["q"];
+  hf["v"] = hf["q"];
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied),
+            (Told{"refuted BV1010 decoder.layers.0.self_attention.linear_qkv.weight", kOpenList}));
+  EXPECT_EQ(unaccounted(model, applied), Told{});
+}
+
+}  // namespace
+}  // namespace bv::foreign
