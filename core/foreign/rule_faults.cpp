@@ -111,7 +111,7 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
                .at(rule.source)
                .pair(shown(mixes_wildcards(pattern) ? pattern : rule.megatron),
                      "one sort of wildcard: ** are filled before *, so captures change places")
-               .advise("write the parts that ** stands for as rules of their own")});
+               .advise("write a rule for each name that ** would match")});
     }
   }
 }
