@@ -1,4 +1,4 @@
-// mapping-semantics 5.17, 5.18, 5.20 (gpt-oss) and section 6.
+// docs/reference/semantics.md#packed-experts (gpt-oss) and #expert-placement.
 #include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"

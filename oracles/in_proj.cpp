@@ -1,4 +1,4 @@
-// mapping-semantics 5.9 to 5.12.
+// docs/reference/semantics.md#gated-delta-net-and-mamba.
 #include "oracles/modules.hpp"
 
 namespace bv::oracle {

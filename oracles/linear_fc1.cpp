@@ -1,4 +1,4 @@
-// mapping-semantics 5.14; a single ungated linear is column parallel (5.2).
+// docs/reference/semantics.md#gated-mlp; a single ungated linear is column parallel.
 #include <algorithm>
 #include <array>
 

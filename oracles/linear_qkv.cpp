@@ -1,4 +1,4 @@
-// mapping-semantics 5.6, 5.7, 5.8, 5.13.
+// docs/reference/semantics.md#attention.
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 

@@ -1,6 +1,6 @@
 #pragma once
 // One function a Megatron module: the shard of this rank, from the HF tensors of the question.
-// Sources: mapping-semantics sections 5 and 6, models.md sections 2 to 13.
+// Source: docs/reference/semantics.md.
 
 #include "oracles/tagged.hpp"
 

@@ -32,8 +32,8 @@ std::int64_t number(const Question& question, std::string_view symbol);
 std::int64_t exact(std::int64_t a, std::int64_t b, const std::string& what);
 /// Block shard_rank of shard_size equal blocks along `dim`.
 Tensor block(const Tensor& whole, std::int64_t dim, const Question& question);
-/// Each section cut into blocks; this rank's blocks one after the other (mapping-semantics section
-/// 4).
+/// Each section cut into blocks; this rank's blocks one after the other
+/// (docs/reference/semantics.md#sections).
 Tensor sections(const std::vector<Tensor>& parts, const Question& question);
 /// [rows, ...] seen as [a, b, ...] with a * b = rows; one of them may be -1.
 Tensor split_rows(const Tensor& tensor, std::vector<std::int64_t> rows);

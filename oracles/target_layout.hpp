@@ -1,6 +1,6 @@
 #pragma once
-// Which formula makes a Megatron parameter: decided from its path (mapping-semantics 5.5), never
-// from a family file.
+// Which formula makes a Megatron parameter: decided from its path
+// (docs/reference/semantics.md#which-parallelism), never from a family file.
 
 #include <optional>
 #include <string>

@@ -1,4 +1,4 @@
-// mapping-semantics 7.2 and 7.4; models.md section 7 and 13.5.
+// docs/reference/semantics.md#what-lives-where, #vocabulary and #modules.
 #include <algorithm>
 
 #include "oracles/modules.hpp"

@@ -149,8 +149,8 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     return quantised::refusal(*quantised).at(config_file);
   }
   const bool by_view = options.fallback_view && choice->family == options.fallback;
-  auto resolved = model::resolve(
-      choice->family, by_view ? options.fallback_view(config) : config, headers, resolve);
+  auto resolved = model::resolve(choice->family, by_view ? options.fallback_view(config) : config,
+                                 headers, resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {

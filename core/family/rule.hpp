@@ -10,7 +10,7 @@
 
 namespace bv::family {
 
-/// Where a mapping lives on the pipeline (mapping-semantics 7.2).
+/// Where a mapping lives on the pipeline (docs/reference/semantics.md#what-lives-where).
 enum class Stage { Embedding, Decoder, FinalNorm, Output, Mtp, Vision };
 
 /// How this run spells Megatron names and cuts experts.
@@ -51,7 +51,7 @@ struct Rule {
 [[nodiscard]] const std::string& megatron_template(const Rule& rule, const Spelling& spelling);
 
 struct Constraint {
-  std::string code;         // "E010": condition of mapping-semantics section 11
+  std::string code;         // "E010": condition (docs/reference/semantics.md#conditions)
   std::string divisor;      // "tp", "etp", "ep", "cp*tp"
   std::string dividend;     // expression over symbols
   bool either_way = false;  // dividend % divisor == 0 or divisor % dividend == 0

@@ -55,8 +55,9 @@ void check_parts(const ForeignRule& rule, const ForeignKind& kind, std::vector<R
            .advise("give one HF name for each part of the kind")});
 }
 
-/// Megatron-Bridge applies permute_dims in both directions (mapping-semantics 5.5): only a
-/// permutation that is its own inverse comes back.
+/// Megatron-Bridge applies permute_dims in both directions
+/// (docs/reference/semantics.md#which-parallelism): only a permutation that is its own inverse
+/// comes back.
 void check_permutation(const ForeignRule& rule, std::vector<RuleFault>& out) {
   std::vector<std::int64_t> twice;
   for (const std::int64_t dimension : rule.permutation) {

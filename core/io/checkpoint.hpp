@@ -14,7 +14,7 @@
 
 namespace bv::io {
 
-/// A fault that the format tolerates but a gate should see (formats.md 2.4, rows W).
+/// A fault that the format tolerates but a gate should see (docs/reference/formats.md#edge-cases).
 struct FormatFinding {
   std::string file;
   std::string what;
@@ -32,9 +32,10 @@ struct StoredTensor {
   std::uint64_t end = 0;
 };
 
-/// One safetensors header, validated: every check of formats.md 2.3, duplicates refused, no
-/// allocation before the declared size was compared with the file's. Errors: HeaderTruncated,
-/// HeaderNotJson, OffsetsInvalid, DuplicateKey, DtypeUnknown, ... with byte positions.
+/// One safetensors header, validated: every check of docs/reference/formats.md#validation,
+/// duplicates refused, no allocation before the declared size was compared with the file's. Errors:
+/// HeaderTruncated, HeaderNotJson, OffsetsInvalid, DuplicateKey, DtypeUnknown, ... with byte
+/// positions.
 struct SafetensorsHeader {
   std::vector<StoredTensor> tensors;  // in offset order
   std::map<std::string, std::string> metadata;
@@ -64,10 +65,10 @@ struct MissingShard {
 class Checkpoint {
  public:
   /// Directory (index, single file or listing), one .safetensors file, or one .index.json file.
-  /// Shard names are untrusted (formats.md 3.4). `strict` refuses what is only a FormatFinding
-  /// otherwise. Errors: ModelNotFound, NotSafetensors, CacheIncomplete (shards missing),
-  /// IndexDisagrees, IndexInvalid, UnsafePath, DuplicateKey (one name in two files), those of the
-  /// header, and ReadFailed, PermissionDenied, OutOfMemory.
+  /// Shard names are untrusted (docs/reference/formats.md#reading-shards). `strict` refuses what is
+  /// only a FormatFinding otherwise. Errors: ModelNotFound, NotSafetensors, CacheIncomplete (shards
+  /// missing), IndexDisagrees, IndexInvalid, UnsafePath, DuplicateKey (one name in two files),
+  /// those of the header, and ReadFailed, PermissionDenied, OutOfMemory.
   static Result<Checkpoint> open(const std::filesystem::path& path, bool strict = false);
   /// The same, with missing shards listed in `missing()` instead of refused: names can be checked,
   /// their bytes cannot.

@@ -33,7 +33,7 @@ struct CheckpointParts {
 /// Errors: those of Checkpoint::open but CacheIncomplete: missing shards are listed in the result.
 [[nodiscard]] Result<CheckpointParts> load_parts(const std::filesystem::path& path);
 
-/// The error of a checkpoint with missing shards (messages of ux.md 8.3, row 6).
+/// The error of a checkpoint with missing shards (docs/reference/messages.md#bad-inputs).
 [[nodiscard]] Error missing_shards_error(const CheckpointParts& parts,
                                          const std::filesystem::path& path);
 

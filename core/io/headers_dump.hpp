@@ -1,6 +1,6 @@
 #pragma once
 // A model's config and tensor headers in one JSON file, plain or gzipped: names and shapes without
-// weights (ux.md 4).
+// weights (docs/reference/formats.md#finding-a-model).
 // {"schema":"bridge-headers/1","config":{..},"tensors":{name:[dtype,[shape],shard,begin,end]}}
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #pragma once
-// Models in the cache of huggingface_hub, offline (ux.md 4, item 4). The root comes in as an
-// argument; nothing is fetched.
+// Models in the cache of huggingface_hub, offline (docs/reference/formats.md#finding-a-model). The
+// root comes in as an argument; nothing is fetched.
 
 #include <filesystem>
 #include <optional>

@@ -1,6 +1,6 @@
 #pragma once
-// What `--model REF` names (ux.md 4): a folder, a file, or a repository in the HF cache. Built-in
-// fixtures are not looked at here: they are no files.
+// What `--model REF` names (docs/reference/formats.md#finding-a-model): a folder, a file, or a
+// repository in the HF cache. Built-in fixtures are not looked at here: they are no files.
 
 #include <filesystem>
 #include <string>

@@ -1,6 +1,7 @@
 #pragma once
 // Steps 6 to 10 of the format's validation: offsets tile the data, shapes fit the bytes, the file
-// ends with the last one. Source: formats.md 2.3, from safetensors tensor.rs at 24b0b2857f.
+// ends with the last one. Source: docs/reference/formats.md#validation, from safetensors tensor.rs
+// at 24b0b2857f.
 
 #include <cstdint>
 #include <span>

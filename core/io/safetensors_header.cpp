@@ -1,5 +1,5 @@
-// The header of a safetensors file: steps 1 to 5 of the format's validation (formats.md 2.3), one
-// pass over the text.
+// The header of a safetensors file: steps 1 to 5 of the format's validation
+// (docs/reference/formats.md#validation), one pass over the text.
 #include <fmt/format.h>
 
 #include <array>

@@ -1,5 +1,5 @@
-// Header text and tensor order of the reference writer (formats.md 2.6; safetensors
-// tensor.rs:218-342, 24b0b2857f).
+// Header text and tensor order of the reference writer (docs/reference/formats.md#writing;
+// safetensors tensor.rs:218-342, 24b0b2857f).
 #include <fmt/format.h>
 
 #include <algorithm>

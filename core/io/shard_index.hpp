@@ -1,6 +1,6 @@
 #pragma once
 // model.safetensors.index.json, and the file names in it, which nobody trusts
-// (formats.md 3.2, 3.4).
+// (docs/reference/formats.md#index and #reading-shards).
 
 #include <filesystem>
 #include <optional>

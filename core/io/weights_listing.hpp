@@ -25,8 +25,8 @@ struct FolderListing {
 
 enum class WeightsForm { Index, OneFile, Listing, PickleOnly, None };
 
-/// Where the weights of a folder are, in the order of ux.md 4: an index, else model.safetensors,
-/// else any *.safetensors.
+/// Where the weights of a folder are, in the order of docs/reference/formats.md#finding-a-model: an
+/// index, else model.safetensors, else any *.safetensors.
 struct WeightsPlace {
   WeightsForm form = WeightsForm::None;
   std::string index;               // for Index

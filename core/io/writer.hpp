@@ -16,8 +16,9 @@
 
 namespace bv::io {
 
-/// Header bytes (length word included) and tensor order of the reference writer (formats.md 2.6):
-/// dtype rank descending, then name; metadata keys sorted; padded to 8 bytes.
+/// Header bytes (length word included) and tensor order of the reference writer
+/// (docs/reference/formats.md#writing): dtype rank descending, then name; metadata keys sorted;
+/// padded to 8 bytes.
 struct SafetensorsPlan {
   std::string header;
   std::vector<TensorSpec> tensors;     // in file order

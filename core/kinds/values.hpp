@@ -1,7 +1,7 @@
 #pragma once
 // Value-changing maps: dtype casts and the zero-centred norm. Never called bit-equal without
 // looking at the values; their exactness predicates are checked against brute force
-// (mapping-semantics 5.16 and 8).
+// (docs/reference/semantics.md#value-rules and #dtypes).
 
 #include <cstddef>
 #include <cstdint>
@@ -45,10 +45,10 @@ struct Exactness {
 [[nodiscard]] Exactness trace_values(std::span<const std::byte> elements, DType hf, DType megatron,
                                      std::string_view value);
 
-/// The closed predicate of mapping-semantics 5.16 for one dtype of precision p on both sides: does
-/// RN(RN(x - 1) + 1) give back the bits of x? NaN is decided by the caller's bits.
+/// The closed predicate of docs/reference/semantics.md#value-rules for one dtype of precision p on
+/// both sides: does RN(RN(x - 1) + 1) give back the bits of x? NaN is decided by the caller's bits.
 [[nodiscard]] bool minus_one_is_exact(double x, int precision_bits);
-/// Does a cast of x to `target` and back give x? (mapping-semantics section 8)
+/// Does a cast of x to `target` and back give x? (docs/reference/semantics.md#dtypes)
 [[nodiscard]] bool cast_is_exact(double x, DType target);
 
 /// Bits of significand including the hidden one: BF16 8, F16 11, F32 24, F64 53.

@@ -23,7 +23,7 @@ struct SourceBytes {
 /// Makes elements [begin, end) of one target tensor at `target`. `pieces` lie in that range, in
 /// target elements; those without a source are zeros. Elements are moved as bits when the types are
 /// equal and `add` is 0; else `add` is summed in the dtype of the first source, and cast afterwards
-/// (mapping-semantics 5.16); zeros stay zeros.
+/// (docs/reference/semantics.md#value-rules); zeros stay zeros.
 struct MoveTask {
   std::span<const layout::BoxPiece> pieces;
   std::span<const SourceBytes> sources;  // by BoxPiece::source

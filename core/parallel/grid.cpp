@@ -1,4 +1,4 @@
-// Ranks and their coordinates. Source: mapping-semantics section 10 (megatron-core
+// Ranks and their coordinates. Source: docs/reference/semantics.md#ranks (megatron-core
 // parallel_state.py, RankGenerator, orders tp-cp-ep-dp-pp and tp-cp-ep-pp-dp).
 
 #include <fmt/format.h>

@@ -1,6 +1,6 @@
 #pragma once
-// Process grid and pipeline stages, in Megatron's order. Source: mapping-semantics sections 6, 7,
-// 10, 11 (megatron-core parallel_state.py, transformer_block.py, transformer_layer.py).
+// Process grid and pipeline stages, in Megatron's order. Source: docs/reference/semantics.md
+// (megatron-core parallel_state.py, transformer_block.py, transformer_layer.py).
 
 #include <cstdint>
 #include <optional>

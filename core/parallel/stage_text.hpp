@@ -1,7 +1,8 @@
 #pragma once
 // The text of --pipeline-model-parallel-layout: E embedding, t decoder layer, m MTP layer, L loss,
 // | next stage; commas ignored, (..)*n and x*n repeat, groups do not nest. Source:
-// mapping-semantics 7.1 (megatron-core pipeline_parallel_layer_layout.py, parse_str_to_list).
+// docs/reference/semantics.md#pipeline-stages (megatron-core pipeline_parallel_layer_layout.py,
+// parse_str_to_list).
 
 #include <cstdint>
 #include <string>

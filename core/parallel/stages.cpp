@@ -1,6 +1,6 @@
-// Which layers stand on which pipeline stage. Source: mapping-semantics section 7 (megatron-core
-// transformer_block.py get_num_layers_to_build, transformer_layer.py get_transformer_layer_offset,
-// pipeline_parallel_layer_layout.py).
+// Which layers stand on which pipeline stage. Source: docs/reference/semantics.md#pipeline-stages
+// (megatron-core transformer_block.py get_num_layers_to_build, transformer_layer.py
+// get_transformer_layer_offset, pipeline_parallel_layer_layout.py).
 
 #include <fmt/format.h>
 

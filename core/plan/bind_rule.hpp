@@ -46,7 +46,8 @@ struct Rebinding {
                                                   const Rebinding& rebinding = {});
 
 /// Vpad = ceil(V / (D*t)) * D*t with --make-vocab-size-divisible-by D, else V
-/// (mapping-semantics 7.4). Errors: SizeOutOfBounds for a D below 1 or a Vpad that leaves 63 bits.
+/// (docs/reference/semantics.md#vocabulary). Errors: SizeOutOfBounds for a D below 1 or a Vpad that
+/// leaves 63 bits.
 [[nodiscard]] Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout);
 
 }  // namespace bv::plan

@@ -6,7 +6,7 @@
 
 namespace bv::plan {
 
-/// Checks every condition of mapping-semantics section 11 that holds for this model.
+/// Checks every condition (docs/reference/semantics.md#conditions) that holds for this model.
 /// Errors: IndivisibleDim, BadValue, Conflict, LayerOnNoStage: rule code, numbers, and the legal
 /// values nearest.
 [[nodiscard]] Status check_layout(const model::Model& model, const parallel::Layout& layout);

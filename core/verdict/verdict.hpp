@@ -16,7 +16,8 @@ namespace bv {
 enum class Outcome { Proved, Held, Refuted, Inconclusive, Unsupported, Waived, Broken };
 [[nodiscard]] std::string_view name(Outcome outcome);
 
-/// Evidence letters of ux.md 6.2, in printing order P B O U G S W.
+/// Evidence letters of docs/reference/messages.md#evidence-letters, in printing order P B O U G S
+/// W.
 struct Evidence {
   bool proved = false;    // P: from headers, for every value
   bool bytes = false;     // B: moved and compared
@@ -203,8 +204,8 @@ struct Counts {
 /// "USAGE", "BROKEN", "INPUT", ...: the word of an exit code (docs/reference/exit-codes.md).
 [[nodiscard]] std::string_view word_of(int exit_code);
 
-/// Broken (4), stopped (129, 130, 143), refuted (1), usage (2), unreadable input (5), undecided (3),
-/// green (0): the first that applies. Zero verdicts, zero cases, a requested claim without a
+/// Broken (4), stopped (129, 130, 143), refuted (1), usage (2), unreadable input (5), undecided
+/// (3), green (0): the first that applies. Zero verdicts, zero cases, a requested claim without a
 /// verdict and a partial run are never green.
 struct Conclusion {
   std::string word;  // PASS FAIL INCOMPLETE BROKEN INPUT STOPPED USAGE

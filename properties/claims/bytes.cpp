@@ -3,7 +3,7 @@
 #include <mutex>
 
 #include "core/base/workers.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 #include "properties/claims/dtypes.hpp"
 #include "properties/claims/roundtrip.hpp"
 

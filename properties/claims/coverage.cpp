@@ -5,7 +5,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/layout/notation.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::claims {
 namespace {

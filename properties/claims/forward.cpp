@@ -4,7 +4,7 @@
 
 #include "core/base/text.hpp"
 #include "oracles/model_style.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 #include "properties/claims/forward_suspects.hpp"
 
 namespace bv::claims {

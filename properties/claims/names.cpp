@@ -4,7 +4,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::claims {
 

@@ -7,7 +7,7 @@
 #include "core/kinds/values.hpp"
 #include "oracles/model_style.hpp"
 #include "oracles/target_layout.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::claims {
 namespace {

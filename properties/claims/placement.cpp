@@ -6,7 +6,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/move/tensor_maker.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::claims {
 namespace {

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "oracles/forward/forward.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::claims {
 

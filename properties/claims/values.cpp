@@ -4,7 +4,7 @@
 
 #include "core/base/text.hpp"
 #include "core/convert/value_losses.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 #include "properties/claims/dtypes.hpp"
 
 namespace bv::claims {

@@ -5,7 +5,7 @@
 
 #include "core/plan/all_layouts.hpp"
 #include "core/plan/legality.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
 

@@ -1,6 +1,6 @@
 #pragma once
-// One row for each condition of mapping-semantics section 11: how it is provoked, what is said
-// then, and the nearest legal input.
+// One row for each condition (docs/reference/semantics.md#conditions): how it is provoked, what is
+// said then, and the nearest legal input.
 
 #include <functional>
 #include <string>

@@ -1,5 +1,5 @@
-// Every condition of mapping-semantics section 11: provoked with its code and both values, and the
-// nearest legal input accepted.
+// Every condition (docs/reference/semantics.md#conditions): provoked with its code and both values,
+// and the nearest legal input accepted.
 
 #include <fmt/format.h>
 
@@ -19,7 +19,7 @@ void PrintTo(const Row& row, std::ostream* out) {
 
 namespace {
 
-/// The ids of section 11, in its order.
+/// The ids of docs/reference/semantics.md#conditions, in its order.
 std::vector<std::string> section_ids() {
   std::vector<std::string> out = {"E001", "E002", "E003"};
   const auto range = [&out](int first, int last) {

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 #include "properties/claims/roundtrip.hpp"
 #include "tests/conditions/own_family.hpp"
 #include "tests/e2e/process.hpp"

@@ -1,5 +1,5 @@
-// The bad inputs of ux.md 8.3, each on the real binary: the whole message as a text of
-// fixtures/text/bad_input, its code, the exit code, and the last line.
+// The bad inputs of docs/reference/messages.md#bad-inputs, each on the real binary: the whole
+// message as a text of fixtures/text/bad_input, its code, the exit code, and the last line.
 
 #include <fmt/format.h>
 

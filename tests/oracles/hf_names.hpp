@@ -1,5 +1,5 @@
 #pragma once
-// Which HF tensors make a Megatron parameter: written by hand from models.md, for the golden
+// Which HF tensors make a Megatron parameter: written by hand, for the golden
 // families only. Shares nothing with core/families.
 
 #include <string>

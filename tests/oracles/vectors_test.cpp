@@ -1,4 +1,4 @@
-// The vectors of mapping-semantics section 14: (rank, local row) -> HF row, at the sizes of
+// The vectors of docs/reference/semantics.md#vectors: (rank, local row) -> HF row, at the sizes of
 // published models.
 #include <gtest/gtest.h>
 

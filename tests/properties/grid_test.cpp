@@ -145,8 +145,8 @@ TEST(Stages, AnOffsetThatForgetsAnUnevenStageIsSeen) {
   EXPECT_LT(seen, 450);
 }
 
-/// What section 11 of mapping-semantics says of a split, written down again. `without` leaves one
-/// condition out: the planted fault.
+/// What docs/reference/semantics.md#conditions says of a split, written down again. `without`
+/// leaves one condition out: the planted fault.
 bool accepted(const Layout& l, std::int64_t layers, const std::string& without) {
   const auto holds = [&](const char* code, bool condition) { return condition || without == code; };
   const std::int64_t first = l.first_stage_layers.value_or(0);

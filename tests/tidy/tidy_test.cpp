@@ -54,10 +54,10 @@ std::string room_of(const std::string& path) {
 const std::map<std::string, std::set<std::string>>& arrows() {
   static const std::map<std::string, std::set<std::string>> table = {
       {"ci/cli",
-       {"core/base", "core/checkpoint", "core/compare", "core/convert", "core/foreign", "core/io",
-        "core/kinds", "core/layout", "core/model", "core/plan", "core/quantised", "core/trace",
-        "core/verdict", "fixtures/maker", "oracles", "properties/attacks", "properties/claims",
-        "reports"}},
+       {"core/base", "core/checkpoint", "core/compare", "core/convert", "core/family",
+        "core/foreign", "core/io", "core/kinds", "core/layout", "core/model", "core/plan",
+        "core/quantised", "core/trace", "core/verdict", "fixtures/maker", "oracles",
+        "properties/attacks", "properties/claims", "reports"}},
       {"core/checkpoint",
        {"core/base", "core/io", "core/kinds", "core/layout", "core/model", "core/move",
         "core/parallel", "core/plan", "core/quantised"}},

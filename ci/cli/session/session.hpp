@@ -1,5 +1,6 @@
 #pragma once
-// One road for every command (design.md 5): resolve the model, choose the layouts, load the oracle.
+// One road for every command (docs/reference/architecture.md#flow): resolve the model, choose the
+// layouts, load the oracle.
 
 #include <optional>
 #include <string>
@@ -14,7 +15,7 @@
 #include "core/io/locate.hpp"
 #include "core/plan/layout_set.hpp"
 #include "core/verdict/verdict.hpp"
-#include "properties/claims/claims.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
 

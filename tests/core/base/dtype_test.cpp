@@ -8,7 +8,7 @@
 namespace bv {
 namespace {
 
-/// formats.md 2.2, in the order that the reference writer sorts by.
+/// docs/reference/formats.md#element-types, in the order that the reference writer sorts by.
 const std::vector<std::pair<std::string, int>> kTable = {
     {"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
     {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},

@@ -12,7 +12,8 @@ using testing::length_word;
 using testing::outcome;
 using testing::safetensors;
 
-/// One input of formats.md 2.4: what a permissive and a strict reader say of it.
+/// One input of docs/reference/formats.md#edge-cases: what a permissive and a strict reader say of
+/// it.
 struct HostileInput {
   std::string_view name;
   std::string file;

@@ -40,7 +40,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-/// 287 bytes of the reference writer (formats.md 2.6).
+/// 287 bytes of the reference writer (docs/reference/formats.md#writing).
 TEST(SafetensorsPlan, EqualsTheGoldenVectorOfTheReferenceWriter) {
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"e\")"

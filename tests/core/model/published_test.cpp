@@ -1,4 +1,5 @@
-// Published geometries: counts of tensors, parameters and elements (models.md section 11 and 12).
+// Published geometries: counts of tensors, parameters and elements
+// (docs/reference/semantics.md#counts).
 
 #include <gtest/gtest.h>
 

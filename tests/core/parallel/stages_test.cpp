@@ -95,7 +95,8 @@ TEST(PlanStages, EqualsTheParameterNamesOfEveryRealShard) {
       EXPECT_EQ(seen.mtp, first_numbers(stage.mtp_layers));
       EXPECT_EQ(seen.final_norm, stage.final_norm);
       EXPECT_EQ(seen.embedding, stage.embedding || stage.mtp_layers > 0);
-      // A tied model on one stage has no output layer of its own (mapping-semantics 7.2).
+      // A tied model on one stage has no output layer of its own
+      // (docs/reference/semantics.md#what-lives-where).
       EXPECT_EQ(seen.output, stage.output && !(one.tied && stages->size() == 1));
       ++shards;
     }
