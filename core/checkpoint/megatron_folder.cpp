@@ -69,15 +69,16 @@ Result<model::Model> resolve_model(const MegatronFolder& folder, const nlohmann:
         .at(file)
         .advise("bridge-verify models list shows the families");
   }
-  BV_TRY(model, model::resolve(*family, config, folder.hf_headers, folder.resolve));
-  if (folder.rules && !rules) {
+  BV_TRY(model, model::resolve(*family, rules.view ? rules.view(**family, config) : config,
+                               folder.hf_headers, folder.resolve));
+  if (folder.rules && !rules.apply) {
     return disagrees(file,
                      fmt::format("{} was written with rules of another bridge, which are not at "
                                  "hand here",
                                  file));
   }
-  if (rules) {
-    BV_TRY(other, rules(folder, std::move(model)));
+  if (rules.apply) {
+    BV_TRY(other, rules.apply(folder, std::move(model)));
     return std::move(other);
   }
   return std::move(model);

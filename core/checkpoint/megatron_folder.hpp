@@ -45,8 +45,13 @@ struct MegatronFolder {
   bool same_plan = true;  // config and rules, changed or not, put every row where it was put
 };
 
-/// A family's model -> the same under the rules of rules.json (or others).
-using RulesHook = std::function<Result<model::Model>(const MegatronFolder&, model::Model)>;
+/// Rules of another bridge (rules.json of the folder, or others) in place of a family's.
+struct RulesHook {
+  /// The config as the family reads it.
+  std::function<nlohmann::json(const family::Family&, const nlohmann::json& config)> view;
+  /// The family's model -> the same under the rules.
+  std::function<Result<model::Model>(const MegatronFolder&, model::Model)> apply;
+};
 
 /// Errors: ManifestInvalid, DuplicateKey for the manifest by itself; ManifestDisagrees when it is
 /// not what config, rules and kinds make of it; ArchitectureUnknown; those of parse_config,

@@ -50,8 +50,12 @@ Result<family::FamilyPtr> usual_family() {
   return family::FamilyPtr(std::move(out));
 }
 
+bool is_usual(const family::Family& family) {
+  return family::name(family) == kUsual;
+}
+
 bool is_usual(const model::Model& model) {
-  return family::name(*model.family) == kUsual;
+  return is_usual(*model.family);
 }
 
 Result<std::vector<std::string>> usual_symbols() {

@@ -15,6 +15,7 @@ namespace bv::foreign {
 
 /// A family without rules whose numbers are the usual fields of a HF config, laid flat.
 [[nodiscard]] Result<family::FamilyPtr> usual_family();
+[[nodiscard]] bool is_usual(const family::Family& family);
 [[nodiscard]] bool is_usual(const model::Model& model);
 /// The names of its numbers.
 [[nodiscard]] Result<std::vector<std::string>> usual_symbols();

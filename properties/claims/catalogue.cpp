@@ -105,7 +105,7 @@ bool Wanted::includes(const Claim& claim, const Subject& subject) const {
   }
   const bool in_level =
       claim.level <= level && (!claim.needs_bytes || level > Level::Headers || has_bytes(subject));
-  return asked(claim) || in_level;
+  return asked(claim) || holds(also, claim.id) || in_level;
 }
 
 std::vector<Verdict> judged(const Claim& claim, const Subject& subject) {

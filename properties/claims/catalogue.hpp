@@ -179,6 +179,7 @@ struct Wanted {
   Level level = Level::Headers;
   std::vector<std::string> only = {};  // ids; empty for all of the level
   std::vector<std::string> skip = {};
+  std::vector<std::string> also = {};      // beyond the level
   bool asked(const Claim& claim) const;    // named in `only`
   bool skipped(const Claim& claim) const;  // named in `skip`
   /// True when it is to be judged on this subject.

@@ -3,7 +3,6 @@
 #include <map>
 
 #include "core/base/text.hpp"
-#include "oracles/model_style.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/forward_suspects.hpp"
 
@@ -116,7 +115,7 @@ class ForwardCheck {
  private:
   /// The family file says what the model computes like, and no oracle knows the model by itself.
   [[nodiscard]] bool rests_on_statement() const {
-    return oracle::style_of(subject_.base().model_type) == nullptr && !stated_like().empty();
+    return claims::rests_on_statement(subject_.base());
   }
   [[nodiscard]] std::string stated_like() const { return stated(subject_.base().model).like; }
 

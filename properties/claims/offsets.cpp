@@ -5,7 +5,6 @@
 #include "core/base/text.hpp"
 #include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
-#include "oracles/model_style.hpp"
 #include "oracles/target_layout.hpp"
 #include "properties/claims/catalogue.hpp"
 
@@ -54,13 +53,12 @@ class ValueStatement {
   }
 
  private:
-  /// No oracle knows the model_type: the family file states what its norms are.
+  /// A norm of a model that no oracle knows: the family file states how it is stored.
   bool rests_on_statement() const {
-    const bool is_norm =
-        std::any_of(use_.mappings.begin(), use_.mappings.end(), [&](std::uint32_t m) {
-          return oracle::is_norm_weight(use_.model().megatron_name(use_.model().mappings[m]));
-        });
-    return is_norm && oracle::style_of(use_.source().model_type) == nullptr;
+    return claims::rests_on_statement(use_.source()) &&
+           std::any_of(use_.mappings.begin(), use_.mappings.end(), [&](std::uint32_t m) {
+             return oracle::is_norm_weight(use_.model().megatron_name(use_.model().mappings[m]));
+           });
   }
 
   /// Right if the statement is, and the claim forward judges that in this run.
@@ -100,7 +98,7 @@ class ValueStatement {
     return out;
   }
 
-  /// What the rules file states is taken on trust, unless its own rules contradict it: Megatron
+  /// What the rules file states is not evidence, but its own rules must not contradict it: Megatron
   /// keeps offsets from one, of weights (-1) or of offsets (0), or it keeps weights, of weights (0)
   /// or of offsets (+1).
   Verdict by_rules_file(const std::string& because) const {
@@ -114,8 +112,13 @@ class ValueStatement {
     const std::string fact = fmt::format("facts.layernorm_zero_centered_gamma is {} in {}",
                                          *centered, subject_.under_test->rules.file);
     if (added_ == 0.0 || added_ == (*centered ? -1.0 : 1.0)) {
-      out.outcome = Outcome::Held;
-      out.why = "on the word of the rules file: " + fact;
+      out.outcome = Outcome::Inconclusive;
+      out.code = Code::ValueRuleUndecided;
+      out.title = fmt::format("only the rules file says how {} is stored", out.megatron);
+      out.why = fact + ", and the rules agree with it; no oracle knows what HF stores";
+      out.help =
+          "state facts.computes_like in a family file: --level full judges it "
+          "(docs/howto/family-without-a-build.md)";
       return out;
     }
     out.outcome = Outcome::Refuted;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 
+#include "oracles/model_style.hpp"
+
 namespace bv::claims {
 namespace {
 
@@ -86,6 +88,10 @@ std::vector<RuleUse> rule_uses(const Subject& subject) {
 oracle::Stated stated(const model::Model& model) {
   const family::StatedFacts& facts = family::stated_facts(*model.family);
   return {facts.computes_like, facts.zero_centered_gamma};
+}
+
+bool rests_on_statement(const checkpoint::HfModel& source) {
+  return oracle::style_of(source.model_type) == nullptr && !stated(source.model).like.empty();
 }
 
 std::int64_t sum_of(const Subject& subject, std::int64_t RuleUse::*field) {

@@ -72,6 +72,9 @@ struct RuleUse {
 
 /// What the family of a model states of its modules.
 [[nodiscard]] oracle::Stated stated(const model::Model& model);
+/// No oracle knows the model_type, and the family file says what the model computes like: the claim
+/// forward judges that.
+[[nodiscard]] bool rests_on_statement(const checkpoint::HfModel& source);
 
 /// "decoder.layers.*.self_attention.linear_qkv.weight": numbers of the name that vary are stars.
 [[nodiscard]] std::string megatron_pattern(const RuleUse& use);

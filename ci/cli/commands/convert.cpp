@@ -6,6 +6,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
+#include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
@@ -137,7 +138,13 @@ class Convert {
 
   /// The claims of `check`, in its order. False: nothing is to be written.
   Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout) {
-    claims::Panel panel({claims::Level::Headers}, run_);
+    claims::Wanted wanted{claims::Level::Headers};
+    if (claims::rests_on_statement(subject.base())) {
+      wanted.also = {"forward"};
+      subject.budget.computes_forward = true;
+      subject.budget.oracle.forward = load_forward().functions;
+    }
+    claims::Panel panel(std::move(wanted), run_);
     const bool names = panel.judge_names(subject);
     if (names) {
       BV_CHECK(plan::check_layout(subject.base().model, layout));

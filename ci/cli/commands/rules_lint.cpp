@@ -132,8 +132,9 @@ int check_with(Context& context, const Options& options, const std::string& file
   check.operands.clear();
   check.rules = file;
   check.level = "headers";
-  check.given["rules"] = "--rules " + file;
-  check.given["level"] = "--level headers";
+  std::erase_if(check.given,
+                [](const Setting& one) { return one.name == "rules" || one.name == "level"; });
+  check.given.push_back({"rules", file, Origin::CommandLine, "--rules " + file});
   return run_check(context, check);
 }
 
