@@ -24,7 +24,8 @@ constexpr std::array<std::pair<char, std::string_view>, 7> kLegend = {{
 constexpr std::size_t kCountWidth = 8;    // "subjects"
 constexpr std::size_t kResultWidth = 11;  // "unsupported"
 constexpr std::size_t kLetters = 7;
-constexpr std::size_t kTextMin = 24;  // with less room the text stands below its row
+constexpr std::size_t kRoomyMin = 48;  // with less, one blank between columns
+constexpr std::size_t kTextMin = 24;   // with less room the text stands below its row
 
 struct Word {
   std::string_view text;
@@ -144,11 +145,13 @@ class Table {
     for (const ClaimSummary& claim : run.claims) {
       name_width_ = std::max(name_width_, columns(claim.claim));
     }
+    gap_ = std::string(width_ < kRoomyMin ? 1 : 2, ' ');
   }
 
   std::string text() {
-    std::string out = fmt::format("\n  {:<{}} {:>{}}  {:<{}}  evidence\n", "claim", name_width_,
-                                  "subjects", kCountWidth, "result", kResultWidth);
+    std::string out =
+        fmt::format("\n{}{:<{}} {:>{}}{}{:<{}}{}evidence\n", gap_, "claim", name_width_, "subjects",
+                    kCountWidth, gap_, "result", kResultWidth, gap_);
     for (const ClaimSummary& claim : run_.claims) {
       out += row(claim);
     }
@@ -165,8 +168,8 @@ class Table {
     const std::string subjects =
         result.checked || claim.subjects > 0 ? thousands(claim.subjects) : "-";
     std::string out =
-        fmt::format("  {:<{}} {:>{}}  {}", printable(claim.claim, style_.ascii), name_width_,
-                    subjects, kCountWidth, painted(word.text, word.paint, style_));
+        fmt::format("{}{:<{}} {:>{}}{}{}", gap_, printable(claim.claim, style_.ascii), name_width_,
+                    subjects, kCountWidth, gap_, painted(word.text, word.paint, style_));
     std::string text = printable(claim.title, style_.ascii);
     const std::string note = printable(claim.note, style_.ascii);
     if (!note.empty()) {  // without verdicts the reason says more than what would be claimed
@@ -175,17 +178,19 @@ class Table {
     if (text.empty() && evidence.empty()) {
       return out + "\n";
     }
-    out += std::string(kResultWidth + 2 - std::min(word.text.size(), kResultWidth), ' ');
+    out += std::string(kResultWidth + gap_.size() - std::min(word.text.size(), kResultWidth), ' ');
     out += fmt::format("{:<{}}", evidence, kLetters);
-    const std::size_t column = name_width_ + kCountWidth + kResultWidth + kLetters + 9;
+    const std::size_t column =
+        name_width_ + kCountWidth + kResultWidth + kLetters + 3 + 3 * gap_.size();
     const bool below = column + kTextMin > width_;
     const std::string lead(below ? 6 : column, ' ');
     out.erase(out.find_last_not_of(' ') + 1);
     if (text.empty()) {
       return out + "\n";
     }
-    const std::size_t used = 2 + name_width_ + 1 + kCountWidth + 2 +
-                             (evidence.empty() ? word.text.size() : kResultWidth + 2 + kLetters);
+    const std::size_t used =
+        1 + name_width_ + kCountWidth + 2 * gap_.size() +
+        (evidence.empty() ? word.text.size() : kResultWidth + gap_.size() + kLetters);
     out += below ? "\n" + lead : std::string(column - std::min(used, column - 1), ' ');
     return out + wrapped(text, lead.size(), lead, width_) + "\n";
   }
@@ -194,6 +199,7 @@ class Table {
   const TextStyle& style_;
   std::size_t width_;
   std::size_t name_width_ = 9;
+  std::string gap_;  // between columns
   std::string used_;
 };
 

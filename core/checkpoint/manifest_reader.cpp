@@ -177,7 +177,7 @@ class ManifestReader : private ManifestValues {
       const auto checked = io::checked_shard_name(name, file_);
       if (!wrong.empty() || !checked || *checked != name) {
         return fault(position, fmt::format("the weights file {} {}", io::in_quotes(name),
-                                           wrong.empty() ? "is no plain name that ends in "
+                                           wrong.empty() ? "is not a plain name that ends in "
                                                            ".safetensors"
                                                          : wrong));
       }
@@ -260,7 +260,7 @@ class ManifestReader : private ManifestValues {
     }
     const auto known = dtype_from_name(name);
     out = known.value_or(DType::BF16);
-    return known || fault(at, fmt::format("{} is no element type", io::in_quotes(name)));
+    return known || fault(at, fmt::format("{} is not an element type", io::in_quotes(name)));
   }
 
   bool shape(Shape& out) {
@@ -280,7 +280,8 @@ class ManifestReader : private ManifestValues {
     return entries([this](std::string name, std::size_t position) {
       const std::string_view stem = std::string_view(name).substr(0, name.rfind('.'));
       if (!name.ends_with(".safetensors") || !parallel::shard_from_name(stem)) {
-        return fault(position, fmt::format("{} is no name of a shard file", io::in_quotes(name)));
+        return fault(position,
+                     fmt::format("{} is not the name of a shard file", io::in_quotes(name)));
       }
       auto& tensors_ = out_.digests[std::move(name)];
       return entries([&, this](std::string tensor, std::size_t) {

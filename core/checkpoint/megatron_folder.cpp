@@ -166,7 +166,7 @@ Status check_listing(const plan::Plan& plan, const MegatronFolder& folder,
   for (const auto& [name, tensors] : folder.digests) {
     if (!wanted.contains(name)) {
       return disagrees(file,
-                       fmt::format("{} lists {}, which is no shard file of its layout {}", file,
+                       fmt::format("{} lists {}, which is not a shard file of its layout {}", file,
                                    io::in_quotes(name), parallel::layout_id(folder.layout)));
     }
   }

@@ -52,12 +52,12 @@ class Walker {
     BV_TRY(boundary, io::link_boundary(folder_));
     boundary_ = boundary;
     BV_CHECK(walk("", 0));
-    weights_left_.tell("weights that are no part of the model", out_.notes);
+    weights_left_.tell("weights that are not part of the model", out_.notes);
     hidden_.tell("hidden folders", out_.notes);
     links_.tell("links that lead out of the folder (--follow-links takes them)", out_.notes);
     broken_.tell("links to nothing", out_.notes);
     names_.tell("their names cannot be written again", out_.notes);
-    special_.tell("no regular files", out_.notes);
+    special_.tell("not regular files", out_.notes);
     deep_.tell(fmt::format("folders nested deeper than {} levels", kDepthMax), out_.notes);
     return std::move(out_);
   }

@@ -163,10 +163,11 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   return std::move(carried);
 }
 
-/// Buffers that loaders compute; what --drop-mtp takes away is told by the command.
+/// Buffers that loaders compute; what --drop-mtp and --exclude take away is told by the command.
 void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
                    std::vector<std::string>& notes) {
-  const std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
+  std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
+  dropped.insert(source.excluded.begin(), source.excluded.end());
   std::vector<std::string> rest;
   for (const std::string& name : description.left_out) {
     if (!dropped.contains(name)) {

@@ -234,7 +234,7 @@ Status require_hf(const LocatedModel& model) {
         .at(place)
         .fact(fmt::format("it holds {} *.distcp files: a Megatron torch_dist checkpoint",
                           model.distcp_files))
-        .advise("use convert --to hf, or give the HF model with --model");
+        .advise("give the HF model with --model; torch_dist checkpoints are not read");
   }
   if (model.kind == ModelKind::MegatronFolder) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))

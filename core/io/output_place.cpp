@@ -44,6 +44,18 @@ bool may_rename(const fs::path& entry) {
   return own.st_uid == ::geteuid() || parent.st_uid == ::geteuid();
 }
 
+/// A place may look writable and hold no folders all the same (/proc, an exhausted quota of files).
+Status try_folder_in(const fs::path& parent) {
+  std::string probe = (parent / ".bv-probe-XXXXXX").string();
+  if (::mkdtemp(probe.data()) == nullptr) {
+    return system_fault(errno, "making a folder in", parent, Code::OutputPlace)
+        .at(printable_path(parent))
+        .advise("choose another --out");
+  }
+  ::rmdir(probe.c_str());
+  return Done{};
+}
+
 /// The nearest folder above `name` that exists must be one, and let us write.
 Status check_parent(const fs::path& name) {
   fs::path at = name.parent_path();
@@ -68,7 +80,7 @@ Status check_parent(const fs::path& name) {
         .at(printable_path(at))
         .advise("choose another --out, or make that folder writable");
   }
-  return Done{};
+  return try_folder_in(at);
 }
 
 Status check_sources(const fs::path& name, const OutputRequest& request) {
@@ -320,7 +332,7 @@ Status check_replaceable(const fs::path& name, const OutputRequest& request) {
   const auto stranger = request.first_stranger ? request.first_stranger(name)
                                                : std::optional<std::string>("what is in it");
   if (stranger) {
-    return fail(Code::NotOurs, fmt::format("--overwrite would delete {}, which is no output of "
+    return fail(Code::NotOurs, fmt::format("--overwrite would delete {}, which is not an output of "
                                            "this command",
                                            printable_path(name / *stranger)))
         .at(printable_path(name))

@@ -101,11 +101,13 @@ Error file_end_fault(std::uint64_t wanted, std::uint64_t data_begin, std::uint64
   const std::uint64_t there = file_size - data_begin;
   Error error =
       there < wanted
-          ? fail(Code::HeaderTruncated, fmt::format("{} ends inside its data, {} bytes are missing",
-                                                    file, grouped(wanted - there)))
+          ? fail(Code::HeaderTruncated,
+                 fmt::format(
+                     "{} ends inside its data, {} missing", file,
+                     wanted - there == 1 ? "1 byte is" : counted(wanted - there, "byte") + " are"))
                 .advise("the download was cut: delete and fetch it again")
-          : fail(Code::HeaderTruncated, fmt::format("{} has {} bytes after its last tensor", file,
-                                                    grouped(there - wanted)))
+          : fail(Code::HeaderTruncated, fmt::format("{} has {} after its last tensor", file,
+                                                    counted(there - wanted, "byte")))
                 .advise("the file is damaged or two files were joined: fetch or write it again");
   return std::move(error).at(file).pair(
       fmt::format("{} bytes of data (file {} bytes)", grouped(there), grouped(file_size)),

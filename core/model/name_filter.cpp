@@ -71,7 +71,7 @@ Result<std::set<std::string, std::less<>>> excluded_names(const NameFilter& filt
   if (!out.empty() && out.size() == headers.size()) {
     return fail(Code::Conflict, "--exclude leaves no HF tensor")
         .pair(join(filter.exclude, " "), "globs that leave the model itself")
-        .advise("exclude only what is no part of the model");
+        .advise("exclude only what is not part of the model");
   }
   return out;
 }

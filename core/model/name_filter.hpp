@@ -13,7 +13,7 @@ namespace bv::model {
 /// Globs on HF names: `*` is any run of characters, dots included.
 struct NameFilter {
   std::vector<std::string> match;    // only these are subjects: a run in part
-  std::vector<std::string> exclude;  // these are no part of the model: known extras
+  std::vector<std::string> exclude;  // these are not part of the model: known extras
 };
 
 /// The names that --exclude takes. Errors: BadValue for a pattern of either list that takes no name

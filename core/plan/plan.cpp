@@ -51,7 +51,7 @@ std::int64_t local_index(const model::Mapping& mapping, const parallel::StageCon
 }  // namespace
 
 Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds,
-                        const parallel::Layout& layout, std::span<const Rebinding> rebindings) {
+                        const parallel::Layout& layout, std::span<const Factor> factors) {
   Plan plan;
   plan.model_ = &model;
   plan.layout_ = layout;
@@ -65,10 +65,8 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
               fmt::format("EP that divides {}", experts))
         .advise("choose an --ep that divides the number of experts");
   }
-  BV_CHECK(plan.bind_rules(kinds, {}));
-  for (const Rebinding& rebinding : rebindings) {
-    BV_CHECK(plan.bind_rules(kinds, rebinding));
-  }
+  BV_CHECK(plan.bind_rules(kinds));
+  BV_CHECK(plan.bind_factors(kinds, factors));
   BV_TRY(stages,
          parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers));
   plan.stages_ = std::move(stages);
@@ -76,20 +74,28 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   return plan;
 }
 
-Status Plan::bind_rules(const kinds::Catalogue& kinds, const Rebinding& rebinding) {
+Status Plan::bind_rules(const kinds::Catalogue& kinds) {
   for (const model::Mapping& mapping : model_->mappings) {
     const family::Rule& rule = *mapping.rule;
-    if (bound_.contains({&rule, rebinding})) {
+    if (bound_.contains({&rule, {}})) {
       continue;
     }
-    auto bound = bind_rule(kinds, model_->geometry, rule, layout_, rebinding);
+    auto bound = bind_rule(kinds, model_->geometry, rule, layout_);
     if (!bound) {
       return std::move(bound).error().fact("parameter " + model_->megatron_name(mapping, 0));
     }
     if (rule.vocabulary) {
       padded_vocabulary_ = bound->size("v") + bound->size("p");
     }
-    bound_.emplace(std::pair{&rule, rebinding}, std::move(*bound));
+    bound_.emplace(std::pair{&rule, Rebinding{}}, std::move(*bound));
+  }
+  return Done{};
+}
+
+Status Plan::bind_factors(const kinds::Catalogue& kinds, std::span<const Factor> factors) {
+  for (const Factor& factor : factors) {
+    BV_TRY(bound, bind_rule(kinds, model_->geometry, *factor.rule, layout_, factor.rebinding));
+    bound_.emplace(std::pair{factor.rule, factor.rebinding}, std::move(bound));
   }
   return Done{};
 }

@@ -36,15 +36,20 @@ struct Vocabulary {
   std::int64_t padded_rows = 0;
 };
 
+/// A rule that a plan binds a second time, with other sizes: for a factor of an adapter.
+struct Factor {
+  const family::Rule* rule = nullptr;
+  Rebinding rebinding;
+};
+
 class Plan {
  public:
   /// Binds every rule and places every parameter. The model and the catalogue must outlive the
   /// plan. Errors: IndivisibleDim, LayerOnNoStage, Conflict: the layout is illegal for this model;
-  /// SizeOutOfBounds above kTargetsMax. Every rule is also bound with each of `rebindings`: bound()
-  /// and shard() give those of a factor of an adapter then.
+  /// SizeOutOfBounds above kTargetsMax. `factors` are bound as well: bound() and shard() give them
+  /// by their rebinding.
   static Result<Plan> make(const model::Model& model, const kinds::Catalogue& kinds,
-                           const parallel::Layout& layout,
-                           std::span<const Rebinding> rebindings = {});
+                           const parallel::Layout& layout, std::span<const Factor> factors = {});
 
   [[nodiscard]] const model::Model& model() const { return *model_; }
   [[nodiscard]] const parallel::Layout& layout() const { return layout_; }
@@ -68,7 +73,8 @@ class Plan {
   [[nodiscard]] const std::vector<std::vector<Owner>>& owners() const { return owners_; }
 
  private:
-  Status bind_rules(const kinds::Catalogue& kinds, const Rebinding& rebinding);
+  Status bind_rules(const kinds::Catalogue& kinds);
+  Status bind_factors(const kinds::Catalogue& kinds, std::span<const Factor> factors);
   Status check_targets() const;
   Status place();
   void place_in(ShardFile& file, const parallel::StageContents& stage) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "core/quantised/schemes.hpp"
 
@@ -64,20 +65,28 @@ std::string stem_of(std::string_view parameter) {
   return std::string(parameter);
 }
 
-/// Companions of the weight `stem`: those that start with its name, and in a module with one weight
-/// all of them.
-std::vector<std::string_view> companions_of(const Module& module, std::string_view values,
-                                            std::string_view stem) {
+/// Companions of the weight `stem`: those that start with its name, after a "_" as well, and in a
+/// module with one weight all of them. Looks only at those that share its beginning: a module may
+/// have a million parameters.
+std::vector<std::string_view> companions_of(std::span<const std::string_view> all,
+                                            std::string_view values, const std::string& stem) {
   std::vector<std::string_view> out;
-  for (const auto& [parameter, spec] : module) {
-    std::string_view bare = parameter;
-    bare.remove_prefix(bare.starts_with('_') ? 1 : 0);
-    const bool named =
-        bare.starts_with(stem) && bare.size() > stem.size() && !is_letter(bare[stem.size()]);
-    if (parameter != values && is_companion(module, parameter) && (named || stem == "weight")) {
-      out.push_back(parameter);
+  if (stem == "weight") {
+    std::copy_if(all.begin(), all.end(), std::back_inserter(out),
+                 [values](std::string_view one) { return one != values; });
+    return out;
+  }
+  for (const std::string& lead : {stem, "_" + stem}) {
+    for (auto at = std::lower_bound(all.begin(), all.end(), std::string_view(lead));
+         at != all.end() && at->starts_with(lead); ++at) {
+      const bool ends_there = at->size() > lead.size() && !is_letter((*at)[lead.size()]);
+      const bool bare = lead.size() > stem.size() || !at->starts_with('_');
+      if (ends_there && bare && *at != values) {
+        out.push_back(*at);
+      }
     }
   }
+  std::sort(out.begin(), out.end());
   return out;
 }
 
@@ -98,24 +107,35 @@ bool is_odd(const TensorSpec& spec, std::string_view parameter) {
          (is_known_by_name(spec) && ends_in_any(parameter, kUnmistakable));
 }
 
-std::optional<Recognised> recognise(const Module& module, std::string_view values,
-                                    const Hints& hints) {
+std::vector<std::string_view> companions(const Module& module) {
+  std::vector<std::string_view> out;
+  for (const auto& [parameter, spec] : module) {
+    if (is_companion(module, parameter)) {
+      out.push_back(parameter);
+    }
+  }
+  return out;
+}
+
+std::optional<Recognised> recognise(const Module& module,
+                                    std::span<const std::string_view> companions,
+                                    std::string_view values, const Hints& hints) {
   const TensorSpec& bits = *module.find(values)->second;
-  if (is_companion(module, values) || bits.dtype == DType::Bool) {
+  if (bits.dtype == DType::Bool ||
+      std::binary_search(companions.begin(), companions.end(), values)) {
     return std::nullopt;
   }
   const std::string stem = stem_of(values);
-  std::vector<std::string_view> companions = companions_of(module, values, stem);
-  if (companions.empty() || (!is_known_by_name(bits) && holds_numbers(bits.dtype))) {
+  std::vector<std::string_view> own = companions_of(companions, values, stem);
+  if (own.empty() || (!is_known_by_name(bits) && holds_numbers(bits.dtype))) {
     return std::nullopt;
   }
-  const Stored stored{module, values, stem, bits, companions, hints};
+  const Stored stored{module, values, stem, bits, own, hints};
   auto scheme = scheme_of(stored);
   if (!scheme) {
     return std::nullopt;
   }
-  return Recognised{std::move(scheme->name), std::move(scheme->upstream), stem,
-                    std::move(companions)};
+  return Recognised{std::move(scheme->name), std::move(scheme->upstream), stem, std::move(own)};
 }
 
 }  // namespace bv::quantised

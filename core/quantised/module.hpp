@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,8 +44,12 @@ struct Recognised {
   std::string weight;  // name within the module of the weight that it stands for
   std::vector<std::string_view> companions;
 };
-/// The scheme of parameter `values` of a module; nullopt when it holds no quantised weight.
-[[nodiscard]] std::optional<Recognised> recognise(const Module& module, std::string_view values,
-                                                  const Hints& hints);
+/// Parameters of a module that give the quantised values of another one back, sorted.
+[[nodiscard]] std::vector<std::string_view> companions(const Module& module);
+/// The scheme of parameter `values` of a module with these companions; nullopt when it holds no
+/// quantised weight.
+[[nodiscard]] std::optional<Recognised> recognise(const Module& module,
+                                                  std::span<const std::string_view> companions,
+                                                  std::string_view values, const Hints& hints);
 
 }  // namespace bv::quantised

@@ -43,8 +43,9 @@ class Collector {
   explicit Collector(Hints hints) : hints_(std::move(hints)) {}
 
   void add(std::string_view module_name, const Module& module) {
+    const std::vector<std::string_view> companions = quantised::companions(module);
     for (const auto& [parameter, spec] : module) {
-      auto known = recognise(module, parameter, hints_);
+      auto known = recognise(module, companions, parameter, hints_);
       if (!known) {
         continue;
       }

@@ -315,7 +315,7 @@ Result<Trace> trace_hf(const plan::Plan& plan, const TraceQuery& query, const Fo
       BV_TRY(blocks, row_of(shard, plan.hf_shapes(mapping), Side::Hf, query.index.value_or(Shape{}),
                             query.blocks_max));
       place.blocks = std::move(blocks);
-      if (!place.blocks.list.empty()) {
+      if (!place.blocks.list.empty() || place.blocks.left_out > 0) {
         out.places.push_back(std::move(place));
       }
       continue;

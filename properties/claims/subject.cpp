@@ -162,7 +162,7 @@ void mark_not_reached(Verdict& verdict) {
   verdict.code = Code::NotReached;
   verdict.title = fmt::format("not reached: no tensor of {} has the shape that its rule states",
                               verdict.megatron);
-  verdict.help = "mend what the claim shapes refutes";
+  verdict.help = "first correct what the claim shapes refutes";
 }
 
 std::vector<std::string> size_origins(const model::Model& model, const family::Rule& rule) {

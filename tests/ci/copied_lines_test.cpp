@@ -30,7 +30,7 @@ const std::set<std::string, std::less<>> kProse = {"lists", "names", "shows", "p
 /// Words after the program's name that make it the subject of a sentence.
 const std::set<std::string, std::less<>> kVerbs = {"checks", "does",   "failed",  "found",
                                                    "is",     "itself", "against", "never",
-                                                   "wrote",  "or",     "needs"};
+                                                   "wrote",  "or",     "needs",   "that"};
 
 struct Line {
   std::string where;

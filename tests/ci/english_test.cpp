@@ -5,6 +5,7 @@
 
 #include <array>
 #include <regex>
+#include <set>
 #include <sstream>
 
 #include "tests/ci/golden_text.hpp"
@@ -24,15 +25,21 @@ const std::array kRules = {
     Rule{"X is no Y", R"((?:^|[^e] |[^r]e |\} )(?:is|are|was) no (?!longer|more|fewer|less))",
          R"(there (?:is|are|was) no )"},
     Rule{"stands for appears",
-         R"(\bstands? (?:twice|once|on|in|where|elsewhere|under|above|only)\b)", nullptr},
+         R"(\bstands? (?:twice|once|on|in|where|elsewhere|under|above|only)\b)",
+         R"(\bstands? in for\b)"},
     Rule{"wants for needs", R"(\bwants? (?:(?:a|an|two|the)\b|\{))", nullptr},
     Rule{"takes no word", R"(\btakes no word\b)", nullptr},
     Rule{"mend", R"(\bmend\b)", nullptr},
     Rule{"told apart", R"(\btold apart\b)", nullptr},
     Rule{"cannot be kept by", R"(\bcannot be kept\b)", nullptr},
-    Rule{"an id of our documents", R"(\b[EW]0[0-7][0-9]\b)", nullptr},
+    Rule{"an id of our documents", R"(\b[EW]0[0-7][0-9]\b)",
+         R"(^\| (?:[EW]0[0-7][0-9](?:, )?)+ \|)"},  // the rows of semantics.md that define them
     Rule{"a tool that does not exist", R"(python -m bridge_verify|lora check|lora merge)", nullptr},
 };
+
+/// Sources with the key of the constraint that padding lifts, which is not printed.
+const std::set<std::string, std::less<>> kKeys = {"core/plan/legality.cpp",
+                                                  "core/foreign/foreign_line.cpp"};
 
 std::vector<std::string> faults(const std::string& text) {
   std::vector<std::string> out;
@@ -56,7 +63,7 @@ TEST(English, OfEveryLiteralOfTheProduct) {
   EXPECT_GT(sources.size(), 200U);
   for (const auto& [path, text] : sources) {
     for (const std::string& fault : faults(text)) {
-      if (path != "core/plan/legality.cpp") {  // the key of a constraint, which is not printed
+      if (!kKeys.contains(path) || fault != "an id of our documents: E023") {
         ADD_FAILURE() << path << ": " << fault;
       }
     }
@@ -78,15 +85,23 @@ TEST(English, OfEveryGoldenTextAndEveryPage) {
 }
 
 TEST(English, TheLintSeesWhatItForbids) {
+  std::set<std::string, std::less<>> seen;
   for (const char* text :
-       {"\"x\" is not an index", "it is not a rules file", "tensor x stands twice",
-        "rule {} wants {} axes", "diff wants two checkpoints", "mend that line",
-        "TP=3 does not divide 4", "python -m bridge_verify_export", "run bridge-verify lora check",
-        "wrong"}) {
-    EXPECT_EQ(faults(text).size(), 1U) << text;
+       {"\"x\" is no index", "it is no rules file", "{} is no element type",
+        "tensor x stands twice", "rule {} wants {} axes", "diff wants two checkpoints",
+        "help takes no word", "mend that line", "they cannot be told apart",
+        "the file cannot be kept", "E018: TP=3 does not divide 4", "python -m bridge_verify_export",
+        "run bridge-verify lora check"}) {
+    const std::vector<std::string> found = faults(text);
+    ASSERT_EQ(found.size(), 1U) << text;
+    seen.insert(found[0].substr(0, found[0].find(": ")));
+  }
+  for (const Rule& rule : kRules) {
+    EXPECT_TRUE(seen.contains(rule.name)) << rule.name;
   }
   for (const char* text :
        {"there is no config.json", "the file has no end", "it is no longer there", "the standard",
+        "it stands in for a checkpoint", "| E017, E018 | EP does not divide the experts |",
         "TE0105", "amended", "wanted a file"}) {
     EXPECT_TRUE(faults(text).empty()) << text;
   }

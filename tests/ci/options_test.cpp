@@ -132,6 +132,14 @@ TEST(Options, BadInputOneUnknownOptionSuggestsTheNearest) {
   EXPECT_EQ(refused({"-x"}).message, "unknown option -x");
 }
 
+TEST(Options, TheFirstErrorOfALineIsTheOneThatIsTold) {
+  for (const char* behind : {"x", "--xyzzyxyzzy", "--json", "--tp=0"}) {
+    const Error error = refused({"--modle", behind, "-q"});
+    EXPECT_EQ(error.message, "unknown option --modle") << behind;
+    EXPECT_EQ(error.help, "did you mean --model?") << behind;
+  }
+}
+
 TEST(Options, BadInputTwoZeroIsNoParallelSize) {
   const Error error = refused({"--model", "x", "--tp", "0"});
   EXPECT_EQ(error.code, Code::BadValue);
@@ -142,7 +150,10 @@ TEST(Options, BadInputTwoZeroIsNoParallelSize) {
 }
 
 TEST(Options, AbbreviationsAreNotTaken) {
-  EXPECT_EQ(refused({"--mod", "x"}).help, "did you mean --model?");
+  EXPECT_EQ(refused({"--mode", "x"}).help, "did you mean --model?");
+  const Error three = refused({"--mod", "x"});  // too short for a guess
+  EXPECT_EQ(three.message, "unknown option --mod");
+  EXPECT_EQ(three.help, "bridge-verify help options lists them");
   EXPECT_EQ(refused({"chec", "--model", "x"}).help, "did you mean bridge-verify check?");
 }
 

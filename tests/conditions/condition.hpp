@@ -47,7 +47,7 @@ struct ThereAndBack {
   std::string golden;
   Words layout;
   std::string shard;  // "pp0_tp0_ep0_etp0"
-  ShardEdit edit;     // empty: nothing is changed
+  ShardEdit edit = {};     // empty: nothing is changed
 };
 [[nodiscard]] Provocation back(const ThereAndBack& trip);
 /// The same, but the changed folder is compared with the HF folder: `diff HF MEGATRON`.

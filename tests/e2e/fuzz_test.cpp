@@ -58,7 +58,7 @@ TEST(Fuzz, AFileThatIsNoCaseAndAFolderThatCannotBeMadeAreRefused) {
   std::ofstream(folder.path() / "case.json") << "[1, 2";
   const Ended ended = run({"fuzz", "--replay", folder / "case.json"});
   EXPECT_EQ(ended.code, 2) << ended.all();
-  EXPECT_NE(ended.err.find("no saved case"), std::string::npos) << ended.err;
+  EXPECT_NE(ended.err.find("this is not a saved case"), std::string::npos) << ended.err;
   // Refused before anything is drawn: a run that begins is killed after 120 s and fails here.
   const Ended out = run({"fuzz", "--seconds", "600", "--out", folder / "case.json/found"});
   EXPECT_EQ(out.code, 5) << out.all();

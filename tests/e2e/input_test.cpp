@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 /// Both streams, as fixtures/text/bad_input/NUMBER.txt has them.
 void expect_text(const Ended& ended, const std::string& number) {
-  testing::expect_golden("bad_input/" + number, without_places(ended.err + ended.out));
+  testing::expect_golden("bad_input/" + number, unwrapped(without_places(ended.err + ended.out)));
 }
 
 void expect_input_error(const Ended& ended, const std::string& number, const std::string& code,
@@ -26,7 +26,7 @@ void expect_input_error(const Ended& ended, const std::string& number, const std
   EXPECT_NE(ended.all().find("error[" + code + "]"), std::string::npos) << ended.all();
   EXPECT_NE(ended.all().find("= help"), std::string::npos) << ended.all();
   for (const std::string& text : texts) {
-    EXPECT_NE(ended.all().find(text), std::string::npos) << text << "\n" << ended.all();
+    EXPECT_NE(ended.flat().find(text), std::string::npos) << text << "\n" << ended.all();
   }
   expect_text(ended, number);
 }
@@ -191,7 +191,7 @@ void expect_usage(const Ended& ended, const std::string& number, const std::stri
   EXPECT_EQ(ended.word(), "USAGE") << ended.out;
   EXPECT_NE(ended.err.find("error[" + code + "]"), std::string::npos) << ended.err;
   for (const std::string& text : texts) {
-    EXPECT_NE(ended.err.find(text), std::string::npos) << text << "\n" << ended.err;
+    EXPECT_NE(ended.flat().find(text), std::string::npos) << text << "\n" << ended.err;
   }
   expect_text(ended, number);
 }

@@ -175,10 +175,13 @@ TEST_F(Interrupted, FullDiskKeepsFinishedShardsAndResumes) {
   ASSERT_TRUE(disk.mounted()) << "this test mounts a tmpfs and needs root";
   const std::string out = folder / "disk/m";
   bool filled = false;
-  const Ended full = convert(out, {}, [&](pid_t) {  // another program takes the rest meanwhile
+  // Another program takes the rest meanwhile; the run waits for it, or it might be done before.
+  const Ended full = convert(out, {}, [&](pid_t child) {
     if (!filled && has_finished_shard(out + ".bv-partial")) {
       filled = true;
+      ::kill(child, SIGSTOP);
       std::ofstream(folder / "disk/other") << std::string(std::size_t{120} << 20, 'x');
+      ::kill(child, SIGCONT);
     }
   });
   EXPECT_EQ(full.code, 5) << full.all();

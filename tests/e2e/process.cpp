@@ -13,8 +13,8 @@
 #include <array>
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <regex>
+#include <sstream>
 
 namespace bv::e2e {
 namespace fs = std::filesystem;
@@ -106,6 +106,10 @@ std::string Ended::word() const {
              : "";
 }
 
+std::string Ended::flat() const {
+  return unwrapped(out + "\n" + err);
+}
+
 Ended run(const std::vector<std::string>& arguments, const Variables& variables,
           const std::function<void(pid_t)>& watch, double limit_seconds) {
   return run_in({variables, watch, limit_seconds, {}, {}}, arguments);
@@ -127,6 +131,29 @@ Ended run_hostile(const std::vector<std::string>& arguments, const Variables& va
   EXPECT_EQ(ended.err.find("ERROR: "), std::string::npos) << "a sanitizer: " << ended.err;
   EXPECT_EQ(ended.err.find("runtime error: "), std::string::npos) << "a sanitizer: " << ended.err;
   return ended;
+}
+
+std::string unwrapped(const std::string& text) {
+  static const std::regex kMessage("(error|warning|undecided|unsupported)\\[BV.*");
+  static const std::regex kLead("   [=|] .*|(note|open) .*");
+  std::string out;
+  bool title = false;
+  bool lead = false;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t indent = std::min(line.find_first_not_of(' '), line.size());
+    const bool fact = line.starts_with("   |      ");
+    if (title && indent == 2 && !line.starts_with("  -->")) {
+      out += line.substr(1);
+    } else if (lead && (fact || (indent > 6 && indent < line.size()))) {
+      out += line.substr(fact ? 9 : indent - 1);
+    } else {
+      title = std::regex_match(line, kMessage);
+      lead = std::regex_match(line, kLead);
+      out += (out.empty() ? "" : "\n") + line;
+    }
+  }
+  return out + (text.ends_with('\n') ? "\n" : "");
 }
 
 std::string without_places(std::string text) {
@@ -207,7 +234,9 @@ TempFolder::~TempFolder() {
 
 std::string file_text(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  std::ostringstream out;
+  out << in.rdbuf();
+  return std::move(out).str();
 }
 
 void write_text(const fs::path& file, std::string_view text) {

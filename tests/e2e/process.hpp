@@ -23,6 +23,8 @@ struct Ended {
   /// "PASS" of "bridge-verify: PASS  proved ...".
   [[nodiscard]] std::string word() const;
   [[nodiscard]] std::string all() const { return out + err; }
+  /// Both streams, for words that a line may be wrapped at.
+  [[nodiscard]] std::string flat() const;
 };
 
 using Variables = std::map<std::string, std::string>;
@@ -58,6 +60,10 @@ Ended run_hostile(const std::vector<std::string>& arguments, const Variables& va
 
 /// Text without what differs from run to run: folders of tests, the folder of fixtures, seconds.
 [[nodiscard]] std::string without_places(std::string text);
+
+/// Messages with each title, fact and field on one line: where lines are wrapped depends on the
+/// lengths of paths.
+[[nodiscard]] std::string unwrapped(const std::string& text);
 
 /// A folder of its own for one test, deleted at the end.
 class TempFolder {

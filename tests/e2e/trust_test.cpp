@@ -342,7 +342,8 @@ TEST_F(Trust, TheWayBackUsesOrRefusesEveryOption) {
   for (const Words& more :
        {Words{"--set", "a=1"}, Words{"--family", "llama"}, Words{"--tp", "2"}, Words{"--pp", "2"},
         Words{"--ep", "2"}, Words{"--dtype", "float32"}, Words{"--transformer-impl", "local"},
-        Words{"--drop-mtp"}, Words{"--make-vocab-size-divisible-by", "4"}}) {
+        Words{"--drop-mtp"}, Words{"--exclude", "lm_head.*"},
+        Words{"--make-vocab-size-divisible-by", "4"}}) {
     expect_refused(back("s", "b", more), 2, "BV0001", more.front() + " belongs to --to megatron");
   }
   expect_refused(there("m", "b", {"--accept-changed"}), 2, "BV0001", "belongs to --to hf");

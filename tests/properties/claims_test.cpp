@@ -253,7 +253,7 @@ TEST(Claims, ForwardWithoutItsModuleIsNeverGreen) {
   ASSERT_FALSE(verdicts.empty());
   for (const Verdict& verdict : verdicts) {
     EXPECT_EQ(verdict.outcome, Outcome::Inconclusive);
-    EXPECT_EQ(verdict.code, Code::NoTargetLayout);
+    EXPECT_EQ(verdict.code, Code::ModuleMissing);
   }
 }
 

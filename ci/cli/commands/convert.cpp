@@ -45,6 +45,7 @@ constexpr std::array kToMegatron = {"set",
                                     "no-moe-grouped-gemm",
                                     "drop-mtp",
                                     "expert-orientation",
+                                    "exclude",
                                     "dtype"};
 constexpr std::array kToHf = {"accept-changed"};
 
@@ -184,7 +185,6 @@ class Convert {
     subject.kinds = &library_.kinds;
     subject.under_test = opened.under_test.get();
     subject.dtype = convert_.dtype;
-    subject.under_test = opened.under_test.get();
     subject.budget.jobs = convert_.jobs;
     Options check = options_;
     check.command = "check";
@@ -225,8 +225,14 @@ class Convert {
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
     run_.family = family::name(*folder.model.family);
+    run_.rules = std::ssize(family::rules(*folder.model.family));
     run_.tensors = static_cast<std::int64_t>(folder.hf_headers.size());
+    for (const auto& [tensor, spec] : folder.hf_headers) {
+      run_.bytes += tensor_bytes(spec);
+    }
+    run_.shards = shard_files(located.path);
     run_.layouts = layout_rows({folder.layout});
+    tell_left_out(folder.left_out);
     show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
@@ -247,6 +253,16 @@ class Convert {
     return Done{};
   }
 
+  /// Tensors of the model that were left out when the folder was written.
+  void tell_left_out(const std::vector<std::string>& names) {
+    if (!names.empty()) {
+      run_.notes.push_back(
+          fmt::format("left out when {} was written: {}{}", io::printable(options_.model),
+                      io::in_quotes(names.front()),
+                      names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1)));
+    }
+  }
+
   Status stopped_or(Error error) {
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
@@ -254,7 +270,7 @@ class Convert {
       run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
       return Done{};
     }
-    const std::size_t finished = finished_files();
+    const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (error.code == Code::DiskFull && finished > 0) {
       error.help = fmt::format("free space, then repeat with --resume; {} finished files are kept",
                                finished);
@@ -262,13 +278,13 @@ class Convert {
     return error;
   }
 
-  /// Weight files of the unfinished output.
-  [[nodiscard]] std::size_t finished_files() const {
-    std::size_t out = 0;
+  /// Weight files below a folder.
+  static std::int64_t shard_files(const fs::path& folder) {
+    std::int64_t out = 0;
     std::error_code error;
-    fs::recursive_directory_iterator at(io::partial_name(options_.out), error);
+    fs::recursive_directory_iterator at(folder, error);
     for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
-      out += at->path().extension() == ".safetensors" ? 1U : 0U;
+      out += at->path().extension() == ".safetensors" ? 1 : 0;
     }
     return out;
   }

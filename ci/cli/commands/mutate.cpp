@@ -21,7 +21,7 @@ namespace {
 constexpr std::string_view kPage =
     R"(# The kill matrix
 
-Written by `bridge-verify __dump-mutants docs/reference/mutants.md`; the same numbers stand in
+Written by `bridge-verify __dump-mutants docs/reference/mutants.md`; the same numbers are in
 `mutation` of the `verdicts.json` of `bridge-verify mutate` without operands, whatever the number
 of threads.
 

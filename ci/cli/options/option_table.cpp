@@ -109,7 +109,7 @@ constexpr std::array kOptions = {
                "check roundtrip inspect", "these tensors; repeatable", ""},
     OptionSpec{"exclude", 0, "", Form::Repeat, &O::exclude, "GLOB", "selection",
                "check roundtrip convert diff rules:lint inspect",
-               "no part of the model: left out there and back; repeatable", ""},
+               "not part of the model: left out there and back; repeatable", ""},
     OptionSpec{"allow-partial", 0, "", Form::Flag, &O::allow_partial, "", "gate", kSelect,
                "a partial run may pass", ""},
     OptionSpec{"strict", 0, "", Form::Flag, &O::strict, "", "selection",

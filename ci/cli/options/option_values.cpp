@@ -22,7 +22,9 @@ struct Given {
   [[nodiscard]] Error bad(std::string_view is_not, std::string wanted) const {
     const std::string remedy = spec.remedy.empty() ? fmt::format("write --{} {}", spec.name, wanted)
                                                    : std::string(spec.remedy);
-    return fail(Code::BadValue, fmt::format("{} {}", escaped(as_written), is_not)).advise(remedy);
+    std::string_view given = as_written;  // "--layout " when its word is empty
+    given.remove_suffix(given.ends_with(' ') ? 1 : 0);
+    return fail(Code::BadValue, fmt::format("{} {}", escaped(given), is_not)).advise(remedy);
   }
 };
 

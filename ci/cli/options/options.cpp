@@ -37,7 +37,9 @@ class Parser {
       Status read = only_operands_ || word == "-" || !word.starts_with("-") ? read_word(word)
                     : word.starts_with("--")                                ? read_long(word)
                                                                             : read_short(word);
-      out = out ? std::move(read) : std::move(out);
+      if (out) {
+        out = std::move(read);
+      }
     }
     return out;
   }

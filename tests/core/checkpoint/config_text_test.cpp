@@ -69,7 +69,7 @@ TEST(ConfigText, OfAbsurdSizeOrDepthIsRefused) {
 }
 
 TEST(Setting, MayBeAConstant) {
-  nlohmann::json config = {{"a", 1}};
+  nlohmann::json config = {{"a", 1}, {"b", nlohmann::json::object()}};
   ASSERT_TRUE(apply_setting(config, "a", "-Infinity"));
   EXPECT_EQ(config["a"].get<double>(), -std::numeric_limits<double>::infinity());
   ASSERT_TRUE(apply_setting(config, "b.c", "[1, 2]"));

@@ -121,7 +121,7 @@ std::vector<Hostile> text_rows() {
 std::vector<Hostile> key_rows() {
   return {
       {"an_unknown_key", "BV7030", "did you mean drop_mtp?", [](Json& j) { j["drop_mpt"] = true; }},
-      {"an_unknown_key_of_the_layout", "BV7030", "did you mean tp?", size("tpp", 1)},
+      {"an_unknown_key_of_the_layout", "BV7030", "is not a key of layout", size("tpp", 1)},
       {"an_unknown_key_of_hf", "BV7030", "is not a key of hf",
        [](Json& j) { j["hf"]["carry"] = {}; }},
       {"no_schema", "BV7030", "schema", [](Json& j) { j.erase("schema"); }},
@@ -246,7 +246,7 @@ std::vector<Hostile> number_rows() {
 std::vector<Hostile> fit_rows() {
   return {
       {"a_family_that_nobody_knows", "BV7010", "", [](Json& j) { j["family"] = "../llama"; }},
-      {"the_family_of_another_model", "BV7014", "", [](Json& j) { j["family"] = "deepseek_v3"; }},
+      {"the_family_of_another_model", "BV7031", "", [](Json& j) { j["family"] = "deepseek_v3"; }},
       {"more_ranks_than_files", "BV7031", "at least 4", size("tp", 4)},
       {"millions_of_ranks", "BV7031", "at least", size("tp", parallel::kMaxSize)},
       {"ranks_of_a_product_that_overflows", "BV7031", "",
@@ -297,7 +297,7 @@ std::vector<Hostile> fit_rows() {
          j["files"].erase(kOtherShard);
          j["files"]["pp1_tp0_ep0_etp0.safetensors"] = Json::object();
        }},
-      {"a_shard_more", "BV7031", "no shard file of its layout",
+      {"a_shard_more", "BV7031", "not a shard file of its layout",
        [](Json& j) { j["files"]["pp0_tp2_ep0_etp0.safetensors"] = Json::object(); }},
       {"a_shard_tensor_less", "BV7031", "no fingerprint of",
        [](Json& j) { j["files"][kShard].erase("decoder.final_layernorm.weight"); }},

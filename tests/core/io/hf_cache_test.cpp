@@ -82,8 +82,7 @@ TEST(HfCache, ModelThatIsNotCachedNamesPlaceSimilarModelAndCommand) {
               ElementsAre("looked in " + (root.path() / "models--Qwen--Qwen3.5-9B").string(),
                           "cached and similar: Qwen/Qwen3.5-4B"));
   EXPECT_EQ(snapshot.error().help,
-            "hf download Qwen/Qwen3.5-9B --include \"*.json\" (names) or python -m "
-            "bridge_verify_headers Qwen/Qwen3.5-9B (names and shapes)");
+            "hf download Qwen/Qwen3.5-9B --include \"*.json\" fetches what names need");
 }
 
 TEST(HfCache, CaseIsKeptAndOtherCaseIsOnlySuggested) {

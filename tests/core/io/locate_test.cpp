@@ -76,7 +76,7 @@ TEST(Locate, NamesATorchDistCheckpoint) {
   EXPECT_THAT(
       hf.error().facts,
       ::testing::ElementsAre("it holds 16 *.distcp files: a Megatron torch_dist checkpoint"));
-  EXPECT_EQ(hf.error().help, "use convert --to hf, or give the HF model with --model");
+  EXPECT_EQ(hf.error().help, "give the HF model with --model; torch_dist checkpoints are not read");
 }
 
 TEST(Locate, FindsTheLastIterationOfATorchDistRoot) {

@@ -29,7 +29,7 @@ using testing::slurp;
 std::map<std::string, std::string> tree(const fs::path& folder) {
   std::map<std::string, std::string> out;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (!entry.is_directory()) {
+    if (entry.is_symlink() || !entry.is_directory()) {
       std::string& text = out[entry.path().lexically_relative(folder).string()];
       text = entry.is_symlink()        ? "-> " + fs::read_symlink(entry.path()).string()
              : entry.is_regular_file() ? slurp(entry.path())

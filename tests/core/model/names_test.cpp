@@ -200,7 +200,7 @@ TEST(Resolve, RefusesToEnumerateAbsurdCounts) {
   config["num_local_experts"] = 1000000;
   const auto model = resolve_with(config, golden_headers("qwen3_moe"));
   ASSERT_FALSE(model);
-  EXPECT_EQ(model.error().code, Code::ConfigField);
+  EXPECT_EQ(model.error().code, Code::SizeOutOfBounds);
 }
 
 }  // namespace

@@ -119,7 +119,7 @@ TEST(RankTable, GoesThereAndBackInBothOrders) {
               const std::int64_t world = 2 * minimum_world(layout);
               const auto table = rank_table(layout, world);
               if (!table) {
-                EXPECT_THAT(table.error().message, HasSubstr("E042"));
+                EXPECT_THAT(table.error().message, HasSubstr("needs equal data-parallel sizes"));
                 EXPECT_TRUE(pp_before_dp && pp > 1 && tp * cp != ep * etp) << layout_id(layout);
                 continue;
               }
@@ -151,7 +151,7 @@ TEST(RankTable, RejectsAWorldThatTheDenseGridDoesNotDivide) {
   const auto table = rank_table(layout, 6);
   ASSERT_FALSE(table);
   EXPECT_EQ(table.error().code, Code::IndivisibleDim);
-  EXPECT_THAT(table.error().message, HasSubstr("E040"));
+  EXPECT_THAT(table.error().message, HasSubstr("world size 6 is not a multiple of"));
   EXPECT_EQ(table.error().help, "nearest legal world size: 4 or 8");
   EXPECT_TRUE(rank_table(layout, 8));
 }
@@ -160,7 +160,7 @@ TEST(RankTable, RejectsAWorldThatTheExpertGridDoesNotDivide) {
   const Layout layout{.tp = 2, .ep = 8, .etp = 1};
   const auto table = rank_table(layout, 12);
   ASSERT_FALSE(table);
-  EXPECT_THAT(table.error().message, HasSubstr("E041"));
+  EXPECT_THAT(table.error().message, HasSubstr("world size 12 is not a multiple of"));
   EXPECT_EQ(table.error().help, "nearest legal world size: 8 or 16");
   EXPECT_TRUE(rank_table(layout, 16));
 }
@@ -170,7 +170,7 @@ TEST(RankTable, RejectsTheOrderWhoseDataParallelSizesDiffer) {
   const auto table = rank_table(layout, 8);
   ASSERT_FALSE(table);
   EXPECT_EQ(table.error().code, Code::Conflict);
-  EXPECT_THAT(table.error().message, HasSubstr("E042"));
+  EXPECT_THAT(table.error().message, HasSubstr("needs equal data-parallel sizes"));
   layout.ep = 2;
   EXPECT_TRUE(rank_table(layout, 8));
   layout = {.tp = 2, .pp = 1, .ep = 4, .etp = 1, .pp_before_dp = true};

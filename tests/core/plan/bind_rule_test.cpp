@@ -17,7 +17,10 @@ constexpr std::int64_t kRank = 5;
 
 class BindRule : public ::testing::Test {
  protected:
-  BindRule() { layout_.tp = 2; }
+  BindRule() {
+    layout_.tp = 2;
+    layout_.vocab_divisor = 1;
+  }
 
   const model::Mapping& mapping(const std::string& megatron) const {
     const auto found = std::find_if(
@@ -96,9 +99,9 @@ TEST_F(BindRule, ASymbolBoundAgainSizesEveryAxisThatItSizes) {
 
 TEST_F(BindRule, APlanHoldsARuleOnceForEachRebinding) {
   const Rebinding rank{.rest = {{kRank}}};
-  const std::vector<Rebinding> rebindings = {rank};
-  const auto plan = Plan::make(hf_.model, kinds_, layout_, rebindings).value();
   const model::Mapping& qkv = mapping("decoder.layers.0.self_attention.linear_qkv.weight");
+  const std::vector<Factor> factors = {{qkv.rule, rank}};
+  const auto plan = Plan::make(hf_.model, kinds_, layout_, factors).value();
   EXPECT_EQ(plan.bound(qkv).target_shapes()[0][1], size("hidden_size"));
   EXPECT_EQ(plan.bound(qkv, rank).target_shapes()[0][1], kRank);
 }

@@ -33,16 +33,16 @@ parallel::Layout tp(std::int64_t size) {
 }
 
 TEST(LayoutSet, PadsAVocabularyThatTpDoesNotDivide) {
-  for (const std::int64_t rows : {131, 128262, 126}) {
+  for (const std::int64_t rows : {131, 101, 126}) {
     const model::Model model = golden("llama", rows);
-    for (const std::int64_t size : {2, 4, 8}) {
+    for (const std::int64_t size : {2, 4}) {  // 8 does not divide the 36 FFN rows
       const parallel::Layout settled = with_padding(model, tp(size));
       EXPECT_EQ(settled.vocab_divisor.has_value(), rows % size != 0) << rows << " " << size;
       EXPECT_TRUE(check_layout(model, settled)) << rows << " " << size;
     }
     const LayoutSet set = layouts_up_to(model, {}, 8, 0);
     EXPECT_EQ(set.layouts.size(), set.legal);
-    for (const std::int64_t size : {1, 2, 4, 8}) {
+    for (const std::int64_t size : {1, 2, 4}) {
       const auto found = std::find_if(set.layouts.begin(), set.layouts.end(),
                                       [&](const parallel::Layout& one) { return one.tp == size; });
       ASSERT_NE(found, set.layouts.end()) << rows << " " << size;
@@ -65,9 +65,7 @@ TEST(LayoutSet, LeavesADivisorThatWasAskedForAlone) {
 TEST(LayoutSet, NamesTheSizesThatCannotBeTried) {
   const model::Model model = golden("llama", 128);  // 8 query heads, 4 key heads, 4 layers
   EXPECT_EQ(impossible_sizes(model, {}, 4), "");
-  const std::string text = impossible_sizes(model, {}, 16);
-  EXPECT_THAT(text, HasSubstr("TP 16"));
-  EXPECT_THAT(text, HasSubstr("PP 8 16"));
+  EXPECT_EQ(impossible_sizes(model, {}, 16), "TP 8 16 (36 FFN rows), PP 8 16 (4 layers)");
 }
 
 }  // namespace

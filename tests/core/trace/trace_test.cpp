@@ -187,7 +187,7 @@ TEST(Trace, NamesTheNearestForAnUnknownName) {
 
 TEST(Trace, NamesTheShapeForAnIndexOutside) {
   const Placed placed = place("llama", {.tp = 2, .vocab_divisor = 4});
-  for (const Shape& index : {Shape{80, 0}, Shape{0, 24}, Shape{0}, Shape{0, 0, 0}}) {
+  for (const Shape& index : {Shape{80, 0}, Shape{0, 24}, Shape{80}, Shape{0, 0, 0}}) {
     const auto found =
         trace::trace(*placed.plan, {"model.layers.0.self_attn.q_proj.weight", {}, index});
     ASSERT_FALSE(found.has_value());
