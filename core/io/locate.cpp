@@ -168,7 +168,7 @@ Result<LocatedModel> locate_in_cache(const RepositoryName& name, const LocateRoo
   if (!found) {
     Error error = std::move(found).error();
     if (error.code == Code::ModelNotFound) {
-      error.facts.push_back("no path either: " + printable_path(path));
+      error.facts.push_back("there is no such path either: " + printable_path(path));
       add_similar_paths(error, path);
     }
     return error;

@@ -46,8 +46,8 @@ using ShardEdit = std::function<void(std::map<std::string, e2e::EditedTensor>&)>
 struct ThereAndBack {
   std::string golden;
   Words layout;
-  std::string shard;  // "pp0_tp0_ep0_etp0"
-  ShardEdit edit = {};     // empty: nothing is changed
+  std::string shard;    // "pp0_tp0_ep0_etp0"
+  ShardEdit edit = {};  // empty: nothing is changed
 };
 [[nodiscard]] Provocation back(const ThereAndBack& trip);
 /// The same, but the changed folder is compared with the HF folder: `diff HF MEGATRON`.

@@ -28,7 +28,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kWords = {
     {"E015", {"shared expert FFN rows"}},
     {"E016", {" expert FFN rows of mlp.experts"}},
     {"E017", {"experts"}},
-    {"E018", {"no experts"}},
+    {"E018", {"without experts"}},
     {"E019", {"linear key heads"}},
     {"E020", {"linear value heads"}},
     {"E021", {"linear_num_value_heads"}},

@@ -277,10 +277,12 @@ TEST(Causes, NamesOfSubjectsInTitlesDoNotSplitACause) {
     bad.claim = "names";
     bad.outcome = Outcome::Refuted;
     bad.code = Code::HfTensorUnused;
-    bad.title = "layers." + std::to_string(i) + ".bias is used by no rule";
+    bad.hf = {"layers." + std::to_string(i) + ".bias"};
+    bad.title = bad.hf.front() + " is used by no rule";
     run.verdicts.push_back(bad);
   }
   run.verdicts.push_back(run.verdicts[0]);
+  run.verdicts.back().hf = {"lm_head.weight"};
   run.verdicts.back().title = "lm_head.weight is used by no rule";
   const std::vector<Cause> found = causes(run);
   ASSERT_EQ(found.size(), 1U);

@@ -272,8 +272,8 @@ class Convert {
     }
     const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (error.code == Code::DiskFull && finished > 0) {
-      error.help = fmt::format("free space, then repeat with --resume; {} finished files are kept",
-                               finished);
+      error.help = fmt::format("free space, then repeat with --resume; {} kept",
+                               counted(finished, "finished file"));
     }
     return error;
   }
@@ -351,7 +351,7 @@ class Convert {
       for (const auto& [file, tensors] : report.digests) {
         verdicts.push_back(written(file, tensors.size()));
       }
-      run_.notes.push_back(fmt::format("{} files written to {}", report.digests.size(),
+      run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
                                        io::printable(options_.out)));
       if (stop_requested() != 0) {
         run_.notes.push_back("the signal came after the last byte: the output is complete");

@@ -164,7 +164,7 @@ TEST(Locate, NameThatIsNowhereListsBothPlaces) {
   EXPECT_THAT(shown(model.error()), HasSubstr("models--Org--Name"));
   EXPECT_THAT(shown(model.error()), HasSubstr("cached and similar: Org/Nane"));
   EXPECT_THAT(shown(model.error()),
-              HasSubstr("no path either: " + (folder.path() / "Org/Name").string()));
+              HasSubstr("there is no such path either: " + (folder.path() / "Org/Name").string()));
 }
 
 TEST(Locate, HostileReferencesAreRefused) {
