@@ -273,7 +273,7 @@ class Convert {
     const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (error.code == Code::DiskFull && finished > 0) {
       error.help = fmt::format("free space, then repeat with --resume; {} kept",
-                               counted(finished, "finished file"));
+                               counted(static_cast<std::uint64_t>(finished), "finished file"));
     }
     return error;
   }
