@@ -140,14 +140,14 @@ std::vector<Row> pattern_rows() {
 std::vector<Row> kind_rows() {
   return {
       {"E070",
-       "BV7011",
-       {"no parallelism is known for decoder.layers.*.mystery.weight",
+       "BV1017",
+       {"how decoder.layers.*.mystery.weight is cut over the ranks is not known here",
         "write column, row or replicated as the kind of this rule"},
        judged("qwen3", more(mystery("auto"))),
        judged("qwen3", more(mystery("column")))},
       {"E071",
-       "BV7011",
-       {"rule r99 permutes the dimensions by [1, 2, 0], which is not its own inverse",
+       "BV1018",
+       {"rule r99 permutes the dimensions by [1, 2, 0], which does not undo itself",
         "[2, 0, 1] when applied twice"},
        judged("qwen3", more(mystery("column", {{"permute_dims", {1, 2, 0}}}))),
        judged("qwen3", more(mystery("column", {{"permute_dims", {0, 2, 1}}})))},
