@@ -133,12 +133,12 @@ class ManifestReader : private ManifestValues {
   bool settings() {
     return cursor_.array([this] {
       const std::size_t at = here();
-      auto& [path, value] = out_.settings.emplace_back();
+      auto& setting = out_.settings.emplace_back();
       std::size_t count = 0;
       const bool read = cursor_.array([&, this] {
         ++count;
-        return count == 1   ? text(path)
-               : count == 2 ? text(value)
+        return count == 1   ? text(setting.first)
+               : count == 2 ? text(setting.second)
                             : fault(here(), "expected the end of the list");
       });
       return read && (count == 2 || fault(at, "expected [path, value]"));

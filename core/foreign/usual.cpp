@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/family/builtin_files.hpp"
+#include "core/family/expression.hpp"
 #include "core/family/family.hpp"
 #include "core/foreign/pattern.hpp"
 
