@@ -29,7 +29,7 @@ cmake "-DFAMILIES=$(list 'core/families/*.json')" "-DTABLES=$(list 'core/familie
 name() { echo "$build/objects/$(echo "${1#"$build"/}" | tr '/' '_').o"; }
 objects="" pairs=""
 for source in core/base/*.cpp core/io/*.cpp core/layout/*.cpp core/kinds/*.cpp core/family/*.cpp core/model/*.cpp core/foreign/*.cpp \
-  core/parallel/*.cpp core/plan/*.cpp core/checkpoint/*.cpp properties/attacks/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
+  core/parallel/*.cpp core/plan/*.cpp core/quantised/*.cpp core/checkpoint/*.cpp properties/attacks/lines/tilings.cpp "$build/builtin_files.cpp" "$build/builtin_text.cpp"; do
   objects="$objects $(name "$source")"
   pairs="$pairs $source $(name "$source")"
 done
