@@ -1,6 +1,28 @@
 #include "core/base/unicode.hpp"
 
+#include <algorithm>
+#include <array>
+
 namespace bv::unicode {
+namespace {
+
+struct Range {
+  std::uint32_t first, last;
+};
+
+/// General categories Cc, Cf, Zl and Zp of Unicode 15, ascending: characters that a terminal acts
+/// on, or that change how their neighbours look, instead of showing themselves.
+constexpr std::array kInvisible = {
+    Range{0x0000, 0x001f},   Range{0x007f, 0x009f},   Range{0x00ad, 0x00ad},
+    Range{0x0600, 0x0605},   Range{0x061c, 0x061c},   Range{0x06dd, 0x06dd},
+    Range{0x070f, 0x070f},   Range{0x0890, 0x0891},   Range{0x08e2, 0x08e2},
+    Range{0x180e, 0x180e},   Range{0x200b, 0x200f},   Range{0x2028, 0x202e},
+    Range{0x2060, 0x2064},   Range{0x2066, 0x206f},   Range{0xfeff, 0xfeff},
+    Range{0xfff9, 0xfffb},   Range{0x110bd, 0x110bd}, Range{0x110cd, 0x110cd},
+    Range{0x13430, 0x1343f}, Range{0x1bca0, 0x1bca3}, Range{0x1d173, 0x1d17a},
+    Range{0xe0001, 0xe0001}, Range{0xe0020, 0xe007f}};
+
+}  // namespace
 
 Decoded decode(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
@@ -28,9 +50,10 @@ Decoded decode(std::string_view text) {
 }
 
 bool invisible(std::uint32_t point) {
-  return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x200e || point == 0x200f ||
-         point == 0x061c || (point >= 0x2028 && point <= 0x202e) ||
-         (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
+  const auto range =
+      std::lower_bound(kInvisible.begin(), kInvisible.end(), point,
+                       [](const Range& one, std::uint32_t at) { return one.last < at; });
+  return range != kInvisible.end() && range->first <= point;
 }
 
 }  // namespace bv::unicode

@@ -27,6 +27,7 @@ TEST(ShellQuoted, ShowsWhatATerminalWouldObey) {
   EXPECT_EQ(shell_quoted("\x1b[2J"), "''$'\\x1b''[2J'");
   EXPECT_EQ(shell_quoted("\xff"), "''$'\\xff'''");
   EXPECT_EQ(shell_quoted("\u202e"), "''$'\\xe2\\x80\\xae'''");
+  EXPECT_EQ(shell_quoted("a\u200b"), "'a'$'\\xe2\\x80\\x8b'''");  // as messages escape it
 }
 
 }  // namespace
