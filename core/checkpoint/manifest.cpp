@@ -92,7 +92,7 @@ std::string manifest_text(const MegatronFolder& folder) {
                        folder.resolve.spelling.transformer_engine ? "transformer_engine" : "local"},
                       {"moe_grouped_gemm", folder.resolve.spelling.grouped_experts}};
   json["drop_mtp"] = folder.resolve.drop_mtp;
-  json["expert_orientation"] = folder.resolve.expert_orientation;
+  json["expert_orientation"] = text(folder.resolve.expert_orientation);
   json["excluded"] = folder.resolve.left_out;
   json["settings"] = std::move(settings);
   json["plan_digest"] = folder.plan_digest;
@@ -116,7 +116,7 @@ std::string plan_digest(const plan::Plan& plan) {
     const auto [rule, fresh] = known.try_emplace(mapping.rule, known.size());
     if (fresh) {
       const layout::BoundRule& bound = plan.bound(mapping);
-      digest.add(fmt::format("{}\n{}\n", layout::print(bound.rule()), mapping.rule->value));
+      digest.add(fmt::format("{}\n{}\n", layout::print(bound.rule()), text(mapping.rule->value)));
       for (const Shape& shape : bound.source_shapes()) {
         digest.add(fmt::format("{}\n", fmt::join(shape, ",")));
       }

@@ -45,10 +45,7 @@ class ManifestReader : private ManifestValues {
                    {"dtype", true, [this] { return dtype(); }},
                    {"spelling", true, [this] { return spelling(); }},
                    {"drop_mtp", true, [this] { return truth(out_.resolve.drop_mtp); }},
-                   {"expert_orientation", true,
-                    [this] {
-                      return choice(out_.resolve.expert_orientation, {"", "out_in", "in_out"});
-                    }},
+                   {"expert_orientation", true, [this] { return orientation(); }},
                    {"excluded", true, [this] { return excluded(); }},
                    {"settings", true, [this] { return settings(); }},
                    {"plan_digest", true, [this] { return digest(out_.plan_digest); }},
@@ -127,6 +124,14 @@ class ManifestReader : private ManifestValues {
           }},
          {"moe_grouped_gemm", true, [&] { return truth(out_.resolve.spelling.grouped_experts); }}});
     out_.resolve.spelling.transformer_engine = implementation == "transformer_engine";
+    return read;
+  }
+
+  bool orientation() {
+    std::string word;
+    const bool read = choice(word, {"", "out_in", "in_out"});
+    out_.resolve.expert_orientation =
+        family::orientation_from(word).value_or(family::Orientation::ByShape);
     return read;
   }
 

@@ -73,7 +73,7 @@ Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b) {
 std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
                                               const parallel::Layout& layout,
                                               const Shards& shards) {
-  const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
+  const std::int64_t rows = model.geometry.vocabulary();
   if (rows % layout.tp == 0) {
     return std::nullopt;
   }

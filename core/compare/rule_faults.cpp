@@ -8,7 +8,6 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "core/kinds/value_rule.hpp"
 
 namespace bv::compare {
 namespace {
@@ -32,7 +31,7 @@ class RuleFaults {
         shard_(plan.shard(target)) {
     base_.spec = {target.name, dtype, shard_.shape};
     base_.sources = std::move(sources);
-    base_.add = kinds::added_on_import(mapping_.rule->value);
+    base_.add = mapping_.rule->value.added_on_import();
     tp_ = mapping_.rule->expert ? plan.layout().etp : plan.layout().tp;
   }
 

@@ -10,7 +10,6 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/shard_index.hpp"
-#include "core/kinds/value_rule.hpp"
 
 namespace bv::convert {
 namespace fs = std::filesystem;
@@ -51,7 +50,7 @@ std::vector<OutputFile> hf_outputs(const checkpoint::MegatronFolder& source, con
       tensor.sources.push_back({&shards[owner.file], &checkpoint::stored_at(shards, plan, owner)});
     }
     tensor.boxes = [&plan, distinct, position] { return boxes_back(plan, distinct, position); };
-    tensor.add = -kinds::added_on_import(map.rule->value);
+    tensor.add = -map.rule->value.added_on_import();
     files[source.hf_file_of.at(hf)].tensors.push_back(std::move(tensor));
   };
   std::map<std::string, std::pair<std::size_t, std::size_t>> place_of;

@@ -15,7 +15,6 @@
 #include "core/io/output_folder.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
-#include "core/kinds/value_rule.hpp"
 
 namespace bv::convert {
 namespace fs = std::filesystem;
@@ -50,7 +49,7 @@ std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const p
           plan::target_dtype(*mapping.rule, plan::dtypes_of(source.headers, mapping), policy);
       tensor.sources = sources_of(source, mapping);
       tensor.boxes = [&plan, &target] { return plan.shard(target).boxes; };
-      tensor.add = kinds::added_on_import(mapping.rule->value);
+      tensor.add = mapping.rule->value.added_on_import();
       output.tensors.push_back(std::move(tensor));
     }
     out.push_back(std::move(output));

@@ -31,13 +31,13 @@ Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
     const std::string& hf = job.mapping->hf[job.hf];
     const io::StoredTensor& stored = source.checkpoint->tensors().find(hf)->second;
     const auto bytes = source.checkpoint->bytes(stored);
-    found[i] = {
-        hf,
-        source.model.megatron_name(*job.mapping, 0),
-        job.mapping->rule,
-        stored.spec.dtype,
-        job.target,
-        kinds::trace_values(bytes, stored.spec.dtype, job.target, job.mapping->rule->value)};
+    found[i] = {hf,
+                source.model.megatron_name(*job.mapping, 0),
+                job.mapping->rule,
+                stored.spec.dtype,
+                job.target,
+                kinds::trace_values(bytes, stored.spec.dtype, job.target,
+                                    job.mapping->rule->value.added_on_import())};
     source.checkpoint->release(bytes);
     return Done{};
   }));

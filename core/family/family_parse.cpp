@@ -8,6 +8,7 @@
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
 #include "core/family/family_parts.hpp"
+#include "core/family/symbols.hpp"
 
 namespace bv::family {
 namespace {
@@ -224,7 +225,7 @@ class FamilyParser {
       out.variable = variable.first;
       out.over = variable.second;
     }
-    out.layered = out.stage == Stage::Decoder && out.over == "num_hidden_layers";
+    out.layered = out.stage == Stage::Decoder && out.over == symbols::kLayers;
     BV_TRY(flags, place.texts_or_none("flags"));
     out.flags = flags;
     BV_CHECK(section_lists(place, out));

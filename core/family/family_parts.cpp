@@ -104,11 +104,12 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
     rule.form = name;
   }
   BV_TRY(orientation, place.text_or("orientation", ""));
-  rule.orientation = orientation;
-  if (!orientation.empty() && orientation != "out_in" && orientation != "in_out") {
+  const auto known = orientation_from(orientation);
+  if (!known) {
     return place.error("an orientation is out_in or in_out", escaped(orientation),
                        "out_in or in_out");
   }
+  rule.orientation = *known;
   if (const auto shapes = place.find("shapes")) {
     BV_TRY(members, shapes->members());
     for (const auto& [source, extents_place] : members) {
@@ -229,14 +230,21 @@ Result<ConstraintRule> parse_constraint(const JsonPlace& place) {
   BV_CHECK(place.only({"code", "divisor", "dividend", "either_way", "of", "noun", "when"}));
   ConstraintRule rule;
   Constraint& constraint = rule.constraint;
+  std::string divisor;
   for (const auto& [key, slot] : {std::pair{"code", &constraint.code},
-                                  {"divisor", &constraint.divisor},
+                                  {"divisor", &divisor},
                                   {"dividend", &constraint.dividend},
                                   {"noun", &constraint.noun}}) {
     BV_TRY(found, place.at(key));
     BV_TRY(text, found.text());
     *slot = text;
   }
+  const auto groups = divisor_from(divisor);
+  if (!groups) {
+    return place.error("a condition divides by groups of ranks", escaped(divisor),
+                       std::string(kDivisorWords));
+  }
+  constraint.divisor = *groups;
   BV_TRY(of, place.text_or("of", ""));
   BV_TRY(either_way, place.boolean_or("either_way", false));
   BV_TRY(when, place.texts_or_none("when"));
@@ -347,7 +355,11 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   rule.when = when;
   rule.expert = expert;
   rule.vocabulary = vocabulary;
-  rule.value = value;
+  const auto steps = value_rule_from(value);
+  if (!steps) {
+    return place.error("this value rule is not known", escaped(value), std::string(kValueWords));
+  }
+  rule.value = *steps;
   rule.keep_float32 = keep_float32;
   BV_CHECK(parse_form(place, rule));
   if (const auto over = place.find("over")) {

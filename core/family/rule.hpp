@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/family/words.hpp"
+
 namespace bv::family {
 
 /// Where a mapping lives on the pipeline (docs/reference/semantics.md#what-lives-where).
@@ -30,7 +32,7 @@ struct Rule {
   std::vector<std::string> rest;                         // expressions bound to "..."
   bool expert = false;                                   // sharded by ETP and placed by EP
   bool vocabulary = false;  // rows may be padded; `pad` is bound by the layout
-  std::string value;        // "" or the value-changing map, e.g. "minus_one"
+  ValueRule value;
   bool keep_float32 =
       false;  // stored as F32 whatever params_dtype is (router.expert_bias, the vision tower)
   std::string source;               // "qwen3_5_moe.json: decoder rule 3"
@@ -41,7 +43,7 @@ struct Rule {
   std::string experts;              // expression: how many values {e} takes, "" without {e}
   std::string form_group;           // storage alternatives: "experts", "" for none
   std::string form;                 // this rule's alternative: "packed"
-  std::string orientation;          // of a packed stack: "out_in", "in_out" or ""
+  Orientation orientation = Orientation::ByShape;  // of a packed stack
   std::map<std::string, std::vector<std::string>, std::less<>>
       shapes;               // source name -> extents that tell forms apart
   std::size_t section = 0;  // which section of the family it belongs to
@@ -52,7 +54,7 @@ struct Rule {
 
 struct Constraint {
   std::string code;         // "E010": condition (docs/reference/semantics.md#conditions)
-  std::string divisor;      // "tp", "etp", "ep", "cp*tp"
+  Divisor divisor;          // by what the layout divides it
   std::string dividend;     // expression over symbols
   bool either_way = false;  // dividend % divisor == 0 or divisor % dividend == 0
   std::string of;           // what it cuts: "self_attention.linear_qkv"

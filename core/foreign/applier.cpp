@@ -17,8 +17,9 @@ namespace {
 
 using Answer = OpenQuestion::Answer;
 
-std::string joined_values(const std::string& first, const std::string& second) {
-  return first.empty() || second.empty() ? first + second : first + " " + second;
+family::ValueRule joined_values(family::ValueRule first, const family::ValueRule& second) {
+  first.steps.insert(first.steps.end(), second.steps.begin(), second.steps.end());
+  return first;
 }
 
 Answer answer_to(Code code) {
@@ -231,7 +232,7 @@ Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& fo
   rule.value = joined_values(kind.value, foreign.value);
   rule.form_group.clear();
   rule.form.clear();
-  rule.orientation.clear();
+  rule.orientation = family::Orientation::ByShape;
   rule.shapes.clear();
   rule.when.clear();
   rule.per_expert = rule.expert && !kind.packed;

@@ -48,7 +48,9 @@ ForeignKind read_kind(const json& row) {
   out.packed = row.value("packed", false);
   out.planted = row.value("planted", false);
   out.sources = row.at("sources").get<std::vector<std::vector<std::string>>>();
-  out.value = row.value("value", "");
+  const auto value = family::value_rule_from(row.value("value", ""));
+  BV_ASSERT(value.has_value());
+  out.value = *value;
   out.when = sizes_at(row, "when");
   out.text = row.value("line", "");
   for (const json& sizes : row.value("vision", json::array())) {

@@ -31,7 +31,7 @@ struct ForeignKind {
   bool packed = false;
   bool planted = false;                           // a fault that tests plant: never offered
   std::vector<std::vector<std::string>> sources;  // the roles that each source of the line may have
-  std::string value;
+  family::ValueRule value;
   Sizes when;                      // flag of the config -> the kind that holds then
   std::vector<Sizes> vision;       // sizes outside the text model, in the order of preference
   std::optional<Line> transposed;  // of a stack stored [E, in, out]

@@ -156,24 +156,24 @@ class LineChooser {
       return kind_.line;
     }
     BV_TRY(in_out, is_in_out());
-    rule_.orientation = in_out ? "in_out" : "out_in";
+    rule_.orientation = in_out ? family::Orientation::InOut : family::Orientation::OutIn;
     return in_out ? *kind_.transposed : kind_.line;
   }
 
   /// How the stack is stored: as declared, else by where hidden_size stands.
   Result<bool> is_in_out() const {
-    if (foreign_.orientation != Orientation::ByShape) {
-      return foreign_.orientation == Orientation::InOut;
+    if (foreign_.orientation != family::Orientation::ByShape) {
+      return foreign_.orientation == family::Orientation::InOut;
     }
     const Shape& shape = shapes_.front();
     const std::int64_t out_in = shape[kind_.hidden];
     const std::int64_t in_out = shape[3 - kind_.hidden];
-    const auto hidden = geometry_.get("hidden_size");
+    const auto hidden = geometry_.hidden();
     if (hidden && out_in != in_out && (out_in == *hidden || in_out == *hidden)) {
       return in_out == *hidden;
     }
-    if (out_in == in_out && !place_.orientation.empty()) {
-      return place_.orientation == "in_out";
+    if (out_in == in_out && place_.orientation != family::Orientation::ByShape) {
+      return place_.orientation == family::Orientation::InOut;
     }
     const std::string size = hidden ? std::to_string(*hidden) : "not in config.json";
     if (out_in == in_out) {
@@ -294,7 +294,7 @@ std::vector<family::Constraint> layout_conditions(const model::Geometry& geometr
   std::vector<family::Constraint> out;
   const auto add = [&](std::string dividend, std::string noun) {
     family::Constraint one;
-    one.divisor = rule.expert ? "etp" : "tp";
+    one.divisor = family::Divisor{{rule.expert ? family::RankGroup::Etp : family::RankGroup::Tp}};
     one.dividend = std::move(dividend);
     one.of = parameter;
     one.noun = std::move(noun);
@@ -316,7 +316,7 @@ std::vector<family::Constraint> layout_conditions(const model::Geometry& geometr
   if (rule.vocabulary) {
     family::Constraint rows;
     rows.code = "E023";  // lifted by padding
-    rows.divisor = "tp";
+    rows.divisor = family::Divisor{{family::RankGroup::Tp}};
     rows.dividend = rule.axes.at("v");
     rows.of = parameter;
     rows.noun = "vocabulary rows";

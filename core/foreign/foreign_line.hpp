@@ -20,7 +20,8 @@ struct LinePlace {
   bool text = true;         // in the text model: its heads, not those of a vision tower
   bool vocabulary = false;  // rows may be padded
   std::string parallelism;  // as model.parameters lists it, "" when it does not
-  std::string orientation;  // --expert-orientation, for square stacks
+  /// --expert-orientation, for square stacks.
+  family::Orientation orientation = family::Orientation::ByShape;
 };
 
 /// Writes kind, axes, trailing dimensions and orientation into `rule`, whose HF names are those of

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/family/symbols.hpp"
 #include "core/foreign/parameter.hpp"
 
 namespace bv::foreign {
@@ -37,14 +38,14 @@ void follow_list(const std::vector<WantedParameter>& parameters, model::Model& m
     output = output || parameter.name.ends_with("output_layer.weight");
   }
   model.mtp_layers = mtp;
-  const auto follow = [&model](const char* number, std::int64_t value) {
+  const auto follow = [&model](std::string_view number, std::int64_t value) {
     if (value > 0 && model.geometry.get(number) != value) {
-      model.geometry.symbols[number] = value;
-      model.geometry.origin[number] = "model.parameters of the rules file";
+      model.geometry.symbols[std::string(number)] = value;
+      model.geometry.origin[std::string(number)] = "model.parameters of the rules file";
     }
   };
-  follow("num_hidden_layers", layers);
-  follow("num_experts", experts);
+  follow(family::symbols::kLayers, layers);
+  follow(family::symbols::kExperts, experts);
   if (output && model.tied) {
     model.detected.push_back(
         {"embeddings", "untied in Megatron", "model.parameters lists an output layer of its own"});

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
@@ -204,11 +205,12 @@ void NameFaults::report_layers_not_stored(model::Model& model) {
       parameters += layers_.at({stage, number}).wanted;
     }
     const bool mtp = stage == family::Stage::Mtp;
-    const auto count = mtp ? model.mtp_layers : model.geometry.get("num_hidden_layers").value_or(0);
-    const auto origin = model.geometry.origin.find("num_hidden_layers");
-    const std::string field = mtp                                     ? "the number of MTP layers"
-                              : origin == model.geometry.origin.end() ? "num_hidden_layers"
-                                                                      : origin->second;
+    const auto count = mtp ? model.mtp_layers : model.geometry.layers();
+    const auto origin = model.geometry.origin.find(family::symbols::kLayers);
+    const std::string field = mtp ? "the number of MTP layers"
+                              : origin == model.geometry.origin.end()
+                                  ? std::string(family::symbols::kLayers)
+                                  : origin->second;
     model::NameFault fault;
     fault.code = Code::MegatronParamUnfilled;
     fault.subject = shown(layers_.at({stage, numbers.front()}).parameters.front()->name);

@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/family/symbols.hpp"
 #include "core/foreign/applier.hpp"
 #include "core/foreign/foreign_line.hpp"
 #include "core/foreign/survey.hpp"
@@ -36,21 +37,22 @@ model::Model base_of(const SurveyInput& input, const Survey& survey) {
   out.tied = survey.tied;
   out.mtp_layers = survey.mtp_layers;
   name_origins(input.config, out.geometry);
-  const auto number = [&out](const char* symbol, std::int64_t value, const char* origin) {
+  const auto number = [&out](std::string_view symbol, std::int64_t value, const char* origin) {
     if (out.geometry.get(symbol) != value) {
-      out.geometry.symbols[symbol] = value;
-      out.geometry.origin[symbol] = origin;
+      out.geometry.symbols[std::string(symbol)] = value;
+      out.geometry.origin[std::string(symbol)] = origin;
     }
   };
-  number("num_hidden_layers", survey.layers, "the names of the checkpoint");
-  number("num_experts", survey.experts, "the names of the checkpoint");
+  number(family::symbols::kLayers, survey.layers, "the names of the checkpoint");
+  number(family::symbols::kExperts, survey.experts, "the names of the checkpoint");
   for (const auto& [copy, original] : survey.must_equal) {
     out.ignored.push_back(copy);
     out.detected.push_back(
         {"stored_copy", copy, fmt::format("repeats {}: the bytes must be equal", original)});
   }
-  out.detected.push_back({"embeddings", survey.tied ? "tied" : "untied",
-                          input.config.tie_is_said ? "tie_word_embeddings" : "by the rules"});
+  out.detected.push_back(
+      {"embeddings", survey.tied ? "tied" : "untied",
+       input.config.tie_is_said ? std::string(family::symbols::kTied) : "by the rules"});
   if (!input.config.level.empty()) {
     out.detected.push_back({"config", input.config.level, "holds the numbers of the text model"});
   }
@@ -104,8 +106,8 @@ void add_constraints(const SurveyInput& input, const Survey& survey, model::Mode
   }
   if (survey.experts > 0) {
     family::Constraint experts;
-    experts.divisor = "ep";
-    experts.dividend = "num_experts";
+    experts.divisor = family::Divisor{{family::RankGroup::Ep}};
+    experts.dividend = family::symbols::kExperts;
     experts.noun = "experts";
     conditions.add(std::move(experts));
   }

@@ -30,9 +30,9 @@ WantedParameter of_family(const model::Model& wanted, const model::Mapping& mapp
 
 std::vector<WantedParameter> of_family(const model::Model& wanted) {
   std::vector<WantedParameter> out;
-  const std::int64_t experts = wanted.geometry.get("num_experts").value_or(0);
+  const std::int64_t experts = wanted.geometry.experts();
   for (const model::Mapping& mapping : wanted.mappings) {
-    const bool stack = mapping.rule->expert && mapping.expert < 0;
+    const bool stack = mapping.is_stack();
     for (std::int64_t e = stack ? 0 : -1; e < (stack ? experts : 0); ++e) {
       out.push_back(of_family(wanted, mapping, e));
     }

@@ -10,7 +10,6 @@
 #include "core/foreign/rules_keys.hpp"
 #include "core/foreign/rules_text.hpp"
 #include "core/foreign/shown.hpp"
-#include "core/kinds/value_rule.hpp"
 
 namespace bv::foreign {
 namespace {
@@ -143,14 +142,13 @@ class RuleReader {
     const std::vector<std::string> words = texts_at(row_, "values");
     const bool texts =
         values->is_string() || (values->is_array() && words.size() == values->size());
-    for (const std::string& word : words) {
-      rule_.value += (rule_.value.empty() ? "" : " ") + word;
-    }
-    rule_.value = values->is_string() ? values->get<std::string>() : rule_.value;
-    if (!texts || !kinds::is_value_rule(rule_.value)) {
+    const auto rule = family::value_rule_from(values->is_string() ? values->get<std::string>()
+                                                                  : join(words, " "));
+    if (!texts || !rule) {
       return wrong("values", fmt::format("\"values\" of {} is not a value rule", named()))
-          .pair(dumped(*values), "minus_one, plus_one, or a list of them");
+          .pair(dumped(*values), fmt::format("{}, or a list of them", family::kValueWords));
     }
+    rule_.value = *rule;
     return Done{};
   }
 
@@ -171,20 +169,22 @@ class RuleReader {
   /// goes by shape on import, and uses it on export only where the shapes ask for it.
   Status read_orientation(const json& parameters) {
     if (const json* flag = member(parameters, "transpose"); flag != nullptr && flag->is_boolean()) {
-      rule_.orientation = flag->get<bool>() ? Orientation::InOut : Orientation::OutIn;
+      rule_.orientation =
+          flag->get<bool>() ? family::Orientation::InOut : family::Orientation::OutIn;
     }
     const json* word = member(parameters, "orientation");
     if (word == nullptr) {
       return Done{};
     }
     const std::string text = word->is_string() ? word->get<std::string>() : "";
-    if (text != "out_in" && text != "in_out" && text != "by_shape") {
+    const auto known = text == "by_shape" ? family::Orientation::ByShape
+                       : text.empty()     ? std::nullopt
+                                          : family::orientation_from(text);
+    if (!known) {
       return wrong("parameters", fmt::format("\"orientation\" of {} is not known", named()))
           .pair(dumped(*word), "out_in, in_out or by_shape");
     }
-    rule_.orientation = text == "out_in"   ? Orientation::OutIn
-                        : text == "in_out" ? Orientation::InOut
-                                           : Orientation::ByShape;
+    rule_.orientation = *known;
     return Done{};
   }
 

@@ -10,19 +10,17 @@
 
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
+#include "core/family/words.hpp"
 
 namespace bv::foreign {
-
-/// How a stack of experts is stored: [E, out, in] or [E, in, out].
-enum class Orientation { ByShape, OutIn, InOut };
 
 struct ForeignRule {
   std::string id;        // its own, or "r" + position
   std::string kind;      // as written: a kind name, else the class name
   std::string megatron;  // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
-  Orientation orientation = Orientation::ByShape;
-  std::string value;                      // value rule beside that of the kind
+  family::Orientation orientation = family::Orientation::ByShape;
+  family::ValueRule value;                // beside that of the kind
   std::vector<std::int64_t> permutation;  // permute_dims; empty when it moves nothing
   std::string source;                     // "bridge.py:257", else "my.rules.json:88:5"
   std::size_t position = 0;               // from 0

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/pattern_index.hpp"
 #include "core/foreign/shown.hpp"
@@ -134,7 +135,7 @@ class Surveyor {
         decoder = std::max(decoder, parameter.index + 1);
       }
     }
-    const auto said = input_.usual.geometry.get("num_hidden_layers");
+    const auto said = input_.usual.geometry.get(family::symbols::kLayers);
     out_.layers = said && !input_.rules.parameters ? *said : std::max<std::int64_t>(decoder, 1);
     out_.mtp_layers = input_.options.drop_mtp ? 0 : out_.mtp_layers;
   }
@@ -200,12 +201,12 @@ class Surveyor {
     for (const Made& made : out_.made) {
       most = std::max(most, made.parameter.expert + 1);
     }
-    const std::int64_t said = input_.usual.geometry.get("num_experts").value_or(0);
+    const std::int64_t said = input_.usual.geometry.experts();
     out_.experts = most;
     if (most > 0 && said > 0 && most != said && !input_.rules.parameters) {
       OpenQuestion question;
       question.code = Code::SizeInDoubt;
-      question.subject = "num_experts";
+      question.subject = family::symbols::kExperts;
       question.message =
           fmt::format("config.json says {} experts, and no layer has that many", said);
       question.found = fmt::format("{} experts", most);

@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/family/symbols.hpp"
 #include "core/foreign/foreign_line.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
@@ -21,8 +22,8 @@ class SizeJudge {
  public:
   SizeJudge(const SurveyInput& input, Survey& survey) : input_(input), survey_(survey) {
     geometry_ = input.usual.geometry;
-    geometry_.symbols["num_hidden_layers"] = survey.layers;
-    geometry_.symbols["num_experts"] = survey.experts;
+    geometry_.symbols[std::string(family::symbols::kLayers)] = survey.layers;
+    geometry_.symbols[std::string(family::symbols::kExperts)] = survey.experts;
   }
 
   void run() {

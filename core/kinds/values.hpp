@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string_view>
 
 #include "core/base/dtype.hpp"
 #include "core/base/result.hpp"
@@ -39,11 +38,11 @@ struct Exactness {
   std::uint64_t first_found_bits = 0;
 };
 
-/// Follows every element HF -> Megatron -> HF: `value` is "" or "minus_one", `megatron` the type on
-/// the Megatron side. Works for computable types; equal types with value "" are exact by
-/// definition.
+/// Follows every element HF -> Megatron -> HF: `added` on the way there, taken off on the way back;
+/// `megatron` is the type on the Megatron side. Works for computable types; equal types with
+/// nothing added are exact by definition.
 [[nodiscard]] Exactness trace_values(std::span<const std::byte> elements, DType hf, DType megatron,
-                                     std::string_view value);
+                                     double added);
 
 /// The closed predicate of docs/reference/semantics.md#value-rules for one dtype of precision p on
 /// both sides: does RN(RN(x - 1) + 1) give back the bits of x? NaN is decided by the caller's bits.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/model/resolve.hpp"
 
 namespace bv::model {
@@ -34,9 +35,9 @@ std::string sizes_of(const Model& model, const family::Rule& rule) {
 }  // namespace
 
 void describe_config(Model& model) {
-  model.tied = model.geometry.get("tie_word_embeddings").value_or(0) != 0;
-  model.detected.push_back(
-      {"embeddings", model.tied ? "tied" : "untied", origin_of(model, "tie_word_embeddings")});
+  model.tied = model.geometry.ties_embeddings();
+  model.detected.push_back({"embeddings", model.tied ? "tied" : "untied",
+                            origin_of(model, std::string(family::symbols::kTied))});
   const auto& layers = model.geometry.layer_flags;
   for (const family::LayerFlag& flag : model.family->layer_flags) {
     const auto count = std::count_if(layers.begin(), layers.end(),

@@ -187,7 +187,7 @@ class FormChooser {
         report_square(row_class, evidence);
       } else {
         form = evidence.only.empty() ? declared : form;
-        because = fmt::format("declared: expert orientation {}", options_.expert_orientation);
+        because = fmt::format("declared: expert orientation {}", text(options_.expert_orientation));
       }
     }
     if (!declared.empty() && !evidence.only.empty() && !evidence.only.contains(declared)) {
@@ -199,7 +199,7 @@ class FormChooser {
   /// The form that --expert-orientation names, "" without one.
   std::string declared_form(const FormClass& row_class) const {
     for (const BoundRow& row : bound_.rows) {
-      if (!options_.expert_orientation.empty() &&
+      if (options_.expert_orientation != family::Orientation::ByShape &&
           row.rule->orientation == options_.expert_orientation &&
           std::count(row_class.forms.begin(), row_class.forms.end(), row.rule->form)) {
         return row.rule->form;
@@ -298,11 +298,12 @@ class FormChooser {
     NameFault fault;
     fault.code = Code::ShapeMismatch;
     fault.subject = evidence.only.begin()->second;
-    fault.message = fmt::format(
-        "--expert-orientation {} contradicts {}, which fits the form {} only",
-        options_.expert_orientation, evidence.only.begin()->second, evidence.only.begin()->first);
+    fault.message =
+        fmt::format("--expert-orientation {} contradicts {}, which fits the form {} only",
+                    text(options_.expert_orientation), evidence.only.begin()->second,
+                    evidence.only.begin()->first);
     fault.found = evidence.only.begin()->first;
-    fault.wanted = options_.expert_orientation;
+    fault.wanted = text(options_.expert_orientation);
     fault.help = "leave the option out: the shapes decide";
     model_.faults.push_back(std::move(fault));
   }

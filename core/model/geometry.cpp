@@ -6,6 +6,7 @@
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
 #include "core/family/family.hpp"
+#include "core/family/symbols.hpp"
 #include "core/model/config_field.hpp"
 
 namespace bv::model {
@@ -247,6 +248,22 @@ std::int64_t Geometry::at(std::string_view symbol) const {
   const auto found = get(symbol);
   BV_ASSERT(found.has_value());
   return *found;
+}
+
+std::int64_t Geometry::layers() const {
+  return get(family::symbols::kLayers).value_or(0);
+}
+std::int64_t Geometry::experts() const {
+  return get(family::symbols::kExperts).value_or(0);
+}
+std::int64_t Geometry::vocabulary() const {
+  return get(family::symbols::kVocabulary).value_or(0);
+}
+std::optional<std::int64_t> Geometry::hidden() const {
+  return get(family::symbols::kHidden);
+}
+bool Geometry::ties_embeddings() const {
+  return get(family::symbols::kTied).value_or(0) != 0;
 }
 
 Result<Geometry> read_geometry_with(const family::Family& family, const json& config,

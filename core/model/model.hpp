@@ -30,8 +30,21 @@ struct Geometry {
   /// (family file)".
   std::map<std::string, std::string, std::less<>> origin;
 
+  /// nullopt when the family does not define the symbol.
   [[nodiscard]] std::optional<std::int64_t> get(std::string_view symbol) const;
-  [[nodiscard]] std::int64_t at(std::string_view symbol) const;  // asserts
+  /// Asserts that the family defines the symbol.
+  [[nodiscard]] std::int64_t at(std::string_view symbol) const;
+
+  /// Decoder layers, without MTP; 0 for a family without a decoder.
+  [[nodiscard]] std::int64_t layers() const;
+  /// Routed experts of an MoE layer; 0 for a dense model.
+  [[nodiscard]] std::int64_t experts() const;
+  /// Rows of the vocabulary, without padding; 0 when the family does not say.
+  [[nodiscard]] std::int64_t vocabulary() const;
+  /// Size of a hidden state of the text model; nullopt when the family does not say.
+  [[nodiscard]] std::optional<std::int64_t> hidden() const;
+  /// The output layer has the tensor of the embedding.
+  [[nodiscard]] bool ties_embeddings() const;
 };
 
 /// One rule applied at one place.
@@ -41,6 +54,9 @@ struct Mapping {
   std::int64_t index = -1;      // layer i, MTP layer k, vision block j; -1 without
   std::int64_t expert = -1;     // global expert of a per-expert rule; -1 otherwise
   std::vector<std::string> hf;  // full names, in the order of rule->hf
+
+  /// One HF stack makes the parameters of all experts.
+  [[nodiscard]] bool is_stack() const { return rule->expert && expert < 0; }
 };
 
 struct Detected {
@@ -82,6 +98,8 @@ struct Model {
   /// Every parameter is made and every HF tensor used, though perhaps for another module than its
   /// own (OtherSource): sizes and places can still be judged.
   [[nodiscard]] bool names_are_whole() const;
+  /// Megatron parameters that a mapping makes: one, or one for each expert of a stack.
+  [[nodiscard]] std::int64_t parameters_of(const Mapping& mapping) const;
   /// Global Megatron name of a mapping; `expert` fills {e} for kinds with the grid axis E.
   [[nodiscard]] std::string megatron_name(const Mapping& mapping, std::int64_t expert = -1) const;
   /// Name inside one stage and expert-parallel rank: layer and expert numbers are local.
@@ -92,8 +110,9 @@ struct Model {
 struct ResolveOptions {
   family::Spelling spelling;
   bool drop_mtp = false;
-  std::string expert_orientation;  // "", "out_in" or "in_out": decides square stacks
-  bool config_only = false;        // there are no headers: take first choices and check no names
+  /// Decides stacks that are square.
+  family::Orientation expert_orientation = family::Orientation::ByShape;
+  bool config_only = false;  // there are no headers: take first choices and check no names
   /// With config_only: storage to take instead of the first choice, by the name that
   /// Model::detected gives it: "decoder_experts" -> "packed"; a prefix by prefix_form: "prefix_HF"
   /// -> "model.language_model.". Errors: RulesInvalid for a form that is none.

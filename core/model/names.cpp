@@ -30,6 +30,10 @@ bool Model::names_are_whole() const {
                      [](const NameFault& fault) { return fault.code == Code::OtherSource; });
 }
 
+std::int64_t Model::parameters_of(const Mapping& mapping) const {
+  return mapping.is_stack() ? std::max<std::int64_t>(geometry.experts(), 1) : 1;
+}
+
 std::string Model::megatron_name(const Mapping& mapping, std::int64_t expert) const {
   return local_name(mapping, mapping.index,
                     mapping.expert >= 0 ? mapping.expert : std::max<std::int64_t>(expert, 0));

@@ -90,10 +90,9 @@ class Repetitions {
     std::map<std::int64_t, Tally> tallies;
     for (const Mapping& mapping : model_.mappings) {
       if (&model_.family->sections[mapping.rule->section] == &section) {
-        const bool stack = mapping.rule->expert && mapping.expert < 0;
         Tally& tally = tallies[mapping.index];
         tally.wanted += static_cast<std::int64_t>(mapping.hf.size());
-        tally.parameters += stack ? model_.geometry.get("num_experts").value_or(1) : 1;
+        tally.parameters += model_.parameters_of(mapping);
       }
     }
     for (const NameGap& gap : gaps_) {

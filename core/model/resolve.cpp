@@ -209,8 +209,7 @@ class Resolver {
     const std::int64_t most =
         options_.config_only ? kNamesMax : std::max(kNamesLeast, kNamesPerTensor * tensors);
     const bool stack = rule.expert && !rule.per_expert;
-    const std::int64_t experts =
-        stack ? model_.geometry.get("num_experts").value_or(1) : row.experts;
+    const std::int64_t experts = stack ? model_.geometry.experts() : row.experts;
     const auto names = checked_mul(count, std::max<std::int64_t>(experts, 1));
     names_ = capped_add(names_, names.value_or(std::numeric_limits<std::int64_t>::max()));
     if (names_ <= most) {

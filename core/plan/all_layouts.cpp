@@ -70,7 +70,7 @@ Status prove_rule(const model::Model& model, const kinds::Catalogue& kinds,
 
 /// Every decoder layer and every MTP layer stands on exactly one stage.
 Status prove_stages(const model::Model& model, const parallel::Layout& layout) {
-  const std::int64_t layers = model.geometry.at("num_hidden_layers");
+  const std::int64_t layers = model.geometry.layers();
   BV_TRY(stages, parallel::plan_stages(layout, layers, model.mtp_layers));
   std::vector<int> owners(static_cast<std::size_t>(layers), 0);
   std::int64_t mtp = 0;
@@ -108,13 +108,9 @@ std::int64_t count_layouts(const LegalSizes& sizes, parallel::Layout layout) {
 bool has_joint_conditions(const model::Model& model) {
   return std::any_of(
       model.constraints.begin(), model.constraints.end(), [](const family::Constraint& one) {
-        std::string divisor = one.divisor;
-        if (const auto cp = divisor.find("cp*"); cp != std::string::npos) {
-          divisor.erase(cp, 3);
-        } else if (const auto last = divisor.find("*cp"); last != std::string::npos) {
-          divisor.erase(last, 3);
-        }
-        return divisor.find('*') != std::string::npos;
+        const auto& groups = one.divisor.groups;
+        const auto fixed = std::count(groups.begin(), groups.end(), family::RankGroup::Cp);
+        return std::ssize(groups) - fixed > 1;
       });
 }
 
@@ -122,7 +118,7 @@ bool has_joint_conditions(const model::Model& model) {
 
 LegalSizes legal_sizes(const model::Model& model, const parallel::Layout& base,
                        std::int64_t bound) {
-  const bool experts = model.geometry.get("num_experts").value_or(0) > 0;
+  const bool experts = model.geometry.experts() > 0;
   LegalSizes out;
   out.tp = legal_values(model, base, bound, &parallel::Layout::tp);
   out.pp = legal_values(model, base, bound, &parallel::Layout::pp);

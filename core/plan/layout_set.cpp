@@ -10,20 +10,16 @@
 namespace bv::plan {
 namespace {
 
-std::int64_t vocabulary(const model::Model& model) {
-  return model.geometry.get("vocab_size").value_or(0);
-}
-
 /// What stands in the way of a layout, in few words: "28 query heads", "6 layers".
 std::string reason_of(const model::Model& model, std::string_view size, const Error& error) {
-  return size == "PP" ? fmt::format("{} layers", model.geometry.at("num_hidden_layers"))
+  return size == "PP" ? fmt::format("{} layers", model.geometry.layers())
                       : error.found.substr(0, error.found.find(','));
 }
 
 }  // namespace
 
 parallel::Layout with_padding(const model::Model& model, parallel::Layout layout) {
-  if (!layout.vocab_divisor && layout.tp > 0 && vocabulary(model) % layout.tp != 0) {
+  if (!layout.vocab_divisor && layout.tp > 0 && model.geometry.vocabulary() % layout.tp != 0) {
     layout.vocab_divisor = 1;
   }
   return layout;
@@ -32,16 +28,16 @@ parallel::Layout with_padding(const model::Model& model, parallel::Layout layout
 std::string padding_note(const model::Model& model, const parallel::Layout& asked,
                          const std::vector<parallel::Layout>& layouts) {
   const bool pads = std::any_of(layouts.begin(), layouts.end(), [&](const parallel::Layout& one) {
-    return vocabulary(model) % one.tp != 0;
+    return model.geometry.vocabulary() % one.tp != 0;
   });
   return pads && !asked.vocab_divisor ? fmt::format("{} vocabulary rows padded to a multiple of TP",
-                                                    thousands(vocabulary(model)))
+                                                    thousands(model.geometry.vocabulary()))
                                       : "";
 }
 
 std::string impossible_sizes(const model::Model& model, const parallel::Layout& base,
                              std::int64_t bound) {
-  const bool experts = model.geometry.get("num_experts").value_or(0) > 0;
+  const bool experts = model.geometry.experts() > 0;
   std::vector<std::pair<std::string, std::int64_t parallel::Layout::*>> sizes = {
       {"TP", &parallel::Layout::tp}, {"PP", &parallel::Layout::pp}};
   if (experts) {

@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/family/symbols.hpp"
 
 namespace bv::plan {
 namespace {
@@ -14,18 +15,24 @@ namespace {
 constexpr std::string_view kVocabulary = "E023";  // lifted by padding
 constexpr std::int64_t kShownBound = 1024;
 
-/// "tp" -> layout.tp, "cp*tp" -> their product.
-std::int64_t divisor_of(const parallel::Layout& layout, std::string_view divisor) {
+std::int64_t size_of(const parallel::Layout& layout, family::RankGroup group) {
+  switch (group) {
+    case family::RankGroup::Tp:
+      return layout.tp;
+    case family::RankGroup::Etp:
+      return layout.etp;
+    case family::RankGroup::Ep:
+      return layout.ep;
+    case family::RankGroup::Cp:
+      return layout.cp;
+  }
+  return 1;
+}
+
+std::int64_t size_of(const parallel::Layout& layout, const family::Divisor& divisor) {
   std::int64_t product = 1;
-  while (!divisor.empty()) {
-    const std::size_t star = std::min(divisor.find('*'), divisor.size());
-    const std::string_view one = divisor.substr(0, star);
-    divisor.remove_prefix(std::min(star + 1, divisor.size()));
-    product *= one == "tp"    ? layout.tp
-               : one == "etp" ? layout.etp
-               : one == "ep"  ? layout.ep
-               : one == "cp"  ? layout.cp
-                              : 1;
+  for (const family::RankGroup group : divisor.groups) {
+    product *= size_of(layout, group);
   }
   return product;
 }
@@ -47,7 +54,7 @@ bool applies(const family::Constraint& constraint, const parallel::Layout& layou
 
 /// The values of one size that satisfy every condition on it.
 std::vector<std::int64_t> legal_for(const model::Model& model, const parallel::Layout& layout,
-                                    std::string_view divisor) {
+                                    const family::Divisor& divisor) {
   std::vector<parallel::Divided> conditions;
   for (const family::Constraint& one : model.constraints) {
     if (one.divisor != divisor || !applies(one, layout)) {
@@ -63,12 +70,12 @@ std::vector<std::int64_t> legal_for(const model::Model& model, const parallel::L
 Status check_constraint(const model::Model& model, const parallel::Layout& layout,
                         const family::Constraint& one) {
   BV_TRY(dividend, family::evaluate(one.dividend, model.geometry.symbols));
-  const std::int64_t divisor = divisor_of(layout, one.divisor);
+  const std::int64_t divisor = size_of(layout, one.divisor);
   if (holds(dividend, divisor, one.either_way)) {
     return Done{};
   }
   const auto legal = legal_for(model, layout, one.divisor);
-  const std::string size = upper(one.divisor);
+  const std::string size = upper(text(one.divisor));
   auto error =
       fail(Code::IndivisibleDim,
            fmt::format("{}={} does not divide the {} {}{}", size, divisor, thousands(dividend),
@@ -89,7 +96,7 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
 
 Status check_layout(const model::Model& model, const parallel::Layout& layout) {
   BV_CHECK(parallel::check_sizes(layout));
-  const auto experts = model.geometry.get("num_experts").value_or(0);
+  const auto experts = model.geometry.experts();
   if (layout.ep > 1 && experts == 0) {
     return fail(Code::Conflict, fmt::format("EP={} on a model without experts", layout.ep))
         .pair(fmt::format("EP={}", layout.ep), "EP=1")
@@ -100,11 +107,10 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
       BV_CHECK(check_constraint(model, layout, one));
     }
   }
-  auto stages =
-      parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers);
+  auto stages = parallel::plan_stages(layout, model.geometry.layers(), model.mtp_layers);
   if (!stages) {
     return std::move(stages).error().fact(
-        join(model::fields_behind(*model.family, model.geometry, "num_hidden_layers"), ", "));
+        join(model::fields_behind(*model.family, model.geometry, family::symbols::kLayers), ", "));
   }
   return Done{};
 }

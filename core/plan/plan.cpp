@@ -57,7 +57,7 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   plan.layout_ = layout;
   BV_CHECK(parallel::check_sizes(layout));
   BV_CHECK(check_layout(model, layout));
-  const std::int64_t experts = model.geometry.get("num_experts").value_or(0);
+  const std::int64_t experts = model.geometry.experts();
   if (experts % layout.ep != 0) {  // a remainder would stand on no rank
     return fail(Code::IndivisibleDim,
                 fmt::format("EP={} does not divide {} experts", layout.ep, experts))
@@ -67,8 +67,7 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   }
   BV_CHECK(plan.bind_rules(kinds));
   BV_CHECK(plan.bind_factors(kinds, factors));
-  BV_TRY(stages,
-         parallel::plan_stages(layout, model.geometry.at("num_hidden_layers"), model.mtp_layers));
+  BV_TRY(stages, parallel::plan_stages(layout, model.geometry.layers(), model.mtp_layers));
   plan.stages_ = std::move(stages);
   BV_CHECK(plan.place());
   return plan;
@@ -119,10 +118,10 @@ layout::Shard Plan::shard(const Target& target, const Rebinding& rebinding) cons
 
 /// Targets are listed one by one: more than a model can have would fill memory first.
 Status Plan::check_targets() const {
-  const std::int64_t experts = model_->geometry.get("num_experts").value_or(0) / layout_.ep;
+  const std::int64_t experts = model_->geometry.experts() / layout_.ep;
   std::int64_t of_rank = 0;  // over all stages
   for (const model::Mapping& mapping : model_->mappings) {
-    const bool stack = mapping.rule->expert && mapping.expert < 0;
+    const bool stack = mapping.is_stack();
     of_rank = capped_add(of_rank, stack ? experts : 1);
   }
   const std::int64_t ranks = std::lcm(layout_.tp, layout_.etp * layout_.ep);  // of a stage
@@ -138,7 +137,7 @@ Status Plan::check_targets() const {
 
 /// Everything that one shard file holds, in the mapping order.
 void Plan::place_in(ShardFile& file, const parallel::StageContents& stage) const {
-  const auto experts = model_->geometry.get("num_experts").value_or(0);
+  const auto experts = model_->geometry.experts();
   const std::int64_t local_experts = experts / layout_.ep;
   const std::int64_t first_expert = file.key.ep * local_experts;
   for (std::uint32_t m = 0; m < model_->mappings.size(); ++m) {

@@ -150,7 +150,7 @@ Verdict check_stages(const Subject& subject, const parallel::Layout& layout) {
   verdict.layout = parallel::layout_id(layout);
   verdict.megatron = "pipeline stages";
   verdict.replay = fmt::format("{} --only coverage --layout {}", subject.replay, verdict.layout);
-  const std::int64_t layers = model.geometry.at("num_hidden_layers");
+  const std::int64_t layers = model.geometry.layers();
   std::vector<int> owners(static_cast<std::size_t>(layers), 0);
   verdict.cases = layers;
   auto stages = parallel::plan_stages(layout, layers, model.mtp_layers);
@@ -179,8 +179,8 @@ Verdict check_stages(const Subject& subject, const parallel::Layout& layout) {
 }  // namespace
 
 std::int64_t count_coverage(const Subject& subject) {
-  return std::ssize(subject.layouts) * (sum_of(subject, &RuleUse::parameters) +
-                                        subject.base().model.geometry.at("num_hidden_layers"));
+  return std::ssize(subject.layouts) *
+         (sum_of(subject, &RuleUse::parameters) + subject.base().model.geometry.layers());
 }
 
 std::int64_t count_inverse(const Subject& subject) {

@@ -85,7 +85,7 @@ class Finder {
     question.shard_rank = target.t;
     question.expert = target.expert;
     question.padded_vocab = mapping.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
-    question.in_out_stack = mapping.rule->orientation == "in_out";
+    question.in_out_stack = mapping.rule->orientation == family::Orientation::InOut;
     question.model_type = subject_.base().model_type;
     question.stated = stated(subject_.base().model);
     const auto wanted = subject_.budget.oracle.wanted_shard(question);

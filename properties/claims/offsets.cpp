@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "core/base/text.hpp"
-#include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
 #include "oracles/target_layout.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -27,7 +26,7 @@ std::string sum_text(std::span<const std::byte> element, DType dtype, double add
 class ValueStatement {
  public:
   ValueStatement(const Subject& subject, const RuleUse& use)
-      : subject_(subject), use_(use), added_(kinds::added_on_import(use.rule->value)) {}
+      : subject_(subject), use_(use), added_(use.rule->value.added_on_import()) {}
 
   Verdict check() const {
     for (const std::uint32_t m : use_.mappings) {

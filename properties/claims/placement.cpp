@@ -256,7 +256,7 @@ class Comparison {
     std::set<std::uint32_t> mappings = {use_.mappings.front(), use_.mappings.back()};
     const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
     for (const std::uint32_t m : mappings) {
-      const bool stacked = use_.rule->expert && model_.mappings[m].expert < 0;
+      const bool stacked = model_.mappings[m].is_stack();
       std::set<std::int64_t> experts = {model_.mappings[m].expert};
       if (stacked) {
         experts = {0, bound->size("E") - 1};
@@ -309,7 +309,7 @@ class Comparison {
     question.shard_rank = rank;
     question.expert = expert;
     question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
-    question.in_out_stack = use_.rule->orientation == "in_out";
+    question.in_out_stack = use_.rule->orientation == family::Orientation::InOut;
     question.model_type = use_.source().model_type;
     question.stated = stated(model_);
     const auto wanted = subject_.budget.oracle.wanted_shard(question);

@@ -202,7 +202,7 @@ void shrink_vision(json& config, std::int64_t scale, std::int64_t hidden, std::i
 
 std::optional<std::int64_t> least_layers(const Structure& structure) {
   const model::Geometry& geometry = structure.model->geometry;
-  const std::int64_t all = geometry.get("num_hidden_layers").value_or(0);
+  const std::int64_t all = geometry.layers();
   std::set<std::set<std::string, std::less<>>> kinds;
   std::int64_t least = std::min(kLeastLayers, all);
   for (std::size_t i = 0; i < geometry.layer_flags.size(); ++i) {

@@ -11,7 +11,6 @@
 #include "core/base/arith.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/digest.hpp"
-#include "core/kinds/value_rule.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "oracles/model_style.hpp"
 #include "properties/claims/small_config.hpp"
@@ -173,9 +172,7 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
     return Done{};
   }
   const foreign::RulesUnderTest& test = *subject_.under_test;
-  const auto layers = [](const model::Model& model) {
-    return model.geometry.get("num_hidden_layers").value_or(0);
-  };
+  const auto layers = [](const model::Model& model) { return model.geometry.layers(); };
   foreign::ForeignRules rules =
       foreign::with_layers(test.rules, layers(test.wanted), layers(small.wanted));
   rules.parameters.reset();  // those of the whole model
@@ -191,8 +188,9 @@ Status SmallModels::put_rules_under_test(SmallModel& small) const {
 }
 
 bool stacks_in_out(const model::Model& model) {
-  return std::any_of(model.mappings.begin(), model.mappings.end(),
-                     [](const model::Mapping& one) { return one.rule->orientation == "in_out"; });
+  return std::any_of(model.mappings.begin(), model.mappings.end(), [](const model::Mapping& one) {
+    return one.rule->orientation == family::Orientation::InOut;
+  });
 }
 
 fw::NamedTensors random_weights(const Headers& headers, std::uint64_t seed) {
@@ -231,7 +229,7 @@ std::vector<fw::RankTensors> moved(const plan::Plan& plan, const fw::NamedTensor
       }
       move::make_whole(shard.boxes, sources, sizeof(double),
                        reinterpret_cast<std::byte*>(tensor.values.data()));
-      if (const double added = kinds::added_on_import(mapping.rule->value); added != 0.0) {
+      if (const double added = mapping.rule->value.added_on_import(); added != 0.0) {
         for (double& value : tensor.values) {
           value += added;
         }

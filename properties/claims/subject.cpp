@@ -45,14 +45,6 @@ std::string merged(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-namespace {
-
-bool is_stacked(const family::Rule& rule, const model::Mapping& mapping) {
-  return rule.expert && mapping.expert < 0;
-}
-
-}  // namespace
-
 std::vector<RuleUse> rule_uses(const model::Model& model) {
   std::map<const family::Rule*, RuleUse> by_rule;
   for (std::uint32_t i = 0; i < model.mappings.size(); ++i) {
@@ -60,8 +52,7 @@ std::vector<RuleUse> rule_uses(const model::Model& model) {
     RuleUse& use = by_rule[mapping.rule];
     use.mappings.push_back(i);
     use.tensors += std::ssize(mapping.hf);
-    use.parameters +=
-        is_stacked(*mapping.rule, mapping) ? model.geometry.get("num_experts").value_or(1) : 1;
+    use.parameters += model.parameters_of(mapping);
   }
   std::vector<RuleUse> out;
   for (const family::Rule& rule : family::rules(*model.family)) {
@@ -106,10 +97,9 @@ std::string megatron_pattern(const RuleUse& use) {
   const model::Model& model = use.model();
   const model::Mapping& first = model.mappings[use.mappings.front()];
   const model::Mapping& last = model.mappings[use.mappings.back()];
-  const bool stacked = is_stacked(*use.rule, first);
-  const auto experts = model.geometry.get("num_experts").value_or(1);
+  const bool stacked = first.is_stack();
   return merged(model.megatron_name(first, stacked ? 0 : first.expert),
-                model.megatron_name(last, stacked ? experts - 1 : last.expert));
+                model.megatron_name(last, stacked ? model.parameters_of(last) - 1 : last.expert));
 }
 
 std::vector<std::string> hf_patterns(const RuleUse& use) {

@@ -144,7 +144,7 @@ RC_GTEST_PROP(DtypeRoad, SaysHowManyElementsAreLost, ()) {
   const bool minus_one = *generators::simplest_first<bool>({false, true});
   const DType hf = generators::dtype_of(draw);
   const auto tensor = generators::make_tensor(draw);
-  const auto found = trace_values(tensor, hf, megatron, minus_one ? "minus_one" : "");
+  const auto found = trace_values(tensor, hf, megatron, minus_one ? -1.0 : 0.0);
   const bool moves_bits = hf == megatron && !minus_one;
   RC_TAG(std::string(name(hf)) + " " + std::string(name(megatron)));
   RC_ASSERT(found.elements == draw.elements);

@@ -142,7 +142,7 @@ class Placed {
   [[nodiscard]] reports::RankHoldings holdings() const {
     reports::RankHoldings out;
     out.rank = static_cast<std::int64_t>(*rank_);
-    out.experts_all = placed_.model.geometry.get("num_experts").value_or(0);
+    out.experts_all = placed_.model.geometry.experts();
     for (const plan::ShardFile& file : plan_.files()) {
       if (!holds(file)) {
         continue;

@@ -53,7 +53,7 @@ void show_family(Context& context, const family::Family& family,
       context.streams.out(fmt::format("    axes   {}\n", join(axes, " ")));
     }
     if (!rule.value.empty()) {
-      context.streams.out(fmt::format("    value  {}\n", rule.value));
+      context.streams.out(fmt::format("    value  {}\n", text(rule.value)));
     }
   }
 }

@@ -47,7 +47,7 @@ class Found {
     out.rule = mapping.rule->id;
     out.kind = mapping.rule->kind;
     out.source = mapping.rule->source;
-    out.value = mapping.rule->value;
+    out.value = text(mapping.rule->value);
     for (const trace::Place& place : trace.places) {
       out.places.push_back(this->place(mapping, place));
     }

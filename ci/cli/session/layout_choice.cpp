@@ -152,7 +152,7 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
 
 parallel::Layout settle(parallel::Layout layout, const Options& options,
                         const model::Model& model) {
-  if (options.etp.empty() && model.geometry.get("num_experts").value_or(0) == 0) {
+  if (options.etp.empty() && model.geometry.experts() == 0) {
     layout.etp = 1;
   }
   return plan::with_padding(model, std::move(layout));

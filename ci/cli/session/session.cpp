@@ -73,7 +73,8 @@ checkpoint::OpenOptions open_options(const Options& options) {
   out.resolve.spelling.transformer_engine = options.transformer_impl != "local";
   out.resolve.spelling.grouped_experts = !options.sequential_experts;
   out.resolve.drop_mtp = options.drop_mtp;
-  out.resolve.expert_orientation = options.expert_orientation;
+  out.resolve.expert_orientation =
+      family::orientation_from(options.expert_orientation).value_or(family::Orientation::ByShape);
   out.settings = options.settings;
   out.family = options.family;
   out.filter = {options.match, options.exclude};

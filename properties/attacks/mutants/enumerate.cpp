@@ -106,7 +106,8 @@ class Listing {
         parameters.emplace("drops_rest", "yes");
       }
       add(subject, change.op, parameters);
-      if (change.op == Operator::Transpose && !subject.rule->orientation.empty()) {
+      if (change.op == Operator::Transpose &&
+          subject.rule->orientation != family::Orientation::ByShape) {
         add(subject, Operator::Cond, parameters);
       }
     }

@@ -7,7 +7,6 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "core/kinds/value_rule.hpp"
 #include "core/kinds/values.hpp"
 #include "core/move/tensor_maker.hpp"
 
@@ -36,7 +35,7 @@ Move make_move(const plan::Plan& plan, std::size_t file, const plan::Target& tar
   move.shape = std::move(shard.shape);
   move.boxes = std::move(shard.boxes);
   move.parts = plan.bound(mapping).part_names();
-  move.arithmetic.add = kinds::added_on_import(mapping.rule->value);
+  move.arithmetic.add = mapping.rule->value.added_on_import();
   for (const parallel::StageContents& stage : plan.stages()) {
     if (stage.pp == shard_file.key.pp && stage.vp == shard_file.key.vp &&
         mapping.stage == family::Stage::Decoder) {
@@ -44,7 +43,7 @@ Move make_move(const plan::Plan& plan, std::size_t file, const plan::Target& tar
     }
   }
   if (target.expert >= 0) {
-    const std::int64_t experts = model.geometry.get("num_experts").value_or(1);
+    const std::int64_t experts = model.geometry.experts();
     move.local_expert = target.expert % std::max<std::int64_t>(1, experts / plan.layout().ep);
   }
   return move;

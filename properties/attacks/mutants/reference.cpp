@@ -143,7 +143,7 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
       BV_TRY(padded, plan::padded_rows(move.hf_shapes[0][0], right_.layout));
       question.padded_vocab = padded;
     }
-    question.in_out_stack = rule.orientation == "in_out";
+    question.in_out_stack = rule.orientation == family::Orientation::InOut;
     const auto [answer, fresh] = answers.try_emplace(key_of(question));
     if (fresh) {
       question.numbers = model.geometry.symbols;

@@ -65,7 +65,8 @@ Result<std::shared_ptr<const Case>> make_case(
   model::ResolveOptions found;
   for (const auto& [what, form] : sample.forms) {
     if (form.starts_with("packed")) {  // decides stacks that happen to be square
-      found.expert_orientation = form.ends_with("in_out") ? "in_out" : "out_in";
+      found.expert_orientation =
+          form.ends_with("in_out") ? family::Orientation::InOut : family::Orientation::OutIn;
     }
   }
   BV_TRY(resolved, model::resolve(family, config, out->headers, found));

@@ -103,6 +103,18 @@ TEST(FamilyFile, WithAValueOfTheWrongTypeIsRefused) {
   }
 }
 
+TEST(FamilyFile, WithAnUnknownValueRuleOrDivisorIsRefusedWithThoseThatExist) {
+  auto family = tiny();
+  first_rule(family)["value"] = "minus";
+  EXPECT_EQ(refusal(family).wanted, kValueWords);
+  for (const char* divisor : {"tpp", "tp*pp", "tp*"}) {
+    family = tiny();
+    family["sections"][0]["constraints"] = json::array(
+        {{{"code", "E010"}, {"divisor", divisor}, {"dividend", "hidden_size"}, {"noun", "rows"}}});
+    EXPECT_EQ(refusal(family).wanted, kDivisorWords) << divisor;
+  }
+}
+
 TEST(FamilyFile, WithAnUnknownSymbolIsRefused) {
   auto family = tiny();
   first_rule(family)["rest"] = {"hiden_size"};

@@ -305,7 +305,7 @@ TEST(RulesAlone, TensorsOfAnyRuleBoundTheLayouts) {
   EXPECT_EQ(told(applied), Told{kOpenList});
   const auto& conditions = applied.model.constraints;
   EXPECT_TRUE(std::any_of(conditions.begin(), conditions.end(), [](const family::Constraint& one) {
-    return one.divisor == "tp" && one.dividend == "12";
+    return text(one.divisor) == "tp" && one.dividend == "12";
   }));
 }
 

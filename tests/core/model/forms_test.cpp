@@ -156,7 +156,7 @@ TEST(Orientation, OfASquareStackIsAmbiguous) {
 
 TEST(Orientation, OfASquareStackMayBeDeclared) {
   ResolveOptions options;
-  options.expert_orientation = "in_out";
+  options.expert_orientation = family::Orientation::InOut;
   const auto model = resolve_with(width(12), stacks(12), options);
   EXPECT_TRUE(model->faults.empty()) << all_faults(*model);
   EXPECT_EQ(detected(*model, "decoder_experts").value, "packed_in_out");
@@ -164,7 +164,7 @@ TEST(Orientation, OfASquareStackMayBeDeclared) {
 
 TEST(Orientation, ThatTheShapesContradictIsAFault) {
   ResolveOptions options;
-  options.expert_orientation = "out_in";
+  options.expert_orientation = family::Orientation::OutIn;
   const auto model = resolve_golden("qwen3_vl_moe_transposed", options);
   ASSERT_EQ(model->faults.size(), 1U) << all_faults(*model);
   EXPECT_EQ(model->faults[0].code, Code::ShapeMismatch);
