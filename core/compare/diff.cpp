@@ -17,7 +17,7 @@
 namespace bv::compare {
 namespace {
 
-constexpr std::int64_t kWindowBytes = std::int64_t{1} << 20;
+constexpr ByteOffset kWindow{std::int64_t{1} << 20};
 constexpr std::uint64_t kReleaseBytes = std::uint64_t{8} << 20;
 
 bool below_a_byte(DType dtype) {
@@ -60,12 +60,12 @@ RowShape rows_of(const Shape& shape) {
   } else if (shape.size() >= 2) {
     row = shape[0] == 0 ? 0 : all / shape[0];
   }
-  return row == 0 ? RowShape{0, 1} : RowShape{all / row, row};
+  return row == 0 ? RowShape{} : RowShape{all / row, ElementOffset(row)};
 }
 
 ViewReader::ViewReader(const View& view) : view_(view), maker_(recipe_of(view)) {}
 
-std::span<const std::byte> ViewReader::read(std::int64_t begin, std::int64_t end) {
+std::span<const std::byte> ViewReader::read(ElementOffset begin, ElementOffset end) {
   const auto made = maker_.read(begin, end);
   BV_ASSERT(made.has_value());  // views never write an element twice, and gaps are zeros
   return *made;
@@ -234,14 +234,13 @@ class Compare {
     }
     ViewReader reader(view);
     const auto there = found.checkpoint->bytes(*found.tensor);
-    const std::int64_t size = reader.element_bytes();
-    const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+    const ElementWidth width = reader.width();
+    const ElementOffset step = width.at_least_one_in(kWindow);
     bool equal = true;
-    for (std::int64_t begin = 0; equal && begin < reader.elements(); begin += step) {
-      const std::int64_t end = std::min(reader.elements(), begin + step);
+    for (ElementOffset begin; equal && begin < reader.elements(); begin += step) {
+      const ElementOffset end = std::min(reader.elements(), begin + step);
       const auto wanted = reader.read(begin, end);
-      equal =
-          same_bytes(wanted, there.subspan(static_cast<std::size_t>(begin * size), wanted.size()));
+      equal = same_bytes(wanted, slice(there, begin, end, width));
       reader.release();
       found.checkpoint->release(there);
     }
@@ -252,16 +251,16 @@ class Compare {
     ViewReader reader(view);
     const checkpoint::SourceTensor& found = *subject_.found;
     const auto there = found.checkpoint->bytes(*found.tensor);
-    const std::int64_t size = reader.element_bytes();
-    const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
-    row_elements_ = rows_of(units_of(view.spec).shape).elements;
+    const ElementWidth width = reader.width();
+    const ElementOffset step = width.at_least_one_in(kWindow);
+    row_elements_ = rows_of(units_of(view.spec).shape).elements.value;
     std::uint64_t unreleased = 0;
-    for (std::int64_t begin = 0; begin < reader.elements(); begin += step) {
-      const std::int64_t end = std::min(reader.elements(), begin + step);
+    for (ElementOffset begin; begin < reader.elements(); begin += step) {
+      const ElementOffset end = std::min(reader.elements(), begin + step);
       const auto wanted = reader.read(begin, end);
-      const auto has = there.subspan(static_cast<std::size_t>(begin * size), wanted.size());
+      const auto has = slice(there, begin, end, width);
       if (!same_bytes(wanted, has)) {
-        count_wrong(wanted, has, begin, size);
+        count_wrong(wanted, has, begin, width);
       }
       unreleased += wanted.size();
       if (unreleased >= kReleaseBytes) {
@@ -280,19 +279,19 @@ class Compare {
     found.checkpoint->release(there);
     out_.rows_wrong = rows_.count();
     out_.wrong_rows = rows_.take();
-    return static_cast<std::uint64_t>(reader.elements() * size);
+    return width.to_bytes(reader.elements()).size();
   }
 
   void count_wrong(std::span<const std::byte> wanted, std::span<const std::byte> found,
-                   std::int64_t begin, std::int64_t size) {
-    const auto width = static_cast<std::size_t>(size);
-    for (std::size_t at = 0; at < wanted.size(); at += width) {
-      const auto wants = wanted.subspan(at, width);
-      const auto has = found.subspan(at, width);
+                   ElementOffset begin, ElementWidth width) {
+    const auto size = static_cast<std::size_t>(width.bytes());
+    for (std::size_t at = 0; at < wanted.size(); at += size) {
+      const auto wants = wanted.subspan(at, size);
+      const auto has = found.subspan(at, size);
       if (std::equal(wants.begin(), wants.end(), has.begin(), has.end())) {
         continue;
       }
-      const std::int64_t element = begin + static_cast<std::int64_t>(at / width);
+      const std::int64_t element = begin.value + static_cast<std::int64_t>(at / size);
       if (!out_.bytes_differ) {
         note_first(element, wants, has);
       }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base/progress.hpp"
+#include "core/base/units.hpp"
 #include "core/checkpoint/hf_model.hpp"
 #include "core/checkpoint/source_tensor.hpp"
 #include "core/plan/dtype_policy.hpp"
@@ -39,7 +40,7 @@ struct Units {
 /// of matrices, all trailing dimensions of a convolution, one element of a vector.
 struct RowShape {
   std::int64_t count = 0;
-  std::int64_t elements = 1;  // of one row
+  ElementOffset elements{1};  // of one row
 };
 [[nodiscard]] RowShape rows_of(const Shape& shape);
 
@@ -47,12 +48,11 @@ struct RowShape {
 class ViewReader {
  public:
   explicit ViewReader(const View& view);
-  /// Elements [begin, end), valid until the next call. Runs at the source are not copied.
-  [[nodiscard]] std::span<const std::byte> read(std::int64_t begin, std::int64_t end);
-  [[nodiscard]] std::int64_t elements() const { return maker_.elements(); }
-  [[nodiscard]] std::int64_t element_bytes() const {
-    return static_cast<std::int64_t>(maker_.element_bytes());
-  }
+  /// Elements [begin, end), or bytes of a type below a byte; valid until the next call. Runs at the
+  /// source are not copied.
+  [[nodiscard]] std::span<const std::byte> read(ElementOffset begin, ElementOffset end);
+  [[nodiscard]] ElementOffset elements() const { return ElementOffset(maker_.elements()); }
+  [[nodiscard]] ElementWidth width() const { return maker_.width(); }
   /// Gives mapped pages of the sources back to the system.
   void release() const;
 

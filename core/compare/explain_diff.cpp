@@ -75,9 +75,9 @@ class Trial {
   Explanation best_;
 };
 
-MakeRow rows_of_view(ViewReader& reader, std::int64_t row_elements) {
+MakeRow rows_of_view(ViewReader& reader, ElementOffset row_elements) {
   return [&reader, row_elements](std::int64_t row, Row& out) {
-    const std::int64_t begin = row * row_elements;
+    const ElementOffset begin = row * row_elements;
     if (begin + row_elements > reader.elements()) {
       out.clear();
       return;
@@ -87,7 +87,7 @@ MakeRow rows_of_view(ViewReader& reader, std::int64_t row_elements) {
   };
 }
 
-void try_view(Trial& trial, const Candidate& candidate, std::int64_t row_elements) {
+void try_view(Trial& trial, const Candidate& candidate, ElementOffset row_elements) {
   ViewReader reader(candidate.view);
   trial.attempt(candidate.cause, candidate.text, rows_of_view(reader, row_elements));
   reader.release();
@@ -95,7 +95,7 @@ void try_view(Trial& trial, const Candidate& candidate, std::int64_t row_element
 
 /// Wanted values that one calculation changed: +-1 too much, a narrower type on the way.
 void try_values(Trial& trial, const View& wanted, const FoundRows& found,
-                std::int64_t row_elements) {
+                ElementOffset row_elements) {
   const DType dtype = wanted.spec.dtype;
   trial.attempt(Cause::Zeroed, "the rows are zero",
                 [&found](std::int64_t, Row& out) { out.assign(found.row_bytes(), std::byte{0}); });
@@ -128,9 +128,9 @@ void try_values(Trial& trial, const View& wanted, const FoundRows& found,
                   fmt::format("the values were rounded through {}", bv::name(narrow)),
                   [&](std::int64_t row, Row& out) {
                     make(row, out);
-                    Row low(static_cast<std::size_t>(row_elements * bytes(narrow)));
-                    kinds::cast(out.data(), dtype, low.data(), narrow, row_elements);
-                    kinds::cast(low.data(), narrow, out.data(), dtype, row_elements);
+                    Row low(ElementWidth(narrow).to_bytes(row_elements).size());
+                    kinds::cast(out.data(), dtype, low.data(), narrow, row_elements.value);
+                    kinds::cast(low.data(), narrow, out.data(), dtype, row_elements.value);
                   });
   }
   reader.release();
@@ -155,8 +155,8 @@ void try_transposed(Trial& trial, const View& wanted, const Shape& found) {
       [&](std::int64_t row, Row& out) {
         out.clear();
         for (std::int64_t column = 0; column < found[1]; ++column) {
-          const std::int64_t at = column * found[0] + row;
-          const auto element = reader.read(at, at + 1);
+          const ElementOffset at(column * found[0] + row);
+          const auto element = reader.read(at, at + ElementOffset(1));
           out.insert(out.end(), element.begin(), element.end());
         }
       },
@@ -313,8 +313,8 @@ bool needs_table(const Comparison& comparison, const Difference& difference) {
 }
 
 /// Sizes of rows that the wanted side has.
-std::set<std::int64_t> wanted_row_sizes(const Comparison& comparison) {
-  std::set<std::int64_t> out;
+std::set<ByteOffset> wanted_row_sizes(const Comparison& comparison) {
+  std::set<ByteOffset> out;
   for (const Subject& subject : comparison.subjects) {
     out.insert(table_row_bytes(subject.spec));
   }
@@ -340,14 +340,14 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     return Done{};
   }));
   // A tensor whose rows have a size that no wanted row has need not be read.
-  const std::set<std::int64_t> wanted = wanted_row_sizes(comparison);
-  std::set<std::int64_t> sizes;
+  const std::set<ByteOffset> wanted = wanted_row_sizes(comparison);
+  std::set<ByteOffset> sizes;
   std::vector<Difference*> open;
   for (Difference& one : differences) {
     if (!needs_table(comparison, one)) {
       continue;
     }
-    const std::int64_t size = table_row_bytes(found_of(comparison, one).tensor->spec);
+    const ByteOffset size = table_row_bytes(found_of(comparison, one).tensor->spec);
     if (wanted.contains(size)) {
       sizes.insert(size);
       open.push_back(&one);

@@ -8,7 +8,7 @@ namespace bv::compare {
 
 FoundRows::FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows)
     : found_(found), all_(found.checkpoint->bytes(*found.tensor)) {
-  row_bytes_ = static_cast<std::size_t>(rows.elements * bytes(units_of(found.tensor->spec).dtype));
+  row_bytes_ = ElementWidth(units_of(found.tensor->spec).dtype).to_bytes(rows.elements).size();
 }
 
 std::uint64_t FoundRows::hash(std::int64_t row) const {

@@ -34,11 +34,11 @@ std::uint64_t RowHash::value() const {
 RowShape table_rows_of(const TensorSpec& spec) {
   const Shape shape = units_of(spec).shape;
   const RowShape rows = rows_of(shape);
-  return shape.size() > 1 ? rows : RowShape{rows.count == 0 ? 0 : 1, rows.count};
+  return shape.size() > 1 ? rows : RowShape{rows.count == 0 ? 0 : 1, ElementOffset(rows.count)};
 }
 
-std::int64_t table_row_bytes(const TensorSpec& spec) {
-  return table_rows_of(spec).elements * bytes(units_of(spec).dtype);
+ByteOffset table_row_bytes(const TensorSpec& spec) {
+  return ElementWidth(units_of(spec).dtype).to_bytes(table_rows_of(spec).elements);
 }
 
 void RowTable::add(std::uint64_t hash, RowPlace place) {
@@ -64,7 +64,7 @@ void RowTable::settle() {
 
 namespace {
 
-constexpr std::int64_t kHashWindowBytes = std::int64_t{1} << 20;
+constexpr ByteOffset kHashWindow{std::int64_t{1} << 20};
 constexpr std::int64_t kHashReleaseBytes = std::int64_t{8} << 20;
 
 bool is_one_value(std::span<const std::byte> bytes, std::byte value) {
@@ -72,13 +72,13 @@ bool is_one_value(std::span<const std::byte> bytes, std::byte value) {
 }
 
 /// One row that is longer than a window.
-void add_long_row(ViewReader& reader, std::int64_t begin, std::int64_t end, RowPlace place,
+void add_long_row(ViewReader& reader, ElementOffset begin, ElementOffset end, RowPlace place,
                   RowTable& table) {
-  const std::int64_t step = std::max<std::int64_t>(1, kHashWindowBytes / reader.element_bytes());
+  const ElementOffset step = reader.width().at_least_one_in(kHashWindow);
   RowHash hash;
   std::optional<std::byte> first;
   bool one_value = true;
-  for (std::int64_t at = begin; at < end; at += step) {
+  for (ElementOffset at = begin; at < end; at += step) {
     const auto window = reader.read(at, std::min(end, at + step));
     first = first.value_or(window.front());
     one_value = one_value && is_one_value(window, *first);
@@ -92,21 +92,20 @@ void add_long_row(ViewReader& reader, std::int64_t begin, std::int64_t end, RowP
 
 void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, RowTable& table) {
   ViewReader reader(view);
-  const std::int64_t size = rows.elements * reader.element_bytes();
-  if (size > kHashWindowBytes) {
+  const ByteOffset size = reader.width().to_bytes(rows.elements);
+  if (size > kHashWindow) {
     for (std::int64_t row = 0; row < rows.count; ++row) {
       add_long_row(reader, row * rows.elements, (row + 1) * rows.elements, {subject, row}, table);
     }
     return;
   }
-  const std::int64_t step = std::max<std::int64_t>(1, kHashWindowBytes / size);
+  const std::int64_t step = std::max<std::int64_t>(1, kHashWindow.value / size.value);
   std::int64_t unreleased = 0;
   for (std::int64_t begin = 0; begin < rows.count; begin += step) {
     const std::int64_t end = std::min(rows.count, begin + step);
     const auto window = reader.read(begin * rows.elements, end * rows.elements);
     for (std::int64_t row = begin; row < end; ++row) {
-      const auto bytes = window.subspan(static_cast<std::size_t>((row - begin) * size),
-                                        static_cast<std::size_t>(size));
+      const auto bytes = window.subspan(((row - begin) * size).size(), size.size());
       if (!is_one_value(bytes, bytes.front())) {  // zeros are everywhere
         table.add(hash_row(bytes), {subject, row});
       }
@@ -122,14 +121,14 @@ void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, Row
 
 }  // namespace
 
-Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<std::int64_t>& row_bytes,
+Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<ByteOffset>& row_bytes,
                            const DiffOptions& options) {
   RowTable table(options.table_rows_max);
   for (std::size_t s = 0; s < comparison.subjects.size(); ++s) {
     const Subject& subject = comparison.subjects[s];
     const RowShape rows = table_rows_of(subject.spec);
-    const std::int64_t size = table_row_bytes(subject.spec);
-    if (subject.repeats || rows.count == 0 || size == 0 ||
+    const ByteOffset size = table_row_bytes(subject.spec);
+    if (subject.repeats || rows.count == 0 || size == ByteOffset(0) ||
         !std::binary_search(row_bytes.begin(), row_bytes.end(), size)) {
       continue;
     }

@@ -78,12 +78,12 @@ void RowTable::for_each(std::uint64_t hash, const Use& use) const {
 /// Hashes the rows of every subject whose rows have one of these sizes (bytes, ascending). Vectors
 /// take part as one row. Errors: Conflict (stopped).
 [[nodiscard]] Result<RowTable> hash_rows(const Comparison& comparison,
-                                         const std::vector<std::int64_t>& row_bytes,
+                                         const std::vector<ByteOffset>& row_bytes,
                                          const DiffOptions& options);
 
 /// The rows of units that the table counts: as rows_of, but a vector is one row.
 [[nodiscard]] RowShape table_rows_of(const TensorSpec& spec);
 /// Bytes of one of them.
-[[nodiscard]] std::int64_t table_row_bytes(const TensorSpec& spec);
+[[nodiscard]] ByteOffset table_row_bytes(const TensorSpec& spec);
 
 }  // namespace bv::compare

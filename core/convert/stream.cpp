@@ -47,28 +47,28 @@ using Task = std::vector<Place>;
 /// Makes tensors of one size and the same sources window by window, in step.
 Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
                     const WindowSizes& sizes, ProgressSink* progress) {
-  const std::int64_t elements = element_count(first.spec.shape).value();
-  const std::int64_t size = bytes(first.spec.dtype);
+  const ElementOffset elements(element_count(first.spec.shape).value());
+  const ElementWidth width(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
   const std::int64_t window = makers.front().is_transposed()
                                   ? sizes.bytes
                                   : std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
-  const std::int64_t step = std::max<std::int64_t>(1, window / size);
+  const ElementOffset step = width.at_least_one_in(ByteOffset(window));
   std::int64_t unreleased = 0;
-  for (std::int64_t begin = 0; begin < elements; begin += step) {
-    const std::int64_t end = std::min(elements, begin + step);
+  for (ElementOffset begin; begin < elements; begin += step) {
+    const ElementOffset end = std::min(elements, begin + step);
+    const ByteOffset made = width.to_bytes(end - begin);
     for (WindowMaker& maker : makers) {
       BV_CHECK(maker.make(begin, end));
       if (progress != nullptr) {
-        progress->advance(static_cast<std::uint64_t>((end - begin) * size), end == elements ? 1 : 0,
-                          first.spec.name);
+        progress->advance(made.size(), end == elements ? 1 : 0, first.spec.name);
         if (progress->stop_requested()) {
           return fail(Code::Stopped, "stopped before the end")
               .advise("repeat with --resume to keep the finished files");
         }
       }
     }
-    unreleased += ways * (end - begin) * size;
+    unreleased += ways * made.value;
     if (unreleased >= sizes.release_bytes) {
       makers.front().release();
       unreleased = 0;
@@ -183,7 +183,7 @@ Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
   for (const OutputTensor& tensor : file.tensors) {
     std::vector<WindowMaker> makers;
     makers.emplace_back(tensor,
-                        [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; });
+                        [](ByteOffset, std::span<const std::byte>) -> Status { return Done{}; });
     BV_CHECK(make_tensors(makers, tensor, sizes, nullptr));
     const auto there = found->find(tensor.spec.name);
     if (there == found->end() || there->second != makers.front().digest()) {
@@ -298,8 +298,8 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
       OpenFile& file = open[place.file];
       BV_CHECK(open_if_first(file, folder / files[place.file].name));
       makers.emplace_back(files[place.file].tensors[place.tensor],
-                          [&file, place](std::uint64_t at, std::span<const std::byte> window) {
-                            return file.pending->write_at(place.offset + at, window);
+                          [&file, place](ByteOffset at, std::span<const std::byte> window) {
+                            return file.pending->write_at(place.offset + at.size(), window);
                           });
     }
     const auto tensor_of = [&](const Place& place) -> const OutputTensor& {

@@ -15,10 +15,10 @@ move::Recipe recipe_of(const OutputTensor& tensor) {
 WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink)
     : tensor_(tensor), maker_(recipe_of(tensor)), sink_(std::move(sink)) {}
 
-Status WindowMaker::make(std::int64_t begin, std::int64_t end) {
-  return maker_.hand_on(begin, end, [&](std::int64_t at, std::span<const std::byte> made) {
+Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
+  return maker_.hand_on(begin, end, [&](ElementOffset at, std::span<const std::byte> made) {
     hash_.add(made);
-    return sink_(static_cast<std::uint64_t>(at) * maker_.element_bytes(), made);
+    return sink_(maker_.width().to_bytes(at), made);
   });
 }
 

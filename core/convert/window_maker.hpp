@@ -14,13 +14,13 @@ namespace bv::convert {
 class WindowMaker {
  public:
   /// Takes the bytes from a byte of the tensor on.
-  using Sink = std::function<Status(std::uint64_t, std::span<const std::byte>)>;
+  using Sink = std::function<Status(ByteOffset at, std::span<const std::byte>)>;
 
   /// `tensor` must outlive the maker.
   WindowMaker(const OutputTensor& tensor, Sink sink);
   /// Makes the elements [begin, end); windows go in ascending order. Errors: those of the sink and
   /// of TensorMaker::make.
-  [[nodiscard]] Status make(std::int64_t begin, std::int64_t end);
+  [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);
   /// The fingerprint of what was made.
   [[nodiscard]] std::string digest() const { return hash_.hex(); }
   /// Do axes change places? Small windows would read every line of the sources again and again.

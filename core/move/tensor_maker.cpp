@@ -12,13 +12,13 @@ namespace bv::move {
 namespace {
 
 /// Runs of this size or more need no copy before they are handed on.
-constexpr std::int64_t kRunBytesMin = std::int64_t{16} << 10;
+constexpr ByteOffset kRunBytesMin{std::int64_t{16} << 10};
 
-Error not_tiled(std::int64_t begin, std::int64_t end, std::int64_t written) {
-  const std::int64_t wanted = end - begin;
+Error not_tiled(ElementOffset begin, ElementOffset end, std::int64_t written) {
+  const std::int64_t wanted = (end - begin).value;
   return fail(written < wanted ? Code::Gap : Code::Overlap,
               fmt::format("the boxes write {} of the {} elements from {} on", thousands(written),
-                          thousands(wanted), thousands(begin)))
+                          thousands(wanted), thousands(begin.value)))
       .pair(thousands(written), thousands(wanted))
       .advise("correct the line of the kind: bridge-verify rules show");
 }
@@ -27,7 +27,7 @@ Error not_tiled(std::int64_t begin, std::int64_t end, std::int64_t written) {
 
 TensorMaker::TensorMaker(Recipe recipe, Executor* executor)
     : recipe_(std::move(recipe)),
-      size_(static_cast<std::size_t>(bytes(recipe_.dtype))),
+      width_(recipe_.dtype),
       windows_(recipe_.boxes),
       own_(executor == nullptr ? std::make_unique<CpuExecutor>() : nullptr),
       executor_(executor == nullptr ? own_.get() : executor) {
@@ -36,74 +36,75 @@ TensorMaker::TensorMaker(Recipe recipe, Executor* executor)
                             [&](const SourceBytes& one) { return one.dtype == recipe_.dtype; });
 }
 
-Status TensorMaker::list(std::int64_t begin, std::int64_t end) {
+Status TensorMaker::list(ElementOffset begin, ElementOffset end) {
   pieces_.clear();
-  windows_.list(begin, end, pieces_);
+  windows_.list(begin.value, end.value, pieces_);
   std::int64_t written = 0;
   for (const layout::BoxPiece& piece : pieces_) {
     written += piece.elements();
   }
-  const bool tiled =
-      written == end - begin || (recipe_.gaps != Gaps::Error && written < end - begin);
+  const std::int64_t wanted = (end - begin).value;
+  const bool tiled = written == wanted || (recipe_.gaps != Gaps::Error && written < wanted);
   return tiled ? Status(Done{}) : Status(not_tiled(begin, end, written));
 }
 
-Status TensorMaker::run(std::int64_t begin, std::int64_t end, std::byte* out) {
+Status TensorMaker::run(ElementOffset begin, ElementOffset end, std::byte* out) {
   if (recipe_.gaps == Gaps::Zero) {
-    std::memset(out, 0, static_cast<std::size_t>(end - begin) * size_);
+    std::memset(out, 0, width_.to_bytes(end - begin).size());
   }
-  const MoveTask task{pieces_, recipe_.sources, out, begin, end, recipe_.dtype, recipe_.add};
+  const MoveTask task{pieces_,   recipe_.sources, out,        begin.value,
+                      end.value, recipe_.dtype,   recipe_.add};
   return executor_->run({&task, 1});
 }
 
-Status TensorMaker::make(std::int64_t begin, std::int64_t end, std::byte* out) {
+Status TensorMaker::make(ElementOffset begin, ElementOffset end, std::byte* out) {
   BV_CHECK(list(begin, end));
   return run(begin, end, out);
 }
 
-Result<std::span<const std::byte>> TensorMaker::read(std::int64_t begin, std::int64_t end) {
+Result<std::span<const std::byte>> TensorMaker::read(ElementOffset begin, ElementOffset end) {
   BV_CHECK(list(begin, end));
-  if (pieces_.size() == 1 && are_runs(begin, end, 0)) {
+  if (pieces_.size() == 1 && are_runs(begin, end, ByteOffset(0))) {
     return at_source(pieces_.front());
   }
-  window_.resize(static_cast<std::size_t>(end - begin) * size_);
+  window_.resize(width_.to_bytes(end - begin).size());
   BV_CHECK(run(begin, end, window_.data()));
   return std::span<const std::byte>(window_);
 }
 
-Status TensorMaker::hand_on(std::int64_t begin, std::int64_t end, const Sink& sink) {
+Status TensorMaker::hand_on(ElementOffset begin, ElementOffset end, const Sink& sink) {
   BV_CHECK(list(begin, end));
   if (are_runs(begin, end, kRunBytesMin)) {
     for (const layout::BoxPiece& piece : pieces_) {
-      BV_CHECK(sink(piece.target_offset, at_source(piece)));
+      BV_CHECK(sink(ElementOffset(piece.target_offset), at_source(piece)));
     }
     return Done{};
   }
-  window_.resize(static_cast<std::size_t>(end - begin) * size_);
+  window_.resize(width_.to_bytes(end - begin).size());
   BV_CHECK(run(begin, end, window_.data()));
   return sink(begin, window_);
 }
 
-/// Is the range made of runs of at least `bytes_min` at the source, in their order?
-bool TensorMaker::are_runs(std::int64_t begin, std::int64_t end, std::int64_t bytes_min) const {
-  std::int64_t at = begin;
+/// Is the range made of runs of at least `least` at the source, in their order?
+bool TensorMaker::are_runs(ElementOffset begin, ElementOffset end, ByteOffset least) const {
+  ElementOffset at = begin;
   for (const layout::BoxPiece& piece : pieces_) {
     const bool run =
         piece.axes.empty() || (piece.axes.size() == 1 && piece.axes[0].source_stride == 1 &&
                                piece.axes[0].target_stride == 1);
-    if (piece.source < 0 || !run || piece.target_offset != at ||
-        scaled(piece.elements(), size_) < bytes_min) {
+    if (piece.source < 0 || !run || ElementOffset(piece.target_offset) != at ||
+        width_.to_bytes(ElementOffset(piece.elements())) < least) {
       return false;
     }
-    at += piece.elements();
+    at += ElementOffset(piece.elements());
   }
   return moves_bits_ && at == end;
 }
 
 std::span<const std::byte> TensorMaker::at_source(const layout::BoxPiece& piece) const {
   const std::byte* first = recipe_.sources[static_cast<std::size_t>(piece.source)].first;
-  return {first + scaled(piece.source_offset, size_),
-          static_cast<std::size_t>(piece.elements()) * size_};
+  return {first + width_.to_bytes(ElementOffset(piece.source_offset)).value,
+          width_.to_bytes(ElementOffset(piece.elements())).size()};
 }
 
 void make_whole(std::span<const layout::Box> boxes, std::span<const std::byte* const> sources,
@@ -115,7 +116,7 @@ void make_whole(std::span<const layout::Box> boxes, std::span<const std::byte* c
 }
 
 bool TensorMaker::is_transposed() const {
-  return has_tiles(recipe_.boxes, size_);
+  return has_tiles(recipe_.boxes, element_bytes());
 }
 
 }  // namespace bv::move

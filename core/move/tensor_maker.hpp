@@ -3,7 +3,7 @@
 //
 // Example: linear_qkv of rank 1 from q, k, v, rows 0 to 7 of [24, 2048] in bf16:
 //   TensorMaker maker({DType::BF16, 24 * 2048, boxes, {{q, BF16}, {k, BF16}, {v, BF16}}});
-//   maker.make(0, 8 * 2048, rows);
+//   maker.make(ElementOffset(0), ElementOffset(8 * 2048), rows);
 
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/units.hpp"
 #include "core/move/box_windows.hpp"
 #include "core/move/executor.hpp"
 
@@ -33,7 +34,7 @@ struct Recipe {
 class TensorMaker {
  public:
   /// Takes elements from element `at` on.
-  using Sink = std::function<Status(std::int64_t at, std::span<const std::byte>)>;
+  using Sink = std::function<Status(ElementOffset at, std::span<const std::byte>)>;
 
   /// Moves with `executor`, or on the calling thread when there is none. One a thread.
   explicit TensorMaker(Recipe recipe, Executor* executor = nullptr);
@@ -42,17 +43,20 @@ class TensorMaker {
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }
   [[nodiscard]] std::int64_t elements() const { return recipe_.elements; }
-  [[nodiscard]] std::size_t element_bytes() const { return size_; }
+  [[nodiscard]] std::size_t element_bytes() const {
+    return static_cast<std::size_t>(width_.bytes());
+  }
+  [[nodiscard]] ElementWidth width() const { return width_; }
 
   /// Writes elements [begin, end) to `out`. Errors: Gap when boxes leave some of them out, Overlap
   /// when they write more.
-  [[nodiscard]] Status make(std::int64_t begin, std::int64_t end, std::byte* out);
+  [[nodiscard]] Status make(ElementOffset begin, ElementOffset end, std::byte* out);
   /// The same elements, valid until the next call: where they lie at the source when that is one
   /// run of this type, else in a window.
-  [[nodiscard]] Result<std::span<const std::byte>> read(std::int64_t begin, std::int64_t end);
+  [[nodiscard]] Result<std::span<const std::byte>> read(ElementOffset begin, ElementOffset end);
   /// The same elements, handed on in ascending order: runs of many bytes from where they lie at the
   /// source. Errors: those of make and of the sink.
-  [[nodiscard]] Status hand_on(std::int64_t begin, std::int64_t end, const Sink& sink);
+  [[nodiscard]] Status hand_on(ElementOffset begin, ElementOffset end, const Sink& sink);
 
   /// The pieces of the last range.
   [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return pieces_; }
@@ -60,13 +64,13 @@ class TensorMaker {
   [[nodiscard]] bool is_transposed() const;
 
  private:
-  [[nodiscard]] Status list(std::int64_t begin, std::int64_t end);
-  [[nodiscard]] Status run(std::int64_t begin, std::int64_t end, std::byte* out);
-  [[nodiscard]] bool are_runs(std::int64_t begin, std::int64_t end, std::int64_t bytes_min) const;
+  [[nodiscard]] Status list(ElementOffset begin, ElementOffset end);
+  [[nodiscard]] Status run(ElementOffset begin, ElementOffset end, std::byte* out);
+  [[nodiscard]] bool are_runs(ElementOffset begin, ElementOffset end, ByteOffset least) const;
   [[nodiscard]] std::span<const std::byte> at_source(const layout::BoxPiece& piece) const;
 
   Recipe recipe_;
-  std::size_t size_ = 1;
+  ElementWidth width_;
   bool moves_bits_ = true;
   BoxWindows windows_;
   std::vector<layout::BoxPiece> pieces_;

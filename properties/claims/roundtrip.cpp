@@ -141,7 +141,8 @@ class Trip {
     std::int64_t written = 0;
     for (auto& [width, maker] : shard) {
       window_.prepare(width, count, kPoison);
-      if (auto made = maker.make(begin, end, window_.data(width)); !made) {
+      if (auto made = maker.make(ElementOffset(begin), ElementOffset(end), window_.data(width));
+          !made) {
         return MoveFault{"", "", {begin}, made.error().message};
       }
       for (const layout::BoxPiece& piece : maker.pieces()) {
@@ -182,7 +183,8 @@ class Trip {
       }
       other_.prepare(width, count, kOtherPoison);
       const auto again =
-          maker.make(begin, begin + static_cast<std::int64_t>(count), other_.data(width));
+          maker.make(ElementOffset(begin), ElementOffset(begin + static_cast<std::int64_t>(count)),
+                     other_.data(width));
       BV_ASSERT(again.has_value());  // it could be made before
       const move::RowRuns whole{1, static_cast<std::int64_t>(count * width), 0, 0};
       if (move::equal_rows(isa_, whole, window_.data(width), other_.data(width))) {

@@ -99,7 +99,8 @@ class Workload {
         const std::int64_t end = std::min(begin + step, one.maker.elements());
         if (begin < end) {
           one.window.resize(static_cast<std::size_t>(end - begin) * kElement);
-          BV_ASSERT(one.maker.make(begin, end, one.window.data()).has_value());
+          BV_ASSERT(one.maker.make(ElementOffset(begin), ElementOffset(end), one.window.data())
+                        .has_value());
           benchmark::DoNotOptimize(one.window.data());
         }
       }

@@ -96,7 +96,7 @@ Bytes by_windows(Recipe recipe, std::int64_t window) {
   Bytes out(static_cast<std::size_t>(maker.elements()) * maker.element_bytes(), std::byte{0xA5});
   for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
     const std::int64_t end = std::min(begin + window, maker.elements());
-    EXPECT_TRUE(maker.make(begin, end,
+    EXPECT_TRUE(maker.make(ElementOffset(begin), ElementOffset(end),
                            out.data() + static_cast<std::size_t>(begin) * maker.element_bytes()));
   }
   return out;
@@ -106,7 +106,8 @@ Bytes by_reading(Recipe recipe, std::int64_t window) {
   TensorMaker maker(std::move(recipe));
   Bytes out;
   for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
-    const auto read = maker.read(begin, std::min(begin + window, maker.elements()));
+    const auto read =
+        maker.read(ElementOffset(begin), ElementOffset(std::min(begin + window, maker.elements())));
     EXPECT_TRUE(read.has_value());
     out.insert(out.end(), read->begin(), read->end());
   }
@@ -117,13 +118,13 @@ Bytes by_handing_on(Recipe recipe, std::int64_t window) {
   TensorMaker maker(std::move(recipe));
   Bytes out;
   for (std::int64_t begin = 0; begin < maker.elements(); begin += window) {
-    const auto status =
-        maker.hand_on(begin, std::min(begin + window, maker.elements()),
-                      [&](std::int64_t at, std::span<const std::byte> bytes) -> Status {
-                        EXPECT_EQ(static_cast<std::size_t>(at) * maker.element_bytes(), out.size());
-                        out.insert(out.end(), bytes.begin(), bytes.end());
-                        return Done{};
-                      });
+    const auto status = maker.hand_on(
+        ElementOffset(begin), ElementOffset(std::min(begin + window, maker.elements())),
+        [&](ElementOffset at, std::span<const std::byte> bytes) -> Status {
+          EXPECT_EQ(maker.width().to_bytes(at).size(), out.size());
+          out.insert(out.end(), bytes.begin(), bytes.end());
+          return Done{};
+        });
     EXPECT_TRUE(status.has_value());
   }
   return out;
@@ -158,7 +159,7 @@ TEST(TensorMaker, RangesMayGoBackwards) {
   const Bytes wanted = element_by_element(made.recipe);
   TensorMaker maker(made.recipe);
   for (std::int64_t begin = maker.elements() - 5; begin >= 0; begin -= 5) {
-    const auto read = maker.read(begin, begin + 5);
+    const auto read = maker.read(ElementOffset(begin), ElementOffset(begin + 5));
     ASSERT_TRUE(read.has_value());
     EXPECT_TRUE(std::equal(read->begin(), read->end(), wanted.begin() + begin * 4)) << begin;
   }
@@ -186,7 +187,7 @@ TEST(TensorMaker, AGapIsAnErrorOrZeroOrLeftAlone) {
   const auto make = [&](Gaps gaps) {
     TensorMaker maker(of_bytes(source, {layout::Box{0, 0, 2, {{3, 1, 1}}}}, gaps));
     Bytes out(8, std::byte{0xA5});
-    const Status status = maker.make(0, 8, out.data());
+    const Status status = maker.make(ElementOffset(0), ElementOffset(8), out.data());
     return std::pair(status ? std::optional<Code>() : status.error().code, out);
   };
   EXPECT_EQ(make(Gaps::Error).first, std::optional(Code::Gap));
@@ -203,7 +204,7 @@ TEST(TensorMaker, BoxesThatWriteTwiceAreAnError) {
   TensorMaker maker(of_bytes(
       source, {layout::Box{0, 0, 0, {{5, 1, 1}}}, layout::Box{0, 0, 3, {{5, 1, 1}}}}, Gaps::Error));
   Bytes out(8);
-  const Status status = maker.make(0, 8, out.data());
+  const Status status = maker.make(ElementOffset(0), ElementOffset(8), out.data());
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, Code::Overlap);
 }
@@ -225,7 +226,7 @@ TEST(TensorMaker, AsksTheExecutorItWasGivenAndReturnsItsError) {
   Recording device;
   TensorMaker maker(made.recipe, &device);
   Bytes out(1000);
-  const Status status = maker.make(3, 9, out.data());
+  const Status status = maker.make(ElementOffset(3), ElementOffset(9), out.data());
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, Code::OutOfMemory);
   EXPECT_EQ(device.ranges, (std::vector<std::pair<std::int64_t, std::int64_t>>{{3, 9}}));
