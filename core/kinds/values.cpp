@@ -111,47 +111,41 @@ bool is_computable(DType dtype) {
 }
 
 int precision(DType dtype) {
-  switch (dtype) {
-    case DType::BF16:
-      return 8;
-    case DType::F16:
-      return 11;
-    case DType::F32:
-      return 24;
-    default:
-      return 53;
+  if (dtype == DType::BF16) {
+    return 8;
   }
+  if (dtype == DType::F16) {
+    return 11;
+  }
+  BV_ASSERT(dtype == DType::F32 || dtype == DType::F64);
+  return dtype == DType::F32 ? 24 : 53;
 }
 
 double load(const std::byte* element, DType dtype) {
-  switch (dtype) {
-    case DType::BF16:
-      return static_cast<double>(
-          std::bit_cast<float>(static_cast<std::uint32_t>(read_as<std::uint16_t>(element)) << 16));
-    case DType::F16:
-      return half_to_double(read_as<std::uint16_t>(element));
-    case DType::F32:
-      return static_cast<double>(read_as<float>(element));
-    default:
-      BV_ASSERT(dtype == DType::F64);
-      return read_as<double>(element);
+  if (dtype == DType::BF16) {
+    const auto high = static_cast<std::uint32_t>(read_as<std::uint16_t>(element)) << 16;
+    return static_cast<double>(std::bit_cast<float>(high));
   }
+  if (dtype == DType::F16) {
+    return half_to_double(read_as<std::uint16_t>(element));
+  }
+  if (dtype == DType::F32) {
+    return static_cast<double>(read_as<float>(element));
+  }
+  BV_ASSERT(dtype == DType::F64);
+  return read_as<double>(element);
 }
 
 void store(double value, std::byte* element, DType dtype) {
-  switch (dtype) {
-    case DType::BF16:
-      write_as(element, double_to_bfloat16(value));
-      return;
-    case DType::F16:
-      write_as(element, double_to_half(value));
-      return;
-    case DType::F32:
-      write_as(element, static_cast<float>(value));
-      return;
-    default:
-      BV_ASSERT(dtype == DType::F64);
-      write_as(element, value);
+  if (dtype == DType::BF16) {
+    write_as(element, double_to_bfloat16(value));
+  } else if (dtype == DType::F16) {
+    write_as(element, double_to_half(value));
+  } else if (dtype == DType::F32) {
+    write_as(element, static_cast<float>(value));
+  } else {
+    BV_ASSERT(dtype == DType::F64);
+    write_as(element, value);
   }
 }
 

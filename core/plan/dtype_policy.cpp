@@ -3,25 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::plan {
+namespace {
+
+/// What --dtype names.
+constexpr std::array<std::pair<std::string_view, std::optional<DType>>, 4> kPolicies = {
+    {{"preserve", std::nullopt},
+     {"float32", DType::F32},
+     {"bfloat16", DType::BF16},
+     {"float16", DType::F16}}};
+
+}  // namespace
 
 Result<DtypePolicy> dtype_policy(std::string_view text) {
-  if (text == "preserve") {
-    return DtypePolicy{};
-  }
-  if (text == "float32") {
-    return DtypePolicy{DType::F32};
-  }
-  if (text == "bfloat16") {
-    return DtypePolicy{DType::BF16};
-  }
-  if (text == "float16") {
-    return DtypePolicy{DType::F16};
+  for (const auto& [word, params] : kPolicies) {
+    if (text == word) {
+      return DtypePolicy{params};
+    }
   }
   return fail(Code::BadValue, fmt::format("--dtype {} is not known", text))
       .pair(std::string(text), "preserve, float32, bfloat16 or float16")
@@ -29,17 +33,10 @@ Result<DtypePolicy> dtype_policy(std::string_view text) {
 }
 
 std::string name(const DtypePolicy& policy) {
-  if (!policy.params) {
-    return "preserve";
-  }
-  switch (*policy.params) {
-    case DType::BF16:
-      return "bfloat16";
-    case DType::F16:
-      return "float16";
-    default:
-      return "float32";
-  }
+  const auto* found = std::find_if(kPolicies.begin(), kPolicies.end(),
+                                   [&](const auto& row) { return row.second == policy.params; });
+  BV_ASSERT(found != kPolicies.end());  // dtype_policy makes no other
+  return std::string(found->first);
 }
 
 DType target_dtype(const family::Rule& rule, std::span<const DType> hf, const DtypePolicy& policy) {

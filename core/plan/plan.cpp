@@ -70,6 +70,7 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   BV_TRY(stages, parallel::plan_stages(layout, model.geometry.layers(), model.mtp_layers));
   plan.stages_ = std::move(stages);
   BV_CHECK(plan.place());
+  BV_CHECK(plan.check_placed());
   return plan;
 }
 
@@ -133,6 +134,32 @@ Status Plan::check_targets() const {
       .pair(fmt::format("{} tensors on each of {} ranks", thousands(of_rank), thousands(ranks)),
             fmt::format("at most {} tensors", thousands(kTargetsMax)))
       .advise("correct the number of experts or layers in config.json, or the layout");
+}
+
+/// What check_layout admits is placed whole: counted again on the targets, not on the sizes.
+Status Plan::check_placed() const {
+  for (std::size_t m = 0; m < model_->mappings.size(); ++m) {
+    const model::Mapping& mapping = model_->mappings[m];
+    std::set<std::int64_t> placed;  // experts, or -1
+    for (const Owner& owner : owners_[m]) {
+      const Target& target = files_[owner.file].targets[owner.target];
+      if (!target.copy) {
+        placed.insert(target.expert);
+      }
+    }
+    const std::int64_t wanted = model_->parameters_of(mapping);
+    if (std::ssize(placed) < wanted) {
+      return fail(Code::LayerOnNoStage,
+                  fmt::format("{} is on no rank: {} of {} parameters are placed",
+                              model_->megatron_name(mapping, 0), placed.size(), wanted))
+          .at(mapping.rule->source)
+          .pair(std::to_string(placed.size()), std::to_string(wanted))
+          .advise(
+              "correct the sizes of the config, or the section of the family file: a decoder "
+              "section repeats over num_hidden_layers");
+    }
+  }
+  return Done{};
 }
 
 /// Everything that one shard file holds, in the mapping order.

@@ -46,8 +46,9 @@ class Plan {
  public:
   /// Binds every rule and places every parameter. The model and the catalogue must outlive the
   /// plan. Errors: IndivisibleDim, LayerOnNoStage, Conflict: the layout is illegal for this model;
-  /// SizeOutOfBounds above kTargetsMax. `factors` are bound as well: bound() and shard() give them
-  /// by their rebinding.
+  /// SizeOutOfBounds above kTargetsMax; DuplicateClaim when two rules make one name. A plan that is
+  /// returned has every parameter of every mapping at least once. `factors` are bound as well:
+  /// bound() and shard() give them by their rebinding.
   static Result<Plan> make(const model::Model& model, const kinds::Catalogue& kinds,
                            const parallel::Layout& layout, std::span<const Factor> factors = {});
 
@@ -76,6 +77,7 @@ class Plan {
   Status bind_rules(const kinds::Catalogue& kinds);
   Status bind_factors(const kinds::Catalogue& kinds, std::span<const Factor> factors);
   Status check_targets() const;
+  Status check_placed() const;
   Status place();
   void place_in(ShardFile& file, const parallel::StageContents& stage) const;
 

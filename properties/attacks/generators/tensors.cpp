@@ -30,17 +30,17 @@ struct Form {
 };
 
 Form form_of(DType dtype) {
-  switch (dtype) {
-    case DType::F16:
-      return {16, 10};
-    case DType::F32:
-      return {32, 23};
-    case DType::F64:
-      return {64, 52};
-    default:
-      BV_ASSERT(dtype == DType::BF16);
-      return {16, 7};
+  if (dtype == DType::F16) {
+    return {16, 10};
   }
+  if (dtype == DType::F32) {
+    return {32, 23};
+  }
+  if (dtype == DType::F64) {
+    return {64, 52};
+  }
+  BV_ASSERT(dtype == DType::BF16);
+  return {16, 7};
 }
 
 std::uint64_t any_sign(const Form& form, Random& random) {
