@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/io/json_string.hpp"
+
 namespace bv::io {
 
 /// Why the text is not the JSON that was wanted, and the byte where that shows.
@@ -14,18 +16,6 @@ struct JsonFault {
   std::size_t position = 0;
   std::string what;
 };
-
-/// A scanned string: the bytes between its quotes, escapes checked but not replaced.
-struct JsonString {
-  std::string_view raw;
-  bool has_escape = false;
-  std::size_t position = 0;  // of the opening quote
-};
-
-/// The text of a scanned string, escapes replaced by UTF-8.
-[[nodiscard]] std::string unescaped(const JsonString& text);
-/// Whether the scanned string says `wanted`, escapes replaced.
-[[nodiscard]] bool says(const JsonString& text, std::string_view wanted);
 
 struct LineColumn {
   std::size_t line = 1;

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <unordered_set>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
 #include "core/model/prefixes.hpp"
 
@@ -43,7 +43,7 @@ class Resolver {
     for (const family::Section& section : family_->sections) {
       BV_CHECK(resolve_section(section));
     }
-    BV_CHECK(check_parameters());
+    BV_CHECK(check_made_once(model_));
     if (!options_.config_only) {
       add_leftovers(ledger_, *spots_, options_, model_, gaps_);
       report_gaps(model_, *spots_, headers_, std::move(gaps_));
@@ -296,35 +296,15 @@ class Resolver {
   }
 
   void report_left_out(const std::string& name, const Mapping& mapping) {
-    if (!torn_.insert(mapping.rule).second) {
-      return;  // one fault a rule
+    if (torn_.insert(mapping.rule).second) {  // one fault a rule
+      model_.faults.push_back(torn_parameter(model_, name, mapping));
     }
-    NameFault fault;
-    fault.code = Code::HfTensorMissing;
-    fault.subject = name;
-    fault.message =
-        fmt::format("--exclude leaves out {}, but Megatron parameter {} is made of it and others",
-                    name, model_.megatron_name(mapping));
-    fault.found = fmt::format("{} left out", name);
-    fault.wanted = fmt::format("all or none of {}", join(mapping.hf, ", "));
-    fault.help = "exclude the other tensors of that parameter too, or none of them";
-    model_.faults.push_back(std::move(fault));
   }
 
   void report_claim(const std::string& name, const Mapping& first, const Mapping& second) {
-    if (!claims_.insert({first.rule, second.rule}).second) {
-      return;  // one fault a pair of rules
+    if (claims_.insert({first.rule, second.rule}).second) {  // one fault a pair of rules
+      model_.faults.push_back(claimed_twice(model_, name, first, second));
     }
-    NameFault fault;
-    fault.code = Code::DuplicateClaim;
-    fault.subject = name;
-    fault.message =
-        fmt::format("{} is claimed by {} and by {}", name, first.rule->source, second.rule->source);
-    fault.found =
-        fmt::format("{} and {}", model_.megatron_name(first), model_.megatron_name(second));
-    fault.wanted = "one rule for each HF tensor";
-    fault.help = "remove one of the two rules, or give them different conditions";
-    model_.faults.push_back(std::move(fault));
   }
 
   void add_constraints(const family::Section& section, std::int64_t count) {
@@ -366,24 +346,6 @@ class Resolver {
         model_.must_equal.emplace_back(name, of);
         model_.detected.push_back(
             {"stored_copy", name, fmt::format("repeats {}: the bytes must be equal", of)});
-      }
-    }
-    return Done{};
-  }
-
-  /// Every Megatron parameter is made by one mapping.
-  Status check_parameters() {
-    std::unordered_map<std::string, const Mapping*> made;
-    made.reserve(model_.mappings.size());
-    for (const Mapping& mapping : model_.mappings) {
-      const auto [entry, fresh] = made.try_emplace(model_.megatron_name(mapping), &mapping);
-      if (!fresh) {
-        return fail(Code::RulesInvalid,
-                    fmt::format("Megatron parameter {} is made twice", entry->first))
-            .at(mapping.rule->source)
-            .pair(fmt::format("{} and {}", entry->second->rule->source, mapping.rule->source),
-                  "one rule for each parameter")
-            .advise("remove one of the two rules, or give them different conditions");
       }
     }
     return Done{};

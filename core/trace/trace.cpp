@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/trace/trace_names.hpp"
 
 namespace bv::trace {
 namespace {
 
-constexpr std::size_t kShownNames = 6;
 constexpr std::size_t kRowBlocks = 65536;  // looked at for a row
 
 Shape unravel(std::int64_t offset, const Shape& shape) {
@@ -60,124 +59,6 @@ std::vector<std::int64_t> targets_of(const layout::Box& box, std::int64_t offset
   }
   std::sort(out.begin(), out.end());
   return out;
-}
-
-struct Found {
-  std::uint32_t mapping = 0;
-  std::size_t slot = 0;
-};
-
-std::optional<Found> find_hf(const model::Model& model, std::string_view name) {
-  for (std::uint32_t m = 0; m < model.mappings.size(); ++m) {
-    const auto& hf = model.mappings[m].hf;
-    const auto at = std::find(hf.begin(), hf.end(), name);
-    if (at != hf.end()) {
-      return Found{m, static_cast<std::size_t>(at - hf.begin())};
-    }
-  }
-  return std::nullopt;
-}
-
-/// checkpoint::Owners of a global Megatron name, or of a local name in one file: owners first,
-/// copies after.
-std::vector<Place> find_megatron(const plan::Plan& plan, std::string_view name,
-                                 std::optional<std::size_t> file) {
-  std::vector<Place> out;
-  for (const bool copies : {false, true}) {
-    for (std::size_t f = 0; f < plan.files().size(); ++f) {
-      const auto& targets = plan.files()[f].targets;
-      for (std::size_t i = 0; i < targets.size(); ++i) {
-        const std::string& has = file ? targets[i].name : targets[i].global_name;
-        if (targets[i].copy == copies && has == name && (!file || *file == f)) {
-          out.push_back({f, i, {}, {}, {}, {}});
-        }
-      }
-    }
-  }
-  return out;
-}
-
-std::string digits_out(std::string_view name) {
-  std::string out;
-  for (const char c : name) {
-    const bool digit = c >= '0' && c <= '9';
-    if (!digit || out.empty() || out.back() != '#') {
-      out += digit ? '#' : c;
-    }
-  }
-  return out;
-}
-
-/// Names that differ in numbers only, that end alike, or that are close; at most kShownNames.
-std::vector<std::string> similar_names(std::string_view word, const std::set<std::string>& names) {
-  std::vector<std::string> out;
-  const auto take = [&](const auto& admits) {
-    for (const std::string& name : names) {
-      if (out.size() < kShownNames && admits(name)) {
-        out.push_back(name);
-      }
-    }
-  };
-  const std::string pattern = digits_out(word);
-  take([&](const std::string& name) { return digits_out(name) == pattern; });
-  if (out.empty()) {
-    const std::vector<std::string> all(names.begin(), names.end());
-    if (const auto near = nearest(word, all)) {
-      out.push_back(*near);
-    }
-  }
-  if (out.empty() && !word.empty()) {
-    take([&](const std::string& name) { return name.ends_with(word) || word.ends_with(name); });
-  }
-  if (out.empty()) {
-    const std::string_view tail = word.substr(word.find_last_of('.', word.rfind('.') - 1) + 1);
-    take([&](const std::string& name) { return !tail.empty() && name.ends_with(tail); });
-  }
-  return out;
-}
-
-Error unknown_name(const plan::Plan& plan, const TraceQuery& query, const std::string& word) {
-  const model::Model& model = plan.model();
-  for (const auto& [list, why] : {std::pair(&model.dropped, "an option leaves it out"),
-                                  std::pair(&model.ignored, "the family lets it stay unused")}) {
-    if (std::find(list->begin(), list->end(), word) != list->end()) {
-      return fail(Code::BadValue, fmt::format("{} is not converted: {}", escaped(word), why))
-          .advise("trace a tensor that has a Megatron parameter");
-    }
-  }
-  const bool on_other_side = query.from == Side::Megatron
-                                 ? find_hf(model, word).has_value()
-                                 : !find_megatron(plan, word, std::nullopt).empty();
-  if (query.from && on_other_side) {
-    const Side other = *query.from == Side::Hf ? Side::Megatron : Side::Hf;
-    return fail(Code::BadValue, fmt::format("there is no tensor {} on the {} side", escaped(word),
-                                            name(*query.from)))
-        .pair(fmt::format("a tensor of the {} side", name(other)),
-              fmt::format("one of the {} side", name(*query.from)))
-        .advise(fmt::format("write --from {}, or leave --from out", name(other)));
-  }
-  std::set<std::string> names;
-  if (query.from != Side::Megatron) {
-    for (const model::Mapping& mapping : model.mappings) {
-      names.insert(mapping.hf.begin(), mapping.hf.end());
-    }
-  }
-  if (query.from != Side::Hf) {
-    for (const plan::ShardFile& file : plan.files()) {
-      for (const plan::Target& target : file.targets) {
-        names.insert(target.global_name);
-      }
-    }
-  }
-  const auto similar = similar_names(word, names);
-  const std::string side = query.from ? std::string(name(*query.from)) + " " : "";
-  Error error = fail(Code::BadValue, fmt::format("no {}tensor is named {}", side, escaped(word)));
-  for (const std::string& one : similar) {
-    error.facts.push_back("there is " + one);
-  }
-  error.help = similar.empty() ? "bridge-verify inspect --model DIR lists the names"
-                               : "did you mean " + similar.front() + "?";
-  return error;
 }
 
 /// The dimensions of a slice that have more than one index, and those that a row is taken of.
@@ -267,30 +148,7 @@ Status check_index(const std::string& name, const Shape& index, const Shape& sha
       .advise("count from 0, one number for each dimension; the first alone means the whole row");
 }
 
-/// The file that "pp0_tp1_ep0_etp0" or its file name means.
-Result<std::size_t> find_file(const plan::Plan& plan, std::string_view shard) {
-  const std::string file(
-      shard.ends_with(".safetensors")
-          ? shard.substr(0, shard.size() - std::string_view(".safetensors").size())
-          : shard);
-  std::vector<std::string> names;
-  for (std::size_t f = 0; f < plan.files().size(); ++f) {
-    const std::string has = parallel::shard_name(plan.files()[f].key, plan.layout());
-    if (has == file) {
-      return f;
-    }
-    names.push_back(has);
-  }
-  const std::size_t count = names.size();
-  names.resize(std::min(count, kShownNames));
-  return fail(Code::BadValue, fmt::format("layout {} has no shard {}",
-                                          parallel::layout_id(plan.layout()), escaped(shard)))
-      .pair(escaped(shard), fmt::format("one of {} shards: {}{}", count, join(names, " "),
-                                        count > names.size() ? " ..." : ""))
-      .advise("bridge-verify layout lists the shards; choose the layout with --tp, --pp, --ep");
-}
-
-Result<Trace> trace_hf(const plan::Plan& plan, const TraceQuery& query, const Found& found) {
+Result<Trace> trace_hf(const plan::Plan& plan, const TraceQuery& query, const HfPlace& found) {
   Trace out;
   out.from = Side::Hf;
   out.name = query.name;
@@ -415,16 +273,7 @@ Result<Trace> trace(const plan::Plan& plan, const TraceQuery& query) {
     const std::string local = query.name.substr(colon + 1);
     auto places = find_megatron(plan, local, file);
     if (places.empty()) {
-      std::set<std::string> names;
-      for (const plan::Target& target : plan.files()[file].targets) {
-        names.insert(target.name);
-      }
-      const auto similar = similar_names(local, names);
-      return fail(Code::BadValue, fmt::format("shard {} has no tensor {}",
-                                              query.name.substr(0, colon), escaped(local)))
-          .fact(fmt::format("it has {} tensors", names.size()))
-          .advise(similar.empty() ? "bridge-verify layout shows which layers a stage holds"
-                                  : "did you mean " + similar.front() + "?");
+      return unknown_local_name(plan.files()[file], query.name.substr(0, colon), local);
     }
     return trace_megatron(plan, query, local, std::move(places));
   }

@@ -7,16 +7,15 @@
 #include "core/base/text.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/catalogue.hpp"
+#include "properties/claims/tag_runs.hpp"
 
 namespace bv::claims {
 namespace {
 
-constexpr std::int64_t kUnwritten = -7;
 constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
 constexpr std::int64_t kCandidates = 4096;
 constexpr std::int64_t kLeastAxis = 3;
 constexpr std::int64_t kTaggedMax = std::int64_t{1} << 24;  // of all sources of a rule
-constexpr std::size_t kShownRuns = 6;
 
 /// The geometry symbols of an expression.
 void add_symbols(const model::Model& model, const std::string& expression,
@@ -119,114 +118,6 @@ std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& t
                    reinterpret_cast<std::byte*>(out.data()));
   for (std::int64_t& tag : out) {
     tag = tag == kUnwritten ? kUnwritten : tag - 1;
-  }
-  return out;
-}
-
-ElementRef element_of(std::int64_t tag, const std::vector<std::string>& names,
-                      const std::vector<Shape>& shapes) {
-  if (tag < 0) {
-    return {tag == kUnwritten ? "nothing" : "zero", {}};
-  }
-  const auto tensor = static_cast<std::size_t>(tag / kTensorTag);
-  return {names[tensor], index_of(tag % kTensorTag, shapes[tensor])};
-}
-
-/// The one dimension in which `next` lies `length` behind `first`, all others equal.
-std::optional<std::size_t> run_dimension(const std::vector<std::int64_t>& first,
-                                         const std::vector<std::int64_t>& next,
-                                         std::int64_t length) {
-  std::optional<std::size_t> out;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    if (next[i] == first[i]) {
-      continue;
-    }
-    if (out || next[i] != first[i] + length) {
-      return std::nullopt;
-    }
-    out = i;
-  }
-  return out;
-}
-
-std::string short_name(const std::string& tensor) {
-  const std::size_t end = tensor.ends_with(".weight") ? tensor.size() - 7 : tensor.size();
-  const std::size_t dot = tensor.rfind('.', end == 0 ? 0 : end - 1);
-  return tensor.substr(dot == std::string::npos ? 0 : dot + 1,
-                       end - (dot == std::string::npos ? 0 : dot + 1));
-}
-
-/// ",20": the place in the dimensions behind a run, unless it begins them.
-std::string columns_text(const std::vector<std::int64_t>& index, std::size_t last) {
-  std::string out;
-  bool begins = true;
-  for (std::size_t i = last + 1; i < index.size(); ++i) {
-    out += fmt::format(",{}", index[i]);
-    begins = begins && index[i] == 0;
-  }
-  return begins ? "" : out;
-}
-
-/// "q_proj[0:8] k_proj[16:24] fc[0:10,20] ...": a sequence of tags as runs along one dimension of
-/// the source.
-std::string runs_text(const std::vector<std::int64_t>& sequence,
-                      const std::vector<std::string>& names, const std::vector<Shape>& shapes) {
-  std::string text;
-  std::size_t shown = 0;
-  for (std::size_t at = 0; at < sequence.size();) {
-    const ElementRef first = element_of(sequence[at], names, shapes);
-    std::int64_t length = 1;
-    std::optional<std::size_t> dimension;
-    for (; at + static_cast<std::size_t>(length) < sequence.size(); ++length) {
-      const ElementRef next =
-          element_of(sequence[at + static_cast<std::size_t>(length)], names, shapes);
-      const auto along = next.tensor == first.tensor
-                             ? run_dimension(first.index, next.index, length)
-                             : std::nullopt;
-      const bool zeros = first.index.empty() && next.tensor == first.tensor;
-      if (!zeros && (!along || (dimension && *dimension != *along))) {
-        break;
-      }
-      dimension = along;
-    }
-    if (++shown > kShownRuns) {
-      return text + " ...";
-    }
-    std::string index;
-    const std::size_t last = dimension.value_or(0);
-    for (std::size_t i = 0; i <= last && i < first.index.size(); ++i) {
-      index += fmt::format("{}{}", i > 0 ? "," : "", first.index[i]);
-      index += i == last ? fmt::format(":{}", first.index[i] + length) : "";
-    }
-    index += columns_text(first.index, last);
-    text += fmt::format("{}{}[{}]", text.empty() ? "" : " ", short_name(first.tensor),
-                        first.index.empty() ? std::to_string(length) : index);
-    at += static_cast<std::size_t>(length);
-  }
-  return text;
-}
-
-/// The first element of each row; or, when the rows agree, the elements of the row that holds
-/// `wrong`.
-struct Sequences {
-  std::vector<std::int64_t> found;
-  std::vector<std::int64_t> wanted;
-};
-Sequences sequences(const std::vector<std::int64_t>& found, const std::vector<std::int64_t>& wanted,
-                    const Shape& shape, std::size_t wrong) {
-  const std::size_t rows = shape.empty() ? 1 : static_cast<std::size_t>(shape[0]);
-  const std::size_t width = found.size() / std::max<std::size_t>(rows, 1);
-  Sequences out;
-  for (std::size_t row = 0; row < rows; ++row) {
-    out.found.push_back(found[row * width]);
-    out.wanted.push_back(wanted[row * width]);
-  }
-  if (out.found == out.wanted) {
-    const std::size_t begin = wrong / width * width;
-    out.found.assign(found.begin() + static_cast<std::ptrdiff_t>(begin),
-                     found.begin() + static_cast<std::ptrdiff_t>(begin + width));
-    out.wanted.assign(wanted.begin() + static_cast<std::ptrdiff_t>(begin),
-                      wanted.begin() + static_cast<std::ptrdiff_t>(begin + width));
   }
   return out;
 }
@@ -356,7 +247,7 @@ class Comparison {
     verdict.refuted_cases = verdict.cases;
     verdict.title =
         "elements are in the wrong place; a round trip may pass, and the model is wrong";
-    const Sequences shown = sequences(found, wanted, shape, first);
+    const Sequences shown = sequences_at(found, wanted, shape, first);
     verdict.found = runs_text(shown.found, mapping.hf, shapes);
     verdict.wanted = runs_text(shown.wanted, mapping.hf, shapes);
     const std::string where = fmt::format("{}{}", use_.rule->expert ? "etp" : "tp", rank);
