@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::array kStyles = {
     ModelStyle{.model_type = "llama", .bias = Bias::Field},
-    ModelStyle{.model_type = "mistral"},
+    ModelStyle{.model_type = "mistral", .slides = true},
     ModelStyle{.model_type = "qwen2", .bias = Bias::QkvAlways},
     ModelStyle{.model_type = "qwen3", .bias = Bias::Field, .qk_norm = true},
     ModelStyle{
@@ -38,7 +38,7 @@ constexpr std::array kStyles = {
                .output_gate = true,
                .delta = true,
                .experts = Experts::QwenShared},
-    ModelStyle{.model_type = "mixtral", .experts = Experts::Mixtral},
+    ModelStyle{.model_type = "mixtral", .slides = true, .experts = Experts::Mixtral},
     ModelStyle{.model_type = "gpt_oss", .bias = Bias::Field, .experts = Experts::GptOss},
     ModelStyle{.model_type = "deepseek_v3", .experts = Experts::DeepSeek},
     ModelStyle{.model_type = "glm4_moe", .bias = Bias::QkvField, .experts = Experts::DeepSeek},

@@ -23,6 +23,7 @@ struct ModelStyle {
   bool qk_norm = false;
   bool output_gate = false;
   bool delta = false;
+  bool slides = false;  // a sliding_window holds in every layer
   Experts experts = Experts::None;
 
   /// gpt-oss: rows of gate and up alternate, and stacks are [E, in, out].

@@ -19,6 +19,27 @@ struct RowSource {
   std::int64_t rows = 0;
 };
 
+/// Do parts stand in turns, group by group, as in "g (q: n d | k: d | v: d)"?
+bool has_grouped_parts(const layout::Product& product) {
+  for (std::size_t i = 0; i < product.size(); ++i) {
+    const auto& choices = product[i].choices;
+    if (!choices.empty() &&
+        (i > 0 || std::any_of(choices.begin(), choices.end(), [](const layout::Choice& choice) {
+           return has_grouped_parts(choice.product);
+         }))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool has_grouped_parts(const layout::Rule& rule) {
+  return std::any_of(rule.targets.begin(), rule.targets.end(), [](const auto& target) {
+    return std::any_of(target.dims.begin(), target.dims.end(),
+                       [](const layout::Dim& dim) { return has_grouped_parts(dim.product); });
+  });
+}
+
 /// The faults of one parameter, from the boxes that make it.
 class RuleFaults {
  public:
@@ -195,7 +216,7 @@ class RuleFaults {
       plain.push_back(run(one, target_.t * share, share, at, row));
       at += share;
     }
-    const bool attention = mapping_.rule->kind.starts_with("qkv") || mapping_.rule->kind == "kv";
+    const bool attention = has_grouped_parts(bound_.rule());
     add(attention ? Cause::HeadMajor : Cause::CutAfterJoin,
         attention ? "head-major instead of group-major: all queries, then all keys, then all "
                     "values of the rank"

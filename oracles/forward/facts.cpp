@@ -45,8 +45,7 @@ void read_mixers(Fields& fields, const Style& style, ModelFacts& facts) {
   }
   const bool slides = std::ranges::count(facts.mixers, Mixer::SlidingAttention) > 0;
   if (slides) facts.window = fields.size("sliding_window");
-  const bool everywhere = style.model_type == "mistral" || style.model_type == "mixtral";
-  if (everywhere && fields.find("sliding_window") != nullptr) {
+  if (style.slides && fields.find("sliding_window") != nullptr) {
     std::ranges::fill(facts.mixers, Mixer::SlidingAttention);
     facts.window = fields.size("sliding_window");
   }

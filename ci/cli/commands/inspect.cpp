@@ -8,13 +8,13 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/session.hpp"
-#include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 #include "core/quantised/quantised.hpp"
+#include "reports/inspect_report.hpp"
 #include "reports/printable.hpp"
 
 namespace bv::cli {
@@ -22,26 +22,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-/// One tensor, as a view of the headers that the inspection keeps.
-struct Row {
-  const TensorSpec* spec = nullptr;
-  std::uint64_t bytes = 0;
-  std::string_view shard;
-};
-
+/// What is reported, and what keeps it alive.
 struct Inspection {
-  std::string reference;
-  std::string form;       // "HF folder", "safetensors file", ...
-  std::vector<Row> rows;  // by shard and name for a Megatron folder, by name otherwise
-  std::vector<io::FormatFinding> findings;
-  std::vector<io::MissingShard> missing;
+  reports::InspectReport report;
   std::optional<io::HeadersDump> dump;  // what --dump-headers writes
   std::string no_dump;                  // why there is none
-  std::size_t files = 0;
-  std::optional<quantised::Source> quantised;
-  // What the rows view.
   std::vector<io::Checkpoint> checkpoints;
   std::deque<std::string> file_names;
 };
@@ -54,25 +39,38 @@ void add_rows(io::Checkpoint&& checkpoint, Inspection& out) {
     out.file_names.push_back(file.filename().string());
   }
   for (const auto& [name, stored] : kept.tensors()) {
-    out.rows.push_back(
+    out.report.tensors.push_back(
         {&stored.spec, stored.end - stored.begin, out.file_names[first + stored.file]});
   }
-  const auto& findings = kept.findings();
-  out.findings.insert(out.findings.end(), findings.begin(), findings.end());
-  const auto& missing = kept.missing();
-  out.missing.insert(out.missing.end(), missing.begin(), missing.end());
-  out.files += kept.files().size();
+  for (const io::FormatFinding& one : kept.findings()) {
+    out.report.findings.push_back({one.file, one.what, one.code});
+  }
+  for (const io::MissingShard& one : kept.missing()) {
+    out.report.missing.push_back({one.file, one.tensors});
+  }
+  out.report.files += kept.files().size();
 }
 
 /// Are the weights quantised? A config that cannot be read says nothing here.
 void look_for_quantised(std::string_view config_text, Inspection& out) {
   std::vector<const TensorSpec*> tensors;
-  tensors.reserve(out.rows.size());
-  for (const Row& row : out.rows) {
-    tensors.push_back(row.spec);
+  tensors.reserve(out.report.tensors.size());
+  for (const reports::InspectedTensor& one : out.report.tensors) {
+    tensors.push_back(one.spec);
   }
   const auto config = checkpoint::parse_config(config_text, "config.json");
-  out.quantised = quantised::find(tensors, config ? *config : nlohmann::json::object());
+  const auto found = quantised::find(tensors, config ? *config : nlohmann::json::object());
+  if (!found) {
+    return;
+  }
+  reports::QuantisedSource& source = out.report.quantised.emplace();
+  source.tensors = found->tensors;
+  source.config = found->config;
+  source.summary = quantised::summary(*found);
+  for (const quantised::Group& group : found->groups) {
+    source.schemes.push_back(
+        {group.scheme, group.weights.size(), group.weights.front().bits->name});
+  }
 }
 
 Status inspect_checkpoint(const fs::path& path, const fs::path& folder, const Options& options,
@@ -114,10 +112,10 @@ Status inspect_dump(const fs::path& path, Inspection& out) {
   out.dump = std::move(dump);
   std::set<std::string_view> shards;
   for (const auto& [name, tensor] : out.dump->tensors) {
-    out.rows.push_back({&tensor.spec, tensor.end - tensor.begin, tensor.shard});
+    out.report.tensors.push_back({&tensor.spec, tensor.end - tensor.begin, tensor.shard});
     shards.insert(tensor.shard);
   }
-  out.files = shards.size();
+  out.report.files = shards.size();
   look_for_quantised(out.dump->config, out);
   return Done{};
 }
@@ -152,28 +150,28 @@ Result<Inspection> inspect(const Context& context, const Options& options) {
   BV_TRY(found, find_weights(context, options));
   const io::LocatedModel& located = found.located;
   Inspection out;
-  out.reference = options.headers.empty() ? options.model : options.headers;
+  out.report.reference = options.headers.empty() ? options.model : options.headers;
   switch (located.kind) {
     case io::ModelKind::HfFolder:
-      out.form = "HF folder";
+      out.report.form = "HF folder";
       if (located.weights == io::WeightsForm::None) {
-        return no_weights(out.reference);
+        return no_weights(out.report.reference);
       }
       break;
     case io::ModelKind::SafetensorsFile:
-      out.form = "safetensors file";
+      out.report.form = "safetensors file";
       break;
     case io::ModelKind::IndexFile:
-      out.form = "index";
+      out.report.form = "index";
       break;
     case io::ModelKind::ConfigFile:
-      return no_weights(out.reference);
+      return no_weights(out.report.reference);
     case io::ModelKind::HeadersDump:
-      out.form = "headers dump";
+      out.report.form = "headers dump";
       BV_CHECK(inspect_dump(located.path, out));
       return out;
     case io::ModelKind::MegatronFolder:
-      out.form = "Megatron folder";
+      out.report.form = "Megatron folder";
       BV_CHECK(inspect_megatron(located.path, options, out));
       return out;
     case io::ModelKind::TorchDist:
@@ -189,22 +187,6 @@ bool admits(const Options& options, const std::string& name) {
   return (options.match.empty() ||
           std::any_of(options.match.begin(), options.match.end(), matches)) &&
          std::none_of(options.exclude.begin(), options.exclude.end(), matches);
-}
-
-struct Totals {
-  std::int64_t elements = 0;
-  std::uint64_t bytes = 0;
-  std::map<std::string, std::int64_t> dtypes;
-};
-
-Totals totals_of(const std::vector<Row>& rows) {
-  Totals out;
-  for (const Row& row : rows) {
-    out.elements = capped_add(out.elements, element_count(row.spec->shape).value_or(0));
-    out.bytes += row.bytes;
-    ++out.dtypes[std::string(name(row.spec->dtype))];
-  }
-  return out;
 }
 
 /// Rows go out as they are made: a header may hold millions of them.
@@ -228,120 +210,6 @@ class Rows {
   bool arrived_ = true;
 };
 
-std::string dumped(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace);
-}
-
-Json quantised_json(const Inspection& seen) {
-  if (!seen.quantised) {
-    return nullptr;
-  }
-  Json schemes = Json::array();
-  for (const quantised::Group& group : seen.quantised->groups) {
-    schemes.push_back({{"scheme", group.scheme},
-                       {"weights", group.weights.size()},
-                       {"example", bounded(group.weights.front().bits->name, kNameKeptMax)}});
-  }
-  return {{"schemes", std::move(schemes)},
-          {"tensors", seen.quantised->tensors},
-          {"config", seen.quantised->config}};
-}
-
-Json row_json(const Row& row) {
-  return {{"name", bounded(row.spec->name, kNameKeptMax)},
-          {"dtype", name(row.spec->dtype)},
-          {"shape", row.spec->shape},
-          {"bytes", row.bytes},
-          {"shard", row.shard}};
-}
-
-/// `text` with each line but the first moved in by `columns`.
-std::string indented(const std::string& text, std::size_t columns) {
-  std::string out;
-  for (const char c : text) {
-    out += c;
-    out += c == '\n' ? std::string(columns, ' ') : "";
-  }
-  return out;
-}
-
-/// One object, as if it had been made whole.
-void print_json(const Inspection& seen, Rows& rows) {
-  const Totals totals = totals_of(seen.rows);
-  Json findings = Json::array();
-  for (const io::FormatFinding& one : seen.findings) {
-    findings.push_back({{"file", one.file}, {"what", one.what}, {"code", label(one.code)}});
-  }
-  Json missing = Json::array();
-  for (const io::MissingShard& one : seen.missing) {
-    missing.push_back({{"file", one.file}, {"tensors", one.tensors}});
-  }
-  const std::string head = dumped({{"schema", "bridge-inspect/1"},
-                                   {"model", seen.reference},
-                                   {"form", seen.form},
-                                   {"files", seen.files},
-                                   {"tensors", seen.rows.size()},
-                                   {"elements", totals.elements},
-                                   {"bytes", totals.bytes},
-                                   {"dtypes", totals.dtypes},
-                                   {"quantised", quantised_json(seen)}});
-  const std::string tail =
-      dumped({{"findings", std::move(findings)}, {"missing", std::move(missing)}});
-  rows.out(head.substr(0, head.size() - 2) + ",\n  \"rows\": [");
-  for (std::size_t i = 0; i < seen.rows.size(); ++i) {
-    rows.out((i == 0 ? "\n    " : ",\n    ") + indented(dumped(row_json(seen.rows[i])), 4));
-  }
-  rows.out((seen.rows.empty() ? "]," : "\n  ],") + tail.substr(1) + "\n");
-}
-
-/// name, dtype, shape, bytes, shard; names are escaped, so one line is one tensor.
-void print_plain(const Inspection& seen, Rows& rows) {
-  for (const Row& row : seen.rows) {
-    rows.out(fmt::format("{}\t{}\t{}\t{}\t{}\n", escaped(bounded(row.spec->name, kNameKeptMax)),
-                         name(row.spec->dtype), fmt::join(row.spec->shape, "x"), row.bytes,
-                         escaped(row.shard)));
-  }
-}
-
-/// One line a tensor, then the totals and the findings; the totals alone when `brief`.
-void print_text(const Inspection& seen, bool ascii, bool brief, Rows& rows) {
-  std::size_t width = 0;
-  for (const Row& row : seen.rows) {
-    width = std::max(width, reports::columns(reports::printable(row.spec->name, ascii)));
-  }
-  width = std::min<std::size_t>(width, 80);
-  for (std::size_t i = 0; i < seen.rows.size() && !brief; ++i) {
-    const Row& row = seen.rows[i];
-    const std::string printed = reports::printable(row.spec->name, ascii);
-    const std::size_t columns = reports::columns(printed);
-    rows.out(printed + std::string(width > columns ? width - columns : 0, ' ') +
-             fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec->dtype),
-                         shape_text(row.spec->shape),
-                         thousands(static_cast<std::int64_t>(row.bytes)),
-                         reports::printable(row.shard, ascii)));
-  }
-  const Totals totals = totals_of(seen.rows);
-  std::vector<std::string> dtypes;
-  for (const auto& [dtype, count] : totals.dtypes) {
-    dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
-  }
-  rows.out(fmt::format("{}{}: {}, {}, {} in {}; {}\n", brief ? "" : "\n", seen.form,
-                       counted(seen.rows.size(), "tensor"),
-                       counted(static_cast<std::uint64_t>(totals.elements), "element"),
-                       human_bytes(totals.bytes), counted(seen.files, "file"),
-                       dtypes.empty() ? "nothing" : join(dtypes, ", ")));
-  if (seen.quantised) {
-    rows.out(fmt::format(
-        "quantised: {}{}\n", reports::printable(quantised::summary(*seen.quantised), ascii),
-        seen.quantised->config.empty() ? ""
-                                       : "; " + reports::printable(seen.quantised->config, ascii)));
-  }
-  for (const io::FormatFinding& one : seen.findings) {
-    rows.out(fmt::format("finding  {}: {}\n", reports::printable(one.file, ascii),
-                         reports::printable(one.what, ascii)));
-  }
-}
-
 Status write_dump(Context& context, const Options& options, const Inspection& seen) {
   if (!seen.dump) {
     return fail(Code::NoConfig, "no headers dump can be made: " + escaped(seen.no_dump))
@@ -357,11 +225,11 @@ Status write_dump(Context& context, const Options& options, const Inspection& se
 }
 
 Error missing_error(const Inspection& seen) {
-  Error error =
-      fail(Code::CacheIncomplete, fmt::format("{} shards are missing from {}", seen.missing.size(),
-                                              escaped(seen.reference)))
-          .advise("fetch them; the tensors above are those of the other shards");
-  for (const io::MissingShard& one : seen.missing) {
+  Error error = fail(Code::CacheIncomplete,
+                     fmt::format("{} shards are missing from {}", seen.report.missing.size(),
+                                 escaped(seen.report.reference)))
+                    .advise("fetch them; the tensors above are those of the other shards");
+  for (const reports::MissingShard& one : seen.report.missing) {
     error.facts.push_back(one.file);
   }
   return error;
@@ -384,22 +252,25 @@ int run_inspect(Context& context, const Options& options) {
       return report_error(context, options, status.error());
     }
   }
-  std::erase_if(seen->rows, [&](const Row& row) { return !admits(options, row.spec->name); });
+  std::erase_if(seen->report.tensors, [&](const reports::InspectedTensor& one) {
+    return !admits(options, one.spec->name);
+  });
   Rows rows(context);
+  const auto out = [&rows](std::string_view text) { rows.out(text); };
   if (options.json) {
-    print_json(*seen, rows);
+    reports::inspect_json(seen->report, out);
   } else if (options.plain) {
-    print_plain(*seen, rows);
+    reports::inspect_plain(seen->report, out);
   } else {
-    print_text(*seen, style_for(context, options, context.out_is_terminal).ascii,
-               options.verbosity() < 0, rows);
+    reports::inspect_text(seen->report, style_for(context, options, context.out_is_terminal).ascii,
+                          options.verbosity() < 0, out);
   }
   if (!rows.arrived()) {
     return report_error(context, options,
                         fail(Code::DiskFull, "the result could not be written to stdout")
                             .advise("free space, or send it elsewhere"));
   }
-  return seen->missing.empty() ? 0 : report_error(context, options, missing_error(*seen));
+  return seen->report.missing.empty() ? 0 : report_error(context, options, missing_error(*seen));
 }
 
 }  // namespace bv::cli

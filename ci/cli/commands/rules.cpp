@@ -10,58 +10,44 @@
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
 #include "core/model/model.hpp"
+#include "reports/rules_report.hpp"
 
 namespace bv::cli {
 namespace {
 
-std::string kind_text(const layout::Rule& kind) {
-  std::string out;
-  for (std::size_t at = 0; at < kind.doc.size();) {
-    const std::size_t end = std::min(kind.doc.find('\n', at), kind.doc.size());
-    out += "# " + kind.doc.substr(at, end - at) + "\n";
-    at = end + 1;
-  }
-  return out + layout::print(kind) + "\n";
+reports::KindLine line_of(const layout::Rule& kind) {
+  return {kind.name, kind.doc, layout::print(kind)};
 }
 
-int show_all(Context& context, const kinds::Catalogue& catalogue) {
-  std::string gap;
+std::vector<reports::KindLine> lines_of(const kinds::Catalogue& catalogue) {
+  std::vector<reports::KindLine> out;
   for (const layout::Rule& kind : catalogue.rules()) {
-    context.streams.out(gap + kind_text(kind));
-    gap = "\n";
+    out.push_back(line_of(kind));
   }
-  return 0;
+  return out;
 }
 
 /// Each rule of the family with the line of notation that it is an instance of.
-void show_family(Context& context, const family::Family& family,
-                 const kinds::Catalogue& catalogue) {
+std::vector<reports::RuleLine> rules_of(const family::Family& family,
+                                        const kinds::Catalogue& catalogue) {
+  std::vector<reports::RuleLine> out;
   for (const family::Rule& rule : family::rules(family)) {
-    std::vector<std::string> sources;
-    for (const auto& [source, name] : rule.hf) {
-      sources.push_back(source + "=" + name);
-    }
     const layout::Rule* kind = catalogue.find(rule.kind);
-    context.streams.out(fmt::format(
-        "{} {}  {}\n    hf     {}\n    kind   {}\n", rule.id, family::stage_name(family, rule),
-        rule.megatron, join(sources, " "), kind == nullptr ? rule.kind : layout::print(*kind)));
-    std::vector<std::string> axes;
-    for (const auto& [axis, size] : rule.axes) {
-      axes.push_back(axis + "=" + size);
-    }
-    if (!axes.empty()) {
-      context.streams.out(fmt::format("    axes   {}\n", join(axes, " ")));
-    }
-    if (!rule.value.empty()) {
-      context.streams.out(fmt::format("    value  {}\n", text(rule.value)));
-    }
+    out.push_back({rule.id,
+                   std::string(family::stage_name(family, rule)),
+                   rule.megatron,
+                   rule.hf,
+                   kind == nullptr ? rule.kind : layout::print(*kind),
+                   {rule.axes.begin(), rule.axes.end()},
+                   text(rule.value)});
   }
+  return out;
 }
 
 int show_one(Context& context, const Options& options, const kinds::Catalogue& catalogue,
              const std::string& wanted) {
   if (const layout::Rule* kind = catalogue.find(wanted)) {
-    context.streams.out(kind_text(*kind));
+    context.streams.out(reports::kinds_text({line_of(*kind)}));
     return 0;
   }
   const auto families = load_families(options);
@@ -71,7 +57,7 @@ int show_one(Context& context, const Options& options, const kinds::Catalogue& c
   std::vector<std::string> names;
   for (const family::FamilyPtr& family : *families) {
     if (family::name(*family) == wanted) {
-      show_family(context, *family, catalogue);
+      context.streams.out(reports::rule_lines_text(rules_of(*family, catalogue)));
       return 0;
     }
     names.push_back(family::name(*family));
@@ -93,14 +79,14 @@ int list_names(Context& context, const Options& options) {
   if (!kinds) {
     return report_error(context, options, kinds.error());
   }
-  context.streams.out("\nin a rules file: kind or class, and the kind that it stands for\n");
+  std::vector<reports::RuleWord> words;
   for (const foreign::ForeignKind& kind : kinds->kinds) {
     for (const std::string& name : kind.planted ? std::vector<std::string>() : kind.names) {
-      context.streams.out(
-          fmt::format("{:<36} {}\n", name,
-                      kind.is_auto ? "column, row or replicated by the module" : kind.line.kind));
+      words.push_back(
+          {name, kind.is_auto ? "column, row or replicated by the module" : kind.line.kind});
     }
   }
+  context.streams.out("\n" + reports::rule_words_text(words));
   return 0;
 }
 
@@ -113,16 +99,16 @@ int run_rules(Context& context, const Options& options) {
   }
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   if (action == "list" && options.operands.size() <= 1) {
-    for (const layout::Rule& kind : catalogue->rules()) {
-      context.streams.out(
-          fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n'))));
-    }
+    context.streams.out(reports::kind_names_text(lines_of(*catalogue)));
     return list_names(context, options);
   }
   if (action == "show" && options.operands.size() <= 2) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
-    return wanted.empty() ? show_all(context, *catalogue)
-                          : show_one(context, options, *catalogue, wanted);
+    if (!wanted.empty()) {
+      return show_one(context, options, *catalogue, wanted);
+    }
+    context.streams.out(reports::kinds_text(lines_of(*catalogue)));
+    return 0;
   }
   if (action == "lint") {
     return run_rules_lint(context, options);

@@ -1,0 +1,64 @@
+#include "reports/rules_report.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/text.hpp"
+
+namespace bv::reports {
+namespace {
+
+/// "q=model.q_proj.weight k=..."
+std::string pairs_text(const std::vector<std::pair<std::string, std::string>>& pairs) {
+  std::vector<std::string> out;
+  for (const auto& [name, value] : pairs) {
+    out.push_back(name + "=" + value);
+  }
+  return join(out, " ");
+}
+
+}  // namespace
+
+std::string kinds_text(const std::vector<KindLine>& kinds) {
+  std::string out;
+  for (const KindLine& kind : kinds) {
+    out += out.empty() ? "" : "\n";
+    for (std::size_t at = 0; at < kind.doc.size();) {
+      const std::size_t end = std::min(kind.doc.find('\n', at), kind.doc.size());
+      out += "# " + kind.doc.substr(at, end - at) + "\n";
+      at = end + 1;
+    }
+    out += kind.line + "\n";
+  }
+  return out;
+}
+
+std::string kind_names_text(const std::vector<KindLine>& kinds) {
+  std::string out;
+  for (const KindLine& kind : kinds) {
+    out += fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n')));
+  }
+  return out;
+}
+
+std::string rule_lines_text(const std::vector<RuleLine>& rules) {
+  std::string out;
+  for (const RuleLine& rule : rules) {
+    out += fmt::format("{} {}  {}\n    hf     {}\n    kind   {}\n", rule.id, rule.stage,
+                       rule.megatron, pairs_text(rule.hf), rule.kind);
+    out += rule.axes.empty() ? "" : fmt::format("    axes   {}\n", pairs_text(rule.axes));
+    out += rule.value.empty() ? "" : fmt::format("    value  {}\n", rule.value);
+  }
+  return out;
+}
+
+std::string rule_words_text(const std::vector<RuleWord>& words) {
+  std::string out = "in a rules file: kind or class, and the kind that it stands for\n";
+  for (const RuleWord& word : words) {
+    out += fmt::format("{:<36} {}\n", word.word, word.stands_for);
+  }
+  return out;
+}
+
+}  // namespace bv::reports
