@@ -18,9 +18,10 @@
 
 namespace bv::compare {
 
-/// What a tensor must hold: boxes over source tensors that tile it, as a value.
+/// What a tensor must hold: boxes over source tensors that tile it, as a value. Offsets and axes of
+/// the boxes are units of units_of(spec).
 struct View {
-  TensorSpec spec;
+  TensorSpec spec;  // shape and dtype of what is made
   std::vector<checkpoint::SourceTensor> sources;
   std::vector<layout::Box> boxes;
   double add = 0;  // added in the sources' dtype before the cast; 0 moves bits
@@ -28,7 +29,7 @@ struct View {
 
 /// What is compared and counted: elements, or bytes for the types below a byte (F4, F6), whose
 /// elements nothing can address. Rows and offsets of readers are units, never elements of such a
-/// type.
+/// type. Example: F4 [8, 64] is U8 [8, 32], 256 units; BF16 [8, 64] is itself, 512 units.
 struct Units {
   DType dtype = DType::U8;  // that of the tensor, or U8
   Shape shape;              // of units: the last dimension in bytes, or all of them in one
@@ -169,10 +170,10 @@ struct Difference {
   std::string wanted_bits, found_bits;  // hex
   double wanted_value = 0, found_value = 0;
   bool has_values = false;
-  std::int64_t ulps = -1;  // distance in units of the last place; -1 without
-  std::int64_t elements = 0, elements_wrong = 0;
-  std::int64_t rows = 0, rows_wrong = 0;
-  std::vector<std::int64_t> wrong_rows;  // thinned evenly to at most kRowsExamined
+  std::int64_t ulps = -1;                         // distance in units of the last place; -1 without
+  std::int64_t elements = 0, elements_wrong = 0;  // units of units_of
+  std::int64_t rows = 0, rows_wrong = 0;          // of rows_of
+  std::vector<std::int64_t> wrong_rows;           // thinned evenly to at most kRowsExamined
   Explanation explanation;
 };
 

@@ -12,8 +12,9 @@
 
 namespace bv::family {
 
+/// A list of rules that sections name. Its JSON is shared by the families that use it.
 struct Table {
-  std::string file;
+  std::string file;  // for messages
   std::shared_ptr<const OrderedJson> json;
 };
 using Tables = std::map<std::string, Table, std::less<>>;
@@ -21,7 +22,8 @@ using Tables = std::map<std::string, Table, std::less<>>;
 /// JSON text -> tree. Errors: RulesInvalid with file:line:column.
 [[nodiscard]] Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view file);
 
-/// Errors: RulesInvalid naming file and place.
+/// One family file; `tables` are those that it may name, by name. Errors: RulesInvalid naming file
+/// and place; those of check_family.
 [[nodiscard]] Result<FamilyPtr> parse_family_with(std::string_view text, std::string_view file,
                                                   Tables tables);
 

@@ -1,5 +1,12 @@
 #pragma once
-// JSON places -> the parts of a family. Errors of all: RulesInvalid naming file and place.
+// The parts of a family file, each parsed from its place. A part is taken by itself: whether the
+// names that it uses are defined is checked when all parts are there (check_family). Errors of all:
+// RulesInvalid naming file and place, for an unknown key, a missing one, a value of another type,
+// and a word that does not exist (with those that do).
+//
+// Example: {"kind": "column", "megatron": "{D}linear_fc2.weight", "hf": "{L}mlp.down_proj.weight",
+// "axes": {"o": "hidden_size / t"}} is a Rule with one HF template under the source name "" and one
+// axis.
 
 #include <string>
 #include <utility>
@@ -10,17 +17,27 @@
 
 namespace bv::family {
 
+/// An entry of "symbols": {"field": "num_experts", "default": "0"}.
 [[nodiscard]] Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place);
+/// An entry of "layer_flags": exactly one of list, below and indices.
 [[nodiscard]] Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place);
+/// A condition on the config: a field and its value, or a relation of two symbols.
 [[nodiscard]] Result<MustRule> parse_must(const JsonPlace& place);
+/// A condition on layouts: {"code": "E010", "divisor": "tp", "dividend": "num_heads", "noun":
+/// "heads"}.
 [[nodiscard]] Result<ConstraintRule> parse_constraint(const JsonPlace& place);
+/// A stored copy of another tensor: {"copy": "lm_head.weight", "of": "{HF}embed_tokens.weight"}.
 [[nodiscard]] Result<Copy> parse_copy(const JsonPlace& place);
+/// {"glob", "because", "help"}: a storage that the family refuses.
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
-[[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);  // a glob, or {"glob", "ndim"}
+/// A glob, or {"glob", "ndim"}: HF tensors that may stay unused.
+[[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
+/// What the file states for the oracles.
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
+/// One row. Names in braces are kept as they are written: they are expanded for a model.
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
 
-/// {"i": "num_hidden_layers"} -> ("i", "num_hidden_layers").
+/// What a section or a rule repeats over: {"i": "num_hidden_layers"} is ("i", "num_hidden_layers").
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
 
 }  // namespace bv::family

@@ -1,5 +1,10 @@
 #pragma once
-// A part on concrete sizes is one strided box; a relayout is a list of them.
+// A rule on concrete sizes: every part is one strided box, and a relayout is a list of boxes. All
+// offsets, strides and extents are elements.
+//
+// Example: "column x[(t o) i] -> x{t}[o i]" bound with t = 2, o = 2, i = 3: source_shapes() is
+// {[4, 3]}, target_shapes() is {[2, 3]}, and shard(0, {{"t", 1}}) has one box: source 0, source
+// offset 6, target offset 0, axes {(6, 1, 1)} (extent, source and target stride).
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +22,7 @@
 
 namespace bv::layout {
 
-/// Sizes of axes: name -> extent; `rest` binds "...".
+/// Sizes of axes: name -> extent, 0 or more; `rest` are the extents that "..." stands for.
 struct Binding {
   std::map<std::string, std::int64_t, std::less<>> axes;
   std::vector<std::int64_t> rest;
@@ -38,9 +43,11 @@ class BoundRule {
   static Result<BoundRule> bind(const Rule& rule, Binding binding);
 
   [[nodiscard]] const Rule& rule() const { return *rule_; }
+  /// Whole shapes, in the order of rule().sources.
   [[nodiscard]] const std::vector<Shape>& source_shapes() const { return source_shapes_; }
-  /// Shapes of one shard of each target.
+  /// Shapes of one shard of each target, in the order of rule().targets.
   [[nodiscard]] const std::vector<Shape>& target_shapes() const { return target_shapes_; }
+  /// The extent of an axis; 1 for one that the rule does not have.
   [[nodiscard]] std::int64_t size(std::string_view axis) const;
   /// "q", "gate", "pad": what Box::part numbers.
   [[nodiscard]] const std::vector<std::string>& part_names() const;
@@ -81,6 +88,7 @@ struct BoxPiece {
   std::span<const BoxAxis> axes;  // empty: one element
   [[nodiscard]] std::int64_t elements() const;
 };
+/// All of a box that is not empty, as a piece.
 [[nodiscard]] BoxPiece whole(const Box& box);
 
 /// The pieces that clip_to_target makes, in the same order, without an allocation for each.

@@ -1,7 +1,9 @@
 #pragma once
-// The one place that makes elements [begin, end) of a tensor from boxes, with add and cast.
+// The one place that makes elements [begin, end) of a tensor from boxes, with add and cast. A
+// window is any such range; windows of any size and order give the same bytes as the whole.
 //
-// Example: linear_qkv of rank 1 from q, k, v, rows 0 to 7 of [24, 2048] in bf16:
+// Example: linear_qkv of rank 1, shape [24, 2048] in BF16, from q, k and v. The first window is
+// rows 0 to 7, so `rows` has 8 * 2048 elements of 2 bytes:
 //   TensorMaker maker({DType::BF16, 24 * 2048, boxes, {{q, BF16}, {k, BF16}, {v, BF16}}});
 //   maker.make(ElementOffset(0), ElementOffset(8 * 2048), rows);
 
@@ -21,10 +23,11 @@ namespace bv::move {
 /// What becomes of elements that no box covers: an error, zero, or what the buffer holds.
 enum class Gaps { Error, Zero, Keep };
 
-/// What a tensor is made of.
+/// What a tensor is made of. The type and those of all sources have whole bytes; with another type
+/// than a source, or with `add`, they are computable (kinds::is_computable).
 struct Recipe {
-  DType dtype = DType::F32;
-  std::int64_t elements = 0;
+  DType dtype = DType::F32;          // of the target
+  std::int64_t elements = 0;         // of the target
   std::vector<layout::Box> boxes;    // in elements of target and sources
   std::vector<SourceBytes> sources;  // by Box::source; must outlive the maker
   double add = 0;                    // see MoveTask
@@ -48,17 +51,18 @@ class TensorMaker {
   }
   [[nodiscard]] ElementWidth width() const { return width_; }
 
-  /// Writes elements [begin, end) to `out`. Errors: Gap when boxes leave some of them out, Overlap
-  /// when they write more.
+  /// Writes elements [begin, end), 0 <= begin <= end <= elements(), to `out`, which has room for
+  /// them. Errors: Gap when boxes leave some of them out (with Gaps::Error), Overlap when they
+  /// write more.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end, std::byte* out);
   /// The same elements, valid until the next call: where they lie at the source when that is one
-  /// run of this type, else in a window.
+  /// run of this type, else in a window. Errors: those of make.
   [[nodiscard]] Result<std::span<const std::byte>> read(ElementOffset begin, ElementOffset end);
   /// The same elements, handed on in ascending order: runs of many bytes from where they lie at the
   /// source. Errors: those of make and of the sink.
   [[nodiscard]] Status hand_on(ElementOffset begin, ElementOffset end, const Sink& sink);
 
-  /// The pieces of the last range.
+  /// The pieces of the last range, in target elements; they view the boxes of the recipe.
   [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return pieces_; }
   /// Do axes change places? Small ranges read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const;

@@ -19,8 +19,9 @@ namespace bv::plan {
 struct DtypePolicy {
   std::optional<DType> params;  // unset: preserve
 };
-[[nodiscard]] Result<DtypePolicy> dtype_policy(
-    std::string_view text);  // preserve, float32, bfloat16, float16
+/// "preserve", "float32", "bfloat16" or "float16". Errors: BadValue.
+[[nodiscard]] Result<DtypePolicy> dtype_policy(std::string_view text);
+/// The way back.
 [[nodiscard]] std::string name(const DtypePolicy& policy);
 /// The dtype of a Megatron tensor made of these HF tensors. Mixed inputs are stored in the widest
 /// of them.
