@@ -222,6 +222,60 @@ std::int64_t stride_of(const PlacedPart& part, std::string_view axis) {
   return 0;
 }
 
+/// The shape of one shard of a target: its rows cut as the rule says.
+Result<Shape> shard_shape(const Placer& placer, const Rule& rule, const TensorExpr& tensor) {
+  for (const GridAxis& axis : tensor.grid) {
+    BV_TRY(known, placer.size(axis.axis));
+    static_cast<void>(known);
+  }
+  BV_TRY(shape, placer.shape(tensor));
+  if (!rule.cut) {
+    return shape;
+  }
+  if (shape.empty()) {
+    return fail(Code::IndivisibleDim,
+                fmt::format("{} has no rows that {} could cut", tensor.name, rule.cut->axis))
+        .pair("no dimension", "rows")
+        .advise("use a kind without a cut for a single number");
+  }
+  BV_TRY(ways, placer.size(rule.cut->axis));
+  const auto rows = ways == 0 ? std::nullopt : div_exact(shape[0], ways);
+  if (!rows) {
+    return fail(Code::IndivisibleDim,
+                fmt::format("{} rows of {} do not divide by {}={}", thousands(shape[0]),
+                            tensor.name, rule.cut->axis, ways))
+        .pair(thousands(shape[0]) + " rows", fmt::format("a multiple of {}", ways))
+        .advise(fmt::format("choose a {} that divides {}", rule.cut->axis, shape[0]));
+  }
+  shape[0] = *rows;
+  return shape;
+}
+
+/// The box that fills a part of a target from the part of that name at the sources; zeros without
+/// one. At grid coordinate 0, before the cut.
+Result<Box> box_of(const Rule& rule, const PlacedPart& part, const PlacedPart* source) {
+  Box out;
+  out.target_offset = part.offset;
+  out.source = source == nullptr ? -1 : static_cast<int>(source->tensor);
+  out.source_offset = source == nullptr ? 0 : source->offset;
+  std::vector<BoxAxis> axes;
+  for (const Step& step : part.steps) {
+    axes.push_back(
+        {step.extent, source == nullptr ? 0 : stride_of(*source, step.axis), step.stride});
+  }
+  axes.resize(collapse(axes));
+  if (axes.size() > kBoxAxesMax) {
+    return fail(Code::BadValue, fmt::format("part {} of {} has {} axes that do not join", part.name,
+                                            rule.name, axes.size()))
+        .pair(std::to_string(axes.size()), fmt::format("at most {}", kBoxAxesMax))
+        .advise("write the line with fewer axes");
+  }
+  for (const BoxAxis& axis : axes) {
+    out.axes.push_back(axis);
+  }
+  return out;
+}
+
 }  // namespace
 
 /// Both sides placed and paired once: what a grid coordinate adds is an offset.
@@ -245,64 +299,27 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
     out.source_shapes_.push_back(shape);
   }
   for (const TensorExpr& tensor : rule.targets) {
-    for (const GridAxis& axis : tensor.grid) {
-      BV_TRY(known, placer.size(axis.axis));
-      static_cast<void>(known);
-    }
-    BV_TRY(shape, placer.shape(tensor));
-    if (rule.cut && shape.empty()) {
-      return fail(Code::IndivisibleDim,
-                  fmt::format("{} has no rows that {} could cut", tensor.name, rule.cut->axis))
-          .pair("no dimension", "rows")
-          .advise("use a kind without a cut for a single number");
-    }
-    if (rule.cut) {
-      BV_TRY(ways, placer.size(rule.cut->axis));
-      const auto rows = ways == 0 ? std::nullopt : div_exact(shape[0], ways);
-      if (!rows) {
-        return fail(Code::IndivisibleDim,
-                    fmt::format("{} rows of {} do not divide by {}={}", thousands(shape[0]),
-                                tensor.name, rule.cut->axis, ways))
-            .pair(thousands(shape[0]) + " rows", fmt::format("a multiple of {}", ways))
-            .advise(fmt::format("choose a {} that divides {}", rule.cut->axis, shape[0]));
-      }
-      shape[0] = *rows;
-    }
+    BV_TRY(shape, shard_shape(placer, rule, tensor));
     out.target_shapes_.push_back(shape);
   }
   BV_TRY(sources, placer.place(rule.sources));
   BV_TRY(targets, placer.place(rule.targets));
   auto placed = std::make_shared<Placed>();
   for (const PlacedPart& part : targets) {
-    Placed::Part pair;
-    pair.target = part.tensor;
-    pair.box.part = static_cast<std::int32_t>(placed->parts.size());
-    placed->names.push_back(part.name);
-    pair.box.target_offset = part.offset;
-    const auto source = std::find_if(sources.begin(), sources.end(), [&](const PlacedPart& other) {
+    const auto found = std::find_if(sources.begin(), sources.end(), [&](const PlacedPart& other) {
       return other.name == part.name;
     });
-    const bool filled = source != sources.end();
-    pair.box.source = filled ? static_cast<int>(source->tensor) : -1;
-    pair.box.source_offset = filled ? source->offset : 0;
+    const PlacedPart* source = found == sources.end() ? nullptr : &*found;
+    Placed::Part pair;
+    pair.target = part.tensor;
+    BV_TRY(box, box_of(rule, part, source));
+    pair.box = box;
+    pair.box.part = static_cast<std::int32_t>(placed->parts.size());
+    placed->names.push_back(part.name);
     for (const GridAxis& axis : rule.targets[part.tensor].grid) {
-      if (filled && !axis.replica) {
+      if (source != nullptr && !axis.replica) {
         pair.grid.emplace_back(axis.axis, stride_of(*source, axis.axis));
       }
-    }
-    std::vector<BoxAxis> axes;
-    for (const Step& step : part.steps) {
-      axes.push_back({step.extent, filled ? stride_of(*source, step.axis) : 0, step.stride});
-    }
-    axes.resize(collapse(axes));
-    if (axes.size() > kBoxAxesMax) {
-      return fail(Code::BadValue, fmt::format("part {} of {} has {} axes that do not join",
-                                              part.name, rule.name, axes.size()))
-          .pair(std::to_string(axes.size()), fmt::format("at most {}", kBoxAxesMax))
-          .advise("write the line with fewer axes");
-    }
-    for (const BoxAxis& axis : axes) {
-      pair.box.axes.push_back(axis);
     }
     placed->parts.push_back(std::move(pair));
   }

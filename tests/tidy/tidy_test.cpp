@@ -161,12 +161,101 @@ TEST(Tidy, LibTorchStaysOutOfHeadersAndOutOfTheEngine) {
   }
 }
 
-TEST(Tidy, NoFileIsLongerThan800Lines) {
+TEST(Tidy, NoFileIsLongerThan400Lines) {
   for (const fs::path& path :
        sources({"core", "oracles", "properties", "reports", "ci", "fixtures", "tests"})) {
     const std::string text = read(path);
-    EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 800) << path;
+    EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 400) << path;
   }
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    out.push_back(line);
+  }
+  return out;
+}
+
+/// Line, from 1, and length of each function of formatted code that has more lines than `most`.
+std::vector<std::pair<std::size_t, std::size_t>> long_functions(const std::string& text,
+                                                                std::size_t most) {
+  static const std::regex kBegin(R"(^((  )*)[^ ].*\)( const)?( noexcept)?( override)? \{$)");
+  static const std::regex kNone(
+      R"(^ *(namespace|if|for|while|switch|else|do|catch|\}).*|.*\]\(.*)");
+  const std::vector<std::string> lines = lines_of(text);
+  std::vector<std::pair<std::size_t, std::size_t>> out;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    std::smatch begin;
+    if (!lines[i].ends_with("{") || !std::regex_match(lines[i], begin, kBegin) ||
+        std::regex_match(lines[i], kNone)) {
+      continue;
+    }
+    const std::string end = begin[1].str() + "}";
+    std::size_t last = i + 1;
+    while (last < lines.size() && !lines[last].starts_with(end)) {
+      ++last;
+    }
+    if (last - i + 1 > most) {
+      out.emplace_back(i + 1, last - i + 1);
+    }
+  }
+  return out;
+}
+
+TEST(Tidy, NoFunctionIsLongerThan70Lines) {
+  for (const fs::path& path :
+       sources({"core", "oracles", "properties", "reports", "ci", "fixtures", "tests"})) {
+    for (const auto& [line, count] : long_functions(read(path), 70)) {
+      ADD_FAILURE() << path << ":" << line << " has " << count << " lines";
+    }
+  }
+}
+
+TEST(Tidy, TheLengthCheckSeesALongFunction) {
+  const std::string text = "int f() {\n  a();\n  b();\n}\nint g() {\n  a();\n}\n";
+  EXPECT_EQ(long_functions(text, 3), (std::vector<std::pair<std::size_t, std::size_t>>{{1, 4}}));
+  EXPECT_TRUE(long_functions(text, 4).empty());
+}
+
+/// Lines with a `default:` in a switch over an enumeration: a value that is added later would be
+/// taken for another one without a word.
+std::vector<std::size_t> defaults_over_enums(const std::string& text) {
+  static const std::regex kEnumerator(R"(^ *case (\w+::)*[A-Z]\w*::\w+:.*)");
+  const std::vector<std::string> lines = lines_of(text);
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const std::size_t indent = lines[i].find_first_not_of(' ');
+    if (indent == std::string::npos || !lines[i].substr(indent).starts_with("default:")) {
+      continue;
+    }
+    for (std::size_t at = i; at-- > 0;) {
+      const std::size_t own = lines[at].find_first_not_of(' ');
+      if (own != std::string::npos && own < indent) {
+        break;  // the switch itself
+      }
+      if (own == indent && std::regex_match(lines[at], kEnumerator)) {
+        out.push_back(i + 1);
+        break;
+      }
+    }
+  }
+  return out;
+}
+
+TEST(Tidy, NoSwitchOverAnEnumHasADefault) {
+  for (const fs::path& path :
+       sources({"core", "oracles", "properties", "reports", "ci", "fixtures"})) {
+    EXPECT_EQ(defaults_over_enums(read(path)), std::vector<std::size_t>{}) << path;
+  }
+}
+
+TEST(Tidy, TheSwitchCheckTellsEnumsFromNumbers) {
+  EXPECT_EQ(defaults_over_enums("  switch (a) {\n    case A::B:\n      f();\n    default:\n  }\n"),
+            std::vector<std::size_t>{4});
+  EXPECT_EQ(defaults_over_enums("  switch (a) {\n    case 'b':\n      f();\n    default:\n  }\n"),
+            std::vector<std::size_t>{});
 }
 
 TEST(Tidy, NothingIsLeftForLater) {

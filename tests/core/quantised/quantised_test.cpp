@@ -38,7 +38,7 @@ json said(json value) {
   return {{"quantization_config", std::move(value)}};
 }
 
-std::vector<Row> schemes() {
+std::vector<Row> float_schemes() {
   using D = DType;
   return {
       {"FP8 (E4M3) with 128 x 128 block scales",
@@ -79,6 +79,12 @@ std::vector<Row> schemes() {
        json::object(),
        "model.layers.0.mlp.experts"},
       {"MXFP4", {{"weight", D::I8, {64, 48}}, {"scale", D::F8E8M0, {64, 3}}}},
+  };
+}
+
+std::vector<Row> integer_schemes() {
+  using D = DType;
+  return {
       {"GPTQ INT4",
        {{"qweight", D::I32, {8, 24}},
         {"qzeros", D::I32, {1, 3}},
@@ -121,6 +127,14 @@ std::vector<Row> schemes() {
        {{"codes", D::I16, {64, 3, 1}}, {"codebooks", D::F16, {1, 256, 1, 8}}},
        said({{"quant_method", "aqlm"}})},
   };
+}
+
+std::vector<Row> schemes() {
+  std::vector<Row> out = float_schemes();
+  for (Row& row : integer_schemes()) {
+    out.push_back(std::move(row));
+  }
+  return out;
 }
 
 TEST(Quantised, EverySchemeIsRecognisedFromNamesDtypesAndShapes) {

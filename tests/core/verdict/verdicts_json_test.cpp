@@ -21,29 +21,7 @@ Json schema() {
   return Json::parse(file);
 }
 
-bv::Run full_run() {
-  bv::Run run;
-  run.tool = {"bridge-verify", "0.1.0", "0123456789ab", "cpu", "g++ 12"};
-  run.command = "check";
-  run.argv = {"--model", "tiny"};
-  run.seed = std::numeric_limits<std::uint64_t>::max();
-  run.level = "headers";
-  run.model_ref = "tiny";
-  run.model_source = "directory";
-  run.architecture = "TinyForCausalLM";
-  run.model_type = "tiny";
-  run.family = "tiny";
-  run.family_reason = "chosen by architecture TinyForCausalLM";
-  run.tensors = 3;
-  run.elements = (std::int64_t{1} << 53) + 1;
-  run.bytes = std::uint64_t{1} << 53;
-  run.shards = 1;
-  run.rules = 2;
-  run.dtypes = {{"BF16", 2}, {"F32", 1}};
-  run.detected = {{"experts", "packed", "gate_up_proj present"}};
-  run.layouts = {{"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2}};
-  run.layouts_note = "1 of 1";
-  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 3}};
+Verdict refuted() {
   Verdict bad;
   bad.claim = "placement";
   bad.rule = "r1";
@@ -72,12 +50,38 @@ bv::Run full_run() {
                           {"a.weight", {2, 0}},
                           "0x3f80",
                           "0x4000"}};
+  return bad;
+}
+
+bv::Run full_run() {
+  bv::Run run;
+  run.tool = {"bridge-verify", "0.1.0", "0123456789ab", "cpu", "g++ 12"};
+  run.command = "check";
+  run.argv = {"--model", "tiny"};
+  run.seed = std::numeric_limits<std::uint64_t>::max();
+  run.level = "headers";
+  run.model_ref = "tiny";
+  run.model_source = "directory";
+  run.architecture = "TinyForCausalLM";
+  run.model_type = "tiny";
+  run.family = "tiny";
+  run.family_reason = "chosen by architecture TinyForCausalLM";
+  run.tensors = 3;
+  run.elements = (std::int64_t{1} << 53) + 1;
+  run.bytes = std::uint64_t{1} << 53;
+  run.shards = 1;
+  run.rules = 2;
+  run.dtypes = {{"BF16", 2}, {"F32", 1}};
+  run.detected = {{"experts", "packed", "gate_up_proj present"}};
+  run.layouts = {{"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2}};
+  run.layouts_note = "1 of 1";
+  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 3}};
   Verdict good;
   good.claim = "names";
   good.outcome = Outcome::Proved;
   good.evidence = {.proved = true};
   good.cases = 3;
-  run.verdicts = {bad, good};
+  run.verdicts = {refuted(), good};
   run.warnings = {
       fail(Code::RuleDead, "rule r9 matches nothing").at("tiny.json:3").advise("delete it")};
   run.input_errors = {
