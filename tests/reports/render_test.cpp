@@ -6,7 +6,6 @@
 
 #include "reports/causes.hpp"
 #include "reports/error_text.hpp"
-#include "reports/mutation_table.hpp"
 #include "reports/printable.hpp"
 #include "reports/text.hpp"
 #include "tests/ci/golden_text.hpp"
@@ -369,41 +368,6 @@ TEST(RenderPlain, HasElevenColumnsWhateverTheNames) {
     ++count;
   }
   EXPECT_EQ(count, run.verdicts.size());
-}
-
-TEST(Printable, ShowsWhatATerminalWouldObey) {
-  EXPECT_EQ(printable("plain \u00e9 \U0001F600", false), "plain \u00e9 \U0001F600");
-  EXPECT_EQ(printable("\u00e9", true), "\\u{e9}");
-  EXPECT_EQ(printable(std::string_view("a\0b\x7f\x1b", 5), false), "a\\x00b\\x7f\\x1b");
-  EXPECT_EQ(printable("\xff\xc0\x80\xe2\x82", false), "\\xff\\xc0\\x80\\xe2\\x82");
-  EXPECT_EQ(printable("\xed\xa0\x80", false), "\\xed\\xa0\\x80");
-  EXPECT_EQ(printable("\u202e\u0085\ufeff", false), "\\u{202e}\\u{85}\\u{feff}");
-}
-
-TEST(MutationTable, HasARowAnOperatorAndSidesAndASum) {
-  Mutation mutation;
-  mutation.claims = {{"names", "headers"}, {"placement", "headers"}, {"forward", "data"}};
-  mutation.levels = {"text", "headers", "data"};
-  mutation.gate_stds = {0.006, 0.02};
-  mutation.rows = {{"SWAP", "", 3, 2, 1, 0, 2, {0, 2, 1}, {0, 2, 0}, {0, 1}},
-                   {"SWAP", "(2)", 3, 3, 0, 0, 0, {0, 3, 0}, {0, 3, 0}, {0, 0}}};
-  mutation.reasons = {{"one rank", 1, 1}};
-  EXPECT_EQ(
-      mutation_markdown(mutation),
-      "| operator | mutants | killed | equivalent | survived | by text | by headers | by data "
-      "| gate 0.006 | gate 0.02 |\n"
-      "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
-      "| SWAP | 3 | 2 | 1 | 0 | 0 | 2 | 0 | 0 | 1 |\n"
-      "| SWAP (2) | 3 | 3 | 0 | 0 | 0 | 3 | 0 | 0 | 0 |\n"
-      "| all | 6 | 5 | 1 | 0 | 0 | 5 | 0 | 0 | 1 |\n"
-      "\n"
-      "| operator | placement | forward | forward asked of |\n|---|---:|---:|---:|\n"
-      "| SWAP | 2 | 1 | 2 |\n| SWAP (2) | 3 | 0 | 0 |\n| all | 5 | 1 | 2 |\n"
-      "\n"
-      "| equivalent because | mutants | killed elsewhere |\n|---|---:|---:|\n"
-      "| one rank | 1 | 1 |\n| all | 1 | 1 |\n");
-  EXPECT_NE(mutation_table(mutation).find("  SWAP (2)        3       3"), std::string::npos)
-      << mutation_table(mutation);
 }
 
 }  // namespace

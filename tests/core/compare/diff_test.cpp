@@ -18,6 +18,7 @@
 #include "core/compare/hash_rows.hpp"
 #include "core/io/writer.hpp"
 #include "core/kinds/values.hpp"
+#include "tests/core/compare/tensors_in_memory.hpp"
 
 namespace bv::compare {
 namespace {
@@ -25,49 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kGolden = fs::path(BV_FIXTURES) / "golden" / "hf";
-
-struct Tensor {
-  TensorSpec spec;
-  std::vector<std::byte> bytes;
-
-  [[nodiscard]] std::size_t row_bytes() const {
-    return bytes.size() / static_cast<std::size_t>(spec.shape[0]);
-  }
-  void swap_rows(std::size_t a, std::size_t b, std::size_t count) {
-    const auto begin = bytes.begin();
-    const auto at = [&](std::size_t row) {
-      return begin + static_cast<std::ptrdiff_t>(row * row_bytes());
-    };
-    std::swap_ranges(at(a), at(a + count), at(b));
-  }
-};
-using Tensors = std::map<std::string, Tensor>;
-
-Tensors read(const io::Checkpoint& checkpoint) {
-  Tensors out;
-  for (const auto& [name, stored] : checkpoint.tensors()) {
-    const auto bytes = checkpoint.bytes(stored);
-    out[name] = {stored.spec, {bytes.begin(), bytes.end()}};
-  }
-  return out;
-}
-
-void write(const fs::path& file, const Tensors& tensors) {
-  std::vector<TensorSpec> specs;
-  for (const auto& [name, tensor] : tensors) {
-    specs.push_back(tensor.spec);
-    specs.back().name = name;
-  }
-  const auto plan = io::plan_safetensors(std::move(specs), {{"format", "pt"}}).value();
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out << plan.header;
-  for (const TensorSpec& spec : plan.tensors) {
-    const auto& bytes = tensors.at(spec.name).bytes;
-    out.write(reinterpret_cast<const char*>(bytes.data()),
-              static_cast<std::streamsize>(bytes.size()));
-  }
-  ASSERT_TRUE(out.good());
-}
 
 struct TempFolder {
   fs::path path;
@@ -326,16 +284,6 @@ TEST(Diff, AShardOfAnotherRankIsNamed) {
   EXPECT_NE(report.differences[0].explanation.text.find("TP rank 0"), std::string::npos);
 }
 
-/// The HF rows of `names` one after the other.
-std::vector<std::byte> joined(const Tensors& hf, const std::vector<std::string>& names) {
-  std::vector<std::byte> out;
-  for (const std::string& name : names) {
-    const auto& bytes = hf.at(name).bytes;
-    out.insert(out.end(), bytes.begin(), bytes.end());
-  }
-  return out;
-}
-
 Tensors golden(const std::string& name) {
   return read(io::Checkpoint::open(kGolden / name).value());
 }
@@ -445,52 +393,6 @@ TEST(Diff, AThinnedRowTableStillNamesTheLayer) {
   const compare::DiffReport report = compare::diff(pair.comparison, options).value();
   expect_cause(report, pair.comparison, "model.layers.0.mlp.up_proj.weight",
                compare::Cause::OtherLayer, {0, 0});
-}
-
-TEST(LayoutOfShards, SizesComeFromTheNames) {
-  const parallel::Layout flags;
-  const auto layout =
-      compare::layout_of_shards({"pp0_tp0_ep0_etp0", "pp0_tp1_ep0_etp0"}, flags).value();
-  EXPECT_EQ(layout.tp, 2);
-  EXPECT_EQ(layout.pp, 1);
-}
-
-TEST(LayoutOfShards, RefusesAHoleInTheGridAndAForeignName) {
-  const auto hole = compare::layout_of_shards({"pp0_tp1_ep0_etp0"}, {});
-  ASSERT_FALSE(hole.has_value());
-  EXPECT_EQ(hole.error().code, Code::BadValue);
-  EXPECT_NE(hole.error().facts[0].find("pp0_tp0_ep0_etp0"), std::string::npos);
-  EXPECT_FALSE(compare::layout_of_shards({"model-00001"}, {}).has_value());
-}
-
-TEST(RowMoves, ARegroupingIsFoundAndNoiseIsNot) {
-  std::vector<compare::RowMove> moves;
-  for (std::int64_t j = 0; j < 12; ++j) {  // [2 3 2] stands as [3 2 2]
-    const std::int64_t z = j % 2, x = j / 2 % 2, y = j / 4;
-    moves.push_back({j, (x * 3 + y) * 2 + z});
-  }
-  EXPECT_EQ(compare::find_regrouping(12, moves), (compare::Regrouping{1, 2, 3, 2, 12}));
-  EXPECT_EQ(compare::find_regrouping(12, {{0, 7}, {1, 3}, {2, 11}, {3, 5}}).explained, 0);
-}
-
-TEST(RowMoves, ExchangedHalvesAreFoundAndNoiseIsNot) {
-  EXPECT_EQ(compare::find_exchange(8, {{0, 2}, {1, 3}, {2, 0}, {3, 1}, {4, 6}}),
-            (compare::HalvesExchanged{4, 5}));
-  EXPECT_EQ(compare::find_exchange(8, {{0, 5}, {1, 2}, {2, 7}}).explained, 0);
-}
-
-TEST(CompareNames, TellsLayersExpertsPartsAndOthersApart) {
-  EXPECT_EQ(compare::compare_names("a.layers.2.x", "a.layers.5.x").text,
-            ": layer 5 for 2, off by +3");
-  EXPECT_EQ(compare::compare_names("e.linear_fc1.weight3", "e.linear_fc1.weight1").cause,
-            compare::Cause::OtherExpert);
-  EXPECT_EQ(compare::compare_names("mlp.experts.3.w", "mlp.experts.4.w").cause,
-            compare::Cause::OtherExpert);
-  EXPECT_EQ(compare::compare_names("mlp.gate_proj.weight", "mlp.up_proj.weight").cause,
-            compare::Cause::SwappedParts);
-  EXPECT_EQ(compare::compare_names("q_proj.weight", "k_proj.weight").cause,
-            compare::Cause::OtherTensor);
-  EXPECT_EQ(compare::compare_names("x", "x").cause, compare::Cause::OtherRank);
 }
 
 }  // namespace

@@ -380,23 +380,5 @@ TEST(OutputFolder, LeavesNothingWhenNothingWasFinished) {
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
-TEST(RoomFor, IsAskedOfTheDisk) {
-  const ScratchFolder folder;
-  EXPECT_TRUE(check_room_for(folder.path(), 1));
-  const auto full = check_room_for(folder.path(), std::uint64_t{1} << 62);
-  ASSERT_FALSE(full);
-  EXPECT_EQ(label(full.error().code), "BV8001");
-}
-
-TEST(FolderLock, HasOneHolder) {
-  const ScratchFolder folder;
-  {
-    const auto first = FolderLock::take(folder.path());
-    ASSERT_TRUE(first);
-    EXPECT_EQ(outcome(FolderLock::take(folder.path())), "BV8008");
-  }
-  EXPECT_EQ(outcome(FolderLock::take(folder.path())), "accepted");
-}
-
 }  // namespace
 }  // namespace bv::io
