@@ -74,8 +74,9 @@ std::string blocks(const Run& run, const TextStyle& style) {
     out += "\n" + render_error(error, style);
   }
   for (const Error& warning : run.warnings) {
-    out +=
-        style.verbosity < 0 && run.fail_on != "warning" ? "" : "\n" + render_error(warning, style);
+    out += style.verbosity < 0 && run.fail_on != FailOn::Warning
+               ? ""
+               : "\n" + render_error(warning, style);
   }
   return out;
 }

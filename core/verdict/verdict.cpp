@@ -195,10 +195,31 @@ std::vector<std::string> undecided_reasons(const Run& run) {
   if (run.partial && !run.allow_partial) {
     reasons.emplace_back("partial run; some tensors were not checked (--allow-partial accepts it)");
   }
-  if (counts.inconclusive + counts.unsupported > 0 && run.fail_on != "refuted") {
+  if (counts.inconclusive + counts.unsupported > 0 && run.fail_on != FailOn::Refuted) {
     reasons.push_back(undecided_counts(counts));
   }
   return reasons;
+}
+
+std::string_view name(FailOn fail_on) {
+  switch (fail_on) {
+    case FailOn::Refuted:
+      return "refuted";
+    case FailOn::Inconclusive:
+      return "inconclusive";
+    case FailOn::Warning:
+      return "warning";
+  }
+  return "inconclusive";
+}
+
+std::optional<FailOn> fail_on_from(std::string_view word) {
+  for (const FailOn one : {FailOn::Refuted, FailOn::Inconclusive, FailOn::Warning}) {
+    if (name(one) == word) {
+      return one;
+    }
+  }
+  return std::nullopt;
 }
 
 int exit_code_of(Code code) {
@@ -242,7 +263,7 @@ Conclusion conclude(const Run& run) {
   if (run.stopped) {
     return {"STOPPED", 128 + static_cast<int>(run.stop_signal)};
   }
-  if (counts.refuted > 0 || (run.fail_on == "warning" && !run.warnings.empty())) {
+  if (counts.refuted > 0 || (run.fail_on == FailOn::Warning && !run.warnings.empty())) {
     return {"FAIL", 1};
   }
   if (unusable) {

@@ -151,6 +151,13 @@ struct WaiverRow {
   bool expired = false;
 };
 
+/// What makes a run fail (--fail-on), each with those before it.
+enum class FailOn { Refuted, Inconclusive, Warning };
+/// "refuted", "inconclusive", "warning".
+[[nodiscard]] std::string_view name(FailOn fail_on);
+/// The way back. nullopt for another word.
+[[nodiscard]] std::optional<FailOn> fail_on_from(std::string_view word);
+
 /// Everything that one run found; the source of every report.
 struct Run {
   Tool tool;
@@ -158,7 +165,7 @@ struct Run {
   std::vector<SettingRow> settings;
   std::uint64_t seed = 0;
   std::string level;
-  std::string fail_on = "inconclusive";  // refuted, inconclusive or warning
+  FailOn fail_on = FailOn::Inconclusive;
   // model
   std::string model_ref, model_source, architecture, model_type, family, family_reason,
       header_digest;
@@ -175,7 +182,7 @@ struct Run {
   std::optional<Mutation> mutation;
   std::vector<std::string> notes;
   std::vector<Error>
-      warnings;  // codes of severity Warning; they fail a run only with fail_on = warning
+      warnings;  // codes of severity Warning; they fail a run only with FailOn::Warning
   std::vector<Error> input_errors;  // why there are no verdicts, or not all: exit 2, 4 or 5
   std::vector<WaiverRow> waivers;
   std::string next, next_note;  // the command that would prove more, and what it does

@@ -185,7 +185,7 @@ Json result_json(const Run& run, const Json& truncated) {
             {"unsupported", counts.unsupported},
             {"waived", counts.waived},
             {"broken", counts.broken}}},
-          {"fail_on", run.fail_on},
+          {"fail_on", name(run.fail_on)},
           {"allow_partial", run.allow_partial},
           {"partial", run.partial},
           {"stopped", run.stopped},

@@ -188,7 +188,12 @@ void read_head(Fields& fields, const Json& root, Run& run) {
                 fields.text(*tool, "compiler", "tool.")};
   }
   if (const Json* result = fields.object(root, "result", "")) {
-    run.fail_on = fields.text(*result, "fail_on", "result.");
+    const auto fail_on = fail_on_from(fields.text(*result, "fail_on", "result."));
+    if (!fail_on) {
+      fields.refuse("result.fail_on", Fields::find(*result, "fail_on"),
+                    "refuted, inconclusive or warning");
+    }
+    run.fail_on = fail_on.value_or(FailOn::Inconclusive);
     run.allow_partial = fields.flag(*result, "allow_partial", "result.");
     run.partial = fields.flag(*result, "partial", "result.");
     run.stopped = fields.flag(*result, "stopped", "result.");

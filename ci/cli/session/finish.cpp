@@ -182,7 +182,7 @@ void stamp(const Context& context, const Options& options, Run& run) {
   }
   run.seed = options.seed.value_or(run.seed);
   run.level = options.level;
-  run.fail_on = options.fail_on;
+  run.fail_on = fail_on_from(options.fail_on).value_or(run.fail_on);
   run.allow_partial = options.allow_partial;
   run.partial = run.partial || !options.match.empty();
   run.report = options.out;

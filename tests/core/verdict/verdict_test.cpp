@@ -130,14 +130,14 @@ TEST(Conclude, WarningsFailOnlyWhenAsked) {
   bv::Run run = run_of({Outcome::Proved});
   run.warnings.push_back(fail(Code::RuleDead, "rule r3 matches nothing"));
   EXPECT_EQ(conclude(run).exit_code, 0);
-  run.fail_on = "warning";
+  run.fail_on = FailOn::Warning;
   EXPECT_EQ(conclude(run).word, "FAIL");
   EXPECT_EQ(conclude(run).exit_code, 1);
 }
 
 TEST(Conclude, FailOnRefutedNeverCallsUndecidedAPass) {
   bv::Run run = run_of({Outcome::Proved, Outcome::Inconclusive});
-  run.fail_on = "refuted";
+  run.fail_on = FailOn::Refuted;
   EXPECT_EQ(conclude(run).word, "INCOMPLETE");
   EXPECT_EQ(conclude(run).exit_code, 0);
   run.verdicts.clear();
