@@ -25,11 +25,11 @@ Result<Tables> with_tables(Tables tables, std::span<const RulesText> more) {
   for (const RulesText& file : more) {
     const std::string_view last = std::string_view(file.name).substr(file.name.rfind('/') + 1);
     const std::string name(last.substr(0, last.rfind(".json")));
-    const auto there = tables.find(name);
-    if (there != tables.end()) {
+    const auto found = tables.find(name);
+    if (found != tables.end()) {
       return fail(Code::RulesInvalid, fmt::format("the table \"{}\" is there twice", escaped(name)))
           .at(escaped(file.name))
-          .pair(fmt::format("{} and {}", escaped(there->second.file), escaped(file.name)),
+          .pair(fmt::format("{} and {}", escaped(found->second.file), escaped(file.name)),
                 "one table of that name")
           .advise("rename the file and its uses");
     }

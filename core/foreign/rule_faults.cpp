@@ -88,23 +88,23 @@ std::string marks_below(std::string_view name) {
 
 void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
                      std::vector<RuleFault>& out) {
-  const std::size_t here = wildcards(rule.megatron);
+  const std::size_t in_rule = wildcards(rule.megatron);
   for (const auto& [role, pattern] : rule.hf) {
-    const std::size_t there = wildcards(pattern);
-    if (here != there && !(kind.packed && there < here)) {
+    const std::size_t in_pattern = wildcards(pattern);
+    if (in_rule != in_pattern && !(kind.packed && in_pattern < in_rule)) {
       const std::string megatron = shown(rule.megatron);
       const std::string hf = shown(pattern);
-      out.push_back(
-          {fail(Code::WildcardCount,
-                fmt::format("{}: {} wildcard{} in the Megatron name, {} in the HF name",
-                            named(rule), here, here == 1 ? "" : "s", there))
-               .at(rule.source)
-               .fact("megatron  " + megatron)
-               .fact("          " + marks_below(megatron))
-               .fact("hf        " + hf)
-               .fact("          " + marks_below(hf))
-               .pair(fmt::format("{} in {}", there, hf), fmt::format("{} in {}", here, megatron))
-               .advise("write as many * on both sides")});
+      out.push_back({fail(Code::WildcardCount,
+                          fmt::format("{}: {} wildcard{} in the Megatron name, {} in the HF name",
+                                      named(rule), in_rule, in_rule == 1 ? "" : "s", in_pattern))
+                         .at(rule.source)
+                         .fact("megatron  " + megatron)
+                         .fact("          " + marks_below(megatron))
+                         .fact("hf        " + hf)
+                         .fact("          " + marks_below(hf))
+                         .pair(fmt::format("{} in {}", in_pattern, hf),
+                               fmt::format("{} in {}", in_rule, megatron))
+                         .advise("write as many * on both sides")});
     } else if ((has_double_star(pattern) || has_double_star(rule.megatron)) &&
                (mixes_wildcards(pattern) || mixes_wildcards(rule.megatron))) {
       out.push_back(

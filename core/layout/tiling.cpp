@@ -18,13 +18,13 @@ void list_runs(const Box& box, std::size_t axis, std::int64_t at, std::vector<Ru
     runs.push_back({at, at + 1});
     return;
   }
-  const BoxAxis& here = box.axes[axis];
-  if (axis + 1 == box.axes.size() && here.target_stride == 1) {
-    runs.push_back({at, at + here.extent});
+  const BoxAxis& current = box.axes[axis];
+  if (axis + 1 == box.axes.size() && current.target_stride == 1) {
+    runs.push_back({at, at + current.extent});
     return;
   }
-  for (std::int64_t i = 0; i < here.extent; ++i) {
-    list_runs(box, axis + 1, at + i * here.target_stride, runs);
+  for (std::int64_t i = 0; i < current.extent; ++i) {
+    list_runs(box, axis + 1, at + i * current.target_stride, runs);
   }
 }
 

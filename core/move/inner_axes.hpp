@@ -31,10 +31,10 @@ class Positions {
     if (axis >= piece_.axes.size()) {
       return visit(source, target);
     }
-    const layout::BoxAxis& here = piece_.axes[axis];
-    const std::int64_t extent = axis == 0 ? piece_.extent : here.extent;
+    const layout::BoxAxis& current = piece_.axes[axis];
+    const std::int64_t extent = axis == 0 ? piece_.extent : current.extent;
     for (std::int64_t i = 0; i < extent; ++i) {
-      if (!walk(axis + 1, source + i * here.source_stride, target + i * here.target_stride,
+      if (!walk(axis + 1, source + i * current.source_stride, target + i * current.target_stride,
                 visit)) {
         return false;
       }

@@ -173,12 +173,13 @@ __attribute__((always_inline)) inline void fetch_columns(const Transpose& shape,
                                                          const Tile& next, std::int64_t column,
                                                          std::int64_t size,
                                                          const std::byte* source) {
-  const Tile& here = column < tile.columns ? tile : next;
+  const Tile& current = column < tile.columns ? tile : next;
   const std::int64_t begin = column < tile.columns ? column : column - tile.columns;
-  const std::int64_t end = std::min(begin + kBlockColumns, here.columns);
+  const std::int64_t end = std::min(begin + kBlockColumns, current.columns);
   for (std::int64_t j = begin; j < end; ++j) {
-    const std::byte* at = source + (shape.column(here.j + j) + here.i * shape.source_unit) * size;
-    for (std::int64_t k = 0; k < here.rows * shape.source_unit * size; k += kLine) {
+    const std::byte* at =
+        source + (shape.column(current.j + j) + current.i * shape.source_unit) * size;
+    for (std::int64_t k = 0; k < current.rows * shape.source_unit * size; k += kLine) {
       _mm_prefetch(reinterpret_cast<const char*>(at) + k, _MM_HINT_T1);
     }
   }

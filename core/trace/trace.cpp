@@ -83,13 +83,13 @@ bool narrow(Block& block, Side side, std::size_t d, std::int64_t index) {
     return false;
   }
   if (range.count > 1 && !other.empty()) {
-    std::vector<std::size_t> here = wide(own);
-    std::vector<std::size_t> there = wide(other);
+    std::vector<std::size_t> own_wide = wide(own);
+    std::vector<std::size_t> other_wide = wide(other);
     if (block.transposed) {
-      std::reverse(there.begin(), there.end());
+      std::reverse(other_wide.begin(), other_wide.end());
     }
-    const auto place = std::find(here.begin(), here.end(), d) - here.begin();
-    Range& partner = other[there[static_cast<std::size_t>(place)]];
+    const auto place = std::find(own_wide.begin(), own_wide.end(), d) - own_wide.begin();
+    Range& partner = other[other_wide[static_cast<std::size_t>(place)]];
     partner = {partner.begin + at * partner.step, 1, 1};
   }
   range = {index, 1, 1};

@@ -209,10 +209,10 @@ class BoxBlocks {
       out.push_back(block_at(target, source));
       return;
     }
-    const layout::BoxAxis& here = chosen_.listed[axis];
-    for (std::int64_t i = 0; i < here.extent && out.size() < blocks_max; ++i) {
-      list(axis + 1, target + i * here.target_stride, source + i * here.source_stride, blocks_max,
-           out);
+    const layout::BoxAxis& current = chosen_.listed[axis];
+    for (std::int64_t i = 0; i < current.extent && out.size() < blocks_max; ++i) {
+      list(axis + 1, target + i * current.target_stride, source + i * current.source_stride,
+           blocks_max, out);
     }
   }
 

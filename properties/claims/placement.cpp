@@ -51,8 +51,8 @@ std::set<std::string> carried_symbols(const model::Model& model, const family::R
 /// Every axis that could show an exchange still can: none above 2 has become 1 or 2.
 bool keeps_axes(const layout::Binding& full, const layout::Binding& small) {
   for (const auto& [axis, extent] : full.axes) {
-    const auto there = small.axes.find(axis);
-    if (there == small.axes.end() || there->second < std::min(extent, kLeastAxis)) {
+    const auto found = small.axes.find(axis);
+    if (found == small.axes.end() || found->second < std::min(extent, kLeastAxis)) {
       return false;
     }
   }

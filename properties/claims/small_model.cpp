@@ -161,8 +161,8 @@ bool SmallModels::fits(const SmallModel& small) const {
   }
   const Headers& whole = subject_.base().headers;
   return std::all_of(small.headers.begin(), small.headers.end(), [&](const auto& one) {
-    const auto there = whole.find(one.first);
-    return there == whole.end() || same_equalities(there->second.shape, one.second.shape);
+    const auto found = whole.find(one.first);
+    return found == whole.end() || same_equalities(found->second.shape, one.second.shape);
   });
 }
 

@@ -50,11 +50,11 @@ bool same_for_every_pattern(const Move& a, const Move& b, DType dtype) {
 bool same_arithmetic(const Reference& reference, const Program& found) {
   const ByTarget moves = by_target(found);
   for (const Move& right : reference.right().moves) {
-    const auto there = moves.find({right.file, right.name});
-    if (there == moves.end()) {
+    const auto match = moves.find({right.file, right.name});
+    if (match == moves.end()) {
       continue;  // an owner that is not read; the tags say that another gives the same
     }
-    const Move& move = *there->second;
+    const Move& move = *match->second;
     if (move.stale || right.stale) {
       return false;
     }

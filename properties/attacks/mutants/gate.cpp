@@ -119,10 +119,10 @@ GateResult Gate::run(const Attack& attack) const {
   Tensors hf = weights_;
   std::mt19937_64 engine(seed_ + 2);
   const Fill fill = [&](Tensor& tensor, const Move& move) {
-    const auto there = initial_[move.file].find(move.name);
-    const bool known = there != initial_[move.file].end() && there->second.shape == tensor.shape &&
-                       there->second.dtype == tensor.dtype;
-    tensor = known ? there->second
+    const auto found = initial_[move.file].find(move.name);
+    const bool known = found != initial_[move.file].end() && found->second.shape == tensor.shape &&
+                       found->second.dtype == tensor.dtype;
+    tensor = known ? found->second
                    : random_tensor({move.name, tensor.dtype, tensor.shape}, std_, engine);
   };
   const Image image = run_import(reference_.right(), attack.way_there, hf, fill);

@@ -179,15 +179,15 @@ Image run_import(const Program& right, const Program& program, Tensors& hf, cons
       continue;
     }
     Tensors& file = out.files[move.file];
-    const auto there = file.find(move.name);
-    if (there == file.end() || there->second.shape != move.shape) {
-      if (there != file.end()) {
+    const auto found = file.find(move.name);
+    if (found == file.end() || found->second.shape != move.shape) {
+      if (found != file.end()) {
         out.loud.push_back(fmt::format("{} has shape {}, the module needs {}", move.global_name,
-                                       shape_text(move.shape), shape_text(there->second.shape)));
+                                       shape_text(move.shape), shape_text(found->second.shape)));
       }
       file.insert_or_assign(move.name, make(move));
-    } else if (there->second.dtype != target_dtype(move, hf)) {
-      there->second = make(move);
+    } else if (found->second.dtype != target_dtype(move, hf)) {
+      found->second = make(move);
     }
     write(move, hf, file.find(move.name)->second);
     out.filled.insert({move.file, move.name});
