@@ -117,6 +117,25 @@ std::string_view name(Origin origin) {
                                          : "command line";
 }
 
+/// Reports of an earlier run are replaced, which its verdicts.json shows; files of the same names
+/// without one are somebody's own.
+Status check_report_place(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (std::filesystem::exists(folder / "verdicts.json", ignored)) {
+    return Done{};
+  }
+  for (const reports::Format& format : reports::formats()) {
+    if (format.in_folder && std::filesystem::exists(folder / format.file, ignored)) {
+      return fail(Code::OutputExists,
+                  fmt::format("{} is there and is not of an earlier run, which would have left "
+                              "verdicts.json",
+                              escaped((folder / format.file).string())))
+          .advise("choose another --out, or move the file away; nothing was written");
+    }
+  }
+  return Done{};
+}
+
 }  // namespace
 
 Tool this_tool() {
@@ -139,6 +158,7 @@ Status prepare(Context& context, const Options& options, bool folder) {
     if (error) {
       return io::system_fault(error.value(), "making", options.out, Code::CannotWrite);
     }
+    BV_CHECK(check_report_place(options.out));
   }
   BV_TRY(reports, reports::wanted_reports(options.reports));
   const bool to_stdout = std::any_of(reports.begin(), reports.end(),
