@@ -95,9 +95,8 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
       const std::string megatron = shown(rule.megatron);
       const std::string hf = shown(pattern);
       out.push_back(
-          {fail(Code::WildcardCount,
-                fmt::format("{}: {} wildcard{} in the Megatron name, {} in the HF name",
-                            named(rule), here, here == 1 ? "" : "s", there))
+          {fail(Code::WildcardCount, fmt::format("{}: {} in the Megatron name, {} in the HF name",
+                                                 named(rule), counted(here, "wildcard"), there))
                .at(rule.source)
                .fact("megatron  " + megatron)
                .fact("          " + marks_below(megatron))
