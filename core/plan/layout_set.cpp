@@ -16,7 +16,7 @@ std::int64_t vocabulary(const model::Model& model) {
 
 /// What stands in the way of a layout, in few words: "28 query heads", "6 layers".
 std::string reason_of(const model::Model& model, std::string_view size, const Error& error) {
-  return size == "PP" ? fmt::format("{} layers", model.geometry.at("num_hidden_layers"))
+  return size == "PP" ? counted(model.geometry.at("num_hidden_layers"), "layer")
                       : error.found.substr(0, error.found.find(','));
 }
 
