@@ -134,7 +134,8 @@ bool layers_differ(const json& text) {
          });
 }
 
-/// Lists of words or numbers that sort the layers: one entry a layer, more than one value.
+/// Lists of words or numbers that sort the layers: one entry a layer, more than one value, and not
+/// another one for each.
 std::map<std::string, std::vector<std::string>> layer_kinds(const json& text, std::size_t layers) {
   std::map<std::string, std::vector<std::string>> out;
   for (const auto& [key, node] : text.items()) {
@@ -147,7 +148,8 @@ std::map<std::string, std::vector<std::string>> layer_kinds(const json& text, st
         words.push_back(entry.dump(-1, ' ', false, json::error_handler_t::replace));
       }
     }
-    if (words.size() == layers && std::set(words.begin(), words.end()).size() > 1) {
+    const std::size_t kinds = std::set(words.begin(), words.end()).size();
+    if (words.size() == layers && kinds > 1 && kinds < layers) {
       out.emplace(key, std::move(words));
     }
   }
