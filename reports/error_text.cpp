@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/text.hpp"
 #include "reports/printable.hpp"
 #include "reports/wrap.hpp"
 
@@ -86,7 +87,7 @@ std::string render_block(const Block& block, const TextStyle& style) {
   }
   for (std::size_t i = 0; i < block.facts.size() && i < kFactsMax; ++i) {
     if (i + 1 == kFactsMax && block.facts.size() > kFactsMax) {
-      out += fmt::format("   |  and {} more lines\n", block.facts.size() - i);
+      out += fmt::format("   |  and {}\n", counted(block.facts.size() - i, "more line"));
     } else {
       out += "   |  " + wrapped(safe(block.facts[i]), 6, "   |      ", width) + "\n";
     }

@@ -128,7 +128,7 @@ void inspect_text(const InspectReport& seen, bool ascii, bool brief, const TextS
   }
   out(fmt::format("{}{}: {}, {}, {} in {}; {}\n", brief ? "" : "\n", seen.form,
                   counted(seen.tensors.size(), "tensor"),
-                  counted(static_cast<std::uint64_t>(totals.elements), "element"),
+                  counted(totals.elements, "element"),
                   human_bytes(totals.bytes), counted(seen.files, "file"),
                   dtypes.empty() ? "nothing" : join(dtypes, ", ")));
   if (seen.quantised) {

@@ -98,15 +98,15 @@ std::string count_text(const ClaimSummary& claim, std::size_t layouts) {
   constexpr std::string_view kTimes = " x layouts";
   const auto many = static_cast<std::int64_t>(layouts);
   if (!claim.noun.ends_with(kTimes)) {
-    return fmt::format("{} {}", thousands(claim.subjects), claim.noun);
+    return counted_plural(claim.subjects, claim.noun);
   }
   const std::string each = claim.noun.substr(0, claim.noun.size() - kTimes.size());
   if (many == 0 || claim.subjects % many != 0) {
     return fmt::format("{} {}", thousands(claim.subjects), claim.noun);
   }
-  return many == 1 ? fmt::format("{} {}", thousands(claim.subjects), each)
-                   : fmt::format("{} = {} {} x {} layouts", thousands(claim.subjects),
-                                 thousands(claim.subjects / many), each, many);
+  return many == 1 ? counted_plural(claim.subjects, each)
+                   : fmt::format("{} = {} x {} layouts", thousands(claim.subjects),
+                                 counted_plural(claim.subjects / many, each), many);
 }
 
 /// What the numbers count, claims with equal counts together.
@@ -131,8 +131,8 @@ std::string subjects_legend(const Run& run, std::size_t width) {
   if (parts.empty()) {
     return "";
   }
-  parts.push_back(fmt::format("{} verdict{}: one for each claim, rule and layout",
-                              run.verdicts.size(), run.verdicts.size() == 1 ? "" : "s"));
+  parts.push_back(counted(run.verdicts.size(), "verdict") +
+                  ": one for each claim, rule and layout");
   return "  subjects: " + flowed(parts, " ", 12, width) + "\n";
 }
 

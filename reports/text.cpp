@@ -67,8 +67,9 @@ std::string blocks(const Run& run, const TextStyle& style) {
     out += "\n" + render_block(block_of(found[shown]), style);
   }
   if (shown < found.size()) {
-    out += fmt::format("\n{} more causes are not shown; --format plain lists every verdict\n",
-                       found.size() - shown);
+    const std::size_t more = found.size() - shown;
+    out += fmt::format("\n{} {} not shown; --format plain lists every verdict\n",
+                       counted(more, "more cause"), more == 1 ? "is" : "are");
   }
   for (const Error& error : run.input_errors) {
     out += "\n" + render_error(error, style);
@@ -87,6 +88,14 @@ Paint result_paint(std::string_view word) {
                                                      : Paint::Red;
 }
 
+/// convert says of each file that it wrote how its bytes are.
+bool has_written(const Run& run) {
+  return std::any_of(run.verdicts.begin(), run.verdicts.end(), [](const Verdict& one) {
+    return one.claim == "bytes" &&
+           (one.outcome == Outcome::Held || one.outcome == Outcome::Inconclusive);
+  });
+}
+
 std::string closing(const Run& run, const TextStyle& style) {
   std::string line = style.person ? short_last_line(run) : last_line(run);
   const std::string word = conclude(run).word;
@@ -101,12 +110,12 @@ std::string waived(const Run& run, const TextStyle& style) {
   std::string out;
   for (const WaiverRow& row : run.waivers) {
     if (row.matched > 0 && !row.expired) {
-      out += labelled("waived",
-                      {fmt::format("{} {}: {} verdict{}, until {}", row.code,
-                                   printable(row.subject, style.ascii), row.matched,
-                                   row.matched == 1 ? "" : "s", row.expires),
-                       printable(row.issue, style.ascii)},
-                      style);
+      out += labelled(
+          "waived",
+          {fmt::format("{} {}: {}, until {}", row.code, printable(row.subject, style.ascii),
+                       counted(row.matched, "verdict"), row.expires),
+           printable(row.issue, style.ascii)},
+          style);
     }
   }
   return out;
@@ -128,8 +137,8 @@ std::string remarks(const Run& run, const TextStyle& style) {
     out += labelled("note", {printable(run.notes[i], style.ascii)}, style);
   }
   if (run.notes.size() > kNotesMax) {
-    out += fmt::format("note     and {} more notes: --json lists them\n",
-                       run.notes.size() - kNotesMax);
+    out += fmt::format("note     and {}: --json lists them\n",
+                       counted(run.notes.size() - kNotesMax, "more note"));
   }
   if (conclude(run).word == "INCOMPLETE") {
     for (const std::string& reason : undecided_reasons(run)) {
@@ -142,7 +151,7 @@ std::string remarks(const Run& run, const TextStyle& style) {
   if (!run.claims.empty()) {
     const std::string folder = printable_whole(run.report, style.ascii);
     const bool converts = run.command == "convert";  // its --out is the checkpoint
-    out += converts             ? "output   " + folder + "\n"
+    out += converts             ? (has_written(run) ? "output   " + folder + "\n" : "")
            : run.report.empty() ? "report   none written; add --out DIR\n"
                                 : "report   " + folder + "\n";
   }

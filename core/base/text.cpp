@@ -40,9 +40,40 @@ std::string thousands(std::int64_t number) {
   return number < 0 ? "-" + digits : digits;
 }
 
+std::string noun_after(std::uint64_t number, std::string_view noun) {
+  if (number == 1) {
+    return std::string(noun);
+  }
+  const bool vowel = noun.size() >= 2 && std::string_view("aeiou").find(noun[noun.size() - 2]) !=
+                                             std::string_view::npos;
+  if (noun.ends_with('y') && !vowel) {
+    return fmt::format("{}ies", noun.substr(0, noun.size() - 1));
+  }
+  const bool hisses =
+      noun.ends_with("ch") || noun.ends_with("sh") || noun.ends_with('s') || noun.ends_with('x');
+  return fmt::format("{}{}", noun, hisses ? "es" : "s");
+}
+
 std::string counted(std::uint64_t number, std::string_view noun) {
-  return fmt::format("{} {}{}", thousands(static_cast<std::int64_t>(number)), noun,
-                     number == 1 ? "" : "s");
+  std::string digits = std::to_string(number);
+  for (std::size_t at = digits.size(); at > 3;) {
+    at -= 3;
+    digits.insert(at, ",");
+  }
+  return fmt::format("{} {}", digits, noun_after(number, noun));
+}
+
+std::string counted_plural(std::int64_t number, std::string_view nouns) {
+  constexpr std::string_view kAnd = " and ";
+  if (number != 1) {
+    return fmt::format("{} {}", thousands(number), nouns);
+  }
+  const std::size_t both = nouns.find(kAnd);
+  if (both != std::string_view::npos) {
+    return fmt::format("{} or {}", counted_plural(1, nouns.substr(0, both)),
+                       counted_plural(1, nouns.substr(both + kAnd.size())).substr(2));
+  }
+  return fmt::format("1 {}", nouns.substr(0, nouns.size() - (nouns.ends_with('s') ? 1 : 0)));
 }
 
 std::string human_bytes(std::uint64_t count) {

@@ -1,6 +1,7 @@
 #pragma once
 // Text of messages: suggestions, thousands, escapes, globs.
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -12,8 +13,20 @@ namespace bv {
 
 /// 1234567 -> "1,234,567"
 [[nodiscard]] std::string thousands(std::int64_t number);
-/// 1, "file" -> "1 file"; 1045, "tensor" -> "1,045 tensors"
+/// 1, "file" -> "1 file"; 1045, "tensor" -> "1,045 tensors"; 2, "entry" -> "2 entries"; 2, "branch"
+/// -> "2 branches". The one place that decides between the two.
 [[nodiscard]] std::string counted(std::uint64_t number, std::string_view noun);
+template <std::signed_integral Number>
+[[nodiscard]] std::string counted(Number number, std::string_view noun) {
+  return (number < 0 ? "-" : "") + counted(number < 0 ? 0 - static_cast<std::uint64_t>(number)
+                                                      : static_cast<std::uint64_t>(number),
+                                           noun);
+}
+/// The same for a noun that is kept in the plural: 1, "HF tensors" -> "1 HF tensor"; 1, "parameters
+/// and layers" -> "1 parameter or layer".
+[[nodiscard]] std::string counted_plural(std::int64_t number, std::string_view nouns);
+/// The noun alone as it stands after that number: "tensor", "tensors".
+[[nodiscard]] std::string noun_after(std::uint64_t number, std::string_view noun);
 /// 71903645408 -> "71.9 GB" (decimal units)
 [[nodiscard]] std::string human_bytes(std::uint64_t count);
 /// "[4, 1, 3]"; of a shape with many dimensions the first ones and their number.

@@ -124,7 +124,7 @@ std::vector<std::string> dtype_notes(const nlohmann::json& config, const Headers
   }
   for (const auto& [dtype, names] : others) {
     out.push_back(fmt::format(
-        "{} of {} tensors {} {}, {}: {}", thousands(names.count()), thousands(known),
+        "{} of {} {} {}, {}: {}", thousands(names.count()), counted(known, "tensor"),
         names.count() == 1 ? "is" : "are", bv::name(dtype),
         stated ? "config.json says " + stated->text : fmt::format("most are {}", bv::name(usual)),
         names.text()));

@@ -26,6 +26,7 @@ struct HfModel {
   std::vector<std::string> excluded;  // their names, in order
   std::string header_digest;
   std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump
+  std::size_t files = 0;                     // weight files that are there
   std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
   model::ResolveOptions resolve;
   model::Model model;

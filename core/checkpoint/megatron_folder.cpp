@@ -51,7 +51,7 @@ Status check_grid(const MegatronFolder& folder, const std::string& file) {
   if (least > listed) {
     return disagrees(file, fmt::format("{} lists {} shard files, its layout {} has at least {}",
                                        file, listed, parallel::layout_id(layout), least))
-        .pair(fmt::format("{} files", listed), fmt::format("{} files", least));
+        .pair(counted(listed, "file"), counted(least, "file"));
   }
   return Done{};
 }
@@ -159,8 +159,7 @@ Status check_listing(const plan::Plan& plan, const MegatronFolder& folder,
     if (listed->second.size() != shard.targets.size()) {
       return disagrees(file, fmt::format("{} lists {} tensors in {}, its layout has {}", file,
                                          listed->second.size(), shard.name, shard.targets.size()))
-          .pair(fmt::format("{} tensors", listed->second.size()),
-                fmt::format("{} tensors", shard.targets.size()));
+          .pair(counted(listed->second.size(), "tensor"), counted(shard.targets.size(), "tensor"));
     }
   }
   for (const auto& [name, tensors] : folder.digests) {
@@ -249,6 +248,38 @@ Result<MegatronFolder> open_megatron(const fs::path& folder,
     return error;
   }
   return std::move(out);
+}
+
+Status check_shards_there(const fs::path& folder, const io::Digests& listed) {
+  std::vector<std::string> absent;
+  for (const auto& [name, tensors] : listed) {
+    std::error_code ignored;
+    if (!fs::exists(folder / name, ignored)) {
+      absent.push_back(io::in_quotes(name));
+    }
+  }
+  if (absent.empty()) {
+    return Done{};
+  }
+  Error error =
+      fail(Code::CacheIncomplete,
+           fmt::format("{} of {} {} missing from the folder", absent.size(),
+                       counted(listed.size(), "shard"), absent.size() == 1 ? "is" : "are"))
+          .at(io::printable_path(folder))
+          .pair(counted(listed.size() - absent.size(), "shard"), counted(listed.size(), "shard"))
+          .advise("copy the missing shards into the folder, or convert again");
+  error.facts = io::first_lines(absent, 6);
+  error.facts.push_back(
+      fmt::format("{} lists {}", kManifestName, absent.size() == 1 ? "it" : "them"));
+  return error;
+}
+
+Status check_shards_there(const fs::path& folder) {
+  const fs::path file = folder / kManifestName;
+  const auto text = io::read_file(file, kManifestBytesMax, Code::ManifestInvalid);
+  const auto manifest =
+      text ? parse_manifest(*text, file.string()) : Result<MegatronFolder>(text.error());
+  return manifest ? check_shards_there(folder, manifest->digests) : Status(Done{});
 }
 
 Result<std::vector<std::string>> files_of(const fs::path& folder) {

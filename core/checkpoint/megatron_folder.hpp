@@ -70,6 +70,14 @@ struct RulesHook {
                                   const kinds::Catalogue& kinds, const RulesHook& rules,
                                   const std::string& file);
 
+/// Every shard file that a manifest lists is there. Errors: CacheIncomplete naming those that are
+/// not.
+[[nodiscard]] Status check_shards_there(const std::filesystem::path& folder,
+                                        const io::Digests& listed);
+/// The same for a folder whose manifest may be of another program, or absent: then nothing is known
+/// and nothing is wrong.
+[[nodiscard]] Status check_shards_there(const std::filesystem::path& folder);
+
 /// Every file of the folder that its manifest lists, relative; errors as for the manifest.
 [[nodiscard]] Result<std::vector<std::string>> files_of(const std::filesystem::path& folder);
 

@@ -42,7 +42,7 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
                   fmt::format("{} has no {}: {} cannot be put together", file.name, target.name,
                               mapping.hf.front()))
           .at(path.string())
-          .pair(fmt::format("{} tensors", shard.tensors().size()),
+          .pair(counted(shard.tensors().size(), "tensor"),
                 fmt::format("{} tensors, {} among them", file.targets.size(), target.name))
           .advise("the shard was changed after it was written: convert again");
     }
@@ -60,8 +60,7 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
                 fmt::format("{} holds {} tensors, the layout has {}", file.name,
                             shard.tensors().size(), file.targets.size()))
         .at(path.string())
-        .pair(fmt::format("{} tensors", shard.tensors().size()),
-              fmt::format("{} tensors", file.targets.size()))
+        .pair(counted(shard.tensors().size(), "tensor"), counted(file.targets.size(), "tensor"))
         .advise("check that manifest.json belongs to these shards");
   }
   return Done{};
@@ -70,6 +69,7 @@ Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
 }  // namespace
 
 Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan, bool strict) {
+  BV_CHECK(check_shards_there(folder.folder, folder.digests));
   Shards out;
   for (const plan::ShardFile& file : plan.files()) {
     BV_TRY(shard, io::Checkpoint::open(folder.folder / file.name, strict));

@@ -202,10 +202,12 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
   }
   BV_TRY(out, open_headers(std::move(text), config_file, names_of(checkpoint), families, options));
   out.folder = folder;
+  out.files = checkpoint.files().size();
   if (whole) {
     out.checkpoint.emplace(std::move(checkpoint));
   } else {
     out.incomplete = checkpoint.missing_error();
+    out.notes.clear();  // the dtypes of absent shards are not known
   }
   return std::move(out);
 }

@@ -136,6 +136,13 @@ using Shards = std::map<std::string, io::Checkpoint>;
 [[nodiscard]] Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
                                                         const parallel::Layout& flags);
 
+/// Every rank of the tensor-parallel groups is there: the cut parameters of `shards` have the sizes
+/// that `layout`, read from the names, gives them. Names cannot show that the last ranks are
+/// missing. Errors: CacheIncomplete when all cut parameters have the size of one larger group;
+/// those of Plan::make.
+[[nodiscard]] Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,
+                                     const parallel::Layout& layout, const Shards& shards);
+
 /// Rows of a vocabulary shard when TP does not divide the vocabulary of `model`: only the shards
 /// say how far it was padded. nullopt when no padding is needed, or no shard holds the vocabulary.
 [[nodiscard]] std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
@@ -154,6 +161,7 @@ struct Explanation {
   std::int64_t rows_explained = 0;
   bool exact = false;             // a whole statement, not a share of rows (missing, padded)
   std::vector<std::string> runs;  // where the first rows came from
+  std::int64_t shift = 0;         // of OtherLayer and OtherExpert, as in NameShift
   /// rows_explained / rows_examined; 1 for an exact statement.
   [[nodiscard]] double confidence() const;
 };

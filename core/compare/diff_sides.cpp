@@ -30,19 +30,68 @@ View view_of(const io::Checkpoint& checkpoint, const io::StoredTensor& tensor) {
   return view;
 }
 
+/// The ranks of a tensor-parallel group hold different rows.
+bool is_cut(const layout::Rule& line) {
+  const auto& grid = line.targets[0].grid;
+  return line.cut.has_value() ||
+         std::any_of(grid.begin(), grid.end(), [](const layout::GridAxis& axis) {
+           return axis.axis == "t" && !axis.replica;
+         });
+}
+
 /// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row
 /// table.
 using SameBytes = std::tuple<std::uint32_t, std::int64_t, std::int64_t>;
 
 SameBytes same_bytes(const plan::Plan& plan, const plan::Target& target) {
   const model::Mapping& mapping = plan.model().mappings[target.mapping];
-  const layout::Rule& line = plan.bound(mapping).rule();
-  const auto& grid = line.targets[0].grid;
-  const bool cut = line.cut.has_value() ||
-                   std::any_of(grid.begin(), grid.end(), [](const layout::GridAxis& axis) {
-                     return axis.axis == "t" && !axis.replica;
-                   });
-  return {target.mapping, cut ? target.t : 0, target.expert};
+  return {target.mapping, is_cut(plan.bound(mapping).rule()) ? target.t : 0, target.expert};
+}
+
+/// How many times a found tensor is smaller than the whole one; nullopt when it is no even cut.
+std::optional<std::int64_t> times_smaller(const Shape& whole, const Shape& found) {
+  if (whole.size() != found.size()) {
+    return std::nullopt;
+  }
+  std::optional<std::int64_t> times;
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    if (whole[i] == found[i]) {
+      continue;
+    }
+    if (times || found[i] <= 0 || whole[i] % found[i] != 0) {
+      return std::nullopt;
+    }
+    times = whole[i] / found[i];
+  }
+  return times.value_or(1);
+}
+
+/// The group size that every cut parameter of the shards has, expert ones or the others; nullopt
+/// when they do not agree or there is none.
+std::optional<std::int64_t> size_shown(const plan::Plan& whole, const parallel::Layout& layout,
+                                       const Shards& shards, bool experts) {
+  std::optional<std::int64_t> size;
+  for (const plan::ShardFile& file : whole.files()) {
+    const auto shard = shards.find(parallel::shard_name(file.key, layout));
+    for (const plan::Target& target : file.targets) {
+      const model::Mapping& mapping = whole.model().mappings[target.mapping];
+      if (shard == shards.end() || mapping.rule->vocabulary || (target.expert >= 0) != experts ||
+          !is_cut(whole.bound(mapping).rule())) {
+        continue;
+      }
+      const auto found = shard->second.tensors().find(target.name);
+      if (found == shard->second.tensors().end()) {
+        continue;
+      }
+      const auto times =
+          times_smaller(whole.bound(mapping).target_shapes()[0], found->second.spec.shape);
+      if (!times || (size && *size != *times)) {
+        return std::nullopt;
+      }
+      size = times;
+    }
+  }
+  return size;
 }
 
 }  // namespace
@@ -93,6 +142,31 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
     }
   }
   return std::nullopt;
+}
+
+Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,
+                       const parallel::Layout& layout, const Shards& shards) {
+  parallel::Layout one = layout;
+  one.tp = one.etp = 1;
+  one.vocab_divisor.reset();
+  BV_TRY(whole, plan::Plan::make(model, kinds, one));
+  for (const auto& [axis, stated, experts] :
+       {std::tuple("tp", layout.tp, false), std::tuple("etp", layout.etp, true)}) {
+    const auto shown = size_shown(whole, layout, shards, experts);
+    if (shown && *shown > stated) {
+      return fail(Code::CacheIncomplete,
+                  fmt::format("the shards are those of {} {}, and {} there", axis, *shown,
+                              stated == 1
+                                  ? fmt::format("{}0 alone is", axis)
+                                  : fmt::format("only {}0 to {}{} are", axis, axis, stated - 1)))
+          .fact(fmt::format("every {} parameter is a {} of the whole one",
+                            experts ? "expert" : "cut",
+                            *shown == 2 ? "half" : fmt::format("1/{}", *shown)))
+          .pair(fmt::format("{} {}", axis, stated), fmt::format("{} {}", axis, *shown))
+          .advise("copy the missing shards beside the others");
+    }
+  }
+  return Done{};
 }
 
 Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan, const Shards& b,
@@ -183,8 +257,7 @@ Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
                             parallel::layout_id(out), wanted.size(),
                             wanted.size() == 1 ? "is" : "are"))
         .fact("missing: " + *wanted.begin() + ".safetensors")
-        .pair(fmt::format("{} files", names.size()),
-              fmt::format("{} files", names.size() + wanted.size()))
+        .pair(counted(names.size(), "file"), counted(names.size() + wanted.size(), "file"))
         .advise("copy the missing shards beside the others");
   }
   return out;

@@ -182,9 +182,9 @@ std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
   }
   const bool more = found[0] > wanted[0];
   out.cause = more ? Cause::Padded : Cause::Truncated;
-  out.text =
-      more ? fmt::format("{} zero rows follow the {} wanted ones", found[0] - wanted[0], wanted[0])
-           : fmt::format("the last {} of {} rows are cut off", wanted[0] - found[0], wanted[0]);
+  out.text = more ? fmt::format("{} after the {} wanted", counted(found[0] - wanted[0], "zero row"),
+                                wanted[0])
+                  : fmt::format("rows after the first {} of {} are cut off", found[0], wanted[0]);
   return out;
 }
 

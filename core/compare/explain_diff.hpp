@@ -42,6 +42,7 @@ inline constexpr std::int64_t kRegroupedRowsMax = std::int64_t{1} << 32;
 struct NameShift {
   Cause cause = Cause::OtherTensor;
   std::string text;
+  std::int64_t shift = 0;  // of OtherLayer and OtherExpert: the found number less the wanted one
 };
 [[nodiscard]] NameShift compare_names(std::string_view wanted, std::string_view found);
 

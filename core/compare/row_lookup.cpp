@@ -60,7 +60,7 @@ class Lookup {
       NameShift shift = compare_names(global, other.global);
       shift.text = fmt::format("holds the rows of {}{}{}", other.global,
                                other.place.empty() ? "" : " on " + other.place, shift.text);
-      offer({shift.cause, shift.text, looked_up_, most, false, runs()});
+      offer({shift.cause, shift.text, looked_up_, most, false, runs(), shift.shift});
     }
     if (self && moves_.contains(*self)) {
       offer(order(global, rows, moves_.at(*self)));

@@ -69,7 +69,8 @@ NameShift compare_names(std::string_view wanted, std::string_view found) {
         !from->first.empty() || (at > 0 && a[at - 1].find("experts") != std::string_view::npos);
     return {expert ? Cause::OtherExpert : Cause::OtherLayer,
             fmt::format(": {} {} for {}, off by {:+d}", expert ? "expert" : "layer", to->second,
-                        from->second, to->second - from->second)};
+                        from->second, to->second - from->second),
+            to->second - from->second};
   }
   if (gate_and_up(a[at], b[at])) {
     return {Cause::SwappedParts, ": gate and up are exchanged"};

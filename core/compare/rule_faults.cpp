@@ -285,8 +285,8 @@ class RuleFaults {
     const bool more = *all > sources[0].rows;
     const std::int64_t wanted_rows = shard_.shape[0] * tp_;
     add(more ? Cause::Padded : Cause::Truncated,
-        fmt::format("the vocabulary has {} rows over {} rank{}, wanted {}; HF has {}", *all, tp_,
-                    tp_ == 1 ? "" : "s", wanted_rows, sources[0].rows),
+        fmt::format("the vocabulary has {} over {}, wanted {}; HF has {}", counted(*all, "row"),
+                    counted(tp_, "rank"), thousands(wanted_rows), thousands(sources[0].rows)),
         std::move(boxes));
     out_.back().view.spec.shape = found;
   }

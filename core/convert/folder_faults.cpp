@@ -89,7 +89,7 @@ FolderFault fault_of(const Move& move, std::int64_t tensors, bool exchanged) {
   out.subject = move.wanted.empty() ? move.file : move.before + move.wanted;
   const std::string here = part(move, true);
   const std::string there = part(move, false);
-  const std::string count = tensors == 1 ? "1 tensor" : thousands(tensors) + " tensors";
+  const std::string count = counted(tensors, "tensor");
   out.title = exchanged ? fmt::format("{} and {} are exchanged ({} each)", here, there, count)
                         : fmt::format("{} holds what {} held ({})", here, there, count);
   out.found = fmt::format("the contents of {}", there);

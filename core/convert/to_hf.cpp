@@ -150,8 +150,8 @@ Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
   }
   if (options.accept_changed) {
     if (const std::int64_t changed = trained(prints); changed > 0) {
-      report.notes.push_back(fmt::format("{} of {} tensors changed since convert (accepted)",
-                                         thousands(changed), thousands(prints.tensors)));
+      report.notes.push_back(fmt::format("{} of {} changed since convert (accepted)",
+                                         thousands(changed), counted(prints.tensors, "tensor")));
     }
     if (!files.empty()) {
       report.notes.push_back("changed since convert (accepted): " + join(files, ", "));

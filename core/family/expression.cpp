@@ -34,8 +34,7 @@ class Evaluator {
   Result<std::int64_t> run() {
     if (text_.size() > kExpressionLengthMax) {
       return fail(Code::RulesInvalid, fmt::format("an expression has {} characters", text_.size()))
-          .pair(fmt::format("{} characters", text_.size()),
-                fmt::format("at most {}", kExpressionLengthMax))
+          .pair(counted(text_.size(), "character"), fmt::format("at most {}", kExpressionLengthMax))
           .advise("split it into symbols of the family file");
     }
     BV_TRY(value, sum(0));

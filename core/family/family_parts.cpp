@@ -96,8 +96,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
   if (const auto form = place.find("form")) {
     BV_TRY(members, form->members());
     if (members.size() != 1) {
-      return form->error("a rule belongs to one storage form",
-                         fmt::format("{} entries", members.size()), "one entry");
+      return form->error("a rule belongs to one storage form", counted(members.size(), "entry"),
+                         "one entry");
     }
     BV_TRY(name, members[0].second.text());
     rule.form_group = members[0].first;
@@ -187,7 +187,7 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   const int ways =
       (list.path.empty() ? 0 : 1) + (below.empty() ? 0 : 1) + (indices.path.empty() ? 0 : 1);
   if (ways != 1) {
-    return place.error("a layer flag is stated in one way", fmt::format("{} ways", ways),
+    return place.error("a layer flag is stated in one way", counted(ways, "way"),
                        "\"list\", \"below\" or \"indices\"");
   }
   return flag;
@@ -320,7 +320,7 @@ Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
   BV_TRY(members, place.members());
   if (members.size() != 1 || members[0].first.size() != 1) {
     return place.error("\"over\" holds one variable of one letter",
-                       fmt::format("{} entries", members.size()),
+                       counted(members.size(), "entry"),
                        "for example {\"i\": \"num_hidden_layers\"}");
   }
   BV_TRY(count, members[0].second.text());

@@ -12,10 +12,6 @@
 namespace bv::foreign {
 namespace {
 
-std::string_view plural(std::int64_t count) {
-  return count == 1 ? "" : "s";
-}
-
 bool is_layer(family::Stage stage) {
   return stage == family::Stage::Decoder || stage == family::Stage::Mtp;
 }
@@ -78,7 +74,7 @@ void NameFaults::without_rule(const WantedParameter& parameter) {
 
 void NameFaults::unfilled(const WantedParameter& parameter, const ForeignRule& rule,
                           const std::vector<std::string>& hf) {
-  unfilled_.push_back({&parameter, &rule, joined(hf)});
+  unfilled_.push_back({&parameter, &rule, hf});
   if (is_layer(parameter.stage) &&
       std::none_of(hf.begin(), hf.end(),
                    [this](const std::string& name) { return headers_.contains(name); })) {
@@ -176,12 +172,12 @@ void NameFaults::report_layers_without_rules(model::Model& model) {
     model::NameFault fault;
     fault.code = Code::MegatronParamWithoutRule;
     fault.subject = shown(first);
-    fault.message = fmt::format("{} has no rules: {} Megatron parameters, {} first",
-                                layers_text(stage, numbers), parameters, shown(first));
-    fault.found = tensors.empty()
-                      ? "no rule takes any of them"
-                      : fmt::format("{} HF tensors read by no rule: {} .. {}", tensors.size(),
-                                    shown(*tensors.begin()), shown(*tensors.rbegin()));
+    fault.message = fmt::format("{} has no rules: {}, {} first", layers_text(stage, numbers),
+                                counted(parameters, "Megatron parameter"), shown(first));
+    fault.found = tensors.empty() ? "no rule takes any of them"
+                                  : fmt::format("{} read by no rule: {} .. {}",
+                                                counted(tensors.size(), "HF tensor"),
+                                                shown(*tensors.begin()), shown(*tensors.rbegin()));
     fault.wanted = "a rule for each parameter";
     fault.help = stage == family::Stage::Mtp
                      ? "add the rules of the MTP layer, or leave it out with --drop-mtp"
@@ -214,13 +210,12 @@ void NameFaults::report_layers_not_stored(model::Model& model) {
     model::NameFault fault;
     fault.code = Code::MegatronParamUnfilled;
     fault.subject = shown(layers_.at({stage, numbers.front()}).parameters.front()->name);
-    fault.message = fmt::format(
-        "the checkpoint holds no tensor of {}: {} Megatron parameters would keep their random "
-        "initial values",
-        layers_text(stage, numbers), parameters);
-    fault.found =
-        fmt::format("{} of {} layers", count - static_cast<std::int64_t>(numbers.size()), count);
-    fault.wanted = fmt::format("{} layers, as {} says", count, field);
+    fault.message =
+        fmt::format("the checkpoint holds no tensor of {}: {} would keep random initial values",
+                    layers_text(stage, numbers), counted(parameters, "Megatron parameter"));
+    fault.found = fmt::format("{} of {}", count - static_cast<std::int64_t>(numbers.size()),
+                              counted(count, "layer"));
+    fault.wanted = fmt::format("{}, as {} says", counted(count, "layer"), field);
     fault.help = mtp ? "leave the MTP layer out with --drop-mtp, or complete the checkpoint"
                      : fmt::format("correct {}, or complete the checkpoint", field);
     model.faults.push_back(std::move(fault));
@@ -253,12 +248,13 @@ void NameFaults::report_unused(const std::vector<bool>& used_rules, model::Model
   constexpr std::size_t kHintsMax = 64;  // each looks at every rule
   std::size_t hints = 0;
   for (const auto& [pattern, group] : unused_groups_) {
-    model.faults.push_back({Code::HfTensorUnused, shown(group.first),
-                            fmt::format("{} HF tensor{} read by no rule: {}", group.count,
-                                        group.count == 1 ? " is" : "s are", group.names()),
-                            group.names(), "one rule that reads it",
-                            "add a rule for " + shown(pattern) +
-                                (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : "")});
+    model.faults.push_back(
+        {Code::HfTensorUnused, shown(group.first),
+         fmt::format("{} {} read by no rule: {}", counted(group.count, "HF tensor"),
+                     group.count == 1 ? "is" : "are", group.names()),
+         group.names(), "one rule that reads it",
+         "add a rule for " + shown(pattern) +
+             (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : "")});
   }
 }
 
@@ -279,6 +275,17 @@ std::string NameFaults::nearest_unused(const std::string& wanted) const {
   return best;
 }
 
+/// Which inputs of a rule are absent, and what lies unread in their place: a tensor that nothing
+/// reads, and the inputs that are there and that a fused parameter cannot be made of alone.
+std::string NameFaults::found_unfilled(const FaultGroup& group) const {
+  std::vector<std::string> unread = group.unread;
+  if (const std::string near = nearest_unused(group.absent.front()); !near.empty()) {
+    unread.insert(unread.begin(), near);
+  }
+  return "not in the checkpoint: " + joined(group.absent) +
+         (unread.empty() ? "" : "; unread there: " + joined(unread));
+}
+
 void NameFaults::report_groups(model::Model& model) const {
   std::map<std::string, FaultGroup> without;
   for (const WantedParameter* parameter : without_rule_) {
@@ -289,9 +296,12 @@ void NameFaults::report_groups(model::Model& model) const {
   for (const auto& [pattern, group] : without) {
     model.faults.push_back(
         {Code::MegatronParamWithoutRule, shown(group.first),
-         fmt::format("{} Megatron parameter{} no rule: {}", group.count,
-                     group.count == 1 ? " has" : "s have", group.names()),
-         fmt::format("none of {} rules takes {}", rules_.rules.size(), shown(group.first)),
+         fmt::format("{} {} no rule: {}", counted(group.count, "Megatron parameter"),
+                     group.count == 1 ? "has" : "have", group.names()),
+         rules_.rules.size() == 1
+             ? fmt::format("the only rule does not take {}", shown(group.first))
+             : fmt::format("none of the {} takes {}", counted(rules_.rules.size(), "rule"),
+                           shown(group.first)),
          "a rule for " + shown(pattern),
          "add the rule: the parameter would keep its random initial value"});
   }
@@ -300,20 +310,22 @@ void NameFaults::report_groups(model::Model& model) const {
     if (!told_by_layer(*one.parameter)) {
       FaultGroup& group = unfilled[{one.rule->position, starred(one.parameter->name)}];
       group.rule = one.rule;
-      group.wants = group.count == 0 ? one.wants : group.wants;
+      if (group.count == 0) {
+        group.wants = joined(one.wants);
+        for (const std::string& name : one.wants) {
+          (headers_.contains(name) ? group.unread : group.absent).push_back(name);
+        }
+      }
       group.add(one.parameter->name);
     }
   }
   for (const auto& [key, group] : unfilled) {
-    const std::string near = nearest_unused(group.wants.substr(0, group.wants.find(',')));
     model.faults.push_back(
         {Code::MegatronParamUnfilled, shown(group.first),
-         fmt::format("{} Megatron parameter{} would keep {} random initial value{}: {}, {} ({})",
-                     group.count, plural(group.count), group.count == 1 ? "its" : "their",
-                     plural(group.count), group.names(), shown(group.rule->kind),
-                     group.rule->source),
-         near.empty() ? "not in the checkpoint" : "unread in the checkpoint: " + shown(near),
-         group.wants,
+         fmt::format("{} would keep random initial values: {}, {} ({})",
+                     counted(group.count, "Megatron parameter"), group.names(),
+                     shown(group.rule->kind), group.rule->source),
+         found_unfilled(group), group.wants,
          fmt::format(
              "correct the HF names of rule {}, or use the kind for the storage that is there",
              shown(group.rule->id))});
@@ -335,9 +347,9 @@ void NameFaults::report(const std::vector<bool>& used_rules, model::Model& model
   for (const auto& [key, group] : other_source_) {
     model.faults.push_back(
         {Code::OtherSource, shown(group.first),
-         fmt::format("{} Megatron parameter{} made of another module's tensors: {} ({})",
-                     group.count, group.count == 1 ? " is" : "s are", group.names(),
-                     group.rule->source),
+         fmt::format("{} {} made of another module's tensors: {} ({})",
+                     counted(group.count, "Megatron parameter"), group.count == 1 ? "is" : "are",
+                     group.names(), group.rule->source),
          group.reads, group.wants, "correct the HF names of rule " + shown(group.rule->id)});
   }
 }

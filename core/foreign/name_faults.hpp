@@ -38,6 +38,8 @@ struct FaultGroup {
   std::string first, last;
   std::string wants;
   std::string reads;
+  std::vector<std::string> absent;  // of the wanted tensors of the first name
+  std::vector<std::string> unread;  // the others: stored, and read by nothing else
   const ForeignRule* rule = nullptr;
   void add(const std::string& name);
   [[nodiscard]] std::string names() const;
@@ -80,6 +82,7 @@ class NameFaults {
   [[nodiscard]] bool told_by_layer(const WantedParameter& parameter) const;
   [[nodiscard]] std::string dead_hint(const std::vector<bool>& used_rules,
                                       const std::string& name) const;
+  [[nodiscard]] std::string found_unfilled(const FaultGroup& group) const;
   [[nodiscard]] std::string nearest_unused(const std::string& wanted) const;
 
   const ForeignRules& rules_;
@@ -89,7 +92,7 @@ class NameFaults {
   struct Unfilled {
     const WantedParameter* parameter;
     const ForeignRule* rule;
-    std::string wants;
+    std::vector<std::string> wants;
   };
   std::vector<Unfilled> unfilled_;
   std::map<std::pair<std::size_t, std::string>, FaultGroup> other_source_;

@@ -95,8 +95,8 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
       const std::string megatron = shown(rule.megatron);
       const std::string hf = shown(pattern);
       out.push_back({fail(Code::WildcardCount,
-                          fmt::format("{}: {} wildcard{} in the Megatron name, {} in the HF name",
-                                      named(rule), in_rule, in_rule == 1 ? "" : "s", in_pattern))
+                          fmt::format("{}: {} in the Megatron name, {} in the HF name", named(rule),
+                                      counted(in_rule, "wildcard"), in_pattern))
                          .at(rule.source)
                          .fact("megatron  " + megatron)
                          .fact("          " + marks_below(megatron))

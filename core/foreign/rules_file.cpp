@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/base/text.hpp"
 #include "core/foreign/pattern.hpp"
 #include "core/foreign/rules_entries.hpp"
 #include "core/foreign/rules_keys.hpp"
@@ -54,7 +55,7 @@ class FileReader {
       return invalid(file_, fmt::format("{} has no list of rules", file_))
           .pair(rows == nullptr     ? "no \"rules\""
                 : !rows->is_array() ? fmt::format("\"rules\": a {}", rows->type_name())
-                                    : fmt::format("{} rules", count),
+                                    : counted(count, "rule"),
                 fmt::format("\"rules\": a list of 1 to {} rules", kForeignRulesMax));
     }
     const std::vector<ListedPlace> places = places_in_list(text_, "rules");
@@ -102,7 +103,7 @@ class FileReader {
     }
     if (!rows->is_array() || rows->empty() || rows->size() > kListedParametersMax) {
       return invalid(file_, "model.parameters is not a list of parameters")
-          .pair(rows->is_array() ? fmt::format("{} entries", rows->size()) : dumped(*rows),
+          .pair(rows->is_array() ? counted(rows->size(), "entry") : dumped(*rows),
                 fmt::format("a list of 1 to {} parameters", kListedParametersMax));
     }
     std::vector<ListedParameter> list;

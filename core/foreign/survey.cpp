@@ -192,7 +192,14 @@ class Surveyor {
   bool may_be_fused(const Made& made, const std::set<Place>& there) const {
     const auto linear = linear_of(made.usual);
     return !linear || (input_.options.spelling.transformer_engine &&
-                       there.contains({made.parameter.stage, made.parameter.index, *linear}));
+                       (there.contains({made.parameter.stage, made.parameter.index, *linear}) ||
+                        is_left_unjudged(*linear_of(made.parameter.name))));
+  }
+
+  /// A rule of a kind that nobody knows takes the name: the parameter is there all the same.
+  bool is_left_unjudged(const std::string& name) const {
+    const std::size_t at = index_.first(name);
+    return at != PatternIndex::kNone && input_.kinds.find(input_.rules.rules[at].kind) == nullptr;
   }
 
   /// As the config says, unless no layer has that many.
@@ -209,8 +216,8 @@ class Surveyor {
       question.subject = family::symbols::kExperts;
       question.message =
           fmt::format("config.json says {} experts, and no layer has that many", said);
-      question.found = fmt::format("{} experts", most);
-      question.wanted = fmt::format("{} experts", said);
+      question.found = counted(most, "expert");
+      question.wanted = counted(said, "expert");
       question.help = "correct the number of experts in config.json, or complete the checkpoint";
       out_.questions.push_back(std::move(question));
     }

@@ -321,8 +321,8 @@ class Expected {
     }
     const std::int64_t said = input_.config.mtp_layers;
     if (said > survey_.mtp_layers && !input_.options.drop_mtp) {
-      survey_.unsaid.push_back(fmt::format("config.json says {} MTP layer{}, the rules make {}",
-                                           said, said == 1 ? "" : "s", survey_.mtp_layers));
+      survey_.unsaid.push_back(fmt::format("config.json says {}, the rules make {}",
+                                           counted(said, "MTP layer"), survey_.mtp_layers));
     }
   }
 

@@ -71,11 +71,16 @@ class SizeJudge {
     return out;
   }
 
-  /// Does the line fit at least one of the group's parameters? nullopt when it cannot be chosen:
-  /// the rule is told of that where it is applied.
-  std::optional<bool> fits_any(const std::vector<Made*>& group, bool row_sizes,
-                               bool& took_row) const {
+  struct Fit {
+    bool any = false;
+    bool all = true;
+  };
+
+  /// Does the line fit one of the group's parameters, and does it fit all? nullopt when it cannot
+  /// be chosen: the rule is told of that where it is applied.
+  std::optional<Fit> fit_of(const std::vector<Made*>& group, bool row_sizes, bool& took_row) const {
     std::set<std::vector<Shape>> tried;
+    Fit fit;
     for (const Made* made : group) {
       const std::vector<Shape> shapes = shapes_of(*made);
       if (!tried.insert(shapes).second) {
@@ -105,30 +110,105 @@ class SizeJudge {
       }
       took_row = place.row != nullptr && row_sizes && rule.axes == place.row->axes &&
                  rule.rest == place.row->rest && rule.kind == place.row->kind;
-      if (line_fits(geometry_, input_.kinds, rule, shapes)) {
-        return true;
+      const bool fits = line_fits(geometry_, input_.kinds, rule, shapes);
+      fit.any = fit.any || fits;
+      fit.all = fit.all && fits;
+    }
+    return fit;
+  }
+
+  /// What in config.json lets sizes differ as they do in this group: layers of one kind have one
+  /// size, or every layer has a structure of its own. "" when nothing does.
+  [[nodiscard]] std::string field_of_layers(const std::vector<Made*>& group) const {
+    if (input_.config.layers_differ) {
+      return "config.json gives each layer a structure of its own";
+    }
+    for (const auto& [field, kinds] : input_.config.layer_kinds) {
+      std::map<std::string, std::vector<Shape>> sizes;
+      const bool follows = std::all_of(group.begin(), group.end(), [&](const Made* made) {
+        const auto layer = made->parameter.index;
+        if (made->parameter.stage != family::Stage::Decoder || layer < 0 ||
+            layer >= static_cast<std::int64_t>(kinds.size())) {
+          return false;
+        }
+        const std::vector<Shape> shapes = shapes_of(*made);
+        return sizes.try_emplace(kinds[static_cast<std::size_t>(layer)], shapes).first->second ==
+               shapes;
+      });
+      if (follows) {
+        return fmt::format("layers of one kind by {} of config.json have one size", shown(field));
       }
     }
-    return false;
+    return "";
+  }
+
+  /// The first tensors of each size.
+  [[nodiscard]] std::string sizes_of(const std::vector<Made*>& group) const {
+    constexpr std::size_t kShown = 3;
+    std::map<std::vector<Shape>, std::string> sizes;
+    for (const Made* made : group) {
+      sizes.try_emplace(shapes_of(*made), example_of(*made));
+    }
+    std::vector<std::string> out;
+    for (const auto& [shapes, example] : sizes) {
+      if (out.size() < kShown) {
+        out.push_back(example);
+      }
+    }
+    return join(out, "; ") +
+           (sizes.size() > kShown ? " and " + counted(sizes.size() - kShown, "more size") : "");
+  }
+
+  /// Sizes that differ from layer to layer, as a field of the config lets them: which of them the
+  /// usual fields mean is a guess.
+  void doubt_layers(const Fit& fit, const ForeignRule& rule, const std::vector<Made*>& group) {
+    const std::string field = fit.all ? "" : field_of_layers(group);
+    if (field.empty()) {
+      return;
+    }
+    survey_.unfit.emplace(
+        rule.position,
+        fail(Code::SizeInDoubt,
+             fmt::format("the tensors of rule {} have other sizes in other layers", shown(rule.id)))
+            .at(rule.source)
+            .fact(field)
+            .pair(sizes_of(group), "one size for the tensors of a rule")
+            .advise("judge it with a family that knows the sizes of each layer (--family)"));
+  }
+
+  /// The built model says what the sizes are: no field is needed, nor doubted.
+  [[nodiscard]] static bool shapes_are_listed(const std::vector<Made*>& group) {
+    return std::all_of(group.begin(), group.end(), [](const Made* made) {
+      return made->parameter.listed != nullptr && made->parameter.listed->shape.has_value();
+    });
   }
 
   void judge(const GroupKey& key, const std::vector<Made*>& group) {
     bool took_row = false;
-    const auto fits = fits_any(group, true, took_row);
-    if (!fits || *fits) {
+    const auto fits = fit_of(group, true, took_row);
+    const ForeignRule& rule = input_.rules.rules[key.first];
+    if (!fits) {
       return;
     }
-    const ForeignRule& rule = input_.rules.rules[key.first];
+    if (fits->any) {
+      doubt_layers(*fits, rule, group);
+      return;
+    }
     if (took_row) {
-      std::string fields = numbers_of(*key.second);
-      FieldDoubt& doubt = doubts_[fields];
-      doubt.rules.push_back(shown(rule.id));
-      doubt.example = doubt.example.empty() ? example_of(*group.front()) : doubt.example;
+      if (!shapes_are_listed(group)) {
+        FieldDoubt& doubt = doubts_[numbers_of(*key.second)];
+        doubt.rules.push_back(shown(rule.id));
+        doubt.example = doubt.example.empty() ? example_of(*group.front()) : doubt.example;
+      }
       for (Made* made : group) {
         made->parameter.row_sizes = false;
       }
-      const auto by_tensor = fits_any(group, false, took_row);
-      if (!by_tensor || *by_tensor) {
+      const auto by_tensor = fit_of(group, false, took_row);
+      if (!by_tensor) {
+        return;
+      }
+      if (by_tensor->any) {
+        doubt_layers(*by_tensor, rule, group);
         return;
       }
     }
@@ -199,12 +279,14 @@ class SizeJudge {
       question.code = Code::SizeInDoubt;
       question.subject = numbers;
       question.message =
-          fmt::format("config.json says {}, and no tensor of rule{} {} fits that", numbers,
-                      doubt.rules.size() == 1 ? "" : "s", join(doubt.rules, ", "));
+          fmt::format("config.json says {}, and no tensor of {} {} fits that", numbers,
+                      noun_after(doubt.rules.size(), "rule"), join(doubt.rules, ", "));
       question.found = doubt.example;
       question.wanted =
           "tensors of the size that config.json gives, or another field for this module";
-      question.help = "correct config.json, or give the number with --set";
+      question.help =
+          "correct config.json, give the number with --set, or list the parameters with their "
+          "shapes in model.parameters of the rules file";
       survey_.questions.push_back(std::move(question));
     }
   }

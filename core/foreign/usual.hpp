@@ -25,6 +25,8 @@ struct UsualConfig {
   std::string level;                           // "thinker_config.text_config", "" for the top
   std::map<std::string, std::string> origins;  // number -> where it came from
   bool layers_differ = false;                  // a field gives each layer a structure of its own
+  /// Fields that give each layer one of several kinds: "layer_types" -> its word for each layer.
+  std::map<std::string, std::vector<std::string>> layer_kinds;
   bool tie_is_said = false;  // tie_word_embeddings stands there, and only one answer
   std::int64_t mtp_layers = 0;
 };

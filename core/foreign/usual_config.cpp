@@ -134,6 +134,28 @@ bool layers_differ(const json& text) {
          });
 }
 
+/// Lists of words or numbers that sort the layers: one entry a layer, more than one value, and not
+/// another one for each.
+std::map<std::string, std::vector<std::string>> layer_kinds(const json& text, std::size_t layers) {
+  std::map<std::string, std::vector<std::string>> out;
+  for (const auto& [key, node] : text.items()) {
+    if (!node.is_array() || node.size() != layers) {
+      continue;
+    }
+    std::vector<std::string> words;
+    for (const json& entry : node) {
+      if (entry.is_primitive()) {
+        words.push_back(entry.dump(-1, ' ', false, json::error_handler_t::replace));
+      }
+    }
+    const std::size_t kinds = std::set(words.begin(), words.end()).size();
+    if (words.size() == layers && kinds > 1 && kinds < layers) {
+      out.emplace(key, std::move(words));
+    }
+  }
+  return out;
+}
+
 class UsualReader {
  public:
   UsualReader(const json& config, json& flat)
@@ -162,6 +184,10 @@ class UsualReader {
       flat_["attn_output_gate"] = *gate;
     }
     out_.layers_differ = layers_differ(text_);
+    if (const auto layers = flat_.find("num_hidden_layers");
+        layers != flat_.end() && layers->is_number_integer()) {
+      out_.layer_kinds = layer_kinds(text_, layers->get<std::size_t>());
+    }
     out_.mtp_layers = flat_.value("mtp_num_layers", std::int64_t{0});
     return std::move(out_);
   }

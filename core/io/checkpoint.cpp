@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/base/text.hpp"
 #include "core/io/checkpoint_parts.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
@@ -20,6 +21,13 @@ struct Checkpoint::State {
   DescriptorCache descriptors{kOpenFilesMax};
 };
 
+Error warning_of(const FormatFinding& finding) {
+  BV_ASSERT(finding.warning.has_value());
+  Error out = fail(*finding.warning, finding.what).at(finding.file).advise(finding.help);
+  out.facts = finding.facts;
+  return out;
+}
+
 Status refuse_findings(std::span<const FormatFinding> findings) {
   const auto refused = [](const FormatFinding& finding) { return finding.refused_when_strict; };
   const auto first = std::find_if(findings.begin(), findings.end(), refused);
@@ -27,12 +35,14 @@ Status refuse_findings(std::span<const FormatFinding> findings) {
     return Done{};
   }
   Error error = fail(first->code, fmt::format("{}: {}", first->file, first->what)).at(first->file);
+  error.facts = first->facts;
   const auto count = std::count_if(findings.begin(), findings.end(), refused);
   if (count > 1) {
-    error.facts.push_back(fmt::format("and {} further findings", count - 1));
+    error.facts.push_back(
+        fmt::format("and {}", counted(static_cast<std::uint64_t>(count - 1), "further finding")));
   }
   error.facts.emplace_back("the reference reader accepts this, a strict one does not");
-  error.help = "write the file again, or leave --strict out";
+  error.help = first->help.empty() ? "write the file again, or leave --strict out" : first->help;
   return error;
 }
 

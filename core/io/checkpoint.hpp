@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,9 +19,15 @@ namespace bv::io {
 struct FormatFinding {
   std::string file;
   std::string what;
-  Code code = Code::HeaderNotJson;  // of the error that a strict reader makes of it
-  bool refused_when_strict = true;  // false: worth a note, never an error
+  Code code = Code::HeaderNotJson;   // of the error that a strict reader makes of it
+  bool refused_when_strict = true;   // false: worth a note, never an error
+  std::optional<Code> warning = {};  // more than a note: --fail-on warning stops at it
+  std::vector<std::string> facts = {};
+  std::string help = {};
 };
+
+/// The finding as a warning of a run; it must have one.
+[[nodiscard]] Error warning_of(const FormatFinding& finding);
 
 /// The first finding that a strict reader refuses, as an error that counts the others.
 [[nodiscard]] Status refuse_findings(std::span<const FormatFinding> findings);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/shard_index.hpp"
@@ -18,22 +19,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kFirstRead = std::size_t{64}
                                    << 10;  // covers the header of most shards in one call
-constexpr std::uint64_t kIndexBytesMax = 256ull << 20;
-
-/// Header of an open file, read and not mapped: a file that shrinks meanwhile is an error, not a
-/// signal.
-Result<SafetensorsHeader> read_header(const OpenedFile& file, const fs::path& path) {
-  const std::string shown = printable_path(path);
-  std::uint64_t there = std::min<std::uint64_t>(file.stamp.size, kFirstRead);
-  std::vector<std::byte> start(there);
-  BV_CHECK(read_exactly(file.descriptor, 0, start, path));
-  BV_TRY(data_begin, safetensors_data_begin(start, file.stamp.size, shown));
-  if (data_begin > there) {
-    start.resize(data_begin);
-    BV_CHECK(read_exactly(file.descriptor, there, std::span(start).subspan(there), path));
-  }
-  return parse_safetensors_header(start, file.stamp.size, shown);
-}
 
 /// Gathers the files of one checkpoint.
 class Loader {
@@ -45,13 +30,15 @@ class Loader {
   /// Names of one folder, which may be hostile. Absent files go to `missing`.
   Status add_names(const std::vector<std::string>& names);
   Status load_index(const std::string& index_name, const FolderListing& listing);
-  Status load_listing(const std::vector<std::string>& names);
+  Status load_listing(const std::vector<std::string>& names, const FolderListing& listing);
   CheckpointParts parts;
 
  private:
   Status add_tensor(StoredTensor&& tensor);
   Status match_index(const ShardIndex& index);
-  void note_unindexed(const ShardIndex& index, const FolderListing& listing);
+  void look_beside(const std::vector<std::string>& read, const FolderListing& listing);
+  void note_second(const WeightsSet& set);
+  void note_unread(const std::vector<std::string>& files);
   void note_total_size(const ShardIndex& index);
   [[nodiscard]] std::string file_name(std::size_t file) const {
     return printable_path(parts.files[file].filename());
@@ -100,10 +87,18 @@ Status Loader::add_tensor(StoredTensor&& tensor) {
   const std::string both =
       fmt::format("{} and {}", file_name(place->second.file), file_name(tensor.file));
   if (index_name_.empty()) {
-    return fail(Code::DuplicateKey,
-                fmt::format("tensor {} is in two files: {}", in_quotes(tensor.spec.name), both))
-        .at(printable_path(folder_))
-        .advise("readers disagree on which one counts: delete the stale file, or add an index");
+    Error error =
+        fail(Code::DuplicateKey,
+             fmt::format("tensor {} is in two files: {}", in_quotes(tensor.spec.name), both))
+            .at(printable_path(folder_))
+            .advise("readers disagree on which one counts: delete the stale file, or add an index");
+    const auto first = shard_number(parts.names[place->second.file]);
+    const auto other = shard_number(parts.names[tensor.file]);
+    if (first && other && (first->stem != other->stem || first->total != other->total)) {
+      error.facts.push_back(printable(fmt::format("two sets of shards: {} and {}",
+                                                  numbered_set(*first), numbered_set(*other))));
+    }
+    return error;
   }
   return fail(Code::IndexDisagrees, fmt::format("tensor {} is in two files of the index: {}",
                                                 in_quotes(tensor.spec.name), both))
@@ -139,18 +134,22 @@ Status Loader::load_index(const std::string& index_name, const FolderListing& li
   index_name_ = index_name;
   BV_CHECK(add_names(index.shards));
   BV_CHECK(match_index(index));
-  note_unindexed(index, listing);
+  for (const IndexedTensor& tensor : index.tensors) {
+    parts.named.push_back(tensor.name);
+  }
+  look_beside(index.shards, listing);
   if (parts.missing.empty()) {
     note_total_size(index);
   }
   return Done{};
 }
 
-Status Loader::load_listing(const std::vector<std::string>& names) {
+Status Loader::load_listing(const std::vector<std::string>& names, const FolderListing& listing) {
   BV_CHECK(add_names(names));
   for (const std::string& name : missing_by_number(names)) {
     parts.missing.push_back({name, {}});
   }
+  look_beside(names, listing);
   return Done{};
 }
 
@@ -198,8 +197,7 @@ Status Loader::match_index(const ShardIndex& index) {
             .at(place)
             .advise("save the checkpoint again, or fetch index and shards of one revision");
     if (disagreements.size() > 1) {
-      error.facts.push_back(
-          fmt::format("and {} further disagreements", grouped(disagreements.size() - 1)));
+      error.facts.push_back("and " + counted(disagreements.size() - 1, "further disagreement"));
     }
     return error;
   }
@@ -214,26 +212,69 @@ Status Loader::match_index(const ShardIndex& index) {
   return Done{};
 }
 
-void Loader::note_unindexed(const ShardIndex& index, const FolderListing& listing) {
-  std::vector<std::string> unindexed;
-  for (const std::string& name : listing.safetensors) {
-    if (!std::binary_search(index.shards.begin(), index.shards.end(), name)) {
-      unindexed.push_back(name);
+/// What else the folder holds: a checkpoint that could have been read instead, or files that are
+/// none.
+void Loader::look_beside(const std::vector<std::string>& read, const FolderListing& listing) {
+  ReadWeights ours{index_name_, read, {}, parts.named};
+  for (const ShardFile& shard : parts.shards) {
+    ours.stamps.push_back(shard.stamp);
+  }
+  std::uint64_t elements = 0;
+  for (const auto& [name, tensor] : parts.tensors) {
+    elements += static_cast<std::uint64_t>(element_count(tensor.spec.shape).value_or(0));
+    if (index_name_.empty()) {
+      ours.tensors.push_back(name);
     }
   }
-  const std::string place = printable_path(folder_ / index_name_);
-  if (std::binary_search(unindexed.begin(), unindexed.end(), "model.safetensors")) {
+  parts.others = other_sets(folder_, listing, ours);
+  std::vector<std::string> unread;
+  for (const WeightsSet& set : parts.others) {
+    if (parts.missing.empty() && is_second_checkpoint(set, ours.tensors.size(), elements)) {
+      note_second(set);
+    } else {
+      unread.insert(unread.end(), set.files.begin(), set.files.end());
+    }
+  }
+  note_unread(unread);
+}
+
+void Loader::note_second(const WeightsSet& set) {
+  const std::string ours = index_name_.empty() ? "model.safetensors" : index_name_;
+  const std::string holds =
+      set.shared == parts.tensors.size()
+          ? fmt::format("it holds {} of that name too", counted(set.shared, "tensor"))
+          : fmt::format("it holds {} with as many elements", counted(set.tensors, "tensor"));
+  FormatFinding finding;
+  finding.file = printable_path(folder_);
+  finding.what = fmt::format("{} was read, and {} lies beside it: two checkpoints in one folder",
+                             printable(ours), set.text());
+  finding.code = Code::IndexDisagrees;
+  finding.warning = Code::SecondCheckpoint;
+  finding.facts = {holds};
+  if (set.name == "model.safetensors") {
+    finding.facts.emplace_back("transformers loads model.safetensors, not the shards of an index");
+  }
+  finding.help = "move the one that is not meant out of the folder";
+  parts.findings.push_back(std::move(finding));
+}
+
+void Loader::note_unread(const std::vector<std::string>& files) {
+  if (files.empty()) {
+    return;
+  }
+  const std::string place = printable_path(index_name_.empty() ? folder_ : folder_ / index_name_);
+  if (!index_name_.empty() &&
+      std::find(files.begin(), files.end(), "model.safetensors") != files.end()) {
     parts.findings.push_back(
         {place,
          "model.safetensors lies beside the index: transformers loads that file and not the shards",
          Code::IndexDisagrees});
   }
-  if (!unindexed.empty()) {
-    parts.findings.push_back(
-        {place,
-         printable("not in the index and not read: " + join(first_lines(unindexed, 6), ", ")),
-         Code::IndexDisagrees, false});
-  }
+  parts.findings.push_back(
+      {place,
+       printable((index_name_.empty() ? "not read: " : "not in the index and not read: ") +
+                 join(first_lines(files, 6), ", ")),
+       Code::IndexDisagrees, false});
 }
 
 void Loader::note_total_size(const ShardIndex& index) {
@@ -256,7 +297,7 @@ Result<CheckpointParts> load_folder(const fs::path& folder) {
       break;
     case WeightsForm::OneFile:
     case WeightsForm::Listing:
-      BV_CHECK(loader.load_listing(place.files));
+      BV_CHECK(loader.load_listing(place.files, listing));
       break;
     case WeightsForm::PickleOnly:
       return pickle_error(folder, listing.pickles);
@@ -276,6 +317,19 @@ Result<CheckpointParts> load_folder(const fs::path& folder) {
 }
 
 }  // namespace
+
+Result<SafetensorsHeader> read_header(const OpenedFile& file, const fs::path& path) {
+  const std::string shown = printable_path(path);
+  std::uint64_t there = std::min<std::uint64_t>(file.stamp.size, kFirstRead);
+  std::vector<std::byte> start(there);
+  BV_CHECK(read_exactly(file.descriptor, 0, start, path));
+  BV_TRY(data_begin, safetensors_data_begin(start, file.stamp.size, shown));
+  if (data_begin > there) {
+    start.resize(data_begin);
+    BV_CHECK(read_exactly(file.descriptor, there, std::span(start).subspan(there), path));
+  }
+  return parse_safetensors_header(start, file.stamp.size, shown);
+}
 
 Result<CheckpointParts> load_parts(const fs::path& path) {
   std::error_code error;
@@ -306,6 +360,28 @@ Result<CheckpointParts> load_parts(const fs::path& path) {
   return std::move(loader.parts);
 }
 
+namespace {
+
+/// Weights that lie where shards are missing: a save under other names, or a part of one.
+void say_others(const CheckpointParts& parts, Error& error) {
+  for (std::size_t i = 0; i < std::min<std::size_t>(parts.others.size(), 6); ++i) {
+    const WeightsSet& set = parts.others[i];
+    if (set.whole && set.readable && set.shared == parts.named.size()) {
+      error.facts.push_back(
+          fmt::format("{} holds every tensor that the index names: the index is "
+                      "of another save",
+                      set.text()));
+      error.help = "delete the index, or write it again from the files that are there";
+    } else {
+      error.facts.push_back(
+          fmt::format("not in the index: {}; it holds {} of {} that the index names", set.text(),
+                      grouped(set.shared), counted(parts.named.size(), "tensor")));
+    }
+  }
+}
+
+}  // namespace
+
 Error missing_shards_error(const CheckpointParts& parts, const fs::path& path) {
   std::vector<std::string> names;
   std::string includes;
@@ -321,13 +397,13 @@ Error missing_shards_error(const CheckpointParts& parts, const fs::path& path) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(path, ignored) ? path : path.parent_path();
   const auto repository = cached_repository(folder);
+  const std::size_t all = parts.missing.size() + parts.files.size();
   Error error = fail(Code::CacheIncomplete,
-                     fmt::format("{} of {} shards are missing from the {}", parts.missing.size(),
-                                 parts.missing.size() + parts.files.size(),
+                     fmt::format("{} of {} {} missing from the {}", parts.missing.size(),
+                                 counted(all, "shard"), parts.missing.size() == 1 ? "is" : "are",
                                  repository ? "snapshot" : "folder"))
                     .at(printable_path(path))
-                    .pair(fmt::format("{} shards", parts.files.size()),
-                          fmt::format("{} shards", parts.missing.size() + parts.files.size()));
+                    .pair(counted(parts.files.size(), "shard"), counted(all, "shard"));
   error.facts = first_lines(names, 6);
   error.facts.push_back("names can be checked, bytes cannot");
   error.help =
@@ -335,6 +411,9 @@ Error missing_shards_error(const CheckpointParts& parts, const fs::path& path) {
           ? fmt::format("--level headers with --headers FILE, or hf download {} --include{}",
                         printable(*repository), includes)
           : "--level headers with --headers FILE, or copy the missing shards into the folder";
+  if (!parts.named.empty()) {
+    say_others(parts, error);
+  }
   return error;
 }
 

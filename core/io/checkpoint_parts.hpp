@@ -10,6 +10,7 @@
 #include "core/base/result.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/io/mapped_file.hpp"
+#include "core/io/weight_sets.hpp"
 
 namespace bv::io {
 
@@ -27,8 +28,17 @@ struct CheckpointParts {
   std::map<std::string, StoredTensor, std::less<>> tensors;
   std::vector<FormatFinding> findings;
   std::vector<MissingShard> missing;
+  std::vector<std::string> named;  // tensors that the index names, sorted; empty without one
+  std::vector<WeightsSet> others;  // of the same folder, not read
   std::uint64_t total_bytes = 0;
 };
+
+inline constexpr std::uint64_t kIndexBytesMax = 256ULL << 20U;
+
+/// Header of an open file, read and not mapped: a file that shrinks meanwhile is an error, not a
+/// signal. Errors: those of parse_safetensors_header, ReadFailed.
+[[nodiscard]] Result<SafetensorsHeader> read_header(const OpenedFile& file,
+                                                    const std::filesystem::path& path);
 
 /// Errors: those of Checkpoint::open but CacheIncomplete: missing shards are listed in the result.
 [[nodiscard]] Result<CheckpointParts> load_parts(const std::filesystem::path& path);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/gzip.hpp"
 #include "core/io/json_cursor.hpp"
@@ -144,8 +145,7 @@ class DumpParser {
                                    in_quotes(tensor.spec.name)))
                       .at(place(position))
                       .pair(fmt::format("[{}, {}]", tensor.begin, tensor.end),
-                            size.overflows ? "a size below 2^64 bits"
-                                           : fmt::format("{} bits", grouped(size.bits)))
+                            size.overflows ? "a size below 2^64 bits" : counted(size.bits, "bit"))
                       .advise("make the headers dump again"));
   }
 

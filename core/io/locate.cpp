@@ -240,7 +240,9 @@ Status require_hf(const LocatedModel& model) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))
         .at(place)
         .fact("it holds manifest.json: a Megatron checkpoint that bridge-verify wrote")
-        .advise("use convert --to hf, or give the HF model with --model");
+        .advise(
+            "to compare it with its HF model: bridge-verify diff HF_DIR DIR; to get that back: "
+            "bridge-verify convert --to hf");
   }
   return Done{};
 }

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 
 namespace bv::io {
@@ -81,7 +82,7 @@ Status read_exactly(const Descriptor& descriptor, std::uint64_t offset, std::spa
                                                 printable_path(path)))
           .at(printable_path(path))
           .pair(fmt::format("{} bytes from byte {}", grouped(done), grouped(offset)),
-                fmt::format("{} bytes", grouped(out.size())))
+                counted(out.size(), "byte"))
           .advise("the file was cut while it was read: fetch it again");
     }
     done += static_cast<std::size_t>(count);

@@ -324,13 +324,18 @@ Status check_replaceable(const fs::path& name, const OutputRequest& request) {
   if (empty) {
     return Done{};
   }
+  const auto stranger = request.first_stranger ? request.first_stranger(name)
+                                               : std::optional<std::string>("what is in it");
+  if (request.resume && !request.overwrite && !stranger) {
+    return fail(Code::OutputExists, fmt::format("{} is finished: nothing is to be resumed", shown))
+        .pair("a whole output", "an interrupted one")
+        .advise("use it as it is, or add --overwrite to write it again");
+  }
   if (!request.overwrite) {
     return fail(Code::OutputExists, fmt::format("{} is not empty", shown))
         .pair("a folder with files", "no folder, or an empty one")
         .advise("choose another --out, or add --overwrite to replace an earlier output");
   }
-  const auto stranger = request.first_stranger ? request.first_stranger(name)
-                                               : std::optional<std::string>("what is in it");
   if (stranger) {
     return fail(Code::NotOurs, fmt::format("--overwrite would delete {}, which is not an output of "
                                            "this command",

@@ -93,7 +93,7 @@ Error misfit(const HeaderEntry& entry, const std::string& file) {
                       "a whole number of bytes");
   }
   return size_fault(entry, file, fmt::format("has shape {}, which does not fit its offsets", what),
-                    fmt::format("{} bytes", grouped(entry.size.bits / 8)));
+                    counted(entry.size.bits / 8, "byte"));
 }
 
 Error file_end_fault(std::uint64_t wanted, std::uint64_t data_begin, std::uint64_t file_size,

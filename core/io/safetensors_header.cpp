@@ -328,7 +328,7 @@ Result<std::uint64_t> safetensors_data_begin(std::span<const std::byte> file_sta
   if (file_start.size() < kLengthWordBytes) {
     return fail(Code::HeaderTruncated, fmt::format("{} is too short for a safetensors file", file))
         .at(file)
-        .pair(fmt::format("{} bytes", file_size), "at least 8 bytes for the length of the header")
+        .pair(counted(file_size, "byte"), "at least 8 bytes for the length of the header")
         .advise("the download was cut: delete and fetch it again");
   }
   std::uint64_t length = 0;
@@ -351,7 +351,7 @@ Result<std::uint64_t> safetensors_data_begin(std::span<const std::byte> file_sta
                           grouped(length), grouped(file_size - kLengthWordBytes),
                           grouped(file_size)))
         .pair(fmt::format("{} bytes of header", grouped(file_size - kLengthWordBytes)),
-              fmt::format("{} bytes", grouped(length)))
+              counted(length, "byte"))
         .advise(help_for(text_of(file_start), "the download was cut: delete and fetch it again"));
   }
   return kLengthWordBytes + length;
@@ -365,8 +365,7 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const std::byte> fi
     return fail(Code::HeaderTruncated,
                 fmt::format("{} got shorter while its header was read", file))
         .at(file)
-        .pair(fmt::format("{} bytes", grouped(file_start.size())),
-              fmt::format("{} bytes", grouped(data_begin)))
+        .pair(counted(file_start.size(), "byte"), counted(data_begin, "byte"))
         .advise("stop the program that writes the file, then repeat");
   }
   const std::string_view text =

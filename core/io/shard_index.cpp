@@ -179,40 +179,11 @@ std::string_view name_fault(std::string_view name) {
   return name.ends_with(kSuffix) ? "" : "does not end in .safetensors";
 }
 
-/// Number and total of "...-00002-of-00003.safetensors".
-struct Numbering {
-  std::string stem;
-  std::uint64_t number = 0;
-  std::uint64_t total = 0;
-  std::size_t width = 0;
-};
-
 std::optional<std::uint64_t> whole_number(std::string_view text) {
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc{} && end == text.data() + text.size() ? std::optional(value)
                                                                   : std::nullopt;
-}
-
-std::optional<Numbering> numbering(std::string_view name) {
-  if (!name.ends_with(kSuffix)) {
-    return std::nullopt;
-  }
-  name.remove_suffix(kSuffix.size());
-  const std::size_t of = name.rfind("-of-");
-  if (of == std::string_view::npos || of == 0) {
-    return std::nullopt;
-  }
-  const std::size_t dash = name.rfind('-', of - 1);
-  if (dash == std::string_view::npos) {
-    return std::nullopt;
-  }
-  const auto number = whole_number(name.substr(dash + 1, of - dash - 1));
-  const auto total = whole_number(name.substr(of + 4));
-  if (!number || !total) {
-    return std::nullopt;
-  }
-  return Numbering{std::string(name.substr(0, dash)), *number, *total, of - dash - 1};
 }
 
 }  // namespace
@@ -301,11 +272,36 @@ std::optional<std::string> cached_repository(const fs::path& folder) {
   return repository;
 }
 
+std::optional<ShardNumber> shard_number(std::string_view name) {
+  if (!name.ends_with(kSuffix)) {
+    return std::nullopt;
+  }
+  name.remove_suffix(kSuffix.size());
+  const std::size_t of = name.rfind("-of-");
+  if (of == std::string_view::npos || of == 0) {
+    return std::nullopt;
+  }
+  const std::size_t dash = name.rfind('-', of - 1);
+  if (dash == std::string_view::npos) {
+    return std::nullopt;
+  }
+  const auto number = whole_number(name.substr(dash + 1, of - dash - 1));
+  const auto total = whole_number(name.substr(of + 4));
+  if (!number || !total) {
+    return std::nullopt;
+  }
+  return ShardNumber{std::string(name.substr(0, dash)), *number, *total, of - dash - 1};
+}
+
+std::string numbered_set(const ShardNumber& number) {
+  return fmt::format("{}-*-of-{:0{}}{}", number.stem, number.total, number.width, kSuffix);
+}
+
 std::vector<std::string> missing_by_number(const std::vector<std::string>& names) {
   std::map<std::pair<std::string, std::uint64_t>, std::pair<std::set<std::uint64_t>, std::size_t>>
       sets;
   for (const std::string& name : names) {
-    if (const auto found = numbering(name); found && found->total <= kNumberedShardsMax) {
+    if (const auto found = shard_number(name); found && found->total <= kNumberedShardsMax) {
       auto& [numbers, width] = sets[{found->stem, found->total}];
       numbers.insert(found->number);
       width = std::max(width, found->width);

@@ -2,6 +2,7 @@
 // model.safetensors.index.json, and the file names in it, which nobody trusts
 // (docs/reference/formats.md#index and #reading-shards).
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -47,6 +48,19 @@ struct ShardIndex {
 
 /// The repository of a snapshot folder in an HF cache ("Qwen/Qwen3.5-9B"); nullopt elsewhere.
 [[nodiscard]] std::optional<std::string> cached_repository(const std::filesystem::path& folder);
+
+/// Number and total of "model-00002-of-00003.safetensors".
+struct ShardNumber {
+  std::string stem;  // "model"
+  std::uint64_t number = 0;
+  std::uint64_t total = 0;
+  std::size_t width = 0;  // digits of the number
+};
+/// nullopt for a name without them.
+[[nodiscard]] std::optional<ShardNumber> shard_number(std::string_view name);
+
+/// "model-*-of-00003.safetensors": every shard of its set.
+[[nodiscard]] std::string numbered_set(const ShardNumber& number);
 
 /// Shards that a listing lacks by its numbers: model-00002-of-00003.safetensors beside 1 and 3.
 [[nodiscard]] std::vector<std::string> missing_by_number(const std::vector<std::string>& names);

@@ -200,7 +200,7 @@ Status PendingFile::commit() {
     return fail(Code::WriteLost, fmt::format("{} has another size than was written",
                                              printable_path(state_->final_name)))
         .at(printable_path(state_->final_name))
-        .pair(fmt::format("{} bytes", status.st_size), fmt::format("{} bytes", state_->size))
+        .pair(counted(status.st_size, "byte"), counted(state_->size, "byte"))
         .advise("another program wrote into the temporary file: repeat in a folder of your own");
   }
   if (::fsync(state_->descriptor.number()) != 0 || ::close(state_->descriptor.release()) != 0) {
@@ -239,7 +239,7 @@ Result<std::string> read_file(const fs::path& path, std::uint64_t limit_bytes, C
         .advise("give the right file");
   };
   if (opened.stamp.size > limit_bytes) {
-    return refused(fmt::format("{} bytes", grouped(opened.stamp.size)));
+    return refused(counted(opened.stamp.size, "byte"));
   }
   // The size is a hint only: files of /proc have none, and a file may grow meanwhile.
   std::string out;

@@ -123,8 +123,7 @@ NameFault missing_fault(const MissingGroup& group, const Model& model, std::size
         "initial values",
         thousands(static_cast<std::int64_t>(group.names.size())), group.pattern, ranges, parameter);
   }
-  out.found = fmt::format("absent from the {} tensors of the headers",
-                          thousands(static_cast<std::int64_t>(header_count)));
+  out.found = fmt::format("absent from the headers of {}", counted(header_count, "tensor"));
   out.wanted = group.names.size() == 1
                    ? group.names.front()
                    : fmt::format("{} to {}", group.names.front(), group.names.back());
@@ -142,11 +141,12 @@ NameFault nothing_known(const Model& model, const Headers& headers) {
       model.mappings.empty() ? model.family->name : model.mappings.front().hf.front();
   fault.subject = wanted;
   fault.found = headers.empty() ? "no tensor at all" : escaped(headers.begin()->first);
-  fault.message =
-      headers.empty()
-          ? std::string("the checkpoint holds no tensor")
-          : fmt::format("none of the {} HF tensors has a name that family {} knows",
-                        thousands(static_cast<std::int64_t>(headers.size())), model.family->name);
+  fault.message = headers.empty() ? std::string("the checkpoint holds no tensor")
+                  : headers.size() == 1
+                      ? fmt::format("the only HF tensor has a name that family {} does not know",
+                                    model.family->name)
+                      : fmt::format("none of the {} has a name that family {} knows",
+                                    counted(headers.size(), "HF tensor"), model.family->name);
   fault.wanted = fmt::format("names such as {}", wanted);
   fault.help =
       "use the config.json that belongs to these files; bridge-verify inspect lists the names";

@@ -143,8 +143,8 @@ class FormChooser {
     for (const FormClass& row : classes) {
       if (row.present > 0) {
         fault.subject = row.example;
-        names.push_back(fmt::format("{} ({}, {} tensors)", row.example, row.forms.front(),
-                                    thousands(row.present)));
+        names.push_back(fmt::format("{} ({}, {})", row.example, row.forms.front(),
+                                    counted(row.present, "tensor")));
       }
     }
     fault.message = fmt::format("{} of the section {} are stored in {} forms at once: {}", group,

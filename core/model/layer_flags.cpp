@@ -38,7 +38,7 @@ struct FlagReader {
       return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
                                                  path, words.size(), layers))
           .at("config.json")
-          .pair(fmt::format("{} entries", words.size()),
+          .pair(counted(words.size(), "entry"),
                 fmt::format("{} entries, one for each of num_hidden_layers", layers))
           .advise("use the config.json that belongs to the checkpoint");
     }

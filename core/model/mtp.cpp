@@ -52,7 +52,7 @@ void add_names(const Headers& headers, const std::string& start, std::vector<std
 }
 
 std::string layers_text(std::int64_t count) {
-  return fmt::format("{} MTP layer{}", count, count == 1 ? "" : "s");
+  return counted(count, "MTP layer");
 }
 
 /// The first MTP layer stands where the config does not put it: decoder layers are miscounted.
@@ -65,16 +65,15 @@ NameFault misplaced(const OwnedNames& owned, const family::Section& section, con
   NameFault fault;
   fault.code = Code::HfTensorUnused;
   fault.subject = escaped(there.names.front());
-  fault.message = fmt::format(
-      "the first MTP layer of the checkpoint is {}{}: there are {} decoder layers before it, but "
-      "config.json has {}",
-      escaped(owned.start), found, found, says);
+  fault.message =
+      fmt::format("the first MTP layer of the checkpoint is {}{}, after {}, but config.json has {}",
+                  escaped(owned.start), found, counted(found, "decoder layer"), says);
   fault.found = fmt::format("{}{}.*, an MTP layer", escaped(owned.start), found);
   fault.wanted = fmt::format("{}{}.*, by {}", escaped(owned.start), wanted, says);
   fault.help = fmt::format(
-      "if the model has {} decoder layers, say so: --set {}={}; else use the files that belong to "
-      "this config.json",
-      found, field, found);
+      "if the model has {}, say so: --set {}={}; else use the files that belong to this "
+      "config.json",
+      counted(found, "decoder layer"), field, found);
   return fault;
 }
 

@@ -151,8 +151,7 @@ class Repetitions {
     NameFault fault;
     fault.code = missing.empty() ? Code::HfTensorUnused : Code::HfTensorMissing;
     fault.subject = escaped(missing.empty() ? beyond.front() : missing.front());
-    fault.wanted =
-        fmt::format("{} {}{}: {}", part.count, part.noun, part.count == 1 ? "" : "s", part.says);
+    fault.wanted = fmt::format("{}: {}", counted(part.count, part.noun), part.says);
     if (beyond.empty()) {
       fault.message = fmt::format("{} missing: {}; config.json: {}", numbered(part, wrong.missing),
                                   tensors_text(missing), part.says);
@@ -186,9 +185,9 @@ class Repetitions {
              "belongs to them";
     }
     return fmt::format(
-        "if the model has {} {}{}, say so: --set {}={}; else use the files that belong to this "
+        "if the model has {}, say so: --set {}={}; else use the files that belong to this "
         "config.json",
-        count, part.noun, count == 1 ? "" : "s", part.field, count);
+        counted(count, part.noun), part.field, count);
   }
 
   void report_no_rule(const PartName& part, const family::Section& section, const Numbers& numbers,
@@ -197,9 +196,8 @@ class Repetitions {
     fault.code = Code::MegatronParamWithoutRule;
     fault.subject = parameters.front();
     fault.message = fmt::format(
-        "no rule makes {} {}: {} Megatron parameters {}{}; config.json: {}", part.noun,
-        ranges_text(numbers), thousands(static_cast<std::int64_t>(parameters.size())),
-        common_start(parameters),
+        "no rule makes {} {}: {} {}{}; config.json: {}", part.noun, ranges_text(numbers),
+        counted(parameters.size(), "Megatron parameter"), common_start(parameters),
         unread.empty() ? "" : fmt::format(", and {} are read by none", tensors_text(unread)),
         part.says);
     fault.found = fmt::format("no rule for {}", common_start(parameters));

@@ -119,8 +119,7 @@ class Resolver {
       return 0;
     }
     model_.mtp_layers = count;
-    model_.detected.push_back(
-        {"mtp", count == 1 ? "1 layer" : fmt::format("{} layers", count), says});
+    model_.detected.push_back({"mtp", counted(count, "layer"), says});
     if (options_.config_only) {
       return count;
     }
@@ -215,16 +214,16 @@ class Resolver {
     if (names_ <= most) {
       return Done{};
     }
-    const std::string asked = experts > 1 ? fmt::format("{} x {} experts", count, experts)
-                                          : fmt::format("{} repetitions", count);
+    const std::string asked = experts > 1
+                                  ? fmt::format("{} x {}", count, counted(experts, "expert"))
+                                  : counted(count, "repetition");
     return fail(Code::SizeOutOfBounds,
                 fmt::format("config.json asks for {} in the section {}{}: more tensors than {}",
                             asked, section.title, origin_of(section.over),
                             options_.config_only ? "any model has" : "the checkpoint can hold"))
         .at("config.json")
-        .pair(asked, options_.config_only
-                         ? fmt::format("at most {} tensors", thousands(most))
-                         : fmt::format("{} tensors in the headers", thousands(tensors)))
+        .pair(asked, options_.config_only ? fmt::format("at most {}", counted(most, "tensor"))
+                                          : counted(tensors, "tensor") + " in the headers")
         .advise("correct the number of layers or experts, or overrule it with --set");
   }
 

@@ -12,7 +12,7 @@ namespace {
 
 /// What stands in the way of a layout, in few words: "28 query heads", "6 layers".
 std::string reason_of(const model::Model& model, std::string_view size, const Error& error) {
-  return size == "PP" ? fmt::format("{} layers", model.geometry.layers())
+  return size == "PP" ? counted(model.geometry.layers(), "layer")
                       : error.found.substr(0, error.found.find(','));
 }
 

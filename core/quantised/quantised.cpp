@@ -89,8 +89,7 @@ class Collector {
 };
 
 std::string count_of(const Group& group) {
-  const auto count = static_cast<std::int64_t>(group.weights.size());
-  return fmt::format("{} weight{} in {}", thousands(count), count == 1 ? "" : "s", group.scheme);
+  return fmt::format("{} in {}", counted(group.weights.size(), "weight"), group.scheme);
 }
 
 std::string tensor_text(const TensorSpec& spec) {
@@ -150,7 +149,7 @@ std::string summary(const Source& source) {
     parts.push_back(count_of(source.groups[i]));
   }
   if (source.groups.size() > kShownGroups) {
-    parts.push_back(fmt::format("{} more schemes", source.groups.size() - kShownGroups));
+    parts.push_back(counted(source.groups.size() - kShownGroups, "more scheme"));
   }
   return join(parts, ", ");
 }
@@ -166,8 +165,8 @@ Error refusal(const Source& source) {
                           : "known by the names and dtypes of the tensors, and by " +
                                 source.config);
   return std::move(out)
-      .pair(fmt::format("{} tensors hold quantised weights and their scales, {} do not",
-                        thousands(source.tensors), thousands(source.left)),
+      .pair(fmt::format("quantised weights and their scales in {}, others in {}",
+                        counted(source.tensors, "tensor"), counted(source.left, "tensor")),
             "weights in F16, BF16, F32 or F64")
       .advise(help_of(source));
 }

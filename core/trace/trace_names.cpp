@@ -48,6 +48,10 @@ std::vector<std::string> similar_names(std::string_view word, const std::set<std
     const std::string_view tail = word.substr(word.find_last_of('.', word.rfind('.') - 1) + 1);
     take([&](const std::string& name) { return !tail.empty() && name.ends_with(tail); });
   }
+  if (out.empty() && !word.empty()) {  // a part of a name, or a glob
+    const std::string around = "*" + std::string(word) + "*";
+    take([&](const std::string& name) { return glob_match(around, name); });
+  }
   return out;
 }
 
@@ -133,7 +137,7 @@ Error unknown_local_name(const plan::ShardFile& file, const std::string& shard,
   }
   const auto similar = similar_names(word, names);
   return fail(Code::BadValue, fmt::format("shard {} has no tensor {}", shard, escaped(word)))
-      .fact(fmt::format("it has {} tensors", names.size()))
+      .fact(fmt::format("it has {}", counted(names.size(), "tensor")))
       .advise(similar.empty() ? "bridge-verify layout shows which layers a stage holds"
                               : "did you mean " + similar.front() + "?");
 }

@@ -23,7 +23,7 @@ void read_mixers(Fields& fields, const Style& style, ModelFacts& facts) {
   if (const Json* types = fields.find("layer_types");
       types != nullptr && plain == Mixer::FullAttention) {
     if (!types->is_array() || types->size() != count) {
-      return fields.refuse("layer_types", fmt::format("{} entries", count));
+      return fields.refuse("layer_types", counted(count, "entry"));
     }
     for (std::size_t i = 0; i < count; ++i) {
       const Json& type = (*types)[i];
@@ -263,7 +263,7 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
   const Json config = Json::parse(config_json, nullptr, false);
   if (config.is_discarded() || !config.is_object()) {
     return fail(Code::NoConfig, "config.json is not a JSON object")
-        .pair(fmt::format("{} bytes", config_json.size()), "a JSON object")
+        .pair(counted(config_json.size(), "byte"), "a JSON object")
         .advise("take config.json from the model's repository again");
   }
   const auto inner = config.find("text_config");

@@ -40,7 +40,7 @@ void check_images(const ModelFacts& facts, const Inputs& inputs) {
     wanted.push_back(check_grid(vision, grid));
     total += wanted.back();
     if (total * vision.merge * vision.merge > kPatchesMax) {
-      refuse_input("too many patches", fmt::format("{} image tokens", total),
+      refuse_input("too many patches", counted(total, "image token"),
                    fmt::format("{} patches", kPatchesMax));
     }
   }
@@ -57,14 +57,14 @@ void check_images(const ModelFacts& facts, const Inputs& inputs) {
     for (std::int64_t i = 0; i < std::max<std::int64_t>(run, 1); ++i, ++s) {
       if (run == 0 || s >= inputs.input_ids.size() || inputs.input_ids[s] != vision.image_token) {
         refuse_input(fmt::format("image tokens and grids do not pair up at token {}", s),
-                     fmt::format("{} grids", wanted.size()),
+                     counted(wanted.size(), "grid"),
                      "as many image tokens as patches / merge^2, per grid");
       }
     }
   }
   if (image != wanted.size()) {
     refuse_input("a grid has no image tokens", fmt::format("{} runs of image tokens", image),
-                 fmt::format("{} grids", wanted.size()));
+                 counted(wanted.size(), "grid"));
   }
 }
 

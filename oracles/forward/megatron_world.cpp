@@ -89,7 +89,7 @@ Scope representative(const std::vector<RankTensors>& ranks, bool experts, const 
     if (first == nullptr) first = &rank;
   }
   if (first == nullptr) {
-    refuse_input("a rank of the grid has no shard", fmt::format("{} shards", ranks.size()), wanted);
+    refuse_input("a rank of the grid has no shard", counted(ranks.size(), "shard"), wanted);
   }
   return {first->tensors, place_of(*first), Code::MegatronParamUnfilled};
 }
@@ -163,7 +163,7 @@ World make_world(const ModelFacts& facts, const std::vector<RankTensors>& ranks)
   if (total != facts.layers) {
     throw Refusal{fail(Code::LayerOnNoStage, "the stages do not hold the model's layers")
                       .pair(fmt::format("{} layers on {} stages", total, world.stages.size()),
-                            fmt::format("{} layers", facts.layers))
+                            counted(facts.layers, "layer"))
                       .advise("give every stage and chunk of one layout, and no other")};
   }
   return world;

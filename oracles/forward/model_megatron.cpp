@@ -26,7 +26,7 @@ at::Tensor vocabulary_embedding(const ModelFacts& facts, const Team& team, const
     throw Refusal{
         fail(Code::ShapeMismatch, "the embedding shards do not reach the whole vocabulary")
             .pair(fmt::format("{} ranks of {} rows", team.size(), rows),
-                  fmt::format("{} rows", facts.vocab))
+                  counted(facts.vocab, "row"))
             .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
   }
   return all_reduce(found);
@@ -45,7 +45,7 @@ at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::str
   if (all.size(1) < facts.vocab) {
     throw Refusal{
         fail(Code::ShapeMismatch, "the output shards do not reach the whole vocabulary")
-            .pair(fmt::format("{} columns", all.size(1)), fmt::format("{} columns", facts.vocab))
+            .pair(counted(all.size(1), "column"), counted(facts.vocab, "column"))
             .advise("give every tensor-parallel rank its shard of the padded vocabulary")};
   }
   return all.slice(1, 0, facts.vocab);

@@ -64,7 +64,7 @@ at::Tensor to_aten(const Tensor& tensor, std::string_view what) {
   if (!count || *count != static_cast<std::int64_t>(tensor.values.size())) {
     throw Refusal{
         fail(Code::ShapeMismatch, fmt::format("{} does not hold what its shape says", what))
-            .pair(fmt::format("{} values", tensor.values.size()), shape_text(tensor.shape))
+            .pair(counted(tensor.values.size(), "value"), shape_text(tensor.shape))
             .advise("read the tensor again")};
   }
   // LibTorch takes a mutable pointer; nothing in this folder writes through it.

@@ -44,6 +44,12 @@ Verdict miscounted(const Claim& claim, std::int64_t looked_at, std::int64_t subj
   return out;
 }
 
+/// The names are counted by what is wrong with them, else by tensor.
+bool has_faults(const Subject& subject) {
+  return std::any_of(subject.parts.begin(), subject.parts.end(),
+                     [](const Part& part) { return !part.source->model.faults.empty(); });
+}
+
 std::string not_reached_note(const std::vector<Verdict>& verdicts) {
   std::set<std::string> rules;
   for (const Verdict& verdict : verdicts) {
@@ -51,9 +57,7 @@ std::string not_reached_note(const std::vector<Verdict>& verdicts) {
       rules.insert(verdict.rule);
     }
   }
-  return rules.empty()
-             ? ""
-             : fmt::format("{} rule{} not reached", rules.size(), rules.size() == 1 ? "" : "s");
+  return rules.empty() ? "" : counted(rules.size(), "rule") + " not reached";
 }
 
 }  // namespace
@@ -123,9 +127,7 @@ std::vector<Verdict> judged(const Claim& claim, const Subject& subject) {
 
 bool Panel::judge_names(const Subject& subject) {
   const Claim& claim = kCatalogue.front();
-  const bool wrong = std::any_of(subject.parts.begin(), subject.parts.end(), [](const Part& part) {
-    return !part.source->model.faults.empty();
-  });
+  const bool wrong = has_faults(subject);
   add(claim, subject,
       wanted_.includes(claim, subject) || wrong ? judged(claim, subject) : std::vector<Verdict>{});
   return std::all_of(subject.parts.begin(), subject.parts.end(),
@@ -153,6 +155,9 @@ void Panel::add(const Claim& claim, const Subject& subject, std::vector<Verdict>
   summary.noun = claim.noun;
   summary.skipped = wanted_.skipped(claim);
   summary.requested = wanted_.includes(claim, subject);
+  if (claim.id == "names" && has_faults(subject)) {
+    summary.noun = "faults and questions";
+  }
   for (const Verdict& verdict : verdicts) {
     summary.subjects += verdict.cases;
   }

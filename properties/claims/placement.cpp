@@ -174,7 +174,7 @@ class Comparison {
     verdict.code = Code::TooLargeToCheck;
     verdict.title = fmt::format("{} elements of {} are too many to compare one by one",
                                 thousands(elements), verdict.hf.front());
-    verdict.found = fmt::format("{} elements", thousands(elements));
+    verdict.found = counted(elements, "element");
     verdict.wanted = fmt::format("at most {}", thousands(kTaggedMax));
     verdict.help = "check the sizes in config.json and the headers";
     return false;
@@ -209,7 +209,9 @@ class Comparison {
       verdict.code = Code::NoTargetLayout;
       verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
                                   subject_.budget.oracle.why_unanswered(question));
-      verdict.help = "add the parameter to oracles/target_layout.cpp";
+      verdict.help =
+          "look at this module of the built Megatron model: the oracles do not know how it "
+          "computes, so its placement stays undecided";
       verdict.evidence = {};
       return;
     }

@@ -94,6 +94,86 @@ TEST(DiffCommand, AnUnevenVocabularyIsPaddedAsTheShardsAre) {
   EXPECT_NE(padded.out.find("160 rows over 1 rank, wanted 131"), std::string::npos) << padded.out;
 }
 
+/// A conversion to TP 4 without the file of its last rank.
+fs::path without_last_rank(const TempFolder& folder) {
+  fs::path m = folder.path() / "m";
+  EXPECT_EQ(run_line({"convert", "--to", "megatron", "--model", hf_case("llama"), "--out",
+                      m.string(), "--tp", "4", "-q"})
+                .code,
+            0);
+  fs::remove(m / "pp0_tp3_ep0_etp0.safetensors");
+  return m;
+}
+
+TEST(DiffCommand, AShardThatTheManifestListsAndThatIsAbsentIsNamed) {
+  const TempFolder folder;
+  const fs::path m = without_last_rank(folder);
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"diff", hf_case("llama"), m.string()},
+        {"convert", "--to", "hf", "--model", m.string(), "--out",
+         (folder.path() / "b").string()}}) {
+    const Ended ended = run_line(line);
+    EXPECT_EQ(ended.code, 5) << ended.out << ended.err;
+    EXPECT_NE(ended.err.find("error[BV7002]: 1 of 4 shards is missing from the folder"),
+              std::string::npos)
+        << ended.err;
+    EXPECT_NE(ended.err.find("\"pp0_tp3_ep0_etp0.safetensors\""), std::string::npos) << ended.err;
+    EXPECT_NE(ended.err.find("manifest.json lists it"), std::string::npos) << ended.err;
+  }
+  const Ended seen = run_line({"inspect", "--model", m.string(), "-q"});
+  EXPECT_EQ(seen.code, 5) << seen.out << seen.err;
+  EXPECT_NE(seen.err.find("pp0_tp3_ep0_etp0.safetensors"), std::string::npos) << seen.err;
+}
+
+/// Without a manifest the names show three ranks, and the sizes four.
+TEST(DiffCommand, ALastRankThatIsAbsentIsSeenByTheSizesOfTheOthers) {
+  const TempFolder folder;
+  const fs::path m = without_last_rank(folder);
+  fs::remove(m / "manifest.json");
+  const Ended ended = run_line({"diff", hf_case("llama"), m.string()});
+  EXPECT_EQ(ended.code, 5) << ended.out << ended.err;
+  EXPECT_NE(one_line(ended.err).find("the shards are those of tp 4, and only tp0 to tp2 are there"),
+            std::string::npos)
+      << ended.err;
+  fs::remove(m / "pp0_tp1_ep0_etp0.safetensors");
+  fs::remove(m / "pp0_tp2_ep0_etp0.safetensors");
+  const Ended one = run_line({"diff", hf_case("llama"), m.string()});
+  EXPECT_EQ(one.code, 5) << one.out << one.err;
+  EXPECT_NE(one_line(one.err).find("the shards are those of tp 4, and tp0 alone is there"),
+            std::string::npos)
+      << one.err;
+}
+
+TEST(DiffCommand, TwoCheckpointsInOneFolderAreAWarningOnEitherSide) {
+  const TempFolder folder;
+  const fs::path two = copy_of("llama", folder);
+  const fs::path other = folder.path() / "gemma";
+  fs::copy(two / "model-00001-of-00002.safetensors", two / "old-00001-of-00002.safetensors");
+  fs::copy(two / "model-00002-of-00002.safetensors", two / "old-00002-of-00002.safetensors");
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"diff", two.string(), hf_case("llama")},
+        {"diff", hf_case("llama"), two.string()},
+        {"check", "--model", two.string()},
+        {"roundtrip", "--model", two.string(), "--tp", "2"},
+        {"convert", "--to", "megatron", "--model", two.string(), "--out", other.string()}}) {
+    std::vector<std::string> gated = line;
+    gated.insert(gated.end(), {"--fail-on", "warning"});
+    const Ended stopped = run_line(gated);
+    EXPECT_EQ(stopped.code, 1) << line[0] << stopped.out << stopped.err;
+    EXPECT_FALSE(fs::exists(other));
+    const Ended ended = run_line(line);
+    EXPECT_EQ(ended.code, 0) << line[0] << ended.out << ended.err;
+    EXPECT_NE(
+        one_line(ended.out).find("warning[BV7040]: model.safetensors.index.json was read, and "
+                                 "old-*-of-00002.safetensors (2 files) lies beside it"),
+        std::string::npos)
+        << line[0] << ended.out;
+    std::vector<std::string> strict = line;
+    strict.emplace_back("--strict");
+    EXPECT_EQ(run_line(strict).code, 5) << line[0];
+  }
+}
+
 TEST(DiffCommand, WrongOperandsAreRefused) {
   EXPECT_EQ(run_line({"diff", hf_case("qwen3")}).code, 2);
   EXPECT_EQ(run_line({"diff", hf_case("qwen3"), "/nowhere/at/all"}).code, 5);

@@ -34,6 +34,10 @@ const std::array kRules = {
     Rule{"cannot be kept by", R"(\bcannot be kept\b)", nullptr},
     Rule{"an id of our documents", R"(\b[EW]0[0-7][0-9]\b)",
          R"(^\| (?:[EW]0[0-7][0-9](?:, )?)+ \|)"},  // the rows of semantics.md that define them
+    Rule{
+        "a count without bv::counted",
+        R"(^\{\} (?:[A-Za-z]+ )?(?:tensor|file|shard|layer|expert|rule|byte|row|element|rank|value)s$)",
+        nullptr},
     Rule{"a tool that does not exist", R"(python -m bridge_verify|lora check|lora merge)", nullptr},
 };
 
@@ -91,7 +95,7 @@ TEST(English, TheLintSeesWhatItForbids) {
         "tensor x stands twice", "rule {} wants {} axes", "diff wants two checkpoints",
         "help takes no word", "mend that line", "they cannot be told apart",
         "the file cannot be kept", "E018: TP=3 does not divide 4", "python -m bridge_verify_export",
-        "run bridge-verify lora check"}) {
+        "run bridge-verify lora check", "{} files"}) {
     const std::vector<std::string> found = faults(text);
     ASSERT_EQ(found.size(), 1U) << text;
     seen.insert(found[0].substr(0, found[0].find(": ")));
@@ -102,12 +106,41 @@ TEST(English, TheLintSeesWhatItForbids) {
   for (const char* text :
        {"there is no config.json", "the file has no end", "it is no longer there", "the standard",
         "it stands in for a checkpoint", "| E017, E018 | EP does not divide the experts |",
-        "TE0105", "amended", "wanted a file"}) {
+        "TE0105", "amended", "wanted a file", "{} of {} rows"}) {
     EXPECT_TRUE(faults(text).empty()) << text;
   }
 }
 
 /// A block that says found and wanted says two different things, and no element wants what it has.
+/// "1 tensors", "1 HF tensors": counts that no helper made (bv::counted).
+std::vector<std::string> ones_of_many(const std::string& text) {
+  static const std::regex kOne(R"((?:^|[ ("/])1 ((?:[A-Za-z]+ )?[a-z]+s)\b)");
+  static const std::regex kNoNoun(
+      R"((?:[a-z]+ )?(?:is|was|has|does|holds|lists|of|as|its|this|[a-z]*ss)$)");
+  std::vector<std::string> out;
+  for (std::sregex_iterator at(text.begin(), text.end(), kOne), end; at != end; ++at) {
+    const std::string noun = (*at)[1];
+    if (!std::regex_match(noun, kNoNoun)) {
+      out.push_back("1 " + noun);
+    }
+  }
+  return out;
+}
+
+TEST(GoldenTexts, OneIsNeverMany) {
+  std::size_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(BV_FIXTURES) / "text")) {
+    if (entry.is_regular_file()) {
+      ++files;
+      EXPECT_EQ(ones_of_many(bv::testing::file_text(entry.path())), std::vector<std::string>{})
+          << entry.path();
+    }
+  }
+  EXPECT_GT(files, 20U);
+  EXPECT_EQ(ones_of_many("names 1 HF tensors; (1 files) 21 rows, 1 shard is, rank 1 holds; 1 of 2"),
+            (std::vector<std::string>{"1 HF tensors", "1 files"}));
+}
+
 TEST(GoldenTexts, NoFactSaysThatFoundIsWanted) {
   namespace fs = std::filesystem;
   const auto value = [](const std::string& text, const std::string& key, std::size_t from) {

@@ -12,6 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
+using testing::Ended;
 using testing::hf_case;
 using testing::run_line;
 using testing::TempFolder;
@@ -157,6 +158,40 @@ TEST(InspectCommand, RefusesWhatHoldsNoTensors) {
   EXPECT_EQ(run_line({"inspect", "--model", "/nowhere/at/all"}).code, 5);
   EXPECT_EQ(run_line({"inspect"}).code, 2);
   EXPECT_EQ(run_line({"inspect", "--model", hf_case("llama"), "--json", "--plain"}).code, 2);
+}
+
+/// A file that no run of bridge-verify wrote is not replaced by what it writes.
+TEST(OutputFiles, OfSomebodyElseAreNotReplaced) {
+  const TempFolder folder;
+  const fs::path model = folder.path() / "m";
+  fs::copy(hf_case("llama"), model, fs::copy_options::recursive);
+  const auto text = [](const fs::path& file) {
+    std::ifstream stream(file);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  };
+  const std::string config = text(model / "config.json");
+  const Ended over =
+      run_line({"inspect", "--model", model.string(), "--dump-headers", model / "config.json"});
+  EXPECT_EQ(over.code, 5) << over.out << over.err;
+  EXPECT_NE(over.err.find("BV8006"), std::string::npos) << over.err;
+  EXPECT_EQ(text(model / "config.json"), config);
+  const fs::path dump = folder.path() / "d.json";
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(
+        run_line({"inspect", "--model", model.string(), "--dump-headers", dump.string()}).code, 0);
+  }
+  const fs::path report = folder.path() / "r";
+  fs::create_directories(report);
+  std::ofstream(report / "report.txt") << "mine";
+  const std::vector<std::string> check = {"check", "--model", model.string(), "--out",
+                                          report.string()};
+  const Ended refused = run_line(check);
+  EXPECT_EQ(refused.code, 5) << refused.out << refused.err;
+  EXPECT_EQ(text(report / "report.txt"), "mine");
+  fs::remove(report / "report.txt");
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(run_line(check).code, 0);
+  }
 }
 
 }  // namespace

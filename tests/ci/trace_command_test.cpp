@@ -104,6 +104,12 @@ TEST(TraceCommand, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(unknown.code, 2);
   EXPECT_NE(unknown.err.find("did you mean model.layers.0.mlp.up_proj.weight?"), std::string::npos)
       << unknown.err;
+  for (const char* part : {"layers.0.mlp.up_proj", "up_proj", "model.*.0.*.up_proj"}) {
+    const auto named = run_line({"trace", part, "--model", hf_case("llama")});
+    EXPECT_EQ(named.code, 2);
+    EXPECT_NE(named.err.find("did you mean model.layers.0.mlp.up_proj.weight?"), std::string::npos)
+        << named.err;
+  }
   const auto outside = run_line({"trace", "model.norm.weight", "24", "--model", hf_case("llama")});
   EXPECT_EQ(outside.code, 2);
   EXPECT_NE(outside.err.find("an index into shape [24]"), std::string::npos) << outside.err;

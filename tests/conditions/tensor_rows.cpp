@@ -164,7 +164,7 @@ std::vector<Row> shard_rows() {
        back(replicas)},
       {"W073",
        "BV2012",
-       {"1 padding rows of output_layer.weight are not zero and are dropped", "rows of norm 3",
+       {"1 padding row of output_layer.weight, not zero, is dropped", "rows of norm 3",
         "rows of zeros"},
        back(noisy),
        back(padded)},

@@ -234,7 +234,7 @@ TEST(BadInput, ShardsAreMissingFromTheCache) {
   const Ended ended = model.check({"check"});
   expect_input_error(
       ended, "06", "BV7002",
-      {"1 of 2 shards are missing from the snapshot", "model-00002-of-00002.safetensors",
+      {"1 of 2 shards is missing from the snapshot", "model-00002-of-00002.safetensors",
        "names can be checked, bytes cannot", "hf download Org/Name --include \"model-00002-*\""});
   EXPECT_NE(ended.last_line().find("  refuted 0  "), std::string::npos) << ended.out;
   EXPECT_EQ(ended.last_line().find("proved 0 "), std::string::npos) << ended.out;

@@ -215,7 +215,9 @@ Ended run_in(const Setting& setting, const std::vector<std::string>& arguments) 
     }
   }
   int status = 0;
-  ::waitpid(child, &status, 0);
+  rusage usage{};
+  ::wait4(child, &status, 0, &usage);
+  ended.peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) << 10U;
   ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   ::close(out[0]);
   ::close(err[0]);

@@ -19,6 +19,7 @@ struct Ended {
   std::string out;
   std::string err;
   double first_output_seconds = -1;  // from the start to the first byte on either stream
+  std::uint64_t peak_bytes = 0;      // resident memory at its highest
   [[nodiscard]] std::string last_line() const;
   /// "PASS" of "bridge-verify: PASS  proved ...".
   [[nodiscard]] std::string word() const;

@@ -16,6 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
+/// What the process takes before it looks at anything.
+std::uint64_t baseline_bytes() {
+  static const std::uint64_t bytes = run({"--version"}).peak_bytes;
+  return bytes;
+}
+
+constexpr std::uint64_t kRefusalBytesMax = std::uint64_t{100} << 20U;
+
 /// Generous against what a refusal takes (milliseconds and a few MiB), far below what a sweep would
 /// take.
 Ended run_small(const std::vector<std::string>& words) {
@@ -29,6 +37,10 @@ Ended run_small(const std::vector<std::string>& words) {
       << ended.code << "\n"
       << ended.all();
   EXPECT_LT(ended.all().size(), 65'536U);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_GT(baseline_bytes(), 0U);
+  EXPECT_LT(ended.peak_bytes, baseline_bytes() + kRefusalBytesMax);
+#endif
   return ended;
 }
 
@@ -72,9 +84,44 @@ TEST_P(AbsurdSizes, OfAnyFieldOfTheConfigAreRefusedAtOnce) {
   EXPECT_GT(refused, 12) << "sizes are what most of these numbers are";
 }
 
+/// One model of each family of the goldens.
 INSTANTIATE_TEST_SUITE_P(Models, AbsurdSizes,
-                         ::testing::Values("llama", "gpt_oss", "qwen3_moe_packed", "deepseek_v3",
-                                           "qwen3_next", "qwen3_5_vl_moe_mtp_packed"));
+                         ::testing::Values("llama", "qwen2", "qwen3", "qwen3_moe_packed", "mixtral",
+                                           "gemma3_text", "gpt_oss", "glm4_moe", "deepseek_v3",
+                                           "qwen3_next", "qwen3_5_dense_mtp", "qwen3_5_moe",
+                                           "qwen3_5_token_cls", "qwen3_vl", "qwen3_vl_moe",
+                                           "qwen3_5_vl_dense_mtp_tied",
+                                           "qwen3_5_vl_moe_mtp_packed"));
+
+/// A dump of headers states sizes that no file stands behind.
+TEST(AbsurdSize, OfAHeadersDumpIsRefusedOrJudgedWithoutMemory) {
+  const TempFolder folder;
+  const std::string dump = folder / "d.json";
+  ASSERT_EQ(run({"inspect", "--model", golden_hf("qwen3_moe_packed").string(), "-q",
+                 "--dump-headers", dump})
+                .code,
+            0);
+  const std::string before = file_text(dump);
+  const auto flat = ordered_json::parse(before).flatten();
+  int changed = 0;
+  for (const auto& [path, value] : flat.items()) {
+    const bool first_layers = path.find(".layers.1") == std::string::npos &&
+                              path.find(".layers.2") == std::string::npos &&
+                              path.find(".layers.3") == std::string::npos;
+    if (!value.is_number_integer() || !first_layers || path.starts_with("/config/")) {
+      continue;
+    }
+    ++changed;
+    for (const std::string& size : {absurd_sizes()[0], absurd_sizes()[2]}) {
+      SCOPED_TRACE(path + " " + size);
+      auto edited = ordered_json::parse(before);
+      edited[ordered_json::json_pointer(path)] = ordered_json::parse(size);
+      write_text(dump, edited.dump());
+      EXPECT_NE(run_small({"check", "--headers", dump, "--tp", "1,2"}).code, 0);
+    }
+  }
+  EXPECT_GT(changed, 20);
+}
 
 /// The claims that a wrong shape stands in the way of say so, and are not told as causes.
 TEST(AbsurdSize, ARefutedShapeLeavesSweepsUnreached) {

@@ -161,6 +161,29 @@ TEST(Refuted, NormValuesAreInexact) {
   EXPECT_NE(ended.last_line().find("refuted 1 "), std::string::npos) << ended.last_line();
 }
 
+/// A shift of every layer wraps at the end, and the first layer is the one that says "+3".
+TEST(DiffOfLayers, ShiftedByOneAreNamedWithTheShiftOfMost) {
+  const TempFolder folder;
+  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  const std::map<std::string, EditedTensor> before = model.tensors;
+  for (const auto& [name, tensor] : before) {
+    constexpr std::string_view kLayers = "model.layers.";
+    if (name.starts_with(kLayers)) {
+      const int layer = name[kLayers.size()] - '0';
+      model.tensors[std::string(kLayers) + std::to_string((layer + 1) % 4) +
+                    name.substr(kLayers.size() + 1)] = tensor;
+    }
+  }
+  model.write(folder / "shifted");
+  const Ended ended = run({"diff", golden_hf("llama").string(), folder / "shifted"});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.flat().find("model.layers.1.input_layernorm.weight (and 3 more): holds the rows "
+                              "of model.layers.0.input_layernorm.weight: layer 0 for 1, off by -1, "
+                              "as in 3 of these 4"),
+            std::string::npos)
+      << ended.out;
+}
+
 TEST(Undecided, SkippedClaimsAndPartialRunsAreIncomplete) {
   const std::string model = golden_hf("llama").string();
   const Ended skipped = run({"check", "--model", model, "--skip", "placement"});

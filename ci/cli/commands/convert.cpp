@@ -137,6 +137,11 @@ class Convert {
     return Done{};
   }
 
+  /// --fail-on warning means that nothing is made of an input that has one.
+  [[nodiscard]] bool warned() const {
+    return options_.fail_on == "warning" && !run_.warnings.empty();
+  }
+
   /// The claims of `check`, in its order. False: nothing is to be written.
   Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout) {
     claims::Wanted wanted{claims::Level::Headers};
@@ -157,7 +162,7 @@ class Convert {
     // The claim bytes is this command's own, about what it wrote.
     std::erase_if(run_.claims,
                   [](const ClaimSummary& one) { return one.reached && !one.requested; });
-    return names && subject.base().model.faults.empty() &&
+    return names && subject.base().model.faults.empty() && !warned() &&
            std::none_of(run_.verdicts.begin(), run_.verdicts.end(), stops);
   }
 
@@ -193,7 +198,8 @@ class Convert {
     run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
     BV_TRY(right, claims_hold(subject, layout));
     if (!right) {
-      run_.notes.push_back("nothing was written: a claim above does not hold");
+      run_.notes.push_back(warned() ? "nothing was written: --fail-on warning, and there is one"
+                                    : "nothing was written: a claim above does not hold");
       return Done{};
     }
     CommandProgress progress(context_, options_);
@@ -244,8 +250,8 @@ class Convert {
     for (const convert::DroppedRows& dropped : report->dropped_rows) {
       run_.warnings.push_back(
           fail(Code::PaddingRowsDropped,
-               fmt::format("{} padding rows of {} are not zero and are dropped", dropped.rows,
-                           dropped.tensor))
+               fmt::format("{} of {}, not zero, {} dropped", counted(dropped.rows, "padding row"),
+                           dropped.tensor, dropped.rows == 1 ? "is" : "are"))
               .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
               .advise("correct vocab_size of config.json when these rows are tokens"));
     }

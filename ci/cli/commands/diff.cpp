@@ -14,6 +14,7 @@
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/compare/diff.hpp"
 #include "core/model/name_filter.hpp"
 
@@ -55,12 +56,13 @@ class Diff {
           .advise("bridge-verify diff HF_DIR " + shell_quoted(a));
     }
     context_.streams.err(start_line(options_));
+    BV_CHECK(checkpoint::check_shards_there(b));
     const auto shards = shards_in(b);
+    b_folder_ = b;
     run_.model_ref = a;
-    run_.notes.push_back(
-        shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
-                       : fmt::format("diff of an HF model (wanted) and {} Megatron shards (found)",
-                                     shards.size()));
+    run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
+                                        : fmt::format("diff of an HF model (wanted) and {} (found)",
+                                                      counted(shards.size(), "Megatron shard")));
     auto done = shards.empty() ? two_models(a, b) : model_and_shards(a, shards);
     if (!done) {
       return std::move(done).error();
@@ -80,8 +82,12 @@ class Diff {
         located.kind != io::ModelKind::IndexFile) {
       BV_CHECK(io::require_hf(located));
     }
-    return io::Checkpoint::open(
-        located.kind == io::ModelKind::ConfigFile ? located.folder : located.path, options_.strict);
+    BV_TRY(checkpoint,
+           io::Checkpoint::open(
+               located.kind == io::ModelKind::ConfigFile ? located.folder : located.path,
+               options_.strict));
+    tell_findings(checkpoint, run_.notes, run_.warnings);
+    return std::move(checkpoint);
   }
 
   Status two_models(const std::string& a, const std::string& b) {
@@ -137,6 +143,9 @@ class Diff {
       names.push_back(name);
     }
     BV_TRY(layout, layout_of(names));
+    if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
+      return std::move(all).error().at(b_folder_.string());
+    }
     run_.layouts_note = "from the names of the shard files";
     if (!layout.vocab_divisor) {
       layout.vocab_divisor = compare::padded_shard_rows(opened.hf.model, layout, shards);
@@ -238,6 +247,7 @@ class Diff {
   Context& context_;
   const Options& options_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
+  fs::path b_folder_;
   Run run_;
 };
 

@@ -62,10 +62,9 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
                .dump(2) +
            "\n";
   }
-  return fmt::format("{} with seed {}: {} tensors, {} in {} written to {}\n", fixture.name, seed,
-                     thousands(plan.tensors), human_bytes(plan.bytes),
-                     plan.files.size() == 1 ? "1 file" : fmt::format("{} files", plan.files.size()),
-                     options.out);
+  return fmt::format("{} with seed {}: {}, {} in {} written to {}\n", fixture.name, seed,
+                     counted(plan.tensors, "tensor"), human_bytes(plan.bytes),
+                     counted(plan.files.size(), "file"), options.out);
 }
 
 Result<std::string> run(const Options& options, int width) {

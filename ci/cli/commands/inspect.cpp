@@ -9,6 +9,8 @@
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/session.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/folder_names.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/weights_listing.hpp"
@@ -98,6 +100,14 @@ Status inspect_checkpoint(const fs::path& path, const fs::path& folder, const Op
 
 /// Each shard file by itself: the same names stand in many of them.
 Status inspect_megatron(const fs::path& folder, const Options& options, Inspection& out) {
+  if (const auto listed = checkpoint::files_of(folder); listed) {
+    for (const std::string& file : *listed) {
+      std::error_code ignored;
+      if (checkpoint::is_weights_name(file) && !fs::exists(folder / file, ignored)) {
+        out.report.missing.push_back({file, {}});
+      }
+    }
+  }
   BV_TRY(listing, io::list_folder(folder));
   for (const std::string& file : listing.safetensors) {
     BV_TRY(checkpoint, io::Checkpoint::open(folder / file, options.strict));
@@ -210,15 +220,27 @@ class Rows {
   bool arrived_ = true;
 };
 
+/// Only an earlier dump is replaced: another file of this name is somebody's own.
+Status check_dump_place(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(file, ignored) || io::read_headers_dump(file)) {
+    return Done{};
+  }
+  return fail(Code::OutputExists,
+              fmt::format("{} is there and is not a headers dump", escaped(file.string())))
+      .advise("name another file with --dump-headers; nothing was written");
+}
+
 Status write_dump(Context& context, const Options& options, const Inspection& seen) {
   if (!seen.dump) {
     return fail(Code::NoConfig, "no headers dump can be made: " + escaped(seen.no_dump))
         .advise("give an HF folder with config.json");
   }
+  BV_CHECK(check_dump_place(options.dump_headers));
   BV_CHECK(io::write_headers_dump(options.dump_headers, *seen.dump));
   if (options.verbosity() >= 0) {
-    context.streams.err(fmt::format("headers of {} tensors written to {}\n",
-                                    seen.dump->tensors.size(),
+    context.streams.err(fmt::format("headers of {} written to {}\n",
+                                    counted(seen.dump->tensors.size(), "tensor"),
                                     reports::printable(options.dump_headers, true)));
   }
   return Done{};
@@ -226,7 +248,9 @@ Status write_dump(Context& context, const Options& options, const Inspection& se
 
 Error missing_error(const Inspection& seen) {
   Error error = fail(Code::CacheIncomplete,
-                     fmt::format("{} shards are missing from {}", seen.report.missing.size(),
+                     fmt::format("{} {} missing from {}",
+                                 counted(seen.report.missing.size(), "shard"),
+                                 seen.report.missing.size() == 1 ? "is" : "are",
                                  escaped(seen.report.reference)))
                     .advise("fetch them; the tensors above are those of the other shards");
   for (const reports::MissingShard& one : seen.report.missing) {

@@ -71,10 +71,6 @@ void show_all(Context& context, const Options& options, const std::vector<LintFi
   }
 }
 
-std::string plural(std::size_t count, std::string_view what) {
-  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
-}
-
 /// What one file came to.
 struct Linted {
   std::vector<LintFinding> findings;
@@ -112,9 +108,9 @@ void show_text(Context& context, const Options& options, const std::string& file
                const Linted& linted) {
   show_all(context, options, linted.findings);
   const std::size_t open = linted.of(Severity::Unsupported) + linted.of(Severity::Undecided);
-  context.streams.out(fmt::format("{}: {}, {}, {}{}\n", file, plural(linted.rules, "rule"),
-                                  plural(linted.of(Severity::Error), "error"),
-                                  plural(linted.of(Severity::Warning), "warning"),
+  context.streams.out(fmt::format("{}: {}, {}, {}{}\n", file, counted(linted.rules, "rule"),
+                                  counted(linted.of(Severity::Error), "error"),
+                                  counted(linted.of(Severity::Warning), "warning"),
                                   open == 0 ? "" : fmt::format(", {} not judged", open)));
 }
 

@@ -145,7 +145,8 @@ constexpr std::array kOptions = {
                "folder for reports, or for the checkpoint that is written", ""},
     OptionSpec{
         "json", 0, "", Form::Flag, &O::json, "", "output",
-        "check roundtrip convert diff fuzz mutate trace layout inspect models rules fixture doctor "
+        "check roundtrip convert diff fuzz mutate trace layout inspect models rules:lint fixture "
+        "doctor "
         "version config",
         "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl", "output",

@@ -95,8 +95,41 @@ class Grouping {
     return out;
   }
 
+  /// The number of layers or experts that most tensors of a group are off by, and how many are; 0
+  /// when none is.
+  static std::pair<std::int64_t, std::int64_t> usual_shift(const Group& group) {
+    std::map<std::int64_t, std::int64_t> counts;
+    for (const compare::Difference* one : group.all) {
+      if (one->explanation.shift != 0) {
+        ++counts[one->explanation.shift];
+      }
+    }
+    std::pair<std::int64_t, std::int64_t> most;
+    for (const auto& [shift, count] : counts) {
+      most = count > most.second ? std::pair(shift, count) : most;
+    }
+    return most;
+  }
+
+  /// What stands for a group: the first tensor with the shift that most of them have. A shift of
+  /// all layers wraps at the end, and the first layer may be the one that says something else.
+  static const compare::Difference& typical(const Group& group) {
+    const std::int64_t shift = usual_shift(group).first;
+    return **std::find_if(group.all.begin(), group.all.end(), [&](const auto* one) {
+      return shift == 0 || one->explanation.shift == shift;
+    });
+  }
+
+  /// ", as in 5 of these 6"
+  static std::string shift_of(const Group& group) {
+    const auto [shift, count] = usual_shift(group);
+    return shift == 0 || group.all.size() == 1
+               ? ""
+               : fmt::format(", as in {} of these {}", count, group.all.size());
+  }
+
   Verdict verdict_of(const Group& group, std::string_view claim) {
-    const compare::Difference& first = *group.all.front();
+    const compare::Difference& first = typical(group);
     Verdict out;
     out.claim = claim;
     out.rule = fmt::format("{}.{}", compare::name(first.explanation.cause),
@@ -110,7 +143,8 @@ class Grouping {
     out.cases = out.refuted_cases = static_cast<std::int64_t>(group.all.size());
     const std::string more =
         group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
-    out.title = fmt::format("{}{}: {}", where(first), more, first.explanation.text);
+    out.title =
+        fmt::format("{}{}: {}{}", where(first), more, first.explanation.text, shift_of(group));
     for (const compare::Difference* one : group.all) {
       if (out.facts.size() == kShown && group.all.size() > kShown + 1) {
         out.facts.push_back(fmt::format("and {} more", group.all.size() - kShown));
@@ -189,7 +223,7 @@ class Grouping {
   static std::string why_of(const compare::Difference& one) {
     const compare::Explanation& why = one.explanation;
     if (why.cause == compare::Cause::Unexplained) {
-      return "unknown cause: unknown cause: unknown cause: no known fault explains half of the "
+      return "unknown cause: no known fault explains half of the "
              "wrong rows";
     }
     return why.exact
@@ -236,7 +270,7 @@ class Grouping {
       case Cause::Padded:
         return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
       case Cause::Truncated:
-        return "take every row of the vocabulary";
+        return "write every row";
       case Cause::Missing:
         return "add the rule that writes it, or complete the checkpoint";
       case Cause::Unexpected:

@@ -50,10 +50,31 @@ const reports::Format& stdout_format(const Context& context, const Options& opti
   return format == nullptr ? *reports::find_format("text") : *format;
 }
 
+/// Reports of an earlier run are replaced, which its verdicts.json shows; files of the same names
+/// without one are somebody's own.
+Status check_report_place(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (std::filesystem::exists(folder / "verdicts.json", ignored)) {
+    return Done{};
+  }
+  for (const reports::Format& format : reports::formats()) {
+    if (format.in_folder && std::filesystem::exists(folder / format.file, ignored)) {
+      return fail(Code::OutputExists,
+                  fmt::format("{} is there and is not of an earlier run, which would have left "
+                              "verdicts.json",
+                              escaped((folder / format.file).string())))
+          .advise("choose another --out, or move the file away; nothing was written");
+    }
+  }
+  return Done{};
+}
+
 Status write_reports(const Context& context, const Options& options, const Run& run, bool folder) {
   const reports::TextStyle plain;
   std::error_code ignored;
-  if (folder && !options.out.empty() && std::filesystem::is_directory(options.out, ignored)) {
+  // Somebody's own files stay: prepare() has refused them, and its error is not written over them.
+  if (folder && !options.out.empty() && std::filesystem::is_directory(options.out, ignored) &&
+      check_report_place(options.out)) {
     BV_TRY(lock, io::FolderLock::take(options.out));  // the files of one run, not of two
     static_cast<void>(lock);
     for (const reports::Format& format : reports::formats()) {
@@ -139,6 +160,7 @@ Status prepare(Context& context, const Options& options, bool folder) {
     if (error) {
       return io::system_fault(error.value(), "making", options.out, Code::CannotWrite);
     }
+    BV_CHECK(check_report_place(options.out));
   }
   BV_TRY(reports, reports::wanted_reports(options.reports));
   const bool to_stdout = std::any_of(reports.begin(), reports.end(),

@@ -60,6 +60,9 @@ Result<PlacedModel> open_weights(const Context& context, const Options& options,
   out.headers = std::move(opened.hf.headers);
   out.source = opened.source;
   out.notes = std::move(opened.notes);
+  for (const Error& warning : opened.warnings) {
+    out.notes.push_back(warning.message);
+  }
   return out;
 }
 
@@ -108,8 +111,8 @@ Result<PlacedModel> open_placed(const Context& context, const Options& options,
     out.notes.push_back(status.error().message);
   }
   if (!out.model.faults.empty()) {
-    out.notes.push_back(fmt::format("{} faults in the names of this model: bridge-verify check",
-                                    out.model.faults.size()));
+    out.notes.push_back(counted(out.model.faults.size(), "fault") +
+                        " in the names of this model: bridge-verify check");
   }
   if (out.source == "megatron") {
     if (asks_for_layout(options)) {

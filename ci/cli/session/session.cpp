@@ -97,6 +97,17 @@ Status check_abilities(const Options& options) {
   return Done{};
 }
 
+void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
+                   std::vector<Error>& warnings) {
+  for (const io::FormatFinding& finding : checkpoint.findings()) {
+    if (finding.warning) {
+      warnings.push_back(io::warning_of(finding));
+    } else {
+      notes.push_back(finding.file + ": " + finding.what);
+    }
+  }
+}
+
 Result<OpenedModel> open_model(const Context& context, const Options& options,
                                const Library& library, AbsentShards absent) {
   OpenedModel out;
@@ -136,9 +147,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   out.hf = std::move(hf);
   BV_CHECK(use_foreign_rules(options, out));
   if (out.hf.checkpoint) {
-    for (const io::FormatFinding& finding : out.hf.checkpoint->findings()) {
-      out.notes.push_back(finding.file + ": " + finding.what);
-    }
+    tell_findings(*out.hf.checkpoint, out.notes, out.warnings);
   }
   return out;
 }
@@ -167,9 +176,12 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
   run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
-  run.shards = hf.checkpoint ? static_cast<std::int64_t>(hf.checkpoint->files().size()) : 0;
+  run.shards = static_cast<std::int64_t>(hf.files);
   std::map<std::string, std::int64_t> dtypes;
   for (const auto& [tensor, spec] : hf.headers) {
+    if (hf.incomplete && spec.shape.empty()) {
+      continue;  // known by its name alone
+    }
     const std::int64_t elements = element_count(spec.shape).value_or(0);
     run.elements = capped_add(run.elements, elements);
     run.bytes += tensor_bytes(spec);
@@ -180,6 +192,7 @@ void describe_model(const OpenedModel& opened, Run& run) {
     run.detected.push_back({one.what, one.value, one.because});
   }
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
+  run.warnings.insert(run.warnings.end(), opened.warnings.begin(), opened.warnings.end());
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
   describe_rules(opened, run);
   if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {

@@ -39,6 +39,7 @@ struct OpenedModel {
   std::string reference;  // as the user wrote it
   std::string source;     // dir, cache, headers, fixture
   std::vector<std::string> notes;
+  std::vector<Error> warnings;
   std::shared_ptr<void> keeps;                                // the temporary folder of a fixture
   std::shared_ptr<const foreign::RulesUnderTest> under_test;  // --rules; else null
 };
@@ -48,6 +49,9 @@ enum class AbsentShards { Refuse, Name };
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
                                              const Library& library,
                                              AbsentShards absent = AbsentShards::Refuse);
+/// What the format only tolerates: a sentence each, or a warning.
+void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
+                   std::vector<Error>& warnings);
 /// Errors: NoGpu for --device cuda, BadValue for another device than cpu.
 [[nodiscard]] Status check_abilities(const Options& options);
 [[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);

@@ -81,9 +81,11 @@ Result<Exhibit> read_exhibit(std::string_view text, const std::string& file) {
 }
 
 Result<Sample> find_sample(const std::vector<Sample>& samples, const std::string& name) {
+  std::string wanted = name;  // FAMILY/VARIANT, as `fixture list` has it, is FAMILY_VARIANT here
+  std::replace(wanted.begin(), wanted.end(), '/', '_');
   std::vector<std::string> names;
   for (const Sample& one : samples) {
-    if (one.name == name) {
+    if (one.name == wanted) {
       return one;
     }
     names.push_back(one.name);

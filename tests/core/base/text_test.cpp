@@ -119,6 +119,16 @@ TEST(Text, CountedNounsHaveTheirPlural) {
   EXPECT_EQ(counted(1, "file"), "1 file");
   EXPECT_EQ(counted(0, "file"), "0 files");
   EXPECT_EQ(counted(1045, "tensor"), "1,045 tensors");
+  EXPECT_EQ(counted(~std::uint64_t{0}, "byte"), "18,446,744,073,709,551,615 bytes");
+  EXPECT_EQ(counted(-1, "row"), "-1 row");
+  EXPECT_EQ(counted(std::int64_t{-2000}, "row"), "-2,000 rows");
+  EXPECT_EQ(counted(2, "entry"), "2 entries");
+  EXPECT_EQ(counted(2, "way"), "2 ways");
+  EXPECT_EQ(counted(2, "branch"), "2 branches");
+  EXPECT_EQ(counted(1, "more cause"), "1 more cause");
+  EXPECT_EQ(counted_plural(1, "HF tensors"), "1 HF tensor");
+  EXPECT_EQ(counted_plural(2048, "HF tensors"), "2,048 HF tensors");
+  EXPECT_EQ(counted_plural(1, "parameters and layers"), "1 parameter or layer");
 }
 
 TEST(Text, GlobsMatchWholeTexts) {

@@ -43,6 +43,7 @@ TEST(RowMoves, ExchangedHalvesAreFoundAndNoiseIsNot) {
 TEST(CompareNames, TellsLayersExpertsPartsAndOthersApart) {
   EXPECT_EQ(compare::compare_names("a.layers.2.x", "a.layers.5.x").text,
             ": layer 5 for 2, off by +3");
+  EXPECT_EQ(compare::compare_names("a.layers.5.x", "a.layers.2.x").shift, -3);
   EXPECT_EQ(compare::compare_names("e.linear_fc1.weight3", "e.linear_fc1.weight1").cause,
             compare::Cause::OtherExpert);
   EXPECT_EQ(compare::compare_names("mlp.experts.3.w", "mlp.experts.4.w").cause,

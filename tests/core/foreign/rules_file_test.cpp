@@ -95,8 +95,13 @@ TEST(RulesFile, PerExpertRulesOnAPackedCheckpointLeaveParametersUnfilled) {
   const model::NameFault* unfilled = fault_of(*model, Code::MegatronParamUnfilled);
   ASSERT_NE(unfilled, nullptr);
   EXPECT_EQ(unfilled->subject, "decoder.layers.0.mlp.experts.linear_fc1.weight0");
-  EXPECT_NE(unfilled->wanted.find("model.layers.0.mlp.experts.0.gate_proj.weight"),
-            std::string::npos);
+  EXPECT_EQ(unfilled->wanted,
+            "model.layers.0.mlp.experts.0.gate_proj.weight, "
+            "model.layers.0.mlp.experts.0.up_proj.weight");
+  EXPECT_EQ(unfilled->found,
+            "not in the checkpoint: model.layers.0.mlp.experts.0.gate_proj.weight, "
+            "model.layers.0.mlp.experts.0.up_proj.weight; unread there: "
+            "model.layers.0.mlp.experts.gate_up_proj");
   EXPECT_NE(fault_of(*model, Code::HfTensorUnused), nullptr);
 }
 

@@ -135,7 +135,7 @@ TEST(Checkpoint, MissingShardsAreListedAndTheOthersStayUsable) {
   fs::remove(folder.path() / kFirst);
   const auto checkpoint = Checkpoint::open(folder.path());
   ASSERT_EQ(outcome(checkpoint), "BV7002");
-  EXPECT_EQ(checkpoint.error().message, "1 of 2 shards are missing from the folder");
+  EXPECT_EQ(checkpoint.error().message, "1 of 2 shards is missing from the folder");
   EXPECT_THAT(shown(checkpoint.error()), HasSubstr(kFirst));
   const auto partial = Checkpoint::open_partial(folder.path());
   ASSERT_TRUE(partial);
@@ -154,7 +154,7 @@ TEST(Checkpoint, IndexThatNamesAnotherShardIsRefused) {
   EXPECT_EQ(checkpoint.error().message,
             "index puts \"a\" in \"model-00002-of-00002.safetensors\", the file with it is "
             "\"model-00001-of-00002.safetensors\"");
-  EXPECT_THAT(checkpoint.error().facts, ElementsAre("and 1 further disagreements"));
+  EXPECT_THAT(checkpoint.error().facts, ElementsAre("and 1 further disagreement"));
 }
 
 TEST(Checkpoint, IndexThatNamesAnAbsentTensorIsRefused) {

@@ -113,7 +113,7 @@ TEST(ShardIndex, SnapshotWithoutABlobNamesTheDownload) {
   fs::create_symlink("../../blobs/gone", snapshot / kFirst);
   const auto checkpoint = Checkpoint::open(snapshot);
   ASSERT_EQ(outcome(checkpoint), "BV7002");
-  EXPECT_EQ(checkpoint.error().message, "1 of 2 shards are missing from the snapshot");
+  EXPECT_EQ(checkpoint.error().message, "1 of 2 shards is missing from the snapshot");
   EXPECT_THAT(checkpoint.error().help,
               HasSubstr("hf download Org/Name --include \"model-00001-*\""));
   EXPECT_THAT(shown(checkpoint.error()), HasSubstr("names can be checked, bytes cannot"));

@@ -45,7 +45,7 @@ TEST(ExpertStorage, MixedWithinALayerIsOneFaultNamingBoth) {
   ASSERT_EQ(model->faults.size(), 1U) << all_faults(*model);
   EXPECT_EQ(model->faults[0].code, Code::ExpertStorageMismatch);
   EXPECT_THAT(model->faults[0].message,
-              HasSubstr("model.layers.0.mlp.experts.3.gate_proj.weight (per_expert, 1 tensors)"));
+              HasSubstr("model.layers.0.mlp.experts.3.gate_proj.weight (per_expert, 1 tensor)"));
   EXPECT_THAT(model->faults[0].message,
               HasSubstr("model.layers.0.mlp.experts.gate_up_proj (packed, 8 tensors)"));
 }

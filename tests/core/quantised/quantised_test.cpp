@@ -203,7 +203,7 @@ TEST(Quantised, TheRefusalSaysSchemeCountsHowItIsKnownAndWhatToDo) {
                              "known by the names and dtypes of the tensors, and by "
                              "text_config.quantization_config of config.json: quant_method fp8, "
                              "weight_block_size [128,128]"}));
-  EXPECT_EQ(error.found, "2 tensors hold quantised weights and their scales, 1 do not");
+  EXPECT_EQ(error.found, "quantised weights and their scales in 2 tensors, others in 1 tensor");
   EXPECT_EQ(error.help,
             "give a dequantised checkpoint: load it with transformers and "
             "FineGrainedFP8Config(dequantize=True), then save_pretrained, or take the release that "
