@@ -151,6 +151,18 @@ struct WaiverRow {
   bool expired = false;
 };
 
+/// What changed since an earlier run.
+struct BaselineRow {
+  std::string change, id, before, after, title;
+  bool operator==(const BaselineRow&) const = default;
+};
+struct Baseline {
+  std::string ref;  // the file of the earlier run
+  std::int64_t unchanged = 0;
+  std::vector<BaselineRow> rows;
+  bool operator==(const Baseline&) const = default;
+};
+
 /// Everything that one run found; the source of every report.
 struct Run {
   Tool tool;
@@ -173,6 +185,7 @@ struct Run {
   std::vector<ClaimSummary> claims;
   std::vector<Verdict> verdicts;
   std::optional<Mutation> mutation;
+  std::optional<Baseline> baseline;
   std::vector<std::string> notes;
   std::vector<Error>
       warnings;  // codes of severity Warning; they fail a run only with fail_on = warning
