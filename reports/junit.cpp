@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/base/text.hpp"
 #include "reports/escape.hpp"
 #include "reports/machine_formats.hpp"
 #include "reports/test_cases.hpp"
@@ -28,7 +29,7 @@ struct JUnitCounts {
 };
 
 std::string attribute(std::string_view name, std::string_view value) {
-  return value.empty() ? "" : fmt::format(" {}=\"{}\"", name, xml_escaped(value));
+  return value.empty() ? "" : fmt::format(" {}=\"{}\"", name, xml_escaped(readable(value)));
 }
 
 std::string junit_result(const TestCase& one) {
@@ -77,7 +78,7 @@ std::string junit_properties(const Run& run) {
            {"version", run.tool.version},
            {"result", conclude(run).word}}) {
     out += "      <property" + attribute("name", name) +
-           fmt::format(" value=\"{}\"/>\n", xml_escaped(value));
+           fmt::format(" value=\"{}\"/>\n", xml_escaped(readable(value)));
   }
   return out + "    </properties>\n";
 }

@@ -181,6 +181,7 @@ void add_others(const Run& run, std::vector<TestCase>& cases) {
 void make_names_unique(std::vector<TestCase>& cases) {
   std::set<std::pair<std::string, std::string>> taken;
   for (TestCase& one : cases) {
+    one.name = readable(one.name);
     const std::string base = one.name;
     for (int again = 2; !taken.insert({one.suite, one.name}).second; ++again) {
       one.name = fmt::format("{} ({})", base, again);
