@@ -100,12 +100,13 @@ std::string waived(const Run& run, const TextStyle& style) {
   std::string out;
   for (const WaiverRow& row : run.waivers) {
     if (row.matched > 0 && !row.expired) {
-      out += labelled("waived",
-                      {fmt::format("{} {}: {} verdict{}, until {}", row.code,
-                                   printable(row.subject, style.ascii), row.matched,
-                                   row.matched == 1 ? "" : "s", row.expires),
-                       printable(row.issue, style.ascii)},
-                      style);
+      out +=
+          labelled("waived",
+                   {fmt::format("{} {}: {} verdict{}, until {}", printable(row.code, style.ascii),
+                                printable(row.subject, style.ascii), row.matched,
+                                row.matched == 1 ? "" : "s", printable(row.expires, style.ascii)),
+                    printable(row.issue, style.ascii)},
+                   style);
     }
   }
   return out;

@@ -339,14 +339,13 @@ TEST(Markdown, IsBoundedAndNoNameLeavesItsCell) {
   }
   const std::string text = render_markdown(run, {});
   EXPECT_LT(text.size(), 60U << 10);
-  EXPECT_EQ(text.find("<script"), std::string::npos);
-  EXPECT_EQ(text.find("</script"), std::string::npos);
   EXPECT_NE(text.find(" more in the HTML report"), std::string::npos);
   std::size_t fences = 0;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     const std::string line = text.substr(begin, end - begin);
-    fences += line.starts_with("````") || line.starts_with("```") ? 1U : 0U;
+    fences += line.starts_with("```") ? 1U : 0U;
+    EXPECT_TRUE(fences % 2 == 1 || line.find("script>") == std::string::npos) << line;
     if (line.starts_with("| ") && line.find("---") == std::string::npos) {
       std::size_t bars = 0;
       for (std::size_t i = 0; i < line.size(); ++i) {
