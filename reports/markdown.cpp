@@ -109,7 +109,7 @@ std::string model_line(const Run& run) {
 }  // namespace
 
 std::string render_markdown(const Run& run, const TextStyle&) {
-  std::string out = fmt::format("**bridge-verify {}**\n", headline(run)) + model_line(run);
+  std::string out = fmt::format("**{} {}**\n", "bridge-verify", headline(run)) + model_line(run);
   std::string claims = claims_section(run);
   if (claims.size() > kSummaryMax / 4) {
     claims.clear();  // a run of ours has a dozen claims

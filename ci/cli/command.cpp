@@ -67,14 +67,16 @@ constexpr std::array kCommands = {
             run_diff,
             "bridge-verify diff HF_DIR MEGATRON_DIR\n"
             "bridge-verify diff HF_DIR OTHER_HF_DIR"},
-    Command{{"report", "", true, "html merge diff"},
+    Command{{"report", "", true,
+             "html junit sarif ctrf markdown github gitlab csv card text plain json jsonl "
+             "merge diff"},
             "report FORMAT FILE... | report merge FILE... | report diff BEFORE AFTER",
             "renders stored verdicts again, joins the runs of several jobs, compares two",
             false,
             run_report,
-            "bridge-verify report html out/verdicts.json --out report.html\n"
-            "bridge-verify report merge rank-0.json rank-1.json --out verdicts.json\n"
-            "bridge-verify report diff before.json after.json --fail-on-new"},
+            "bridge-verify report html DIR/verdicts.json --out report.html\n"
+            "bridge-verify report merge DIR/a.json DIR/b.json --out verdicts.json\n"
+            "bridge-verify report diff DIR/old.json DIR/new.json --fail-on-new"},
     Command{{"models", "", true, "list show"},
             "models list | models show NAME",
             "families known by file",
@@ -122,15 +124,14 @@ constexpr std::array kCommands = {
             "a whole green run as one archive that others can check",
             false,
             run_certify,
-            "bridge-verify certify out/verdicts.json --out model.bvcert.tar.gz\n"
-            "bridge-verify certify verify model.bvcert.tar.gz"},
+            "bridge-verify certify DIR/verdicts.json --out model.bvcert.tar.gz\n"
+            "bridge-verify certify verify DIR/model.bvcert.tar.gz"},
     Command{{"completion", "", true},
             "completion bash|zsh|fish",
             "a script for the shell: options, values and commands at Tab",
             false,
             run_completion,
-            "bridge-verify completion bash > ~/.local/share/bash-completion/completions/"
-            "bridge-verify"},
+            "bridge-verify completion bash"},
     Command{{"doctor", "", false},
             "doctor",
             "what this build and machine can do",

@@ -274,20 +274,20 @@ std::string zsh_completion() {
 }
 
 std::string fish_completion() {
+  const std::string complete = "complete -c bridge-verify";
   std::string out =
-      "# fish completion of bridge-verify; made by `bridge-verify completion fish`.\n"
-      "complete -c bridge-verify -f\n";
+      "# fish completion of bridge-verify; made by `bridge-verify completion fish`.\n" + complete +
+      " -f\n";
   const std::string none = "not __fish_seen_subcommand_from " + join(shown_names(), " ");
   for (const Command& command : commands()) {
     if (shown(command)) {
-      out += fmt::format("complete -c bridge-verify -n '{}' -a {} -d '{}'\n", none,
-                         command.name.name, single(command.summary));
+      out += complete + fmt::format(" -n '{}' -a {} -d '{}'\n", none, command.name.name,
+                                    single(command.summary));
       std::vector<std::string> names = words_of(command.name.aliases);
       names.insert(names.begin(), std::string(command.name.name));
       if (const auto words = first_words(command); !words.empty()) {
-        out +=
-            fmt::format("complete -c bridge-verify -n '__fish_seen_subcommand_from {}' -a '{}'\n",
-                        join(names, " "), join(words, " "));
+        out += complete + fmt::format(" -n '__fish_seen_subcommand_from {}' -a '{}'\n",
+                                      join(names, " "), join(words, " "));
       }
     }
   }
@@ -303,7 +303,7 @@ std::string fish_completion() {
     }
     const auto words = values_of(spec);
     const bool everywhere = spec.commands == "*" || usable_by(spec, "check");
-    out += "complete -c bridge-verify";
+    out += complete;
     out += everywhere ? "" : " -n '__fish_seen_subcommand_from " + join(users, " ") + "'";
     out += spec.letter == 0 ? "" : fmt::format(" -s {}", spec.letter);
     out += fmt::format(" -l {} -d '{}'", spec.name, single(spec.help));

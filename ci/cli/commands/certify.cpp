@@ -43,9 +43,7 @@ std::string sums_of(const Files& files) {
 
 Error refusal(const std::string& path, const std::vector<std::string>& gaps) {
   Error out = fail(Code::BadValue, fmt::format("the run of {} cannot be certified", escaped(path)))
-                  .advise(
-                      "bridge-verify roundtrip --model DIR --layouts all --out OUT, then certify "
-                      "OUT/verdicts.json");
+                  .advise("bridge-verify roundtrip --model DIR --layouts all --out OUT");
   for (const std::string& gap : gaps) {
     out.facts.push_back(escaped(gap));
   }

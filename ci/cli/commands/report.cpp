@@ -38,8 +38,8 @@ Result<std::vector<Run>> read_runs(const Options& options) {
   if (out.empty()) {
     return fail(Code::BadValue,
                 fmt::format("report {} needs a verdicts.json", escaped(options.operands.front())))
-        .advise(fmt::format("bridge-verify report {} verdicts.json",
-                            shell_quoted(options.operands.front())));
+        .advise("bridge-verify report " + shell_quoted(options.operands.front()) +
+                " verdicts.json");
   }
   return out;
 }
@@ -54,7 +54,7 @@ Error unknown_format(const std::string& word) {
                                   ? std::string("report needs a format and a file")
                                   : fmt::format("there is no report \"{}\"", escaped(word)))
       .pair(word.empty() ? "nothing" : escaped(word), "one of " + join(names, ", "))
-      .advise(fmt::format("bridge-verify report {} verdicts.json", near.value_or("html")));
+      .advise("bridge-verify report " + near.value_or("html") + " verdicts.json");
 }
 
 /// To --out FILE by rename, or to stdout.
