@@ -7,6 +7,8 @@
 
 #include "core/base/text.hpp"
 #include "core/verdict/verdicts_json.hpp"
+#include "reports/html_report.hpp"
+#include "reports/machine_formats.hpp"
 #include "reports/text.hpp"
 
 namespace bv::reports {
@@ -33,6 +35,15 @@ constexpr std::array kFormats = {
     Format{"plain", "verdicts.tsv", false, plain},
     Format{"json", "verdicts.json", true, json},
     Format{"jsonl", "verdicts.jsonl", false, json_lines},
+    Format{"html", "report.html", true, render_html},
+    Format{"junit", "junit.xml", true, render_junit},
+    Format{"sarif", "results.sarif", true, render_sarif},
+    Format{"ctrf", "ctrf.json", true, render_ctrf},
+    Format{"markdown", "summary.md", true, render_markdown},
+    Format{"github", "annotations.txt", false, render_github},
+    Format{"gitlab", "gl-code-quality.json", false, render_gitlab},
+    Format{"csv", "verdicts.csv", false, render_csv},
+    Format{"card", "card.yaml", false, render_card},
 };
 
 }  // namespace

@@ -112,8 +112,9 @@ std::string waived(const Run& run, const TextStyle& style) {
     if (row.matched > 0 && !row.expired) {
       out += labelled(
           "waived",
-          {fmt::format("{} {}: {}, until {}", row.code, printable(row.subject, style.ascii),
-                       counted(row.matched, "verdict"), row.expires),
+          {fmt::format("{} {}: {}, until {}", printable(row.code, style.ascii),
+                       printable(row.subject, style.ascii), counted(row.matched, "verdict"),
+                       printable(row.expires, style.ascii)),
            printable(row.issue, style.ascii)},
           style);
     }

@@ -59,12 +59,16 @@ int run_help(Context& context, const Options& options);
 int run_version(Context& context, const Options& options);
 int run_fixture(Context& context, const Options& options);
 int run_explain(Context& context, const Options& options);
+int run_certify(Context& context, const Options& options);
+int run_completion(Context& context, const Options& options);
 int run_doctor(Context& context, const Options& options);
 int run_config(Context& context, const Options& options);
+int run_report(Context& context, const Options& options);
 int run_models(Context& context, const Options& options);
 int run_rules(Context& context, const Options& options);
 int run_dump_codes(Context& context, const Options& options);
 int run_dump_cli(Context& context, const Options& options);
+int run_dump_man(Context& context, const Options& options);
 int run_dump_claims(Context& context, const Options& options);
 int run_dump_mutants(Context& context, const Options& options);
 

@@ -157,6 +157,17 @@ enum class FailOn { Refuted, Inconclusive, Warning };
 [[nodiscard]] std::string_view name(FailOn fail_on);
 /// The way back. nullopt for another word.
 [[nodiscard]] std::optional<FailOn> fail_on_from(std::string_view word);
+/// What changed since an earlier run.
+struct BaselineRow {
+  std::string change, id, before, after, title;
+  bool operator==(const BaselineRow&) const = default;
+};
+struct Baseline {
+  std::string ref;  // the file of the earlier run
+  std::int64_t unchanged = 0;
+  std::vector<BaselineRow> rows;
+  bool operator==(const Baseline&) const = default;
+};
 
 /// Everything that one run found; the source of every report.
 struct Run {
@@ -180,6 +191,7 @@ struct Run {
   std::vector<ClaimSummary> claims;
   std::vector<Verdict> verdicts;
   std::optional<Mutation> mutation;
+  std::optional<Baseline> baseline;
   std::vector<std::string> notes;
   std::vector<Error>
       warnings;  // codes of severity Warning; they fail a run only with FailOn::Warning

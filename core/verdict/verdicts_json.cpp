@@ -5,7 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/verdict/gather.hpp"
+#include "core/verdict/ids.hpp"
 #include "core/verdict/mutation_json.hpp"
+#include "core/verdict/source_place.hpp"
 
 namespace bv {
 namespace {
@@ -66,23 +69,14 @@ bool carries_code(Outcome outcome) {
   return outcome != Outcome::Proved && outcome != Outcome::Held;
 }
 
-/// "qwen35_bridge.py:257" -> file and line; "qwen3.json: decoder rule 3" -> file without a line.
 Json source_json(const std::string& source) {
   if (source.empty()) {
     return nullptr;
   }
-  Json out = {{"file", source}, {"line", nullptr}, {"text", source}};
-  const std::size_t colon = source.find(':');
-  if (colon != std::string::npos) {
-    out["file"] = source.substr(0, colon);
-    int line = 0;
-    const char* begin = source.data() + colon + 1;
-    const auto [end, error] = std::from_chars(begin, source.data() + source.size(), line);
-    if (error == std::errc{} && end != begin) {
-      out["line"] = line;
-    }
-  }
-  return out;
+  const SourcePlace place = source_place(source);
+  return {{"file", place.file},
+          {"line", place.line > 0 ? Json(place.line) : Json(nullptr)},
+          {"text", source}};
 }
 
 /// "tp0 pp1" -> {"tp":0,"pp":1}; any other text stays text.
@@ -123,11 +117,11 @@ Json counterexample_json(const Counterexample& example) {
           {"found", element_json(example.found)}, {"bits", bits}};
 }
 
-Json verdict_json(const Verdict& verdict, bool with_details) {
+Json verdict_json(const Verdict& verdict, const std::string& id, bool with_details) {
   const bool coded = carries_code(verdict.outcome);
   const bool has_example = with_details && !verdict.counterexamples.empty();
   return {
-      {"id", name_json(verdict.id())},
+      {"id", name_json(id)},
       {"claim", verdict.claim},
       {"code", coded ? Json(label(verdict.code)) : Json(nullptr)},
       {"outcome", name(verdict.outcome)},
@@ -156,6 +150,34 @@ Json verdict_json(const Verdict& verdict, bool with_details) {
       {"waiver", text_or_null(verdict.waiver)},
       {"first_seen", nullptr},
   };
+}
+
+/// The layouts of grouped verdicts, each list once.
+struct LayoutSets {
+  Json rows = Json::array();
+  std::map<std::vector<std::string>, std::size_t> place;
+
+  std::size_t place_of(const std::vector<std::string>& layouts) {
+    const auto [at, fresh] = place.try_emplace(layouts, place.size());
+    if (fresh) {
+      rows.push_back(layouts);
+    }
+    return at->second;
+  }
+};
+
+/// Verdicts [begin, end) differ in their layouts alone.
+Json group_json(const std::vector<Verdict>& verdicts, std::size_t begin, std::size_t end,
+                LayoutSets& sets) {
+  std::vector<std::string> layouts;
+  for (std::size_t i = begin; i < end; ++i) {
+    layouts.push_back(verdicts[i].layout);
+  }
+  Verdict whole = verdicts[begin];
+  whole.layout.clear();
+  Json out = verdict_json(whole, whole.id(), true);
+  out["layouts"] = sets.place_of(layouts);
+  return out;
 }
 
 Json error_row(const Error& error) {
@@ -289,6 +311,18 @@ Json upstream_json(const Run& run) {
                     {"commit", text_or_null(run.rules_commit)}};
 }
 
+Json baseline_json(const Baseline& baseline) {
+  Json rows = Json::array();
+  for (const BaselineRow& row : baseline.rows) {
+    rows.push_back({{"change", row.change},
+                    {"id", name_json(row.id)},
+                    {"before", row.before},
+                    {"after", row.after},
+                    {"title", row.title}});
+  }
+  return {{"ref", baseline.ref}, {"unchanged", number(baseline.unchanged)}, {"rows", rows}};
+}
+
 Json run_block(const Run& run) {
   return {{"argv", run.argv}, {"started", run.started},   {"seconds", run.seconds},
           {"host", run.host}, {"cpus", number(run.cpus)}, {"peak_rss", number(run.peak_rss)}};
@@ -306,16 +340,22 @@ std::string error_json(std::string_view command, const Error& error) {
 }
 
 std::string verdict_json_line(const Verdict& verdict) {
-  return dump(verdict_json(verdict, true), -1);
+  return dump(verdict_json(verdict, verdict.id(), true), -1);
 }
 
 std::string verdicts_json(const Run& run) {
   Json verdicts = Json::array();
   Json truncated = Json::object();
+  LayoutSets sets;
   std::map<Code, std::int64_t> seen;
-  for (const Verdict& verdict : run.verdicts) {
+  const std::vector<std::string> ids = unique_ids(run.verdicts);
+  for (std::size_t i = 0; i < run.verdicts.size();) {
+    const Verdict& verdict = run.verdicts[i];
     const bool detailed = !carries_code(verdict.outcome) || ++seen[verdict.code] <= kDetailsPerCode;
-    verdicts.push_back(verdict_json(verdict, detailed));
+    const std::size_t end = end_of_group(run.verdicts, i);
+    verdicts.push_back(end == i + 1 ? verdict_json(verdict, ids[i], detailed)
+                                    : group_json(run.verdicts, i, end, sets));
+    i = end;
   }
   for (const auto& [code, times] : seen) {
     if (times > kDetailsPerCode) {
@@ -361,8 +401,11 @@ std::string verdicts_json(const Run& run) {
       {"lora", nullptr},
       {"bench", nullptr},
       {"waivers", waivers_json(run)},
-      {"baseline", nullptr},
+      {"baseline", run.baseline ? baseline_json(*run.baseline) : Json(nullptr)},
   };
+  if (!sets.rows.empty()) {
+    out["layout_sets"] = std::move(sets.rows);
+  }
   return dump(std::move(out), 2) + "\n";
 }
 

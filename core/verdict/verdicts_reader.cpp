@@ -125,6 +125,68 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   return out;
 }
 
+/// A file that says little may not become a run without bound.
+constexpr std::size_t kVerdictsMax = std::size_t{1} << 20;
+
+std::vector<std::vector<std::string>> read_layout_sets(Fields& fields, const Json& root) {
+  std::vector<std::vector<std::string>> out;
+  if (Fields::find(root, "layout_sets") == nullptr) {
+    return out;  // no verdict stands for several
+  }
+  const Json* sets = fields.array(root, "layout_sets", "");
+  for (std::size_t i = 0; sets != nullptr && i < sets->size() && fields.ok(); ++i) {
+    const Json one = {{"set", (*sets)[i]}};
+    out.push_back(fields.texts(one, "set", fmt::format("layout_sets[{}].", i)));
+  }
+  return out;
+}
+
+/// The verdict once on each layout of its set.
+void add_group(Fields& fields, const Json& set, const std::string& path,
+               const std::vector<std::vector<std::string>>& sets, Verdict verdict, Run& run) {
+  const auto place = fields.integer_of<std::uint64_t>(set, path);
+  if (!fields.ok()) {
+    return;
+  }
+  if (place >= sets.size() || sets[place].empty()) {
+    fields.refuse(path, &set, "the place of a list in layout_sets");
+    return;
+  }
+  for (const std::string& layout : sets[place]) {
+    verdict.layout = layout;
+    run.verdicts.push_back(verdict);
+  }
+}
+
+Baseline read_baseline(Fields& fields, const Json& object) {
+  Baseline out;
+  out.ref = fields.text(object, "ref", "baseline.");
+  out.unchanged = fields.integer<std::int64_t>(object, "unchanged", "baseline.");
+  const Json* rows = fields.array(object, "rows", "baseline.");
+  for (std::size_t i = 0; rows != nullptr && i < rows->size() && fields.ok(); ++i) {
+    const std::string path = fmt::format("baseline.rows[{}].", i);
+    const auto text = [&](const char* key) { return fields.text((*rows)[i], key, path); };
+    out.rows.push_back({text("change"), text("id"), text("before"), text("after"), text("title")});
+  }
+  return out;
+}
+
+/// Counted before anything is made of it.
+void check_size(Fields& fields, const Json& root,
+                const std::vector<std::vector<std::string>>& sets) {
+  const Json* rows = Fields::find(root, "verdicts");
+  std::size_t all = 0;
+  for (std::size_t i = 0; rows != nullptr && rows->is_array() && i < rows->size(); ++i) {
+    const Json* set = (*rows)[i].is_object() ? Fields::find((*rows)[i], "layouts") : nullptr;
+    const bool known =
+        set != nullptr && set->is_number_unsigned() && set->get<std::uint64_t>() < sets.size();
+    all += known ? sets[set->get<std::size_t>()].size() : 1;
+  }
+  if (all > kVerdictsMax) {
+    fields.refuse("verdicts", rows, "at most 1,048,576 verdicts, each layout counted");
+  }
+}
+
 std::vector<Error> read_errors(Fields& fields, const Json& root, const char* key) {
   std::vector<Error> out;
   const Json* errors = fields.array(root, key, "");
@@ -256,9 +318,21 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
                           fields.flag(row, "skipped", path), fields.flag(row, "vacuous", path),
                           fields.flag(row, "reached", path), fields.text(row, "noun", path)});
   });
+  const std::vector<std::vector<std::string>> sets = read_layout_sets(fields, root);
+  check_size(fields, root, sets);
   each("verdicts", [&](const Json& row, const std::string& path) {
-    run.verdicts.push_back(read_verdict(fields, row, path));
+    Verdict verdict = read_verdict(fields, row, path);
+    const Json* set = Fields::find(row, "layouts");
+    if (set == nullptr || set->is_null()) {
+      run.verdicts.push_back(std::move(verdict));
+    } else {
+      add_group(fields, *set, path + "layouts", sets, std::move(verdict), run);
+    }
   });
+  if (const Json* baseline = Fields::find(root, "baseline");
+      baseline != nullptr && baseline->is_object()) {
+    run.baseline = read_baseline(fields, *baseline);
+  }
   each("waivers", [&](const Json& row, const std::string& path) {
     const auto text = [&](const char* key) { return fields.text(row, key, path); };
     run.waivers.push_back({text("code"), text("subject"), text("layouts"), text("reason"),

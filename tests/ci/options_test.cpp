@@ -103,7 +103,7 @@ TEST(Options, BadInputOneUnknownOptionSuggestsTheNearest) {
   EXPECT_EQ(error.help, "did you mean --model?");
   EXPECT_EQ(refused({"--modle=x"}).message, "unknown option --modle");
   EXPECT_EQ(refused({"--xyzzyxyzzy"}).help, "bridge-verify help options lists them");
-  EXPECT_EQ(refused({"--ci"}).help, "bridge-verify help options lists them");  // not --cp
+  EXPECT_EQ(refused({"--cq"}).help, "bridge-verify help options lists them");  // not --cp
   EXPECT_EQ(refused({"-x"}).message, "unknown option -x");
 }
 

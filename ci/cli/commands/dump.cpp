@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/completion.hpp"
 
 namespace bv::cli {
 namespace {
@@ -62,6 +63,10 @@ int run_dump_codes(Context& context, const Options& options) {
 
 int run_dump_cli(Context& context, const Options& options) {
   return dump_page(context, options, reference_page());
+}
+
+int run_dump_man(Context& context, const Options& options) {
+  return dump_page(context, options, manual_page());
 }
 
 int run_dump_claims(Context& context, const Options& options) {

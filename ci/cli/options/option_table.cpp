@@ -137,11 +137,15 @@ constexpr std::array kOptions = {
     OptionSpec{"waivers", 0, "", Form::Text, &O::waivers, "FILE", "gate",
                "check roundtrip convert diff",
                "known faults with an issue and a last day (docs/reference/waivers.md)", ""},
+    OptionSpec{"baseline", 0, "", Form::Text, &O::baseline, "FILE", "gate", "report",
+               "an earlier verdicts.json: the report shows what changed since", ""},
+    OptionSpec{"fail-on-new", 0, "", Form::Flag, &O::fail_on_new, "", "gate", "report:diff",
+               "exit 1 when something is newly refuted, lost or known by less", ""},
     OptionSpec{"exit-zero", 0, "", Form::Flag, &O::exit_zero, "", "gate", kVerdicts,
                "report only: hides exit 1 and 3", ""},
 
     OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
-               "check roundtrip convert fixture:make fuzz mutate diff",
+               "check roundtrip convert fixture:make fuzz mutate diff report certify",
                "folder for reports, or for the checkpoint that is written", ""},
     OptionSpec{
         "json", 0, "", Form::Flag, &O::json, "", "output",
@@ -149,8 +153,12 @@ constexpr std::array kOptions = {
         "doctor "
         "version config",
         "JSON on stdout and nothing else", ""},
-    OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl", "output",
+    OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl|github", "output",
                kVerdicts, "form of stdout", "", "text"},
+    OptionSpec{"ci", 0, "", Form::Choice, &O::ci, "auto|github|none", "output", kVerdicts,
+               "tells a CI service: the summary of the job, findings beside the lines; auto: where "
+               "GITHUB_ACTIONS is set",
+               "", "auto"},
     OptionSpec{"report", 0, "", Form::Repeat, &O::reports, "FORMAT[=FILE]", "output", kVerdicts,
                "writes one more form to FILE, or to stdout with -; repeatable",
                "write --report json=verdicts.json"},

@@ -63,11 +63,13 @@ struct Options {
   // gate
   std::string fail_on = "inconclusive";
   std::string waivers;
+  std::string baseline;      // report: an earlier verdicts.json
+  bool fail_on_new = false;  // report diff
   bool exit_zero = false;
   // output
   std::string dump_headers;
   bool plain = false;
-  std::string out, format = "text", color = "auto", progress = "auto";
+  std::string out, format = "text", color = "auto", progress = "auto", ci = "auto";
   std::vector<std::string> reports;  // --report FORMAT[=FILE]
   bool json = false, ascii = false, overwrite = false, resume = false, no_verify = false,
        accept_changed = false, follow_links = false;

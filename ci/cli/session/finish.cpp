@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "ci/cli/build_info.hpp"
@@ -17,6 +18,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
+#include "core/verdict/gather.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "core/verdict/waive.hpp"
 #include "reports/error_text.hpp"
@@ -119,14 +121,42 @@ void print_run(Context& context, const Options& options, const Run& run) {
   context.streams.out(format.render(run, style));
 }
 
+/// Appends to a file that others write too: the summary of a job.
+Status append_file(const std::string& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::app);
+  file << text;
+  file.flush();
+  return file ? Status(Done{})
+              : Status(fail(Code::CannotWrite, "cannot append to " + escaped(path))
+                           .advise("leave --ci out, or see to it that the file can be written"));
+}
+
+/// What a CI service reads beside the reports: a summary of the job, and findings beside the lines
+/// of a change. Both go where they cannot be taken for the result on stdout.
+void tell_ci(Context& context, const Options& options, const Run& run) {
+  const std::string summary(variable(context.environment, "GITHUB_STEP_SUMMARY"));
+  const bool actions = !variable(context.environment, "GITHUB_ACTIONS").empty();
+  if (options.ci == "github" || (options.ci == "auto" && actions)) {
+    context.streams.err(reports::find_format("github")->render(run, {}));
+  }
+  if ((options.ci != "auto" && options.ci != "github") || summary.empty()) {
+    return;
+  }
+  const auto done = append_file(summary, reports::find_format("markdown")->render(run, {}));
+  context.streams.err(done ? "note: the summary was appended to GITHUB_STEP_SUMMARY\n"
+                           : reports::render_error(done.error(), {}));
+}
+
 /// run -> waive -> conclude.
 int conclude_run(Context& context, const Options& options, Run run, bool folder) {
   run = waive(std::move(run), context.gate.waivers, date_of(context.started()));
+  run.verdicts = gathered(std::move(run.verdicts));
   if (const auto written = write_reports(context, options, run, folder); !written) {
     context.streams.err(reports::render_error(
         written.error(), style_for(context, options, context.err_is_terminal)));
     run.input_errors.push_back(written.error());
   }
+  tell_ci(context, options, run);
   print_run(context, options, run);
   const int code = conclude(run).exit_code;
   return options.exit_zero && (code == 1 || code == 3) ? 0 : code;

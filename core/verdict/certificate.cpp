@@ -1,0 +1,92 @@
+#include "core/verdict/certificate.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+namespace bv {
+namespace {
+
+/// Settings under which a green run says less.
+constexpr std::array<std::string_view, 24> kWeakening = {"match",
+                                                         "exclude",
+                                                         "allow-partial",
+                                                         "exit-zero",
+                                                         "skip",
+                                                         "only",
+                                                         "drop-mtp",
+                                                         "tp",
+                                                         "pp",
+                                                         "ep",
+                                                         "etp",
+                                                         "vpp",
+                                                         "layout",
+                                                         "decoder-first-pipeline-num-layers",
+                                                         "decoder-last-pipeline-num-layers",
+                                                         "pipeline-model-parallel-layout",
+                                                         "set",
+                                                         "headers",
+                                                         "dtype",
+                                                         "accept-changed",
+                                                         "account-for-embedding-in-pipeline-split",
+                                                         "account-for-loss-in-pipeline-split",
+                                                         "no-verify",
+                                                         "expert-orientation"};
+constexpr std::array<std::string_view, 6> kMustPass = {"names",   "shapes",    "coverage",
+                                                       "inverse", "placement", "bytes"};
+
+bool said(const Run& run, std::string_view name, std::string_view text) {
+  return std::any_of(run.settings.begin(), run.settings.end(),
+                     [&](const SettingRow& row) { return row.name == name && row.text == text; });
+}
+
+void check_settings(const Run& run, std::vector<std::string>& gaps) {
+  for (const SettingRow& row : run.settings) {
+    if (std::find(kWeakening.begin(), kWeakening.end(), row.name) != kWeakening.end()) {
+      gaps.push_back("--" + row.name + (row.text.empty() ? "" : " " + row.text) +
+                     " limits what was looked at");
+    }
+    if (row.name == "max-ranks" && std::strtol(row.text.c_str(), nullptr, 10) < 8) {
+      gaps.push_back("--max-ranks " + row.text + " leaves layouts out; 8 is the least");
+    }
+  }
+  if (!said(run, "layouts", "all")) {
+    gaps.emplace_back("not every layout was looked at: --layouts all is missing");
+  }
+  if (run.fail_on == FailOn::Refuted) {
+    gaps.emplace_back("--fail-on refuted lets undecided verdicts through");
+  }
+}
+
+void check_claims(const Run& run, std::vector<std::string>& gaps) {
+  for (const std::string_view claim : kMustPass) {
+    const ClaimResult result = result_of(run, claim);
+    std::int64_t cases = 0;
+    for (const Verdict& verdict : run.verdicts) {
+      cases += verdict.claim == claim ? verdict.cases : 0;
+    }
+    if (!result.checked || cases == 0) {
+      gaps.push_back("claim " + std::string(claim) + " has no case");
+    } else if (claim == "bytes" ? !result.all.bytes : !result.all.proved && !result.all.bytes) {
+      gaps.push_back("claim " + std::string(claim) + " is not known by proof or by bytes");
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> certificate_gaps(const Run& run) {
+  std::vector<std::string> gaps;
+  const Conclusion conclusion = conclude(run);
+  if (conclusion.word != "PASS") {
+    gaps.push_back("the run ended as " + conclusion.word);
+  }
+  if (run.partial || run.allow_partial) {
+    gaps.emplace_back("the run is, or may be, partial");
+  }
+  check_settings(run, gaps);
+  check_claims(run, gaps);
+  return gaps;
+}
+
+}  // namespace bv
