@@ -30,14 +30,23 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string thousands(std::int64_t number) {
-  std::string digits = std::to_string(number < 0 ? -static_cast<std::uint64_t>(number)
-                                                 : static_cast<std::uint64_t>(number));
-  for (std::size_t at = digits.size(); at > 3;) {
-    at -= 3;
-    digits.insert(at, ",");
+namespace {
+
+std::string grouped(const std::string& digits) {
+  std::string out;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    out += i > 0 && (digits.size() - i) % 3 == 0 ? "," : "";
+    out += digits[i];
   }
-  return number < 0 ? "-" + digits : digits;
+  return out;
+}
+
+}  // namespace
+
+std::string thousands(std::int64_t number) {
+  const std::uint64_t size =
+      number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
+  return (number < 0 ? "-" : "") + grouped(std::to_string(size));
 }
 
 std::string noun_after(std::uint64_t number, std::string_view noun) {
@@ -55,12 +64,7 @@ std::string noun_after(std::uint64_t number, std::string_view noun) {
 }
 
 std::string counted(std::uint64_t number, std::string_view noun) {
-  std::string digits = std::to_string(number);
-  for (std::size_t at = digits.size(); at > 3;) {
-    at -= 3;
-    digits.insert(at, ",");
-  }
-  return fmt::format("{} {}", digits, noun_after(number, noun));
+  return fmt::format("{} {}", grouped(std::to_string(number)), noun_after(number, noun));
 }
 
 std::string counted_plural(std::int64_t number, std::string_view nouns) {
