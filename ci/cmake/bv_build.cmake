@@ -38,6 +38,7 @@ endif()
 # Files of one target are compiled a dozen at a time: most of their time goes to headers and templates that they share.
 # Their unnamed namespaces are then one, so that a helper written twice is an error.
 option(BV_UNITY "compile a dozen files of a target at once" ON)
+option(BV_UNITY_TESTS "the files of tests, too" ON)
 function(bv_unity name)
   if(BV_UNITY)
     set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
@@ -90,13 +91,17 @@ endfunction()
 # For executables of tests that are not made by bv_test.
 function(bv_test_flags name)
   bv_test_options(${name})
-  target_link_libraries(${name} PRIVATE nlohmann_json::nlohmann_json fmt::fmt)
+  target_link_libraries(${name} PRIVATE bv_support)
   target_precompile_headers(${name} REUSE_FROM bv_test_headers)
+  if(BV_UNITY_TESTS)
+    bv_unity(${name})
+  endif()
 endfunction()
 
-# bv_test(bv_io_test FOLDER core/io DEPS bv_io LABEL unit): one executable of every *_test.cpp in tests/FOLDER.
+# bv_test(bv_io_test FOLDER core/io DEPS bv_io LABEL unit): one executable of every *_test.cpp in tests/FOLDER. Tests that
+# take over 5 s are named by SLOW, a filter of GoogleTest; they have the label `slow`, and of the kinds only e2e.
 function(bv_test name)
-  cmake_parse_arguments(ARG "" "FOLDER;LABEL;TIMEOUT" "DEPS;SOURCES" ${ARGN})
+  cmake_parse_arguments(ARG "" "FOLDER;LABEL;TIMEOUT;SLOW" "DEPS;SOURCES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${ARG_FOLDER}/*_test.cpp)
   add_executable(${name} ${sources} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE bv_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
@@ -105,5 +110,16 @@ function(bv_test name)
     set(ARG_TIMEOUT 120)
   endif()
   include(GoogleTest)
-  gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} DISCOVERY_TIMEOUT 60)
+  if(NOT ARG_SLOW)
+    gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} DISCOVERY_TIMEOUT 60)
+    return()
+  endif()
+  set(slow slow)
+  if(ARG_LABEL STREQUAL "e2e")
+    set(slow "e2e;slow")
+  endif()
+  gtest_discover_tests(${name} TEST_FILTER "-${ARG_SLOW}" TEST_LIST ${name}_quick DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  gtest_discover_tests(${name} TEST_FILTER "${ARG_SLOW}" TEST_LIST ${name}_slow DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS "${slow}" TIMEOUT 300)
 endfunction()

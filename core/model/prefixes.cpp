@@ -67,7 +67,7 @@ bool repeats_a_part(std::string_view prefix) {
   return false;
 }
 
-std::string quoted(std::string_view prefix) {
+std::string in_quotes(std::string_view prefix) {
   return prefix.empty() ? "no prefix" : escaped(prefix);
 }
 
@@ -285,15 +285,15 @@ class Finder {
     NameFault fault;
     fault.code = Code::PrefixDiffers;
     fault.subject = escaped(*first.name);
-    fault.message =
-        fmt::format("{} HF tensor{} under another prefix than the rest of the model: {}, wanted {}",
-                    thousands(static_cast<std::int64_t>(names.size())),
-                    names.size() == 1 ? " stands" : "s stand", quoted(prefix), quoted(wanted));
+    fault.message = fmt::format(
+        "{} HF tensor{} under another prefix than the rest of the model: {}, wanted {}",
+        thousands(static_cast<std::int64_t>(names.size())),
+        names.size() == 1 ? " stands" : "s stand", in_quotes(prefix), in_quotes(wanted));
     fault.found = escaped(*first.name);
     fault.wanted = wanted + escaped(first.name->substr(first.prefix));
     fault.help =
         fmt::format("rename them to start with {}: a loader skips names that it does not expect",
-                    quoted(wanted));
+                    in_quotes(wanted));
     for (const Known* one : names) {
       out_.stands_as.emplace(wanted + one->name->substr(one->prefix), *one->name);
     }
@@ -309,8 +309,8 @@ class Finder {
     fault.subject = escaped(*first.name);
     fault.message = fmt::format("{} HF tensor{} under the prefixes {} and {}: {} and {}",
                                 thousands(static_cast<std::int64_t>(names.size())),
-                                names.size() == 1 ? " stands" : "s stand", quoted(prefix),
-                                quoted(wanted), escaped(*first.name), escaped(other));
+                                names.size() == 1 ? " stands" : "s stand", in_quotes(prefix),
+                                in_quotes(wanted), escaped(*first.name), escaped(other));
     fault.found = fmt::format("{} and {}", escaped(*first.name), escaped(other));
     fault.wanted = "exactly one of them";
     fault.help = prefix.empty()

@@ -5,13 +5,14 @@
 #include "core/io/gzip.hpp"
 #include "core/io/sha256.hpp"
 #include "core/io/tar.hpp"
-#include "tests/ci/golden_text.hpp"
 #include "tests/ci/run_command.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli {
 namespace {
 
-using bv::testing::file_text;
+using support::file_text;
 using testing::Ended;
 using testing::run_line;
 using testing::TempFolder;

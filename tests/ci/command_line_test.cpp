@@ -12,40 +12,15 @@
 #include "ci/cli/session/finish.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "properties/claims/catalogue.hpp"
-#include "tests/ci/golden_text.hpp"
 #include "tests/ci/run_command.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli {
 namespace {
 
-struct Ended {
-  int code = -1;
-  std::string out;
-  std::string err;
-  int writes = 0;
-};
-
-template <class Body>
-Ended in_memory(std::vector<std::string> arguments, const Environment& environment,
-                const Body& body) {
-  Ended ended;
-  Streams streams(
-      [&ended](std::string_view text) {
-        ended.out += text;
-        ++ended.writes;
-        return true;
-      },
-      [&ended](std::string_view text) { ended.err += text; });
-  Context context{.streams = streams,
-                  .environment = environment,
-                  .seconds = [] { return 0.25; },
-                  .started = [] { return std::string("2026-01-01T00:00:00Z"); },
-                  .argv0 = "bridge-verify",
-                  .arguments = std::move(arguments)};
-  ended.code = body(context);
-  EXPECT_TRUE(streams.flush());
-  return ended;
-}
+using Ended = support::Said;
+using support::in_memory;
 
 Ended run(std::vector<std::string> arguments,
           const Environment& environment = {{"LANG", "C.UTF-8"}}) {
@@ -61,7 +36,7 @@ TEST(CommandLine, WithoutArgumentsTellsItsPurposeAndExitsTwo) {
   EXPECT_EQ(ended.code, 2);
   EXPECT_EQ(ended.err, "");
   EXPECT_EQ(ended.writes, 1);
-  bv::testing::expect_golden("no_arguments", ended.out);
+  support::expect_golden("no_arguments", ended.out);
 }
 
 TEST(CommandLine, BadInputOne) {
@@ -126,7 +101,7 @@ TEST(CommandLine, OutIsMadeFirstAndHoldsTheVerdictsOfABadInput) {
   const Ended ended = run({"check", "--model", "/nowhere/at/all", "--out", out});
   EXPECT_EQ(ended.code, 5);
   const auto json =
-      nlohmann::json::parse(bv::testing::file_text(out + "/verdicts.json"), nullptr, false);
+      nlohmann::json::parse(support::file_text(out + "/verdicts.json"), nullptr, false);
   EXPECT_EQ(json.at("result").at("word"), "INPUT");
   EXPECT_EQ(run({"check", "--model", "x", "--out", "-"}).code, 2);
 }
@@ -138,7 +113,7 @@ TEST(CommandLine, ReportGoesToAFileOrToStdout) {
                            "json=" + file, "--report", "plain=-"});
   EXPECT_EQ(ended.code, 0) << ended.err;
   EXPECT_TRUE(ended.out.starts_with("Proved\t-\tnames\t")) << ended.out;
-  EXPECT_TRUE(read_verdicts_json(bv::testing::file_text(file)).has_value());
+  EXPECT_TRUE(read_verdicts_json(support::file_text(file)).has_value());
   const Ended wrong = run({"check", "--model", "x", "--report", "jsn=v"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_EQ(run({"check", "--model", "x", "--report", "json=a", "--report", "plain=a"}).code, 2);
@@ -314,9 +289,10 @@ TEST(WriteAll, TellsAFullDiskFromAClosedPipe) {
   int ends[2] = {-1, -1};
   ASSERT_EQ(::pipe(ends), 0);
   EXPECT_TRUE(write_all(ends[1], "x"));
-  std::signal(SIGPIPE, SIG_IGN);
+  const auto before = std::signal(SIGPIPE, SIG_IGN);
   ::close(ends[0]);
   EXPECT_TRUE(write_all(ends[1], "x"));
+  std::signal(SIGPIPE, before);
   ::close(ends[1]);
 }
 
@@ -332,7 +308,7 @@ TEST(CommandTable, NamesAreUniqueAndOptionsNameOnlyPlannedCommands) {
 
 TEST(GeneratedPages, TheReadmeHasTheClaimsOfTheCatalogue) {
   const std::filesystem::path root = std::filesystem::path(BV_FIXTURES).parent_path();
-  const std::string readme = bv::testing::file_text(root / "README.md");
+  const std::string readme = support::file_text(root / "README.md");
   EXPECT_NE(readme.find("\n\n" + claims_table() + "\n"), std::string::npos) << claims_table();
 }
 
@@ -341,13 +317,13 @@ TEST(GeneratedPages, AreThoseOfTheTables) {
   const char* remedy =
       "run bridge-verify __dump-codes docs/codes and bridge-verify __dump-cli "
       "docs/reference/cli.md";
-  EXPECT_EQ(bv::testing::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
-  EXPECT_EQ(bv::testing::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
-  EXPECT_EQ(bv::testing::file_text(docs / "reference/claims.md"), claims_page())
+  EXPECT_EQ(support::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
+  EXPECT_EQ(support::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
+  EXPECT_EQ(support::file_text(docs / "reference/claims.md"), claims_page())
       << "run bridge-verify __dump-claims docs/reference/claims.md";
   std::size_t pages = 1;
   for (const CodeInfo& entry : all_codes()) {
-    EXPECT_EQ(bv::testing::file_text(docs / "codes" / (label(entry.code) + ".md")),
+    EXPECT_EQ(support::file_text(docs / "codes" / (label(entry.code) + ".md")),
               code_page(entry.code))
         << remedy;
     ++pages;

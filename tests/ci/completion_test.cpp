@@ -7,8 +7,9 @@
 #include <set>
 #include <sstream>
 
-#include "tests/ci/golden_text.hpp"
 #include "tests/ci/run_command.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli {
 namespace {
@@ -125,7 +126,7 @@ TEST(ManualPage, HasKnownMacrosOnlyAndEveryCommandAndOption) {
 
 TEST(ManualPage, EqualsTheCommittedOne) {
   EXPECT_EQ(manual_page(),
-            bv::testing::file_text(std::filesystem::path(BV_ROOT) / "docs/man/bridge-verify.1"))
+            support::file_text(std::filesystem::path(BV_ROOT) / "docs/man/bridge-verify.1"))
       << "run bridge-verify __dump-man docs/man/bridge-verify.1";
 }
 

@@ -9,9 +9,10 @@
 
 #include "core/base/text.hpp"
 #include "tests/ci/command_lines.hpp"
-#include "tests/ci/golden_text.hpp"
 #include "tests/ci/run_command.hpp"
 #include "tests/ci/source_literals.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli {
 namespace {
@@ -80,7 +81,7 @@ std::vector<Line> documented_lines() {
   }
   static const std::regex kCode(R"((?:^|\n|`|/)(bridge-verify [^`\n]*))");
   for (const fs::path& page : pages) {
-    const std::string text = bv::testing::file_text(page);
+    const std::string text = support::file_text(page);
     for (std::sregex_iterator at(text.begin(), text.end(), kCode), end; at != end; ++at) {
       collect(page.string(), (*at)[1], out);
     }

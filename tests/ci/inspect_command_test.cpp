@@ -18,13 +18,7 @@ using testing::run_line;
 using testing::TempFolder;
 using testing::write_text;
 
-/// A safetensors file of this header and `data` zero bytes.
-std::string safetensors(const std::string& header, std::size_t data) {
-  const std::uint64_t length = header.size();
-  std::string out(8, '\0');
-  std::memcpy(out.data(), &length, sizeof length);
-  return out + header + std::string(data, '\0');
-}
+using support::safetensors;
 
 TEST(InspectCommand, ListsWhatTheHeadersSay) {
   const auto ended = run_line({"inspect", "--model", hf_case("llama"), "--json"});

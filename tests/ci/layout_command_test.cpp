@@ -12,12 +12,13 @@ namespace bv::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using Ordered = nlohmann::ordered_json;
+using Stored = nlohmann::json;  // finds a key among many at once
 using testing::hf_case;
 using testing::kGolden;
 using testing::run_line;
 
-std::vector<std::string> arguments_of(const Json& run) {
+std::vector<std::string> arguments_of(const Stored& run) {
   std::vector<std::string> out = {"layout", "--json", "--world-size", run.at("world").dump()};
   for (const char* size : {"tp", "pp", "ep", "etp", "vpp"}) {
     out.insert(out.end(), {fmt::format("--{}", size), run.at("layout").at(size).dump()});
@@ -25,9 +26,9 @@ std::vector<std::string> arguments_of(const Json& run) {
   return out;
 }
 
-std::vector<std::string> arguments_with_model(const Json& run) {
+std::vector<std::string> arguments_with_model(const Stored& run) {
   std::vector<std::string> out = arguments_of(run);
-  const Json& settings = run.at("settings");
+  const Stored& settings = run.at("settings");
   out.insert(out.end(), {"--model", hf_case(run.at("case")), "--dtype",
                          run.at("params_dtype") == "BF16" ? "bfloat16" : "float32"});
   if (settings.value("should_pad_vocab", false)) {
@@ -44,17 +45,18 @@ std::vector<std::string> arguments_with_model(const Json& run) {
   return out;
 }
 
-Json run_json(const std::vector<std::string>& arguments) {
+template <class Document = Ordered>
+Document run_json(const std::vector<std::string>& arguments) {
   const testing::Ended ended = run_line(arguments);
   EXPECT_EQ(ended.code, 0) << ended.err;
-  return Json::parse(ended.out, nullptr, false);
+  return Document::parse(ended.out, nullptr, false);
 }
 
 /// The keys that the stored runs have.
-Json six_keys(const Json& ranks) {
-  Json out = Json::array();
-  for (const Json& row : ranks) {
-    Json one;
+Stored six_keys(const Stored& ranks) {
+  Stored out = Stored::array();
+  for (const Stored& row : ranks) {
+    Stored one;
     for (const char* key : {"rank", "pp", "tp", "ep", "etp", "dp"}) {
       one[key] = row.at(key);
     }
@@ -63,43 +65,40 @@ Json six_keys(const Json& ranks) {
   return out;
 }
 
-std::vector<std::pair<std::string, Json>> golden_runs() {
-  std::vector<std::pair<std::string, Json>> out;
-  for (const auto& entry : fs::recursive_directory_iterator(kGolden / "megatron")) {
-    if (entry.path().extension() == ".json") {
-      std::ifstream in(entry.path());
-      out.emplace_back(entry.path().string(), Json::parse(in));
-    }
+std::vector<std::pair<std::string, Stored>> stored_runs() {
+  std::vector<std::pair<std::string, Stored>> out;
+  for (const std::string& file : support::golden_runs()) {
+    out.emplace_back(file, support::read_json(kGolden / "megatron" / file));
   }
   return out;
 }
 
 TEST(LayoutCommand, ListsRanksInMegatronsOrderForEveryStoredRun) {
-  const auto runs = golden_runs();
+  const auto runs = stored_runs();
   ASSERT_EQ(runs.size(), 144U);
   for (const auto& [name, run] : runs) {
-    const Json ours = run_json(arguments_of(run));
-    EXPECT_EQ(six_keys(ours.at("ranks")).dump(), run.at("ranks").dump()) << name;
+    const Stored ours = run_json<Stored>(arguments_of(run));
+    EXPECT_EQ(six_keys(ours.at("ranks")), run.at("ranks")) << name;
     EXPECT_TRUE(ours.at("model").is_null());
     EXPECT_TRUE(ours.at("stages").empty());
   }
 }
 
 TEST(LayoutCommand, CountsTensorsAndBytesOfEveryStoredShard) {
-  for (const auto& [name, run] : golden_runs()) {
-    const Json ours = run_json(arguments_with_model(run));
-    EXPECT_EQ(six_keys(ours.at("ranks")).dump(), run.at("ranks").dump()) << name;
+  for (const auto& [name, run] : stored_runs()) {
+    const Stored ours = run_json<Stored>(arguments_with_model(run));
+    EXPECT_EQ(six_keys(ours.at("ranks")), run.at("ranks")) << name;
     std::map<std::string, std::pair<std::size_t, std::int64_t>> found, wanted;
-    for (const Json& shard : ours.at("shards")) {
+    for (const Stored& shard : ours.at("shards")) {
       found[fmt::format("{} {} {} {} {}", shard.at("pp").dump(), shard.at("tp").dump(),
                         shard.at("ep").dump(), shard.at("etp").dump(), shard.at("vp").dump())] = {
           shard.at("tensors"), shard.at("bytes")};
     }
-    for (const Json& shard : run.at("shards")) {
+    for (const Stored& shard : run.at("shards")) {
       std::int64_t bytes = 0;
       for (const auto& [tensor, row] : shard.at("tensors").items()) {
         std::int64_t size = row.at(0) == "F32" ? 4 : 2;
-        for (const Json& extent : row.at(1)) {
+        for (const Stored& extent : row.at(1)) {
           size *= extent.get<std::int64_t>();
         }
         bytes += size;
@@ -113,18 +112,18 @@ TEST(LayoutCommand, CountsTensorsAndBytesOfEveryStoredShard) {
 }
 
 TEST(LayoutCommand, AddsContextAndExpertDataRanksOnlyWhereThereAreSome) {
-  const Json one =
+  const Ordered one =
       run_json({"layout", "--make-vocab-size-divisible-by", "4", "--tp", "2", "--json"})
           .at("ranks")
           .at(0);
   EXPECT_FALSE(one.contains("cp"));
   EXPECT_FALSE(one.contains("edp"));
-  const Json two = run_json({"layout", "--cp", "2", "--etp", "1", "--json"}).at("ranks").at(1);
+  const Ordered two = run_json({"layout", "--cp", "2", "--etp", "1", "--json"}).at("ranks").at(1);
   EXPECT_EQ(two.dump(), R"({"rank":1,"pp":0,"tp":0,"ep":0,"etp":0,"dp":0,"cp":1,"edp":1})");
 }
 
 TEST(LayoutCommand, PlacesVisionEmbeddingOutputAndMtp) {
-  const Json stages =
+  const Ordered stages =
       run_json({"layout", "--json", "--pp", "2", "--model", hf_case("qwen3_5_vl_moe_mtp_packed")})
           .at("stages");
   ASSERT_EQ(stages.size(), 2U);
@@ -151,7 +150,7 @@ TEST(LayoutCommand, SaysTheSameInWords) {
 }
 
 TEST(LayoutCommand, NamesTheShardsOfATensor) {
-  const Json tensor =
+  const Ordered tensor =
       run_json({"layout", "--json", "--make-vocab-size-divisible-by", "4", "--tp", "2", "--model",
                 hf_case("llama"), "--tensor", "model.layers.2.mlp.down_proj.weight"})
           .at("tensor");
@@ -169,17 +168,17 @@ TEST(LayoutCommand, SaysWhatOneRankHolds) {
                                          "4",      "--tp",    "2",
                                          "--ep",   "2",       "--etp",
                                          "1",      "--model", hf_case("qwen3_moe")};
-  const Json all = run_json(line);
+  const Ordered all = run_json(line);
   std::size_t tensors = 0;
   for (int rank = 0; rank < 2; ++rank) {
     std::vector<std::string> one = line;
     one.insert(one.end(), {"--rank", std::to_string(rank)});
-    const Json json = run_json(one);
+    const Ordered json = run_json(one);
     ASSERT_EQ(json.at("ranks").size(), 1U);
     EXPECT_EQ(json.at("ranks")[0], all.at("ranks")[static_cast<std::size_t>(rank)]);
     std::size_t held = 0;
-    for (const Json& shard : json.at("shards")) {
-      EXPECT_NE(std::find(shard.at("ranks").begin(), shard.at("ranks").end(), Json(rank)),
+    for (const Ordered& shard : json.at("shards")) {
+      EXPECT_NE(std::find(shard.at("ranks").begin(), shard.at("ranks").end(), Ordered(rank)),
                 shard.at("ranks").end());
       held += shard.at("tensors").get<std::size_t>();
     }

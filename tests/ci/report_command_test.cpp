@@ -4,14 +4,15 @@
 
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/formats.hpp"
-#include "tests/ci/golden_text.hpp"
 #include "tests/ci/run_command.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli {
 namespace {
 
-using bv::testing::file_text;
 using nlohmann::json;
+using support::file_text;
 using testing::Ended;
 using testing::run_line;
 using testing::TempFolder;

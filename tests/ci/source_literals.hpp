@@ -7,7 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "tests/ci/golden_text.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli::testing {
 
@@ -51,7 +52,7 @@ inline std::vector<std::pair<std::string, std::string>> source_literals() {
       const auto type = entry.path().extension();
       if (type == ".cpp" || type == ".hpp" || type == ".def") {
         out.emplace_back(fs::relative(entry.path(), root).string(),
-                         literals_of(bv::testing::file_text(entry.path())));
+                         literals_of(support::file_text(entry.path())));
       }
     }
   }

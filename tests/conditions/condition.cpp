@@ -7,26 +7,26 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string said(const e2e::Ended& ended) {
+std::string said(const support::Ended& ended) {
   const bool warned = ended.all().find("warning[") != std::string::npos;
   return ended.code == 0 && !warned ? "" : ended.all();
 }
 
 std::string run_on(const fs::path& model, Words words) {
   words.insert(words.end(), {"--model", model.string()});
-  return said(e2e::run(words));
+  return said(support::run(words));
 }
 
 /// Writes the Megatron folder of a trip, changed; "" or what the first conversion said.
 std::string write_changed(const ThereAndBack& trip, const fs::path& out) {
   Words there = {"convert", "--to", "megatron", "--out", out.string()};
   there.insert(there.end(), trip.layout.begin(), trip.layout.end());
-  std::string refused = run_on(e2e::golden_hf(trip.golden), there);
+  std::string refused = run_on(support::golden_hf(trip.golden), there);
   if (refused.empty() && trip.edit) {
     const fs::path shard = out / (trip.shard + ".safetensors");
-    EditedCheckpoint changed{nlohmann::ordered_json::object(), e2e::read_tensors(shard)};
+    EditedCheckpoint changed{nlohmann::ordered_json::object(), support::read_tensors(shard)};
     trip.edit(changed.tensors);
-    const e2e::TempFolder beside;
+    const support::TempFolder beside;
     changed.write(beside.path());
     fs::copy_file(beside.path() / "model.safetensors", shard, fs::copy_options::overwrite_existing);
   }
@@ -38,17 +38,17 @@ fs::path rules_file(const std::string& rules) {
 }
 
 void write_rules(const std::string& rules, const RulesEdit& edit, const fs::path& to) {
-  auto json = nlohmann::ordered_json::parse(e2e::file_text(rules_file(rules)));
+  auto json = nlohmann::ordered_json::parse(support::file_text(rules_file(rules)));
   if (edit) {
     edit(json);
   }
-  e2e::write_text(to, json.dump(1));
+  support::write_text(to, json.dump(1));
 }
 
 }  // namespace
 
 Provocation command(const std::string& golden, Words words) {
-  return [=] { return run_on(e2e::golden_hf(golden), words); };
+  return [=] { return run_on(support::golden_hf(golden), words); };
 }
 
 Provocation layout(const std::string& golden, const Words& words) {
@@ -59,9 +59,9 @@ Provocation layout(const std::string& golden, const Words& words) {
 
 Provocation edited(const std::string& golden, const Edit& edit, Words words) {
   return [=] {
-    EditedCheckpoint model = EditedCheckpoint::read(e2e::golden_hf(golden));
+    EditedCheckpoint model = EditedCheckpoint::read(support::golden_hf(golden));
     edit(model);
-    const e2e::TempFolder folder;
+    const support::TempFolder folder;
     model.write(folder.path() / "m");
     return run_on(folder.path() / "m", words);
   };
@@ -69,7 +69,7 @@ Provocation edited(const std::string& golden, const Edit& edit, Words words) {
 
 Provocation back(const ThereAndBack& trip) {
   return [=] {
-    const e2e::TempFolder folder;
+    const support::TempFolder folder;
     const std::string refused = write_changed(trip, folder.path() / "m");
     return refused.empty()
                ? run_on(folder.path() / "m",
@@ -80,28 +80,29 @@ Provocation back(const ThereAndBack& trip) {
 
 Provocation compared(const ThereAndBack& trip) {
   return [=] {
-    const e2e::TempFolder folder;
+    const support::TempFolder folder;
     const std::string refused = write_changed(trip, folder.path() / "m");
-    return refused.empty()
-               ? said(e2e::run({"diff", e2e::golden_hf(trip.golden).string(), folder / "m"}))
-               : refused;
+    return refused.empty() ? said(support::run(
+                                 {"diff", support::golden_hf(trip.golden).string(), folder / "m"}))
+                           : refused;
   };
 }
 
 Provocation lint(const std::string& rules, const RulesEdit& edit) {
   return [=] {
-    const e2e::TempFolder folder;
+    const support::TempFolder folder;
     write_rules(rules, edit, folder.path() / "x.rules.json");
-    return said(e2e::run({"rules", "lint", folder / "x.rules.json"}));
+    return said(support::run({"rules", "lint", folder / "x.rules.json"}));
   };
 }
 
 Provocation judged(const std::string& rules, const RulesEdit& edit, const std::string& claims) {
   return [=] {
-    const e2e::TempFolder folder;
+    const support::TempFolder folder;
     write_rules(rules, edit, folder.path() / "x.rules.json");
-    const e2e::Ended ended = e2e::run({"check", "--rules", folder / "x.rules.json", "--only",
-                                       claims, "--model", e2e::golden_hf(rules).string()});
+    const support::Ended ended =
+        support::run({"check", "--rules", folder / "x.rules.json", "--only", claims, "--model",
+                      support::golden_hf(rules).string()});
     std::string text = ended.all();
     for (std::size_t at = 0; (at = text.find("warning[BV1006]", at)) != std::string::npos;) {
       text.erase(at, std::string("warning").size());  // the row's own rule finds no tensor

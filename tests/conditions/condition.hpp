@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "core/base/result.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
-#include "tests/e2e/process.hpp"
+#include "tests/support/checkpoint_edit.hpp"
+#include "tests/support/process.hpp"
 
 namespace bv::conditions {
 
-using e2e::EditedCheckpoint;
+using support::EditedCheckpoint;
 using Words = std::vector<std::string>;
 
 /// Puts something before the command and gives back what it says; "" when it is accepted.
@@ -42,7 +42,7 @@ using Edit = std::function<void(EditedCheckpoint&)>;
 [[nodiscard]] Provocation edited(const std::string& golden, const Edit& edit, Words words);
 
 /// Converts to Megatron, changes the tensors of one shard file, and converts back.
-using ShardEdit = std::function<void(std::map<std::string, e2e::EditedTensor>&)>;
+using ShardEdit = std::function<void(std::map<std::string, support::EditedTensor>&)>;
 struct ThereAndBack {
   std::string golden;
   Words layout;

@@ -50,7 +50,7 @@ class Condition : public testing::TestWithParam<Row> {};
 
 TEST_P(Condition, IsSaidWithItsCodeAndBothValues) {
   const Row& row = GetParam();
-  const std::string said = e2e::unwrapped(row.provoked());
+  const std::string said = support::unwrapped(row.provoked());
   const bool coded = said.find("error[" + row.code + "]") != std::string::npos ||
                      said.find("warning[" + row.code + "]") != std::string::npos ||
                      said.find("undecided[" + row.code + "]") != std::string::npos ||

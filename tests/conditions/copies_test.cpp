@@ -6,7 +6,7 @@
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/roundtrip.hpp"
 #include "tests/conditions/own_family.hpp"
-#include "tests/e2e/process.hpp"
+#include "tests/support/process.hpp"
 
 namespace bv::conditions {
 namespace {
@@ -29,7 +29,7 @@ class Copies : public ::testing::Test {
     }
   }
 
-  e2e::TempFolder folder_;
+  support::TempFolder folder_;
   checkpoint::HfModel source_;
   kinds::Catalogue kinds_ = kinds::load_catalogue().value();
 };

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/support/checkpoint_edit.hpp"
 
 namespace bv::conditions {
 
@@ -78,9 +78,9 @@ std::string own_config() {
 }
 
 void write_gate_checkpoint(const std::filesystem::path& folder) {
-  e2e::EditedCheckpoint source{nlohmann::ordered_json::parse(own_config()), {}};
+  support::EditedCheckpoint source{nlohmann::ordered_json::parse(own_config()), {}};
   const auto add = [&source](const std::string& name, std::int64_t rows) {
-    e2e::EditedTensor tensor{DType::BF16, {rows, 4}, {}};
+    support::EditedTensor tensor{DType::BF16, {rows, 4}, {}};
     for (std::int64_t i = 0; i < rows * 8; ++i) {
       tensor.bytes.push_back(static_cast<std::byte>(i % 2 == 0 ? i : 0x3f));
     }

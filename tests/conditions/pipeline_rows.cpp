@@ -82,7 +82,7 @@ std::vector<Row> count_rows() {
   };
 }
 
-std::vector<Row> text_rows() {
+std::vector<Row> layout_text_rows() {
   return {
       {"E034",
        "BV0002",
@@ -153,7 +153,7 @@ std::vector<Row> world_rows() {
 
 std::vector<Row> pipeline_rows() {
   std::vector<Row> out = count_rows();
-  for (const auto& more : {text_rows(), world_rows()}) {
+  for (const auto& more : {layout_text_rows(), world_rows()}) {
     out.insert(out.end(), more.begin(), more.end());
   }
   return out;

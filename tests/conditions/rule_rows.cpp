@@ -33,7 +33,7 @@ RulesEdit hf_of(const std::string& megatron, const Json& hf) {
 /// Writes the checkpoint of kGateFamily, converts it, changes one row of the shard, converts back.
 /// `row` 6 and 7 are two of the three copies of the first gate row; -1 changes none.
 std::string gate_rows(std::int64_t row) {
-  const e2e::TempFolder folder;
+  const support::TempFolder folder;
   const std::vector<family::FamilyPtr> families = {own_family(kGateFamily)};
   write_gate_checkpoint(folder.path() / "hf");
   const auto kinds = kinds::load_catalogue().value();
@@ -48,7 +48,7 @@ std::string gate_rows(std::int64_t row) {
   }
   if (row >= 0) {
     const fs::path file = shards / "pp0_tp0_ep0_etp0.safetensors";
-    EditedCheckpoint changed{Json::object(), e2e::read_tensors(file)};
+    EditedCheckpoint changed{Json::object(), support::read_tensors(file)};
     auto& qkv = changed.tensors.at("decoder.layers.0.self_attention.linear_qkv.weight");
     qkv.bytes[static_cast<std::size_t>(row) * 8] ^= std::byte{1};
     changed.write(folder.path() / "x");
@@ -73,7 +73,7 @@ std::string gate_rows(std::int64_t row) {
 }
 
 /// The first rows of both halves of linear_fc1 change places: gate and up in blocks of one row.
-void interleave(std::map<std::string, e2e::EditedTensor>& tensors) {
+void interleave(std::map<std::string, support::EditedTensor>& tensors) {
   auto& rows = tensors.at("decoder.layers.0.mlp.linear_fc1.weight");
   const std::size_t row = rows.bytes.size() / static_cast<std::size_t>(rows.shape[0]);
   const std::size_t half = static_cast<std::size_t>(rows.shape[0]) / 2;

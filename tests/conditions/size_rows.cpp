@@ -21,7 +21,7 @@ Provocation stated(const std::string& golden, const std::string& symbol, std::in
                    const parallel::Layout& layout) {
   return [=]() -> std::string {
     const auto families = family::builtin_families().value();
-    auto opened = checkpoint::open_hf(e2e::golden_hf(golden), families, {});
+    auto opened = checkpoint::open_hf(support::golden_hf(golden), families, {});
     if (!opened) {
       return "not opened: " + opened.error().message;
     }
@@ -103,7 +103,7 @@ std::vector<Row> text_rows() {
              {"--tp", "1", "--make-vocab-size-divisible-by", "4"},
              "pp0_tp0_ep0_etp0",
              [](auto& tensors) {
-               e2e::EditedTensor& rows = tensors.at("embedding.word_embeddings.weight");
+               support::EditedTensor& rows = tensors.at("embedding.word_embeddings.weight");
                rows.bytes.resize(rows.bytes.size() / 132 * 130);
                rows.shape[0] = 130;
              }}),

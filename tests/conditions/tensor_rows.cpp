@@ -8,7 +8,7 @@ const Words kNames = {"check", "--only", "names,shapes"};
 /// The first element of a bfloat16 norm.
 Edit first_of_norm(std::uint16_t bits) {
   return [bits](EditedCheckpoint& model) {
-    e2e::EditedTensor& norm = model.tensors.at("model.layers.0.linear_attn.norm.weight");
+    support::EditedTensor& norm = model.tensors.at("model.layers.0.linear_attn.norm.weight");
     ASSERT_EQ(norm.dtype, DType::F32);
     norm.dtype = DType::BF16;
     norm.bytes.assign(static_cast<std::size_t>(norm.shape[0]) * 2, std::byte{0});
@@ -37,7 +37,7 @@ void square_stacks(EditedCheckpoint& model) {
 Edit unpacked(bool both) {
   return [both](EditedCheckpoint& model) {
     const std::string stack = "model.layers.1.mlp.experts.down_proj";
-    const e2e::EditedTensor packed = model.tensors.at(stack);
+    const support::EditedTensor packed = model.tensors.at(stack);
     const std::size_t one = packed.bytes.size() / static_cast<std::size_t>(packed.shape[0]);
     for (std::int64_t e = 0; both && e < packed.shape[0]; ++e) {
       const auto begin = packed.bytes.begin() + static_cast<std::ptrdiff_t>(one) * e;
@@ -51,7 +51,7 @@ Edit unpacked(bool both) {
 
 Edit head(bool equal) {
   return [equal](EditedCheckpoint& model) {
-    e2e::EditedTensor copy = model.tensors.at("model.embed_tokens.weight");
+    support::EditedTensor copy = model.tensors.at("model.embed_tokens.weight");
     copy.bytes[5] ^= equal ? std::byte{0} : std::byte{1};
     model.tensors["lm_head.weight"] = copy;
   };

@@ -5,7 +5,6 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -54,7 +53,7 @@ TEST_P(EveryDtype, OfAnHfModelIsJudgedOrUnsupported) {
     SCOPED_TRACE(pattern);
     const TempFolder folder;
     const std::string model = folder / "m";
-    EditedCheckpoint edited = EditedCheckpoint::read(golden_hf("llama"));
+    EditedCheckpoint edited = EditedCheckpoint::golden("llama");
     for (auto& [name, tensor] : edited.tensors) {
       relabel(tensor, glob_match(pattern, name) ? dtype : DType::BF16);
     }
@@ -127,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(DTypes, EveryDtype, ::testing::ValuesIn(all_dtypes()),
 /// One F16 among neighbours of another dtype is no fault, and worth a note.
 TEST(Dtypes, ATensorUnlikeItsNeighboursIsANote) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   relabel(model.tensors.at("model.layers.1.mlp.down_proj.weight"), DType::F16);
   model.write(folder / "m");
   const Ended ended = run({"check", "--model", folder / "m"});
@@ -139,7 +138,7 @@ TEST(Dtypes, ATensorUnlikeItsNeighboursIsANote) {
 /// The label alone is wrong: that is the cause, not the rows.
 TEST(Dtypes, DiffNamesTheWrongLabel) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   EditedTensor& down = model.tensors.at("model.layers.0.mlp.down_proj.weight");
   down.dtype = DType::BF16;
   down.bytes.resize(down.bytes.size() / 2);

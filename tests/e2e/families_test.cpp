@@ -1,7 +1,6 @@
 // A family that is read at run time: docs/howto/family-without-a-build.md, followed with the binary
 // alone.
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {

@@ -8,10 +8,6 @@
 namespace bv::e2e {
 namespace {
 
-std::string rules_file(const std::string& part) {
-  return (std::filesystem::path(BV_FIXTURES) / part).string();
-}
-
 /// One family and the layouts on which its small model is computed.
 struct Family {
   const char* fixture;
@@ -91,7 +87,7 @@ TEST_P(ForwardBroken, IsRefutedWithItsFirstOutputAndTheRuleAtFault) {
     ASSERT_EQ(made.code, 0) << made.all();
   }
   auto line = line_of(model, {one.layout});
-  line.insert(line.end(), {"--rules", rules_file(one.file)});
+  line.insert(line.end(), {"--rules", fixture(one.file)});
   const Ended ended = run(line);
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("BV5004"), std::string::npos) << ended.out;
@@ -136,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(
 /// Both norms have one shape: only a computation tells them apart, and no rule alone mends it.
 TEST(Forward, SeesNormsThatReadEachOthersTensors) {
   auto line = line_of(golden_hf("qwen3").string(), {"tp2pp1ep1etp1"});
-  line.insert(line.end(), {"--rules", rules_file("broken/swapped_qk_norms.rules.json")});
+  line.insert(line.end(), {"--rules", fixture("broken/swapped_qk_norms.rules.json")});
   const Ended ended = run(line);
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("layer_output.0 differs by"), std::string::npos) << ended.out;
@@ -152,7 +148,7 @@ TEST(Forward, RightForeignRulesHold) {
                                                {"qwen3_5_dense_mtp", "qwen3_5_mtp"},
                                                {"llama", "llama"}}) {
     auto line = line_of(golden_hf(model).string(), {"tp1pp1ep1etp1", "tp2pp2ep1etp1"});
-    line.insert(line.end(), {"--rules", rules_file("rules/" + file + ".rules.json")});
+    line.insert(line.end(), {"--rules", fixture("rules/" + file + ".rules.json")});
     const Ended ended = run(line);
     EXPECT_EQ(ended.code, 0) << model << ended.all();
   }
@@ -163,7 +159,7 @@ TEST(Forward, HoldsForPublishedGeometriesFromHeadersAlone) {
   for (const char* name : {"qwen3.5-397b-a17b", "qwen3.6-27b", "qwen3-235b-a22b",
                            "qwen3-next-80b-a3b", "deepseek-v3-bf16"}) {
     const Ended ended =
-        run({"check", "--headers", rules_file(std::string("headers/") + name + ".headers.json.gz"),
+        run({"check", "--headers", fixture(std::string("headers/") + name + ".headers.json.gz"),
              "--only", "forward", "--layout", "tp1pp1ep1etp1", "--layout", "tp2pp1ep8etp1"});
     const bool dense = std::string_view(name) == "qwen3.6-27b";
     EXPECT_EQ(ended.code, dense ? 2 : 0) << name << ended.all();
@@ -199,7 +195,7 @@ TEST(Forward, IsRepeatable) {
     const Ended ended =
         run({"check", "--model", golden_hf("qwen3").string(), "--only", "forward", "--tp", "2",
              "--make-vocab-size-divisible-by", "4", "--rules",
-             rules_file("broken/qkv_concat.rules.json"), "--seed", i == 2 ? "8" : "7"});
+             fixture("broken/qkv_concat.rules.json"), "--seed", i == 2 ? "8" : "7"});
     EXPECT_EQ(ended.code, 1) << ended.all();
     const std::size_t at = ended.out.find("differs by");
     ASSERT_NE(at, std::string::npos) << ended.out;

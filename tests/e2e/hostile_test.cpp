@@ -5,7 +5,6 @@
 
 #include <cstring>
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -25,12 +24,9 @@ void expect_refused(const Ended& ended, const std::string& code,
   EXPECT_LT(ended.all().size(), 20'000U) << "a message is read by people";
 }
 
-/// A copy of a golden model that a test may damage.
-struct Copy {
-  explicit Copy(const std::string& name) : folder(temp.path() / "m") {
-    fs::copy(golden_hf(name), folder, fs::copy_options::recursive);
-    fs::remove(folder / "forward.safetensors");
-  }
+/// A copy that every command reads.
+struct HostileCopy : ModelCopy {
+  using ModelCopy::ModelCopy;
   /// Every command that reads a model, with words that make it do so.
   [[nodiscard]] std::vector<std::vector<std::string>> commands() const {
     return {{"check", "--model", folder.string(), "--skip", "placement"},
@@ -41,9 +37,6 @@ struct Copy {
             {"trace", "lm_head.weight", "--model", folder.string()},
             {"diff", golden_hf("llama").string(), folder.string()},
             {"rules", "lint", fixture("rules/qwen3.rules.json"), "--model", folder.string()}};
-  }
-  static std::string fixture(const std::string& part) {
-    return (fs::path(BV_FIXTURES) / part).string();
   }
   /// Each of them refuses with this code, except those named.
   void expect_all_refuse(const std::string& code, const std::vector<std::string>& texts,
@@ -56,8 +49,6 @@ struct Copy {
     }
     EXPECT_FALSE(fs::exists(temp.path() / "out"));
   }
-  TempFolder temp;
-  fs::path folder;
 };
 
 const std::string kIndex = "model.safetensors.index.json";
@@ -68,27 +59,20 @@ std::string deep_json(std::size_t levels, bool closed = true) {
   return std::string(levels, '[') + (closed ? std::string(levels, ']') : "");
 }
 
-std::string safetensors(const std::string& header, std::size_t data) {
-  const std::uint64_t length = header.size();
-  std::string out(8, '\0');
-  std::memcpy(out.data(), &length, sizeof length);
-  return out + header + std::string(data, '\0');
-}
-
 TEST(HostileFile, ShardIsCutInItsData) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::resize_file(copy.folder / kSecond, fs::file_size(copy.folder / kSecond) - 1);
   copy.expect_all_refuse("BV7004", {kSecond, "ends inside its data, 1 byte is missing"});
 }
 
 TEST(HostileFile, ShardIsMissing) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::remove(copy.folder / kSecond);
   copy.expect_all_refuse("BV7002", {kSecond});
 }
 
 TEST(HostileFile, ShardIsEmptyOrAFolder) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::resize_file(copy.folder / kSecond, 0);
   copy.expect_all_refuse("BV7004", {kSecond});
   fs::remove(copy.folder / kSecond);
@@ -97,7 +81,7 @@ TEST(HostileFile, ShardIsEmptyOrAFolder) {
 }
 
 TEST(HostileFile, IndexNamesATensorThatNoFileHas) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   auto index = nlohmann::json::parse(file_text(copy.folder / kIndex));
   index["weight_map"]["model.ghost.weight"] = kFirst;
   write_text(copy.folder / kIndex, index.dump());
@@ -107,7 +91,7 @@ TEST(HostileFile, IndexNamesATensorThatNoFileHas) {
 TEST(HostileFile, IndexLeadsOutOfTheFolder) {
   for (const char* name : {"../../etc/passwd.safetensors", "/etc/passwd.safetensors",
                            "a/../../b.safetensors", "C:\\x.safetensors", "x\\u0000.safetensors"}) {
-    const Copy copy("llama");
+    const HostileCopy copy("llama");
     std::string text = file_text(copy.folder / kIndex);
     const std::size_t at = text.find(kFirst);
     text.replace(at, kFirst.size(),
@@ -119,7 +103,7 @@ TEST(HostileFile, IndexLeadsOutOfTheFolder) {
 }
 
 TEST(HostileFile, LinksGoRoundInACircle) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::remove(copy.folder / kSecond);
   fs::create_symlink(copy.folder / kSecond, copy.folder / "other");
   fs::create_symlink(copy.folder / "other", copy.folder / kSecond);
@@ -132,7 +116,7 @@ TEST(HostileFile, LinksGoRoundInACircle) {
 }
 
 TEST(HostileFile, ConfigIsALinkToItself) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::remove(copy.folder / "config.json");
   fs::create_symlink("config.json", copy.folder / "config.json");
   const Ended ended = run_hostile({"check", "--model", copy.folder.string()});
@@ -140,7 +124,7 @@ TEST(HostileFile, ConfigIsALinkToItself) {
 }
 
 TEST(HostileFile, LinkLeavesTheFolder) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   fs::rename(copy.folder / kSecond, copy.temp.path() / "elsewhere.safetensors");
   fs::create_symlink(copy.temp.path() / "elsewhere.safetensors", copy.folder / kSecond);
   copy.expect_all_refuse("BV7016", {kSecond, "leaves the model's folder"});
@@ -150,7 +134,7 @@ TEST(HostileFile, LinkLeavesTheFolder) {
 TEST(HostileFile, FileCannotBeRead) {
   Limits limits = hostile_limits();
   limits.without_privileges = true;
-  const auto refused = [&limits](const Copy& copy, const std::string& file) {
+  const auto refused = [&limits](const HostileCopy& copy, const std::string& file) {
     fs::permissions(copy.folder / file, fs::perms::none);
     for (const auto& words : copy.commands()) {
       SCOPED_TRACE(words.front() + " " + file);
@@ -158,9 +142,9 @@ TEST(HostileFile, FileCannotBeRead) {
     }
     fs::permissions(copy.folder / file, fs::perms::owner_all);
   };
-  refused(Copy("llama"), kSecond);
-  refused(Copy("llama"), kIndex);
-  const Copy copy("llama");
+  refused(HostileCopy("llama"), kSecond);
+  refused(HostileCopy("llama"), kIndex);
+  const HostileCopy copy("llama");
   fs::permissions(copy.folder, fs::perms::none);
   expect_refused(
       run_in({{}, {}, 60, limits, {}}, {"check", "--model", (copy.folder / "").string()}),
@@ -169,7 +153,7 @@ TEST(HostileFile, FileCannotBeRead) {
 }
 
 TEST(HostileFile, NameHoldsANewlineOrMarkup) {
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   for (const char* name : {"evil\nname", "../../x", "</script><b>", "\x1b[31mred", "a\tb"}) {
     model.tensors[name] = model.tensors.at("model.norm.weight");
   }
@@ -193,7 +177,7 @@ TEST(HostileFile, NameHoldsANewlineOrMarkup) {
 }
 
 TEST(HostileFile, ConfigHasAHundredMegabytes) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   std::string text = file_text(copy.folder / "config.json");
   text.insert(text.rfind('}'), ", \"padding\": \"" + std::string(100'000'000, 'x') + "\"");
   write_text(copy.folder / "config.json", text);
@@ -206,27 +190,27 @@ TEST(HostileFile, ConfigHasAHundredMegabytes) {
 
 TEST(DeepJson, OfTheConfig) {
   for (const bool closed : {true, false}) {
-    const Copy copy("llama");
+    const HostileCopy copy("llama");
     std::string text = file_text(copy.folder / "config.json");
     text.insert(text.rfind('}'), ", \"deep\": " + deep_json(100'000, closed));
     write_text(copy.folder / "config.json", text);
     copy.expect_all_refuse("BV7014", {"nests 100001 brackets", "at most 64"}, {"inspect", "diff"});
   }
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   const Ended set =
       run_hostile({"check", "--model", copy.folder.string(), "--set", "deep=" + deep_json(60'000)});
   EXPECT_EQ(set.code, 2) << set.all();
 }
 
 TEST(DeepJson, OfTheIndex) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   write_text(copy.folder / kIndex,
              "{\"metadata\": " + deep_json(100'000) + ", \"weight_map\": {}}");
   copy.expect_all_refuse("BV7017", {kIndex});
 }
 
 TEST(DeepJson, OfAHeader) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   write_text(copy.folder / kSecond, safetensors("{\"a\": " + deep_json(100'000) + "}", 0));
   copy.expect_all_refuse("BV7005", {kSecond});
 }
@@ -313,7 +297,7 @@ TEST(HostileFile, ManifestLeadsOutOfTheFolder) {
 }
 
 TEST(HostileText, NulBytes) {
-  const Copy copy("llama");
+  const HostileCopy copy("llama");
   const std::string config = file_text(copy.folder / "config.json");
   write_text(copy.folder / "config.json",
              config.substr(0, 20) + std::string(1, '\0') + config.substr(20));

@@ -5,8 +5,6 @@
 
 #include <cstring>
 
-#include "tests/ci/golden_text.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -16,7 +14,7 @@ namespace fs = std::filesystem;
 
 /// Both streams, as fixtures/text/bad_input/NUMBER.txt has them.
 void expect_text(const Ended& ended, const std::string& number) {
-  testing::expect_golden("bad_input/" + number, unwrapped(without_places(ended.err + ended.out)));
+  expect_golden("bad_input/" + number, unwrapped(without_places(ended.err + ended.out)));
 }
 
 void expect_input_error(const Ended& ended, const std::string& number, const std::string& code,
@@ -32,14 +30,9 @@ void expect_input_error(const Ended& ended, const std::string& number, const std
 }
 
 /// A copy of a golden model that a test may damage.
-struct Copy {
-  explicit Copy(const std::string& name, const std::string& as = "m") : folder(temp.path() / as) {
-    fs::copy(golden_hf(name), folder, fs::copy_options::recursive);
-    fs::remove(folder / "forward.safetensors");
-  }
+struct Copy : ModelCopy {
+  using ModelCopy::ModelCopy;
   [[nodiscard]] Ended check() const { return run({"check", "--model", folder.string()}); }
-  TempFolder temp;
-  fs::path folder;
 };
 
 TEST(BadInput, TensorParallelSizeDoesNotDivide) {
@@ -103,13 +96,6 @@ TEST(BadInput, HeaderLengthIsAbsurd) {
   expect_input_error(copy.check(), "10", "BV7004", {"1,152,921,504,606,846,976", "100 MB"});
 }
 
-std::string safetensors(const std::string& header, std::size_t data) {
-  const std::uint64_t length = header.size();
-  std::string out(8, '\0');
-  std::memcpy(out.data(), &length, sizeof length);
-  return out + header + std::string(data, '\0');
-}
-
 TEST(BadInput, TensorStandsTwiceInAHeader) {
   const Copy copy("qwen3_5_dense");
   write_text(copy.folder / "model.safetensors",
@@ -155,7 +141,7 @@ TEST(BadInput, ConfigHasATrailingComma) {
 }
 
 TEST(BadInput, ConfigHasNoNumberWhereTransformersWantsOne) {
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("qwen3_5_vl_dense"));
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_vl_dense");
   model.text_config()["num_key_value_heads"] = nullptr;
   const TempFolder folder;
   model.write(folder.path() / "m");
@@ -167,7 +153,7 @@ TEST(BadInput, ConfigHasNoNumberWhereTransformersWantsOne) {
 }
 
 TEST(BadInput, ArchitectureIsUnknown) {
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.config["architectures"] = {"FooForCausalLM"};
   model.config["model_type"] = "foo";
   const TempFolder folder;
@@ -262,20 +248,16 @@ TEST(BadInput, NamesAreStillJudgedWithoutAllShards) {
   EXPECT_NE(convert.err.find("error[BV7002]"), std::string::npos) << convert.err;
 }
 
-std::string rules_file(const std::string& part) {
-  return (fs::path(BV_FIXTURES) / part).string();
-}
-
 TEST(BadInput, KindOfARuleIsUnknown) {
   const Ended ended = run({"check", "--model", golden_hf("qwen3").string(), "--rules",
-                           rules_file("broken/unknown_kind.rules.json")});
+                           fixture("broken/unknown_kind.rules.json")});
   EXPECT_EQ(ended.code, 3) << ended.all();
   EXPECT_NE(ended.out.find("unsupported[BV1016]: rule r4 has the kind"), std::string::npos);
   EXPECT_NE(ended.out.find("did you mean qkv?"), std::string::npos) << ended.out;
 }
 
 TEST(BadInput, WildcardsOfARuleDoNotPairUp) {
-  const std::string rules = rules_file("broken/wildcard_count.rules.json");
+  const std::string rules = fixture("broken/wildcard_count.rules.json");
   const Ended ended = run({"check", "--model", golden_hf("qwen3").string(), "--rules", rules});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("error[BV1009]"), std::string::npos) << ended.out;
@@ -286,7 +268,7 @@ TEST(BadInput, WildcardsOfARuleDoNotPairUp) {
 }
 
 TEST(BadInput, RuleIsNeverReached) {
-  const std::string rules = rules_file("broken/wildcard_order.rules.json");
+  const std::string rules = fixture("broken/wildcard_order.rules.json");
   const Ended mild = run({"rules", "lint", rules});
   EXPECT_EQ(mild.code, 0) << mild.all();
   EXPECT_NE(mild.out.find("warning[BV1005]: rule r6 can never match: rule r5 is tried first"),

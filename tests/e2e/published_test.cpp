@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -14,10 +13,6 @@ using Line = std::vector<std::string>;
 Line joined(Line line, const Line& more) {
   line.insert(line.end(), more.begin(), more.end());
   return line;
-}
-
-EditedCheckpoint golden(const std::string& name) {
-  return EditedCheckpoint::read(golden_hf(name));
 }
 
 EditedCheckpoint renamed(EditedCheckpoint model, const std::string& from, const std::string& to) {
@@ -60,13 +55,13 @@ void expect_green(const EditedCheckpoint& model, const Line& options = {}, const
 }
 
 TEST(Published, WrappedModelsAreGreenAndComeBackUnderTheirNames) {
-  expect_green(renamed(golden("qwen3_moe"), "", "module."));
-  expect_green(renamed(golden("llama"), "", "policy.model."));
-  expect_green(renamed(golden("qwen3_5_vl_dense"), "model.", "thinker."));
+  expect_green(renamed(EditedCheckpoint::golden("qwen3_moe"), "", "module."));
+  expect_green(renamed(EditedCheckpoint::golden("llama"), "", "policy.model."));
+  expect_green(renamed(EditedCheckpoint::golden("qwen3_5_vl_dense"), "model.", "thinker."));
 }
 
 TEST(Published, BareModelsWithoutPrefixAreGreen) {
-  EditedCheckpoint model = renamed(golden("qwen2"), "model.", "");
+  EditedCheckpoint model = renamed(EditedCheckpoint::golden("qwen2"), "model.", "");
   model.tensors.erase("lm_head.weight");
   model.config["architectures"] = {"Qwen2Model"};
   model.config["tie_word_embeddings"] = false;
@@ -74,7 +69,7 @@ TEST(Published, BareModelsWithoutPrefixAreGreen) {
 }
 
 TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
-  EditedCheckpoint model = golden("qwen3");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3");
   model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {
       DType::F32, {5}, std::vector<std::byte>(20)};
   model.tensors["model.layers.1.self_attn.masked_bias"] = {
@@ -85,7 +80,7 @@ TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
 }
 
 TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
-  EditedCheckpoint model = golden("llama");
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.config["time_step_limit"] = {0.0, "INFINITE"};
   const TempFolder folder;
   model.write(folder.path() / "m");
@@ -104,7 +99,7 @@ TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
 }
 
 EditedCheckpoint classifier() {
-  EditedCheckpoint model = golden("llama");
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.config["architectures"] = {"LlamaForSequenceClassification"};
   model.tensors["score.weight"] = model.tensors.at("lm_head.weight");
   model.tensors.erase("lm_head.weight");
@@ -130,7 +125,7 @@ TEST(Exclude, IsTheWayOutForAHeadThatMegatronDoesNotHave) {
 }
 
 TEST(Exclude, TakesParametersAlongThereAndBack) {
-  expect_green(golden("llama"), {"--exclude", "*layers.1.mlp.down_proj.weight"},
+  expect_green(EditedCheckpoint::golden("llama"), {"--exclude", "*layers.1.mlp.down_proj.weight"},
                {"model.layers.1.mlp.down_proj.weight"});
 }
 
@@ -152,7 +147,7 @@ TEST(Exclude, ThatTakesNothingIsAUsageErrorWithTheNearestName) {
 }
 
 TEST(Match, LooksAtThoseTensorsAloneAndTheRunIsPartial) {
-  EditedCheckpoint model = golden("llama");
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.tensors.erase("model.layers.3.mlp.up_proj.weight");  // not asked for
   const TempFolder folder;
   model.write(folder.path() / "m");

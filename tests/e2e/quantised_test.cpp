@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "core/base/text.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -112,7 +111,7 @@ const std::vector<Scheme>& schemes() {
 
 /// The projections of a golden model in a scheme.
 EditedCheckpoint quantised(const std::string& model, const Scheme& scheme, bool says) {
-  EditedCheckpoint out = EditedCheckpoint::read(golden_hf(model));
+  EditedCheckpoint out = EditedCheckpoint::golden(model);
   std::map<std::string, EditedTensor> tensors;
   for (auto& [name, tensor] : out.tensors) {
     constexpr std::string_view kWeight = ".weight";
@@ -211,7 +210,7 @@ TEST(QuantisedSource, TwoOfThemAreStillComparedByteByByte) {
 /// miles issue 1641: scales lost, so nothing says that these are quantised weights.
 TEST(QuantisedSource, FloatsOfEightBitsWithoutScalesAreNeverGreen) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   const std::string name = "model.layers.0.self_attn.o_proj.weight";
   model.tensors.at(name) = zeros(DType::F8E4M3, model.tensors.at(name).shape);
   model.write(folder / "m");
@@ -235,7 +234,7 @@ TEST(QuantisedSource, FloatsOfEightBitsWithoutScalesAreNeverGreen) {
 /// The field that a dequantisation leaves behind is a note.
 TEST(QuantisedSource, AConfigThatSaysSoOfPlainWeightsIsANote) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.config["quantization_config"] = {{"quant_method", "fp8"}};
   model.write(folder / "m");
   const Ended ended = run({"check", "--model", folder / "m"});
@@ -246,7 +245,7 @@ TEST(QuantisedSource, AConfigThatSaysSoOfPlainWeightsIsANote) {
 /// OpenRLHF issue 839: weights saved under ZeRO-3 without gathering them.
 TEST(EmptyTensors, AreOneBlockThatSaysWhyTheyAreEmpty) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   int emptied = 0;
   for (auto& [name, tensor] : model.tensors) {
     if (name.find("layers.1.") != std::string::npos && name.find("proj") != std::string::npos) {

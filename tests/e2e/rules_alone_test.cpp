@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "core/base/arith.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {

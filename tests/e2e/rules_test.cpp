@@ -7,15 +7,11 @@
 namespace bv::e2e {
 namespace {
 
-std::string rules_file(const std::string& part) {
-  return (std::filesystem::path(BV_FIXTURES) / part).string();
-}
-
 TEST(ForeignRules, RightOnesPass) {
   for (const char* name : {"qwen3", "qwen3_moe", "qwen3_5_moe_packed"}) {
-    const Ended ended = run({"check", "--model", golden_hf(name).string(), "--rules",
-                             rules_file(std::string("rules/") + name + ".rules.json"), "--only",
-                             "names,placement"});
+    const Ended ended =
+        run({"check", "--model", golden_hf(name).string(), "--rules",
+             fixture(std::string("rules/") + name + ".rules.json"), "--only", "names,placement"});
     EXPECT_EQ(ended.code, 0) << name << ended.all();
   }
 }
@@ -26,7 +22,7 @@ TEST(ForeignRules, WrongPlacementIsRefutedWithItsParameter) {
            {"qwen3", "qkv_concat", "self_attention.linear_qkv.weight"},
            {"qwen3_5_moe_packed", "gdn_concat", "self_attention.in_proj.weight"}}) {
     const Ended ended = run({"check", "--model", golden_hf(model).string(), "--rules",
-                             rules_file("broken/" + file + ".rules.json")});
+                             fixture("broken/" + file + ".rules.json")});
     EXPECT_EQ(ended.code, 1) << file << ended.all();
     EXPECT_NE(ended.out.find("BV2006"), std::string::npos) << ended.out;
     EXPECT_NE(ended.out.find(parameter), std::string::npos) << ended.out;
@@ -43,7 +39,7 @@ TEST(ForeignRules, WrongValueRulesAreRefutedWithTensorAndElement) {
            {"qwen3", "norm_minus_one", "decoder.layers.0.self_attention.q_layernorm.weight",
             "must hold the value as it is"}}) {
     const Ended ended = run({"check", "--model", golden_hf(model).string(), "--rules",
-                             rules_file("broken/" + file + ".rules.json"), "--only", "offsets"});
+                             fixture("broken/" + file + ".rules.json"), "--only", "offsets"});
     EXPECT_EQ(ended.code, 1) << file << ended.all();
     EXPECT_NE(ended.out.find("error[BV3007]: " + parameter), std::string::npos) << ended.out;
     EXPECT_NE(ended.out.find(wanted), std::string::npos) << ended.out;
@@ -55,7 +51,7 @@ TEST(ForeignRules, RightValueRulesAreProvedAgainstTheOracle) {
   for (const char* name : {"qwen3", "qwen3_moe"}) {
     const Ended ended =
         run({"check", "--model", golden_hf(name).string(), "--rules",
-             rules_file(std::string("rules/") + name + ".rules.json"), "--only", "offsets"});
+             fixture(std::string("rules/") + name + ".rules.json"), "--only", "offsets"});
     EXPECT_EQ(ended.code, 0) << name << ended.all();
   }
 }
@@ -67,7 +63,7 @@ TEST(ForeignRules, AForgottenMinusOneIsRefutedFromHeaders) {
                             "--dump-headers", folder / "h.json"});
   ASSERT_EQ(dumped.code, 0) << dumped.all();
   const Ended ended = run({"check", "--headers", folder / "h.json", "--rules",
-                           rules_file("broken/norm_kept.rules.json"), "--only", "offsets"});
+                           fixture("broken/norm_kept.rules.json"), "--only", "offsets"});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("BV3007"), std::string::npos) << ended.out;
 }
@@ -89,10 +85,9 @@ TEST(ForeignRules, NoWrongRuleSetPassesConvert) {
                                                {"qwen3", "unknown_kind"},
                                                {"qwen3", "wildcard_count"}}) {
     const TempFolder folder;
-    const Ended ended =
-        run({"convert", "--model", golden_hf(model).string(), "--rules",
-             rules_file("broken/" + file + ".rules.json"), "--to", "megatron", "--tp", "2",
-             "--make-vocab-size-divisible-by", "1", "--out", folder / "out"});
+    const Ended ended = run({"convert", "--model", golden_hf(model).string(), "--rules",
+                             fixture("broken/" + file + ".rules.json"), "--to", "megatron", "--tp",
+                             "2", "--make-vocab-size-divisible-by", "1", "--out", folder / "out"});
     EXPECT_EQ(ended.code, file == "unknown_kind" ? 3 : 1) << file << ended.all();
     EXPECT_FALSE(std::filesystem::exists(folder.path() / "out")) << file;
   }
@@ -106,7 +101,7 @@ TEST(ForeignRules, StdinIsAFileToo) {
 
 TEST(ForeignRules, AnUnknownValueRuleIsNoInput) {
   const TempFolder folder;
-  std::string text = file_text(rules_file("rules/qwen3.rules.json"));
+  std::string text = file_text(fixture("rules/qwen3.rules.json"));
   const std::string key = "\"id\": \"r3\",";
   ASSERT_NE(text.find(key), std::string::npos);
   text.insert(text.find(key), "\"values\": [\"minus_one\", \"halved\"], ");

@@ -7,7 +7,6 @@
 #include <fstream>
 
 #include "core/base/tensor_spec.hpp"
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -182,7 +181,7 @@ TEST(AbsurdSize, OfARulesFileIsRefused) {
 /// Names and shapes that nobody could read whole.
 TEST(LongText, OfAHeaderIsToldInALine) {
   const TempFolder folder;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("llama"));
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   for (int i = 0; i < 20; ++i) {
     model.tensors[std::string(100'000, static_cast<char>('a' + i))] = {
         DType::F32, {1}, std::vector<std::byte>(4)};
@@ -226,7 +225,7 @@ std::uint64_t resident(pid_t child) {
 
 /// A tensor of holes behind those of a golden model.
 void write_with_holes(const fs::path& folder, std::uint64_t bytes) {
-  EditedCheckpoint::read(golden_hf("llama")).write(folder);
+  EditedCheckpoint::golden("llama").write(folder);
   const fs::path file = folder / "model.safetensors";
   std::string text = file_text(file);
   std::uint64_t length = 0;

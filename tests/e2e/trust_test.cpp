@@ -8,7 +8,6 @@
 #include <thread>
 #include <utility>
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -218,7 +217,7 @@ TEST_F(Trust, AModelWithoutItsMtpLayersComesBackAndPasses) {
 }
 
 TEST_F(Trust, BuffersThatLoadersComputeStayAndAreNamedOnce) {
-  auto model = EditedCheckpoint::read(golden_hf("llama"));
+  auto model = EditedCheckpoint::golden("llama");
   model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {
       DType::F32, {5}, std::vector<std::byte>(20)};
   model.write(folder.path() / "m");

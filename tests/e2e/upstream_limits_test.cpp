@@ -1,7 +1,6 @@
 // What the real Megatron-Bridge 0.6.2 gets wrong or refuses (fixtures/golden/megatron/NOTES.md),
 // and ours does.
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -87,7 +86,7 @@ TEST(UpstreamLimit, PaddingWorksUnderTheLanguageModelPrefix) {
 /// M8: the last decoder layer is a GDN layer and MTP attends fully; upstream cannot build the
 /// class.
 TEST(UpstreamLimit, MtpAttendsFullyBehindALastLinearLayer) {
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("qwen3_5_dense_mtp"));
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_dense_mtp");
   std::erase_if(model.tensors,
                 [](const auto& one) { return one.first.starts_with("model.layers.3."); });
   model.config["num_hidden_layers"] = 3;

@@ -2,7 +2,6 @@
 
 #include <regex>
 
-#include "tests/e2e/checkpoint_edit.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -39,7 +38,7 @@ TEST(ValueRule, IsRefutedForTheStoredNormAndHoldsForOnes) {
   EXPECT_EQ(stored.code, 1) << stored.all();
   EXPECT_NE(stored.last_line().find("refuted 1 "), std::string::npos) << stored.last_line();
   EXPECT_NE(stored.out.find("error[BV3005]: " + norm), std::string::npos) << stored.out;
-  EditedCheckpoint model = EditedCheckpoint::read(golden_hf("qwen3_5_vl_moe_mtp_packed"));
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_vl_moe_mtp_packed");
   EditedTensor& tensor = model.tensors.at(norm);
   for (std::size_t i = 0; i < tensor.bytes.size(); i += 2) {  // 0x3f80 = 1.0
     tensor.bytes[i] = std::byte{0x80};
@@ -72,18 +71,14 @@ void expect_refuted(const EditedCheckpoint& model, const std::vector<std::string
   EXPECT_FALSE(std::filesystem::exists(folder / "o"));
 }
 
-EditedCheckpoint golden(const char* name) {
-  return EditedCheckpoint::read(golden_hf(name));
-}
-
 TEST(Refuted, AnExpertTensorIsMissing) {
-  EditedCheckpoint model = golden("qwen3_moe");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_moe");
   ASSERT_EQ(model.tensors.erase("model.layers.2.mlp.experts.5.up_proj.weight"), 1U);
   expect_refuted(model, {"BV1002", "BV1004"}, "model.layers.2.mlp.experts.5.up_proj.weight");
 }
 
 TEST(Refuted, AnExpertTensorIsRenamed) {
-  EditedCheckpoint model = golden("qwen3_moe");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_moe");
   auto node = model.tensors.extract("model.layers.2.mlp.experts.5.up_proj.weight");
   node.key() = "model.layers.2.mlp.experts.5.upp_proj.weight";
   model.tensors.insert(std::move(node));
@@ -91,13 +86,13 @@ TEST(Refuted, AnExpertTensorIsRenamed) {
 }
 
 TEST(Refuted, HalfAPackedPairIsThere) {
-  EditedCheckpoint model = golden("qwen3_5_moe_packed");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_moe_packed");
   ASSERT_EQ(model.tensors.erase("model.layers.1.mlp.experts.down_proj"), 1U);
   expect_refuted(model, {"BV1002", "BV1004", "BV1007"}, "model.layers.1.mlp.experts.down_proj");
 }
 
 TEST(Refuted, ExpertsAreStoredBothWays) {
-  EditedCheckpoint model = golden("qwen3_5_moe_packed");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_moe_packed");
   const EditedTensor& packed = model.tensors.at("model.layers.1.mlp.experts.down_proj");
   EditedTensor one = packed;
   one.shape = {packed.shape[1], packed.shape[2]};
@@ -109,13 +104,13 @@ TEST(Refuted, ExpertsAreStoredBothWays) {
 }
 
 TEST(Refuted, ATensorIsOneTooMany) {
-  EditedCheckpoint model = golden("llama");
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.tensors["model.layers.0.self_attn.extra.weight"] = model.tensors.at("model.norm.weight");
   expect_refuted(model, {"BV1001"}, "model.layers.0.self_attn.extra.weight");
 }
 
 TEST(Refuted, AShapeIsWrong) {
-  EditedCheckpoint model = golden("llama");
+  EditedCheckpoint model = EditedCheckpoint::golden("llama");
   EditedTensor& tensor = model.tensors.at("model.layers.1.mlp.up_proj.weight");
   tensor.shape[0] -= 1;
   tensor.bytes.resize(tensor.bytes.size() * static_cast<std::size_t>(tensor.shape[0]) /
@@ -124,7 +119,7 @@ TEST(Refuted, AShapeIsWrong) {
 }
 
 TEST(Refuted, TiedCopiesDiffer) {
-  EditedCheckpoint model = golden("qwen3_5_dense_bf16_tied");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_dense_bf16_tied");
   EditedTensor head = model.tensors.at("model.embed_tokens.weight");
   model.tensors["lm_head.weight"] = head;
   {
@@ -139,7 +134,7 @@ TEST(Refuted, TiedCopiesDiffer) {
 
 /// A norm stored as w with w - 1 + 1 != w: exact for [0.5, 256) in bfloat16, not for 0.001.
 TEST(Refuted, NormValuesAreInexact) {
-  EditedCheckpoint model = golden("qwen3_5_dense_bf16_tied");
+  EditedCheckpoint model = EditedCheckpoint::golden("qwen3_5_dense_bf16_tied");
   const std::string norm = "model.layers.0.linear_attn.norm.weight";
   EditedTensor& tensor = model.tensors.at(norm);
   tensor.dtype = DType::BF16;

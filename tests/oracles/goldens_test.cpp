@@ -13,16 +13,14 @@
 #include "oracles/oracle.hpp"
 #include "tagging.hpp"
 #include "tests/oracles/aten.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::oracle {
 namespace {
 
-const std::filesystem::path kGolden = std::filesystem::path(BV_FIXTURES) / "golden";
+using support::read_json;
 
-nlohmann::json read_json(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return nlohmann::json::parse(file);
-}
+const std::filesystem::path kGolden = support::golden();
 
 std::string digest(const std::string& bytes) {
   XXH128_canonical_t canonical;

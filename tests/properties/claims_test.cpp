@@ -12,6 +12,7 @@
 #include "core/checkpoint/open_model.hpp"
 #include "core/family/changed_family.hpp"
 #include "core/layout/notation.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::claims {
 namespace {
@@ -20,12 +21,7 @@ namespace fs = std::filesystem;
 
 const oracle::Entry kOracle = {};
 
-checkpoint::HfModel open_golden(const std::string& name) {
-  static const auto families = family::builtin_families().value();
-  auto model = checkpoint::open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families, {});
-  EXPECT_TRUE(model.has_value()) << (model ? "" : model.error().message);
-  return std::move(*model);
-}
+using support::open_golden;
 
 struct Case {
   checkpoint::HfModel model;

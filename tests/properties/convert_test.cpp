@@ -11,7 +11,8 @@
 #include "core/convert/convert.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "properties/attacks/generators/layouts.hpp"
-#include "tests/fixtures/temporary_folder.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::convert {
 namespace {
@@ -20,19 +21,8 @@ namespace fs = std::filesystem;
 
 using Files = std::map<std::string, std::string>;
 
-const std::vector<family::FamilyPtr>& families() {
-  static const auto all = family::builtin_families().value();
-  return all;
-}
-const kinds::Catalogue& catalogue() {
-  static const auto all = kinds::load_catalogue().value();
-  return all;
-}
-
-checkpoint::HfModel golden(const std::string& name) {
-  return checkpoint::open_hf(fs::path(BV_FIXTURES) / "golden" / "hf" / name, families(), {})
-      .value();
-}
+using support::catalogue;
+using support::families;
 
 Files files_of(const fs::path& folder) {
   Files out;
@@ -67,7 +57,7 @@ ConvertOptions quick(const WindowSizes& windows) {
 Result<Files> there_and_back(const checkpoint::HfModel& source, const parallel::Layout& layout,
                              const std::function<void(const fs::path&)>& change,
                              const WindowSizes& windows = {}) {
-  const fixtures::TestFolder folder;
+  const support::TempFolder folder;
   BV_TRY(written, to_megatron(source, catalogue(), layout, folder.path() / "m", quick(windows)));
   static_cast<void>(written);
   if (change) {
@@ -93,7 +83,7 @@ void swap_files(const fs::path& a, const fs::path& b) {
 class ConvertedFiles : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ConvertedFiles, AreTheSameAfterAnyTwoLayouts) {
-  const checkpoint::HfModel source = golden(GetParam());
+  const checkpoint::HfModel source = support::open_golden(GetParam());
   const auto first = there_and_back(source, layout_for(source.model, 1), {});
   ASSERT_TRUE(first) << first.error().message;
   EXPECT_GT(first->size(), 1U);
@@ -113,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(LayoutIndependence, ConvertedFiles,
 /// Windows of one element, of part of one, and of some: what is written is the same.
 TEST(LayoutIndependence, FilesAreTheSameForAnySizeOfWindow) {
   for (const char* name : {"llama", "qwen3_moe_packed", "gpt_oss", "qwen3_next"}) {
-    const checkpoint::HfModel source = golden(name);
+    const checkpoint::HfModel source = support::open_golden(name);
     const parallel::Layout layout = layout_for(source.model, 3);
     const auto wanted = there_and_back(source, layout, {});
     ASSERT_TRUE(wanted) << wanted.error().message;
@@ -126,7 +116,7 @@ TEST(LayoutIndependence, FilesAreTheSameForAnySizeOfWindow) {
 }
 
 TEST(LayoutIndependence, ShardsOfTwoRanksThatChangedPlacesAreNamedAndNothingIsWritten) {
-  const checkpoint::HfModel source = golden("llama");
+  const checkpoint::HfModel source = support::open_golden("llama");
   parallel::Layout layout;
   const auto whole = there_and_back(source, layout, {}).value();
   layout.tp = 2;

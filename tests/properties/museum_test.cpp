@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const oracle::Entry kOracle = {};
+const oracle::Entry kOracleAlone = {};
 
 std::string read_text(const fs::path& path) {
   std::ostringstream out;
@@ -72,7 +72,7 @@ TEST_P(Museum, TheBugIsSeenAndItsTwinIsNot) {
   const auto exhibit = read_exhibit(read_text(GetParam()), GetParam().filename().string());
   ASSERT_TRUE(exhibit) << exhibit.error().message;
   EXPECT_EQ(exhibit->id + ".json", GetParam().filename().string());
-  const auto shown = show(library(), samples(), kOracle, *exhibit);
+  const auto shown = show(library(), samples(), kOracleAlone, *exhibit);
   ASSERT_TRUE(shown) << shown.error().message << " " << shown.error().found;
   EXPECT_TRUE(shown->twin.empty()) << shown->twin.front().title;
   nlohmann::json found = nlohmann::json::array();
@@ -93,7 +93,6 @@ TEST_P(Museum, TheBugIsSeenAndItsTwinIsNot) {
         {"gate", shown->gate.red},
         {"why", shown->gate.why},
         {"user", user}}.dump();
-    return;
   }
   const nlohmann::json wanted = to_json(exhibit->expected);
   EXPECT_NE(std::find(found.begin(), found.end(), wanted), found.end())

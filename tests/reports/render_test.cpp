@@ -8,12 +8,12 @@
 #include "reports/error_text.hpp"
 #include "reports/printable.hpp"
 #include "reports/text.hpp"
-#include "tests/ci/golden_text.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::reports {
 namespace {
 
-using bv::testing::expect_golden;
+using support::expect_golden;
 
 constexpr TextStyle kPlainStyle{.color = false, .ascii = false, .width = 120, .verbosity = 0};
 

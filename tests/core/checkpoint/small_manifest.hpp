@@ -7,6 +7,7 @@
 
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::checkpoint::testing {
 
@@ -15,14 +16,9 @@ inline constexpr std::string_view kSmallConfig = R"({"architectures": ["LlamaFor
   "num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 4, "vocab_size": 15,
   "tie_word_embeddings": false})";
 
-inline const std::vector<family::FamilyPtr>& families() {
-  static const auto all = family::builtin_families().value();
-  return all;
-}
-inline const kinds::Catalogue& catalogue() {
-  static const auto all = kinds::load_catalogue().value();
-  return all;
-}
+using support::catalogue;
+using support::families;
+
 inline nlohmann::json small_config() {
   return nlohmann::json::parse(kSmallConfig);
 }

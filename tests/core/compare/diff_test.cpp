@@ -19,25 +19,16 @@
 #include "core/io/writer.hpp"
 #include "core/kinds/values.hpp"
 #include "tests/core/compare/tensors_in_memory.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::compare {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGolden = fs::path(BV_FIXTURES) / "golden" / "hf";
+using support::TempFolder;
 
-struct TempFolder {
-  fs::path path;
-  TempFolder() {
-    static int counter = 0;
-    path = fs::temp_directory_path() / fmt::format("bv-diff-{}-{}", ::getpid(), counter++);
-    fs::create_directories(path);
-  }
-  ~TempFolder() { fs::remove_all(path); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-};
+const fs::path kGolden = support::golden("hf");
 
 /// A golden HF model, and a damaged copy of it as one file.
 class HfPair {
@@ -46,8 +37,8 @@ class HfPair {
       : a_(io::Checkpoint::open(kGolden / name).value()), tensors(read(a_)) {}
 
   compare::DiffReport run() {
-    write(folder_.path / "model.safetensors", tensors);
-    b_.emplace(io::Checkpoint::open(folder_.path).value());
+    write(folder_.path() / "model.safetensors", tensors);
+    b_.emplace(io::Checkpoint::open(folder_.path()).value());
     comparison = compare::compare_hf(a_, *b_);
     return diff(comparison, {}).value();
   }
@@ -72,21 +63,20 @@ class ShardPair {
     if (layout_.tp > 1) {
       layout_.vocab_divisor = 1;  // 131 rows of vocabulary do not divide
     }
-    static const auto families = family::builtin_families().value();
-    static const auto catalogue = kinds::load_catalogue().value();
-    a_.emplace(checkpoint::open_hf(kGolden / name, families, {}).value());
-    const auto written = convert::to_megatron(*a_, catalogue, layout_, folder_.path / "m", {});
+    const kinds::Catalogue& catalogue = support::catalogue();
+    a_.emplace(support::open_golden(name));
+    const auto written = convert::to_megatron(*a_, catalogue, layout_, folder_.path() / "m", {});
     EXPECT_TRUE(written.has_value()) << written.error().message;
     plan_.emplace(plan::Plan::make(a_->model, catalogue, layout_).value());
     for (const plan::ShardFile& file : plan_->files()) {
       const auto place = parallel::shard_name(file.key, layout_);
-      shards[place] = read(io::Checkpoint::open(folder_.path / "m" / file.name).value());
+      shards[place] = read(io::Checkpoint::open(folder_.path() / "m" / file.name).value());
     }
   }
 
   compare::DiffReport run() {
     for (const auto& [place, tensors] : shards) {
-      const fs::path file = folder_.path / (place + ".safetensors");
+      const fs::path file = folder_.path() / (place + ".safetensors");
       write(file, tensors);
       open_.emplace(place, io::Checkpoint::open(file).value());
     }
@@ -368,14 +358,14 @@ Tensor square(std::int64_t side) {
 TEST(Diff, ATransposedSquareIsNamed) {
   TempFolder folder;
   Tensor a = square(4);
-  write(folder.path / "a.safetensors", {{"x", a}});
+  write(folder.path() / "a.safetensors", {{"x", a}});
   Tensor b = a;
   for (std::size_t i = 0; i < 16; ++i) {
     std::memcpy(b.bytes.data() + i * 4, a.bytes.data() + ((i % 4) * 4 + i / 4) * 4, 4);
   }
-  write(folder.path / "b.safetensors", {{"x", b}});
-  const auto one = io::Checkpoint::open(folder.path / "a.safetensors").value();
-  const auto two = io::Checkpoint::open(folder.path / "b.safetensors").value();
+  write(folder.path() / "b.safetensors", {{"x", b}});
+  const auto one = io::Checkpoint::open(folder.path() / "a.safetensors").value();
+  const auto two = io::Checkpoint::open(folder.path() / "b.safetensors").value();
   const compare::Comparison comparison = compare::compare_hf(one, two);
   const compare::DiffReport report = compare::diff(comparison, {}).value();
   expect_cause(report, comparison, "x", compare::Cause::Transposed, {0, 1});

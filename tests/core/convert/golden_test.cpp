@@ -13,6 +13,9 @@
 #include "core/convert/convert.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_layout.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::convert {
 namespace {
@@ -20,44 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-const fs::path kGolden = fs::path(BV_FIXTURES) / "golden";
+using support::catalogue;
+using support::families;
+using support::read_json;
+using support::TempFolder;
 
-Json read_json(const fs::path& path) {
-  std::ifstream in(path);
-  return Json::parse(in);
-}
-
-parallel::Layout layout_of(const Json& run) {
-  parallel::Layout out;
-  const Json& l = run.at("layout");
-  out.tp = l.at("tp");
-  out.pp = l.at("pp");
-  out.ep = l.at("ep");
-  out.etp = l.at("etp");
-  out.vpp = l.at("vpp");
-  const Json& s = run.at("settings");
-  if (s.value("should_pad_vocab", false)) {
-    out.vocab_divisor = s.at("make_vocab_size_divisible_by").get<std::int64_t>();
-  }
-  if (s.contains("num_layers_in_first_pipeline_stage")) {
-    out.first_stage_layers = s.at("num_layers_in_first_pipeline_stage").get<std::int64_t>();
-  }
-  if (s.contains("num_layers_in_last_pipeline_stage")) {
-    out.last_stage_layers = s.at("num_layers_in_last_pipeline_stage").get<std::int64_t>();
-  }
-  return out;
-}
-
-struct TempFolder {
-  fs::path path =
-      fs::temp_directory_path() / fmt::format("bv-golden-{}-{}", ::getpid(), counter()++);
-  static int& counter() {
-    static int value = 0;
-    return value;
-  }
-  TempFolder() { fs::create_directories(path); }
-  ~TempFolder() { fs::remove_all(path); }
-};
+const fs::path kGolden = support::golden();
 
 /// name -> [dtype, shape, digest] of one shard file of ours.
 Json describe(const fs::path& file) {
@@ -73,28 +44,7 @@ Json describe(const fs::path& file) {
   return out;
 }
 
-class Golden : public testing::TestWithParam<std::string> {
- protected:
-  static const std::vector<family::FamilyPtr>& families() {
-    static const auto loaded = family::builtin_families().value();
-    return loaded;
-  }
-  static const kinds::Catalogue& catalogue() {
-    static const auto loaded = kinds::load_catalogue().value();
-    return loaded;
-  }
-};
-
-std::vector<std::string> runs() {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::recursive_directory_iterator(kGolden / "megatron")) {
-    if (entry.path().extension() == ".json") {
-      out.push_back(fs::relative(entry.path(), kGolden / "megatron").string());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
+class Golden : public testing::TestWithParam<std::string> {};
 
 void expect_equal_shards(const Json& run, const parallel::Layout& layout, const fs::path& folder) {
   std::set<std::string> expected_files;
@@ -145,18 +95,18 @@ TEST_P(Golden, IsReproducedAndComesBack) {
   auto model = checkpoint::open_hf(source, families(), {});
   ASSERT_TRUE(model.has_value()) << model.error().message;
   ASSERT_TRUE(model->model.faults.empty()) << model->model.faults.front().message;
-  const parallel::Layout layout = layout_of(run);
+  const parallel::Layout layout = support::layout_of(run);
   convert::ConvertOptions options;
   options.dtype.params = dtype_from_name(run.at("params_dtype").get<std::string>());
   options.jobs = 2;
   const TempFolder temp;
-  const auto there = convert::to_megatron(*model, catalogue(), layout, temp.path / "m", options);
+  const auto there = convert::to_megatron(*model, catalogue(), layout, temp.path() / "m", options);
   ASSERT_TRUE(there.has_value()) << there.error().message;
-  expect_equal_shards(run, layout, temp.path / "m");
+  expect_equal_shards(run, layout, temp.path() / "m");
 
-  auto folder = checkpoint::open_megatron(temp.path / "m", families(), catalogue());
+  auto folder = checkpoint::open_megatron(temp.path() / "m", families(), catalogue());
   ASSERT_TRUE(folder.has_value()) << folder.error().message;
-  const auto back = convert::to_hf(*folder, catalogue(), temp.path / "h", options);
+  const auto back = convert::to_hf(*folder, catalogue(), temp.path() / "h", options);
   ASSERT_TRUE(back.has_value()) << back.error().message;
   EXPECT_TRUE(back->replicas.empty());
   EXPECT_TRUE(back->faults.empty());
@@ -166,19 +116,20 @@ TEST_P(Golden, IsReproducedAndComesBack) {
   for (const convert::ValueLoss& loss : *losses) {
     named.insert(loss.hf);
   }
-  expect_equal_hf(source, temp.path / "h", named);
+  expect_equal_hf(source, temp.path() / "h", named);
 }
 
-INSTANTIATE_TEST_SUITE_P(Megatron, Golden, testing::ValuesIn(runs()), [](const auto& param) {
-  std::string name = param.param;
-  std::replace_if(
-      name.begin(), name.end(),
-      [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(
+    Megatron, Golden, testing::ValuesIn(support::golden_runs()), [](const auto& param) {
+      std::string name = param.param;
+      std::replace_if(
+          name.begin(), name.end(),
+          [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+      return name;
+    });
 
 TEST(GoldenList, HoldsAll144Runs) {
-  EXPECT_EQ(runs().size(), 144U);
+  EXPECT_EQ(support::golden_runs().size(), 144U);
 }
 
 }  // namespace

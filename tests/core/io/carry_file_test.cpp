@@ -16,9 +16,9 @@ namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
+using support::file_text;
 using testing::outcome;
 using testing::ScratchFolder;
-using testing::slurp;
 
 TEST(CarryFile, CopiesAndFingerprintsInPieces) {
   const ScratchFolder folder;
@@ -30,7 +30,7 @@ TEST(CarryFile, CopiesAndFingerprintsInPieces) {
     const fs::path from = folder.write("from", text);
     const auto copied = carry_file(from, folder.path() / "to");
     ASSERT_TRUE(copied) << copied.error().message;
-    EXPECT_TRUE(slurp(folder.path() / "to") == text) << size;
+    EXPECT_TRUE(file_text(folder.path() / "to") == text) << size;
     EXPECT_EQ(*copied, print_of_text(text));
     EXPECT_EQ(print_of_file(from).value(), *copied);
   }

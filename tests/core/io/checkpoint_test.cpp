@@ -286,6 +286,23 @@ TEST(Checkpoint, MovedCheckpointKeepsItsBytes) {
 }
 
 /// More files than a process may have open, read by several threads.
+/// For its life this process may have so many open files.
+class OpenFilesLimit {
+ public:
+  explicit OpenFilesLimit(rlim_t files) {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &old_), 0);
+    struct rlimit few = old_;
+    few.rlim_cur = files;
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  }
+  ~OpenFilesLimit() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &old_), 0); }
+  OpenFilesLimit(const OpenFilesLimit&) = delete;
+  OpenFilesLimit& operator=(const OpenFilesLimit&) = delete;
+
+ private:
+  struct rlimit old_ {};
+};
+
 TEST(Checkpoint, TenThousandShardsNeedFewDescriptors) {
   const ScratchFolder folder;
   std::vector<std::pair<std::string, std::string>> map;
@@ -295,11 +312,7 @@ TEST(Checkpoint, TenThousandShardsNeedFewDescriptors) {
     map.emplace_back(name, name + ".safetensors");
   }
   folder.write(kIndex, index_of(map));
-  struct rlimit old {};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
-  struct rlimit few = old;
-  few.rlim_cur = 128;
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const OpenFilesLimit limit(128);
   const auto checkpoint = Checkpoint::open(folder.path(), true);
   ASSERT_TRUE(checkpoint) << shown(checkpoint.error());
   EXPECT_EQ(checkpoint->tensors().size(), 10'000u);
@@ -320,7 +333,6 @@ TEST(Checkpoint, TenThousandShardsNeedFewDescriptors) {
     thread.join();
   }
   EXPECT_EQ(wrong, 0);
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
 /// The real checkpoints of transformers: strict reading finds nothing to say but that

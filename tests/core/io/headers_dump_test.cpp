@@ -11,6 +11,7 @@ namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
+using support::file_text;
 using ::testing::HasSubstr;
 using testing::outcome;
 using testing::ScratchFolder;
@@ -61,13 +62,13 @@ TEST(HeadersDump, FilesRoundTripPlainAndGzipped) {
   for (const char* name : {"m.headers.json", "m.headers.json.gz"}) {
     const fs::path path = folder.path() / name;
     ASSERT_TRUE(write_headers_dump(path, *dump));
-    const std::string first = testing::slurp(path);
+    const std::string first = file_text(path);
     EXPECT_EQ(is_gzip(first), path.extension() == ".gz");
     const auto again = read_headers_dump(path);
     ASSERT_TRUE(again) << shown(again.error());
     EXPECT_EQ(*again, *dump);
     ASSERT_TRUE(write_headers_dump(path, *again));
-    EXPECT_EQ(testing::slurp(path), first);
+    EXPECT_EQ(file_text(path), first);
   }
 }
 

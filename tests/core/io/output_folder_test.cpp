@@ -20,10 +20,10 @@ namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
+using support::file_text;
 using testing::outcome;
 using testing::ScratchFolder;
 using testing::shown;
-using testing::slurp;
 
 /// Every file below a folder with its text.
 std::map<std::string, std::string> tree(const fs::path& folder) {
@@ -32,7 +32,7 @@ std::map<std::string, std::string> tree(const fs::path& folder) {
     if (entry.is_symlink() || !entry.is_directory()) {
       std::string& text = out[entry.path().lexically_relative(folder).string()];
       text = entry.is_symlink()        ? "-> " + fs::read_symlink(entry.path()).string()
-             : entry.is_regular_file() ? slurp(entry.path())
+             : entry.is_regular_file() ? file_text(entry.path())
                                        : "special";
     }
   }
@@ -292,8 +292,8 @@ TEST(OutputFolder, TakesThePlaceOfAnEarlierOutputAndOfNothingElse) {
   ASSERT_TRUE(write_file(late->partial() / "new", "n"));
   folder.write("n/mine", "m");
   EXPECT_EQ(outcome(late->finish({"new"})), "BV8011");
-  EXPECT_EQ(slurp(folder.path() / "n/mine"), "m");
-  EXPECT_EQ(slurp(folder.path() / "n.bv-partial/new"), "n");
+  EXPECT_EQ(file_text(folder.path() / "n/mine"), "m");
+  EXPECT_EQ(file_text(folder.path() / "n.bv-partial/new"), "n");
 }
 
 TEST(OutputFolder, DoesNotReplaceWhatAppearedMeanwhile) {
@@ -316,7 +316,7 @@ TEST(OutputFolder, IsLockedWhileItsRunLives) {
     EXPECT_EQ(placed(folder, request(folder.path() / "m", overwrite, resume)), "BV8008");
   }
   ASSERT_TRUE(first->finish({"a"}));
-  EXPECT_EQ(slurp(folder.path() / "m/a"), "1");
+  EXPECT_EQ(file_text(folder.path() / "m/a"), "1");
   EXPECT_EQ(placed(folder, request(folder.path() / "m")), "BV8006");
 }
 

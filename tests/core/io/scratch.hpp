@@ -18,53 +18,14 @@
 #include <vector>
 
 #include "core/base/result.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::io::testing {
 
-/// A folder of its own for one test, deleted at the end.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "bv-io-XXXXXX").string();
-    path_ = std::filesystem::canonical(::mkdtemp(name.data()));
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path write(const std::string& name, std::string_view bytes) const {
-    const std::filesystem::path file = path_ / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file, std::ios::binary) << bytes;
-    return file;
-  }
-
- private:
-  std::filesystem::path path_;
-};
-
-inline std::string slurp(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-inline std::string length_word(std::uint64_t length) {
-  std::string out(8, '\0');
-  std::memcpy(out.data(), &length, sizeof length);
-  return out;
-}
-
-/// Length word, header and `data_bytes` bytes 0, 1, 2, ...
-inline std::string safetensors(std::string_view header, std::size_t data_bytes) {
-  std::string out = length_word(header.size()) + std::string(header);
-  for (std::size_t i = 0; i < data_bytes; ++i) {
-    out += static_cast<char>(static_cast<unsigned char>(i));
-  }
-  return out;
-}
+using ScratchFolder = support::TempFolder;
+using support::file_text;
+using support::length_word;
+using support::safetensors;
 
 inline std::span<const std::byte> as_bytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));

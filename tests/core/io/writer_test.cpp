@@ -17,10 +17,10 @@ namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
+using support::file_text;
 using testing::as_bytes;
 using testing::outcome;
 using testing::ScratchFolder;
-using testing::slurp;
 
 std::string bytes_of(std::string_view hex) {
   std::string out;
@@ -67,7 +67,7 @@ TEST(SafetensorsPlan, EqualsTheGoldenVectorOfTheReferenceWriter) {
     ASSERT_TRUE(file->write_at(plan->offsets[i], as_bytes(data[i])));
   }
   ASSERT_TRUE(file->commit());
-  EXPECT_EQ(slurp(path), plan->header + bytes_of("0000803f00000040803f0040070809"));
+  EXPECT_EQ(file_text(path), plan->header + bytes_of("0000803f00000040803f0040070809"));
   EXPECT_EQ(outcome(Checkpoint::open(path, true)), "accepted");
 }
 
@@ -130,7 +130,7 @@ TEST(SafetensorsPlan, GivesTheHeadersOfAllGoldenFiles) {
       continue;
     }
     ++files;
-    const std::string bytes = slurp(entry.path());
+    const std::string bytes = file_text(entry.path());
     const auto header =
         parse_safetensors_header(as_bytes(bytes), bytes.size(), entry.path().string());
     ASSERT_TRUE(header) << testing::shown(header.error());
@@ -156,7 +156,7 @@ TEST(PendingFile, AppearsUnderItsNameOnlyWhenCommitted) {
   ASSERT_TRUE(file->write_at(0, as_bytes("abc")));
   EXPECT_FALSE(fs::exists(path));
   ASSERT_TRUE(file->commit());
-  EXPECT_EQ(slurp(path), "abcdef");
+  EXPECT_EQ(file_text(path), "abcdef");
   EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"out.bin"});
 }
 
@@ -178,7 +178,7 @@ TEST(PendingFile, BytesNeverWrittenAreZero) {
   ASSERT_TRUE(file);
   ASSERT_TRUE(file->write_at(3, as_bytes("x")));
   ASSERT_TRUE(file->commit());
-  EXPECT_EQ(slurp(folder.path() / "out.bin"), std::string("\0\0\0x", 4));
+  EXPECT_EQ(file_text(folder.path() / "out.bin"), std::string("\0\0\0x", 4));
 }
 
 TEST(PendingFile, TakesWritesOfManyThreads) {
@@ -200,7 +200,7 @@ TEST(PendingFile, TakesWritesOfManyThreads) {
   }
   ASSERT_TRUE(file->commit());
   EXPECT_EQ(failures, 0);
-  const std::string bytes = slurp(folder.path() / "out.bin");
+  const std::string bytes = file_text(folder.path() / "out.bin");
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     ASSERT_EQ(bytes[i], static_cast<char>('a' + static_cast<char>(i / 8 % 26))) << i;
   }
@@ -216,7 +216,7 @@ TEST(PendingFile, TwoOfOneNameDoNotMeet) {
   ASSERT_TRUE(second->write_at(0, as_bytes("2")));
   ASSERT_TRUE(first->commit());
   EXPECT_EQ(outcome(second->commit()), "BV8006");
-  EXPECT_EQ(slurp(path), "1");
+  EXPECT_EQ(file_text(path), "1");
 }
 
 TEST(PendingFile, RefusesAnExistingNameUnlessToldToReplace) {
@@ -228,9 +228,9 @@ TEST(PendingFile, RefusesAnExistingNameUnlessToldToReplace) {
   auto file = PendingFile::create(path, 3, IfExists::Replace);
   ASSERT_TRUE(file);
   ASSERT_TRUE(file->write_at(0, as_bytes("new")));
-  EXPECT_EQ(slurp(path), "old");
+  EXPECT_EQ(file_text(path), "old");
   ASSERT_TRUE(file->commit());
-  EXPECT_EQ(slurp(path), "new");
+  EXPECT_EQ(file_text(path), "new");
 }
 
 TEST(PendingFile, NoticesAForeignWriterAtCommit) {

@@ -12,7 +12,7 @@ void add(Headers& headers, const std::string& name, Shape shape = {1}) {
   headers[name] = {name, DType::BF16, std::move(shape)};
 }
 
-Detected detected(const Model& model, const std::string& what) {
+Detected first_detected(const Model& model, const std::string& what) {
   for (const Detected& entry : model.detected) {
     if (entry.what == what) {
       return entry;
@@ -23,18 +23,19 @@ Detected detected(const Model& model, const std::string& what) {
 
 TEST(ExpertStorage, IsDecidedForEachSection) {
   const auto packed = resolve_golden("qwen3_5_vl_moe_mtp_packed");
-  EXPECT_EQ(detected(*packed, "decoder_experts").value, "packed");
-  EXPECT_EQ(detected(*packed, "mtp_experts").value, "packed");
-  EXPECT_EQ(detected(*packed, "mtp_experts").because,
+  EXPECT_EQ(first_detected(*packed, "decoder_experts").value, "packed");
+  EXPECT_EQ(first_detected(*packed, "mtp_experts").value, "packed");
+  EXPECT_EQ(first_detected(*packed, "mtp_experts").because,
             "mtp.layers.0.mlp.experts.gate_up_proj is there");
   const auto mixed = resolve_golden("qwen3_5_vl_moe_mtp_per_expert");
-  EXPECT_EQ(detected(*mixed, "decoder_experts").value, "packed");
-  EXPECT_EQ(detected(*mixed, "mtp_experts").value, "per_expert");
+  EXPECT_EQ(first_detected(*mixed, "decoder_experts").value, "packed");
+  EXPECT_EQ(first_detected(*mixed, "mtp_experts").value, "per_expert");
 }
 
 TEST(ExpertStorage, WithoutNamesTakesTheFirstForm) {
-  EXPECT_EQ(detected(from_config(golden_config("qwen3_5_moe")), "decoder_experts").value, "packed");
-  EXPECT_EQ(detected(from_config(golden_config("qwen3_moe")), "decoder_experts").value,
+  EXPECT_EQ(first_detected(from_config(golden_config("qwen3_5_moe")), "decoder_experts").value,
+            "packed");
+  EXPECT_EQ(first_detected(from_config(golden_config("qwen3_moe")), "decoder_experts").value,
             "per_expert");
 }
 
@@ -85,7 +86,8 @@ TEST(ExpertStorage, OneMissingExpertIsNamed) {
 }
 
 TEST(ExpertStorage, OfMixtralHasTwoSetsOfNames) {
-  EXPECT_EQ(detected(*resolve_golden("mixtral"), "decoder_experts").value, "block_sparse_moe");
+  EXPECT_EQ(first_detected(*resolve_golden("mixtral"), "decoder_experts").value,
+            "block_sparse_moe");
   Headers headers = golden_headers("mixtral");
   for (auto at = headers.begin(); at != headers.end();) {
     at =
@@ -98,7 +100,7 @@ TEST(ExpertStorage, OfMixtralHasTwoSetsOfNames) {
   }
   const auto model = resolve_with(golden_config("mixtral"), headers);
   EXPECT_TRUE(model->faults.empty()) << all_faults(*model);
-  EXPECT_EQ(detected(*model, "decoder_experts").value, "packed");
+  EXPECT_EQ(first_detected(*model, "decoder_experts").value, "packed");
 }
 
 TEST(ExpertStorage, OfGlmMayCarryASuffix) {
@@ -115,12 +117,12 @@ TEST(ExpertStorage, OfGlmMayCarryASuffix) {
   }
   const auto model = resolve_with(config, headers);
   EXPECT_TRUE(model->faults.empty()) << all_faults(*model);
-  EXPECT_EQ(detected(*model, "decoder_experts").value, "packed_weight");
+  EXPECT_EQ(first_detected(*model, "decoder_experts").value, "packed_weight");
 }
 
 TEST(Orientation, ComesFromTheShapes) {
-  EXPECT_EQ(detected(*resolve_golden("qwen3_vl_moe"), "decoder_experts").value, "packed");
-  EXPECT_EQ(detected(*resolve_golden("qwen3_vl_moe_transposed"), "decoder_experts").value,
+  EXPECT_EQ(first_detected(*resolve_golden("qwen3_vl_moe"), "decoder_experts").value, "packed");
+  EXPECT_EQ(first_detected(*resolve_golden("qwen3_vl_moe_transposed"), "decoder_experts").value,
             "packed_in_out");
 }
 
@@ -159,7 +161,7 @@ TEST(Orientation, OfASquareStackMayBeDeclared) {
   options.expert_orientation = family::Orientation::InOut;
   const auto model = resolve_with(width(12), stacks(12), options);
   EXPECT_TRUE(model->faults.empty()) << all_faults(*model);
-  EXPECT_EQ(detected(*model, "decoder_experts").value, "packed_in_out");
+  EXPECT_EQ(first_detected(*model, "decoder_experts").value, "packed_in_out");
 }
 
 TEST(Orientation, ThatTheShapesContradictIsAFault) {

@@ -11,19 +11,17 @@
 
 #include "core/family/expression.hpp"
 #include "core/model/model.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::model::test {
 
 using nlohmann::json;
 
-inline std::filesystem::path golden(const std::string& part) {
-  return std::filesystem::path(BV_FIXTURES) / "golden" / part;
-}
-
-inline json read_json(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  return json::parse(in);
-}
+using support::families;
+using support::golden;
+using support::golden_cases;
+using support::read_json;
 
 inline json golden_config(const std::string& name) {
   return read_json(golden("hf/" + name + "/config.json"));
@@ -51,29 +49,6 @@ inline Headers golden_headers(const std::string& name) {
     }
   }
   return headers;
-}
-
-inline std::vector<std::string> golden_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(golden("hf"))) {
-    if (entry.is_directory()) {
-      names.push_back(entry.path().filename().string());
-    }
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-inline const std::vector<family::FamilyPtr>& families() {
-  static const std::vector<family::FamilyPtr> all = [] {
-    auto loaded = family::builtin_families();
-    if (!loaded) {
-      throw std::runtime_error(loaded.error().where + ": " + loaded.error().message + ": " +
-                               loaded.error().found);
-    }
-    return *loaded;
-  }();
-  return all;
 }
 
 inline Result<Model> resolve_with(const json& config, const Headers& headers,

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/parallel/parallel.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/golden_layout.hpp"
 
 namespace bv::parallel {
 
@@ -22,11 +24,6 @@ struct GoldenRun {
   Layout layout;
 };
 
-inline nlohmann::json read_json(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return nlohmann::json::parse(file);
-}
-
 inline std::vector<GoldenRun> golden_runs() {
   const std::filesystem::path root = std::filesystem::path(BV_FIXTURES) / "golden";
   std::vector<GoldenRun> runs;
@@ -35,27 +32,13 @@ inline std::vector<GoldenRun> golden_runs() {
       continue;
     }
     GoldenRun one;
-    one.run = read_json(entry.path());
+    one.run = support::read_json(entry.path());
     const std::string model = one.run.at("case");
     one.name = model + "/" + entry.path().stem().string();
-    const nlohmann::json config = read_json(root / "hf" / model / "config.json");
+    const nlohmann::json config = support::read_json(root / "hf" / model / "config.json");
     one.config = config.contains("text_config") ? config.at("text_config") : config;
     one.tied = config.value("tie_word_embeddings", true);
-    const nlohmann::json& sizes = one.run.at("layout");
-    one.layout.tp = sizes.at("tp");
-    one.layout.pp = sizes.at("pp");
-    one.layout.ep = sizes.at("ep");
-    one.layout.etp = sizes.at("etp");
-    one.layout.vpp = sizes.at("vpp");
-    const nlohmann::json& settings = one.run.at("settings");
-    if (settings.contains("num_layers_in_first_pipeline_stage")) {
-      one.layout.first_stage_layers =
-          settings.at("num_layers_in_first_pipeline_stage").get<std::int64_t>();
-    }
-    if (settings.contains("num_layers_in_last_pipeline_stage")) {
-      one.layout.last_stage_layers =
-          settings.at("num_layers_in_last_pipeline_stage").get<std::int64_t>();
-    }
+    one.layout = support::layout_of(one.run);
     runs.push_back(std::move(one));
   }
   std::ranges::sort(runs, {}, &GoldenRun::name);

@@ -8,29 +8,19 @@
 
 #include "core/checkpoint/open_model.hpp"
 #include "core/plan/legality.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::plan {
 namespace {
 
 constexpr std::int64_t kBound = 12;
 
-const kinds::Catalogue& catalogue() {
-  static const auto loaded = kinds::load_catalogue().value();
-  return loaded;
-}
-
-checkpoint::HfModel golden(const std::string& name) {
-  static const auto families = family::builtin_families().value();
-  auto hf =
-      checkpoint::open_hf(std::filesystem::path(BV_FIXTURES) / "golden/hf" / name, families, {});
-  EXPECT_TRUE(hf) << (hf ? "" : hf.error().message);
-  return std::move(*hf);
-}
+using support::catalogue;
 
 class AllLayouts : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(AllLayouts, AreThoseThatAreAcceptedOneByOneAndEachRuleIsBoundOnThem) {
-  const checkpoint::HfModel hf = golden(GetParam());
+  const checkpoint::HfModel hf = support::open_golden(GetParam());
   parallel::Layout base;
   base.vocab_divisor = 1;
   const auto proof = plan::prove_all_layouts(hf.model, catalogue(), base, kBound);
@@ -57,7 +47,7 @@ INSTANTIATE_TEST_SUITE_P(Models, AllLayouts,
                                            "qwen3_5_vl_moe_mtp_packed", "deepseek_v3", "gpt_oss"));
 
 TEST(AllLayouts, ASizeThatTheConditionsAllowAndARuleDoesNotIsNamed) {
-  checkpoint::HfModel hf = golden("qwen3");
+  checkpoint::HfModel hf = support::open_golden("qwen3");
   hf.model.constraints.clear();  // the planted fault: a family that forgot its conditions
   parallel::Layout base;
   base.vocab_divisor = 1;

@@ -9,6 +9,7 @@
 
 #include "core/checkpoint/open_model.hpp"
 #include "core/plan/plan.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::plan {
 namespace {
@@ -31,11 +32,8 @@ class BindRule : public ::testing::Test {
   }
   std::int64_t size(const char* symbol) const { return hf_.model.geometry.at(symbol); }
 
-  kinds::Catalogue kinds_ = kinds::load_catalogue().value();
-  checkpoint::HfModel hf_ =
-      checkpoint::open_hf(std::filesystem::path(BV_FIXTURES) / "golden/hf/llama",
-                          family::builtin_families().value(), {})
-          .value();
+  const kinds::Catalogue& kinds_ = support::catalogue();
+  checkpoint::HfModel hf_ = support::open_golden("llama");
   parallel::Layout layout_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::plan {
 namespace {
@@ -16,12 +17,6 @@ std::vector<DType> all_dtypes() {
     out.push_back(static_cast<DType>(i));
   }
   return out;
-}
-
-checkpoint::HfModel llama() {
-  static const auto families = family::builtin_families().value();
-  return checkpoint::open_hf(std::filesystem::path(BV_FIXTURES) / "golden/hf/llama", families, {})
-      .value();
 }
 
 TEST(ParameterDtype, IsAFloatOfSixteenBitsOrMore) {
@@ -35,7 +30,7 @@ TEST(ParameterDtype, IsAFloatOfSixteenBitsOrMore) {
 }
 
 TEST(CheckDtypes, EveryOtherDtypeOfAParameterIsRefusedByName) {
-  checkpoint::HfModel model = llama();
+  checkpoint::HfModel model = support::open_golden("llama");
   EXPECT_TRUE(check_dtypes(model.model, model.headers));
   TensorSpec& norm = model.headers.at("model.norm.weight");
   for (const DType dtype : all_dtypes()) {
@@ -54,7 +49,7 @@ TEST(CheckDtypes, EveryOtherDtypeOfAParameterIsRefusedByName) {
 }
 
 TEST(CheckDtypes, ManyTensorsAreOneErrorWithTheFirstOfThem) {
-  checkpoint::HfModel model = llama();
+  checkpoint::HfModel model = support::open_golden("llama");
   for (auto& [name, spec] : model.headers) {
     spec.dtype = name.find("norm") == std::string::npos ? DType::F8E4M3 : DType::Bool;
   }

@@ -10,6 +10,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::plan {
 namespace {
@@ -17,13 +18,9 @@ namespace {
 using ::testing::HasSubstr;
 
 model::Model golden(const std::string& name, std::int64_t vocabulary) {
-  static const auto families = family::builtin_families().value();
   checkpoint::OpenOptions options;
   options.settings = {{"vocab_size", std::to_string(vocabulary)}};
-  auto hf = checkpoint::open_hf(std::filesystem::path(BV_FIXTURES) / "golden/hf" / name, families,
-                                options);
-  EXPECT_TRUE(hf) << (hf ? "" : hf.error().message);
-  return std::move(hf->model);
+  return std::move(support::open_golden(name, options).model);
 }
 
 parallel::Layout tp(std::int64_t size) {

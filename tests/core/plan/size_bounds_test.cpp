@@ -6,6 +6,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "tests/support/golden_model.hpp"
 
 namespace bv::plan {
 namespace {
@@ -13,16 +14,10 @@ namespace {
 const std::vector<std::int64_t> kAbsurd = {std::int64_t{1} << 31, std::int64_t{1} << 40,
                                            std::int64_t{1} << 62};
 
-checkpoint::HfModel golden(const std::string& name) {
-  static const auto families = family::builtin_families().value();
-  return checkpoint::open_hf(std::filesystem::path(BV_FIXTURES) / "golden/hf" / name, families, {})
-      .value();
-}
-
 class SizeBounds : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(SizeBounds, AreMetByARealModelAndByNoAbsurdWidth) {
-  checkpoint::HfModel model = golden(GetParam());
+  checkpoint::HfModel model = support::open_golden(GetParam());
   EXPECT_TRUE(check_size_bounds(model.model, model.headers));
   EXPECT_TRUE(check_size_bounds(model.model, {})) << "config alone";
   for (const char* symbol : {"hidden_size", "num_attention_heads", "vocab_size"}) {
@@ -45,7 +40,7 @@ INSTANTIATE_TEST_SUITE_P(Models, SizeBounds,
                                            "qwen3_5_vl_moe_mtp_packed"));
 
 TEST(SizeBounds, TheBoundIsTheElementsOfTheWholeCheckpoint) {
-  checkpoint::HfModel model = golden("llama");
+  checkpoint::HfModel model = support::open_golden("llama");
   std::int64_t elements = 0;
   for (const auto& [name, spec] : model.headers) {
     elements += element_count(spec.shape).value();
@@ -57,7 +52,7 @@ TEST(SizeBounds, TheBoundIsTheElementsOfTheWholeCheckpoint) {
 }
 
 TEST(SizeBounds, WhereSomeElementsAreNotKnownTheBoundIsTheFixedOne) {
-  checkpoint::HfModel model = golden("llama");
+  checkpoint::HfModel model = support::open_golden("llama");
   model.headers.at("model.norm.weight").shape = {};
   model.model.geometry.symbols["hidden_size"] = kSizeMax;
   EXPECT_TRUE(check_size_bounds(model.model, model.headers));

@@ -10,7 +10,7 @@
 
 #include "core/base/tensor_spec.hpp"
 
-namespace bv::e2e {
+namespace bv::support {
 
 struct EditedTensor {
   DType dtype = DType::BF16;
@@ -24,6 +24,7 @@ struct EditedCheckpoint {
   std::map<std::string, EditedTensor> tensors;
 
   static EditedCheckpoint read(const std::filesystem::path& folder);
+  static EditedCheckpoint golden(const std::string& name);
   /// config.json and one model.safetensors.
   void write(const std::filesystem::path& folder) const;
   /// config, or its text_config.
@@ -36,4 +37,4 @@ std::map<std::string, EditedTensor> read_tensors(const std::filesystem::path& pa
 /// A llama of `layers` layers whose bytes are a fixed pattern.
 EditedCheckpoint large_llama(std::int64_t hidden, std::int64_t layers);
 
-}  // namespace bv::e2e
+}  // namespace bv::support

@@ -1,4 +1,4 @@
-#include "tests/e2e/checkpoint_edit.hpp"
+#include "tests/support/checkpoint_edit.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -8,9 +8,9 @@
 #include "core/base/arith.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/io/writer.hpp"
-#include "tests/e2e/process.hpp"
+#include "tests/support/files.hpp"
 
-namespace bv::e2e {
+namespace bv::support {
 namespace fs = std::filesystem;
 
 std::map<std::string, EditedTensor> read_tensors(const fs::path& path) {
@@ -32,6 +32,10 @@ EditedCheckpoint EditedCheckpoint::read(const fs::path& folder) {
   out.config = nlohmann::ordered_json::parse(file_text(folder / "config.json"));
   out.tensors = read_tensors(folder);
   return out;
+}
+
+EditedCheckpoint EditedCheckpoint::golden(const std::string& name) {
+  return read(golden_hf(name));
 }
 
 void EditedCheckpoint::write(const fs::path& folder) const {
@@ -94,4 +98,4 @@ EditedCheckpoint large_llama(std::int64_t hidden, std::int64_t layers) {
   return out;
 }
 
-}  // namespace bv::e2e
+}  // namespace bv::support

@@ -1,4 +1,4 @@
-#include "tests/e2e/process.hpp"
+#include "tests/support/process.hpp"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -16,7 +16,7 @@
 #include <regex>
 #include <sstream>
 
-namespace bv::e2e {
+namespace bv::support {
 namespace fs = std::filesystem;
 
 namespace {
@@ -157,7 +157,7 @@ std::string unwrapped(const std::string& text) {
 }
 
 std::string without_places(std::string text) {
-  const std::string scratch = (fs::canonical(fs::temp_directory_path()) / "bv-e2e-").string();
+  const std::string scratch = (fs::canonical(fs::temp_directory_path()) / "bv-test-").string();
   text = std::regex_replace(text, std::regex(scratch + "[A-Za-z0-9]{6}"), "SCRATCH");
   for (std::size_t at = text.find(BV_FIXTURES); at != std::string::npos;
        at = text.find(BV_FIXTURES, at)) {
@@ -224,26 +224,4 @@ Ended run_in(const Setting& setting, const std::vector<std::string>& arguments) 
   return ended;
 }
 
-TempFolder::TempFolder() {
-  std::string name = (fs::temp_directory_path() / "bv-e2e-XXXXXX").string();
-  path_ = fs::canonical(::mkdtemp(name.data()));
-}
-
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
-std::string file_text(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return std::move(out).str();
-}
-
-void write_text(const fs::path& file, std::string_view text) {
-  fs::create_directories(file.parent_path());
-  std::ofstream(file, std::ios::binary) << text;
-}
-
-}  // namespace bv::e2e
+}  // namespace bv::support
