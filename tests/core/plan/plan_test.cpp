@@ -10,16 +10,13 @@
 
 #include "core/checkpoint/open_model.hpp"
 #include "core/family/symbols.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::plan {
 namespace {
 
+using support::catalogue;
 using ::testing::HasSubstr;
-
-const kinds::Catalogue& catalogue() {
-  static const auto loaded = kinds::load_catalogue().value();
-  return loaded;
-}
 
 model::Model golden(const std::string& name) {
   static const auto families = family::builtin_families().value();
