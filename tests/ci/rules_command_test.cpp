@@ -94,7 +94,8 @@ TEST(RulesLint, ManyFindingsOfOneCodeAreCountedNotShown) {
   const Ended ended = run_line({"rules", "lint", file});
   EXPECT_EQ(ended.code, 1);
   EXPECT_NE(ended.out.find("992 more of BV1009 are not shown"), std::string::npos) << ended.out;
-  EXPECT_NE(ended.out.find("1000 rules, 1000 errors, 0 warnings"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("1,000 rules, 1,000 errors, 0 warnings"), std::string::npos)
+      << ended.out;
   EXPECT_LT(ended.out.size(), 8000U);
 }
 
