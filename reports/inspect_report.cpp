@@ -127,8 +127,7 @@ void inspect_text(const InspectReport& seen, bool ascii, bool brief, const TextS
     dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
   }
   out(fmt::format("{}{}: {}, {}, {} in {}; {}\n", brief ? "" : "\n", seen.form,
-                  counted(seen.tensors.size(), "tensor"),
-                  counted(totals.elements, "element"),
+                  counted(seen.tensors.size(), "tensor"), counted(totals.elements, "element"),
                   human_bytes(totals.bytes), counted(seen.files, "file"),
                   dtypes.empty() ? "nothing" : join(dtypes, ", ")));
   if (seen.quantised) {

@@ -247,12 +247,12 @@ Status write_dump(Context& context, const Options& options, const Inspection& se
 }
 
 Error missing_error(const Inspection& seen) {
-  Error error = fail(Code::CacheIncomplete,
-                     fmt::format("{} {} missing from {}",
-                                 counted(seen.report.missing.size(), "shard"),
-                                 seen.report.missing.size() == 1 ? "is" : "are",
-                                 escaped(seen.report.reference)))
-                    .advise("fetch them; the tensors above are those of the other shards");
+  Error error =
+      fail(Code::CacheIncomplete,
+           fmt::format("{} {} missing from {}", counted(seen.report.missing.size(), "shard"),
+                       seen.report.missing.size() == 1 ? "is" : "are",
+                       escaped(seen.report.reference)))
+          .advise("fetch them; the tensors above are those of the other shards");
   for (const reports::MissingShard& one : seen.report.missing) {
     error.facts.push_back(one.file);
   }
