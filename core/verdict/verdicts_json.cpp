@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/verdict/bounded_json.hpp"
 #include "core/verdict/gather.hpp"
 #include "core/verdict/ids.hpp"
 #include "core/verdict/mutation_json.hpp"
@@ -46,23 +47,6 @@ Json names_json(const std::vector<std::string>& untrusted) {
     out.push_back(name_json(one));
   }
   return out;
-}
-
-/// Texts may quote untrusted names several times; none of them makes the file grow without bound.
-void bound_texts(Json& json) {
-  constexpr std::size_t kTextMax = 4096;
-  if (json.is_string() && json.get_ref<const std::string&>().size() > kTextMax) {
-    json = bounded(json.get_ref<const std::string&>(), kTextMax);
-  } else if (json.is_structured()) {
-    for (Json& item : json) {
-      bound_texts(item);
-    }
-  }
-}
-
-std::string dump(Json json, int indent) {
-  bound_texts(json);
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
 bool carries_code(Outcome outcome) {
@@ -336,11 +320,11 @@ std::string error_json(std::string_view command, const Error& error) {
                     {"command", command},
                     {"result", {{"word", word_of(code)}, {"exit_code", code}}},
                     {"error", error_row(error)}};
-  return dump(out, 2) + "\n";
+  return dump_bounded(out, 2) + "\n";
 }
 
 std::string verdict_json_line(const Verdict& verdict) {
-  return dump(verdict_json(verdict, verdict.id(), true), -1);
+  return dump_bounded(verdict_json(verdict, verdict.id(), true), -1);
 }
 
 std::string verdicts_json(const Run& run) {
@@ -406,7 +390,7 @@ std::string verdicts_json(const Run& run) {
   if (!sets.rows.empty()) {
     out["layout_sets"] = std::move(sets.rows);
   }
-  return dump(std::move(out), 2) + "\n";
+  return dump_bounded(std::move(out), 2) + "\n";
 }
 
 }  // namespace bv

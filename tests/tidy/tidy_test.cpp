@@ -178,27 +178,40 @@ std::vector<std::string> lines_of(const std::string& text) {
   return out;
 }
 
+/// The line on which what ends on line `i` begins: brackets that it closes were opened there.
+std::size_t head_of(const std::vector<std::string>& lines, std::size_t i) {
+  for (std::ptrdiff_t open = 0;; --i) {
+    open += std::count(lines[i].begin(), lines[i].end(), '(') -
+            std::count(lines[i].begin(), lines[i].end(), ')');
+    if (open >= 0 || i == 0) {
+      return i;
+    }
+  }
+}
+
 /// Line, from 1, and length of each function of formatted code that has more lines than `most`.
 std::vector<std::pair<std::size_t, std::size_t>> long_functions(const std::string& text,
                                                                 std::size_t most) {
-  static const std::regex kBegin(R"(^((  )*)[^ ].*\)( const)?( noexcept)?( override)? \{$)");
+  static const std::regex kBegin(R"(^ *[^ ].*\)( const)?( noexcept)?( override)? \{$)");
   static const std::regex kNone(
       R"(^ *(namespace|if|for|while|switch|else|do|catch|\}).*|.*\]\(.*)");
   const std::vector<std::string> lines = lines_of(text);
   std::vector<std::pair<std::size_t, std::size_t>> out;
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    std::smatch begin;
-    if (!lines[i].ends_with("{") || !std::regex_match(lines[i], begin, kBegin) ||
-        std::regex_match(lines[i], kNone)) {
+    if (!lines[i].ends_with("{") || !std::regex_match(lines[i], kBegin)) {
       continue;
     }
-    const std::string end = begin[1].str() + "}";
+    const std::size_t head = head_of(lines, i);
+    if (std::regex_match(lines[head], kNone)) {
+      continue;
+    }
+    const std::string end = lines[head].substr(0, lines[head].find_first_not_of(' ')) + "}";
     std::size_t last = i + 1;
     while (last < lines.size() && !lines[last].starts_with(end)) {
       ++last;
     }
-    if (last - i + 1 > most) {
-      out.emplace_back(i + 1, last - i + 1);
+    if (last - head + 1 > most) {
+      out.emplace_back(head + 1, last - head + 1);
     }
   }
   return out;
