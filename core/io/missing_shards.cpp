@@ -7,7 +7,7 @@
 #include "core/base/text.hpp"
 #include "core/io/checkpoint_parts.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/io/weights_listing.hpp"
+#include "core/io/shard_index.hpp"
 
 namespace bv::io {
 namespace fs = std::filesystem;
