@@ -47,8 +47,8 @@ Sizes expert_sizes(std::int64_t hidden, std::int64_t ffn) {
 }
 
 const std::map<std::string, Statement>& statements() {
-  const std::string attention = "decoder.layers.0.self_attention.";
-  const std::string experts = "decoder.layers.0.mlp.experts.";
+  static const std::string attention = "decoder.layers.0.self_attention.";
+  static const std::string experts = "decoder.layers.0.mlp.experts.";
   const std::vector<std::string> qkv = {"self_attn.q_proj.weight", "self_attn.k_proj.weight",
                                         "self_attn.v_proj.weight"};
   const std::vector<std::string> qkvg = {qkv[0], qkv[1], qkv[2], "self_attn.g_proj.weight"};

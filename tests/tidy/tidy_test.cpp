@@ -178,33 +178,43 @@ std::vector<std::string> lines_of(const std::string& text) {
   return out;
 }
 
-/// The line on which what ends on line `i` begins: brackets that it closes were opened there.
+/// The line on which the head that ends on line `i` begins: a few lines above where arguments or a
+/// condition go over several.
 std::size_t head_of(const std::vector<std::string>& lines, std::size_t i) {
-  for (std::ptrdiff_t open = 0;; --i) {
-    open += std::count(lines[i].begin(), lines[i].end(), '(') -
-            std::count(lines[i].begin(), lines[i].end(), ')');
-    if (open >= 0 || i == 0) {
-      return i;
+  constexpr std::size_t kHeadLinesMax = 8;
+  std::ptrdiff_t open = 0;
+  for (std::size_t up = 0; up < kHeadLinesMax && up <= i; ++up) {
+    const std::string& line = lines[i - up];
+    open += std::count(line.begin(), line.end(), '(') - std::count(line.begin(), line.end(), ')');
+    if (open >= 0) {
+      return i - up;
     }
   }
+  return i;
+}
+
+/// Does line `i` end the head of a function? Conditions, lambdas, loops over lists and the ends of
+/// long initialisers are none, and a function that is one static table has data, not length.
+bool begins_function(const std::vector<std::string>& lines, std::size_t i) {
+  static const std::regex kBegin(R"(^ *[^ ].*\)( const)?( noexcept)?( override)? \{$)");
+  static const std::regex kNone(
+      R"(^ *(namespace|if|for|while|switch|else|do|catch|\}|:|,).*|.*\]\(.*)");
+  const std::size_t head = head_of(lines, i);
+  return std::regex_match(lines[i], kBegin) && !std::regex_match(lines[head], kNone) &&
+         !lines[i].ends_with("}) {") && !(head == i && i > 0 && lines[i - 1].ends_with(",")) &&
+         !(i + 1 < lines.size() && lines[i + 1].starts_with("  static const"));
 }
 
 /// Line, from 1, and length of each function of formatted code that has more lines than `most`.
 std::vector<std::pair<std::size_t, std::size_t>> long_functions(const std::string& text,
                                                                 std::size_t most) {
-  static const std::regex kBegin(R"(^ *[^ ].*\)( const)?( noexcept)?( override)? \{$)");
-  static const std::regex kNone(
-      R"(^ *(namespace|if|for|while|switch|else|do|catch|\}).*|.*\]\(.*)");
   const std::vector<std::string> lines = lines_of(text);
   std::vector<std::pair<std::size_t, std::size_t>> out;
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    if (!lines[i].ends_with("{") || !std::regex_match(lines[i], kBegin)) {
+    if (!lines[i].ends_with("{") || !begins_function(lines, i)) {
       continue;
     }
     const std::size_t head = head_of(lines, i);
-    if (std::regex_match(lines[head], kNone)) {
-      continue;
-    }
     const std::string end = lines[head].substr(0, lines[head].find_first_not_of(' ')) + "}";
     std::size_t last = i + 1;
     while (last < lines.size() && !lines[last].starts_with(end)) {
