@@ -123,7 +123,9 @@ class SizeJudge {
     if (input_.config.layers_differ) {
       return "config.json gives each layer a structure of its own";
     }
-    for (const auto& [field, kinds] : input_.config.layer_kinds) {
+    for (const auto& by_field : input_.config.layer_kinds) {
+      const auto& field = by_field.first;
+      const auto& kinds = by_field.second;
       std::map<std::string, std::vector<Shape>> sizes;
       const bool follows = std::all_of(group.begin(), group.end(), [&](const Made* made) {
         const auto layer = made->parameter.index;
