@@ -23,7 +23,8 @@ struct TestCase {
 };
 
 /// Every verdict as a case; above `cases_max` green ones of one rule become one case for all its
-/// layouts, then one for the claim, and at the very end red ones are counted in one red case.
+/// layouts, then one for the claim, and at the very end the others are
+/// counted in one case, red when one of them is.
 /// Undecided is what an open verdict is when --fail-on leaves it out, else it is Failed. A run that
 /// is not green has at least one case that is Failed or Error.
 [[nodiscard]] std::vector<TestCase> test_cases(const Run& run, std::size_t cases_max = 5000);

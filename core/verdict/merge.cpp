@@ -11,27 +11,6 @@
 namespace bv {
 namespace {
 
-/// How bad a verdict is beside another of the same subject.
-int badness(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::Broken:
-      return 6;
-    case Outcome::Refuted:
-      return 5;
-    case Outcome::Inconclusive:
-      return 4;
-    case Outcome::Unsupported:
-      return 3;
-    case Outcome::Waived:
-      return 2;
-    case Outcome::Held:
-      return 1;
-    case Outcome::Proved:
-      break;
-  }
-  return 0;
-}
-
 Status same_subject(const Run& first, const Run& other) {
   const std::string first_seed = std::to_string(first.seed);
   const std::string other_seed = std::to_string(other.seed);

@@ -23,27 +23,6 @@ bool green(Outcome outcome) {
   return outcome == Outcome::Proved || outcome == Outcome::Held || outcome == Outcome::Waived;
 }
 
-/// How bad an outcome is when several stand in one row: a larger number wins.
-int weight(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::Broken:
-      return 6;
-    case Outcome::Refuted:
-      return 5;
-    case Outcome::Inconclusive:
-      return 4;
-    case Outcome::Unsupported:
-      return 3;
-    case Outcome::Waived:
-      return 2;
-    case Outcome::Held:
-      return 1;
-    case Outcome::Proved:
-      return 0;
-  }
-  return 6;
-}
-
 bool has_verdict(const Run& run, std::string_view claim) {
   return std::any_of(run.verdicts.begin(), run.verdicts.end(),
                      [claim](const Verdict& verdict) { return verdict.claim == claim; });
@@ -93,6 +72,26 @@ Conclusion of_errors(const Run& run) {
 }
 
 }  // namespace
+
+int badness(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::Broken:
+      return 6;
+    case Outcome::Refuted:
+      return 5;
+    case Outcome::Inconclusive:
+      return 4;
+    case Outcome::Unsupported:
+      return 3;
+    case Outcome::Waived:
+      return 2;
+    case Outcome::Held:
+      return 1;
+    case Outcome::Proved:
+      return 0;
+  }
+  return 6;
+}
 
 std::string_view name(Outcome outcome) {
   switch (outcome) {
@@ -293,7 +292,7 @@ ClaimResult result_of(const Run& run, std::string_view claim) {
     if (verdict.claim != claim) {
       continue;
     }
-    if (!result.checked || weight(verdict.outcome) > weight(result.outcome)) {
+    if (!result.checked || badness(verdict.outcome) > badness(result.outcome)) {
       result.outcome = verdict.outcome;
     }
     result.checked = true;

@@ -15,6 +15,8 @@ namespace bv {
 
 enum class Outcome { Proved, Held, Refuted, Inconclusive, Unsupported, Waived, Broken };
 [[nodiscard]] std::string_view name(Outcome outcome);
+/// Orders the outcomes of one subject or of one row: the larger is worse. Proved is 0.
+[[nodiscard]] int badness(Outcome outcome);
 
 /// Evidence letters of docs/reference/messages.md#evidence-letters, in printing order P B O U G S
 /// W.

@@ -49,6 +49,9 @@ TEST(Certify, RefusesEveryRunThatWasWeakened) {
            {"--layouts", "all", "--fail-on", "refuted"},
            {"--layouts", "all", "--skip", "bytes"},
            {"--tp", "2"},
+           {"--layouts", "all", "--world-size", "2"},
+           {"--layouts", "all", "--drop-mtp"},
+           {"--layouts", "all", "--dtype", "float32"},
            {"--layouts", "all", "--match", "*q_proj*", "--allow-partial"}}) {
     const Ended done =
         run_line({"certify", stored(folder, words), "--out", (folder.path() / "b").string()});
