@@ -1,0 +1,88 @@
+#pragma once
+// A LoRA adapter on its base model: which pair of factors is added to which HF tensor, by which scale.
+// The same for an adapter that PEFT wrote and for one that Megatron holds.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/dtype.hpp"
+#include "core/base/result.hpp"
+#include "core/checkpoint/hf_model.hpp"
+#include "core/io/checkpoint.hpp"
+#include "core/lora/adapter_config.hpp"
+
+namespace bv::lora {
+
+/// A matrix inside a stored tensor, seen through strides (in elements). A view: the adapter that
+/// it came from must live. Packed experts share one tensor: A of expert e is rows e*r.., B has the
+/// expert as its fast index, so its column stride is the number of experts.
+struct Factor {
+  const io::StoredTensor* tensor = nullptr;  // spec.name is the adapter key
+  const std::byte* first = nullptr;          // of element [0, 0]
+  DType dtype = DType::F32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t offset = 0;  // of element [0, 0] in the tensor, in elements
+  std::int64_t row_stride = 0;
+  std::int64_t column_stride = 0;
+
+  [[nodiscard]] const std::string& key() const { return tensor->spec.name; }
+  [[nodiscard]] const std::byte* at(std::int64_t row, std::int64_t column) const;
+};
+
+/// One pair on one HF tensor, or on one expert of a packed stack.
+/// delta [out, in] = s * B * A; a base that stores [in, out] takes the transpose.
+struct AdapterPair {
+  std::string base;          // HF tensor: "model.layers.0.self_attn.q_proj.weight"
+  std::int64_t expert = -1;  // slice of a base [E, ...]; -1: the whole tensor
+  bool transposed = false;   // the base is [in, out]: W += s * (B*A)^T
+  Factor a;                  // [r, in]
+  Factor b;                  // [out, r]
+  double alpha = 0;
+  ScaleKind scale = ScaleKind::Lora;
+  std::optional<Factor> magnitude;  // DoRA: [out, 1]
+
+  [[nodiscard]] std::int64_t rank() const { return a.rows; }
+};
+
+/// lora_B.bias: the base's bias becomes bias + s * this.
+struct BiasDelta {
+  std::string base;  // HF tensor of the bias
+  Factor delta;      // [out, 1]
+  double alpha = 0;
+  ScaleKind scale = ScaleKind::Lora;
+  std::int64_t rank = 0;
+};
+
+/// A trained tensor that takes the place of the base's: a bias, or one of modules_to_save.
+struct Replacement {
+  std::string base;
+  const io::StoredTensor* tensor = nullptr;
+};
+
+/// An adapter, read, classified and fitted to a base. Move-only: factors view `file`.
+struct Adapter {
+  std::filesystem::path folder;
+  AdapterConfig config;
+  std::unique_ptr<io::Checkpoint> file;  // adapter_model.safetensors
+  std::vector<AdapterPair> pairs;        // by base name in byte order, then expert: each once
+  std::vector<BiasDelta> biases;
+  std::vector<Replacement> replacements;
+  std::vector<std::string> copies;  // unchanged base tensors that came along (embeddings)
+  std::vector<std::string> notes;   // what is odd and no fault, a sentence each
+};
+
+/// Opens a PEFT folder against its base, whose headers must be known. Every key of the file ends in
+/// exactly one list. Errors: AdapterInvalid for files and config; AdapterName for a key that no
+/// tensor of the base has, that is in no form, or that stands in two; AdapterPair for a factor that
+/// is missing, empty or of another rank than its partner; AdapterShape for one that does not fit the
+/// base: each names layer, expert and key.
+[[nodiscard]] Result<Adapter> open_adapter(const std::filesystem::path& folder,
+                                           const checkpoint::HfModel& base);
+
+}  // namespace bv::lora
