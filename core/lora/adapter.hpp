@@ -36,11 +36,14 @@ struct Factor {
 };
 
 /// One pair on one HF tensor, or on one expert of a packed stack.
-/// delta [out, in] = s * B * A; a base that stores [in, out] takes the transpose.
+/// delta [out, in] = s * B * A; a base that stores [in, out] takes the transpose. A tensor may have
+/// several pairs, on different rows: gate and up of a packed projection that were adapted alone.
 struct AdapterPair {
-  std::string base;          // HF tensor: "model.layers.0.self_attn.q_proj.weight"
-  std::int64_t expert = -1;  // slice of a base [E, ...]; -1: the whole tensor
-  bool transposed = false;   // the base is [in, out]: W += s * (B*A)^T
+  std::string base;            // HF tensor: "model.layers.0.self_attn.q_proj.weight"
+  std::int64_t expert = -1;    // slice of a base [E, ...]; -1: the whole tensor
+  bool transposed = false;     // the base is [in, out]: W += s * (B*A)^T
+  std::int64_t first_row = 0;  // of the base's out axis that row 0 of B belongs to
+  std::int64_t row_step = 1;   // row i of B: first_row + i * row_step
   Factor a;                  // [r, in]
   Factor b;                  // [out, r]
   double alpha = 0;
