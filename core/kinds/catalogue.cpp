@@ -9,7 +9,16 @@ Result<Catalogue> Catalogue::parse(std::string_view text, std::string_view file)
   for (const layout::Rule& rule : rules) {
     BV_CHECK(layout::prove_bijection(rule));
   }
+  Sides sides;
+  for (const layout::Rule& rule : rules) {
+    for (const layout::Side side : {layout::Side::Rows, layout::Side::Columns}) {
+      if (auto line = layout::side_of(rule, side)) {
+        sides.emplace(std::pair{rule.name, side}, std::move(*line));
+      }
+    }
+  }
   Catalogue out;
+  out.sides_ = std::make_shared<const Sides>(std::move(sides));
   out.rules_ = std::make_shared<const std::vector<layout::Rule>>(std::move(rules));
   return out;
 }
@@ -21,6 +30,11 @@ const layout::Rule* Catalogue::find(std::string_view name) const {
     }
   }
   return nullptr;
+}
+
+const layout::Rule* Catalogue::find(std::string_view name, layout::Side side) const {
+  const auto found = sides_->find(std::pair{std::string(name), side});
+  return found == sides_->end() ? nullptr : &found->second;
 }
 
 Result<Catalogue> load_catalogue() {

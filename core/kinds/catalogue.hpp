@@ -1,12 +1,16 @@
 #pragma once
 // The kinds that ship with the program: kinds.layout, compiled in, parsed and proved.
 
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/result.hpp"
 #include "core/layout/ast.hpp"
+#include "core/layout/side.hpp"
 
 namespace bv::kinds {
 
@@ -19,9 +23,13 @@ class Catalogue {
   [[nodiscard]] const std::vector<layout::Rule>& rules() const { return *rules_; }
   /// nullptr when unknown.
   [[nodiscard]] const layout::Rule* find(std::string_view name) const;
+  /// One side of that rule; nullptr when it is unknown or has no two sides (a bias).
+  [[nodiscard]] const layout::Rule* find(std::string_view name, layout::Side side) const;
 
  private:
+  using Sides = std::map<std::pair<std::string, layout::Side>, layout::Rule, std::less<>>;
   std::shared_ptr<const std::vector<layout::Rule>> rules_;
+  std::shared_ptr<const Sides> sides_;
 };
 
 /// The text of kinds.layout as built.

@@ -1,19 +1,22 @@
 #pragma once
-// A LoRA adapter on its base model: which pair of factors is added to which HF tensor, by which scale.
-// The same for an adapter that PEFT wrote and for one that Megatron holds.
+// A LoRA adapter on its base model: which pair of factors is added to which HF tensor, by which
+// scale. The same for an adapter that PEFT wrote and for one that Megatron holds.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/dtype.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
 #include "core/io/checkpoint.hpp"
+#include "core/kinds/catalogue.hpp"
 #include "core/lora/adapter_config.hpp"
 
 namespace bv::lora {
@@ -44,8 +47,8 @@ struct AdapterPair {
   bool transposed = false;     // the base is [in, out]: W += s * (B*A)^T
   std::int64_t first_row = 0;  // of the base's out axis that row 0 of B belongs to
   std::int64_t row_step = 1;   // row i of B: first_row + i * row_step
-  Factor a;                  // [r, in]
-  Factor b;                  // [out, r]
+  Factor a;                    // [r, in]
+  Factor b;                    // [out, r]
   double alpha = 0;
   ScaleKind scale = ScaleKind::Lora;
   std::optional<Factor> magnitude;  // DoRA: [out, 1]
@@ -66,26 +69,57 @@ struct BiasDelta {
 struct Replacement {
   std::string base;
   const io::StoredTensor* tensor = nullptr;
+  std::span<const std::byte> bytes;
 };
 
-/// An adapter, read, classified and fitted to a base. Move-only: factors view `file`.
+/// What is wrong with one key; a run shows each, a conversion or a merge refuses.
+struct AdapterFault {
+  Code code = Code::AdapterName;
+  std::string key;      // adapter key, or the module that lacks one
+  std::string message;  // names layer and expert
+  std::string found;
+  std::string wanted;
+  std::string help;
+};
+
+/// One stored tensor of an adapter and its bytes.
+struct AdapterTensor {
+  io::StoredTensor stored;
+  std::span<const std::byte> bytes;
+};
+
+/// An adapter, read, classified and fitted to a base. Move-only: factors view `tensors`, which view
+/// `keeps`.
 struct Adapter {
   std::filesystem::path folder;
   AdapterConfig config;
-  std::unique_ptr<io::Checkpoint> file;  // adapter_model.safetensors
-  std::vector<AdapterPair> pairs;        // by base name in byte order, then expert: each once
+  std::vector<AdapterPair> pairs;  // by base name in byte order, then expert, then first row
   std::vector<BiasDelta> biases;
   std::vector<Replacement> replacements;
   std::vector<std::string> copies;  // unchanged base tensors that came along (embeddings)
-  std::vector<std::string> notes;   // what is odd and no fault, a sentence each
+  std::vector<AdapterFault> faults;
+  std::vector<std::string> notes;  // what is odd and no fault, a sentence each
+  std::int64_t keys = 0;           // of the file: each stands in one of the lists or in a fault
+  std::vector<std::unique_ptr<AdapterTensor>> tensors;
+  std::shared_ptr<const void> keeps;  // adapter_model.safetensors, or memory
 };
 
+inline constexpr std::string_view kAdapterConfigName = "adapter_config.json";
+inline constexpr std::string_view kAdapterModelName = "adapter_model.safetensors";
+
 /// Opens a PEFT folder against its base, whose headers must be known. Every key of the file ends in
-/// exactly one list. Errors: AdapterInvalid for files and config; AdapterName for a key that no
-/// tensor of the base has, that is in no form, or that stands in two; AdapterPair for a factor that
-/// is missing, empty or of another rank than its partner; AdapterShape for one that does not fit the
-/// base: each names layer, expert and key.
+/// exactly one list, or in `faults`: AdapterName for a key that is in no form or names nothing of
+/// the base; AdapterPairBroken for a factor that is missing, empty or of another rank than its
+/// partner; AdapterShape for one that does not fit the base; PackingUnknown. Errors: AdapterInvalid
+/// for files and config, and when the ranks of the config are not those of the tensors.
 [[nodiscard]] Result<Adapter> open_adapter(const std::filesystem::path& folder,
-                                           const checkpoint::HfModel& base);
+                                           const checkpoint::HfModel& base,
+                                           const kinds::Catalogue& kinds);
+/// The same for tensors that are at hand; `name` is for messages.
+[[nodiscard]] Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> tensors,
+                                          const checkpoint::HfModel& base,
+                                          const kinds::Catalogue& kinds, const std::string& name);
+/// The first fault as an error that counts the others.
+[[nodiscard]] Status check_usable(const Adapter& adapter);
 
 }  // namespace bv::lora

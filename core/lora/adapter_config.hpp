@@ -1,5 +1,6 @@
 #pragma once
-// adapter_config.json of a PEFT adapter, read strictly: what changes a weight is understood or refused.
+// adapter_config.json of a PEFT adapter, read strictly: what changes a weight is understood or
+// refused.
 
 #include <cstdint>
 #include <optional>
@@ -58,13 +59,6 @@ inline constexpr std::uint64_t kAdapterConfigBytesMax = std::uint64_t{16} << 20;
                                                          const std::string& file);
 /// What PEFT reads as the same config: keys sorted, patterns too.
 [[nodiscard]] std::string adapter_config_text(const AdapterConfig& config);
-
-/// Does PEFT take `pattern` for `path`: `(.*\.)?(pattern)$` on the module path (`path.parameter` for
-/// a parameter target)? A pattern that is no regular expression matches nothing.
-[[nodiscard]] bool pattern_matches(const std::string& pattern, const std::string& path);
-/// The first match of the patterns, else r and lora_alpha.
-[[nodiscard]] std::int64_t rank_of(const AdapterConfig& config, const std::string& path);
-[[nodiscard]] double alpha_of(const AdapterConfig& config, const std::string& path);
 
 /// alpha / r or alpha / sqrt(r) in float64.
 [[nodiscard]] double scale64(ScaleKind kind, double alpha, std::int64_t r);

@@ -26,6 +26,32 @@ Status rebind(const family::Rule& rule, const Rebinding& rebinding, layout::Bind
   return Done{};
 }
 
+Error no_matrix(const family::Rule& rule, const std::string& why) {
+  return fail(Code::RulesInvalid, fmt::format("{} has no rows and columns: {}", rule.megatron, why))
+      .at(rule.source)
+      .advise("an adapter needs a weight of two dimensions");
+}
+
+/// One side of `line`. Where the whole tensor is "..." the side takes its dimension of the binding.
+Result<const layout::Rule*> side_line(const kinds::Catalogue& kinds, const family::Rule& rule,
+                                      const layout::Rule& line, layout::Side side,
+                                      layout::Binding& binding) {
+  const layout::Rule* out = kinds.find(rule.kind, side);
+  if (out == nullptr) {
+    return no_matrix(rule, fmt::format("kind {} makes no matrix", rule.kind));
+  }
+  const bool unnamed = layout::is_unnamed(line.targets.front());
+  const std::size_t wanted = unnamed ? 2 : 1;
+  const bool rest = unnamed || line.targets.front().dims.back().rest;
+  if (rest && binding.rest.size() != wanted) {
+    return no_matrix(rule, fmt::format("it has {} dimensions", binding.rest.size() + 2 - wanted));
+  }
+  if (unnamed) {
+    binding.rest = {binding.rest[side == layout::Side::Rows ? 0 : 1]};
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layout) {
@@ -96,6 +122,10 @@ Result<layout::BoundRule> bind_rule(const kinds::Catalogue& kinds, const model::
         .advise("bridge-verify rules show lists the kinds");
   }
   BV_TRY(binding, binding_of(geometry, rule, layout, rebinding));
+  if (rebinding.side) {
+    BV_TRY(side, side_line(kinds, rule, *line, *rebinding.side, binding));
+    line = side;
+  }
   auto bound = layout::BoundRule::bind(*line, std::move(binding));
   return bound ? std::move(bound)
                : Result<layout::BoundRule>(std::move(bound).error().at(rule.source));

@@ -20,11 +20,14 @@ namespace bv::plan {
 /// with one axis bound to the rank.
 ///
 /// Example, adapters of rank 16: B of linear_qkv [24, 8] is `qkv` with rest := [16], a tensor
-/// [24, 16]; A of linear_proj [8, 24] is `row` with o := 16, a tensor [16, 24].
+/// [24, 16]; A of linear_proj [8, 24] is `row` with o := 16, a tensor [16, 24]. Where the other
+/// axis is not one axis of the line (A of a fused parameter, B of a row-parallel one), `side` binds
+/// the rows or the columns alone; a factor is that many vectors of the rank.
 struct Rebinding {
   std::map<std::string, std::int64_t, std::less<>> symbols = {};  // of the geometry
   std::map<std::string, std::int64_t, std::less<>> axes = {};     // of the rule's line
   std::optional<std::vector<std::int64_t>> rest = {};             // "..."
+  std::optional<layout::Side> side = {};                          // this side of the line alone
 
   [[nodiscard]] auto operator<=>(const Rebinding&) const = default;
 };
@@ -38,7 +41,8 @@ struct Rebinding {
                                                  const Rebinding& rebinding = {});
 
 /// The rule's line of the catalogue with these sizes; it keeps a pointer to the line. Errors: those
-/// of binding_of and BoundRule::bind; RulesInvalid for a kind that is not in the catalogue.
+/// of binding_of and BoundRule::bind; RulesInvalid for a kind that is not in the catalogue, and for
+/// a side of a rule whose parameter is no matrix.
 [[nodiscard]] Result<layout::BoundRule> bind_rule(const kinds::Catalogue& kinds,
                                                   const model::Geometry& geometry,
                                                   const family::Rule& rule,

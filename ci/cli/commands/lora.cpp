@@ -19,15 +19,17 @@ constexpr std::array kLoraVerbs = {
 }  // namespace
 
 int run_lora(Context& context, const Options& options) {
-  const std::string_view wanted = options.operands.empty() ? "" : std::string_view(options.operands.front());
+  const std::string_view wanted =
+      options.operands.empty() ? "" : std::string_view(options.operands.front());
   for (const Verb& verb : kLoraVerbs) {
     if (verb.name == wanted && options.operands.size() == 1) {
       return verb.run(context, options);
     }
   }
-  return report_error(context, options,
-                      fail(Code::BadValue, "lora needs one verb: check, convert, merge, slice or unpack")
-                          .advise("bridge-verify lora check --model DIR --adapter ADAPTER_DIR"));
+  return report_error(
+      context, options,
+      fail(Code::BadValue, "lora needs one verb: check, convert, merge, slice or unpack")
+          .advise("bridge-verify lora check --model DIR --adapter ADAPTER_DIR"));
 }
 
 }  // namespace bv::cli
