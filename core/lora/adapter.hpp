@@ -101,7 +101,8 @@ struct Adapter {
   std::vector<std::string> notes;  // what is odd and no fault, a sentence each
   std::int64_t keys = 0;           // of the file: each stands in one of the lists or in a fault
   std::vector<std::unique_ptr<AdapterTensor>> tensors;
-  std::shared_ptr<const void> keeps;  // adapter_model.safetensors, or memory
+  const io::Checkpoint* file = nullptr;  // adapter_model.safetensors; null: tensors in memory
+  std::shared_ptr<const void> keeps;     // the file, or the memory
 };
 
 inline constexpr std::string_view kAdapterConfigName = "adapter_config.json";

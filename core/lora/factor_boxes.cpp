@@ -48,8 +48,8 @@ layout::Box matrix_box(const RowRun& rows, const Columns& columns, const Slot* s
   return box;
 }
 
-/// The runs of the rows that a block stands on, source rows counted in the block's own; what is left
-/// of `runs` stays there.
+/// The runs of the rows that a block stands on, source rows counted in the block's own; what is
+/// left of `runs` stays there.
 std::vector<RowRun> take(std::vector<RowRun>& runs, const Block& block, std::int64_t rows_of_hf) {
   std::vector<RowRun> out;
   std::vector<RowRun> left;
@@ -70,8 +70,8 @@ std::vector<RowRun> take(std::vector<RowRun>& runs, const Block& block, std::int
     for (std::int64_t i = 0; i < box.elements(); ++i) {
       const layout::BoxPlace at = layout::place_of(box, i);
       const std::int64_t steps = at.source - block.first_row;
-      const bool mine = steps >= 0 && steps % block.row_step == 0 &&
-                        steps / block.row_step < block.rows;
+      const bool mine =
+          steps >= 0 && steps % block.row_step == 0 && steps / block.row_step < block.rows;
       (mine ? out : left)
           .push_back({run.hf, mine ? steps / block.row_step : at.source, at.target, {}});
     }

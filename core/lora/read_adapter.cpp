@@ -323,10 +323,13 @@ class AdapterReader {
               fmt::format("lora_A [r, {}], lora_B [{}, r]", in_columns, out_rows))) {
       return;
     }
-    note_rank(module.path, a.rows, *module.a);
+    // A router is a parameter of its module, not a module with a weight.
+    const bool parameter = is_target_parameter(module.path + ".weight");
+    const std::string path = parameter ? module.path + ".weight" : module.path;
+    note_rank(path, a.rows, *module.a);
     std::optional<Factor> magnitude;
     if (magnitude_of(module, b.rows, magnitude)) {
-      add_pairs(weight, {a, b, magnitude}, flip, module.path);
+      add_pairs(weight, {a, b, magnitude}, flip, path);
       add_bias(module, a.rows);
     }
   }
@@ -412,15 +415,19 @@ class AdapterReader {
 
   // Packed experts.
 
+  bool is_target_parameter(const std::string& name) const {
+    const auto& wanted = out_.config.target_parameters;
+    return std::any_of(wanted.begin(), wanted.end(), [&](const std::string& one) {
+      return name == one || name.ends_with("." + one);
+    });
+  }
+
   /// Which of the parameters a wrapper is about.
   std::optional<std::string> parameter_of(const ModuleKeys& module,
                                           const std::vector<std::string>& registered) {
     std::vector<std::string> targeted;
     for (const std::string& name : registered) {
-      const auto& wanted = out_.config.target_parameters;
-      if (std::any_of(wanted.begin(), wanted.end(), [&](const std::string& one) {
-            return name == one || name.ends_with("." + one);
-          })) {
+      if (is_target_parameter(name)) {
         targeted.push_back(name);
       }
     }
@@ -583,6 +590,7 @@ Result<Adapter> open_adapter(const fs::path& folder, const checkpoint::HfModel& 
   BV_TRY(out, fit_adapter(std::move(config), std::move(tensors), base, kinds,
                           io::printable_path(folder)));
   out.folder = folder;
+  out.file = file.get();
   out.keeps = std::move(file);
   return std::move(out);
 }

@@ -16,23 +16,24 @@ namespace bv::lora {
 /// What tensor parallelism cuts of the base weight. It decides the class of the adapter:
 ///   Rows     column-parallel: A [r/T, in], B [out/T, r]     rows of B lie where the weight's do
 ///   Columns  row-parallel:    A [r, in/T], B [out/T, r]     columns of A lie where the weight's do
-///   Nothing  replicated:      A [r/T, in], B [out/T, r]     the adapter is cut although the base is not
+///   Nothing  replicated:      A [r/T, in], B [out/T, r]     the adapter is cut although the base
+///   is not
 enum class BaseCut { Rows, Columns, Nothing };
 
 /// One linear layer; T is TP, for routed experts ETP.
 struct Site {
-  std::string module;                    // "decoder.layers.3.self_attention.linear_qkv"
-  std::vector<std::uint32_t> mappings;   // of the model: one, or one for each expert of its own
-  bool expert = false;                   // cut by ETP, placed by EP
-  std::int64_t experts = 0;              // of a grouped layer; 0: a single matrix
-  std::int64_t expert_number = -1;       // of a sequential expert; -1: none
+  std::string module;                   // "decoder.layers.3.self_attention.linear_qkv"
+  std::vector<std::uint32_t> mappings;  // of the model: one, or one for each expert of its own
+  bool expert = false;                  // cut by ETP, placed by EP
+  std::int64_t experts = 0;             // of a grouped layer; 0: a single matrix
+  std::int64_t expert_number = -1;      // of a sequential expert; -1: none
   BaseCut cut = BaseCut::Rows;
-  bool columns_first = false;            // the HF tensors are [in, out]
+  bool columns_first = false;                  // the HF tensors are [in, out]
   const layout::BoundRule* rows = nullptr;     // HF rows <-> rows of one shard
   const layout::BoundRule* columns = nullptr;  // HF columns <-> columns of one shard
   std::int64_t out = 0, in = 0;                // of the whole layer
-  /// Index of the HF source that a key of canonical LoRA is about: "adapter_q" -> 0. Empty where the
-  /// layer has none (experts, vision, other kinds).
+  /// Index of the HF source that a key of canonical LoRA is about: "adapter_q" -> 0. Empty where
+  /// the layer has none (experts, vision, other kinds).
   std::map<std::string, std::size_t, std::less<>> keys;
 
   /// The mapping that makes expert `e`; that of the layer without experts.
@@ -44,8 +45,8 @@ struct Site {
 /// What one shard file holds of a site.
 struct SiteShard {
   std::size_t site = 0;
-  std::size_t file = 0;     // of the plan
-  std::string module;       // local to stage and rank
+  std::size_t file = 0;  // of the plan
+  std::string module;    // local to stage and rank
   std::int64_t t = 0;
   std::int64_t first_expert = -1;  // of a grouped layer
   std::int64_t experts = 0;
@@ -63,7 +64,8 @@ class SitePlan {
   /// Shards of one site, distinct ones and replicas, in the order of the files.
   [[nodiscard]] const std::vector<std::size_t>& shards_of(std::size_t site) const;
   /// The site that a mapping (and expert) of the model belongs to.
-  [[nodiscard]] std::optional<std::size_t> site_of(std::uint32_t mapping, std::int64_t expert) const;
+  [[nodiscard]] std::optional<std::size_t> site_of(std::uint32_t mapping,
+                                                   std::int64_t expert) const;
   /// Ranks that cut a site.
   [[nodiscard]] std::int64_t ways(const Site& site) const;
   [[nodiscard]] std::int64_t expert_ranks() const { return plan_->layout().ep; }

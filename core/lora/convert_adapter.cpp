@@ -1,0 +1,105 @@
+#include "core/lora/convert_adapter.hpp"
+
+#include <fmt/format.h>
+
+#include "core/io/output_folder.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::lora {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A small text that goes along with the weights.
+struct TextFile {
+  std::string name;
+  std::string text;
+};
+
+/// What an earlier output holds: an adapter of either form.
+std::optional<std::string> first_stranger(const fs::path& folder) {
+  std::vector<std::string> names = {std::string(kAdapterConfigName), std::string(kAdapterModelName),
+                                    std::string(kRecordName)};
+  const auto record = read_record(folder);
+  if (record && *record) {
+    for (const auto& [name, digest] : (*record)->files) {
+      names.push_back(name);
+    }
+  }
+  return io::first_unlisted(folder, names);
+}
+
+/// `text` is made when the weights are written, from their fingerprints.
+Result<ConvertAdapterReport> write_folder(const std::vector<convert::OutputFile>& outputs,
+                                          const fs::path& source, const fs::path& out,
+                                          const ConvertAdapterOptions& options,
+                                          const std::function<TextFile(const io::Digests&)>& text) {
+  BV_TRY(plans, convert::plan_files(outputs));
+  io::OutputRequest request{out, options.overwrite, false};
+  if (!source.empty()) {
+    request.sources = {source};
+  }
+  request.first_stranger = first_stranger;
+  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
+  BV_CHECK(folder.keep_only({}));
+  BV_TRY(digests, convert::write_files(folder.partial(), outputs, std::move(plans),
+                                       {options.jobs, options.progress}));
+  if (options.verify) {
+    BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
+  }
+  const TextFile beside = text(digests);
+  BV_CHECK(io::write_file(folder.partial() / beside.name, beside.text));
+  std::set<std::string> files = convert::names_of(outputs);
+  files.insert(beside.name);
+  BV_CHECK(folder.finish(files));
+  ConvertAdapterReport report;
+  for (const convert::OutputFile& file : outputs) {
+    report.tensors += static_cast<std::int64_t>(file.tensors.size());
+  }
+  report.digests = std::move(digests);
+  return report;
+}
+
+std::string file_digest(const std::map<std::string, std::string>& tensors) {
+  io::Digest out;
+  for (const auto& [name, digest] : tensors) {
+    out.add(name + "=" + digest + "\n");
+  }
+  return out.hex();
+}
+
+}  // namespace
+
+Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const SitePlan& sites,
+                                                 const fs::path& out,
+                                                 const ConvertAdapterOptions& options) {
+  BV_TRY(planned, plan_to_megatron(adapter, sites, {options.canonical}));
+  const fs::path config_file = adapter.folder / kAdapterConfigName;
+  auto config = io::read_file(config_file, kAdapterConfigBytesMax, Code::AdapterInvalid);
+  planned.record.config = config ? std::move(*config) : adapter_config_text(adapter.config);
+  BV_TRY(report,
+         write_folder(planned.files, adapter.folder, out, options, [&](const io::Digests& digests) {
+           for (const convert::OutputFile& file : planned.files) {
+             const auto found = digests.find(file.name);
+             planned.record.files[file.name] = file_digest(
+                 found == digests.end() ? std::map<std::string, std::string>() : found->second);
+           }
+           return TextFile{std::string(kRecordName), record_text(planned.record)};
+         }));
+  report.notes = std::move(planned.notes);
+  return std::move(report);
+}
+
+Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,
+                                           const HfAdapterFiles& files, const fs::path& out,
+                                           const ConvertAdapterOptions& options) {
+  BV_TRY(report,
+         write_folder({files.weights}, adapter.folder, out, options, [&](const io::Digests&) {
+           return TextFile{std::string(kAdapterConfigName), files.config_text};
+         }));
+  report.notes = files.notes;
+  report.notes.insert(report.notes.begin(), adapter.notes.begin(), adapter.notes.end());
+  return std::move(report);
+}
+
+}  // namespace bv::lora

@@ -1,0 +1,43 @@
+#pragma once
+// lora convert: adapters of PEFT -> one file a rank, and back. The output appears by rename when it
+// is complete.
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/progress.hpp"
+#include "core/io/digest.hpp"
+#include "core/lora/to_hf.hpp"
+#include "core/lora/to_megatron.hpp"
+
+namespace bv::lora {
+
+struct ConvertAdapterOptions {
+  int jobs = 1;
+  bool overwrite = false;
+  bool verify = true;
+  bool canonical = false;  // to Megatron
+  ProgressSink* progress = nullptr;
+};
+
+struct ConvertAdapterReport {
+  io::Digests digests;  // of the written files
+  std::int64_t tensors = 0;
+  std::vector<std::string> notes;
+};
+
+/// Errors: those of plan_to_megatron, io::OutputFolder and convert::write_files.
+[[nodiscard]] Result<ConvertAdapterReport> adapter_to_megatron(
+    const Adapter& adapter, const SitePlan& sites, const std::filesystem::path& out,
+    const ConvertAdapterOptions& options);
+
+/// Errors: those of plan_to_hf, io::OutputFolder and convert::write_files.
+[[nodiscard]] Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,
+                                                         const HfAdapterFiles& files,
+                                                         const std::filesystem::path& out,
+                                                         const ConvertAdapterOptions& options);
+
+}  // namespace bv::lora

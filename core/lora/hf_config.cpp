@@ -1,0 +1,69 @@
+#include "core/lora/hf_config.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/base/assert.hpp"
+#include "core/lora/adapter_keys.hpp"
+
+namespace bv::lora {
+namespace {
+
+/// The most frequent value, the smallest of several.
+template <class T, class Of>
+T most_frequent(const std::vector<HfTarget>& targets, Of&& of) {
+  std::map<T, std::int64_t> counts;
+  for (const HfTarget& target : targets) {
+    ++counts[of(target)];
+  }
+  return std::max_element(counts.begin(), counts.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
+}
+
+}  // namespace
+
+std::vector<std::string> target_names(const std::vector<std::string>& wanted,
+                                      const std::vector<std::string>& modules) {
+  const std::set<std::string, std::less<>> all(wanted.begin(), wanted.end());
+  std::set<std::string, std::less<>> not_bare;
+  for (const std::string& module : modules) {
+    if (!all.contains(module)) {
+      not_bare.insert(std::string(last_component(module)));
+    }
+  }
+  std::set<std::string> out;
+  for (const std::string& module : wanted) {
+    const std::string last(last_component(module));
+    out.insert(not_bare.contains(last) ? module : last);
+  }
+  return {out.begin(), out.end()};
+}
+
+AdapterConfig config_for(const std::vector<HfTarget>& targets,
+                         const std::vector<std::string>& modules) {
+  BV_ASSERT(!targets.empty());
+  AdapterConfig out;
+  out.r = most_frequent<std::int64_t>(targets, [](const HfTarget& one) { return one.rank; });
+  out.lora_alpha = most_frequent<double>(targets, [](const HfTarget& one) { return one.alpha; });
+  std::vector<std::string> wanted;
+  std::vector<std::string> parameters;
+  for (const HfTarget& target : targets) {
+    (target.parameter ? parameters : wanted).push_back(target.path);
+    if (target.rank != out.r) {
+      out.rank_pattern.emplace_back(target.path, target.rank);
+    }
+    if (target.alpha != out.lora_alpha) {
+      out.alpha_pattern.emplace_back(target.path, target.alpha);
+    }
+  }
+  out.target_modules.names = target_names(wanted, modules);
+  out.target_parameters = std::move(parameters);
+  std::sort(out.target_parameters.begin(), out.target_parameters.end());
+  std::sort(out.rank_pattern.begin(), out.rank_pattern.end());
+  std::sort(out.alpha_pattern.begin(), out.alpha_pattern.end());
+  return out;
+}
+
+}  // namespace bv::lora
