@@ -77,6 +77,15 @@ constexpr std::array kCommands = {
             "bridge-verify report html DIR/verdicts.json --out report.html\n"
             "bridge-verify report merge DIR/a.json DIR/b.json --out verdicts.json\n"
             "bridge-verify report diff DIR/old.json DIR/new.json --fail-on-new"},
+    Command{
+        {"lora", "", true, "check convert merge slice unpack"},
+        "lora check|convert|merge|slice|unpack --adapter DIR",
+        "adapters: names and slices, to Megatron's ranks and back, merged, cut for serving",
+        true,
+        run_lora,
+        "bridge-verify lora check --model DIR --adapter ADAPTER_DIR\n"
+        "bridge-verify lora convert --to megatron --model DIR --adapter ADAPTER_DIR --out SHARDS "
+        "--tp 2"},
     Command{{"models", "", true, "list show"},
             "models list | models show NAME",
             "families known by file",
@@ -193,10 +202,11 @@ const Command* named_command(const Context& context) {
   return nullptr;
 }
 
-/// Commands whose --out is a folder of reports.
+/// Commands whose --out is a folder of reports, not what they make.
 bool writes_reports(const Command* command) {
   return command == nullptr ||
-         (command->concludes && command->name.name != std::string_view("convert"));
+         (command->concludes && command->name.name != std::string_view("convert") &&
+          command->name.name != std::string_view("lora"));
 }
 
 /// What was said in settings files, for stderr: nothing is decided silently.

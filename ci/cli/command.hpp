@@ -49,6 +49,7 @@ int report_error(Context& context, const Options& options, const Error& error);
 
 int run_check(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
+int run_lora(Context& context, const Options& options);
 int run_diff(Context& context, const Options& options);
 int run_trace(Context& context, const Options& options);
 int run_layout(Context& context, const Options& options);

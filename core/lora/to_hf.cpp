@@ -14,6 +14,7 @@
 #include "core/lora/hf_config.hpp"
 #include "core/lora/path_pattern.hpp"
 #include "core/lora/to_megatron.hpp"
+#include "core/lora/wrapped.hpp"
 #include "core/move/tensor_maker.hpp"
 
 namespace bv::lora {
@@ -81,7 +82,7 @@ class HfPlanner {
     }
     BV_CHECK(check_experts());
     finish_tensors();
-    finish_config();
+    BV_CHECK(finish_config());
     return std::move(out_);
   }
 
@@ -405,19 +406,21 @@ class HfPlanner {
     }
   }
 
-  void finish_config() {
+  Status finish_config() {
     if (adapter_.record && !adapter_.record->config.empty() && verbatim_) {
       auto config = parse_adapter_config(adapter_.record->config, std::string(kAdapterConfigName));
       if (config && same_modules() && fits(*config)) {
         out_.config = std::move(*config);
         out_.config_text = adapter_.record->config;
-        return;
+        return Done{};
       }
     }
-    out_.config = config_for(targets_, modules_of_class());
+    BV_TRY(modules, class_modules(base_));
+    out_.config = config_for(targets_, modules);
     out_.config.use_dora = dora_;
     out_.config.peft_version = kWrittenPeftVersion;
     out_.config_text = adapter_config_text(out_.config);
+    return Done{};
   }
 
   /// The config that came along names these targets with these ranks.
@@ -454,22 +457,6 @@ class HfPlanner {
       recorded.insert(name);
     }
     return there == recorded;
-  }
-
-  /// Modules of the class that have a weight of two dimensions or more.
-  std::vector<std::string> modules_of_class() const {
-    std::set<std::string> names;
-    std::set<std::string> in_class;
-    for (const model::Mapping& mapping : class_.plan().model().mappings) {
-      in_class.insert(mapping.hf.begin(), mapping.hf.end());
-    }
-    for (const auto& [name, spec] : base_.headers) {
-      const bool expert = expert_of(name) && !in_class.contains(name);
-      if (spec.shape.size() >= 2 && name.ends_with(".weight") && !expert) {
-        names.insert(std::string(module_of(name)));
-      }
-    }
-    return {names.begin(), names.end()};
   }
 
   const MegatronAdapter& adapter_;

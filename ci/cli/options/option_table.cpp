@@ -10,9 +10,12 @@ namespace {
 
 constexpr std::string_view kAll = "*";
 // What opens a model, what chooses a layout, and what ends in verdicts.
-constexpr std::string_view kModel = "check roundtrip convert trace layout diff rules:lint";
-constexpr std::string_view kLayout = "check roundtrip convert trace layout diff";
-constexpr std::string_view kVerdicts = "check roundtrip convert diff fuzz mutate";
+constexpr std::string_view kModel =
+    "check roundtrip convert trace layout diff rules:lint lora:check lora:convert lora:merge "
+    "lora:unpack";
+constexpr std::string_view kLayout =
+    "check roundtrip convert trace layout diff lora:check lora:convert";
+constexpr std::string_view kVerdicts = "check roundtrip convert diff fuzz mutate lora";
 constexpr std::string_view kSelect = "check roundtrip";
 
 using O = Options;
@@ -21,7 +24,8 @@ using O = Options;
 // listed
 constexpr std::array kOptions = {
     OptionSpec{"model", 'm', "", Form::Text, &O::model, "REF", "common",
-               "check roundtrip convert trace layout inspect rules:lint",
+               "check roundtrip convert trace layout inspect rules:lint lora:check lora:convert "
+               "lora:merge lora:unpack",
                "directory, file, fixture:FAMILY or ORG/NAME of the local HF cache",
                "write --model DIR"},
     OptionSpec{"help", 'h', "", Form::Flag, &O::help, "", "common", kAll,
@@ -29,21 +33,25 @@ constexpr std::array kOptions = {
     OptionSpec{"version", 'V', "", Form::Flag, &O::version, "", "common", kAll,
                "version, build and schemas", ""},
     OptionSpec{"revision", 0, "hf-revision", Form::Text, &O::revision, "REV", "model",
-               "check roundtrip convert trace layout inspect rules:lint",
+               "check roundtrip convert trace layout inspect rules:lint lora:check lora:convert "
+               "lora:merge lora:unpack",
                "branch, tag or commit in the HF cache", ""},
     OptionSpec{"rules", 0, "", Form::Text, &O::rules, "FILE", "model",
                "check roundtrip convert trace layout diff rules:lint",
                "rules of your own bridge; default: a family chosen by architecture", ""},
     OptionSpec{"family", 0, "", Form::Text, &O::family, "NAME", "model",
-               "check roundtrip convert trace layout diff rules:lint rules:show fixture:make",
+               "check roundtrip convert trace layout diff rules:lint rules:show fixture:make "
+               "lora:check lora:convert lora:merge lora:unpack",
                "a built-in family by name (bridge-verify models list)", ""},
     OptionSpec{"families", 0, "", Form::Repeat, &O::families, "DIR", "model",
-               "check roundtrip convert trace layout rules fixture diff models",
+               "check roundtrip convert trace layout rules fixture diff models lora:check "
+               "lora:convert lora:merge lora:unpack",
                "family files beside the built-in ones; repeatable", "write --families DIR"},
     OptionSpec{"headers", 0, "", Form::Text, &O::headers, "FILE", "model",
                "check trace layout inspect rules:lint", "a headers dump in place of weights", ""},
     OptionSpec{"set", 0, "", Form::Pair, &O::settings, "PATH=VALUE", "model",
-               "check roundtrip convert trace layout diff rules:lint fixture:make",
+               "check roundtrip convert trace layout diff rules:lint fixture:make lora:check "
+               "lora:convert lora:merge lora:unpack",
                "replaces a config field; repeatable",
                "write --set text_config.num_key_value_heads=8"},
 
@@ -113,7 +121,8 @@ constexpr std::array kOptions = {
     OptionSpec{"allow-partial", 0, "", Form::Flag, &O::allow_partial, "", "gate", kSelect,
                "a partial run may pass", ""},
     OptionSpec{"strict", 0, "", Form::Flag, &O::strict, "", "selection",
-               "check roundtrip convert trace layout inspect diff rules:lint",
+               "check roundtrip convert trace layout inspect diff rules:lint lora:check "
+               "lora:convert lora:merge lora:unpack",
                "refuse what the format only tolerates", ""},
     OptionSpec{"drop-mtp", 0, "", Form::Flag, &O::drop_mtp, "", "selection", kModel,
                "leave the MTP layers out, on purpose", ""},
@@ -126,11 +135,20 @@ constexpr std::array kOptions = {
     OptionSpec{"rank", 0, "", Form::Unsigned, &O::rank, "N", "selection", "layout",
                "what this rank holds: layers, experts, tensors and their sizes",
                "write --rank 0 for the first rank"},
-    OptionSpec{"to", 0, "", Form::Choice, &O::to, "megatron|hf", "selection", "convert",
-               "the side to write", ""},
+    OptionSpec{"to", 0, "", Form::Choice, &O::to, "megatron|hf", "selection",
+               "convert lora:convert", "the side to write", ""},
     OptionSpec{"dtype", 0, "", Form::Choice, &O::dtype, "preserve|float32|bfloat16|float16",
                "selection", "check roundtrip convert diff layout",
                "casts on the way; a cast is a value-changing rule", "", "preserve"},
+    OptionSpec{"adapter", 0, "", Form::Text, &O::adapter, "DIR", "model", "check lora",
+               "a LoRA adapter: a folder of PEFT, or one with a file for each Megatron rank",
+               "write --adapter DIR"},
+    OptionSpec{"alpha", 0, "lora-alpha", Form::Positive, &O::alpha, "N", "model",
+               "lora:check lora:convert",
+               "the alpha of a Megatron adapter whose folder does not say it; scale alpha / rank",
+               "write --alpha 32"},
+    OptionSpec{"canonical", 0, "", Form::Flag, &O::canonical, "", "selection", "lora:convert",
+               "--to megatron: one pair for each of q, k, v, gate and up", ""},
     OptionSpec{"fail-on", 0, "", Form::Choice, &O::fail_on, "refuted|inconclusive|warning", "gate",
                "check roundtrip convert diff mutate rules:lint",
                "the mildest finding that fails the run", "", "inconclusive"},
@@ -145,12 +163,13 @@ constexpr std::array kOptions = {
                "report only: hides exit 1 and 3", ""},
 
     OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
-               "check roundtrip convert fixture:make fuzz mutate diff report certify",
+               "check roundtrip convert fixture:make fuzz mutate diff report certify lora:convert lora:merge "
+               "lora:slice lora:unpack",
                "folder for reports, or for the checkpoint that is written", ""},
     OptionSpec{
         "json", 0, "", Form::Flag, &O::json, "", "output",
         "check roundtrip convert diff fuzz mutate trace layout inspect models rules:lint fixture "
-        "doctor "
+        "doctor lora "
         "version config",
         "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl|github", "output",
@@ -166,7 +185,8 @@ constexpr std::array kOptions = {
                "one tab-separated line a tensor", ""},
     OptionSpec{"dump-headers", 0, "", Form::Text, &O::dump_headers, "FILE", "output", "inspect",
                "writes config and headers without weights: FILE.headers.json[.gz]", ""},
-    OptionSpec{"overwrite", 0, "", Form::Flag, &O::overwrite, "", "output", "convert fixture:make",
+    OptionSpec{"overwrite", 0, "", Form::Flag, &O::overwrite, "", "output",
+               "convert fixture:make lora:convert lora:merge lora:slice lora:unpack",
                "replace what is there", ""},
     OptionSpec{"resume", 0, "", Form::Flag, &O::resume, "", "output", "convert",
                "keep finished shards", ""},
@@ -174,7 +194,8 @@ constexpr std::array kOptions = {
                "--to hf: the weights were trained since they were written", ""},
     OptionSpec{"follow-links", 0, "", Form::Flag, &O::follow_links, "", "selection", "convert",
                "carry files along that are links out of the folder", ""},
-    OptionSpec{"no-verify", 0, "", Form::Flag, &O::no_verify, "", "output", "convert",
+    OptionSpec{"no-verify", 0, "", Form::Flag, &O::no_verify, "", "output",
+               "convert lora:convert lora:merge lora:unpack",
                "do not read back what was written; says so", ""},
     OptionSpec{"quiet", 'q', "", Form::Count, &O::quiet, "", "output", kAll,
                "-q refuted and last line; -qq nothing", ""},
@@ -184,10 +205,13 @@ constexpr std::array kOptions = {
                "auto: terminals without NO_COLOR", "", "auto"},
     OptionSpec{"ascii", 0, "", Form::Flag, &O::ascii, "", "output", kAll, "no Unicode", ""},
     OptionSpec{"progress", 0, "", Form::Choice, &O::progress, "auto|always|never|json", "output",
-               "check roundtrip convert diff mutate", "progress on stderr", "", "auto"},
+               "check roundtrip convert diff mutate lora:convert lora:merge lora:unpack",
+               "progress on stderr", "", "auto"},
 
     OptionSpec{"jobs", 'j', "", Form::Positive, &O::jobs, "N", "engine",
-               "check roundtrip convert diff mutate", "threads; default: all cores", ""},
+               "check roundtrip convert diff mutate lora:check lora:convert lora:merge lora:slice "
+               "lora:unpack",
+               "threads; default: all cores", ""},
     OptionSpec{"device", 0, "", Form::Text, &O::device, "cpu|cuda[:N]", "engine",
                "check roundtrip convert", "where bytes are moved", "", "cpu", "", false},
     OptionSpec{
@@ -204,8 +228,6 @@ constexpr std::array kOptions = {
                "writes the mutants that no claim sees, one JSON object a line",
                "write --survivors survivors.jsonl"},
 
-    OptionSpec{"adapter", 0, "", Form::Text, &O::unbuilt, "DIR", "model", kAll, "a LoRA adapter",
-               "", "", "leave --adapter out; adapters are neither read nor checked", false},
     OptionSpec{"timeout", 0, "", Form::Text, &O::unbuilt, "DURATION", "engine", kAll, "most time",
                "", "", "leave --timeout out; timeout(1) ends a run with SIGTERM, exit 143", false},
     OptionSpec{"mem-limit", 0, "", Form::Text, &O::unbuilt, "SIZE", "engine", kAll, "most memory",

@@ -50,6 +50,10 @@ struct Options {
   std::string transformer_impl = "transformer_engine";
   bool sequential_experts = false,
        grouped_experts = false;  // --no-moe-grouped-gemm, --moe-grouped-gemm
+  // adapter
+  std::string adapter;                // a folder of PEFT, or of Megatron's adapter parameters
+  std::optional<std::int64_t> alpha;  // of an adapter whose folder does not say it
+  bool canonical = false;             // to Megatron: one pair a projection
   // selection
   std::string level = "headers";
   std::vector<std::string> only, skip;      // claims, commas split

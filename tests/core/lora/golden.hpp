@@ -1,5 +1,6 @@
 #pragma once
-// Goldens of PEFT and Megatron-Bridge, opened; and sums in float64 that share no code with the engine.
+// Goldens of PEFT and Megatron-Bridge, opened; and sums in float64 that share no code with the
+// engine.
 
 #include <gtest/gtest.h>
 

@@ -12,8 +12,8 @@ namespace bv::lora {
 namespace {
 
 TEST(AdapterKeys, ABaseNameAndItsKeysAreInverse) {
-  for (const char* base : {"model.layers.3.self_attn.q_proj.weight",
-                           "model.layers.3.mlp.experts.gate_up_proj"}) {
+  for (const char* base :
+       {"model.layers.3.self_attn.q_proj.weight", "model.layers.3.mlp.experts.gate_up_proj"}) {
     for (const KeyKind kind : {KeyKind::A, KeyKind::B}) {
       std::string why;
       const auto parsed = parse_adapter_key(adapter_key(base, kind), why);
@@ -126,7 +126,8 @@ TEST(AdapterConfig, WhatChangesAWeightIsUnderstoodOrRefused) {
             "AdapterInvalid: init_lora_weights of adapter_config.json cannot be used");
   EXPECT_EQ(config_error(", \"rank_pattern\": {\"q_proj\": 0}"),
             "AdapterInvalid: rank_pattern of adapter_config.json cannot be used");
-  EXPECT_EQ(config_error(", \"r\": 4"), "DuplicateKey: \"r\" appears twice in one object of adapter_config.json");
+  EXPECT_EQ(config_error(", \"r\": 4"),
+            "DuplicateKey: \"r\" appears twice in one object of adapter_config.json");
   EXPECT_EQ(config_error(", \"bias\": \"some\""),
             "AdapterInvalid: bias of adapter_config.json cannot be used");
   EXPECT_EQ(config_error(", \"alpha_pattern\": {\"(\": 2}"),
@@ -134,9 +135,9 @@ TEST(AdapterConfig, WhatChangesAWeightIsUnderstoodOrRefused) {
 }
 
 TEST(AdapterConfig, RankAndAlphaAreNeverMadeUp) {
-  for (const char* text : {"{\"peft_type\": \"LORA\", \"r\": 8}",
-                           "{\"peft_type\": \"LORA\", \"lora_alpha\": 8}",
-                           "{\"peft_type\": \"LORA\", \"r\": null, \"lora_alpha\": 8}", "[]", "{"}) {
+  for (const char* text :
+       {"{\"peft_type\": \"LORA\", \"r\": 8}", "{\"peft_type\": \"LORA\", \"lora_alpha\": 8}",
+        "{\"peft_type\": \"LORA\", \"r\": null, \"lora_alpha\": 8}", "[]", "{"}) {
     const auto config = parse_adapter_config(text, "c.json");
     ASSERT_FALSE(config) << text;
     EXPECT_EQ(config.error().code, Code::AdapterInvalid);
@@ -163,7 +164,8 @@ TEST(AdapterConfig, TheScaleIsRoundedOnce) {
 }
 
 TEST(HfConfig, ABareNameIsWrittenWhereItTakesNoOtherModule) {
-  EXPECT_EQ(target_names({"a.q_proj", "b.q_proj", "a.proj"}, {"a.q_proj", "b.q_proj", "a.proj", "patch.proj"}),
+  EXPECT_EQ(target_names({"a.q_proj", "b.q_proj", "a.proj"},
+                         {"a.q_proj", "b.q_proj", "a.proj", "patch.proj"}),
             (std::vector<std::string>{"a.proj", "q_proj"}));
 }
 
@@ -175,7 +177,8 @@ TEST(HfConfig, RanksAndAlphasThatDifferBecomePatternsOfFullPaths) {
                                           {"m.0.q", "m.1.q", "m.0.k", "m.1.k"});
   EXPECT_EQ(config.r, 6);
   EXPECT_EQ(config.lora_alpha, 12);
-  EXPECT_EQ(config.rank_pattern, (std::vector<std::pair<std::string, std::int64_t>>{{"m.0.experts.down_proj", 3}}));
+  EXPECT_EQ(config.rank_pattern,
+            (std::vector<std::pair<std::string, std::int64_t>>{{"m.0.experts.down_proj", 3}}));
   EXPECT_EQ(config.alpha_pattern, (std::vector<std::pair<std::string, double>>{{"m.1.k", 5.0}}));
   EXPECT_EQ(config.target_modules.names, (std::vector<std::string>{"m.1.k", "q"}));
   EXPECT_EQ(config.target_parameters, std::vector<std::string>{"m.0.experts.down_proj"});

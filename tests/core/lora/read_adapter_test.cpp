@@ -153,7 +153,9 @@ TEST(ReadAdapter, PackedFactorsGiveTheDeltaOfTheLibraryExactly) {
         continue;  // stored one by one: the next test
       }
       for (std::size_t i = 0; i < wanted.size(); ++i) {
-        ASSERT_NEAR(found->second[i] - without.at(name)[i], wanted[i], 1e-6 * std::abs(wanted[i]) + 1e-9) << name;
+        ASSERT_NEAR(found->second[i] - without.at(name)[i], wanted[i],
+                    1e-6 * std::abs(wanted[i]) + 1e-9)
+            << name;
       }
     }
   }
@@ -167,9 +169,12 @@ TEST(ReadAdapter, APackedAdapterIsAddedToExpertsThatAreStoredOneByOne) {
   for (const AdapterPair& pair : adapter.pairs) {
     ranks[pair.base] = {pair.rank(), pair.alpha};
   }
-  EXPECT_EQ(ranks.at("model.layers.0.mlp.experts.7.gate_proj.weight"), (std::pair{std::int64_t{6}, 14.0}));
-  EXPECT_EQ(ranks.at("model.layers.0.mlp.experts.7.up_proj.weight"), (std::pair{std::int64_t{6}, 14.0}));
-  EXPECT_EQ(ranks.at("model.layers.1.mlp.experts.0.down_proj.weight"), (std::pair{std::int64_t{3}, 7.0}));
+  EXPECT_EQ(ranks.at("model.layers.0.mlp.experts.7.gate_proj.weight"),
+            (std::pair{std::int64_t{6}, 14.0}));
+  EXPECT_EQ(ranks.at("model.layers.0.mlp.experts.7.up_proj.weight"),
+            (std::pair{std::int64_t{6}, 14.0}));
+  EXPECT_EQ(ranks.at("model.layers.1.mlp.experts.0.down_proj.weight"),
+            (std::pair{std::int64_t{3}, 7.0}));
 }
 
 /// What an edited copy of a golden is refused with.
@@ -177,7 +182,8 @@ class BrokenAdapter : public ::testing::Test {
  protected:
   BrokenAdapter()
       : base_(golden::open_base(golden::kGolden / "peft/llama_all/base")),
-        file_(io::Checkpoint::open(golden::kGolden / "peft/llama_all/adapter/adapter_model.safetensors")
+        file_(io::Checkpoint::open(golden::kGolden /
+                                   "peft/llama_all/adapter/adapter_model.safetensors")
                   .value()) {
     std::ifstream in(golden::kGolden / "peft/llama_all/adapter/adapter_config.json");
     const std::string text((std::istreambuf_iterator<char>(in)), {});
@@ -212,9 +218,10 @@ class BrokenAdapter : public ::testing::Test {
 TEST_F(BrokenAdapter, AMissingFactorNamesLayerAndKey) {
   const std::string key = "1.mlp.up_proj.lora_B.weight";
   tensors_.erase(tensors_.begin() + (&tensor(key) - tensors_.data()));
-  EXPECT_EQ(fault(),
-            "AdapterPairBroken: \"base_model.model.model.layers.1.mlp.up_proj.lora_A.weight\" (layer "
-            "1) stands without its lora_B");
+  EXPECT_EQ(
+      fault(),
+      "AdapterPairBroken: \"base_model.model.model.layers.1.mlp.up_proj.lora_A.weight\" (layer "
+      "1) stands without its lora_B");
 }
 
 TEST_F(BrokenAdapter, AnEmptyFactorIsAnError) {
@@ -240,10 +247,11 @@ TEST_F(BrokenAdapter, AModuleThatTheBaseDoesNotHaveIsNamed) {
     tensor(std::string("0.self_attn.q_proj.") + factor + ".weight").stored.spec.name =
         std::string("base_model.model.model.layers.9.self_attn.q_proj.") + factor + ".weight";
   }
-  EXPECT_EQ(fault(),
-            "AdapterName: \"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight\" (layer "
-            "9) belongs to no tensor of the base: the base has no module "
-            "\"model.layers.9.self_attn.q_proj\"");
+  EXPECT_EQ(
+      fault(),
+      "AdapterName: \"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight\" (layer "
+      "9) belongs to no tensor of the base: the base has no module "
+      "\"model.layers.9.self_attn.q_proj\"");
 }
 
 TEST_F(BrokenAdapter, AFactorOfAnotherModuleDoesNotFit) {

@@ -1,0 +1,141 @@
+// lora convert: an adapter of PEFT to one file a rank, and back.
+
+#include <fmt/format.h>
+
+#include "ci/cli/commands/lora.hpp"
+#include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/finish.hpp"
+#include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/lora/convert_adapter.hpp"
+#include "properties/claims/adapter.hpp"
+
+namespace bv::cli {
+namespace {
+
+class ConvertAdapter {
+ public:
+  ConvertAdapter(Context& context, const Options& options) : context_(context), options_(options) {}
+
+  Result<Run> run() {
+    if (options_.out.empty()) {
+      return fail(Code::BadValue, "lora convert needs a folder to write").advise("write --out DIR");
+    }
+    if (options_.to.empty()) {
+      return fail(Code::BadValue, "lora convert needs --to hf or --to megatron")
+          .advise("write --to megatron, or --to hf");
+    }
+    context_.streams.err(start_line(options_));
+    BV_TRY(library, load_library(options_));
+    library_ = std::move(library);
+    BV_TRY(opened, open_adapter_base(context_, options_, library_, run_));
+    opened_ = std::move(opened);
+    convert_.jobs = jobs_of(options_);
+    convert_.overwrite = options_.overwrite;
+    convert_.verify = !options_.no_verify;
+    convert_.canonical = options_.canonical;
+    const bool of_ranks = is_megatron_adapter(options_.adapter);
+    if (of_ranks != (options_.to == "hf")) {
+      return fail(Code::AdapterInvalid,
+                  fmt::format("{} is {} already", io::printable(options_.adapter),
+                              of_ranks ? "an adapter of Megatron's ranks" : "an adapter of PEFT"))
+          .pair(of_ranks ? "files of ranks" : std::string(lora::kAdapterConfigName),
+                of_ranks ? std::string(lora::kAdapterConfigName) : "files of ranks")
+          .advise(of_ranks ? "write --to hf" : "write --to megatron");
+    }
+    BV_CHECK(of_ranks ? to_hf() : to_megatron());
+    fill_replays(options_, "lora", run_);
+    return std::move(run_);
+  }
+
+ private:
+  Status to_megatron() {
+    BV_TRY(adapter, lora::open_adapter(options_.adapter, opened_.hf, library_.kinds));
+    BV_TRY(asked, one_layout(options_));
+    const parallel::Layout layout = settle(asked, options_, opened_.hf.model);
+    run_.layouts = layout_rows({layout});
+    show_header(context_, options_, run_);
+    run_.notes.push_back(adapter_line(adapter));
+    if (!adapter.faults.empty()) {
+      claims::judge_adapter({&adapter, &opened_.hf, &library_.kinds, {layout}}, run_);
+      run_.notes.push_back("nothing was written: a claim above does not hold");
+      return Done{};
+    }
+    BV_TRY(layers, plan_layers(opened_.hf.model, library_.kinds, layout));
+    CommandProgress progress(context_, options_);
+    convert_.progress = &progress;
+    BV_TRY(report, lora::adapter_to_megatron(adapter, *layers.sites, options_.out, convert_));
+    add_bytes(report, parallel::layout_id(layout));
+    return Done{};
+  }
+
+  Status to_hf() {
+    BV_TRY(ranks, open_adapter_of_ranks(options_, opened_.hf, library_.kinds));
+    run_.layouts = layout_rows({ranks.adapter.layout});
+    show_header(context_, options_, run_);
+    if (!ranks.adapter.faults.empty()) {
+      lora::Adapter faulty;
+      faulty.faults = ranks.adapter.faults;
+      faulty.keys = ranks.adapter.parameters;
+      claims::judge_adapter({&faulty, &opened_.hf, &library_.kinds, {ranks.adapter.layout}}, run_);
+      run_.notes.push_back("nothing was written: a claim above does not hold");
+      return Done{};
+    }
+    BV_TRY(files, lora::plan_to_hf(ranks.adapter, *ranks.layers.sites, *ranks.class_layers.sites,
+                                   opened_.hf));
+    CommandProgress progress(context_, options_);
+    convert_.progress = &progress;
+    BV_TRY(report, lora::adapter_to_hf(ranks.adapter, files, options_.out, convert_));
+    add_bytes(report, parallel::layout_id(ranks.adapter.layout));
+    return Done{};
+  }
+
+  void add_bytes(const lora::ConvertAdapterReport& report, const std::string& layout) {
+    ClaimSummary row;
+    row.claim = "adapter-bytes";
+    row.title = "written, read back, as meant";
+    row.noun = "factors";
+    for (const auto& [file, tensors] : report.digests) {
+      Verdict verdict;
+      verdict.claim = "adapter-bytes";
+      verdict.rule = file;
+      verdict.megatron = file;
+      verdict.layout = layout;
+      verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
+      verdict.evidence.bytes = convert_.verify;
+      verdict.cases = std::max<std::int64_t>(1, std::ssize(tensors));
+      if (!convert_.verify) {
+        verdict.code = Code::WriteLost;
+        verdict.title = file + " was written and not read back";
+        verdict.help = "leave --no-verify out";
+      }
+      row.subjects += verdict.cases;
+      run_.verdicts.push_back(std::move(verdict));
+    }
+    row.vacuous = report.digests.empty();
+    run_.claims.push_back(std::move(row));
+    run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
+    run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
+                                     io::printable(options_.out)));
+  }
+
+  Context& context_;
+  const Options& options_;
+  Library library_;
+  OpenedModel opened_;
+  lora::ConvertAdapterOptions convert_;
+  Run run_;
+};
+
+}  // namespace
+
+int run_lora_convert(Context& context, const Options& options) {
+  auto run = ConvertAdapter(context, options).run();
+  if (!run) {
+    return report_error(context, options, run.error());
+  }
+  stamp(context, options, *run);
+  return finish(context, options, *run);
+}
+
+}  // namespace bv::cli

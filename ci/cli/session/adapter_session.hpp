@@ -1,0 +1,48 @@
+#pragma once
+// A base and its adapter, whichever side the adapter is of.
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "ci/cli/session/session.hpp"
+#include "core/lora/megatron_adapter.hpp"
+#include "core/lora/to_hf.hpp"
+
+namespace bv::cli {
+
+/// The layers of a model that hold adapters on one layout; parts view each other.
+struct LayerPlan {
+  std::unique_ptr<plan::Plan> plan;
+  std::unique_ptr<lora::SitePlan> sites;
+};
+/// The model and the catalogue must outlive it. Errors: those of Plan::make and SitePlan::make.
+[[nodiscard]] Result<LayerPlan> plan_layers(const model::Model& model,
+                                            const kinds::Catalogue& kinds,
+                                            const parallel::Layout& layout);
+
+/// Does a folder hold files of ranks in place of an adapter of PEFT?
+[[nodiscard]] bool is_megatron_adapter(const std::filesystem::path& folder);
+
+/// A Megatron adapter with everything that it is read through.
+struct OpenedMegatronAdapter {
+  LayerPlan layers;
+  std::unique_ptr<model::Model> of_class;
+  LayerPlan class_layers;
+  lora::MegatronAdapter adapter;
+};
+/// The layout is that of adapter.json, of the sizes that are given, or of the files' names. Errors:
+/// those of open_megatron_adapter; Conflict for sizes beside adapter.json.
+[[nodiscard]] Result<OpenedMegatronAdapter> open_adapter_of_ranks(const Options& options,
+                                                                  const checkpoint::HfModel& base,
+                                                                  const kinds::Catalogue& kinds);
+
+/// Opens --model and gives the run its header. Errors: BadValue without --adapter; those of
+/// open_model.
+[[nodiscard]] Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
+                                                    const Library& library, Run& run);
+
+/// "r 16, alpha 32, scale 2, 384 pairs" for the report.
+[[nodiscard]] std::string adapter_line(const lora::Adapter& adapter);
+
+}  // namespace bv::cli

@@ -1,0 +1,168 @@
+#include "core/lora/wrapped.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <optional>
+
+#include "core/lora/adapter_keys.hpp"
+#include "core/lora/path_pattern.hpp"
+#include "core/lora/to_hf.hpp"
+
+namespace bv::lora {
+namespace {
+
+constexpr std::array kConverting = {"qwen3_moe", "deepseek_v3", "glm4_moe"};
+constexpr std::array kExpertNames = {"gate_proj", "up_proj", "down_proj"};
+
+bool names_module(const std::string& name, const std::string& path) {
+  return path == name || path.ends_with("." + name);
+}
+
+/// The number of the layer that PEFT takes from a path: behind one of the patterns, else the last
+/// number with a name before it.
+std::optional<std::int64_t> layer_of(const std::string& path,
+                                     const std::vector<std::string>& patterns) {
+  std::optional<std::int64_t> out;
+  std::string before;
+  for (std::size_t at = 0; at < path.size();) {
+    const std::size_t end = std::min(path.find('.', at), path.size());
+    const std::string part = path.substr(at, end - at);
+    std::int64_t number = 0;
+    const auto [last, error] = std::from_chars(part.data(), part.data() + part.size(), number);
+    const bool whole =
+        error == std::errc() && last == part.data() + part.size() && end < path.size();
+    const bool wanted = patterns.empty()
+                            ? !before.empty()
+                            : std::find(patterns.begin(), patterns.end(), before) != patterns.end();
+    if (whole && wanted) {
+      out = number;
+    }
+    before = part;
+    at = end + 1;
+  }
+  return out;
+}
+
+class Wrapping {
+ public:
+  static Result<Wrapping> make(const AdapterConfig& config, bool converts) {
+    Wrapping out(config);
+    for (auto [modules, pattern] : {std::pair{&config.target_modules, &out.target_},
+                                    std::pair{&config.exclude_modules, &out.exclude_}}) {
+      if (!modules->regex.empty() && modules->regex != "all-linear") {
+        BV_TRY(compiled, PathPattern::compile(modules->regex, PathPattern::Extent::Whole));
+        *pattern = std::move(compiled);
+      }
+    }
+    for (const std::string& name : config.target_modules.names) {
+      const bool moved = converts && std::find(kExpertNames.begin(), kExpertNames.end(), name) !=
+                                         kExpertNames.end();
+      if (!moved) {
+        out.names_.push_back(name);
+      }
+    }
+    return out;
+  }
+
+  [[nodiscard]] bool takes(const std::string& path) const {
+    if (matches(config_->exclude_modules.names, exclude_, path)) {
+      return false;
+    }
+    if (config_->target_modules.regex == "all-linear") {
+      return !path.ends_with("lm_head");
+    }
+    if (!matches(names_, target_, path)) {
+      return false;
+    }
+    const auto& layers = config_->layers_to_transform;
+    if (layers.empty()) {
+      return true;
+    }
+    const bool exact = std::find(names_.begin(), names_.end(), path) != names_.end();
+    const auto layer = layer_of(path, config_->layers_pattern);
+    return exact || (layer && std::find(layers.begin(), layers.end(), *layer) != layers.end());
+  }
+
+ private:
+  explicit Wrapping(const AdapterConfig& config) : config_(&config) {}
+  static bool matches(const std::vector<std::string>& names,
+                      const std::optional<PathPattern>& pattern, const std::string& path) {
+    return pattern ? pattern->matches(path)
+                   : std::any_of(names.begin(), names.end(),
+                                 [&](const std::string& name) { return names_module(name, path); });
+  }
+
+  const AdapterConfig* config_;
+  std::vector<std::string> names_;
+  std::optional<PathPattern> target_;
+  std::optional<PathPattern> exclude_;
+};
+
+bool is_parameter_target(const AdapterConfig& config, const std::string& name) {
+  return std::any_of(config.target_parameters.begin(), config.target_parameters.end(),
+                     [&](const std::string& one) { return names_module(one, name); });
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) {
+  std::set<std::string> in_class;
+  if (base.model.family != nullptr) {
+    BV_TRY(model, class_model(base));
+    for (const model::Mapping& mapping : model.mappings) {
+      in_class.insert(mapping.hf.begin(), mapping.hf.end());
+    }
+  }
+  std::set<std::string> names;
+  for (const auto& [name, spec] : base.headers) {
+    const bool packed_away = expert_of(name) && !in_class.empty() && !in_class.contains(name);
+    if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away) {
+      names.insert(std::string(module_of(name)));
+    }
+  }
+  return std::vector<std::string>(names.begin(), names.end());
+}
+
+bool converts_expert_names(const std::string& model_type) {
+  return std::find(kConverting.begin(), kConverting.end(), model_type) != kConverting.end();
+}
+
+Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel& base) {
+  const bool converts = converts_expert_names(base.model_type);
+  BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
+  BV_TRY(modules, class_modules(base));
+  const std::set<std::string> known(modules.begin(), modules.end());
+  std::set<std::string> paired;
+  TargetGaps out;
+  std::set<std::string> gaps;
+  for (const AdapterPair& pair : adapter.pairs) {
+    std::string why;
+    const auto key = parse_adapter_key(pair.b.key(), why);
+    const bool packed = !key || !known.contains(key->path);
+    if (packed) {
+      const bool single = key && expert_of(key->path);
+      if (single && !converts) {
+        gaps.insert(key->path);  // the class has no module for one expert
+      }
+      continue;
+    }
+    paired.insert(key->path);
+    if (!is_parameter_target(adapter.config, key->path + ".weight") && !wrapping.takes(key->path)) {
+      gaps.insert(key->path);
+    }
+  }
+  out.not_loaded.assign(gaps.begin(), gaps.end());
+  const auto& saved = adapter.config.modules_to_save;
+  for (const std::string& module : modules) {
+    const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
+      return names_module(one, module);
+    });
+    if (wrapping.takes(module) && !paired.contains(module) && !kept) {
+      out.fresh.push_back(module);
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::lora

@@ -1,0 +1,28 @@
+#pragma once
+// Which modules PEFT wraps for a config, against the pairs that an adapter has: PEFT leaves a pair
+// out without an error, and wraps a module that has none with fresh factors.
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/lora/adapter.hpp"
+
+namespace bv::lora {
+
+/// The modules of the base's class that have a weight of two dimensions or more, by full path.
+[[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base);
+
+/// Does PEFT rewrite gate_proj, up_proj and down_proj of this model type to the packed parameters
+/// of its experts? Measured with PEFT 0.21.2.
+[[nodiscard]] bool converts_expert_names(const std::string& model_type);
+
+struct TargetGaps {
+  std::vector<std::string> not_loaded;  // modules with a pair that PEFT does not wrap
+  std::vector<std::string> fresh;       // modules that PEFT wraps and the adapter has no pair for
+};
+/// Errors: AdapterInvalid for a pattern; those of class_modules.
+[[nodiscard]] Result<TargetGaps> target_gaps(const Adapter& adapter,
+                                             const checkpoint::HfModel& base);
+
+}  // namespace bv::lora
