@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 
@@ -90,13 +92,19 @@ Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const S
   return std::move(report);
 }
 
+Result<ConvertAdapterReport> write_hf_adapter(const convert::OutputFile& weights,
+                                              const std::string& config_text,
+                                              const fs::path& source, const fs::path& out,
+                                              const ConvertAdapterOptions& options) {
+  return write_folder({weights}, source, out, options, [&](const io::Digests&) {
+    return TextFile{std::string(kAdapterConfigName), config_text};
+  });
+}
+
 Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,
                                            const HfAdapterFiles& files, const fs::path& out,
                                            const ConvertAdapterOptions& options) {
-  BV_TRY(report,
-         write_folder({files.weights}, adapter.folder, out, options, [&](const io::Digests&) {
-           return TextFile{std::string(kAdapterConfigName), files.config_text};
-         }));
+  BV_TRY(report, write_hf_adapter(files.weights, files.config_text, adapter.folder, out, options));
   report.notes = files.notes;
   report.notes.insert(report.notes.begin(), adapter.notes.begin(), adapter.notes.end());
   return std::move(report);

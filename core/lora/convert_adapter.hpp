@@ -40,4 +40,11 @@ struct ConvertAdapterReport {
                                                          const std::filesystem::path& out,
                                                          const ConvertAdapterOptions& options);
 
+/// An adapter of PEFT as other files of PEFT: `weights` are boxes over it.
+[[nodiscard]] Result<ConvertAdapterReport> write_hf_adapter(const convert::OutputFile& weights,
+                                                            const std::string& config_text,
+                                                            const std::filesystem::path& source,
+                                                            const std::filesystem::path& out,
+                                                            const ConvertAdapterOptions& options);
+
 }  // namespace bv::lora

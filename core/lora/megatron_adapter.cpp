@@ -269,7 +269,6 @@ class MegatronReader {
   void split_replicas(const Site& site, AdapterModule& module) {
     std::vector<ModuleShard> distinct;
     std::set<std::pair<std::int64_t, std::int64_t>> seen;
-    std::map<std::int64_t, const ModuleShard*> first_of;
     const bool shared = module.a_form == ExpertForm::Shared && module.b_form == ExpertForm::Shared;
     const std::vector<ModuleShard> all = std::move(module.shards);
     for (const ModuleShard& one : all) {

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cstring>
 #include <map>
 #include <set>
 #include <tuple>
@@ -222,7 +220,7 @@ class AdapterReader {
   }
 
   void trained(const AdapterTensor& tensor, const std::string& name) {
-    const std::string_view module = name.substr(0, name.rfind('.'));
+    const std::string_view module = std::string_view(name).substr(0, name.rfind('.'));
     const auto& saved = out_.config.modules_to_save;
     const bool whole = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
       return module == one || module.ends_with("." + one) ||

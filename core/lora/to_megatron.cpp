@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
+#include <tuple>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"

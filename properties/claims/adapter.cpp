@@ -6,7 +6,8 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <set>
+#include <memory>
+#include <tuple>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -14,6 +15,7 @@
 #include "core/kinds/values.hpp"
 #include "core/lora/to_megatron.hpp"
 #include "core/lora/wrapped.hpp"
+#include "core/move/move.hpp"
 #include "core/move/tensor_maker.hpp"
 
 namespace bv::claims {

@@ -284,7 +284,7 @@ TEST(BadInput, DeviceIsNotInThisBuild) {
     expect_input_error(run({command, "--model", golden_hf("llama").string(), "--device", "cuda:0"}),
                        "device", "BV8003", {"--device cuda:0: this build has no CUDA"});
   }
-  for (const char* option : {"--adapter", "--timeout", "--mem-limit"}) {
+  for (const char* option : {"--timeout", "--mem-limit"}) {
     const Ended ignored = run({"check", "--model", golden_hf("llama").string(), option, "9"});
     EXPECT_EQ(ignored.code, 2) << ignored.all();
     EXPECT_NE(ignored.all().find("is not built into this version"), std::string::npos);

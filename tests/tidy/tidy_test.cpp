@@ -53,11 +53,11 @@ std::string room_of(const std::string& path) {
 /// Who includes whom: exactly the arrows that exist, so that a new one is a decision.
 const std::map<std::string, std::set<std::string>>& arrows() {
   static const std::map<std::string, std::set<std::string>> table = {
-      {"ci/cli",
-       {"core/base", "core/checkpoint", "core/compare", "core/convert", "core/family",
-        "core/foreign", "core/io", "core/kinds", "core/layout", "core/model", "core/plan",
-        "core/quantised", "core/trace", "core/verdict", "fixtures/maker", "oracles",
-        "properties/attacks", "properties/claims", "reports"}},
+      {"ci/cli", {"core/base",      "core/checkpoint",    "core/compare",      "core/convert",
+                  "core/family",    "core/foreign",       "core/io",           "core/kinds",
+                  "core/layout",    "core/lora",          "core/model",        "core/plan",
+                  "core/quantised", "core/trace",         "core/verdict",      "fixtures/maker",
+                  "oracles",        "properties/attacks", "properties/claims", "reports"}},
       {"core/checkpoint",
        {"core/base", "core/io", "core/kinds", "core/layout", "core/model", "core/move",
         "core/parallel", "core/plan", "core/quantised"}},
@@ -70,6 +70,9 @@ const std::map<std::string, std::set<std::string>>& arrows() {
       {"core/io", {"core/base"}},
       {"core/kinds", {"core/base", "core/layout"}},
       {"core/layout", {"core/base"}},
+      {"core/lora",
+       {"core/base", "core/checkpoint", "core/convert", "core/io", "core/kinds", "core/layout",
+        "core/model", "core/move", "core/parallel", "core/plan"}},
       {"core/model", {"core/base", "core/family"}},
       {"core/move", {"core/base", "core/kinds", "core/layout"}},
       {"core/parallel", {"core/base"}},
@@ -86,8 +89,8 @@ const std::map<std::string, std::set<std::string>>& arrows() {
         "core/move", "core/parallel", "core/plan", "core/verdict", "oracles", "properties/claims"}},
       {"properties/claims",
        {"core/base", "core/checkpoint", "core/convert", "core/foreign", "core/io", "core/kinds",
-        "core/layout", "core/model", "core/move", "core/parallel", "core/plan", "core/verdict",
-        "oracles"}},
+        "core/layout", "core/lora", "core/model", "core/move", "core/parallel", "core/plan",
+        "core/verdict", "oracles"}},
       {"reports", {"core/base", "core/verdict"}},
   };
   return table;

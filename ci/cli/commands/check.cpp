@@ -4,6 +4,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
+#include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
@@ -100,6 +101,9 @@ class Check {
                                : names_right         ? ""
                                                      : "the names are wrong");
     subject_.budget.progress = nullptr;
+    if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete) {
+      return judge_adapter_folder(options_, opened_.hf, library_.kinds, subject_.layouts, run_);
+    }
     return Done{};
   }
 

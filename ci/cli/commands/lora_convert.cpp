@@ -65,7 +65,7 @@ class ConvertAdapter {
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_megatron(adapter, *layers.sites, options_.out, convert_));
-    add_bytes(report, parallel::layout_id(layout));
+    add_written(report, options_, parallel::layout_id(layout), run_);
     return Done{};
   }
 
@@ -86,37 +86,8 @@ class ConvertAdapter {
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_hf(ranks.adapter, files, options_.out, convert_));
-    add_bytes(report, parallel::layout_id(ranks.adapter.layout));
+    add_written(report, options_, parallel::layout_id(ranks.adapter.layout), run_);
     return Done{};
-  }
-
-  void add_bytes(const lora::ConvertAdapterReport& report, const std::string& layout) {
-    ClaimSummary row;
-    row.claim = "adapter-bytes";
-    row.title = "written, read back, as meant";
-    row.noun = "factors";
-    for (const auto& [file, tensors] : report.digests) {
-      Verdict verdict;
-      verdict.claim = "adapter-bytes";
-      verdict.rule = file;
-      verdict.megatron = file;
-      verdict.layout = layout;
-      verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
-      verdict.evidence.bytes = convert_.verify;
-      verdict.cases = std::max<std::int64_t>(1, std::ssize(tensors));
-      if (!convert_.verify) {
-        verdict.code = Code::WriteLost;
-        verdict.title = file + " was written and not read back";
-        verdict.help = "leave --no-verify out";
-      }
-      row.subjects += verdict.cases;
-      run_.verdicts.push_back(std::move(verdict));
-    }
-    row.vacuous = report.digests.empty();
-    run_.claims.push_back(std::move(row));
-    run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
-    run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
-                                     io::printable(options_.out)));
   }
 
   Context& context_;

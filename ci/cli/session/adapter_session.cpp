@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "properties/claims/adapter.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -78,6 +79,71 @@ Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
   }
   describe_model(opened, run);
   return std::move(opened);
+}
+
+namespace {
+
+/// An adapter of ranks as pairs on the base; its faults alone when it cannot be put together.
+Result<lora::Adapter> pairs_of(const OpenedMegatronAdapter& ranks, const checkpoint::HfModel& base,
+                               const kinds::Catalogue& kinds) {
+  if (!ranks.adapter.faults.empty()) {
+    lora::Adapter out;
+    out.faults = ranks.adapter.faults;
+    out.keys = ranks.adapter.parameters;
+    return out;
+  }
+  BV_TRY(files,
+         lora::plan_to_hf(ranks.adapter, *ranks.layers.sites, *ranks.class_layers.sites, base));
+  return lora::adapter_in_memory(files, base, kinds);
+}
+
+}  // namespace
+
+Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& base,
+                            const kinds::Catalogue& kinds,
+                            const std::vector<parallel::Layout>& layouts, Run& run) {
+  if (!is_megatron_adapter(options.adapter)) {
+    BV_TRY(adapter, lora::open_adapter(options.adapter, base, kinds));
+    claims::judge_adapter({&adapter, &base, &kinds, layouts}, run);
+    run.notes.push_back(adapter_line(adapter));
+    run.notes.insert(run.notes.end(), adapter.notes.begin(), adapter.notes.end());
+    return Done{};
+  }
+  BV_TRY(ranks, open_adapter_of_ranks(options, base, kinds));
+  BV_TRY(adapter, pairs_of(ranks, base, kinds));
+  claims::judge_adapter({&adapter, &base, &kinds, {ranks.adapter.layout}}, run);
+  run.notes.push_back(adapter_line(adapter));
+  return Done{};
+}
+
+void add_written(const lora::ConvertAdapterReport& report, const Options& options,
+                 const std::string& layout, Run& run) {
+  ClaimSummary row;
+  row.claim = "adapter-bytes";
+  row.title = "written, read back, as meant";
+  row.noun = "factors";
+  for (const auto& [file, tensors] : report.digests) {
+    Verdict verdict;
+    verdict.claim = row.claim;
+    verdict.rule = file;
+    verdict.megatron = file;
+    verdict.layout = layout;
+    verdict.outcome = options.no_verify ? Outcome::Inconclusive : Outcome::Held;
+    verdict.evidence.bytes = !options.no_verify;
+    verdict.cases = std::max<std::int64_t>(1, std::ssize(tensors));
+    if (options.no_verify) {
+      verdict.code = Code::WriteLost;
+      verdict.title = file + " was written and not read back";
+      verdict.help = "leave --no-verify out";
+    }
+    row.subjects += verdict.cases;
+    run.verdicts.push_back(std::move(verdict));
+  }
+  row.vacuous = report.digests.empty();
+  run.claims.push_back(std::move(row));
+  run.notes.insert(run.notes.end(), report.notes.begin(), report.notes.end());
+  run.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
+                                  io::printable(options.out)));
 }
 
 std::string adapter_line(const lora::Adapter& adapter) {

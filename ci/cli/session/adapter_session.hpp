@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "ci/cli/session/session.hpp"
+#include "core/lora/convert_adapter.hpp"
 #include "core/lora/megatron_adapter.hpp"
 #include "core/lora/to_hf.hpp"
 
@@ -41,6 +42,17 @@ struct OpenedMegatronAdapter {
 /// open_model.
 [[nodiscard]] Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
                                                     const Library& library, Run& run);
+
+/// --adapter of either side on its base: the claims about it are added to the run. `layouts` are
+/// those that an adapter of PEFT is judged on; one of ranks has its own. Errors: those of
+/// open_adapter and open_adapter_of_ranks.
+[[nodiscard]] Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& base,
+                                          const kinds::Catalogue& kinds,
+                                          const std::vector<parallel::Layout>& layouts, Run& run);
+
+/// One verdict for each file that was written and read back, and what the report says.
+void add_written(const lora::ConvertAdapterReport& report, const Options& options,
+                 const std::string& layout, Run& run);
 
 /// "r 16, alpha 32, scale 2, 384 pairs" for the report.
 [[nodiscard]] std::string adapter_line(const lora::Adapter& adapter);
