@@ -54,6 +54,7 @@ struct Options {
   std::string adapter;                // a folder of PEFT, or of Megatron's adapter parameters
   std::optional<std::int64_t> alpha;  // of an adapter whose folder does not say it
   bool canonical = false;             // to Megatron: one pair a projection
+  std::string against;                // the adapter that it was made from or to
   // selection
   std::string level = "headers";
   std::vector<std::string> only, skip;      // claims, commas split

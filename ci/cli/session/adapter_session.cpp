@@ -7,6 +7,7 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "properties/claims/adapter.hpp"
+#include "properties/claims/adapter_compare.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -99,21 +100,69 @@ Result<lora::Adapter> pairs_of(const OpenedMegatronAdapter& ranks, const checkpo
 
 }  // namespace
 
+namespace {
+
+/// An adapter of either side as pairs, and the layouts that it is judged on.
+struct PairsOfFolder {
+  OpenedMegatronAdapter ranks;  // viewed by the pairs
+  lora::Adapter adapter;
+  std::optional<parallel::Layout> layout;
+};
+Result<PairsOfFolder> open_pairs(const Options& options, const checkpoint::HfModel& base,
+                                 const kinds::Catalogue& kinds) {
+  PairsOfFolder out;
+  if (!is_megatron_adapter(options.adapter)) {
+    BV_TRY(adapter, lora::open_adapter(options.adapter, base, kinds));
+    out.adapter = std::move(adapter);
+    return out;
+  }
+  BV_TRY(ranks, open_adapter_of_ranks(options, base, kinds));
+  out.layout = ranks.adapter.layout;
+  BV_TRY(adapter, pairs_of(ranks, base, kinds));
+  out.adapter = std::move(adapter);
+  out.ranks = std::move(ranks);
+  return out;
+}
+
+Status judge_against(const Options& options, const lora::Adapter& found,
+                     const checkpoint::HfModel& base, const kinds::Catalogue& kinds, Run& run) {
+  Options other = options;
+  other.adapter = options.against;
+  BV_TRY(wanted, open_pairs(other, base, kinds));
+  BV_CHECK(lora::check_usable(wanted.adapter));
+  ClaimSummary row;
+  row.claim = "adapter-same";
+  row.title = "adds what the other adapter adds";
+  row.noun = "tensors";
+  if (!found.faults.empty()) {
+    row.reached = false;
+    row.note = "keys or shapes are wrong";
+    run.claims.push_back(std::move(row));
+    return Done{};
+  }
+  std::vector<Verdict> verdicts = claims::compare_adapters(found, wanted.adapter);
+  for (Verdict& verdict : verdicts) {
+    row.subjects += verdict.cases;
+    run.verdicts.push_back(std::move(verdict));
+  }
+  row.vacuous = row.subjects == 0;
+  run.claims.push_back(std::move(row));
+  return Done{};
+}
+
+}  // namespace
+
 Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& base,
                             const kinds::Catalogue& kinds,
                             const std::vector<parallel::Layout>& layouts, Run& run) {
-  if (!is_megatron_adapter(options.adapter)) {
-    BV_TRY(adapter, lora::open_adapter(options.adapter, base, kinds));
-    claims::judge_adapter({&adapter, &base, &kinds, layouts}, run);
-    run.notes.push_back(adapter_line(adapter));
-    run.notes.insert(run.notes.end(), adapter.notes.begin(), adapter.notes.end());
-    return Done{};
-  }
-  BV_TRY(ranks, open_adapter_of_ranks(options, base, kinds));
-  BV_TRY(adapter, pairs_of(ranks, base, kinds));
-  claims::judge_adapter({&adapter, &base, &kinds, {ranks.adapter.layout}}, run);
-  run.notes.push_back(adapter_line(adapter));
-  return Done{};
+  BV_TRY(opened, open_pairs(options, base, kinds));
+  claims::judge_adapter({&opened.adapter, &base, &kinds,
+                         opened.layout ? std::vector<parallel::Layout>{*opened.layout} : layouts},
+                        run);
+  run.notes.push_back(adapter_line(opened.adapter));
+  run.notes.insert(run.notes.end(), opened.adapter.notes.begin(), opened.adapter.notes.end());
+  return options.against.empty() ? Status(Done{})
+                                 : judge_against(options, opened.adapter, base, kinds, run);
 }
 
 void add_written(const lora::ConvertAdapterReport& report, const Options& options,

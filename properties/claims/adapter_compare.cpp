@@ -1,0 +1,210 @@
+#include "properties/claims/adapter_compare.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "core/io/fault_text.hpp"
+#include "core/kinds/values.hpp"
+
+namespace bv::claims {
+namespace {
+
+/// One tensor, or one expert of a stack.
+using DeltaPlace = std::pair<std::string, std::int64_t>;
+/// The pairs there, by first row.
+using DeltaPairs = std::vector<const lora::AdapterPair*>;
+
+std::map<DeltaPlace, DeltaPairs> by_place(const lora::Adapter& adapter) {
+  std::map<DeltaPlace, DeltaPairs> out;
+  for (const lora::AdapterPair& pair : adapter.pairs) {
+    out[{pair.base, pair.expert}].push_back(&pair);
+  }
+  return out;
+}
+
+double element(const lora::Factor& factor, std::int64_t row, std::int64_t column) {
+  return kinds::load(factor.at(row, column), factor.dtype);
+}
+
+bool same_matrix(const lora::Factor& a, const lora::Factor& b) {
+  if (a.rows != b.rows || a.columns != b.columns) {
+    return false;
+  }
+  for (std::int64_t row = 0; row < a.rows; ++row) {
+    for (std::int64_t column = 0; column < a.columns; ++column) {
+      if (element(a, row, column) != element(b, row, column)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+double scale_of_pair(const lora::AdapterPair& pair) {
+  return lora::scale64(pair.scale, pair.alpha, pair.rank());
+}
+
+/// Rows of the base's out axis -> delta; rows without a pair are not there.
+using DeltaRows = std::map<std::int64_t, std::vector<double>>;
+DeltaRows rows_of_delta(const DeltaPairs& pairs) {
+  DeltaRows out;
+  for (const lora::AdapterPair* pair : pairs) {
+    const double scale = scale_of_pair(*pair);
+    for (std::int64_t i = 0; i < pair->b.rows; ++i) {
+      auto& row = out[pair->first_row + i * pair->row_step];
+      row.assign(static_cast<std::size_t>(pair->a.columns), 0);
+      for (std::int64_t k = 0; k < pair->rank(); ++k) {
+        const double b = element(pair->b, i, k);
+        for (std::int64_t j = 0; j < pair->a.columns; ++j) {
+          row[static_cast<std::size_t>(j)] += b * element(pair->a, k, j);
+        }
+      }
+      for (double& value : row) {
+        value *= scale;
+      }
+    }
+  }
+  return out;
+}
+
+/// Sums in another order differ by this much at most.
+constexpr double kSumError = 0x1p-40;
+
+bool same_row(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (const double value : b) {
+    largest = std::max(largest, std::abs(value));
+  }
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [&](double x, double y) {
+           return std::abs(x - y) <= kSumError * largest;
+         });
+}
+
+struct DeltaFault {
+  Code code = Code::AdapterDiffers;
+  std::string what;  // the same for all tensors of one cause
+  std::string found;
+  std::string wanted;
+};
+
+DeltaFault of_rows(const DeltaRows& found, const DeltaRows& wanted) {
+  std::int64_t wrong = 0;
+  std::int64_t first = -1;
+  for (const auto& [row, values] : wanted) {
+    const auto there = found.find(row);
+    if (there == found.end() || !same_row(there->second, values)) {
+      first = wrong++ == 0 ? row : first;
+    }
+  }
+  DeltaFault out;
+  out.what = "rows of the delta are not those of the other adapter";
+  out.wanted = fmt::format("row {} of the other adapter", first);
+  out.found = fmt::format("{} of {} rows differ, the first is {}", wrong, wanted.size(), first);
+  const auto there = found.find(first);
+  for (const auto& [row, values] : wanted) {
+    if (there != found.end() && same_row(there->second, values)) {
+      out.found += fmt::format(", which holds row {}", row);
+      out.what = "rows of the delta stand at other places";
+      break;
+    }
+  }
+  return out;
+}
+
+std::optional<DeltaFault> compare_place(const DeltaPairs* found, const DeltaPairs* wanted) {
+  if (found == nullptr || wanted == nullptr) {
+    const bool lacks = found == nullptr;
+    return DeltaFault{Code::ExpertPairCount, lacks ? "has no pair" : "has a pair too many",
+                      lacks ? "no pair" : "a pair", lacks ? "a pair" : "no pair"};
+  }
+  const lora::AdapterPair& one = *found->front();
+  const lora::AdapterPair& two = *wanted->front();
+  const bool single = found->size() == 1 && wanted->size() == 1;
+  if (single && same_matrix(one.a, two.a) && same_matrix(one.b, two.b)) {
+    if (scale_of_pair(one) == scale_of_pair(two)) {
+      return one.magnitude.has_value() == two.magnitude.has_value() &&
+                     (!one.magnitude || same_matrix(*one.magnitude, *two.magnitude))
+                 ? std::nullopt
+                 : std::optional(DeltaFault{Code::AdapterDiffers, "has other magnitudes",
+                                            "other magnitudes", "those of the other adapter"});
+    }
+    return DeltaFault{Code::ScaleWrong, "has another scale",
+                      fmt::format("scale {}", scale_of_pair(one)),
+                      fmt::format("scale {}", scale_of_pair(two))};
+  }
+  const DeltaRows here = rows_of_delta(*found);
+  const DeltaRows there = rows_of_delta(*wanted);
+  const bool same =
+      here.size() == there.size() &&
+      std::equal(here.begin(), here.end(), there.begin(), [](const auto& a, const auto& b) {
+        return a.first == b.first && same_row(a.second, b.second);
+      });
+  return same ? std::nullopt : std::optional(of_rows(here, there));
+}
+
+std::string place_name(const DeltaPlace& place) {
+  return place.second < 0 ? place.first : fmt::format("{}[{}]", place.first, place.second);
+}
+
+}  // namespace
+
+std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Adapter& wanted) {
+  const auto here = by_place(found);
+  const auto there = by_place(wanted);
+  std::map<DeltaPlace, bool> places;
+  for (const auto* side : {&here, &there}) {
+    for (const auto& [place, pairs] : *side) {
+      places[place] = true;
+    }
+  }
+  std::map<std::tuple<Code, std::string>, Verdict> refuted;
+  std::int64_t equal = 0;
+  for (const auto& [place, unused] : places) {
+    const auto one = here.find(place);
+    const auto two = there.find(place);
+    const auto fault = compare_place(one == here.end() ? nullptr : &one->second,
+                                     two == there.end() ? nullptr : &two->second);
+    if (!fault) {
+      ++equal;
+      continue;
+    }
+    Verdict& verdict = refuted[{fault->code, fault->what}];
+    if (verdict.cases++ == 0) {
+      verdict.claim = "adapter-same";
+      verdict.rule = place_name(place);
+      verdict.kind = "adapter";
+      verdict.outcome = Outcome::Refuted;
+      verdict.code = fault->code;
+      verdict.megatron = place_name(place);
+      verdict.title = fmt::format("{}: {}", io::in_quotes(place_name(place)), fault->what);
+      verdict.found = fault->found;
+      verdict.wanted = fault->wanted;
+      verdict.help = "export the adapter again, with the rule of the base for its rows";
+    }
+    verdict.refuted_cases = verdict.cases;
+    verdict.extent = fmt::format("{} tensors", verdict.cases);
+  }
+  std::vector<Verdict> out;
+  for (auto& [cause, verdict] : refuted) {
+    out.push_back(std::move(verdict));
+  }
+  if (equal > 0) {
+    Verdict same;
+    same.claim = "adapter-same";
+    same.rule = "adapter";
+    same.kind = "adapter";
+    same.megatron = "adapter";
+    same.outcome = Outcome::Held;
+    same.evidence.bytes = true;
+    same.cases = equal;
+    out.push_back(std::move(same));
+  }
+  return out;
+}
+
+}  // namespace bv::claims
