@@ -172,8 +172,20 @@ class MegatronReader {
           .advise("write --alpha N, the alpha that it was trained with");
     }
     module.alpha = record != nullptr ? record->alpha : *stated_.alpha;
+    tell_block_diagonal(site);
     out_.modules.push_back(std::move(module));
     return Done{};
+  }
+
+  /// Megatron-Bridge adds what its ranks hold, without the sum over them that the product needs.
+  void tell_block_diagonal(const Site& site) {
+    if (site.expert && site.cut == BaseCut::Columns && sites_.ways(site) > 1 &&
+        out_.notes.empty()) {
+      out_.notes.push_back(fmt::format(
+          "{} under ETP {}: Megatron-Bridge 0.6.2 does not sum over the ranks after A, so "
+          "what was trained is not s * B * A, which is what is read here",
+          site.module, sites_.ways(site)));
+    }
   }
 
   const LayerRecord* record_of(const Site& site, const std::string& key) const {
