@@ -388,7 +388,7 @@ Result<MegatronAdapter> open_megatron_adapter(const fs::path& folder, const Site
   out.record = std::move(record);
   out.layout = sites.plan().layout();
   BV_CHECK(MegatronReader(out, sites, stated).read());
-  return std::move(out);
+  return out;
 }
 
 }  // namespace bv::lora

@@ -67,7 +67,7 @@ Result<checkpoint::HfModel> per_expert_base(const checkpoint::HfModel& base,
   for (const auto& [what, form] : options.forms) {
     out.model.detected.push_back({what, form, "one by one"});
   }
-  return std::move(out);
+  return out;
 }
 
 Result<UnpackedAdapter> plan_unpacked(const Adapter& adapter, const checkpoint::HfModel& base) {
