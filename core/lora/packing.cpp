@@ -22,6 +22,15 @@ Error misfit(const PackedShapes& shapes, std::int64_t experts, std::int64_t rows
           "convert");
 }
 
+/// Does a version exchange the roles of the factors?
+bool exchanges(const PeftVersion& version, bool columns_first) {
+  if (version >= kRolesFixed) {
+    return false;
+  }
+  const bool inverted = version.major == 0 && version.minor == 19;  // released the wrong way round
+  return inverted ? columns_first : !columns_first;
+}
+
 /// Square experts: the version that wrote the factors decides.
 Result<bool> exchanged_by_version(bool columns_first, const std::optional<std::string>& text) {
   const auto version = text ? peft_version_of(*text) : std::nullopt;
@@ -32,12 +41,7 @@ Result<bool> exchanged_by_version(bool columns_first, const std::optional<std::s
               "the version of PEFT that wrote it")
         .advise("add peft_version to adapter_config.json");
   }
-  if (*version >= kRolesFixed) {
-    return false;
-  }
-  const bool inverted =
-      version->major == 0 && version->minor == 19;  // released the wrong way round
-  return inverted ? columns_first : !columns_first;
+  return exchanges(*version, columns_first);
 }
 
 }  // namespace
@@ -76,6 +80,13 @@ Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t expert
     BV_TRY(by_version, exchanged_by_version(*columns_first, peft_version));
     out.exchanged = by_version;
     return out;
+  }
+  // A version that is known, and a class that keeps [E, in, out], tell which roles were possible.
+  const auto version = peft_version ? peft_version_of(*peft_version) : std::nullopt;
+  const bool possible = version ? exchanges(*version, *columns_first) == exchanged
+                                : !(exchanged && *columns_first);
+  if (!possible) {
+    return misfit(shapes, experts, rows, columns);
   }
   out.exchanged = exchanged;
   return out;

@@ -197,6 +197,9 @@ TEST(Packing, ShapesTellTheRolesOfTheFactors) {
   EXPECT_EQ(roles({{4, 2}, {3, 4}}, 3, 2, false, {}), "2");
   EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, false, {}), "2 exchanged");  // PEFT 0.18 and older
   EXPECT_EQ(roles({{4, 2}, {3, 4}}, 3, 2, true, {}), "2 columns first");
+  EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, true, {}), "AdapterShape");  // 0.19.0 alone wrote that
+  EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, true, "0.19.0"), "2 exchanged columns first");
+  EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, false, "0.21.2"), "AdapterShape");
   EXPECT_EQ(roles({{4, 2}, {5, 4}}, 3, 2, false, {}), "AdapterShape");
   EXPECT_EQ(roles({{3, 2}, {3, 4}}, 3, 2, false, {}), "AdapterShape");
   EXPECT_EQ(roles({{4, 2}, {3, 2}}, 3, 2, false, {}), "AdapterPairBroken");

@@ -194,7 +194,7 @@ class BrokenAdapter : public ::testing::Test {
   }
   AdapterTensor& tensor(const std::string& key) {
     return *std::find_if(tensors_.begin(), tensors_.end(), [&](const AdapterTensor& one) {
-      return one.stored.spec.name == kPeftPrefix + std::string("model.layers.") + key;
+      return one.stored.spec.name == std::string(kPeftPrefix) + "model.layers." + key;
     });
   }
   Result<Adapter> fit() {
