@@ -141,7 +141,7 @@ TEST(CopiedLines, EveryDocumentedOneIsTaken) {
 
 TEST(CopiedLines, TheCheckSeesAWrongOne) {
   for (const char* text :
-       {"run bridge-verify lora check --model DIR", "bridge-verify trace X --resume",
+       {"run bridge-verify lora train --model DIR", "bridge-verify trace X --resume",
         "bridge-verify check --modle X", "bridge-verify rules dance"}) {
     std::vector<Line> lines;
     collect("here", text, lines);
