@@ -21,7 +21,8 @@ struct RecordBlock {
   std::int64_t at = 0;
   bool operator==(const RecordBlock&) const = default;
 };
-/// One adapter module. Without blocks every HF tensor of the layer has the whole pair.
+/// One adapter module. Without blocks every HF tensor of the layer has the whole pair; experts have
+/// one block, whose rank is that of their pairs before it was padded.
 struct LayerRecord {
   std::int64_t rank = 0;
   double alpha = 0;

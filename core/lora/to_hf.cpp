@@ -187,16 +187,22 @@ class HfPlanner {
         all.push_back({static_cast<std::int64_t>(i), module.rank, 0});
       }
     }
-    if (record == nullptr || record->blocks.empty() || site.expert) {
+    if (record == nullptr || record->blocks.empty()) {
       return all;
     }
-    const bool right =
-        std::all_of(record->blocks.begin(), record->blocks.end(), [&](const RecordBlock& block) {
-          return block.hf < std::ssize(site.rows->source_shapes()) &&
-                 block.at + block.rank <= module.rank;
-        });
-    if (right && zeros_are_zero(module, site, record->blocks)) {
-      return record->blocks;
+    std::vector<RecordBlock> recorded = record->blocks;
+    if (site.expert) {
+      recorded = all;
+      for (RecordBlock& block : recorded) {
+        block.rank = std::min(record->blocks.front().rank, module.rank);
+      }
+    }
+    const bool right = std::all_of(recorded.begin(), recorded.end(), [&](const RecordBlock& block) {
+      return block.hf < std::ssize(site.rows->source_shapes()) &&
+             block.at + block.rank <= module.rank;
+    });
+    if (right && zeros_are_zero(module, site, recorded)) {
+      return recorded;
     }
     verbatim_ = false;
     out_.notes.push_back(fmt::format(
@@ -224,12 +230,20 @@ class HfPlanner {
       block.owns_a = placed.insert(one.at).second;
       factors.blocks.push_back(block);
     }
+    const FactorShapes shapes = local_shapes(site, cut, module.rank).value();
+    const auto count = [](ExpertForm form, const SiteShard& at) {
+      return form == ExpertForm::Each ? at.experts : 1;
+    };
     for (const ModuleShard& shard : module.shards) {
       const SiteShard& at = sites_.shards()[shard.shard];
       std::vector<layout::Box> a;
       std::vector<layout::Box> b;
-      add_a_boxes(site, cut, at.t, factors, 0, a);
-      add_b_boxes(site, cut, at.t, factors, 0, b);
+      for (std::int64_t j = 0; j < count(module.a_form, at); ++j) {
+        add_a_boxes(site, cut, at.t, factors, j * element_count(shapes.a).value(), a);
+      }
+      for (std::int64_t j = 0; j < count(module.b_form, at); ++j) {
+        add_b_boxes(site, cut, at.t, factors, j * element_count(shapes.b).value(), b);
+      }
       if (!is_zero(a, adapter_.files[at.file], *shard.a) ||
           !is_zero(b, adapter_.files[at.file], *shard.b)) {
         return false;

@@ -238,7 +238,7 @@ class MegatronWriter {
       at += one.pair->rank();
     }
     if (site.expert) {
-      out.blocks.clear();  // their HF form is that of the class
+      out.blocks = {{0, most, 0}};  // their HF form is that of the class: the rank alone is kept
     }
     return out;
   }

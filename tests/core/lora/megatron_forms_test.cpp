@@ -24,7 +24,7 @@ void write_file(const fs::path& file, const Values& tensors) {
     specs.push_back({name, DType::F32, tensor.first});
   }
   const auto plan = io::plan_safetensors(specs, {{"format", "pt"}}).value();
-  auto out = io::PendingFile::create(file, plan.file_size).value();
+  auto out = io::PendingFile::create(file, plan.file_size, io::IfExists::Replace).value();
   ASSERT_TRUE(out.write_at(0, std::as_bytes(std::span(plan.header))));
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const auto& values = tensors.at(plan.tensors[i].name).second;

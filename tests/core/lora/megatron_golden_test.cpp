@@ -148,15 +148,14 @@ TEST(MegatronGoldens, WrongExportsOfTheRealExporterAreFoundOut) {
 TEST(MegatronGoldens, TheConfigThatIsWrittenNamesThePackedParameter) {
   const GoldenCase one("qwen3_moe__ep2_norm");  // D-34: upstream names single experts
   const auto files = plan_to_hf(*one.megatron, *one.sites, *one.class_sites, one.base).value();
-  EXPECT_EQ(files.config.r,
-            3);  // two packed parameters a layer beside two of rank 6: the smaller one
+  EXPECT_EQ(files.config.r, 6);
   EXPECT_EQ(files.config.lora_alpha, 12);
   std::set<std::string> patterns;
   for (const auto& [pattern, rank] : files.config.rank_pattern) {
     patterns.insert(pattern);
-    EXPECT_EQ(rank, 6);
+    EXPECT_EQ(rank, 3);
   }
-  EXPECT_TRUE(patterns.contains("model.layers.0.self_attn.q_proj"));
+  EXPECT_TRUE(patterns.contains("model.layers.0.mlp.experts.gate_up_proj"));
   EXPECT_EQ(files.config.target_parameters.front(), "model.layers.0.mlp.experts.down_proj");
 }
 
