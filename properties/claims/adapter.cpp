@@ -359,7 +359,43 @@ std::vector<Verdict> check_adapter_bytes(const AdapterSubject& subject) {
                     [&](const Placed& placed) { return came_back(subject, placed); });
 }
 
+namespace {
+
+bool is_all_zero(const lora::Factor& factor) {
+  for (std::int64_t row = 0; row < factor.rows; ++row) {
+    for (std::int64_t column = 0; column < factor.columns; ++column) {
+      if (kinds::load(factor.at(row, column), factor.dtype) != 0) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// Pairs whose every product is zero: an adapter that was never trained, or never loaded.
+void warn_of_no_effect(const lora::Adapter& adapter, Run& run) {
+  const lora::AdapterPair* first = nullptr;
+  std::size_t count = 0;
+  for (const lora::AdapterPair& pair : adapter.pairs) {
+    if (pair.alpha == 0 || is_all_zero(pair.b) || is_all_zero(pair.a)) {
+      first = count++ == 0 ? &pair : first;
+    }
+  }
+  if (first != nullptr) {
+    run.warnings.push_back(
+        fail(Code::AdapterNoEffect,
+             fmt::format("{} of {} change nothing", counted(count, "pair"), adapter.pairs.size()))
+            .pair(fmt::format("{} and its partner multiply to zero", io::in_quotes(first->b.key())),
+                  "a delta that is not zero")
+            .advise(
+                "check that the adapter was trained, and saved under the names it is read with"));
+  }
+}
+
+}  // namespace
+
 void judge_adapter(const AdapterSubject& subject, Run& run) {
+  warn_of_no_effect(*subject.adapter, run);
   add_row(run, "adapter-names", "adapter keys name tensors", "keys", check_adapter_names(subject));
   add_row(run, "adapter-shapes", "factors fit their tensors", "pairs",
           check_adapter_shapes(subject));

@@ -271,6 +271,18 @@ TEST(AdapterClaims, EveryKeyAndEveryPairIsCounted) {
   }
 }
 
+TEST(AdapterClaims, APairOfZerosIsWarnedOf) {
+  EditedAdapter edited("llama_all");
+  auto& b = edited.tensors.at("model.layers.0.mlp.up_proj.lora_B.weight");
+  std::fill(b.bytes.begin(), b.bytes.end(), std::byte{0});
+  const Adapter adapter = edited.read();
+  Run run;
+  claims::judge_adapter({&adapter, &edited.base, &golden::kinds_of_build(), {}}, run);
+  ASSERT_EQ(run.warnings.size(), 1u);
+  EXPECT_EQ(run.warnings[0].code, Code::AdapterNoEffect);
+  EXPECT_EQ(run.warnings[0].message, "1 pair of 14 change nothing");
+}
+
 TEST(AdapterClaims, ANumberThatIsNotFiniteIsNamed) {
   EditedAdapter edited("llama_all");
   edited.tensors.at("model.layers.0.mlp.up_proj.lora_B.weight").row(3)[2] = std::nanf("");
