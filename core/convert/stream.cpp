@@ -53,7 +53,10 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
   const std::int64_t window = makers.front().is_transposed()
                                   ? sizes.bytes
                                   : std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
-  const ElementOffset step = width.at_least_one_in(ByteOffset(window));
+  const std::int64_t granule = first.granule;  // all of a task have one
+  const ElementOffset step(
+      std::max<std::int64_t>(1, width.at_least_one_in(ByteOffset(window)).value / granule) *
+      granule);
   std::int64_t unreleased = 0;
   for (ElementOffset begin; begin < elements; begin += step) {
     const ElementOffset end = std::min(elements, begin + step);
@@ -106,6 +109,7 @@ struct Likeness {
   std::vector<const io::StoredTensor*> sources;
   std::int64_t elements = 0;
   DType dtype = DType::F32;
+  std::int64_t granule = 1;
   std::size_t before = 0;
   auto operator<=>(const Likeness&) const = default;
 };
@@ -130,6 +134,7 @@ std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vect
     }
     like.elements = element_count(tensor.spec.shape).value();
     like.dtype = tensor.spec.dtype;
+    like.granule = tensor.granule;
     like.before = seen[{place.file, like}]++;
     const auto [at, fresh] = task_of.try_emplace(std::move(like), out.size());
     if (fresh) {

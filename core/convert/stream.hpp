@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,13 @@ struct OutputTensor {
   /// Boxes over `sources` that tile the tensor; made when its turn comes.
   std::function<std::vector<layout::Box>()> boxes;
   double add = 0;  // added in the sources' dtype before the cast; 0 moves bits
+  /// What is done to elements before they are written: from `made`, the element `begin` and those
+  /// that follow, to `out`, which has as many bytes. Ranges come in ascending order, each a
+  /// multiple of `granule` but for the last. Empty: written as made.
+  using Edit = std::function<Status(std::int64_t begin, std::span<const std::byte> made,
+                                    std::span<std::byte> out)>;
+  Edit edit = {};
+  std::int64_t granule = 1;
 };
 
 struct OutputFile {

@@ -15,7 +15,18 @@ move::Recipe recipe_of(const OutputTensor& tensor) {
 WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink)
     : tensor_(tensor), maker_(recipe_of(tensor)), sink_(std::move(sink)) {}
 
+Status WindowMaker::make_edited(ElementOffset begin, ElementOffset end) {
+  BV_TRY(made, maker_.read(begin, end));
+  edited_.resize(made.size());
+  BV_CHECK(tensor_.edit(begin.value, made, edited_));
+  hash_.add(edited_);
+  return sink_(maker_.width().to_bytes(begin), edited_);
+}
+
 Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
+  if (tensor_.edit) {
+    return make_edited(begin, end);
+  }
   return maker_.hand_on(begin, end, [&](ElementOffset at, std::span<const std::byte> made) {
     hash_.add(made);
     return sink_(maker_.width().to_bytes(at), made);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/convert/stream.hpp"
 #include "core/io/digest.hpp"
@@ -29,9 +30,12 @@ class WindowMaker {
   void release() const { checkpoint::release(tensor_.sources); }
 
  private:
+  Status make_edited(ElementOffset begin, ElementOffset end);
+
   const OutputTensor& tensor_;
   move::TensorMaker maker_;
   Sink sink_;
+  std::vector<std::byte> edited_;
   io::Digest hash_;
 };
 
