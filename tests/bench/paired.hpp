@@ -89,6 +89,7 @@ void add_exec_benchmarks(const Settings& settings);
 void add_file_benchmarks(const Settings& settings);
 void add_proof_benchmarks(const Settings& settings);
 void add_memory_benchmarks(const Settings& settings);
+void add_lora_benchmarks(const Settings& settings);
 
 /// Runs one step of add_memory_benchmarks in this process: `step` and the folder of a checkpoint.
 int run_memory_step(const char* step, const char* folder);
