@@ -1,6 +1,7 @@
 // lora check: an adapter of either side, judged on its base.
 
 #include "ci/cli/commands/lora.hpp"
+#include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
 
@@ -17,6 +18,10 @@ Result<Run> check_adapter(Context& context, const Options& options) {
   run.layouts = layout_rows(chosen.layouts);
   show_header(context, options, run);
   BV_CHECK(judge_adapter_folder(options, opened.hf, library.kinds, chosen.layouts, run));
+  if (!options.merged.empty()) {
+    BV_TRY(pairs, open_pairs(options, opened.hf, library.kinds));
+    BV_CHECK(judge_merged_folder(context, options, opened.hf, pairs.adapter, run));
+  }
   fill_replays(options, "lora", run);
   return run;
 }

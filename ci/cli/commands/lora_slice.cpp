@@ -1,13 +1,102 @@
-// lora slice: the factors of each serving rank.
+// lora slice: what each tensor-parallel rank of a server loads of an adapter.
+
+#include <fmt/format.h>
 
 #include "ci/cli/commands/lora.hpp"
+#include "ci/cli/commands/lora_open.hpp"
+#include "ci/cli/session/finish.hpp"
+#include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/lora/serve.hpp"
 
 namespace bv::cli {
+namespace {
+
+/// Rows that do not add up, or fit two places, are verdicts about the adapter; other errors are
+/// not.
+bool is_refutation(Code code) {
+  return code == Code::SliceSum || code == Code::SliceAmbiguous || code == Code::SliceLayer;
+}
+
+Verdict refuted(Error error) {
+  Verdict out;
+  out.claim = "adapter-slices";
+  out.outcome = Outcome::Refuted;
+  out.code = error.code;
+  out.cases = 1;
+  out.refuted_cases = 1;
+  out.title = std::move(error.message);
+  out.facts = std::move(error.facts);
+  out.found = std::move(error.found);
+  out.wanted = std::move(error.wanted);
+  out.help = std::move(error.help);
+  return out;
+}
+
+Result<lora::Serving> serving_of(const Options& options, const lora::Adapter& adapter) {
+  if (options.tp.size() != 1) {
+    return fail(Code::BadValue, "lora slice needs one tensor-parallel size").advise("write --tp 2");
+  }
+  lora::Serving out;
+  out.tp = options.tp.front();
+  out.fully_sharded = options.fully_sharded;
+  out.rank_max = options.max_rank.value_or(lora::rank_needed(adapter, out.tp, out.fully_sharded));
+  return out;
+}
+
+Result<Run> sliced(Context& context, const Options& options) {
+  if (options.out.empty()) {
+    return fail(Code::BadValue, "lora slice needs a folder to write").advise("write --out DIR");
+  }
+  context.streams.err(start_line(options));
+  BV_TRY(library, load_library(options));
+  Run run;
+  BV_TRY(opened, open_base_and_adapter(context, options, library, run));
+  BV_TRY(serving, serving_of(options, opened.adapter));
+  ClaimSummary summary;
+  summary.claim = "adapter-slices";
+  summary.title = "slices lie where the base's rows lie";
+  summary.noun = "layers";
+  auto modules = lora::serve_adapter(opened.model.hf, library.kinds, opened.adapter, serving);
+  if (!modules) {
+    if (!is_refutation(modules.error().code)) {
+      return std::move(modules).error();
+    }
+    summary.subjects = 1;
+    run.verdicts.push_back(refuted(std::move(modules).error()));
+    run.notes.push_back("nothing was written: the slices do not fit");
+  } else {
+    BV_TRY(report,
+           lora::write_slices(*modules, opened.adapter, serving, options.out, options.overwrite));
+    for (const lora::ServedModule& module : *modules) {
+      Verdict verdict;
+      verdict.claim = "adapter-slices";
+      verdict.megatron = module.layer.name;
+      verdict.hf = module.names;
+      verdict.outcome = Outcome::Proved;
+      verdict.evidence.proved = true;
+      verdict.cases = 1;
+      run.verdicts.push_back(std::move(verdict));
+    }
+    summary.subjects = std::ssize(*modules);
+    run.notes.push_back(fmt::format(
+        "{} of {} written to {}", counted(static_cast<std::uint64_t>(report.tensors), "factor"),
+        counted(static_cast<std::uint64_t>(serving.tp), "rank"), io::printable(options.out)));
+  }
+  run.claims.push_back(std::move(summary));
+  fill_replays(options, "lora", run);
+  return run;
+}
+
+}  // namespace
 
 int run_lora_slice(Context& context, const Options& options) {
-  return report_error(context, options,
-                      fail(Code::BadValue, "lora slice is not part of this build")
-                          .advise("use lora check or lora convert"));
+  auto run = sliced(context, options);
+  if (!run) {
+    return report_error(context, options, run.error());
+  }
+  stamp(context, options, *run);
+  return finish(context, options, std::move(*run));
 }
 
 }  // namespace bv::cli

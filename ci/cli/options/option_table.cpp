@@ -12,7 +12,7 @@ constexpr std::string_view kAll = "*";
 // What opens a model, what chooses a layout, and what ends in verdicts.
 constexpr std::string_view kModel =
     "check roundtrip convert trace layout diff rules:lint lora:check lora:convert lora:merge "
-    "lora:unpack";
+    "lora:slice lora:unpack";
 constexpr std::string_view kLayout =
     "check roundtrip convert trace layout diff lora:check lora:convert";
 constexpr std::string_view kVerdicts = "check roundtrip convert diff fuzz mutate lora";
@@ -25,7 +25,7 @@ using O = Options;
 constexpr std::array kOptions = {
     OptionSpec{"model", 'm', "", Form::Text, &O::model, "REF", "common",
                "check roundtrip convert trace layout inspect rules:lint lora:check lora:convert "
-               "lora:merge lora:unpack",
+               "lora:merge lora:slice lora:unpack",
                "directory, file, fixture:FAMILY or ORG/NAME of the local HF cache",
                "write --model DIR"},
     OptionSpec{"help", 'h', "", Form::Flag, &O::help, "", "common", kAll,
@@ -34,29 +34,31 @@ constexpr std::array kOptions = {
                "version, build and schemas", ""},
     OptionSpec{"revision", 0, "hf-revision", Form::Text, &O::revision, "REV", "model",
                "check roundtrip convert trace layout inspect rules:lint lora:check lora:convert "
-               "lora:merge lora:unpack",
+               "lora:merge lora:slice lora:unpack",
                "branch, tag or commit in the HF cache", ""},
     OptionSpec{"rules", 0, "", Form::Text, &O::rules, "FILE", "model",
                "check roundtrip convert trace layout diff rules:lint",
                "rules of your own bridge; default: a family chosen by architecture", ""},
     OptionSpec{"family", 0, "", Form::Text, &O::family, "NAME", "model",
                "check roundtrip convert trace layout diff rules:lint rules:show fixture:make "
-               "lora:check lora:convert lora:merge lora:unpack",
+               "lora:check lora:convert lora:merge lora:slice lora:unpack",
                "a built-in family by name (bridge-verify models list)", ""},
     OptionSpec{"families", 0, "", Form::Repeat, &O::families, "DIR", "model",
                "check roundtrip convert trace layout rules fixture diff models lora:check "
-               "lora:convert lora:merge lora:unpack",
+               "lora:convert lora:merge lora:slice lora:unpack",
                "family files beside the built-in ones; repeatable", "write --families DIR"},
     OptionSpec{"headers", 0, "", Form::Text, &O::headers, "FILE", "model",
                "check trace layout inspect rules:lint", "a headers dump in place of weights", ""},
     OptionSpec{"set", 0, "", Form::Pair, &O::settings, "PATH=VALUE", "model",
                "check roundtrip convert trace layout diff rules:lint fixture:make lora:check "
-               "lora:convert lora:merge lora:unpack",
+               "lora:convert lora:merge lora:slice lora:unpack",
                "replaces a config field; repeatable",
                "write --set text_config.num_key_value_heads=8"},
 
     OptionSpec{"tp", 0, "tensor-model-parallel-size tensor-parallel-size", Form::Sizes, &O::tp,
-               "LIST", "layout", kLayout, "tensor parallelism: 1,2,4 or 1..8 (powers of two)",
+               "LIST", "layout",
+               "check roundtrip convert trace layout diff lora:check lora:convert lora:slice",
+               "tensor parallelism: 1,2,4 or 1..8 (powers of two)",
                "write --tp 1 for no tensor parallelism"},
     OptionSpec{"pp", 0, "pipeline-model-parallel-size pipeline-parallel-size", Form::Sizes, &O::pp,
                "LIST", "layout", kLayout, "pipeline parallelism",
@@ -152,6 +154,15 @@ constexpr std::array kOptions = {
                "write --against DIR"},
     OptionSpec{"canonical", 0, "", Form::Flag, &O::canonical, "", "selection", "lora:convert",
                "--to megatron: one pair for each of q, k, v, gate and up", ""},
+    OptionSpec{"merged", 0, "", Form::Text, &O::merged, "DIR", "model", "lora:check",
+               "a merged checkpoint that is held against base and adapter", "write --merged DIR"},
+    OptionSpec{"untie", 0, "", Form::Flag, &O::untie, "", "selection", "lora:merge",
+               "a tied tensor that the adapter changes becomes two", ""},
+    OptionSpec{"fully-sharded", 0, "", Form::Flag, &O::fully_sharded, "", "selection", "lora:slice",
+               "cut both factors, as a server with fully sharded adapters does", ""},
+    OptionSpec{"max-rank", 0, "max-lora-rank", Form::Positive, &O::max_rank, "N", "selection",
+               "lora:slice", "rows of the server's buffers; default: the largest rank",
+               "write --max-rank 64"},
     OptionSpec{"fail-on", 0, "", Form::Choice, &O::fail_on, "refuted|inconclusive|warning", "gate",
                "check roundtrip convert diff mutate rules:lint",
                "the mildest finding that fails the run", "", "inconclusive"},
@@ -191,12 +202,12 @@ constexpr std::array kOptions = {
     OptionSpec{"overwrite", 0, "", Form::Flag, &O::overwrite, "", "output",
                "convert fixture:make lora:convert lora:merge lora:slice lora:unpack",
                "replace what is there", ""},
-    OptionSpec{"resume", 0, "", Form::Flag, &O::resume, "", "output", "convert",
+    OptionSpec{"resume", 0, "", Form::Flag, &O::resume, "", "output", "convert lora:merge",
                "keep finished shards", ""},
     OptionSpec{"accept-changed", 0, "", Form::Flag, &O::accept_changed, "", "selection", "convert",
                "--to hf: the weights were trained since they were written", ""},
-    OptionSpec{"follow-links", 0, "", Form::Flag, &O::follow_links, "", "selection", "convert",
-               "carry files along that are links out of the folder", ""},
+    OptionSpec{"follow-links", 0, "", Form::Flag, &O::follow_links, "", "selection",
+               "convert lora:merge", "carry files along that are links out of the folder", ""},
     OptionSpec{"no-verify", 0, "", Form::Flag, &O::no_verify, "", "output",
                "convert lora:convert lora:merge lora:unpack",
                "do not read back what was written; says so", ""},
@@ -208,7 +219,7 @@ constexpr std::array kOptions = {
                "auto: terminals without NO_COLOR", "", "auto"},
     OptionSpec{"ascii", 0, "", Form::Flag, &O::ascii, "", "output", kAll, "no Unicode", ""},
     OptionSpec{"progress", 0, "", Form::Choice, &O::progress, "auto|always|never|json", "output",
-               "check roundtrip convert diff mutate lora:convert lora:merge lora:unpack",
+               "check roundtrip convert diff mutate lora:check lora:convert lora:merge lora:unpack",
                "progress on stderr", "", "auto"},
 
     OptionSpec{"jobs", 'j', "", Form::Positive, &O::jobs, "N", "engine",

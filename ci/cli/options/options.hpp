@@ -51,10 +51,13 @@ struct Options {
   bool sequential_experts = false,
        grouped_experts = false;  // --no-moe-grouped-gemm, --moe-grouped-gemm
   // adapter
-  std::string adapter;                // a folder of PEFT, or of Megatron's adapter parameters
-  std::optional<std::int64_t> alpha;  // of an adapter whose folder does not say it
-  bool canonical = false;             // to Megatron: one pair a projection
-  std::string against;                // the adapter that it was made from or to
+  std::string adapter;                   // a folder of PEFT, or of Megatron's adapter parameters
+  std::optional<std::int64_t> alpha;     // of an adapter whose folder does not say it
+  bool canonical = false;                // to Megatron: one pair a projection
+  std::string against;                   // the adapter that it was made from or to
+  std::string merged;                    // a checkpoint that somebody merged
+  std::optional<std::int64_t> max_rank;  // rows of a server's buffers
+  bool untie = false, fully_sharded = false;
   // selection
   std::string level = "headers";
   std::vector<std::string> only, skip;      // claims, commas split

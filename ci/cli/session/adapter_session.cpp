@@ -100,14 +100,6 @@ Result<lora::Adapter> pairs_of(const OpenedMegatronAdapter& ranks, const checkpo
 
 }  // namespace
 
-namespace {
-
-/// An adapter of either side as pairs, and the layouts that it is judged on.
-struct PairsOfFolder {
-  OpenedMegatronAdapter ranks;  // viewed by the pairs
-  lora::Adapter adapter;
-  std::optional<parallel::Layout> layout;
-};
 Result<PairsOfFolder> open_pairs(const Options& options, const checkpoint::HfModel& base,
                                  const kinds::Catalogue& kinds) {
   PairsOfFolder out;
@@ -123,6 +115,8 @@ Result<PairsOfFolder> open_pairs(const Options& options, const checkpoint::HfMod
   out.ranks = std::move(ranks);
   return out;
 }
+
+namespace {
 
 Status judge_against(const Options& options, const lora::Adapter& found,
                      const checkpoint::HfModel& base, const kinds::Catalogue& kinds, Run& run) {

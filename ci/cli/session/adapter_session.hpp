@@ -43,6 +43,17 @@ struct OpenedMegatronAdapter {
 [[nodiscard]] Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
                                                     const Library& library, Run& run);
 
+/// --adapter of either side, as pairs on tensors of the base.
+struct PairsOfFolder {
+  OpenedMegatronAdapter ranks;  // viewed by the pairs
+  lora::Adapter adapter;
+  std::optional<parallel::Layout> layout;  // of the ranks
+};
+/// Errors: those of open_adapter and open_adapter_of_ranks.
+[[nodiscard]] Result<PairsOfFolder> open_pairs(const Options& options,
+                                               const checkpoint::HfModel& base,
+                                               const kinds::Catalogue& kinds);
+
 /// --adapter of either side on its base: the claims about it are added to the run. `layouts` are
 /// those that an adapter of PEFT is judged on; one of ranks has its own. Errors: those of
 /// open_adapter and open_adapter_of_ranks.

@@ -1,0 +1,80 @@
+#include "ci/cli/commands/lora_open.hpp"
+
+#include <fmt/format.h>
+
+#include "ci/cli/session/adapter_session.hpp"
+#include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
+#include "properties/claims/merged.hpp"
+
+namespace bv::cli {
+namespace {
+
+/// "merge  384 tensors, worst error 0.21 of its bound (layers.12...)"; for BF16 and F16 also how
+/// many elements had two admissible values.
+void add_notes(const claims::MergedJudgement& judged, Run& run) {
+  const oracle::MergeTally& tally = judged.tally;
+  if (tally.elements == 0) {
+    return;
+  }
+  run.notes.push_back(fmt::format("merge: {}, worst error {:.2g} of its bound ({})",
+                                  counted(static_cast<std::uint64_t>(judged.merged), "tensor"),
+                                  tally.worst, io::printable(judged.worst)));
+  run.notes.push_back("error over bound, elements: " + claims::histogram_text(tally));
+  if (tally.several > 0) {
+    run.notes.push_back(fmt::format(
+        "{} elements outside the admissible roundings; {:.1f} % had more than one",
+        thousands(tally.outside),
+        100.0 * static_cast<double>(tally.several) / static_cast<double>(tally.elements)));
+  }
+}
+
+Error headers_only(const std::string& reference) {
+  return fail(Code::ModelNotFound,
+              fmt::format("{} is headers only: there are no weights", io::printable(reference)))
+      .advise("give the directory with the weights");
+}
+
+}  // namespace
+
+Result<BaseAndAdapter> open_base_and_adapter(Context& context, const Options& options,
+                                             const Library& library, Run& run) {
+  BV_TRY(model, open_adapter_base(context, options, library, run));
+  if (!model.hf.checkpoint) {
+    return headers_only(model.reference);
+  }
+  BV_TRY(adapter, lora::open_adapter(options.adapter, model.hf, library.kinds));
+  BV_CHECK(lora::check_usable(adapter));
+  return BaseAndAdapter{std::move(model), std::move(adapter)};
+}
+
+Status judge_merged_folder(Context& context, const Options& options,
+                           const checkpoint::HfModel& base, const lora::Adapter& adapter,
+                           Run& run) {
+  ClaimSummary summary;
+  summary.claim = "adapter-merge";
+  summary.title = "merged within the derived bound";
+  summary.noun = "tensors";
+  if (!adapter.faults.empty()) {
+    summary.reached = false;
+    summary.note = "the adapter has faults";
+    run.claims.push_back(std::move(summary));
+    return Done{};
+  }
+  if (!base.checkpoint) {
+    return headers_only(options.model);
+  }
+  BV_TRY(merged, io::Checkpoint::open(options.merged, options.strict));
+  CommandProgress progress(context, options);
+  BV_TRY(judged, claims::judge_merged(base, adapter, merged, jobs_of(options), &progress));
+  add_notes(judged, run);
+  for (Verdict& verdict : judged.verdicts) {
+    summary.subjects += verdict.cases;
+    run.verdicts.push_back(std::move(verdict));
+  }
+  summary.vacuous = summary.subjects == 0;
+  run.claims.push_back(std::move(summary));
+  return merged.unchanged();
+}
+
+}  // namespace bv::cli

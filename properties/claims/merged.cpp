@@ -1,0 +1,172 @@
+#include "properties/claims/merged.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/base/workers.hpp"
+#include "core/lora/merge_ties.hpp"
+#include "properties/claims/merged_tensor.hpp"
+
+namespace bv::claims {
+namespace {
+
+using oracle::MergeTally;
+
+/// A tensor that the adapter leaves alone; nullopt when it is the base's.
+std::optional<Verdict> judge_kept(const std::string& tensor, std::span<const std::byte> base,
+                                  std::span<const std::byte> found) {
+  const auto left = std::mismatch(base.begin(), base.end(), found.begin()).first;
+  if (left == base.end()) {
+    return std::nullopt;
+  }
+  return refuted_merge(tensor, Code::BytesDiffer,
+                       tensor + " was changed, and the adapter has nothing for it",
+                       fmt::format("other bytes from byte {} on", left - base.begin()),
+                       "the bytes of the base", "find out which program wrote the tensor");
+}
+
+/// Names, shapes and dtypes: what makes looking at values pointless.
+std::optional<Verdict> judge_header(const TensorSpec& base, const io::StoredTensor* found) {
+  if (found == nullptr) {
+    return refuted_merge(base.name, Code::HfTensorMissing,
+                         base.name + " is not in the merged checkpoint", "no such tensor",
+                         "every tensor of the base", "merge again with bridge-verify lora merge");
+  }
+  if (found->spec.shape != base.shape) {
+    return refuted_merge(base.name, Code::ShapeMismatch,
+                         base.name + " has another shape than the base",
+                         fmt::format("[{}]", fmt::join(found->spec.shape, ", ")),
+                         fmt::format("[{}]", fmt::join(base.shape, ", ")),
+                         "give the base that the adapter was merged into");
+  }
+  if (found->spec.dtype != base.dtype) {
+    return refuted_merge(base.name, Code::DtypeChanged,
+                         base.name + " has another dtype than the base",
+                         std::string(name(found->spec.dtype)), std::string(name(base.dtype)),
+                         "merge into the dtype of the base");
+  }
+  return std::nullopt;
+}
+
+/// Tensors that a merge must write although the base does not store them -> what they were one
+/// with.
+std::map<std::string, std::string, std::less<>> new_tensors(
+    const checkpoint::HfModel& base,
+    const std::map<std::string, lora::TensorEdits, std::less<>>& edits) {
+  std::map<std::string, std::string, std::less<>> out;
+  for (const lora::Untied& one : lora::ties_broken(base, edits)) {
+    if (one.is_new) {
+      out[one.other] = one.changed;
+    }
+  }
+  return out;
+}
+
+/// The output layer of a tied base computes with the embedding as it was.
+void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
+                  const std::map<std::string, std::string, std::less<>>& untied,
+                  std::vector<Verdict>& verdicts) {
+  for (const auto& [tensor, original] : untied) {
+    const auto wanted = source.tensors().find(original);
+    const auto found = merged.tensors().find(tensor);
+    const bool there = found != merged.tensors().end();
+    bool same = there && wanted != source.tensors().end();
+    if (same) {
+      const auto left = source.bytes(wanted->second);
+      const auto right = merged.bytes(found->second);
+      same = std::equal(left.begin(), left.end(), right.begin(), right.end());
+    }
+    if (same) {
+      Verdict held = merge_verdict(tensor, Outcome::Held);
+      held.evidence.bytes = true;
+      verdicts.push_back(std::move(held));
+      continue;
+    }
+    verdicts.push_back(refuted_merge(
+        tensor, Code::MergeTied,
+        fmt::format("the adapter changes {} alone, and the merge changed {} with it", original,
+                    tensor),
+        there ? tensor + " with other bytes" : tensor + " tied to the merged " + original,
+        tensor + " as a tensor of its own, with the bytes that " + original + " had",
+        "merge again with bridge-verify lora merge --untie"));
+  }
+}
+
+}  // namespace
+
+Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora::Adapter& adapter,
+                                     const io::Checkpoint& merged, int jobs,
+                                     ProgressSink* progress) {
+  const io::Checkpoint& source = *base.checkpoint;
+  const auto edits = lora::edits_of(adapter);
+  std::vector<const io::StoredTensor*> list;
+  for (const auto& [tensor, stored] : source.tensors()) {
+    list.push_back(&stored);
+  }
+  if (progress != nullptr) {
+    progress->start("lora", source.total_bytes(), list.size());
+  }
+  std::vector<std::optional<Verdict>> verdicts(list.size());
+  std::vector<MergeTally> tallies(list.size());
+  BV_CHECK(for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
+    const TensorSpec& spec = list[i]->spec;
+    const auto found = merged.tensors().find(spec.name);
+    const io::StoredTensor* stored = found == merged.tensors().end() ? nullptr : &found->second;
+    verdicts[i] = judge_header(spec, stored);
+    if (!verdicts[i]) {
+      const auto kept = source.bytes(*list[i]);
+      const auto other = merged.bytes(*stored);
+      const auto edit = edits.find(spec.name);
+      if (edit == edits.end()) {
+        verdicts[i] = judge_kept(spec.name, kept, other);
+      } else {
+        verdicts[i] = judge_merged_tensor(spec, kept, other, edit->second, tallies[i]);
+      }
+      source.release(kept);
+      merged.release(other);
+    }
+    if (progress != nullptr) {
+      progress->advance(tensor_bytes(spec), 1, spec.name);
+      if (progress->stop_requested()) {
+        return fail(Code::Stopped, "stopped before the end").advise("run it again");
+      }
+    }
+    return Done{};
+  }));
+  MergedJudgement out;
+  Verdict kept = merge_verdict("the other tensors", Outcome::Held);
+  kept.evidence.bytes = true;
+  kept.cases = 0;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (!verdicts[i]) {
+      ++kept.cases;
+      continue;
+    }
+    if (tallies[i].worst_place && (out.worst.empty() || tallies[i].worst > out.tally.worst)) {
+      out.worst = list[i]->spec.name;
+    }
+    out.tally.add(tallies[i]);
+    out.merged += edits.contains(list[i]->spec.name) ? 1 : 0;
+    out.verdicts.push_back(std::move(*verdicts[i]));
+  }
+  const auto untied = new_tensors(base, edits);
+  judge_untied(source, merged, untied, out.verdicts);
+  for (const auto& [tensor, stored] : merged.tensors()) {
+    if (!source.tensors().contains(tensor) && !untied.contains(tensor)) {
+      out.verdicts.push_back(refuted_merge(
+          tensor, Code::HfTensorUnused, tensor + " is not in the base", "a tensor of that name",
+          "the tensors of the base alone", "give the base that the adapter was merged into"));
+    }
+  }
+  if (kept.cases > 0) {
+    out.verdicts.push_back(std::move(kept));
+  }
+  return out;
+}
+
+}  // namespace bv::claims

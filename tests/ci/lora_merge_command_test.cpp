@@ -1,0 +1,212 @@
+// lora merge, lora slice and lora check --merged on files of the repository.
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/io/checkpoint.hpp"
+#include "core/io/writer.hpp"
+#include "tests/ci/run_command.hpp"
+
+namespace bv::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using testing::kGolden;
+using testing::run_line;
+using testing::TempFolder;
+
+std::string base_of(const std::string& name) {
+  return (kGolden / "peft" / name / "base").string();
+}
+std::string adapter_of(const std::string& name) {
+  return (kGolden / "peft" / name / "adapter").string();
+}
+
+testing::Ended merge(const std::string& name, const fs::path& out,
+                     const std::vector<std::string>& more = {}) {
+  std::vector<std::string> line = {"lora",      "merge",          "--model", base_of(name),
+                                   "--adapter", adapter_of(name), "--out",   out.string()};
+  line.insert(line.end(), more.begin(), more.end());
+  return run_line(line);
+}
+
+testing::Ended check(const std::string& name, const fs::path& merged,
+                     const std::vector<std::string>& more = {}) {
+  std::vector<std::string> line = {"lora",      "check",          "--model",  base_of(name),
+                                   "--adapter", adapter_of(name), "--merged", merged.string()};
+  line.insert(line.end(), more.begin(), more.end());
+  return run_line(line);
+}
+
+/// Verdicts of the claim lora.
+std::vector<Json> lora_verdicts(const std::string& text) {
+  std::vector<Json> out;
+  for (const Json& verdict : Json::parse(text).at("verdicts")) {
+    if (verdict.at("claim") == "adapter-merge") {
+      out.push_back(verdict);
+    }
+  }
+  return out;
+}
+
+bool any_has_code(const std::vector<Json>& verdicts, const std::string& code) {
+  return std::any_of(verdicts.begin(), verdicts.end(), [&](const Json& verdict) {
+    return verdict.at("outcome") == "Refuted" && verdict.at("code") == code;
+  });
+}
+
+TEST(LoraMergeCommand, WhatItMergesIsJudgedGreen) {
+  const TempFolder temp;
+  for (const char* name : {"llama_all", "qwen35_moe", "gptoss_transposed", "dora", "bias_all",
+                           "lora_bias_true", "modules_to_save", "rslora"}) {
+    SCOPED_TRACE(name);
+    const fs::path out = temp.path() / name;
+    const auto merged = merge(name, out);
+    EXPECT_EQ(merged.code, 0) << merged.err << merged.out;
+    EXPECT_NE(merged.out.find("merged; 1 file written to "), std::string::npos) << merged.out;
+    const auto judged = check(name, out, {"--json"});
+    EXPECT_EQ(judged.code, 0) << judged.err << judged.out;
+    const auto verdicts = lora_verdicts(judged.out);
+    EXPECT_FALSE(verdicts.empty());
+    for (const Json& verdict : verdicts) {
+      EXPECT_EQ(verdict.at("outcome"), "Held");
+    }
+  }
+}
+
+TEST(LoraMergeCommand, SaysTheWorstErrorAndTheHistogram) {
+  const TempFolder temp;
+  ASSERT_EQ(merge("llama_all", temp.path() / "out").code, 0);
+  const auto judged = check("llama_all", temp.path() / "out");
+  EXPECT_NE(judged.out.find("of its bound (model.layers."), std::string::npos) << judged.out;
+  EXPECT_NE(judged.out.find("error over bound, elements: 0: "), std::string::npos) << judged.out;
+  EXPECT_NE(judged.out.find("0 elements outside the admissible roundings"), std::string::npos)
+      << judged.out;
+}
+
+TEST(LoraMergeCommand, RefutesTheBaseAsItsOwnMerge) {
+  const auto judged = check("llama_all", base_of("llama_all"), {"--json"});
+  EXPECT_EQ(judged.code, 1) << judged.err;
+  const auto verdicts = lora_verdicts(judged.out);
+  EXPECT_TRUE(any_has_code(verdicts, "BV4001"));
+  EXPECT_NE(judged.out.find("the adapter was not merged into it"), std::string::npos);
+}
+
+TEST(LoraMergeCommand, ShowsThatPeftRoundsPackedExpertsTwice) {
+  const TempFolder temp;
+  // What PEFT merged, completed with the tensors that it left as they are.
+  const fs::path folder = temp.path() / "peft";
+  const auto base = io::Checkpoint::open(base_of("qwen35_moe"));
+  const auto theirs = io::Checkpoint::open(kGolden / "peft/qwen35_moe/merged_bf16.safetensors");
+  ASSERT_TRUE(base && theirs);
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, stored] : base->tensors()) {
+    specs.push_back(stored.spec);
+  }
+  fs::create_directories(folder);
+  const auto plan = io::plan_safetensors(specs, {{"format", "pt"}});
+  ASSERT_TRUE(plan);
+  auto file = io::PendingFile::create(folder / "model.safetensors", plan->file_size);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(file->write_at(0, std::as_bytes(std::span(plan->header))));
+  for (std::size_t i = 0; i < plan->tensors.size(); ++i) {
+    const std::string& name = plan->tensors[i].name;
+    const auto at = theirs->tensors().find(name);
+    ASSERT_TRUE(
+        file->write_at(plan->offsets[i], at == theirs->tensors().end()
+                                             ? base->bytes(base->tensors().find(name)->second)
+                                             : theirs->bytes(at->second)));
+  }
+  ASSERT_TRUE(file->commit());
+  const auto judged = check("qwen35_moe", folder, {"--json"});
+  EXPECT_EQ(judged.code, 1) << judged.err;
+  for (const Json& verdict : lora_verdicts(judged.out)) {
+    const std::string tensor = verdict.at("subject").at("hf")[0];
+    const bool packed = tensor.find("mlp.experts.") != std::string::npos ||
+                        tensor.find("mlp.gate.weight") != std::string::npos;
+    if (verdict.at("outcome") == "Refuted") {
+      EXPECT_TRUE(packed) << tensor;
+      EXPECT_EQ(verdict.at("code"), "BV4022") << tensor;
+    } else {
+      EXPECT_FALSE(packed) << tensor;
+    }
+  }
+}
+
+TEST(LoraMergeCommand, ATiedEmbeddingNeedsUntie) {
+  const TempFolder temp;
+  const auto refused = merge("tied_embed", temp.path() / "out");
+  EXPECT_EQ(refused.code, 5);
+  EXPECT_NE(refused.err.find("error[BV4021]: the adapter changes model.embed_tokens.weight"),
+            std::string::npos)
+      << refused.err;
+  EXPECT_FALSE(fs::exists(temp.path() / "out"));
+  EXPECT_EQ(merge("tied_embed", temp.path() / "out", {"--untie"}).code, 0);
+  EXPECT_EQ(check("tied_embed", temp.path() / "out").code, 0);
+}
+
+TEST(LoraMergeCommand, NeedsAFolderAndAnAdapter) {
+  EXPECT_EQ(run_line({"lora", "merge", "--model", base_of("llama_all"), "--adapter",
+                      adapter_of("llama_all")})
+                .code,
+            2);
+  EXPECT_EQ(run_line({"lora", "merge", "--model", base_of("llama_all"), "--out", "x"}).code, 2);
+}
+
+TEST(LoraSliceCommand, WritesWhatEachRankHolds) {
+  const TempFolder temp;
+  const auto sliced =
+      run_line({"lora", "slice", "--model", base_of("llama_all"), "--adapter",
+                adapter_of("llama_all"), "--tp", "2", "--out", (temp.path() / "out").string()});
+  EXPECT_EQ(sliced.code, 0) << sliced.err << sliced.out;
+  const auto adapter =
+      io::Checkpoint::open(fs::path(adapter_of("llama_all")) / "adapter_model.safetensors");
+  ASSERT_TRUE(adapter);
+  const std::string layer = "model.layers.0.self_attn.";
+  const auto& q =
+      adapter->tensors().find("base_model.model." + layer + "q_proj.lora_B.weight")->second;
+  const auto whole = adapter->bytes(q);
+  std::vector<std::byte> together;
+  for (const char* name : {"tp0.safetensors", "tp1.safetensors"}) {
+    const auto rank = io::Checkpoint::open(temp.path() / "out" / name);
+    ASSERT_TRUE(rank);
+    const auto at = rank->tensors().find(layer + "qkv_proj.0.lora_B.weight");
+    ASSERT_NE(at, rank->tensors().end());
+    const auto part = rank->bytes(at->second);
+    together.insert(together.end(), part.begin(), part.end());
+  }
+  EXPECT_TRUE(std::equal(whole.begin(), whole.end(), together.begin(), together.end()));
+  std::ifstream in(temp.path() / "out/slices.json");
+  const Json slices = Json::parse(in);
+  EXPECT_EQ(slices.at("schema"), "bridge-lora-slices/1");
+  EXPECT_EQ(slices.at("tp"), 2);
+  EXPECT_EQ(slices.at("max_rank"), 6);
+}
+
+TEST(LoraSliceCommand, FullyShardedRanksHoldPartsOfA) {
+  const TempFolder temp;
+  const auto sliced = run_line({"lora", "slice", "--model", base_of("qwen35_dense"), "--adapter",
+                                adapter_of("qwen35_dense"), "--tp", "2", "--fully-sharded", "--out",
+                                (temp.path() / "out").string()});
+  EXPECT_EQ(sliced.code, 0) << sliced.err << sliced.out;
+  const auto rank = io::Checkpoint::open(temp.path() / "out/tp0.safetensors");
+  ASSERT_TRUE(rank);
+  const auto at = rank->tensors().find("model.layers.0.linear_attn.in_proj_qkvz.3.lora_A.weight");
+  ASSERT_NE(at, rank->tensors().end());
+  EXPECT_EQ(at->second.spec.shape[0], 3);
+}
+
+TEST(LoraSliceCommand, RefusesARankThatTheBuffersDoNotHold) {
+  const TempFolder temp;
+  const auto refused = run_line({"lora", "slice", "--model", base_of("llama_all"), "--adapter",
+                                 adapter_of("llama_all"), "--tp", "2", "--max-rank", "4", "--out",
+                                 (temp.path() / "out").string()});
+  EXPECT_EQ(refused.code, 5) << refused.out;
+  EXPECT_NE(refused.err.find("rank 6 of member 1 of model.layers.0.mlp."), std::string::npos)
+      << refused.err;
+  EXPECT_FALSE(fs::exists(temp.path() / "out"));
+}
+
+}  // namespace
+}  // namespace bv::cli
