@@ -1,6 +1,7 @@
 // Where Megatron keeps a norm weight as its offset from one, a rule must take one away: the value
 // that each rule adds, against the oracle's statement. Headers decide it.
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
