@@ -83,8 +83,8 @@ Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t expert
   }
   // A version that is known, and a class that keeps [E, in, out], tell which roles were possible.
   const auto version = peft_version ? peft_version_of(*peft_version) : std::nullopt;
-  const bool possible = version ? exchanges(*version, *columns_first) == exchanged
-                                : !(exchanged && *columns_first);
+  const bool possible =
+      version ? exchanges(*version, *columns_first) == exchanged : !(exchanged && *columns_first);
   if (!possible) {
     return misfit(shapes, experts, rows, columns);
   }

@@ -188,7 +188,7 @@ class WayBack {
         {tensor.spec.dtype, elements, boxes, checkpoint::bytes_of(tensor.sources)});
     std::vector<std::byte> shard(static_cast<std::size_t>(elements) * maker.element_bytes(),
                                  kPoisonByte);
-    BV_CHECK(maker.make(0, elements, shard.data()));
+    BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
     for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
       const TensorSpec& spec = tensor.sources[i].tensor->spec;
       const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *

@@ -10,7 +10,7 @@ namespace bv::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 using testing::Ended;
 using testing::hf_case;
 using testing::kGolden;

@@ -20,7 +20,7 @@ float rounded(DType dtype, double value) {
 }
 
 /// A random tensor, its factors, and ways to merge it.
-struct Case {
+struct Pair {
   DType dtype = DType::BF16;
   DType factors = DType::BF16;
   std::int64_t rank = 16, rows = 24, columns = 48;
@@ -39,8 +39,8 @@ struct Case {
   }
 };
 
-Case make_case(DType dtype, DType factors, std::int64_t rank, unsigned seed) {
-  Case out;
+Pair make_pair_of(DType dtype, DType factors, std::int64_t rank, unsigned seed) {
+  Pair out;
   out.dtype = dtype;
   out.factors = factors;
   out.rank = rank;
@@ -59,22 +59,22 @@ Case make_case(DType dtype, DType factors, std::int64_t rank, unsigned seed) {
 }
 
 /// One element, in float32, one way or another.
-using Element = std::function<float(const Case&, std::int64_t, std::int64_t)>;
+using ElementOf = std::function<float(const Pair&, std::int64_t, std::int64_t)>;
 
-float delta(const Case& c, float sum) {
+float delta(const Pair& c, float sum) {
   return static_cast<float>(c.scale()) * sum;
 }
-float chain(const Case& c, std::int64_t i, std::int64_t j) {
+float chain(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   for (std::int64_t k = 0; k < c.rank; ++k) {
     sum = std::fma(c.at_b(i, k), c.at_a(k, j), sum);
   }
   return sum;
 }
-float ascending(const Case& c, std::int64_t i, std::int64_t j) {
+float ascending(const Pair& c, std::int64_t i, std::int64_t j) {
   return rounded(c.dtype, c.at_w(i, j) + delta(c, chain(c, i, j)));
 }
-float descending(const Case& c, std::int64_t i, std::int64_t j) {
+float descending(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   for (std::int64_t k = c.rank; k-- > 0;) {
     const float product = c.at_b(i, k) * c.at_a(k, j);
@@ -82,7 +82,7 @@ float descending(const Case& c, std::int64_t i, std::int64_t j) {
   }
   return rounded(c.dtype, c.at_w(i, j) + delta(c, sum));
 }
-float in_halves(const Case& c, std::int64_t i, std::int64_t j) {
+float in_halves(const Pair& c, std::int64_t i, std::int64_t j) {
   float even = 0;
   float odd = 0;
   for (std::int64_t k = 0; k < c.rank; ++k) {
@@ -91,7 +91,7 @@ float in_halves(const Case& c, std::int64_t i, std::int64_t j) {
   }
   return rounded(c.dtype, c.at_w(i, j) + delta(c, even + odd));
 }
-float scaled_first(const Case& c, std::int64_t i, std::int64_t j) {
+float scaled_first(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   for (std::int64_t k = 0; k < c.rank; ++k) {
     const float scaled = static_cast<float>(c.scale()) * c.at_b(i, k);
@@ -100,7 +100,7 @@ float scaled_first(const Case& c, std::int64_t i, std::int64_t j) {
   return rounded(c.dtype, c.at_w(i, j) + sum);
 }
 
-MergeTally judged(const Case& c, const Element& element) {
+MergeTally judged(const Pair& c, const ElementOf& element) {
   MergeTally out;
   const MergeTerms terms{c.dtype, c.rank, c.scale(), c.factors != DType::F32};
   const Row a(c.a.begin(), c.a.end());
@@ -122,23 +122,23 @@ MergeTally judged(const Case& c, const Element& element) {
 
 const std::vector<DType> kBases = {DType::F32, DType::BF16, DType::F16};
 
-void each_case(const std::function<void(const Case&)>& visit) {
+void each_case(const std::function<void(const Pair&)>& visit) {
   unsigned seed = 0;
   for (const DType dtype : kBases) {
     for (const DType factors : {DType::F32, DType::BF16}) {
       for (const std::int64_t rank : {1, 2, 8, 16, 64}) {
         SCOPED_TRACE(std::string(name(dtype)) + " base, " + std::string(name(factors)) +
                      " factors, rank " + std::to_string(rank));
-        visit(make_case(dtype, factors, rank, ++seed));
+        visit(make_pair_of(dtype, factors, rank, ++seed));
       }
     }
   }
 }
 
 TEST(LoraMergeOracle, AdmitsEveryOrderOfSummation) {
-  each_case([](const Case& c) {
-    for (const Element& right :
-         {Element(ascending), Element(descending), Element(in_halves), Element(scaled_first)}) {
+  each_case([](const Pair& c) {
+    for (const ElementOf& right :
+         {ElementOf(ascending), ElementOf(descending), ElementOf(in_halves), ElementOf(scaled_first)}) {
       const MergeTally tally = judged(c, right);
       EXPECT_EQ(tally.outside, 0);
       EXPECT_EQ(tally.outside_rounded_delta, 0);
@@ -149,7 +149,7 @@ TEST(LoraMergeOracle, AdmitsEveryOrderOfSummation) {
 }
 
 /// bfloat16 matmul: product and scaled product are each rounded.
-float bf16_matmul(const Case& c, std::int64_t i, std::int64_t j) {
+float bf16_matmul(const Pair& c, std::int64_t i, std::int64_t j) {
   const float sum = rounded(DType::BF16, chain(c, i, j));
   return rounded(c.dtype, c.at_w(i, j) + rounded(DType::BF16, delta(c, sum)));
 }
@@ -158,25 +158,25 @@ float tf32_of(float value) {  // ten bits of fraction, rounded
   const double fraction = std::frexp(static_cast<double>(value), &exponent);
   return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, 11)), exponent - 11));
 }
-float tf32_matmul(const Case& c, std::int64_t i, std::int64_t j) {
+float tf32_matmul(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   for (std::int64_t k = 0; k < c.rank; ++k) {
     sum = std::fma(tf32_of(c.at_b(i, k)), tf32_of(c.at_a(k, j)), sum);
   }
   return rounded(c.dtype, c.at_w(i, j) + delta(c, sum));
 }
-float alpha_dropped(const Case& c, std::int64_t i, std::int64_t j) {
+float alpha_dropped(const Pair& c, std::int64_t i, std::int64_t j) {
   return rounded(c.dtype, c.at_w(i, j) + chain(c, i, j));
 }
-float alpha_inverted(const Case& c, std::int64_t i, std::int64_t j) {
+float alpha_inverted(const Pair& c, std::int64_t i, std::int64_t j) {
   return rounded(c.dtype, c.at_w(i, j) + chain(c, i, j) / static_cast<float>(c.scale()));
 }
-float slices_exchanged(const Case& c, std::int64_t i, std::int64_t j) {
+float slices_exchanged(const Pair& c, std::int64_t i, std::int64_t j) {
   const std::int64_t other = (i + c.rows / 2) % c.rows;
   return rounded(c.dtype, c.at_w(i, j) + delta(c, chain(c, other, j)));
 }
 /// Columns of B of two packed experts of half the rank: the rank fast instead of the expert.
-float expert_order_exchanged(const Case& c, std::int64_t i, std::int64_t j) {
+float expert_order_exchanged(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   const std::int64_t half = c.rank / 2;
   for (std::int64_t k = 0; k < c.rank; ++k) {
@@ -185,22 +185,22 @@ float expert_order_exchanged(const Case& c, std::int64_t i, std::int64_t j) {
   }
   return rounded(c.dtype, c.at_w(i, j) + delta(c, sum));
 }
-float rank_order_reversed(const Case& c, std::int64_t i, std::int64_t j) {
+float rank_order_reversed(const Pair& c, std::int64_t i, std::int64_t j) {
   float sum = 0;
   for (std::int64_t k = 0; k < c.rank; ++k) {
     sum = std::fma(c.at_b(i, c.rank - 1 - k), c.at_a(k, j), sum);
   }
   return rounded(c.dtype, c.at_w(i, j) + delta(c, sum));
 }
-float not_merged(const Case& c, std::int64_t i, std::int64_t j) {
+float not_merged(const Pair& c, std::int64_t i, std::int64_t j) {
   return c.at_w(i, j);
 }
-float merged_twice(const Case& c, std::int64_t i, std::int64_t j) {
+float merged_twice(const Pair& c, std::int64_t i, std::int64_t j) {
   return rounded(c.dtype, c.at_w(i, j) + 2 * delta(c, chain(c, i, j)));
 }
 
 TEST(LoraMergeOracle, RefusesEveryKnownWrongMerge) {
-  each_case([](const Case& c) {
+  each_case([](const Pair& c) {
     const bool orders = c.rank > 3;  // with less there is one order, or it is its own reverse
     EXPECT_GT(judged(c, bf16_matmul).outside, 0);
     EXPECT_GT(judged(c, alpha_dropped).outside, 0);
@@ -220,8 +220,8 @@ TEST(LoraMergeOracle, RefusesEveryKnownWrongMerge) {
 
 TEST(LoraMergeOracle, TellsADeltaThatWasRoundedBeforeItWasAdded) {
   for (const DType dtype : {DType::BF16, DType::F16}) {
-    const Case c = make_case(dtype, DType::F32, 8, 7);
-    const MergeTally tally = judged(c, [](const Case& of, std::int64_t i, std::int64_t j) {
+    const Pair c = make_pair_of(dtype, DType::F32, 8, 7);
+    const MergeTally tally = judged(c, [](const Pair& of, std::int64_t i, std::int64_t j) {
       const float rounded_delta = rounded(of.dtype, delta(of, chain(of, i, j)));
       return rounded(of.dtype, of.at_w(i, j) + rounded_delta);
     });
@@ -310,7 +310,7 @@ TEST(LoraMergeOracle, ScalesRowsToAMagnitude) {
 }
 
 TEST(LoraMergeOracle, AHistogramCountsEveryElementOnce) {
-  const Case c = make_case(DType::F32, DType::F32, 16, 5);
+  const Pair c = make_pair_of(DType::F32, DType::F32, 16, 5);
   const MergeTally tally = judged(c, ascending);
   std::int64_t sum = 0;
   for (const std::int64_t count : tally.histogram) {

@@ -14,14 +14,14 @@
 namespace bv::lora {
 namespace {
 
-using Matrix = std::vector<std::int64_t>;
+using Integers = std::vector<std::int64_t>;
 
 constexpr std::int64_t kScale = 3;
 constexpr std::int64_t kPoison = 0x5a5a5a5a5a;
 
-Matrix random_matrix(std::int64_t elements, std::mt19937_64& random) {
+Integers random_integers(std::int64_t elements, std::mt19937_64& random) {
   std::uniform_int_distribution<std::int64_t> small(-9, 9);
-  Matrix out(static_cast<std::size_t>(elements));
+  Integers out(static_cast<std::size_t>(elements));
   for (std::int64_t& one : out) {
     one = small(random);
   }
@@ -29,20 +29,20 @@ Matrix random_matrix(std::int64_t elements, std::mt19937_64& random) {
 }
 
 /// What the boxes make of `sources`; every element must be written.
-Matrix moved(const std::vector<layout::Box>& boxes, const std::vector<Matrix>& sources,
-             std::int64_t elements) {
-  Matrix out(static_cast<std::size_t>(elements), kPoison);
+Integers moved(const std::vector<layout::Box>& boxes, const std::vector<Integers>& sources,
+               std::int64_t elements) {
+  Integers out(static_cast<std::size_t>(elements), kPoison);
   std::vector<const std::byte*> first;
-  for (const Matrix& source : sources) {
+  for (const Integers& source : sources) {
     first.push_back(reinterpret_cast<const std::byte*>(source.data()));
   }
   move::make_whole(boxes, first, sizeof(std::int64_t), reinterpret_cast<std::byte*>(out.data()));
   return out;
 }
 
-Matrix product(const Matrix& b, const Matrix& a, std::int64_t rows, std::int64_t rank,
-               std::int64_t columns) {
-  Matrix out(static_cast<std::size_t>(rows * columns), 0);
+Integers product(const Integers& b, const Integers& a, std::int64_t rows, std::int64_t rank,
+                 std::int64_t columns) {
+  Integers out(static_cast<std::size_t>(rows * columns), 0);
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t k = 0; k < rank; ++k) {
       const std::int64_t factor = b[static_cast<std::size_t>(i * rank + k)];
@@ -55,7 +55,7 @@ Matrix product(const Matrix& b, const Matrix& a, std::int64_t rows, std::int64_t
   return out;
 }
 
-void append(Matrix& all, const Matrix& part) {
+void append(Integers& all, const Integers& part) {
   all.insert(all.end(), part.begin(), part.end());
 }
 
@@ -82,9 +82,9 @@ class LayerCase {
     const auto& shape = sites_.plan().bound(mapping).target_shapes()[0];
     const std::int64_t elements = element_count(shape).value();
     const std::vector<layout::Box> weight = sites_.plan().shard(target_).boxes;
-    const Matrix base = moved(weight, weights_, elements);
-    const Matrix changed = moved(weight, with_deltas(site), elements);
-    const Matrix delta = local_delta(site, cut, factors, *shapes, shape);
+    const Integers base = moved(weight, weights_, elements);
+    const Integers changed = moved(weight, with_deltas(site), elements);
+    const Integers delta = local_delta(site, cut, factors, *shapes, shape);
     for (std::size_t i = 0; i < base.size(); ++i) {
       if (changed[i] != base[i] + delta[i]) {
         return false;
@@ -101,9 +101,9 @@ class LayerCase {
     std::int64_t at = 0;
     for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
       const Shape& shape = sites_.plan().hf_shapes(mapping)[i];
-      weights_.push_back(random_matrix(element_count(shape).value(), random_));
-      a_.push_back(random_matrix(rank * site.in, random_));
-      b_.push_back(random_matrix(site.rows_of(i) * rank, random_));
+      weights_.push_back(random_integers(element_count(shape).value(), random_));
+      a_.push_back(random_integers(rank * site.in, random_));
+      b_.push_back(random_integers(site.rows_of(i) * rank, random_));
       Block block;
       block.hf = i;
       block.rows = site.rows_of(i);
@@ -119,13 +119,13 @@ class LayerCase {
   }
 
   /// HF tensors with their deltas: [out, in], [in, out] or one slice of a stack.
-  std::vector<Matrix> with_deltas(const Site& site) const {
-    std::vector<Matrix> out = weights_;
+  std::vector<Integers> with_deltas(const Site& site) const {
+    std::vector<Integers> out = weights_;
     const model::Mapping& mapping = sites_.plan().model().mappings[target_.mapping];
     const bool stack = mapping.expert < 0 && target_.expert >= 0;
     for (std::size_t i = 0; i < out.size(); ++i) {
       const std::int64_t rows = site.rows_of(i);
-      const Matrix delta = product(b_[i], a_[i], rows, 2, site.in);
+      const Integers delta = product(b_[i], a_[i], rows, 2, site.in);
       const std::int64_t first = stack ? target_.expert * rows * site.in : 0;
       for (std::int64_t row = 0; row < rows; ++row) {
         for (std::int64_t column = 0; column < site.in; ++column) {
@@ -140,17 +140,17 @@ class LayerCase {
   }
 
   /// s * B_t * cat0(A) on rows t, s * cat0(B) * A_t on columns t, or s * cat0(B) * cat0(A).
-  Matrix local_delta(const Site& site, const AdapterCut& cut, const LayerFactors& factors,
-                     const FactorShapes& shapes, const Shape& shape) {
-    Matrix a;
-    Matrix b;
+  Integers local_delta(const Site& site, const AdapterCut& cut, const LayerFactors& factors,
+                       const FactorShapes& shapes, const Shape& shape) {
+    Integers a;
+    Integers b;
     for (std::int64_t t = 0; t < cut.ways; ++t) {
       std::vector<layout::Box> a_boxes;
       std::vector<layout::Box> b_boxes;
       add_a_boxes(site, cut, t, factors, 0, a_boxes);
       add_b_boxes(site, cut, t, factors, 0, b_boxes);
-      const Matrix a_t = moved(a_boxes, a_, element_count(shapes.a).value());
-      const Matrix b_t = moved(b_boxes, b_, element_count(shapes.b).value());
+      const Integers a_t = moved(a_boxes, a_, element_count(shapes.a).value());
+      const Integers b_t = moved(b_boxes, b_, element_count(shapes.b).value());
       if (site.cut != BaseCut::Columns || t == target_.t) {
         append(a, a_t);
       }
@@ -164,9 +164,9 @@ class LayerCase {
   const SitePlan& sites_;
   const plan::Target& target_;
   std::mt19937_64 random_;
-  std::vector<Matrix> weights_;
-  std::vector<Matrix> a_;
-  std::vector<Matrix> b_;
+  std::vector<Integers> weights_;
+  std::vector<Integers> a_;
+  std::vector<Integers> b_;
 };
 
 TEST(LoraLaw, HoldsForEveryLinearLayerOfEveryFamilyOnManyLayouts) {

@@ -16,7 +16,7 @@ namespace bv::lora {
 namespace {
 
 namespace fs = std::filesystem;
-const fs::path kPeft = golden::kGolden / "peft";
+const fs::path kPeftCases = golden::kGolden / "peft";
 
 class TempFolder {
  public:
@@ -56,7 +56,7 @@ TEST(Merge, EveryAdapterOfPeftGivesItsMergedModel) {
   const TempFolder temp;
   std::int64_t cases = 0;
   std::int64_t equal = 0;
-  for (const auto& entry : fs::directory_iterator(kPeft)) {
+  for (const auto& entry : fs::directory_iterator(kPeftCases)) {
     const fs::path folder = entry.path();
     const std::string name = folder.filename().string();
     if (!fs::exists(folder / "adapter") || name == "gpt2_conv1d") {
@@ -108,7 +108,7 @@ TEST(Merge, EveryAdapterOfPeftGivesItsMergedModel) {
 }
 
 TEST(Merge, ConvolutionsThatStoreInputsFirstAreMergedTransposed) {
-  const fs::path folder = kPeft / "gpt2_conv1d";
+  const fs::path folder = kPeftCases / "gpt2_conv1d";
   const auto base = golden::open_base(folder / "base");
   const Adapter adapter = adapter_of(folder / "adapter", base);
   const auto theirs = io::Checkpoint::open(folder / "merged_bf16.safetensors");
@@ -126,8 +126,8 @@ TEST(Merge, ConvolutionsThatStoreInputsFirstAreMergedTransposed) {
 TEST(Merge, BytesDoNotDependOnThreadsOrWindows) {
   const TempFolder temp;
   for (const char* name : {"qwen35_moe", "gptoss_transposed", "lora_bias_true"}) {
-    const auto base = golden::open_base(kPeft / name / "base");
-    const Adapter adapter = adapter_of(kPeft / name / "adapter", base);
+    const auto base = golden::open_base(kPeftCases / name / "base");
+    const Adapter adapter = adapter_of(kPeftCases / name / "adapter", base);
     MergeOptions one;
     one.jobs = 1;
     MergeOptions many;
@@ -146,8 +146,8 @@ TEST(Merge, BytesDoNotDependOnThreadsOrWindows) {
 
 TEST(Merge, ATiedEmbeddingIsMergedOnlyWhenItIsUntied) {
   const TempFolder temp;
-  const auto base = golden::open_base(kPeft / "tied_embed/base");
-  const Adapter adapter = adapter_of(kPeft / "tied_embed/adapter", base);
+  const auto base = golden::open_base(kPeftCases / "tied_embed/base");
+  const Adapter adapter = adapter_of(kPeftCases / "tied_embed/adapter", base);
   const auto refused = merge_model(base, adapter, temp.path() / "out", {});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::MergeTied);
@@ -168,8 +168,8 @@ TEST(Merge, ATiedEmbeddingIsMergedOnlyWhenItIsUntied) {
 
 TEST(Merge, NothingIsWrittenWhenAnElementDoesNotFit) {
   const TempFolder temp;
-  const auto base = golden::open_base(kPeft / "partial_qv/base");
-  Adapter adapter = adapter_of(kPeft / "partial_qv/adapter", base);
+  const auto base = golden::open_base(kPeftCases / "partial_qv/base");
+  Adapter adapter = adapter_of(kPeftCases / "partial_qv/adapter", base);
   ASSERT_FALSE(adapter.pairs.empty());
   AdapterPair& pair = adapter.pairs.front();
   std::vector<float> a(static_cast<std::size_t>(pair.a.rows * pair.a.columns), 1);
@@ -187,8 +187,8 @@ TEST(Merge, NothingIsWrittenWhenAnElementDoesNotFit) {
 
 TEST(Merge, AnOutputThatIsThereIsNotReplacedUnasked) {
   const TempFolder temp;
-  const auto base = golden::open_base(kPeft / "partial_qv/base");
-  const Adapter adapter = adapter_of(kPeft / "partial_qv/adapter", base);
+  const auto base = golden::open_base(kPeftCases / "partial_qv/base");
+  const Adapter adapter = adapter_of(kPeftCases / "partial_qv/adapter", base);
   ASSERT_TRUE(merge_model(base, adapter, temp.path() / "out", {}));
   const auto again = merge_model(base, adapter, temp.path() / "out", {});
   ASSERT_FALSE(again);
@@ -205,8 +205,8 @@ TEST(Merge, AnOutputThatIsThereIsNotReplacedUnasked) {
 
 TEST(Merge, FactorsOfOtherDTypesAreRefused) {
   const TempFolder temp;
-  const auto base = golden::open_base(kPeft / "partial_qv/base");
-  Adapter adapter = adapter_of(kPeft / "partial_qv/adapter", base);
+  const auto base = golden::open_base(kPeftCases / "partial_qv/base");
+  Adapter adapter = adapter_of(kPeftCases / "partial_qv/adapter", base);
   adapter.pairs.front().a.dtype = DType::F64;
   const auto refused = merge_model(base, adapter, temp.path() / "out", {});
   ASSERT_FALSE(refused);

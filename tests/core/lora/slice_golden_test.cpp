@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 const fs::path kVllm = fs::path(BV_FIXTURES) / "golden/vllm";
 
-Json read_json(const std::string& name) {
+Json vllm_json(const std::string& name) {
   std::ifstream in(kVllm / name);
   return Json::parse(in);
 }
@@ -171,7 +171,7 @@ TEST(SliceGolden, OurSlicesLieWhereTheBaseLayerPutsItsRows) {
   std::set<std::string> by_section;
   for (const std::string group :
        {"qwen35-gdn", "qwen3next-gdn", "two-slices", "n-slices", "qkv", "plain", "mismatch"}) {
-    const Json file = read_json("cases-" + group + ".json");
+    const Json file = vllm_json("cases-" + group + ".json");
     for (const Json& one : file.at("cases")) {
       const std::string id = one.at("id");
       SCOPED_TRACE(group + ": " + id);
@@ -226,7 +226,7 @@ TEST(SliceGolden, OurSlicesLieWhereTheBaseLayerPutsItsRows) {
 }
 
 TEST(SliceGolden, OurDispatchServesAtLeastWhatVllmServesOnce) {
-  const Json file = read_json("cases-dispatch.json");
+  const Json file = vllm_json("cases-dispatch.json");
   const std::map<std::string, LayerKind> kinds = {{"merged", LayerKind::MergedColumn},
                                                   {"merged_subclass", LayerKind::MergedColumn},
                                                   {"qkv", LayerKind::Qkv},

@@ -12,12 +12,12 @@
 namespace bv::lora {
 namespace {
 
-using Rows = std::vector<std::optional<std::int64_t>>;
+using WantedRows = std::vector<std::optional<std::int64_t>>;
 using Places = std::vector<std::optional<Interval>>;
 constexpr std::nullopt_t kMissing = std::nullopt;
 
 /// Places as text: "[0, 3) -", or the code and the places of an error.
-std::string covered(const std::vector<std::int64_t>& slices, const Rows& rows,
+std::string covered(const std::vector<std::int64_t>& slices, const WantedRows& rows,
                     const std::vector<Interval>& declared = {}) {
   const auto found = cover_slices(slices, rows, declared, "in_proj");
   if (!found) {
@@ -77,7 +77,7 @@ TEST(SliceCover, RefusesWhatDoesNotAddUp) {
 
 TEST(SliceCover, AMessageSaysRowsFoundAndNeeded) {
   const std::vector<std::int64_t> slices = {2048, 2048, 4094};
-  const Rows rows = {8188};
+  const WantedRows rows = {8188};
   const auto found = cover_slices(slices, rows, {}, "in_proj_qkv");
   ASSERT_FALSE(found);
   EXPECT_EQ(found.error().code, Code::SliceSum);
@@ -85,7 +85,7 @@ TEST(SliceCover, AMessageSaysRowsFoundAndNeeded) {
 }
 
 /// Every composition, tried.
-Places brute_force(const std::vector<std::int64_t>& slices, const Rows& rows, int& feasible,
+Places brute_force(const std::vector<std::int64_t>& slices, const WantedRows& rows, int& feasible,
                    bool& unique) {
   std::vector<std::vector<Interval>> found;
   std::vector<Interval> now;
@@ -131,7 +131,7 @@ TEST(SliceCover, AgreesWithBruteForceOnTwentyThousandCases) {
     for (auto& slice : slices) {
       slice = static_cast<std::int64_t>(1 + below(3));
     }
-    Rows rows;
+    WantedRows rows;
     std::size_t at = 0;
     while (at < slices.size()) {  // a real composition, then members go missing or become wrong
       const std::size_t end = at + 1 + below(slices.size() - at);
@@ -174,7 +174,7 @@ Member member(std::int64_t rank, std::int64_t rows, std::int64_t columns = 4) {
   return {rank, columns, rows, rank};
 }
 
-/// Rows of the members' B on one rank, slice after slice: "0:2-3"; "zero" without a member.
+/// WantedRows of the members' B on one rank, slice after slice: "0:2-3"; "zero" without a member.
 std::string b_rows(const std::vector<SliceShard>& rank) {
   std::string out;
   for (const SliceShard& slice : rank) {

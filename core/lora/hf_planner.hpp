@@ -1,0 +1,115 @@
+#pragma once
+
+// Shards of an adapter of Megatron -> the tensors and the config that PEFT reads.
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/lora/adapter_keys.hpp"
+#include "core/lora/factor_boxes.hpp"
+#include "core/lora/hf_config.hpp"
+#include "core/lora/to_hf.hpp"
+#include "core/lora/to_megatron.hpp"
+
+namespace bv::lora {
+
+/// An HF tensor that is put together from shards.
+struct Gathered {
+  std::string key;
+  Shape shape;
+  std::vector<checkpoint::SourceTensor> sources;
+  std::vector<layout::Box> boxes;
+};
+
+/// Plans one folder; `run` once.
+class HfPlanner {
+ public:
+  HfPlanner(const MegatronAdapter& adapter, const SitePlan& sites, const SitePlan& of_class,
+            const checkpoint::HfModel& base)
+      : adapter_(adapter), sites_(sites), class_(of_class), base_(base) {}
+
+  Result<HfAdapterFiles> run();
+
+ private:
+  const Site& class_site(const AdapterModule& module) const;
+  const model::Mapping& class_mapping(const Site& site, std::int64_t expert) const;
+  static bool is_packed(const Site& site, const model::Mapping& mapping);
+  static std::string parent_of(const std::string& name);
+
+  /// Packed parameters by module, in the order in which it registers them, and those with adapters.
+  void find_packed();
+
+  /// "….experts" with one ".base_layer" for each wrapper inside.
+  std::string wrapper_of(const std::string& parameter) const;
+
+  // One module.
+
+  Status add_module(const AdapterModule& module);
+
+  AdapterCut cut_of(const AdapterModule& module, const Site& site) const;
+
+  /// Every HF tensor of the layer with the whole pair, or the pairs that it was put together from
+  /// when what was zero between them still is.
+  std::vector<RecordBlock> blocks_of(const AdapterModule& module, const Site& site);
+
+  const LayerRecord* record_of(const std::string& name) const;
+
+  bool zeros_are_zero(const AdapterModule& module, const Site& site,
+                      const std::vector<RecordBlock>& blocks) const;
+
+  static bool is_zero(const std::vector<layout::Box>& boxes, const io::Checkpoint& file,
+                      const io::StoredTensor& tensor);
+
+  static Block block_of(const Site& site, const RecordBlock& record);
+
+  std::string name_of(const AdapterModule& module) const;
+
+  /// Adds what the shards hold of one pair; `expert` -1 for a layer without experts.
+  void gather(const AdapterModule& module, const Site& site, Block block, std::int64_t expert,
+              Gathered& a, Gathered& b) const;
+
+  void add_plain(const AdapterModule& module, const Site& site, const RecordBlock& record,
+                 const std::string& name, std::int64_t expert);
+
+  static double alpha_of_pair(const AdapterModule& module, std::int64_t rank);
+
+  void add_magnitude(const AdapterModule& module, const Site& site, Block block,
+                     const std::string& name);
+
+  void add_packed(const AdapterModule& module, const Site& site, const RecordBlock& record,
+                  const std::string& parameter, std::int64_t expert);
+
+  /// A stack needs every expert.
+  Status check_experts() const;
+
+  // The folder.
+
+  void finish_tensors();
+
+  Status finish_config();
+
+  /// The config that came along names these targets with these ranks.
+  bool fits(const AdapterConfig& config) const;
+
+  /// All that the record lists is there, and nothing else.
+  bool same_modules() const;
+
+  const MegatronAdapter& adapter_;
+  const SitePlan& sites_;
+  const SitePlan& class_;
+  const checkpoint::HfModel& base_;
+  std::map<std::string, std::size_t, std::less<>> class_sites_;
+  std::map<std::string, std::vector<std::string>> registered_;
+  std::vector<std::string> targeted_;
+  std::map<std::string, std::set<std::int64_t>> experts_;  // of packed parameters
+  std::map<std::string, std::size_t> packed_;              // parameter -> its lora_A in tensors_
+  std::vector<Gathered> tensors_;
+  std::vector<HfTarget> targets_;
+  bool dora_ = false;
+  bool verbatim_ = true;
+  HfAdapterFiles out_;
+};
+
+}  // namespace bv::lora

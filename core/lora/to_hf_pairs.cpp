@@ -1,0 +1,279 @@
+// Pairs of a layer of Megatron -> pairs of HF tensors: which, from which shards.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/arith.hpp"
+#include "core/lora/hf_planner.hpp"
+
+namespace bv::lora {
+namespace {
+
+constexpr std::string_view kRouter = ".router";
+
+/// Shards of one module as numbered sources of an HF tensor.
+class ShardSources {
+ public:
+  std::int32_t number(const io::Checkpoint& file, const io::StoredTensor& tensor, Gathered& out) {
+    for (std::size_t i = 0; i < out.sources.size(); ++i) {
+      if (out.sources[i].tensor == &tensor) {
+        return static_cast<std::int32_t>(i);
+      }
+    }
+    out.sources.push_back({&file, &tensor});
+    return static_cast<std::int32_t>(out.sources.size() - 1);
+  }
+};
+
+void add_inverse(const std::vector<layout::Box>& boxes, std::int32_t source, Gathered& out) {
+  for (const layout::Box& box : boxes) {
+    if (box.source >= 0) {
+      out.boxes.push_back(layout::inverse(box, source));
+    }
+  }
+}
+
+}  // namespace
+
+Status HfPlanner::add_module(const AdapterModule& module) {
+  const Site& site = class_site(module);
+  const std::vector<RecordBlock> blocks = blocks_of(module, site);
+  const std::int64_t experts = site.experts;
+  const bool packed = is_packed(site, class_mapping(site, experts > 0 ? 0 : -1));
+  for (std::int64_t e = experts > 0 ? 0 : -1; e < std::max<std::int64_t>(experts, 0); ++e) {
+    const model::Mapping& mapping = class_mapping(site, e);
+    for (const RecordBlock& block : blocks) {
+      const auto hf = static_cast<std::size_t>(block.hf);
+      packed ? add_packed(module, site, block, mapping.hf[hf], e)
+             : add_plain(module, site, block, mapping.hf[hf], e);
+    }
+  }
+  return Done{};
+}
+
+AdapterCut HfPlanner::cut_of(const AdapterModule& module, const Site& site) const {
+  AdapterCut cut = adapter_cut(site, sites_.ways(site));
+  cut.whole = module.whole;
+  if (!module.key.empty()) {
+    cut.key = static_cast<std::int64_t>(site.keys.at(module.key));
+    cut.b_as_base = false;
+  }
+  return cut;
+}
+
+std::vector<RecordBlock> HfPlanner::blocks_of(const AdapterModule& module, const Site& site) {
+  const std::string name = name_of(module);
+  const LayerRecord* record = record_of(name);
+  verbatim_ = verbatim_ && record != nullptr;
+  std::vector<RecordBlock> all;
+  for (std::size_t i = 0; i < site.rows->source_shapes().size(); ++i) {
+    if (module.key.empty() || site.keys.at(module.key) == i) {
+      all.push_back({static_cast<std::int64_t>(i), module.rank, 0});
+    }
+  }
+  if (record == nullptr || record->blocks.empty()) {
+    return all;
+  }
+  std::vector<RecordBlock> recorded = record->blocks;
+  if (site.expert) {
+    recorded = all;
+    for (RecordBlock& block : recorded) {
+      block.rank = std::min(record->blocks.front().rank, module.rank);
+    }
+  }
+  const bool right = std::all_of(recorded.begin(), recorded.end(), [&](const RecordBlock& block) {
+    return block.hf < std::ssize(site.rows->source_shapes()) &&
+           block.at + block.rank <= module.rank;
+  });
+  if (right && zeros_are_zero(module, site, recorded)) {
+    return recorded;
+  }
+  verbatim_ = false;
+  out_.notes.push_back(
+      fmt::format("{} was trained since it was put together: its pairs come back as one of rank {}",
+                  name, module.rank));
+  return all;
+}
+
+const LayerRecord* HfPlanner::record_of(const std::string& name) const {
+  if (!adapter_.record) {
+    return nullptr;
+  }
+  const auto found = adapter_.record->layers.find(name);
+  return found == adapter_.record->layers.end() ? nullptr : &found->second;
+}
+
+bool HfPlanner::zeros_are_zero(const AdapterModule& module, const Site& site,
+                               const std::vector<RecordBlock>& blocks) const {
+  const AdapterCut cut = cut_of(module, site);
+  LayerFactors factors;
+  factors.rank = module.rank;
+  std::set<std::int64_t> placed;
+  for (const RecordBlock& one : blocks) {
+    Block block = block_of(site, one);
+    block.owns_a = placed.insert(one.at).second;
+    factors.blocks.push_back(block);
+  }
+  const FactorShapes shapes = local_shapes(site, cut, module.rank).value();
+  const auto count = [](ExpertForm form, const SiteShard& at) {
+    return form == ExpertForm::Each ? at.experts : 1;
+  };
+  for (const ModuleShard& shard : module.shards) {
+    const SiteShard& at = sites_.shards()[shard.shard];
+    std::vector<layout::Box> a;
+    std::vector<layout::Box> b;
+    for (std::int64_t j = 0; j < count(module.a_form, at); ++j) {
+      add_a_boxes(site, cut, at.t, factors, j * element_count(shapes.a).value(), a);
+    }
+    for (std::int64_t j = 0; j < count(module.b_form, at); ++j) {
+      add_b_boxes(site, cut, at.t, factors, j * element_count(shapes.b).value(), b);
+    }
+    if (!is_zero(a, adapter_.files[at.file], *shard.a) ||
+        !is_zero(b, adapter_.files[at.file], *shard.b)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool HfPlanner::is_zero(const std::vector<layout::Box>& boxes, const io::Checkpoint& file,
+                        const io::StoredTensor& tensor) {
+  const auto all = file.bytes(tensor);
+  const auto size = static_cast<std::size_t>(bytes(tensor.spec.dtype));
+  for (const layout::Box& box : boxes) {
+    for (std::int64_t i = 0; box.source < 0 && i < box.elements(); ++i) {
+      const auto at = static_cast<std::size_t>(layout::place_of(box, i).target) * size;
+      const auto element = all.subspan(at, size);
+      if (std::any_of(element.begin(), element.end(),
+                      [](std::byte one) { return one != std::byte{0}; })) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+Block HfPlanner::block_of(const Site& site, const RecordBlock& record) {
+  Block out;
+  out.hf = static_cast<std::size_t>(record.hf);
+  out.rows = site.rows_of(out.hf);
+  out.rank = record.rank;
+  out.at = record.at;
+  return out;
+}
+
+void HfPlanner::gather(const AdapterModule& module, const Site& site, Block block,
+                       std::int64_t expert, Gathered& a, Gathered& b) const {
+  const AdapterCut cut = cut_of(module, site);
+  LayerFactors factors;
+  factors.rank = module.rank;
+  factors.blocks = {block};
+  const FactorShapes shapes = local_shapes(site, cut, module.rank).value();
+  ShardSources numbers;
+  std::set<std::int64_t> seen_a;
+  std::set<std::int64_t> seen_b;
+  for (const ModuleShard& shard : module.shards) {
+    const SiteShard& at = sites_.shards()[shard.shard];
+    const std::int64_t local = expert - at.first_expert;
+    const bool mine = expert < 0 || at.first_expert < 0 || (local >= 0 && local < at.experts);
+    const auto origin = [&](ExpertForm form, const Shape& shape) {
+      return form == ExpertForm::Each ? local * element_count(shape).value() : 0;
+    };
+    if ((mine || module.a_form == ExpertForm::Shared) && seen_a.insert(at.t).second) {
+      std::vector<layout::Box> boxes;
+      add_a_boxes(site, cut, at.t, factors, origin(module.a_form, shapes.a), boxes);
+      add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.a, a), a);
+    }
+    if ((mine || module.b_form == ExpertForm::Shared) && seen_b.insert(at.t).second) {
+      std::vector<layout::Box> boxes;
+      add_b_boxes(site, cut, at.t, factors, origin(module.b_form, shapes.b), boxes);
+      add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.b, b), b);
+    }
+  }
+}
+
+void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const RecordBlock& record,
+                          const std::string& name, std::int64_t expert) {
+  Block block = block_of(site, record);
+  block.a = {0, 0, site.in, 1};
+  block.b = {0, 0, block.rank, 1};
+  Gathered a{adapter_key(name, KeyKind::A), {block.rank, site.in}, {}, {}};
+  Gathered b{adapter_key(name, KeyKind::B), {block.rows, block.rank}, {}, {}};
+  gather(module, site, block, expert, a, b);
+  tensors_.push_back(std::move(a));
+  tensors_.push_back(std::move(b));
+  if (module.shards.front().magnitude != nullptr) {
+    add_magnitude(module, site, block, name);
+  }
+  const bool router = site.module.ends_with(kRouter);
+  targets_.push_back({router ? name : std::string(module_of(name)), router, block.rank,
+                      alpha_of_pair(module, block.rank)});
+}
+
+double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank) {
+  return rank == module.rank
+             ? module.alpha
+             : module.alpha / static_cast<double>(module.rank) * static_cast<double>(rank);
+}
+
+void HfPlanner::add_magnitude(const AdapterModule& module, const Site& site, Block block,
+                              const std::string& name) {
+  Gathered out{adapter_key(name, KeyKind::Magnitude), {block.rows}, {}, {}};
+  AdapterCut cut = cut_of(module, site);
+  const bool whole = site.cut != BaseCut::Rows;
+  cut.whole = cut.whole || whole;
+  block.b = {0, 0, 1, 0};
+  LayerFactors factors;
+  factors.rank = 1;
+  factors.blocks = {block};
+  ShardSources numbers;
+  for (const ModuleShard& shard : module.shards) {
+    const SiteShard& at = sites_.shards()[shard.shard];
+    std::vector<layout::Box> boxes;
+    add_row_boxes(site, cut, at.t, factors, 0, boxes);
+    add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.magnitude, out), out);
+    if (whole) {
+      break;  // every rank has them all
+    }
+  }
+  tensors_.push_back(std::move(out));
+  dora_ = true;
+}
+
+void HfPlanner::add_packed(const AdapterModule& module, const Site& site, const RecordBlock& record,
+                           const std::string& parameter, std::int64_t expert) {
+  const std::int64_t experts =
+      class_.plan().model().geometry.get("num_experts").value_or(site.experts);
+  const std::int64_t e = site.expert_number >= 0 ? site.expert_number : expert;
+  Block block = block_of(site, record);
+  const std::int64_t r = block.rank;
+  const auto [at, added] = packed_.try_emplace(parameter, tensors_.size());
+  if (added) {
+    const std::string wrapper = wrapper_of(parameter);
+    tensors_.push_back({adapter_key(wrapper, KeyKind::A), {experts * r, site.in}, {}, {}});
+    tensors_.push_back({adapter_key(wrapper, KeyKind::B), {block.rows, r * experts}, {}, {}});
+    targets_.push_back({parameter, true, r, alpha_of_pair(module, r)});
+  }
+  block.a = {0, e * r * site.in, site.in, 1};
+  block.b = {0, e, r * experts, experts};
+  experts_[parameter].insert(e);
+  gather(module, site, block, expert, tensors_[at->second], tensors_[at->second + 1]);
+}
+
+Status HfPlanner::check_experts() const {
+  const std::int64_t wanted = class_.plan().model().geometry.get("num_experts").value_or(0);
+  for (const auto& [parameter, there] : experts_) {
+    for (std::int64_t e = 0; e < wanted; ++e) {
+      if (!there.contains(e)) {
+        return fail(Code::ExpertPairCount,
+                    fmt::format("expert {} of {} has no adapter", e, parameter))
+            .pair(fmt::format("{} experts", there.size()), fmt::format("all {}", wanted))
+            .advise("export the adapter again, with the experts of all ranks");
+      }
+    }
+  }
+  return Done{};
+}
+
+}  // namespace bv::lora
