@@ -5,14 +5,19 @@ namespace bv::checkpoint {
 std::vector<move::SourceBytes> bytes_of(std::span<const SourceTensor> sources) {
   std::vector<move::SourceBytes> out;
   for (const SourceTensor& source : sources) {
-    out.push_back({source.checkpoint->bytes(*source.tensor).data(), source.tensor->spec.dtype});
+    const std::byte* first = source.checkpoint != nullptr
+                                 ? source.checkpoint->bytes(*source.tensor).data()
+                                 : source.memory;
+    out.push_back({first, source.tensor->spec.dtype});
   }
   return out;
 }
 
 void release(std::span<const SourceTensor> sources) {
   for (const SourceTensor& source : sources) {
-    source.checkpoint->release(source.checkpoint->bytes(*source.tensor));
+    if (source.checkpoint != nullptr) {
+      source.checkpoint->release(source.checkpoint->bytes(*source.tensor));
+    }
   }
 }
 

@@ -9,9 +9,11 @@
 
 namespace bv::checkpoint {
 
+/// What it points to outlives it.
 struct SourceTensor {
-  const io::Checkpoint* checkpoint = nullptr;
+  const io::Checkpoint* checkpoint = nullptr;  // null: the bytes are at `memory`
   const io::StoredTensor* tensor = nullptr;
+  const std::byte* memory = nullptr;
 };
 
 /// The sources as a recipe wants them, mapped.

@@ -151,7 +151,7 @@ Status sources_unchanged(const std::vector<OutputFile>& files) {
   for (const OutputFile& file : files) {
     for (const OutputTensor& tensor : file.tensors) {
       for (const checkpoint::SourceTensor& source : tensor.sources) {
-        if (seen.insert(source.checkpoint).second) {
+        if (source.checkpoint != nullptr && seen.insert(source.checkpoint).second) {
           BV_CHECK(source.checkpoint->unchanged());
         }
       }

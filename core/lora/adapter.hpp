@@ -15,6 +15,7 @@
 #include "core/base/dtype.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/lora/adapter_config.hpp"
@@ -26,6 +27,7 @@ namespace bv::lora {
 /// expert as its fast index, so its column stride is the number of experts.
 struct Factor {
   const io::StoredTensor* tensor = nullptr;  // spec.name is the adapter key
+  const io::Checkpoint* file = nullptr;      // null: in memory
   const std::byte* first = nullptr;          // of element [0, 0]
   DType dtype = DType::F32;
   std::int64_t rows = 0;
@@ -36,6 +38,8 @@ struct Factor {
 
   [[nodiscard]] const std::string& key() const { return tensor->spec.name; }
   [[nodiscard]] const std::byte* at(std::int64_t row, std::int64_t column) const;
+  /// The whole tensor that it lies in.
+  [[nodiscard]] checkpoint::SourceTensor source() const;
 };
 
 /// One pair on one HF tensor, or on one expert of a packed stack.
@@ -86,6 +90,7 @@ struct AdapterFault {
 struct AdapterTensor {
   io::StoredTensor stored;
   std::span<const std::byte> bytes;
+  const io::Checkpoint* file = nullptr;  // null: in memory
 };
 
 /// An adapter, read, classified and fitted to a base. Move-only: factors view `tensors`, which view
@@ -101,8 +106,7 @@ struct Adapter {
   std::vector<std::string> notes;  // what is odd and no fault, a sentence each
   std::int64_t keys = 0;           // of the file: each stands in one of the lists or in a fault
   std::vector<std::unique_ptr<AdapterTensor>> tensors;
-  const io::Checkpoint* file = nullptr;  // adapter_model.safetensors; null: tensors in memory
-  std::shared_ptr<const void> keeps;     // the file, or the memory
+  std::shared_ptr<const void> keeps;  // adapter_model.safetensors, or memory
 };
 
 inline constexpr std::string_view kAdapterConfigName = "adapter_config.json";

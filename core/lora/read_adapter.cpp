@@ -219,6 +219,10 @@ const std::byte* Factor::at(std::int64_t row, std::int64_t column) const {
   return first + place * static_cast<std::int64_t>(bytes(dtype));
 }
 
+checkpoint::SourceTensor Factor::source() const {
+  return {file, tensor, first - offset * static_cast<std::int64_t>(bytes(dtype))};
+}
+
 Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> tensors,
                             const checkpoint::HfModel& base, const kinds::Catalogue& kinds,
                             const std::string& name) {
@@ -259,12 +263,11 @@ Result<Adapter> open_adapter(const fs::path& folder, const checkpoint::HfModel& 
   auto file = std::make_shared<io::Checkpoint>(std::move(opened));
   std::vector<AdapterTensor> tensors;
   for (const auto& [key, stored] : file->tensors()) {
-    tensors.push_back({stored, file->bytes(stored)});
+    tensors.push_back({stored, file->bytes(stored), file.get()});
   }
   BV_TRY(out, fit_adapter(std::move(config), std::move(tensors), base, kinds,
                           io::printable_path(folder)));
   out.folder = folder;
-  out.file = file.get();
   out.keeps = std::move(file);
   return std::move(out);
 }

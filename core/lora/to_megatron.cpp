@@ -55,23 +55,23 @@ DType wider(DType a, DType b) {
 /// Sources of one output tensor: each adapter tensor once.
 class Sources {
  public:
-  explicit Sources(const io::Checkpoint* file) : file_(file) {}
-  std::int32_t number(const io::StoredTensor* tensor) {
-    const auto [at, added] = numbers_.try_emplace(tensor, static_cast<std::int32_t>(list_.size()));
-    if (added) {
-      list_.push_back({file_, tensor});
-      dtype_ = list_.size() == 1 ? tensor->spec.dtype : wider(dtype_, tensor->spec.dtype);
-    }
-    return at->second;
-  }
   Slot slot(const Factor& factor) {
-    return {number(factor.tensor), factor.offset, factor.row_stride, factor.column_stride};
+    return {number(factor), factor.offset, factor.row_stride, factor.column_stride};
   }
   [[nodiscard]] const std::vector<checkpoint::SourceTensor>& list() const { return list_; }
   [[nodiscard]] DType dtype() const { return dtype_; }
 
  private:
-  const io::Checkpoint* file_;
+  std::int32_t number(const Factor& factor) {
+    const auto [at, added] =
+        numbers_.try_emplace(factor.tensor, static_cast<std::int32_t>(list_.size()));
+    if (added) {
+      list_.push_back(factor.source());
+      dtype_ = list_.size() == 1 ? factor.dtype : wider(dtype_, factor.dtype);
+    }
+    return at->second;
+  }
+
   std::map<const io::StoredTensor*, std::int32_t> numbers_;
   std::vector<checkpoint::SourceTensor> list_;
   DType dtype_ = DType::F32;
@@ -294,8 +294,8 @@ class MegatronWriter {
     const bool stack = shard.experts > 0;
     std::vector<layout::Box> a_boxes;
     std::vector<layout::Box> b_boxes;
-    Sources a(adapter_.file);
-    Sources b(adapter_.file);
+    Sources a;
+    Sources b;
     const auto a_elements = element_count(shapes.a).value();
     const auto b_elements = element_count(shapes.b).value();
     for (std::int64_t j = 0; j < std::max<std::int64_t>(shard.experts, 1); ++j) {
@@ -324,8 +324,8 @@ class MegatronWriter {
     if (site.cut != BaseCut::Rows) {
       cut.whole = true;
     }
-    Sources unused(adapter_.file);
-    Sources magnitudes(adapter_.file);
+    Sources unused;
+    Sources magnitudes;
     const LayerFactors factors = factors_of(list, form, unused, unused, &magnitudes);
     std::vector<layout::Box> boxes;
     add_row_boxes(site, cut, shard.t, factors, 0, boxes);

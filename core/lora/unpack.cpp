@@ -17,11 +17,10 @@ namespace bv::lora {
 namespace {
 
 /// A factor as a tensor of its own.
-convert::OutputTensor tensor_of(const std::string& key, Shape shape, const Factor& factor,
-                                const io::Checkpoint* file) {
+convert::OutputTensor tensor_of(const std::string& key, Shape shape, const Factor& factor) {
   convert::OutputTensor out;
   out.spec = {key, factor.dtype, std::move(shape)};
-  out.sources = {{file, factor.tensor}};
+  out.sources = {factor.source()};
   layout::Box box;
   box.source_offset = factor.offset;
   box.axes = {{factor.rows, factor.row_stride, factor.columns},
@@ -82,13 +81,13 @@ Result<UnpackedAdapter> plan_unpacked(const Adapter& adapter, const checkpoint::
   out.weights.metadata = {{"format", "pt"}};
   std::vector<HfTarget> targets;
   for (const AdapterPair& pair : adapter.pairs) {
-    out.weights.tensors.push_back(tensor_of(adapter_key(pair.base, KeyKind::A),
-                                            {pair.a.rows, pair.a.columns}, pair.a, adapter.file));
-    out.weights.tensors.push_back(tensor_of(adapter_key(pair.base, KeyKind::B),
-                                            {pair.b.rows, pair.b.columns}, pair.b, adapter.file));
+    out.weights.tensors.push_back(
+        tensor_of(adapter_key(pair.base, KeyKind::A), {pair.a.rows, pair.a.columns}, pair.a));
+    out.weights.tensors.push_back(
+        tensor_of(adapter_key(pair.base, KeyKind::B), {pair.b.rows, pair.b.columns}, pair.b));
     if (pair.magnitude) {
-      out.weights.tensors.push_back(tensor_of(adapter_key(pair.base, KeyKind::Magnitude),
-                                              {pair.b.rows}, *pair.magnitude, adapter.file));
+      out.weights.tensors.push_back(
+          tensor_of(adapter_key(pair.base, KeyKind::Magnitude), {pair.b.rows}, *pair.magnitude));
     }
     const std::string path(module_of(pair.base));
     const auto& parameters = adapter.config.target_parameters;

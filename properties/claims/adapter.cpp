@@ -190,16 +190,19 @@ class WayBack {
                                  kPoisonByte);
     BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
     for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
-      const TensorSpec& spec = tensor.sources[i].tensor->spec;
-      const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
-                        static_cast<std::size_t>(bytes(spec.dtype));
-      auto [place, added] = back_.try_emplace(spec.name, size, kPoisonByte);
       std::vector<layout::Box> inverses;
       for (const layout::Box& box : boxes) {
         if (box.source == static_cast<std::int32_t>(i)) {
           inverses.push_back(layout::inverse(box, 0));
         }
       }
+      if (inverses.empty()) {
+        continue;  // a factor of equal bytes is moved in its place
+      }
+      const TensorSpec& spec = tensor.sources[i].tensor->spec;
+      const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
+                        static_cast<std::size_t>(bytes(spec.dtype));
+      const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;
       move_back(inverses, shard, tensor.spec.dtype, spec.dtype, place->second);
     }
     return Done{};
@@ -393,6 +396,17 @@ void warn_of_no_effect(const lora::Adapter& adapter, Run& run) {
 }
 
 }  // namespace
+
+std::vector<std::optional<Error>> indivisible_layouts(const AdapterSubject& subject) {
+  std::vector<std::optional<Error>> out(subject.layouts.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    auto placed = place(subject, subject.layouts[i]);
+    if (!placed && placed.error().code == Code::IndivisibleDim) {
+      out[i] = placed.error();
+    }
+  }
+  return out;
+}
 
 void judge_adapter(const AdapterSubject& subject, Run& run) {
   warn_of_no_effect(*subject.adapter, run);

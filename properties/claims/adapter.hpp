@@ -2,6 +2,7 @@
 // The claims about an adapter on its base: the same words as for a model, one subject a key, a pair
 // or a factor on a layout.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct AdapterSubject {
 [[nodiscard]] std::vector<Verdict> check_adapter_coverage(const AdapterSubject& subject);
 /// The factors moved to poisoned shards and back are the bytes that they were, on each layout.
 [[nodiscard]] std::vector<Verdict> check_adapter_bytes(const AdapterSubject& subject);
+
+/// The layouts on which the adapter of some layer does not divide: IndivisibleDim, for each layout
+/// of the subject or nothing.
+[[nodiscard]] std::vector<std::optional<Error>> indivisible_layouts(const AdapterSubject& subject);
 
 /// All of them, with a row of the table for each, appended to `run`.
 void judge_adapter(const AdapterSubject& subject, Run& run);

@@ -37,7 +37,7 @@ std::set<std::string> refuted(const Ended& ended) {
   const Json run = Json::parse(ended.out, nullptr, false);
   EXPECT_FALSE(run.is_discarded()) << ended.out << ended.err;
   for (const Json& verdict : run.value("verdicts", Json::array())) {
-    if (verdict.at("outcome") == "refuted") {
+    if (verdict.at("outcome") == "Refuted") {
       out.insert(verdict.at("code").get<std::string>());
     }
   }

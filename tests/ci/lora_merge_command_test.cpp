@@ -42,7 +42,8 @@ testing::Ended check(const std::string& name, const fs::path& merged,
 /// Verdicts of the claim lora.
 std::vector<Json> lora_verdicts(const std::string& text) {
   std::vector<Json> out;
-  for (const Json& verdict : Json::parse(text).at("verdicts")) {
+  const Json run = Json::parse(text);
+  for (const Json& verdict : run.at("verdicts")) {
     if (verdict.at("claim") == "adapter-merge") {
       out.push_back(verdict);
     }

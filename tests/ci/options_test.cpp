@@ -149,7 +149,7 @@ TEST(Options, OptionOfAnotherCommandNamesWhereItBelongs) {
   const Error error = refused({"check", "--model", "x", "--resume"});
   EXPECT_EQ(error.code, Code::UnknownOption);
   EXPECT_EQ(error.message, "check cannot use --resume");
-  EXPECT_EQ(error.wanted, "one of convert");
+  EXPECT_EQ(error.wanted, "one of convert, lora merge");
   EXPECT_FALSE(error.help.empty());
 }
 

@@ -81,6 +81,7 @@ class Check {
     if (names_right && !opened_.hf.incomplete) {
       BV_TRY(chosen, choose_layouts(options_, opened_.hf.model));
       run_.layouts_note = chosen.note;
+      asked_for_ = chosen.asked_for;
       run_.layouts = layout_rows(chosen.layouts);
       subject_.layouts = std::move(chosen.layouts);
     }
@@ -102,7 +103,8 @@ class Check {
                                                      : "the names are wrong");
     subject_.budget.progress = nullptr;
     if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete) {
-      return judge_adapter_folder(options_, opened_.hf, library_.kinds, subject_.layouts, run_);
+      return judge_adapter_folder(options_, opened_.hf, library_.kinds,
+                                  {subject_.layouts, "", asked_for_}, run_);
     }
     return Done{};
   }
@@ -137,6 +139,7 @@ class Check {
   Library library_;
   OpenedModel opened_;
   claims::Subject subject_;
+  bool asked_for_ = false;  // the layouts
   Run run_;
 };
 

@@ -17,7 +17,7 @@ Result<Run> check_adapter(Context& context, const Options& options) {
   run.layouts_note = chosen.note;
   run.layouts = layout_rows(chosen.layouts);
   show_header(context, options, run);
-  BV_CHECK(judge_adapter_folder(options, opened.hf, library.kinds, chosen.layouts, run));
+  BV_CHECK(judge_adapter_folder(options, opened.hf, library.kinds, chosen, run));
   if (!options.merged.empty()) {
     BV_TRY(pairs, open_pairs(options, opened.hf, library.kinds));
     BV_CHECK(judge_merged_folder(context, options, opened.hf, pairs.adapter, run));

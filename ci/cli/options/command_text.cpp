@@ -1,5 +1,7 @@
 #include "ci/cli/options/command_text.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -27,6 +29,17 @@ void add_option(const Setting& setting, const OptionSpec& spec, std::vector<std:
     words.push_back(name);
     words.push_back(setting.text);
   }
+}
+
+/// "check", "lora:merge": what option lists name. An operand that is no verb does no harm.
+std::string key_of(std::string_view command, const Options& options) {
+  return options.operands.empty() ? std::string(command)
+                                  : fmt::format("{}:{}", command, options.operands.front());
+}
+
+/// A command of adapters that writes is nothing without its place.
+bool is_place(const OptionSpec& spec, const std::string& key) {
+  return (spec.name == "out" || spec.name == "overwrite") && key.starts_with("lora:");
 }
 
 }  // namespace
@@ -63,12 +76,13 @@ std::string replay_line(const Options& options, std::string_view command, std::s
                         std::string_view layout) {
   Options out = options;
   out.command = command;
+  const std::string key = key_of(command, options);
   std::vector<std::string> words = command_words(out, [&](const OptionSpec& spec) {
     const bool spread = std::find(kSpread.begin(), kSpread.end(), spec.name) != kSpread.end();
     const bool replaced = spread && (!layout.empty() || spec.name == "only" ||
                                      spec.name == "skip" || spec.name == "level");
-    return usable_by(spec, command) && !shows_only(spec) && spec.group != "gate" &&
-           !(replaced && !claim.empty());
+    return usable_by(spec, key) && (!shows_only(spec) || is_place(spec, key)) &&
+           spec.group != "gate" && !(replaced && !claim.empty());
   });
   if (!claim.empty()) {
     words.insert(words.end(), {"--only", std::string(claim)});
@@ -82,9 +96,9 @@ std::string replay_line(const Options& options, std::string_view command, std::s
 std::string next_line(const Options& options, std::string_view command) {
   Options out = options;
   out.command = command;
-  return shell_line(command_words(out, [&](const OptionSpec& spec) {
-    return usable_by(spec, command) && spec.group != "output";
-  }));
+  const std::string key = key_of(command, options);
+  return shell_line(command_words(
+      out, [&](const OptionSpec& spec) { return usable_by(spec, key) && spec.group != "output"; }));
 }
 
 }  // namespace bv::cli

@@ -94,7 +94,7 @@ constexpr std::array kOptions = {
     OptionSpec{"world-size", 0, "", Form::Positive, &O::world_size, "N", "layout", "layout trace",
                "ranks of the world; default: the smallest", ""},
     OptionSpec{"layout", 0, "", Form::Repeat, &O::layout, "ID", "layout",
-               "check roundtrip convert trace layout diff mutate",
+               "check roundtrip convert trace layout diff mutate lora:check lora:convert",
                "one layout by its id: tp2pp1ep8etp1; repeatable", ""},
     OptionSpec{"layouts", 0, "", Form::Text, &O::layouts, "auto|quick|all|FILE", "layout", kSelect,
                "which layouts when no size is given", "", "auto"},
@@ -177,7 +177,8 @@ constexpr std::array kOptions = {
                "report only: hides exit 1 and 3", ""},
 
     OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
-               "check roundtrip convert fixture:make fuzz mutate diff report certify lora:convert lora:merge "
+               "check roundtrip convert fixture:make fuzz mutate diff report certify lora:convert "
+               "lora:merge "
                "lora:slice lora:unpack",
                "folder for reports, or for the checkpoint that is written", ""},
     OptionSpec{

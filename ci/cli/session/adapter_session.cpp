@@ -146,13 +146,42 @@ Status judge_against(const Options& options, const lora::Adapter& found,
 
 }  // namespace
 
+namespace {
+
+/// Nothing is left out when nothing would be left.
+void leave_out_indivisible(claims::AdapterSubject& subject, Run& run) {
+  const auto errors = claims::indivisible_layouts(subject);
+  std::vector<parallel::Layout> kept;
+  std::vector<std::string> ids;
+  std::string why;
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    if (errors[i]) {
+      ids.push_back(parallel::layout_id(subject.layouts[i]));
+      why = why.empty() ? errors[i]->message : why;
+    } else {
+      kept.push_back(subject.layouts[i]);
+    }
+  }
+  if (ids.empty() || kept.empty()) {
+    return;
+  }
+  subject.layouts = std::move(kept);
+  run.notes.push_back(fmt::format("the adapter is not possible on {}: {} ({})",
+                                  counted(ids.size(), "layout"), join(ids, " "), why));
+}
+
+}  // namespace
+
 Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& base,
-                            const kinds::Catalogue& kinds,
-                            const std::vector<parallel::Layout>& layouts, Run& run) {
+                            const kinds::Catalogue& kinds, const ChosenLayouts& layouts, Run& run) {
   BV_TRY(opened, open_pairs(options, base, kinds));
-  claims::judge_adapter({&opened.adapter, &base, &kinds,
-                         opened.layout ? std::vector<parallel::Layout>{*opened.layout} : layouts},
-                        run);
+  claims::AdapterSubject subject{&opened.adapter, &base, &kinds, layouts.layouts};
+  if (opened.layout) {
+    subject.layouts = {*opened.layout};
+  } else if (!layouts.asked_for) {
+    leave_out_indivisible(subject, run);
+  }
+  claims::judge_adapter(subject, run);
   run.notes.push_back(adapter_line(opened.adapter));
   run.notes.insert(run.notes.end(), opened.adapter.notes.begin(), opened.adapter.notes.end());
   return options.against.empty() ? Status(Done{})

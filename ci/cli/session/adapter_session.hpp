@@ -55,11 +55,12 @@ struct PairsOfFolder {
                                                const kinds::Catalogue& kinds);
 
 /// --adapter of either side on its base: the claims about it are added to the run. `layouts` are
-/// those that an adapter of PEFT is judged on; one of ranks has its own. Errors: those of
+/// those that an adapter of PEFT is judged on; one of ranks has its own. Of those that nobody asked
+/// for, the ones that cut a factor unevenly are left out, and a note says which. Errors: those of
 /// open_adapter and open_adapter_of_ranks.
 [[nodiscard]] Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& base,
                                           const kinds::Catalogue& kinds,
-                                          const std::vector<parallel::Layout>& layouts, Run& run);
+                                          const ChosenLayouts& layouts, Run& run);
 
 /// One verdict for each file that was written and read back, and what the report says.
 void add_written(const lora::ConvertAdapterReport& report, const Options& options,

@@ -119,7 +119,7 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
     ids = std::move(listed);
   }
   if (!ids.empty() || has_sizes(options)) {
-    out.explicit_sizes = true;
+    out.asked_for = true;
     if (ids.empty()) {
       out.layouts = product(options);
     }

@@ -65,7 +65,7 @@ void describe_model(const OpenedModel& opened, Run& run);
 struct ChosenLayouts {
   std::vector<parallel::Layout> layouts;
   std::string note;
-  bool explicit_sizes = false;
+  bool asked_for = false;  // by sizes, names or a file: each must be judged
 };
 [[nodiscard]] Result<ChosenLayouts> choose_layouts(const Options& options,
                                                    const model::Model& model);

@@ -218,14 +218,16 @@ TEST(Packing, TheVersionTellsThemForSquareExperts) {
 TEST(Packing, AHasTheExpertSlowAndBHasItFast) {
   const io::StoredTensor a{{"A", DType::F32, {4, 2}}, 0, 0, 32};
   const std::vector<float> numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-  Factor factor{&a, reinterpret_cast<const std::byte*>(numbers.data()), DType::F32, 4, 2, 0, 2, 1};
+  Factor factor{
+      &a, nullptr, reinterpret_cast<const std::byte*>(numbers.data()), DType::F32, 4, 2, 0, 2, 1};
   const auto value = [&](const Factor& one, std::int64_t row, std::int64_t column) {
     return *reinterpret_cast<const float*>(one.at(row, column));
   };
   const Factor second = expert_rows(factor, 1, 2);
   EXPECT_EQ(second.rows, 2);
   EXPECT_EQ(value(second, 1, 0), 6);
-  Factor wide{&a, reinterpret_cast<const std::byte*>(numbers.data()), DType::F32, 3, 4, 0, 4, 1};
+  Factor wide{&a, nullptr, reinterpret_cast<const std::byte*>(numbers.data()), DType::F32, 3, 4, 0,
+              4,  1};
   const Factor odd = expert_columns(wide, 1, 2);
   EXPECT_EQ(odd.columns, 2);
   EXPECT_EQ(value(odd, 2, 0), 9);
