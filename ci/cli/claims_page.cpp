@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "ci/cli/command.hpp"
+#include "properties/claims/adapter.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -34,6 +35,17 @@ std::string claim_section(const claims::Claim& claim) {
   return out;
 }
 
+std::string adapter_section() {
+  std::string out =
+      "\n## Adapters\n\nWhat is said of an adapter on its base.\n\n"
+      "| claim | says | how it is known | counts | asked |\n|---|---|---|---|---|\n";
+  for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
+    out += fmt::format("| {} | {} | {} | {} | {} |\n", claim.id, claim.statement, claim.known_by,
+                       claim.noun, claim.asked);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string claims_table() {
@@ -48,7 +60,7 @@ std::string claims_page() {
   std::string out =
       "# Claims\n\n"
       "Made by `bridge-verify __dump-claims docs/reference/claims.md` from "
-      "`properties/claims/catalogue.hpp`; a test compares it.\n\n"
+      "`properties/claims/catalogue.hpp` and `adapter.hpp`; a test compares it.\n\n"
       "A run asks the claims of its level, in this order. A claim counts its subjects first; each "
       "ends in exactly one verdict.\n"
       "`--only` and `--skip` choose by name. Evidence letters are explained in "
@@ -57,7 +69,7 @@ std::string claims_page() {
   for (const claims::Claim& claim : claims::catalogue()) {
     out += claim_section(claim);
   }
-  return out;
+  return out + adapter_section();
 }
 
 }  // namespace bv::cli

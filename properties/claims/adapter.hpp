@@ -2,8 +2,10 @@
 // The claims about an adapter on its base: the same words as for a model, one subject a key, a pair
 // or a factor on a layout.
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/lora/adapter.hpp"
@@ -36,7 +38,96 @@ struct AdapterSubject {
 /// of the subject or nothing.
 [[nodiscard]] std::vector<std::optional<Error>> indivisible_layouts(const AdapterSubject& subject);
 
-/// All of them, with a row of the table for each, appended to `run`.
+/// One thing that can be said of an adapter on its base.
+struct AdapterClaim {
+  std::string_view id;
+  std::string_view title;      // in the table: at most 35 columns
+  std::string_view statement;  // one sentence, for explain and docs
+  std::string_view known_by;   // how it is known: evidence letters and words
+  std::string_view noun;       // what is counted
+  std::string_view asked;      // "with --adapter"
+  bool on_layouts = false;     // judged on each layout, and only of an adapter without faults
+  std::vector<Verdict> (*judge)(const AdapterSubject&) = nullptr;  // null: asked of two folders
+};
+
+/// In the order in which they are judged; the command, explain and the page of claims read it.
+inline constexpr std::array kAdapterCatalogue = {
+    AdapterClaim{.id = "adapter-names",
+                 .title = "adapter keys name tensors",
+                 .statement = "every key of the adapter is read once and belongs to a tensor of "
+                              "the base",
+                 .known_by = "P: the keys against the base's class",
+                 .noun = "keys",
+                 .asked = "with --adapter",
+                 .judge = check_adapter_names},
+    AdapterClaim{.id = "adapter-shapes",
+                 .title = "factors fit their tensors",
+                 .statement = "every factor, bias and trained tensor has the sizes of the tensor "
+                              "that it changes",
+                 .known_by = "P",
+                 .noun = "pairs",
+                 .asked = "with --adapter",
+                 .judge = check_adapter_shapes},
+    AdapterClaim{.id = "adapter-targets",
+                 .title = "config wraps the adapted modules",
+                 .statement = "the modules that PEFT wraps by the config are those that have pairs",
+                 .known_by = "P: target_modules, exclude_modules and target_parameters as PEFT "
+                             "matches them",
+                 .noun = "pairs",
+                 .asked = "with --adapter",
+                 .judge = check_adapter_targets},
+    AdapterClaim{.id = "adapter-values",
+                 .title = "factors are finite numbers",
+                 .statement = "no factor holds an infinity or a NaN",
+                 .known_by = "B: every element",
+                 .noun = "factors",
+                 .asked = "with --adapter",
+                 .judge = check_adapter_values},
+    AdapterClaim{.id = "adapter-coverage",
+                 .title = "no gap and no overlap in any factor",
+                 .statement = "every element of every local factor has one source, on each layout",
+                 .known_by = "P: swept on these sizes",
+                 .noun = "factors x layouts",
+                 .asked = "with --adapter",
+                 .on_layouts = true,
+                 .judge = check_adapter_coverage},
+    AdapterClaim{.id = "adapter-bytes",
+                 .title = "factors there and back, every byte",
+                 .statement = "the factors moved to poisoned shards and back are the bytes that "
+                              "they were",
+                 .known_by = "B",
+                 .noun = "factors x layouts",
+                 .asked = "with --adapter",
+                 .on_layouts = true,
+                 .judge = check_adapter_bytes},
+    AdapterClaim{.id = "adapter-same",
+                 .title = "adds what the other adapter adds",
+                 .statement = "two adapters of one base add the same to every tensor",
+                 .known_by = "B: factors bit for bit, else the two products in float64",
+                 .noun = "tensors",
+                 .asked = "by lora check --against"},
+    AdapterClaim{.id = "adapter-written",
+                 .title = "written, read back, as meant",
+                 .statement = "every file that was written holds, read back from the disk, the "
+                              "bytes that were meant",
+                 .known_by = "B",
+                 .noun = "tensors",
+                 .asked = "by lora convert and lora merge"},
+    AdapterClaim{.id = "adapter-merge",
+                 .title = "merged within the derived bound",
+                 .statement = "every element of a merged checkpoint is within the roundings that "
+                              "base + s * (B * A) can have, everything else is as in the base",
+                 .known_by = "O: an oracle in float64 with its own error term, which shares no "
+                             "code with the merge",
+                 .noun = "tensors",
+                 .asked = "by lora check --merged"},
+};
+/// The row of this id, which must be one.
+[[nodiscard]] const AdapterClaim& adapter_claim(std::string_view id);
+/// A row of the run's table, without what was counted.
+[[nodiscard]] ClaimSummary summary_of(const AdapterClaim& claim);
+
+/// Those that are asked of one adapter, with a row of the table for each, appended to `run`.
 void judge_adapter(const AdapterSubject& subject, Run& run);
 
 }  // namespace bv::claims

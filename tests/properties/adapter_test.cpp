@@ -252,7 +252,7 @@ TEST(AdapterMuseum, B24ExpertsCutByTheRanksOfDenseLayers) {
 TEST(AdapterClaims, EveryKeyAndEveryPairIsCounted) {
   const EditedAdapter one("llama_all");
   const Adapter adapter = one.read();
-  Run run;
+  bv::Run run;
   parallel::Layout layout;
   layout.tp = 2;
   layout = plan::with_padding(one.base.model, layout);
@@ -276,7 +276,7 @@ TEST(AdapterClaims, APairOfZerosIsWarnedOf) {
   auto& b = edited.tensors.at("model.layers.0.mlp.up_proj.lora_B.weight");
   std::fill(b.bytes.begin(), b.bytes.end(), std::byte{0});
   const Adapter adapter = edited.read();
-  Run run;
+  bv::Run run;
   claims::judge_adapter({&adapter, &edited.base, &golden::kinds_of_build(), {}}, run);
   ASSERT_EQ(run.warnings.size(), 1u);
   EXPECT_EQ(run.warnings[0].code, Code::AdapterNoEffect);

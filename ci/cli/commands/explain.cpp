@@ -6,6 +6,7 @@
 
 #include "ci/cli/command.hpp"
 #include "core/base/text.hpp"
+#include "properties/claims/adapter.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "reports/printable.hpp"
 #include "reports/wrap.hpp"
@@ -56,6 +57,10 @@ std::string list_text(const reports::TextStyle& style) {
   for (const claims::Claim& claim : claims::catalogue()) {
     out += entry(claim.id, claim.title, style);
   }
+  out += "\nclaims about adapters:\n";
+  for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
+    out += entry(claim.id, claim.title, style);
+  }
   out += "\ncodes:\n";
   for (const CodeInfo& code : all_codes()) {
     out += entry(label(code.code), code.title, style);
@@ -85,6 +90,13 @@ std::string claim_text(const claims::Claim& claim, const reports::TextStyle& sty
                 style);
 }
 
+std::string adapter_claim_text(const claims::AdapterClaim& claim, const reports::TextStyle& style) {
+  return fitted(fmt::format("{}: {}", claim.id, claim.statement), style) + "\n" +
+         fitted(fmt::format("How it is known: {}.", claim.known_by), style) +
+         fitted(fmt::format("Counted in: {}.", claim.noun), style) +
+         fitted(fmt::format("Asked {}.", claim.asked), style);
+}
+
 /// The page of a code for a terminal: without the mark of a Markdown heading.
 std::string code_text(Code code, const reports::TextStyle& style) {
   return fitted(code_page(code).substr(2), style);
@@ -105,6 +117,12 @@ Result<std::string> text_of(const std::string& word, const reports::TextStyle& s
     names.emplace_back(claim.id);
     if (claim.id == word) {
       return claim_text(claim, style);
+    }
+  }
+  for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
+    names.emplace_back(claim.id);
+    if (claim.id == word) {
+      return adapter_claim_text(claim, style);
     }
   }
   const auto code = code_from_text(word);

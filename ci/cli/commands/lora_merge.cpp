@@ -11,6 +11,7 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/merge.hpp"
+#include "properties/claims/adapter.hpp"
 
 namespace bv::cli {
 namespace {
@@ -68,13 +69,10 @@ class Merge {
                                      counted(static_cast<std::uint64_t>(report.tensors), "tensor"),
                                      counted(report.digests.size(), "file"),
                                      io::printable(options_.out)));
-    ClaimSummary summary;
-    summary.claim = "adapter-bytes";
-    summary.title = "written, read back, as meant";
-    summary.noun = "tensors";
+    ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-written"));
     for (const auto& [file, tensors] : report.digests) {
       Verdict verdict;
-      verdict.claim = "adapter-bytes";
+      verdict.claim = summary.claim;
       verdict.rule = file;
       verdict.megatron = file;
       verdict.outcome = options_.no_verify ? Outcome::Inconclusive : Outcome::Held;

@@ -5,6 +5,7 @@
 #include "ci/cli/session/adapter_session.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "properties/claims/adapter.hpp"
 #include "properties/claims/merged.hpp"
 
 namespace bv::cli {
@@ -51,10 +52,7 @@ Result<BaseAndAdapter> open_base_and_adapter(Context& context, const Options& op
 Status judge_merged_folder(Context& context, const Options& options,
                            const checkpoint::HfModel& base, const lora::Adapter& adapter,
                            Run& run) {
-  ClaimSummary summary;
-  summary.claim = "adapter-merge";
-  summary.title = "merged within the derived bound";
-  summary.noun = "tensors";
+  ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-merge"));
   if (!adapter.faults.empty()) {
     summary.reached = false;
     summary.note = "the adapter has faults";

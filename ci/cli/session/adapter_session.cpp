@@ -124,10 +124,7 @@ Status judge_against(const Options& options, const lora::Adapter& found,
   other.adapter = options.against;
   BV_TRY(wanted, open_pairs(other, base, kinds));
   BV_CHECK(lora::check_usable(wanted.adapter));
-  ClaimSummary row;
-  row.claim = "adapter-same";
-  row.title = "adds what the other adapter adds";
-  row.noun = "tensors";
+  ClaimSummary row = claims::summary_of(claims::adapter_claim("adapter-same"));
   if (!found.faults.empty()) {
     row.reached = false;
     row.note = "keys or shapes are wrong";
@@ -190,10 +187,7 @@ Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& b
 
 void add_written(const lora::ConvertAdapterReport& report, const Options& options,
                  const std::string& layout, Run& run) {
-  ClaimSummary row;
-  row.claim = "adapter-bytes";
-  row.title = "written, read back, as meant";
-  row.noun = "factors";
+  ClaimSummary row = claims::summary_of(claims::adapter_claim("adapter-written"));
   for (const auto& [file, tensors] : report.digests) {
     Verdict verdict;
     verdict.claim = row.claim;

@@ -1,0 +1,215 @@
+// An adapter on each layout: local factors as boxes over its tensors, there and back.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "core/base/arith.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/lora/to_megatron.hpp"
+#include "core/move/move.hpp"
+#include "core/move/tensor_maker.hpp"
+#include "properties/claims/adapter.hpp"
+#include "properties/claims/adapter_verdicts.hpp"
+
+namespace bv::claims {
+namespace {
+
+constexpr std::byte kPoisonByte{0xa5};
+
+/// The adapter on one layout: local factors as boxes over its tensors.
+struct Placed {
+  plan::Plan plan;
+  std::unique_ptr<lora::SitePlan> sites;
+  lora::MegatronAdapterFiles files;
+};
+Result<std::unique_ptr<Placed>> place(const AdapterSubject& subject,
+                                      const parallel::Layout& layout) {
+  BV_TRY(plan, plan::Plan::make(subject.base->model, *subject.kinds, layout));
+  auto out = std::make_unique<Placed>(Placed{std::move(plan), nullptr, {}});
+  BV_TRY(sites, lora::SitePlan::make(out->plan, *subject.kinds));
+  out->sites = std::make_unique<lora::SitePlan>(std::move(sites));
+  lora::ToMegatronOptions options;
+  auto files = lora::plan_to_megatron(*subject.adapter, *out->sites, options);
+  if (!files && files.error().code == Code::ScaleWrong) {
+    options.canonical = true;  // pairs of different scales have that form
+    files = lora::plan_to_megatron(*subject.adapter, *out->sites, options);
+  }
+  if (!files) {
+    return std::move(files).error();
+  }
+  out->files = std::move(*files);
+  return out;
+}
+
+std::int64_t factors_of(const lora::MegatronAdapterFiles& files) {
+  std::int64_t out = 0;
+  for (const convert::OutputFile& file : files.files) {
+    out += static_cast<std::int64_t>(file.tensors.size());
+  }
+  return out;
+}
+
+/// Judges each layout; one that the adapter has no form on is one verdict.
+template <class Judge>
+std::vector<Verdict> on_layouts(const AdapterSubject& subject, std::string_view claim,
+                                const Judge& judge) {
+  std::vector<Verdict> out;
+  for (const parallel::Layout& layout : subject.layouts) {
+    auto placed = place(subject, layout);
+    Verdict verdict = placed
+                          ? judge(**placed)
+                          : of_error(claim, placed.error(),
+                                     std::max<std::int64_t>(std::ssize(subject.adapter->pairs), 1));
+    verdict.layout = parallel::layout_id(layout);
+    out.push_back(std::move(verdict));
+  }
+  return out;
+}
+
+Verdict tiled(const Placed& placed) {
+  const std::int64_t all = factors_of(placed.files);
+  for (const convert::OutputFile& file : placed.files.files) {
+    for (const convert::OutputTensor& tensor : file.tensors) {
+      const auto status =
+          layout::check_tiling(tensor.boxes(), element_count(tensor.spec.shape).value());
+      if (!status) {
+        Verdict out = of_error("adapter-coverage", status.error(), all);
+        out.megatron = tensor.spec.name;
+        return out;
+      }
+    }
+  }
+  Verdict out = adapter_verdict("adapter-coverage", "adapter", Outcome::Proved, all);
+  out.megatron = "adapter";
+  out.evidence.proved = true;
+  return out;
+}
+
+/// HF tensors as they come back from the shards.
+class WayBack {
+ public:
+  explicit WayBack(const Placed& placed) : placed_(placed) {}
+
+  Status run() {
+    for (const convert::OutputFile& file : placed_.files.files) {
+      for (const convert::OutputTensor& tensor : file.tensors) {
+        BV_CHECK(add(tensor));
+      }
+    }
+    return Done{};
+  }
+  /// The first tensor of the adapter that is not what it was, "" when all are.
+  [[nodiscard]] std::string first_other(const lora::Adapter& adapter) const {
+    for (const auto& tensor : adapter.tensors) {
+      const auto found = back_.find(tensor->stored.spec.name);
+      const bool same =
+          found != back_.end()
+              ? std::equal(tensor->bytes.begin(), tensor->bytes.end(), found->second.begin())
+              : is_shared(*tensor);
+      if (!same) {
+        return tensor->stored.spec.name;
+      }
+    }
+    return "";
+  }
+
+ private:
+  Status add(const convert::OutputTensor& tensor) {
+    const auto elements = element_count(tensor.spec.shape).value();
+    const auto boxes = tensor.boxes();
+    move::TensorMaker maker(
+        {tensor.spec.dtype, elements, boxes, checkpoint::bytes_of(tensor.sources)});
+    std::vector<std::byte> shard(static_cast<std::size_t>(elements) * maker.element_bytes(),
+                                 kPoisonByte);
+    BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
+    for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
+      std::vector<layout::Box> inverses;
+      for (const layout::Box& box : boxes) {
+        if (box.source == static_cast<std::int32_t>(i)) {
+          inverses.push_back(layout::inverse(box, 0));
+        }
+      }
+      if (inverses.empty()) {
+        continue;  // a factor of equal bytes is moved in its place
+      }
+      const TensorSpec& spec = tensor.sources[i].tensor->spec;
+      const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
+                        static_cast<std::size_t>(bytes(spec.dtype));
+      const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;
+      move_back(inverses, shard, tensor.spec.dtype, spec.dtype, place->second);
+    }
+    return Done{};
+  }
+
+  static void move_back(const std::vector<layout::Box>& boxes, const std::vector<std::byte>& shard,
+                        DType from, DType to, std::vector<std::byte>& out) {
+    if (from == to) {
+      const std::byte* first = shard.data();
+      move::make_whole(boxes, {&first, 1}, static_cast<std::size_t>(bytes(to)), out.data());
+      return;
+    }
+    for (const layout::Box& box : boxes) {
+      move::cast_box(box, shard.data(), from, out.data(), 0, to);
+    }
+  }
+
+  /// A factor that another tensor of equal bytes stands for.
+  [[nodiscard]] bool is_shared(const lora::AdapterTensor& tensor) const {
+    return std::any_of(back_.begin(), back_.end(), [&](const auto& one) {
+      return std::equal(tensor.bytes.begin(), tensor.bytes.end(), one.second.begin(),
+                        one.second.end());
+    });
+  }
+
+  const Placed& placed_;
+  std::map<std::string, std::vector<std::byte>> back_;
+};
+
+Verdict came_back(const AdapterSubject& subject, const Placed& placed) {
+  const std::int64_t all = std::ssize(subject.adapter->tensors);
+  WayBack back(placed);
+  if (const auto status = back.run(); !status) {
+    return of_error("adapter-bytes", status.error(), all);
+  }
+  const std::string other = back.first_other(*subject.adapter);
+  Verdict out = adapter_verdict("adapter-bytes", "adapter",
+                                other.empty() ? Outcome::Held : Outcome::Refuted, all);
+  out.megatron = "adapter";
+  out.evidence.bytes = other.empty();
+  if (!other.empty()) {
+    out.code = Code::BytesDiffer;
+    out.title = fmt::format("{} does not come back as it was", io::in_quotes(other));
+    out.found = "other bytes";
+    out.wanted = "the bytes of the adapter";
+    out.help = "report it: the way of this program is at fault";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Verdict> check_adapter_coverage(const AdapterSubject& subject) {
+  return on_layouts(subject, "adapter-coverage",
+                    [](const Placed& placed) { return tiled(placed); });
+}
+
+std::vector<Verdict> check_adapter_bytes(const AdapterSubject& subject) {
+  return on_layouts(subject, "adapter-bytes",
+                    [&](const Placed& placed) { return came_back(subject, placed); });
+}
+
+std::vector<std::optional<Error>> indivisible_layouts(const AdapterSubject& subject) {
+  std::vector<std::optional<Error>> out(subject.layouts.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    auto placed = place(subject, subject.layouts[i]);
+    if (!placed && placed.error().code == Code::IndivisibleDim) {
+      out[i] = placed.error();
+    }
+  }
+  return out;
+}
+
+}  // namespace bv::claims
