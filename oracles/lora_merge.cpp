@@ -13,14 +13,13 @@ struct Format {
   int precision, least, most;
 };
 Format format_of(DType dtype) {
-  switch (dtype) {
-    case DType::BF16:
-      return {8, -126, 127};
-    case DType::F16:
-      return {11, -14, 15};
-    default:
-      return {24, -126, 127};
+  if (dtype == DType::BF16) {
+    return {8, -126, 127};
   }
+  if (dtype == DType::F16) {
+    return {11, -14, 15};
+  }
+  return {24, -126, 127};
 }
 
 double spacing(const Format& format, double magnitude) {

@@ -118,6 +118,8 @@ class Family {
   std::vector<std::string> model_types;
   /// Model types of other families under which a class of this one may stand as well.
   std::vector<std::string> class_of;
+  /// PEFT takes the names of single experts in target_modules for the class's packed parameters.
+  bool peft_moves_experts = false;
   std::string level;                // "text_config" or ""
   std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
   std::vector<LayerFlag> layer_flags;

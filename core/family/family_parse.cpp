@@ -44,9 +44,10 @@ class FamilyParser {
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
 
   Result<FamilyPtr> run(const JsonPlace& top) {
-    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "class_of",
-                       "config", "include", "symbols", "layer_flags", "must", "prefixes",
-                       "ignore_hf", "unsupported", "tables", "facts", "sections"}));
+    BV_CHECK(
+        top.only({"schema", "family", "doc", "architectures", "model_types", "class_of", "config",
+                  "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
+                  "unsupported", "tables", "facts", "sections", "peft_moves_experts"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -88,6 +89,8 @@ class FamilyParser {
     family_->file = top.file();
     family_->architectures = architectures;
     family_->model_types = model_types;
+    BV_TRY(moves, top.boolean_or("peft_moves_experts", false));
+    family_->peft_moves_experts = moves;
     BV_TRY(class_of, top.texts_or_none("class_of"));
     family_->class_of = class_of;
     if (architectures.empty() && model_types.empty()) {

@@ -118,14 +118,10 @@ BV_AVX2 bool merge(const Tile& tile) {
 }  // namespace
 
 bool merge_tile_avx2(DType dtype, const Tile& tile) {
-  switch (dtype) {
-    case DType::BF16:
-      return merge<DType::BF16>(tile);
-    case DType::F16:
-      return merge<DType::F16>(tile);
-    default:
-      return merge<DType::F32>(tile);
+  if (dtype == DType::BF16) {
+    return merge<DType::BF16>(tile);
   }
+  return dtype == DType::F16 ? merge<DType::F16>(tile) : merge<DType::F32>(tile);
 }
 
 }  // namespace bv::lora

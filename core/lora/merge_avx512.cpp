@@ -99,14 +99,10 @@ BV_AVX512 bool merge512(const Tile& tile) {
 }  // namespace
 
 bool merge_tile_avx512(DType dtype, const Tile& tile) {
-  switch (dtype) {
-    case DType::BF16:
-      return merge512<DType::BF16>(tile);
-    case DType::F16:
-      return merge512<DType::F16>(tile);
-    default:
-      return merge512<DType::F32>(tile);
+  if (dtype == DType::BF16) {
+    return merge512<DType::BF16>(tile);
   }
+  return dtype == DType::F16 ? merge512<DType::F16>(tile) : merge512<DType::F32>(tile);
 }
 
 }  // namespace bv::lora

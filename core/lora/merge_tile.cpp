@@ -60,21 +60,18 @@ float merge_sum(const float* left, std::int64_t left_step, const float* right,
 }
 
 float widen(const std::byte* element, DType dtype) {
-  switch (dtype) {
-    case DType::BF16: {
-      std::uint16_t bits = 0;
-      std::memcpy(&bits, element, sizeof bits);
-      return std::bit_cast<float>(std::uint32_t{bits} << 16U);
-    }
-    case DType::F32: {
-      float value = 0;
-      std::memcpy(&value, element, sizeof value);
-      return value;
-    }
-    default:
-      BV_ASSERT(dtype == DType::F16);
-      return static_cast<float>(kinds::load(element, dtype));
+  if (dtype == DType::BF16) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, element, sizeof bits);
+    return std::bit_cast<float>(std::uint32_t{bits} << 16U);
   }
+  if (dtype == DType::F32) {
+    float value = 0;
+    std::memcpy(&value, element, sizeof value);
+    return value;
+  }
+  BV_ASSERT(dtype == DType::F16);
+  return static_cast<float>(kinds::load(element, dtype));
 }
 
 void narrow(float value, std::byte* element, DType dtype) {
@@ -82,14 +79,10 @@ void narrow(float value, std::byte* element, DType dtype) {
 }
 
 float overflow_from(DType dtype) {
-  switch (dtype) {
-    case DType::BF16:
-      return std::bit_cast<float>(std::uint32_t{0x7f7f8000});
-    case DType::F16:
-      return 65520.0F;
-    default:
-      return std::numeric_limits<float>::infinity();
+  if (dtype == DType::BF16) {
+    return std::bit_cast<float>(std::uint32_t{0x7f7f8000});
   }
+  return dtype == DType::F16 ? 65520.0F : std::numeric_limits<float>::infinity();
 }
 
 bool merge_tile(MergeIsa isa, DType dtype, const Tile& tile) {

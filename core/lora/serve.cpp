@@ -121,7 +121,7 @@ class Served {
       }
       const Site* site = layers_.site(pair.base, pair.expert);
       if (site == nullptr) {
-        return no_form(place.first, "a tensor that is no linear layer of the model");
+        return no_form(place.first, "a tensor outside the linear layers of the model");
       }
       BV_TRY(module, module_for(pair, *site));
       for (const std::string& name : module.names) {

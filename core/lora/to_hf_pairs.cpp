@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/lora/hf_planner.hpp"
 
 namespace bv::lora {
@@ -268,7 +269,7 @@ Status HfPlanner::check_experts() const {
       if (!there.contains(e)) {
         return fail(Code::ExpertPairCount,
                     fmt::format("expert {} of {} has no adapter", e, parameter))
-            .pair(fmt::format("{} experts", there.size()), fmt::format("all {}", wanted))
+            .pair(counted(there.size(), "expert"), fmt::format("all {}", wanted))
             .advise("export the adapter again, with the experts of all ranks");
       }
     }

@@ -12,7 +12,6 @@
 namespace bv::lora {
 namespace {
 
-constexpr std::array kConverting = {"qwen3_moe", "deepseek_v3", "glm4_moe"};
 constexpr std::array kExpertNames = {"gate_proj", "up_proj", "down_proj"};
 
 bool names_module(const std::string& name, const std::string& path) {
@@ -124,12 +123,8 @@ Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) 
   return std::vector<std::string>(names.begin(), names.end());
 }
 
-bool converts_expert_names(const std::string& model_type) {
-  return std::find(kConverting.begin(), kConverting.end(), model_type) != kConverting.end();
-}
-
 Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel& base) {
-  const bool converts = converts_expert_names(base.model_type);
+  const bool converts = base.model.family && base.model.family->peft_moves_experts;
   BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
   BV_TRY(modules, class_modules(base));
   const std::set<std::string> known(modules.begin(), modules.end());

@@ -13,10 +13,6 @@ namespace bv::lora {
 /// The modules of the base's class that have a weight of two dimensions or more, by full path.
 [[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base);
 
-/// Does PEFT rewrite gate_proj, up_proj and down_proj of this model type to the packed parameters
-/// of its experts? Measured with PEFT 0.21.2.
-[[nodiscard]] bool converts_expert_names(const std::string& model_type);
-
 struct TargetGaps {
   std::vector<std::string> not_loaded;  // modules with a pair that PEFT does not wrap
   std::vector<std::string> fresh;       // modules that PEFT wraps and the adapter has no pair for

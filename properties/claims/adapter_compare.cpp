@@ -187,7 +187,7 @@ std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Ad
       verdict.help = "export the adapter again, with the rule of the base for its rows";
     }
     verdict.refuted_cases = verdict.cases;
-    verdict.extent = fmt::format("{} tensors", verdict.cases);
+    verdict.extent = counted(static_cast<std::uint64_t>(verdict.cases), "tensor");
   }
   std::vector<Verdict> out;
   for (auto& [cause, verdict] : refuted) {

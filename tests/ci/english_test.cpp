@@ -43,7 +43,6 @@ const std::vector<Rule>& rules() {
        std::regex(
            R"(^\{\} (?:[A-Za-z]+ )?(?:tensor|file|shard|layer|expert|rule|byte|row|element|rank|value)s$)")},
       {"a module that does not exist", "python -m", std::regex("python -m bridge_verify")},
-      {"a command that does not exist", "lora ", std::regex("lora (?:check|merge)")},
   };
   return kRules;
 }

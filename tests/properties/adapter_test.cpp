@@ -23,8 +23,7 @@ class EditedAdapter {
  public:
   explicit EditedAdapter(const std::string& name)
       : base(golden::open_base(golden::kGolden / "peft" / name / "base")),
-        file_(io::Checkpoint::open(golden::kGolden / "peft" / name / "adapter" / kAdapterModelName)
-                  .value()) {
+        file_(golden::adapter_file(name)) {
     std::ifstream in(golden::kGolden / "peft" / name / "adapter" / kAdapterConfigName);
     const std::string text((std::istreambuf_iterator<char>(in)), {});
     config = parse_adapter_config(text, "adapter_config.json").value();

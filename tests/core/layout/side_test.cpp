@@ -11,7 +11,7 @@ std::string side(const std::string& text, Side wanted) {
   const auto rule = parse_rule(text);
   EXPECT_TRUE(rule) << text;
   const auto out = side_of(*rule, wanted);
-  return out ? print(*out).substr(print(*out).find("  ") + 2) : out.error().message;
+  return out ? print(*out).substr(out->name.size() + 1) : out.error().message;
 }
 
 TEST(Side, KeepsTheRowsOfEachSourceAndTheColumnsOnce) {

@@ -45,6 +45,11 @@ inline checkpoint::HfModel open_base(const std::filesystem::path& folder) {
   return out;
 }
 
+/// The weights of an adapter of PEFT.
+inline io::Checkpoint adapter_file(const std::string& name) {
+  return io::Checkpoint::open(kGolden / "peft" / name / "adapter" / kAdapterModelName).value();
+}
+
 /// Elements of a tensor as float64, row-major.
 inline std::vector<double> values_of(const TensorSpec& spec, std::span<const std::byte> bytes) {
   std::vector<double> out;

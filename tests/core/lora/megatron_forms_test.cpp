@@ -10,6 +10,7 @@
 #include "core/lora/to_megatron.hpp"
 #include "core/plan/layout_set.hpp"
 #include "tests/core/lora/golden.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -44,8 +45,6 @@ std::vector<float> numbers(const Shape& shape, float first) {
 
 class MegatronForms : public ::testing::Test {
  protected:
-  ~MegatronForms() override { fs::remove_all(folder_); }
-
   void open(const std::string& name, parallel::Layout layout) {
     base_ =
         checkpoint::open_hf(golden::kGolden / "hf" / name, family::builtin_families().value(), {})
@@ -56,8 +55,6 @@ class MegatronForms : public ::testing::Test {
     class_ = class_model(base_).value();
     class_plan_ = plan::Plan::make(class_, golden::kinds_of_build(), layout_).value();
     class_sites_ = SitePlan::make(*class_plan_, golden::kinds_of_build()).value();
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
   }
   void add(std::size_t file, const std::string& name, Shape shape, float first) {
     auto values = numbers(shape, first);
@@ -82,7 +79,8 @@ class MegatronForms : public ::testing::Test {
     return out;
   }
 
-  fs::path folder_ = fs::path(::testing::TempDir()) / "megatron_forms";
+  support::TempFolder temp_;
+  fs::path folder_ = temp_.path();
   checkpoint::HfModel base_;
   parallel::Layout layout_;
   std::optional<plan::Plan> plan_;

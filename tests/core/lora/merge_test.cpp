@@ -11,6 +11,7 @@
 
 #include "core/lora/merge_tensor.hpp"
 #include "tests/core/lora/golden.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -18,20 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 const fs::path kPeftCases = golden::kGolden / "peft";
 
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (fs::temp_directory_path() / "bv-merge-XXXXXX").string();
-    path_ = fs::canonical(::mkdtemp(name.data()));
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  ~TempFolder() { fs::remove_all(path_); }
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
+using support::TempFolder;
 
 Adapter adapter_of(const fs::path& folder, const checkpoint::HfModel& base) {
   auto out = open_adapter(folder, base, golden::kinds_of_build());

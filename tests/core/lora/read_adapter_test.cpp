@@ -186,9 +186,7 @@ class BrokenAdapter : public ::testing::Test {
  protected:
   BrokenAdapter()
       : base_(golden::open_base(golden::kGolden / "peft/llama_all/base")),
-        file_(io::Checkpoint::open(golden::kGolden /
-                                   "peft/llama_all/adapter/adapter_model.safetensors")
-                  .value()) {
+        file_(golden::adapter_file("llama_all")) {
     std::ifstream in(golden::kGolden / "peft/llama_all/adapter/adapter_config.json");
     const std::string text((std::istreambuf_iterator<char>(in)), {});
     config_ = parse_adapter_config(text, "adapter_config.json").value();

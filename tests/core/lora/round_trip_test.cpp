@@ -8,6 +8,7 @@
 #include "core/lora/megatron_adapter.hpp"
 #include "core/plan/layout_set.hpp"
 #include "tests/core/lora/golden.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -21,12 +22,6 @@ std::string text_of(const fs::path& file) {
 
 class RoundTrip : public ::testing::Test {
  protected:
-  RoundTrip() : folder_(fs::path(::testing::TempDir()) / "adapter_round_trip") {
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  ~RoundTrip() override { fs::remove_all(folder_); }
-
   /// "" when both files come back byte for byte.
   std::string there_and_back(const fs::path& adapter_folder, const checkpoint::HfModel& base,
                              const parallel::Layout& layout, bool canonical) {
@@ -72,7 +67,8 @@ class RoundTrip : public ::testing::Test {
     return "";
   }
 
-  fs::path folder_;
+  support::TempFolder temp_;
+  fs::path folder_ = temp_.path();
 };
 
 TEST_F(RoundTrip, AdaptersOfPeftComeBackByteForByteOnManyLayouts) {
