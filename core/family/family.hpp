@@ -38,16 +38,26 @@ struct SymbolRule {
   std::string file;
 };
 
+/// Layers from a distance: those where max(number - after + 1, 0) is a multiple of `every`.
+struct LayerSchedule {
+  FieldPath every;  // absent: 1, every layer
+  FieldPath after;
+  std::int64_t after_default = 0;
+};
+
 /// One property of decoder layers. Exactly one way to state it:
-/// `list` (names per layer), `below` (layers with a lower number), `indices` (numbers of layers).
+/// `lists` (a word a layer), `below` (layers with a lower number), `indices` (numbers of layers).
 struct LayerFlag {
   std::string name;
-  FieldPath list;
-  std::string equals;               // the entry of `list` that means yes
-  std::vector<std::string> others;  // the entries that mean no
-  FieldPath interval;  // without the list: layers whose number + 1 it does not divide are yes
+  /// The first one present wins: a list of one word a layer, or a string of one letter a layer.
+  std::vector<FieldPath> lists;
+  std::vector<std::string> equals;  // the words that mean yes
+  std::vector<std::string> others;  // the words that mean no
+  // Without any of the lists, one of these three:
+  FieldPath interval;  // layers whose number + 1 it does not divide are yes
   std::int64_t interval_default = 0;
-  std::string below;  // expression
+  std::string below;  // expression; stands without lists too
+  std::optional<LayerSchedule> schedule;
   FieldPath indices;
   FieldPath step;  // layers whose number + 1 it does not divide are yes as well
 };

@@ -120,6 +120,55 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
   return Done{};
 }
 
+Result<std::vector<FieldPath>> fields_or_none(const JsonPlace& place, std::string_view key) {
+  std::vector<FieldPath> out;
+  const auto found = place.find(key);
+  if (!found) {
+    return out;
+  }
+  if (!found->node().is_array()) {
+    BV_TRY(path, parse_field(*found));
+    return std::vector<FieldPath>{path};
+  }
+  BV_TRY(items, found->items());
+  for (const JsonPlace& item : items) {
+    BV_TRY(path, parse_field(item));
+    out.push_back(path);
+  }
+  return out;
+}
+
+Result<LayerSchedule> parse_schedule(const JsonPlace& place) {
+  BV_CHECK(place.only({"every", "after", "after_default"}));
+  LayerSchedule out;
+  BV_TRY(every, place.at("every"));
+  BV_TRY(every_path, parse_field(every));
+  BV_TRY(after, field_or_none(place, "after"));
+  BV_TRY(after_default, number_or(place, "after_default", 0));
+  out.every = every_path;
+  out.after = after;
+  out.after_default = after_default;
+  return out;
+}
+
+/// A list may say in one way what holds without it; so may nothing else.
+Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
+  const bool listed = !flag.lists.empty();
+  const int without =
+      (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
+  const bool indexed = !flag.indices.path.empty();
+  const bool right = indexed  ? !listed && without == 0
+                     : listed ? without <= 1
+                              : without == 1 && !flag.below.empty();
+  if (!right) {
+    return place.error("a layer flag is stated in one way",
+                       counted((listed ? 1 : 0) + without + (indexed ? 1 : 0), "way"),
+                       "\"list\", \"below\" or \"indices\"; beside \"list\", one of "
+                       "\"interval\", \"below\" and \"schedule\"");
+  }
+  return flag;
+}
+
 }  // namespace
 
 Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
@@ -128,18 +177,8 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
   SymbolRule symbol;
   symbol.name = name;
   symbol.file = place.file();
-  if (const auto field = place.find("field")) {
-    if (field->node().is_array()) {
-      BV_TRY(items, field->items());
-      for (const JsonPlace& item : items) {
-        BV_TRY(path, parse_field(item));
-        symbol.fields.push_back(path);
-      }
-    } else {
-      BV_TRY(path, parse_field(*field));
-      symbol.fields.push_back(path);
-    }
-  }
+  BV_TRY(fields, fields_or_none(place, "field"));
+  symbol.fields = fields;
   BV_TRY(default_value, expression_or_none(place, "default"));
   BV_TRY(value, expression_or_none(place, "value"));
   symbol.default_value = default_value;
@@ -164,19 +203,19 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
 }
 
 Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only(
-      {"list", "equals", "others", "interval", "interval_default", "below", "indices", "step"}));
+  BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below",
+                       "schedule", "indices", "step"}));
   LayerFlag flag;
   flag.name = name;
-  BV_TRY(list, field_or_none(place, "list"));
-  BV_TRY(equals, place.text_or("equals", ""));
+  BV_TRY(lists, fields_or_none(place, "list"));
+  BV_TRY(equals, place.texts_or_none("equals"));
   BV_TRY(others, place.texts_or_none("others"));
   BV_TRY(interval, field_or_none(place, "interval"));
   BV_TRY(interval_default, number_or(place, "interval_default", 0));
   BV_TRY(below, place.text_or("below", ""));
   BV_TRY(indices, field_or_none(place, "indices"));
   BV_TRY(step, field_or_none(place, "step"));
-  flag.list = list;
+  flag.lists = lists;
   flag.equals = equals;
   flag.others = others;
   flag.interval = interval;
@@ -184,13 +223,11 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   flag.below = below;
   flag.indices = indices;
   flag.step = step;
-  const int ways =
-      (list.path.empty() ? 0 : 1) + (below.empty() ? 0 : 1) + (indices.path.empty() ? 0 : 1);
-  if (ways != 1) {
-    return place.error("a layer flag is stated in one way", counted(ways, "way"),
-                       "\"list\", \"below\" or \"indices\"");
+  if (const auto schedule = place.find("schedule")) {
+    BV_TRY(stated, parse_schedule(*schedule));
+    flag.schedule = stated;
   }
-  return flag;
+  return one_way(place, flag);
 }
 
 Result<MustRule> parse_must(const JsonPlace& place) {

@@ -31,8 +31,27 @@ struct FlagReader {
     return node == nullptr || node->is_null() ? static_cast<const json*>(nullptr) : node;
   }
 
-  Result<std::vector<bool>> from_list(const json& node) const {
-    const std::string path = family::dotted(family, flag.list);
+  /// The list that the config has, with its path; nothing when it has none of them.
+  Result<std::optional<std::pair<std::string, const json*>>> list() const {
+    for (const family::FieldPath& path : flag.lists) {
+      BV_TRY(node, field(path));
+      if (node != nullptr) {
+        return std::optional(std::pair(family::dotted(family, path), node));
+      }
+    }
+    return std::optional<std::pair<std::string, const json*>>();
+  }
+
+  /// "layer_types and no attn_types", for what holds where the config has none of them.
+  std::string no_list() const {
+    std::vector<std::string> names;
+    for (const family::FieldPath& path : flag.lists) {
+      names.push_back(family::dotted(family, path));
+    }
+    return join(names, " and no ");
+  }
+
+  Result<std::vector<bool>> from_list(const std::string& path, const json& node) const {
     BV_TRY(words, words_of(node, path));
     if (static_cast<std::int64_t>(words.size()) != layers) {
       return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
@@ -42,19 +61,22 @@ struct FlagReader {
                 fmt::format("{} entries, one for each of num_hidden_layers", layers))
           .advise("use the config.json that belongs to the checkpoint");
     }
+    const auto among = [](const std::vector<std::string>& known, const std::string& word) {
+      return std::find(known.begin(), known.end(), word) != known.end();
+    };
     std::vector<bool> yes;
     for (const std::string& word : words) {
-      if (word != flag.equals &&
-          std::find(flag.others.begin(), flag.others.end(), word) == flag.others.end()) {
+      if (!among(flag.equals, word) && !among(flag.others, word)) {
         return fail(Code::ConfigField,
                     fmt::format("config.json {} names the layer kind \"{}\" at entry {}", path,
                                 escaped(word), yes.size()))
             .at("config.json")
-            .pair(escaped(word), fmt::format("{} or {}", flag.equals, join(flag.others, " or ")))
+            .pair(escaped(word),
+                  fmt::format("{} or {}", join(flag.equals, " or "), join(flag.others, " or ")))
             .advise(fmt::format("family {} has no rules for such a layer; give --rules for it",
                                 family.name));
       }
-      yes.push_back(word == flag.equals);
+      yes.push_back(among(flag.equals, word));
     }
     geometry.origin[flag.name] = path;
     return yes;
@@ -64,8 +86,7 @@ struct FlagReader {
   Result<std::vector<bool>> from_interval(const family::FieldPath& path,
                                           std::int64_t fallback) const {
     std::int64_t interval = fallback;
-    const std::string list =
-        flag.list.path.empty() ? "" : fmt::format("{} and no ", family::dotted(family, flag.list));
+    const std::string list = flag.lists.empty() ? "" : fmt::format("{} and no ", no_list());
     geometry.origin[flag.name] = path.path.empty()
                                      ? ""
                                      : fmt::format("default interval {}: config.json has no {}{}",
@@ -109,22 +130,60 @@ struct FlagReader {
     return std::move(yes);
   }
 
-  Result<std::vector<bool>> run() const {
-    if (!flag.below.empty()) {
-      BV_TRY(limit, family::evaluate(flag.below, geometry.symbols));
-      std::vector<bool> yes(static_cast<std::size_t>(layers), false);
-      for (std::int64_t i = 0; i < std::min(limit, layers); ++i) {
-        yes[static_cast<std::size_t>(i)] = true;
-      }
-      geometry.origin[flag.name] =
-          fmt::format("layers below {}", join(fields_behind(family, geometry, flag.below), ", "));
-      return yes;
+  Result<std::vector<bool>> from_below() const {
+    BV_TRY(limit, family::evaluate(flag.below, geometry.symbols));
+    std::vector<bool> yes(static_cast<std::size_t>(layers), false);
+    for (std::int64_t i = 0; i < std::min(limit, layers); ++i) {
+      yes[static_cast<std::size_t>(i)] = true;
     }
+    const std::vector<std::string> fields = fields_behind(family, geometry, flag.below);
+    geometry.origin[flag.name] =
+        fmt::format("layers below {}", fields.empty() ? flag.below : join(fields, ", "));
+    if (!flag.lists.empty()) {
+      geometry.origin[flag.name] += fmt::format(": config.json has no {}", no_list());
+    }
+    return yes;
+  }
+
+  /// At least `least`; `fallback` where the field is absent or null.
+  Result<std::int64_t> size_or(const family::FieldPath& path, std::int64_t least,
+                               std::int64_t fallback) const {
+    BV_TRY(node, field(path));
+    if (node == nullptr) {
+      return fallback;
+    }
+    BV_TRY(number, number_of(*node, family::dotted(family, path), false));
+    if (number < least || number > INT32_MAX) {
+      return wrong_field(family::dotted(family, path), *node, fmt::format("at least {}", least));
+    }
+    return number;
+  }
+
+  Result<std::vector<bool>> from_schedule() const {
+    const family::LayerSchedule& schedule = *flag.schedule;
+    BV_TRY(every, size_or(schedule.every, 1, 1));
+    BV_TRY(after, size_or(schedule.after, 0, schedule.after_default));
+    std::vector<bool> yes;
+    for (std::int64_t i = 0; i < layers; ++i) {
+      yes.push_back(std::max<std::int64_t>(i - after + 1, 0) % every == 0);
+    }
+    geometry.origin[flag.name] = fmt::format(
+        "{} {}: config.json has no {}", family::dotted(family, schedule.every), every, no_list());
+    return yes;
+  }
+
+  Result<std::vector<bool>> run() const {
     if (!flag.indices.path.empty()) {
       return from_indices();
     }
-    BV_TRY(list, field(flag.list));
-    return list == nullptr ? from_interval(flag.interval, flag.interval_default) : from_list(*list);
+    BV_TRY(stated, list());
+    if (stated) {
+      return from_list(stated->first, *stated->second);
+    }
+    if (flag.schedule) {
+      return from_schedule();
+    }
+    return flag.below.empty() ? from_interval(flag.interval, flag.interval_default) : from_below();
   }
 };
 
