@@ -1,4 +1,7 @@
 // docs/reference/semantics.md#attention.
+#include <algorithm>
+#include <array>
+
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 
@@ -68,8 +71,13 @@ Tensor fused_with_gate_rows(const Question& question, Heads heads) {
 Tensor linear_qkv(const Question& question) {
   const Heads heads = heads_of(question);
   if (question.hf.size() == 1) {
-    const Tensor whole =
-        has_part(question, "qkv") ? part(question, "qkv") : part(question, "query_key_value");
+    constexpr std::array<std::string_view, 3> kFused = {"qkv", "query_key_value", "qkv_proj"};
+    if (std::ranges::none_of(kFused,
+                             [&](std::string_view one) { return has_part(question, one); })) {
+      throw Unanswered("it is not known whether " + question.hf_names.front() +
+                       " holds queries, keys and values");
+    }
+    const Tensor whole = only_source(question);
     const std::int64_t head_size =
         exact(whole.size(0), heads.queries + 2 * heads.groups, "qkv rows over heads");
     const auto parts = whole.split_with_sizes(

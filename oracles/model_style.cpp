@@ -44,6 +44,28 @@ constexpr std::array kStyles = {
     ModelStyle{.model_type = "glm4_moe", .bias = Bias::QkvField, .experts = Experts::DeepSeek},
     ModelStyle{
         .model_type = "gemma3_text", .norms = Norms::Offsets, .bias = Bias::Field, .qk_norm = true},
+    ModelStyle{.model_type = "deepseek_v2", .form = false},
+    ModelStyle{.model_type = "glm_moe_dsa", .experts = Experts::DeepSeek, .form = false},
+    ModelStyle{.model_type = "hy_v3", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "gemma", .norms = Norms::Offsets, .form = false},
+    ModelStyle{.model_type = "gemma2", .norms = Norms::Offsets, .form = false},
+    ModelStyle{.model_type = "exaone4", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "exaone_moe", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "olmo2", .full_qk_norm = true, .form = false},
+    ModelStyle{.model_type = "olmo3", .full_qk_norm = true, .form = false},
+    ModelStyle{.model_type = "olmoe", .full_qk_norm = true, .form = false},
+    ModelStyle{.model_type = "nemotron", .norms = Norms::Offsets, .form = false},
+    ModelStyle{.model_type = "starcoder2", .form = false},
+    ModelStyle{.model_type = "bailing_moe", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "bailing_moe_v2", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "sarvam_moe", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "sarvam_mla", .form = false},
+    ModelStyle{.model_type = "falcon_h1", .form = false},
+    ModelStyle{.model_type = "phi3", .form = false},
+    ModelStyle{.model_type = "glm", .form = false},
+    ModelStyle{.model_type = "glm4", .form = false},
+    ModelStyle{.model_type = "granite", .form = false},
+    ModelStyle{.model_type = "qwen2_moe", .form = false},
 };
 
 /// Models that compute as another does, under a name of their own.
@@ -51,7 +73,8 @@ struct OtherName {
   std::string_view model_type;
   std::string_view same_as;
 };
-constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"}};
+constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"},
+                                    OtherName{"glm4_moe_lite", "deepseek_v3"}};
 
 const ModelStyle* row(std::string_view model_type) {
   const auto* found = std::find_if(kStyles.begin(), kStyles.end(), [&](const ModelStyle& style) {
@@ -80,7 +103,7 @@ const ModelStyle* style_of(std::string_view model_type, std::string_view like) {
 std::vector<std::string> known_model_types() {
   std::vector<std::string> out;
   for (const ModelStyle& style : kStyles) {
-    out.emplace_back(style.model_type);
+    if (style.form) out.emplace_back(style.model_type);
   }
   return out;
 }

@@ -21,10 +21,16 @@ struct ModelStyle {
   Norms norms = Norms::Weights;
   Bias bias = Bias::None;
   bool qk_norm = false;
+  /// The query norm is over all query heads together, the key norm over all key heads; every rank
+  /// holds both whole.
+  bool full_qk_norm = false;
   bool output_gate = false;
   bool delta = false;
   bool slides = false;  // a sliding_window holds in every layer
   Experts experts = Experts::None;
+  /// Whether oracles/forward computes this model. Without, norms and layouts are known and the
+  /// claim forward is unsupported.
+  bool form = true;
 
   /// gpt-oss: rows of gate and up alternate, and stacks are [E, in, out].
   [[nodiscard]] bool alternates() const { return experts == Experts::GptOss; }
@@ -35,7 +41,7 @@ struct ModelStyle {
 [[nodiscard]] const ModelStyle* style_of(std::string_view model_type);
 /// The row of `model_type`, else that of `like`, which a family file states.
 [[nodiscard]] const ModelStyle* style_of(std::string_view model_type, std::string_view like);
-/// Every row, in order.
+/// Every row that oracles/forward computes, in order.
 [[nodiscard]] std::vector<std::string> known_model_types();
 
 }  // namespace bv::oracle

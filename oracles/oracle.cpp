@@ -1,20 +1,35 @@
 // The target-layout table applied to one question.
 #include "oracles/oracle.hpp"
 
+#include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 
 namespace bv::oracle {
 namespace {
 
-/// A norm over all heads at once (MiniMax-M2) is cut by rules of its own.
+/// How many heads a query or key norm is over: one, or all of them (OLMo 2). A norm over all heads
+/// that is cut (MiniMax-M2) has rules of its own.
+std::int64_t heads_of_norm(const Question& question, bool query) {
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  if (style == nullptr || !style->full_qk_norm) {
+    return 1;
+  }
+  return number(question, query ? "num_attention_heads" : "num_query_groups");
+}
+
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
-  const bool head_norm = has_part(question, "q_norm") || has_part(question, "k_norm");
+  const bool query = has_part(question, "q_norm");
   const auto head_size = question.numbers.find("head_dim");
-  if (head_norm && head_size != question.numbers.end() && whole.numel() != head_size->second) {
-    throw Unanswered("a norm of " + std::to_string(whole.numel()) +
-                     " elements is not over one head of " + std::to_string(head_size->second));
+  if ((query || has_part(question, "k_norm")) && head_size != question.numbers.end() &&
+      question.parameter.find(".indexer.") == std::string::npos) {
+    const std::int64_t heads = heads_of_norm(question, query);
+    if (whole.numel() != heads * head_size->second) {
+      throw Unanswered("a norm of " + std::to_string(whole.numel()) + " elements is not over " +
+                       (heads == 1 ? "one head" : std::to_string(heads) + " heads") + " of " +
+                       std::to_string(head_size->second));
+    }
   }
   return whole;
 }

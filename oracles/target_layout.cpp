@@ -56,6 +56,9 @@ constexpr std::array kModules = {
     Row{"out_proj", Formula::Row, Formula::Replicated},
     Row{"linear_fc1", Formula::LinearFc1, Formula::LinearFc1},
     Row{"linear_fc2", Formula::Row, Formula::Replicated},
+    Row{"linear_wq_b", Formula::Replicated, Formula::Replicated},
+    Row{"linear_wk", Formula::Replicated, Formula::Replicated},
+    Row{"linear_weights_proj", Formula::Replicated, Formula::Replicated},
     Row{"fc1_latent_proj", Formula::Replicated, Formula::Replicated},
     Row{"fc2_latent_proj", Formula::Replicated, Formula::Replicated},
     Row{"router", Formula::Replicated, Formula::Replicated},
@@ -63,6 +66,11 @@ constexpr std::array kModules = {
     Row{"output_layer", Formula::OutputLayer, Formula::OutputLayer},
     Row{"eh_proj", Formula::EhProj, Formula::Column},
 };
+
+/// The Mamba mixer alone in a layer, or beside attention (Falcon-H1).
+bool is_mamba(std::string_view module) {
+  return module == "mixer" || module == "mamba_mixer";
+}
 
 std::optional<Formula> norm_of(std::string_view parent, std::string_view module,
                                std::string_view leaf) {
@@ -72,8 +80,8 @@ std::optional<Formula> norm_of(std::string_view parent, std::string_view module,
   if (!module.ends_with("norm") || (leaf != "weight" && leaf != "bias")) {
     return std::nullopt;
   }
-  return parent == "mixer" && module == "norm" ? Formula::Column
-                                               : Formula::Replicated;  // Mamba: a norm over din/t
+  return is_mamba(parent) && module == "norm" ? Formula::Column
+                                              : Formula::Replicated;  // Mamba: a norm over din/t
 }
 
 /// Parameters that are no linear layer of the table: by module and leaf.
@@ -89,17 +97,17 @@ std::optional<Formula> special_of(std::string_view parent, std::string_view modu
   if (module == "core_attention" && leaf == "softmax_offset") {
     return Formula::Column;
   }
-  if (leaf == "A_log" || leaf == "dt_bias" || (leaf == "D" && module == "mixer")) {
-    return module == "mixer" || module == "self_attention" ? std::optional(Formula::Column)
-                                                           : std::nullopt;
+  if (leaf == "A_log" || leaf == "dt_bias" || (leaf == "D" && is_mamba(module))) {
+    return is_mamba(module) || module == "self_attention" ? std::optional(Formula::Column)
+                                                          : std::nullopt;
   }
   if (module == "in_proj" && leaf == "weight") {
-    return parent == "mixer" ? Formula::MambaInProj : Formula::GdnInProj;
+    return is_mamba(parent) ? Formula::MambaInProj : Formula::GdnInProj;
   }
   if (module == "conv1d" && plain) {
-    return parent == "mixer" ? Formula::MambaConv1d : Formula::GdnConv1d;
+    return is_mamba(parent) ? Formula::MambaConv1d : Formula::GdnConv1d;
   }
-  if (module == "mixer" && (leaf == "conv1d_weight" || leaf == "conv1d_bias")) {
+  if (is_mamba(module) && (leaf == "conv1d_weight" || leaf == "conv1d_bias")) {
     return Formula::MambaConv1d;
   }
   return std::nullopt;

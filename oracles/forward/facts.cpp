@@ -51,7 +51,21 @@ void read_mixers(Fields& fields, const Style& style, ModelFacts& facts) {
   }
 }
 
+/// "dense" or "sparse" for each layer, as the newer classes write it.
+void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
+  if (!types.is_array() || types.size() != facts.is_moe.size())
+    return fields.refuse("mlp_layer_types", fmt::format("{} entries", facts.is_moe.size()));
+  for (std::size_t i = 0; i < facts.is_moe.size(); ++i) {
+    if (types[i] != "dense" && types[i] != "sparse")
+      return fields.refuse("mlp_layer_types", "dense or sparse");
+    facts.is_moe[i] = types[i] == "sparse";
+  }
+}
+
 void read_moe_layers(Fields& fields, ModelFacts& facts) {
+  if (const Json* types = fields.find("mlp_layer_types")) {
+    return read_mlp_types(fields, *types, facts);
+  }
   const std::int64_t first = fields.integer("first_k_dense_replace", 0);
   const std::int64_t step = fields.size("decoder_sparse_step", 1);
   const auto dense = fields.integers("mlp_only_layers");
@@ -244,11 +258,11 @@ Result<const Style*> choose_style(const Json& config, const Json& text, std::str
     return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
   };
   const std::string own = named(text).empty() ? named(config) : named(text);
-  if (const Style* style = style_of(own, like)) {
+  if (const Style* style = style_of(own, like); style != nullptr && style->form) {
     model_type = style->model_type;
     return style;
   }
-  const std::string name = like.empty() ? own : std::string(like);
+  const std::string name = like.empty() || style_of(own) != nullptr ? own : std::string(like);
   return fail(Code::ArchitectureUnknown,
               fmt::format("no forward form for model_type {}", escaped(name)))
       .pair(name.empty() ? "no model_type" : escaped(name), join(known_model_types(), ", "))
