@@ -1,0 +1,91 @@
+"""Writes fixtures/geometries/NAME.json and fixtures/headers/NAME.headers.json.gz of published.PUBLISHED: names and shapes
+are those of the real transformers class on the meta device, at the published sizes.
+
+Usage: make_published.py FIXTURES [NAME ...]     (same input, same bytes)
+Experts are stored one by one where that is few tensors, else in stacks, the two forms that transformers writes.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import math
+import pathlib
+import sys
+
+import torch
+import transformers
+from transformers.core_model_loading import revert_weight_conversion
+
+from published import PUBLISHED
+
+TENSORS_MAX = 8000
+FLOAT32 = ("e_score_correction_bias", "mlp.expert_bias")
+
+
+def built(name):
+    """The class on the meta device, with config.json as it would be saved."""
+    class_name, numbers = PUBLISHED[name][:2]
+    cls = getattr(transformers, class_name)
+    with contextlib.redirect_stderr(io.StringIO()), torch.device("meta"):
+        model = cls(cls.config_class(**{"pad_token_id": None, **numbers}))
+    config = {**json.loads(model.config.to_json_string()), **numbers, "architectures": [class_name], "dtype": "bfloat16"}
+    config.setdefault("tie_word_embeddings", model.config.tie_word_embeddings)
+    return model, {key: config[key] for key in sorted(config) if key != "transformers_version"}
+
+
+def tensors_of(model):
+    """Shapes by name, experts one by one; in stacks where those are too many."""
+    stored = {name: list(tensor.shape) for name, tensor in model.state_dict().items()
+              if name not in model.all_tied_weights_keys}
+    single = {name: list(tensor.shape) for name, tensor in revert_weight_conversion(model, dict(model.state_dict())).items()
+              if name not in model.all_tied_weights_keys}
+    per_expert = len(single) <= TENSORS_MAX or len(single) == len(stored)
+    return single if per_expert else renamed_alone(stored, single), "per_expert" if per_expert else "packed"
+
+
+def renamed_alone(stored, single):
+    """Stacks as they are in memory; all other tensors under the names of the files."""
+    stacks = {name: shape for name, shape in stored.items() if ".experts." in name}
+    return {**{name: shape for name, shape in single.items() if ".experts." not in name}, **stacks}
+
+
+def headers(config, tensors):
+    rows, at = {}, 0
+    for name, shape in sorted(tensors.items()):
+        dtype, size = ("F32", 4) if name.endswith(FLOAT32) else ("BF16", 2)
+        end = at + size * math.prod(shape)
+        rows[name] = [dtype, shape, "model.safetensors", at, end]
+        at = end
+    return {"schema": "bridge-headers/1", "config": config, "tensors": rows}
+
+
+def packed(value):
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=9, mtime=0, filename="") as stream:
+        stream.write(json.dumps(value, separators=(",", ":")).encode())
+    return out.getvalue()
+
+
+def main(fixtures, names):
+    for name in names or PUBLISHED:
+        _, _, parameters, stated = PUBLISHED[name]
+        model, config = built(name)
+        tensors, storage = tensors_of(model)
+        elements = sum(math.prod(shape) for shape in tensors.values())
+        if stated is not None and stated != elements:
+            sys.exit(f"{name}: transformers has {elements} elements, published are {stated}")
+        source = "Elements as published" if stated else "Published numbers, elements by transformers"
+        geometry = {"doc": f"{source}; Megatron parameters counted by hand.", "storage": {"experts": storage},
+                    "identities": {"hf_tensors": len(tensors), "megatron_parameters": parameters, "elements": elements},
+                    "config": config}
+        (fixtures / "geometries" / f"{name}.json").write_text(json.dumps(geometry, indent=2) + "\n")
+        data = packed(headers(config, tensors))
+        (fixtures / "headers" / f"{name}.headers.json.gz").write_bytes(data)
+        print(f"{name}: {len(tensors)} tensors, {elements} elements, {storage}, {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: make_published.py FIXTURES [NAME ...]")
+    main(pathlib.Path(sys.argv[1]), sys.argv[2:])
