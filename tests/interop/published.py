@@ -76,7 +76,7 @@ PUBLISHED = {
         3 + 16 * (GQA + HEAD_NORMS + moe(64, shared=0, score_bias=0)), 6919161856),
     "nemotron-mini-4b": ("NemotronForCausalLM", {
         "hidden_size": 3072, "intermediate_size": 9216, "num_hidden_layers": 32, "num_attention_heads": 24,
-        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000}, 4 + 32 * (GQA + MLP + 2), 4191888384),
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000}, 4 + 32 * (GQA + MLP + 2), None),
     "starcoder2-3b": ("Starcoder2ForCausalLM", {
         "hidden_size": 3072, "intermediate_size": 12288, "num_hidden_layers": 30, "num_attention_heads": 24,
         "num_key_value_heads": 2, "vocab_size": 49152, "bos_token_id": 0, "eos_token_id": 0},
@@ -96,8 +96,8 @@ PUBLISHED = {
         "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 151552}, 3 + 40 * (GQA + BIAS + MLP), 9399951360),
     "glm-4-9b-0414": ("Glm4ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32,
-        "num_key_value_heads": 2, "head_dim": 128, "attention_bias": False, "vocab_size": 151552},
-        3 + 40 * (GQA + MLP + 2), 9400279040),
+        "num_key_value_heads": 2, "head_dim": 128, "attention_bias": True, "vocab_size": 151552},
+        3 + 40 * (GQA + BIAS + MLP + 2), 9400279040),
     "granite-3.1-8b": ("GraniteForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 12800, "num_hidden_layers": 40, "num_attention_heads": 32,
         "num_key_value_heads": 8, "vocab_size": 49155, "tie_word_embeddings": True}, 2 + 40 * (GQA + MLP), 8170848256),
