@@ -1,6 +1,7 @@
-"""Numbers of published models, and how many parameters Megatron's model has, counted by hand from its modules.
+"""Sizes after published models, and how many parameters Megatron's model has, counted by hand from its modules.
 
-Used by make_published.py, which lets transformers say names and shapes at these sizes (fixtures/geometries, headers).
+Used by make_published.py: names, shapes and elements at these sizes are what the transformers class says
+(fixtures/geometries, headers). No number here is a total.
 """
 
 LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_lora_rank": 512}
@@ -16,94 +17,94 @@ def moe(experts, shared=2, score_bias=1, gate=0):
     return 2 + score_bias + 2 * experts + shared + gate
 
 
-# name -> class, numbers, Megatron parameters, elements where the model's page or index states them
+# name -> class, sizes, Megatron parameters
 PUBLISHED = {
     "kimi-k2": ("DeepseekV3ForCausalLM", {
         "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
         "num_attention_heads": 64, "num_key_value_heads": 64, "q_lora_rank": 1536, **LATENT, "n_routed_experts": 384,
         "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 1, "vocab_size": 163840, "n_group": 1,
-        "topk_group": 1, "num_nextn_predict_layers": 0}, 3 + 61 * MLA + MLP + 60 * moe(384), None),
+        "topk_group": 1, "num_nextn_predict_layers": 0}, 3 + 61 * MLA + MLP + 60 * moe(384)),
     "deepseek-v2-lite": ("DeepseekV2ForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 27,
         "num_attention_heads": 16, "num_key_value_heads": 16, "q_lora_rank": None, **LATENT, "n_routed_experts": 64,
         "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "vocab_size": 102400},
-        3 + 27 * MLA_WHOLE_QUERY + MLP + 26 * moe(64, score_bias=0), 15706484224),
+        3 + 27 * MLA_WHOLE_QUERY + MLP + 26 * moe(64, score_bias=0)),
     "deepseek-v2": ("DeepseekV2ForCausalLM", {
         "hidden_size": 5120, "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_hidden_layers": 60,
         "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536, **LATENT, "n_routed_experts": 160,
         "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "vocab_size": 102400, "n_group": 8,
-        "topk_group": 3}, 3 + 60 * MLA + MLP + 59 * moe(160, score_bias=0), 235741434880),
+        "topk_group": 3}, 3 + 60 * MLA + MLP + 59 * moe(160, score_bias=0)),
     "glm-4.7-flash": ("Glm4MoeLiteForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 10240, "moe_intermediate_size": 1536, "num_hidden_layers": 47,
         "num_attention_heads": 20, "num_key_value_heads": 20, "q_lora_rank": 768, **GLM_LATENT, "n_routed_experts": 64,
         "n_shared_experts": 1, "num_experts_per_tok": 4, "vocab_size": 154880},
-        3 + 47 * MLA + MLP + 46 * moe(64), None),
+        3 + 47 * MLA + MLP + 46 * moe(64)),
     "glm-5": ("GlmMoeDsaForCausalLM", {
         "hidden_size": 6144, "intermediate_size": 12288, "moe_intermediate_size": 2048, "num_hidden_layers": 78,
         "num_attention_heads": 64, "num_key_value_heads": 64, "q_lora_rank": 2048, **GLM_LATENT, "n_routed_experts": 256,
         "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "index_head_dim": 128,
         "index_n_heads": 32, "index_topk": 2048, "vocab_size": 154880},
-        3 + 78 * (MLA + 5) + 3 * MLP + 75 * moe(256), None),
+        3 + 78 * (MLA + 5) + 3 * MLP + 75 * moe(256)),
     "hy3-preview": ("HYV3ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 13312, "moe_intermediate_size": 1536, "num_hidden_layers": 80,
         "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128, "num_experts": 192, "num_shared_experts": 1,
         "num_experts_per_tok": 8, "vocab_size": 120832},
-        3 + 80 * (GQA + HEAD_NORMS) + MLP + 79 * moe(192), None),
+        3 + 80 * (GQA + HEAD_NORMS) + MLP + 79 * moe(192)),
     "gemma-2b": ("GemmaForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
-        "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000}, 2 + 18 * (GQA + MLP), 2506172416),
+        "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000}, 2 + 18 * (GQA + MLP)),
     "gemma-2-2b": ("Gemma2ForCausalLM", {
         "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
-        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000}, 2 + 26 * (GQA + MLP + 2), 2614341888),
+        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000}, 2 + 26 * (GQA + MLP + 2)),
     "exaone-4.0-1.2b": ("Exaone4ForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 4096, "num_hidden_layers": 30, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 64, "sliding_window": None, "layer_types": ["full_attention"] * 30,
-        "vocab_size": 102400, "tie_word_embeddings": True}, 2 + 30 * (GQA + HEAD_NORMS + MLP), None),
+        "vocab_size": 102400, "tie_word_embeddings": True}, 2 + 30 * (GQA + HEAD_NORMS + MLP)),
     "k-exaone-236b": ("ExaoneMoeForCausalLM", {
         "hidden_size": 6144, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 48,
         "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128, "num_experts": 128, "num_shared_experts": 1,
         "num_experts_per_tok": 8, "first_k_dense_replace": 1, "vocab_size": 153600},
-        3 + 48 * (GQA + HEAD_NORMS) + MLP + 47 * moe(128), None),
+        3 + 48 * (GQA + HEAD_NORMS) + MLP + 47 * moe(128)),
     "olmo-2-7b": ("Olmo2ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 32, "vocab_size": 100352}, 3 + 32 * (GQA + HEAD_NORMS + MLP), 7298617344),
+        "num_key_value_heads": 32, "vocab_size": 100352}, 3 + 32 * (GQA + HEAD_NORMS + MLP)),
     "olmo-3-7b": ("Olmo3ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 32, "vocab_size": 100278}, 3 + 32 * (GQA + HEAD_NORMS + MLP), 7298011136),
+        "num_key_value_heads": 32, "vocab_size": 100278}, 3 + 32 * (GQA + HEAD_NORMS + MLP)),
     "olmoe-1b-7b": ("OlmoeForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16,
         "num_key_value_heads": 16, "num_experts": 64, "num_experts_per_tok": 8, "vocab_size": 50304},
-        3 + 16 * (GQA + HEAD_NORMS + moe(64, shared=0, score_bias=0)), 6919161856),
+        3 + 16 * (GQA + HEAD_NORMS + moe(64, shared=0, score_bias=0))),
     "nemotron-mini-4b": ("NemotronForCausalLM", {
         "hidden_size": 3072, "intermediate_size": 9216, "num_hidden_layers": 32, "num_attention_heads": 24,
-        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000}, 4 + 32 * (GQA + MLP + 2), None),
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000}, 4 + 32 * (GQA + MLP + 2)),
     "starcoder2-3b": ("Starcoder2ForCausalLM", {
         "hidden_size": 3072, "intermediate_size": 12288, "num_hidden_layers": 30, "num_attention_heads": 24,
         "num_key_value_heads": 2, "vocab_size": 49152, "bos_token_id": 0, "eos_token_id": 0},
-        3 + 30 * (GQA + MLP + 6), 3030371328),
+        3 + 30 * (GQA + MLP + 6)),
     "falcon-h1-0.5b": ("FalconH1ForCausalLM", {
         "hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 8,
         "num_key_value_heads": 2, "head_dim": 64, "mamba_d_ssm": 1536, "mamba_n_heads": 24, "mamba_d_head": 64,
-        "mamba_n_groups": 1, "mamba_d_state": 128, "vocab_size": 32784}, 3 + 36 * (1 + 7 + 2 + MLP), 521411104),
+        "mamba_n_groups": 1, "mamba_d_state": 128, "vocab_size": 32784}, 3 + 36 * (1 + 7 + 2 + MLP)),
     "phi-3-mini": ("Phi3ForCausalLM", {
         "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 32, "vocab_size": 32064}, 3 + 32 * (GQA + MLP), 3821079552),
+        "num_key_value_heads": 32, "vocab_size": 32064}, 3 + 32 * (GQA + MLP)),
     "phi-4": ("Phi3ForCausalLM", {
         "hidden_size": 5120, "intermediate_size": 17920, "num_hidden_layers": 40, "num_attention_heads": 40,
-        "num_key_value_heads": 10, "vocab_size": 100352}, 3 + 40 * (GQA + MLP), 14659507200),
+        "num_key_value_heads": 10, "vocab_size": 100352}, 3 + 40 * (GQA + MLP)),
     "glm-4-9b-chat": ("GlmForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32,
-        "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 151552}, 3 + 40 * (GQA + BIAS + MLP), 9399951360),
+        "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 151552}, 3 + 40 * (GQA + BIAS + MLP)),
     "glm-4-9b-0414": ("Glm4ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32,
         "num_key_value_heads": 2, "head_dim": 128, "attention_bias": True, "vocab_size": 151552},
-        3 + 40 * (GQA + BIAS + MLP + 2), 9400279040),
+        3 + 40 * (GQA + BIAS + MLP + 2)),
     "granite-3.1-8b": ("GraniteForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 12800, "num_hidden_layers": 40, "num_attention_heads": 32,
-        "num_key_value_heads": 8, "vocab_size": 49155, "tie_word_embeddings": True}, 2 + 40 * (GQA + MLP), 8170848256),
+        "num_key_value_heads": 8, "vocab_size": 49155, "tie_word_embeddings": True}, 2 + 40 * (GQA + MLP)),
     "qwen1.5-moe-a2.7b": ("Qwen2MoeForCausalLM", {
         "hidden_size": 2048, "intermediate_size": 5632, "moe_intermediate_size": 1408, "num_hidden_layers": 24,
         "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
         "shared_expert_intermediate_size": 5632, "vocab_size": 151936},
-        3 + 24 * (GQA + BIAS + moe(60, score_bias=0, gate=1)), 14315784192),
+        3 + 24 * (GQA + BIAS + moe(60, score_bias=0, gate=1))),
 }

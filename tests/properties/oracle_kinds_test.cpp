@@ -77,6 +77,12 @@ const std::map<std::string, Statement>& statements() {
        {attention + "linear_qkv.weight", qkvg, [](const Sizes& s) { return heads_of(s, 1); }}},
       {"gated_mlp",
        {"decoder.layers.0.mlp.linear_fc1.weight", {"mlp.gate_proj.weight", "mlp.up_proj.weight"}}},
+      {"gated_mlp_concat",
+       {"decoder.layers.0.mlp.linear_fc1.weight",
+        {"mlp.gate_up_proj.weight"},
+        [](const Sizes& s) {
+          return Sizes{{"intermediate_size", s.at("t") * s.at("f")}};
+        }}},
       {"gdn4",
        {attention + "in_proj.weight",
         {"linear_attn.in_proj_qkv.weight", "linear_attn.in_proj_z.weight",
@@ -254,6 +260,7 @@ TEST(KindsAndOracle, AgreeOnEverySmallSize) {
 TEST(KindsAndOracle, DisagreeOnEveryLineWithTwoPartsExchanged) {
   const std::map<std::string, std::string> wrong = {
       {"gated_mlp", "gate[(t f) ...], up[(t f) ...] -> y{t}[(up: f | gate: f) ...]"},
+      {"gated_mlp_concat", "x[(gate: t f | up: t f) ...] -> y{t}[(up: f | gate: f) ...]"},
       {"qkv",
        "q[(g n d) ...], k[(g d) ...], v[(g d) ...] -> y[(g (q: n d | v: d | k: d)) ...] cut 0 by "
        "t"},

@@ -48,6 +48,7 @@ inline Extents extents_of(const family::Rule& rule, const Model& model) {
   if (kind == "qkv_concat") return {{{"qkv", lead(q + 2 * k)}}, lead(q + 2 * k)};
   if (kind == "gated_mlp")
     return {{{"gate", lead(x["f"])}, {"up", lead(x["f"])}}, lead(2 * x["f"])};
+  if (kind == "gated_mlp_concat") return {{{"gate_up", lead(2 * x["f"])}}, lead(2 * x["f"])};
   const std::int64_t keys = x["a"] * x["c"], values = x["b"] * x["e"];
   if (kind == "gdn4") {
     return {{{"qkv", lead(2 * keys + values)},
