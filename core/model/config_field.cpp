@@ -90,14 +90,8 @@ Result<std::int64_t> flag_of(const json& node, const std::string& path) {
 
 Result<std::vector<std::string>> words_of(const json& node, const std::string& path) {
   std::vector<std::string> out;
-  if (node.is_string()) {
-    for (const char letter : node.get<std::string>()) {
-      out.emplace_back(1, letter);
-    }
-    return out;
-  }
   if (!node.is_array()) {
-    return wrong_field(path, node, "a list of strings, or a string of letters");
+    return wrong_field(path, node, "a list of strings");
   }
   for (const json& item : node) {
     if (!item.is_string()) {

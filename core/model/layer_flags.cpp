@@ -11,6 +11,21 @@ namespace {
 
 using nlohmann::json;
 
+/// One word a layer: a list of strings, or a string of letters.
+Result<std::vector<std::string>> words_or_letters(const json& node, const std::string& path) {
+  if (node.is_string()) {
+    std::vector<std::string> letters;
+    for (const char letter : node.get<std::string>()) {
+      letters.emplace_back(1, letter);
+    }
+    return letters;
+  }
+  if (!node.is_array()) {
+    return wrong_field(path, node, "a list of strings, or a string of letters");
+  }
+  return words_of(node, path);
+}
+
 /// One flag for all layers: bit i is layer i.
 struct FlagReader {
   const family::Family& family;
@@ -52,7 +67,7 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> from_list(const std::string& path, const json& node) const {
-    BV_TRY(words, words_of(node, path));
+    BV_TRY(words, words_or_letters(node, path));
     if (static_cast<std::int64_t>(words.size()) != layers) {
       return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
                                                  path, words.size(), layers))

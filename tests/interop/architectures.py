@@ -17,6 +17,13 @@ def without(config, *keys):
     return {key: value for key, value in config.items() if key not in keys}
 
 
+# Classes that transformers lacks and Megatron-Bridge brings, by their module in its package.
+BROUGHT = {
+    "bailing_moe_v2": ("megatron.bridge.models.bailing.modeling_bailing_moe_v2", "BailingMoeV2ForCausalLM", {
+        **DENSE, **EXPERTS, "num_hidden_layers": 3, "num_experts": 8, "num_shared_experts": 2, "n_group": 2, "topk_group": 1,
+        "first_k_dense_replace": 1, "num_nextn_predict_layers": 1}),
+}
+
 # name -> (class, config)
 TINY = {
     "deepseek_v2": ("DeepseekV2ForCausalLM", {**LATENT, **without(ROUTED, "norm_topk_prob"), "first_k_dense_replace": 1,

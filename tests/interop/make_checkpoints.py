@@ -1,22 +1,26 @@
 """Writes fixtures/golden/hf/NAME: tiny checkpoints of architectures.TINY, made by the real classes of transformers.
 
 Usage: make_checkpoints.py FOLDER [NAME ...]     (same input, same bytes)
+Those of architectures.BROUGHT need BV_BRIDGE, the folder that holds the package `megatron` of Megatron-Bridge.
 Every parameter and stored buffer is overwritten with numbers drawn for its name: matrices N(0, 0.05), norms their usual
 value (0 or 1) + N(0, 0.3), biases N(0, 0.3), Mamba's A_log, D and dt_bias N(0, 1). BF16; score biases of routers F32.
 """
 
 import contextlib
+import importlib
 import io
+import os
 import pathlib
 import sys
+import types
 import zlib
 
 import torch
 import transformers
 
-from architectures import TINY
+from architectures import BROUGHT, TINY
 
-STORED_FLOAT32 = ("e_score_correction_bias",)
+STORED_FLOAT32 = ("e_score_correction_bias", "gate.expert_bias")
 WIDE = ("A_log", ".D", "dt_bias")
 
 
@@ -31,9 +35,26 @@ def drawn(name, like):
     return values * (0.3 if like.ndim == 1 else 0.05)
 
 
-def model_of(name):
+def brought(module):
+    """A module of Megatron-Bridge without the packages around it, which need TransformerEngine."""
+    parts = module.split(".")
+    for count in range(1, len(parts)):
+        package = types.ModuleType(".".join(parts[:count]))
+        package.__path__ = [str(pathlib.Path(os.environ["BV_BRIDGE"], *parts[:count]))]
+        sys.modules[package.__name__] = package
+    return importlib.import_module(module)
+
+
+def class_of(name):
+    if name in BROUGHT:
+        module, class_name, fields = BROUGHT[name]
+        return getattr(brought(module), class_name), fields
     class_name, fields = TINY[name]
-    cls = getattr(transformers, class_name)
+    return getattr(transformers, class_name), fields
+
+
+def model_of(name):
+    cls, fields = class_of(name)
     fields = {key: value for key, value in fields.items() if value is not None or key == "q_lora_rank"}
     fields.setdefault("pad_token_id", None)
     with contextlib.redirect_stderr(io.StringIO()):

@@ -115,6 +115,39 @@ TEST(FamilyFile, WithAnUnknownValueRuleOrDivisorIsRefusedWithThoseThatExist) {
   }
 }
 
+TEST(FamilyFile, StatesALayerFlagInOneWay) {
+  const std::vector<json> right = {
+      {{"list", "kinds"}, {"equals", "a"}, {"others", {"b"}}},
+      {{"list", {"kinds", "letters"}},
+       {"equals", {"a", "A"}},
+       {"others", {"b", "B"}},
+       {"schedule", {{"every", "freq"}, {"after", "first"}, {"after_default", 2}}}},
+      {{"list", "kinds"}, {"equals", "a"}, {"others", {"b"}}, {"below", "2"}},
+      {{"list", "kinds"}, {"equals", "a"}, {"others", {"b"}}, {"interval", "freq"}},
+      {{"below", "2"}},
+      {{"indices", "numbers"}, {"step", "freq"}}};
+  for (const json& flag : right) {
+    auto family = tiny();
+    family["layer_flags"] = {{"linear", flag}};
+    const auto parsed = family::parse_family(family.dump(), "tiny.json");
+    EXPECT_TRUE(parsed) << flag << " " << (parsed ? "" : parsed.error().message);
+  }
+  const std::vector<json> wrong = {
+      json::object(),
+      {{"interval", "freq"}},
+      {{"schedule", {{"every", "freq"}}}},
+      {{"list", "kinds"}, {"equals", "a"}, {"below", "2"}, {"interval", "freq"}},
+      {{"list", "kinds"}, {"equals", "a"}, {"indices", "numbers"}},
+      {{"below", "2"}, {"indices", "numbers"}},
+      {{"below", "2"}, {"schedule", {{"every", "freq"}}}}};
+  for (const json& flag : wrong) {
+    auto family = tiny();
+    family["layer_flags"] = {{"linear", flag}};
+    EXPECT_EQ(refusal(family).message.find("stated in one way") == std::string::npos, false)
+        << flag << " " << refusal(family).message;
+  }
+}
+
 TEST(FamilyFile, WithAnUnknownSymbolIsRefused) {
   auto family = tiny();
   first_rule(family)["rest"] = {"hiden_size"};

@@ -63,6 +63,10 @@ inline Extents extents_of(const family::Rule& rule, const Model& model) {
             lead(2 * keys + 2 * heads * x["e"] + 2 * heads)};
   }
   if (kind == "gdn_conv") return {{{"x", lead(2 * keys + values)}}, lead(2 * keys + values)};
+  const std::int64_t i = x["i"], s = x["s"];
+  if (kind == "mamba_in")
+    return {{{"x", lead(2 * i + 2 * s + x["m"])}}, lead(2 * i + 2 * s + x["m"])};
+  if (kind == "mamba_conv") return {{{"x", lead(i + 2 * s)}}, lead(i + 2 * s)};
   const std::int64_t E = x["E"], f = x["f"];
   if (kind == "packed_fc1") return {{{"gate_up", with_rest({E, 2 * f}, rest)}}, lead(2 * f)};
   if (kind == "packed_fc1_in_out" || kind == "gpt_oss_fc1")
