@@ -354,7 +354,7 @@ TEST(Checkpoint, OpensEveryGoldenCheckpoint) {
     }
     EXPECT_TRUE(checkpoint->unchanged());
   }
-  EXPECT_EQ(cases, 27u);
+  EXPECT_EQ(cases, 48u);
 }
 
 }  // namespace
