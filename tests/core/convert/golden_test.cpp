@@ -89,8 +89,7 @@ void expect_equal_hf(const fs::path& source, const fs::path& back,
   }
 }
 
-TEST_P(Golden, IsReproducedAndComesBack) {
-  const Json run = read_json(kGolden / "megatron" / GetParam());
+void expect_reproduced_and_back(const Json& run) {
   const fs::path source = kGolden / "hf" / run.at("case").get<std::string>();
   auto model = checkpoint::open_hf(source, families(), {});
   ASSERT_TRUE(model.has_value()) << model.error().message;
@@ -119,14 +118,35 @@ TEST_P(Golden, IsReproducedAndComesBack) {
   expect_equal_hf(source, temp.path() / "h", named);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Megatron, Golden, testing::ValuesIn(support::golden_runs()), [](const auto& param) {
-      std::string name = param.param;
-      std::replace_if(
-          name.begin(), name.end(),
-          [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-      return name;
-    });
+std::string test_name(const testing::TestParamInfo<std::string>& param) {
+  std::string name = param.param;
+  std::replace_if(
+      name.begin(), name.end(),
+      [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  return name;
+}
+
+TEST_P(Golden, IsReproducedAndComesBack) {
+  expect_reproduced_and_back(read_json(kGolden / "megatron" / GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Megatron, Golden, testing::ValuesIn(support::golden_runs()), test_name);
+
+std::vector<std::string> runs_of_families() {
+  std::vector<std::string> out = support::files_below(kGolden / "megatron_families");
+  std::erase_if(out, [](const std::string& file) { return !file.ends_with(".json"); });
+  return out;
+}
+
+/// Digests alone, of families that came later (fixtures/golden/megatron_families).
+class GoldenOfFamilies : public testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenOfFamilies, IsReproducedAndComesBack) {
+  expect_reproduced_and_back(read_json(kGolden / "megatron_families" / GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Megatron, GoldenOfFamilies, testing::ValuesIn(runs_of_families()),
+                         test_name);
 
 TEST(GoldenList, HoldsAll144Runs) {
   EXPECT_EQ(support::golden_runs().size(), 144U);
