@@ -3,26 +3,10 @@
 #include <fmt/format.h>
 
 #include "core/base/text.hpp"
+#include "core/family/family_fields.hpp"
 
 namespace bv::family {
 namespace {
-
-/// "a.b" or {"count": "a.b"}.
-Result<FieldPath> parse_field(const JsonPlace& place) {
-  if (place.node().is_string()) {
-    BV_TRY(path, place.text());
-    return FieldPath{path, false};
-  }
-  BV_CHECK(place.only({"count"}));
-  BV_TRY(count, place.at("count"));
-  BV_TRY(path, count.text());
-  return FieldPath{path, true};
-}
-
-Result<FieldPath> field_or_none(const JsonPlace& place, std::string_view key) {
-  const auto found = place.find(key);
-  return found ? parse_field(*found) : Result<FieldPath>(FieldPath{});
-}
 
 /// A number or an expression, as expression text.
 Result<std::optional<std::string>> expression_or_none(const JsonPlace& place,
@@ -40,12 +24,6 @@ Result<std::optional<std::string>> expression_or_none(const JsonPlace& place,
   }
   BV_TRY(number, found->number());
   return std::optional<std::string>(std::to_string(number));
-}
-
-Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key,
-                               std::int64_t fallback) {
-  const auto found = place.find(key);
-  return found ? found->number() : Result<std::int64_t>(fallback);
 }
 
 /// "null": true is "as if absent"; else what an explicit null stands for.
@@ -120,55 +98,6 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
   return Done{};
 }
 
-Result<std::vector<FieldPath>> fields_or_none(const JsonPlace& place, std::string_view key) {
-  std::vector<FieldPath> out;
-  const auto found = place.find(key);
-  if (!found) {
-    return out;
-  }
-  if (!found->node().is_array()) {
-    BV_TRY(path, parse_field(*found));
-    return std::vector<FieldPath>{path};
-  }
-  BV_TRY(items, found->items());
-  for (const JsonPlace& item : items) {
-    BV_TRY(path, parse_field(item));
-    out.push_back(path);
-  }
-  return out;
-}
-
-Result<LayerSchedule> parse_schedule(const JsonPlace& place) {
-  BV_CHECK(place.only({"every", "after", "after_default"}));
-  LayerSchedule out;
-  BV_TRY(every, place.at("every"));
-  BV_TRY(every_path, parse_field(every));
-  BV_TRY(after, field_or_none(place, "after"));
-  BV_TRY(after_default, number_or(place, "after_default", 0));
-  out.every = every_path;
-  out.after = after;
-  out.after_default = after_default;
-  return out;
-}
-
-/// A list may say in one way what holds without it; so may nothing else.
-Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
-  const bool listed = !flag.lists.empty();
-  const int without =
-      (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
-  const bool indexed = !flag.indices.path.empty();
-  const bool right = indexed  ? !listed && without == 0
-                     : listed ? without <= 1
-                              : without == 1 && !flag.below.empty();
-  if (!right) {
-    return place.error("a layer flag is stated in one way",
-                       counted((listed ? 1 : 0) + without + (indexed ? 1 : 0), "way"),
-                       "\"list\", \"below\" or \"indices\"; beside \"list\", one of "
-                       "\"interval\", \"below\" and \"schedule\"");
-  }
-  return flag;
-}
-
 }  // namespace
 
 Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
@@ -200,34 +129,6 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
   symbol.min = min;
   symbol.max = max;
   return symbol;
-}
-
-Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below",
-                       "schedule", "indices", "step"}));
-  LayerFlag flag;
-  flag.name = name;
-  BV_TRY(lists, fields_or_none(place, "list"));
-  BV_TRY(equals, place.texts_or_none("equals"));
-  BV_TRY(others, place.texts_or_none("others"));
-  BV_TRY(interval, field_or_none(place, "interval"));
-  BV_TRY(interval_default, number_or(place, "interval_default", 0));
-  BV_TRY(below, place.text_or("below", ""));
-  BV_TRY(indices, field_or_none(place, "indices"));
-  BV_TRY(step, field_or_none(place, "step"));
-  flag.lists = lists;
-  flag.equals = equals;
-  flag.others = others;
-  flag.interval = interval;
-  flag.interval_default = interval_default;
-  flag.below = below;
-  flag.indices = indices;
-  flag.step = step;
-  if (const auto schedule = place.find("schedule")) {
-    BV_TRY(stated, parse_schedule(*schedule));
-    flag.schedule = stated;
-  }
-  return one_way(place, flag);
 }
 
 Result<MustRule> parse_must(const JsonPlace& place) {
