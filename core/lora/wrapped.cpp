@@ -5,6 +5,7 @@
 #include <charconv>
 #include <optional>
 
+#include "core/family/family.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/path_pattern.hpp"
 #include "core/lora/to_hf.hpp"

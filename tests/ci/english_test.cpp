@@ -101,7 +101,7 @@ TEST(English, TheLintSeesWhatItForbids) {
         "tensor x stands twice", "rule {} wants {} axes", "diff wants two checkpoints",
         "help takes no word", "mend that line", "they cannot be told apart",
         "the file cannot be kept", "E018: TP=3 does not divide 4", "python -m bridge_verify_export",
-        "run bridge-verify lora check", "{} files"}) {
+        "{} files"}) {
     const std::vector<std::string> found = faults(text);
     ASSERT_EQ(found.size(), 1U) << text;
     seen.insert(found[0].substr(0, found[0].find(": ")));

@@ -199,10 +199,11 @@ TEST(LoraLaw, HoldsForEveryLinearLayerOfEveryFamilyOnManyLayouts) {
       }
     }
   }
-  EXPECT_EQ(kinds_seen, (std::set<std::string>{"column", "gated_mlp", "gdn2", "gdn4", "gpt_oss_fc1",
-                                               "packed_fc1", "packed_fc1_in_out", "packed_fc2",
-                                               "packed_fc2_in_out", "qkv", "qkv_concat",
-                                               "qkv_gated", "replicated", "row"}));
+  EXPECT_EQ(kinds_seen,
+            (std::set<std::string>{"column", "gated_mlp", "gated_mlp_concat", "gdn2", "gdn4",
+                                   "gpt_oss_fc1", "mamba_in", "packed_fc1", "packed_fc1_in_out",
+                                   "packed_fc2", "packed_fc2_in_out", "qkv", "qkv_concat",
+                                   "qkv_gated", "replicated", "row"}));
   EXPECT_GT(cases, 4000);
 }
 
