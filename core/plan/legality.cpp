@@ -107,6 +107,14 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
       BV_CHECK(check_constraint(model, layout, one));
     }
   }
+  // Rules of experts say it better; a model may have experts and no layer of them.
+  if (experts % layout.ep != 0) {  // a remainder would lie on no rank
+    return fail(Code::IndivisibleDim,
+                fmt::format("EP={} does not divide {} experts", layout.ep, experts))
+        .pair(fmt::format("{} experts, EP={}", experts, layout.ep),
+              fmt::format("EP that divides {}", experts))
+        .advise("choose an --ep that divides the number of experts");
+  }
   auto stages = parallel::plan_stages(layout, model.geometry.layers(), model.mtp_layers);
   if (!stages) {
     return std::move(stages).error().fact(

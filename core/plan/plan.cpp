@@ -57,14 +57,6 @@ Result<Plan> Plan::make(const model::Model& model, const kinds::Catalogue& kinds
   plan.layout_ = layout;
   BV_CHECK(parallel::check_sizes(layout));
   BV_CHECK(check_layout(model, layout));
-  const std::int64_t experts = model.geometry.experts();
-  if (experts % layout.ep != 0) {  // a remainder would stand on no rank
-    return fail(Code::IndivisibleDim,
-                fmt::format("EP={} does not divide {} experts", layout.ep, experts))
-        .pair(fmt::format("{} experts, EP={}", experts, layout.ep),
-              fmt::format("EP that divides {}", experts))
-        .advise("choose an --ep that divides the number of experts");
-  }
   BV_CHECK(plan.bind_rules(kinds));
   BV_CHECK(plan.bind_factors(kinds, factors));
   BV_TRY(stages, parallel::plan_stages(layout, model.geometry.layers(), model.mtp_layers));

@@ -76,10 +76,10 @@ struct NewModel {
 };
 
 /// StarCoder2-like: layer norms with biases, biases everywhere, an MLP without a gate, tied.
-inline NewModel starcoder2() {
+inline NewModel nova_coder() {
   NewModel out;
   out.checkpoint.config = ordered_json::parse(
-      R"({"architectures":["Starcoder2ForCausalLM"],"model_type":"starcoder2","hidden_size":24,
+      R"({"architectures":["NovaCoderForCausalLM"],"model_type":"nova_coder","hidden_size":24,
           "intermediate_size":40,"num_hidden_layers":4,"num_attention_heads":8,
           "num_key_value_heads":4,"vocab_size":92,"use_bias":true,"tie_word_embeddings":true})");
   add(out.checkpoint, "model.embed_tokens.weight", {92, 24});
@@ -129,10 +129,10 @@ inline NewModel starcoder2() {
 }
 
 /// OLMoE-like: every layer has experts, whose size is intermediate_size.
-inline NewModel olmoe() {
+inline NewModel nova_moe() {
   NewModel out;
   out.checkpoint.config = ordered_json::parse(
-      R"({"architectures":["OlmoeForCausalLM"],"model_type":"olmoe","hidden_size":24,
+      R"({"architectures":["NovaMoeForCausalLM"],"model_type":"nova_moe","hidden_size":24,
           "intermediate_size":16,"num_hidden_layers":3,"num_attention_heads":8,
           "num_key_value_heads":8,"vocab_size":92,"num_experts":8,"num_experts_per_tok":2,
           "tie_word_embeddings":false})");

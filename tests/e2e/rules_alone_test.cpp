@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kProvable = "shapes,coverage,inverse,placement,bytes";
 
 TEST(RulesAlone, RightRulesAreGreenWhereTheyCanBeProved) {
-  for (const NewModel& model : {starcoder2(), olmoe()}) {
+  for (const NewModel& model : {nova_coder(), nova_moe()}) {
     const Ended ended = model.check(kProvable);
     EXPECT_EQ(ended.code, 0) << ended.all();
     EXPECT_NE(ended.last_line().find("refuted 0  inconclusive 0  unsupported 0"), std::string::npos)
@@ -21,21 +21,22 @@ TEST(RulesAlone, RightRulesAreGreenWhereTheyCanBeProved) {
 
 /// Which parameters a module has, and whether norms are zero-centred, only a family knows.
 TEST(RulesAlone, WhatNobodyKnowsIsInconclusiveWithItsReason) {
-  const Ended names = olmoe().check("names");
+  const Ended names = nova_moe().check("names");
   EXPECT_EQ(names.code, 3) << names.all();
   EXPECT_NE(names.last_line().find("refuted 0  inconclusive 1"), std::string::npos)
       << names.last_line();
   EXPECT_NE(names.out.find("no family knows this architecture"), std::string::npos) << names.out;
   EXPECT_NE(names.out.find("self_attention.q_layernorm.weight"), std::string::npos) << names.out;
-  const Ended offsets = olmoe().check("offsets");
+  const Ended offsets = nova_moe().check("offsets");
   EXPECT_EQ(offsets.code, 3) << offsets.all();
-  EXPECT_NE(offsets.out.find("whether norms of olmoe are stored as offsets from one is not known"),
-            std::string::npos)
+  EXPECT_NE(
+      offsets.out.find("whether norms of nova_moe are stored as offsets from one is not known"),
+      std::string::npos)
       << offsets.out;
-  const Ended forward = olmoe().check("forward", {"--tp", "1"});
+  const Ended forward = nova_moe().check("forward", {"--tp", "1"});
   EXPECT_EQ(forward.code, 3) << forward.all();
   EXPECT_NE(forward.last_line().find("unsupported 1"), std::string::npos) << forward.last_line();
-  const Ended all = starcoder2().check("");
+  const Ended all = nova_coder().check("");
   EXPECT_EQ(all.code, 3) << all.all();
   EXPECT_NE(all.last_line().find("refuted 0 "), std::string::npos) << all.last_line();
 }
@@ -49,54 +50,54 @@ void expect_refuted(const NewModel& model, const std::string& code, const std::s
 
 TEST(RulesAlone, AForgottenParameterOfAModuleIsRefuted) {
   for (const char* end : {"linear_proj.weight", "router.weight", "output_layer.weight"}) {
-    NewModel model = olmoe();
+    NewModel model = nova_moe();
     model.forget(end);
     expect_refuted(model, "BV1003", end);
   }
-  NewModel norm = olmoe();  // not every layer has this norm, but its tensor is there
+  NewModel norm = nova_moe();  // not every layer has this norm, but its tensor is there
   norm.forget("pre_mlp_layernorm.weight");
   expect_refuted(norm, "BV1001", "post_attention_layernorm.weight");
 }
 
 TEST(RulesAlone, ForgottenBiasesAreUnusedTensors) {
-  NewModel model = starcoder2();
+  NewModel model = nova_coder();
   model.forget("mlp.linear_fc2.bias");
   expect_refuted(model, "BV1001", "model.layers.0.mlp.c_proj.bias");
 }
 
 TEST(RulesAlone, ALayerWithoutItsModuleIsRefuted) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   std::erase_if(model.checkpoint.tensors,
                 [](const auto& one) { return one.first.starts_with("model.layers.1.self_attn."); });
   expect_refuted(model, "BV1004", "decoder.layers.1.self_attention.linear_qkv.weight");
 }
 
 TEST(RulesAlone, AnExpertThatIsNotThereIsRefuted) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   model.checkpoint.tensors.erase("model.layers.2.mlp.experts.7.up_proj.weight");
   expect_refuted(model, "BV1004", "decoder.layers.2.mlp.experts.linear_fc1.weight7");
 }
 
 TEST(RulesAlone, AWrongNameIsRefuted) {
-  NewModel model = starcoder2();
+  NewModel model = nova_coder();
   model.rule("mlp.linear_fc1.weight").hf = "model.layers.*.mlp.fc_in.weight";
   expect_refuted(model, "BV1004", "decoder.layers.0.mlp.linear_fc1.weight");
 }
 
 TEST(RulesAlone, OneTensorForTwoParametersIsRefuted) {
-  NewModel model = starcoder2();
+  NewModel model = nova_coder();
   model.rule("linear_fc1.layer_norm_weight").hf = "model.layers.*.input_layernorm.weight";
   expect_refuted(model, "BV1010", "model.layers.0.input_layernorm.weight");
 }
 
 /// A field that no tensor agrees with may mean something else here.
 TEST(RulesAlone, AConfigThatNoTensorAgreesWithIsInDoubtAndOneThatSomeDoIsNot) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   model.checkpoint.config["num_key_value_heads"] = 4;
   const Ended ended = model.check("names");
   EXPECT_EQ(ended.code, 3) << ended.all();
   EXPECT_NE(ended.out.find("undecided[BV7026]"), std::string::npos) << ended.out;
-  NewModel one = olmoe();
+  NewModel one = nova_moe();
   one.checkpoint.tensors.erase("model.layers.1.self_attn.k_proj.weight");
   add(one.checkpoint, "model.layers.1.self_attn.k_proj.weight", {12, 24});
   expect_refuted(one, "BV2001", "k_proj");
@@ -105,7 +106,7 @@ TEST(RulesAlone, AConfigThatNoTensorAgreesWithIsInDoubtAndOneThatSomeDoIsNot) {
 /// Gemma 4 and MiMo-V2 have other heads in full attention layers than in sliding ones: by which
 /// fields is a guess here. Where nothing in the config sorts the layers so, a size is wrong.
 TEST(RulesAlone, SizesThatFollowTheKindsOfLayersAreInDoubtAndOthersAreNot) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   for (int i = 0; i < 3; ++i) {
     const std::string layer = fmt::format("model.layers.{}.self_attn.", i);
     const std::int64_t rows = i == 1 ? 48 : 24;
@@ -133,7 +134,7 @@ TEST(RulesAlone, SizesThatFollowTheKindsOfLayersAreInDoubtAndOthersAreNot) {
 /// A rule of a class that only one bridge has makes the parameter all the same: the norm that is
 /// fused into it, and its layer, are what they are (MiMoV2FlashQKV).
 TEST(RulesAlone, AnUnknownClassDoesNotTakeItsLayersNormAway) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   model.rule("linear_qkv.weight").kind = "MiMoV2FlashQKV";
   const Ended ended = model.check("");
   EXPECT_EQ(ended.code, 3) << ended.all();
@@ -142,21 +143,21 @@ TEST(RulesAlone, AnUnknownClassDoesNotTakeItsLayersNormAway) {
 }
 
 TEST(RulesAlone, WrongPlacementIsRefuted) {
-  NewModel row = starcoder2();
+  NewModel row = nova_coder();
   row.rule("linear_proj.weight").kind = "column";
   expect_refuted(row, "BV2001", "self_attention.linear_proj.weight");
-  NewModel swapped = olmoe();
+  NewModel swapped = nova_moe();
   auto& hf = swapped.rule("linear_fc1.weight*");
   hf.kind = "column_after_concat_pair";
   expect_refuted(swapped, "BV2006", "mlp.experts.linear_fc1.weight");
-  NewModel bias = starcoder2();
+  NewModel bias = nova_coder();
   bias.rule("linear_fc1.bias").kind = "replicated";
   expect_refuted(bias, "BV2001", "mlp.linear_fc1.bias");
 }
 
 /// A parameter of a module that the table does not know is neither right nor wrong.
 TEST(RulesAlone, AnUnknownModuleStaysOpen) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   for (int i = 0; i < 3; ++i) {
     add(model.checkpoint, fmt::format("model.layers.{}.mlp.scale", i), {8});
   }
@@ -173,7 +174,7 @@ TEST(RulesAlone, AnUnknownModuleStaysOpen) {
 /// attention of its own, whose norm is over all of them. Without the list of the built model nobody
 /// knows which of the two it is: neither green nor refuted.
 TEST(RulesAlone, ANormOverAllHeadsIsOpenUntilTheBuiltModelIsListed) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   for (int i = 0; i < 3; ++i) {
     for (const char* norm : {"q_norm", "k_norm"}) {
       add(model.checkpoint, fmt::format("model.layers.{}.self_attn.{}.weight", i, norm), {24});
@@ -222,7 +223,7 @@ TEST(RulesAlone, ANormOverAllHeadsIsOpenUntilTheBuiltModelIsListed) {
 /// The list of the model that was built, and how its norms are stored: nothing is left open but
 /// the norms, of which only the rules file speaks.
 TEST(RulesAlone, OfANewArchitectureOnlyTheNormsStayOpenWithoutAFamily) {
-  NewModel model = olmoe();
+  NewModel model = nova_moe();
   ordered_json list = ordered_json::array();
   for (const RuleRow& row : model.rules) {
     for (int i = 0; i < (row.megatron.starts_with("decoder.layers") ? 3 : 1); ++i) {
@@ -269,18 +270,18 @@ TEST(RulesAlone, ConvertWritesEveryTensorOrDoesNotPass) {
     EXPECT_NE(ended.code, 0) << ended.all();
     return ended;
   };
-  NewModel unread = olmoe();
+  NewModel unread = nova_moe();
   add(unread.checkpoint, "vision_tower.patch.weight", {8, 4});
   const Ended lost = converted(unread);
   EXPECT_EQ(lost.code, 1) << lost.all();
   EXPECT_NE(lost.out.find("vision_tower.patch.weight"), std::string::npos) << lost.out;
-  NewModel local = olmoe();
+  NewModel local = nova_moe();
   local.rule("router.weight").kind = "_LocalRouter";
   const Ended unjudged = converted(local);
   EXPECT_EQ(unjudged.code, 3) << unjudged.all();
   EXPECT_NE(unjudged.out.find("unsupported[BV1016]"), std::string::npos) << unjudged.out;
-  EXPECT_EQ(converted(olmoe()).code, 3) << "whether there are further parameters is not known";
-  NewModel wrong = olmoe();
+  EXPECT_EQ(converted(nova_moe()).code, 3) << "whether there are further parameters is not known";
+  NewModel wrong = nova_moe();
   wrong.rule("linear_fc1.weight*").kind = "column_after_concat_pair";
   EXPECT_EQ(converted(wrong).code, 1);
 }
@@ -288,7 +289,7 @@ TEST(RulesAlone, ConvertWritesEveryTensorOrDoesNotPass) {
 /// Without rules the architecture stays unknown.
 TEST(RulesAlone, OnlyRulesMakeAnUnknownArchitectureReadable) {
   const TempFolder folder;
-  olmoe().checkpoint.write(folder / "m");
+  nova_moe().checkpoint.write(folder / "m");
   const Ended ended = run({"check", "--model", folder / "m"});
   EXPECT_EQ(ended.code, 5) << ended.all();
   EXPECT_NE(ended.err.find("BV7010"), std::string::npos) << ended.err;

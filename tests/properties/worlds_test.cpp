@@ -64,7 +64,7 @@ TEST(RandomWorlds, TheForwardClaimIsAskedWhereTheModelHasAForm) {
   Tools broken = tools();
   broken.oracle.forward = &wrong;
   int seen = 0;
-  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+  for (std::uint64_t seed = 0; seed < 90; ++seed) {
     const auto findings = judge(broken, prepared(seed)).value();
     seen += has(findings, "forward") ? 1 : 0;
     EXPECT_EQ(findings.size(), has(findings, "forward") ? 1U : 0U) << seed;

@@ -34,6 +34,10 @@ class Level {
 
   [[nodiscard]] bool has(const char* field) const { return level_.contains(field); }
 
+  [[nodiscard]] bool equal(const char* one, const char* other) const {
+    return has(one) && has(other) && level_[one] == level_[other];
+  }
+
   void integer(const char* field, std::int64_t value) {
     if (has(field) && level_[field].is_number_integer()) {
       out_.emplace_back(prefix_ + field, std::to_string(value));
@@ -55,6 +59,20 @@ class Level {
       list.push_back(level_[field][static_cast<std::size_t>(i) % level_[field].size()]);
     }
     out_.emplace_back(prefix_ + field, list.dump());
+  }
+  /// Lists of one word a layer, whatever they are called.
+  void cycle_words(std::int64_t layers) {
+    if (!has("num_hidden_layers")) {
+      return;
+    }
+    for (const auto& [field, value] : level_.items()) {
+      const bool words =
+          value.is_array() && level_["num_hidden_layers"] == value.size() &&
+          std::all_of(value.begin(), value.end(), [](const json& one) { return one.is_string(); });
+      if (words) {
+        cycle(field.c_str(), layers);
+      }
+    }
   }
   /// A list of layer numbers keeps those of layers that are there, all but the last.
   void inside(const char* field, std::int64_t layers) {
@@ -78,9 +96,12 @@ class Level {
 
 void attention(Level& level, const Geometry& g) {
   const std::int64_t heads = g.groups * g.heads_each;
-  const bool latent = level.has("kv_lora_rank");  // one key-value head for each query head
+  const bool latent = level.has("kv_lora_rank");
+  // Some architectures have one key-value head for each query head: a sample that has them keeps
+  // so.
+  const bool each = latent || level.equal("num_key_value_heads", "num_attention_heads");
   level.integer("num_attention_heads", heads);
-  level.integer("num_key_value_heads", latent ? heads : g.groups);
+  level.integer("num_key_value_heads", each ? heads : g.groups);
   if (!latent) {
     level.integer("head_dim", g.head_unit * kHeadUnit);
   }
@@ -99,6 +120,12 @@ void feed_forward(Level& level, const Geometry& g, std::int64_t layers) {
   level.inside("mlp_only_layers", layers);
 }
 
+/// A config without a size of heads divides the hidden size among them.
+std::int64_t hidden_size(const Level& level, const Geometry& g) {
+  const bool divided = !level.has("head_dim") && !level.has("kv_lora_rank");
+  return divided ? g.groups * g.heads_each * g.head_unit * kHeadUnit : g.hidden * kHiddenUnit;
+}
+
 }  // namespace
 
 std::span<const Field<Geometry>> geometry_fields() {
@@ -111,10 +138,10 @@ Settings settings_of(const json& config, const Geometry& g, std::int64_t layers)
   Level text(nested ? config["text_config"] : config, nested ? "text_config." : "", out);
   attention(text, g);
   feed_forward(text, g, layers);
-  text.integer("hidden_size", g.hidden * kHiddenUnit);
+  text.integer("hidden_size", hidden_size(text, g));
   text.integer("vocab_size", kVocabularyMin + g.vocabulary);
   text.integer("num_hidden_layers", layers);
-  text.cycle("layer_types", layers);
+  text.cycle_words(layers);
   for (const char* field : {"mtp_num_hidden_layers", "num_nextn_predict_layers"}) {
     text.integer(field, g.mtp);
   }
@@ -124,7 +151,7 @@ Settings settings_of(const json& config, const Geometry& g, std::int64_t layers)
   }
   if (config.contains("vision_config")) {
     Level vision(config["vision_config"], "vision_config.", out);
-    vision.integer("out_hidden_size", g.hidden * kHiddenUnit);
+    vision.integer("out_hidden_size", hidden_size(text, g));
     vision.integer("intermediate_size", g.ffn_unit * 5);
   }
   std::sort(out.begin(), out.end());  // as a saved world has them
