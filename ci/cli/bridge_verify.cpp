@@ -49,6 +49,7 @@ bv::cli::Environment environment() {
 
 int main(int argc, char** argv) {
   bv::cli::open_standard_streams();
+  bv::cli::install_terminate_handler();
   const auto begin = std::chrono::steady_clock::now();
   const std::string started = utc_now();
   bv::cli::install_signal_handlers();

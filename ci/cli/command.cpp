@@ -220,6 +220,20 @@ std::string settings_note(const Options& options) {
   return names.empty() ? "" : "note: " + escaped(join(names, ", ")) + "\n";
 }
 
+Error out_of_memory() {
+  return fail(Code::OutOfMemory, "memory ran out")
+      .advise("take fewer jobs with -j, or a larger machine");
+}
+
+/// For ends that nothing is returned from.
+void tell_last_words(const Context& context, const Options& options, bool concludes) {
+  const Error lost =
+      fail(Code::IndexDisagrees, "a file of the model was truncated while it was read")
+          .advise("let the other program finish, then run this again");
+  set_last_words(last_words(context, options, lost, concludes),
+                 last_words(context, options, out_of_memory(), concludes));
+}
+
 int dispatch(Context& context, Options& options) {
   const std::vector<CommandName> names = command_names();
   const auto files = read_settings(context.environment, context.folder);
@@ -258,7 +272,7 @@ int dispatch(Context& context, Options& options) {
   if (const auto ready = prepare(context, options, writes_reports(&command)); !ready) {
     return report_error(context, options, ready.error());
   }
-  set_last_words(last_words(context, options, command.concludes));
+  tell_last_words(context, options, command.concludes);
   return command.run(context, options);
 }
 
@@ -306,9 +320,7 @@ int run_command_line(Context& context) {
   try {
     code = dispatch(context, options);
   } catch (const std::bad_alloc&) {
-    code = broken(context, options,
-                  fail(Code::OutOfMemory, "memory ran out")
-                      .advise("take fewer jobs with -j, or a larger machine"));
+    code = broken(context, options, out_of_memory());
   } catch (const std::exception& error) {
     code = broken(
         context, options,

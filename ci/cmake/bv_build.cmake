@@ -98,10 +98,24 @@ function(bv_test_flags name)
   endif()
 endfunction()
 
+# One test of CTest a suite: short tests cost more to start than to run. Tests of ALONE, a filter of GoogleTest, may skip
+# themselves, and are tests of their own, so that CTest shows them as skipped; in a suite a test that skips fails it.
+function(bv_discover_suites name)
+  cmake_parse_arguments(ARG "" "FILTER;ALONE;LABEL;TIMEOUT" "" ${ARGN})
+  set(listed ${CMAKE_CURRENT_BINARY_DIR}/${name}_suites.cmake)
+  add_custom_command(TARGET ${name} POST_BUILD BYPRODUCTS ${listed} VERBATIM
+    COMMAND ${CMAKE_COMMAND} -D EXECUTABLE=$<TARGET_FILE:${name}> -D FILTER=${ARG_FILTER} -D ALONE=${ARG_ALONE} -D LABEL=${ARG_LABEL}
+            -D TIMEOUT=${ARG_TIMEOUT} -D OUTPUT=${listed} -P ${PROJECT_SOURCE_DIR}/ci/cmake/discover_suites.cmake)
+  set(included ${CMAKE_CURRENT_BINARY_DIR}/${name}_include.cmake)
+  file(WRITE ${included} "if(EXISTS \"${listed}\")\n  include(\"${listed}\")\nelse()\n  add_test(${name}_NOT_BUILT ${name}_NOT_BUILT)\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${included})
+endfunction()
+
 # bv_test(bv_io_test FOLDER core/io DEPS bv_io LABEL unit): one executable of every *_test.cpp in tests/FOLDER. Tests that
-# take over 5 s are named by SLOW, a filter of GoogleTest; they have the label `slow`, and of the kinds only e2e.
+# take over 5 s are named by SLOW, a filter of GoogleTest; they have the label `slow`, and of the kinds only e2e. Those of
+# SKIPS may skip themselves. Unit tests are run by suites, others one by one.
 function(bv_test name)
-  cmake_parse_arguments(ARG "" "FOLDER;LABEL;TIMEOUT;SLOW" "DEPS;SOURCES" ${ARGN})
+  cmake_parse_arguments(ARG "" "FOLDER;LABEL;TIMEOUT;SLOW;SKIPS" "DEPS;SOURCES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${ARG_FOLDER}/*_test.cpp)
   add_executable(${name} ${sources} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE bv_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
@@ -110,6 +124,14 @@ function(bv_test name)
     set(ARG_TIMEOUT 120)
   endif()
   include(GoogleTest)
+  if(ARG_LABEL STREQUAL "unit")
+    bv_discover_suites(${name} FILTER "${ARG_SLOW}" ALONE "${ARG_SKIPS}" LABEL unit TIMEOUT ${ARG_TIMEOUT})
+    if(ARG_SLOW)
+      gtest_discover_tests(${name} TEST_FILTER "${ARG_SLOW}" TEST_LIST ${name}_slow DISCOVERY_TIMEOUT 60
+                           PROPERTIES LABELS slow TIMEOUT 300)
+    endif()
+    return()
+  endif()
   if(NOT ARG_SLOW)
     gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} DISCOVERY_TIMEOUT 60)
     return()

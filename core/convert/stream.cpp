@@ -255,7 +255,10 @@ Result<Work> plan_work(const std::filesystem::path& folder, const std::vector<Ou
     const std::filesystem::path path = folder / files[f].name;
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
-    if (options.resume && std::filesystem::exists(path, error)) {
+    const auto there = std::filesystem::symlink_status(path, error);
+    if (options.resume && std::filesystem::is_symlink(there)) {  // our files are none: never kept
+      std::filesystem::remove(path, error);
+    } else if (options.resume && std::filesystem::exists(there)) {
       BV_TRY(right, is_right(path, files[f], file.plan, options.windows, file.digests));
       file.is_kept = right;
       if (right) {

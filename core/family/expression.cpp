@@ -103,6 +103,8 @@ class Evaluator {
     BV_TRY(left, atom(depth));
     while (peek() == '*' || peek() == '/') {
       const char sign = text_[at_++];
+      const bool rounds_down = sign == '/' && at_ < text_.size() && text_[at_] == '/';
+      at_ += rounds_down ? 1U : 0U;
       BV_TRY(right, atom(depth));
       if (sign == '*') {
         const auto total = checked_mul(left.number, right.number);
@@ -112,13 +114,19 @@ class Evaluator {
         left = {*total, since(begin)};
         continue;
       }
-      const auto quotient = right.number > 0 ? div_exact(left.number, right.number) : std::nullopt;
+      const auto quotient = right.number <= 0 ? std::nullopt
+                            : rounds_down     ? std::optional(floor_of(left.number, right.number))
+                                              : div_exact(left.number, right.number);
       if (!quotient) {
         return indivisible(left, right);
       }
       left = {*quotient, since(begin)};
     }
     return left;
+  }
+
+  static std::int64_t floor_of(std::int64_t left, std::int64_t right) {
+    return left / right - (left % right < 0 ? 1 : 0);
   }
 
   static Error indivisible(const Value& left, const Value& right) {

@@ -13,7 +13,7 @@
 
 namespace bv::family {
 
-/// Integer expressions over symbols: + - * / ( ); `/` is exact division.
+/// Integer expressions over symbols: + - * / // ( ); `/` is exact division, `//` rounds down.
 /// Errors: IndivisibleDim naming both operands with their expression text; RulesInvalid for unknown
 /// symbols and syntax.
 [[nodiscard]] Result<std::int64_t> evaluate(

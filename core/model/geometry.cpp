@@ -47,13 +47,20 @@ class GeometryReader {
  private:
   using Value = std::optional<std::int64_t>;
 
-  /// An absent or null level is what transformers makes of it: every field has its default.
+  /// An absent or null level is what transformers makes of it: every field has its default. A level
+  /// of another type is refused, also where this family does not read it: transformers does.
   Status check_top() const {
     if (!config_.is_object()) {
       return fail(Code::ConfigField, "config.json is not a JSON object")
           .at("config.json")
           .pair(fmt::format("a {}", config_.type_name()), "an object with the fields of the model")
           .advise("point at the config.json of the checkpoint");
+    }
+    for (const char* level : {"text_config", "vision_config", "quantization_config"}) {
+      const auto found = config_.find(level);
+      if (found != config_.end() && !found->is_null() && !found->is_object()) {
+        return wrong_field(level, *found, "an object");
+      }
     }
     return Done{};
   }

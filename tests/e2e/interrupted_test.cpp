@@ -124,6 +124,28 @@ TEST_F(Interrupted, ResumeWritesADamagedShardAgain) {
   expect_resumed(out);
 }
 
+/// A link to the right bytes would make the output a link to somebody's file.
+TEST_F(Interrupted, ResumeKeepsNoLinks) {
+  const std::string out = folder / "m";
+  const Ended killed = interrupt(out, SIGKILL);
+  ASSERT_EQ(killed.code, 128 + SIGKILL) << killed.all();
+  fs::create_directories(folder / "elsewhere");
+  std::size_t linked = 0;
+  for (const auto& entry : fs::directory_iterator(out + ".bv-partial")) {
+    if (entry.path().extension() == ".safetensors") {
+      const fs::path moved = fs::path(folder / "elsewhere") / entry.path().filename();
+      fs::rename(entry.path(), moved);
+      fs::create_symlink(moved, entry.path());
+      ++linked;
+    }
+  }
+  EXPECT_GT(linked, 0U);
+  expect_resumed(out);
+  for (const auto& entry : fs::directory_iterator(out)) {
+    EXPECT_FALSE(entry.is_symlink()) << entry.path();
+  }
+}
+
 /// Shards of another layout, and half-written files, do not slip into the output.
 TEST_F(Interrupted, ResumeDropsWhatThisRunWouldNotWrite) {
   const std::string out = folder / "m";

@@ -261,10 +261,8 @@ int finish_with_error(Context& context, const Options& options, const Error& err
   return conclude_run(context, options, run_of(context, options, error), folder);
 }
 
-std::string last_words(const Context& context, const Options& options, bool concludes) {
-  const Error error =
-      fail(Code::IndexDisagrees, "a file of the model was truncated while it was read")
-          .advise("let the other program finish, then run this again");
+std::string last_words(const Context& context, const Options& options, const Error& error,
+                       bool concludes) {
   if (!concludes) {
     return options.json ? error_json(options.command, error) : "";
   }

@@ -30,10 +30,10 @@ int report_and_finish(Context& context, const Options& options, Run run);
 /// the error is not printed here.
 int finish_with_error(Context& context, const Options& options, const Error& error, bool folder);
 
-/// The document or the line for stdout of a run that another program ends: a file of the model was
-/// cut while it was mapped (signals.hpp).
+/// The document or the line for stdout of a run that ends with `error` where nothing can be made
+/// any more (signals.hpp).
 [[nodiscard]] std::string last_words(const Context& context, const Options& options,
-                                     bool concludes);
+                                     const Error& error, bool concludes);
 
 /// Sets the replay of every verdict that is not green: the command with the options that it can use
 /// and that decide what is found, asked of that claim on that layout. Green verdicts have none.

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,7 +21,10 @@ std::atomic<bool> g_status_wanted{
     false};                            // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 // Text for stdout when the process ends from a handler; never freed once it is set.
-std::atomic<const std::string*> g_last_words{
+struct LastWords {
+  std::string file_lost, no_memory;
+};
+std::atomic<const LastWords*> g_last_words{
     nullptr};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
@@ -52,6 +57,14 @@ void handle_default(int signal) {
   sigaction(signal, &action, nullptr);
 }
 
+[[noreturn]] void end_with(int code, std::string_view error, std::string_view last) {
+  const auto text = ::write(STDERR_FILENO, error.data(), error.size());
+  const auto words = ::write(STDOUT_FILENO, last.data(), last.size());
+  static_cast<void>(text);
+  static_cast<void>(words);
+  ::_exit(code);
+}
+
 /// A mapped file was cut short by another process while it was read. Outputs appear by rename, so
 /// nothing half done is left under a final name.
 void on_bus_error(int, siginfo_t* what, void*) {
@@ -68,12 +81,36 @@ void on_bus_error(int, siginfo_t* what, void*) {
   constexpr std::string_view kText =
       "\nerror[BV7007]: a file of the model was truncated while it was read\n"
       "   = help    let the other program finish, then run this again\n";
-  const auto text = ::write(STDERR_FILENO, kText.data(), kText.size());
-  const std::string* words = g_last_words.load();
-  const auto last = words == nullptr ? 0 : ::write(STDOUT_FILENO, words->data(), words->size());
-  static_cast<void>(text);
-  static_cast<void>(last);
-  ::_exit(5);
+  const LastWords* words = g_last_words.load();
+  end_with(5, kText, words == nullptr ? std::string_view() : words->file_lost);
+}
+
+/// Of the exception that nothing caught.
+bool is_memory() {
+  try {
+    if (const std::exception_ptr thrown = std::current_exception()) {
+      std::rethrow_exception(thrown);
+    }
+  } catch (const std::bad_alloc&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+  return false;
+}
+
+[[noreturn]] void on_terminate() {
+  if (!is_memory()) {
+    end_with(4,
+             "\nbridge-verify: BROKEN  an exception that nothing catches\n"
+             "error[BV9001]: this is a fault of bridge-verify, not of the checkpoint\n",
+             {});
+  }
+  const LastWords* words = g_last_words.load();
+  end_with(5,
+           "\nerror[BV8002]: memory ran out\n"
+           "   = help    take fewer jobs with -j, or a larger machine\n",
+           words == nullptr ? std::string_view() : words->no_memory);
 }
 
 void on_status(int) {
@@ -122,8 +159,13 @@ void install_signal_handlers() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-void set_last_words(std::string text) {
-  g_last_words.store(new std::string(std::move(text)));  // a handler may still read the one before
+void set_last_words(std::string file_lost, std::string no_memory) {
+  g_last_words.store(new LastWords{
+      std::move(file_lost), std::move(no_memory)});  // a handler may still read the one before
+}
+
+void install_terminate_handler() {
+  std::set_terminate(on_terminate);
 }
 
 int stop_requested() {

@@ -13,9 +13,13 @@ void open_standard_streams();
 /// SIGXFSZ are ignored, and SIGHUP where it was ignored before; SIGBUS (a mapped file truncated by
 /// someone else) ends the process with the INPUT exit code.
 void install_signal_handlers();
-/// What a run that ends by SIGBUS writes to stdout: its last line or its document. Nothing at
+/// What a run writes to stdout, its last line or its document, that ends because a file was cut
+/// short under it (SIGBUS) or because memory ran out where no error can be returned. Nothing at
 /// first.
-void set_last_words(std::string text);
+void set_last_words(std::string file_lost, std::string no_memory);
+/// An exception that nothing catches (the first lines of main, a destructor that allocates) ends
+/// the process with a message and a documented exit code: 5 for std::bad_alloc, else 4.
+void install_terminate_handler();
 /// 0, or the signal that asked to stop (1, 2, 15).
 [[nodiscard]] int stop_requested();
 /// True once after each SIGUSR1: print one status line.

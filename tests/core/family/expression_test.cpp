@@ -29,6 +29,15 @@ TEST(Expression, NamesBothOperandsOfAnInexactDivision) {
   EXPECT_EQ(result.error().found, "a remainder of 1");
 }
 
+TEST(Expression, TwoSlashesRoundDown) {
+  EXPECT_EQ(*family::evaluate("(heads + 1) // groups", kNumbers), 2);
+  EXPECT_EQ(*family::evaluate("(zero - 9) // groups", kNumbers), -3);
+  EXPECT_EQ(*family::evaluate("heads//groups/2", kNumbers), 1);
+  EXPECT_FALSE(family::evaluate("heads // zero", kNumbers));
+  EXPECT_FALSE(family::evaluate("heads / / groups", kNumbers));
+  EXPECT_FALSE(family::evaluate("heads // ", kNumbers));
+}
+
 TEST(Expression, RefusesADivisionByZero) {
   const auto result = family::evaluate("heads / zero", kNumbers);
   ASSERT_FALSE(result);

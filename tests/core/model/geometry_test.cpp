@@ -36,6 +36,32 @@ TEST(Geometry, ComputesTheHeadSizeWhereTheFieldIsAbsentOrNull) {
   EXPECT_EQ(geometry_of(config)->at("head_dim"), 10);
 }
 
+/// As the classes of transformers; Llama's refuses such a config.
+TEST(Geometry, RoundsTheHeadSizeDownWhereTransformersDoes) {
+  json config = llama();
+  config["architectures"] = {"Qwen2ForCausalLM"};
+  config["model_type"] = "qwen2";
+  config["hidden_size"] = 30;
+  ASSERT_TRUE(geometry_of(config));
+  EXPECT_EQ(geometry_of(config)->at("head_dim"), 3);
+}
+
+TEST(Geometry, RefusesALevelThatIsNoObjectWhetherTheFamilyReadsItOrNot) {
+  for (const char* level : {"text_config", "vision_config", "quantization_config"}) {
+    for (const json& value : {json(3), json("x"), json::array(), json(false)}) {
+      json config = llama();
+      config[level] = value;
+      const Error error = refusal(config);
+      EXPECT_EQ(error.code, Code::ConfigField);
+      EXPECT_EQ(error.wanted, "an object");
+      EXPECT_NE(error.message.find(level), std::string::npos) << error.message;
+    }
+    json config = llama();
+    config[level] = nullptr;
+    EXPECT_TRUE(geometry_of(config)) << level;
+  }
+}
+
 TEST(Geometry, RefusesAHeadSizeThatDoesNotDivide) {
   json config = llama();
   config["hidden_size"] = 30;
