@@ -10,13 +10,15 @@
 #include "core/io/headers_dump.hpp"
 #include "core/io/hf_cache.hpp"
 #include "core/io/mapped_file.hpp"
+#include "core/io/megatron_iteration.hpp"
 
 namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The iteration folder of a Megatron checkpoint root: the last one that holds *.distcp files.
+/// The iteration folder of a Megatron checkpoint root: the one that counts, else the last one that
+/// holds *.distcp files.
 Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListing& listing) {
   LocatedModel model;
   model.kind = ModelKind::TorchDist;
@@ -29,6 +31,9 @@ Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListin
     if (!inner.distcp.empty()) {
       model.path = folder / name;
       model.distcp_files = inner.distcp.size();
+      if (latest_iteration(folder) == name) {
+        break;
+      }
     }
   }
   return model;
@@ -234,7 +239,7 @@ Status require_hf(const LocatedModel& model) {
         .at(place)
         .fact(fmt::format("it holds {} *.distcp files: a Megatron torch_dist checkpoint",
                           model.distcp_files))
-        .advise("give the HF model with --model; torch_dist checkpoints are not read");
+        .advise("give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
   }
   if (model.kind == ModelKind::MegatronFolder) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))

@@ -76,7 +76,21 @@ TEST(Locate, NamesATorchDistCheckpoint) {
   EXPECT_THAT(
       hf.error().facts,
       ::testing::ElementsAre("it holds 16 *.distcp files: a Megatron torch_dist checkpoint"));
-  EXPECT_EQ(hf.error().help, "give the HF model with --model; torch_dist checkpoints are not read");
+  EXPECT_EQ(hf.error().help,
+            "give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
+}
+
+/// An interrupted save leaves a later folder behind.
+TEST(Locate, TheIterationThatCountsIsTheOneThatTheCheckpointNames) {
+  ScratchFolder folder;
+  folder.write("ckpt/iter_0000010/__0_0.distcp", "");
+  folder.write("ckpt/iter_0000020/__0_0.distcp", "");
+  folder.write("ckpt/latest_checkpointed_iteration.txt", "10");
+  const auto model = classify_path(folder.path() / "ckpt");
+  ASSERT_TRUE(model.has_value());
+  EXPECT_EQ(model->path, folder.path() / "ckpt/iter_0000010");
+  folder.write("ckpt/latest_checkpointed_iteration.txt", "../x");
+  EXPECT_EQ(classify_path(folder.path() / "ckpt")->path, folder.path() / "ckpt/iter_0000020");
 }
 
 TEST(Locate, FindsTheLastIterationOfATorchDistRoot) {
