@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -125,10 +126,10 @@ struct Comparison {
 };
 
 /// Every tensor of `a` against the tensor of that name in `b`; both must outlive the result.
-[[nodiscard]] Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b);
+[[nodiscard]] Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b);
 
-/// Shard name ("pp0_tp1_ep0_etp0") -> the file.
-using Shards = std::map<std::string, io::Checkpoint>;
+/// What each rank holds.
+using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStore>>;
 
 /// The layout that the names of the shard files state, joined with what names cannot say (`flags`:
 /// first and last stage, padding). Errors: BadValue when `flags` contradicts the names or a shard
@@ -151,8 +152,14 @@ using Shards = std::map<std::string, io::Checkpoint>;
 
 /// Every parameter that `plan` places against the tensor of its local name in its shard. All
 /// arguments must outlive the result.
+/// `stored`: the element type that most of `b` is in. A parameter may be of that type, of the one
+/// that a conversion to it gives, or of its HF tensors' own; without it of what `dtype` says alone.
 [[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
-                                          const Shards& b, const plan::DtypePolicy& dtype);
+                                          const Shards& b, const plan::DtypePolicy& dtype,
+                                          std::optional<DType> stored = std::nullopt);
+
+/// The floating-point type that most parameters of the shards are stored in; nullopt without any.
+[[nodiscard]] std::optional<DType> most_stored(const Shards& shards);
 
 struct Explanation {
   Cause cause = Cause::Unexplained;

@@ -189,7 +189,7 @@ std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
 }
 
 Explanation explain_shape(const Subject& subject) {
-  const TensorSpec& found = subject.found->tensor->spec;
+  const TensorSpec& found = *subject.found->spec;
   const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation unexplained;
@@ -222,7 +222,7 @@ Explanation explain_shape(const Subject& subject) {
 }
 
 Explanation explain_values(const Subject& subject, const Difference& difference) {
-  const TensorSpec& found = subject.found->tensor->spec;
+  const TensorSpec& found = *subject.found->spec;
   const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation none;
@@ -255,7 +255,7 @@ bool holds_every_value(DType wide, DType narrow) {
 /// The tensor has another type than wanted, and its bits or values are the wanted ones.
 Explanation explain_dtype(const Subject& subject, const Difference& difference) {
   const DType wanted = subject.spec.dtype;
-  const DType found = subject.found->tensor->spec.dtype;
+  const DType found = subject.found->spec->dtype;
   const auto exact = [](Cause cause, std::string text) {
     return Explanation{cause, std::move(text), 0, 0, true, {}};
   };
@@ -295,9 +295,9 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
   }
   Explanation out = explain_values(subject, difference);
   if (difference.dtype_differs) {
-    out.text = fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
-                           bv::name(subject.found->tensor->spec.dtype),
-                           bv::name(subject.spec.dtype), out.text);
+    out.text =
+        fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
+                    bv::name(subject.found->spec->dtype), bv::name(subject.spec.dtype), out.text);
   }
   return out;
 }
@@ -347,7 +347,7 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     if (!needs_table(comparison, one)) {
       continue;
     }
-    const ByteOffset size = table_row_bytes(found_of(comparison, one).tensor->spec);
+    const ByteOffset size = table_row_bytes(*found_of(comparison, one).spec);
     if (wanted.contains(size)) {
       sizes.insert(size);
       open.push_back(&one);

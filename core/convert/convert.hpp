@@ -67,4 +67,14 @@ struct ConvertReport {
                                           const std::filesystem::path& out,
                                           const ConvertOptions& options);
 
+/// The HF checkpoint that the global tensors of `store` (torch_dist) are, with the names, files and
+/// companions of `like`, whose own weights are not read. Element types are those of `like`.
+/// Errors: those of to_hf; MegatronParamUnfilled, ShapeMismatch or ShardContents when the store is
+/// of another model.
+[[nodiscard]] Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like,
+                                                 const io::TensorStore& store,
+                                                 const kinds::Catalogue& kinds,
+                                                 const std::filesystem::path& out,
+                                                 const ConvertOptions& options);
+
 }  // namespace bv::convert

@@ -30,7 +30,7 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
   convert::OutputTensor out;
   out.spec = stored.spec;
   out.spec.name = std::move(name);
-  out.sources = {{&checkpoint, &stored}};
+  out.sources = {{&checkpoint, &stored.spec}};
   const std::int64_t elements = element_count(stored.spec.shape).value_or(0);
   out.boxes = [elements] {
     layout::Box box;

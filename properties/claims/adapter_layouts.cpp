@@ -121,7 +121,7 @@ class WayBack {
     const auto elements = element_count(tensor.spec.shape).value();
     const auto boxes = tensor.boxes();
     move::TensorMaker maker(
-        {tensor.spec.dtype, elements, boxes, checkpoint::bytes_of(tensor.sources)});
+        checkpoint::over_chunks({tensor.spec.dtype, elements, boxes, {}}, tensor.sources));
     std::vector<std::byte> shard(static_cast<std::size_t>(elements) * maker.element_bytes(),
                                  kPoisonByte);
     BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
@@ -135,7 +135,7 @@ class WayBack {
       if (inverses.empty()) {
         continue;  // a factor of equal bytes is moved in its place
       }
-      const TensorSpec& spec = tensor.sources[i].tensor->spec;
+      const TensorSpec& spec = *tensor.sources[i].spec;
       const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
                         static_cast<std::size_t>(bytes(spec.dtype));
       const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -11,9 +12,11 @@
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_place.hpp"
+#include "core/torch_dist/store.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -47,7 +50,10 @@ constexpr std::array kToMegatron = {"set",
                                     "expert-orientation",
                                     "exclude",
                                     "dtype"};
-constexpr std::array kToHf = {"accept-changed"};
+constexpr std::array kToHf = {"accept-changed", "like"};
+constexpr std::array<std::string_view, 2> kNothingWritten = {
+    "nothing was written: a claim above does not hold",
+    "nothing was written: --fail-on warning, and there is one"};
 
 /// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
 /// asked for does not.
@@ -142,8 +148,10 @@ class Convert {
     return options_.fail_on == "warning" && !run_.warnings.empty();
   }
 
-  /// The claims of `check`, in its order. False: nothing is to be written.
-  Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout) {
+  /// The claims of `check`, in its order; `values`: those about weights too. False: nothing is to
+  /// be written.
+  Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout,
+                           bool values = true) {
     claims::Wanted wanted{claims::Level::Headers};
     if (claims::rests_on_statement(subject.base())) {
       wanted.also = {"forward"};
@@ -159,6 +167,10 @@ class Convert {
     }
     show_header(context_, options_, run_);
     panel.judge_rest(subject, names ? "" : "the names are wrong");
+    if (!values) {  // the weights that it looked at are not those that are converted
+      std::erase_if(run_.claims, [](const ClaimSummary& one) { return one.claim == "values"; });
+      std::erase_if(run_.verdicts, [](const Verdict& one) { return one.claim == "values"; });
+    }
     // The claim bytes is this command's own, about what it wrote.
     std::erase_if(run_.claims,
                   [](const ClaimSummary& one) { return one.reached && !one.requested; });
@@ -198,8 +210,7 @@ class Convert {
     run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
     BV_TRY(right, claims_hold(subject, layout));
     if (!right) {
-      run_.notes.push_back(warned() ? "nothing was written: --fail-on warning, and there is one"
-                                    : "nothing was written: a claim above does not hold");
+      run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
     CommandProgress progress(context_, options_);
@@ -219,13 +230,21 @@ class Convert {
 
   Status to_hf() {
     BV_TRY(located, locate(context_, options_));
+    if (located.kind == io::ModelKind::TorchDist) {
+      return global_to_hf(located.path);
+    }
+    if (!options_.like.empty()) {
+      return fail(Code::Conflict, "--like belongs to torch_dist checkpoints")
+          .advise("leave it out: manifest.json says what the HF folder was");
+    }
     if (located.kind != io::ModelKind::MegatronFolder) {
       return fail(Code::NoConfig,
                   fmt::format(
                       "{} is not a Megatron folder of bridge-verify: it has no manifest.json",
                       io::printable(options_.model)))
-          .pair(located.how, "a folder that convert --to megatron wrote")
-          .advise("give that folder with --model");
+          .pair(located.how,
+                "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
+          .advise("give one of them with --model");
     }
     BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
     run_.model_ref = options_.model;
@@ -247,15 +266,58 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    for (const convert::DroppedRows& dropped : report->dropped_rows) {
-      run_.warnings.push_back(
-          fail(Code::PaddingRowsDropped,
-               fmt::format("{} of {}, not zero, {} dropped", counted(dropped.rows, "padding row"),
-                           dropped.tensor, dropped.rows == 1 ? "is" : "are"))
-              .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
-              .advise("correct vocab_size of config.json when these rows are tokens"));
-    }
+    add_warnings(row_warnings(*report));
     add_bytes(*report, parallel::layout_id(folder.layout));
+    return Done{};
+  }
+
+  void add_warnings(std::vector<Error> warnings) {
+    std::move(warnings.begin(), warnings.end(), std::back_inserter(run_.warnings));
+  }
+
+  /// A torch_dist checkpoint names neither HF tensors nor their files: those of --like.
+  Status global_to_hf(const fs::path& folder) {
+    if (options_.like.empty()) {
+      return fail(Code::BadValue,
+                  "a torch_dist checkpoint does not say what its HF model is called")
+          .at(io::printable_path(folder))
+          .advise(
+              "give the HF model that it was made from, or one of its architecture: --like DIR");
+    }
+    Options like = options_;
+    like.model = options_.like;
+    BV_TRY(opened, open_model(context_, like, library_));
+    describe_model(opened, run_);
+    run_.model_ref = options_.model;
+    run_.model_source = "megatron";
+    if (!opened.hf.checkpoint) {
+      return fail(Code::ModelNotFound, fmt::format("{} has no weights, whose names and files are "
+                                                   "needed",
+                                                   io::printable(options_.like)))
+          .advise("give the directory with the weights; they are not read");
+    }
+    claims::Subject subject;
+    subject.parts = {{&opened.hf}};
+    subject.kinds = &library_.kinds;
+    subject.under_test = opened.under_test.get();
+    subject.replay = replay_base(like);
+    BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    const parallel::Layout layout = checkpoint::global_layout(store, opened.hf.model);
+    BV_TRY(right, claims_hold(subject, layout, false));
+    if (!right) {
+      run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
+      return Done{};
+    }
+    BV_CHECK(store.check_sums(convert_.jobs, run_.notes));
+    run_.notes.push_back(torch_dist::beside_text(store.beside()));
+    CommandProgress progress(context_, options_);
+    convert_.progress = &progress;
+    auto report = convert::global_to_hf(opened.hf, store, library_.kinds, options_.out, convert_);
+    if (!report) {
+      return stopped_or(std::move(report).error());
+    }
+    add_warnings(row_warnings(*report));
+    add_bytes(*report, parallel::layout_id(layout));
     return Done{};
   }
 
@@ -295,67 +357,12 @@ class Convert {
     return out;
   }
 
-  static Verdict refuted(std::string rule, Code code, std::string subject, std::string title) {
-    Verdict verdict;
-    verdict.claim = "bytes";
-    verdict.rule = std::move(rule);
-    verdict.outcome = Outcome::Refuted;
-    verdict.code = code;
-    verdict.megatron = std::move(subject);
-    verdict.title = std::move(title);
-    verdict.cases = 1;
-    verdict.refuted_cases = 1;
-    return verdict;
-  }
-
-  /// What is wrong with a Megatron folder that was read.
-  static std::vector<Verdict> faults_of(const convert::ConvertReport& report) {
-    std::vector<Verdict> out;
-    for (const convert::FolderFault& fault : report.faults) {
-      Verdict verdict =
-          refuted(fmt::format("folder{}", out.size()), fault.code, fault.subject, fault.title);
-      verdict.cases = fault.cases;
-      verdict.refuted_cases = fault.cases;
-      verdict.found = fault.found;
-      verdict.wanted = fault.wanted;
-      verdict.help = fault.help;
-      out.push_back(std::move(verdict));
-    }
-    for (const convert::ReplicaFault& fault : report.replicas) {
-      Verdict verdict =
-          refuted(fmt::format("replica{}", out.size()), Code::ReplicasDiffer, fault.tensor,
-                  fmt::format("two ranks hold different copies of {}", fault.tensor));
-      verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner,
-                                  fault.first_owner, fault.element);
-      verdict.wanted = "equal bytes on every owner";
-      verdict.help = "find the rank that diverged; nothing was written";
-      out.push_back(std::move(verdict));
-    }
-    return out;
-  }
-
-  [[nodiscard]] Verdict written(const std::string& file, std::size_t tensors) const {
-    Verdict verdict;
-    verdict.claim = "bytes";
-    verdict.rule = file;
-    verdict.megatron = file;
-    verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
-    verdict.evidence.bytes = convert_.verify;
-    verdict.cases = std::max<std::int64_t>(1, static_cast<std::int64_t>(tensors));
-    if (!convert_.verify) {
-      verdict.code = Code::WriteLost;
-      verdict.title = file + " was written and not read back";
-      verdict.help = "leave --no-verify out";
-    }
-    return verdict;
-  }
-
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
-    std::vector<Verdict> verdicts = faults_of(report);
+    std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {
-        verdicts.push_back(written(file, tensors.size()));
+        verdicts.push_back(written_verdict(file, tensors.size(), convert_.verify));
       }
       run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
                                        io::printable(options_.out)));

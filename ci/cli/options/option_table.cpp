@@ -49,6 +49,12 @@ constexpr std::array kOptions = {
                "family files beside the built-in ones; repeatable", "write --families DIR"},
     OptionSpec{"headers", 0, "", Form::Text, &O::headers, "FILE", "model",
                "check trace layout inspect rules:lint", "a headers dump in place of weights", ""},
+    OptionSpec{
+        "megatron", 0, "", Form::Text, &O::megatron, "CKPT_DIR", "model", "check",
+        "a Megatron checkpoint (torch_dist, mp_rank files, shards) that must hold this model", ""},
+    OptionSpec{"like", 0, "", Form::Text, &O::like, "HF_DIR", "model", "convert",
+               "--to hf of a torch_dist checkpoint: the HF model whose names and files it gets",
+               ""},
     OptionSpec{"set", 0, "", Form::Pair, &O::settings, "PATH=VALUE", "model",
                "check roundtrip convert trace layout diff rules:lint fixture:make lora:check "
                "lora:convert lora:merge lora:slice lora:unpack",

@@ -36,7 +36,7 @@ struct Options {
   bool version = false;
 
   // model
-  std::string model, revision, rules, family, headers;
+  std::string model, revision, rules, family, headers, like, megatron;
   std::vector<std::string> families;                          // --families DIR, repeatable
   std::vector<std::pair<std::string, std::string>> settings;  // --set PATH=VALUE
   // layout: empty lists mean "not given"
