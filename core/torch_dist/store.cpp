@@ -66,6 +66,13 @@ Status check_format(const fs::path& folder) {
                           .pair(io::in_quotes(name), "\"torch_dist\""));
 }
 
+/// By the name alone: files are not looked at.
+bool leads_out(const std::string& name) {
+  const fs::path path(name);
+  return name.empty() || path.is_absolute() || name.find('\0') != std::string::npos ||
+         std::any_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
+}
+
 bool is_of_the_optimizer(std::string_view key) {
   return key.starts_with("optimizer.") || key.starts_with("chained_");
 }
@@ -122,6 +129,13 @@ class Opener {
   Result<std::size_t> file_of(const std::string& name) {
     if (const auto known = number_of_.find(name); known != number_of_.end()) {
       return known->second;
+    }
+    if (leads_out(name)) {
+      return fail(Code::UnsafePath,
+                  fmt::format("{} names the file {}, which may lead out of the folder",
+                              io::printable_path(folder_ / kMetadataName), io::in_quotes(name)))
+          .at(io::printable_path(folder_ / kMetadataName))
+          .advise("do not use this checkpoint: no program writes such a name");
     }
     BV_TRY(real, io::resolve_inside(folder_, name, boundary_));
     if (!real) {
