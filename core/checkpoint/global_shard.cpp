@@ -14,11 +14,7 @@ namespace {
 /// So many slices of one tensor that nothing is made of are named one by one, and no more.
 constexpr std::int64_t kStraysMax = 1024;
 
-/// A key, and the leading indices that a parameter has in it.
-struct Place {
-  std::string key;
-  Shape index;
-};
+using Place = GlobalPlace;
 
 std::optional<std::int64_t> number_of(std::string_view text) {
   std::int64_t out = 0;
@@ -60,8 +56,7 @@ Place without_expert(const std::string& name) {
 
 /// The name as it stands, and without one of its numbers, which is then the first index.
 std::vector<Place> places_of(const std::string& name) {
-  Place whole = without_expert(name);
-  replace_text(whole.key, ".mtp_model_layer.", ".transformer_layer.");
+  const Place whole = global_place(name);
   std::vector<Place> out = {whole};
   for (std::size_t at = 0; at < whole.key.size();) {
     const std::size_t end = std::min(whole.key.find('.', at), whole.key.size());
@@ -171,6 +166,12 @@ bool to_next(Shape& index, const Shape& shape) {
 }
 
 }  // namespace
+
+GlobalPlace global_place(const std::string& name) {
+  Place out = without_expert(name);
+  replace_text(out.key, ".mtp_model_layer.", ".transformer_layer.");
+  return out;
+}
 
 std::vector<GlobalPiece> find_global(const io::TensorStore& store, const std::string& name) {
   for (const Place& place : places_of(name)) {

@@ -21,6 +21,16 @@ struct GlobalPiece {
   std::int64_t row = 0;  // where it begins in the parameter
 };
 
+/// A key, and the leading indices that a parameter has in it.
+struct GlobalPlace {
+  std::string key;
+  Shape index;
+};
+
+/// Where Megatron-Core puts the parameter `name` (global numbers) when each layer has keys of its
+/// own: experts are slices of one tensor.
+[[nodiscard]] GlobalPlace global_place(const std::string& name);
+
 /// The pieces of the parameter `name` (global numbers of layers and experts); none when the
 /// checkpoint does not hold it. A number in the name may be an index of a tensor stacked over
 /// layers, an expert one of a tensor stacked over experts, and fused rows may be stored apart.

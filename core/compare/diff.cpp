@@ -218,6 +218,9 @@ class Compare {
     if (out_.same_bits || !comparable) {
       return std::uint64_t{0};
     }
+    if (out_.dtype_differs) {
+      out_.values_lost = count_lost(view);
+    }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
     return stream(view, progress);
   }
@@ -241,6 +244,32 @@ class Compare {
       there.release();
     }
     return equal;
+  }
+
+  /// Elements that have another value than the wanted one when they are cast to its type.
+  std::int64_t count_lost(const View& view) {
+    ViewReader reader(view);
+    checkpoint::TensorBytes there(*subject_.found);
+    const DType from = subject_.found->spec->dtype;
+    const ElementWidth width = reader.width();
+    const ElementWidth stored(from);
+    const auto size = static_cast<std::size_t>(width.bytes());
+    std::vector<std::byte> cast;
+    std::int64_t out = 0;
+    for (ElementOffset begin; begin < reader.elements();) {
+      const ElementOffset end = std::min(reader.elements(), begin + width.at_least_one_in(kWindow));
+      const auto wanted = reader.read(begin, end);
+      cast.resize(wanted.size());
+      kinds::cast(there.read(stored.to_bytes(begin), stored.to_bytes(end)).data(), from,
+                  cast.data(), view.spec.dtype, (end - begin).value);
+      for (std::size_t at = 0; at < wanted.size(); at += size) {
+        out += std::memcmp(wanted.data() + at, cast.data() + at, size) == 0 ? 0 : 1;
+      }
+      reader.release();
+      there.release();
+      begin = end;
+    }
+    return out;
   }
 
   Result<std::uint64_t> stream(const View& view, ProgressSink* progress) {

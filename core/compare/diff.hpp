@@ -152,14 +152,8 @@ using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStor
 
 /// Every parameter that `plan` places against the tensor of its local name in its shard. All
 /// arguments must outlive the result.
-/// `stored`: the element type that most of `b` is in. A parameter may be of that type, of the one
-/// that a conversion to it gives, or of its HF tensors' own; without it of what `dtype` says alone.
 [[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
-                                          const Shards& b, const plan::DtypePolicy& dtype,
-                                          std::optional<DType> stored = std::nullopt);
-
-/// The floating-point type that most parameters of the shards are stored in; nullopt without any.
-[[nodiscard]] std::optional<DType> most_stored(const Shards& shards);
+                                          const Shards& b, const plan::DtypePolicy& dtype);
 
 struct Explanation {
   Cause cause = Cause::Unexplained;
@@ -181,6 +175,7 @@ struct Difference {
   bool dtype_differs = false;
   bool same_bits = false;               // the types differ, the bits do not
   bool bytes_differ = false;            // after a cast, when the types differ
+  std::int64_t values_lost = 0;         // types differ: other values once cast to the wanted type
   Shape first;                          // index of the first wrong element
   std::string wanted_bits, found_bits;  // hex
   double wanted_value = 0, found_value = 0;

@@ -56,13 +56,6 @@ void add_strays(const io::TensorStore& store, const std::string& place,
   }
 }
 
-/// Is `found` a type that a checkpoint of mostly `stored` may hold a parameter in? Megatron casts
-/// all parameters, or leaves some of them in the type that they came in.
-bool may_be(DType found, const family::Rule& rule, std::span<const DType> hf, DType stored) {
-  return found == stored || found == plan::target_dtype(rule, hf, {}) ||
-         found == plan::target_dtype(rule, hf, {stored});
-}
-
 /// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row
 /// table.
 using SameBytes = std::tuple<std::uint32_t, std::int64_t, std::int64_t>;
@@ -188,21 +181,8 @@ Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,
   return Done{};
 }
 
-std::optional<DType> most_stored(const Shards& shards) {
-  std::map<DType, std::int64_t> counts;
-  for (const auto& [rank, shard] : shards) {
-    for (const auto& [name, spec] : shard->headers()) {
-      counts[spec.dtype] += is_float(spec.dtype) ? 1 : 0;
-    }
-  }
-  const auto most =
-      std::max_element(counts.begin(), counts.end(),
-                       [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most == counts.end() || most->second == 0 ? std::nullopt : std::optional(most->first);
-}
-
 Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan, const Shards& b,
-                            const plan::DtypePolicy& dtype, std::optional<DType> stored) {
+                            const plan::DtypePolicy& dtype) {
   Comparison out;
   std::set<SameBytes> seen;
   for (const plan::ShardFile& file : plan.files()) {
@@ -227,11 +207,7 @@ Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan
       if (shard != b.end()) {
         subject.found = find_in(*shard->second, target.name);
       }
-      DType stored_as = plan::target_dtype(*mapping.rule, dtypes, dtype);
-      if (subject.found && stored &&
-          may_be(subject.found->spec->dtype, *mapping.rule, dtypes, *stored)) {
-        stored_as = subject.found->spec->dtype;
-      }
+      const DType stored_as = plan::target_dtype(*mapping.rule, dtypes, dtype);
       subject.spec = {target.name, stored_as, plan.bound(mapping).target_shapes()[0]};
       subject.wanted = [&plan, &target, sources, stored_as] {
         return wanted_view(plan, target, sources, stored_as);

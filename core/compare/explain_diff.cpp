@@ -252,6 +252,14 @@ bool holds_every_value(DType wide, DType narrow) {
   return kinds::precision(wide) >= kinds::precision(narrow) && !halves;
 }
 
+/// What a narrower type left of the values.
+std::string kept_text(const Difference& difference) {
+  return difference.values_lost == 0
+             ? "it holds every one of them"
+             : fmt::format("{} of {} are not the wanted ones", thousands(difference.values_lost),
+                           thousands(difference.elements));
+}
+
 /// The tensor has another type than wanted, and its bits or values are the wanted ones.
 Explanation explain_dtype(const Subject& subject, const Difference& difference) {
   const DType wanted = subject.spec.dtype;
@@ -277,8 +285,8 @@ Explanation explain_dtype(const Subject& subject, const Difference& difference) 
   }
   return holds_every_value(wanted, found)
              ? exact(Cause::Narrowed,
-                     fmt::format("narrowed from {} to {}, the values are those of the cast",
-                                 bv::name(wanted), bv::name(found)))
+                     fmt::format("narrowed from {} to {}, the values are those of the cast: {}",
+                                 bv::name(wanted), bv::name(found), kept_text(difference)))
              : exact(Cause::Recast, instead + ", the values are equal after a cast");
 }
 

@@ -52,8 +52,9 @@ class Origins {
 std::string digest_of(const checkpoint::SourceTensor& stored) {
   io::Digest hash;
   checkpoint::TensorBytes whole(stored);
-  for (std::uint64_t at = 0; at < whole.size(); at += kPieceBytes) {
-    hash.add(whole.read(at, std::min<std::uint64_t>(whole.size(), at + kPieceBytes)));
+  constexpr ByteOffset kPiece(static_cast<std::int64_t>(kPieceBytes));
+  for (ByteOffset at; at < whole.size(); at += kPiece) {
+    hash.add(whole.read(at, std::min(whole.size(), at + kPiece)));
     whole.release();
   }
   return hash.hex();

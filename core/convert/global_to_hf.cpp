@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <map>
 #include <set>
+#include <utility>
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
@@ -16,10 +18,10 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Gives HF tensors the type that the checkpoint stores their parameter in, where it is not the one
-/// that the model's own would have given it. Returns how many got another one.
-std::int64_t take_dtypes(const plan::Plan& plan, const checkpoint::Shards& shards,
-                         checkpoint::MegatronFolder& description) {
-  std::int64_t changed = 0;
+/// that the model's own would have given it. Returns those that got another one.
+std::vector<RecastTensors> take_dtypes(const plan::Plan& plan, const checkpoint::Shards& shards,
+                                       checkpoint::MegatronFolder& description) {
+  std::map<std::pair<DType, DType>, RecastTensors> changed;
   for (std::size_t m = 0; m < plan.model().mappings.size(); ++m) {
     const model::Mapping& mapping = plan.model().mappings[m];
     const TensorSpec* const stored =
@@ -30,8 +32,11 @@ std::int64_t take_dtypes(const plan::Plan& plan, const checkpoint::Shards& shard
       continue;
     }
     for (const std::string& hf : mapping.hf) {
-      description.hf_headers.find(hf)->second.dtype = stored->dtype;
-      ++changed;
+      DType& dtype = description.hf_headers.find(hf)->second.dtype;
+      RecastTensors& recast = changed[{stored->dtype, dtype}];
+      recast.stored = stored->dtype;
+      recast.wanted = std::exchange(dtype, stored->dtype);
+      recast.tensors.push_back(hf);
     }
   }
   for (const auto& [copy, original] : plan.model().must_equal) {
@@ -41,7 +46,11 @@ std::int64_t take_dtypes(const plan::Plan& plan, const checkpoint::Shards& shard
       a->second.dtype = b->second.dtype;
     }
   }
-  return changed;
+  std::vector<RecastTensors> out;
+  for (auto& [dtypes, recast] : changed) {
+    out.push_back(std::move(recast));
+  }
+  return out;
 }
 
 io::OutputRequest request_for(const checkpoint::HfModel& like, const io::TensorStore& store,
@@ -66,12 +75,7 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   shards.push_back(std::make_unique<const checkpoint::GlobalShard>(store, plan));
   ConvertReport report;
   checkpoint::MegatronFolder stored = description;
-  if (const std::int64_t cast = take_dtypes(plan, shards, stored); cast > 0) {
-    report.notes.push_back(
-        fmt::format("{} tensors are in another element type in the checkpoint, and cast to that of "
-                    "the HF model",
-                    thousands(cast)));
-  }
+  report.recast = take_dtypes(plan, shards, stored);
   BV_CHECK(checkpoint::check_shard(*shards.front(), plan.files().front(), stored, plan));
   for (const model::Mapping& mapping : plan.model().mappings) {
     BV_CHECK(checkpoint::check_movable(stored.hf_headers, mapping, {}));

@@ -50,13 +50,13 @@ class CopyCheck {
         back.push_back(layout::inverse(box, 0));
       }
       checkpoint::TensorBytes held(shard(*owner));
-      const std::byte* const whole = held.read(0, held.size()).data();
+      const std::byte* const whole = held.read({}, held.size()).data();
       move::make_whole(back, {&whole, 1}, size_, gathered_.data());
     }
     std::vector<ReplicaFault> out;
     for (const plan::Plan::Owner& owner : owners_) {
       checkpoint::TensorBytes held(shard(owner));
-      const std::byte* const whole = held.read(0, held.size()).data();
+      const std::byte* const whole = held.read({}, held.size()).data();
       for (const layout::Box& box : boxes(owner)) {
         const auto at = move::first_difference(box, gathered_.data(), whole, 0, size_);
         if (at) {
@@ -132,9 +132,8 @@ Dropped dropped_of(const plan::Plan& plan, const checkpoint::Shards& shards,
     for (const layout::Run& run : runs) {
       for (std::int64_t begin = run.begin; begin < run.end; begin += step) {
         const std::int64_t end = std::min(run.end, begin + step);
-        add_dropped(all.read(static_cast<std::uint64_t>(begin * size),
-                             static_cast<std::uint64_t>(end * size)),
-                    begin, dtype, row, out);
+        add_dropped(all.read(ByteOffset(begin * size), ByteOffset(end * size)), begin, dtype, row,
+                    out);
       }
     }
   }
@@ -146,19 +145,20 @@ std::optional<std::uint64_t> first_difference(const checkpoint::SourceTensor& fi
                                               const checkpoint::SourceTensor& other) {
   checkpoint::TensorBytes a(first);
   checkpoint::TensorBytes b(other);
-  const std::uint64_t size = std::min(a.size(), b.size());
-  for (std::uint64_t begin = 0; begin < size; begin += kWindowBytes) {
-    const std::uint64_t end = std::min<std::uint64_t>(size, begin + kWindowBytes);
+  const ByteOffset size = std::min(a.size(), b.size());
+  constexpr ByteOffset kWindow(kWindowBytes);
+  for (ByteOffset begin; begin < size; begin += kWindow) {
+    const ByteOffset end = std::min(size, begin + kWindow);
     const auto left = a.read(begin, end);
     const auto right = b.read(begin, end);
     const auto at = std::mismatch(left.begin(), left.end(), right.begin()).first;
     a.release();
     b.release();
     if (at != left.end()) {
-      return begin + static_cast<std::uint64_t>(at - left.begin());
+      return begin.size() + static_cast<std::uint64_t>(at - left.begin());
     }
   }
-  return a.size() == b.size() ? std::nullopt : std::optional(size);
+  return a.size() == b.size() ? std::nullopt : std::optional<std::uint64_t>(size.size());
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_side.hpp"
+#include "core/convert/shard_outputs.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
@@ -17,15 +18,6 @@ namespace {
 
 constexpr std::uint64_t kRulesBytesMax = std::uint64_t{64} << 20;
 
-std::vector<checkpoint::SourceTensor> sources_of(const checkpoint::HfModel& source,
-                                                 const model::Mapping& mapping) {
-  std::vector<checkpoint::SourceTensor> out;
-  for (const std::string& hf : mapping.hf) {
-    out.push_back({&*source.checkpoint, source.checkpoint->find(hf)});
-  }
-  return out;
-}
-
 std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const plan::Plan& plan,
                                       const plan::DtypePolicy& policy) {
   std::vector<OutputFile> out;
@@ -34,16 +26,7 @@ std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const p
     output.name = file.name;
     output.metadata = {{"format", "pt"}};
     for (const plan::Target& target : file.targets) {
-      const model::Mapping& mapping = plan.model().mappings[target.mapping];
-      OutputTensor tensor;
-      tensor.spec.name = target.name;
-      tensor.spec.shape = plan.bound(mapping).target_shapes()[0];
-      tensor.spec.dtype =
-          plan::target_dtype(*mapping.rule, plan::dtypes_of(source.headers, mapping), policy);
-      tensor.sources = sources_of(source, mapping);
-      tensor.boxes = [&plan, &target] { return plan.shard(target).boxes; };
-      tensor.add = mapping.rule->value.added_on_import();
-      output.tensors.push_back(std::move(tensor));
+      output.tensors.push_back(output_of(source, plan, target, policy));
     }
     out.push_back(std::move(output));
   }

@@ -4,28 +4,14 @@
 
 #include "core/base/arith.hpp"
 #include "tests/core/pickle/small_archive.hpp"
+#include "tests/e2e/process.hpp"
 #include "tests/support/checkpoint_edit.hpp"
-#include "tests/support/process.hpp"
 
 namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using pickle::little;
-
-std::string text(const std::string& value) {
-  return "X" + little(static_cast<std::uint32_t>(value.size())) + value;
-}
-std::string number(std::int64_t value) {
-  return "J" + little(static_cast<std::int32_t>(value));
-}
-std::string tuple(const Shape& values) {
-  std::string out = "(";
-  for (const std::int64_t value : values) {
-    out += number(value);
-  }
-  return out + "t";
-}
+using pickle::pickled;
 
 /// The file that torch.save would have written for one rank.
 std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
@@ -40,18 +26,19 @@ std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
     for (std::size_t i = strides.size(); i-- > 1;) {
       strides[i - 1] = strides[i] * tensor.shape[i];
     }
-    weights += text(name) + "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\n" +
-               type + "\n" + text(key) + text("cpu") + number(element_count(tensor.shape).value()) +
-               "tQ" + number(0) + tuple(tensor.shape) + tuple(strides) + "\x89" +
+    weights += pickled(name) + "ctorch._utils\n_rebuild_tensor_v2\n((" + pickled("storage") +
+               "ctorch\n" + type + "\n" + pickled(key) + pickled("cpu") +
+               pickled(element_count(tensor.shape).value()) + "tQ" + pickled(0) +
+               pickle::pickled_tuple(tensor.shape) + pickle::pickled_tuple(strides) + "\x89" +
                "ccollections\nOrderedDict\n)RtR";
     archive.records.push_back(
         {"model_optim_rng/data/" + key,
          {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()}});
   }
   const std::string arguments =
-      "cargparse\nNamespace\n)\x81}" + text("pipeline_model_parallel_size") + number(2) + "sb";
-  archive.records[0] = {"model_optim_rng/data.pkl",
-                        "\x80\x02}(" + text("args") + arguments + text("model") + weights + "uu."};
+      "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
+  archive.records[0] = {"model_optim_rng/data.pkl", "\x80\x02}(" + pickled("args") + arguments +
+                                                        pickled("model") + weights + "uu."};
   archive.records.push_back({"model_optim_rng/version", "3\n"});
   return archive.bytes();
 }

@@ -65,7 +65,7 @@ const std::map<std::string, std::set<std::string>>& arrows() {
       {"core/compare", {"core/base", "core/checkpoint", "core/kinds", "core/move", "core/plan"}},
       {"core/convert",
        {"core/base", "core/checkpoint", "core/io", "core/kinds", "core/layout", "core/move",
-        "core/plan"}},
+        "core/pickle", "core/plan", "core/torch_dist"}},
       {"core/family", {"core/base"}},
       {"core/foreign", {"core/base", "core/family", "core/kinds", "core/layout", "core/model"}},
       {"core/io", {"core/base"}},

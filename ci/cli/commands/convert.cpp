@@ -82,8 +82,10 @@ class Convert {
       return fail(Code::BadValue, "convert needs a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert needs --to hf or --to megatron")
-          .advise("write --to megatron, or --to hf");
+      return fail(Code::BadValue, "convert needs --to hf, --to megatron or --to torch_dist")
+          .advise(
+              "write --to megatron for shards, --to torch_dist for a checkpoint of "
+              "Megatron-Core, or --to hf");
     }
     context_.streams.err(start_line(options_));
     if (options_.no_verify) {
@@ -91,6 +93,7 @@ class Convert {
     }
     BV_CHECK(check_abilities(options_));
     BV_CHECK(check_direction());
+    BV_CHECK(check_dist());
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -139,6 +142,19 @@ class Convert {
                 fmt::format("an option that --to {} can follow", options_.to))
           .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
                      : "leave it out");
+    }
+    return Done{};
+  }
+
+  [[nodiscard]] bool is_dist() const { return options_.to == "torch_dist"; }
+
+  /// A torch_dist checkpoint is the same in every layout, and is not resumed.
+  Status check_dist() const {
+    for (const char* name : {"tp", "pp", "ep", "etp", "vpp", "cp", "layout", "resume"}) {
+      if (is_dist() && options_.has(name)) {
+        return fail(Code::Conflict, fmt::format("--{} has no meaning with --to torch_dist", name))
+            .advise("leave it out: Megatron-Core loads the checkpoint in every layout");
+      }
     }
     return Done{};
   }
@@ -195,7 +211,9 @@ class Convert {
                  fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
           .advise("give the directory with the weights");
     }
-    BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
+    if (!is_dist()) {
+      BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
+    }
     BV_TRY(asked, one_layout(options_));
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
@@ -215,11 +233,15 @@ class Convert {
     }
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
-    auto report = convert::to_megatron(opened.hf, library_.kinds, layout, options_.out, convert_);
+    const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;
+    auto report = write(opened.hf, library_.kinds, layout, options_.out, convert_);
     if (!report) {
       return stopped_or(std::move(report).error());
     }
     add_bytes(*report, parallel::layout_id(layout));
+    if (is_dist()) {
+      return Done{};
+    }
     if (!options_.family.empty() || !options_.rules.empty()) {
       run_.notes.push_back(
           fmt::format("what comes back is the same model: judge it with the same {}",
@@ -266,7 +288,7 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    add_warnings(row_warnings(*report));
+    add_warnings(value_warnings(*report));
     add_bytes(*report, parallel::layout_id(folder.layout));
     return Done{};
   }
@@ -316,7 +338,7 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    add_warnings(row_warnings(*report));
+    add_warnings(value_warnings(*report));
     add_bytes(*report, parallel::layout_id(layout));
     return Done{};
   }

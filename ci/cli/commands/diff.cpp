@@ -198,7 +198,7 @@ class Diff {
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
-    return compare_with(hf, plan, shards, true);
+    return compare_with(hf, plan, shards);
   }
 
   Status model_and_legacy(const std::string& a, const std::vector<torch_dist::LegacyFile>& files) {
@@ -214,7 +214,7 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
-    return compare_with(hf, plan, found.shards, true);
+    return compare_with(hf, plan, found.shards);
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
@@ -247,25 +247,18 @@ class Diff {
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
-    return compare_with(opened.hf, plan, shards, false);
+    return compare_with(opened.hf, plan, shards);
   }
 
-  /// `is_foreign`: nobody said what element type the shards were written in.
   Status compare_with(const checkpoint::HfModel& hf, const plan::Plan& plan,
-                      const compare::Shards& shards, bool is_foreign) {
+                      const compare::Shards& shards) {
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(hf, plan));
     if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    std::optional<DType> stored;
-    if (is_foreign && !options_.has("dtype")) {
-      stored = compare::most_stored(shards);
-      run_.notes.push_back(fmt::format("most parameters of the checkpoint are {}",
-                                       stored ? name(*stored) : "no floating-point numbers"));
-    }
-    return compare(compare::compare_megatron(hf, plan, shards, policy, stored),
+    return compare(compare::compare_megatron(hf, plan, shards, policy),
                    parallel::layout_id(plan.layout()));
   }
 

@@ -5,9 +5,12 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
 
 namespace bv::cli {
 namespace {
+
+constexpr std::size_t kShownRecast = 6;
 
 Verdict refuted(std::string rule, Code code, std::string subject, std::string title) {
   Verdict verdict;
@@ -65,15 +68,31 @@ Verdict written_verdict(const std::string& file, std::size_t tensors, bool verif
   return verdict;
 }
 
-std::vector<Error> row_warnings(const convert::ConvertReport& report) {
+std::vector<Error> value_warnings(const convert::ConvertReport& report) {
   std::vector<Error> out;
   for (const convert::DroppedRows& dropped : report.dropped_rows) {
-    out.push_back(fail(Code::PaddingRowsDropped,
-                       fmt::format("{} of {}, not zero, {} dropped",
-                                   counted(dropped.rows, "padding row"), dropped.tensor,
-                                   dropped.rows == 1 ? "is" : "are"))
-                      .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
-                      .advise("correct vocab_size of config.json when these rows are tokens"));
+    out.push_back(
+        fail(Code::PaddingRowsDropped,
+             fmt::format("{} of {}, not zero, {} dropped", counted(dropped.rows, "padding row"),
+                         dropped.tensor, dropped.rows == 1 ? "is" : "are"))
+            .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
+            .advise("correct vocab_size of config.json when these rows are tokens"));
+  }
+  for (const convert::RecastTensors& recast : report.recast) {
+    Error& one = out.emplace_back(
+        fail(Code::DtypeChanged,
+             fmt::format("{} {} {} in the checkpoint, {} in the HF model, and {} cast",
+                         counted(recast.tensors.size(), "tensor"),
+                         recast.tensors.size() == 1 ? "is" : "are", name(recast.stored),
+                         name(recast.wanted), recast.tensors.size() == 1 ? "is" : "are"))
+            .pair(std::string(name(recast.stored)), std::string(name(recast.wanted)))
+            .advise("diff HF_DIR CKPT_DIR says which values the checkpoint holds"));
+    for (std::size_t i = 0; i < std::min(recast.tensors.size(), kShownRecast); ++i) {
+      one.facts.push_back(io::printable(recast.tensors[i]));
+    }
+    if (recast.tensors.size() > kShownRecast) {
+      one.facts.push_back(fmt::format("and {} more", recast.tensors.size() - kShownRecast));
+    }
   }
   return out;
 }

@@ -12,8 +12,8 @@ namespace bv::cli {
 /// What is wrong with a Megatron folder that was read; nothing was written then.
 [[nodiscard]] std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report);
 
-/// Padding rows that are dropped and hold something.
-[[nodiscard]] std::vector<Error> row_warnings(const convert::ConvertReport& report);
+/// Padding rows that are dropped and hold something, and tensors that were cast.
+[[nodiscard]] std::vector<Error> value_warnings(const convert::ConvertReport& report);
 
 /// About one file that was written, and read back when `verified`.
 [[nodiscard]] Verdict written_verdict(const std::string& file, std::size_t tensors, bool verified);

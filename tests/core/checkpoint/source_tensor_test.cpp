@@ -31,12 +31,12 @@ class Stores : public testing::Test {
 TEST_F(Stores, EveryRangeOfBytesIsTheSameInChunks) {
   TensorBytes one(tensor(whole));
   TensorBytes other(tensor(apart));
-  ASSERT_EQ(one.size(), 48U);
-  ASSERT_EQ(other.size(), 48U);
-  for (std::uint64_t begin = 0; begin <= 48; ++begin) {
-    for (std::uint64_t end = begin; end <= 48; ++end) {
-      const auto wanted = one.read(begin, end);
-      const auto found = other.read(begin, end);
+  ASSERT_EQ(one.size().value, 48);
+  ASSERT_EQ(other.size().value, 48);
+  for (std::int64_t begin = 0; begin <= 48; ++begin) {
+    for (std::int64_t end = begin; end <= 48; ++end) {
+      const auto wanted = one.read(ByteOffset(begin), ByteOffset(end));
+      const auto found = other.read(ByteOffset(begin), ByteOffset(end));
       ASSERT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin(), found.end()))
           << begin << " " << end;
     }
@@ -46,7 +46,7 @@ TEST_F(Stores, EveryRangeOfBytesIsTheSameInChunks) {
 TEST_F(Stores, ATensorOfOneChunkIsNotCopied) {
   TensorBytes bytes(tensor(whole));
   const auto chunks = whole.chunks(*whole.find("x"));
-  EXPECT_EQ(bytes.read(4, 12).data(), chunks[0].bytes.data() + 4);
+  EXPECT_EQ(bytes.read(ByteOffset(4), ByteOffset(12)).data(), chunks[0].bytes.data() + 4);
 }
 
 /// The transpose, with a cast: boxes that read every chunk, and zeros where nothing is read.
@@ -57,7 +57,8 @@ TEST_F(Stores, ARecipeMakesTheSameElementsFromChunks) {
     const std::vector<SourceTensor> sources = {tensor(store)};
     move::TensorMaker maker(over_chunks({DType::F32, 28, {turned, zeros}, {}, 0}, sources));
     std::vector<float> out(28, -1);
-    EXPECT_TRUE(maker.make(0, 28, reinterpret_cast<std::byte*>(out.data())).has_value());
+    EXPECT_TRUE(
+        maker.make({}, ElementOffset(28), reinterpret_cast<std::byte*>(out.data())).has_value());
     return out;
   };
   EXPECT_EQ(made(whole), made(apart));

@@ -24,6 +24,22 @@ std::string little(T number) {
   return out;
 }
 
+/// A text, a number and a tuple of numbers as operations of a pickle.
+inline std::string pickled(const std::string& text) {
+  return "X" + little(static_cast<std::uint32_t>(text.size())) + text;
+}
+inline std::string pickled(std::int64_t number) {
+  return "J" + little(static_cast<std::int32_t>(number));
+}
+template <class Numbers>
+std::string pickled_tuple(const Numbers& numbers) {
+  std::string out = "(";
+  for (const std::int64_t number : numbers) {
+    out += pickled(number);
+  }
+  return out + "t";
+}
+
 struct SmallRecord {
   std::string name;  // with the folder
   std::string data;

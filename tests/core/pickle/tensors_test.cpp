@@ -9,20 +9,6 @@ namespace {
 
 using std::string_literals::operator""s;
 
-std::string text(const std::string& value) {
-  return "X" + little(static_cast<std::uint32_t>(value.size())) + value;
-}
-std::string number(int value) {
-  return "K"s + static_cast<char>(value);
-}
-std::string tuple(const std::vector<int>& values) {
-  std::string out = "(";
-  for (const int value : values) {
-    out += number(value);
-  }
-  return out + "t";
-}
-
 /// What torch.save says of one tensor, with everything that can be wrong about it.
 struct SmallTensor {
   std::string storage = "torch\nBFloat16Storage";
@@ -36,9 +22,10 @@ struct SmallTensor {
 
   [[nodiscard]] std::string pickle() const {
     const std::string version = dtype.empty() ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3";
-    std::string out = "ctorch._utils\n" + version + "\n((" + text("storage") + "c" + storage +
-                      "\n" + text(key) + text("cpu") + number(held) + "tQ" + number(offset) +
-                      tuple(shape) + tuple(strides) + "\x89" + "ccollections\nOrderedDict\n)R";
+    std::string out = "ctorch._utils\n" + version + "\n((" + pickled("storage") + "c" + storage +
+                      "\n" + pickled(key) + pickled("cpu") + pickled(held) + "tQ" +
+                      pickled(offset) + pickled_tuple(shape) + pickled_tuple(strides) + "\x89" +
+                      "ccollections\nOrderedDict\n)R";
     out += dtype.empty() ? "" : "ctorch\n" + dtype + "\n";
     return out + "tR";
   }
@@ -58,7 +45,7 @@ Result<ArchiveTensor> open(const SmallArchive& archive, std::string& bytes) {
   return tensor;
 }
 
-std::string fault(const SmallArchive& archive, Code code = Code::PickleInvalid) {
+std::string tensor_fault(const SmallArchive& archive, Code code = Code::PickleInvalid) {
   std::string bytes;
   const auto opened = open(archive, bytes);
   if (opened) {
@@ -67,8 +54,8 @@ std::string fault(const SmallArchive& archive, Code code = Code::PickleInvalid) 
   EXPECT_EQ(opened.error().code, code) << opened.error().message;
   return opened.error().message;
 }
-std::string fault(const SmallTensor& tensor) {
-  return fault(tensor.archive());
+std::string tensor_fault(const SmallTensor& tensor) {
+  return tensor_fault(tensor.archive());
 }
 
 TEST(TorchFile, ATensorLiesWhereItsStorageDoes) {
@@ -100,48 +87,48 @@ TEST(TorchFile, StridesOfSingleRowsDoNotMatter) {
   SmallTensor row;
   row.shape = {1, 6};
   row.strides = {77, 1};
-  EXPECT_EQ(fault(row), "");
+  EXPECT_EQ(tensor_fault(row), "");
   SmallTensor none;
   none.shape = {0, 6};
   none.strides = {1, 1};
-  EXPECT_EQ(fault(none), "");
+  EXPECT_EQ(tensor_fault(none), "");
 }
 
 TEST(TorchFile, ViewsThatAreNotDenseAreRefused) {
   SmallTensor turned;
   turned.strides = {1, 2};
-  EXPECT_EQ(fault(turned), "f: a tensor of shape [2, 3] is a view that is not dense");
+  EXPECT_EQ(tensor_fault(turned), "f: a tensor of shape [2, 3] is a view that is not dense");
   SmallTensor repeated;
   repeated.strides = {0, 1};
-  EXPECT_EQ(fault(repeated), "f: a tensor of shape [2, 3] is a view that is not dense");
+  EXPECT_EQ(tensor_fault(repeated), "f: a tensor of shape [2, 3] is a view that is not dense");
 }
 
 TEST(TorchFile, ATensorLargerThanItsStorageIsRefused) {
   SmallTensor less;
   less.held = 5;
-  EXPECT_EQ(fault(less), "f: a tensor of shape [2, 3] is larger than its storage");
+  EXPECT_EQ(tensor_fault(less), "f: a tensor of shape [2, 3] is larger than its storage");
   SmallTensor moved;
   moved.offset = 1;
-  EXPECT_EQ(fault(moved), "f: a tensor of shape [2, 3] is larger than its storage");
+  EXPECT_EQ(tensor_fault(moved), "f: a tensor of shape [2, 3] is larger than its storage");
   SmallTensor lying;  // the record is shorter than the storage that the pickle states
   lying.data.pop_back();
-  EXPECT_EQ(fault(lying), "f: a tensor of shape [2, 3] is larger than its storage");
+  EXPECT_EQ(tensor_fault(lying), "f: a tensor of shape [2, 3] is larger than its storage");
   SmallTensor absent;
   absent.key = "../1";
-  EXPECT_EQ(fault(absent), "f: storage ../1 is not in the archive");
+  EXPECT_EQ(tensor_fault(absent), "f: storage ../1 is not in the archive");
 }
 
 TEST(TorchFile, TypesThatNoCheckpointHasAreRefused) {
   SmallTensor quantised;
   quantised.storage = "torch\nQInt8Storage";
-  EXPECT_EQ(fault(quantised.archive(), Code::PickleGlobal),
+  EXPECT_EQ(tensor_fault(quantised.archive(), Code::PickleGlobal),
             "f: the pickle names torch.QInt8Storage, which no checkpoint of weights needs");
   SmallTensor untyped;
   untyped.storage = "torch.storage\nUntypedStorage";
-  EXPECT_NE(fault(untyped.archive(), Code::DtypeUnknown), "");
+  EXPECT_NE(tensor_fault(untyped.archive(), Code::DtypeUnknown), "");
   SmallTensor typed;
   typed.dtype = "float16";
-  EXPECT_NE(fault(typed.archive(), Code::DtypeUnknown), "");
+  EXPECT_NE(tensor_fault(typed.archive(), Code::DtypeUnknown), "");
 }
 
 TEST(TorchFile, AParameterIsItsTensor) {
@@ -153,25 +140,25 @@ TEST(TorchFile, AParameterIsItsTensor) {
       small.pickle() +
       "\x88"
       "ccollections\nOrderedDict\n)RtR.";
-  EXPECT_EQ(fault(archive), "");
+  EXPECT_EQ(tensor_fault(archive), "");
 }
 
 TEST(TorchFile, ArchivesWithoutTheirPartsAreRefused) {
   SmallArchive no_pickle = SmallTensor{}.archive();
   no_pickle.records.erase(no_pickle.records.begin());
-  EXPECT_EQ(fault(no_pickle), "f: the archive has no data.pkl");
+  EXPECT_EQ(tensor_fault(no_pickle), "f: the archive has no data.pkl");
   SmallArchive no_version = SmallTensor{}.archive();
   no_version.records.pop_back();
-  EXPECT_EQ(fault(no_version), "f: the archive has no version");
+  EXPECT_EQ(tensor_fault(no_version), "f: the archive has no version");
   SmallArchive big = SmallTensor{}.archive();
   big.records[1].data = "big";
-  EXPECT_EQ(fault(big), "f: its numbers are not little-endian");
+  EXPECT_EQ(tensor_fault(big), "f: its numbers are not little-endian");
   SmallArchive damaged = SmallTensor{}.archive();
   damaged.records[0].more_crc = 1;
-  EXPECT_EQ(fault(damaged, Code::ZipInvalid), "f: the checksum of data.pkl is wrong");
+  EXPECT_EQ(tensor_fault(damaged, Code::ZipInvalid), "f: the checksum of data.pkl is wrong");
   SmallArchive number = SmallTensor{}.archive();
   number.records[0].data = "\x80\x02K\x01.";
-  EXPECT_EQ(fault(number), "f: a value is not a tensor");
+  EXPECT_EQ(tensor_fault(number), "f: a value is not a tensor");
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ SmallArchive small() {
 }
 
 /// The end of the message of a refused archive; "" for one that is taken.
-std::string fault(const SmallArchive& archive) {
+std::string zip_fault(const SmallArchive& archive) {
   const std::string bytes = archive.bytes();
   const auto opened = Archive::open(as_span(bytes), "f");
   if (opened) {
@@ -41,7 +41,7 @@ TEST(Zip, GivesTheBytesOfItsRecordsByName) {
 TEST(Zip, ACommentBehindTheEndIsTaken) {
   SmallArchive archive = small();
   archive.comment = "PK\x05\x06 not the end";
-  EXPECT_EQ(fault(archive), "");
+  EXPECT_EQ(zip_fault(archive), "");
 }
 
 TEST(Zip, EveryCutOfAnArchiveIsRefused) {
@@ -57,65 +57,66 @@ TEST(Zip, NamesThatClimbAreRefused) {
   for (const char* name : {"a/../../etc/passwd", "/a/x", "a//x", "a/./x", "a\\x", "", "a/"}) {
     SmallArchive archive = small();
     archive.records.push_back({name, "x"});
-    EXPECT_NE(fault(archive).find("has a name that leads out of it"), std::string::npos) << name;
+    EXPECT_NE(zip_fault(archive).find("has a name that leads out of it"), std::string::npos)
+        << name;
   }
   SmallArchive archive = small();
   archive.records.push_back({std::string("a/x\0y", 5), "x"});
-  EXPECT_EQ(fault(archive), "record \"a/x\\x00y\" has a name that leads out of it");
+  EXPECT_EQ(zip_fault(archive), "record \"a/x\\x00y\" has a name that leads out of it");
 }
 
 TEST(Zip, NamesOutsideTheFolderTwiceOrNotThoseOfTheirHeaderAreRefused) {
   SmallArchive other = small();
   other.records.push_back({"b/x", "x"});
-  EXPECT_EQ(fault(other), "record \"b/x\" is not below \"a\"");
+  EXPECT_EQ(zip_fault(other), "record \"b/x\" is not below \"a\"");
   SmallArchive bare = small();
   bare.records.push_back({"x", "x"});
-  EXPECT_EQ(fault(bare), "record \"x\" is not below \"a\"");
+  EXPECT_EQ(zip_fault(bare), "record \"x\" is not below \"a\"");
   SmallArchive twice = small();
   twice.records.push_back({"a/version", "4\n"});
-  EXPECT_EQ(fault(twice), "record \"version\" appears twice");
+  EXPECT_EQ(zip_fault(twice), "record \"version\" appears twice");
   SmallArchive renamed = small();
   renamed.records[1].local_name = "a/data/1";
-  EXPECT_EQ(fault(renamed), "record \"a/data/0\" has another name in its header");
+  EXPECT_EQ(zip_fault(renamed), "record \"a/data/0\" has another name in its header");
 }
 
 TEST(Zip, CompressedAndEncryptedRecordsAreRefused) {
   SmallArchive packed = small();
   packed.records[1].method = 8;
-  EXPECT_EQ(fault(packed), "record \"a/data/0\" is compressed or encrypted");
+  EXPECT_EQ(zip_fault(packed), "record \"a/data/0\" is compressed or encrypted");
   SmallArchive locked = small();
   locked.records[1].flags |= 1;
-  EXPECT_EQ(fault(locked), "record \"a/data/0\" is compressed or encrypted");
+  EXPECT_EQ(zip_fault(locked), "record \"a/data/0\" is compressed or encrypted");
 }
 
 TEST(Zip, RecordsThatLeaveTheArchiveOrLieOnOneAnotherAreRefused) {
   SmallArchive longer = small();
   longer.records[0].more_size = 1;
-  EXPECT_EQ(fault(longer).substr(0, 26), "two records overlap at byt");
+  EXPECT_EQ(zip_fault(longer).substr(0, 26), "two records overlap at byt");
   SmallArchive huge = small();
   huge.records[2].more_size = 0x7FFFFFFF;
-  EXPECT_EQ(fault(huge), "record \"a/version\" reaches out of it");
+  EXPECT_EQ(zip_fault(huge), "record \"a/version\" reaches out of it");
   SmallArchive far = small();
   far.records[2].more_offset = 0x7FFFFFFF;
-  EXPECT_EQ(fault(far), "record \"a/version\" has no header");
+  EXPECT_EQ(zip_fault(far), "record \"a/version\" has no header");
   SmallArchive quoted = small();  // one header for two names
   quoted.records[1].more_offset = -44;
-  EXPECT_NE(fault(quoted), "");
+  EXPECT_NE(zip_fault(quoted), "");
 }
 
 TEST(Zip, ADirectoryThatLiesIsRefused) {
   SmallArchive more = small();
   more.more_count = 1;
-  EXPECT_NE(fault(more), "");
+  EXPECT_NE(zip_fault(more), "");
   SmallArchive many = small();
   many.more_count = 60000;
-  EXPECT_NE(fault(many), "");
+  EXPECT_NE(zip_fault(many), "");
   SmallArchive moved = small();
   moved.more_directory = 0x7FFFFFFF;
-  EXPECT_EQ(fault(moved), "its directory reaches out of it");
+  EXPECT_EQ(zip_fault(moved), "its directory reaches out of it");
   SmallArchive saturated = small();
   saturated.records[0].more_size = std::int64_t{0xFFFFFFFF} - 5;
-  EXPECT_EQ(fault(saturated), "record \"a/data.pkl\" has no 64-bit sizes");
+  EXPECT_EQ(zip_fault(saturated), "record \"a/data.pkl\" has no 64-bit sizes");
 }
 
 /// Any byte may be any other: an error or an archive whose records lie inside, never more.

@@ -10,32 +10,26 @@ namespace bv::torch_dist {
 namespace {
 
 namespace fs = std::filesystem;
-using pickle::little;
+using pickle::pickled;
 using pickle::SmallArchive;
 using std::string_literals::operator""s;
 
-std::string text(const std::string& value) {
-  return "X" + little(static_cast<std::uint32_t>(value.size())) + value;
-}
-std::string number(int value) {
-  return "K"s + static_cast<char>(value);
-}
-
 /// A float tensor of `rows` elements in storage `key`.
-std::string tensor(const std::string& key, int rows) {
-  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" +
-         text(key) + text("cpu") + number(rows) + "tQ" + number(0) + number(rows) + "\x85" +
-         number(1) + "\x85" + "\x89" + "ccollections\nOrderedDict\n)RtR";
+std::string state_tensor(const std::string& key, int rows) {
+  return "ctorch._utils\n_rebuild_tensor_v2\n((" + pickled("storage") + "ctorch\nFloatStorage\n" +
+         pickled(key) + pickled("cpu") + pickled(rows) + "tQ" + pickled(0) + pickled(rows) +
+         "\x85" + pickled(1) + "\x85" + "\x89" + "ccollections\nOrderedDict\n)RtR";
 }
 
 /// A Megatron file: arguments, weights in an OrderedDict, an extra state beside them.
 SmallArchive megatron_file(const std::string& more = "") {
   const std::string arguments =
-      "cargparse\nNamespace\n)\x81}" + text("pipeline_model_parallel_size") + number(2) + "sb";
-  const std::string weights = "ccollections\nOrderedDict\n)R(" + text("a.weight") + tensor("0", 2) +
-                              text("a._extra_state") + "N" + text("b.weight") + tensor("1", 1) +
-                              more + "u";
-  return {{{"m/data.pkl", "\x80\x02}(" + text("args") + arguments + text("model") + weights + "u."},
+      "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
+  const std::string weights = "ccollections\nOrderedDict\n)R(" + pickled("a.weight") +
+                              state_tensor("0", 2) + pickled("a._extra_state") + "N" +
+                              pickled("b.weight") + state_tensor("1", 1) + more + "u";
+  return {{{"m/data.pkl",
+            "\x80\x02}(" + pickled("args") + arguments + pickled("model") + weights + "u."},
            {"m/data/0", std::string(8, 'a')},
            {"m/data/1", std::string(4, 'b')},
            {"m/version", "3\n"}}};
@@ -79,9 +73,9 @@ TEST_F(TorchFileStore, ADamagedRecordIsToldByItsChecksum) {
 TEST_F(TorchFileStore, AFileWithoutTheDictIsRefused) {
   EXPECT_EQ(open(megatron_file(), "weights").error().code, Code::PickleInvalid);
   EXPECT_EQ(open(megatron_file(), "args").error().code, Code::PickleInvalid);
-  EXPECT_EQ(open(megatron_file(text("a.weight") + tensor("1", 1))).error().code,
+  EXPECT_EQ(open(megatron_file(pickled("a.weight") + state_tensor("1", 1))).error().code,
             Code::DuplicateKey);
-  EXPECT_EQ(open(megatron_file(text("c.weight") + tensor("7", 1))).error().code,
+  EXPECT_EQ(open(megatron_file(pickled("c.weight") + state_tensor("7", 1))).error().code,
             Code::PickleInvalid);
 }
 

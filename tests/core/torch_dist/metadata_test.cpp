@@ -8,23 +8,13 @@ namespace bv::torch_dist {
 namespace {
 
 using pickle::as_span;
-using pickle::little;
+using pickle::pickled;
 
 const std::string kMeta = "torch.distributed.checkpoint.metadata";
 const std::string kFiles = "torch.distributed.checkpoint.filesystem";
 
-std::string text(const std::string& value) {
-  return "X" + little(static_cast<std::uint32_t>(value.size())) + value;
-}
-std::string number(std::int64_t value) {
-  return "J" + little(static_cast<std::int32_t>(value));
-}
 std::string size(const Shape& shape) {
-  std::string out = "ctorch\nSize\n(";
-  for (const std::int64_t extent : shape) {
-    out += number(extent);
-  }
-  return out + "t\x85R";
+  return "ctorch\nSize\n" + pickle::pickled_tuple(shape) + "\x85R";
 }
 using Fields = std::vector<std::pair<std::string, std::string>>;
 std::string dict(const Fields& fields) {
@@ -37,7 +27,7 @@ std::string dict(const Fields& fields) {
 std::string object(const std::string& module, const std::string& name, const Fields& attributes) {
   Fields named;
   for (const auto& [attribute, value] : attributes) {
-    named.emplace_back(text(attribute), value);
+    named.emplace_back(pickled(attribute), value);
   }
   return "c" + module + "\n" + name + "\n)\x81" + dict(named) + "b";
 }
@@ -53,8 +43,8 @@ std::string chunk(const Shape& origin, const Shape& extent) {
   return object(kMeta, "ChunkStorageMetadata",
                 {{"offsets", size(origin)}, {"sizes", size(extent)}});
 }
-std::string tensor(const Shape& shape, const std::vector<std::string>& chunks,
-                   const std::string& dtype = "bfloat16") {
+std::string stored_tensor(const Shape& shape, const std::vector<std::string>& chunks,
+                          const std::string& dtype = "bfloat16") {
   return object(
       kMeta, "TensorStorageMetadata",
       {{"properties", "c" + kMeta + "\nTensorProperties\n)\x81(ctorch\n" + dtype + "\nNNNNtb"},
@@ -63,21 +53,22 @@ std::string tensor(const Shape& shape, const std::vector<std::string>& chunks,
 }
 std::string index(const std::string& name, const Shape& origin) {
   return object(kMeta, "MetadataIndex",
-                {{"fqn", text(name)}, {"offset", size(origin)}, {"index", "N"}});
+                {{"fqn", pickled(name)}, {"offset", size(origin)}, {"index", "N"}});
 }
 std::string slice(const std::string& file, std::int64_t offset, std::int64_t length) {
   return object(
       kFiles, "_StorageInfo",
-      {{"relative_path", text(file)}, {"offset", number(offset)}, {"length", number(length)}});
+      {{"relative_path", pickled(file)}, {"offset", pickled(offset)}, {"length", pickled(length)}});
 }
 
 /// Two chunks of x [4, 3] and one object.
 struct SmallMetadata {
-  Fields tensors = {{text("x"), tensor({4, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})})},
-                    {text("y"), object(kMeta, "BytesStorageMetadata", {})}};
+  Fields tensors = {
+      {pickled("x"), stored_tensor({4, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})})},
+      {pickled("y"), object(kMeta, "BytesStorageMetadata", {})}};
   Fields storage = {{index("x", {0, 0}), slice("a", 0, 10)},
                     {index("x", {2, 0}), slice("b", 10, 20)},
-                    {object(kMeta, "MetadataIndex", {{"fqn", text("y")}}), slice("a", 30, 5)}};
+                    {object(kMeta, "MetadataIndex", {{"fqn", pickled("y")}}), slice("a", 30, 5)}};
 
   [[nodiscard]] Result<Metadata> read() const {
     const std::string pickle =
@@ -114,16 +105,16 @@ TEST(Metadata, SaysWhereChunksAndObjectsLie) {
 
 TEST(Metadata, ChunksThatDoNotTileAreRefused) {
   SmallMetadata overlap;
-  overlap.tensors[0].second = tensor({4, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {3, 3})});
+  overlap.tensors[0].second = stored_tensor({4, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {3, 3})});
   EXPECT_EQ(overlap.fault(Code::ChunksInvalid), "\"x\": two chunks overlap");
   SmallMetadata gap;
-  gap.tensors[0].second = tensor({5, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})});
+  gap.tensors[0].second = stored_tensor({5, 3}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})});
   EXPECT_EQ(gap.fault(Code::ChunksInvalid), "\"x\": the chunks leave a gap");
   SmallMetadata outside;
-  outside.tensors[0].second = tensor({4, 2}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})});
+  outside.tensors[0].second = stored_tensor({4, 2}, {chunk({2, 0}, {2, 3}), chunk({0, 0}, {2, 3})});
   EXPECT_EQ(outside.fault(Code::ChunksInvalid), "\"x\": a chunk reaches out of the tensor");
   SmallMetadata none;
-  none.tensors[0].second = tensor({0, 3}, {});
+  none.tensors[0].second = stored_tensor({0, 3}, {});
   EXPECT_EQ(none.fault(Code::ChunksInvalid), "\"x\": the tensor has no chunk");
 }
 
@@ -151,10 +142,10 @@ TEST(Metadata, WhatStandsTwiceIsRefused) {
 TEST(Metadata, SlicesThatAreTransformedOrNegativeAreRefused) {
   SmallMetadata transformed;
   transformed.storage[0].second = object(kFiles, "_StorageInfo",
-                                         {{"relative_path", text("a")},
-                                          {"offset", number(0)},
-                                          {"length", number(1)},
-                                          {"transform_descriptors", list({text("zstd")})}});
+                                         {{"relative_path", pickled("a")},
+                                          {"offset", pickled(0)},
+                                          {"length", pickled(1)},
+                                          {"transform_descriptors", list({pickled("zstd")})}});
   EXPECT_EQ(transformed.fault(Code::DistMetadataInvalid),
             "f cannot be used: \"x\" is stored transformed");
   SmallMetadata negative;
@@ -165,10 +156,10 @@ TEST(Metadata, SlicesThatAreTransformedOrNegativeAreRefused) {
 
 TEST(Metadata, TypesThatAreNotReadAreRefusedByName) {
   SmallMetadata odd;
-  odd.tensors[0].second = tensor({4, 3}, {chunk({0, 0}, {4, 3})}, "Size");
+  odd.tensors[0].second = stored_tensor({4, 3}, {chunk({0, 0}, {4, 3})}, "Size");
   EXPECT_EQ(odd.fault(Code::DtypeUnknown), "\"x\" is of a type that is not read");
   SmallMetadata unknown;
-  unknown.tensors[0].second = tensor({4, 3}, {chunk({0, 0}, {4, 3})}, "quint8");
+  unknown.tensors[0].second = stored_tensor({4, 3}, {chunk({0, 0}, {4, 3})}, "quint8");
   EXPECT_EQ(unknown.fault(Code::PickleGlobal),
             "f: the pickle names torch.quint8, which no checkpoint of weights needs");
 }
