@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <sstream>
 
 #include "tests/core/torch_dist/golden_copy.hpp"
 #include "tests/e2e/process.hpp"
@@ -150,6 +151,48 @@ TEST_P(RealCheckpoint, IsListedByItsKeys) {
               std::string::npos)
         << key;
   }
+}
+
+/// Rows of the padded vocabulary of a real checkpoint.
+std::string vocabulary_rows(const std::string& name) {
+  const auto expected = read_json(checkpoint_of(name) / "expected.json");
+  for (const auto& [key, tensor] : expected.at("tensors").items()) {
+    if (key.ends_with("embedding.word_embeddings.weight")) {
+      return std::to_string(tensor.at("shape").at(0).get<std::int64_t>());
+    }
+  }
+  return "";
+}
+
+/// Key, type, shape and size of each tensor, as Megatron-Core wrote them; and the elements are
+/// those of the model.
+TEST_P(RealCheckpoint, IsWrittenAsMegatronWritesIt) {
+  const TempFolder folder;
+  const Ended ended =
+      compare({"convert", "--to", "torch_dist", "--model", golden_hf(GetParam()).string(), "--out",
+               folder / "out", "--make-vocab-size-divisible-by", vocabulary_rows(GetParam())});
+  ASSERT_EQ(ended.code, holds_narrowed() ? 1 : 0) << ended.all();  // 1: the cast is inexact
+  const auto keys = [](const std::string& checkpoint) {
+    std::istringstream lines(run({"inspect", "--plain", "--model", checkpoint}).out);
+    std::set<std::string> out;
+    for (std::string line; std::getline(lines, line);) {
+      out.insert(line.substr(0, line.rfind('\t')));
+    }
+    return out;
+  };
+  EXPECT_EQ(keys(folder / "out"), keys(checkpoint_of(GetParam()).string()));
+  const Ended same = compare({"diff", golden_hf(GetParam()).string(), folder / "out"});
+  EXPECT_EQ(same.code, 0) << same.all();
+  EXPECT_EQ(file_text(folder / "out/latest_checkpointed_iteration.txt"), "0");
+}
+
+TEST(ToTorchDist, ALayoutHasNoMeaning) {
+  const TempFolder folder;
+  const Ended ended = run({"convert", "--to", "torch_dist", "--model", golden_hf("qwen3").string(),
+                           "--tp", "2", "--out", folder / "out"});
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.flat().find("--tp has no meaning"), std::string::npos) << ended.all();
+  EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RealCheckpoint,
