@@ -44,7 +44,7 @@ std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
 }
 
 /// qwen3 on TP 2 and PP 2.
-class Legacy : public testing::Test {
+class Legacy : public ::testing::Test {
  protected:
   void SetUp() override {
     const Ended ended =

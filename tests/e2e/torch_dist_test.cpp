@@ -26,7 +26,7 @@ bool is_narrowed(const std::string& model, const std::string& tensor) {
          (tensor.ends_with("linear_attn.A_log") || tensor.ends_with("linear_attn.norm.weight"));
 }
 
-class RealCheckpoint : public testing::TestWithParam<std::string> {
+class RealCheckpoint : public ::testing::TestWithParam<std::string> {
  protected:
   [[nodiscard]] Ended compare(std::vector<std::string> command) const {
     if (holds_narrowed()) {

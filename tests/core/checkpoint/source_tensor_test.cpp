@@ -10,7 +10,7 @@ namespace bv::checkpoint {
 namespace {
 
 /// Elements 0, 1, 2, ... of a tensor [4, 6], whole and in chunks cut in both dimensions.
-class Stores : public testing::Test {
+class Stores : public ::testing::Test {
  protected:
   Stores() {
     std::vector<std::uint16_t> values(24);
@@ -70,7 +70,7 @@ TEST_F(Stores, AGapOfTheBoxesStaysAnError) {
   move::TensorMaker maker(
       over_chunks({DType::BF16, 24, {{0, 0, 0, {{12, 1, 1}}}}, {}, 0}, sources));
   std::vector<std::byte> out(48);
-  const auto status = maker.make(0, 24, out.data());
+  const auto status = maker.make({}, ElementOffset(24), out.data());
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, Code::Gap);
 }

@@ -35,7 +35,7 @@ SmallArchive megatron_file(const std::string& more = "") {
            {"m/version", "3\n"}}};
 }
 
-class TorchFileStore : public testing::Test {
+class TorchFileStore : public ::testing::Test {
  protected:
   Result<FileStore> open(const SmallArchive& archive, std::string_view key = "model") {
     spill(folder_.path() / "x.pt", archive.bytes());

@@ -12,7 +12,7 @@ namespace {
 using pickle::as_span;
 
 /// The metadata of every real checkpoint, written again and read again.
-class RealMetadata : public testing::TestWithParam<std::string> {};
+class RealMetadata : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(RealMetadata, ComesBackEqual) {
   const auto file = std::filesystem::path(BV_FIXTURES) / "golden/torch_dist" / GetParam() /

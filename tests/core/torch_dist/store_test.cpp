@@ -31,7 +31,7 @@ std::string assembled(const TensorSpec& spec, const std::vector<io::Chunk>& chun
   return out;
 }
 
-class RealCheckpoint : public testing::TestWithParam<std::string> {};
+class RealCheckpoint : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(RealCheckpoint, HoldsWhatTheRealLoaderReads) {
   const fs::path folder = fs::path(BV_FIXTURES) / "golden/torch_dist" / GetParam();
@@ -64,7 +64,7 @@ INSTANTIATE_TEST_SUITE_P(All, RealCheckpoint,
                          testing::Values("qwen3", "qwen3_5_dense_mtp", "qwen3_5_moe_packed",
                                          "qwen3_5_vl_dense"));
 
-class DamagedCheckpoint : public testing::Test {
+class DamagedCheckpoint : public ::testing::Test {
  protected:
   [[nodiscard]] Error error() const {
     auto opened = DistCheckpoint::open(copy_.iteration);
