@@ -12,7 +12,7 @@
 namespace bv {
 namespace {
 
-using testing::Json;
+using support::Json;
 
 Json schema() {
   const std::filesystem::path path =
