@@ -4,6 +4,7 @@
 #include <array>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/commands/convert_direction.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
@@ -24,33 +25,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// What only the way to Megatron can follow: a Megatron folder has a layout, a dtype and a config
-/// of its own.
-constexpr std::array kToMegatron = {"set",
-                                    "family",
-                                    "revision",
-                                    "tp",
-                                    "pp",
-                                    "ep",
-                                    "etp",
-                                    "vpp",
-                                    "cp",
-                                    "num-layers-per-virtual-pipeline-stage",
-                                    "decoder-first-pipeline-num-layers",
-                                    "decoder-last-pipeline-num-layers",
-                                    "pipeline-model-parallel-layout",
-                                    "account-for-embedding-in-pipeline-split",
-                                    "account-for-loss-in-pipeline-split",
-                                    "make-vocab-size-divisible-by",
-                                    "layout",
-                                    "transformer-impl",
-                                    "moe-grouped-gemm",
-                                    "no-moe-grouped-gemm",
-                                    "drop-mtp",
-                                    "expert-orientation",
-                                    "exclude",
-                                    "dtype"};
-constexpr std::array kToHf = {"accept-changed", "like"};
 constexpr std::array<std::string_view, 2> kNothingWritten = {
     "nothing was written: a claim above does not hold",
     "nothing was written: --fail-on warning, and there is one"};
@@ -92,8 +66,7 @@ class Convert {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
     BV_CHECK(check_abilities(options_));
-    BV_CHECK(check_direction());
-    BV_CHECK(check_dist());
+    BV_CHECK(check_direction(options_, run_));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -115,49 +88,7 @@ class Convert {
   }
 
  private:
-  /// An option that the direction cannot follow would look as if it had been followed. From the
-  /// environment it may be meant for other commands.
-  Status check_direction() {
-    if (options_.from == options_.to) {
-      return fail(Code::Conflict,
-                  fmt::format("--from {} and --to {} are one side", options_.from, options_.to))
-          .advise("leave --from out");
-    }
-    const bool hf = options_.to == "hf";
-    const std::vector<std::string> others =
-        hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
-           : std::vector<std::string>(kToHf.begin(), kToHf.end());
-    for (const Setting& given : options_.given) {
-      if (std::find(others.begin(), others.end(), given.name) == others.end()) {
-        continue;
-      }
-      if (given.origin != Origin::CommandLine) {
-        run_.notes.push_back(
-            fmt::format("{} is not used by --to {}", io::printable(given.written), options_.to));
-        continue;
-      }
-      return fail(Code::UnknownOption,
-                  fmt::format("--{} belongs to --to {}", given.name, hf ? "megatron" : "hf"))
-          .pair(io::printable(given.written),
-                fmt::format("an option that --to {} can follow", options_.to))
-          .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
-                     : "leave it out");
-    }
-    return Done{};
-  }
-
   [[nodiscard]] bool is_dist() const { return options_.to == "torch_dist"; }
-
-  /// A torch_dist checkpoint is the same in every layout, and is not resumed.
-  Status check_dist() const {
-    for (const char* name : {"tp", "pp", "ep", "etp", "vpp", "cp", "layout", "resume"}) {
-      if (is_dist() && options_.has(name)) {
-        return fail(Code::Conflict, fmt::format("--{} has no meaning with --to torch_dist", name))
-            .advise("leave it out: Megatron-Core loads the checkpoint in every layout");
-      }
-    }
-    return Done{};
-  }
 
   /// --fail-on warning means that nothing is made of an input that has one.
   [[nodiscard]] bool warned() const {

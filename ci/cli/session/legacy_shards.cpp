@@ -111,7 +111,7 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   if (!out.layout.vocab_divisor) {
     out.layout.vocab_divisor = padded_rows(out, model);
   }
-  out.notes.push_back(fmt::format("{} entries that are no weights (extra states) are not looked at",
+  out.notes.push_back(fmt::format("{} entries beside the weights (extra states) are not looked at",
                                   thousands(left_out)));
   return out;
 }
