@@ -179,8 +179,8 @@ Status check_chunks(const TensorSpec& tensor, std::span<const Chunk> chunks,
     const std::uint64_t wanted = tensor_bytes({tensor.name, tensor.dtype, chunks[i].extent});
     if (chunks[i].bytes.size() != wanted) {
       return invalid(tensor, file, "a chunk has another size than its extent says")
-          .pair(fmt::format("{} bytes", chunks[i].bytes.size()),
-                fmt::format("{} bytes for {}", wanted, shape_text(chunks[i].extent)));
+          .pair(counted(std::uint64_t{chunks[i].bytes.size()}, "byte"),
+                fmt::format("{} for {}", counted(wanted, "byte"), shape_text(chunks[i].extent)));
     }
   }
   return Done{};

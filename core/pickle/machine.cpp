@@ -289,7 +289,7 @@ class Machine : private ValueStack {
         const auto module_text = out_.text(module);
         const auto name_text = out_.text(name);
         if (!module_text || !name_text) {
-          return refuse("it names a global by a value that is no text");
+          return refuse("it names a global by a value that is not text");
         }
         return push_global(*module_text, *name_text);
       }
@@ -316,7 +316,7 @@ class Machine : private ValueStack {
         BV_TRY(state, pop());
         BV_TRY(id, top());
         if (out_.kind(id) != Kind::Object) {
-          return refuse("it gives a state to a value that is no object");
+          return refuse("it gives a state to a value that is not an object");
         }
         out_.lists_[out_.values_[id].list].push_back(state);
         return Done{};
@@ -362,7 +362,7 @@ class Machine : private ValueStack {
 
   Status push_object(Id callee, Id arguments) {
     if (out_.kind(callee) != Kind::Global || out_.kind(arguments) != Kind::Tuple) {
-      return refuse("it calls a value that is no global, or with no arguments");
+      return refuse("it calls a value that is not a global, or with no arguments");
     }
     return push_list(Kind::Object, {callee, arguments});
   }

@@ -157,8 +157,9 @@ class Opener {
     if (chunk.slice.offset > all.size() || chunk.slice.length > all.size() - chunk.slice.offset) {
       return refuse(paths_[number],
                     fmt::format("{} lies outside of it", io::in_quotes(tensor.name)))
-          .pair(fmt::format("{} bytes", all.size()),
-                fmt::format("{} bytes from byte {}", chunk.slice.length, chunk.slice.offset));
+          .pair(counted(std::uint64_t{all.size()}, "byte"),
+                fmt::format("{} from byte {}", counted(chunk.slice.length, "byte"),
+                            chunk.slice.offset));
     }
     slices_.emplace_back(number, chunk.slice.offset, chunk.slice.offset + chunk.slice.length);
     const auto slice = all.subspan(chunk.slice.offset, chunk.slice.length);

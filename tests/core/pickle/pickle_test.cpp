@@ -104,12 +104,12 @@ TEST(Pickle, WhatNoCheckpointNeedsIsRefused) {
   for (const char op : "iopIFLSV\x82\x83\x84\x97\x98gld"s) {
     EXPECT_EQ(fault(std::string(1, op)).substr(0, 9), "operation") << op;
   }
-  EXPECT_EQ(fault("K\x01K\x02R."s), "it calls a value that is no global, or with no arguments");
+  EXPECT_EQ(fault("K\x01K\x02R."s), "it calls a value that is not a global, or with no arguments");
   EXPECT_EQ(fault("ctorch\nSize\nK\x02R."s),
-            "it calls a value that is no global, or with no arguments");
-  EXPECT_EQ(fault("K\x01}b."s), "it gives a state to a value that is no object");
+            "it calls a value that is not a global, or with no arguments");
+  EXPECT_EQ(fault("K\x01}b."s), "it gives a state to a value that is not an object");
   EXPECT_EQ(fault("ctorch\nSize\n)}K\x01K\x02s\x92."s), "it makes an object with named arguments");
-  EXPECT_EQ(fault("K\x01K\x02\x93."s), "it names a global by a value that is no text");
+  EXPECT_EQ(fault("K\x01K\x02\x93."s), "it names a global by a value that is not text");
 }
 
 TEST(Pickle, WhatIsMissingIsRefused) {
