@@ -28,7 +28,8 @@ using testing::run_line;
 using testing::TempFolder;
 
 /// jobs: results are equal on any number of threads; OptionEffects.JobsLimitTheThreads counts them.
-const std::set<std::string> kOfNoResult = {"jobs"};
+/// replay: without it fuzz draws as long as it is told; tests/e2e/fuzz_test.cpp replays.
+const std::set<std::string> kOfNoResult = {"jobs", "replay"};
 
 std::string trimmed(const std::string& text) {
   const std::size_t begin = text.find_first_not_of(' ');
