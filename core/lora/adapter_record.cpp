@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/text.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
 

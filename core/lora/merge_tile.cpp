@@ -36,18 +36,20 @@ bool merge_tile_scalar(DType dtype, const Tile& tile) {
 
 }  // namespace
 
-MergeIsa best_merge_isa() {
+bool has_merge_isa(MergeIsa isa) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl")) {
-    return MergeIsa::Avx512;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c")) {
-    return MergeIsa::Avx2;
-  }
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  return isa == MergeIsa::Scalar || (isa == MergeIsa::Avx2 ? avx2 : avx512);
+#else
+  return isa == MergeIsa::Scalar;
 #endif
-  return MergeIsa::Scalar;
+}
+
+MergeIsa best_merge_isa() {
+  return has_merge_isa(MergeIsa::Avx2) ? MergeIsa::Avx2 : MergeIsa::Scalar;
 }
 
 float merge_sum(const float* left, std::int64_t left_step, const float* right,

@@ -11,7 +11,10 @@
 namespace bv::lora {
 
 enum class MergeIsa { Scalar, Avx2, Avx512 };
-/// The widest set that this processor has.
+/// Does this processor have it?
+[[nodiscard]] bool has_merge_isa(MergeIsa isa);
+/// The one that merges take: the widest that tests have run. Tests compare the tiles of AVX-512
+/// with the definition where a processor has it; none that ran them did so far, so it is not taken.
 [[nodiscard]] MergeIsa best_merge_isa();
 
 inline constexpr std::int64_t kTileRows = 6;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <tuple>
 
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/kinds/values.hpp"
 
@@ -49,7 +50,14 @@ double scale_of_pair(const lora::AdapterPair& pair) {
   return lora::scale64(pair.scale, pair.alpha, pair.rank());
 }
 
-/// Rows of the base's out axis -> delta; rows without a pair are not there.
+/// The same rows of the base, and DoRA of both or of none.
+bool same_place(const lora::AdapterPair& a, const lora::AdapterPair& b) {
+  return a.first_row == b.first_row && (a.b.rows < 2 || a.row_step == b.row_step) &&
+         a.transposed == b.transposed && a.magnitude.has_value() == b.magnitude.has_value();
+}
+
+/// Rows of the base's out axis -> delta, and the magnitude of DoRA behind it; rows without a pair
+/// are not there.
 using DeltaRows = std::map<std::int64_t, std::vector<double>>;
 DeltaRows rows_of_delta(const DeltaPairs& pairs) {
   DeltaRows out;
@@ -66,6 +74,9 @@ DeltaRows rows_of_delta(const DeltaPairs& pairs) {
       }
       for (double& value : row) {
         value *= scale;
+      }
+      if (pair->magnitude) {
+        row.push_back(element(*pair->magnitude, i, 0));
       }
     }
   }
@@ -102,6 +113,14 @@ DeltaFault of_rows(const DeltaRows& found, const DeltaRows& wanted) {
     }
   }
   DeltaFault out;
+  if (wrong == 0) {  // rows that the other adapter leaves alone
+    const auto more = std::find_if(found.begin(), found.end(),
+                                   [&](const auto& one) { return !wanted.contains(one.first); });
+    out.what = "changes rows that the other adapter leaves alone";
+    out.found = fmt::format("{}, row {} among them", counted(found.size(), "row"), more->first);
+    out.wanted = counted(wanted.size(), "row");
+    return out;
+  }
   out.what = "rows of the delta are not those of the other adapter";
   out.wanted = fmt::format("row {} of the other adapter", first);
   out.found = fmt::format("{} of {} rows differ, the first is {}", wrong, wanted.size(), first);
@@ -109,26 +128,20 @@ DeltaFault of_rows(const DeltaRows& found, const DeltaRows& wanted) {
   for (const auto& [row, values] : wanted) {
     if (there != found.end() && same_row(there->second, values)) {
       out.found += fmt::format(", which holds row {}", row);
-      out.what = "rows of the delta stand at other places";
+      out.what = "rows of the delta are at other places";
       break;
     }
   }
   return out;
 }
 
-std::optional<DeltaFault> compare_place(const DeltaPairs* found, const DeltaPairs* wanted) {
-  if (found == nullptr || wanted == nullptr) {
-    const bool lacks = found == nullptr;
-    return DeltaFault{Code::ExpertPairCount, lacks ? "has no pair" : "has a pair too many",
-                      lacks ? "no pair" : "a pair", lacks ? "a pair" : "no pair"};
-  }
-  const lora::AdapterPair& one = *found->front();
-  const lora::AdapterPair& two = *wanted->front();
-  const bool single = found->size() == 1 && wanted->size() == 1;
-  if (single && same_matrix(one.a, two.a) && same_matrix(one.b, two.b)) {
+std::optional<DeltaFault> compare_place(const DeltaPairs& found, const DeltaPairs& wanted) {
+  const lora::AdapterPair& one = *found.front();
+  const lora::AdapterPair& two = *wanted.front();
+  const bool single = found.size() == 1 && wanted.size() == 1;
+  if (single && same_place(one, two) && same_matrix(one.a, two.a) && same_matrix(one.b, two.b)) {
     if (scale_of_pair(one) == scale_of_pair(two)) {
-      return one.magnitude.has_value() == two.magnitude.has_value() &&
-                     (!one.magnitude || same_matrix(*one.magnitude, *two.magnitude))
+      return !one.magnitude || same_matrix(*one.magnitude, *two.magnitude)
                  ? std::nullopt
                  : std::optional(DeltaFault{Code::AdapterDiffers, "has other magnitudes",
                                             "other magnitudes", "those of the other adapter"});
@@ -137,8 +150,8 @@ std::optional<DeltaFault> compare_place(const DeltaPairs* found, const DeltaPair
                       fmt::format("scale {}", scale_of_pair(one)),
                       fmt::format("scale {}", scale_of_pair(two))};
   }
-  const DeltaRows here = rows_of_delta(*found);
-  const DeltaRows there = rows_of_delta(*wanted);
+  const DeltaRows here = rows_of_delta(found);
+  const DeltaRows there = rows_of_delta(wanted);
   const bool same =
       here.size() == there.size() &&
       std::equal(here.begin(), here.end(), there.begin(), [](const auto& a, const auto& b) {
@@ -151,37 +164,52 @@ std::string place_name(const DeltaPlace& place) {
   return place.second < 0 ? place.first : fmt::format("{}[{}]", place.first, place.second);
 }
 
-}  // namespace
-
-std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Adapter& wanted) {
-  const auto here = by_place(found);
-  const auto there = by_place(wanted);
-  std::map<DeltaPlace, bool> places;
-  for (const auto* side : {&here, &there}) {
-    for (const auto& [place, pairs] : *side) {
-      places[place] = true;
-    }
+/// Trained tensors and biases by the tensor of the base.
+template <class One>
+std::map<std::string, const One*> by_base(const std::vector<One>& all) {
+  std::map<std::string, const One*> out;
+  for (const One& one : all) {
+    out[one.base] = &one;
   }
-  std::map<std::tuple<Code, std::string>, Verdict> refuted;
-  std::int64_t equal = 0;
-  for (const auto& [place, unused] : places) {
-    const auto one = here.find(place);
-    const auto two = there.find(place);
-    const auto fault = compare_place(one == here.end() ? nullptr : &one->second,
-                                     two == there.end() ? nullptr : &two->second);
+  return out;
+}
+
+std::optional<DeltaFault> compare_trained(const lora::Replacement& one,
+                                          const lora::Replacement& two) {
+  const bool same =
+      one.tensor->spec.dtype == two.tensor->spec.dtype &&
+      std::equal(one.bytes.begin(), one.bytes.end(), two.bytes.begin(), two.bytes.end());
+  return same ? std::nullopt
+              : std::optional(DeltaFault{Code::AdapterDiffers, "is trained to other values",
+                                         "other bytes", "those of the other adapter"});
+}
+
+std::optional<DeltaFault> compare_bias(const lora::BiasDelta& one, const lora::BiasDelta& two) {
+  const bool same =
+      same_matrix(one.delta, two.delta) && lora::scale64(one.scale, one.alpha, one.rank) ==
+                                               lora::scale64(two.scale, two.alpha, two.rank);
+  return same ? std::nullopt
+              : std::optional(DeltaFault{Code::AdapterDiffers, "adds another bias",
+                                         "another bias or scale", "that of the other adapter"});
+}
+
+/// What two adapters say of their places, gathered by cause.
+class Comparison {
+ public:
+  void add(const std::string& place, const std::optional<DeltaFault>& fault) {
     if (!fault) {
-      ++equal;
-      continue;
+      ++equal_;
+      return;
     }
-    Verdict& verdict = refuted[{fault->code, fault->what}];
+    Verdict& verdict = refuted_[{fault->code, fault->what}];
     if (verdict.cases++ == 0) {
       verdict.claim = "adapter-same";
-      verdict.rule = place_name(place);
+      verdict.rule = place;
       verdict.kind = "adapter";
       verdict.outcome = Outcome::Refuted;
       verdict.code = fault->code;
-      verdict.megatron = place_name(place);
-      verdict.title = fmt::format("{}: {}", io::in_quotes(place_name(place)), fault->what);
+      verdict.megatron = place;
+      verdict.title = fmt::format("{}: {}", io::in_quotes(place), fault->what);
       verdict.found = fault->found;
       verdict.wanted = fault->wanted;
       verdict.help = "export the adapter again, with the rule of the base for its rows";
@@ -189,11 +217,40 @@ std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Ad
     verdict.refuted_cases = verdict.cases;
     verdict.extent = counted(static_cast<std::uint64_t>(verdict.cases), "tensor");
   }
+
+  /// Places of both sides; one that a side lacks is a fault of its own.
+  template <class Place, class Value, class Compare, class Name>
+  void add_all(const std::map<Place, Value>& here, const std::map<Place, Value>& there,
+               const char* what, const Compare& compare, const Name& name) {
+    for (const auto& [place, value] : here) {
+      const auto other = there.find(place);
+      add(name(place),
+          other == there.end()
+              ? DeltaFault{Code::ExpertPairCount, fmt::format("has a {} too many", what),
+                           fmt::format("a {}", what), fmt::format("no {}", what)}
+              : compare(value, other->second));
+    }
+    for (const auto& [place, value] : there) {
+      if (!here.contains(place)) {
+        add(name(place), DeltaFault{Code::ExpertPairCount, fmt::format("has no {}", what),
+                                    fmt::format("no {}", what), fmt::format("a {}", what)});
+      }
+    }
+  }
+
+  [[nodiscard]] std::vector<Verdict> verdicts() &&;
+
+ private:
+  std::map<std::tuple<Code, std::string>, Verdict> refuted_;
+  std::int64_t equal_ = 0;
+};
+
+std::vector<Verdict> Comparison::verdicts() && {
   std::vector<Verdict> out;
-  for (auto& [cause, verdict] : refuted) {
+  for (auto& [cause, verdict] : refuted_) {
     out.push_back(std::move(verdict));
   }
-  if (equal > 0) {
+  if (equal_ > 0) {
     Verdict same;
     same.claim = "adapter-same";
     same.rule = "adapter";
@@ -201,10 +258,25 @@ std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Ad
     same.megatron = "adapter";
     same.outcome = Outcome::Held;
     same.evidence.bytes = true;
-    same.cases = equal;
+    same.cases = equal_;
     out.push_back(std::move(same));
   }
   return out;
+}
+
+}  // namespace
+
+std::vector<Verdict> compare_adapters(const lora::Adapter& found, const lora::Adapter& wanted) {
+  Comparison out;
+  out.add_all(by_place(found), by_place(wanted), "pair", compare_place, place_name);
+  const auto as_it_is = [](const std::string& name) { return name; };
+  out.add_all(
+      by_base(found.replacements), by_base(wanted.replacements), "trained tensor",
+      [](const auto* one, const auto* two) { return compare_trained(*one, *two); }, as_it_is);
+  out.add_all(
+      by_base(found.biases), by_base(wanted.biases), "bias",
+      [](const auto* one, const auto* two) { return compare_bias(*one, *two); }, as_it_is);
+  return std::move(out).verdicts();
 }
 
 }  // namespace bv::claims

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "core/base/arith.hpp"
 #include "core/io/fault_text.hpp"
@@ -108,7 +109,7 @@ class WayBack {
       const bool same =
           found != back_.end()
               ? std::equal(tensor->bytes.begin(), tensor->bytes.end(), found->second.begin())
-              : is_shared(*tensor);
+              : shared_.contains(tensor->stored.spec.name);
       if (!same) {
         return tensor->stored.spec.name;
       }
@@ -125,6 +126,8 @@ class WayBack {
     std::vector<std::byte> shard(static_cast<std::size_t>(elements) * maker.element_bytes(),
                                  kPoisonByte);
     BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
+    const auto bytes_of_sources = checkpoint::bytes_of(tensor.sources);
+    std::vector<std::size_t> unmoved;
     for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
       std::vector<layout::Box> inverses;
       for (const layout::Box& box : boxes) {
@@ -133,7 +136,8 @@ class WayBack {
         }
       }
       if (inverses.empty()) {
-        continue;  // a factor of equal bytes is moved in its place
+        unmoved.push_back(i);
+        continue;
       }
       const TensorSpec& spec = *tensor.sources[i].spec;
       const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
@@ -141,6 +145,7 @@ class WayBack {
       const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;
       move_back(inverses, shard, tensor.spec.dtype, spec.dtype, place->second);
     }
+    note_shared(tensor, bytes_of_sources, unmoved);
     return Done{};
   }
 
@@ -156,16 +161,29 @@ class WayBack {
     }
   }
 
-  /// A factor that another tensor of equal bytes stands for.
-  [[nodiscard]] bool is_shared(const lora::AdapterTensor& tensor) const {
-    return std::any_of(back_.begin(), back_.end(), [&](const auto& one) {
-      return std::equal(tensor.bytes.begin(), tensor.bytes.end(), one.second.begin(),
-                        one.second.end());
-    });
+  /// A layer has one A for pairs whose A are equal: those that are not moved must be equal, bit for
+  /// bit, to one of the same layer that is.
+  void note_shared(const convert::OutputTensor& tensor,
+                   const std::vector<move::SourceBytes>& sources,
+                   const std::vector<std::size_t>& unmoved) {
+    for (const std::size_t i : unmoved) {
+      const TensorSpec& one = tensor.sources[i].tensor->spec;
+      const auto size = static_cast<std::size_t>(element_count(one.shape).value()) *
+                        static_cast<std::size_t>(bytes(one.dtype));
+      for (std::size_t j = 0; j < tensor.sources.size(); ++j) {
+        const TensorSpec& other = tensor.sources[j].tensor->spec;
+        const bool moved = std::find(unmoved.begin(), unmoved.end(), j) == unmoved.end();
+        if (moved && other.shape == one.shape && other.dtype == one.dtype &&
+            std::equal(sources[i].first, sources[i].first + size, sources[j].first)) {
+          shared_.insert(one.name);
+        }
+      }
+    }
   }
 
   const Placed& placed_;
   std::map<std::string, std::vector<std::byte>> back_;
+  std::set<std::string> shared_;  // not moved: an equal one of the layer is
 };
 
 Verdict came_back(const AdapterSubject& subject, const Placed& placed) {

@@ -152,21 +152,18 @@ TEST(Fixtures, SeedReachesEveryCommand) {
   };
   EXPECT_EQ(diff("1"), 0);
   EXPECT_EQ(diff("2"), 1);
-  for (const std::vector<std::string>& words : {std::vector<std::string>{"check"},
-                                                {"roundtrip"},
-                                                {"layout"},
-                                                {"inspect"},
-                                                {"trace", "lm_head.weight"}}) {
+  // Where the bytes of a fixture are not looked at, a seed is refused.
+  for (const auto& [words, code] :
+       std::vector<std::pair<std::vector<std::string>, int>>{{{"check"}, 0},
+                                                             {{"roundtrip"}, 0},
+                                                             {{"layout"}, 2},
+                                                             {{"inspect"}, 2},
+                                                             {{"trace", "lm_head.weight"}, 2}}) {
     std::vector<std::string> line = words;
     line.insert(line.end(), {"--model", "fixture:llama", "--seed", "7"});
     const Ended ended = run(line);
-    EXPECT_EQ(ended.code, 0) << words.front() << ended.all();
+    EXPECT_EQ(ended.code, code) << words.front() << ended.all();
   }
-  const Ended lint = run({"rules", "lint",
-                          (std::filesystem::path(BV_FIXTURES) / "rules/qwen3.rules.json").string(),
-                          "--model", "fixture:qwen3", "--seed", "7"});
-  EXPECT_LE(lint.code, 1) << lint.all();
-  EXPECT_NE(lint.out.find("qwen3 says what is wanted"), std::string::npos) << lint.all();
 }
 
 }  // namespace

@@ -270,6 +270,81 @@ TEST(AdapterClaims, EveryKeyAndEveryPairIsCounted) {
   }
 }
 
+Codes codes_of(const std::vector<Verdict>& verdicts) {
+  Codes out;
+  for (const Verdict& verdict : verdicts) {
+    if (verdict.outcome == Outcome::Refuted) {
+      out.insert(std::string(info(verdict.code).name));
+    }
+  }
+  return out;
+}
+
+/// The pair of gate alone is not the pair of up alone, though their factors are equal.
+TEST(CompareAdapters, EqualFactorsOnOtherRowsAreRefuted) {
+  const EditedAdapter one("llama_all");
+  Adapter moved = one.read();
+  const Adapter right = one.read();
+  EXPECT_EQ(codes_of(claims::compare_adapters(moved, right)), Codes{});
+  moved.pairs.front().first_row += 1;
+  EXPECT_EQ(codes_of(claims::compare_adapters(moved, right)), Codes{"AdapterDiffers"});
+  Adapter spread = one.read();
+  spread.pairs.front().row_step = 2;
+  EXPECT_EQ(codes_of(claims::compare_adapters(spread, right)), Codes{"AdapterDiffers"});
+}
+
+TEST(CompareAdapters, RowsTooManyAreCounted) {
+  const EditedAdapter one("llama_all");
+  Adapter less = one.read();
+  less.pairs.front().b.rows -= 1;
+  const Adapter whole = one.read();
+  const auto verdicts = claims::compare_adapters(whole, less);
+  ASSERT_EQ(codes_of(verdicts), Codes{"AdapterDiffers"});
+  EXPECT_NE(verdicts[0].title.find("changes rows that the other adapter leaves alone"),
+            std::string::npos)
+      << verdicts[0].title;
+}
+
+TEST(CompareAdapters, TrainedTensorsAndBiasesAreCompared) {
+  for (const char* name : {"modules_to_save", "lora_bias_true", "dora"}) {
+    const EditedAdapter one(name);
+    Adapter changed = one.read();
+    const Adapter right = one.read();
+    EXPECT_EQ(codes_of(claims::compare_adapters(changed, right)), Codes{}) << name;
+    if (!changed.replacements.empty()) {
+      changed.replacements.pop_back();
+    } else if (!changed.biases.empty()) {
+      changed.biases.front().alpha *= 2;
+    } else {
+      ASSERT_TRUE(changed.pairs.front().magnitude);
+      changed.pairs.front().magnitude = changed.pairs.back().magnitude;
+    }
+    EXPECT_NE(codes_of(claims::compare_adapters(changed, right)), Codes{}) << name;
+  }
+}
+
+/// A new adapter's B are all zero: one that is dropped is not stood for by another layer's.
+TEST(AdapterClaims, ADroppedFactorIsSeenThoughOthersAreEqualToIt) {
+  EditedAdapter edited("llama_all");
+  for (auto& [key, one] : edited.tensors) {
+    if (key.ends_with("lora_B.weight")) {
+      std::fill(one.bytes.begin(), one.bytes.end(), std::byte{0});
+    }
+  }
+  edited.tensors.at("model.layers.1.mlp.down_proj.lora_A.weight").bytes =
+      edited.tensors.at("model.layers.0.mlp.down_proj.lora_A.weight").bytes;
+  Adapter adapter = edited.read();
+  const auto judged = [&] {
+    return codes_of(claims::check_adapter_bytes(
+        {&adapter, &edited.base, &golden::kinds_of_build(), {parallel::Layout{}}}));
+  };
+  EXPECT_EQ(judged(), Codes{});
+  std::erase_if(adapter.pairs, [](const AdapterPair& pair) {
+    return pair.base == "model.layers.1.mlp.down_proj.weight";
+  });
+  EXPECT_EQ(judged(), Codes{"BytesDiffer"});
+}
+
 TEST(AdapterClaims, APairOfZerosIsWarnedOf) {
   EditedAdapter edited("llama_all");
   auto& b = edited.tensors.at("model.layers.0.mlp.up_proj.lora_B.weight");

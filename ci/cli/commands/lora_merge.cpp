@@ -6,12 +6,12 @@
 
 #include "ci/cli/commands/lora.hpp"
 #include "ci/cli/commands/lora_open.hpp"
+#include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/merge.hpp"
-#include "properties/claims/adapter.hpp"
 
 namespace bv::cli {
 namespace {
@@ -69,24 +69,7 @@ class Merge {
                                      counted(static_cast<std::uint64_t>(report.tensors), "tensor"),
                                      counted(report.digests.size(), "file"),
                                      io::printable(options_.out)));
-    ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-written"));
-    for (const auto& [file, tensors] : report.digests) {
-      Verdict verdict;
-      verdict.claim = summary.claim;
-      verdict.rule = file;
-      verdict.megatron = file;
-      verdict.outcome = options_.no_verify ? Outcome::Inconclusive : Outcome::Held;
-      verdict.evidence.bytes = !options_.no_verify;
-      verdict.cases = std::max<std::int64_t>(1, std::ssize(tensors));
-      if (options_.no_verify) {
-        verdict.code = Code::WriteLost;
-        verdict.title = file + " was written and not read back";
-        verdict.help = "leave --no-verify out";
-      }
-      summary.subjects += verdict.cases;
-      run_.verdicts.push_back(std::move(verdict));
-    }
-    run_.claims.push_back(std::move(summary));
+    add_written_files(report.digests, options_, "", run_);
   }
 
   Context& context_;

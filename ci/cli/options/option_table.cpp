@@ -10,9 +10,8 @@ namespace {
 
 constexpr std::string_view kAll = "*";
 // What opens a model, what chooses a layout, and what ends in verdicts.
-constexpr std::string_view kModel =
-    "check roundtrip convert trace layout diff rules:lint lora:check lora:convert lora:merge "
-    "lora:slice lora:unpack";
+constexpr std::string_view kNames =  // of Megatron
+    "check roundtrip convert trace layout diff rules:lint lora:check lora:convert";
 constexpr std::string_view kLayout =
     "check roundtrip convert trace layout diff lora:check lora:convert";
 constexpr std::string_view kVerdicts = "check roundtrip convert diff fuzz mutate lora";
@@ -79,7 +78,8 @@ constexpr std::array kOptions = {
                "num-virtual-stages-per-pipeline-rank virtual-pipeline-model-parallel-size",
                Form::Sizes, &O::vpp, "LIST", "layout", "check roundtrip convert trace layout",
                "virtual stages of each pipeline rank", "write --vpp 1 for no virtual stages"},
-    OptionSpec{"cp", 0, "context-parallel-size", Form::Sizes, &O::cp, "LIST", "layout", kLayout,
+    OptionSpec{"cp", 0, "context-parallel-size", Form::Sizes, &O::cp, "LIST", "layout",
+               "check roundtrip convert trace layout diff",
                "context parallelism; does not move weights",
                "write --cp 1 for no context parallelism"},
     OptionSpec{"decoder-first-pipeline-num-layers", 0, "num-layers-in-first-pipeline-stage",
@@ -107,12 +107,13 @@ constexpr std::array kOptions = {
     OptionSpec{"max-ranks", 0, "", Form::Positive, &O::max_ranks, "N", "layout", kSelect,
                "largest world of --layouts", "", "8"},
     OptionSpec{"transformer-impl", 0, "", Form::Choice, &O::transformer_impl,
-               "transformer_engine|local", "layout", kModel, "spelling of fused norm names", "",
-               "transformer_engine"},
-    OptionSpec{"moe-grouped-gemm", 0, "", Form::Flag, &O::grouped_experts, "", "layout", kModel,
+               "transformer_engine|local", "layout",
+               "check roundtrip convert trace layout diff rules:lint",
+               "spelling of fused norm names", "", "transformer_engine"},
+    OptionSpec{"moe-grouped-gemm", 0, "", Form::Flag, &O::grouped_experts, "", "layout", kNames,
                "grouped experts: linear_fc1.weight0 (default)", ""},
     OptionSpec{"no-moe-grouped-gemm", 0, "", Form::Flag, &O::sequential_experts, "", "layout",
-               kModel, "sequential experts: local_experts.0.linear_fc1.weight", ""},
+               kNames, "sequential experts: local_experts.0.linear_fc1.weight", ""},
 
     OptionSpec{"level", 0, "", Form::Choice, &O::level, "headers|data|full", "selection", "check",
                "headers: names, shapes, proofs; data: every byte; full: both and more", "",
@@ -132,10 +133,13 @@ constexpr std::array kOptions = {
                "check roundtrip convert trace layout inspect diff rules:lint lora:check "
                "lora:convert lora:merge lora:unpack",
                "refuse what the format only tolerates", ""},
-    OptionSpec{"drop-mtp", 0, "", Form::Flag, &O::drop_mtp, "", "selection", kModel,
+    OptionSpec{"drop-mtp", 0, "", Form::Flag, &O::drop_mtp, "", "selection", kNames,
                "leave the MTP layers out, on purpose", ""},
     OptionSpec{"expert-orientation", 0, "", Form::Choice, &O::expert_orientation, "out_in|in_out",
-               "selection", kModel, "how square expert stacks are stored", ""},
+               "selection",
+               "check roundtrip convert trace layout diff rules:lint lora:check lora:convert "
+               "lora:merge lora:unpack",
+               "how square expert stacks are stored", ""},
     OptionSpec{"from", 0, "", Form::Choice, &O::from, "hf|megatron", "selection", "trace",
                "the side that has the tensor, when both have one of that name", ""},
     OptionSpec{"tensor", 0, "", Form::Text, &O::tensor, "NAME", "selection", "layout",
@@ -172,8 +176,8 @@ constexpr std::array kOptions = {
                "lora:slice", "rows of the server's buffers; default: the largest rank",
                "write --max-rank 64"},
     OptionSpec{"fail-on", 0, "", Form::Choice, &O::fail_on, "refuted|inconclusive|warning", "gate",
-               "check roundtrip convert diff mutate rules:lint",
-               "the mildest finding that fails the run", "", "inconclusive"},
+               "check roundtrip convert diff rules:lint", "the mildest finding that fails the run",
+               "", "inconclusive"},
     OptionSpec{"waivers", 0, "", Form::Text, &O::waivers, "FILE", "gate",
                "check roundtrip convert diff",
                "known faults with an issue and a last day (docs/reference/waivers.md)", ""},
@@ -182,7 +186,8 @@ constexpr std::array kOptions = {
                "an earlier verdicts.json: the report shows what changed since", ""},
     OptionSpec{"fail-on-new", 0, "", Form::Flag, &O::fail_on_new, "", "gate", "report:diff",
                "exit 1 when something is newly refuted, lost or known by less", ""},
-    OptionSpec{"exit-zero", 0, "", Form::Flag, &O::exit_zero, "", "gate", kVerdicts,
+    OptionSpec{"exit-zero", 0, "", Form::Flag, &O::exit_zero, "", "gate",
+               "check roundtrip convert diff fuzz lora:check lora:convert lora:merge lora:unpack",
                "report only: hides exit 1 and 3", ""},
 
     OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
@@ -223,8 +228,10 @@ constexpr std::array kOptions = {
                "do not read back what was written; says so", ""},
     OptionSpec{"quiet", 'q', "", Form::Count, &O::quiet, "", "output", kAll,
                "-q refuted and last line; -qq nothing", ""},
-    OptionSpec{"verbose", 'v', "", Form::Count, &O::verbose, "", "output", kVerdicts,
-               "-v each rule; -vv each verdict", ""},
+    OptionSpec{
+        "verbose", 'v', "", Form::Count, &O::verbose, "", "output",
+        "check roundtrip convert diff fuzz mutate lora:check lora:convert lora:merge lora:unpack",
+        "-v each rule; -vv each verdict", ""},
     OptionSpec{"color", 0, "colour", Form::Choice, &O::color, "auto|always|never", "output", kAll,
                "auto: terminals without NO_COLOR", "", "auto"},
     OptionSpec{"ascii", 0, "", Form::Flag, &O::ascii, "", "output", kAll, "no Unicode", ""},

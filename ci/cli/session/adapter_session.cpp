@@ -185,10 +185,10 @@ Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& b
                                  : judge_against(options, opened.adapter, base, kinds, run);
 }
 
-void add_written(const lora::ConvertAdapterReport& report, const Options& options,
-                 const std::string& layout, Run& run) {
+void add_written_files(const io::Digests& digests, const Options& options,
+                       const std::string& layout, Run& run) {
   ClaimSummary row = claims::summary_of(claims::adapter_claim("adapter-written"));
-  for (const auto& [file, tensors] : report.digests) {
+  for (const auto& [file, tensors] : digests) {
     Verdict verdict;
     verdict.claim = row.claim;
     verdict.rule = file;
@@ -205,8 +205,13 @@ void add_written(const lora::ConvertAdapterReport& report, const Options& option
     row.subjects += verdict.cases;
     run.verdicts.push_back(std::move(verdict));
   }
-  row.vacuous = report.digests.empty();
+  row.vacuous = digests.empty();
   run.claims.push_back(std::move(row));
+}
+
+void add_written(const lora::ConvertAdapterReport& report, const Options& options,
+                 const std::string& layout, Run& run) {
+  add_written_files(report.digests, options, layout, run);
   run.notes.insert(run.notes.end(), report.notes.begin(), report.notes.end());
   run.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
                                   io::printable(options.out)));

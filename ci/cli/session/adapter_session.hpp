@@ -62,7 +62,10 @@ struct PairsOfFolder {
                                           const kinds::Catalogue& kinds,
                                           const ChosenLayouts& layouts, Run& run);
 
-/// One verdict for each file that was written and read back, and what the report says.
+/// One verdict for each file that was written and read back; `layout` is "" for HF files.
+void add_written_files(const io::Digests& digests, const Options& options,
+                       const std::string& layout, Run& run);
+/// The same, and what the report of a conversion says.
 void add_written(const lora::ConvertAdapterReport& report, const Options& options,
                  const std::string& layout, Run& run);
 

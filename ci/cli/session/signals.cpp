@@ -85,18 +85,28 @@ void on_bus_error(int, siginfo_t* what, void*) {
   end_with(5, kText, words == nullptr ? std::string_view() : words->file_lost);
 }
 
+// Set by the new handler: where a function that must not throw has clean-ups, the end comes before
+// anybody catches, and no exception can be looked at.
+std::atomic<bool> g_memory_refused{
+    false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+
+void on_no_memory() {
+  g_memory_refused = true;
+  throw std::bad_alloc();
+}
+
 /// Of the exception that nothing caught.
 bool is_memory() {
   try {
     if (const std::exception_ptr thrown = std::current_exception()) {
       std::rethrow_exception(thrown);
     }
+    return g_memory_refused;
   } catch (const std::bad_alloc&) {
     return true;
   } catch (...) {
     return false;
   }
-  return false;
 }
 
 [[noreturn]] void on_terminate() {
@@ -165,6 +175,7 @@ void set_last_words(std::string file_lost, std::string no_memory) {
 }
 
 void install_terminate_handler() {
+  std::set_new_handler(on_no_memory);
   std::set_terminate(on_terminate);
 }
 

@@ -46,14 +46,19 @@ void* taken(std::size_t size, std::size_t alignment) {
              : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
 }
 
+/// As the standard's operator new ends: the new handler, which throws here, or the exception.
+[[noreturn]] void* refuse() {
+  if (const std::new_handler handler = std::get_new_handler()) {
+    handler();
+  }
+  throw std::bad_alloc();
+}
+
 }  // namespace
 
 void* operator new(std::size_t size) {
   void* at = taken(size, 0);
-  if (at == nullptr) {
-    throw std::bad_alloc();
-  }
-  return at;
+  return at == nullptr ? refuse() : at;
 }
 void* operator new[](std::size_t size) {
   return operator new(size);
@@ -63,10 +68,7 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
 }
 void* operator new(std::size_t size, std::align_val_t alignment) {
   void* at = taken(size, static_cast<std::size_t>(alignment));
-  if (at == nullptr) {
-    throw std::bad_alloc();
-  }
-  return at;
+  return at == nullptr ? refuse() : at;
 }
 void operator delete(void* at) noexcept {
   std::free(at);
