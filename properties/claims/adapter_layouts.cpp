@@ -167,11 +167,11 @@ class WayBack {
                    const std::vector<move::SourceBytes>& sources,
                    const std::vector<std::size_t>& unmoved) {
     for (const std::size_t i : unmoved) {
-      const TensorSpec& one = tensor.sources[i].tensor->spec;
+      const TensorSpec& one = *tensor.sources[i].spec;
       const auto size = static_cast<std::size_t>(element_count(one.shape).value()) *
                         static_cast<std::size_t>(bytes(one.dtype));
       for (std::size_t j = 0; j < tensor.sources.size(); ++j) {
-        const TensorSpec& other = tensor.sources[j].tensor->spec;
+        const TensorSpec& other = *tensor.sources[j].spec;
         const bool moved = std::find(unmoved.begin(), unmoved.end(), j) == unmoved.end();
         if (moved && other.shape == one.shape && other.dtype == one.dtype &&
             std::equal(sources[i].first, sources[i].first + size, sources[j].first)) {
