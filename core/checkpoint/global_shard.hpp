@@ -34,7 +34,7 @@ struct GlobalPlace {
 /// The pieces of the parameter `name` (global numbers of layers and experts); none when the
 /// checkpoint does not hold it. A number in the name may be an index of a tensor stacked over
 /// layers, an expert one of a tensor stacked over experts, and fused rows may be stored apart.
-/// Source: Megatron-LM dist_checkpointing keys (docs/reference/formats.md#torch-dist).
+/// Source: Megatron-LM dist_checkpointing keys (docs/reference/formats.md#torch_dist).
 [[nodiscard]] std::vector<GlobalPiece> find_global(const io::TensorStore& store,
                                                    const std::string& name);
 

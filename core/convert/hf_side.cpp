@@ -8,7 +8,9 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/convert/carried_index.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/torch_shard.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 
@@ -16,8 +18,6 @@ namespace bv::convert {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr std::uint64_t kIndexBytesMax = std::uint64_t{256} << 20;
 
 /// Names of the HF tensors that the shards can give back: those of the rules, and stored copies of
 /// them.
@@ -69,10 +69,7 @@ Result<std::string> index_without(const std::string& original, const Headers& ba
     json["metadata"]["total_size"] = total;
     return json.dump(2) + "\n";
   } catch (const std::exception& problem) {  // it was read before, but by another reader
-    return fail(Code::IndexInvalid, fmt::format("the index cannot be written without the tensors "
-                                                "that are left out: {}",
-                                                problem.what()))
-        .advise("write the index again");
+    return cannot_write_index(problem);
   }
 }
 
@@ -91,7 +88,7 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
   const std::set<std::string> back = tensors_that_come_back(source.model);
   const bool keep_empty = is_listed(source.folder);
   for (std::size_t i = 0; keep_empty && i < checkpoint.names().size(); ++i) {
-    out.hf_metadata[checkpoint.names()[i]] = checkpoint.metadata(i);
+    out.hf_metadata[io::safetensors_name(checkpoint.names()[i])] = checkpoint.metadata(i);
   }
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
     if (!back.contains(tensor)) {
@@ -99,8 +96,9 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
       continue;
     }
     out.hf_headers[tensor] = stored.spec;
-    out.hf_file_of[tensor] = checkpoint.names()[stored.file];
-    out.hf_metadata[checkpoint.names()[stored.file]] = checkpoint.metadata(stored.file);
+    const std::string file = io::safetensors_name(checkpoint.names()[stored.file]);
+    out.hf_file_of[tensor] = file;
+    out.hf_metadata[file] = checkpoint.metadata(stored.file);
   }
   for (auto& [file, metadata] : out.hf_metadata) {
     metadata.try_emplace("format", "pt");  // transformers refuses a file that does not say it
@@ -114,13 +112,11 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
   BV_TRY(config, checkpoint::carried_config(source));
   carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
-  BV_TRY(listing, io::list_folder(source.folder));
-  BV_TRY(place, io::place_weights(listing, source.folder));
-  const auto index = carried.files.find(place.index);
-  if (!description.left_out.empty() && index != carried.files.end()) {
-    BV_TRY(text, io::read_file(source.folder / place.index, kIndexBytesMax, Code::IndexInvalid));
+  BV_TRY(index, carried_index(carried, source.folder));
+  if (index != nullptr && !description.left_out.empty()) {
+    BV_TRY(text, text_of(*index));
     BV_TRY(changed, index_without(text, description.hf_headers));
-    index->second.text = std::move(changed);
+    index->text = std::move(changed);
   }
   return std::move(carried);
 }

@@ -11,6 +11,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/io/megatron_iteration.hpp"
+#include "core/pickle/state_dict.hpp"
 #include "core/pickle/tensors.hpp"
 
 namespace bv::torch_dist {
@@ -33,49 +34,6 @@ struct FileStore::State {
   std::uint64_t total_bytes = 0;
 };
 
-namespace {
-
-using pickle::Id;
-using pickle::Kind;
-using pickle::Pickle;
-
-/// Keys and values of a dict, or of an OrderedDict, which is an object that items were given to.
-std::vector<Id> entries_of(const Pickle& pickle, Id id) {
-  std::vector<Id> out;
-  const auto add = [&](Id dict) {
-    const auto items = pickle.items(dict);
-    if (pickle.kind(dict) == Kind::Dict) {
-      out.insert(out.end(), items.begin(), items.end());
-    }
-  };
-  add(id);
-  if (pickle.callee(id) == "collections.OrderedDict") {
-    const auto states = pickle.states(id);
-    std::for_each(states.begin(), states.end(), add);
-  }
-  return out;
-}
-
-std::optional<Id> value_of(const Pickle& pickle, Id dict, std::string_view key) {
-  const std::vector<Id> entries = entries_of(pickle, dict);
-  for (std::size_t i = 0; i + 1 < entries.size(); i += 2) {
-    if (pickle.kind(entries[i]) == Kind::Text && pickle.text(entries[i]) == key) {
-      return entries[i + 1];
-    }
-  }
-  return std::nullopt;
-}
-
-Error no_dict(const std::string& file, std::string_view key) {
-  return fail(Code::PickleInvalid, key.empty()
-                                       ? fmt::format("{} does not hold a dict of tensors", file)
-                                       : fmt::format("{} has no dict {}", file, io::in_quotes(key)))
-      .at(file)
-      .advise("save the state_dict itself");
-}
-
-}  // namespace
-
 FileStore::FileStore(std::unique_ptr<State> state) : state_(std::move(state)) {}
 FileStore::FileStore(FileStore&&) noexcept = default;
 FileStore& FileStore::operator=(FileStore&&) noexcept = default;
@@ -91,29 +49,13 @@ Result<FileStore> FileStore::open(const fs::path& path, std::string_view key) {
   state->mapping = std::move(mapping);
   BV_TRY(file, pickle::open_torch_file(state->mapping.bytes(), shown));
   state->file = std::move(file);
-  const Pickle& pickle = state->file.pickle;
-  const auto dict =
-      key.empty() ? std::optional(pickle.root()) : value_of(pickle, pickle.root(), key);
-  const std::vector<Id> entries = dict ? entries_of(pickle, *dict) : std::vector<Id>{};
-  if (entries.empty()) {
-    return no_dict(shown, key);
-  }
-  for (std::size_t i = 0; i + 1 < entries.size(); i += 2) {
-    const auto name =
-        pickle.kind(entries[i]) == Kind::Text ? pickle.text(entries[i]) : std::nullopt;
-    if (!name || !pickle::is_tensor(pickle, entries[i + 1]) || name->ends_with("_extra_state")) {
-      ++state->left_out;
-      continue;
-    }
-    BV_TRY(tensor, pickle::tensor_of(state->file, entries[i + 1]));
-    const FileTensor found{
-        {std::string(*name), tensor.dtype, tensor.shape}, tensor.begin, tensor.end};
-    state->total_bytes += found.end - found.begin;
-    if (!state->tensors.try_emplace(std::string(*name), found).second) {
-      return fail(Code::DuplicateKey, fmt::format("{} holds {} twice", shown, io::in_quotes(*name)))
-          .at(shown)
-          .advise("save the checkpoint again");
-    }
+  BV_TRY(dict, pickle::state_dict_of(state->file, key));
+  state->left_out = dict.left_out;
+  for (const pickle::NamedTensor& one : dict.tensors) {
+    state->total_bytes += one.tensor.end - one.tensor.begin;
+    state->tensors.try_emplace(one.name, FileTensor{{one.name, one.tensor.dtype, one.tensor.shape},
+                                                    one.tensor.begin,
+                                                    one.tensor.end});
   }
   return FileStore(std::move(state));
 }
@@ -154,8 +96,8 @@ void FileStore::release(std::span<const std::byte> range) const {
 }
 
 std::optional<std::int64_t> FileStore::argument(std::string_view name) const {
-  const Pickle& pickle = state_->file.pickle;
-  const auto arguments = value_of(pickle, pickle.root(), "args");
+  const pickle::Pickle& pickle = state_->file.pickle;
+  const auto arguments = pickle::value_of(pickle, pickle.root(), "args");
   const auto found = arguments ? pickle.attribute(*arguments, name) : std::nullopt;
   return found ? pickle.number(*found) : std::nullopt;
 }

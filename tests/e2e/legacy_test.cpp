@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "core/base/arith.hpp"
-#include "tests/core/pickle/small_archive.hpp"
 #include "tests/e2e/process.hpp"
-#include "tests/support/checkpoint_edit.hpp"
+#include "tests/e2e/torch_file.hpp"
 
 namespace bv::e2e {
 namespace {
@@ -15,32 +13,11 @@ using pickle::pickled;
 
 /// The file that torch.save would have written for one rank.
 std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
-  std::string weights = "ccollections\nOrderedDict\n)R(";
-  pickle::SmallArchive archive;
-  archive.records.emplace_back();
-  int storage = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const std::string key = std::to_string(storage++);
-    const std::string type = tensor.dtype == DType::BF16 ? "BFloat16Storage" : "FloatStorage";
-    Shape strides(tensor.shape.size(), 1);
-    for (std::size_t i = strides.size(); i-- > 1;) {
-      strides[i - 1] = strides[i] * tensor.shape[i];
-    }
-    weights += pickled(name) + "ctorch._utils\n_rebuild_tensor_v2\n((" + pickled("storage") +
-               "ctorch\n" + type + "\n" + pickled(key) + pickled("cpu") +
-               pickled(element_count(tensor.shape).value()) + "tQ" + pickled(0) +
-               pickle::pickled_tuple(tensor.shape) + pickle::pickled_tuple(strides) + "\x89" +
-               "ccollections\nOrderedDict\n)RtR";
-    archive.records.push_back(
-        {"model_optim_rng/data/" + key,
-         {reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()}});
-  }
   const std::string arguments =
       "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
-  archive.records[0] = {"model_optim_rng/data.pkl", "\x80\x02}(" + pickled("args") + arguments +
-                                                        pickled("model") + weights + "uu."};
-  archive.records.push_back({"model_optim_rng/version", "3\n"});
-  return archive.bytes();
+  return torch_file("model_optim_rng", tensors, [&](const std::string& weights) {
+    return "}(" + pickled("args") + arguments + pickled("model") + weights + "u";
+  });
 }
 
 /// qwen3 on TP 2 and PP 2.

@@ -70,7 +70,7 @@ TEST(PickleWriter, ATextThatComesAgainIsReferredTo) {
   }
 }
 
-/// Positions of a real archive of torch 2.12 (docs/reference/formats.md#torch-dist): each record
+/// Positions of a real archive of torch 2.12 (docs/reference/formats.md#torch_dist): each record
 /// begins at a multiple of 64.
 TEST(ArchiveWriter, ATensorIsReadAgain) {
   const std::string data = "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c";
