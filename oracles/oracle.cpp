@@ -1,6 +1,9 @@
 // The target-layout table applied to one question.
 #include "oracles/oracle.hpp"
 
+#include <new>
+#include <string_view>
+
 #include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
@@ -95,7 +98,12 @@ struct Answer {
 Answer answer_of(const Question& question) {
   try {
     return {tagged(answered(question)), ""};
+  } catch (const std::bad_alloc&) {
+    throw;  // says nothing of the oracle
   } catch (const std::exception& thrown) {
+    if (std::string_view(thrown.what()).find("can't allocate memory") != std::string_view::npos) {
+      throw std::bad_alloc();  // as LibTorch tells it
+    }
     return {std::nullopt, thrown.what()};
   }
 }

@@ -130,6 +130,9 @@ void inspect_text(const InspectReport& seen, bool ascii, bool brief, const TextS
                   counted(seen.tensors.size(), "tensor"), counted(totals.elements, "element"),
                   human_bytes(totals.bytes), counted(seen.files, "file"),
                   dtypes.empty() ? "nothing" : join(dtypes, ", ")));
+  if (!seen.beside.empty()) {
+    out(printable(seen.beside, ascii) + "\n");
+  }
   if (seen.quantised) {
     out(fmt::format(
         "quantised: {}{}\n", printable(seen.quantised->summary, ascii),

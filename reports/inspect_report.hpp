@@ -52,6 +52,7 @@ struct InspectReport {
   std::vector<FormatFinding> findings;
   std::vector<MissingShard> missing;
   std::size_t files = 0;
+  std::string beside;  // what a torch_dist checkpoint holds beside the weights; may be empty
   std::optional<QuantisedSource> quantised;
 };
 

@@ -33,7 +33,7 @@ constexpr std::array kCommands = {
             run_check,
             "bridge-verify roundtrip --model DIR --tp 2 --pp 2 --ep 8"},
     Command{{"convert", "import export", false},
-            "convert --to megatron|hf --model DIR --out DIR",
+            "convert --to megatron|torch_dist|hf --model DIR --out DIR",
             "writes the other form and reads it back",
             true,
             run_convert,

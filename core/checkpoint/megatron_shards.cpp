@@ -6,6 +6,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/io/checkpoint.hpp"
 #include "core/io/fault_text.hpp"
 
 namespace bv::checkpoint {
@@ -30,43 +31,43 @@ Status check_dtype(const MegatronFolder& folder, const model::Mapping& mapping,
           "write the shards in the element type that they had, or convert the HF directory again");
 }
 
-Status check_shard(const io::Checkpoint& shard, const plan::ShardFile& file,
+}  // namespace
+
+Status check_shard(const io::TensorStore& shard, const plan::ShardFile& file,
                    const MegatronFolder& folder, const plan::Plan& plan) {
   const fs::path path = folder.folder / file.name;
+  const std::size_t held = shard.headers().size();
   for (const plan::Target& target : file.targets) {
     const model::Mapping& mapping = plan.model().mappings[target.mapping];
-    const auto stored = shard.tensors().find(target.name);
+    const TensorSpec* const stored = shard.find(target.name);
     const Shape& wanted = plan.bound(mapping).target_shapes()[0];
-    if (stored == shard.tensors().end()) {
+    if (stored == nullptr) {
       return fail(Code::MegatronParamUnfilled,
                   fmt::format("{} has no {}: {} cannot be put together", file.name, target.name,
                               mapping.hf.front()))
           .at(path.string())
-          .pair(counted(shard.tensors().size(), "tensor"),
+          .pair(counted(held, "tensor"),
                 fmt::format("{} tensors, {} among them", file.targets.size(), target.name))
           .advise("the shard was changed after it was written: convert again");
     }
-    if (stored->second.spec.shape != wanted) {
+    if (stored->shape != wanted) {
       return fail(Code::ShapeMismatch,
                   fmt::format("{} in {} has another shape", target.name, file.name))
           .at(path.string())
-          .pair(shape_text(stored->second.spec.shape), shape_text(wanted))
+          .pair(shape_text(stored->shape), shape_text(wanted))
           .advise("check that manifest.json belongs to these shards");
     }
-    BV_CHECK(check_dtype(folder, mapping, stored->second.spec, file.name));
+    BV_CHECK(check_dtype(folder, mapping, *stored, file.name));
   }
-  if (shard.tensors().size() != file.targets.size()) {
-    return fail(Code::ShardContents,
-                fmt::format("{} holds {} tensors, the layout has {}", file.name,
-                            shard.tensors().size(), file.targets.size()))
+  if (held != file.targets.size()) {
+    return fail(Code::ShardContents, fmt::format("{} holds {} tensors, the layout has {}",
+                                                 file.name, held, file.targets.size()))
         .at(path.string())
-        .pair(counted(shard.tensors().size(), "tensor"), counted(file.targets.size(), "tensor"))
+        .pair(counted(held, "tensor"), counted(file.targets.size(), "tensor"))
         .advise("check that manifest.json belongs to these shards");
   }
   return Done{};
 }
-
-}  // namespace
 
 Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan, bool strict) {
   BV_CHECK(check_shards_there(folder.folder, folder.digests));
@@ -74,15 +75,15 @@ Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan,
   for (const plan::ShardFile& file : plan.files()) {
     BV_TRY(shard, io::Checkpoint::open(folder.folder / file.name, strict));
     BV_CHECK(check_shard(shard, file, folder, plan));
-    out.push_back(std::move(shard));
+    out.push_back(std::make_unique<const io::Checkpoint>(std::move(shard)));
   }
   return out;
 }
 
-const io::StoredTensor& stored_at(const Shards& shards, const plan::Plan& plan,
-                                  const plan::Plan::Owner& owner) {
-  const plan::Target& target = plan.files()[owner.file].targets[owner.target];
-  return shards[owner.file].tensors().find(target.name)->second;
+SourceTensor stored_at(const Shards& shards, const plan::Plan& plan,
+                       const plan::Plan::Owner& owner) {
+  const io::TensorStore& shard = *shards[owner.file];
+  return {&shard, shard.find(target_at(plan, owner).name)};
 }
 
 const plan::Target& target_at(const plan::Plan& plan, const plan::Plan::Owner& owner) {

@@ -1,26 +1,34 @@
 #pragma once
 // The shard files of a Megatron folder, and what must hold of them before anything is made of them.
 
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "core/checkpoint/megatron_folder.hpp"
-#include "core/io/checkpoint.hpp"
+#include "core/checkpoint/source_tensor.hpp"
+#include "core/io/tensor_store.hpp"
 #include "core/plan/plan.hpp"
 
 namespace bv::checkpoint {
 
-/// Opened, in the plan's order.
-using Shards = std::vector<io::Checkpoint>;
+/// What each rank holds, in the plan's order.
+using Shards = std::vector<std::unique_ptr<const io::TensorStore>>;
 
 /// Every file holds the tensors of the plan with their shapes and dtypes, and no others.
 /// Errors: those of Checkpoint::open; MegatronParamUnfilled when a tensor is absent, so that the HF
-/// tensor it belongs to cannot be put together (E067); ShapeMismatch; DtypeChanged; ShardContents.
+/// tensor it belongs to cannot be put together; ShapeMismatch; DtypeChanged; ShardContents.
 [[nodiscard]] Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan,
                                          bool strict = false);
 
-[[nodiscard]] const io::StoredTensor& stored_at(const Shards& shards, const plan::Plan& plan,
-                                                const plan::Plan::Owner& owner);
+/// The part of open_shards that needs no files: what `shard` holds is what `file` of the plan
+/// should.
+[[nodiscard]] Status check_shard(const io::TensorStore& shard, const plan::ShardFile& file,
+                                 const MegatronFolder& folder, const plan::Plan& plan);
+
+/// The tensor of an owner; open_shards has seen that it is there.
+[[nodiscard]] SourceTensor stored_at(const Shards& shards, const plan::Plan& plan,
+                                     const plan::Plan::Owner& owner);
 [[nodiscard]] const plan::Target& target_at(const plan::Plan& plan, const plan::Plan::Owner& owner);
 
 /// One owner for each distinct content: replicas (equal t where it cuts, equal expert) keep the

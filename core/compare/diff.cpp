@@ -26,11 +26,8 @@ bool below_a_byte(DType dtype) {
 
 move::Recipe recipe_of(const View& view) {
   const Units units = units_of(view.spec);
-  auto sources = checkpoint::bytes_of(view.sources);
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    sources[i].dtype = units_of(view.sources[i].tensor->spec).dtype;
-  }
-  return {units.dtype, units.count, view.boxes, std::move(sources), view.add, move::Gaps::Zero};
+  return checkpoint::over_chunks(
+      {units.dtype, units.count, view.boxes, {}, view.add, move::Gaps::Zero}, view.sources);
 }
 
 }  // namespace
@@ -205,7 +202,7 @@ class Compare {
   Compare(const Subject& subject, Difference& out) : subject_(subject), out_(out) {}
 
   Result<std::uint64_t> run(ProgressSink* progress) {
-    const TensorSpec& found = subject_.found->tensor->spec;
+    const TensorSpec& found = *subject_.found->spec;
     out_.dtype_differs = found.dtype != subject_.spec.dtype;
     out_.shape_differs = found.shape != subject_.spec.shape;
     const Units units = units_of(subject_.spec);
@@ -221,6 +218,9 @@ class Compare {
     if (out_.same_bits || !comparable) {
       return std::uint64_t{0};
     }
+    if (out_.dtype_differs) {
+      out_.values_lost = count_lost(view);
+    }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
     return stream(view, progress);
   }
@@ -228,29 +228,53 @@ class Compare {
  private:
   /// Do the wanted bits stand there under the name of another type of the same width?
   bool bits_are_equal(const View& view) {
-    const checkpoint::SourceTensor& found = *subject_.found;
-    if (bits(view.spec.dtype) != bits(found.tensor->spec.dtype)) {
+    if (bits(view.spec.dtype) != bits(subject_.found->spec->dtype)) {
       return false;
     }
     ViewReader reader(view);
-    const auto there = found.checkpoint->bytes(*found.tensor);
+    checkpoint::TensorBytes there(*subject_.found);
     const ElementWidth width = reader.width();
     const ElementOffset step = width.at_least_one_in(kWindow);
     bool equal = true;
     for (ElementOffset begin; equal && begin < reader.elements(); begin += step) {
       const ElementOffset end = std::min(reader.elements(), begin + step);
       const auto wanted = reader.read(begin, end);
-      equal = same_bytes(wanted, slice(there, begin, end, width));
+      equal = same_bytes(wanted, there.read(width.to_bytes(begin), width.to_bytes(end)));
       reader.release();
-      found.checkpoint->release(there);
+      there.release();
     }
     return equal;
   }
 
+  /// Elements that have another value than the wanted one when they are cast to its type.
+  std::int64_t count_lost(const View& view) {
+    ViewReader reader(view);
+    checkpoint::TensorBytes there(*subject_.found);
+    const DType from = subject_.found->spec->dtype;
+    const ElementWidth width = reader.width();
+    const ElementWidth stored(from);
+    const auto size = static_cast<std::size_t>(width.bytes());
+    std::vector<std::byte> cast;
+    std::int64_t out = 0;
+    for (ElementOffset begin; begin < reader.elements();) {
+      const ElementOffset end = std::min(reader.elements(), begin + width.at_least_one_in(kWindow));
+      const auto wanted = reader.read(begin, end);
+      cast.resize(wanted.size());
+      kinds::cast(there.read(stored.to_bytes(begin), stored.to_bytes(end)).data(), from,
+                  cast.data(), view.spec.dtype, (end - begin).value);
+      for (std::size_t at = 0; at < wanted.size(); at += size) {
+        out += std::memcmp(wanted.data() + at, cast.data() + at, size) == 0 ? 0 : 1;
+      }
+      reader.release();
+      there.release();
+      begin = end;
+    }
+    return out;
+  }
+
   Result<std::uint64_t> stream(const View& view, ProgressSink* progress) {
     ViewReader reader(view);
-    const checkpoint::SourceTensor& found = *subject_.found;
-    const auto there = found.checkpoint->bytes(*found.tensor);
+    checkpoint::TensorBytes there(*subject_.found);
     const ElementWidth width = reader.width();
     const ElementOffset step = width.at_least_one_in(kWindow);
     row_elements_ = rows_of(units_of(view.spec).shape).elements.value;
@@ -258,14 +282,14 @@ class Compare {
     for (ElementOffset begin; begin < reader.elements(); begin += step) {
       const ElementOffset end = std::min(reader.elements(), begin + step);
       const auto wanted = reader.read(begin, end);
-      const auto has = slice(there, begin, end, width);
+      const auto has = there.read(width.to_bytes(begin), width.to_bytes(end));
       if (!same_bytes(wanted, has)) {
         count_wrong(wanted, has, begin, width);
       }
       unreleased += wanted.size();
       if (unreleased >= kReleaseBytes) {
         reader.release();
-        found.checkpoint->release(there);
+        there.release();
         unreleased = 0;
       }
       if (progress != nullptr) {
@@ -276,7 +300,7 @@ class Compare {
       }
     }
     reader.release();
-    found.checkpoint->release(there);
+    there.release();
     out_.rows_wrong = rows_.count();
     out_.wrong_rows = rows_.take();
     return width.to_bytes(reader.elements()).size();
@@ -302,7 +326,7 @@ class Compare {
 
   void note_first(std::int64_t element, std::span<const std::byte> wanted,
                   std::span<const std::byte> found) {
-    const TensorSpec& spec = subject_.found->tensor->spec;
+    const TensorSpec& spec = *subject_.found->spec;
     out_.bytes_differ = true;
     out_.first = below_a_byte(spec.dtype) ? Shape{element} : index_of(element, spec.shape);
     out_.wanted_bits = hex_of(wanted);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -125,10 +126,10 @@ struct Comparison {
 };
 
 /// Every tensor of `a` against the tensor of that name in `b`; both must outlive the result.
-[[nodiscard]] Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b);
+[[nodiscard]] Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b);
 
-/// Shard name ("pp0_tp1_ep0_etp0") -> the file.
-using Shards = std::map<std::string, io::Checkpoint>;
+/// What each rank holds.
+using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStore>>;
 
 /// The layout that the names of the shard files state, joined with what names cannot say (`flags`:
 /// first and last stage, padding). Errors: BadValue when `flags` contradicts the names or a shard
@@ -174,6 +175,7 @@ struct Difference {
   bool dtype_differs = false;
   bool same_bits = false;               // the types differ, the bits do not
   bool bytes_differ = false;            // after a cast, when the types differ
+  std::int64_t values_lost = 0;         // types differ: other values once cast to the wanted type
   Shape first;                          // index of the first wrong element
   std::string wanted_bits, found_bits;  // hex
   double wanted_value = 0, found_value = 0;

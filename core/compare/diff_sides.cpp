@@ -14,14 +14,14 @@
 namespace bv::compare {
 namespace {
 
-View view_of(const io::Checkpoint& checkpoint, const io::StoredTensor& tensor) {
+View view_of(const checkpoint::SourceTensor& tensor) {
   View view;
-  view.spec = tensor.spec;
-  view.sources = {{&checkpoint, &tensor}};
-  const std::int64_t count = element_count(tensor.spec.shape).value_or(0);
+  view.spec = *tensor.spec;
+  view.sources = {tensor};
+  const std::int64_t count = element_count(view.spec.shape).value_or(0);
   layout::Box box;
-  const bool small = bits(tensor.spec.dtype) % 8 != 0;
-  const std::int64_t elements = small ? count * bits(tensor.spec.dtype) / 8 : count;
+  const bool small = bits(view.spec.dtype) % 8 != 0;
+  const std::int64_t elements = small ? count * bits(view.spec.dtype) / 8 : count;
   if (elements > 0) {
     box.axes = {{elements, 1, 1}};
     layout::normalise(box);
@@ -37,6 +37,23 @@ bool is_cut(const layout::Rule& line) {
          std::any_of(grid.begin(), grid.end(), [](const layout::GridAxis& axis) {
            return axis.axis == "t" && !axis.replica;
          });
+}
+
+/// The tensor of that name, if the store has it.
+std::optional<checkpoint::SourceTensor> find_in(const io::TensorStore& store,
+                                                std::string_view name) {
+  const TensorSpec* const there = store.find(name);
+  return there == nullptr ? std::nullopt : std::optional(checkpoint::SourceTensor{&store, there});
+}
+
+/// The tensors of a store that nothing wants, in byte order.
+void add_strays(const io::TensorStore& store, const std::string& place,
+                const std::function<bool(std::string_view)>& is_wanted, Comparison& out) {
+  for (const auto& [name, spec] : store.headers()) {
+    if (!is_wanted(name)) {
+      out.strays.push_back({name, place, {&store, store.find(name)}});
+    }
+  }
 }
 
 /// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row
@@ -68,23 +85,22 @@ std::optional<std::int64_t> times_smaller(const Shape& whole, const Shape& found
 
 /// The group size that every cut parameter of the shards has, expert ones or the others; nullopt
 /// when they do not agree or there is none.
-std::optional<std::int64_t> size_shown(const plan::Plan& whole, const parallel::Layout& layout,
-                                       const Shards& shards, bool experts) {
+std::optional<std::int64_t> size_shown(const plan::Plan& whole, const Shards& shards,
+                                       bool experts) {
   std::optional<std::int64_t> size;
   for (const plan::ShardFile& file : whole.files()) {
-    const auto shard = shards.find(parallel::shard_name(file.key, layout));
+    const auto shard = shards.find(file.key);
     for (const plan::Target& target : file.targets) {
       const model::Mapping& mapping = whole.model().mappings[target.mapping];
       if (shard == shards.end() || mapping.rule->vocabulary || (target.expert >= 0) != experts ||
           !is_cut(whole.bound(mapping).rule())) {
         continue;
       }
-      const auto found = shard->second.tensors().find(target.name);
-      if (found == shard->second.tensors().end()) {
+      const TensorSpec* const found = shard->second->find(target.name);
+      if (found == nullptr) {
         continue;
       }
-      const auto times =
-          times_smaller(whole.bound(mapping).target_shapes()[0], found->second.spec.shape);
+      const auto times = times_smaller(whole.bound(mapping).target_shapes()[0], found->shape);
       if (!times || (size && *size != *times)) {
         return std::nullopt;
       }
@@ -96,26 +112,23 @@ std::optional<std::int64_t> size_shown(const plan::Plan& whole, const parallel::
 
 }  // namespace
 
-Comparison compare_hf(const io::Checkpoint& a, const io::Checkpoint& b) {
+Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
   Comparison out;
-  for (const auto& [name, stored] : a.tensors()) {
+  for (const auto& [name, spec] : a.headers()) {
     Subject subject;
     subject.tensor = name;
     subject.global = name;
     subject.hf = {name};
-    subject.spec = stored.spec;
+    subject.spec = spec;
     subject.vocabulary = false;
-    subject.wanted = [&a, tensor = &stored] { return view_of(a, *tensor); };
-    if (const auto there = b.tensors().find(name); there != b.tensors().end()) {
-      subject.found = checkpoint::SourceTensor{&b, &there->second};
-    }
+    subject.wanted = [tensor = checkpoint::SourceTensor{&a, a.find(name)}] {
+      return view_of(tensor);
+    };
+    subject.found = find_in(b, name);
     out.subjects.push_back(std::move(subject));
   }
-  for (const auto& [name, stored] : b.tensors()) {
-    if (!a.tensors().contains(name)) {
-      out.strays.push_back({name, "", {&b, &stored}});
-    }
-  }
+  add_strays(
+      b, "", [&a](std::string_view name) { return a.find(name) != nullptr; }, out);
   return out;
 }
 
@@ -131,13 +144,12 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
       continue;
     }
     const std::string name = model.megatron_name(mapping);
-    for (const auto& [place, shard] : shards) {
-      const auto found = shard.tensors().find(name);
-      const bool stored = found != shard.tensors().end() && !found->second.spec.shape.empty();
-      const auto padded =
-          stored ? checked_mul(found->second.spec.shape[0], layout.tp) : std::nullopt;
+    for (const auto& [rank, shard] : shards) {
+      const TensorSpec* const found = shard->find(name);
+      const bool stored = found != nullptr && !found->shape.empty();
+      const auto padded = stored ? checked_mul(found->shape[0], layout.tp) : std::nullopt;
       if (padded && *padded >= rows) {
-        return found->second.spec.shape[0];
+        return found->shape[0];
       }
     }
   }
@@ -152,7 +164,7 @@ Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,
   BV_TRY(whole, plan::Plan::make(model, kinds, one));
   for (const auto& [axis, stated, experts] :
        {std::tuple("tp", layout.tp, false), std::tuple("etp", layout.etp, true)}) {
-    const auto shown = size_shown(whole, layout, shards, experts);
+    const auto shown = size_shown(whole, shards, experts);
     if (shown && *shown > stated) {
       return fail(Code::CacheIncomplete,
                   fmt::format("the shards are those of {} {}, and {} there", axis, *shown,
@@ -175,16 +187,15 @@ Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan
   std::set<SameBytes> seen;
   for (const plan::ShardFile& file : plan.files()) {
     const std::string place = parallel::shard_name(file.key, plan.layout());
-    const auto shard = b.find(place);
+    const auto shard = b.find(file.key);
     std::set<std::string_view> wanted;
     for (const plan::Target& target : file.targets) {
       const model::Mapping& mapping = plan.model().mappings[target.mapping];
       std::vector<checkpoint::SourceTensor> sources;
       std::vector<DType> dtypes;
       for (const std::string& hf : mapping.hf) {
-        const io::StoredTensor& stored = a.checkpoint->tensors().find(hf)->second;
-        sources.push_back({&*a.checkpoint, &stored});
-        dtypes.push_back(stored.spec.dtype);
+        sources.push_back({&*a.checkpoint, a.checkpoint->find(hf)});
+        dtypes.push_back(sources.back().spec->dtype);
       }
       Subject subject;
       subject.tensor = target.name;
@@ -193,6 +204,9 @@ Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan
       subject.hf = mapping.hf;
       subject.vocabulary = mapping.rule->vocabulary;
       subject.repeats = !seen.insert(same_bytes(plan, target)).second;
+      if (shard != b.end()) {
+        subject.found = find_in(*shard->second, target.name);
+      }
       const DType stored_as = plan::target_dtype(*mapping.rule, dtypes, dtype);
       subject.spec = {target.name, stored_as, plan.bound(mapping).target_shapes()[0]};
       subject.wanted = [&plan, &target, sources, stored_as] {
@@ -202,21 +216,12 @@ Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan
         return rule_faults(plan, target, sources, stored_as, found);
       };
       wanted.insert(target.name);
-      if (shard != b.end()) {
-        const auto& tensors = shard->second.tensors();
-        if (const auto there = tensors.find(target.name); there != tensors.end()) {
-          subject.found = checkpoint::SourceTensor{&shard->second, &there->second};
-        }
-      }
       out.subjects.push_back(std::move(subject));
     }
-    if (shard == b.end()) {
-      continue;
-    }
-    for (const auto& [name, stored] : shard->second.tensors()) {
-      if (!wanted.contains(name)) {
-        out.strays.push_back({name, place, {&shard->second, &stored}});
-      }
+    if (shard != b.end()) {
+      add_strays(
+          *shard->second, place, [&wanted](std::string_view name) { return wanted.contains(name); },
+          out);
     }
   }
   return out;

@@ -189,7 +189,7 @@ std::optional<Candidate> resized(const Subject& subject, const Shape& found) {
 }
 
 Explanation explain_shape(const Subject& subject) {
-  const TensorSpec& found = subject.found->tensor->spec;
+  const TensorSpec& found = *subject.found->spec;
   const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation unexplained;
@@ -222,7 +222,7 @@ Explanation explain_shape(const Subject& subject) {
 }
 
 Explanation explain_values(const Subject& subject, const Difference& difference) {
-  const TensorSpec& found = subject.found->tensor->spec;
+  const TensorSpec& found = *subject.found->spec;
   const RowShape rows = rows_of(units_of(found).shape);
   const FoundRows there(*subject.found, rows);
   Explanation none;
@@ -252,10 +252,18 @@ bool holds_every_value(DType wide, DType narrow) {
   return kinds::precision(wide) >= kinds::precision(narrow) && !halves;
 }
 
+/// What a narrower type left of the values.
+std::string kept_text(const Difference& difference) {
+  return difference.values_lost == 0
+             ? "it holds every one of them"
+             : fmt::format("{} of {} are not the wanted ones", thousands(difference.values_lost),
+                           thousands(difference.elements));
+}
+
 /// The tensor has another type than wanted, and its bits or values are the wanted ones.
 Explanation explain_dtype(const Subject& subject, const Difference& difference) {
   const DType wanted = subject.spec.dtype;
-  const DType found = subject.found->tensor->spec.dtype;
+  const DType found = subject.found->spec->dtype;
   const auto exact = [](Cause cause, std::string text) {
     return Explanation{cause, std::move(text), 0, 0, true, {}};
   };
@@ -277,8 +285,8 @@ Explanation explain_dtype(const Subject& subject, const Difference& difference) 
   }
   return holds_every_value(wanted, found)
              ? exact(Cause::Narrowed,
-                     fmt::format("narrowed from {} to {}, the values are those of the cast",
-                                 bv::name(wanted), bv::name(found)))
+                     fmt::format("narrowed from {} to {}, the values are those of the cast: {}",
+                                 bv::name(wanted), bv::name(found), kept_text(difference)))
              : exact(Cause::Recast, instead + ", the values are equal after a cast");
 }
 
@@ -295,9 +303,9 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
   }
   Explanation out = explain_values(subject, difference);
   if (difference.dtype_differs) {
-    out.text = fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
-                           bv::name(subject.found->tensor->spec.dtype),
-                           bv::name(subject.spec.dtype), out.text);
+    out.text =
+        fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
+                    bv::name(subject.found->spec->dtype), bv::name(subject.spec.dtype), out.text);
   }
   return out;
 }
@@ -347,7 +355,7 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     if (!needs_table(comparison, one)) {
       continue;
     }
-    const ByteOffset size = table_row_bytes(found_of(comparison, one).tensor->spec);
+    const ByteOffset size = table_row_bytes(*found_of(comparison, one).spec);
     if (wanted.contains(size)) {
       sizes.insert(size);
       open.push_back(&one);

@@ -6,29 +6,27 @@
 
 namespace bv::compare {
 
-FoundRows::FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows)
-    : found_(found), all_(found.checkpoint->bytes(*found.tensor)) {
-  row_bytes_ = ElementWidth(units_of(found.tensor->spec).dtype).to_bytes(rows.elements).size();
+FoundRows::FoundRows(const checkpoint::SourceTensor& found, const RowShape& rows) : all_(found) {
+  row_bytes_ = ElementWidth(units_of(*found.spec).dtype).to_bytes(rows.elements).size();
 }
 
 std::uint64_t FoundRows::hash(std::int64_t row) const {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;
-  std::span<const std::byte> left = at(row);
-  if (left.size() <= kPiece) {
-    return hash_row(left);
+  constexpr ByteOffset kPiece{std::int64_t{1} << 20};
+  const ByteOffset size(static_cast<std::int64_t>(row_bytes_));
+  if (size <= kPiece) {
+    return hash_row(at(row));
   }
   RowHash hash;
-  while (!left.empty()) {
-    const auto piece = left.first(std::min(left.size(), kPiece));
-    hash.add(piece);
-    found_.checkpoint->release(piece);
-    left = left.subspan(piece.size());
+  const ByteOffset begin = row * size;
+  for (ByteOffset at; at < size; at += kPiece) {
+    hash.add(all_.read(begin + at, begin + std::min(size, at + kPiece)));
+    all_.release();
   }
   return hash.value();
 }
 
 FoundRows::~FoundRows() {
-  found_.checkpoint->release(all_);
+  all_.release();
 }
 
 std::vector<std::int64_t> spread(const std::vector<std::int64_t>& rows, std::size_t count_max) {

@@ -23,15 +23,16 @@ class FoundRows {
   /// Rows are not empty.
   [[nodiscard]] bool usable() const { return row_bytes_ > 0; }
   [[nodiscard]] std::size_t row_bytes() const { return row_bytes_; }
+  /// Valid until the next call.
   [[nodiscard]] std::span<const std::byte> at(std::int64_t row) const {
-    return all_.subspan(static_cast<std::size_t>(row) * row_bytes_, row_bytes_);
+    const ByteOffset size(static_cast<std::int64_t>(row_bytes_));
+    return all_.read(row * size, (row + 1) * size);
   }
   /// hash_row of a row of any length, whose pages are given back on the way.
   [[nodiscard]] std::uint64_t hash(std::int64_t row) const;
 
  private:
-  const checkpoint::SourceTensor& found_;
-  std::span<const std::byte> all_;
+  mutable checkpoint::TensorBytes all_;  // reading uses its window
   std::size_t row_bytes_ = 0;
 };
 

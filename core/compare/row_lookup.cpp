@@ -155,13 +155,13 @@ const checkpoint::SourceTensor& found_of(const Comparison& comparison,
 
 void look_up_rows(const Comparison& comparison, const RowTable& table, Difference& difference) {
   const checkpoint::SourceTensor& found = found_of(comparison, difference);
-  const RowShape rows = table_rows_of(found.tensor->spec);
+  const RowShape rows = table_rows_of(*found.spec);
   const FoundRows there(found, rows);
   if (!there.usable()) {
     return;
   }
   const bool stray = difference.subject >= comparison.subjects.size();
-  const bool vector = found.tensor->spec.shape.size() < 2;
+  const bool vector = found.spec->shape.size() < 2;
   const bool everywhere = stray || vector || difference.shape_differs;
   Lookup lookup(comparison, table);
   for (const std::int64_t row :

@@ -35,6 +35,13 @@ struct ConvertOptions {
   WindowSizes windows = {};
 };
 
+/// HF tensors whose parameter is stored in another element type.
+struct RecastTensors {
+  DType stored = DType::F32;
+  DType wanted = DType::F32;
+  std::vector<std::string> tensors;  // names of HF tensors, at least one
+};
+
 struct ConvertReport {
   io::Digests digests;  // of the written files; empty when nothing was written
   std::int64_t tensors = 0;
@@ -43,6 +50,7 @@ struct ConvertReport {
   std::vector<FolderFault> faults;
   std::vector<ReplicaFault> replicas;
   std::vector<DroppedRows> dropped_rows;
+  std::vector<RecastTensors> recast;
 };
 
 /// The place of the output, before any work: errors of io::check_output_place.
@@ -66,5 +74,24 @@ struct ConvertReport {
                                           const kinds::Catalogue& kinds,
                                           const std::filesystem::path& out,
                                           const ConvertOptions& options);
+
+/// A torch_dist checkpoint that Megatron-Core loads in any layout: OUT/iter_0000000 and the file
+/// that names it. `layout` is one rank, and says how the vocabulary is padded. `options.resume` has
+/// no meaning. Errors: those of to_megatron.
+[[nodiscard]] Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
+                                                  const kinds::Catalogue& kinds,
+                                                  const parallel::Layout& layout,
+                                                  const std::filesystem::path& out,
+                                                  const ConvertOptions& options);
+
+/// The HF checkpoint that the global tensors of `store` (torch_dist) are, with the names, files and
+/// companions of `like`, whose own weights are not read. Element types are those of `like`.
+/// Errors: those of to_hf; MegatronParamUnfilled, ShapeMismatch or ShardContents when the store is
+/// of another model.
+[[nodiscard]] Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like,
+                                                 const io::TensorStore& store,
+                                                 const kinds::Catalogue& kinds,
+                                                 const std::filesystem::path& out,
+                                                 const ConvertOptions& options);
 
 }  // namespace bv::convert

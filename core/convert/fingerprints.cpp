@@ -49,13 +49,13 @@ class Origins {
   std::map<std::string, std::vector<ShardTensor>> places_;
 };
 
-std::string digest_of(const io::Checkpoint& shard, const io::StoredTensor& stored) {
+std::string digest_of(const checkpoint::SourceTensor& stored) {
   io::Digest hash;
-  const auto whole = shard.bytes(stored);
-  for (std::size_t at = 0; at < whole.size(); at += kPieceBytes) {
-    const auto piece = whole.subspan(at, std::min(kPieceBytes, whole.size() - at));
-    hash.add(piece);
-    shard.release(piece);
+  checkpoint::TensorBytes whole(stored);
+  constexpr ByteOffset kPiece(static_cast<std::int64_t>(kPieceBytes));
+  for (ByteOffset at; at < whole.size(); at += kPiece) {
+    hash.add(whole.read(at, std::min(whole.size(), at + kPiece)));
+    whole.release();
   }
   return hash.hex();
 }
@@ -71,25 +71,25 @@ Result<Fingerprints> compare_fingerprints(const checkpoint::Shards& shards, cons
     for (std::size_t i = 0; i < plan.files()[f].targets.size(); ++i) {
       tasks.push_back({f, i});
     }
-    bytes += shards[f].total_bytes();
+    bytes += shards[f]->total_bytes();
   }
   if (progress != nullptr) {
     progress->start("fingerprints", bytes, tasks.size());
   }
   std::vector<std::string> digests(tasks.size());
   BV_CHECK(for_each_parallel(tasks.size(), jobs, [&](std::size_t i) -> Status {
-    const io::StoredTensor& stored = checkpoint::stored_at(shards, plan, tasks[i]);
-    digests[i] = digest_of(shards[tasks[i].file], stored);
+    const checkpoint::SourceTensor stored = checkpoint::stored_at(shards, plan, tasks[i]);
+    digests[i] = digest_of(stored);
     if (progress != nullptr) {
-      progress->advance(stored.end - stored.begin, 1, stored.spec.name);
+      progress->advance(tensor_bytes(*stored.spec), 1, stored.spec->name);
       if (progress->stop_requested()) {
         return fail(Code::Stopped, "stopped before the end").advise("run it again");
       }
     }
     return Done{};
   }));
-  for (const io::Checkpoint& shard : shards) {
-    BV_CHECK(shard.unchanged());
+  for (const auto& shard : shards) {
+    BV_CHECK(shard->unchanged());
   }
   Fingerprints out;
   const Origins origins(written);

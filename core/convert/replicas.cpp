@@ -12,6 +12,8 @@
 namespace bv::convert {
 namespace {
 
+constexpr std::int64_t kWindowBytes = std::int64_t{1} << 20;
+
 bool has_copies(const layout::Product& product) {
   return std::any_of(product.begin(), product.end(), [](const layout::Factor& factor) {
     return factor.replica ||
@@ -35,8 +37,8 @@ class CopyCheck {
       : plan_(plan), shards_(shards), hf_(static_cast<int>(hf)) {
     const model::Mapping& map = plan.model().mappings[mapping];
     owners_ = checkpoint::split_owners(plan, mapping).distinct;
-    size_ = static_cast<std::size_t>(bytes(
-        checkpoint::stored_at(shards, plan, owners_.front()).spec.dtype));  // one dtype a parameter
+    size_ = static_cast<std::size_t>(bytes(checkpoint::stored_at(shards, plan, owners_.front())
+                                               .spec->dtype));  // one dtype a parameter
     const auto elements = element_count(plan.hf_shapes(map)[hf]).value();
     gathered_.resize(static_cast<std::size_t>(elements) * size_);
   }
@@ -47,13 +49,16 @@ class CopyCheck {
       for (const layout::Box& box : boxes(*owner)) {
         back.push_back(layout::inverse(box, 0));
       }
-      const std::byte* const whole = shard(*owner);
+      checkpoint::TensorBytes held(shard(*owner));
+      const std::byte* const whole = held.read({}, held.size()).data();
       move::make_whole(back, {&whole, 1}, size_, gathered_.data());
     }
     std::vector<ReplicaFault> out;
     for (const plan::Plan::Owner& owner : owners_) {
+      checkpoint::TensorBytes held(shard(owner));
+      const std::byte* const whole = held.read({}, held.size()).data();
       for (const layout::Box& box : boxes(owner)) {
-        const auto at = move::first_difference(box, gathered_.data(), shard(owner), 0, size_);
+        const auto at = move::first_difference(box, gathered_.data(), whole, 0, size_);
         if (at) {
           const std::string& file = plan_.files()[owner.file].name;
           out.push_back({checkpoint::target_at(plan_, owner).global_name,
@@ -71,8 +76,8 @@ class CopyCheck {
     std::erase_if(all, [this](const layout::Box& box) { return box.source != hf_; });
     return all;
   }
-  [[nodiscard]] const std::byte* shard(const plan::Plan::Owner& owner) const {
-    return shards_[owner.file].bytes(checkpoint::stored_at(shards_, plan_, owner)).data();
+  [[nodiscard]] checkpoint::SourceTensor shard(const plan::Plan::Owner& owner) const {
+    return checkpoint::stored_at(shards_, plan_, owner);
   }
 
   const plan::Plan& plan_;
@@ -83,78 +88,101 @@ class CopyCheck {
   std::vector<std::byte> gathered_;
 };
 
-/// Calls `use(offset)` for every element of a box, in its target.
-template <class Use>
-void for_each_element(const layout::Box& box, std::size_t axis, std::int64_t at, const Use& use) {
-  if (axis == box.axes.size()) {
-    use(at);
-    return;
-  }
-  for (std::int64_t i = 0; i < box.axes[axis].extent; ++i) {
-    for_each_element(box, axis + 1, at + i * box.axes[axis].target_stride, use);
-  }
-}
-
 /// What one shard drops of its padding.
 struct Dropped {
   std::set<std::int64_t> rows;
   double squares = 0;
 };
 
-Dropped dropped_of(const plan::Plan& plan, const checkpoint::Shards& shards,
-                   const plan::Plan::Owner& owner) {
-  const io::StoredTensor& stored = checkpoint::stored_at(shards, plan, owner);
-  const auto all = shards[owner.file].bytes(stored);
-  const auto size = bytes(stored.spec.dtype);
-  const bool number = kinds::is_computable(stored.spec.dtype);
-  const std::int64_t row =
-      std::max<std::int64_t>(1, element_count(stored.spec.shape).value() /
-                                    std::max<std::int64_t>(1, stored.spec.shape.front()));
-  Dropped out;
-  for (const layout::Box& box : plan.shard(checkpoint::target_at(plan, owner)).boxes) {
-    if (box.source >= 0) {
+/// Adds what elements from `begin` on, `size` bytes each, are that is not zero.
+void add_dropped(std::span<const std::byte> elements, std::int64_t begin, DType dtype,
+                 std::int64_t row, Dropped& out) {
+  const auto size = static_cast<std::size_t>(bytes(dtype));
+  const bool number = kinds::is_computable(dtype);
+  for (std::size_t at = 0; at < elements.size(); at += size) {
+    const auto element = elements.subspan(at, size);
+    if (std::all_of(element.begin(), element.end(),
+                    [](std::byte b) { return b == std::byte{0}; })) {
       continue;
     }
-    for_each_element(box, 0, box.target_offset, [&](std::int64_t at) {
-      const std::byte* element = all.data() + at * size;
-      if (std::any_of(element, element + size, [](std::byte b) { return b != std::byte{0}; })) {
-        const double value = number ? kinds::load(element, stored.spec.dtype) : 0;
-        out.squares += value * value;
-        if (value != 0 || !number) {  // -0.0 is a zero
-          out.rows.insert(at / row);
-        }
+    const double value = number ? kinds::load(element.data(), dtype) : 0;
+    out.squares += value * value;
+    if (value != 0 || !number) {  // -0.0 is a zero
+      out.rows.insert((begin + static_cast<std::int64_t>(at / size)) / row);
+    }
+  }
+}
+
+Dropped dropped_of(const plan::Plan& plan, const checkpoint::Shards& shards,
+                   const plan::Plan::Owner& owner) {
+  const checkpoint::SourceTensor stored = checkpoint::stored_at(shards, plan, owner);
+  checkpoint::TensorBytes all(stored);
+  const DType dtype = stored.spec->dtype;
+  const auto size = bytes(dtype);
+  const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+  const std::int64_t row =
+      std::max<std::int64_t>(1, element_count(stored.spec->shape).value() /
+                                    std::max<std::int64_t>(1, stored.spec->shape.front()));
+  Dropped out;
+  for (const layout::Box& box : plan.shard(checkpoint::target_at(plan, owner)).boxes) {
+    std::vector<layout::Run> runs;
+    if (box.source < 0 && box.elements() > 0) {
+      layout::target_runs(box, runs);
+    }
+    for (const layout::Run& run : runs) {
+      for (std::int64_t begin = run.begin; begin < run.end; begin += step) {
+        const std::int64_t end = std::min(run.end, begin + step);
+        add_dropped(all.read(ByteOffset(begin * size), ByteOffset(end * size)), begin, dtype, row,
+                    out);
       }
-    });
+    }
   }
   return out;
+}
+
+/// The first byte in which two copies differ.
+std::optional<std::uint64_t> first_difference(const checkpoint::SourceTensor& first,
+                                              const checkpoint::SourceTensor& other) {
+  checkpoint::TensorBytes a(first);
+  checkpoint::TensorBytes b(other);
+  const ByteOffset size = std::min(a.size(), b.size());
+  constexpr ByteOffset kWindow(kWindowBytes);
+  for (ByteOffset begin; begin < size; begin += kWindow) {
+    const ByteOffset end = std::min(size, begin + kWindow);
+    const auto left = a.read(begin, end);
+    const auto right = b.read(begin, end);
+    const auto at = std::mismatch(left.begin(), left.end(), right.begin()).first;
+    a.release();
+    b.release();
+    if (at != left.end()) {
+      return begin.size() + static_cast<std::uint64_t>(at - left.begin());
+    }
+  }
+  return a.size() == b.size() ? std::nullopt : std::optional<std::uint64_t>(size.size());
 }
 
 }  // namespace
 
 std::vector<ReplicaFault> compare_replicas(const plan::Plan& plan, const checkpoint::Shards& shards,
                                            const io::Digests& found) {
-  const auto print = [&](const plan::Plan::Owner& owner) -> const std::string& {
-    return found.at(plan.files()[owner.file].name).at(checkpoint::target_at(plan, owner).name);
+  const auto print = [&](const plan::Plan::Owner& owner) {
+    const auto file = found.find(plan.files()[owner.file].name);
+    return file == found.end() ? std::string()
+                               : file->second.at(checkpoint::target_at(plan, owner).name);
   };
   std::vector<ReplicaFault> out;
   for (std::size_t m = 0; m < plan.model().mappings.size(); ++m) {
     const model::Mapping& map = plan.model().mappings[m];
     for (const auto& [first, other] : checkpoint::split_owners(plan, m).replicas) {
-      if (print(first) == print(other)) {
+      if (const std::string held = print(first); !held.empty() && held == print(other)) {
         continue;
       }
-      const auto a = shards[first.file].bytes(checkpoint::stored_at(shards, plan, first));
-      const auto b = shards[other.file].bytes(checkpoint::stored_at(shards, plan, other));
-      const auto [at, unused] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-      static_cast<void>(unused);
-      if (at != a.end() || a.size() != b.size()) {
-        const auto size = bytes(checkpoint::stored_at(shards, plan, first).spec.dtype);
+      const checkpoint::SourceTensor stored = checkpoint::stored_at(shards, plan, first);
+      if (const auto at = first_difference(stored, checkpoint::stored_at(shards, plan, other))) {
         out.push_back({checkpoint::target_at(plan, first).global_name,
                        plan.files()[first.file].name, plan.files()[other.file].name,
-                       (at - a.begin()) / size});
+                       static_cast<std::int64_t>(*at) / bytes(stored.spec->dtype)});
       }
-      shards[first.file].release(a);
-      shards[other.file].release(b);
     }
     for (std::size_t hf = 0; repeats_elements(plan.bound(map).rule()) && hf < map.hf.size(); ++hf) {
       for (ReplicaFault& fault : CopyCheck(plan, shards, m, hf).run()) {

@@ -14,6 +14,7 @@
 #include "core/base/workers.hpp"
 #include "core/convert/window_maker.hpp"
 #include "core/io/carry_file.hpp"
+#include "core/io/checkpoint.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
@@ -106,7 +107,7 @@ Status note_tensor(OpenFile& file, const std::string& tensor, std::string digest
 /// What tensors that are made in step have in common: the sources, the size, and how many of their
 /// file came before with the same ones (experts of one packed tensor are neighbours across files).
 struct Likeness {
-  std::vector<const io::StoredTensor*> sources;
+  std::vector<const TensorSpec*> sources;
   std::int64_t elements = 0;
   DType dtype = DType::F32;
   std::int64_t granule = 1;
@@ -130,7 +131,7 @@ std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vect
     const OutputTensor& tensor = files[place.file].tensors[place.tensor];
     Likeness like;
     for (const checkpoint::SourceTensor& source : tensor.sources) {
-      like.sources.push_back(source.tensor);
+      like.sources.push_back(source.spec);
     }
     like.elements = element_count(tensor.spec.shape).value();
     like.dtype = tensor.spec.dtype;
@@ -147,12 +148,12 @@ std::vector<Task> tasks_of(const std::vector<OutputFile>& files, const std::vect
 
 /// Sources must be the ones that were planned with, to the last byte.
 Status sources_unchanged(const std::vector<OutputFile>& files) {
-  std::set<const io::Checkpoint*> seen;
+  std::set<const io::TensorStore*> seen;
   for (const OutputFile& file : files) {
     for (const OutputTensor& tensor : file.tensors) {
       for (const checkpoint::SourceTensor& source : tensor.sources) {
-        if (source.checkpoint != nullptr && seen.insert(source.checkpoint).second) {
-          BV_CHECK(source.checkpoint->unchanged());
+        if (seen.insert(source.store).second) {
+          BV_CHECK(source.store->unchanged());
         }
       }
     }

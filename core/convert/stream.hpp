@@ -1,5 +1,5 @@
 #pragma once
-// Writes safetensors files whose tensors are made of boxes over mapped source tensors. Memory is
+// Writes safetensors files whose tensors are made of boxes over source tensors. Memory is
 // bounded by one window a worker; every tensor is fingerprinted while it is written.
 
 #include <filesystem>
@@ -13,7 +13,6 @@
 #include "core/base/progress.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/source_tensor.hpp"
-#include "core/io/checkpoint.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/output_place.hpp"
 #include "core/io/writer.hpp"

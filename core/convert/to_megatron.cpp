@@ -1,19 +1,14 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "core/base/arith.hpp"
-#include "core/base/text.hpp"
-#include "core/checkpoint/config_edit.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
+#include "core/convert/hf_side.hpp"
+#include "core/convert/shard_outputs.hpp"
 #include "core/io/digest.hpp"
-#include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
-#include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::convert {
@@ -21,17 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t kIndexBytesMax = std::uint64_t{256} << 20;
 constexpr std::uint64_t kRulesBytesMax = std::uint64_t{64} << 20;
-
-std::vector<checkpoint::SourceTensor> sources_of(const checkpoint::HfModel& source,
-                                                 const model::Mapping& mapping) {
-  std::vector<checkpoint::SourceTensor> out;
-  for (const std::string& hf : mapping.hf) {
-    out.push_back({&*source.checkpoint, &source.checkpoint->tensors().find(hf)->second});
-  }
-  return out;
-}
 
 std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const plan::Plan& plan,
                                       const plan::DtypePolicy& policy) {
@@ -41,146 +26,11 @@ std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const p
     output.name = file.name;
     output.metadata = {{"format", "pt"}};
     for (const plan::Target& target : file.targets) {
-      const model::Mapping& mapping = plan.model().mappings[target.mapping];
-      OutputTensor tensor;
-      tensor.spec.name = target.name;
-      tensor.spec.shape = plan.bound(mapping).target_shapes()[0];
-      tensor.spec.dtype =
-          plan::target_dtype(*mapping.rule, plan::dtypes_of(source.headers, mapping), policy);
-      tensor.sources = sources_of(source, mapping);
-      tensor.boxes = [&plan, &target] { return plan.shard(target).boxes; };
-      tensor.add = mapping.rule->value.added_on_import();
-      output.tensors.push_back(std::move(tensor));
+      output.tensors.push_back(output_of(source, plan, target, policy));
     }
     out.push_back(std::move(output));
   }
   return out;
-}
-
-/// Names of the HF tensors that the shards can give back: those of the rules, and stored copies of
-/// them.
-std::set<std::string> tensors_that_come_back(const model::Model& model) {
-  std::set<std::string> out;
-  for (const model::Mapping& mapping : model.mappings) {
-    out.insert(mapping.hf.begin(), mapping.hf.end());
-  }
-  for (const auto& [copy, original] : model.must_equal) {
-    if (out.contains(original)) {
-      out.insert(copy);
-    }
-  }
-  return out;
-}
-
-/// The way back without an index lists the files of a folder, and their numbers must have no gap.
-bool is_listed(const fs::path& folder) {
-  const auto listing = io::list_folder(folder);
-  const auto place = listing ? io::place_weights(*listing, folder) : listing.error();
-  return place && place->form == io::WeightsForm::Listing;
-}
-
-checkpoint::MegatronFolder describe(const checkpoint::HfModel& source,
-                                    const parallel::Layout& layout,
-                                    const plan::DtypePolicy& policy) {
-  checkpoint::MegatronFolder out;
-  out.layout = layout;
-  out.dtype = policy;
-  out.family = family::name(*source.base);
-  out.resolve = source.resolve;
-  out.settings = source.settings;
-  const io::Checkpoint& checkpoint = *source.checkpoint;
-  const std::set<std::string> back = tensors_that_come_back(source.model);
-  const bool keep_empty = is_listed(source.folder);
-  for (std::size_t i = 0; keep_empty && i < checkpoint.names().size(); ++i) {
-    out.hf_metadata[checkpoint.names()[i]] = checkpoint.metadata(i);
-  }
-  for (const auto& [tensor, stored] : checkpoint.tensors()) {
-    if (!back.contains(tensor)) {
-      out.left_out.push_back(tensor);
-      continue;
-    }
-    out.hf_headers[tensor] = stored.spec;
-    out.hf_file_of[tensor] = checkpoint.names()[stored.file];
-    out.hf_metadata[checkpoint.names()[stored.file]] = checkpoint.metadata(stored.file);
-  }
-  for (auto& [file, metadata] : out.hf_metadata) {
-    metadata.try_emplace("format", "pt");  // transformers refuses a file that does not say it
-  }
-  return out;
-}
-
-Result<std::uint64_t> bytes_of(const Headers& headers) {
-  std::uint64_t out = 0;
-  for (const auto& [name, spec] : headers) {
-    const auto elements = element_count(spec.shape);
-    const auto all_bits = elements ? checked_mul(*elements, bits(spec.dtype)) : std::nullopt;
-    if (!all_bits || __builtin_add_overflow(out, static_cast<std::uint64_t>(*all_bits) / 8, &out)) {
-      return fail(Code::TensorSizeInvalid, fmt::format("{} is too large", io::in_quotes(name)))
-          .advise("correct its shape");
-    }
-  }
-  return out;
-}
-
-/// The index as it was, without the tensors that do not come back.
-Result<std::string> index_without(const std::string& original, const Headers& back) {
-  BV_TRY(total, bytes_of(back));
-  try {
-    auto json = nlohmann::ordered_json::parse(original);
-    nlohmann::ordered_json kept = nlohmann::ordered_json::object();
-    for (const auto& [tensor, file] : json.at("weight_map").items()) {
-      if (back.contains(tensor)) {
-        kept[tensor] = file;
-      }
-    }
-    json["weight_map"] = std::move(kept);
-    json["metadata"]["total_size"] = total;
-    return json.dump(2) + "\n";
-  } catch (const std::exception& problem) {  // it was read before, but by another reader
-    return fail(Code::IndexInvalid, fmt::format("the index cannot be written without the tensors "
-                                                "that are left out: {}",
-                                                problem.what()))
-        .advise("write the index again");
-  }
-}
-
-/// Config, tokenizer and code go along; what the options changed goes along as they left it.
-Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
-                               const checkpoint::MegatronFolder& description, bool follow_links) {
-  const auto& names = source.checkpoint->names();
-  BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
-  BV_TRY(config, checkpoint::carried_config(source));
-  carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
-  BV_TRY(listing, io::list_folder(source.folder));
-  BV_TRY(place, io::place_weights(listing, source.folder));
-  const auto index = carried.files.find(place.index);
-  if (!description.left_out.empty() && index != carried.files.end()) {
-    BV_TRY(text, io::read_file(source.folder / place.index, kIndexBytesMax, Code::IndexInvalid));
-    BV_TRY(changed, index_without(text, description.hf_headers));
-    index->second.text = std::move(changed);
-  }
-  return std::move(carried);
-}
-
-/// Buffers that loaders compute; what --drop-mtp and --exclude take away is told by the command.
-void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
-                   std::vector<std::string>& notes) {
-  std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
-  dropped.insert(source.excluded.begin(), source.excluded.end());
-  std::vector<std::string> rest;
-  for (const std::string& name : description.left_out) {
-    if (!dropped.contains(name)) {
-      rest.push_back(io::in_quotes(name));
-    }
-  }
-  if (!rest.empty()) {
-    notes.push_back(fmt::format(
-        "{} left out, and not in what comes back: {}",
-        rest.size() == 1
-            ? "1 tensor that no rule reads is"
-            : thousands(static_cast<std::int64_t>(rest.size())) + " tensors that no rule reads are",
-        join(io::first_lines(rest, 2), ", ")));
-  }
 }
 
 /// An earlier output of ours is known by its manifest.
@@ -230,7 +80,7 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   for (const model::Mapping& mapping : source.model.mappings) {
     BV_CHECK(checkpoint::check_movable(source.headers, mapping, options.dtype));
   }
-  checkpoint::MegatronFolder description = describe(source, layout, options.dtype);
+  checkpoint::MegatronFolder description = describe_hf_side(source, layout, options.dtype);
   description.plan_digest = checkpoint::plan_digest(plan);
   BV_TRY(carried, plan_hf_side(source, description, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried));

@@ -6,8 +6,9 @@ namespace bv::convert {
 namespace {
 
 move::Recipe recipe_of(const OutputTensor& tensor) {
-  return {tensor.spec.dtype, element_count(tensor.spec.shape).value(), tensor.boxes(),
-          checkpoint::bytes_of(tensor.sources), tensor.add};
+  return checkpoint::over_chunks(
+      {tensor.spec.dtype, element_count(tensor.spec.shape).value(), tensor.boxes(), {}, tensor.add},
+      tensor.sources);
 }
 
 }  // namespace

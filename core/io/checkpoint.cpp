@@ -1,7 +1,6 @@
 #include "core/io/checkpoint.hpp"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -128,25 +127,20 @@ Status Checkpoint::read(const StoredTensor& tensor, std::uint64_t offset,
 }
 
 void Checkpoint::release(std::span<const std::byte> range) const {
-  // A fault maps its neighbours as well, up to 64 KiB, which may belong to tensors that were
-  // released before: they go too. A private read-only page that goes too early is read again.
-  constexpr std::size_t kAround = std::size_t{64} << 10;
   for (const ShardFile& shard : state_->parts.shards) {
-    const std::span<const std::byte> all = shard.mapping.bytes();
-    if (range.empty() || range.data() < all.data() ||
-        range.data() + range.size() > all.data() + all.size()) {
-      continue;
-    }
-    const auto base = reinterpret_cast<std::uintptr_t>(all.data());
-    const auto first = reinterpret_cast<std::uintptr_t>(range.data());
-    const std::size_t begin = std::max(first / kAround * kAround, base) - base;
-    const std::size_t end =
-        std::min((first + range.size() + kAround - 1) / kAround * kAround - base, all.size());
-    // Advice only: when it fails, nothing but memory use changes. The map is read-only, so dropping
-    // pages loses nothing.
-    ::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED);
-    return;
+    release_pages(shard.mapping.bytes(), range);
   }
+}
+
+const TensorSpec* Checkpoint::find(std::string_view tensor) const {
+  const auto found = tensors().find(tensor);
+  return found == tensors().end() ? nullptr : &found->second.spec;
+}
+
+std::vector<Chunk> Checkpoint::chunks(const TensorSpec& tensor) const {
+  const auto found = tensors().find(tensor.name);
+  BV_ASSERT(found != tensors().end());
+  return {{Shape(tensor.shape.size(), 0), tensor.shape, bytes(found->second)}};
 }
 
 Status Checkpoint::unchanged() const {

@@ -12,6 +12,7 @@
 
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
+#include "core/io/tensor_store.hpp"
 
 namespace bv::io {
 
@@ -67,9 +68,9 @@ struct MissingShard {
   std::vector<std::string> tensors;  // by the index, in byte order; unknown and empty without one
 };
 
-/// A set of tensors over one or more mapped files. Move-only. Const members may be called by many
-/// threads at once.
-class Checkpoint {
+/// A set of tensors over one or more mapped files: a store whose tensors are one chunk each.
+/// Move-only. Const members may be called by many threads at once.
+class Checkpoint : public TensorStore {
  public:
   /// Directory (index, single file or listing), one .safetensors file, or one .index.json file.
   /// Shard names are untrusted (docs/reference/formats.md#reading-shards). `strict` refuses what is
@@ -83,15 +84,17 @@ class Checkpoint {
 
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
-  ~Checkpoint();
+  ~Checkpoint() override;
 
-  [[nodiscard]] const std::vector<std::filesystem::path>& files() const;
+  [[nodiscard]] const std::vector<std::filesystem::path>& files() const override;
   /// The same, relative to the folder of the checkpoint, as its index names them.
   [[nodiscard]] const std::vector<std::string>& names() const;
   [[nodiscard]] const std::map<std::string, StoredTensor, std::less<>>& tensors() const;
-  [[nodiscard]] Headers headers() const;
+  [[nodiscard]] Headers headers() const override;
+  [[nodiscard]] const TensorSpec* find(std::string_view tensor) const override;
+  [[nodiscard]] std::vector<Chunk> chunks(const TensorSpec& tensor) const override;
   [[nodiscard]] const std::vector<FormatFinding>& findings() const;
-  [[nodiscard]] std::uint64_t total_bytes() const;
+  [[nodiscard]] std::uint64_t total_bytes() const override;
   [[nodiscard]] const std::vector<MissingShard>& missing() const;
   /// The error that `open` makes of them; there must be some.
   [[nodiscard]] Error missing_error() const;
@@ -108,9 +111,9 @@ class Checkpoint {
                             std::span<std::byte> out) const;
   static constexpr std::size_t kOpenFilesMax = 64;
   /// Tells the kernel that these bytes are not needed soon (keeps resident memory bounded).
-  void release(std::span<const std::byte> range) const;
+  void release(std::span<const std::byte> range) const override;
   /// Errors: IndexDisagrees when a file's size or mtime changed since it was opened.
-  [[nodiscard]] Status unchanged() const;
+  [[nodiscard]] Status unchanged() const override;
 
  private:
   struct State;

@@ -9,6 +9,7 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/shard_index.hpp"
+#include "core/io/torch_shard.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 
@@ -48,15 +49,27 @@ class Loader {
   std::string index_name_;  // empty without an index
 };
 
+/// Reads what the file says it holds, and maps it.
+Result<SafetensorsHeader> header_of(const OpenedFile& file, const fs::path& path,
+                                    Mapping& mapping) {
+  if (is_torch_name(path.filename().string())) {
+    BV_TRY(mapped, Mapping::map(file, path));
+    mapping = std::move(mapped);
+    return torch_header(mapping.bytes(), path);
+  }
+  BV_TRY(header, read_header(file, path));
+  BV_TRY(mapped, Mapping::map(file, path));
+  mapping = std::move(mapped);
+  return std::move(header);
+}
+
 Status Loader::add_file(const fs::path& path) {
   BV_TRY(opened, open_regular(path));
-  BV_TRY(header, read_header(opened, path));
   ShardFile shard;
   shard.stamp = opened.stamp;
+  BV_TRY(header, header_of(opened, path, shard.mapping));
   shard.data_begin = header.data_begin;
   shard.metadata = std::move(header.metadata);
-  BV_TRY(mapping, Mapping::map(opened, path));
-  shard.mapping = std::move(mapping);
   const auto format = shard.metadata.find("format");
   constexpr std::string_view kFormats[] = {"pt", "tf", "flax", "mlx"};
   if (format != shard.metadata.end() &&
@@ -352,8 +365,6 @@ Result<CheckpointParts> load_parts(const fs::path& path) {
   if (name.ends_with(".index.json")) {
     BV_TRY(listing, list_folder(folder));
     BV_CHECK(loader.load_index(name, listing));
-  } else if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
-    return pickle_error(path, {name});
   } else {
     BV_CHECK(loader.add_file(path));
   }

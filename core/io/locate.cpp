@@ -10,13 +10,16 @@
 #include "core/io/headers_dump.hpp"
 #include "core/io/hf_cache.hpp"
 #include "core/io/mapped_file.hpp"
+#include "core/io/megatron_iteration.hpp"
+#include "core/io/torch_shard.hpp"
 
 namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The iteration folder of a Megatron checkpoint root: the last one that holds *.distcp files.
+/// The iteration folder of a Megatron checkpoint root: the one that counts, else the last one that
+/// holds *.distcp files.
 Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListing& listing) {
   LocatedModel model;
   model.kind = ModelKind::TorchDist;
@@ -29,6 +32,9 @@ Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListin
     if (!inner.distcp.empty()) {
       model.path = folder / name;
       model.distcp_files = inner.distcp.size();
+      if (latest_iteration(folder) == name) {
+        break;
+      }
     }
   }
   return model;
@@ -88,9 +94,6 @@ Result<LocatedModel> classify_folder(const fs::path& folder) {
     model.how = "a Megatron torch_dist checkpoint";
     return model;
   }
-  if (listing.safetensors.empty() && !listing.pickles.empty()) {
-    return pickle_error(folder, listing.pickles);
-  }
   return no_config(folder, listing);
 }
 
@@ -109,7 +112,7 @@ Result<LocatedModel> classify_file(const fs::path& path) {
   model.path = path;
   model.folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   model.how = "a file";
-  if (name.ends_with(".safetensors")) {
+  if (name.ends_with(".safetensors") || is_torch_name(name)) {
     model.kind = ModelKind::SafetensorsFile;
   } else if (name.ends_with(".index.json")) {
     model.kind = ModelKind::IndexFile;
@@ -118,13 +121,12 @@ Result<LocatedModel> classify_file(const fs::path& path) {
   } else if (name.ends_with(".headers.json") || name.ends_with(".json.gz") ||
              (name.ends_with(".json") && starts_like_a_dump(path))) {
     model.kind = ModelKind::HeadersDump;
-  } else if (name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
-    return pickle_error(path, {name});
   } else {
     return fail(Code::ModelNotFound, fmt::format("{} is not a model file", printable_path(path)))
         .at(printable_path(path))
         .pair(in_quotes(name),
-              "*.safetensors, *.index.json, config.json, *.headers.json or *.headers.json.gz")
+              "*.safetensors, *.index.json, config.json, *.headers.json, *.headers.json.gz or "
+              "pytorch_model*.bin")
         .advise("give the folder of the model");
   }
   return model;
@@ -234,7 +236,7 @@ Status require_hf(const LocatedModel& model) {
         .at(place)
         .fact(fmt::format("it holds {} *.distcp files: a Megatron torch_dist checkpoint",
                           model.distcp_files))
-        .advise("give the HF model with --model; torch_dist checkpoints are not read");
+        .advise("give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
   }
   if (model.kind == ModelKind::MegatronFolder) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <utility>
 
 #include "core/base/text.hpp"
@@ -166,6 +167,24 @@ Result<std::shared_ptr<const Descriptor>> DescriptorCache::get(std::size_t file,
                                        [](auto& a, auto& b) { return a.used < b.used; });
   *oldest = {file, ++clock_, fresh};
   return fresh;
+}
+
+void release_pages(std::span<const std::byte> all, std::span<const std::byte> range) {
+  // A fault maps its neighbours as well, up to 64 KiB, which may belong to tensors that were
+  // released before: they go too. A private read-only page that goes too early is read again.
+  constexpr std::size_t kAround = std::size_t{64} << 10;
+  if (range.empty() || range.data() < all.data() ||
+      range.data() + range.size() > all.data() + all.size()) {
+    return;
+  }
+  const auto base = reinterpret_cast<std::uintptr_t>(all.data());
+  const auto first = reinterpret_cast<std::uintptr_t>(range.data());
+  const std::size_t begin = std::max(first / kAround * kAround, base) - base;
+  const std::size_t end =
+      std::min((first + range.size() + kAround - 1) / kAround * kAround - base, all.size());
+  // Advice only: when it fails, nothing but memory use changes. The map is read-only, so dropping
+  // pages loses nothing.
+  ::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED);
 }
 
 }  // namespace bv::io

@@ -73,6 +73,10 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
+/// Tells the kernel that `range`, a part of the map `all`, is not needed soon. Does nothing when it
+/// is no part.
+void release_pages(std::span<const std::byte> all, std::span<const std::byte> range);
+
 /// Keeps the most recently used files open, at most `capacity`; thread-safe. A descriptor in use
 /// survives its removal.
 class DescriptorCache {

@@ -23,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kSuffix = ".safetensors";
+constexpr std::string_view kTorchSuffix = ".bin";
 constexpr std::uint64_t kNumberedShardsMax = 100'000;
 
 class IndexParser {
@@ -160,7 +161,7 @@ class IndexParser {
 };
 
 /// Why a name may not be followed; empty when it may.
-std::string_view name_fault(std::string_view name) {
+std::string_view name_fault(std::string_view name, bool torch) {
   if (name.find('\0') != std::string_view::npos) {
     return "holds a NUL character";
   }
@@ -175,6 +176,9 @@ std::string_view name_fault(std::string_view name) {
   }
   if (name.size() >= PATH_MAX) {
     return "is longer than a path may be";
+  }
+  if (torch) {
+    return name.ends_with(kTorchSuffix) ? "" : "does not end in .bin";
   }
   return name.ends_with(kSuffix) ? "" : "does not end in .safetensors";
 }
@@ -193,7 +197,8 @@ Result<ShardIndex> parse_shard_index(std::string_view text, const std::string& f
 }
 
 Result<std::string> checked_shard_name(std::string_view name, const std::string& named_in) {
-  std::string_view fault = name_fault(name);
+  const bool torch = named_in.ends_with(".bin.index.json");
+  std::string_view fault = name_fault(name, torch);
   std::string out;
   for (std::size_t at = 0; at <= name.size() && fault.empty();) {
     const std::size_t end = std::min(name.find('/', at), name.size());
@@ -204,7 +209,7 @@ Result<std::string> checked_shard_name(std::string_view name, const std::string&
     }
     at = end + 1;
   }
-  fault = fault.empty() ? name_fault(out) : fault;  // "./c:x" hides what its rest would show
+  fault = fault.empty() ? name_fault(out, torch) : fault;  // "./c:x" hides what its rest would show
   if (!fault.empty()) {
     return fail(Code::UnsafePath,
                 fmt::format("{} names the shard {}, which {}", named_in, in_quotes(name), fault))
@@ -273,10 +278,11 @@ std::optional<std::string> cached_repository(const fs::path& folder) {
 }
 
 std::optional<ShardNumber> shard_number(std::string_view name) {
-  if (!name.ends_with(kSuffix)) {
+  const std::string_view suffix = name.ends_with(kSuffix) ? kSuffix : kTorchSuffix;
+  if (!name.ends_with(suffix)) {
     return std::nullopt;
   }
-  name.remove_suffix(kSuffix.size());
+  name.remove_suffix(suffix.size());
   const std::size_t of = name.rfind("-of-");
   if (of == std::string_view::npos || of == 0) {
     return std::nullopt;
@@ -290,30 +296,36 @@ std::optional<ShardNumber> shard_number(std::string_view name) {
   if (!number || !total) {
     return std::nullopt;
   }
-  return ShardNumber{std::string(name.substr(0, dash)), *number, *total, of - dash - 1};
+  return ShardNumber{std::string(name.substr(0, dash)), *number, *total, of - dash - 1,
+                     std::string(suffix)};
 }
 
 std::string numbered_set(const ShardNumber& number) {
-  return fmt::format("{}-*-of-{:0{}}{}", number.stem, number.total, number.width, kSuffix);
+  return fmt::format("{}-*-of-{:0{}}{}", number.stem, number.total, number.width, number.suffix);
 }
 
 std::vector<std::string> missing_by_number(const std::vector<std::string>& names) {
-  std::map<std::pair<std::string, std::uint64_t>, std::pair<std::set<std::uint64_t>, std::size_t>>
-      sets;
+  struct Set {
+    std::set<std::uint64_t> numbers;
+    std::size_t width = 0;
+    std::string suffix;
+  };
+  std::map<std::pair<std::string, std::uint64_t>, Set> sets;
   for (const std::string& name : names) {
     if (const auto found = shard_number(name); found && found->total <= kNumberedShardsMax) {
-      auto& [numbers, width] = sets[{found->stem, found->total}];
-      numbers.insert(found->number);
-      width = std::max(width, found->width);
+      Set& set = sets[{found->stem, found->total}];
+      set.numbers.insert(found->number);
+      set.width = std::max(set.width, found->width);
+      set.suffix = found->suffix;
     }
   }
   std::vector<std::string> missing;
   for (const auto& [key, found] : sets) {
     for (std::uint64_t number = 1; number <= key.second && missing.size() < kNumberedShardsMax;
          ++number) {
-      if (!found.first.contains(number)) {
-        missing.push_back(fmt::format("{}-{:0{}}-of-{:0{}}{}", key.first, number, found.second,
-                                      key.second, found.second, kSuffix));
+      if (!found.numbers.contains(number)) {
+        missing.push_back(fmt::format("{}-{:0{}}-of-{:0{}}{}", key.first, number, found.width,
+                                      key.second, found.width, found.suffix));
       }
     }
   }

@@ -29,9 +29,9 @@ struct ShardIndex {
 /// not be followed.
 [[nodiscard]] Result<ShardIndex> parse_shard_index(std::string_view text, const std::string& file);
 
-/// A relative path of plain components that ends in .safetensors; "./" and doubled slashes are
-/// removed. Errors: UnsafePath for NUL, backslash, an absolute path, a drive letter, "..", another
-/// suffix.
+/// A relative path of plain components that ends in .safetensors (in .bin when `named_in` is an
+/// index of torch files, *.bin.index.json); "./" and doubled slashes are removed. Errors:
+/// UnsafePath for NUL, backslash, an absolute path, a drive letter, "..", another suffix.
 [[nodiscard]] Result<std::string> checked_shard_name(std::string_view name,
                                                      const std::string& named_in);
 
@@ -55,6 +55,7 @@ struct ShardNumber {
   std::uint64_t number = 0;
   std::uint64_t total = 0;
   std::size_t width = 0;  // digits of the number
+  std::string suffix;     // ".safetensors" or ".bin"
 };
 /// nullopt for a name without them.
 [[nodiscard]] std::optional<ShardNumber> shard_number(std::string_view name);

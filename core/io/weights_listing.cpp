@@ -7,6 +7,8 @@
 
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/shard_index.hpp"
+#include "core/io/torch_shard.hpp"
 
 namespace bv::io {
 namespace {
@@ -15,17 +17,19 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kMainIndex = "model.safetensors.index.json";
 constexpr std::string_view kMainFile = "model.safetensors";
+constexpr std::string_view kTorchIndex = "pytorch_model.bin.index.json";
+constexpr std::string_view kTorchFile = "pytorch_model.bin";
 
 bool holds(const std::vector<std::string>& names, std::string_view wanted) {
   return std::binary_search(names.begin(), names.end(), wanted);
 }
 
 bool is_pickle_weights(std::string_view name) {
-  const bool pickle = name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth");
   constexpr std::string_view kNoWeights[] = {"training_args", "optimizer", "scheduler", "rng_state",
                                              "scaler"};
-  return pickle && std::none_of(std::begin(kNoWeights), std::end(kNoWeights),
-                                [&](std::string_view start) { return name.starts_with(start); });
+  return is_torch_name(name) &&
+         std::none_of(std::begin(kNoWeights), std::end(kNoWeights),
+                      [&](std::string_view start) { return name.starts_with(start); });
 }
 
 void sort_into(FolderListing& out, const fs::directory_entry& entry) {
@@ -39,6 +43,8 @@ void sort_into(FolderListing& out, const fs::directory_entry& entry) {
     out.safetensors.push_back(name);
   } else if (name.ends_with(".safetensors.index.json")) {
     out.indexes.push_back(name);
+  } else if (name.ends_with(".bin.index.json")) {
+    out.pickle_indexes.push_back(name);
   } else if (name.ends_with(".distcp")) {
     out.distcp.push_back(name);
   } else if (is_pickle_weights(name)) {
@@ -46,6 +52,29 @@ void sort_into(FolderListing& out, const fs::directory_entry& entry) {
   }
   out.has_config = out.has_config || name == "config.json";
   out.has_manifest = out.has_manifest || name == "manifest.json";
+}
+
+/// Where transformers looks for weights of torch.save.
+void place_pickles(const FolderListing& listing, WeightsPlace& place) {
+  if (holds(listing.pickle_indexes, kTorchIndex)) {
+    place.form = WeightsForm::Index;
+    place.index = kTorchIndex;
+    return;
+  }
+  if (holds(listing.pickles, kTorchFile)) {
+    place.form = WeightsForm::OneFile;
+    place.files = {std::string(kTorchFile)};
+    return;
+  }
+  for (const std::string& name : listing.pickles) {
+    if (const auto number = shard_number(name); number && number->stem == "pytorch_model") {
+      place.form = WeightsForm::Listing;
+      place.files.push_back(name);
+    }
+  }
+  if (place.files.empty() && !listing.pickles.empty()) {
+    place.form = WeightsForm::PickleOnly;
+  }
 }
 
 }  // namespace
@@ -66,7 +95,8 @@ Result<FolderListing> list_folder(const fs::path& folder) {
     return system_fault(error.value(), "listing", folder, Code::ReadFailed)
         .at(printable_path(folder));
   }
-  for (auto* names : {&out.safetensors, &out.indexes, &out.pickles, &out.distcp, &out.folders}) {
+  for (auto* names : {&out.safetensors, &out.indexes, &out.pickles, &out.pickle_indexes,
+                      &out.distcp, &out.folders}) {
     std::sort(names->begin(), names->end());
   }
   return out;
@@ -92,8 +122,8 @@ Result<WeightsPlace> place_weights(const FolderListing& listing, const fs::path&
   } else if (!listing.safetensors.empty()) {
     place.form = WeightsForm::Listing;
     place.files = listing.safetensors;
-  } else if (!listing.pickles.empty()) {
-    place.form = WeightsForm::PickleOnly;
+  } else {
+    place_pickles(listing, place);
   }
   return place;
 }
@@ -104,6 +134,7 @@ Error pickle_error(const fs::path& place, const std::vector<std::string>& pickle
                                                 printable_path(place)))
       .at(printable_path(place))
       .fact(printable(join(first_lines(pickles, 4), ", ")))
+      .fact("read as data: pytorch_model*.bin that torch 1.6 or later wrote")
       .advise("convert once with transformers save_pretrained(safe_serialization=True)");
 }
 

@@ -17,6 +17,7 @@
 #include "core/checkpoint/hf_model.hpp"
 #include "core/checkpoint/source_tensor.hpp"
 #include "core/io/checkpoint.hpp"
+#include "core/io/memory_view.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/lora/adapter_config.hpp"
 
@@ -27,7 +28,7 @@ namespace bv::lora {
 /// expert as its fast index, so its column stride is the number of experts.
 struct Factor {
   const io::StoredTensor* tensor = nullptr;  // spec.name is the adapter key
-  const io::Checkpoint* file = nullptr;      // null: in memory
+  const io::TensorStore* store = nullptr;    // that holds `tensor`
   const std::byte* first = nullptr;          // of element [0, 0]
   DType dtype = DType::F32;
   std::int64_t rows = 0;
@@ -90,7 +91,7 @@ struct AdapterFault {
 struct AdapterTensor {
   io::StoredTensor stored;
   std::span<const std::byte> bytes;
-  const io::Checkpoint* file = nullptr;  // null: in memory
+  const io::TensorStore* store = nullptr;  // null: in memory; the adapter makes one
 };
 
 /// An adapter, read, classified and fitted to a base. Move-only: factors view `tensors`, which view
@@ -105,8 +106,9 @@ struct Adapter {
   std::vector<AdapterFault> faults;
   std::vector<std::string> notes;  // what is odd and no fault, a sentence each
   std::int64_t keys = 0;           // of the file: each stands in one of the lists or in a fault
-  std::vector<std::unique_ptr<AdapterTensor>> tensors;
-  std::shared_ptr<const void> keeps;  // adapter_model.safetensors, or memory
+  std::vector<std::unique_ptr<AdapterTensor>> tensors;  // each has its store
+  std::unique_ptr<io::MemoryView> in_memory;            // of tensors that came without one
+  std::shared_ptr<const void> keeps;                    // adapter_model.safetensors, or memory
 };
 
 inline constexpr std::string_view kAdapterConfigName = "adapter_config.json";
@@ -120,7 +122,7 @@ inline constexpr std::string_view kAdapterModelName = "adapter_model.safetensors
 [[nodiscard]] Result<Adapter> open_adapter(const std::filesystem::path& folder,
                                            const checkpoint::HfModel& base,
                                            const kinds::Catalogue& kinds);
-/// The same for tensors that are at hand; `name` is for messages.
+/// The same for tensors that are at hand; `name` is for messages. Errors also: DuplicateKey.
 [[nodiscard]] Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> tensors,
                                           const checkpoint::HfModel& base,
                                           const kinds::Catalogue& kinds, const std::string& name);

@@ -9,10 +9,11 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/convert/carried_index.hpp"
 #include "core/convert/carry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
-#include "core/io/weights_listing.hpp"
+#include "core/io/torch_shard.hpp"
 #include "core/lora/merge_ties.hpp"
 
 namespace bv::lora {
@@ -20,7 +21,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t kIndexBytesMax = std::uint64_t{256} << 20;
 constexpr const char* kTieKey = "tie_word_embeddings";
 
 using Edits = std::map<std::string, TensorEdits, std::less<>>;
@@ -30,7 +30,7 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
   convert::OutputTensor out;
   out.spec = stored.spec;
   out.spec.name = std::move(name);
-  out.sources = {{&checkpoint, &stored}};
+  out.sources = {{&checkpoint, &stored.spec}};
   const std::int64_t elements = element_count(stored.spec.shape).value_or(0);
   out.boxes = [elements] {
     layout::Box box;
@@ -46,7 +46,7 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
   const io::Checkpoint& checkpoint = *base.checkpoint;
   std::vector<convert::OutputFile> out(checkpoint.names().size());
   for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i].name = checkpoint.names()[i];
+    out[i].name = io::safetensors_name(checkpoint.names()[i]);
     out[i].metadata = checkpoint.metadata(i);
     out[i].metadata.try_emplace("format", "pt");
   }
@@ -94,10 +94,7 @@ Result<std::string> index_with(const std::string& original, const std::vector<Un
     }
     return json.dump(2) + "\n";
   } catch (const std::exception& problem) {  // it was read before, but by another reader
-    return fail(Code::IndexInvalid,
-                fmt::format("the index cannot be written with the untied tensor: {}",
-                            problem.what()))
-        .advise("write the index again");
+    return convert::cannot_write_index(problem);
   }
 }
 
@@ -119,16 +116,13 @@ Result<convert::CarryPlan> carried_files(const checkpoint::HfModel& base,
     config = checkpoint::with_member(config, kTieKey, "false");
   }
   carried.files["config.json"] = {base.folder / "config.json", std::move(config)};
+  BV_TRY(index, convert::carried_index(carried, base.folder));
   const bool adds =
       std::any_of(untied.begin(), untied.end(), [](const Untied& u) { return u.is_new; });
-  if (adds) {
-    BV_TRY(listing, io::list_folder(base.folder));
-    BV_TRY(place, io::place_weights(listing, base.folder));
-    if (const auto index = carried.files.find(place.index); index != carried.files.end()) {
-      BV_TRY(text, io::read_file(base.folder / place.index, kIndexBytesMax, Code::IndexInvalid));
-      BV_TRY(changed, index_with(text, untied, *base.checkpoint));
-      index->second.text = std::move(changed);
-    }
+  if (adds && index != nullptr) {
+    BV_TRY(text, convert::text_of(*index));
+    BV_TRY(changed, index_with(text, untied, *base.checkpoint));
+    index->text = std::move(changed);
   }
   return std::move(carried);
 }

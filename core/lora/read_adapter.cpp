@@ -220,8 +220,26 @@ const std::byte* Factor::at(std::int64_t row, std::int64_t column) const {
 }
 
 checkpoint::SourceTensor Factor::source() const {
-  return {file, tensor, first - offset * static_cast<std::int64_t>(bytes(dtype))};
+  return {store, &tensor->spec};
 }
+
+namespace {
+
+/// Gives a tensor at hand its store.
+Status hold(AdapterTensor& tensor, io::MemoryView& memory, const std::string& name) {
+  const TensorSpec& spec = tensor.stored.spec;
+  if (memory.find(spec.name) != nullptr) {
+    return fail(Code::DuplicateKey, fmt::format("{} appears twice", io::in_quotes(spec.name)))
+        .at(name)
+        .pair("two tensors of one name", "one")
+        .advise("save the adapter again");
+  }
+  memory.add(spec, tensor.bytes);
+  tensor.store = &memory;
+  return Done{};
+}
+
+}  // namespace
 
 Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> tensors,
                             const checkpoint::HfModel& base, const kinds::Catalogue& kinds,
@@ -229,6 +247,7 @@ Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> ten
   Adapter out;
   out.config = std::move(config);
   out.keys = std::ssize(tensors);
+  out.in_memory = std::make_unique<io::MemoryView>();
   for (AdapterTensor& tensor : tensors) {
     if (!is_float(tensor.stored.spec.dtype) || bits(tensor.stored.spec.dtype) < 16) {
       return fail(Code::AdapterInvalid,
@@ -237,6 +256,9 @@ Result<Adapter> fit_adapter(AdapterConfig config, std::vector<AdapterTensor> ten
           .at(name)
           .pair(std::string(bv::name(tensor.stored.spec.dtype)), "F16, BF16, F32 or F64")
           .advise("save the adapter in a type that can be computed with");
+    }
+    if (tensor.store == nullptr) {
+      BV_CHECK(hold(tensor, *out.in_memory, name));
     }
     out.tensors.push_back(std::make_unique<AdapterTensor>(std::move(tensor)));
   }

@@ -17,7 +17,7 @@ Factor matrix(const AdapterTensor& tensor) {
   const Shape& shape = tensor.stored.spec.shape;
   Factor out;
   out.tensor = &tensor.stored;
-  out.file = tensor.file;
+  out.store = tensor.store;
   out.first = tensor.bytes.data();
   out.dtype = tensor.stored.spec.dtype;
   out.rows = shape.empty() ? 1 : shape[0];

@@ -121,9 +121,9 @@ void HfPlanner::finish_tensors() {
       return a.target_offset < b.target_offset;
     });
     convert::OutputTensor tensor;
-    tensor.spec = {one.key, one.sources.front().tensor->spec.dtype, one.shape};
+    tensor.spec = {one.key, one.sources.front().spec->dtype, one.shape};
     for (const checkpoint::SourceTensor& source : one.sources) {
-      if (source.tensor->spec.dtype != tensor.spec.dtype) {
+      if (source.spec->dtype != tensor.spec.dtype) {
         tensor.spec.dtype = DType::F32;
       }
     }
@@ -217,7 +217,7 @@ Result<Adapter> adapter_in_memory(const HfAdapterFiles& files, const checkpoint:
   for (const convert::OutputTensor& tensor : files.weights.tensors) {
     const auto elements = element_count(tensor.spec.shape).value();
     move::TensorMaker maker(
-        {tensor.spec.dtype, elements, tensor.boxes(), checkpoint::bytes_of(tensor.sources)});
+        checkpoint::over_chunks({tensor.spec.dtype, elements, tensor.boxes(), {}}, tensor.sources));
     std::vector<std::byte> bytes(static_cast<std::size_t>(elements) * maker.element_bytes());
     BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, bytes.data()));
     memory->push_back(std::move(bytes));

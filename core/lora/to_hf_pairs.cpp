@@ -18,11 +18,11 @@ class ShardSources {
  public:
   std::int32_t number(const io::Checkpoint& file, const io::StoredTensor& tensor, Gathered& out) {
     for (std::size_t i = 0; i < out.sources.size(); ++i) {
-      if (out.sources[i].tensor == &tensor) {
+      if (out.sources[i].spec == &tensor.spec) {
         return static_cast<std::int32_t>(i);
       }
     }
-    out.sources.push_back({&file, &tensor});
+    out.sources.push_back({&file, &tensor.spec});
     return static_cast<std::int32_t>(out.sources.size() - 1);
   }
 };

@@ -77,8 +77,13 @@ Result<Outputs> guarded(const std::function<Outputs()>& compute) {
     return compute();
   } catch (const Refusal& refusal) {
     return refusal.error;
+  } catch (const std::bad_alloc&) {
+    throw;  // says nothing of the model
   } catch (const std::exception& thrown) {
     std::string first = thrown.what();
+    if (first.find("can't allocate memory") != std::string::npos) {
+      throw std::bad_alloc();  // as LibTorch tells it
+    }
     first = first.substr(0, first.find('\n'));
     return fail(Code::OracleDisagrees, "the forward pass could not be computed: " + escaped(first))
         .pair("an exception of LibTorch", "tensors that fit config.json")

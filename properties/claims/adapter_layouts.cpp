@@ -122,11 +122,10 @@ class WayBack {
     const auto elements = element_count(tensor.spec.shape).value();
     const auto boxes = tensor.boxes();
     move::TensorMaker maker(
-        {tensor.spec.dtype, elements, boxes, checkpoint::bytes_of(tensor.sources)});
+        checkpoint::over_chunks({tensor.spec.dtype, elements, boxes, {}}, tensor.sources));
     std::vector<std::byte> shard(static_cast<std::size_t>(elements) * maker.element_bytes(),
                                  kPoisonByte);
     BV_CHECK(maker.make(ElementOffset{0}, ElementOffset{elements}, shard.data()));
-    const auto bytes_of_sources = checkpoint::bytes_of(tensor.sources);
     std::vector<std::size_t> unmoved;
     for (std::size_t i = 0; i < tensor.sources.size(); ++i) {
       std::vector<layout::Box> inverses;
@@ -139,13 +138,13 @@ class WayBack {
         unmoved.push_back(i);
         continue;
       }
-      const TensorSpec& spec = tensor.sources[i].tensor->spec;
+      const TensorSpec& spec = *tensor.sources[i].spec;
       const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
                         static_cast<std::size_t>(bytes(spec.dtype));
       const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;
       move_back(inverses, shard, tensor.spec.dtype, spec.dtype, place->second);
     }
-    note_shared(tensor, bytes_of_sources, unmoved);
+    note_shared(tensor.sources, unmoved);
     return Done{};
   }
 
@@ -163,19 +162,21 @@ class WayBack {
 
   /// A layer has one A for pairs whose A are equal: those that are not moved must be equal, bit for
   /// bit, to one of the same layer that is.
-  void note_shared(const convert::OutputTensor& tensor,
-                   const std::vector<move::SourceBytes>& sources,
+  void note_shared(const std::vector<checkpoint::SourceTensor>& sources,
                    const std::vector<std::size_t>& unmoved) {
     for (const std::size_t i : unmoved) {
-      const TensorSpec& one = tensor.sources[i].tensor->spec;
-      const auto size = static_cast<std::size_t>(element_count(one.shape).value()) *
-                        static_cast<std::size_t>(bytes(one.dtype));
-      for (std::size_t j = 0; j < tensor.sources.size(); ++j) {
-        const TensorSpec& other = tensor.sources[j].tensor->spec;
+      checkpoint::TensorBytes one(sources[i]);
+      const auto wanted = one.read({}, one.size());
+      for (std::size_t j = 0; j < sources.size(); ++j) {
         const bool moved = std::find(unmoved.begin(), unmoved.end(), j) == unmoved.end();
-        if (moved && other.shape == one.shape && other.dtype == one.dtype &&
-            std::equal(sources[i].first, sources[i].first + size, sources[j].first)) {
-          shared_.insert(one.name);
+        if (!moved || sources[j].spec->shape != sources[i].spec->shape ||
+            sources[j].spec->dtype != sources[i].spec->dtype) {
+          continue;
+        }
+        checkpoint::TensorBytes other(sources[j]);
+        const auto found = other.read({}, other.size());
+        if (std::equal(wanted.begin(), wanted.end(), found.begin(), found.end())) {
+          shared_.insert(sources[i].spec->name);
         }
       }
     }

@@ -175,8 +175,11 @@ TEST(FamilyRecipe, NoCodeNamesAFamily) {
 }
 
 TEST(ClaimRecipe, NamesEveryFileThatMentionsTheExample) {
-  expect_whole(recipe("add-a-claim"),
-               mentions("check_offsets|count_offsets|\"offsets\"", product()));
+  std::set<std::string> found = mentions("check_offsets|count_offsets|\"offsets\"", product());
+  std::erase_if(found, [](const std::string& path) {  // a field of .metadata has that name
+    return path.starts_with("core/torch_dist/");
+  });
+  expect_whole(recipe("add-a-claim"), found);
 }
 
 TEST(KindRecipe, EveryKindHasItsStatement) {

@@ -14,7 +14,7 @@ TEST(Mutate, PutsTheMatrixBesideTheGateIntoVerdictsJson) {
   const Ended ended = run({"mutate", "mistral", "--layout", "tp2", "--json"});
   ASSERT_EQ(ended.code, 0) << ended.all();
   const Json out = Json::parse(ended.out);
-  const testing::SchemaCheck schema(Json::parse(
+  const support::SchemaCheck schema(Json::parse(
       file_text(std::filesystem::path(BV_FIXTURES) / "../reports/schema/verdicts-1.schema.json")));
   EXPECT_EQ(schema.faults(out), std::vector<std::string>{});
   const Json& mutation = out["mutation"];

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the fuzz targets with clang (address and undefined-behaviour sanitizers) and runs each for SECONDS.
-#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump manifest adapter
+#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump manifest adapter pickle torch_file
 # The seeds are fixtures/fuzz/TARGET, the words tests/fuzz/TARGET.dict. New inputs go to a corpus in the build folder
 # (BV_FUZZ_BUILD), which a later run goes on from. A crash leaves its input there and fails the script.
 # The engine is compiled a room at a time, BV_FUZZ_SPLIT=1 a file at a time (for a compiler error that names one file).
@@ -8,7 +8,7 @@
 set -eu
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
 shift
-[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump manifest adapter
+[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump manifest adapter pickle torch_file
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${BV_FUZZ_BUILD:-${TMPDIR:-/tmp}/bridge-verify-fuzz}
 clang=$(command -v clang++ || command -v clang++-14)
@@ -27,7 +27,7 @@ cmake "-DFAMILIES=$(list 'core/families/*.json')" "-DTABLES=$(list 'core/familie
 } >"$build/builtin_text.cpp"
 
 # The engine below the command, once for all targets; the archive gives each what it asks for.
-rooms="base io layout kinds family model foreign parallel plan quantised checkpoint"
+rooms="base pickle io torch_dist layout kinds family model foreign parallel plan quantised checkpoint"
 adapters="core/lora/adapter_config.cpp core/lora/adapter_keys.cpp core/lora/adapter_record.cpp core/lora/path_pattern.cpp core/lora/compile_pattern.cpp"
 sources="$adapters properties/attacks/lines/tilings.cpp $build/builtin_files.cpp $build/builtin_text.cpp"
 rm -rf "$build/rooms" && mkdir "$build/rooms"

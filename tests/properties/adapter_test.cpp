@@ -29,20 +29,22 @@ class EditedAdapter {
     config = parse_adapter_config(text, "adapter_config.json").value();
     for (const auto& [key, stored] : file_.tensors()) {
       const auto bytes = file_.bytes(stored);
-      tensors[key.substr(kPeftPrefix.size())] = {stored.spec.shape, {bytes.begin(), bytes.end()}};
+      tensors[key.substr(kPeftPrefix.size())] = {
+          stored.spec.shape, {bytes.begin(), bytes.end()}, stored.spec.dtype};
     }
   }
 
   struct Stored {
     Shape shape;
-    std::vector<std::byte> bytes;  // F32
+    std::vector<std::byte> bytes;
+    DType dtype = DType::F32;
     float* row(std::int64_t i) { return reinterpret_cast<float*>(bytes.data()) + i * shape.back(); }
   };
   Adapter read() const {
     std::vector<AdapterTensor> list;
     for (const auto& [key, one] : tensors) {
       list.push_back(
-          {{{std::string(kPeftPrefix) + key, DType::F32, one.shape}, 0, 0, one.bytes.size()},
+          {{{std::string(kPeftPrefix) + key, one.dtype, one.shape}, 0, 0, one.bytes.size()},
            one.bytes});
     }
     auto out = fit_adapter(config, std::move(list), base, golden::kinds_of_build(), "adapter");

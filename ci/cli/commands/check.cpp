@@ -145,8 +145,31 @@ class Check {
 
 }  // namespace
 
+namespace {
+
+/// `check --megatron` asks one thing: is every element the wanted one? That is what diff answers.
+int check_megatron(Context& context, Options options) {
+  for (const char* other : {"only", "skip", "level", "headers"}) {
+    if (options.has(other)) {
+      return report_error(
+          context, options,
+          fail(Code::Conflict, fmt::format("--{} and --megatron ask for different "
+                                           "checks",
+                                           other))
+              .advise(fmt::format("run check twice, with and without --{}", other)));
+    }
+  }
+  options.operands = {options.model, options.megatron};
+  return run_diff(context, options);
+}
+
+}  // namespace
+
 int run_check(Context& context, const Options& given) {
   Options options = given;
+  if (!options.megatron.empty()) {
+    return check_megatron(context, std::move(options));
+  }
   if (options.command == "roundtrip" && !options.has("level")) {
     options.level = "data";
   }

@@ -4,6 +4,8 @@
 #include <array>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/commands/convert_direction.hpp"
+#include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -11,9 +13,11 @@
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_place.hpp"
+#include "core/torch_dist/store.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -21,33 +25,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// What only the way to Megatron can follow: a Megatron folder has a layout, a dtype and a config
-/// of its own.
-constexpr std::array kToMegatron = {"set",
-                                    "family",
-                                    "revision",
-                                    "tp",
-                                    "pp",
-                                    "ep",
-                                    "etp",
-                                    "vpp",
-                                    "cp",
-                                    "num-layers-per-virtual-pipeline-stage",
-                                    "decoder-first-pipeline-num-layers",
-                                    "decoder-last-pipeline-num-layers",
-                                    "pipeline-model-parallel-layout",
-                                    "account-for-embedding-in-pipeline-split",
-                                    "account-for-loss-in-pipeline-split",
-                                    "make-vocab-size-divisible-by",
-                                    "layout",
-                                    "transformer-impl",
-                                    "moe-grouped-gemm",
-                                    "no-moe-grouped-gemm",
-                                    "drop-mtp",
-                                    "expert-orientation",
-                                    "exclude",
-                                    "dtype"};
-constexpr std::array kToHf = {"accept-changed"};
+constexpr std::array<std::string_view, 2> kNothingWritten = {
+    "nothing was written: a claim above does not hold",
+    "nothing was written: --fail-on warning, and there is one"};
 
 /// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
 /// asked for does not.
@@ -76,15 +56,17 @@ class Convert {
       return fail(Code::BadValue, "convert needs a folder to write").advise("write --out DIR");
     }
     if (options_.to.empty()) {
-      return fail(Code::BadValue, "convert needs --to hf or --to megatron")
-          .advise("write --to megatron, or --to hf");
+      return fail(Code::BadValue, "convert needs --to hf, --to megatron or --to torch_dist")
+          .advise(
+              "write --to megatron for shards, --to torch_dist for a checkpoint of "
+              "Megatron-Core, or --to hf");
     }
     context_.streams.err(start_line(options_));
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
     BV_CHECK(check_abilities(options_));
-    BV_CHECK(check_direction());
+    BV_CHECK(check_direction(options_, run_));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -106,44 +88,17 @@ class Convert {
   }
 
  private:
-  /// An option that the direction cannot follow would look as if it had been followed. From the
-  /// environment it may be meant for other commands.
-  Status check_direction() {
-    if (options_.from == options_.to) {
-      return fail(Code::Conflict,
-                  fmt::format("--from {} and --to {} are one side", options_.from, options_.to))
-          .advise("leave --from out");
-    }
-    const bool hf = options_.to == "hf";
-    const std::vector<std::string> others =
-        hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
-           : std::vector<std::string>(kToHf.begin(), kToHf.end());
-    for (const Setting& given : options_.given) {
-      if (std::find(others.begin(), others.end(), given.name) == others.end()) {
-        continue;
-      }
-      if (given.origin != Origin::CommandLine) {
-        run_.notes.push_back(
-            fmt::format("{} is not used by --to {}", io::printable(given.written), options_.to));
-        continue;
-      }
-      return fail(Code::UnknownOption,
-                  fmt::format("--{} belongs to --to {}", given.name, hf ? "megatron" : "hf"))
-          .pair(io::printable(given.written),
-                fmt::format("an option that --to {} can follow", options_.to))
-          .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
-                     : "leave it out");
-    }
-    return Done{};
-  }
+  [[nodiscard]] bool is_dist() const { return options_.to == "torch_dist"; }
 
   /// --fail-on warning means that nothing is made of an input that has one.
   [[nodiscard]] bool warned() const {
     return options_.fail_on == "warning" && !run_.warnings.empty();
   }
 
-  /// The claims of `check`, in its order. False: nothing is to be written.
-  Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout) {
+  /// The claims of `check`, in its order; `values`: those about weights too. False: nothing is to
+  /// be written.
+  Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout,
+                           bool values = true) {
     claims::Wanted wanted{claims::Level::Headers};
     if (claims::rests_on_statement(subject.base())) {
       wanted.also = {"forward"};
@@ -159,6 +114,10 @@ class Convert {
     }
     show_header(context_, options_, run_);
     panel.judge_rest(subject, names ? "" : "the names are wrong");
+    if (!values) {  // the weights that it looked at are not those that are converted
+      std::erase_if(run_.claims, [](const ClaimSummary& one) { return one.claim == "values"; });
+      std::erase_if(run_.verdicts, [](const Verdict& one) { return one.claim == "values"; });
+    }
     // The claim bytes is this command's own, about what it wrote.
     std::erase_if(run_.claims,
                   [](const ClaimSummary& one) { return one.reached && !one.requested; });
@@ -183,7 +142,9 @@ class Convert {
                  fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
           .advise("give the directory with the weights");
     }
-    BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
+    if (!is_dist()) {
+      BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
+    }
     BV_TRY(asked, one_layout(options_));
     claims::Subject subject;
     subject.parts = {{&opened.hf}};
@@ -198,17 +159,20 @@ class Convert {
     run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
     BV_TRY(right, claims_hold(subject, layout));
     if (!right) {
-      run_.notes.push_back(warned() ? "nothing was written: --fail-on warning, and there is one"
-                                    : "nothing was written: a claim above does not hold");
+      run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
-    auto report = convert::to_megatron(opened.hf, library_.kinds, layout, options_.out, convert_);
+    const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;
+    auto report = write(opened.hf, library_.kinds, layout, options_.out, convert_);
     if (!report) {
       return stopped_or(std::move(report).error());
     }
     add_bytes(*report, parallel::layout_id(layout));
+    if (is_dist()) {
+      return Done{};
+    }
     if (!options_.family.empty() || !options_.rules.empty()) {
       run_.notes.push_back(
           fmt::format("what comes back is the same model: judge it with the same {}",
@@ -219,13 +183,21 @@ class Convert {
 
   Status to_hf() {
     BV_TRY(located, locate(context_, options_));
+    if (located.kind == io::ModelKind::TorchDist) {
+      return global_to_hf(located.path);
+    }
+    if (!options_.like.empty()) {
+      return fail(Code::Conflict, "--like belongs to torch_dist checkpoints")
+          .advise("leave it out: manifest.json says what the HF folder was");
+    }
     if (located.kind != io::ModelKind::MegatronFolder) {
       return fail(Code::NoConfig,
                   fmt::format(
                       "{} is not a Megatron folder of bridge-verify: it has no manifest.json",
                       io::printable(options_.model)))
-          .pair(located.how, "a folder that convert --to megatron wrote")
-          .advise("give that folder with --model");
+          .pair(located.how,
+                "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
+          .advise("give one of them with --model");
     }
     BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
     run_.model_ref = options_.model;
@@ -247,15 +219,58 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    for (const convert::DroppedRows& dropped : report->dropped_rows) {
-      run_.warnings.push_back(
-          fail(Code::PaddingRowsDropped,
-               fmt::format("{} of {}, not zero, {} dropped", counted(dropped.rows, "padding row"),
-                           dropped.tensor, dropped.rows == 1 ? "is" : "are"))
-              .pair(fmt::format("rows of norm {:.6g}", dropped.norm), "rows of zeros")
-              .advise("correct vocab_size of config.json when these rows are tokens"));
-    }
+    add_warnings(value_warnings(*report));
     add_bytes(*report, parallel::layout_id(folder.layout));
+    return Done{};
+  }
+
+  void add_warnings(std::vector<Error> warnings) {
+    std::move(warnings.begin(), warnings.end(), std::back_inserter(run_.warnings));
+  }
+
+  /// A torch_dist checkpoint names neither HF tensors nor their files: those of --like.
+  Status global_to_hf(const fs::path& folder) {
+    if (options_.like.empty()) {
+      return fail(Code::BadValue,
+                  "a torch_dist checkpoint does not say what its HF model is called")
+          .at(io::printable_path(folder))
+          .advise(
+              "give the HF model that it was made from, or one of its architecture: --like DIR");
+    }
+    Options like = options_;
+    like.model = options_.like;
+    BV_TRY(opened, open_model(context_, like, library_));
+    describe_model(opened, run_);
+    run_.model_ref = options_.model;
+    run_.model_source = "megatron";
+    if (!opened.hf.checkpoint) {
+      return fail(Code::ModelNotFound, fmt::format("{} has no weights, whose names and files are "
+                                                   "needed",
+                                                   io::printable(options_.like)))
+          .advise("give the directory with the weights; they are not read");
+    }
+    claims::Subject subject;
+    subject.parts = {{&opened.hf}};
+    subject.kinds = &library_.kinds;
+    subject.under_test = opened.under_test.get();
+    subject.replay = replay_base(like);
+    BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    const parallel::Layout layout = checkpoint::global_layout(store, opened.hf.model);
+    BV_TRY(right, claims_hold(subject, layout, false));
+    if (!right) {
+      run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
+      return Done{};
+    }
+    BV_CHECK(store.check_sums(convert_.jobs, run_.notes));
+    run_.notes.push_back(torch_dist::beside_text(store.beside()));
+    CommandProgress progress(context_, options_);
+    convert_.progress = &progress;
+    auto report = convert::global_to_hf(opened.hf, store, library_.kinds, options_.out, convert_);
+    if (!report) {
+      return stopped_or(std::move(report).error());
+    }
+    add_warnings(value_warnings(*report));
+    add_bytes(*report, parallel::layout_id(layout));
     return Done{};
   }
 
@@ -295,67 +310,12 @@ class Convert {
     return out;
   }
 
-  static Verdict refuted(std::string rule, Code code, std::string subject, std::string title) {
-    Verdict verdict;
-    verdict.claim = "bytes";
-    verdict.rule = std::move(rule);
-    verdict.outcome = Outcome::Refuted;
-    verdict.code = code;
-    verdict.megatron = std::move(subject);
-    verdict.title = std::move(title);
-    verdict.cases = 1;
-    verdict.refuted_cases = 1;
-    return verdict;
-  }
-
-  /// What is wrong with a Megatron folder that was read.
-  static std::vector<Verdict> faults_of(const convert::ConvertReport& report) {
-    std::vector<Verdict> out;
-    for (const convert::FolderFault& fault : report.faults) {
-      Verdict verdict =
-          refuted(fmt::format("folder{}", out.size()), fault.code, fault.subject, fault.title);
-      verdict.cases = fault.cases;
-      verdict.refuted_cases = fault.cases;
-      verdict.found = fault.found;
-      verdict.wanted = fault.wanted;
-      verdict.help = fault.help;
-      out.push_back(std::move(verdict));
-    }
-    for (const convert::ReplicaFault& fault : report.replicas) {
-      Verdict verdict =
-          refuted(fmt::format("replica{}", out.size()), Code::ReplicasDiffer, fault.tensor,
-                  fmt::format("two ranks hold different copies of {}", fault.tensor));
-      verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner,
-                                  fault.first_owner, fault.element);
-      verdict.wanted = "equal bytes on every owner";
-      verdict.help = "find the rank that diverged; nothing was written";
-      out.push_back(std::move(verdict));
-    }
-    return out;
-  }
-
-  [[nodiscard]] Verdict written(const std::string& file, std::size_t tensors) const {
-    Verdict verdict;
-    verdict.claim = "bytes";
-    verdict.rule = file;
-    verdict.megatron = file;
-    verdict.outcome = convert_.verify ? Outcome::Held : Outcome::Inconclusive;
-    verdict.evidence.bytes = convert_.verify;
-    verdict.cases = std::max<std::int64_t>(1, static_cast<std::int64_t>(tensors));
-    if (!convert_.verify) {
-      verdict.code = Code::WriteLost;
-      verdict.title = file + " was written and not read back";
-      verdict.help = "leave --no-verify out";
-    }
-    return verdict;
-  }
-
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
-    std::vector<Verdict> verdicts = faults_of(report);
+    std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {
-        verdicts.push_back(written(file, tensors.size()));
+        verdicts.push_back(written_verdict(file, tensors.size(), convert_.verify));
       }
       run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
                                        io::printable(options_.out)));

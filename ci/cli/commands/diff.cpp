@@ -9,14 +9,18 @@
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
+#include "ci/cli/session/legacy_shards.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/megatron_folder.hpp"
 #include "core/compare/diff.hpp"
+#include "core/io/checkpoint.hpp"
 #include "core/model/name_filter.hpp"
+#include "core/torch_dist/store.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -34,6 +38,17 @@ std::map<std::string, fs::path> shards_in(const fs::path& folder) {
     }
   }
   return out;
+}
+
+/// The folder of the chunks when the path is a torch_dist checkpoint.
+std::optional<fs::path> torch_dist_in(const std::string& reference) {
+  std::error_code ignored;
+  if (!fs::is_directory(reference, ignored)) {
+    return std::nullopt;
+  }
+  const auto located = io::classify_path(reference);
+  return located && located->kind == io::ModelKind::TorchDist ? std::optional(located->path)
+                                                              : std::nullopt;
 }
 
 class Diff {
@@ -60,6 +75,19 @@ class Diff {
     const auto shards = shards_in(b);
     b_folder_ = b;
     run_.model_ref = a;
+    if (const auto folder = torch_dist_in(b)) {
+      run_.notes.emplace_back("diff of an HF model (wanted) and a torch_dist checkpoint (found)");
+      BV_CHECK(model_and_global(a, *folder));
+      fill_replays(options_, options_.command, run_);
+      return std::move(run_);
+    }
+    if (const auto files = torch_dist::legacy_files(b); !files.empty()) {
+      run_.notes.push_back(fmt::format("diff of an HF model (wanted) and {} (found)",
+                                       counted(files.size(), "mp_rank file")));
+      BV_CHECK(model_and_legacy(a, files));
+      fill_replays(options_, options_.command, run_);
+      return std::move(run_);
+    }
     run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
                                         : fmt::format("diff of an HF model (wanted) and {} (found)",
                                                       counted(shards.size(), "Megatron shard")));
@@ -67,7 +95,7 @@ class Diff {
     if (!done) {
       return std::move(done).error();
     }
-    fill_replays(options_, "diff", run_);
+    fill_replays(options_, options_.command, run_);
     return std::move(run_);
   }
 
@@ -116,14 +144,15 @@ class Diff {
     return Done{};
   }
 
-  Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
-    BV_TRY(library, load_library(options_));
+  /// The wanted side of a Megatron checkpoint; nothing when the verdicts are already there: A
+  /// cannot be judged, or is no whole model.
+  Result<std::optional<OpenedModel>> open_wanted(const std::string& a, const Library& library) {
     Options one = options_;
     one.model = a;
     auto model = open_model(context_, one, library);
     if (!model && is_unsupported(model.error().code)) {
       add_unsupported(model.error(), "bytes", "every element of B is the wanted one", run_);
-      return Done{};
+      return std::optional<OpenedModel>();
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
@@ -133,13 +162,74 @@ class Diff {
           .advise("give the directory with the weights");
     }
     if (!opened.hf.model.faults.empty()) {
-      return wrong_names(opened, library);
+      BV_CHECK(wrong_names(opened, library));
+      return std::optional<OpenedModel>();
     }
+    return std::optional(std::move(opened));
+  }
+
+  /// All global tensors as what one rank would hold: the layout that they were saved in does not
+  /// matter.
+  Status model_and_global(const std::string& a, const fs::path& folder) {
+    for (const char* size : {"tp", "pp", "ep", "etp", "vpp", "cp"}) {
+      if (options_.has(size)) {
+        return fail(Code::Conflict, fmt::format("--{} has no meaning here", size))
+            .advise("leave it out: a torch_dist checkpoint is the same in every layout");
+      }
+    }
+    BV_TRY(library, load_library(options_));
+    BV_TRY(opened, open_wanted(a, library));
+    if (!opened) {
+      return Done{};
+    }
+    BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    BV_CHECK(store.check_sums(jobs_of(options_), run_.notes));
+    run_.notes.push_back(torch_dist::beside_text(store.beside()));
+    const checkpoint::HfModel& hf = opened->hf;
+    const parallel::Layout layout = checkpoint::global_layout(store, hf.model);
+    run_.layouts_note =
+        layout.vocab_divisor
+            ? fmt::format("the checkpoint as one rank, the vocabulary padded to {} rows as in it",
+                          *layout.vocab_divisor)
+            : "the checkpoint as one rank";
+    BV_CHECK(plan::check_layout(hf.model, layout));
+    run_.layouts = layout_rows({layout});
+    BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, layout));
+    compare::Shards shards;
+    shards.emplace(plan.files().front().key,
+                   std::make_unique<const checkpoint::GlobalShard>(store, plan));
+    return compare_with(hf, plan, shards);
+  }
+
+  Status model_and_legacy(const std::string& a, const std::vector<torch_dist::LegacyFile>& files) {
+    BV_TRY(library, load_library(options_));
+    BV_TRY(opened, open_wanted(a, library));
+    if (!opened) {
+      return Done{};
+    }
+    const checkpoint::HfModel& hf = opened->hf;
+    BV_TRY(found, open_legacy(files, options_, hf.model));
+    run_.notes.insert(run_.notes.end(), found.notes.begin(), found.notes.end());
+    run_.layouts_note = "from the names of the mp_rank folders";
+    BV_CHECK(plan::check_layout(hf.model, found.layout));
+    run_.layouts = layout_rows({found.layout});
+    BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
+    return compare_with(hf, plan, found.shards);
+  }
+
+  Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
+    BV_TRY(library, load_library(options_));
+    BV_TRY(wanted, open_wanted(a, library));
+    if (!wanted) {
+      return Done{};
+    }
+    const OpenedModel& opened = *wanted;
     std::vector<std::string> names;
     compare::Shards shards;
     for (const auto& [name, path] : files) {
       BV_TRY(checkpoint, io::Checkpoint::open(path, options_.strict));
-      shards.emplace(name, std::move(checkpoint));
+      shards.emplace(*parallel::shard_from_name(name),
+                     std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
       names.push_back(name);
     }
     BV_TRY(layout, layout_of(names));
@@ -157,14 +247,19 @@ class Diff {
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
+    return compare_with(opened.hf, plan, shards);
+  }
+
+  Status compare_with(const checkpoint::HfModel& hf, const plan::Plan& plan,
+                      const compare::Shards& shards) {
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
-    BV_CHECK(shapes_right(opened.hf, plan));
-    if (const auto status = plan::check_dtypes(opened.hf.model, opened.hf.headers); !status) {
+    BV_CHECK(shapes_right(hf, plan));
+    if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    return compare(compare::compare_megatron(opened.hf, plan, shards, policy),
-                   parallel::layout_id(layout));
+    return compare(compare::compare_megatron(hf, plan, shards, policy),
+                   parallel::layout_id(plan.layout()));
   }
 
   /// The names of A decide what B must hold, so they come first.

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <deque>
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
@@ -16,6 +15,7 @@
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
 #include "core/quantised/quantised.hpp"
+#include "core/torch_dist/store.hpp"
 #include "reports/inspect_report.hpp"
 #include "reports/printable.hpp"
 
@@ -29,6 +29,7 @@ struct Inspection {
   reports::InspectReport report;
   std::optional<io::HeadersDump> dump;  // what --dump-headers writes
   std::string no_dump;                  // why there is none
+  std::optional<torch_dist::DistCheckpoint> global;
   std::vector<io::Checkpoint> checkpoints;
   std::deque<std::string> file_names;
 };
@@ -117,6 +118,21 @@ Status inspect_megatron(const fs::path& folder, const Options& options, Inspecti
   return Done{};
 }
 
+/// Global tensors under their keys, each with the files that hold its chunks.
+Status inspect_torch_dist(const fs::path& folder, Inspection& out) {
+  BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+  out.global.emplace(std::move(store));
+  for (const auto& [name, spec] : out.global->headers()) {
+    const TensorSpec* const kept = out.global->find(name);
+    out.file_names.push_back(join(out.global->files_of(*kept), " "));
+    out.report.tensors.push_back({kept, tensor_bytes(*kept), out.file_names.back()});
+  }
+  out.report.files = out.global->files().size();
+  out.report.beside = torch_dist::beside_text(out.global->beside());
+  out.no_dump = "a dump is of an HF checkpoint, and this is a Megatron checkpoint";
+  return Done{};
+}
+
 Status inspect_dump(const fs::path& path, Inspection& out) {
   BV_TRY(dump, io::read_headers_dump(path));
   out.dump = std::move(dump);
@@ -185,8 +201,9 @@ Result<Inspection> inspect(const Context& context, const Options& options) {
       BV_CHECK(inspect_megatron(located.path, options, out));
       return out;
     case io::ModelKind::TorchDist:
-      BV_CHECK(io::require_hf(located));
-      break;
+      out.report.form = "torch_dist checkpoint";
+      BV_CHECK(inspect_torch_dist(located.path, out));
+      return out;
   }
   BV_CHECK(inspect_checkpoint(located.path, located.folder, options, out));
   return out;

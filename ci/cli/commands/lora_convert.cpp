@@ -25,6 +25,11 @@ class ConvertAdapter {
       return fail(Code::BadValue, "lora convert needs --to hf or --to megatron")
           .advise("write --to megatron, or --to hf");
     }
+    if (options_.to == "torch_dist") {
+      return fail(Code::BadValue, "an adapter is not written as torch_dist")
+          .pair("--to torch_dist", "--to hf or --to megatron")
+          .advise("write --to megatron: a file for each rank");
+    }
     context_.streams.err(start_line(options_));
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);

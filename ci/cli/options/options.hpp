@@ -36,7 +36,7 @@ struct Options {
   bool version = false;
 
   // model
-  std::string model, revision, rules, family, headers;
+  std::string model, revision, rules, family, headers, like, megatron;
   std::vector<std::string> families;                          // --families DIR, repeatable
   std::vector<std::pair<std::string, std::string>> settings;  // --set PATH=VALUE
   // layout: empty lists mean "not given"
@@ -67,7 +67,7 @@ struct Options {
   std::string dtype = "preserve";
   std::string tensor;                 // layout: which shards hold it
   std::optional<std::uint64_t> rank;  // layout: what this rank holds
-  std::string from, to;               // hf or megatron
+  std::string from, to;               // hf, megatron or torch_dist
   // gate
   std::string fail_on = "inconclusive";
   std::string waivers;

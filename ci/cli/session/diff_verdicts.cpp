@@ -197,7 +197,7 @@ class Grouping {
       return fmt::format("{} {}", bv::name(spec.dtype), shape_text(spec.shape));
     };
     out.wanted = text(subject.spec);
-    out.found = subject.found ? text(subject.found->tensor->spec) : "no such tensor";
+    out.found = subject.found ? text(*subject.found->spec) : "no such tensor";
     if (!one.bytes_differ) {
       return;
     }

@@ -78,7 +78,8 @@ class ShardPair {
     for (const auto& [place, tensors] : shards) {
       const fs::path file = folder_.path() / (place + ".safetensors");
       write(file, tensors);
-      open_.emplace(place, io::Checkpoint::open(file).value());
+      open_.emplace(*parallel::shard_from_name(place),
+                    std::make_unique<const io::Checkpoint>(io::Checkpoint::open(file).value()));
     }
     comparison = compare::compare_megatron(*a_, *plan_, open_, {});
     return diff(comparison, {}).value();

@@ -76,7 +76,21 @@ TEST(Locate, NamesATorchDistCheckpoint) {
   EXPECT_THAT(
       hf.error().facts,
       ::testing::ElementsAre("it holds 16 *.distcp files: a Megatron torch_dist checkpoint"));
-  EXPECT_EQ(hf.error().help, "give the HF model with --model; torch_dist checkpoints are not read");
+  EXPECT_EQ(hf.error().help,
+            "give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
+}
+
+/// An interrupted save leaves a later folder behind.
+TEST(Locate, TheIterationThatCountsIsTheOneThatTheCheckpointNames) {
+  ScratchFolder folder;
+  folder.write("ckpt/iter_0000010/__0_0.distcp", "");
+  folder.write("ckpt/iter_0000020/__0_0.distcp", "");
+  folder.write("ckpt/latest_checkpointed_iteration.txt", "10");
+  const auto model = classify_path(folder.path() / "ckpt");
+  ASSERT_TRUE(model.has_value());
+  EXPECT_EQ(model->path, folder.path() / "ckpt/iter_0000010");
+  folder.write("ckpt/latest_checkpointed_iteration.txt", "../x");
+  EXPECT_EQ(classify_path(folder.path() / "ckpt")->path, folder.path() / "ckpt/iter_0000020");
 }
 
 TEST(Locate, FindsTheLastIterationOfATorchDistRoot) {
@@ -100,16 +114,30 @@ TEST(Locate, FindsAMegatronFolderOfOurs) {
   EXPECT_EQ(outcome(require_hf(*model)), "BV7003");
 }
 
-TEST(Locate, PickleWeightsAreRefused) {
+TEST(Locate, WeightsOfTorchAreFoundWhereTransformersLooks) {
   const ScratchFolder folder;
   folder.write("m/config.json", "{}");
   folder.write("m/pytorch_model.bin", "");
+  folder.write("n/config.json", "{}");
   folder.write("n/pytorch_model-00001-of-00002.bin", "");
-  for (const char* name : {"m", "n", "m/pytorch_model.bin"}) {
-    EXPECT_EQ(outcome(locate_model(name, roots_of(folder))), "BV7013") << name;
-  }
+  folder.write("i/config.json", "{}");
+  folder.write("i/pytorch_model.bin.index.json", "");
+  const auto form = [&](const char* name) {
+    return locate_model(name, roots_of(folder))->weights;
+  };
+  EXPECT_EQ(form("m"), WeightsForm::OneFile);
+  EXPECT_EQ(form("n"), WeightsForm::Listing);
+  EXPECT_EQ(form("i"), WeightsForm::Index);
+  EXPECT_EQ(outcome(locate_model("m/pytorch_model.bin", roots_of(folder))), "accepted");
   folder.write("m/model.safetensors", "");
-  EXPECT_EQ(outcome(locate_model("m", roots_of(folder))), "accepted");
+  EXPECT_EQ(form("m"), WeightsForm::OneFile);
+}
+
+TEST(Locate, PicklesUnderOtherNamesAreRefused) {
+  const ScratchFolder folder;
+  folder.write("m/config.json", "{}");
+  folder.write("m/consolidated.00.pth", "");
+  EXPECT_EQ(outcome(locate_model("m", roots_of(folder))), "BV7013");
 }
 
 TEST(Locate, TrainingFilesAreNoWeights) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace bv::testing {
+namespace bv::support {
 
 using Json = nlohmann::ordered_json;
 
@@ -109,4 +109,4 @@ class SchemaCheck {
   Json root_;
 };
 
-}  // namespace bv::testing
+}  // namespace bv::support

@@ -12,7 +12,7 @@
 namespace bv {
 namespace {
 
-using testing::Json;
+using support::Json;
 
 Json schema() {
   const std::filesystem::path path =
@@ -98,13 +98,13 @@ bv::Run full_run() {
 }
 
 TEST(VerdictsJson, FitsItsSchema) {
-  const testing::SchemaCheck check(schema());
+  const support::SchemaCheck check(schema());
   EXPECT_EQ(check.faults(Json::parse(verdicts_json(full_run()))), std::vector<std::string>{});
   EXPECT_EQ(check.faults(Json::parse(verdicts_json(bv::Run{}))), std::vector<std::string>{});
 }
 
 TEST(VerdictsJson, SchemaSeesMissingKeysAndWrongTypes) {
-  const testing::SchemaCheck check(schema());
+  const support::SchemaCheck check(schema());
   Json changed = Json::parse(verdicts_json(full_run()));
   changed["verdicts"][0].erase("outcome");
   changed["model"]["tensors"] = 1.5;
@@ -152,7 +152,7 @@ TEST(VerdictsJson, ReadsBackTheMutationMatrix) {
   mutation.survivors = {"SWAP a (2) on llama tp2"};
   run.mutation = mutation;
   const std::string text = verdicts_json(run);
-  EXPECT_EQ(testing::SchemaCheck(schema()).faults(Json::parse(text)), std::vector<std::string>{});
+  EXPECT_EQ(support::SchemaCheck(schema()).faults(Json::parse(text)), std::vector<std::string>{});
   const Json block = Json::parse(text)["mutation"];
   EXPECT_EQ(block["mutants"], 6);
   EXPECT_EQ(block["killed"], 4);

@@ -1,0 +1,85 @@
+#include "ci/cli/commands/convert_direction.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/io/fault_text.hpp"
+
+namespace bv::cli {
+namespace {
+
+/// What only the way to Megatron can follow: a Megatron folder has a layout, a dtype and a config
+/// of its own.
+constexpr std::array kToMegatron = {"set",
+                                    "family",
+                                    "revision",
+                                    "tp",
+                                    "pp",
+                                    "ep",
+                                    "etp",
+                                    "vpp",
+                                    "cp",
+                                    "num-layers-per-virtual-pipeline-stage",
+                                    "decoder-first-pipeline-num-layers",
+                                    "decoder-last-pipeline-num-layers",
+                                    "pipeline-model-parallel-layout",
+                                    "account-for-embedding-in-pipeline-split",
+                                    "account-for-loss-in-pipeline-split",
+                                    "make-vocab-size-divisible-by",
+                                    "layout",
+                                    "transformer-impl",
+                                    "moe-grouped-gemm",
+                                    "no-moe-grouped-gemm",
+                                    "drop-mtp",
+                                    "expert-orientation",
+                                    "exclude",
+                                    "dtype"};
+constexpr std::array kToHf = {"accept-changed", "like"};
+
+/// A torch_dist checkpoint is the same in every layout, and is not resumed.
+Status check_dist(const Options& options) {
+  for (const char* name : {"tp", "pp", "ep", "etp", "vpp", "cp", "layout", "resume"}) {
+    if (options.to == "torch_dist" && options.has(name)) {
+      return fail(Code::Conflict, fmt::format("--{} has no meaning with --to torch_dist", name))
+          .advise("leave it out: Megatron-Core loads the checkpoint in every layout");
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Status check_direction(const Options& options, Run& run) {
+  if (options.from == options.to) {
+    return fail(Code::Conflict,
+                fmt::format("--from {} and --to {} are one side", options.from, options.to))
+        .advise("leave --from out");
+  }
+  const bool hf = options.to == "hf";
+  const std::vector<std::string> others =
+      hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
+         : std::vector<std::string>(kToHf.begin(), kToHf.end());
+  for (const Setting& given : options.given) {
+    if (std::find(others.begin(), others.end(), given.name) == others.end()) {
+      continue;
+    }
+    if (given.origin != Origin::CommandLine) {
+      run.notes.push_back(
+          fmt::format("{} is not used by --to {}", io::printable(given.written), options.to));
+      continue;
+    }
+    return fail(Code::UnknownOption,
+                fmt::format("--{} belongs to --to {}", given.name, hf ? "megatron" : "hf"))
+        .pair(io::printable(given.written),
+              fmt::format("an option that --to {} can follow", options.to))
+        .advise(hf ? "leave it out: layout, dtype and config are those of the Megatron folder"
+                   : "leave it out");
+  }
+  return check_dist(options);
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,21 @@
+#pragma once
+// What convert found wrong with a Megatron checkpoint, as verdicts.
+
+#include <string>
+#include <vector>
+
+#include "core/convert/convert.hpp"
+#include "core/verdict/verdict.hpp"
+
+namespace bv::cli {
+
+/// What is wrong with a Megatron folder that was read; nothing was written then.
+[[nodiscard]] std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report);
+
+/// Padding rows that are dropped and hold something, and tensors that were cast.
+[[nodiscard]] std::vector<Error> value_warnings(const convert::ConvertReport& report);
+
+/// About one file that was written, and read back when `verified`.
+[[nodiscard]] Verdict written_verdict(const std::string& file, std::size_t tensors, bool verified);
+
+}  // namespace bv::cli

@@ -1,0 +1,24 @@
+#pragma once
+// A legacy Megatron checkpoint (mp_rank_XX/model_optim_rng.pt) as shards.
+
+#include <string>
+#include <vector>
+
+#include "ci/cli/session/session.hpp"
+#include "core/compare/diff.hpp"
+#include "core/torch_dist/file_store.hpp"
+
+namespace bv::cli {
+
+struct LegacyShards {
+  parallel::Layout layout;  // by the names of the folders, and the arguments of the run in them
+  compare::Shards shards;
+  std::vector<std::string> notes;
+};
+
+/// Opens every file and compares its checksums. Errors: those of FileStore; BadValue when the
+/// numbers of the folders make no grid, or do not say what they count.
+[[nodiscard]] Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
+                                               const Options& options, const model::Model& model);
+
+}  // namespace bv::cli

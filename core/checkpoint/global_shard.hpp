@@ -1,0 +1,84 @@
+#pragma once
+// Global tensors of a Megatron checkpoint (torch_dist) as what one rank would hold that has the
+// whole model: the same parameters under their names, layer by layer and expert by expert.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/io/tensor_store.hpp"
+#include "core/model/model.hpp"
+#include "core/parallel/parallel.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::checkpoint {
+
+/// What one parameter is made of: slices of global tensors, one after the other along the first
+/// dimension that is left.
+struct GlobalPiece {
+  const TensorSpec* tensor = nullptr;
+  Shape index;           // of the leading dimensions: layer, expert
+  std::int64_t row = 0;  // where it begins in the parameter
+};
+
+/// A key, and the leading indices that a parameter has in it.
+struct GlobalPlace {
+  std::string key;
+  Shape index;
+};
+
+/// Where Megatron-Core puts the parameter `name` (global numbers) when each layer has keys of its
+/// own: experts are slices of one tensor.
+[[nodiscard]] GlobalPlace global_place(const std::string& name);
+
+/// The pieces of the parameter `name` (global numbers of layers and experts); none when the
+/// checkpoint does not hold it. A number in the name may be an index of a tensor stacked over
+/// layers, an expert one of a tensor stacked over experts, and fused rows may be stored apart.
+/// Source: Megatron-LM dist_checkpointing keys (docs/reference/formats.md#torch_dist).
+[[nodiscard]] std::vector<GlobalPiece> find_global(const io::TensorStore& store,
+                                                   const std::string& name);
+
+/// One rank, with the vocabulary padded as the store has it.
+[[nodiscard]] parallel::Layout global_layout(const io::TensorStore& store,
+                                             const model::Model& model);
+
+/// A view; the store must outlive it. Tensors that no parameter of the plan is made of stand in it
+/// under their own keys, and slices of a stacked one as "key[3]".
+class GlobalShard : public io::TensorStore {
+ public:
+  /// `plan` has one rank.
+  GlobalShard(const io::TensorStore& store, const plan::Plan& plan);
+
+  [[nodiscard]] const TensorSpec* find(std::string_view tensor) const override;
+  [[nodiscard]] Headers headers() const override;
+  [[nodiscard]] std::vector<io::Chunk> chunks(const TensorSpec& tensor) const override;
+  [[nodiscard]] const std::vector<std::filesystem::path>& files() const override {
+    return store_.files();
+  }
+  [[nodiscard]] std::uint64_t total_bytes() const override { return store_.total_bytes(); }
+  [[nodiscard]] Status unchanged() const override { return store_.unchanged(); }
+  void release(std::span<const std::byte> range) const override { store_.release(range); }
+
+ private:
+  /// Chunks of one global tensor, found by the leading index that each is of.
+  struct Grid {
+    std::vector<io::Chunk> chunks;
+    std::map<Shape, std::vector<std::size_t>> of_index;
+    std::vector<std::size_t> wide;  // of several indices
+  };
+  struct Parameter {
+    TensorSpec spec;
+    std::vector<GlobalPiece> pieces;
+  };
+
+  void add(std::string name, std::vector<GlobalPiece> pieces);
+  void add_strays();
+  Grid& grid_of(const GlobalPiece& piece);
+
+  const io::TensorStore& store_;
+  std::map<std::string, Parameter, std::less<>> parameters_;
+  std::map<const TensorSpec*, Grid> grids_;
+  std::map<const TensorSpec*, std::vector<Shape>> used_;
+};
+
+}  // namespace bv::checkpoint

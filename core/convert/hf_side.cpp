@@ -1,0 +1,144 @@
+#include "core/convert/hf_side.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+#include "core/checkpoint/config_edit.hpp"
+#include "core/convert/carried_index.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/torch_shard.hpp"
+#include "core/io/weights_listing.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::convert {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Names of the HF tensors that the shards can give back: those of the rules, and stored copies of
+/// them.
+std::set<std::string> tensors_that_come_back(const model::Model& model) {
+  std::set<std::string> out;
+  for (const model::Mapping& mapping : model.mappings) {
+    out.insert(mapping.hf.begin(), mapping.hf.end());
+  }
+  for (const auto& [copy, original] : model.must_equal) {
+    if (out.contains(original)) {
+      out.insert(copy);
+    }
+  }
+  return out;
+}
+
+/// The way back without an index lists the files of a folder, and their numbers must have no gap.
+bool is_listed(const fs::path& folder) {
+  const auto listing = io::list_folder(folder);
+  const auto place = listing ? io::place_weights(*listing, folder) : listing.error();
+  return place && place->form == io::WeightsForm::Listing;
+}
+
+Result<std::uint64_t> bytes_of(const Headers& headers) {
+  std::uint64_t out = 0;
+  for (const auto& [name, spec] : headers) {
+    const auto elements = element_count(spec.shape);
+    const auto all_bits = elements ? checked_mul(*elements, bits(spec.dtype)) : std::nullopt;
+    if (!all_bits || __builtin_add_overflow(out, static_cast<std::uint64_t>(*all_bits) / 8, &out)) {
+      return fail(Code::TensorSizeInvalid, fmt::format("{} is too large", io::in_quotes(name)))
+          .advise("correct its shape");
+    }
+  }
+  return out;
+}
+
+/// The index as it was, without the tensors that do not come back.
+Result<std::string> index_without(const std::string& original, const Headers& back) {
+  BV_TRY(total, bytes_of(back));
+  try {
+    auto json = nlohmann::ordered_json::parse(original);
+    nlohmann::ordered_json kept = nlohmann::ordered_json::object();
+    for (const auto& [tensor, file] : json.at("weight_map").items()) {
+      if (back.contains(tensor)) {
+        kept[tensor] = file;
+      }
+    }
+    json["weight_map"] = std::move(kept);
+    json["metadata"]["total_size"] = total;
+    return json.dump(2) + "\n";
+  } catch (const std::exception& problem) {  // it was read before, but by another reader
+    return cannot_write_index(problem);
+  }
+}
+
+}  // namespace
+
+checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
+                                            const parallel::Layout& layout,
+                                            const plan::DtypePolicy& policy) {
+  checkpoint::MegatronFolder out;
+  out.layout = layout;
+  out.dtype = policy;
+  out.family = family::name(*source.base);
+  out.resolve = source.resolve;
+  out.settings = source.settings;
+  const io::Checkpoint& checkpoint = *source.checkpoint;
+  const std::set<std::string> back = tensors_that_come_back(source.model);
+  const bool keep_empty = is_listed(source.folder);
+  for (std::size_t i = 0; keep_empty && i < checkpoint.names().size(); ++i) {
+    out.hf_metadata[io::safetensors_name(checkpoint.names()[i])] = checkpoint.metadata(i);
+  }
+  for (const auto& [tensor, stored] : checkpoint.tensors()) {
+    if (!back.contains(tensor)) {
+      out.left_out.push_back(tensor);
+      continue;
+    }
+    out.hf_headers[tensor] = stored.spec;
+    const std::string file = io::safetensors_name(checkpoint.names()[stored.file]);
+    out.hf_file_of[tensor] = file;
+    out.hf_metadata[file] = checkpoint.metadata(stored.file);
+  }
+  for (auto& [file, metadata] : out.hf_metadata) {
+    metadata.try_emplace("format", "pt");  // transformers refuses a file that does not say it
+  }
+  return out;
+}
+
+Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
+                               const checkpoint::MegatronFolder& description, bool follow_links) {
+  const auto& names = source.checkpoint->names();
+  BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
+  BV_TRY(config, checkpoint::carried_config(source));
+  carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
+  BV_TRY(index, carried_index(carried, source.folder));
+  if (index != nullptr && !description.left_out.empty()) {
+    BV_TRY(text, text_of(*index));
+    BV_TRY(changed, index_without(text, description.hf_headers));
+    index->text = std::move(changed);
+  }
+  return std::move(carried);
+}
+
+void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
+                   std::vector<std::string>& notes) {
+  std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
+  dropped.insert(source.excluded.begin(), source.excluded.end());
+  std::vector<std::string> rest;
+  for (const std::string& name : description.left_out) {
+    if (!dropped.contains(name)) {
+      rest.push_back(io::in_quotes(name));
+    }
+  }
+  if (!rest.empty()) {
+    notes.push_back(fmt::format(
+        "{} left out, and not in what comes back: {}",
+        rest.size() == 1
+            ? "1 tensor that no rule reads is"
+            : thousands(static_cast<std::int64_t>(rest.size())) + " tensors that no rule reads are",
+        join(io::first_lines(rest, 2), ", ")));
+  }
+}
+
+}  // namespace bv::convert

@@ -1,0 +1,30 @@
+#pragma once
+// The HF folder of a conversion: which of its tensors come back, in which files, and what goes
+// along.
+
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/hf_model.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
+#include "core/convert/carry.hpp"
+#include "core/plan/dtype_policy.hpp"
+
+namespace bv::convert {
+
+/// What a manifest says of the HF side; `source` has its checkpoint.
+[[nodiscard]] checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
+                                                          const parallel::Layout& layout,
+                                                          const plan::DtypePolicy& policy);
+
+/// Config, tokenizer and code go along; what the options changed goes along as they left it.
+[[nodiscard]] Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
+                                             const checkpoint::MegatronFolder& description,
+                                             bool follow_links);
+
+/// Notes buffers that loaders compute; what --drop-mtp and --exclude take away is told by the
+/// command.
+void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
+                   std::vector<std::string>& notes);
+
+}  // namespace bv::convert

@@ -1,0 +1,285 @@
+#include "core/pickle/tensors.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/arith.hpp"
+#include "core/base/text.hpp"
+
+namespace bv::pickle {
+namespace {
+
+constexpr std::size_t kDimensionsMax = 64;
+constexpr std::uint64_t kPickleBytesMax = std::uint64_t{1} << 30;
+constexpr std::string_view kUntyped = "torch.storage.UntypedStorage";
+
+struct Storage {
+  std::string_view name;
+  DType dtype;
+};
+constexpr std::array kStorages = {
+    Storage{"torch.DoubleStorage", DType::F64},      Storage{"torch.FloatStorage", DType::F32},
+    Storage{"torch.HalfStorage", DType::F16},        Storage{"torch.BFloat16Storage", DType::BF16},
+    Storage{"torch.LongStorage", DType::I64},        Storage{"torch.IntStorage", DType::I32},
+    Storage{"torch.ShortStorage", DType::I16},       Storage{"torch.CharStorage", DType::I8},
+    Storage{"torch.ByteStorage", DType::U8},         Storage{"torch.BoolStorage", DType::Bool},
+    Storage{"torch.ComplexFloatStorage", DType::C64}};
+
+constexpr std::array kTypes = {Storage{"float64", DType::F64},
+                               Storage{"float32", DType::F32},
+                               Storage{"float16", DType::F16},
+                               Storage{"bfloat16", DType::BF16},
+                               Storage{"int64", DType::I64},
+                               Storage{"int32", DType::I32},
+                               Storage{"int16", DType::I16},
+                               Storage{"int8", DType::I8},
+                               Storage{"uint8", DType::U8},
+                               Storage{"bool", DType::Bool},
+                               Storage{"complex64", DType::C64},
+                               Storage{"uint16", DType::U16},
+                               Storage{"uint32", DType::U32},
+                               Storage{"uint64", DType::U64},
+                               Storage{"float8_e4m3fn", DType::F8E4M3},
+                               Storage{"float8_e5m2", DType::F8E5M2},
+                               Storage{"float8_e8m0fnu", DType::F8E8M0},
+                               Storage{"float8_e4m3fnuz", DType::F8E4M3FNUZ},
+                               Storage{"float8_e5m2fnuz", DType::F8E5M2FNUZ}};
+
+constexpr std::array kGlobals = {
+    Allowed{"torch._utils", "_rebuild_tensor"},
+    Allowed{"torch._utils", "_rebuild_tensor_v2"},
+    Allowed{"torch._utils", "_rebuild_tensor_v3"},
+    Allowed{"torch._utils", "_rebuild_parameter"},
+    Allowed{"torch", "DoubleStorage"},
+    Allowed{"torch", "FloatStorage"},
+    Allowed{"torch", "HalfStorage"},
+    Allowed{"torch", "BFloat16Storage"},
+    Allowed{"torch", "LongStorage"},
+    Allowed{"torch", "IntStorage"},
+    Allowed{"torch", "ShortStorage"},
+    Allowed{"torch", "CharStorage"},
+    Allowed{"torch", "ByteStorage"},
+    Allowed{"torch", "BoolStorage"},
+    Allowed{"torch", "ComplexFloatStorage"},
+    Allowed{"torch.storage", "UntypedStorage"},
+    Allowed{"torch", "Size"},
+    Allowed{"torch", "float64"},
+    Allowed{"torch", "float32"},
+    Allowed{"torch", "float16"},
+    Allowed{"torch", "bfloat16"},
+    Allowed{"torch", "int64"},
+    Allowed{"torch", "int32"},
+    Allowed{"torch", "int16"},
+    Allowed{"torch", "int8"},
+    Allowed{"torch", "uint8"},
+    Allowed{"torch", "uint16"},
+    Allowed{"torch", "uint32"},
+    Allowed{"torch", "uint64"},
+    Allowed{"torch", "bool"},
+    Allowed{"torch", "complex64"},
+    Allowed{"torch", "float8_e4m3fn"},
+    Allowed{"torch", "float8_e5m2"},
+    Allowed{"torch", "float8_e8m0fnu"},
+    Allowed{"torch", "float8_e4m3fnuz"},
+    Allowed{"torch", "float8_e5m2fnuz"},
+    Allowed{"torch", "device"},
+    Allowed{"collections", "OrderedDict"},
+    Allowed{"collections", "defaultdict"},
+    Allowed{"builtins", "dict"},
+    Allowed{"builtins", "list"},
+    Allowed{"builtins", "set"},
+    // What Megatron-LM keeps beside the weights: arguments of the run, never looked into.
+    Allowed{"argparse", "Namespace"},
+    Allowed{"types", "SimpleNamespace"},
+    Allowed{"signal", "Signals"},
+    Allowed{"pathlib", "PosixPath"},
+    Allowed{"pathlib._local", "PosixPath"},
+    Allowed{"_io", "BytesIO"},
+    Allowed{"_codecs", "encode"},
+    Allowed{"numpy.core.multiarray", "_reconstruct"},
+    Allowed{"numpy._core.multiarray", "_reconstruct"},
+    Allowed{"numpy", "ndarray"},
+    Allowed{"numpy", "dtype"},
+    Allowed{"megatron.core.enums", "ModelType"},
+    Allowed{"megatron.core.transformer.enums", "*"},
+    Allowed{"megatron.core.rerun_state_machine", "*"},
+};
+
+Error refuse(const TorchFile& file, const std::string& what) {
+  return fail(Code::PickleInvalid, fmt::format("{}: {}", file.file, what))
+      .at(file.file)
+      .advise("save the tensors again, dense and on the CPU");
+}
+
+/// A storage as a tensor names it.
+struct StorageUse {
+  std::string type;
+  const Record* record = nullptr;
+  std::int64_t elements = 0;
+};
+
+Result<StorageUse> storage_of(const TorchFile& file, Id id) {
+  const Pickle& pickle = file.pickle;
+  const auto named = pickle.persistent(id);
+  const auto parts = named ? pickle.items(*named) : std::span<const Id>();
+  if (parts.size() != 5 || pickle.text(parts[0]) != "storage") {
+    return refuse(file, "a tensor has no storage");
+  }
+  StorageUse out;
+  out.type = pickle.global(parts[1]);
+  const auto key = pickle.text(parts[2]);
+  const auto elements = pickle.number(parts[4]);
+  if (!key || !elements || *elements < 0) {
+    return refuse(file, "a storage has no key or no size");
+  }
+  out.elements = *elements;
+  out.record = file.archive.find("data/" + std::string(*key));
+  if (out.record == nullptr) {
+    return refuse(file,
+                  fmt::format("storage {} is not in the archive", escaped(bounded(*key, 80))));
+  }
+  return out;
+}
+
+std::optional<DType> dtype_of_storage(std::string_view name) {
+  const auto* const found = std::find_if(kStorages.begin(), kStorages.end(),
+                                         [name](const Storage& one) { return one.name == name; });
+  return found == kStorages.end() ? std::nullopt : std::optional(found->dtype);
+}
+
+bool is_dense(const Shape& shape, const std::vector<std::int64_t>& strides) {
+  std::int64_t wanted = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    if (shape[i] != 1 && strides[i] != wanted) {
+      return false;
+    }
+    wanted *= shape[i];
+  }
+  return true;
+}
+
+/// The arguments of _rebuild_tensor in all its versions: storage, offset, size, strides, ...
+Result<ArchiveTensor> rebuilt(const TorchFile& file, std::span<const Id> arguments, bool typed) {
+  const Pickle& pickle = file.pickle;
+  if (arguments.size() < (typed ? 7U : 4U)) {
+    return refuse(file, "a tensor has too few arguments");
+  }
+  BV_TRY(storage, storage_of(file, arguments[0]));
+  const auto offset = pickle.number(arguments[1]);
+  const auto shape = pickle.numbers(arguments[2]);
+  const auto strides = pickle.numbers(arguments[3]);
+  if (!offset || *offset < 0 || !shape || !strides || shape->size() != strides->size() ||
+      shape->size() > kDimensionsMax ||
+      std::any_of(shape->begin(), shape->end(), [](std::int64_t one) { return one < 0; })) {
+    return refuse(file, "a tensor has no size, strides or offset");
+  }
+  const std::string type = typed ? pickle.global(arguments[6]) : "";
+  const auto dtype = typed ? dtype_named(std::string_view(type).substr(std::min<std::size_t>(
+                                 type.size(), std::string_view("torch.").size())))
+                           : dtype_of_storage(storage.type);
+  if (!dtype || (typed && storage.type != kUntyped)) {
+    return fail(Code::DtypeUnknown, fmt::format("{}: a tensor is of type {}", file.file,
+                                                escaped(typed ? type : storage.type)))
+        .at(file.file)
+        .advise("save it in a type that safetensors has");
+  }
+  const auto count = element_count(*shape);
+  const auto last = count ? checked_add(*offset, *count) : std::nullopt;
+  const auto size = static_cast<std::uint64_t>(bytes(*dtype));
+  const std::int64_t held =
+      typed ? storage.elements / static_cast<std::int64_t>(size) : storage.elements;
+  if (!last || *last > held || storage.record->size / size < static_cast<std::uint64_t>(held)) {
+    return refuse(file, fmt::format("a tensor of shape {} is larger than its storage",
+                                    shape_text(*shape)))
+        .pair(fmt::format("{} bytes in {}", storage.record->size, escaped(storage.record->name)),
+              fmt::format("{} elements of {} bytes", held, size));
+  }
+  if (*count > 0 && !is_dense(*shape, *strides)) {
+    return refuse(
+        file, fmt::format("a tensor of shape {} is a view that is not dense", shape_text(*shape)));
+  }
+  ArchiveTensor out{*dtype, *shape, 0, 0, storage.record};
+  out.begin = storage.record->begin + static_cast<std::uint64_t>(*offset) * size;
+  out.end = out.begin + static_cast<std::uint64_t>(*count) * size;
+  return out;
+}
+
+constexpr std::string_view kParameter = "torch._utils._rebuild_parameter";
+constexpr std::string_view kTyped = "torch._utils._rebuild_tensor_v3";
+
+bool is_plain_tensor(std::string_view callee) {
+  return callee == "torch._utils._rebuild_tensor" || callee == "torch._utils._rebuild_tensor_v2" ||
+         callee == kTyped;
+}
+
+/// The tensor inside a parameter; other values are themselves.
+Id unwrapped(const Pickle& pickle, Id id) {
+  if (pickle.callee(id) != kParameter) {
+    return id;
+  }
+  const auto arguments = pickle.items(*pickle.arguments(id));
+  return arguments.empty() ? id : arguments[0];
+}
+
+}  // namespace
+
+std::span<const Allowed> tensor_globals() {
+  return kGlobals;
+}
+
+std::optional<DType> dtype_named(std::string_view torch_name) {
+  const auto* const found =
+      std::find_if(kTypes.begin(), kTypes.end(),
+                   [torch_name](const Storage& one) { return one.name == torch_name; });
+  return found == kTypes.end() ? std::nullopt : std::optional(found->dtype);
+}
+
+Result<TorchFile> open_torch_file(std::span<const std::byte> bytes, const std::string& file) {
+  TorchFile out;
+  out.file = file;
+  BV_TRY(archive, Archive::open(bytes, file));
+  out.archive = std::move(archive);
+  const Record* const pickle = out.archive.find("data.pkl");
+  if (pickle == nullptr || pickle->size > kPickleBytesMax) {
+    return refuse(out, pickle == nullptr ? "the archive has no data.pkl"
+                                         : fmt::format("data.pkl has {} bytes", pickle->size));
+  }
+  if (out.archive.find("version") == nullptr && out.archive.find(".data/version") == nullptr) {
+    return refuse(out, "the archive has no version");
+  }
+  const Record* const order = out.archive.find("byteorder");
+  const auto order_bytes =
+      order == nullptr ? std::span<const std::byte>() : out.archive.bytes(*order);
+  const std::string_view order_text(reinterpret_cast<const char*>(order_bytes.data()),
+                                    order_bytes.size());
+  if (order != nullptr && order_text != "little") {
+    return refuse(out, "its numbers are not little-endian");
+  }
+  const auto text = out.archive.bytes(*pickle);
+  if (crc32(text) != pickle->crc) {
+    return fail(Code::ZipInvalid, fmt::format("{}: the checksum of data.pkl is wrong", file))
+        .at(file)
+        .pair(fmt::format("{:08x}", crc32(text)), fmt::format("{:08x}", pickle->crc))
+        .advise("fetch the file anew, or save the checkpoint again");
+  }
+  BV_TRY(read, Pickle::read(text, tensor_globals(), file));
+  out.pickle = std::move(read);
+  return out;
+}
+
+bool is_tensor(const Pickle& pickle, Id id) {
+  return is_plain_tensor(pickle.callee(unwrapped(pickle, id)));
+}
+
+Result<ArchiveTensor> tensor_of(const TorchFile& file, Id id) {
+  const Id tensor = unwrapped(file.pickle, id);
+  const std::string callee = file.pickle.callee(tensor);
+  if (!is_plain_tensor(callee)) {
+    return refuse(file, "a value is not a tensor");
+  }
+  return rebuilt(file, file.pickle.items(*file.pickle.arguments(tensor)), callee == kTyped);
+}
+
+}  // namespace bv::pickle

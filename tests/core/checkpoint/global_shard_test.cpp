@@ -1,0 +1,92 @@
+#include "core/checkpoint/global_shard.hpp"
+
+#include <gtest/gtest.h>
+
+#include "tests/core/checkpoint/memory_store.hpp"
+
+namespace bv::checkpoint {
+namespace {
+
+/// A tensor of zeros in one chunk.
+void add(MemoryStore& store, const std::string& name, const Shape& shape,
+         DType dtype = DType::BF16) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : shape) {
+    count *= extent;
+  }
+  const std::vector<std::byte> zeros(static_cast<std::size_t>(count * bytes(dtype)));
+  store.add({name, dtype, shape}, {{Shape(shape.size(), 0), shape}}, zeros);
+}
+
+/// "key[index] at row", for each piece.
+std::vector<std::string> found(const MemoryStore& store, const std::string& name) {
+  std::vector<std::string> out;
+  for (const GlobalPiece& piece : find_global(store, name)) {
+    std::string text = piece.tensor->name;
+    for (const std::int64_t one : piece.index) {
+      text += "[" + std::to_string(one) + "]";
+    }
+    out.push_back(text + " at " + std::to_string(piece.row));
+  }
+  return out;
+}
+using Found = std::vector<std::string>;
+
+TEST(FindGlobal, KeysOfTheirOwnOrStackedOverLayers) {
+  MemoryStore store;
+  add(store, "decoder.layers.mlp.linear_fc2.weight", {3, 4, 2});
+  add(store, "mtp.layers.0.transformer_layer.mlp.linear_fc2.weight", {4, 2});
+  EXPECT_EQ(found(store, "decoder.layers.2.mlp.linear_fc2.weight"),
+            Found{"decoder.layers.mlp.linear_fc2.weight[2] at 0"});
+  EXPECT_EQ(found(store, "decoder.layers.3.mlp.linear_fc2.weight"), Found{});
+  EXPECT_EQ(found(store, "mtp.layers.0.mtp_model_layer.mlp.linear_fc2.weight"),
+            Found{"mtp.layers.0.transformer_layer.mlp.linear_fc2.weight at 0"});
+  add(store, "decoder.layers.2.mlp.linear_fc2.weight", {4, 2});
+  EXPECT_EQ(found(store, "decoder.layers.2.mlp.linear_fc2.weight"),
+            Found{"decoder.layers.2.mlp.linear_fc2.weight at 0"});
+}
+
+TEST(FindGlobal, ExpertsInBothSpellingsAndBothSchemes) {
+  MemoryStore store;
+  add(store, "decoder.layers.1.mlp.experts.experts.linear_fc1.weight", {8, 4, 2});
+  add(store, "decoder.layers.mlp.experts.experts.linear_fc2.weight", {3, 8, 4, 2});
+  EXPECT_EQ(found(store, "decoder.layers.1.mlp.experts.linear_fc1.weight7"),
+            Found{"decoder.layers.1.mlp.experts.experts.linear_fc1.weight[7] at 0"});
+  EXPECT_EQ(found(store, "decoder.layers.1.mlp.experts.local_experts.7.linear_fc1.weight"),
+            Found{"decoder.layers.1.mlp.experts.experts.linear_fc1.weight[7] at 0"});
+  EXPECT_EQ(found(store, "decoder.layers.2.mlp.experts.linear_fc2.weight5"),
+            Found{"decoder.layers.mlp.experts.experts.linear_fc2.weight[2][5] at 0"});
+  EXPECT_EQ(found(store, "decoder.layers.1.mlp.experts.linear_fc1.weight8"), Found{});
+}
+
+TEST(FindGlobal, FusedRowsThatAreStoredApart) {
+  MemoryStore store;
+  for (const auto& [part, rows] : std::vector<std::pair<std::string, std::int64_t>>{
+           {"query", 4}, {"key", 4}, {"value", 6}, {"z", 6}, {"beta", 2}, {"alpha", 2}}) {
+    add(store, "decoder.layers.0.self_attention.in_proj.weight." + part, {rows, 5});
+  }
+  add(store, "decoder.layers.0.self_attention.conv1d.weight.query", {4, 1, 4});
+  add(store, "decoder.layers.0.self_attention.conv1d.weight.key", {4, 1, 4});
+  add(store, "decoder.layers.0.self_attention.conv1d.weight.value", {6, 1, 4});
+  const std::string layer = "decoder.layers.0.self_attention.";
+  EXPECT_EQ(found(store, layer + "in_proj.weight"),
+            (Found{layer + "in_proj.weight.query at 0", layer + "in_proj.weight.key at 4",
+                   layer + "in_proj.weight.value at 8", layer + "in_proj.weight.z at 14",
+                   layer + "in_proj.weight.beta at 20", layer + "in_proj.weight.alpha at 22"}));
+  EXPECT_EQ(found(store, layer + "conv1d.weight"),
+            (Found{layer + "conv1d.weight.query at 0", layer + "conv1d.weight.key at 4",
+                   layer + "conv1d.weight.value at 8"}));
+}
+
+TEST(FindGlobal, PartsOfTwoTypesAreNotJoined) {
+  MemoryStore store;
+  add(store, "x.weight_w", {4, 2});
+  add(store, "x.weight_v", {4, 2}, DType::F32);
+  EXPECT_EQ(found(store, "x.weight"), Found{});
+  add(store, "y.weight_w", {4, 2});
+  add(store, "y.weight_v", {4, 2});
+  EXPECT_EQ(found(store, "y.weight"), (Found{"y.weight_w at 0", "y.weight_v at 4"}));
+}
+
+}  // namespace
+}  // namespace bv::checkpoint

@@ -1,0 +1,74 @@
+// Legacy Megatron checkpoints (mp_rank_XX/model_optim_rng.pt), made of shards that convert wrote.
+
+#include <fmt/format.h>
+
+#include "tests/e2e/process.hpp"
+#include "tests/e2e/torch_file.hpp"
+
+namespace bv::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using pickle::pickled;
+
+/// The file that torch.save would have written for one rank.
+std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
+  const std::string arguments =
+      "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
+  return torch_file("model_optim_rng", tensors, [&](const std::string& weights) {
+    return "}(" + pickled("args") + arguments + pickled("model") + weights + "u";
+  });
+}
+
+/// qwen3 on TP 2 and PP 2.
+class Legacy : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const Ended ended =
+        run({"convert", "--to", "megatron", "--model", golden_hf("qwen3").string(), "--tp", "2",
+             "--pp", "2", "--make-vocab-size-divisible-by", "4", "--out", folder / "shards"});
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    for (int pp = 0; pp < 2; ++pp) {
+      for (int tp = 0; tp < 2; ++tp) {
+        const std::string shard = fmt::format("shards/pp{}_tp{}_ep0_etp0.safetensors", pp, tp);
+        const fs::path file = file_of(tp, pp);
+        fs::create_directories(file.parent_path());
+        write_text(file, megatron_file(read_tensors(folder / shard)));
+      }
+    }
+    write_text(folder.path() / "legacy/latest_checkpointed_iteration.txt", "5");
+  }
+  [[nodiscard]] fs::path file_of(int tp, int pp) const {
+    return folder.path() /
+           fmt::format("legacy/iter_0000005/mp_rank_{:02}_{:03}/model_optim_rng.pt", tp, pp);
+  }
+  [[nodiscard]] Ended check() const {
+    return run({"check", "--model", golden_hf("qwen3").string(), "--megatron", folder / "legacy"});
+  }
+  TempFolder folder;
+};
+
+TEST_F(Legacy, EqualsItsModel) {
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_EQ(ended.word(), "PASS") << ended.all();
+}
+
+TEST_F(Legacy, ExchangedRanksAreRefuted) {
+  fs::rename(file_of(0, 1), folder.path() / "x");
+  fs::rename(file_of(1, 1), file_of(0, 1));
+  fs::rename(folder.path() / "x", file_of(1, 1));
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_EQ(ended.word(), "FAIL") << ended.all();
+}
+
+TEST_F(Legacy, AMissingRankIsRefused) {
+  fs::remove(file_of(1, 1));
+  const Ended ended = check();
+  EXPECT_NE(ended.code, 0);
+  EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
+}
+
+}  // namespace
+}  // namespace bv::e2e

@@ -1,0 +1,53 @@
+#pragma once
+// Files as torch.save writes them, made of tensors.
+
+#include <map>
+#include <string>
+
+#include "core/base/arith.hpp"
+#include "tests/core/pickle/small_archive.hpp"
+#include "tests/support/checkpoint_edit.hpp"
+
+namespace bv::e2e {
+
+/// The operations that make one tensor of the storage `key`.
+inline std::string tensor_operations(const support::EditedTensor& tensor, const std::string& key) {
+  const std::string type = tensor.dtype == DType::BF16 ? "BFloat16Storage" : "FloatStorage";
+  Shape strides(tensor.shape.size(), 1);
+  for (std::size_t i = strides.size(); i-- > 1;) {
+    strides[i - 1] = strides[i] * tensor.shape[i];
+  }
+  return "ctorch._utils\n_rebuild_tensor_v2\n((" + pickle::pickled("storage") + "ctorch\n" + type +
+         "\n" + pickle::pickled(key) + pickle::pickled("cpu") +
+         pickle::pickled(element_count(tensor.shape).value()) + "tQ" + pickle::pickled(0) +
+         pickle::pickled_tuple(tensor.shape) + pickle::pickled_tuple(strides) + "\x89" +
+         "ccollections\nOrderedDict\n)RtR";
+}
+
+/// A file of F32 and BF16 tensors in an OrderedDict; `root` makes the saved object of it.
+template <class Root>
+std::string torch_file(const std::string& name,
+                       const std::map<std::string, support::EditedTensor>& tensors, Root root) {
+  std::string weights = "ccollections\nOrderedDict\n)R(";
+  pickle::SmallArchive archive;
+  archive.records.emplace_back();
+  int storage = 0;
+  for (const auto& [tensor, value] : tensors) {
+    const std::string key = std::to_string(storage++);
+    weights += pickle::pickled(tensor) + tensor_operations(value, key);
+    archive.records.push_back(
+        {name + "/data/" + key,
+         {reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size()}});
+  }
+  archive.records[0] = {name + "/data.pkl", "\x80\x02" + root(weights + "u") + "."};
+  archive.records.push_back({name + "/version", "3\n"});
+  return archive.bytes();
+}
+
+/// A state dict, as save_pretrained(safe_serialization=False) writes it.
+inline std::string torch_file(const std::string& name,
+                              const std::map<std::string, support::EditedTensor>& tensors) {
+  return torch_file(name, tensors, [](const std::string& weights) { return weights; });
+}
+
+}  // namespace bv::e2e
