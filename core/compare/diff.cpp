@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <mutex>
 
 #include "core/base/arith.hpp"
@@ -355,6 +356,21 @@ std::uint64_t bytes_of(const Comparison& comparison) {
 
 }  // namespace
 
+std::optional<DType> own_dtype(const Comparison& comparison) {
+  std::map<DType, std::int64_t> counts;
+  std::int64_t all = 0;
+  for (const Subject& subject : comparison.subjects) {
+    if (subject.found && kinds::is_computable(subject.found->spec->dtype)) {
+      ++counts[subject.found->spec->dtype];
+      ++all;
+    }
+  }
+  const auto most =
+      std::max_element(counts.begin(), counts.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most != counts.end() && 2 * most->second > all ? std::optional(most->first) : std::nullopt;
+}
+
 Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options) {
   DiffReport report;
   if (options.progress != nullptr) {
@@ -371,12 +387,14 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
           BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
           compared = bytes_read;
         }
-        const bool equal =
-            subject.found && !found.bytes_differ && !found.shape_differs && !found.dtype_differs;
+        const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
+        const bool recast = same && found.dtype_differs && found.values_lost == 0 &&
+                            subject.found->spec->dtype == options.own_dtype;
         const std::lock_guard lock(mutex);
         report.bytes_compared += compared;
-        if (equal) {
+        if (recast || (same && !found.dtype_differs)) {
           ++report.equal;
+          report.recast += recast ? 1 : 0;
         } else {
           report.differences.push_back(std::move(found));
         }

@@ -155,6 +155,10 @@ using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStor
 [[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
                                           const Shards& b, const plan::DtypePolicy& dtype);
 
+/// The floating-point type of more than half of the tensors that B holds, as --params-dtype of
+/// Megatron gives it to them; nullopt when there is none.
+[[nodiscard]] std::optional<DType> own_dtype(const Comparison& comparison);
+
 struct Explanation {
   Cause cause = Cause::Unexplained;
   std::string text;
@@ -190,11 +194,15 @@ struct Difference {
 struct DiffReport {
   std::vector<Difference> differences;  // in subject order, strays last
   std::int64_t equal = 0;
+  std::int64_t recast = 0;  // of `equal`: held in DiffOptions::own_dtype, every value kept
   std::uint64_t bytes_compared = 0;
 };
 
 struct DiffOptions {
   int jobs = 1;
+  /// The type of B as a whole (own_dtype): a tensor in it equals the wanted one when no value is
+  /// lost. nullopt: every other type than the wanted one is a difference.
+  std::optional<DType> own_dtype = {};
   ProgressSink* progress = nullptr;
   std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
 };

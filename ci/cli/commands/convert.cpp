@@ -288,11 +288,14 @@ class Convert {
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
       run_.stop_signal = signal;
-      run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
+      run_.notes.push_back(is_dist() ? "stopped; repeat with --overwrite to start again"
+                                     : "stopped; repeat with --resume to keep the finished files");
       return Done{};
     }
     const std::int64_t finished = shard_files(io::partial_name(options_.out));
-    if (error.code == Code::DiskFull && finished > 0) {
+    if (error.code == Code::DiskFull && is_dist()) {
+      error.help = "free space, then repeat with --overwrite";
+    } else if (error.code == Code::DiskFull && finished > 0) {
       error.help = fmt::format("free space, then repeat with --resume; {} kept",
                                counted(static_cast<std::uint64_t>(finished), "finished file"));
     }

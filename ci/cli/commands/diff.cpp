@@ -258,8 +258,10 @@ class Diff {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    return compare(compare::compare_megatron(hf, plan, shards, policy),
-                   parallel::layout_id(plan.layout()));
+    const auto comparison = compare::compare_megatron(hf, plan, shards, policy);
+    const bool strict = options_.has("dtype") && !policy.params;
+    return compare(comparison, parallel::layout_id(plan.layout()),
+                   strict ? std::nullopt : compare::own_dtype(comparison));
   }
 
   /// The names of A decide what B must hold, so they come first.
@@ -318,12 +320,14 @@ class Diff {
     std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
   }
 
-  Status compare(const compare::Comparison& comparison, const std::string& layout) {
+  Status compare(const compare::Comparison& comparison, const std::string& layout,
+                 std::optional<DType> own_dtype = {}) {
     show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     compare::DiffOptions how;
     how.jobs = jobs_of(options_);
     how.progress = &progress;
+    how.own_dtype = own_dtype;
     auto report = compare::diff(comparison, how);
     if (!report) {
       if (const int signal = stop_requested(); signal != 0) {
@@ -332,6 +336,13 @@ class Diff {
         return Done{};
       }
       return std::move(report).error();
+    }
+    if (report->recast > 0) {
+      run_.notes.push_back(fmt::format(
+          "{} in another type than the model's, {} as the checkpoint as a whole, and every value "
+          "is kept (--dtype preserve refuses it)",
+          counted(report->recast, "parameter") + (report->recast == 1 ? " is" : " are"),
+          name(*own_dtype)));
     }
     DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));

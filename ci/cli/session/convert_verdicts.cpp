@@ -80,7 +80,7 @@ std::vector<Error> value_warnings(const convert::ConvertReport& report) {
   }
   for (const convert::RecastTensors& recast : report.recast) {
     Error& one = out.emplace_back(
-        fail(Code::DtypeChanged,
+        fail(Code::CastOnTheWayBack,
              fmt::format("{} {} {} in the checkpoint, {} in the HF model, and {} cast",
                          counted(recast.tensors.size(), "tensor"),
                          recast.tensors.size() == 1 ? "is" : "are", name(recast.stored),
