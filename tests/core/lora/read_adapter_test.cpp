@@ -5,6 +5,8 @@
 
 #include "core/lora/adapter_keys.hpp"
 #include "tests/core/lora/golden.hpp"
+#include "tests/support/checkpoint_edit.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -181,6 +183,53 @@ TEST(ReadAdapter, APackedAdapterIsAddedToExpertsThatAreStoredOneByOne) {
             (std::pair{std::int64_t{3}, 7.0}));
 }
 
+/// D-29: one expert whose class keeps [1, in, out]: the delta is transposed as for several.
+TEST(ReadAdapter, OneTransposedExpertTakesTheTransposedDelta) {
+  const support::TempFolder temp;
+  auto base = support::EditedCheckpoint::golden("gpt_oss");
+  base.config["num_local_experts"] = 1;
+  base.config["num_experts_per_tok"] = 1;
+  for (auto& [name, tensor] : base.tensors) {
+    if (name.find(".experts.") != std::string::npos || name.find(".router.") != std::string::npos) {
+      tensor.bytes.resize(tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]));
+      tensor.shape[0] = 1;
+    }
+  }
+  base.write(temp.path());
+  const auto model = golden::open_base(temp.path());
+  AdapterConfig config;
+  config.r = 2;
+  config.lora_alpha = 2;
+  config.target_parameters = {"mlp.experts.down_proj"};
+  config.peft_version = "0.21.2";
+  const std::string experts = "base_model.model.model.layers.0.mlp.experts.";
+  std::vector<float> a(2 * 28);
+  std::vector<float> b(24 * 2);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    a[i] = static_cast<float>(i % 5);
+  }
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    b[i] = static_cast<float>(i % 7);
+  }
+  std::vector<AdapterTensor> tensors(2);
+  tensors[0].stored = {{experts + "lora_A.weight", DType::F32, {2, 28}}, 0, 0, a.size() * 4};
+  tensors[0].bytes = std::as_bytes(std::span(a));
+  tensors[1].stored = {{experts + "lora_B.weight", DType::F32, {24, 2}}, 0, 0, b.size() * 4};
+  tensors[1].bytes = std::as_bytes(std::span(b));
+  const auto adapter =
+      fit_adapter(config, std::move(tensors), model, golden::kinds_of_build(), "adapter").value();
+  ASSERT_TRUE(adapter.faults.empty()) << adapter.faults[0].message;
+  const std::string name = "model.layers.0.mlp.experts.down_proj";
+  const auto merged = golden::merged(adapter, model).at(name);
+  const auto before = golden::tensors_of(*model.checkpoint).at(name);
+  for (std::size_t in = 0; in < 28; ++in) {
+    for (std::size_t out = 0; out < 24; ++out) {
+      const double delta = b[out * 2] * a[in] + b[out * 2 + 1] * a[28 + in];
+      EXPECT_EQ(merged[in * 24 + out], before[in * 24 + out] + delta);
+    }
+  }
+}
+
 /// What an edited copy of a golden is refused with.
 class BrokenAdapter : public ::testing::Test {
  protected:
@@ -262,6 +311,35 @@ TEST_F(BrokenAdapter, AFactorOfAnotherModuleDoesNotFit) {
   q.stored.spec.shape = k.stored.spec.shape;
   q.bytes = k.bytes;
   EXPECT_EQ(fault().substr(0, 12), "AdapterShape");
+}
+
+/// D-11, TV-29: factors for every expert do not broadcast over a matrix.
+TEST_F(BrokenAdapter, AStackOfFactorsIsNotAddedToAMatrix) {
+  AdapterTensor& b = tensor("0.self_attn.q_proj.lora_B.weight");
+  const std::int64_t rows = b.stored.spec.shape[0];
+  b.stored.spec.shape = {2, rows / 2, b.stored.spec.shape[1]};
+  EXPECT_EQ(fault(),
+            "AdapterShape: \"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\" "
+            "(layer 0) is not a matrix");
+  b.stored.spec.shape = {rows / 2, 2 * b.stored.spec.shape[2]};
+  EXPECT_EQ(fault().substr(0, 17), "AdapterPairBroken");
+}
+
+/// D-27: PEFT takes the first pattern of the file that matches; it sorts them when it saves.
+TEST_F(BrokenAdapter, TheFirstPatternOfTheFileCounts) {
+  const auto alphas = [&](std::vector<std::pair<std::string, double>> patterns) {
+    config_.alpha_pattern = std::move(patterns);
+    const auto adapter = fit().value();
+    std::vector<double> out;
+    for (const AdapterPair& pair : adapter.pairs) {
+      if (pair.base.ends_with("q_proj.weight")) {
+        out.push_back(pair.alpha);
+      }
+    }
+    return out;
+  };
+  EXPECT_EQ(alphas({{"q_proj", 3}, {"layers.1.self_attn.q_proj", 4}}), (std::vector<double>{3, 3}));
+  EXPECT_EQ(alphas({{"layers.1.self_attn.q_proj", 4}, {"q_proj", 3}}), (std::vector<double>{3, 4}));
 }
 
 TEST_F(BrokenAdapter, MagnitudesAndUseDoraGoTogether) {
