@@ -2,4 +2,8 @@
 
 Nothing but the standard library is imported here."""
 
+from .api import Verdict, Verdicts, check, from_document
+from .command import CommandError
+
 __version__ = "0.1.0"
+__all__ = ["CommandError", "Verdict", "Verdicts", "check", "from_document"]

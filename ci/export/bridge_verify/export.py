@@ -85,6 +85,24 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
     return out
 
 
+def of_class(cls, model, mode="model"):
+    """The rules of a bridge class, or of its name, for the config and the tensor names of `model`."""
+    from . import built, live
+
+    with live.quiet():
+        replaced = stand_ins.install()
+        library = live.Library()
+    config, tensors = names.read_headers(model)
+    known = library.classes()
+    cls = known[cls] if isinstance(cls, str) else cls
+    if not (isinstance(cls, type) and issubclass(cls, library.bridge.MegatronModelBridge)):
+        raise TypeError(f"{cls!r} is neither a path, a dict of rules nor a bridge class of Megatron-Bridge")
+    try:
+        return export(library, cls, config, tensors, mode, replaced=replaced)
+    finally:
+        built.close()
+
+
 def write(content, out):
     text = json.dumps(content, indent=1, sort_keys=False) + "\n"
     if out == "-":

@@ -9,6 +9,8 @@ import sys
 def watch(mapping_class, machinery):
     """Wraps the constructor: every mapping then knows the frame that made it, outside the files of `machinery`."""
     made = mapping_class.__init__
+    if hasattr(made, "__wrapped__"):
+        return
 
     @functools.wraps(made)
     def watched(self, *args, **kwargs):
