@@ -383,7 +383,13 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
         Difference found;
         found.subject = i;
         std::uint64_t compared = 0;
-        if (subject.found) {
+        if (subject.found && !options.values) {
+          found.values_read = false;
+          found.dtype_differs = subject.found->spec->dtype != subject.spec.dtype;
+          found.shape_differs = subject.found->spec->shape != subject.spec.shape;
+          found.elements = units_of(subject.spec).count;
+          found.rows = rows_of(units_of(subject.spec).shape).count;
+        } else if (subject.found) {
           BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
           compared = bytes_read;
         }

@@ -177,6 +177,7 @@ struct Difference {
   std::size_t subject = 0;
   bool shape_differs = false;
   bool dtype_differs = false;
+  bool values_read = true;
   bool same_bits = false;               // the types differ, the bits do not
   bool bytes_differ = false;            // after a cast, when the types differ
   std::int64_t values_lost = 0;         // types differ: other values once cast to the wanted type
@@ -203,6 +204,7 @@ struct DiffOptions {
   /// The type of B as a whole (own_dtype): a tensor in it equals the wanted one when no value is
   /// lost. nullopt: every other type than the wanted one is a difference.
   std::optional<DType> own_dtype = {};
+  bool values = true;  // false: shapes and types alone, of weights that were trained since
   ProgressSink* progress = nullptr;
   std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
 };

@@ -283,6 +283,57 @@ TEST(PlantedFault, PaddingRowsAreNotZero) {
   planted.expect_refuted({"embedding.word_embeddings.weight"});
 }
 
+TEST(PlantedFault, TrainedWeightsAreJudgedByTheirShapes) {
+  Planted one("qwen3_5_moe_packed");
+  for (std::size_t chunk = 0; chunk < 2; ++chunk) {
+    one.copy.edit("decoder.layers.0.mlp.router.weight", chunk, [](std::string& data) {
+      for (char& byte : data) {
+        byte = static_cast<char>(byte ^ 1);
+      }
+    });
+    if (one.copy.expected.at("tensors")
+            .at("decoder.layers.0.mlp.router.weight")
+            .at("chunks")
+            .size() == 1) {
+      break;
+    }
+  }
+  EXPECT_EQ(one.diff().code, 1);
+  const auto judged = [&] {
+    return run({"check", "--model", golden_hf(one.model).string(), "--megatron",
+                one.copy.root.string(), "--accept-changed"});
+  };
+  const Ended trained = judged();
+  EXPECT_EQ(trained.code, 0) << trained.all();
+  one.copy.edit_metadata("decoder.final_layernorm.weight", "decoder.final_layernorm.weighx");
+  const Ended lacks = judged();
+  EXPECT_EQ(lacks.code, 1) << lacks.all();
+  EXPECT_NE(lacks.flat().find("there is no such tensor"), std::string::npos) << lacks.all();
+}
+
+/// An HF folder that another exporter made.
+TEST(CheckAgainst, AnotherHfModelMustHoldTheSame) {
+  const ModelCopy copy("qwen3");
+  const auto check = [&] {
+    return run(
+        {"check", "--model", golden_hf("qwen3").string(), "--against", copy.folder.string()});
+  };
+  EXPECT_EQ(check().code, 0);
+  for (const auto& entry : fs::directory_iterator(copy.folder)) {
+    if (entry.path().filename().string().starts_with("model-00001")) {
+      std::string text = file_text(entry.path());
+      text.back() = static_cast<char>(text.back() ^ 1);
+      write_text(entry.path(), text);
+    }
+  }
+  const Ended changed = check();
+  EXPECT_EQ(changed.code, 1) << changed.all();
+  EXPECT_NE(changed.all().find("BV3001"), std::string::npos) << changed.all();
+  const Ended both = run({"check", "--model", golden_hf("qwen3").string(), "--against",
+                          copy.folder.string(), "--megatron", copy.folder.string()});
+  EXPECT_EQ(both.code, 2) << both.all();
+}
+
 TEST(PlantedFault, AKeyIsMissingAndAnotherUnexpected) {
   Planted planted("qwen3");
   planted.copy.edit_metadata("decoder.final_layernorm.weight", "decoder.final_layernorm.wEIGHT");

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
@@ -198,7 +199,7 @@ class Diff {
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
-    return compare_with(hf, plan, shards);
+    return compare_with(hf, plan, std::move(shards));
   }
 
   Status model_and_legacy(const std::string& a, const std::vector<torch_dist::LegacyFile>& files) {
@@ -214,7 +215,7 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
-    return compare_with(hf, plan, found.shards);
+    return compare_with(hf, plan, std::move(found.shards));
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
@@ -247,11 +248,11 @@ class Diff {
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
-    return compare_with(opened.hf, plan, shards);
+    return compare_with(opened.hf, plan, std::move(shards));
   }
 
   Status compare_with(const checkpoint::HfModel& hf, const plan::Plan& plan,
-                      const compare::Shards& shards) {
+                      compare::Shards shards) {
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(hf, plan));
     if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
@@ -260,8 +261,14 @@ class Diff {
     }
     const auto comparison = compare::compare_megatron(hf, plan, shards, policy);
     const bool strict = options_.has("dtype") && !policy.params;
-    return compare(comparison, parallel::layout_id(plan.layout()),
-                   strict ? std::nullopt : compare::own_dtype(comparison));
+    BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
+                     strict ? std::nullopt : compare::own_dtype(comparison)));
+    const bool refuted =
+        std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
+                    [](const auto& one) { return one.outcome == Outcome::Refuted; });
+    return options_.accept_changed && !refuted && plan.files().size() > 1
+               ? compare_copies(plan, std::move(shards))
+               : Status(Done{});
   }
 
   /// The names of A decide what B must hold, so they come first.
@@ -328,6 +335,7 @@ class Diff {
     how.jobs = jobs_of(options_);
     how.progress = &progress;
     how.own_dtype = own_dtype;
+    how.values = !options_.accept_changed;
     auto report = compare::diff(comparison, how);
     if (!report) {
       if (const int signal = stop_requested(); signal != 0) {
@@ -339,14 +347,53 @@ class Diff {
     }
     if (report->recast > 0) {
       run_.notes.push_back(fmt::format(
-          "{} in another type than the model's, {} as the checkpoint as a whole, and every value "
-          "is kept (--dtype preserve refuses it)",
+          "{} in another type than the model's, {} as the checkpoint as a whole{} (--dtype "
+          "preserve refuses it)",
           counted(report->recast, "parameter") + (report->recast == 1 ? " is" : " are"),
-          name(*own_dtype)));
+          name(*own_dtype), how.values ? ", and every value is kept" : ""));
     }
     DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
-    add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
+    if (how.values) {
+      add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
+      return Done{};
+    }
+    for (Verdict& verdict : verdicts.bytes) {
+      verdict.claim = "shapes";
+      verdict.evidence = {};
+      verdict.evidence.proved = verdict.outcome == Outcome::Held;
+      verdict.outcome = verdict.evidence.proved ? Outcome::Proved : verdict.outcome;
+    }
+    add("shapes", "every tensor has the wanted shape and type", std::move(verdicts.bytes));
+    run_.notes.emplace_back(
+        "--accept-changed: the values were trained and are not compared; export the checkpoint and "
+        "check it against the export");
+    return Done{};
+  }
+
+  /// Trained weights say nothing of the model, but every rank that holds a copy of a parameter
+  /// holds the same one.
+  Status compare_copies(const plan::Plan& plan, compare::Shards shards) {
+    checkpoint::Shards ranks;
+    for (const plan::ShardFile& file : plan.files()) {
+      const auto shard = shards.find(file.key);
+      if (shard == shards.end()) {
+        return Done{};  // names says so
+      }
+      ranks.push_back(std::move(shard->second));
+    }
+    std::vector<Verdict> verdicts = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+    if (verdicts.empty()) {
+      Verdict& held = verdicts.emplace_back();
+      held.claim = "bytes";
+      held.outcome = Outcome::Held;
+      held.evidence.bytes = true;
+      held.cases = std::ssize(ranks);
+    }
+    for (Verdict& verdict : verdicts) {
+      verdict.layout = parallel::layout_id(plan.layout());
+    }
+    add("bytes", "copies of one parameter on several ranks are equal", std::move(verdicts));
     return Done{};
   }
 
