@@ -107,8 +107,14 @@ class AdapterReader {
 
   Status check_ranks() const;
 
-  /// Two pairs on one row would be added twice.
+  /// Two pairs on one row would be added twice; of a pair and a trained tensor one would be lost.
   void check_overlaps();
+
+  /// What the config says was trained is there.
+  void check_trained();
+  [[nodiscard]] std::optional<std::string> first_bias_to_train() const;
+
+  [[nodiscard]] Status check_not_empty() const;
 
   Adapter& out_;
   const BaseTensors& base_;

@@ -65,6 +65,13 @@ class MegatronReader {
         add_parameter(f, name, stored);
       }
     }
+    if (out_.parameters == 0) {
+      return fail(Code::AdapterInvalid,
+                  fmt::format("{} holds no adapter", io::printable_path(out_.folder)))
+          .pair("files without a parameter", "LAYER.adapter.linear_in.weight, linear_out.weight")
+          .advise("export the adapter again: nothing of it was saved");
+    }
+    check_keys();
     for (auto& [id, found] : found_) {
       BV_CHECK(finish_module(id, found));
     }
@@ -137,6 +144,19 @@ class MegatronReader {
     (parsed->what == ParameterName::What::A   ? module.a
      : parsed->what == ParameterName::What::B ? module.b
                                               : module.magnitude) = &stored;
+  }
+
+  /// One pair for a layer, or one for each of its projections.
+  void check_keys() {
+    for (const auto& [id, found] : found_) {
+      const auto fused = found_.find({id.first, ""});
+      if (!id.second.empty() && fused != found_.end()) {
+        const Site& site = sites_.sites()[id.first];
+        fault(Code::AdapterName, megatron_names(site.module, id.second).b,
+              " stands beside an adapter of the whole layer", "two pairs for the same rows",
+              "one pair for the layer, or one for each projection", kAgain);
+      }
+    }
   }
 
   // One module.

@@ -189,6 +189,7 @@ TEST(LoraCommand, WrongUseIsToldWithTheVerbs) {
   EXPECT_EQ(lora({}).code, 2);
   EXPECT_EQ(lora({"check", "--model", hf_case("llama")}).code, 2);
   EXPECT_EQ(lora({"train", "--adapter", "x"}).code, 2);
+  EXPECT_EQ(lora({"unmerge", "--adapter", "x"}).code, 2);  // what a merge rounded away is gone
   const Ended none = lora({"check", "--model", hf_case("llama"), "--adapter", hf_case("llama")});
   EXPECT_EQ(none.code, 5);
   EXPECT_NE(none.err.find("is not an adapter of PEFT"), std::string::npos) << none.err;

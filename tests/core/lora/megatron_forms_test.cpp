@@ -167,6 +167,27 @@ TEST_F(MegatronForms, AKeyThatIsAbsentIsADeltaOfZero) {
             std::vector<std::string>{"model.layers.0.mlp.gate_proj"});
 }
 
+/// q of the fused pair and q of its own would be added twice.
+TEST_F(MegatronForms, AnAdapterOfTheLayerAndOneOfItsProjectionAreTwo) {
+  open("llama", {});
+  const std::int64_t hidden = base_.model.geometry.at("hidden_size");
+  const std::int64_t ffn = base_.model.geometry.at("intermediate_size");
+  const std::string fc1 = "decoder.layers.0.mlp.linear_fc1.adapter.";
+  add(0, fc1 + "linear_in.weight", {2, hidden}, 1);
+  add(0, fc1 + "linear_out.weight", {2 * ffn, 2}, 2);
+  EXPECT_EQ(fault(), "");
+  add(0, fc1 + "adapter_gate.linear_in.weight", {2, hidden}, 1);
+  add(0, fc1 + "adapter_gate.linear_out.weight", {ffn, 2}, 2);
+  EXPECT_EQ(fault(), "AdapterName ");
+}
+
+TEST_F(MegatronForms, FilesWithoutAParameterAreNoAdapter) {
+  open("llama", {});
+  const auto adapter = read();
+  ASSERT_FALSE(adapter);
+  EXPECT_EQ(adapter.error().code, Code::AdapterInvalid);
+}
+
 /// D-38: what was trained under ETP is not the product that the files say.
 TEST_F(MegatronForms, TheForwardThatDoesNotSumOverExpertRanksIsTold) {
   const auto note = [&](std::int64_t etp, const char* layer) {

@@ -134,6 +134,19 @@ TEST(AdapterConfig, WhatChangesAWeightIsUnderstoodOrRefused) {
             "AdapterInvalid: the pattern \"(\" cannot be used: a group is not closed");
 }
 
+TEST(AdapterConfig, AScaleThatFloat32DoesNotHoldIsRefused) {
+  for (const char* alpha : {"1e300", "-1e39", "1e400"}) {
+    EXPECT_FALSE(parse_adapter_config(std::string("{\"peft_type\": \"LORA\", \"r\": 8, "
+                                                  "\"target_modules\": [\"q\"], "
+                                                  "\"lora_alpha\": ") +
+                                          alpha + "}",
+                                      "c.json"))
+        << alpha;
+  }
+  EXPECT_EQ(config_error(", \"alpha_pattern\": {\"q\": 1e39}"),
+            "AdapterInvalid: alpha_pattern of adapter_config.json cannot be used");
+}
+
 TEST(AdapterConfig, RankAndAlphaAreNeverMadeUp) {
   for (const char* text :
        {"{\"peft_type\": \"LORA\", \"r\": 8}", "{\"peft_type\": \"LORA\", \"lora_alpha\": 8}",

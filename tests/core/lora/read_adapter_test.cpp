@@ -342,6 +342,95 @@ TEST_F(BrokenAdapter, TheFirstPatternOfTheFileCounts) {
   EXPECT_EQ(alphas({{"layers.1.self_attn.q_proj", 4}, {"q_proj", 3}}), (std::vector<double>{3, 4}));
 }
 
+TEST_F(BrokenAdapter, AnAdapterWithoutAnyPairIsNone) {
+  tensors_.clear();
+  const auto adapter = fit();
+  ASSERT_FALSE(adapter);
+  EXPECT_EQ(adapter.error().code, Code::AdapterInvalid);
+  EXPECT_EQ(adapter.error().message, "the adapter changes nothing: it holds no pair of factors");
+}
+
+/// PEFT loads such a file, and merges the tensors of the base in their place.
+TEST_F(BrokenAdapter, TrainedTensorsThatTheConfigNamesMustBeThere) {
+  config_.modules_to_save = {"lm_head"};
+  EXPECT_EQ(fault(),
+            "AdapterPairBroken: \"lm_head\" is a module to save, and nothing of it was saved");
+  config_.modules_to_save = {"score", "classifier"};  // not modules of this base
+  EXPECT_EQ(fault(), "0 faults");
+  config_.modules_to_save = {};
+  config_.bias = Bias::All;  // this base has no bias
+  EXPECT_EQ(fault(), "0 faults");
+}
+
+TEST(ReadAdapter, BiasesThatWereTrainedMustBeThere) {
+  for (const auto& [name, bias] :
+       {std::pair{"bias_all", Bias::All}, std::pair{"bias_lora_only", Bias::LoraOnly}}) {
+    const auto base = golden::open_base(golden::kGolden / "peft" / name / "base");
+    const auto file = golden::adapter_file(name);
+    std::ifstream in(golden::kGolden / "peft" / name / "adapter/adapter_config.json");
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    AdapterConfig config = parse_adapter_config(text, "adapter_config.json").value();
+    EXPECT_EQ(config.bias, bias);
+    std::vector<AdapterTensor> pairs;
+    for (const auto& [key, stored] : file.tensors()) {
+      if (key.find("lora_") != std::string::npos) {
+        pairs.push_back({stored, file.bytes(stored)});
+      }
+    }
+    const auto without = fit_adapter(config, pairs, base, golden::kinds_of_build(), name).value();
+    ASSERT_EQ(without.faults.size(), 1u) << name;
+    EXPECT_EQ(without.faults[0].code, Code::AdapterPairBroken);
+    config.bias = Bias::None;
+    EXPECT_TRUE(
+        fit_adapter(config, pairs, base, golden::kinds_of_build(), name).value().faults.empty());
+  }
+}
+
+/// One of the two would be lost without a word.
+TEST_F(BrokenAdapter, ATrainedTensorTakesNoDelta) {
+  config_.modules_to_save = {"q_proj"};
+  const std::string name = "model.layers.0.self_attn.q_proj.weight";
+  const auto& stored = base_.checkpoint->tensors().find(name)->second;
+  AdapterTensor trained{stored, base_.checkpoint->bytes(stored)};
+  trained.stored.spec.name = "base_model.model." + name;
+  tensors_.push_back(trained);
+  EXPECT_EQ(fault(),
+            "AdapterName: \"base_model.model.model.layers.0.self_attn.q_proj.weight\" (layer 0) "
+            "replaces a tensor that "
+            "\"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\" is added to");
+}
+
+/// A packed pair and one of a single expert's up, whose rows begin in the middle of it.
+TEST(ReadAdapter, PairsThatShareRowsAreRefusedWhereverTheyBegin) {
+  const auto base = golden::open_base(golden::kGolden / "peft/qwen35_moe/base");
+  const auto file = golden::adapter_file("qwen35_moe");
+  std::ifstream in(golden::kGolden / "peft/qwen35_moe/adapter/adapter_config.json");
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const AdapterConfig config = parse_adapter_config(text, "adapter_config.json").value();
+  const Shape stack = base.headers.find("model.layers.0.mlp.experts.gate_up_proj")->second.shape;
+  for (const char* projection : {"gate_proj", "up_proj"}) {
+    std::vector<AdapterTensor> tensors;
+    for (const auto& [key, stored] : file.tensors()) {
+      tensors.push_back({stored, file.bytes(stored)});
+    }
+    const std::vector<std::byte> zeros(4096 * 4);
+    for (const auto& [factor, shape] : {std::pair{"lora_A", Shape{config.r, stack[2]}},
+                                        std::pair{"lora_B", Shape{stack[1] / 2, config.r}}}) {
+      AdapterTensor one;
+      one.stored.spec = {fmt::format("base_model.model.model.layers.0.mlp.experts.3.{}.{}.weight",
+                                     projection, factor),
+                         DType::F32, shape};
+      one.bytes =
+          std::span(zeros).first(static_cast<std::size_t>(element_count(shape).value() * 4));
+      tensors.push_back(one);
+    }
+    const auto adapter =
+        fit_adapter(config, tensors, base, golden::kinds_of_build(), "adapter").value();
+    ASSERT_EQ(adapter.faults.size(), 1u) << projection;
+    EXPECT_EQ(adapter.faults[0].code, Code::AdapterName) << adapter.faults[0].message;
+  }
+}
+
 TEST_F(BrokenAdapter, MagnitudesAndUseDoraGoTogether) {
   config_.use_dora = true;
   const auto adapter = fit().value();
