@@ -5,6 +5,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/convert_direction.hpp"
+#include "ci/cli/commands/merged_source.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
@@ -128,7 +129,8 @@ class Convert {
   Status to_megatron() {
     constexpr std::string_view kNames =
         "every HF tensor used once, every Megatron parameter filled";
-    auto model = open_model(context_, options_, library_);
+    BV_TRY(merged, MergedSource::make(context_, options_, library_, convert_.jobs, run_));
+    auto model = open_model(context_, merged ? merged->options() : options_, library_);
     if (!model && is_unsupported(model.error().code)) {
       run_.model_ref = options_.model;
       add_unsupported(model.error(), "names", kNames, run_);
@@ -136,6 +138,7 @@ class Convert {
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
+    run_.model_ref = merged ? options_.model : run_.model_ref;
     if (!opened.hf.checkpoint) {
       return fail(
                  Code::ModelNotFound,
