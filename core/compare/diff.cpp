@@ -7,7 +7,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <mutex>
 
 #include "core/base/arith.hpp"
@@ -202,14 +201,15 @@ class Compare {
  public:
   Compare(const Subject& subject, Difference& out) : subject_(subject), out_(out) {}
 
-  Result<std::uint64_t> run(ProgressSink* progress) {
+  Result<std::uint64_t> run(const DiffOptions& options) {
     const TensorSpec& found = *subject_.found->spec;
     out_.dtype_differs = found.dtype != subject_.spec.dtype;
     out_.shape_differs = found.shape != subject_.spec.shape;
     const Units units = units_of(subject_.spec);
     out_.elements = units.count;
     out_.rows = rows_of(units.shape).count;
-    if (out_.shape_differs) {
+    out_.values_read = options.values;
+    if (out_.shape_differs || !options.values) {
       return std::uint64_t{0};
     }
     View view = subject_.wanted();
@@ -223,7 +223,7 @@ class Compare {
       out_.values_lost = count_lost(view);
     }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
-    return stream(view, progress);
+    return stream(view, options.progress);
   }
 
  private:
@@ -356,21 +356,6 @@ std::uint64_t bytes_of(const Comparison& comparison) {
 
 }  // namespace
 
-std::optional<DType> own_dtype(const Comparison& comparison) {
-  std::map<DType, std::int64_t> counts;
-  std::int64_t all = 0;
-  for (const Subject& subject : comparison.subjects) {
-    if (subject.found && kinds::is_computable(subject.found->spec->dtype)) {
-      ++counts[subject.found->spec->dtype];
-      ++all;
-    }
-  }
-  const auto most =
-      std::max_element(counts.begin(), counts.end(),
-                       [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most != counts.end() && 2 * most->second > all ? std::optional(most->first) : std::nullopt;
-}
-
 Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options) {
   DiffReport report;
   if (options.progress != nullptr) {
@@ -383,14 +368,8 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
         Difference found;
         found.subject = i;
         std::uint64_t compared = 0;
-        if (subject.found && !options.values) {
-          found.values_read = false;
-          found.dtype_differs = subject.found->spec->dtype != subject.spec.dtype;
-          found.shape_differs = subject.found->spec->shape != subject.spec.shape;
-          found.elements = units_of(subject.spec).count;
-          found.rows = rows_of(units_of(subject.spec).shape).count;
-        } else if (subject.found) {
-          BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
+        if (subject.found) {
+          BV_TRY(bytes_read, Compare(subject, found).run(options));
           compared = bytes_read;
         }
         const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
