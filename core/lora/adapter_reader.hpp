@@ -33,6 +33,9 @@ struct Factors {
   std::optional<Factor> magnitude;
 };
 
+/// Is it a parameter of the module `saved` (its last components), or of one inside it?
+[[nodiscard]] bool lies_in(const std::string& parameter, const std::string& saved);
+
 /// Fills the pairs, replacements, copies and faults of an adapter from its tensors; `read` once.
 class AdapterReader {
  public:

@@ -138,15 +138,10 @@ void AdapterReader::replace(const AdapterTensor& tensor, const std::string& name
   out_.replacements.push_back({stored, &tensor.stored, tensor.bytes});
 }
 
-namespace {
-
-/// Is it a parameter of the module `saved` (its last components), or of one inside it?
 bool lies_in(const std::string& parameter, const std::string& saved) {
   const std::string module = "." + parameter.substr(0, parameter.rfind('.')) + ".";
   return module.find("." + saved + ".") != std::string::npos;
 }
-
-}  // namespace
 
 void AdapterReader::trained(const AdapterTensor& tensor, const std::string& name) {
   const auto& saved = out_.config.modules_to_save;

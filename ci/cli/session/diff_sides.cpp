@@ -5,7 +5,7 @@
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/locate.hpp"
-#include "core/parallel/layout.hpp"
+#include "core/parallel/parallel.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -13,8 +13,9 @@ namespace fs = std::filesystem;
 std::map<std::string, fs::path> shards_in(const fs::path& folder) {
   std::map<std::string, fs::path> out;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const fs::path& path = entry.path();
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    const fs::path& path = at->path();
     if (path.extension() == ".safetensors" && parallel::shard_from_name(path.stem().string())) {
       out.emplace(path.stem().string(), path);
     }
