@@ -71,6 +71,9 @@ class AdapterReader {
 
   void trained(const AdapterTensor& tensor, const std::string& name);
 
+  /// Is it a parameter of the module `saved` (its last components), or of one inside it?
+  static bool lies_in(const std::string& parameter, const std::string& saved);
+
   /// PEFT writes the unchanged weight of an adapted embedding along.
   void copy(const AdapterTensor& tensor, const std::string& name);
 
