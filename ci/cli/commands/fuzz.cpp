@@ -184,7 +184,7 @@ class Fuzz {
       if (!said.empty() && verdict.refuted_cases++ == 0) {
         refute(verdict, "an adapter is judged wrongly: " + said, said,
                {prepared ? fuzz::to_text(prepared->world) : ""}, "");
-        verdict.help = "bridge-verify fuzz --seed " + std::to_string(seed);
+        verdict.help = std::string("bridge-verify fuzz") + " --seed " + std::to_string(seed);
         verdict.replay = verdict.help;
       }
     }
