@@ -33,9 +33,6 @@ struct Factors {
   std::optional<Factor> magnitude;
 };
 
-/// Is it a parameter of the module `saved` (its last components), or of one inside it?
-[[nodiscard]] bool lies_in(const std::string& parameter, const std::string& saved);
-
 /// Fills the pairs, replacements, copies and faults of an adapter from its tensors; `read` once.
 class AdapterReader {
  public:
@@ -73,6 +70,9 @@ class AdapterReader {
                const std::string& why_not);
 
   void trained(const AdapterTensor& tensor, const std::string& name);
+
+  /// Is it a parameter of the module `saved` (its last components), or of one inside it?
+  static bool lies_in(const std::string& parameter, const std::string& saved);
 
   /// PEFT writes the unchanged weight of an adapted embedding along.
   void copy(const AdapterTensor& tensor, const std::string& name);

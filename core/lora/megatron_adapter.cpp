@@ -11,13 +11,45 @@
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/factor_boxes.hpp"
-#include "core/lora/parameter_name.hpp"
 #include "core/lora/to_megatron.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr std::string_view kAdapterPart = ".adapter.";
+
+/// "….linear_qkv.adapter.adapter_q.linear_in.weight", taken apart.
+struct ParameterName {
+  std::string module;
+  std::string key;
+  enum class What { A, B, Magnitude } what = What::A;
+};
+
+std::optional<ParameterName> parse_parameter(std::string_view name) {
+  const std::size_t at = name.rfind(kAdapterPart);
+  if (at == std::string_view::npos || at == 0) {
+    return std::nullopt;
+  }
+  ParameterName out;
+  out.module = name.substr(0, at);
+  std::string_view rest = name.substr(at + kAdapterPart.size());
+  if (rest.starts_with("adapter_")) {
+    const std::size_t dot = rest.find('.');
+    out.key = rest.substr(0, std::min(dot, rest.size()));
+    rest = dot == std::string_view::npos ? "" : rest.substr(dot + 1);
+  }
+  if (rest == "linear_in.weight" || rest == "linear_out.weight") {
+    out.what = rest == "linear_in.weight" ? ParameterName::What::A : ParameterName::What::B;
+    return out;
+  }
+  if (rest == "weight_magnitude") {
+    out.what = ParameterName::What::Magnitude;
+    return out;
+  }
+  return std::nullopt;
+}
 
 class MegatronReader {
  public:
@@ -333,40 +365,6 @@ class MegatronReader {
 };
 
 }  // namespace
-
-std::optional<parallel::Layout> layout_from_files(const fs::path& folder) {
-  std::optional<parallel::Layout> out;
-  std::error_code error;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
-    const auto key = at->path().extension() == ".safetensors"
-                         ? parallel::shard_from_name(at->path().stem().string())
-                         : std::nullopt;
-    if (!key) {
-      continue;
-    }
-    if (!out) {
-      out.emplace();
-    }
-    out->tp = std::max(out->tp, key->tp + 1);
-    out->pp = std::max(out->pp, key->pp + 1);
-    out->ep = std::max(out->ep, key->ep + 1);
-    out->etp = std::max(out->etp, key->etp + 1);
-    out->vpp = std::max(out->vpp, key->vp + 1);
-  }
-  return out;
-}
-
-Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
-  const fs::path path = folder / kRecordName;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
-    return std::optional<AdapterRecord>();
-  }
-  BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));
-  BV_TRY(record, parse_record(text, io::printable_path(path)));
-  return std::optional(std::move(record));
-}
 
 Result<MegatronAdapter> open_megatron_adapter(const fs::path& folder, const SitePlan& sites,
                                               std::optional<AdapterRecord> record,

@@ -138,11 +138,6 @@ void AdapterReader::replace(const AdapterTensor& tensor, const std::string& name
   out_.replacements.push_back({stored, &tensor.stored, tensor.bytes});
 }
 
-bool lies_in(const std::string& parameter, const std::string& saved) {
-  const std::string module = "." + parameter.substr(0, parameter.rfind('.')) + ".";
-  return module.find("." + saved + ".") != std::string::npos;
-}
-
 void AdapterReader::trained(const AdapterTensor& tensor, const std::string& name) {
   const auto& saved = out_.config.modules_to_save;
   const bool whole = std::any_of(saved.begin(), saved.end(),

@@ -76,6 +76,10 @@ TEST(LoraUpstream, EveryFaultHasATest) {
   EXPECT_EQ(numbers("Faults", "D-[0-9]{2}"), numbered("D-{:02}", 38));
 }
 
+TEST(LoraUpstream, EveryFunctionHasATest) {
+  EXPECT_EQ(numbers("Functions", "^`").size(), 29u);
+}
+
 TEST(LoraUpstream, EveryRulingHasATest) {
   EXPECT_EQ(numbers("Serving", "^R[0-9]+"), numbered("R{}", 15));
 }

@@ -1,14 +1,10 @@
-// Edited copies of an adapter that PEFT wrote: what each is refused with.
+// Adapters of PEFT with something wrong in them, and what is said of it.
 
-#include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <set>
 
 #include "core/lora/adapter_keys.hpp"
 #include "tests/core/lora/golden.hpp"
-#include "tests/support/checkpoint_edit.hpp"
-#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -145,6 +141,30 @@ TEST_F(BrokenAdapter, TrainedTensorsThatTheConfigNamesMustBeThere) {
   EXPECT_EQ(fault(), "0 faults");
 }
 
+TEST(ReadAdapter, BiasesThatWereTrainedMustBeThere) {
+  for (const auto& [name, bias] :
+       {std::pair{"bias_all", Bias::All}, std::pair{"bias_lora_only", Bias::LoraOnly}}) {
+    const auto base = golden::open_base(golden::kGolden / "peft" / name / "base");
+    const auto file = golden::adapter_file(name);
+    std::ifstream in(golden::kGolden / "peft" / name / "adapter/adapter_config.json");
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    AdapterConfig config = parse_adapter_config(text, "adapter_config.json").value();
+    EXPECT_EQ(config.bias, bias);
+    std::vector<AdapterTensor> pairs;
+    for (const auto& [key, stored] : file.tensors()) {
+      if (key.find("lora_") != std::string::npos) {
+        pairs.push_back({stored, file.bytes(stored)});
+      }
+    }
+    const auto without = fit_adapter(config, pairs, base, golden::kinds_of_build(), name).value();
+    ASSERT_EQ(without.faults.size(), 1u) << name;
+    EXPECT_EQ(without.faults[0].code, Code::AdapterPairBroken);
+    config.bias = Bias::None;
+    EXPECT_TRUE(
+        fit_adapter(config, pairs, base, golden::kinds_of_build(), name).value().faults.empty());
+  }
+}
+
 /// One of the two would be lost without a word.
 TEST_F(BrokenAdapter, ATrainedTensorTakesNoDelta) {
   config_.modules_to_save = {"q_proj"};
@@ -157,6 +177,37 @@ TEST_F(BrokenAdapter, ATrainedTensorTakesNoDelta) {
             "AdapterName: \"base_model.model.model.layers.0.self_attn.q_proj.weight\" (layer 0) "
             "replaces a tensor that "
             "\"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\" is added to");
+}
+
+/// A packed pair and one of a single expert's up, whose rows begin in the middle of it.
+TEST(ReadAdapter, PairsThatShareRowsAreRefusedWhereverTheyBegin) {
+  const auto base = golden::open_base(golden::kGolden / "peft/qwen35_moe/base");
+  const auto file = golden::adapter_file("qwen35_moe");
+  std::ifstream in(golden::kGolden / "peft/qwen35_moe/adapter/adapter_config.json");
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const AdapterConfig config = parse_adapter_config(text, "adapter_config.json").value();
+  const Shape stack = base.headers.find("model.layers.0.mlp.experts.gate_up_proj")->second.shape;
+  for (const char* projection : {"gate_proj", "up_proj"}) {
+    std::vector<AdapterTensor> tensors;
+    for (const auto& [key, stored] : file.tensors()) {
+      tensors.push_back({stored, file.bytes(stored)});
+    }
+    const std::vector<std::byte> zeros(4096 * 4);
+    for (const auto& [factor, shape] : {std::pair{"lora_A", Shape{config.r, stack[2]}},
+                                        std::pair{"lora_B", Shape{stack[1] / 2, config.r}}}) {
+      AdapterTensor one;
+      one.stored.spec = {fmt::format("base_model.model.model.layers.0.mlp.experts.3.{}.{}.weight",
+                                     projection, factor),
+                         DType::F32, shape};
+      one.bytes =
+          std::span(zeros).first(static_cast<std::size_t>(element_count(shape).value() * 4));
+      tensors.push_back(one);
+    }
+    const auto adapter =
+        fit_adapter(config, tensors, base, golden::kinds_of_build(), "adapter").value();
+    ASSERT_EQ(adapter.faults.size(), 1u) << projection;
+    EXPECT_EQ(adapter.faults[0].code, Code::AdapterName) << adapter.faults[0].message;
+  }
 }
 
 TEST_F(BrokenAdapter, MagnitudesAndUseDoraGoTogether) {

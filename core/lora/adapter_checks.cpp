@@ -1,14 +1,21 @@
-// What an adapter must not lack, and must not do twice.
+// What is wrong with an adapter as a whole: rows that are changed twice, trained tensors that are
+// not there, nothing at all.
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
+
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/io/writer.hpp"
 #include "core/lora/adapter_reader.hpp"
 
 namespace bv::lora {
+
+bool AdapterReader::lies_in(const std::string& parameter, const std::string& saved) {
+  const std::string module = "." + parameter.substr(0, parameter.rfind('.')) + ".";
+  return module.find("." + saved + ".") != std::string::npos;
+}
 
 namespace {
 
