@@ -11,6 +11,7 @@
 #include "core/foreign/foreign_line.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
+#include "core/foreign/usual.hpp"
 
 namespace bv::foreign {
 namespace {
@@ -54,7 +55,9 @@ Applier::Applier(const model::Model& base, const ForeignRules& rules, const Fore
       faults_(rules, headers),
       family_(std::make_shared<family::Family>(*base.family)),
       used_rules_(rules.rules.size()),
-      faulty_(rules.rules.size()) {
+      faulty_(rules.rules.size()),
+      takes_(rules.rules.size()),
+      certain_(rules.parameters.has_value() || !is_usual(base)) {
   out_.model = base;
   out_.model.mappings.clear();
   out_.model.faults.clear();
@@ -70,10 +73,14 @@ void Applier::allow(const std::vector<std::string>& names) {
 }
 
 AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
-  report_rule_faults();
   for (const WantedParameter& parameter : wanted) {
     faults_.wants(parameter);
+    if (const std::size_t at = index_.first(parameter.name); at != PatternIndex::kNone) {
+      takes_[at] = true;
+    }
   }
+  report_rule_faults();
+  report_hook();
   // Those that are certain take their tensors first.
   for (const bool certain : {true, false}) {
     for (now_ = 0; now_ < wanted.size(); ++now_) {
@@ -93,6 +100,10 @@ void Applier::report_rule_faults() {
   std::map<std::string, std::size_t> by_kind;  // unknown kind -> place in out_.open
   for (const ForeignRule& rule : rules_.rules) {
     for (const RuleFault& fault : rule_faults(kinds_, rule, rules_.parameters.has_value())) {
+      if (never_fires(rule, fault)) {
+        faulty_[rule.position] = true;
+        continue;  // RuleDead tells of it
+      }
       std::vector<std::string> unmoved =
           faulty_[rule.position] ? std::vector<std::string>() : excuse(rule);
       faulty_[rule.position] = true;
@@ -112,6 +123,50 @@ void Applier::report_rule_faults() {
       out_.open.back().subject = shown(rule.megatron);
       out_.open.back().rule = shown(rule.id);
       out_.open.back().hf = std::move(unmoved);
+    }
+  }
+}
+
+/// What is not known of a rule does not matter when the model has no parameter for it.
+bool Applier::never_fires(const ForeignRule& rule, const RuleFault& fault) const {
+  return certain_ && !takes_[rule.position] && !fault.refutes;
+}
+
+/// What a rule says of a tensor that the bridge changes first is not what is done with the file's.
+void Applier::report_hook() {
+  if (!rules_.load_hook) {
+    return;
+  }
+  const std::string hook =
+      fmt::format("maybe_modify_loaded_hf_weight of {}", shown(rules_.load_hook->owner));
+  const auto ask = [&](std::string message, std::string subject) -> OpenQuestion& {
+    OpenQuestion question;
+    question.code = Code::HookChanges;
+    question.message = std::move(message);
+    question.subject = std::move(subject);
+    question.found = hook;
+    question.wanted = "rules that read the tensors as they are stored";
+    question.help =
+        "compare the real conversion of this checkpoint with ours: bridge-verify convert, then "
+        "diff";
+    question.answer = Answer::Unsupported;
+    return out_.open.emplace_back(std::move(question));
+  };
+  if (!rules_.load_hook->changes) {
+    ask("the bridge may change tensors before its rules read them", hook);
+    return;
+  }
+  const std::set<std::string, std::less<>> changed(rules_.load_hook->changes->begin(),
+                                                   rules_.load_hook->changes->end());
+  for (const ForeignRule& rule : rules_.rules) {
+    if (changed.contains(rule.id) && takes_[rule.position] && !faulty_[rule.position]) {
+      std::vector<std::string> unmoved = excuse(rule);
+      faulty_[rule.position] = true;
+      OpenQuestion& question =
+          ask(fmt::format("the bridge changes what {} reads", named(rule)), shown(rule.megatron));
+      question.rule = shown(rule.id);
+      question.source = rule.source;
+      question.hf = std::move(unmoved);
     }
   }
 }

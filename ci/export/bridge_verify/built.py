@@ -48,18 +48,21 @@ def build(provider, meta):
                                               init_model_with_meta_device=meta)
 
 
-def _parallelism(library, mapping, module):
-    """How the library itself would cut it; None where it does not say."""
-    if not isinstance(mapping, library.mapping.AutoMapping):
-        return None
+def _parallelism(library, name, module, tensor):
+    """How the module cuts it: what Megatron marks on the parameter, else what the library finds out, else, for a module of
+    another library, that every rank holds all of it. None where nothing says it."""
+    if getattr(tensor, "tensor_model_parallel", False):
+        return {0: "column", 1: "row"}.get(getattr(tensor, "partition_dim", None))
     try:
-        return mapping._detect_parallelism_type(module)
+        return library.mapping.AutoMapping(name, name)._detect_parallelism_type(module)
     except Exception:
-        return None
+        home = type(module).__module__.split(".")
+        outside = home[0] not in ("megatron", "transformer_engine") or "conversion" not in home and home[:2] == ["megatron", "bridge"]
+        return "replicated" if outside else None
 
 
 def parameters(bridge, meta=False):
-    """Rows [name, shape, module class, parallelism, id of the rule or None] of everything that the library would fill."""
+    """(rows, model). A row is [name, shape, module class, parallelism, id of the rule or None]; all that the library fills."""
     from megatron.bridge.models.conversion.utils import get_module_and_param_from_name, persistent_buffers
     from megatron.core.utils import unwrap_model
 
@@ -74,20 +77,18 @@ def parameters(bridge, meta=False):
             name = instance._unwrap_name(name)
             if "_extra_state" in name or (tied and "output_layer" in name):
                 continue
-            rule, captures = _rule_for(bridge.registry, name)
+            rule = _rule_for(bridge.registry, name)
             module, _ = get_module_and_param_from_name(model, name, 0)
-            mapping = None if rule is None else rule.resolve(captures) if captures else rule
-            row = [name, list(tensor.shape), type(module).__name__, _parallelism(library, mapping, module),
-                   None if rule is None else ids[id(rule)]]
-            rows.append(row)
-    return rows
+            rows.append([name, list(tensor.shape), type(module).__name__, _parallelism(library, name, module, tensor),
+                         None if rule is None else ids[id(rule)]])
+    return rows, model
 
 
 def _rule_for(registry, name):
     for pattern, mapping in registry._compiled_patterns:
         if pattern is None:
             if mapping.megatron_param == name:
-                return mapping, ()
-        elif match := pattern.match(name):
-            return mapping, match.groups()
-    return None, ()
+                return mapping
+        elif pattern.match(name):
+            return mapping
+    return None

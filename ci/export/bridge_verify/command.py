@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sysconfig
+import sys
 import tempfile
 
 NAME = "bridge-verify"
@@ -20,21 +20,28 @@ class CommandError(RuntimeError):
 
 
 def find():
-    """$BV_COMMAND, else the command of this wheel, else that of this environment, else PATH."""
+    """$BV_COMMAND, else the command of this wheel, else that on PATH."""
     named = os.environ.get("BV_COMMAND")
     if named:
         if not os.access(named, os.X_OK):
             raise CommandError(f"BV_COMMAND names {named}, which is no program")
         return named
     beside = pathlib.Path(__file__).resolve().parent / "bin" / NAME
-    in_scripts = pathlib.Path(sysconfig.get_paths()["scripts"]) / NAME
-    for path in (beside, in_scripts):
-        if os.access(path, os.X_OK):
-            return str(path)
+    if os.access(beside, os.X_OK):
+        return str(beside)
     found = shutil.which(NAME)
     if found is None:
         raise CommandError(f"{NAME} is not on PATH: install the wheel bridge-verify, or set BV_COMMAND to the program")
     return found
+
+
+def main():
+    """The console script of the wheel: becomes the program."""
+    try:
+        program = find()
+    except CommandError as error:
+        raise SystemExit(f"error: {error}") from error
+    os.execv(program, [NAME, *sys.argv[1:]])
 
 
 def run(words, timeout=None):

@@ -69,13 +69,16 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
     if mode == "model" and bridge.provider is not None:
         try:
             with live.quiet():
-                rows = built.parameters(bridge, meta)
+                rows, model = built.parameters(bridge, meta)
+                measured = bridge.norms(model, rows)
             unsure = sorted(name for name in stand_ins.constructed if not name.startswith("transformer_engine_torch"))
             if unsure:
                 trouble.append(f"the model was built with stand-ins in place of {', '.join(unsure)}: parameters may be missing, "
                                "so they are not listed")
             else:
                 out["model"] = {"parameters": rows}
+                if measured:
+                    out["facts"]["norms"] = measured
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
             trouble.append(f"the Megatron model cannot be built: {type(error).__name__}: {reason}")

@@ -206,6 +206,8 @@ class Bridge:
             return None
         out = []
         for rule in rules:
+            if "module" in rule and "kind" not in rule:
+                continue  # a class of the bridge itself is judged together with its hook
             for hf in names.resolved(rule, self.tensors):
                 try:
                     wanted = hf if isinstance(hf, str) else dict(hf)
@@ -219,6 +221,19 @@ class Bridge:
                     out.append(rule["id"])
                     break
         return out
+
+    def norms(self, model, rows):
+        """facts.norms: both sides as their modules were seen to compute; {} where one side could not be looked at."""
+        from . import norms
+
+        names = self.config.get("architectures") or [""]
+        try:
+            hf = norms.of_hf(self.pretrained.config, names[0], self.tensors)
+        except Exception as error:
+            self.trouble.append(f"the norms of {names[0]} cannot be looked at: {type(error).__name__}: {error}")
+            return {}
+        megatron = norms.of_megatron(model, rows)
+        return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def rules(self):
         return Registry(self.registry.mappings, self.library.mapping).rules()

@@ -132,7 +132,12 @@ def without_gpu():
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **kwargs: self
     for name in ("arange", "empty", "zeros", "ones", "full", "tensor", "randn", "rand"):
         setattr(torch, name, _on_cpu(getattr(torch, name), torch))
+    import contextlib
+
+    import megatron.core.tensor_parallel.random as random
     import transformer_engine.pytorch.module.base as base
+
+    random.CudaRNGStatesTracker.fork = lambda self, *args, **kwargs: contextlib.nullcontext()
 
     cuda = type("Cuda", (), {"__getattr__": lambda self, name: getattr(torch.cuda, name), "is_available": lambda self: True})()
     base.torch = type("Torch", (), {"cuda": cuda, "__getattr__": lambda self, name: getattr(torch, name)})()
