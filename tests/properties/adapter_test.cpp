@@ -278,7 +278,7 @@ TEST(AdapterClaims, APairOfZerosIsWarnedOf) {
   claims::judge_adapter({&adapter, &edited.base, &golden::kinds_of_build(), {}}, run);
   ASSERT_EQ(run.warnings.size(), 1u);
   EXPECT_EQ(run.warnings[0].code, Code::AdapterNoEffect);
-  EXPECT_EQ(run.warnings[0].message, "1 pair of 14 change nothing");
+  EXPECT_EQ(run.warnings[0].message, "1 pair of 14 changes nothing");
 }
 
 TEST(AdapterClaims, ANumberThatIsNotFiniteIsNamed) {

@@ -25,9 +25,9 @@ def arguments(words):
     parser.add_argument("--headers", help="tensor names: folder, *.headers.json(.gz) or *.index.json")
     parser.add_argument("--bridge", help="bridge class, e.g. LlamaBridge (default: the one registered for the architecture)")
     parser.add_argument("--bridge-repo", help="checkout of Megatron-Bridge to read instead of the installed package")
-    parser.add_argument("--mode", choices=("model", "live", "stub"), default="model",
-                        help="model: also build the Megatron model and list its parameters; live: the registry alone; "
-                             "stub: no torch, needs --bridge-repo (default: model, and live where it cannot be built)")
+    parser.add_argument("--mode", choices=("model", "live"), default="model",
+                        help="model: also build the Megatron model and list its parameters; live: the registry alone "
+                             "(default: model, and live where it cannot be built)")
     parser.add_argument("--meta", action="store_true", help="build without memory for weights (full-size models)")
     parser.add_argument("--all", metavar="FOLDER", help="every checkpoint or headers dump of a folder; -o is then a folder")
     parser.add_argument("--list", action="store_true", help="bridge classes and their architectures")
@@ -158,10 +158,6 @@ def export_all(library, options, replaced):
 
 def main(words=None):
     options = arguments(words)
-    if options.mode == "stub":
-        from . import stub
-
-        return stub.main(options)
     if options.bridge_repo:
         sys.path.insert(0, str(pathlib.Path(options.bridge_repo) / "src"))
     from . import live

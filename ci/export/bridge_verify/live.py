@@ -51,7 +51,7 @@ class Library:
             registry = importlib.import_module("megatron.bridge.models.conversion.mapping_registry")
         except ImportError as error:
             raise Trouble(f"Megatron-Bridge cannot be imported: {error}. Install it (pip install --no-deps megatron-bridge "
-                          "megatron-core transformer-engine), or use --mode stub with --bridge-repo") from error
+                          "megatron-core transformer-engine)") from error
         places.watch(self.mapping.MegatronParamMapping, {self.mapping.__file__, registry.__file__})
         self.trouble = self._import_all()
 
