@@ -57,7 +57,7 @@ Applier::Applier(const model::Model& base, const ForeignRules& rules, const Fore
       used_rules_(rules.rules.size()),
       faulty_(rules.rules.size()),
       takes_(rules.rules.size()),
-      certain_(rules.parameters.has_value() || !is_usual(base)) {
+      certain_(rules.parameters.has_value()) {
   out_.model = base;
   out_.model.mappings.clear();
   out_.model.faults.clear();

@@ -60,7 +60,7 @@ class Applier {
   std::vector<bool> used_rules_;
   std::vector<bool> faulty_;
   std::vector<bool> takes_;  // by rule: it is the first to take a wanted name
-  bool certain_ = false;     // the wanted parameters are all that there are
+  bool certain_ = false;     // model.parameters lists all that there are
   /// Parallel to the mappings: place of the parameter in the wanted list, place of the rule.
   std::vector<std::pair<std::size_t, std::size_t>> made_of_;
   std::vector<std::string> undone_;  // HF tensors of parameters in doubt

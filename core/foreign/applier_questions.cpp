@@ -47,7 +47,8 @@ void Applier::report_rule_faults() {
   }
 }
 
-/// What is not known of a rule does not matter when the model has no parameter for it.
+/// What is not known of a rule does not matter when the model that was built has no parameter for
+/// it.
 bool Applier::never_fires(const ForeignRule& rule, const RuleFault& fault) const {
   return certain_ && !takes_[rule.position] && !fault.refutes;
 }
@@ -67,8 +68,8 @@ void Applier::report_hook() {
     question.found = hook;
     question.wanted = "rules that read the tensors as they are stored";
     question.help =
-        "compare the real conversion of this checkpoint with ours: bridge-verify convert, then "
-        "diff";
+        "hold what the real bridge makes of this checkpoint against it: bridge-verify check "
+        "--model DIR --megatron CKPT_DIR";
     question.answer = Answer::Unsupported;
     return out_.open.emplace_back(std::move(question));
   };

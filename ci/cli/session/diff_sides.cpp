@@ -5,7 +5,6 @@
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/locate.hpp"
-#include "core/parallel/parallel.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
