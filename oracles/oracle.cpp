@@ -73,6 +73,16 @@ Tensor computed(Formula formula, const Question& question) {
   throw Unanswered("no formula");
 }
 
+/// Even blocks of the one tensor. The bias of a row-parallel module is whole on every rank.
+Tensor as_built(const Question& question) {
+  const Tensor whole = only_source(question);
+  const bool row_bias = question.built.cut == "row" && whole.dim() == 1;
+  if (question.built.cut == "replicated" || row_bias) {
+    return whole;
+  }
+  return block(whole, question.built.cut == "row" ? 1 : 0, question);
+}
+
 Tensor answered(const Question& question) {
   if (question.hf.size() != question.hf_names.size() || question.hf.empty()) {
     throw Unanswered(std::to_string(question.hf.size()) + " HF tensors under " +
@@ -82,6 +92,9 @@ Tensor answered(const Question& question) {
       question.shard_rank >= question.shard_size) {
     throw Unanswered("rank " + std::to_string(question.shard_rank) + " is not in a group of " +
                      std::to_string(question.shard_size));
+  }
+  if (answered_by_build(question)) {
+    return as_built(question);
   }
   const std::optional<Formula> formula = formula_of(question.parameter);
   if (!formula) {
@@ -109,6 +122,11 @@ Answer answer_of(const Question& question) {
 }
 
 }  // namespace
+
+bool answered_by_build(const Question& question) {
+  return question.hf.size() == 1 && !question.built.cut.empty() &&
+         (question.built.outsider || !formula_of(question.parameter));
+}
 
 std::optional<TaggedTensor> wanted_shard(const Question& question) {
   return answer_of(question).shard;

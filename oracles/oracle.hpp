@@ -26,6 +26,12 @@ struct Stated {
   std::optional<bool> zero_centered_gamma = {};  // of Megatron's norms; absent: as HF stores them
 };
 
+/// How the module of the model that was built cuts this parameter, seen on the model itself.
+struct Built {
+  std::string cut = {};   // column, row, replicated; "" when nobody looked
+  bool outsider = false;  // a module of no Megatron class: the table is not about it
+};
+
 /// One question: what must Megatron parameter `parameter` hold on this rank?
 /// `numbers` may hold more than is read; read are, by the family files' names (modules.hpp says
 /// which formula reads which): num_attention_heads, num_query_groups, head_dim, hidden_size,
@@ -47,10 +53,14 @@ struct Question {
       false;  // expert stacks stored [E, in, out]; used only where the shape cannot say
   std::string model_type = {};  // of config.json: "gpt_oss" has its gate and up rows alternate
   Stated stated = {};
+  Built built = {};
 };
 
 /// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).
 std::optional<TaggedTensor> wanted_shard(const Question& question);
+/// The answer is that of the built module and not of the table: the table has no row, or is not
+/// about this module.
+bool answered_by_build(const Question& question);
 /// Why wanted_shard gives none, with the numbers found and wanted; "" when it gives one.
 std::string why_unanswered(const Question& question);
 

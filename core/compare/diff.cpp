@@ -201,14 +201,15 @@ class Compare {
  public:
   Compare(const Subject& subject, Difference& out) : subject_(subject), out_(out) {}
 
-  Result<std::uint64_t> run(ProgressSink* progress) {
+  Result<std::uint64_t> run(const DiffOptions& options) {
     const TensorSpec& found = *subject_.found->spec;
     out_.dtype_differs = found.dtype != subject_.spec.dtype;
     out_.shape_differs = found.shape != subject_.spec.shape;
     const Units units = units_of(subject_.spec);
     out_.elements = units.count;
     out_.rows = rows_of(units.shape).count;
-    if (out_.shape_differs) {
+    out_.values_read = options.values;
+    if (out_.shape_differs || !options.values) {
       return std::uint64_t{0};
     }
     View view = subject_.wanted();
@@ -222,7 +223,7 @@ class Compare {
       out_.values_lost = count_lost(view);
     }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
-    return stream(view, progress);
+    return stream(view, options.progress);
   }
 
  private:
@@ -368,15 +369,17 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
         found.subject = i;
         std::uint64_t compared = 0;
         if (subject.found) {
-          BV_TRY(bytes_read, Compare(subject, found).run(options.progress));
+          BV_TRY(bytes_read, Compare(subject, found).run(options));
           compared = bytes_read;
         }
-        const bool equal =
-            subject.found && !found.bytes_differ && !found.shape_differs && !found.dtype_differs;
+        const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
+        const bool recast = same && found.dtype_differs && found.values_lost == 0 &&
+                            subject.found->spec->dtype == options.own_dtype;
         const std::lock_guard lock(mutex);
         report.bytes_compared += compared;
-        if (equal) {
+        if (recast || (same && !found.dtype_differs)) {
           ++report.equal;
+          report.recast += recast ? 1 : 0;
         } else {
           report.differences.push_back(std::move(found));
         }

@@ -155,6 +155,10 @@ using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStor
 [[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
                                           const Shards& b, const plan::DtypePolicy& dtype);
 
+/// The floating-point type of more than half of the tensors that B holds, as --params-dtype of
+/// Megatron gives it to them; nullopt when there is none.
+[[nodiscard]] std::optional<DType> own_dtype(const Comparison& comparison);
+
 struct Explanation {
   Cause cause = Cause::Unexplained;
   std::string text;
@@ -173,6 +177,7 @@ struct Difference {
   std::size_t subject = 0;
   bool shape_differs = false;
   bool dtype_differs = false;
+  bool values_read = true;
   bool same_bits = false;               // the types differ, the bits do not
   bool bytes_differ = false;            // after a cast, when the types differ
   std::int64_t values_lost = 0;         // types differ: other values once cast to the wanted type
@@ -190,11 +195,16 @@ struct Difference {
 struct DiffReport {
   std::vector<Difference> differences;  // in subject order, strays last
   std::int64_t equal = 0;
+  std::int64_t recast = 0;  // of `equal`: held in DiffOptions::own_dtype, every value kept
   std::uint64_t bytes_compared = 0;
 };
 
 struct DiffOptions {
   int jobs = 1;
+  /// The type of B as a whole (own_dtype): a tensor in it equals the wanted one when no value is
+  /// lost. nullopt: every other type than the wanted one is a difference.
+  std::optional<DType> own_dtype = {};
+  bool values = true;  // false: shapes and types alone, of weights that were trained since
   ProgressSink* progress = nullptr;
   std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
 };

@@ -112,6 +112,21 @@ std::optional<std::int64_t> size_shown(const plan::Plan& whole, const Shards& sh
 
 }  // namespace
 
+std::optional<DType> own_dtype(const Comparison& comparison) {
+  std::map<DType, std::int64_t> counts;
+  std::int64_t all = 0;
+  for (const Subject& subject : comparison.subjects) {
+    if (subject.found && kinds::is_computable(subject.found->spec->dtype)) {
+      ++counts[subject.found->spec->dtype];
+      ++all;
+    }
+  }
+  const auto most =
+      std::max_element(counts.begin(), counts.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most != counts.end() && 2 * most->second > all ? std::optional(most->first) : std::nullopt;
+}
+
 Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
   Comparison out;
   for (const auto& [name, spec] : a.headers()) {

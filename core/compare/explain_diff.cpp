@@ -269,6 +269,9 @@ Explanation explain_dtype(const Subject& subject, const Difference& difference) 
   };
   const std::string instead =
       fmt::format("the dtype is {} instead of {}", bv::name(found), bv::name(wanted));
+  if (!difference.values_read) {
+    return exact(Cause::Recast, instead);
+  }
   if (difference.same_bits) {
     return exact(Cause::Relabelled,
                  fmt::format("{}, and the bits are those of the wanted {}: the label is wrong",

@@ -26,13 +26,19 @@ class FoundRows {
   /// Valid until the next call.
   [[nodiscard]] std::span<const std::byte> at(std::int64_t row) const {
     const ByteOffset size(static_cast<std::int64_t>(row_bytes_));
+    if (++reads_ % kReadsToRelease == 0) {
+      all_.release();
+    }
     return all_.read(row * size, (row + 1) * size);
   }
   /// hash_row of a row of any length, whose pages are given back on the way.
   [[nodiscard]] std::uint64_t hash(std::int64_t row) const;
 
  private:
+  /// The kernel reads far more than a row around each: rows spread over 4 GB would map all of it.
+  static constexpr std::int64_t kReadsToRelease = 16;
   mutable checkpoint::TensorBytes all_;  // reading uses its window
+  mutable std::int64_t reads_ = 0;
   std::size_t row_bytes_ = 0;
 };
 

@@ -231,6 +231,7 @@ std::set<std::string> names_in(const DistPlan& plan) {
 io::OutputRequest dist_request(const checkpoint::HfModel& source, const fs::path& out,
                                const ConvertOptions& options) {
   io::OutputRequest request{out, options.overwrite, false};
+  request.resumable = false;
   request.sources = source.checkpoint->files();
   request.sources.push_back(source.folder);
   if (!options.rules.empty()) {

@@ -11,6 +11,7 @@
 #include "core/foreign/foreign_line.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
+#include "core/foreign/usual.hpp"
 
 namespace bv::foreign {
 namespace {
@@ -54,7 +55,9 @@ Applier::Applier(const model::Model& base, const ForeignRules& rules, const Fore
       faults_(rules, headers),
       family_(std::make_shared<family::Family>(*base.family)),
       used_rules_(rules.rules.size()),
-      faulty_(rules.rules.size()) {
+      faulty_(rules.rules.size()),
+      takes_(rules.rules.size()),
+      certain_(rules.parameters.has_value()) {
   out_.model = base;
   out_.model.mappings.clear();
   out_.model.faults.clear();
@@ -70,10 +73,14 @@ void Applier::allow(const std::vector<std::string>& names) {
 }
 
 AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
-  report_rule_faults();
   for (const WantedParameter& parameter : wanted) {
     faults_.wants(parameter);
+    if (const std::size_t at = index_.first(parameter.name); at != PatternIndex::kNone) {
+      takes_[at] = true;
+    }
   }
+  report_rule_faults();
+  report_hook();
   // Those that are certain take their tensors first.
   for (const bool certain : {true, false}) {
     for (now_ = 0; now_ < wanted.size(); ++now_) {
@@ -86,46 +93,6 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
   report_twins();
   settle();
   return std::move(out_);
-}
-
-/// Rules that cannot be applied: one question a cause, and what they read or make is left alone.
-void Applier::report_rule_faults() {
-  std::map<std::string, std::size_t> by_kind;  // unknown kind -> place in out_.open
-  for (const ForeignRule& rule : rules_.rules) {
-    for (const RuleFault& fault : rule_faults(kinds_, rule, rules_.parameters.has_value())) {
-      std::vector<std::string> unmoved =
-          faulty_[rule.position] ? std::vector<std::string>() : excuse(rule);
-      faulty_[rule.position] = true;
-      if (fault.error.code == Code::RuleKindUnknown) {
-        const auto [place, fresh] = by_kind.try_emplace(rule.kind, out_.open.size());
-        if (!fresh) {
-          OpenQuestion& question = out_.open[place->second];
-          question.facts.push_back(fmt::format("also {} ({})", named(rule), rule.source));
-          question.hf.insert(question.hf.end(), unmoved.begin(), unmoved.end());
-          continue;
-        }
-      }
-      out_.open.push_back(
-          question_of(fault.error, fault.refutes ? Answer::Refuted : Answer::Unsupported));
-      std::erase_if(out_.open.back().facts,
-                    [](const std::string& fact) { return fact.starts_with("megatron  "); });
-      out_.open.back().subject = shown(rule.megatron);
-      out_.open.back().rule = shown(rule.id);
-      out_.open.back().hf = std::move(unmoved);
-    }
-  }
-}
-
-/// The tensors that a rule would read; they are told of with the rule.
-std::vector<std::string> Applier::excuse(const ForeignRule& rule) {
-  std::vector<std::string> out;
-  for (const auto& [role, pattern] : rule.hf) {
-    for (const NameIndex::Taken& taken : names_.taken_by(pattern)) {
-      faults_.allow(taken.entry->first);
-      out.push_back(taken.entry->first);
-    }
-  }
-  return out;
 }
 
 void Applier::make(const WantedParameter& parameter) {

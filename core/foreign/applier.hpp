@@ -28,6 +28,8 @@ class Applier {
 
  private:
   void report_rule_faults();
+  void report_hook();
+  [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
   void make(const WantedParameter& parameter);
   void add(const WantedParameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
@@ -57,6 +59,8 @@ class Applier {
   std::shared_ptr<family::Family> family_;
   std::vector<bool> used_rules_;
   std::vector<bool> faulty_;
+  std::vector<bool> takes_;  // by rule: it is the first to take a wanted name
+  bool certain_ = false;     // model.parameters lists all that there are
   /// Parallel to the mappings: place of the parameter in the wanted list, place of the rule.
   std::vector<std::pair<std::size_t, std::size_t>> made_of_;
   std::vector<std::string> undone_;  // HF tensors of parameters in doubt

@@ -42,6 +42,8 @@ class FileReader {
     }
     BV_CHECK(read_rules());
     BV_CHECK(read_facts());
+    BV_CHECK(read_norms());
+    BV_CHECK(read_hooks());
     BV_CHECK(read_model());
     out_.warnings = unknown_keys(top_, text_, file_);
     return std::move(out_);
@@ -91,6 +93,56 @@ class FileReader {
     }
     if (centered != nullptr) {
       out_.zero_centered_norms = centered->get<bool>();
+    }
+    return Done{};
+  }
+
+  /// facts.norms: {"hf": {pattern: "weight" or "offset"}, "megatron": {...}}.
+  Status read_norms() {
+    const json* facts = member(top_, "facts");
+    const json* norms = facts == nullptr ? nullptr : member(*facts, "norms");
+    if (norms == nullptr) {
+      return Done{};
+    }
+    for (const auto& [side, list] :
+         {std::pair("hf", &out_.norms.hf), std::pair("megatron", &out_.norms.megatron)}) {
+      const json* rows = member(*norms, side);
+      if (rows == nullptr || !rows->is_object()) {
+        return wrong_norms(*norms);
+      }
+      for (const auto& [pattern, word] : rows->items()) {
+        if ((word != "weight" && word != "offset") || wildcards(pattern) > kWildcardsMax) {
+          return wrong_norms(*norms);
+        }
+        list->push_back({pattern, word == "offset"});
+      }
+    }
+    return Done{};
+  }
+
+  [[nodiscard]] Error wrong_norms(const json& found) const {
+    return invalid(file_, "facts.norms does not say how norm weights are kept")
+        .pair(dumped(found), R"({"hf": {"model.norm.weight": "weight"}, "megatron": {...}}, )"
+                             R"(each "weight" or "offset")");
+  }
+
+  /// A hook of the base class changes nothing.
+  Status read_hooks() {
+    const json* hooks = member(top_, "hooks");
+    const std::string owner =
+        hooks == nullptr ? "" : text_at(*hooks, "maybe_modify_loaded_hf_weight");
+    if (owner.empty() || owner == "base") {
+      return Done{};
+    }
+    out_.load_hook = LoadHook{owner, std::nullopt};
+    const json* changes = member(*hooks, "changes");
+    if (changes == nullptr) {
+      return Done{};
+    }
+    out_.load_hook->changes = texts_at(*hooks, "changes");
+    if (!changes->is_array() || out_.load_hook->changes->size() != changes->size()) {
+      return invalid(file_, "hooks.changes is not a list of rule ids")
+          .pair(dumped(*changes), R"(["r7"], or null when the hook was not tried)");
     }
     return Done{};
   }

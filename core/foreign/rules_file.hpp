@@ -34,6 +34,25 @@ struct ListedParameter {
   std::string parallelism;     // column, row, replicated; "" when it is not said
 };
 
+/// How the norm weights of a pattern are kept: as they are, or as their offset from one.
+struct NormStorage {
+  std::string pattern;
+  bool offset = false;
+};
+
+/// What the library's own modules were seen to do with norm weights (facts.norms); in each list the
+/// first pattern that takes a name counts.
+struct MeasuredNorms {
+  std::vector<NormStorage> hf, megatron;
+};
+
+/// The bridge changes tensors before its rules read them (hooks.maybe_modify_loaded_hf_weight).
+struct LoadHook {
+  std::string owner;  // the class that has it
+  /// Ids of the rules that it changes something for; nullopt when it was not tried.
+  std::optional<std::vector<std::string>> changes;
+};
+
 struct ForeignRules {
   std::string file;
   std::string repository;
@@ -43,6 +62,8 @@ struct ForeignRules {
   std::vector<ForeignRule> rules;
   /// facts.layernorm_zero_centered_gamma: does Megatron keep norm weights as offsets from one?
   std::optional<bool> zero_centered_norms;
+  MeasuredNorms norms;
+  std::optional<LoadHook> load_hook;
   /// model.parameters: all parameters of the Megatron model, and no others.
   std::optional<std::vector<ListedParameter>> parameters;
   std::vector<Error> warnings;  // keys that nobody reads: RulesKeyUnknown

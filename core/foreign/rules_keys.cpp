@@ -45,7 +45,7 @@ const Words& model_keys() {
 }
 /// Provider fields: any may stand there, so only a near miss is told.
 const Words& read_facts() {
-  static const Words keys = {"layernorm_zero_centered_gamma"};
+  static const Words keys = {"layernorm_zero_centered_gamma", "norms"};
   return keys;
 }
 

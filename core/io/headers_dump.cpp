@@ -251,6 +251,15 @@ Status write_headers_dump(const fs::path& path, const HeadersDump& dump) {
   return write_file(path, packed);
 }
 
+namespace {
+
+/// The name of a file as JSON can hold it: one that is not UTF-8 is escaped, for people to read.
+std::string valid_text(const std::string& name) {
+  return first_invalid_utf8(name) == std::string_view::npos ? name : escaped(name);
+}
+
+}  // namespace
+
 Result<HeadersDump> dump_of(const Checkpoint& checkpoint, std::string_view config) {
   HeadersDump dump;
   JsonCursor cursor(config);
@@ -267,7 +276,7 @@ Result<HeadersDump> dump_of(const Checkpoint& checkpoint, std::string_view confi
     const std::uint64_t data_begin = checkpoint.data_begin(tensor.file);
     dump.tensors.emplace_hint(
         dump.tensors.end(), name,
-        DumpedTensor{tensor.spec, checkpoint.files()[tensor.file].filename().string(),
+        DumpedTensor{tensor.spec, valid_text(checkpoint.files()[tensor.file].filename().string()),
                      tensor.begin - data_begin, tensor.end - data_begin});
   }
   return dump;

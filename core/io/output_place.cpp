@@ -126,8 +126,9 @@ Status check_partial(const fs::path& partial, const OutputRequest& request) {
     return fail(Code::OutputExists,
                 fmt::format("{} is left from an interrupted run", printable_path(partial)))
         .at(printable_path(partial))
-        .advise(
-            "repeat with --resume to keep its finished files, or with --overwrite to start again");
+        .advise(request.resumable ? "repeat with --resume to keep its finished files, or with "
+                                    "--overwrite to start again"
+                                  : "repeat with --overwrite to start again");
   }
   return Done{};
 }

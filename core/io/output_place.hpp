@@ -35,6 +35,7 @@ struct OutputRequest {
   std::filesystem::path final_path;
   bool overwrite = false;
   bool resume = false;
+  bool resumable = true;  // false: what an interrupted run left is of no use
   /// Folders and files that the run reads: none may lie in the output's place, nor the output in a
   /// folder of them. Links are followed.
   std::vector<std::filesystem::path> sources = {};

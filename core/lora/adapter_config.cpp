@@ -106,8 +106,8 @@ class ConfigReader {
   }
   void number(const std::string& key, double& out) {
     if (const Json* value = find(key)) {
-      const bool right = value->is_number() && std::isfinite(value->get<double>());
-      right ? void(out = value->get<double>()) : wrong_type(key, *value, "a finite number");
+      is_finite(*value) ? void(out = value->get<double>())
+                        : wrong_type(key, *value, "a finite number");
     }
   }
   void positive(const std::string& key, std::int64_t& out) {
@@ -115,6 +115,10 @@ class ConfigReader {
       is_rank(*value) ? void(out = value->get<std::int64_t>())
                       : wrong_type(key, *value, fmt::format("a number from 1 to {}", kRankMax));
     }
+  }
+  /// A merge computes in float32.
+  static bool is_finite(const Json& value) {
+    return value.is_number() && std::isfinite(static_cast<float>(value.get<double>()));
   }
   static bool is_rank(const Json& value) {
     return value.is_number_integer() &&
@@ -202,9 +206,8 @@ class ConfigReader {
     }
     if (const Json* alphas = pattern_object("alpha_pattern")) {
       for (const auto& [pattern, value] : alphas->items()) {
-        value.is_number() && std::isfinite(value.get<double>())
-            ? void(out_.alpha_pattern.emplace_back(pattern, value.get<double>()))
-            : wrong_type("alpha_pattern", value, "finite numbers");
+        is_finite(value) ? void(out_.alpha_pattern.emplace_back(pattern, value.get<double>()))
+                         : wrong_type("alpha_pattern", value, "finite numbers");
         compile("alpha_pattern", pattern, PathPattern::Extent::Suffix);
       }
     }

@@ -71,6 +71,9 @@ class AdapterReader {
 
   void trained(const AdapterTensor& tensor, const std::string& name);
 
+  /// Is it a parameter of the module `saved` (its last components), or of one inside it?
+  static bool lies_in(const std::string& parameter, const std::string& saved);
+
   /// PEFT writes the unchanged weight of an adapted embedding along.
   void copy(const AdapterTensor& tensor, const std::string& name);
 
@@ -107,8 +110,14 @@ class AdapterReader {
 
   Status check_ranks() const;
 
-  /// Two pairs on one row would be added twice.
+  /// Two pairs on one row would be added twice; of a pair and a trained tensor one would be lost.
   void check_overlaps();
+
+  /// What the config says was trained is there.
+  void check_trained();
+  [[nodiscard]] std::optional<std::string> first_bias_to_train() const;
+
+  [[nodiscard]] Status check_not_empty() const;
 
   Adapter& out_;
   const BaseTensors& base_;

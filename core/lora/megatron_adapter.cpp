@@ -65,6 +65,13 @@ class MegatronReader {
         add_parameter(f, name, stored);
       }
     }
+    if (out_.parameters == 0) {
+      return fail(Code::AdapterInvalid,
+                  fmt::format("{} holds no adapter", io::printable_path(out_.folder)))
+          .pair("files without a parameter", "LAYER.adapter.linear_in.weight, linear_out.weight")
+          .advise("export the adapter again: nothing of it was saved");
+    }
+    check_keys();
     for (auto& [id, found] : found_) {
       BV_CHECK(finish_module(id, found));
     }
@@ -137,6 +144,19 @@ class MegatronReader {
     (parsed->what == ParameterName::What::A   ? module.a
      : parsed->what == ParameterName::What::B ? module.b
                                               : module.magnitude) = &stored;
+  }
+
+  /// One pair for a layer, or one for each of its projections.
+  void check_keys() {
+    for (const auto& [id, found] : found_) {
+      const auto fused = found_.find({id.first, ""});
+      if (!id.second.empty() && fused != found_.end()) {
+        const Site& site = sites_.sites()[id.first];
+        fault(Code::AdapterName, megatron_names(site.module, id.second).b,
+              " stands beside an adapter of the whole layer", "two pairs for the same rows",
+              "one pair for the layer, or one for each projection", kAgain);
+      }
+    }
   }
 
   // One module.
@@ -345,40 +365,6 @@ class MegatronReader {
 };
 
 }  // namespace
-
-std::optional<parallel::Layout> layout_from_files(const fs::path& folder) {
-  std::optional<parallel::Layout> out;
-  std::error_code error;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
-    const auto key = at->path().extension() == ".safetensors"
-                         ? parallel::shard_from_name(at->path().stem().string())
-                         : std::nullopt;
-    if (!key) {
-      continue;
-    }
-    if (!out) {
-      out.emplace();
-    }
-    out->tp = std::max(out->tp, key->tp + 1);
-    out->pp = std::max(out->pp, key->pp + 1);
-    out->ep = std::max(out->ep, key->ep + 1);
-    out->etp = std::max(out->etp, key->etp + 1);
-    out->vpp = std::max(out->vpp, key->vp + 1);
-  }
-  return out;
-}
-
-Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
-  const fs::path path = folder / kRecordName;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
-    return std::optional<AdapterRecord>();
-  }
-  BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));
-  BV_TRY(record, parse_record(text, io::printable_path(path)));
-  return std::optional(std::move(record));
-}
 
 Result<MegatronAdapter> open_megatron_adapter(const fs::path& folder, const SitePlan& sites,
                                               std::optional<AdapterRecord> record,

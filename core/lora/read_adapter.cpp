@@ -26,7 +26,8 @@ Status AdapterReader::read() {
     return std::tie(a.base, a.expert, a.first_row) < std::tie(b.base, b.expert, b.first_row);
   });
   check_overlaps();
-  return Done{};
+  check_trained();
+  return check_not_empty();
 }
 
 void AdapterReader::fault(Code code, const std::string& key, const std::string& what,
@@ -138,12 +139,9 @@ void AdapterReader::replace(const AdapterTensor& tensor, const std::string& name
 }
 
 void AdapterReader::trained(const AdapterTensor& tensor, const std::string& name) {
-  const std::string_view module = std::string_view(name).substr(0, name.rfind('.'));
   const auto& saved = out_.config.modules_to_save;
-  const bool whole = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
-    return module == one || module.ends_with("." + one) ||
-           module.find("." + one + ".") != std::string_view::npos;
-  });
+  const bool whole = std::any_of(saved.begin(), saved.end(),
+                                 [&](const std::string& one) { return lies_in(name, one); });
   const bool bias = out_.config.bias == Bias::All && name.ends_with(".bias");
   replace(tensor, name, whole || bias,
           name.ends_with(".bias") ? "bias is not \"all\", and modules_to_save does not name it"
@@ -192,26 +190,6 @@ Status AdapterReader::check_ranks() const {
   }
   error.facts.push_back(fmt::format("{} of {} agree with the config", ranks_right_, all));
   return error;
-}
-
-void AdapterReader::check_overlaps() {
-  for (std::size_t i = 1; i < out_.pairs.size(); ++i) {
-    const AdapterPair& one = out_.pairs[i - 1];
-    const AdapterPair& two = out_.pairs[i];
-    if (one.base == two.base && one.expert == two.expert && one.first_row == two.first_row) {
-      fault(Code::AdapterName, two.a.key(),
-            fmt::format(" is added to the rows of {} that {} is added to", io::in_quotes(two.base),
-                        io::in_quotes(one.a.key())),
-            "two pairs", "one pair for each row", "leave one of the two out");
-    }
-  }
-  std::set<std::string> replaced;
-  for (const Replacement& one : out_.replacements) {
-    if (!replaced.insert(one.base).second) {
-      fault(Code::AdapterName, one.tensor->spec.name, " replaces a tensor a second time",
-            "two trained tensors", "one", "leave one of the two out");
-    }
-  }
 }
 
 const std::byte* Factor::at(std::int64_t row, std::int64_t column) const {

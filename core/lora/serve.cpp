@@ -8,6 +8,7 @@
 #include <set>
 #include <tuple>
 
+#include "core/lora/adapter_keys.hpp"
 #include "core/lora/sites.hpp"
 
 namespace bv::lora {
@@ -27,11 +28,6 @@ constexpr std::array kPacked = {
     Packed{"in_proj_qkvz", {"in_proj_qkv", "in_proj_z", ""}, LayerKind::MergedColumn, true},
     Packed{"in_proj_ba", {"in_proj_b", "in_proj_a", ""}, LayerKind::MergedColumn},
 };
-
-std::string module_of(const std::string& tensor) {
-  constexpr std::string_view kSuffix = ".weight";
-  return tensor.ends_with(kSuffix) ? tensor.substr(0, tensor.size() - kSuffix.size()) : tensor;
-}
 
 struct NameParts {
   std::string parent, last;
@@ -134,7 +130,7 @@ class Served {
 
  private:
   Result<ServedModule> module_for(const AdapterPair& pair, const Site& site) {
-    const NameParts name = split(module_of(pair.base));
+    const NameParts name = split(std::string(module_of(pair.base)));
     for (const Packed& packed : kPacked) {
       const auto at = std::find(packed.members.begin(), packed.members.end(), name.last);
       if (at != packed.members.end() && all_there(packed, name.parent)) {
@@ -202,7 +198,7 @@ class Served {
         out.layer.kind = LayerKind::Column;
         break;
     }
-    const std::string last = split(module_of(pair.base)).last;
+    const std::string last = split(std::string(module_of(pair.base))).last;
     if (pair.expert >= 0 && last == "gate_up_proj" && !pair.transposed) {  // else they alternate
       out.layer.kind = LayerKind::MergedColumn;
       out.layer.slices = {extents->first / 2, extents->first / 2};
@@ -217,6 +213,28 @@ class Served {
   const Layers& layers_;
   std::map<std::pair<std::string, std::int64_t>, std::vector<const AdapterPair*>> pairs_;
 };
+
+/// A runtime has one buffer for a projection of all experts.
+Status check_expert_ranks(const Adapter& adapter) {
+  std::map<std::string, const AdapterPair*> first;
+  for (const AdapterPair& pair : adapter.pairs) {
+    if (pair.expert < 0 && !expert_of(pair.base)) {
+      continue;
+    }
+    const std::string projection = without_expert(pair.base);
+    const AdapterPair& other = *first.try_emplace(projection, &pair).first->second;
+    if (other.rank() != pair.rank()) {
+      return fail(Code::ExpertPairCount,
+                  fmt::format("experts of {} have adapters of different ranks",
+                              module_of(projection)))
+          .pair(fmt::format("{} has rank {}, {} rank {}", pair.base, pair.rank(), other.base,
+                            other.rank()),
+                "one rank for all experts of a projection")
+          .advise("train them with one rank, or merge the adapter");
+    }
+  }
+  return Done{};
+}
 
 Status check_adapter(const Adapter& adapter) {
   if (!adapter.biases.empty()) {
@@ -243,6 +261,7 @@ Result<std::vector<ServedModule>> serve_adapter(const checkpoint::HfModel& base,
                                                 const Adapter& adapter, const Serving& serving) {
   BV_CHECK(check_usable(adapter));
   BV_CHECK(check_adapter(adapter));
+  BV_CHECK(check_expert_ranks(adapter));
   BV_TRY(plan, plan::Plan::make(base.model, kinds, parallel::Layout{}));
   BV_TRY(sites, SitePlan::make(plan, kinds));
   const Layers layers(base, sites);

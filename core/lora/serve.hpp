@@ -23,7 +23,8 @@ struct ServedModule {
 
 /// The adapter must live. In the order of names. Errors: those of slice_layer and plan::Plan::make;
 /// AdapterNoForm for what a runtime does not load: embeddings, biases, trained tensors, DoRA, and
-/// experts cut in another way than their base.
+/// experts cut in another way than their base; ExpertPairCount for experts of a projection whose
+/// ranks differ.
 [[nodiscard]] Result<std::vector<ServedModule>> serve_adapter(const checkpoint::HfModel& base,
                                                               const kinds::Catalogue& kinds,
                                                               const Adapter& adapter,

@@ -124,6 +124,29 @@ Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) 
   return std::vector<std::string>(names.begin(), names.end());
 }
 
+namespace {
+
+/// Modules with a weight that are no linear layers: embeddings, routers (parameters of a module of
+/// their own) and convolutions. "all-linear" leaves them out.
+std::set<std::string> not_linear(const checkpoint::HfModel& base) {
+  std::set<std::string> out;
+  for (const model::Mapping& mapping : base.model.mappings) {
+    if (mapping.rule->vocabulary || mapping.rule->megatron.find(".router.") != std::string::npos) {
+      for (const std::string& name : mapping.hf) {
+        out.insert(std::string(module_of(name)));
+      }
+    }
+  }
+  for (const auto& [name, spec] : base.headers) {
+    if (spec.shape.size() != 2) {
+      out.insert(std::string(module_of(name)));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel& base) {
   const bool converts = base.model.family && base.model.family->peft_moves_experts;
   BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
@@ -150,11 +173,13 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
   }
   out.not_loaded.assign(gaps.begin(), gaps.end());
   const auto& saved = adapter.config.modules_to_save;
+  const bool all_linear = adapter.config.target_modules.regex == "all-linear";
+  const std::set<std::string> others = all_linear ? not_linear(base) : std::set<std::string>();
   for (const std::string& module : modules) {
     const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
       return names_module(one, module);
     });
-    if (wrapping.takes(module) && !paired.contains(module) && !kept) {
+    if (wrapping.takes(module) && !paired.contains(module) && !kept && !others.contains(module)) {
       out.fresh.push_back(module);
     }
   }

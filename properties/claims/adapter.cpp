@@ -88,16 +88,17 @@ std::vector<Verdict> check_adapter_targets(const AdapterSubject& subject) {
     Verdict verdict = adapter_verdict("adapter-targets", what, Outcome::Refuted, std::ssize(names));
     verdict.code = Code::TargetModules;
     verdict.megatron = names.front();
-    verdict.title = fmt::format("{} {}", counted(names.size(), "module"), what);
+    verdict.title = fmt::format("{} {} {}", counted(names.size(), "module"),
+                                names.size() == 1 ? "is" : "are", what);
     verdict.facts = io::first_lines(names, 3);
     verdict.found = names.front();
     verdict.wanted = wanted;
     verdict.help = "name the modules in full, or write the adapter again with lora convert";
     out.push_back(std::move(verdict));
   };
-  add(gaps->not_loaded, "with a pair are not loaded by PEFT",
+  add(gaps->not_loaded, "not loaded by PEFT, though adapted",
       "a module of the class that target_modules or target_parameters names");
-  add(gaps->fresh, "are wrapped by PEFT without a pair",
+  add(gaps->fresh, "wrapped by PEFT without a pair",
       "target_modules that name the adapted modules alone");
   if (out.empty()) {
     Verdict verdict = adapter_verdict("adapter-targets", "adapter", Outcome::Proved, all);
@@ -167,7 +168,8 @@ void warn_of_no_effect(const lora::Adapter& adapter, Run& run) {
   if (first != nullptr) {
     run.warnings.push_back(
         fail(Code::AdapterNoEffect,
-             fmt::format("{} of {} change nothing", counted(count, "pair"), adapter.pairs.size()))
+             fmt::format("{} of {} {} nothing", counted(count, "pair"), adapter.pairs.size(),
+                         count == 1 ? "changes" : "change"))
             .pair(fmt::format("{} and its partner multiply to zero", io::in_quotes(first->b.key())),
                   "a delta that is not zero")
             .advise(

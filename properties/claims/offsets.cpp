@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/foreign/pattern.hpp"
 #include "core/kinds/values.hpp"
 #include "oracles/target_layout.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -37,7 +38,7 @@ class ValueStatement {
       question.stated = stated(use_.model());
       const oracle::WantedValue wanted = subject_.budget.oracle.wanted_value(question);
       if (!wanted.added) {
-        return by_rules_file(wanted.because);
+        return measured() ? by_measurement() : by_rules_file(wanted.because);
       }
       if (*wanted.added != added_) {
         return wrong(m, question.parameter, *wanted.added, wanted.because);
@@ -95,6 +96,48 @@ class ValueStatement {
         "state facts.layernorm_zero_centered_gamma in the rules file, as the provider of the "
         "bridge "
         "sets it, or name a built-in family with the same norms with --family";
+    return out;
+  }
+
+  /// How one side keeps a norm weight; nullopt when nobody looked.
+  static std::optional<bool> kept_as_offset(const std::vector<foreign::NormStorage>& norms,
+                                            const std::string& name) {
+    for (const foreign::NormStorage& norm : norms) {
+      if (foreign::match_pattern(norm.pattern, name)) {
+        return norm.offset;
+      }
+    }
+    return std::nullopt;
+  }
+
+  /// The value that the two libraries, as they were seen to compute, ask a rule to add.
+  std::optional<double> seen(std::uint32_t m) const {
+    const model::Mapping& mapping = use_.model().mappings[m];
+    const foreign::MeasuredNorms& norms = subject_.under_test->rules.norms;
+    const auto hf = kept_as_offset(norms.hf, mapping.hf.front());
+    const auto megatron = kept_as_offset(norms.megatron, use_.model().megatron_name(mapping));
+    if (!hf || !megatron) {
+      return std::nullopt;
+    }
+    return (*hf ? 1.0 : 0.0) - (*megatron ? 1.0 : 0.0);
+  }
+
+  bool measured() const {
+    return subject_.under_test != nullptr &&
+           std::all_of(use_.mappings.begin(), use_.mappings.end(),
+                       [this](std::uint32_t m) { return seen(m).has_value(); });
+  }
+
+  Verdict by_measurement() const {
+    for (const std::uint32_t m : use_.mappings) {
+      if (const double added = *seen(m); added != added_) {
+        return wrong(m, use_.model().megatron_name(use_.model().mappings[m]), added,
+                     "facts.norms: so the modules of both libraries were seen to compute");
+      }
+    }
+    Verdict out = statement();
+    out.outcome = Outcome::Proved;
+    out.evidence = {.proved = true, .upstream = true};
     return out;
   }
 

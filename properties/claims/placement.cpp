@@ -122,11 +122,40 @@ std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& t
   return out;
 }
 
+/// The modules of the model that was built, by parameter: model.parameters of a rules file.
+class BuiltModules {
+ public:
+  explicit BuiltModules(const Subject& subject) {
+    if (subject.under_test == nullptr || !subject.under_test->rules.parameters) {
+      return;
+    }
+    for (const foreign::ListedParameter& parameter : *subject.under_test->rules.parameters) {
+      listed_.emplace(parameter.name, &parameter);
+    }
+  }
+
+  [[nodiscard]] oracle::Built of(std::string_view parameter) const {
+    const auto found = listed_.find(parameter);
+    if (found == listed_.end()) {
+      return {};
+    }
+    const foreign::ListedParameter& listed = *found->second;
+    // Megatron-Core and TransformerEngine name their own linear layers so.
+    const bool own = listed.module.empty() || listed.module.starts_with("TE") ||
+                     listed.module.find("Parallel") != std::string::npos;
+    return {listed.parallelism, !own && listed.parallelism == "replicated"};
+  }
+
+ private:
+  std::map<std::string_view, const foreign::ListedParameter*> listed_;
+};
+
 /// One (rule, t) compared with the oracle on every rank.
 class Comparison {
  public:
-  Comparison(const Subject& subject, const RuleUse& use, const parallel::Layout& layout)
-      : subject_(subject), model_(use.model()), use_(use), layout_(layout) {}
+  Comparison(const Subject& subject, const RuleUse& use, const parallel::Layout& layout,
+             const BuiltModules& built)
+      : subject_(subject), model_(use.model()), use_(use), layout_(layout), built_(built) {}
 
   void run(Verdict& verdict) {
     const plan::Rebinding small = reduced(model_, *use_.rule, *subject_.kinds, layout_);
@@ -203,6 +232,10 @@ class Comparison {
     question.in_out_stack = use_.rule->orientation == family::Orientation::InOut;
     question.model_type = use_.source().model_type;
     question.stated = stated(model_);
+    question.built = built_.of(question.parameter);
+    if (oracle::answered_by_build(question)) {
+      verdict.evidence = {.proved = true, .upstream = true};
+    }
     const auto wanted = subject_.budget.oracle.wanted_shard(question);
     if (!wanted) {
       verdict.outcome = Outcome::Inconclusive;
@@ -272,6 +305,7 @@ class Comparison {
   const model::Model& model_;
   const RuleUse& use_;
   const parallel::Layout& layout_;
+  const BuiltModules& built_;
   std::map<std::string, std::int64_t, std::less<>> numbers_;  // of the geometry, some made small
   Tagged tagged_;
 };
@@ -284,6 +318,7 @@ std::int64_t count_placement(const Subject& subject) {
 
 std::vector<Verdict> check_placement(const Subject& subject) {
   std::vector<Verdict> out;
+  const BuiltModules built(subject);
   std::map<std::tuple<const family::Rule*, std::int64_t, std::int64_t>, Verdict> known;
   for (const RuleUse& use : rule_uses(subject)) {
     const bool right = sizes_are_right(subject, use);
@@ -299,7 +334,7 @@ std::vector<Verdict> check_placement(const Subject& subject) {
       if (!right) {
         mark_not_reached(verdict);
       } else if (seen == known.end()) {
-        Comparison(subject, use, layout).run(verdict);
+        Comparison(subject, use, layout, built).run(verdict);
         known.emplace(key, verdict);
       }
       out.push_back(std::move(verdict));

@@ -107,6 +107,17 @@ TEST(LoraCommand, ExportsThatPeftDoesNotLoadAreRefuted) {
   EXPECT_TRUE(codes("llama__tp1_dora", "llama").contains("BV4009"));
 }
 
+TEST(LoraCommand, AnAdapterIsNotWrittenAsTorchDist) {
+  const support::TempFolder folder;
+  const auto ended =
+      lora({"convert", "--to", "torch_dist", "--model", hf_case("qwen3"), "--adapter",
+            (kGolden / "lora/qwen3__tp1_gate_only/hf_adapter").string(), "--out", folder / "out"});
+  EXPECT_EQ(ended.code, 2) << ended.err;
+  EXPECT_NE(ended.err.find("an adapter is not written as torch_dist"), std::string::npos)
+      << ended.err;
+  EXPECT_FALSE(std::filesystem::exists(folder / "out"));
+}
+
 TEST(LoraCommand, AnExportIsHeldAgainstTheRanksItWasMadeFrom) {
   const auto codes = [](const std::string& name, const std::string& base, const char* layout) {
     return refuted(lora({"check", "--json", "--model", hf_case(base), "--adapter",
@@ -178,6 +189,7 @@ TEST(LoraCommand, WrongUseIsToldWithTheVerbs) {
   EXPECT_EQ(lora({}).code, 2);
   EXPECT_EQ(lora({"check", "--model", hf_case("llama")}).code, 2);
   EXPECT_EQ(lora({"train", "--adapter", "x"}).code, 2);
+  EXPECT_EQ(lora({"unmerge", "--adapter", "x"}).code, 2);  // what a merge rounded away is gone
   const Ended none = lora({"check", "--model", hf_case("llama"), "--adapter", hf_case("llama")});
   EXPECT_EQ(none.code, 5);
   EXPECT_NE(none.err.find("is not an adapter of PEFT"), std::string::npos) << none.err;

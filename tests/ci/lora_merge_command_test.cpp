@@ -1,6 +1,7 @@
 // lora merge, lora slice and lora check --merged on files of the repository.
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/io/checkpoint.hpp"
@@ -153,6 +154,52 @@ TEST(LoraMergeCommand, NeedsAFolderAndAnAdapter) {
                 .code,
             2);
   EXPECT_EQ(run_line({"lora", "merge", "--model", base_of("llama_all"), "--out", "x"}).code, 2);
+}
+
+/// Files below a folder and their bytes.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> out;
+  for (const std::string& name : support::files_below(folder)) {
+    out[name] = support::file_text(folder / name);
+  }
+  return out;
+}
+
+TEST(ConvertWithAnAdapter, WritesTheShardsOfTheMergedModel) {
+  for (const char* name : {"llama_all", "qwen35_moe", "dora", "bias_all", "tied_embed"}) {
+    SCOPED_TRACE(name);
+    const TempFolder temp;
+    ASSERT_EQ(merge(name, temp.path() / "merged", {"--untie"}).code, 0);
+    const auto twice =
+        run_line({"convert", "--to", "megatron", "--model", (temp.path() / "merged").string(),
+                  "--out", (temp.path() / "twice").string(), "--tp", "2"});
+    ASSERT_EQ(twice.code, 0) << twice.err << twice.out;
+    const auto once = run_line({"convert", "--to", "megatron", "--model", base_of(name),
+                                "--adapter", adapter_of(name), "--untie", "--out",
+                                (temp.path() / "once/").string(), "--tp", "2"});
+    ASSERT_EQ(once.code, 0) << once.err << once.out;
+    EXPECT_EQ(contents(temp.path() / "once"), contents(temp.path() / "twice"));
+    EXPECT_NE(once.out.find("merged before they were converted"), std::string::npos) << once.out;
+    // Nothing of the merged model is left.
+    EXPECT_EQ(std::distance(fs::directory_iterator(temp.path()), fs::directory_iterator()), 3);
+  }
+}
+
+TEST(ConvertWithAnAdapter, LeavesNothingBehindWhenItCannotMerge) {
+  const TempFolder temp;
+  const auto refused =
+      run_line({"convert", "--to", "megatron", "--model", base_of("tied_embed"), "--adapter",
+                adapter_of("tied_embed"), "--out", (temp.path() / "out").string()});
+  EXPECT_EQ(refused.code, 5) << refused.out;
+  EXPECT_NE(refused.err.find("error[BV4021]"), std::string::npos) << refused.err;
+  const auto other =
+      run_line({"convert", "--to", "megatron", "--model", base_of("qwen35_dense"), "--adapter",
+                adapter_of("llama_all"), "--out", (temp.path() / "out").string()});
+  EXPECT_EQ(other.code, 5) << other.out;
+  EXPECT_TRUE(fs::is_empty(temp.path()));
+  const auto alone = run_line({"convert", "--to", "megatron", "--model", base_of("tied_embed"),
+                               "--untie", "--out", (temp.path() / "out").string()});
+  EXPECT_EQ(alone.code, 2) << alone.out;
 }
 
 TEST(LoraSliceCommand, WritesWhatEachRankHolds) {

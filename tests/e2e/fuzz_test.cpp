@@ -22,7 +22,7 @@ TEST(Fuzz, AShortRunDrawsLinesAndWorldsAndSaysHowMany) {
   const Json out = Json::parse(ended.out);
   EXPECT_EQ(out["command"]["name"], "fuzz");
   EXPECT_EQ(out["command"]["seed"], 7);
-  ASSERT_EQ(out["verdicts"].size(), 2U);
+  ASSERT_EQ(out["verdicts"].size(), 3U);
   for (const Json& verdict : out["verdicts"]) {
     EXPECT_EQ(verdict["outcome"], "Held") << verdict;
     EXPECT_GT(verdict["cases"], 0) << verdict;

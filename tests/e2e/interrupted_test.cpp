@@ -218,6 +218,74 @@ TEST_F(Interrupted, FullDiskKeepsFinishedShardsAndResumes) {
   expect_resumed(out);
 }
 
+/// A torch_dist checkpoint is whole or not there: nothing that reads as one is left at any point.
+class InterruptedTorchDist : public Interrupted {
+ protected:
+  void SetUp() override {
+    Interrupted::SetUp();
+    line = {"convert", "--to", "torch_dist", "--model", folder / "hf", "-j", "1", "--out"};
+  }
+  /// Files of the partial output, the temporary ones included.
+  static std::size_t files_below(const fs::path& partial) {
+    std::size_t out = 0;
+    std::error_code ignored;
+    for (fs::recursive_directory_iterator at(partial, ignored);
+         !ignored && at != fs::recursive_directory_iterator(); at.increment(ignored)) {
+      const std::string name = at->path().filename().string();
+      if (name.find("distcp") != std::string::npos || name.starts_with(".bv-partial")) {
+        ++out;
+      }
+    }
+    return out;
+  }
+  Ended interrupt_dist(const std::string& out, int signal) const {
+    bool sent = false;
+    return convert(out, {}, [&](pid_t child) {
+      if (!sent && files_below(out + ".bv-partial") > 0) {
+        sent = true;
+        ::kill(child, signal);
+      }
+    });
+  }
+  void expect_started_again(const std::string& out) const {
+    EXPECT_FALSE(fs::exists(out));
+    const Ended read = run({"inspect", "--model", out + ".bv-partial"});
+    EXPECT_NE(read.code, 0) << read.all();
+    const Ended refused = convert(out);
+    EXPECT_EQ(refused.code, 5) << refused.all();
+    EXPECT_EQ(refused.err.find("--resume"), std::string::npos) << refused.err;
+    const Ended again = convert(out, {"--overwrite"});
+    EXPECT_EQ(again.code, 0) << again.all();
+    EXPECT_FALSE(fs::exists(out + ".bv-partial"));
+    const Ended same = run({"check", "--model", folder / "hf", "--megatron", out});
+    EXPECT_EQ(same.code, 0) << same.all();
+  }
+};
+
+TEST_F(InterruptedTorchDist, KilledWhileWritingLeavesNothingThatReadsAsComplete) {
+  const Ended killed = interrupt_dist(folder / "m", SIGKILL);
+  ASSERT_EQ(killed.code, 128 + SIGKILL) << killed.all();
+  expect_started_again(folder / "m");
+}
+
+TEST_F(InterruptedTorchDist, StoppedByCtrlCSaysHowToStartAgain) {
+  const Ended stopped = interrupt_dist(folder / "m", SIGINT);
+  ASSERT_EQ(stopped.code, 130) << stopped.all();
+  EXPECT_EQ(stopped.all().find("--resume"), std::string::npos) << stopped.all();
+  EXPECT_NE(stopped.flat().find("repeat with --overwrite"), std::string::npos) << stopped.all();
+  expect_started_again(folder / "m");
+}
+
+TEST_F(InterruptedTorchDist, AFullDiskIsToldAndNothingIsLeft) {
+  const SmallDisk disk(folder.path() / "disk", "40m");
+  ASSERT_TRUE(disk.mounted()) << "this test mounts a tmpfs and needs root";
+  const Ended full = convert(folder / "disk/m");
+  EXPECT_EQ(full.code, 5) << full.all();
+  EXPECT_NE(full.err.find("error[BV8001]"), std::string::npos) << full.err;
+  EXPECT_EQ(full.err.find("--resume"), std::string::npos) << full.err;
+  EXPECT_FALSE(fs::exists(folder / "disk/m"));
+}
+
 TEST_F(Interrupted, FullDiskOnTheWayBackLeavesNothing) {
   ASSERT_EQ(convert(folder / "m").code, 0);
   const SmallDisk disk(folder.path() / "disk", "20m");

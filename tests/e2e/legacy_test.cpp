@@ -63,6 +63,38 @@ TEST_F(Legacy, ExchangedRanksAreRefuted) {
   EXPECT_EQ(ended.word(), "FAIL") << ended.all();
 }
 
+/// After training every value is another one, and the ranks still hold equal copies.
+TEST_F(Legacy, TrainedWeightsAreJudgedByTheirShapesAndCopies) {
+  const auto train = [&](int tp, int pp, unsigned by) {
+    const std::string shard = fmt::format("shards/pp{}_tp{}_ep0_etp0.safetensors", pp, tp);
+    auto tensors = read_tensors(folder / shard);
+    for (auto& [name, tensor] : tensors) {
+      for (std::byte& one : tensor.bytes) {
+        one ^= std::byte(by);
+      }
+    }
+    write_text(file_of(tp, pp), megatron_file(tensors));
+  };
+  const auto judged = [&] {
+    return run({"check", "--model", golden_hf("qwen3").string(), "--megatron", folder / "legacy",
+                "--accept-changed"});
+  };
+  for (int pp = 0; pp < 2; ++pp) {
+    train(0, pp, 1);
+    train(1, pp, 1);
+  }
+  EXPECT_EQ(check().code, 1);
+  const Ended trained = judged();
+  EXPECT_EQ(trained.code, 0) << trained.all();
+  EXPECT_NE(trained.flat().find("the values were trained and are not compared"), std::string::npos)
+      << trained.all();
+  train(1, 1, 2);
+  const Ended diverged = judged();
+  EXPECT_EQ(diverged.code, 1) << diverged.all();
+  EXPECT_NE(diverged.flat().find("two ranks hold different copies"), std::string::npos)
+      << diverged.all();
+}
+
 TEST_F(Legacy, AMissingRankIsRefused) {
   fs::remove(file_of(1, 1));
   const Ended ended = check();

@@ -147,19 +147,21 @@ class Check {
 
 namespace {
 
-/// `check --megatron` asks one thing: is every element the wanted one? That is what diff answers.
-int check_megatron(Context& context, Options options) {
-  for (const char* other : {"only", "skip", "level", "headers"}) {
+/// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
+/// what diff answers.
+int check_other(Context& context, Options options) {
+  const bool megatron = !options.megatron.empty();
+  for (const char* other :
+       {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
     if (options.has(other)) {
       return report_error(
           context, options,
-          fail(Code::Conflict, fmt::format("--{} and --megatron ask for different "
-                                           "checks",
-                                           other))
+          fail(Code::Conflict, fmt::format("--{} and --{} ask for different checks", other,
+                                           megatron ? "megatron" : "against"))
               .advise(fmt::format("run check twice, with and without --{}", other)));
     }
   }
-  options.operands = {options.model, options.megatron};
+  options.operands = {options.model, megatron ? options.megatron : options.against};
   return run_diff(context, options);
 }
 
@@ -167,8 +169,13 @@ int check_megatron(Context& context, Options options) {
 
 int run_check(Context& context, const Options& given) {
   Options options = given;
-  if (!options.megatron.empty()) {
-    return check_megatron(context, std::move(options));
+  if (!options.megatron.empty() || !options.against.empty()) {
+    return check_other(context, std::move(options));
+  }
+  if (options.accept_changed) {
+    return report_error(context, options,
+                        fail(Code::Conflict, "--accept-changed belongs to check --megatron")
+                            .advise("add --megatron CKPT_DIR, or leave it out"));
   }
   if (options.command == "roundtrip" && !options.has("level")) {
     options.level = "data";

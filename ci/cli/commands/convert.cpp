@@ -5,6 +5,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/convert_direction.hpp"
+#include "ci/cli/commands/merged_source.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
@@ -128,7 +129,8 @@ class Convert {
   Status to_megatron() {
     constexpr std::string_view kNames =
         "every HF tensor used once, every Megatron parameter filled";
-    auto model = open_model(context_, options_, library_);
+    BV_TRY(merged, MergedSource::make(context_, options_, library_, convert_.jobs, run_));
+    auto model = open_model(context_, merged ? merged->options() : options_, library_);
     if (!model && is_unsupported(model.error().code)) {
       run_.model_ref = options_.model;
       add_unsupported(model.error(), "names", kNames, run_);
@@ -136,6 +138,7 @@ class Convert {
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
+    run_.model_ref = merged ? options_.model : run_.model_ref;
     if (!opened.hf.checkpoint) {
       return fail(
                  Code::ModelNotFound,
@@ -288,11 +291,14 @@ class Convert {
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
       run_.stop_signal = signal;
-      run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
+      run_.notes.push_back(is_dist() ? "stopped; repeat with --overwrite to start again"
+                                     : "stopped; repeat with --resume to keep the finished files");
       return Done{};
     }
     const std::int64_t finished = shard_files(io::partial_name(options_.out));
-    if (error.code == Code::DiskFull && finished > 0) {
+    if (error.code == Code::DiskFull && is_dist()) {
+      error.help = "free space, then repeat with --overwrite";
+    } else if (error.code == Code::DiskFull && finished > 0) {
       error.help = fmt::format("free space, then repeat with --resume; {} kept",
                                counted(static_cast<std::uint64_t>(finished), "finished file"));
     }

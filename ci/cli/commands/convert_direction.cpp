@@ -37,7 +37,9 @@ constexpr std::array kToMegatron = {"set",
                                     "drop-mtp",
                                     "expert-orientation",
                                     "exclude",
-                                    "dtype"};
+                                    "dtype",
+                                    "adapter",
+                                    "untie"};
 constexpr std::array kToHf = {"accept-changed", "like"};
 
 /// A torch_dist checkpoint is the same in every layout, and is not resumed.

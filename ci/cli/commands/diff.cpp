@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/convert_verdicts.hpp"
+#include "ci/cli/session/diff_sides.hpp"
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
@@ -26,30 +28,6 @@ namespace bv::cli {
 namespace fs = std::filesystem;
 
 namespace {
-
-/// Shard files of a folder: name without the suffix -> path. Empty when it holds none.
-std::map<std::string, fs::path> shards_in(const fs::path& folder) {
-  std::map<std::string, fs::path> out;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const fs::path& path = entry.path();
-    if (path.extension() == ".safetensors" && parallel::shard_from_name(path.stem().string())) {
-      out.emplace(path.stem().string(), path);
-    }
-  }
-  return out;
-}
-
-/// The folder of the chunks when the path is a torch_dist checkpoint.
-std::optional<fs::path> torch_dist_in(const std::string& reference) {
-  std::error_code ignored;
-  if (!fs::is_directory(reference, ignored)) {
-    return std::nullopt;
-  }
-  const auto located = io::classify_path(reference);
-  return located && located->kind == io::ModelKind::TorchDist ? std::optional(located->path)
-                                                              : std::nullopt;
-}
 
 class Diff {
  public:
@@ -198,7 +176,7 @@ class Diff {
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
-    return compare_with(hf, plan, shards);
+    return compare_with(hf, plan, std::move(shards));
   }
 
   Status model_and_legacy(const std::string& a, const std::vector<torch_dist::LegacyFile>& files) {
@@ -214,7 +192,7 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
-    return compare_with(hf, plan, found.shards);
+    return compare_with(hf, plan, std::move(found.shards));
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
@@ -247,19 +225,27 @@ class Diff {
     BV_CHECK(plan::check_layout(opened.hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
-    return compare_with(opened.hf, plan, shards);
+    return compare_with(opened.hf, plan, std::move(shards));
   }
 
   Status compare_with(const checkpoint::HfModel& hf, const plan::Plan& plan,
-                      const compare::Shards& shards) {
+                      compare::Shards shards) {
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     BV_CHECK(shapes_right(hf, plan));
     if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    return compare(compare::compare_megatron(hf, plan, shards, policy),
-                   parallel::layout_id(plan.layout()));
+    const auto comparison = compare::compare_megatron(hf, plan, shards, policy);
+    const bool strict = options_.has("dtype") && !policy.params;
+    BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
+                     strict ? std::nullopt : compare::own_dtype(comparison)));
+    const bool refuted =
+        std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
+                    [](const auto& one) { return one.outcome == Outcome::Refuted; });
+    return options_.accept_changed && !refuted && plan.files().size() > 1
+               ? compare_copies(plan, std::move(shards))
+               : Status(Done{});
   }
 
   /// The names of A decide what B must hold, so they come first.
@@ -289,24 +275,6 @@ class Diff {
     return layout;
   }
 
-  /// Boxes are only read over tensors of the shapes that the rules state.
-  static Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
-    for (const model::Mapping& mapping : hf.model.mappings) {
-      const auto& shapes = plan.hf_shapes(mapping);
-      for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
-        const Shape& found = hf.headers.find(mapping.hf[i])->second.shape;
-        if (found != shapes[i]) {
-          return fail(Code::ConfigField,
-                      fmt::format("{} of A does not have the shape that its config states",
-                                  escaped(mapping.hf[i])))
-              .pair(shape_text(found), shape_text(shapes[i]))
-              .advise("bridge-verify check --model " + shell_quoted(hf.folder.string()));
-        }
-      }
-    }
-    return Done{};
-  }
-
   void add(std::string_view claim, std::string_view title, std::vector<Verdict> verdicts) {
     ClaimSummary summary;
     summary.claim = claim;
@@ -318,12 +286,15 @@ class Diff {
     std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
   }
 
-  Status compare(const compare::Comparison& comparison, const std::string& layout) {
+  Status compare(const compare::Comparison& comparison, const std::string& layout,
+                 std::optional<DType> own_dtype = {}) {
     show_header(context_, options_, run_);
     CommandProgress progress(context_, options_);
     compare::DiffOptions how;
     how.jobs = jobs_of(options_);
     how.progress = &progress;
+    how.own_dtype = own_dtype;
+    how.values = !options_.accept_changed;
     auto report = compare::diff(comparison, how);
     if (!report) {
       if (const int signal = stop_requested(); signal != 0) {
@@ -333,9 +304,55 @@ class Diff {
       }
       return std::move(report).error();
     }
+    if (report->recast > 0) {
+      run_.notes.push_back(fmt::format(
+          "{} in another type than the model's, {} as the checkpoint as a whole{} (--dtype "
+          "preserve refuses it)",
+          counted(report->recast, "parameter") + (report->recast == 1 ? " is" : " are"),
+          name(*own_dtype), how.values ? ", and every value is kept" : ""));
+    }
     DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
-    add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
+    if (how.values) {
+      add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
+      return Done{};
+    }
+    for (Verdict& verdict : verdicts.bytes) {
+      verdict.claim = "shapes";
+      verdict.evidence = {};
+      verdict.evidence.proved = verdict.outcome == Outcome::Held;
+      verdict.outcome = verdict.evidence.proved ? Outcome::Proved : verdict.outcome;
+    }
+    add("shapes", "every tensor has the wanted shape and type", std::move(verdicts.bytes));
+    run_.notes.emplace_back(
+        "--accept-changed: the values were trained and are not compared; export the checkpoint and "
+        "check it against the export");
+    return Done{};
+  }
+
+  /// Trained weights say nothing of the model, but every rank that holds a copy of a parameter
+  /// holds the same one.
+  Status compare_copies(const plan::Plan& plan, compare::Shards shards) {
+    checkpoint::Shards ranks;
+    for (const plan::ShardFile& file : plan.files()) {
+      const auto shard = shards.find(file.key);
+      if (shard == shards.end()) {
+        return Done{};  // names says so
+      }
+      ranks.push_back(std::move(shard->second));
+    }
+    std::vector<Verdict> verdicts = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+    if (verdicts.empty()) {
+      Verdict& held = verdicts.emplace_back();
+      held.claim = "bytes";
+      held.outcome = Outcome::Held;
+      held.evidence.bytes = true;
+      held.cases = std::ssize(ranks);
+    }
+    for (Verdict& verdict : verdicts) {
+      verdict.layout = parallel::layout_id(plan.layout());
+    }
+    add("bytes", "copies of one parameter on several ranks are equal", std::move(verdicts));
     return Done{};
   }
 

@@ -1,5 +1,6 @@
 // fuzz: random lines of notation, each proved, moved and compared, and random worlds, each judged
-// by every claim on a right bridge; failures are shrunk and saved as data files.
+// by every claim on a right bridge; failures are shrunk and saved as data files. Random adapters of
+// such worlds are judged, and with a fault planted they must be refuted.
 
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@
 #include "core/base/shell.hpp"
 #include "core/io/writer.hpp"
 #include "core/layout/notation.hpp"
+#include "properties/attacks/fuzz/adapters.hpp"
 #include "properties/attacks/fuzz/fuzz.hpp"
 #include "properties/attacks/lines/line_loop.hpp"
 
@@ -22,6 +24,7 @@ namespace {
 constexpr std::uint64_t kReplayBytesMax = std::uint64_t{1} << 20;
 constexpr std::int64_t kSecondsDefault = 10;
 constexpr double kShareOfLines = 0.2;
+constexpr double kShareOfAdapters = 0.2;
 constexpr std::int64_t kLinesBetweenLooks = 256;  // at the clock
 constexpr std::int64_t kSavedMax = 20;            // of one run: later failures are counted only
 
@@ -73,7 +76,8 @@ class Fuzz {
     BV_CHECK(load());
     const auto limit = static_cast<double>(options_.seconds.value_or(kSecondsDefault));
     BV_CHECK(draw_lines(limit * kShareOfLines));
-    BV_CHECK(draw_worlds(limit * (1 - kShareOfLines)));
+    BV_CHECK(draw_worlds(limit * (1 - kShareOfLines - kShareOfAdapters)));
+    draw_adapters(limit * kShareOfAdapters);
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
       run_.stop_signal = signal;
@@ -166,6 +170,45 @@ class Fuzz {
     return Done{};
   }
 
+  /// The first draw of seed N is the draw of `fuzz --seed N`.
+  void draw_adapters(double limit) {
+    Verdict verdict = verdict_about("random_adapters", "correct adapters held, faulty ones not");
+    verdict.evidence = {.proved = true, .bytes = true, .sampled = true};
+    std::int64_t faults = 0;
+    const double start = context_.seconds();
+    for (std::uint64_t i = 0; context_.seconds() - start < limit && stop_requested() == 0; ++i) {
+      const std::uint64_t seed = run_.seed + i;
+      const auto prepared = fuzz::prepare(tools_, fuzz::draw_from(seed));
+      const std::string said = prepared ? adapter_fault(*prepared, seed, verdict.cases, faults)
+                                        : prepared.error().message;
+      if (!said.empty() && verdict.refuted_cases++ == 0) {
+        refute(verdict, "an adapter is judged wrongly: " + said, said,
+               {prepared ? fuzz::to_text(prepared->world) : ""}, "");
+        verdict.help = std::string("bridge-verify fuzz") + " --seed " + std::to_string(seed);
+        verdict.replay = verdict.help;
+      }
+    }
+    finish_claim(std::move(verdict), fmt::format("{} planted faults, seed {}", faults, run_.seed));
+  }
+
+  /// What is wrong with the verdicts about the adapter of one world; "" when nothing.
+  std::string adapter_fault(const fuzz::Prepared& prepared, std::uint64_t seed, std::int64_t& cases,
+                            std::int64_t& faults) {
+    const auto trial = fuzz::try_adapter(tools_, prepared, seed);
+    if (!trial) {
+      return trial.error().message;
+    }
+    cases += trial->drawn ? 1 : 0;
+    std::string said = trial->said;
+    for (const auto& [fault, seen] : trial->seen) {
+      ++faults;
+      if (!seen && said.empty()) {
+        said = fmt::format("{}, and nothing is refuted", fuzz::name(fault));
+      }
+    }
+    return said;
+  }
+
   /// The name of the file, "" when none is written.
   Result<std::string> save(const Verdict& verdict, std::string_view what, const std::string& text) {
     if (options_.out.empty() || verdict.refuted_cases >= kSavedMax) {
@@ -234,7 +277,9 @@ class Fuzz {
     row.title = verdict.megatron;
     row.subjects = verdict.cases;
     row.note = std::move(note);
-    row.noun = verdict.claim == "random_lines" ? "lines" : "worlds";
+    row.noun = verdict.claim == "random_lines"    ? "lines"
+               : verdict.claim == "random_worlds" ? "worlds"
+                                                  : "adapters";
     run_.claims.push_back(std::move(row));
     run_.verdicts.push_back(std::move(verdict));
   }

@@ -26,10 +26,20 @@ int run_lora(Context& context, const Options& options) {
       return verb.run(context, options);
     }
   }
+  constexpr const char* kExample = "bridge-verify lora check --model DIR --adapter ADAPTER_DIR";
+  if (!wanted.empty()) {
+    return report_error(context, options,
+                        fail(Code::UnknownOption,
+                             fmt::format("lora has no subcommand \"{}\"",
+                                         escaped(join(options.operands, " "))))
+                            .pair(escaped(join(options.operands, " ")),
+                                  "check, convert, merge, slice or unpack")
+                            .advise(kExample));
+  }
   return report_error(
       context, options,
       fail(Code::BadValue, "lora needs one verb: check, convert, merge, slice or unpack")
-          .advise("bridge-verify lora check --model DIR --adapter ADAPTER_DIR"));
+          .advise(kExample));
 }
 
 }  // namespace bv::cli

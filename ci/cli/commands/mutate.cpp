@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -12,6 +13,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
+#include "properties/attacks/fuzz/adapters.hpp"
 #include "properties/attacks/mutants/matrix.hpp"
 #include "reports/mutation_table.hpp"
 
@@ -98,6 +100,64 @@ Result<Mutated> plant(Context& context, const Options& options) {
   return Mutated{std::move(matrix), options.operands.empty() && options.layout.empty()};
 }
 
+constexpr std::uint64_t kAdaptersOfAPlace = 3;
+
+Verdict about_adapters(fuzz::AdapterFault fault) {
+  Verdict out;
+  out.claim = "adapter-mutants";
+  out.rule = fuzz::name(fault);
+  std::replace(out.rule.begin(), out.rule.end(), ' ', '_');
+  out.kind = "mutation";
+  out.megatron = fuzz::name(fault);
+  out.outcome = Outcome::Held;
+  out.evidence.bytes = true;
+  out.replay = "bridge-verify mutate";
+  return out;
+}
+
+void refute_unseen(Verdict& verdict, const mutants::Place& place) {
+  if (verdict.refuted_cases++ == 0) {
+    verdict.outcome = Outcome::Refuted;
+    verdict.evidence = {};
+    verdict.code = Code::MutantSurvived;
+    verdict.title = fmt::format("an adapter of {} on {}: {}, and nothing is refuted",
+                                place.sample.name, place.layout, verdict.megatron);
+    verdict.found = "no finding";
+    verdict.wanted = "a refuted claim";
+    verdict.help = "bridge-verify mutate " + place.sample.name;
+  }
+}
+
+/// Adapters of every place, with the faults that exporters made: each must be seen.
+Status plant_into_adapters(const Options& options, Run& run) {
+  BV_TRY(samples, mutants::builtin_samples());
+  BV_TRY(places, mutants::places_of(samples, options.operands, options.layout));
+  BV_TRY(library, mutants::load_library());
+  const fuzz::Tools tools{std::move(library), std::move(samples), {}};
+  std::map<fuzz::AdapterFault, Verdict> verdicts;
+  std::int64_t cases = 0;
+  for (const mutants::Place& place : places) {
+    BV_TRY(layout, mutants::padded_layout(place.layout));
+    BV_TRY(prepared, fuzz::prepare(tools, fuzz::World{place.sample.name, {}, layout}));
+    for (std::uint64_t i = 0; i < kAdaptersOfAPlace && stop_requested() == 0; ++i) {
+      BV_TRY(trial, fuzz::try_adapter(tools, prepared, options.seed.value_or(1) + i));
+      for (const auto& [fault, seen] : trial.seen) {
+        Verdict& verdict = verdicts.try_emplace(fault, about_adapters(fault)).first->second;
+        ++verdict.cases;
+        ++cases;
+        if (!seen) {
+          refute_unseen(verdict, place);
+        }
+      }
+    }
+  }
+  run.claims.push_back({"adapter-mutants", "every fault of an adapter is seen", cases, "", true});
+  for (auto& [fault, verdict] : verdicts) {
+    run.verdicts.push_back(std::move(verdict));
+  }
+  return Done{};
+}
+
 Result<Run> mutate(Context& context, const Options& options) {
   BV_TRY(found, plant(context, options));
   if (!options.survivors.empty()) {
@@ -109,6 +169,9 @@ Result<Run> mutate(Context& context, const Options& options) {
                         found.matrix.mutants, "", true});
   run.verdicts = mutants::verdicts_of(found.matrix, found.whole, "bridge-verify mutate");
   run.mutation = mutants::mutation_of(found.matrix, found.whole);
+  if (options.operators.empty()) {
+    BV_CHECK(plant_into_adapters(options, run));
+  }
   return run;
 }
 

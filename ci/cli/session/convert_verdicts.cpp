@@ -39,14 +39,24 @@ std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report) {
     verdict.help = fault.help;
     out.push_back(std::move(verdict));
   }
-  for (const convert::ReplicaFault& fault : report.replicas) {
+  std::vector<Verdict> copies = replica_verdicts(report.replicas);
+  for (Verdict& verdict : copies) {
+    verdict.help += "; nothing was written";
+  }
+  std::move(copies.begin(), copies.end(), std::back_inserter(out));
+  return out;
+}
+
+std::vector<Verdict> replica_verdicts(const std::vector<convert::ReplicaFault>& faults) {
+  std::vector<Verdict> out;
+  for (const convert::ReplicaFault& fault : faults) {
     Verdict verdict =
         refuted(fmt::format("replica{}", out.size()), Code::ReplicasDiffer, fault.tensor,
                 fmt::format("two ranks hold different copies of {}", fault.tensor));
     verdict.found = fmt::format("{} differs from {} at element {}", fault.other_owner,
                                 fault.first_owner, fault.element);
     verdict.wanted = "equal bytes on every owner";
-    verdict.help = "find the rank that diverged; nothing was written";
+    verdict.help = "find the rank that diverged";
     out.push_back(std::move(verdict));
   }
   return out;
@@ -80,7 +90,7 @@ std::vector<Error> value_warnings(const convert::ConvertReport& report) {
   }
   for (const convert::RecastTensors& recast : report.recast) {
     Error& one = out.emplace_back(
-        fail(Code::DtypeChanged,
+        fail(Code::CastOnTheWayBack,
              fmt::format("{} {} {} in the checkpoint, {} in the HF model, and {} cast",
                          counted(recast.tensors.size(), "tensor"),
                          recast.tensors.size() == 1 ? "is" : "are", name(recast.stored),

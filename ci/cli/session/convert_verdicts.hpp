@@ -15,6 +15,10 @@ namespace bv::cli {
 /// Padding rows that are dropped and hold something, and tensors that were cast.
 [[nodiscard]] std::vector<Error> value_warnings(const convert::ConvertReport& report);
 
+/// Copies of one parameter that two ranks hold and that differ.
+[[nodiscard]] std::vector<Verdict> replica_verdicts(
+    const std::vector<convert::ReplicaFault>& faults);
+
 /// About one file that was written, and read back when `verified`.
 [[nodiscard]] Verdict written_verdict(const std::string& file, std::size_t tensors, bool verified);
 

@@ -210,6 +210,42 @@ TEST(RulesAlone, ARuleThatFindsNothingEndsNothing) {
             (Told{kOpenList, "unsupported BV1017 decoder.layers.*.mlp.linear_fc1_down.weight"}));
 }
 
+/// The list says that no model has the parameter: what the rule would do does not matter.
+TEST(RulesAlone, ARuleOfAnUnknownClassForAParameterThatNoModelHasIsNoQuestion) {
+  NewModel model = NewModel::plain();
+  json list = json::array();
+  const AppliedRules whole = model.applied();
+  for (const model::Mapping& mapping : whole.model.mappings) {
+    list.push_back(whole.model.megatron_name(mapping));
+  }
+  model.extra["model"]["parameters"] = list;
+  model.layer_rule("NobodyKnowsThis", "mlp.linear_fc1_up.weight", "mlp.nothing.weight");
+  EXPECT_EQ(told(model.applied()), Told{});
+  model.extra["model"]["parameters"].push_back("decoder.layers.0.mlp.linear_fc1_up.weight");
+  EXPECT_EQ(told(model.applied()),
+            Told{"unsupported BV1016 decoder.layers.*.mlp.linear_fc1_up.weight"});
+}
+
+/// Megatron-Bridge's maybe_modify_loaded_hf_weight: MiMo exchanges the halves of input_proj there.
+TEST(RulesAlone, ARuleWhoseTensorsTheBridgeChangesFirstIsNotJudged) {
+  NewModel model = NewModel::plain();
+  model.extra["hooks"] = {{"maybe_modify_loaded_hf_weight", "base"}, {"changes", {"r0"}}};
+  EXPECT_EQ(told(model.applied()), Told{kOpenList});  // the base class changes nothing
+  model.extra["hooks"]["maybe_modify_loaded_hf_weight"] = "MimoBridge";
+  model.extra["hooks"]["changes"] = json::array();
+  EXPECT_EQ(told(model.applied()), Told{kOpenList});
+  model.extra["hooks"]["changes"] = {"r0"};
+  const Told one = told(model.applied());
+  EXPECT_TRUE(std::any_of(one.begin(), one.end(), [](const std::string& line) {
+    return line.starts_with("unsupported BV1021");
+  })) << one.size();
+  model.extra["hooks"]["changes"] = nullptr;
+  const Told untried = told(model.applied());
+  EXPECT_TRUE(std::any_of(untried.begin(), untried.end(), [](const std::string& line) {
+    return line.starts_with("unsupported BV1021");
+  }));
+}
+
 /// An MTP layer: the modules of a decoder layer again, and four parameters beside them.
 NewModel with_mtp() {
   NewModel out = NewModel::plain();

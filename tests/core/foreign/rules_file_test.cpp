@@ -345,6 +345,15 @@ TEST(RulesFile, StatementsAndParametersAreReadAndChecked) {
   };
   EXPECT_EQ(with(R"("facts":{"layernorm_zero_centered_gamma":true})")->zero_centered_norms, true);
   EXPECT_EQ(with(R"("facts":{"hidden_size":8})")->zero_centered_norms, std::nullopt);
+  const auto measured =
+      with(R"("facts":{"norms":{"hf":{"a":"weight"},"megatron":{"b.*":"offset"}}},)"
+           R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":["r0"]})");
+  ASSERT_TRUE(measured.has_value());
+  EXPECT_FALSE(measured->norms.hf.at(0).offset);
+  EXPECT_TRUE(measured->norms.megatron.at(0).offset);
+  EXPECT_EQ(measured->norms.megatron.at(0).pattern, "b.*");
+  EXPECT_EQ(measured->load_hook->owner, "X");
+  EXPECT_EQ(measured->load_hook->changes, std::vector<std::string>{"r0"});
   const auto list =
       with(R"("model":{"parameters":["a",{"name":"b","shape":[2,3]},["c",[4],"Linear","row"]]})");
   ASSERT_TRUE(list.has_value());
@@ -353,9 +362,12 @@ TEST(RulesFile, StatementsAndParametersAreReadAndChecked) {
   EXPECT_EQ((*list->parameters)[2].parallelism, "row");
   EXPECT_TRUE(list->warnings.empty());
   for (const char* wrong :
-       {R"("facts":7)", R"("facts":{"layernorm_zero_centered_gamma":1})",
-        R"("model":{"parameters":[]})", R"("model":{"parameters":["a","a"]})",
-        R"("model":{"parameters":["a.*"]})", R"("model":{"parameters":[["a",[-1]]]})",
+       {R"("facts":{"norms":{"hf":{"a":"sometimes"},"megatron":{}}})",
+        R"("facts":{"norms":{"hf":{}}})", R"("facts":{"norms":7})",
+        R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":[7]})", R"("facts":7)",
+        R"("facts":{"layernorm_zero_centered_gamma":1})", R"("model":{"parameters":[]})",
+        R"("model":{"parameters":["a","a"]})", R"("model":{"parameters":["a.*"]})",
+        R"("model":{"parameters":[["a",[-1]]]})",
         R"("model":{"parameters":[["a",[1],"","diagonal"]]})"}) {
     const auto refused = with(wrong);
     ASSERT_FALSE(refused.has_value()) << wrong;

@@ -148,6 +148,102 @@ TEST_F(MegatronForms, ACanonicalQueryNeedsTheRowsOfItsGate) {
   EXPECT_EQ(fault(), "");
 }
 
+/// D-12, TV-15: the released library merges the adapter of gate into up, too.
+TEST_F(MegatronForms, AKeyThatIsAbsentIsADeltaOfZero) {
+  open("llama", {});
+  const std::int64_t hidden = base_.model.geometry.at("hidden_size");
+  const std::int64_t ffn = base_.model.geometry.at("intermediate_size");
+  const std::string gate = "decoder.layers.0.mlp.linear_fc1.adapter.adapter_gate.";
+  add(0, gate + "linear_in.weight", {1, hidden}, 1);
+  add(0, gate + "linear_out.weight", {ffn, 1}, 2);
+  const auto megatron = read().value();
+  ASSERT_TRUE(megatron.faults.empty()) << megatron.faults[0].message;
+  const auto files = plan_to_hf(megatron, *sites_, *class_sites_, base_).value();
+  const auto adapter = adapter_in_memory(files, base_, golden::kinds_of_build()).value();
+  ASSERT_EQ(adapter.pairs.size(), 1u);
+  EXPECT_EQ(adapter.pairs[0].base, "model.layers.0.mlp.gate_proj.weight");
+  EXPECT_EQ(adapter.pairs[0].b.rows, ffn);
+  EXPECT_EQ(files.config.target_modules.names,
+            std::vector<std::string>{"model.layers.0.mlp.gate_proj"});
+}
+
+/// q of the fused pair and q of its own would be added twice.
+TEST_F(MegatronForms, AnAdapterOfTheLayerAndOneOfItsProjectionAreTwo) {
+  open("llama", {});
+  const std::int64_t hidden = base_.model.geometry.at("hidden_size");
+  const std::int64_t ffn = base_.model.geometry.at("intermediate_size");
+  const std::string fc1 = "decoder.layers.0.mlp.linear_fc1.adapter.";
+  add(0, fc1 + "linear_in.weight", {2, hidden}, 1);
+  add(0, fc1 + "linear_out.weight", {2 * ffn, 2}, 2);
+  EXPECT_EQ(fault(), "");
+  add(0, fc1 + "adapter_gate.linear_in.weight", {2, hidden}, 1);
+  add(0, fc1 + "adapter_gate.linear_out.weight", {ffn, 2}, 2);
+  EXPECT_EQ(fault(), "AdapterName ");
+}
+
+TEST_F(MegatronForms, FilesWithoutAParameterAreNoAdapter) {
+  open("llama", {});
+  const auto adapter = read();
+  ASSERT_FALSE(adapter);
+  EXPECT_EQ(adapter.error().code, Code::AdapterInvalid);
+}
+
+/// D-38: what was trained under ETP is not the product that the files say.
+TEST_F(MegatronForms, TheForwardThatDoesNotSumOverExpertRanksIsTold) {
+  const auto note = [&](std::int64_t etp, const char* layer) {
+    parallel::Layout layout;
+    layout.tp = 2;
+    layout.etp = etp;
+    files_.clear();
+    open("qwen3_5_moe_packed", layout);
+    const std::int64_t hidden = base_.model.geometry.at("hidden_size");
+    const std::int64_t ffn = base_.model.geometry.at("moe_intermediate_size");
+    const bool fc2 = std::string(layer) == "linear_fc2";
+    const std::string name = fmt::format("decoder.layers.0.mlp.experts.{}.adapter.", layer);
+    for (std::size_t f = 0; f < plan_->files().size(); ++f) {
+      add(f, name + "linear_in.weight", fc2 ? Shape{8, 2, ffn / etp} : Shape{8, 2 / etp, hidden},
+          1);
+      add(f, name + "linear_out.weight", {8, (fc2 ? hidden : 2 * ffn) / etp, 2}, 10);
+    }
+    const auto adapter = read().value();
+    EXPECT_TRUE(adapter.faults.empty()) << adapter.faults[0].message;
+    return adapter.notes;
+  };
+  ASSERT_EQ(note(2, "linear_fc2").size(), 1u);
+  EXPECT_NE(note(2, "linear_fc2")[0].find("does not sum over the ranks after A"),
+            std::string::npos);
+  EXPECT_TRUE(note(1, "linear_fc2").empty());
+  EXPECT_TRUE(note(2, "linear_fc1").empty());
+}
+
+/// TV-09: expert 5 of 8 on two ranks is the second one of rank 1; 8 experts on 3 ranks are none.
+TEST_F(MegatronForms, AnExpertHasItsRankAndItsPlaceThere) {
+  parallel::Layout layout;
+  layout.ep = 2;
+  open("qwen3_5_moe_packed", layout);
+  for (const SiteShard& shard : sites_->shards()) {
+    if (sites_->sites()[shard.site].expert) {
+      EXPECT_EQ(shard.first_expert, plan_->files()[shard.file].key.ep == 1 ? 4 : 0);
+      EXPECT_EQ(shard.experts, 4);
+    }
+  }
+  layout.ep = 3;
+  const auto uneven = plan::Plan::make(base_.model, golden::kinds_of_build(), layout);
+  ASSERT_FALSE(uneven);
+  EXPECT_EQ(uneven.error().code, Code::IndivisibleDim);
+}
+
+/// D-17, TV-05: rows of gate and up that the ranks do not divide are no halves.
+TEST_F(MegatronForms, RowsOfGateAndUpThatDoNotDivideAreRefused) {
+  open("qwen3_5_moe_packed", {});
+  parallel::Layout layout;
+  layout.tp = 3;
+  layout.etp = 3;
+  const auto uneven = plan::Plan::make(base_.model, golden::kinds_of_build(), layout);
+  ASSERT_FALSE(uneven);
+  EXPECT_EQ(uneven.error().code, Code::IndivisibleDim);
+}
+
 TEST_F(MegatronForms, AKeyOfNoProjectionIsRefused) {
   open("llama", {});
   add(0, "decoder.layers.0.mlp.linear_fc1.adapter.adapter_q.linear_in.weight", {2, 24}, 1);

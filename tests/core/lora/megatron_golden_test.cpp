@@ -4,61 +4,12 @@
 #include <cmath>
 #include <set>
 
-#include "core/lora/megatron_adapter.hpp"
-#include "core/lora/to_hf.hpp"
-#include "core/plan/layout_set.hpp"
-#include "tests/core/lora/golden.hpp"
+#include "tests/core/lora/megatron_case.hpp"
 
 namespace bv::lora {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A case with everything that views each other kept in place.
-struct GoldenCase {
-  explicit GoldenCase(const std::string& name)
-      : folder(golden::kGolden / "lora" / name), run(golden::json_of(folder / "run.json")) {
-    checkpoint::OpenOptions options;
-    options.resolve.spelling.grouped_experts = name.find("_seq") == std::string::npos;
-    const fs::path base_folder = golden::kGolden / "hf" / run["case"].get<std::string>();
-    base = checkpoint::open_hf(base_folder, family::builtin_families().value(), options).value();
-    parallel::Layout layout;
-    layout.tp = run["layout"]["tp"];
-    layout.pp = run["layout"]["pp"];
-    layout.ep = run["layout"]["ep"];
-    layout.etp = run["layout"]["etp"];
-    layout = plan::with_padding(base.model, layout);
-    plan = plan::Plan::make(base.model, golden::kinds_of_build(), layout).value();
-    sites = SitePlan::make(*plan, golden::kinds_of_build()).value();
-    of_class = class_model(base).value();
-    class_plan = plan::Plan::make(of_class, golden::kinds_of_build(), layout).value();
-    class_sites = SitePlan::make(*class_plan, golden::kinds_of_build()).value();
-    megatron = open_megatron_adapter(folder / "megatron", *sites, {},
-                                     {layout, run["lora"]["alpha"].get<double>()})
-                   .value();
-  }
-
-  fs::path folder;
-  nlohmann::json run;
-  checkpoint::HfModel base;
-  std::optional<plan::Plan> plan;
-  std::optional<SitePlan> sites;
-  model::Model of_class;
-  std::optional<plan::Plan> class_plan;
-  std::optional<SitePlan> class_sites;
-  std::optional<MegatronAdapter> megatron;
-};
-
-std::vector<std::string> names() {
-  std::vector<std::string> out;
-  for (const auto& entry : fs::directory_iterator(golden::kGolden / "lora")) {
-    if (entry.is_directory()) {
-      out.push_back(entry.path().filename().string());
-    }
-  }
-  std::sort(out.begin(), out.end());
-  return out;
-}
 
 double rounded(double value, DType dtype) {
   std::array<std::byte, 8> element{};
@@ -67,7 +18,7 @@ double rounded(double value, DType dtype) {
 }
 
 /// The first tensor that is not the truth; "" when all are.
-std::string first_wrong(const GoldenCase& one, const Adapter& adapter) {
+std::string first_wrong(const golden::MegatronCase& one, const Adapter& adapter) {
   const bool bf16 = one.run["params_dtype"] == "BF16";
   const auto truth =
       golden::tensors_of(io::Checkpoint::open(one.folder / "truth.safetensors").value());
@@ -98,10 +49,10 @@ std::string first_wrong(const GoldenCase& one, const Adapter& adapter) {
 }
 
 TEST(MegatronGoldens, AdaptersOfTheRanksMergeToTheTruth) {
-  EXPECT_EQ(names().size(), 15u);
-  for (const std::string& name : names()) {
+  EXPECT_EQ(golden::megatron_cases().size(), 15u);
+  for (const std::string& name : golden::megatron_cases()) {
     SCOPED_TRACE(name);
-    const GoldenCase one(name);
+    const golden::MegatronCase one(name);
     for (const AdapterFault& fault : one.megatron->faults) {
       ADD_FAILURE() << fault.message << " found " << fault.found << " wanted " << fault.wanted;
     }
@@ -118,7 +69,7 @@ TEST(MegatronGoldens, AdaptersOfTheRanksMergeToTheTruth) {
 
 /// What the real exporter wrote, read as PEFT reads it.
 std::string verdict_on_export(const std::string& name) {
-  const GoldenCase one(name);
+  const golden::MegatronCase one(name);
   auto adapter = open_adapter(one.folder / "hf_adapter", one.base, golden::kinds_of_build());
   if (!adapter) {
     return std::string(info(adapter.error().code).name);
@@ -146,7 +97,7 @@ TEST(MegatronGoldens, WrongExportsOfTheRealExporterAreFoundOut) {
 }
 
 TEST(MegatronGoldens, TheConfigThatIsWrittenNamesThePackedParameter) {
-  const GoldenCase one("qwen3_moe__ep2_norm");  // D-34: upstream names single experts
+  const golden::MegatronCase one("qwen3_moe__ep2_norm");  // D-34: upstream names single experts
   const auto files = plan_to_hf(*one.megatron, *one.sites, *one.class_sites, one.base).value();
   EXPECT_EQ(files.config.r, 6);
   EXPECT_EQ(files.config.lora_alpha, 12);
@@ -160,7 +111,8 @@ TEST(MegatronGoldens, TheConfigThatIsWrittenNamesThePackedParameter) {
 }
 
 TEST(MegatronGoldens, VisionModulesAreNamedInFullWhereABareNameTakesMore) {
-  const GoldenCase one("qwen3_5_vl_dense__tp2");  // D-36: proj also wraps patch_embed.proj
+  const golden::MegatronCase one(
+      "qwen3_5_vl_dense__tp2");  // D-36: proj also wraps patch_embed.proj
   const auto files = plan_to_hf(*one.megatron, *one.sites, *one.class_sites, one.base).value();
   const auto& names = files.config.target_modules.names;
   EXPECT_EQ(std::count(names.begin(), names.end(), "proj"), 0);
@@ -168,7 +120,7 @@ TEST(MegatronGoldens, VisionModulesAreNamedInFullWhereABareNameTakesMore) {
 }
 
 TEST(MegatronGoldens, ARankThatDivergedIsNamed) {
-  GoldenCase one("qwen3_5_moe_packed__tp4_ep2_etp2_shared");
+  golden::MegatronCase one("qwen3_5_moe_packed__tp4_ep2_etp2_shared");
   const fs::path copy = fs::path(::testing::TempDir()) / "diverged_adapter";
   fs::remove_all(copy);
   fs::copy(one.folder / "megatron", copy);
@@ -192,7 +144,7 @@ TEST(MegatronGoldens, ARankThatDivergedIsNamed) {
 }
 
 TEST(MegatronGoldens, AFactorThatARankLacksIsNamed) {
-  GoldenCase one("qwen2__tp2");
+  golden::MegatronCase one("qwen2__tp2");
   const fs::path copy = fs::path(::testing::TempDir()) / "partial_adapter";
   fs::remove_all(copy);
   fs::create_directory(copy);
@@ -205,7 +157,7 @@ TEST(MegatronGoldens, AFactorThatARankLacksIsNamed) {
 }
 
 TEST(MegatronGoldens, WithoutAScaleNothingIsAssumed) {
-  GoldenCase one("qwen2__tp2");
+  golden::MegatronCase one("qwen2__tp2");
   const auto adapter =
       open_megatron_adapter(one.folder / "megatron", *one.sites, {}, {one.megatron->layout, {}});
   ASSERT_FALSE(adapter);

@@ -134,6 +134,19 @@ TEST(AdapterConfig, WhatChangesAWeightIsUnderstoodOrRefused) {
             "AdapterInvalid: the pattern \"(\" cannot be used: a group is not closed");
 }
 
+TEST(AdapterConfig, AScaleThatFloat32DoesNotHoldIsRefused) {
+  for (const char* alpha : {"1e300", "-1e39", "1e400"}) {
+    EXPECT_FALSE(parse_adapter_config(std::string("{\"peft_type\": \"LORA\", \"r\": 8, "
+                                                  "\"target_modules\": [\"q\"], "
+                                                  "\"lora_alpha\": ") +
+                                          alpha + "}",
+                                      "c.json"))
+        << alpha;
+  }
+  EXPECT_EQ(config_error(", \"alpha_pattern\": {\"q\": 1e39}"),
+            "AdapterInvalid: alpha_pattern of adapter_config.json cannot be used");
+}
+
 TEST(AdapterConfig, RankAndAlphaAreNeverMadeUp) {
   for (const char* text :
        {"{\"peft_type\": \"LORA\", \"r\": 8}", "{\"peft_type\": \"LORA\", \"lora_alpha\": 8}",
@@ -160,6 +173,7 @@ TEST(AdapterConfig, WhatIsWrittenIsReadAgain) {
 
 TEST(AdapterConfig, TheScaleIsRoundedOnce) {
   EXPECT_EQ(scale32(ScaleKind::Lora, 32, 24), 1.3333333730697632f);
+  EXPECT_EQ(scale32(ScaleKind::Lora, 32, 24) * 3.0f, 4.0f);
   EXPECT_EQ(scale64(ScaleKind::RsLora, 12, 9), 4.0);
 }
 
@@ -213,6 +227,50 @@ TEST(Packing, TheVersionTellsThemForSquareExperts) {
   EXPECT_EQ(roles(square, 3, 3, true, "0.19.0"), "2 exchanged columns first");
   EXPECT_EQ(roles(square, 3, 3, false, {}), "PackingUnknown");
   EXPECT_EQ(roles(square, 3, 3, {}, "0.21.2"), "PackingUnknown");
+}
+
+/// TV-12, TV-12b: both layouts of one adapter give the deltas of both experts.
+TEST(Packing, BothLayoutsGiveTheSameDeltas) {
+  const std::vector<std::vector<float>> wanted = {{1, 2, 3, 4, 5, 6}, {14, 31, 18, 39, 22, 47}};
+  const auto factor = [](const io::StoredTensor& tensor, const std::vector<float>& numbers) {
+    Factor out;
+    out.tensor = &tensor;
+    out.first = reinterpret_cast<const std::byte*>(numbers.data());
+    out.rows = tensor.spec.shape[0];
+    out.columns = tensor.spec.shape[1];
+    out.row_stride = out.columns;
+    out.column_stride = 1;
+    return out;
+  };
+  const auto value = [](const Factor& one, std::int64_t row, std::int64_t column) {
+    return *reinterpret_cast<const float*>(one.at(row, column));
+  };
+  const std::vector<float> new_a = {1, 0, 0, 1, 2, 1, 0, 3};
+  const std::vector<float> new_b = {1, 7, 2, 8, 3, 9, 4, 10, 5, 11, 6, 12};
+  const std::vector<float> old_a = {1, 3, 5, 2, 4, 6, 7, 9, 11, 8, 10, 12};
+  const std::vector<float> old_b = {1, 2, 0, 0, 0, 1, 1, 3};
+  const io::StoredTensor a{{"A", DType::F32, {4, 2}}, 0, 0, 32};
+  const io::StoredTensor b{{"B", DType::F32, {3, 4}}, 0, 0, 48};
+  const io::StoredTensor a18{{"A", DType::F32, {4, 3}}, 0, 0, 48};
+  const io::StoredTensor b18{{"B", DType::F32, {2, 4}}, 0, 0, 32};
+  for (std::int64_t e = 0; e < 2; ++e) {
+    const Factor right = expert_rows(factor(a, new_a), e, 2);
+    const Factor left = expert_columns(factor(b, new_b), e, 2);
+    const Factor over_outputs = expert_rows(factor(a18, old_a), e, 2);
+    const Factor over_inputs = expert_columns(factor(b18, old_b), e, 2);
+    for (std::int64_t o = 0; o < 3; ++o) {
+      for (std::int64_t i = 0; i < 2; ++i) {
+        float now = 0;
+        float before = 0;
+        for (std::int64_t k = 0; k < 2; ++k) {
+          now += value(left, o, k) * value(right, k, i);
+          before += value(over_outputs, k, o) * value(over_inputs, i, k);
+        }
+        EXPECT_EQ(now, wanted[static_cast<std::size_t>(e)][static_cast<std::size_t>(o * 2 + i)]);
+        EXPECT_EQ(before, now);
+      }
+    }
+  }
 }
 
 TEST(Packing, AHasTheExpertSlowAndBHasItFast) {

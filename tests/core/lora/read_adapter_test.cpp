@@ -5,6 +5,8 @@
 
 #include "core/lora/adapter_keys.hpp"
 #include "tests/core/lora/golden.hpp"
+#include "tests/support/checkpoint_edit.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::lora {
 namespace {
@@ -181,114 +183,51 @@ TEST(ReadAdapter, APackedAdapterIsAddedToExpertsThatAreStoredOneByOne) {
             (std::pair{std::int64_t{3}, 7.0}));
 }
 
-/// What an edited copy of a golden is refused with.
-class BrokenAdapter : public ::testing::Test {
- protected:
-  BrokenAdapter()
-      : base_(golden::open_base(golden::kGolden / "peft/llama_all/base")),
-        file_(golden::adapter_file("llama_all")) {
-    std::ifstream in(golden::kGolden / "peft/llama_all/adapter/adapter_config.json");
-    const std::string text((std::istreambuf_iterator<char>(in)), {});
-    config_ = parse_adapter_config(text, "adapter_config.json").value();
-    for (const auto& [key, stored] : file_.tensors()) {
-      tensors_.push_back({stored, file_.bytes(stored)});
+/// D-29: one expert whose class keeps [1, in, out]: the delta is transposed as for several.
+TEST(ReadAdapter, OneTransposedExpertTakesTheTransposedDelta) {
+  const support::TempFolder temp;
+  auto base = support::EditedCheckpoint::golden("gpt_oss");
+  base.config["num_local_experts"] = 1;
+  base.config["num_experts_per_tok"] = 1;
+  for (auto& [name, tensor] : base.tensors) {
+    if (name.find(".experts.") != std::string::npos || name.find(".router.") != std::string::npos) {
+      tensor.bytes.resize(tensor.bytes.size() / static_cast<std::size_t>(tensor.shape[0]));
+      tensor.shape[0] = 1;
     }
   }
-  AdapterTensor& tensor(const std::string& key) {
-    return *std::find_if(tensors_.begin(), tensors_.end(), [&](const AdapterTensor& one) {
-      return one.stored.spec.name == std::string(kPeftPrefix) + "model.layers." + key;
-    });
+  base.write(temp.path());
+  const auto model = golden::open_base(temp.path());
+  AdapterConfig config;
+  config.r = 2;
+  config.lora_alpha = 2;
+  config.target_parameters = {"mlp.experts.down_proj"};
+  config.peft_version = "0.21.2";
+  const std::string experts = "base_model.model.model.layers.0.mlp.experts.";
+  std::vector<float> a(2 * 28);
+  std::vector<float> b(24 * 2);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    a[i] = static_cast<float>(i % 5);
   }
-  Result<Adapter> fit() {
-    return fit_adapter(config_, tensors_, base_, golden::kinds_of_build(), "adapter");
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    b[i] = static_cast<float>(i % 7);
   }
-  /// "code found" of the only fault.
-  std::string fault() {
-    const auto adapter = fit();
-    if (!adapter || adapter->faults.size() != 1) {
-      return adapter ? std::to_string(adapter->faults.size()) + " faults" : adapter.error().message;
+  std::vector<AdapterTensor> tensors(2);
+  tensors[0].stored = {{experts + "lora_A.weight", DType::F32, {2, 28}}, 0, 0, a.size() * 4};
+  tensors[0].bytes = std::as_bytes(std::span(a));
+  tensors[1].stored = {{experts + "lora_B.weight", DType::F32, {24, 2}}, 0, 0, b.size() * 4};
+  tensors[1].bytes = std::as_bytes(std::span(b));
+  const auto adapter =
+      fit_adapter(config, std::move(tensors), model, golden::kinds_of_build(), "adapter").value();
+  ASSERT_TRUE(adapter.faults.empty()) << adapter.faults[0].message;
+  const std::string name = "model.layers.0.mlp.experts.down_proj";
+  const auto merged = golden::merged(adapter, model).at(name);
+  const auto before = golden::tensors_of(*model.checkpoint).at(name);
+  for (std::size_t in = 0; in < 28; ++in) {
+    for (std::size_t out = 0; out < 24; ++out) {
+      const double delta = b[out * 2] * a[in] + b[out * 2 + 1] * a[28 + in];
+      EXPECT_EQ(merged[in * 24 + out], before[in * 24 + out] + delta);
     }
-    return std::string(info(adapter->faults[0].code).name) + ": " + adapter->faults[0].message;
   }
-
-  checkpoint::HfModel base_;
-  io::Checkpoint file_;
-  AdapterConfig config_;
-  std::vector<AdapterTensor> tensors_;
-};
-
-TEST_F(BrokenAdapter, AMissingFactorNamesLayerAndKey) {
-  const std::string key = "1.mlp.up_proj.lora_B.weight";
-  tensors_.erase(tensors_.begin() + (&tensor(key) - tensors_.data()));
-  EXPECT_EQ(
-      fault(),
-      "AdapterPairBroken: \"base_model.model.model.layers.1.mlp.up_proj.lora_A.weight\" (layer "
-      "1) stands without its lora_B");
-}
-
-TEST_F(BrokenAdapter, AnEmptyFactorIsAnError) {
-  AdapterTensor& b = tensor("0.self_attn.q_proj.lora_B.weight");
-  b.stored.spec.shape = {0, 6};
-  b.bytes = {};
-  EXPECT_EQ(fault(),
-            "AdapterPairBroken: \"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\" "
-            "(layer 0) has no elements");
-}
-
-TEST_F(BrokenAdapter, AKeyWithAnAdapterNameIsNotLoadedByPeftAndNotReadHere) {
-  tensor("0.self_attn.q_proj.lora_B.weight").stored.spec.name =
-      "base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight";
-  const auto adapter = fit().value();
-  ASSERT_EQ(adapter.faults.size(), 2u);  // and the lora_A that is alone now
-  EXPECT_EQ(adapter.faults[0].code, Code::AdapterName);
-  EXPECT_NE(adapter.faults[0].message.find("lora_B.default.weight"), std::string::npos);
-}
-
-TEST_F(BrokenAdapter, AModuleThatTheBaseDoesNotHaveIsNamed) {
-  for (const char* factor : {"lora_A", "lora_B"}) {
-    tensor(std::string("0.self_attn.q_proj.") + factor + ".weight").stored.spec.name =
-        std::string("base_model.model.model.layers.9.self_attn.q_proj.") + factor + ".weight";
-  }
-  EXPECT_EQ(
-      fault(),
-      "AdapterName: \"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight\" (layer "
-      "9) belongs to no tensor of the base: the base has no module "
-      "\"model.layers.9.self_attn.q_proj\"");
-}
-
-TEST_F(BrokenAdapter, AFactorOfAnotherModuleDoesNotFit) {
-  const AdapterTensor k = tensor("0.self_attn.k_proj.lora_B.weight");
-  AdapterTensor& q = tensor("0.self_attn.q_proj.lora_B.weight");
-  q.stored.spec.shape = k.stored.spec.shape;
-  q.bytes = k.bytes;
-  EXPECT_EQ(fault().substr(0, 12), "AdapterShape");
-}
-
-TEST_F(BrokenAdapter, MagnitudesAndUseDoraGoTogether) {
-  config_.use_dora = true;
-  const auto adapter = fit().value();
-  EXPECT_EQ(adapter.faults.size(), 14u);  // every pair lacks its magnitudes
-  EXPECT_EQ(adapter.faults[0].code, Code::AdapterPairBroken);
-}
-
-TEST_F(BrokenAdapter, ARankThatTheConfigDoesNotSayIsOneErrorWithCounts) {
-  config_.r = 16;
-  const auto adapter = fit();
-  ASSERT_FALSE(adapter);
-  EXPECT_EQ(adapter.error().code, Code::AdapterInvalid);
-  EXPECT_EQ(adapter.error().message,
-            "adapter_config.json says r=16, "
-            "\"base_model.model.model.layers.0.mlp.down_proj.lora_A.weight\" has rank 6");
-  EXPECT_EQ(adapter.error().facts,
-            (std::vector<std::string>{"14 pairs of rank 6", "0 of 14 agree with the config"}));
-}
-
-TEST_F(BrokenAdapter, TheFirstFaultStopsAConversionAndCountsTheOthers) {
-  config_.use_dora = true;
-  const auto usable = check_usable(fit().value());
-  ASSERT_FALSE(usable);
-  EXPECT_EQ(usable.error().code, Code::AdapterPairBroken);
-  EXPECT_EQ(usable.error().facts, std::vector<std::string>{"13 more keys are wrong"});
 }
 
 }  // namespace

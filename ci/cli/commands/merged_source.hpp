@@ -1,0 +1,33 @@
+#pragma once
+// convert --adapter: the model with its adapter merged, as the source of a conversion.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "ci/cli/session/session.hpp"
+
+namespace bv::cli {
+
+/// The merged checkpoint of `lora merge`, beside the output for as long as this lives: memory is
+/// bounded as it is there, and the disk holds the model once more meanwhile.
+class MergedSource {
+ public:
+  /// nullptr without --adapter. Notes of the merge are added to the run. Errors: Conflict for
+  /// --untie alone; those of open_base_and_adapter and lora::merge_model.
+  static Result<std::unique_ptr<MergedSource>> make(Context& context, const Options& options,
+                                                    const Library& library, int jobs, Run& run);
+  ~MergedSource();
+  MergedSource(const MergedSource&) = delete;
+  MergedSource& operator=(const MergedSource&) = delete;
+
+  /// Those of the command, with the merged checkpoint as the model.
+  [[nodiscard]] const Options& options() const { return options_; }
+
+ private:
+  explicit MergedSource(const Options& options);
+  Options options_;
+  std::filesystem::path folder_;
+};
+
+}  // namespace bv::cli

@@ -1,0 +1,25 @@
+#pragma once
+// What the two operands of diff are.
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/base/result.hpp"
+#include "core/checkpoint/hf_model.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::cli {
+
+/// Shard files of a folder: name without the suffix -> path. Empty when it holds none.
+[[nodiscard]] std::map<std::string, std::filesystem::path> shards_in(
+    const std::filesystem::path& folder);
+
+/// The folder of the chunks when the path is a torch_dist checkpoint.
+[[nodiscard]] std::optional<std::filesystem::path> torch_dist_in(const std::string& reference);
+
+/// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
+[[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
+
+}  // namespace bv::cli

@@ -1,0 +1,274 @@
+"""Registries of the installed Megatron-Bridge. Import this module after stand_ins.install()."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import inspect
+import io
+import logging
+import pkgutil
+import types
+import warnings
+
+from . import names, places
+from .registry import Registry, plain
+
+HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
+         "load_weights_hf_to_megatron", "stream_weights_megatron_to_hf")
+FACTS = ("normalization", "layernorm_zero_centered_gamma", "share_embeddings_and_output_weights", "gated_linear_unit",
+         "add_bias_linear", "add_qkv_bias", "qk_layernorm", "multi_latent_attention", "num_layers", "hidden_size",
+         "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels", "q_lora_rank", "kv_lora_rank",
+         "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim", "num_moe_experts", "moe_ffn_hidden_size", "moe_layer_freq",
+         "moe_shared_expert_intermediate_size", "moe_grouped_gemm", "mtp_num_layers", "vocab_size",
+         "make_vocab_size_divisible_by", "should_pad_vocab", "linear_num_key_heads", "linear_key_head_dim",
+         "linear_num_value_heads", "linear_value_head_dim", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups",
+         "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size")
+
+
+class Trouble(Exception):
+    """Something that a person can act on."""
+
+
+@contextlib.contextmanager
+def quiet():
+    """Libraries print while they are imported and while they build; stdout is for our result."""
+    logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+    logging.disable(logging.NOTSET)
+
+
+class Library:
+    """The installed package, with its bridge classes by name."""
+
+    def __init__(self):
+        try:
+            self.package = importlib.import_module("megatron.bridge")
+            self.mapping = importlib.import_module("megatron.bridge.models.conversion.param_mapping")
+            self.bridge = importlib.import_module("megatron.bridge.models.conversion.model_bridge")
+            self.state = importlib.import_module("megatron.bridge.models.hf_pretrained.state")
+            registry = importlib.import_module("megatron.bridge.models.conversion.mapping_registry")
+        except ImportError as error:
+            raise Trouble(f"Megatron-Bridge cannot be imported: {error}. Install it (pip install --no-deps megatron-bridge "
+                          "megatron-core transformer-engine)") from error
+        places.watch(self.mapping.MegatronParamMapping, {self.mapping.__file__, registry.__file__})
+        self.trouble = self._import_all()
+
+    def _import_all(self):
+        """Bridges register themselves when their module is imported; not every module is by its package."""
+        failed = []
+        for part in ("models", "diffusion.conversion"):
+            with contextlib.suppress(ImportError):
+                folder = importlib.import_module(f"megatron.bridge.{part}")
+                for found in pkgutil.walk_packages(folder.__path__, folder.__name__ + ".", onerror=lambda name: None):
+                    if not found.name.endswith("_bridge") or "conversion." in found.name and part == "models":
+                        continue
+                    try:
+                        importlib.import_module(found.name)
+                    except Exception as error:  # a missing optional package must not hide the other bridges
+                        failed.append(f"{found.name} cannot be imported: {error}")
+        return failed
+
+    def classes(self):
+        """Concrete bridge classes by name, sorted."""
+        found, todo = {}, [self.bridge.MegatronModelBridge]
+        while todo:
+            for cls in todo.pop().__subclasses__():
+                todo.append(cls)
+                if not inspect.isabstract(cls):
+                    found[cls.__name__] = cls
+        return dict(sorted(found.items()))
+
+    def file_of(self, cls):
+        return places.short(inspect.getfile(cls))
+
+    def version(self):
+        out = {}
+        for name in ("megatron-bridge", "megatron-core", "transformers", "torch"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                out[name] = importlib.metadata.version(name)
+        return out
+
+    def for_architectures(self, architectures):
+        """The class that the library itself would dispatch to."""
+        classes = self.classes().values()
+        for architecture in architectures:
+            for cls in classes:
+                if cls.SOURCE_NAME == architecture:
+                    return cls
+        for architecture in architectures:  # registered under a second name
+            with contextlib.suppress(Exception):
+                return type(self.bridge.get_model_bridge(architecture))
+        raise Trouble(f"no bridge is registered for {', '.join(architectures) or 'a config without architectures'}; "
+                      "name one with --bridge (--list shows them)")
+
+
+def _decoded(value):
+    """transformers writes an infinite number as {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _decoded(one) for key, one in value.items()}
+    return [_decoded(one) for one in value] if isinstance(value, list) else value
+
+
+def hf_config(config):
+    """The config class of transformers, else an object with the same attributes."""
+    import transformers
+
+    config = _decoded(config)
+    with contextlib.suppress(Exception):
+        made = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        made.architectures = config.get("architectures")
+        return made, True
+    made = transformers.PretrainedConfig.from_dict(dict(config))
+    for key, value in config.items():
+        if isinstance(value, dict) and (key.endswith("_config") or key in ("text_config", "llm_config")):
+            setattr(made, key, hf_config(value)[0])
+        elif not hasattr(made, key):
+            with contextlib.suppress(Exception):
+                setattr(made, key, value)
+    return made, False
+
+
+def _source(library, tensors):
+    """The library's own StateDict over names and shapes; a tensor is made when it is asked for."""
+    import torch
+
+    class Names(library.state.StateSource):
+        def get_all_keys(self):
+            return sorted(tensors)
+
+        def load_tensors(self, keys):
+            return {key: torch.zeros(tensors[key] or [], dtype=torch.bfloat16, device="meta") for key in keys if key in tensors}
+
+    return library.state.StateDict(Names())
+
+
+class Bridge:
+    """One bridge class on one config."""
+
+    def __init__(self, library, cls, config, tensors):
+        self.library, self.cls, self.config, self.tensors = library, cls, config, tensors
+        self.trouble = []
+        made, known = hf_config(config)
+        if not known:
+            self.trouble.append(f"transformers has no config class for model_type {config.get('model_type')}: "
+                                "its attributes are those of config.json alone, without defaults")
+        self.pretrained = types.SimpleNamespace(config=made, hf_config=made, model_name_or_path=config.get("_name_or_path", ""),
+                                                trust_remote_code=False, generation_config=None)
+        if tensors:
+            self.pretrained.state = _source(library, tensors)
+        else:
+            self.trouble.append("no tensor names were given: a registry that looks at them takes its default branch")
+        self.instance = cls()
+        self.instance.hf_pretrained = self.pretrained
+        self.instance.hf_config = made
+        self.provider = self._provider()
+        self.registry = self._registry()
+
+    def _provider(self):
+        """Some bridges note facts here that their registry needs, so it comes first."""
+        try:
+            return self.instance.provider_bridge(self.pretrained)
+        except Exception as error:
+            self.trouble.append(f"provider_bridge failed: {type(error).__name__}: {error}")
+            return None
+
+    def _registry(self):
+        try:
+            return self.instance.mapping_registry()
+        except Exception as error:
+            raise Trouble(f"{self.cls.__name__}.mapping_registry() failed: {type(error).__name__}: {error}") from error
+
+    def facts(self):
+        out = {}
+        for name in FACTS:
+            value = getattr(self.provider, name, None)
+            if value is not None and not callable(value):
+                out[name] = plain(value)
+        return out
+
+    def hooks(self):
+        base = self.library.bridge.MegatronModelBridge
+        out = {}
+        for name in HOOKS:
+            owner = next((cls for cls in self.cls.__mro__ if name in vars(cls)), base)
+            out[name] = "base" if owner is base else owner.__name__
+        return out
+
+    def touched(self, rules):
+        """Ids of the rules whose tensors the load hook does not hand on as they are. None: it could not be tried."""
+        if self.hooks()[HOOKS[0]] == "base":
+            return []
+        if not self.tensors:
+            return None
+        out = []
+        for rule in rules:
+            if "module" in rule and "kind" not in rule:
+                continue  # a class of the bridge itself is judged together with its hook
+            for hf in names.resolved(rule, self.tensors):
+                try:
+                    wanted = hf if isinstance(hf, str) else dict(hf)
+                    state = _Watched(self.tensors)
+                    given = self.instance.maybe_modify_loaded_hf_weight(wanted, state)
+                    same = state.same(wanted, given)
+                except Exception as error:
+                    self.trouble.append(f"{HOOKS[0]} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
+                    same = False
+                if not same:
+                    out.append(rule["id"])
+                    break
+        return out
+
+    def norms(self, model, rows):
+        """facts.norms: both sides as their modules were seen to compute; {} where one side could not be looked at."""
+        from . import norms
+
+        names = self.config.get("architectures") or [""]
+        try:
+            hf = norms.of_hf(self.pretrained.config, names[0], self.tensors)
+        except Exception as error:
+            self.trouble.append(f"the norms of {names[0]} cannot be looked at: {type(error).__name__}: {error}")
+            return {}
+        megatron = norms.of_megatron(model, rows)
+        return {"hf": hf, "megatron": megatron} if hf and megatron else {}
+
+    def rules(self):
+        return Registry(self.registry.mappings, self.library.mapping).rules()
+
+
+class _Watched(dict):
+    """A state dict of small tensors that remembers what it gave."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        self.tensors, self.given = tensors, {}
+
+    def __contains__(self, key):
+        return key in self.tensors
+
+    def __iter__(self):
+        return iter(self.tensors)
+
+    def keys(self):
+        return self.tensors.keys()
+
+    def get(self, key, default=None):
+        return self[key] if key in self.tensors else default
+
+    def __getitem__(self, key):
+        import torch
+
+        if key not in self.tensors:
+            raise KeyError(key)
+        if key not in self.given:
+            self.given[key] = torch.empty(self.tensors[key] or [], device="meta", dtype=torch.bfloat16)
+        return self.given[key]
+
+    def same(self, wanted, given):
+        if isinstance(wanted, str):
+            return given is self.given.get(wanted)
+        return isinstance(given, dict) and set(given) == set(wanted) and all(
+            given[key] is self.given.get(name) for key, name in wanted.items())

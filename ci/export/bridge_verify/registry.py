@@ -1,0 +1,80 @@
+"""A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
+
+from . import places
+
+# Methods that change nothing on the way from HF to Megatron.
+NO_LAYOUT = {"megatron_to_hf", "megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
+             "gather_from_ep_ranks_scale", "group_key", "is_grouped_export", "is_adapter"}
+PARAMETERS = ("permute_dims", "transpose_on_export", "allow_hf_name_mismatch", "is_grouped_export", "group_key")
+DUNDERS = {"__module__", "__doc__", "__dict__", "__weakref__", "__orig_bases__", "__parameters__", "__abstractmethods__",
+           "_abc_impl", "__annotations__", "__static_attributes__", "__firstlineno__", "__qualname__"}
+
+
+def plain(value):
+    """A value as JSON has it, or its text."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    return str(value)
+
+
+class Registry:
+    """`param_mapping` is the module of that name of the library; its classes are the stock ones."""
+
+    def __init__(self, mappings, param_mapping):
+        self.mappings = mappings
+        self.base = param_mapping.MegatronParamMapping
+        self.stock = param_mapping.__name__
+        self.ids = {id(mapping): f"r{position}" for position, mapping in enumerate(mappings)}
+
+    def rules(self):
+        return [self.rule(mapping) for mapping in self.mappings]
+
+    def rule(self, mapping):
+        out = {"id": self.ids[id(mapping)], **self.kind(type(mapping)), "megatron": mapping.megatron_param,
+               "hf": plain(mapping.hf_param)}
+        parameters = self.parameters(mapping)
+        if parameters:
+            out["parameters"] = parameters
+        place = getattr(mapping, "_bv_place", None)
+        if place is None:
+            return out
+        file, line, function, first, original = place
+        name = mapping.megatron_param if original is None else original.megatron_param
+        out["source"] = {"file": places.short(file), "line": places.line_of(file, line, first, name), "function": function}
+        if original is not None:
+            out["alias_of"] = self.ids.get(id(original))
+            if out["alias_of"] is not None and getattr(original, "_bv_place", None):
+                file, line, function, first, _ = original._bv_place
+                out["source"] = {"file": places.short(file), "line": places.line_of(file, line, first, name), "function": function}
+        return out
+
+    def kind(self, cls):
+        """A local class is judged as its first stock ancestor when it replaces nothing that places elements."""
+        out = {"class": cls.__name__, "module": cls.__module__}
+        if cls.__module__ == self.stock:
+            del out["module"]
+            return out
+        local = [base for base in cls.__mro__ if base.__module__ != self.stock and issubclass(base, self.base)]
+        stock = next(base for base in cls.__mro__ if base.__module__ == self.stock)
+        mixins = [base for base in cls.__mro__[:cls.__mro__.index(stock)] if base not in local and base is not object]
+        replaced = sorted({name for base in local + mixins for name in vars(base)} - DUNDERS)
+        out["bases"] = [base.__name__ for base in cls.__mro__ if base.__module__ == self.stock and base is not self.base]
+        out["overrides"] = replaced
+        methods = {name for name in replaced if callable(getattr(cls, name, None)) or isinstance(
+            getattr(cls, name, None), property)}
+        if stock is not self.base and methods <= NO_LAYOUT:
+            out["kind"] = stock.__name__
+        return out
+
+    def parameters(self, mapping):
+        out = {}
+        for key in PARAMETERS:
+            value = getattr(mapping, key, None)
+            if key == "group_key" or value is None or value is False:
+                continue
+            out[key] = plain(value)
+        return out

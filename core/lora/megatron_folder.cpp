@@ -1,0 +1,46 @@
+// What the files of a Megatron adapter say of it before they are read.
+
+#include <algorithm>
+
+#include "core/io/fault_text.hpp"
+#include "core/io/writer.hpp"
+#include "core/lora/megatron_adapter.hpp"
+
+namespace bv::lora {
+namespace fs = std::filesystem;
+
+std::optional<parallel::Layout> layout_from_files(const fs::path& folder) {
+  std::optional<parallel::Layout> out;
+  std::error_code error;
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    const auto key = at->path().extension() == ".safetensors"
+                         ? parallel::shard_from_name(at->path().stem().string())
+                         : std::nullopt;
+    if (!key) {
+      continue;
+    }
+    if (!out) {
+      out.emplace();
+    }
+    out->tp = std::max(out->tp, key->tp + 1);
+    out->pp = std::max(out->pp, key->pp + 1);
+    out->ep = std::max(out->ep, key->ep + 1);
+    out->etp = std::max(out->etp, key->etp + 1);
+    out->vpp = std::max(out->vpp, key->vp + 1);
+  }
+  return out;
+}
+
+Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
+  const fs::path path = folder / kRecordName;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    return std::optional<AdapterRecord>();
+  }
+  BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));
+  BV_TRY(record, parse_record(text, io::printable_path(path)));
+  return std::optional(std::move(record));
+}
+
+}  // namespace bv::lora

@@ -1,0 +1,94 @@
+// The page of faults of other tools: every number once, every test that it names there.
+
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <regex>
+
+#include "tests/docs/pages.hpp"
+
+namespace bv::docs {
+namespace {
+
+using Names = std::set<std::string>;
+
+/// "Suite.Name" of every test of the repository.
+const Names& tests() {
+  static const Names names = [] {
+    const std::regex test(R"(\bTEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\))");
+    Names out;
+    for (const std::string& file : text_files({"tests"})) {
+      if (file.ends_with("_test.cpp")) {
+        const std::string text = read(file);
+        for (std::sregex_iterator at(text.begin(), text.end(), test), end; at != end; ++at) {
+          out.insert((*at)[1].str() + "." + (*at)[2].str());
+        }
+      }
+    }
+    return out;
+  }();
+  return names;
+}
+
+/// Words of a cell between backticks.
+std::vector<std::string> quoted(const std::string& cell) {
+  std::vector<std::string> out;
+  for (std::size_t at = cell.find('`'); at != std::string::npos; at = cell.find('`', at + 1)) {
+    const std::size_t end = cell.find('`', at + 1);
+    if (end == std::string::npos) {
+      break;
+    }
+    out.push_back(cell.substr(at + 1, end - at - 1));
+    at = end;
+  }
+  return out;
+}
+
+/// "D-01" to "D-38".
+std::vector<std::string> numbered(const char* form, int last) {
+  std::vector<std::string> out;
+  for (int i = 1; i <= last; ++i) {
+    out.push_back(fmt::format(fmt::runtime(form), i));
+  }
+  return out;
+}
+
+/// The numbers of a table's first column, in order; tests of its last column that do not exist are
+/// failures.
+std::vector<std::string> numbers(const std::string& heading, const std::string& form) {
+  const std::regex number(form);
+  std::vector<std::string> out;
+  for (const auto& row : table(section(read("docs/reference/lora-upstream.md"), heading))) {
+    const std::string& first = row.front();
+    for (std::sregex_iterator at(first.begin(), first.end(), number), end; at != end; ++at) {
+      out.push_back(at->str());
+    }
+    EXPECT_FALSE(quoted(row.back()).empty()) << first;
+    for (const std::string& test : quoted(row.back())) {
+      EXPECT_TRUE(tests().contains(test)) << first << ": there is no test " << test;
+    }
+  }
+  return out;
+}
+
+TEST(LoraUpstream, EveryFaultHasATest) {
+  EXPECT_EQ(numbers("Faults", "D-[0-9]{2}"), numbered("D-{:02}", 38));
+}
+
+TEST(LoraUpstream, EveryFunctionHasATest) {
+  EXPECT_EQ(numbers("Functions", "^`").size(), 29u);
+}
+
+TEST(LoraUpstream, EveryRulingHasATest) {
+  EXPECT_EQ(numbers("Serving", "^R[0-9]+"), numbered("R{}", 15));
+}
+
+TEST(LoraUpstream, EveryVectorHasATest) {
+  std::vector<std::string> found = numbers("Vectors", "TV-[0-9]{2}");
+  std::sort(found.begin(), found.end());
+  EXPECT_EQ(found, numbered("TV-{:02}", 47));
+}
+
+}  // namespace
+}  // namespace bv::docs
