@@ -5,6 +5,8 @@
 
 #include "ci/cli/commands/lora_open.hpp"
 #include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
+#include "core/io/output_place.hpp"
 #include "core/lora/merge.hpp"
 
 namespace bv::cli {
@@ -21,8 +23,12 @@ MergedSource::MergedSource(const Options& options) : options_(options) {
 }
 
 MergedSource::~MergedSource() {
+  if (!ours_) {
+    return;
+  }
   std::error_code ignored;
   fs::remove_all(folder_, ignored);
+  fs::remove_all(io::partial_name(folder_), ignored);
 }
 
 Result<std::unique_ptr<MergedSource>> MergedSource::make(Context& context, const Options& options,
@@ -38,10 +44,19 @@ Result<std::unique_ptr<MergedSource>> MergedSource::make(Context& context, const
   Run of_base;  // the header of the run is that of the merged model
   BV_TRY(opened, open_base_and_adapter(context, options, library, of_base));
   std::unique_ptr<MergedSource> out(new MergedSource(options));
+  for (const fs::path& place : {out->folder_, io::partial_name(out->folder_)}) {
+    std::error_code ignored;
+    if (fs::symlink_status(place, ignored).type() != fs::file_type::not_found) {
+      return fail(Code::OutputExists, fmt::format("{} is in the way", io::printable_path(place)))
+          .at(io::printable_path(place))
+          .pair("a file or folder of that name", "a free name for the merged model")
+          .advise("move it away; nothing was touched");
+    }
+  }
+  out->ours_ = true;
   lora::MergeOptions merge;
   merge.jobs = jobs;
   merge.verify = false;  // what is made of it is read back
-  merge.overwrite = true;
   merge.follow_links = options.follow_links;
   merge.untie = options.untie;
   CommandProgress progress(context, options);

@@ -28,6 +28,7 @@ class MergedSource {
   explicit MergedSource(const Options& options);
   Options options_;
   std::filesystem::path folder_;
+  bool ours_ = false;  // made by this run: removed at its end
 };
 
 }  // namespace bv::cli
