@@ -54,9 +54,9 @@ std::set<std::string> stacked_blocks(const std::vector<Plain>& all) {
   }
   std::set<std::string> out;
   for (const auto& [block, layers] : blocks) {
-    const bool alike = std::all_of(layers.begin(), layers.end(), [&](const auto& layer) {
-      return layer.second == layers.begin()->second;
-    });
+    const auto& first = layers.begin()->second;
+    const bool alike = std::all_of(layers.begin(), layers.end(),
+                                   [&](const auto& layer) { return layer.second == first; });
     if (alike && !("." + block).ends_with(".mtp.layers.")) {
       out.insert(block);
     }

@@ -13,7 +13,7 @@
 namespace bv::io {
 namespace {
 
-constexpr std::string_view kSuffix = ".safetensors";
+constexpr std::string_view kTensorsSuffix = ".safetensors";
 
 bool is_archive(std::span<const std::byte> bytes) {
   constexpr std::string_view kStart = "PK\x03\x04";
@@ -41,7 +41,7 @@ std::string safetensors_name(const std::string& name) {
     return name;
   }
   const std::filesystem::path path(name);
-  return (path.parent_path() / (stem_of(path.stem().string()) + std::string(kSuffix)))
+  return (path.parent_path() / (stem_of(path.stem().string()) + std::string(kTensorsSuffix)))
       .generic_string();
 }
 
