@@ -188,7 +188,8 @@ class Diff {
     const checkpoint::HfModel& hf = opened->hf;
     BV_TRY(found, open_legacy(files, options_, hf.model));
     run_.notes.insert(run_.notes.end(), found.notes.begin(), found.notes.end());
-    run_.layouts_note = "from the names of the mp_rank folders";
+    run_.layouts_note =
+        fmt::format("{}, from the names of the mp_rank folders", parallel::layout_id(found.layout));
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
@@ -214,7 +215,8 @@ class Diff {
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
       return std::move(all).error().at(b_folder_.string());
     }
-    run_.layouts_note = "from the names of the shard files";
+    run_.layouts_note =
+        fmt::format("{}, from the names of the shard files", parallel::layout_id(layout));
     if (!layout.vocab_divisor) {
       layout.vocab_divisor = compare::padded_shard_rows(opened.hf.model, layout, shards);
       run_.layouts_note += layout.vocab_divisor
