@@ -51,6 +51,8 @@ int run_check(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
 int run_lora(Context& context, const Options& options);
 int run_diff(Context& context, const Options& options);
+/// diff of the wanted checkpoint and the found one, for a command whose options name them.
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides);
 int run_trace(Context& context, const Options& options);
 int run_layout(Context& context, const Options& options);
 int run_inspect(Context& context, const Options& options);

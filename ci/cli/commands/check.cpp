@@ -149,7 +149,7 @@ namespace {
 
 /// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
 /// what diff answers.
-int check_other(Context& context, Options options) {
+int check_other(Context& context, const Options& options) {
   const bool megatron = !options.megatron.empty();
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
@@ -161,8 +161,8 @@ int check_other(Context& context, Options options) {
               .advise(fmt::format("run check twice, with and without --{}", other)));
     }
   }
-  options.operands = {options.model, megatron ? options.megatron : options.against};
-  return run_diff(context, options);
+  return compare_sides(context, options,
+                       {options.model, megatron ? options.megatron : options.against});
 }
 
 }  // namespace

@@ -32,16 +32,16 @@ namespace {
 
 class Diff {
  public:
-  Diff(Context& context, const Options& options) : context_(context), options_(options) {}
+  Diff(Context& context, const Options& options, const std::vector<std::string>& sides)
+      : context_(context), options_(options), sides_(sides) {}
 
   Result<Run> run() {
-    if (options_.operands.size() != 2) {
-      return fail(Code::BadValue,
-                  fmt::format("diff needs two checkpoints, not {}", options_.operands.size()))
+    if (sides_.size() != 2) {
+      return fail(Code::BadValue, fmt::format("diff needs two checkpoints, not {}", sides_.size()))
           .advise("bridge-verify diff HF_DIR OTHER_DIR");
     }
-    const std::string& a = options_.operands[0];
-    const std::string& b = options_.operands[1];
+    const std::string& a = sides_[0];
+    const std::string& b = sides_[1];
     if (!shards_in(a).empty()) {
       return fail(
                  Code::BadValue,
@@ -66,6 +66,9 @@ class Diff {
       BV_CHECK(model_and_legacy(a, files));
       fill_replays(options_, options_.command, run_);
       return std::move(run_);
+    }
+    if (shards.empty() && !options_.megatron.empty()) {
+      return no_megatron(b);
     }
     run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
                                         : fmt::format("diff of an HF model (wanted) and {} (found)",
@@ -364,6 +367,7 @@ class Diff {
 
   Context& context_;
   const Options& options_;
+  const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
   /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
@@ -375,7 +379,11 @@ class Diff {
 }  // namespace
 
 int run_diff(Context& context, const Options& options) {
-  auto run = Diff(context, options).run();
+  return compare_sides(context, options, options.operands);
+}
+
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides) {
+  auto run = Diff(context, options, sides).run();
   if (!run) {
     return report_error(context, options, run.error());
   }

@@ -274,7 +274,8 @@ std::string last_words(const Context& context, const Options& options, const Err
 }
 
 void fill_replays(const Options& options, std::string_view command, Run& run) {
-  const bool asks = options.megatron.empty() && (command == "check" || command == "roundtrip");
+  const bool one_model = options.megatron.empty() && options.against.empty();
+  const bool asks = one_model && (command == "check" || command == "roundtrip");
   for (Verdict& verdict : run.verdicts) {
     const bool open = verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held;
     verdict.replay =
