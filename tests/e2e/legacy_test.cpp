@@ -107,6 +107,51 @@ TEST_F(Legacy, AMissingRankIsRefused) {
   EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
 }
 
+/// Two ranks hold the experts of qwen3_moe on TP 2, EP 2, ETP 1, without the arguments of the run.
+class ExpertRanks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const Ended ended =
+        run({"convert", "--to", "megatron", "--model", golden_hf("qwen3_moe").string(), "--tp", "2",
+             "--ep", "2", "--etp", "1", "--make-vocab-size-divisible-by", "4", "--out",
+             folder / "shards"});
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    for (const int rank : {0, 1}) {
+      const fs::path file =
+          folder.path() / fmt::format("legacy/mp_rank_0{}_00{}/model_optim_rng.pt", rank, rank);
+      fs::create_directories(file.parent_path());
+      const auto tensors =
+          read_tensors(folder / fmt::format("shards/pp0_tp{}_ep{}_etp0.safetensors", rank, rank));
+      write_text(file, torch_file("model_optim_rng", {tensors}, [&](const auto& weights) {
+                   return "}(" + pickled("model") + weights.front() + "u";
+                 }));
+    }
+  }
+  [[nodiscard]] Ended check(const std::vector<std::string>& more) const {
+    std::vector<std::string> line = {"check", "--model", golden_hf("qwen3_moe").string(),
+                                     "--megatron", folder / "legacy"};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  }
+  TempFolder folder;
+};
+
+TEST_F(ExpertRanks, TellTheExpertTensorSize) {
+  const Ended ended = check({"--ep", "2"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_NE(ended.flat().find("tp2pp1ep2etp1"), std::string::npos) << ended.all();
+  EXPECT_EQ(check({"--ep", "2", "--etp", "1"}).code, 0);
+}
+
+TEST_F(ExpertRanks, OfAnotherSizeThanStatedAreRefused) {
+  const Ended wrong = check({"--ep", "2", "--etp", "2"});
+  EXPECT_EQ(wrong.code, 2) << wrong.all();
+  EXPECT_NE(wrong.flat().find("are not those of one layout"), std::string::npos) << wrong.all();
+  const Ended open = check({});
+  EXPECT_EQ(open.code, 2) << open.all();
+  EXPECT_NE(open.flat().find("--pp N or --ep N"), std::string::npos) << open.all();
+}
+
 /// qwen3 on PP 2 with two virtual stages on each rank.
 class VirtualStages : public ::testing::Test {
  protected:

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <optional>
+#include <tuple>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -76,6 +78,63 @@ std::optional<std::int64_t> padded_rows(const LegacyShards& legacy, const model:
   return std::nullopt;
 }
 
+/// Coordinates that the names of the folders state; the expert tensor rank is not among them.
+std::vector<parallel::ShardKey> named_ranks(const std::vector<torch_dist::LegacyFile>& files,
+                                            const Numbers& numbers, parallel::Layout& layout) {
+  std::vector<parallel::ShardKey> out;
+  for (const torch_dist::LegacyFile& file : files) {
+    parallel::ShardKey& key = out.emplace_back();
+    key.tp = file.tp;
+    key.pp = numbers.pp ? file.others.front() : 0;
+    key.ep = numbers.ep ? file.others.back() : 0;
+    layout.tp = std::max(layout.tp, key.tp + 1);
+    layout.pp = std::max(layout.pp, key.pp + 1);
+    layout.ep = std::max(layout.ep, key.ep + 1);
+  }
+  return out;
+}
+
+/// Gives every named rank its expert tensor rank; false when the ranks are not those of `layout`.
+bool fits(const parallel::Layout& layout, std::vector<parallel::ShardKey>& ranks) {
+  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> etp_of;
+  std::size_t wanted = 0;
+  for (const parallel::ShardKey& key : parallel::shard_keys(layout)) {
+    etp_of[{key.pp, key.tp, key.ep}] = key.etp;
+    wanted += key.vp == 0 ? 1 : 0;
+  }
+  for (parallel::ShardKey& rank : ranks) {
+    const auto found = etp_of.find({rank.pp, rank.tp, rank.ep});
+    if (found == etp_of.end()) {
+      return false;
+    }
+    rank.etp = found->second;
+  }
+  return wanted == ranks.size() && etp_of.size() == ranks.size();
+}
+
+/// The expert tensor size that the folders are of: as the run or the options state it, else the
+/// first of TP (the default of Megatron) and its divisors that fits. TP when none does.
+bool find_etp(std::optional<std::int64_t> stated, parallel::Layout& layout,
+              std::vector<parallel::ShardKey>& ranks) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = layout.tp; !stated && size >= 1; --size) {
+    if (layout.tp % size == 0) {
+      sizes.push_back(size);
+    }
+  }
+  if (stated) {
+    sizes.push_back(*stated);
+  }
+  for (const std::int64_t size : sizes) {
+    layout.etp = size;
+    if (parallel::check_sizes(layout) && fits(layout, ranks)) {
+      return true;
+    }
+  }
+  layout.etp = sizes.front();
+  return false;
+}
+
 }  // namespace
 
 Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
@@ -88,43 +147,30 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   out.layout = flags;
   out.layout.tp = out.layout.pp = out.layout.ep = 1;
   out.layout.vpp = static_cast<std::int64_t>(models.front().size());
-  std::vector<parallel::ShardKey> keys;
-  for (const torch_dist::LegacyFile& file : files) {
-    parallel::ShardKey key;
-    key.tp = file.tp;
-    key.pp = numbers.pp ? file.others.front() : 0;
-    key.ep = numbers.ep ? file.others.back() : 0;
-    out.layout.tp = std::max(out.layout.tp, key.tp + 1);
-    out.layout.pp = std::max(out.layout.pp, key.pp + 1);
-    out.layout.ep = std::max(out.layout.ep, key.ep + 1);
-    keys.push_back(key);
+  std::vector<parallel::ShardKey> keys = named_ranks(files, numbers, out.layout);
+  std::optional<std::int64_t> etp = first.argument("expert_tensor_parallel_size");
+  if (!etp && options.has("etp")) {
+    etp = flags.etp;
   }
-  const bool has_experts = model.geometry.get("num_experts").value_or(0) > 0;
-  out.layout.etp =
-      has_experts ? first.argument("expert_tensor_parallel_size").value_or(out.layout.tp) : 1;
-  BV_CHECK(parallel::check_sizes(out.layout));
-  std::set<parallel::ShardKey> wanted;
-  for (const parallel::ShardKey& key : parallel::shard_keys(out.layout)) {
-    wanted.insert(key);
+  if (model.geometry.get("num_experts").value_or(0) == 0) {
+    etp = 1;
   }
-  std::int64_t left_out = 0;
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    keys[i].etp = out.layout.etp > 1 ? keys[i].tp : 0;
-    for (torch_dist::FileStore& model_of_stage : models[i]) {
-      left_out += model_of_stage.left_out();
-      wanted.erase(keys[i]);
-      out.shards.emplace(keys[i],
-                         std::make_unique<const torch_dist::FileStore>(std::move(model_of_stage)));
-      ++keys[i].vp;
-    }
-  }
-  if (!wanted.empty() || out.shards.size() != files.size() * models.front().size()) {
+  if (!find_etp(etp, out.layout, keys)) {
+    BV_CHECK(parallel::check_sizes(out.layout));
     return fail(Code::BadValue, fmt::format("the mp_rank folders are not those of one layout ({})",
                                             parallel::layout_id(out.layout)))
         .at(io::printable_path(files.front().path))
         .pair(counted(files.size(), "folder"),
               counted(parallel::shard_keys(out.layout).size() / models.front().size(), "folder"))
         .advise("copy the missing folders beside the others");
+  }
+  std::int64_t left_out = 0;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    for (torch_dist::FileStore& stage : models[i]) {
+      left_out += stage.left_out();
+      out.shards.emplace(keys[i], std::make_unique<const torch_dist::FileStore>(std::move(stage)));
+      ++keys[i].vp;
+    }
   }
   if (!out.layout.vocab_divisor) {
     out.layout.vocab_divisor = padded_rows(out, model);
