@@ -1,5 +1,6 @@
 #pragma once
-// What goes over a socket: frames of a fixed head, a label and bytes. Nothing that comes is trusted.
+// What goes over a socket: frames of a fixed head, a label and bytes. Nothing that comes is
+// trusted.
 
 #include <cstdint>
 #include <optional>

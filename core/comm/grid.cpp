@@ -66,28 +66,31 @@ Result<Grid> grid_of(Link& link, const parallel::Layout& layout) {
   link.name_coordinates(std::move(names));
   const Coordinates at = table[static_cast<std::size_t>(link.rank())];
   // The table is in rank order, and within one group the coordinate grows with the rank.
-  return Grid{
-      at,
-      {link, ranks_where(table,
-                         [&](const Coordinates& one) {
-                           return one.pp == at.pp && one.dp == at.dp && one.cp == at.cp;
-                         }),
-       "TP"},
-      {link, ranks_where(table,
-                         [&](const Coordinates& one) {
-                           return one.pp == at.pp && one.ep == at.ep && one.edp == at.edp;
-                         }),
-       "ETP"},
-      {link, ranks_where(table,
-                         [&](const Coordinates& one) {
-                           return one.pp == at.pp && one.etp == at.etp && one.edp == at.edp;
-                         }),
-       "EP"},
-      {link, ranks_where(table,
-                         [&](const Coordinates& one) {
-                           return one.tp == at.tp && one.dp == at.dp && one.cp == at.cp;
-                         }),
-       "PP"}};
+  return Grid{at,
+              {link,
+               ranks_where(table,
+                           [&](const Coordinates& one) {
+                             return one.pp == at.pp && one.dp == at.dp && one.cp == at.cp;
+                           }),
+               "TP"},
+              {link,
+               ranks_where(table,
+                           [&](const Coordinates& one) {
+                             return one.pp == at.pp && one.ep == at.ep && one.edp == at.edp;
+                           }),
+               "ETP"},
+              {link,
+               ranks_where(table,
+                           [&](const Coordinates& one) {
+                             return one.pp == at.pp && one.etp == at.etp && one.edp == at.edp;
+                           }),
+               "EP"},
+              {link,
+               ranks_where(table,
+                           [&](const Coordinates& one) {
+                             return one.tp == at.tp && one.dp == at.dp && one.cp == at.cp;
+                           }),
+               "PP"}};
 }
 
 }  // namespace bv::comm

@@ -42,7 +42,8 @@ class Group {
   /// The same on the root alone; others get nothing.
   [[nodiscard]] Result<std::vector<Bytes>> gather(int root, std::span<const std::byte> mine,
                                                   std::string_view what);
-  /// The root's bytes on all members; what others give is not looked at. Returns when all have them.
+  /// The root's bytes on all members; what others give is not looked at. Returns when all have
+  /// them.
   [[nodiscard]] Result<Bytes> broadcast(int root, std::span<const std::byte> bytes,
                                         std::string_view what);
   /// The root's tensor on all members, each element cast once to `as`. Others need not know type or

@@ -44,8 +44,9 @@ Result<std::int64_t> number_of(const Variable& variable, std::string_view name, 
                                              : fmt::format("{}={} is not a number from {} to {}",
                                                            name, readable(text), least, most))
         .pair(text.empty() ? "nothing" : readable(text), fmt::format("{} to {}", least, most))
-        .advise("start with torchrun, srun or mpirun; to run alone: env -u WORLD_SIZE -u "
-                "SLURM_NTASKS bridge-verify ...");
+        .advise(
+            "start with torchrun, srun or mpirun; to run alone: env -u WORLD_SIZE -u "
+            "SLURM_NTASKS bridge-verify ...");
   }
   return *out;
 }
@@ -56,8 +57,8 @@ const Names* launcher_of(const Variable& variable) {
     if (variable(one.size).empty()) {
       continue;
     }
-    // SLURM sets its variables for the whole allocation: only in a step srun has started one process
-    // a task.
+    // SLURM sets its variables for the whole allocation: only in a step srun has started one
+    // process a task.
     if (one.launcher != "srun" || !variable("SLURM_STEP_NODELIST").empty()) {
       return &one;
     }

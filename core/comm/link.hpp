@@ -18,6 +18,8 @@
 
 namespace bv::comm {
 
+inline constexpr Code kRankDiverged = Code::RankDiverged;
+
 using Bytes = std::vector<std::byte>;
 using Milliseconds = std::chrono::milliseconds;
 
@@ -65,9 +67,10 @@ class Link {
 
   /// `label` says what is sent; the other side must wait for just that. Errors: failure().
   [[nodiscard]] Status send(int to, std::string_view label, std::span<const std::byte> bytes);
-  /// The next message of `from`. Errors: RankLost for a rank that ended or does not move; RankDiverged
-  /// for one that sent something else, left, or waits for this one in another place. What this rank
-  /// waits for may wait itself: the one that is named is the one at the end of the chain.
+  /// The next message of `from`. Errors: RankLost for a rank that ended or does not move;
+  /// RankDiverged for one that sent something else, left, or waits for this one in another place.
+  /// What this rank waits for may wait itself: the one that is named is the one at the end of the
+  /// chain.
   [[nodiscard]] Result<Bytes> receive(int from, std::string_view label);
 
   /// This rank moves: to be called now and then during long work.

@@ -304,8 +304,7 @@ class SocketLink : public Link {
 
 Result<std::unique_ptr<Link>> enter(const Launch& launch, Milliseconds patience) {
   BV_TRY(peers, meet(launch, patience));
-  return std::unique_ptr<Link>(
-      std::make_unique<SocketLink>(launch, std::move(peers), patience));
+  return std::unique_ptr<Link>(std::make_unique<SocketLink>(launch, std::move(peers), patience));
 }
 
 }  // namespace bv::comm

@@ -30,9 +30,12 @@ struct Guest {
 };
 
 Fields hello_of(const Launch& launch, int port) {
-  return {{"rank", std::to_string(launch.rank)}, {"size", std::to_string(launch.size)},
-          {"run", launch.run},                   {"version", launch.version},
-          {"host", launch.host},                 {"port", std::to_string(port)}};
+  return {{"rank", std::to_string(launch.rank)},
+          {"size", std::to_string(launch.size)},
+          {"run", launch.run},
+          {"version", launch.version},
+          {"host", launch.host},
+          {"port", std::to_string(port)}};
 }
 
 bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
@@ -41,9 +44,9 @@ bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
 }
 
 Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
-  return fail(Code::RankDiverged, fmt::format("rank {} on host {} is another bridge-verify than "
-                                              "rank {}",
-                                              rank, readable(field(hello, "host")), launch.rank))
+  return fail(kRankDiverged, fmt::format("rank {} on host {} is another bridge-verify than "
+                                         "rank {}",
+                                         rank, readable(field(hello, "host")), launch.rank))
       .pair(readable(field(hello, "version")), launch.version)
       .advise("install one version on all hosts");
 }
@@ -159,8 +162,9 @@ Error not_all_came(const Launch& launch, const std::set<int>& missing, Milliseco
                           std::chrono::duration<double>(patience).count(), join(names, ", ")))
       .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
                         launch.port))
-      .advise("start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
-              "SLURM_NTASKS bridge-verify ...");
+      .advise(
+          "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
+          "SLURM_NTASKS bridge-verify ...");
 }
 
 /// The first port that rank 0 may take.
@@ -179,9 +183,9 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
     listener = listen_at(first_port(launch) + i, all_on_this_host(launch));
   }
   if (!listener) {
-    return fail(Code::BadValue, fmt::format("no port from {} to {} is free for rank 0",
-                                            first_port(launch),
-                                            first_port(launch) + kPortsTried - 1))
+    return fail(Code::BadValue,
+                fmt::format("no port from {} to {} is free for rank 0", first_port(launch),
+                            first_port(launch) + kPortsTried - 1))
         .advise("set MASTER_PORT to a free port, the same for all processes");
   }
   Door door(launch, listener->socket.number(), Frame::Kind::Hello, ranks_from(1, launch.size));
@@ -190,9 +194,9 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
   if (!door.missing().empty()) {
     Error missing = not_all_came(launch, door.missing(), patience);
     for (const auto& [rank, guest] : door.guests()) {
-      static_cast<void>(send_all(
-          guest.socket.number(),
-          encoded(Frame::Kind::Failed, "", bytes_of(error_fields(missing))), soon));
+      static_cast<void>(send_all(guest.socket.number(),
+                                 encoded(Frame::Kind::Failed, "", bytes_of(error_fields(missing))),
+                                 soon));
     }
     return missing;
   }
@@ -221,9 +225,8 @@ struct Host {
 Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point until,
                        Milliseconds patience) {
   if (addresses_of(launch.address).empty()) {
-    return fail(Code::BadValue,
-                fmt::format("MASTER_ADDR {} is no host that is known here",
-                            readable(launch.address)))
+    return fail(Code::BadValue, fmt::format("MASTER_ADDR {} is no host that is known here",
+                                            readable(launch.address)))
         .advise("set MASTER_ADDR to the host or address of rank 0");
   }
   while (Clock::now() < until) {
@@ -245,19 +248,17 @@ Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point unt
     }
     std::this_thread::sleep_for(kBetweenTries);
   }
-  return fail(Code::RankLost,
-              fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
-                          readable(launch.address), first_port(launch),
-                          first_port(launch) + kPortsTried - 1,
-                          std::chrono::duration<double>(patience).count()))
+  return fail(Code::RankLost, fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
+                                          readable(launch.address), first_port(launch),
+                                          first_port(launch) + kPortsTried - 1,
+                                          std::chrono::duration<double>(patience).count()))
       .advise("check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same for all");
 }
 
 Error lost_between(const Launch& launch, int rank, std::string_view host) {
-  return fail(Code::RankLost, fmt::format("rank {}{} went away while the world came together",
-                                          rank,
-                                          host.empty() ? "" : fmt::format(" on host {}",
-                                                                          readable(host))))
+  return fail(Code::RankLost,
+              fmt::format("rank {}{} went away while the world came together", rank,
+                          host.empty() ? "" : fmt::format(" on host {}", readable(host))))
       .fact(fmt::format("seen by rank {}", launch.rank))
       .advise("look at the output of that process and at the log of its host, then run again");
 }

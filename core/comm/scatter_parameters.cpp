@@ -35,8 +35,7 @@ class Scatter {
       parts = std::move(cut);
     }
     BV_TRY(mine, group.scatter(0, parts, target.global_name));
-    return TypedBytes{dtype_of(mapping), plan_.bound(mapping).target_shapes()[0],
-                      std::move(mine)};
+    return TypedBytes{dtype_of(mapping), plan_.bound(mapping).target_shapes()[0], std::move(mine)};
   }
 
  private:

@@ -16,8 +16,8 @@ namespace bv::comm {
 /// ranks share one.
 [[nodiscard]] std::vector<int> processes_of_files(const plan::Plan& plan, int processes);
 
-/// The process of each mapping: one that stands for a rank that holds a part of it, and of these the
-/// one with the least bytes so far. Equal on all processes.
+/// The process of each mapping: one that stands for a rank that holds a part of it, and of these
+/// the one with the least bytes so far. Equal on all processes.
 [[nodiscard]] std::vector<int> processes_of_mappings(const plan::Plan& plan, const Headers& headers,
                                                      int processes);
 

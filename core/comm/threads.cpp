@@ -99,8 +99,8 @@ class ThreadLink : public Link {
       }
     }
     out.from = from;
-    out.kind = seat_of(from).state == Board::State::Left ? Arrival::Kind::Left
-                                                         : Arrival::Kind::Nothing;
+    out.kind =
+        seat_of(from).state == Board::State::Left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
     return out;
   }
 

@@ -139,8 +139,8 @@ Moved move_in_world(comm::Link& world, const Subject& subject, const Part& part,
       comm::processes_of_mappings(plan, part.source->headers, world.size());
   world.name_coordinates(comm::coordinates_of_processes(plan.layout(), world.size()));
   world.work_untold(false);
-  const Moved mine = move_mappings(subject, part, plan,
-                                   [&](std::size_t i) { return process[i] == world.rank(); });
+  const Moved mine =
+      move_mappings(subject, part, plan, [&](std::size_t i) { return process[i] == world.rank(); });
   world.work_untold(true);
   std::vector<std::string> texts = {mine.status ? "" : comm::error_fields(mine.status.error())};
   for (std::size_t i = 0; i < mine.faults.size(); ++i) {

@@ -17,6 +17,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/comm/link.hpp"
 #include "core/foreign/usual.hpp"
 #include "core/io/headers_dump.hpp"
 
@@ -247,8 +248,9 @@ struct CommandProgress::Ticker {
   std::thread thread;
 };
 
-CommandProgress::CommandProgress(Context& context, const Options& options)
-    : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
+CommandProgress::CommandProgress(Context& context, const Options& options, comm::Link* world)
+    : world_(world),
+      progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
                  [&context] { return width_of(context); }, options.ascii},
                 context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
 }
@@ -272,6 +274,9 @@ void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
 void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
                               std::string_view current) {
   progress_.add(bytes, static_cast<std::int64_t>(tensors), current);
+  if (world_ != nullptr) {
+    world_->advance();
+  }
 }
 
 bool CommandProgress::stop_requested() const {

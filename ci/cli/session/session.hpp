@@ -17,6 +17,10 @@
 #include "core/verdict/verdict.hpp"
 #include "properties/claims/catalogue.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::cli {
 
 /// Families, built in and of --families, and kinds.
@@ -80,7 +84,8 @@ struct ChosenLayouts {
 /// A progress sink for the engine on this command's stderr; stops at Ctrl-C.
 class CommandProgress : public ProgressSink {
  public:
-  CommandProgress(Context& context, const Options& options);
+  /// `world`: told that this process moves; may be null.
+  CommandProgress(Context& context, const Options& options, comm::Link* world = nullptr);
   ~CommandProgress() override;
   void start(std::string_view phase, std::uint64_t total_bytes,
              std::uint64_t total_tensors) override;
@@ -89,6 +94,7 @@ class CommandProgress : public ProgressSink {
 
  private:
   struct Ticker;
+  comm::Link* world_ = nullptr;
   Progress progress_;
   std::unique_ptr<Ticker> ticker_;
 };

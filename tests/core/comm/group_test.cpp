@@ -72,16 +72,15 @@ TEST(Group, BroadcastAsGivesTypeAndShapeToRanksThatDoNotKnowThem) {
     EXPECT_TRUE(same == sent);
     BV_TRY(wide, whole_world(link).broadcast_as(0, link.rank() == 0 ? sent : nothing, DType::F32,
                                                 "wide"));
-    const TypedBytes wanted{DType::F32, {2, 1},
-                            bytes_of(std::string("\0\0\x80\x3f\0\0\0\x40", 8))};
+    const TypedBytes wanted{DType::F32, {2, 1}, bytes_of(std::string("\0\0\x80\x3f\0\0\0\x40", 8))};
     EXPECT_TRUE(wide == wanted);
     return Done{};
   });
 }
 
 TEST(Group, BroadcastAsRefusesACastThatIsNotDefinedAndATensorThatIsNotWhole) {
-  for (const TypedBytes& sent : {TypedBytes{DType::U8, {1}, bytes_of("a")},
-                                 TypedBytes{DType::F32, {2}, bytes_of("four")}}) {
+  for (const TypedBytes& sent :
+       {TypedBytes{DType::U8, {1}, bytes_of("a")}, TypedBytes{DType::F32, {2}, bytes_of("four")}}) {
     for (const Status& end : run_world(2, kPatience, [&](Link& link) -> Status {
            BV_CHECK(whole_world(link).broadcast_as(0, sent, DType::F32, "t"));
            return Done{};

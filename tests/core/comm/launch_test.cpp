@@ -30,9 +30,9 @@ TEST(Launch, IsNoneWithoutALauncherAndForOneProcess) {
 }
 
 TEST(Launch, OfTorchrun) {
-  Variables torchrun = {{"WORLD_SIZE", "8"},        {"RANK", "3"},
-                        {"MASTER_ADDR", "node1"},   {"MASTER_PORT", "29400"},
-                        {"SLURM_NTASKS", "2"},      {"SLURM_PROCID", "1"},
+  Variables torchrun = {{"WORLD_SIZE", "8"},         {"RANK", "3"},
+                        {"MASTER_ADDR", "node1"},    {"MASTER_PORT", "29400"},
+                        {"SLURM_NTASKS", "2"},       {"SLURM_PROCID", "1"},
                         {"SLURM_STEP_NODELIST", "a"}};
   EXPECT_EQ(text(*launched(torchrun).value()), "3/8 node1:29400 ");
   torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";

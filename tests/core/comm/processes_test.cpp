@@ -134,10 +134,9 @@ TEST(Processes, ThatDoNotComeAreListed) {
 TEST(Processes, OfAnotherVersionAreRefusedByName) {
   auto all = launches(2);
   all[1].version = "2.0";
-  for (const Status& end :
-       on_sockets(all, kPatience, [](Link&) -> Status { return Done{}; })) {
+  for (const Status& end : on_sockets(all, kPatience, [](Link&) -> Status { return Done{}; })) {
     ASSERT_FALSE(end);
-    EXPECT_EQ(end.error().code, Code::RankDiverged);
+    EXPECT_EQ(end.error().code, kRankDiverged);
     EXPECT_EQ(end.error().message, "rank 1 on host here is another bridge-verify than rank 0");
   }
 }
@@ -221,8 +220,8 @@ TEST(FrameReader, RefusesHeadsThatAreNotOurs) {
 }
 
 TEST(FrameReader, ErrorsGoThereAndBack) {
-  const Error why = fail(Code::DiskFull, "no\nroom").at("a file").fact("one").pair("1", "2").advise(
-      "free it");
+  const Error why =
+      fail(Code::DiskFull, "no\nroom").at("a file").fact("one").pair("1", "2").advise("free it");
   const Error back = error_from(error_fields(why));
   EXPECT_EQ(back.code, Code::DiskFull);
   EXPECT_EQ(back.message, "no room");

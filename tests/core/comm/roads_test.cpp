@@ -129,7 +129,7 @@ TEST_P(Roads, OfCollectivesGiveEveryRankTheBytesOfTheDirectOne) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, Roads, ::testing::ValuesIn(support::golden_cases()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& one) { return one.param; });
 
 }  // namespace
 }  // namespace bv::comm

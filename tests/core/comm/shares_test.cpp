@@ -19,8 +19,8 @@ parallel::Layout layout_named(const checkpoint::HfModel& source, const std::stri
 
 TEST(Shares, AMappingBelongsToAProcessWhoseRankHoldsAPart) {
   const checkpoint::HfModel source = support::open_golden("qwen3_moe");
-  const auto plan = plan::Plan::make(source.model, support::catalogue(),
-                                     layout_named(source, "tp2pp2ep2etp1"));
+  const auto plan =
+      plan::Plan::make(source.model, support::catalogue(), layout_named(source, "tp2pp2ep2etp1"));
   ASSERT_TRUE(plan) << plan.error().message;
   const auto world = static_cast<int>(parallel::minimum_world(plan->layout()));
   const auto files = processes_of_files(*plan, world);
