@@ -40,6 +40,7 @@ struct ConvertOptions {
   /// Other processes that convert the same: each writes a part of the files into one folder, and
   /// rank 0 puts it under its name. Null: this process writes all.
   comm::Link* world = nullptr;
+  move::Executor* device = nullptr;  // moves the bytes; null: the processor
 };
 
 /// HF tensors whose parameter is stored in another element type.

@@ -172,10 +172,10 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   const auto processes =
       comm::balanced(sizes_of(plans), options.world == nullptr ? 1 : options.world->size());
-  BV_TRY(digests,
-         folder.write(outputs, std::move(plans), processes,
-                      {options.jobs, options.progress, options.resume, options.windows, more_bytes},
-                      options.verify));
+  BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
+                               {options.jobs, options.progress, options.resume, options.windows,
+                                more_bytes, options.device},
+                               options.verify));
   std::set<std::string> names = names_of(outputs);
   if (folder.is_host()) {
     BV_TRY(prints, carry(carried, folder.partial()));

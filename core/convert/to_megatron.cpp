@@ -107,10 +107,10 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   ConvertReport report;
   const auto processes =
       comm::processes_of_files(plan, options.world == nullptr ? 1 : options.world->size());
-  BV_TRY(digests,
-         folder.write(outputs, std::move(plans), processes,
-                      {options.jobs, options.progress, options.resume, options.windows, more_bytes},
-                      options.verify));
+  BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
+                               {options.jobs, options.progress, options.resume, options.windows,
+                                more_bytes, options.device},
+                               options.verify));
   if (folder.is_host()) {
     BV_CHECK(write_companions(folder.partial(), carried, options, description));
     description.digests = digests;

@@ -15,10 +15,10 @@ Found look_around() {
   return out;
 }
 
-Result<std::unique_ptr<Device>> open_device(int /*number*/) {
-  return fail(Code::NoGpu, "there is no CUDA in this build")
-      .pair(text_of(look_around()), "a build with nvcc, and a GPU")
-      .advise("leave --device out, or build where nvcc is");
+Result<std::unique_ptr<Device>> open_device(int number) {
+  return fail(Code::NoGpu, "there is no GPU " + std::to_string(number))
+      .pair(text_of(look_around()), "a device that the driver lists")
+      .advise("leave --device out; bridge-verify doctor says what this machine can do");
 }
 
 }  // namespace bv::cuda

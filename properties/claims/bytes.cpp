@@ -17,6 +17,14 @@ namespace {
 
 constexpr std::int64_t kWindowsBytes = std::int64_t{8} << 20;
 
+constexpr std::int64_t kDeviceWindowsBytes = std::int64_t{512} << 20;
+
+/// Bytes of shards that are held at once by one thread.
+std::int64_t windows_bytes(const Budget& budget) {
+  return (budget.device == nullptr ? kWindowsBytes : kDeviceWindowsBytes) /
+         std::max(1, budget.jobs);
+}
+
 /// One verdict for all tensors of a part on one layout.
 Verdict about_all(const Subject& subject, const Part& part, const std::string& id) {
   Verdict verdict;
@@ -82,7 +90,7 @@ Moved move_mappings(const Subject& subject, const Part& part, const plan::Plan& 
         claims::MoveCount count;
         out.faults[i] =
             claims::check_round_trip(plan, i, *part.source->checkpoint,
-                                     kWindowsBytes / std::max(1, subject.budget.jobs), count);
+                                     windows_bytes(subject.budget), count, subject.budget.device);
         if (subject.budget.progress != nullptr) {
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());

@@ -5,6 +5,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
@@ -26,7 +27,8 @@ class Check {
   Result<Run> run() {
     BV_CHECK(claims::known_claims(options_.only, "--only"));
     BV_CHECK(claims::known_claims(options_.skip, "--skip"));
-    BV_CHECK(check_abilities(options_));
+    BV_TRY(device, open_device(context_, options_));
+    device_ = std::move(device);
     BV_TRY(level, claims::level_named(options_.level));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     context_.streams.err(start_line(options_));
@@ -51,9 +53,15 @@ class Check {
     subject_.budget.jobs = jobs_of(options_);
     subject_.budget.seed = options_.seed.value_or(0);
     subject_.budget.world = world_;
+    subject_.budget.device = device_.get();
     BV_CHECK(judge({level, options_.only, options_.skip}));
     if (world_ != nullptr && world_->failure()) {
       return *world_->failure();
+    }
+    if (device_ != nullptr) {
+      for (std::string& note : device_->notes()) {
+        run_.notes.push_back(std::move(note));
+      }
     }
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
@@ -72,6 +80,9 @@ class Check {
   Run unsupported(const Error& error, const claims::Wanted& wanted) {
     run_.model_ref = options_.headers.empty() ? options_.model : options_.headers;
     for (const claims::Claim& claim : claims::catalogue()) {
+      if (claim.needs_device && !wanted.asked(claim)) {
+        continue;
+      }
       if (&claim == &claims::catalogue().front()) {
         add_unsupported(error, claim.id, claim.title, run_);
       } else {
@@ -162,6 +173,7 @@ class Check {
   Context& context_;
   const Options& options_;
   comm::Link* world_;
+  std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   Library library_;
   OpenedModel opened_;
   claims::Subject subject_;

@@ -7,6 +7,7 @@
 #include "ci/cli/commands/convert_direction.hpp"
 #include "ci/cli/commands/merged_source.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
+#include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -71,7 +72,9 @@ class Convert {
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
-    BV_CHECK(check_abilities(options_));
+    BV_TRY(device, open_device(context_, options_));
+    device_ = std::move(device);
+    convert_.device = device_.get();
     BV_CHECK(check_direction(options_, run_));
     BV_CHECK(check_world());
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
@@ -355,6 +358,11 @@ class Convert {
 
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
+    if (device_ != nullptr) {
+      for (std::string& note : device_->notes()) {
+        run_.notes.push_back(std::move(note));
+      }
+    }
     std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {
@@ -384,6 +392,7 @@ class Convert {
   Context& context_;
   const Options& options_;
   Library library_;
+  std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   convert::ConvertOptions convert_;
   Run run_;
 };

@@ -249,7 +249,8 @@ constexpr std::array kOptions = {
                "lora:unpack",
                "threads; default: all cores", ""},
     OptionSpec{"device", 0, "", Form::Text, &O::device, "cpu|cuda[:N]", "engine",
-               "check roundtrip convert", "where bytes are moved", "", "cpu", "", false},
+               "check roundtrip convert", "where bytes are moved; with cuda the claim gpu is asked",
+               "write --device cuda for the first GPU", "cpu"},
     OptionSpec{
         "patience", 0, "", Form::Positive, &O::patience, "SECONDS", "engine",
         "check roundtrip convert",

@@ -84,21 +84,6 @@ checkpoint::OpenOptions open_options(const Options& options) {
   return out;
 }
 
-Status check_abilities(const Options& options) {
-  if (options.device.starts_with("cuda")) {
-    return fail(Code::NoGpu,
-                fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
-        .pair("a build for the CPU alone", "a build with CUDA")
-        .advise("leave --device out; bridge-verify doctor says what this build can do");
-  }
-  if (!options.device.empty() && options.device != "cpu") {
-    return fail(Code::BadValue, fmt::format("--device {} is not a device", escaped(options.device)))
-        .pair(escaped(options.device), "cpu or cuda[:N]")
-        .advise("write --device cpu");
-  }
-  return Done{};
-}
-
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings) {
   for (const io::FormatFinding& finding : checkpoint.findings()) {

@@ -56,8 +56,6 @@ enum class AbsentShards { Refuse, Name };
 /// What the format only tolerates: a sentence each, or a warning.
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings);
-/// Errors: NoGpu for --device cuda, BadValue for another device than cpu.
-[[nodiscard]] Status check_abilities(const Options& options);
 [[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);
 
 /// Facts of the model for the report's header.
