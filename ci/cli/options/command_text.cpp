@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 12> kSpread = {"only",    "skip",      "l
                                                       "ep",      "etp",       "vpp",   "cp"};
 
 bool shows_only(const OptionSpec& spec) {
-  return spec.group == "output" || spec.name == "jobs";
+  return spec.group == "output" || spec.name == "jobs" || spec.name == "patience";
 }
 
 void add_option(const Setting& setting, const OptionSpec& spec, std::vector<std::string>& words) {

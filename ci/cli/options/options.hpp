@@ -86,6 +86,7 @@ struct Options {
   std::optional<std::uint64_t> seed;
   std::optional<std::int64_t> jobs;
   std::string device = "cpu";
+  std::optional<std::int64_t> patience;
   std::optional<std::int64_t> seconds;  // fuzz: how long
   std::string replay;                   // fuzz: a saved world
   std::vector<std::string> operators;   // mutate: which, commas split

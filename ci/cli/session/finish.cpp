@@ -228,7 +228,7 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.argv = context.arguments;
   for (const Setting& setting : options.given) {
     const OptionSpec& spec = *find_option(setting.name);
-    if (spec.group != "output" && spec.name != "jobs") {
+    if (spec.group != "output" && spec.name != "jobs" && spec.name != "patience") {
       run.settings.push_back({setting.name, setting.text, std::string(name(setting.origin))});
     }
   }

@@ -17,6 +17,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/comm/link.hpp"
 #include "core/foreign/usual.hpp"
 #include "core/io/headers_dump.hpp"
 
@@ -81,21 +82,6 @@ checkpoint::OpenOptions open_options(const Options& options) {
   out.filter = {options.match, options.exclude};
   out.strict = options.strict;
   return out;
-}
-
-Status check_abilities(const Options& options) {
-  if (options.device.starts_with("cuda")) {
-    return fail(Code::NoGpu,
-                fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
-        .pair("a build for the CPU alone", "a build with CUDA")
-        .advise("leave --device out; bridge-verify doctor says what this build can do");
-  }
-  if (!options.device.empty() && options.device != "cpu") {
-    return fail(Code::BadValue, fmt::format("--device {} is not a device", escaped(options.device)))
-        .pair(escaped(options.device), "cpu or cuda[:N]")
-        .advise("write --device cpu");
-  }
-  return Done{};
 }
 
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
@@ -247,8 +233,9 @@ struct CommandProgress::Ticker {
   std::thread thread;
 };
 
-CommandProgress::CommandProgress(Context& context, const Options& options)
-    : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
+CommandProgress::CommandProgress(Context& context, const Options& options, comm::Link* world)
+    : world_(world),
+      progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
                  [&context] { return width_of(context); }, options.ascii},
                 context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
 }
@@ -272,6 +259,9 @@ void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
 void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
                               std::string_view current) {
   progress_.add(bytes, static_cast<std::int64_t>(tensors), current);
+  if (world_ != nullptr) {
+    world_->advance();
+  }
 }
 
 bool CommandProgress::stop_requested() const {
