@@ -6,6 +6,7 @@
 #include "core/base/text.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/megatron_shards.hpp"
+#include "core/convert/carry.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_outputs.hpp"
 #include "core/io/fault_text.hpp"
@@ -40,6 +41,24 @@ Result<CarryPlan> carried_files(const checkpoint::MegatronFolder& source, bool f
     out.files[name] = {inside ? **inside : fs::canonical(folder / name, ignored), std::nullopt};
   }
   return out;
+}
+
+/// Files beside the shards that were put there later, or that the manifest lost: they stay, by
+/// name.
+Result<std::vector<std::string>> stay_behind(const checkpoint::MegatronFolder& source) {
+  BV_TRY(there, plan_carry(source.folder / checkpoint::kCarriedFolder, {}, false));
+  std::vector<std::string> names;
+  for (const auto& [name, file] : there.files) {
+    if (!source.carried.contains(name)) {
+      names.push_back(io::in_quotes(name));
+    }
+  }
+  std::vector<std::string> notes;
+  if (!names.empty()) {
+    notes.push_back(fmt::format("not in manifest.json and left behind in {}: {}",
+                                checkpoint::kCarriedFolder, join(io::first_lines(names, 4), ", ")));
+  }
+  return notes;
 }
 
 FolderFault changed_file(const std::string& name, const std::string& more) {
@@ -148,6 +167,8 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_CHECK(io::check_output_place(request));
 
   ConvertReport report;
+  BV_TRY(notes, stay_behind(source));
+  report.notes = std::move(notes);
   BV_CHECK(judge(source, plan, shards, carried, options, report));
   if (!report.faults.empty() || !report.replicas.empty()) {
     return report;
