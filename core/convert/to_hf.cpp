@@ -7,6 +7,7 @@
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/megatron_shards.hpp"
 #include "core/comm/shares.hpp"
+#include "core/convert/carry.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_outputs.hpp"
 #include "core/convert/shared_output.hpp"
@@ -42,6 +43,24 @@ Result<CarryPlan> carried_files(const checkpoint::MegatronFolder& source, bool f
     out.files[name] = {inside ? **inside : fs::canonical(folder / name, ignored), std::nullopt};
   }
   return out;
+}
+
+/// Files beside the shards that were put there later, or that the manifest lost: they stay, by
+/// name.
+Result<std::vector<std::string>> stay_behind(const checkpoint::MegatronFolder& source) {
+  BV_TRY(there, plan_carry(source.folder / checkpoint::kCarriedFolder, {}, false));
+  std::vector<std::string> names;
+  for (const auto& [name, file] : there.files) {
+    if (!source.carried.contains(name)) {
+      names.push_back(io::in_quotes(name));
+    }
+  }
+  std::vector<std::string> notes;
+  if (!names.empty()) {
+    notes.push_back(fmt::format("not in manifest.json and left behind in {}: {}",
+                                checkpoint::kCarriedFolder, join(io::first_lines(names, 4), ", ")));
+  }
+  return notes;
 }
 
 FolderFault changed_file(const std::string& name, const std::string& more) {
@@ -159,6 +178,8 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   ConvertReport report;
   if (is_host) {
     BV_CHECK(io::check_output_place(request));
+    BV_TRY(notes, stay_behind(source));
+    report.notes = std::move(notes);
     BV_CHECK(judge(source, plan, shards, carried, options, report));
   }
   BV_TRY(right, told_by_host(options.world, report.faults.empty() && report.replicas.empty(),

@@ -68,6 +68,7 @@ class RuleReader {
     BV_TRY(megatron, required_text("megatron", "megatron"));
     rule_.kind = std::move(kind);
     rule_.megatron = std::move(megatron);
+    rule_.upstream_class = shown(text_at(row_, "class"));
     rule_.source = source();
     BV_CHECK(read_hf());
     BV_CHECK(read_values());

@@ -15,9 +15,10 @@
 namespace bv::foreign {
 
 struct ForeignRule {
-  std::string id;        // its own, or "r" + position
-  std::string kind;      // as written: a kind name, else the class name
-  std::string megatron;  // pattern: `*` is digits, `**` anything
+  std::string id;              // its own, or "r" + position
+  std::string kind;            // as written: a kind name, else the class name
+  std::string upstream_class;  // "" when the row gives its kind alone
+  std::string megatron;        // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   family::Orientation orientation = family::Orientation::ByShape;
   family::ValueRule value;                // beside that of the kind

@@ -96,6 +96,7 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   if (const Json* rule = fields.object(object, "rule", path)) {
     out.rule = fields.text(*rule, "id", path + "rule.");
     out.kind = fields.text(*rule, "kind", path + "rule.");
+    out.rule_class = fields.text(*rule, "class", path + "rule.");
     const Json* source = Fields::find(*rule, "source");
     out.rule_source = source != nullptr && source->is_object()
                           ? fields.text(*source, "text", path + "rule.source.")
@@ -308,8 +309,10 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
   });
   each("layouts", [&](const Json& row, const std::string& path) {
     const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
-    run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"),
-                           size("etp"), size("vpp"), size("cp"), size("ranks")});
+    run.layouts.push_back(
+        {fields.text(row, "id", path), size("tp"), size("pp"), size("ep"), size("etp"), size("vpp"),
+         size("cp"), size("ranks"),
+         Fields::find(row, "also") == nullptr ? "" : fields.text(row, "also", path)});
   });
   each("claims", [&](const Json& row, const std::string& path) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),

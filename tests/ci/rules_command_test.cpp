@@ -155,6 +155,30 @@ TEST(RulesUnderTest, TheScreenSaysWhereTheRulesComeFromAndWhatTheyAreHeldAgainst
   EXPECT_EQ(json["rules"]["digest"].get<std::string>().size(), 32U);
 }
 
+TEST(RulesUnderTest, AVerdictNamesTheClassOfItsRule) {
+  const TempFolder folder;
+  std::string rules = support::file_text(rules_file("rules/qwen3.rules.json"));
+  const std::string kind = "\"kind\": \"auto\"";
+  for (std::size_t at = rules.find(kind); at != std::string::npos; at = rules.find(kind, at)) {
+    rules.replace(at, kind.size(), "\"class\": \"AutoMapping\"");
+  }
+  const std::string file = (folder.path() / "r.json").string();
+  write_text(file, rules);
+  const auto said = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"check", "--model", hf_case("qwen3"), "--tp", "1", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    std::map<std::string, int> out;
+    for (const auto& verdict : nlohmann::json::parse(run_line(words).out).at("verdicts")) {
+      const auto& name = verdict.at("rule").at("class");
+      ++out[name.is_null() ? "" : name.get<std::string>()];
+    }
+    return out;
+  };
+  EXPECT_GT(said({"--rules", file})["AutoMapping"], 0);
+  EXPECT_EQ(said({}).size(), 1U);  // a family's rules have none
+  EXPECT_EQ(said({}).begin()->first, "");
+}
+
 /// A released bridge builds a norm that the family does not have; that was a silent PASS.
 TEST(RulesUnderTest, WhatUpstreamBuildsOtherwiseIsNoted) {
   const Ended with = run_line({"check", "--model", hf_case("deepseek_v3"), "--only", "names"});

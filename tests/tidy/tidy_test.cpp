@@ -278,6 +278,23 @@ std::vector<std::size_t> defaults_over_enums(const std::string& text) {
   return out;
 }
 
+/// A folder can turn unreadable while it is listed: ++ of the iterator throws then, and
+/// increment(error) does not.
+bool lists_by_throwing(const std::string& text) {
+  static const std::regex kThrows(
+      R"((:\s*|std::distance\()(std::filesystem|fs)::(recursive_)?directory_iterator)");
+  return std::regex_search(text, kThrows);
+}
+
+TEST(Tidy, NoFolderIsListedByAnIteratorThatThrows) {
+  for (const fs::path& path : sources({"core", "properties", "reports", "ci", "fixtures"})) {
+    EXPECT_FALSE(lists_by_throwing(read(path))) << path;
+  }
+  EXPECT_TRUE(lists_by_throwing("for (const auto& one : fs::directory_iterator(folder)) {"));
+  EXPECT_TRUE(lists_by_throwing("std::distance(fs::recursive_directory_iterator(a, e), {})"));
+  EXPECT_FALSE(lists_by_throwing("fs::directory_iterator at(folder, error);"));
+}
+
 TEST(Tidy, NoSwitchOverAnEnumHasADefault) {
   for (const fs::path& path :
        sources({"core", "oracles", "properties", "reports", "ci", "fixtures"})) {

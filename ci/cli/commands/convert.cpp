@@ -325,17 +325,23 @@ class Convert {
   }
 
   Status stopped_or(Error error) {
+    const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (const int signal = stop_requested(); signal != 0) {
       if (convert_.world != nullptr) {
         convert_.world->fail_all(error);
       }
       run_.stopped = true;
       run_.stop_signal = signal;
-      run_.notes.push_back(is_dist() ? "stopped; repeat with --overwrite to start again"
-                                     : "stopped; repeat with --resume to keep the finished files");
+      run_.notes.push_back(fmt::format(
+          "stopped: nothing is at {} yet{}", escaped(options_.out),
+          is_dist() ? "; repeat with --overwrite to start again"
+          : finished == 0
+              ? ""
+              : fmt::format("; repeat with --resume, and {} kept",
+                            counted(static_cast<std::uint64_t>(finished), "finished file") +
+                                (finished == 1 ? " is" : " are"))));
       return Done{};
     }
-    const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (error.code == Code::DiskFull && is_dist()) {
       error.help = "free space, then repeat with --overwrite";
     } else if (error.code == Code::DiskFull && finished > 0) {

@@ -99,7 +99,9 @@ int run_rules(Context& context, const Options& options) {
   }
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   if (action == "list" && options.operands.size() <= 1) {
-    context.streams.out(reports::kind_names_text(lines_of(*catalogue)));
+    const auto width = style_for(context, options, context.out_is_terminal).width;
+    context.streams.out(
+        reports::kind_names_text(lines_of(*catalogue), static_cast<std::size_t>(width)));
     return list_names(context, options);
   }
   if (action == "show" && options.operands.size() <= 2) {

@@ -5,6 +5,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "core/base/text.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::cli {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 constexpr std::array kSchemas = {"bridge-verdicts/1", "bridge-headers/1", "bridge-rules/1",
                                  "bridge-inspect/1",  "bridge-layout/1",  "bridge-trace/1",
                                  "bridge-settings/1", "bridge-doctor/1",  "bridge-error/1"};
+constexpr std::size_t kColumn = 10;
 
 }  // namespace
 
@@ -25,9 +27,12 @@ int run_version(Context& context, const Options& options) {
     context.streams.out(out.dump(2) + "\n");
     return 0;
   }
-  context.streams.out(
-      fmt::format("bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n",
-                  tool.version, tool.commit, tool.build, tool.compiler, join(schemas, " ")));
+  context.streams.out(fmt::format(
+      "bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n", tool.version,
+      tool.commit, tool.build, tool.compiler,
+      reports::wrapped(
+          join(schemas, " "), kColumn, std::string(kColumn, ' '),
+          static_cast<std::size_t>(style_for(context, options, context.out_is_terminal).width))));
   return 0;
 }
 

@@ -37,9 +37,10 @@ std::string key_of(std::string_view command, const Options& options) {
                                   : fmt::format("{}:{}", command, options.operands.front());
 }
 
-/// A command of adapters that writes is nothing without its place.
+/// A command that writes a checkpoint is nothing without its place.
 bool is_place(const OptionSpec& spec, const std::string& key) {
-  return (spec.name == "out" || spec.name == "overwrite") && key.starts_with("lora:");
+  return (spec.name == "out" || spec.name == "overwrite" || spec.name == "resume") &&
+         (key.starts_with("lora:") || key == "convert");
 }
 
 }  // namespace

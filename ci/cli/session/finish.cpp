@@ -13,6 +13,7 @@
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/options/command_text.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
@@ -56,7 +57,8 @@ const reports::Format& stdout_format(const Context& context, const Options& opti
 /// without one are somebody's own.
 Status check_report_place(const std::filesystem::path& folder) {
   std::error_code ignored;
-  if (std::filesystem::exists(folder / "verdicts.json", ignored)) {
+  if (std::filesystem::exists(folder / "verdicts.json", ignored) &&
+      is_report(folder / "verdicts.json")) {
     return Done{};
   }
   for (const reports::Format& format : reports::formats()) {
@@ -198,6 +200,9 @@ Status prepare(Context& context, const Options& options, bool folder) {
   if (to_stdout && options.has("format")) {
     return fail(Code::Conflict, "--report and --format both say what goes to stdout")
         .advise("leave out --format, or give the report a file");
+  }
+  for (const reports::Wanted& one : reports) {
+    BV_CHECK(check_report_file(options, one.file));
   }
   context.gate.reports = std::move(reports);
   if (!options.waivers.empty()) {
