@@ -53,11 +53,13 @@ std::string room_of(const std::string& path) {
 /// Who includes whom: exactly the arrows that exist, so that a new one is a decision.
 const std::map<std::string, std::set<std::string>>& arrows() {
   static const std::map<std::string, std::set<std::string>> table = {
-      {"ci/cli", {"core/base",         "core/checkpoint", "core/comm",       "core/compare",
-                  "core/convert",      "core/family",     "core/foreign",    "core/io",
-                  "core/kinds",        "core/layout",     "core/lora",       "core/model",
-                  "core/plan",         "core/quantised",  "core/torch_dist", "core/trace",
-                  "core/verdict",      "fixtures/maker",  "oracles",         "properties/attacks",
+      {"ci/cli", {"core/base",         "core/checkpoint", "core/comm",
+                  "core/compare",      "core/convert",    "core/cuda",
+                  "core/family",       "core/foreign",    "core/io",
+                  "core/kinds",        "core/layout",     "core/lora",
+                  "core/model",        "core/plan",       "core/quantised",
+                  "core/torch_dist",   "core/trace",      "core/verdict",
+                  "fixtures/maker",    "oracles",         "properties/attacks",
                   "properties/claims", "reports"}},
       {"core/checkpoint",
        {"core/base", "core/io", "core/kinds", "core/layout", "core/model", "core/move",

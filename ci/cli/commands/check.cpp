@@ -13,7 +13,7 @@
 #include "ci/cli/session/unsupported.hpp"
 #include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
-#include "core/comm/group.hpp"
+#include "core/comm/link.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -137,9 +137,9 @@ class Check {
     for (const parallel::Layout& layout : subject_.layouts) {
       layouts += " " + parallel::layout_id(layout);
     }
-    return comm::whole_world(*world_).barrier(
-        fmt::format("judging {} on {} layouts, the first of them{}", run_.header_digest,
-                    subject_.layouts.size(), layouts.substr(0, layouts.find(' ', 1))));
+    return agree_on(world_,
+                    fmt::format("judging {} on {} layouts, the first of them{}", run_.header_digest,
+                                subject_.layouts.size(), layouts.substr(0, layouts.find(' ', 1))));
   }
 
   /// What is not divided is judged where the report is made.

@@ -18,7 +18,7 @@
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/open_model.hpp"
-#include "core/comm/group.hpp"
+#include "core/comm/link.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_place.hpp"
 #include "core/torch_dist/store.hpp"
@@ -76,7 +76,7 @@ class Convert {
     device_ = std::move(device);
     convert_.device = device_.get();
     BV_CHECK(check_direction(options_, run_));
-    BV_CHECK(check_world());
+    BV_CHECK(check_divisible(options_, convert_.world));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -102,27 +102,6 @@ class Convert {
 
   [[nodiscard]] bool is_host() const {
     return convert_.world == nullptr || convert_.world->rank() == 0;
-  }
-
-  /// What several processes write together: shards, and HF files made of shards.
-  [[nodiscard]] Status check_world() const {
-    if (convert_.world == nullptr ||
-        (!is_dist() && options_.adapter.empty() && options_.like.empty())) {
-      return Done{};
-    }
-    return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
-                                            is_dist()                   ? "--to torch_dist"
-                                            : !options_.adapter.empty() ? "--adapter"
-                                                                        : "--like",
-                                            convert_.world->size()))
-        .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
-  }
-
-  /// All processes are about to write the same. Errors: RankDiverged with what the others do.
-  [[nodiscard]] Status agree_on(const std::string& what) const {
-    return convert_.world == nullptr
-               ? Status(Done{})
-               : comm::whole_world(*convert_.world).barrier("writing " + what);
   }
 
   /// --fail-on warning means that nothing is made of an input that has one.
@@ -199,8 +178,8 @@ class Convert {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
-    BV_CHECK(
-        agree_on(fmt::format("{} as {}", opened.hf.header_digest, parallel::layout_id(layout))));
+    BV_CHECK(agree_on(convert_.world, fmt::format("writing {} as {}", opened.hf.header_digest,
+                                                  parallel::layout_id(layout))));
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;
@@ -251,7 +230,8 @@ class Convert {
     run_.layouts = layout_rows({folder.layout});
     tell_left_out(folder.left_out);
     show_header(context_, options_, run_);
-    BV_CHECK(agree_on(fmt::format("shards {} as HF files", folder.plan_digest)));
+    BV_CHECK(
+        agree_on(convert_.world, fmt::format("writing shards {} as HF files", folder.plan_digest)));
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     convert_.dtype = folder.dtype;

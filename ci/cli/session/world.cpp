@@ -1,5 +1,6 @@
 #include "ci/cli/session/world.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -108,6 +109,23 @@ int World::end_with(Context& context, const Options& options, int exit_code) {
   int out = 4;
   std::from_chars(text.data(), text.data() + text.size(), out);
   return out;
+}
+
+Status agree_on(comm::Link* world, const std::string& what) {
+  return world == nullptr ? Status(Done{}) : comm::whole_world(*world).barrier(what);
+}
+
+Status check_divisible(const Options& options, const comm::Link* world) {
+  const std::string_view alone = options.to == "torch_dist" ? "--to torch_dist"
+                                 : !options.adapter.empty() ? "--adapter"
+                                 : !options.like.empty()    ? "--like"
+                                                            : "";
+  if (world == nullptr || alone.empty()) {
+    return Done{};
+  }
+  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
+                                          alone, world->size()))
+      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
 }
 
 }  // namespace bv::cli

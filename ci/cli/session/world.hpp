@@ -30,4 +30,11 @@ class World {
   std::unique_ptr<comm::Link> link_;
 };
 
+/// All processes are about to do the same, named by `what`; nothing to do without a world. Errors:
+/// RankDiverged with what the others do.
+[[nodiscard]] Status agree_on(comm::Link* world, const std::string& what);
+
+/// Errors: Conflict for a conversion that one process does alone.
+[[nodiscard]] Status check_divisible(const Options& options, const comm::Link* world);
+
 }  // namespace bv::cli
