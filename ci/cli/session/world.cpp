@@ -38,7 +38,7 @@ std::int64_t processes_here(const Environment& environment) {
 
 /// What another rank says of rank 0, when that one cannot say it itself.
 bool is_about_host(const Error& why) {
-  return why.message.starts_with("rank 0 ");
+  return why.code == Code::RankLost && why.message.starts_with("rank 0 ");
 }
 
 }  // namespace

@@ -8,10 +8,10 @@
 namespace bv::comm {
 namespace {
 
-constexpr Milliseconds kPatience{5000};
+constexpr Milliseconds kGroupPatience{5000};
 
 void in_world(int size, const std::function<Status(Link&)>& work) {
-  for (const Status& end : run_world(size, kPatience, work)) {
+  for (const Status& end : run_world(size, kGroupPatience, work)) {
     EXPECT_TRUE(end) << end.error().message;
   }
 }
@@ -81,7 +81,7 @@ TEST(Group, BroadcastAsGivesTypeAndShapeToRanksThatDoNotKnowThem) {
 TEST(Group, BroadcastAsRefusesACastThatIsNotDefinedAndATensorThatIsNotWhole) {
   for (const TypedBytes& sent :
        {TypedBytes{DType::U8, {1}, bytes_of("a")}, TypedBytes{DType::F32, {2}, bytes_of("four")}}) {
-    for (const Status& end : run_world(2, kPatience, [&](Link& link) -> Status {
+    for (const Status& end : run_world(2, kGroupPatience, [&](Link& link) -> Status {
            BV_CHECK(whole_world(link).broadcast_as(0, sent, DType::F32, "t"));
            return Done{};
          })) {

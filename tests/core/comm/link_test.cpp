@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr Milliseconds kPatience{400};
+constexpr Milliseconds kLinkPatience{400};
 
 std::vector<std::string> coordinates(int size) {
   std::vector<std::string> out;
@@ -25,7 +25,7 @@ std::vector<std::string> coordinates(int size) {
 
 /// All ranks but `odd` meet twice; `odd` does something of its own.
 std::vector<Status> world_with(int size, int odd, const std::function<Status(Link&)>& its_work) {
-  return run_world(size, kPatience, [&](Link& link) -> Status {
+  return run_world(size, kLinkPatience, [&](Link& link) -> Status {
     link.name_coordinates(coordinates(size));
     if (link.rank() == odd) {
       return its_work(link);
@@ -49,7 +49,7 @@ void expect_all_others(const std::vector<Status>& ends, int odd, Code code,
 }
 
 TEST(Link, MessagesOfOneRankArriveInOrder) {
-  const auto ends = run_world(2, kPatience, [](Link& link) -> Status {
+  const auto ends = run_world(2, kLinkPatience, [](Link& link) -> Status {
     if (link.rank() == 0) {
       for (int i = 0; i < 50; ++i) {
         BV_CHECK(link.send(1, "number", bytes_of(std::to_string(i))));
@@ -85,16 +85,16 @@ TEST(Link, ARankThatDiesBetweenTwoCollectivesIsNamed) {
 
 TEST(Link, ARankThatHangsIsNamedByAllAndNobodyWaitsForEver) {
   const auto ends = world_with(4, 2, [](Link&) -> Status {
-    std::this_thread::sleep_for(4 * kPatience);
+    std::this_thread::sleep_for(4 * kLinkPatience);
     return Done{};
   });
   expect_all_others(ends, 2, Code::RankLost, "rank 2 (tp2 pp0 ep0) does not move for 0.4 s");
 }
 
 TEST(Link, TheEndOfAChainOfWaitingRanksIsNamedNotTheNextOne) {
-  const auto ends = run_world(3, kPatience, [](Link& link) -> Status {
+  const auto ends = run_world(3, kLinkPatience, [](Link& link) -> Status {
     if (link.rank() == 2) {
-      std::this_thread::sleep_for(4 * kPatience);
+      std::this_thread::sleep_for(4 * kLinkPatience);
       return Done{};
     }
     BV_CHECK(link.receive(link.rank() + 1, "a word"));  // 0 waits for 1, 1 for 2
@@ -107,7 +107,7 @@ TEST(Link, TheEndOfAChainOfWaitingRanksIsNamedNotTheNextOne) {
 TEST(Link, ARankThatWorksLongerThanThePatienceAndMovesIsWaitedFor) {
   const auto ends = world_with(3, 1, [](Link& link) -> Status {
     for (int i = 0; i < 12; ++i) {
-      std::this_thread::sleep_for(kPatience / 4);
+      std::this_thread::sleep_for(kLinkPatience / 4);
       link.advance();
     }
     Group world = whole_world(link);
@@ -137,7 +137,7 @@ TEST(Link, ARankThatEndsEarlyIsNamed) {
 }
 
 TEST(Link, RanksThatWaitForEachOtherAreToldSo) {
-  const auto ends = run_world(2, kPatience, [](Link& link) -> Status {
+  const auto ends = run_world(2, kLinkPatience, [](Link& link) -> Status {
     BV_CHECK(link.receive(1 - link.rank(), "from " + std::to_string(1 - link.rank())));
     return Done{};
   });

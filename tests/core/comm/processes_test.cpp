@@ -15,7 +15,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr Milliseconds kPatience{1500};
+constexpr Milliseconds kSocketPatience{1500};
 
 /// A world on this host; every rank is a thread with a link of its own, as a process would have.
 std::vector<Status> on_sockets(const std::vector<Launch>& launches, Milliseconds patience,
@@ -59,7 +59,7 @@ std::vector<Launch> launches(int size) {
 
 TEST(Processes, DoCollectivesOfAnySize) {
   for (const int size : {2, 4, 8}) {
-    const auto ends = on_sockets(launches(size), kPatience, [&](Link& link) -> Status {
+    const auto ends = on_sockets(launches(size), kSocketPatience, [&](Link& link) -> Status {
       Group world = whole_world(link);
       std::vector<Bytes> parts;
       for (int i = 0; i < size; ++i) {
@@ -79,7 +79,7 @@ TEST(Processes, DoCollectivesOfAnySize) {
 
 TEST(Processes, OneThatGoesAwayIsNamed) {
   for (const int odd : {0, 2}) {
-    const auto ends = on_sockets(launches(4), kPatience, [&](Link& link) -> Status {
+    const auto ends = on_sockets(launches(4), kSocketPatience, [&](Link& link) -> Status {
       if (link.rank() == odd) {
         return fail(Code::Assertion, "gone without a word");  // on_sockets lets the link go
       }
@@ -109,7 +109,7 @@ TEST(Processes, OneThatDoesNotMoveIsNamedByAll) {
 }
 
 TEST(Processes, OneThatFailsTellsTheOthersWhy) {
-  const auto ends = on_sockets(launches(3), kPatience, [](Link& link) -> Status {
+  const auto ends = on_sockets(launches(3), kSocketPatience, [](Link& link) -> Status {
     if (link.rank() == 2) {
       return fail(Code::ModelNotFound, "no such folder").advise("mount it");
     }
@@ -134,7 +134,8 @@ TEST(Processes, ThatDoNotComeAreListed) {
 TEST(Processes, OfAnotherVersionAreRefusedByName) {
   auto all = launches(2);
   all[1].version = "2.0";
-  for (const Status& end : on_sockets(all, kPatience, [](Link&) -> Status { return Done{}; })) {
+  for (const Status& end :
+       on_sockets(all, kSocketPatience, [](Link&) -> Status { return Done{}; })) {
     ASSERT_FALSE(end);
     EXPECT_EQ(end.error().code, kRankDiverged);
     EXPECT_EQ(end.error().message, "rank 1 on host here is another bridge-verify than rank 0");

@@ -14,7 +14,7 @@
 namespace bv::comm {
 namespace {
 
-constexpr Milliseconds kPatience{20000};
+constexpr Milliseconds kRoadPatience{20000};
 
 using Held = std::map<std::string, TypedBytes>;  // by "file name"
 
@@ -98,7 +98,7 @@ void expect_equal_roads(const Case& one, int times) {
   const auto world = static_cast<int>(parallel::minimum_world(one.plan.layout())) * times;
   std::vector<Held> held(static_cast<std::size_t>(world));
   std::vector<std::size_t> equal(held.size(), 0);
-  const auto ends = run_world(world, kPatience, [&](Link& link) -> Status {
+  const auto ends = run_world(world, kRoadPatience, [&](Link& link) -> Status {
     const auto at = static_cast<std::size_t>(link.rank());
     BV_CHECK(import_on(link, one, held[at]));
     return export_on(link, one, held[at], equal[at]);
