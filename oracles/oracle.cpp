@@ -25,10 +25,13 @@ Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
   const bool query = has_part(question, "q_norm");
   const auto head_size = question.numbers.find("head_dim");
+  if ((query || has_part(question, "k_norm")) && question.built.cut == "column") {
+    return block(whole, 0, question);  // a norm over all heads, each rank with those it has
+  }
   if ((query || has_part(question, "k_norm")) && head_size != question.numbers.end() &&
       question.parameter.find(".indexer.") == std::string::npos) {
     const std::int64_t heads = heads_of_norm(question, query);
-    if (whole.numel() != heads * head_size->second) {
+    if (question.built.cut != "replicated" && whole.numel() != heads * head_size->second) {
       throw Unanswered("a norm of " + std::to_string(whole.numel()) + " elements is not over " +
                        (heads == 1 ? "one head" : std::to_string(heads) + " heads") + " of " +
                        std::to_string(head_size->second));
@@ -103,6 +106,30 @@ Tensor answered(const Question& question) {
   return computed(*formula, question);
 }
 
+/// The question about a tensor that stands as the parameter does.
+Question upright(const Question& question) {
+  Question out = question;
+  out.built.sides = Built::Sides::Same;
+  if (question.built.sides == Built::Sides::Swapped) {
+    out.hf.front() = tagged(tensor_of(question.hf.front()).transpose(0, 1));
+  } else {
+    std::erase(out.hf.front().shape, 1);
+  }
+  return out;
+}
+
+Tensor answered_upright(const Question& question) {
+  const Built::Sides sides = question.built.sides;
+  if (sides == Built::Sides::Same || question.hf.size() != 1) {
+    return answered(question);
+  }
+  if (sides == Built::Sides::Unclear) {
+    throw Unanswered("it is not known whether " + question.hf_names.front() +
+                     " stands [out, in] or [in, out]: it is square");
+  }
+  return answered(upright(question));
+}
+
 struct Answer {
   std::optional<TaggedTensor> shard;
   std::string why_not;
@@ -110,7 +137,7 @@ struct Answer {
 
 Answer answer_of(const Question& question) {
   try {
-    return {tagged(answered(question)), ""};
+    return {tagged(answered_upright(question)), ""};
   } catch (const std::bad_alloc&) {
     throw;  // says nothing of the oracle
   } catch (const std::exception& thrown) {

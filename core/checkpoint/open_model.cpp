@@ -58,6 +58,38 @@ Result<model::FamilyChoice> choose(const nlohmann::json& config,
       options.fallback, {"family", family::name(*options.fallback), "no family knows it; --rules"}};
 }
 
+Result<model::Model> resolve_with(const family::FamilyPtr& family, const nlohmann::json& config,
+                                  const Headers& headers, const OpenOptions& options,
+                                  const model::ResolveOptions& resolve) {
+  const bool by_view = options.fallback_view && family == options.fallback;
+  return model::resolve(family, by_view ? options.fallback_view(config) : config, headers, resolve);
+}
+
+/// The family that the architecture names says of itself that it is not about this config.
+bool is_unfit(const Error& error, const model::FamilyChoice& choice, const OpenOptions& options) {
+  return error.code == Code::ConfigField && options.fallback && options.family.empty() &&
+         choice.family != options.fallback;
+}
+
+/// Rules of one's own are judged all the same: what the family does not build, others may.
+Result<model::Model> resolve_or_fall_back(model::FamilyChoice& choice, const nlohmann::json& config,
+                                          const Headers& headers, const OpenOptions& options,
+                                          const model::ResolveOptions& resolve) {
+  auto resolved = resolve_with(choice.family, config, headers, options, resolve);
+  if (resolved || !is_unfit(resolved.error(), choice, options)) {
+    return resolved;
+  }
+  auto other = resolve_with(options.fallback, config, headers, options, resolve);
+  if (!other) {
+    return resolved;
+  }
+  choice.reason.because = fmt::format("{} is not about this config: {}; --rules",
+                                      family::name(*choice.family), resolved.error().message);
+  choice.family = options.fallback;
+  choice.reason.value = family::name(*options.fallback);
+  return other;
+}
+
 /// The text of a config with settings in it; `config` is what they make of it.
 std::string with_settings(std::string text, const nlohmann::json& config,
                           const std::vector<std::pair<std::string, std::string>>& settings) {
@@ -148,9 +180,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   if (quantised) {
     return quantised::refusal(*quantised).at(config_file);
   }
-  const bool by_view = options.fallback_view && choice->family == options.fallback;
-  auto resolved = model::resolve(choice->family, by_view ? options.fallback_view(config) : config,
-                                 headers, resolve);
+  auto resolved = resolve_or_fall_back(*choice, config, headers, options, resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {

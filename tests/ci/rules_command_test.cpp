@@ -42,6 +42,21 @@ TEST(RulesLint, ParametersThatNoRuleMakesAreNamedWhenTheModelIsGiven) {
             0);
 }
 
+TEST(RulesShow, TheRulesOfAFamilyAreAFileThatIsRight) {
+  const TempFolder folder;
+  const std::string file = (folder.path() / "mine.rules.json").string();
+  for (const std::string family : {"llama", "qwen3_moe", "qwen3_5_vl_moe", "deepseek_v3", "gpt_oss",
+                                   "falcon_h1", "qwen3_next", "gemma3_text", "glm4_moe"}) {
+    const Ended rules = run_line({"rules", "show", family, "--as-rules"});
+    ASSERT_EQ(rules.code, 0) << family << rules.err;
+    write_text(file, rules.out);
+    EXPECT_EQ(run_line({"rules", "lint", file}).code, 0) << family;
+    const Ended ended = run_line({"check", "--model", "fixture:" + family, "--rules", file});
+    EXPECT_EQ(ended.code, 0) << family << ended.out;
+  }
+  EXPECT_EQ(run_line({"rules", "show", "--as-rules"}).code, 2);
+}
+
 /// They gave different answers about one file: copies of the embedding were "read by no rule".
 TEST(RulesLint, WithAModelItSaysWhatCheckSays) {
   for (const auto& [model, file] : std::vector<std::pair<std::string, std::string>>{

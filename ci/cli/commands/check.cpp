@@ -49,6 +49,9 @@ class Check {
     subject_.kinds = &library_.kinds;
     subject_.dtype = policy;
     subject_.under_test = opened_.under_test.get();
+    if (subject_.under_test != nullptr) {
+      subject_.kinds = &subject_.under_test->kinds.lines;
+    }
     subject_.replay = replay_base(options_);
     subject_.budget.jobs = jobs_of(options_);
     subject_.budget.seed = options_.seed.value_or(0);
@@ -204,6 +207,10 @@ int check_other(Context& context, const Options& options) {
 }
 
 }  // namespace
+
+Result<Run> check_once(Context& context, const Options& options) {
+  return Check(context, options).run();
+}
 
 int run_check(Context& context, const Options& given) {
   Options options = given;

@@ -65,6 +65,7 @@ struct Options {
   bool allow_partial = false, strict = false, drop_mtp = false;
   std::string expert_orientation;  // "", out_in, in_out
   std::string dtype = "preserve";
+  bool as_rules = false;              // rules show: a rules file to start from
   std::string tensor;                 // layout: which shards hold it
   std::optional<std::uint64_t> rank;  // layout: what this rank holds
   std::string from, to;               // hf, megatron or torch_dist

@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 
 Result<Library> load_library(const Options& options) {
   BV_TRY(families, load_families(options));
-  BV_TRY(catalogue, catalogue_for_rules());
+  BV_TRY(catalogue, catalogue_for_rules(options.rules));
   return Library{std::move(families), std::move(catalogue)};
 }
 
@@ -139,6 +139,12 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   return out;
 }
 
+std::string why_alone(const checkpoint::HfModel& hf) {
+  constexpr std::string_view kUnknown = "no family knows it; --rules";
+  return hf.chosen.because == kUnknown ? "no family knows " + hf.architecture
+                                       : hf.chosen.because.substr(0, hf.chosen.because.rfind(';'));
+}
+
 /// Why these rules; with --rules, also what they are held against.
 std::string reason_of(const OpenedModel& opened) {
   const checkpoint::HfModel& hf = opened.hf;
@@ -146,8 +152,7 @@ std::string reason_of(const OpenedModel& opened) {
     return hf.chosen.because;
   }
   return opened.under_test->alone
-             ? fmt::format("from --rules, held against the Megatron modules: no family knows {}",
-                           hf.architecture)
+             ? fmt::format("from --rules, held against the Megatron modules: {}", why_alone(hf))
              : fmt::format("from --rules, held against family {}, {}",
                            family::name(*opened.under_test->wanted.family), hf.chosen.because);
 }

@@ -58,6 +58,10 @@ void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& n
                    std::vector<Error>& warnings);
 [[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);
 
+/// Why no family says what is wanted of rules under test: none knows the architecture, or the one
+/// that does is not about this config.
+[[nodiscard]] std::string why_alone(const checkpoint::HfModel& hf);
+
 /// Facts of the model for the report's header.
 void describe_model(const OpenedModel& opened, Run& run);
 
