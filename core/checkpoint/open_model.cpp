@@ -139,6 +139,26 @@ void keep_asked(const model::NameFilter& filter, const model::Model& model, Head
   });
 }
 
+/// model_type and architecture, as the config says them.
+void name_classes(const nlohmann::json& config, HfModel& out) {
+  out.model_type = text_at(config, "model_type");
+  if (const auto names = config.find("architectures");
+      names != config.end() && names->is_array() && !names->empty()) {
+    out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
+  }
+}
+
+/// The text of config.json. Errors: NoConfig.
+Result<std::string> read_config(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder / "config.json", error)) {
+    return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
+        .at(folder.string())
+        .advise("give the directory that transformers save_pretrained wrote");
+  }
+  return io::read_file(folder / "config.json", kConfigBytesMax, Code::ConfigField);
+}
+
 }  // namespace
 
 std::string header_digest(const Headers& headers) {
@@ -195,11 +215,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   HfModel out;
   out.chosen = choice->reason;
   out.excluded = std::move(excluded);
-  out.model_type = text_at(config, "model_type");
-  if (const auto names = config.find("architectures");
-      names != config.end() && names->is_array() && !names->empty()) {
-    out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
-  }
+  name_classes(config, out);
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
   out.config_text = with_settings(std::move(config_text), config, options.settings);
@@ -218,13 +234,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
 Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::FamilyPtr>& families,
                         const OpenOptions& options) {
   const std::string config_file = (folder / "config.json").string();
-  std::error_code error;
-  if (!fs::exists(folder / "config.json", error)) {
-    return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
-        .at(folder.string())
-        .advise("give the directory that transformers save_pretrained wrote");
-  }
-  BV_TRY(text, io::read_file(folder / "config.json", kConfigBytesMax, Code::ConfigField));
+  BV_TRY(text, read_config(folder));
   BV_TRY(checkpoint, io::Checkpoint::open_partial(folder, options.strict));
   const bool whole = checkpoint.missing().empty();
   if (!whole && !(options.absent_shards && names_are_known(checkpoint))) {
@@ -240,6 +250,26 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
     out.notes.clear();  // the dtypes of absent shards are not known
   }
   return std::move(out);
+}
+
+Result<HfModel> open_without_family(const fs::path& folder, const OpenOptions& options) {
+  const std::string config_file = (folder / "config.json").string();
+  HfModel out;
+  BV_TRY(text, read_config(folder));
+  BV_TRY(config, parse_config(text, config_file));
+  BV_TRY(checkpoint, io::Checkpoint::open(folder, options.strict));
+  out.headers = checkpoint.headers();
+  if (const auto quantised = quantised::find(out.headers, config)) {
+    return quantised::refusal(*quantised).at(config_file);
+  }
+  out.folder = folder;
+  name_classes(config, out);
+  out.config_text = std::move(text);
+  out.header_digest = header_digest(out.headers);
+  out.files = checkpoint.files().size();
+  out.notes = dtype_notes(config, out.headers);
+  out.checkpoint.emplace(std::move(checkpoint));
+  return out;
 }
 
 }  // namespace bv::checkpoint

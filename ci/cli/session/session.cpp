@@ -163,11 +163,13 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.model_source = opened.source;
   run.architecture = hf.architecture;
   run.model_type = hf.model_type;
-  run.family = family::name(*hf.model.family);
-  run.family_reason = reason_of(opened);
+  if (hf.model.family) {
+    run.family = family::name(*hf.model.family);
+    run.family_reason = reason_of(opened);
+    run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
+  }
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
-  run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
   run.shards = static_cast<std::int64_t>(hf.files);
   std::map<std::string, std::int64_t> dtypes;
   for (const auto& [tensor, spec] : hf.headers) {
@@ -186,7 +188,9 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
   run.warnings.insert(run.warnings.end(), opened.warnings.begin(), opened.warnings.end());
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
-  describe_rules(opened, run);
+  if (hf.model.family) {
+    describe_rules(opened, run);
+  }
   if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {
     run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
                                     hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));
