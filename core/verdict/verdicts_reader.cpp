@@ -309,10 +309,9 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
   });
   each("layouts", [&](const Json& row, const std::string& path) {
     const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
-    run.layouts.push_back(
-        {fields.text(row, "id", path), size("tp"), size("pp"), size("ep"), size("etp"), size("vpp"),
-         size("cp"), size("ranks"),
-         Fields::find(row, "also") == nullptr ? "" : fields.text(row, "also", path)});
+    const std::string also = Fields::find(row, "also") ? fields.text(row, "also", path) : "";
+    run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"),
+                           size("etp"), size("vpp"), size("cp"), size("ranks"), also});
   });
   each("claims", [&](const Json& row, const std::string& path) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),
@@ -358,30 +357,27 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
 Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   const std::string name(file);
   Json root;
+  const auto invalid = [&](const std::string& why) {
+    return fail(Code::VerdictsInvalid, name + why)
+        .at(name)
+        .advise("write the file again with --out or --json");
+  };
   try {
     root = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
-        .at(name)
+    return invalid(fmt::format(" is not JSON at byte {}", error.byte))
         .pair(text.empty() ? "an empty file" : "text that ends or breaks there",
-              "a verdicts.json of bridge-verify")
-        .advise("write the file again with --out or --json");
+              "a verdicts.json of bridge-verify");
   } catch (const std::exception& error) {
-    return fail(Code::VerdictsInvalid,
-                fmt::format("{} cannot be read: {}", name, escaped(error.what())))
-        .at(name)
-        .advise("write the file again with --out or --json");
+    return invalid(" cannot be read: " + escaped(error.what()));
   }
   const Json* schema = root.is_object() ? Fields::find(root, "schema") : nullptr;
   if (schema == nullptr || *schema != "bridge-verdicts/1") {
-    const std::string found =
-        schema == nullptr
-            ? "no schema"
-            : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
+    const auto dump = [&] { return schema->dump(-1, ' ', true, Json::error_handler_t::replace); };
     return fail(Code::VerdictsInvalid,
                 fmt::format("{} is not a verdicts file that this version reads", name))
         .at(name)
-        .pair(found, "\"bridge-verdicts/1\"")
+        .pair(schema ? escaped(dump().substr(0, 60)) : "no schema", "\"bridge-verdicts/1\"")
         .advise("give the verdicts.json of a run of this version");
   }
   Fields fields(name);

@@ -1,5 +1,5 @@
-// The claim adapter-placement: where each element of a local factor comes from, held against the
-// oracle of the adapter modules.
+// The claim adapter-placement: local factors, element by element, against the oracle of the
+// modules.
 
 #include <fmt/format.h>
 
@@ -79,9 +79,8 @@ class LayoutPlacement {
     if (found == left_.end()) {
       return {};
     }
-    LocalFactor out{found->second, found->second->boxes()};
-    left_.erase(found);
-    return out;
+    const convert::OutputTensor* const tensor = left_.extract(found).mapped();
+    return {tensor, tensor->boxes()};
   }
 
   [[nodiscard]] LayerPairs pairs_of(const LocalModule& module, std::int64_t expert) const {
@@ -335,13 +334,12 @@ class LayoutPlacement {
     out.wanted = runs_text(shown.wanted, tags_.names, tags_.shapes);
     out.facts = {fmt::format("rank {} wanted  {}", module.rank_name, out.wanted),
                  fmt::format("rank {} found   {}", module.rank_name, out.found)};
-    Counterexample example;
+    Counterexample& example = out.counterexamples.emplace_back();
     example.tensor = name;
     example.rank = module.rank_name;
     example.index = index_of(static_cast<std::int64_t>(first), shape);
     example.wanted = element_of(wanted[first], tags_.names, tags_.shapes);
     example.found = element_of(found[first], tags_.names, tags_.shapes);
-    out.counterexamples.push_back(std::move(example));
     shown_ = std::move(out);
   }
 
@@ -349,9 +347,7 @@ class LayoutPlacement {
     if (refuted_ == 0) {
       first_ = shown_ ? std::move(*shown_)
                       : adapter_verdict("adapter-placement", "adapter", Outcome::Refuted, 0);
-      if (!shown_) {
-        first_.code = Code::WrongPlacement;
-      }
+      first_.code = shown_ ? first_.code : Code::WrongPlacement;
       first_.megatron = factor;
       first_.title = fmt::format("{} {}", factor, what);
       first_.help = "report it: the way of this program is at fault, or its oracle";
@@ -363,23 +359,22 @@ class LayoutPlacement {
   std::vector<Verdict> verdicts() {
     std::vector<Verdict> out;
     if (refuted_ > 0) {
-      first_.cases = refuted_;
-      first_.refuted_cases = refuted_;
+      first_.cases = first_.refuted_cases = refuted_;
       out.push_back(std::move(first_));
     }
     if (open_ > 0) {
-      Verdict open = adapter_verdict("adapter-placement", "adapter", Outcome::Inconclusive, open_);
+      Verdict& open = out.emplace_back(
+          adapter_verdict("adapter-placement", "adapter", Outcome::Inconclusive, open_));
       open.code = Code::NoTargetLayout;
       open.megatron = "adapter";
       open.title = "no independent statement for a layer of the adapter: " + why_open_;
-      open.help = "look at the built Megatron model: the oracles do not know how this layer is cut";
-      out.push_back(std::move(open));
+      open.help = "look at the built Megatron model: no oracle knows how this layer is cut";
     }
     if (proved_ > 0) {
-      Verdict proved = adapter_verdict("adapter-placement", "adapter", Outcome::Proved, proved_);
+      Verdict& proved = out.emplace_back(
+          adapter_verdict("adapter-placement", "adapter", Outcome::Proved, proved_));
       proved.megatron = "adapter";
       proved.evidence = {.proved = true, .oracle = true};
-      out.push_back(std::move(proved));
     }
     return out;
   }

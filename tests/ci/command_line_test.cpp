@@ -379,8 +379,7 @@ TEST(GeneratedPages, TheReadmeHasTheClaimsOfTheCatalogue) {
 TEST(GeneratedPages, AreThoseOfTheTables) {
   const std::filesystem::path docs = std::filesystem::path(BV_FIXTURES).parent_path() / "docs";
   const char* remedy =
-      "run bridge-verify __dump-codes docs/codes and bridge-verify __dump-cli "
-      "docs/reference/cli.md";
+      "run bridge-verify __dump-codes docs/codes and __dump-cli docs/reference/cli.md";
   EXPECT_EQ(support::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
   EXPECT_EQ(support::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
   EXPECT_EQ(support::file_text(docs / "reference/claims.md"), claims_page())

@@ -391,30 +391,5 @@ TEST_F(Trust, ClosedStreamsDoNotReachTheShards) {
   EXPECT_EQ(back("s", "c").code, 0);
 }
 
-TEST_F(Trust, AThreadThatCannotStartIsNoCrash) {
-  copy_golden("llama", "m");
-  for (const std::uint64_t mebibytes : {24U, 40U, 64U, 120U}) {
-    Setting setting;
-    setting.limits.memory_bytes = mebibytes << 20;
-    for (const Words& line : {Words{"roundtrip", "--model", at("m"), "-j", "64"},
-                              Words{"diff", at("m"), at("m"), "-j", "64"}}) {
-      const Ended ended = run_in(setting, line);
-      EXPECT_TRUE(ended.code == 0 || ended.code == 5 || ended.code == 3)
-          << mebibytes << " " << ended.code << ended.all();
-    }
-  }
-}
-
-TEST_F(Trust, AFileSizeLimitIsAFullDisk) {
-  copy_golden("llama", "m");
-  const std::string line = fmt::format(
-      "ulimit -f 20; exec '{}' convert --to megatron --model '{}' --out '{}' 2>/dev/null",
-      BV_BINARY, at("m"), at("s"));
-  const int status = std::system(("bash -c \"" + line + "\" >/dev/null").c_str());
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 5);
-  EXPECT_FALSE(fs::exists(at("s")));
-}
-
 }  // namespace
 }  // namespace bv::e2e

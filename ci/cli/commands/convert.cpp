@@ -345,9 +345,8 @@ class Convert {
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
     if (device_ != nullptr) {
-      for (std::string& note : device_->notes()) {
-        run_.notes.push_back(std::move(note));
-      }
+      const std::vector<std::string> notes = device_->notes();
+      run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
     }
     std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
@@ -363,9 +362,7 @@ class Convert {
     for (Verdict& verdict : verdicts) {
       verdict.layout = layout;
     }
-    ClaimSummary summary;
-    summary.claim = "bytes";
-    summary.title = "written, read back, as meant";
+    ClaimSummary summary{.claim = "bytes", .title = "written, read back, as meant"};
     summary.noun = "tensors";
     for (const Verdict& verdict : verdicts) {
       summary.subjects += verdict.cases;
