@@ -36,12 +36,12 @@ std::string kinds_text(const std::vector<KindLine>& kinds) {
 }
 
 std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width) {
-  constexpr std::size_t kColumn = 18;
+  constexpr std::size_t kDocAt = 18;
   std::string out;
   for (const KindLine& kind : kinds) {
-    out += fmt::format("{:<17} {}\n", kind.name,
-                       wrapped(kind.doc.substr(0, kind.doc.find('\n')), kColumn,
-                               std::string(kColumn, ' '), width));
+    out += fmt::format(
+        "{:<17} {}\n", kind.name,
+        wrapped(kind.doc.substr(0, kind.doc.find('\n')), kDocAt, std::string(kDocAt, ' '), width));
   }
   return out;
 }

@@ -1,5 +1,4 @@
-// The reading half of verdicts.json: nlohmann's exceptions and wrong types become Error here and
-// nowhere else.
+// The reading half of verdicts.json: what nlohmann throws and wrong types become Error here alone.
 
 #include <fmt/format.h>
 
@@ -97,10 +96,9 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
     out.rule = fields.text(*rule, "id", path + "rule.");
     out.kind = fields.text(*rule, "kind", path + "rule.");
     out.rule_class = fields.text(*rule, "class", path + "rule.");
-    const Json* source = Fields::find(*rule, "source");
-    out.rule_source = source != nullptr && source->is_object()
-                          ? fields.text(*source, "text", path + "rule.source.")
-                          : "";
+    if (const Json* at = Fields::find(*rule, "source"); at != nullptr && at->is_object()) {
+      out.rule_source = fields.text(*at, "text", path + "rule.source.");
+    }
   }
   if (const Json* subject = fields.object(object, "subject", path)) {
     out.megatron = fields.text(*subject, "megatron", path + "subject.");
@@ -309,9 +307,9 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
   });
   each("layouts", [&](const Json& row, const std::string& path) {
     const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
-    const std::string also = Fields::find(row, "also") ? fields.text(row, "also", path) : "";
     run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"),
-                           size("etp"), size("vpp"), size("cp"), size("ranks"), also});
+                           size("etp"), size("vpp"), size("cp"), size("ranks")});
+    run.layouts.back().also = fields.optional_text(row, "also", path);
   });
   each("claims", [&](const Json& row, const std::string& path) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),
@@ -357,27 +355,30 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
 Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   const std::string name(file);
   Json root;
-  const auto invalid = [&](const std::string& why) {
-    return fail(Code::VerdictsInvalid, name + why)
-        .at(name)
-        .advise("write the file again with --out or --json");
-  };
   try {
     root = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    return invalid(fmt::format(" is not JSON at byte {}", error.byte))
+    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
+        .at(name)
         .pair(text.empty() ? "an empty file" : "text that ends or breaks there",
-              "a verdicts.json of bridge-verify");
+              "a verdicts.json of bridge-verify")
+        .advise("write the file again with --out or --json");
   } catch (const std::exception& error) {
-    return invalid(" cannot be read: " + escaped(error.what()));
+    return fail(Code::VerdictsInvalid,
+                fmt::format("{} cannot be read: {}", name, escaped(error.what())))
+        .at(name)
+        .advise("write the file again with --out or --json");
   }
   const Json* schema = root.is_object() ? Fields::find(root, "schema") : nullptr;
   if (schema == nullptr || *schema != "bridge-verdicts/1") {
-    const auto dump = [&] { return schema->dump(-1, ' ', true, Json::error_handler_t::replace); };
+    const std::string found =
+        schema == nullptr
+            ? "no schema"
+            : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
     return fail(Code::VerdictsInvalid,
                 fmt::format("{} is not a verdicts file that this version reads", name))
         .at(name)
-        .pair(schema ? escaped(dump().substr(0, 60)) : "no schema", "\"bridge-verdicts/1\"")
+        .pair(found, "\"bridge-verdicts/1\"")
         .advise("give the verdicts.json of a run of this version");
   }
   Fields fields(name);

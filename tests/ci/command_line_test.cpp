@@ -254,8 +254,7 @@ TEST(CommandLine, ConfigShowsEverySettingAndItsOrigin) {
   EXPECT_EQ(run({"config", "dance"}).code, 2);
 }
 
-/// Prose is broken at words to the width of the terminal; a command line or one long word stays
-/// whole behind its indent.
+/// Prose is broken at words; a command line or one long word stays whole behind its indent.
 TEST(CommandLine, EveryScreenOfProseFitsTheTerminal) {
   for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
            {},

@@ -154,30 +154,6 @@ TEST_F(Trust, OneChangedBitIsNamedAndTrainedWeightsAreTakenWhenAskedFor) {
   expect_refuted(back("s", "c"), "BV3008", {"decoder.final_layernorm.weight"});
 }
 
-TEST_F(Trust, WhatARefutedWayBackPrintsToRepeatItKeepsItsPlace) {
-  copy_golden("llama", "m");
-  ASSERT_EQ(there("m", "s", kTwoRanks).code, 0);
-  fs::copy_file(at("s/" + kRank0), at("s/" + kRank1), fs::copy_options::overwrite_existing);
-  const Ended refuted = back("s", "b");
-  EXPECT_NE(refuted.out.find("= replay  bridge-verify convert --to hf --model " + at("s") +
-                             " --out " + at("b") + "\n"),
-            std::string::npos)
-      << refuted.out;
-}
-
-TEST_F(Trust, AFileThatTheManifestDoesNotNameIsNamedWhenItStaysBehind) {
-  copy_golden("llama", "m");
-  ASSERT_EQ(there("m", "s").code, 0);
-  EXPECT_EQ(back("s", "b").out.find("left behind"), std::string::npos);
-  write_text(at("s/hf/added.json"), "{}");
-  const Ended ended = back("s", "c");
-  EXPECT_EQ(ended.code, 0) << ended.all();
-  EXPECT_NE(ended.out.find("not in manifest.json and left behind in hf: \"added.json\""),
-            std::string::npos)
-      << ended.out;
-  expect_same("b", "c");
-}
-
 TEST_F(Trust, AShardOfAnotherTypeIsRefused) {
   copy_golden("llama", "m");
   ASSERT_EQ(there("m", "s", kTwoRanks).code, 0);

@@ -13,11 +13,11 @@ namespace {
 constexpr std::array kSchemas = {"bridge-verdicts/1", "bridge-headers/1", "bridge-rules/1",
                                  "bridge-inspect/1",  "bridge-layout/1",  "bridge-trace/1",
                                  "bridge-settings/1", "bridge-doctor/1",  "bridge-error/1"};
-constexpr std::size_t kValueColumn = 10;
 
 }  // namespace
 
 int run_version(Context& context, const Options& options) {
+  constexpr std::size_t kValuesAt = 10;  // column
   const Tool tool = this_tool();
   const std::vector<std::string> schemas(kSchemas.begin(), kSchemas.end());
   if (options.json) {
@@ -31,7 +31,7 @@ int run_version(Context& context, const Options& options) {
       "bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n", tool.version,
       tool.commit, tool.build, tool.compiler,
       reports::wrapped(
-          join(schemas, " "), kValueColumn, std::string(kValueColumn, ' '),
+          join(schemas, " "), kValuesAt, std::string(kValuesAt, ' '),
           static_cast<std::size_t>(style_for(context, options, context.out_is_terminal).width))));
   return 0;
 }

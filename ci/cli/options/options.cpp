@@ -22,7 +22,7 @@ bool holds(const List& list, std::string_view name) {
 }
 
 /// A word that a model may have been meant by.
-bool is_place(const std::string& word) {
+bool looks_like_path(const std::string& word) {
   std::error_code ignored;
   return word.find('/') != std::string::npos || std::filesystem::is_directory(word, ignored);
 }
@@ -162,7 +162,7 @@ class Parser {
         return fail(Code::UnknownOption, fmt::format("{} does not take an argument: \"{}\"",
                                                      options_.command, escaped(word)))
             .pair(escaped(word), "options only")
-            .advise(is_place(word) && usable_by(*find_option("model"), options_.command)
+            .advise(looks_like_path(word) && usable_by(*find_option("model"), options_.command)
                         ? fmt::format("did you mean --model {}?", shell_quoted(word))
                         : "bridge-verify help " + options_.command);
       }
@@ -186,7 +186,7 @@ class Parser {
     }
     const auto near = nearest(word, names);
     const std::string help = near ? fmt::format("did you mean bridge-verify {}?", *near)
-                             : is_place(word)
+                             : looks_like_path(word)
                                  ? fmt::format("did you mean --model {}?", shell_quoted(word))
                                  : "bridge-verify help lists every command";
     return fail(Code::UnknownOption, fmt::format("unknown command \"{}\"", escaped(word)))
