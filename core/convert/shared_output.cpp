@@ -36,16 +36,21 @@ io::Digests from_texts(const std::vector<std::vector<std::string>>& of_ranks) {
   return out;
 }
 
-/// Another host may have another disk under the same name.
-Status sees_folder(const comm::Link& world, const fs::path& partial) {
+/// Another host may have another disk under the same name. All ask together: where the world has
+/// failed meanwhile, that is the error, and not the folder that went with it.
+Status all_see_folder(comm::Link& world, const fs::path& partial) {
   std::error_code ignored;
-  if (fs::exists(partial / io::kRunMarker, ignored)) {
-    return Done{};
+  const std::string seen = fs::exists(partial / io::kRunMarker, ignored) ? "yes" : "no";
+  BV_TRY(all, comm::exchanged(world, {&seen, 1}, "who sees the output folder"));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] != std::vector<std::string>{"yes"}) {
+      return fail(Code::OutputPlace, fmt::format("{} does not see the folder that rank 0 has made",
+                                                 world.name_of(static_cast<int>(rank))))
+          .at(io::printable_path(partial))
+          .advise("give an --out that all hosts share");
+    }
   }
-  return fail(Code::OutputPlace, fmt::format("{} does not see the folder that rank 0 has made",
-                                             world.name_of(world.rank())))
-      .at(io::printable_path(partial))
-      .advise("give an --out that all hosts share");
+  return Done{};
 }
 
 }  // namespace
@@ -64,7 +69,7 @@ Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
     BV_TRY(path, comm::whole_world(*world).broadcast(0, comm::bytes_of(out.partial_.string()),
                                                      "the output folder"));
     out.partial_ = comm::text_of(path);
-    BV_CHECK(sees_folder(*world, out.partial_));
+    BV_CHECK(all_see_folder(*world, out.partial_));
   }
   return out;
 }
