@@ -133,8 +133,7 @@ class LayoutPlacement {
   }
 
   void judge_slices(const LocalModule& module, std::int64_t tensors) {
-    const std::int64_t count = std::max<std::int64_t>(module.experts, 1);
-    for (std::int64_t j = 0; j < count; ++j) {
+    for (std::int64_t j = 0; j < std::max<std::int64_t>(module.experts, 1); ++j) {
       const std::int64_t expert =
           module.experts > 0 ? module.first_expert + j : module.site->expert_number;
       const LayerPairs pairs = pairs_of(module, expert);
