@@ -282,7 +282,8 @@ TEST(BadInput, RuleIsNeverReached) {
 TEST(BadInput, DeviceIsNotThere) {
   for (const char* command : {"check", "roundtrip"}) {
     // What is found differs from machine to machine; a GPU 99 is nowhere.
-    const Ended none = run({command, "--model", golden_hf("llama").string(), "--device", "cuda:99"});
+    const Ended none =
+        run({command, "--model", golden_hf("llama").string(), "--device", "cuda:99"});
     EXPECT_EQ(none.code, 5) << none.all();
     EXPECT_EQ(none.word(), "INPUT");
     EXPECT_NE(none.flat().find("error[BV8003]: --device cuda:99: there is no GPU 99"),
