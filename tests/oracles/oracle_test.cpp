@@ -144,7 +144,7 @@ TEST(WantedShard, RefusesAQuestionThatContradictsItself) {
   add_source(question, "third", {2});
   question.hf.push_back(tagged_source(1, {2}));
   EXPECT_EQ(why_unanswered(question), "wanted one HF tensor, found norm, second, third");
-  EXPECT_EQ(why_unanswered({}), "0 HF tensors under 0 names");
+  EXPECT_EQ(why_unanswered(Question{}), "0 HF tensors under 0 names");
 }
 
 TEST(WantedShard, RefusesScalarsWhereRowsAreNeeded) {

@@ -209,7 +209,7 @@ int check_other(Context& context, const Options& options) {
 }  // namespace
 
 Result<Run> check_once(Context& context, const Options& options) {
-  return Check(context, options).run();
+  return Check(context, options, nullptr).run();
 }
 
 int run_check(Context& context, const Options& given) {
