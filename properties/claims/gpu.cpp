@@ -13,8 +13,7 @@
 namespace bv::claims {
 namespace {
 
-constexpr Code kCpuGpuDiffer = Code::CpuGpuDiffer;
-constexpr std::int64_t kWindowBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kComparedBytes = std::int64_t{16} << 20;
 
 /// The first element that the two make differently.
 struct Difference {
@@ -55,7 +54,7 @@ Result<std::optional<Difference>> compare(const move::Recipe& recipe, move::Exec
   move::TensorMaker by_processor(recipe);
   move::TensorMaker by_device(recipe, &device);
   const std::int64_t size = bytes(recipe.dtype);
-  const std::int64_t step = std::max<std::int64_t>(1, kWindowBytes / size);
+  const std::int64_t step = std::max<std::int64_t>(1, kComparedBytes / size);
   std::vector<std::byte> wanted;
   std::vector<std::byte> found;
   for (std::int64_t begin = 0; begin < recipe.elements; begin += step) {
@@ -97,7 +96,7 @@ Result<std::optional<Difference>> compare_mapping(const Subject& subject, const 
 
 void refute(Verdict& verdict, const Difference& difference, const family::Rule& rule) {
   verdict.outcome = Outcome::Refuted;
-  verdict.code = kCpuGpuDiffer;
+  verdict.code = Code::CpuGpuDiffer;
   verdict.evidence = {};
   verdict.title = fmt::format("the GPU makes {} otherwise than the processor", difference.tensor);
   verdict.found = difference.found_bits;
