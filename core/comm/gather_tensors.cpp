@@ -137,8 +137,8 @@ class Gather {
     for (std::size_t place = 0; place < all.size(); ++place) {
       auto theirs = shards_of(all[place]);
       if (!theirs) {
-        return fail(kRankDiverged, fmt::format("{} does not send shards of {}",
-                                               group.name_at(static_cast<int>(place)), what))
+        return fail(Code::RankDiverged, fmt::format("{} does not send shards of {}",
+                                                    group.name_at(static_cast<int>(place)), what))
             .advise("start every process with the same command line and the same files");
       }
       for (auto& [number, bytes] : *theirs) {
@@ -166,8 +166,9 @@ class Gather {
       shard.bytes = std::move(mine[static_cast<std::int64_t>(i)]);
       BV_TRY(got, grid.pp.broadcast_as(home, shard, dtype, target_of(i).global_name));
       if (got.shape != shard.shape) {
-        return fail(kRankDiverged, fmt::format("{} has another shape on {}",
-                                               target_of(i).global_name, grid.pp.name_at(home)))
+        return fail(Code::RankDiverged,
+                    fmt::format("{} has another shape on {}", target_of(i).global_name,
+                                grid.pp.name_at(home)))
             .advise("start every process with the same command line and the same files");
       }
       out.push_back(std::move(got));

@@ -176,8 +176,8 @@ Result<TypedBytes> Group::broadcast_as(int root, const TypedBytes& tensor, DType
   BV_TRY(told, broadcast(root, bytes_of(spec), fmt::format("the type of {}", what)));
   auto out = spec_from(text_of(told));
   if (!out) {
-    return fail(kRankDiverged, fmt::format("{} does not say which type and shape {} has",
-                                           link_.name_of(rank_at(root)), what))
+    return fail(Code::RankDiverged, fmt::format("{} does not say which type and shape {} has",
+                                                link_.name_of(rank_at(root)), what))
         .pair(text_of(told), "a type and extents")
         .advise("start every process with the same command line and the same files");
   }

@@ -137,7 +137,7 @@ Error Link::error_of(const Arrival& arrival, std::string_view label) const {
   const std::string who = name_of(arrival.from);
   switch (arrival.kind) {
     case Arrival::Kind::Failed:
-      if (arrival.why.code == Code::RankLost || arrival.why.code == kRankDiverged) {
+      if (arrival.why.code == Code::RankLost || arrival.why.code == Code::RankDiverged) {
         return arrival.why;
       }
       return fail(Code::RankLost, fmt::format("{} stopped: {}", who, arrival.why.message))
@@ -149,7 +149,7 @@ Error Link::error_of(const Arrival& arrival, std::string_view label) const {
           .fact(fmt::format("{} was waiting for: {}", name_of(rank_), label))
           .advise("look at the output of that process and at the log of its host, then run again");
     case Arrival::Kind::Left:
-      return fail(kRankDiverged,
+      return fail(Code::RankDiverged,
                   fmt::format("{} is finished, and {} still waits for it", who, name_of(rank_)))
           .pair("its end", std::string(label))
           .advise("start every process with the same command line and the same files");
@@ -157,7 +157,8 @@ Error Link::error_of(const Arrival& arrival, std::string_view label) const {
     case Arrival::Kind::Nothing:
       break;
   }
-  return fail(kRankDiverged, fmt::format("{} does something else than {}", who, name_of(rank_)))
+  return fail(Code::RankDiverged,
+              fmt::format("{} does something else than {}", who, name_of(rank_)))
       .pair(readable(arrival.label), std::string(label))
       .advise("start every process with the same command line and the same files");
 }
@@ -166,8 +167,8 @@ Error Link::stuck(const Suspect& suspect, std::string_view label) const {
   const double seconds = std::chrono::duration<double>(patience_).count();
   const std::string who = name_of(suspect.rank);
   if (suspect.kind == Suspect::Kind::Ring) {
-    return fail(kRankDiverged, fmt::format("{} waits for {}, and that one waits too", who,
-                                           name_of(suspect.doing.waits_for)))
+    return fail(Code::RankDiverged, fmt::format("{} waits for {}, and that one waits too", who,
+                                                name_of(suspect.doing.waits_for)))
         .pair(readable(suspect.doing.in), std::string(label))
         .advise("start every process with the same command line and the same files");
   }

@@ -18,8 +18,6 @@
 
 namespace bv::comm {
 
-inline constexpr Code kRankDiverged = Code::RankDiverged;
-
 using Bytes = std::vector<std::byte>;
 using Milliseconds = std::chrono::milliseconds;
 

@@ -44,9 +44,9 @@ bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
 }
 
 Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
-  return fail(kRankDiverged, fmt::format("rank {} on host {} is another bridge-verify than "
-                                         "rank {}",
-                                         rank, readable(field(hello, "host")), launch.rank))
+  return fail(Code::RankDiverged, fmt::format("rank {} on host {} is another bridge-verify than "
+                                              "rank {}",
+                                              rank, readable(field(hello, "host")), launch.rank))
       .pair(readable(field(hello, "version")), launch.version)
       .advise("install one version on all hosts");
 }

@@ -108,8 +108,8 @@ Result<std::vector<std::vector<std::string>>> exchanged(Link& link,
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     auto texts = unpacked(all[rank]);
     if (!texts) {
-      return fail(kRankDiverged, fmt::format("{} sends something else than {}",
-                                             link.name_of(static_cast<int>(rank)), what))
+      return fail(Code::RankDiverged, fmt::format("{} sends something else than {}",
+                                                  link.name_of(static_cast<int>(rank)), what))
           .advise("install one version on all hosts");
     }
     out.push_back(std::move(*texts));

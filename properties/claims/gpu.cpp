@@ -13,7 +13,6 @@
 namespace bv::claims {
 namespace {
 
-constexpr Code kCpuGpuDiffer = Code::CpuGpuDiffer;
 constexpr std::int64_t kComparedBytes = std::int64_t{16} << 20;
 
 /// The first element that the two make differently.
@@ -97,7 +96,7 @@ Result<std::optional<Difference>> compare_mapping(const Subject& subject, const 
 
 void refute(Verdict& verdict, const Difference& difference, const family::Rule& rule) {
   verdict.outcome = Outcome::Refuted;
-  verdict.code = kCpuGpuDiffer;
+  verdict.code = Code::CpuGpuDiffer;
   verdict.evidence = {};
   verdict.title = fmt::format("the GPU makes {} otherwise than the processor", difference.tensor);
   verdict.found = difference.found_bits;

@@ -124,7 +124,7 @@ TEST(Link, ARankThatDoesSomethingElseIsNamedWithBothPlaces) {
       4, 3, [](Link& link) -> Status { return whole_world(link).barrier("another meeting"); });
   for (const Status& end : ends) {
     ASSERT_FALSE(end);
-    EXPECT_EQ(end.error().code, kRankDiverged);
+    EXPECT_EQ(end.error().code, Code::RankDiverged);
     EXPECT_THAT(end.error().message, HasSubstr("does something else than"));
     EXPECT_THAT(end.error().found + end.error().wanted, HasSubstr("another meeting"));
     EXPECT_THAT(end.error().found + end.error().wanted, HasSubstr("the first meeting"));
@@ -133,7 +133,7 @@ TEST(Link, ARankThatDoesSomethingElseIsNamedWithBothPlaces) {
 
 TEST(Link, ARankThatEndsEarlyIsNamed) {
   const auto ends = world_with(3, 1, [](Link&) -> Status { return Done{}; });
-  expect_all_others(ends, 1, kRankDiverged, "rank 1 (tp1 pp0 ep0) is finished");
+  expect_all_others(ends, 1, Code::RankDiverged, "rank 1 (tp1 pp0 ep0) is finished");
 }
 
 TEST(Link, RanksThatWaitForEachOtherAreToldSo) {
@@ -142,7 +142,7 @@ TEST(Link, RanksThatWaitForEachOtherAreToldSo) {
     return Done{};
   });
   for (const Status& end : ends) {
-    EXPECT_EQ(end.error().code, kRankDiverged);
+    EXPECT_EQ(end.error().code, Code::RankDiverged);
     EXPECT_THAT(end.error().message, HasSubstr("and that one waits too"));
   }
 }

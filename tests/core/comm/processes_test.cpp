@@ -137,7 +137,7 @@ TEST(Processes, OfAnotherVersionAreRefusedByName) {
   for (const Status& end :
        on_sockets(all, kSocketPatience, [](Link&) -> Status { return Done{}; })) {
     ASSERT_FALSE(end);
-    EXPECT_EQ(end.error().code, kRankDiverged);
+    EXPECT_EQ(end.error().code, Code::RankDiverged);
     EXPECT_EQ(end.error().message, "rank 1 on host here is another bridge-verify than rank 0");
   }
 }
