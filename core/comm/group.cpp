@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::comm {
@@ -52,8 +53,9 @@ bool is_whole(const TypedBytes& tensor) {
 
 Result<TypedBytes> cast_to(TypedBytes tensor, DType as, std::string_view what) {
   if (!is_whole(tensor)) {
-    return fail(Code::BadValue, fmt::format("{} came with {} bytes", what, tensor.bytes.size()))
-        .pair(fmt::format("{} bytes", tensor.bytes.size()), spec_text(tensor))
+    return fail(Code::BadValue,
+                fmt::format("{} came with {}", what, counted(tensor.bytes.size(), "byte")))
+        .pair(counted(tensor.bytes.size(), "byte"), spec_text(tensor))
         .advise("start every process with the same command line and the same files");
   }
   if (tensor.dtype == as) {

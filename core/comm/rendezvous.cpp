@@ -44,9 +44,9 @@ bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
 }
 
 Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
-  return fail(Code::RankDiverged, fmt::format("rank {} on host {} is another bridge-verify than "
-                                              "rank {}",
-                                              rank, readable(field(hello, "host")), launch.rank))
+  return fail(Code::RankDiverged,
+              fmt::format("rank {} on host {} runs another version than rank {}", rank,
+                          readable(field(hello, "host")), launch.rank))
       .pair(readable(field(hello, "version")), launch.version)
       .advise("install one version on all hosts");
 }
@@ -225,7 +225,7 @@ struct Host {
 Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point until,
                        Milliseconds patience) {
   if (addresses_of(launch.address).empty()) {
-    return fail(Code::BadValue, fmt::format("MASTER_ADDR {} is no host that is known here",
+    return fail(Code::BadValue, fmt::format("the host {} of MASTER_ADDR is not known here",
                                             readable(launch.address)))
         .advise("set MASTER_ADDR to the host or address of rank 0");
   }

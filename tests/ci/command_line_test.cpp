@@ -271,7 +271,7 @@ TEST(CommandLine, EveryScreenOfProseFitsTheTerminal) {
            {"check", "--model", "fixture:qwen3_5_moe"},
            {"check", "--model", "fixture:llama", "--set", "intermediate_size=40"},
            {"roundtrip", "--model", "fixture:llama", "--tp", "2", "--skip", "inverse"}}) {
-    const Ended ended = in_memory(words, {{"LANG", "C.UTF-8"}}, [](Context& context) {
+    const Ended ended = in_memory(words, {{"NO_COLOR", "1"}}, [](Context& context) {
       context.out_is_terminal = true;
       context.terminal_width = [] { return 80; };
       return run_command_line(context);

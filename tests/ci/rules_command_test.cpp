@@ -183,7 +183,8 @@ TEST(RulesUnderTest, AVerdictNamesTheClassOfItsRule) {
     std::vector<std::string> words = {"check", "--model", hf_case("qwen3"), "--tp", "1", "--json"};
     words.insert(words.end(), more.begin(), more.end());
     std::map<std::string, int> out;
-    for (const auto& verdict : nlohmann::json::parse(run_line(words).out).at("verdicts")) {
+    const auto json = nlohmann::json::parse(run_line(words).out);
+    for (const auto& verdict : json.at("verdicts")) {
       const auto& name = verdict.at("rule").at("class");
       ++out[name.is_null() ? "" : name.get<std::string>()];
     }

@@ -38,9 +38,10 @@ Result<std::vector<fs::path>> rules_files(const Options& options) {
       out.insert(operand);
       continue;
     }
-    for (const fs::directory_entry& entry : fs::directory_iterator(operand, failed)) {
-      if (entry.path().filename().string().ends_with(kRulesEnd)) {
-        out.insert(entry.path());
+    fs::directory_iterator at(operand, failed);
+    for (; !failed && at != fs::directory_iterator(); at.increment(failed)) {
+      if (at->path().filename().string().ends_with(kRulesEnd)) {
+        out.insert(at->path());
       }
     }
   }

@@ -155,7 +155,9 @@ std::string judge_adapter(const lora::Adapter& adapter, const checkpoint::HfMode
   Run run;
   claims::judge_adapter(subject, run);
   for (const Verdict& verdict : run.verdicts) {
-    if (verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held) {
+    const bool unknown = verdict.outcome == Outcome::Inconclusive &&
+                         verdict.code == Code::NoTargetLayout;  // no oracle has the module
+    if (!unknown && verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held) {
       return fmt::format("{}: {}", verdict.claim, verdict.title);
     }
   }
