@@ -269,5 +269,17 @@ TEST(World, WhatIsWrittenByOneProcessIsRefusedInAWorld) {
   EXPECT_FALSE(fs::exists(temp / "out"));
 }
 
+/// Each process would read everything, and all would write one report.
+TEST(World, AComparisonIsRefused) {
+  for (const char* other : {"--megatron", "--against"}) {
+    const auto ends = run_world(
+        2, {"check", "--model", golden_hf("qwen3").string(), other, golden_hf("qwen3").string()});
+    EXPECT_EQ(ends[0].code, 2) << ends[0].all();
+    EXPECT_EQ(ends[1].code, 2) << ends[1].all();
+    EXPECT_THAT(ends[0].flat(), HasSubstr(std::string(other) + " is the work of one process"));
+    EXPECT_EQ(ends[1].all(), "");
+  }
+}
+
 }  // namespace
 }  // namespace bv::e2e

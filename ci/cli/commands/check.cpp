@@ -215,7 +215,14 @@ Result<Run> check_once(Context& context, const Options& options) {
 int run_check(Context& context, const Options& given) {
   Options options = given;
   if (!options.megatron.empty() || !options.against.empty()) {
-    return check_other(context, std::move(options));
+    auto world = World::enter(context, options);
+    if (!world) {
+      return report_error(context, options, world.error());
+    }
+    if (const auto alone = check_divisible(options, world->link()); !alone) {
+      return world->fail_with(context, options, alone.error());
+    }
+    return check_other(context, options);
   }
   if (options.accept_changed) {
     return report_error(context, options,
