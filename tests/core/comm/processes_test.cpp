@@ -138,7 +138,7 @@ TEST(Processes, OfAnotherVersionAreRefusedByName) {
        on_sockets(all, kSocketPatience, [](Link&) -> Status { return Done{}; })) {
     ASSERT_FALSE(end);
     EXPECT_EQ(end.error().code, Code::RankDiverged);
-    EXPECT_EQ(end.error().message, "rank 1 on host here is another bridge-verify than rank 0");
+    EXPECT_EQ(end.error().message, "rank 1 on host here runs another version than rank 0");
   }
 }
 
