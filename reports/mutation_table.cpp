@@ -10,12 +10,14 @@ namespace {
 /// Rows of cells; the first is the heading.
 using Cells = std::vector<std::vector<std::string>>;
 
+constexpr const char* kNotAsked = "-";  // of a row: the gate is not run on adapters
+
 std::vector<std::string> sums(const Cells& cells) {
   std::vector<std::string> out = {"all"};
   for (std::size_t column = 1; column < cells.front().size(); ++column) {
     std::int64_t sum = 0;
     for (std::size_t row = 1; row < cells.size(); ++row) {
-      sum += std::stoll(cells[row][column]);
+      sum += cells[row][column] == kNotAsked ? 0 : std::stoll(cells[row][column]);
     }
     out.push_back(std::to_string(sum));
   }
@@ -38,10 +40,11 @@ Cells operators(const Mutation& mutation) {
     std::vector<std::string> cells = {label_of(row), std::to_string(row.mutants),
                                       std::to_string(row.killed), std::to_string(row.equivalent),
                                       std::to_string(row.survived)};
-    for (const auto* counts : {&row.by_level, &row.by_gate}) {
-      for (const std::int64_t n : *counts) {
-        cells.push_back(std::to_string(n));
-      }
+    for (const std::int64_t n : row.by_level) {
+      cells.push_back(std::to_string(n));
+    }
+    for (std::size_t i = 0; i < mutation.gate_stds.size(); ++i) {
+      cells.push_back(i < row.by_gate.size() ? std::to_string(row.by_gate[i]) : kNotAsked);
     }
     out.push_back(std::move(cells));
   }

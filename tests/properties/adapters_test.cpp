@@ -2,9 +2,12 @@
 
 #include "properties/attacks/fuzz/adapters.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
+
+#include "properties/attacks/fuzz/adapter_matrix.hpp"
 
 namespace bv::fuzz {
 namespace {
@@ -22,7 +25,7 @@ TEST(RandomAdapters, RightOnesAreHeldAndEveryFaultIsSeen) {
     EXPECT_EQ(trial->said, "") << to_text(prepared->world);
     adapters += trial->drawn ? 1 : 0;
     for (const auto& [fault, seen] : trial->seen) {
-      EXPECT_TRUE(seen) << name(fault) << " in " << to_text(prepared->world);
+      EXPECT_FALSE(seen.empty()) << name(fault) << " in " << to_text(prepared->world);
       ++faults[fault];
     }
   }
@@ -40,7 +43,64 @@ TEST(RandomAdapters, ARightOneIsNotSeenAsAFault) {
   generators::Random random(3);
   const auto drawn = draw_adapter(base, tools.library.kinds, prepared.world.layout, random).value();
   ASSERT_FALSE(drawn.tensors.empty());
-  EXPECT_FALSE(is_seen(drawn, drawn, base, tools.library.kinds));
+  EXPECT_THAT(seen_by(drawn, drawn, base, tools.library.kinds).value(), ::testing::IsEmpty());
+}
+
+TEST(AdapterMatrix, HasARowForEveryFaultOnAnyNumberOfThreads) {
+  const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
+  const auto places =
+      mutants::places_of(tools.samples, {"llama", "qwen3_moe", "gpt_oss"}, {}).value();
+  const auto matrix = run_adapter_matrix(tools, places, {.jobs = 1}).value();
+  const auto threads = run_adapter_matrix(tools, places, {.jobs = 3}).value();
+  for (std::size_t i = 0; i < matrix.size(); ++i) {
+    SCOPED_TRACE(name(kAdapterFaults.at(i)));
+    const AdapterRow& row = matrix.at(i);
+    EXPECT_GT(row.killed, 0);
+    EXPECT_EQ(row.survived(), 0);
+    EXPECT_EQ(row.by_level[0] + row.by_level[1] + row.by_level[2], row.killed);
+    EXPECT_EQ(row.by_claim, threads.at(i).by_claim);
+  }
+  const auto seen = [&](AdapterFault fault, std::string_view claim) {
+    const auto row = std::find(kAdapterFaults.begin(), kAdapterFaults.end(), fault);
+    const auto column = std::find_if(kAdapterRows.begin(), kAdapterRows.end(),
+                                     [&](const auto& one) { return one.claim == claim; });
+    return matrix.at(static_cast<std::size_t>(row - kAdapterFaults.begin()))
+        .by_claim.at(static_cast<std::size_t>(column - kAdapterRows.begin()));
+  };
+  EXPECT_GT(seen(AdapterFault::Rename, "adapter-names"), 0);
+  EXPECT_GT(seen(AdapterFault::LocalRows, "adapter-shapes"), 0);
+  EXPECT_GT(seen(AdapterFault::NotFinite, "adapter-values"), 0);
+  EXPECT_GT(seen(AdapterFault::ScaleDropped, "adapter-same"), 0);
+  EXPECT_EQ(seen(AdapterFault::ScaleDropped, "adapter-shapes"), 0);
+}
+
+TEST(AdapterMatrix, PutsItsColumnsBeforeTheForwardClaim) {
+  AdapterMatrix matrix;
+  matrix[0].mutants = 5;
+  matrix[0].killed = 3;
+  matrix[0].unchanged = 1;
+  matrix[0].by_claim[1] = 3;
+  matrix[0].first_survivor = "llama tp2pp1ep1etp1";
+  Mutation mutation;
+  mutation.claims = {{"names", "headers"}, {"forward", "data"}};
+  mutation.rows.emplace_back();
+  mutation.rows.front().by_claim = {7, 8};
+  add_rows(matrix, mutation);
+  ASSERT_EQ(mutation.claims.size(), 2 + kAdapterRows.size());
+  EXPECT_EQ(mutation.claims[2].first, "adapter-names");
+  EXPECT_EQ(mutation.claims.back().first, "forward");
+  EXPECT_EQ(mutation.rows.front().by_claim, (std::vector<std::int64_t>{7, 0, 0, 0, 0, 0, 0, 8}));
+  ASSERT_EQ(mutation.rows.size(), 2U);
+  EXPECT_EQ(mutation.rows[1].op, "adapter: a pair is left out");
+  EXPECT_EQ(mutation.rows[1].by_claim, (std::vector<std::int64_t>{0, 0, 3, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(mutation.rows[1].survived, 1);
+  EXPECT_EQ(mutation.survivors,
+            (std::vector<std::string>{"adapter: a pair is left out on llama tp2pp1ep1etp1"}));
+  ASSERT_EQ(mutation.reasons.size(), 1U);
+  EXPECT_EQ(mutation.reasons[0].mutants, 1);
+  const auto verdicts = verdicts_of(matrix);
+  ASSERT_EQ(verdicts.size(), 1U);
+  EXPECT_EQ(verdicts[0].code, Code::MutantSurvived);
 }
 
 }  // namespace

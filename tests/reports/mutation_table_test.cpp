@@ -31,5 +31,18 @@ TEST(MutationTable, HasARowAnOperatorAndSidesAndASum) {
       << mutation_table(mutation);
 }
 
+TEST(MutationTable, ARowThatTheGateWasNotRunOnHasNoCountAndTheSumLeavesItOut) {
+  Mutation mutation;
+  mutation.claims = {{"names", "headers"}};
+  mutation.levels = {"headers"};
+  mutation.gate_stds = {0.02};
+  mutation.rows = {{"SWAP", "", 3, 3, 0, 0, 0, {3}, {3}, {2}},
+                   {"adapter: a pair is left out", "", 4, 4, 0, 0, 0, {4}, {4}, {}}};
+  const std::string text = mutation_markdown(mutation);
+  EXPECT_NE(text.find("| adapter: a pair is left out | 4 | 4 | 0 | 0 | 4 | - |"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("| all | 7 | 7 | 0 | 0 | 7 | 2 |"), std::string::npos) << text;
+}
+
 }  // namespace
 }  // namespace bv::reports

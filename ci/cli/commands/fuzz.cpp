@@ -202,7 +202,7 @@ class Fuzz {
     std::string said = trial->said;
     for (const auto& [fault, seen] : trial->seen) {
       ++faults;
-      if (!seen && said.empty()) {
+      if (seen.empty() && said.empty()) {
         said = fmt::format("{}, and nothing is refuted", fuzz::name(fault));
       }
     }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -13,7 +12,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
-#include "properties/attacks/fuzz/adapters.hpp"
+#include "properties/attacks/fuzz/adapter_matrix.hpp"
 #include "properties/attacks/mutants/matrix.hpp"
 #include "reports/mutation_table.hpp"
 
@@ -41,7 +40,12 @@ The claim `forward` computes the whole model twice in float64, from the checkpoi
 shards that the faulty bridge left behind (`oracles/forward`). It is asked of every mutant of a
 model that has a forward form (`forward asked of`); a fault of the export alone leaves it whole.
 
-Beside it, run on the same mutants: what a round trip turns red that passes a tensor within
+The rows `adapter:` are faults of exporters of LoRA adapters, planted into three random adapters of
+each place. `adapter-refused` is not a claim: weights and config do not belong together, and nothing is
+asked of them; `adapter-same` holds the faulty adapter against the right one. Equivalent is there:
+the fault changes no byte, as another order of one row.
+
+Beside the others, run on the same mutants: what a round trip turns red that passes a tensor within
 0.1 + 1e-5 |b|, as the upstream script does, on weights of standard deviation 0.006, 0.02 and 0.03.
 Equivalent mutants are left out there.
 
@@ -100,62 +104,27 @@ Result<Mutated> plant(Context& context, const Options& options) {
   return Mutated{std::move(matrix), options.operands.empty() && options.layout.empty()};
 }
 
-constexpr std::uint64_t kAdaptersOfAPlace = 3;
-
-Verdict about_adapters(fuzz::AdapterFault fault) {
-  Verdict out;
-  out.claim = "adapter-mutants";
-  out.rule = fuzz::name(fault);
-  std::replace(out.rule.begin(), out.rule.end(), ' ', '_');
-  out.kind = "mutation";
-  out.megatron = fuzz::name(fault);
-  out.outcome = Outcome::Held;
-  out.evidence.bytes = true;
-  out.replay = "bridge-verify mutate";
-  return out;
-}
-
-void refute_unseen(Verdict& verdict, const mutants::Place& place) {
-  if (verdict.refuted_cases++ == 0) {
-    verdict.outcome = Outcome::Refuted;
-    verdict.evidence = {};
-    verdict.code = Code::MutantSurvived;
-    verdict.title = fmt::format("an adapter of {} on {}: {}, and nothing is refuted",
-                                place.sample.name, place.layout, verdict.megatron);
-    verdict.found = "no finding";
-    verdict.wanted = "a refuted claim";
-    verdict.help = "bridge-verify mutate " + place.sample.name;
-  }
-}
-
 /// Adapters of every place, with the faults that exporters made: each must be seen.
-Status plant_into_adapters(const Options& options, Run& run) {
+Result<fuzz::AdapterMatrix> plant_into_adapters(const Options& options) {
   BV_TRY(samples, mutants::builtin_samples());
   BV_TRY(places, mutants::places_of(samples, options.operands, options.layout));
   BV_TRY(library, mutants::load_library());
   const fuzz::Tools tools{std::move(library), std::move(samples), {}};
-  std::map<fuzz::AdapterFault, Verdict> verdicts;
+  fuzz::AdapterMatrixOptions how;
+  how.seed = options.seed.value_or(1);
+  how.jobs = jobs_of(options);
+  how.stopped = [] { return stop_requested() != 0; };
+  return fuzz::run_adapter_matrix(tools, places, how);
+}
+
+void add_adapters(const fuzz::AdapterMatrix& matrix, Run& run) {
   std::int64_t cases = 0;
-  for (const mutants::Place& place : places) {
-    BV_TRY(layout, mutants::padded_layout(place.layout));
-    BV_TRY(prepared, fuzz::prepare(tools, fuzz::World{place.sample.name, {}, layout}));
-    for (std::uint64_t i = 0; i < kAdaptersOfAPlace && stop_requested() == 0; ++i) {
-      BV_TRY(trial, fuzz::try_adapter(tools, prepared, options.seed.value_or(1) + i));
-      for (const auto& [fault, seen] : trial.seen) {
-        Verdict& verdict = verdicts.try_emplace(fault, about_adapters(fault)).first->second;
-        ++verdict.cases;
-        ++cases;
-        if (!seen) {
-          refute_unseen(verdict, place);
-        }
-      }
-    }
-  }
-  run.claims.push_back({"adapter-mutants", "every fault of an adapter is seen", cases, "", true});
-  for (auto& [fault, verdict] : verdicts) {
+  for (Verdict& verdict : fuzz::verdicts_of(matrix)) {
+    cases += verdict.cases;
     run.verdicts.push_back(std::move(verdict));
   }
-  return Done{};
+  run.claims.push_back({"adapter-mutants", "every fault of an adapter is seen", cases, "", true});
+  fuzz::add_rows(matrix, *run.mutation);
 }
 
 Result<Run> mutate(Context& context, const Options& options) {
@@ -170,7 +139,8 @@ Result<Run> mutate(Context& context, const Options& options) {
   run.verdicts = mutants::verdicts_of(found.matrix, found.whole, "bridge-verify mutate");
   run.mutation = mutants::mutation_of(found.matrix, found.whole);
   if (options.operators.empty()) {
-    BV_CHECK(plant_into_adapters(options, run));
+    BV_TRY(adapters, plant_into_adapters(options));
+    add_adapters(adapters, run);
   }
   return run;
 }
@@ -196,7 +166,12 @@ int run_dump_mutants(Context& context, const Options& options) {
   if (!found) {
     return report_error(context, options, found.error());
   }
-  const Mutation mutation = mutants::mutation_of(found->matrix, found->whole);
+  Mutation mutation = mutants::mutation_of(found->matrix, found->whole);
+  const auto adapters = plant_into_adapters(Options{});
+  if (!adapters) {
+    return report_error(context, options, adapters.error());
+  }
+  fuzz::add_rows(*adapters, mutation);
   const std::string text = fmt::format("{}{} places (a sample on a layout).\n\n{}", kPage,
                                        mutation.places, reports::mutation_markdown(mutation));
   if (auto status = io::write_file(options.operands.front(), text); !status) {

@@ -236,22 +236,37 @@ std::optional<DrawnAdapter> planted(const DrawnAdapter& right, AdapterFault faul
   return done ? std::optional(std::move(out)) : std::nullopt;
 }
 
-bool is_seen(const DrawnAdapter& faulty, const DrawnAdapter& right, const checkpoint::HfModel& base,
-             const kinds::Catalogue& kinds) {
+namespace {
+
+bool any_refuted(const std::vector<Verdict>& verdicts) {
+  return std::any_of(verdicts.begin(), verdicts.end(),
+                     [](const Verdict& verdict) { return verdict.outcome == Outcome::Refuted; });
+}
+
+}  // namespace
+
+Result<std::vector<std::string_view>> seen_by(const DrawnAdapter& faulty, const DrawnAdapter& right,
+                                              const checkpoint::HfModel& base,
+                                              const kinds::Catalogue& kinds) {
+  std::vector<std::string_view> out;
   const auto found = fitted(faulty, base, kinds);
-  if (!found || !found->faults.empty()) {
-    return true;
+  if (!found) {
+    out.push_back(kRefusedAdapter);
+    return out;
   }
-  const auto wanted = fitted(right, base, kinds);
   const claims::AdapterSubject subject{&*found, &base, &kinds, {}};
-  for (const auto& verdicts :
-       {claims::compare_adapters(*found, *wanted), claims::check_adapter_values(subject)}) {
-    if (std::any_of(verdicts.begin(), verdicts.end(),
-                    [](const Verdict& verdict) { return verdict.outcome == Outcome::Refuted; })) {
-      return true;
+  for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
+    if (claim.judge != nullptr && !claim.on_layouts && any_refuted(claim.judge(subject))) {
+      out.push_back(claim.id);
     }
   }
-  return false;
+  if (found->faults.empty()) {
+    BV_TRY(wanted, fitted(right, base, kinds));
+    if (any_refuted(claims::compare_adapters(*found, wanted))) {
+      out.push_back(claims::adapter_claim("adapter-same").id);
+    }
+  }
+  return out;
 }
 
 }  // namespace bv::fuzz

@@ -179,8 +179,11 @@ Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared, s
   out.said = judge_adapter(adapter, base, kinds, layout);
   for (const AdapterFault fault : kAdapterFaults) {
     const auto faulty = planted(drawn, fault, random);
-    if (faulty && *faulty != drawn) {
-      out.seen[fault] = is_seen(*faulty, drawn, base, kinds);
+    if (faulty && *faulty == drawn) {
+      out.unchanged.push_back(fault);
+    } else if (faulty) {
+      BV_TRY(seen, seen_by(*faulty, drawn, base, kinds));
+      out.seen[fault] = std::move(seen);
     }
   }
   return out;

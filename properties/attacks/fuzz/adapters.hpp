@@ -82,15 +82,22 @@ inline constexpr std::array kAdapterFaults = {
 [[nodiscard]] std::optional<DrawnAdapter> planted(const DrawnAdapter& right, AdapterFault fault,
                                                   generators::Random& random);
 
-/// Is the fault seen, in the adapter alone or beside the right one?
-[[nodiscard]] bool is_seen(const DrawnAdapter& faulty, const DrawnAdapter& right,
-                           const checkpoint::HfModel& base, const kinds::Catalogue& kinds);
+/// In place of a claim: the two files do not belong together and no claim is asked.
+inline constexpr std::string_view kRefusedAdapter = "adapter-refused";
+
+/// What sees the fault: kRefusedAdapter, or the claims that are refuted, about the adapter alone
+/// and beside the right one. Empty when nothing does. Errors: the right one does not fit the base.
+[[nodiscard]] Result<std::vector<std::string_view>> seen_by(const DrawnAdapter& faulty,
+                                                            const DrawnAdapter& right,
+                                                            const checkpoint::HfModel& base,
+                                                            const kinds::Catalogue& kinds);
 
 /// One random adapter of a world, right and with each fault.
 struct AdapterTrial {
-  bool drawn = false;                 // false: no layer was chosen
-  std::string said;                   // of the right adapter; "" when every claim holds
-  std::map<AdapterFault, bool> seen;  // of the faults that change something
+  bool drawn = false;  // false: no layer was chosen
+  std::string said;    // of the right adapter; "" when every claim holds
+  std::map<AdapterFault, std::vector<std::string_view>> seen;  // of faults that change something
+  std::vector<AdapterFault> unchanged;                         // planted, and nothing is different
 };
 /// Errors: those of base_of, draw_adapter and fitted.
 [[nodiscard]] Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared,
