@@ -52,12 +52,24 @@ Cells operators(const Mutation& mutation) {
   return out;
 }
 
+/// Rows of faults in a bridge, or of faults in an adapter: other claims see them.
+using Rows = std::vector<const MutationRow*>;
+Rows rows_of(const Mutation& mutation, bool adapters) {
+  Rows out;
+  for (const MutationRow& row : mutation.rows) {
+    if (row.op.starts_with("adapter:") == adapters) {
+      out.push_back(&row);
+    }
+  }
+  return out;
+}
+
 /// Claims that killed nothing have no column. Not every model has a forward form: behind the last
 /// claim, the forward one, stands how many mutants it was asked of.
-Cells by_claim(const Mutation& mutation) {
+Cells by_claim(const Mutation& mutation, const Rows& rows) {
   const auto any = [&](const auto& count) {
-    return std::any_of(mutation.rows.begin(), mutation.rows.end(),
-                       [&](const MutationRow& row) { return count(row) > 0; });
+    return std::any_of(rows.begin(), rows.end(),
+                       [&](const MutationRow* row) { return count(*row) > 0; });
   };
   std::vector<std::size_t> shown;
   for (std::size_t i = 0; i < mutation.claims.size(); ++i) {
@@ -73,13 +85,13 @@ Cells by_claim(const Mutation& mutation) {
   if (forward) {
     out.front().push_back("forward asked of");
   }
-  for (const MutationRow& row : mutation.rows) {
-    std::vector<std::string> cells = {label_of(row)};
+  for (const MutationRow* row : rows) {
+    std::vector<std::string> cells = {label_of(*row)};
     for (const std::size_t i : shown) {
-      cells.push_back(std::to_string(row.by_claim[i]));
+      cells.push_back(std::to_string(row->by_claim[i]));
     }
     if (forward) {
-      cells.push_back(std::to_string(row.forward_asked));
+      cells.push_back(std::to_string(row->forward_asked));
     }
     out.push_back(std::move(cells));
   }
@@ -94,6 +106,19 @@ Cells reasons(const Mutation& mutation) {
         {reason.reason, std::to_string(reason.mutants), std::to_string(reason.killed_elsewhere)});
   }
   out.push_back(sums(out));
+  return out;
+}
+
+/// The tables, in order.
+std::vector<Cells> tables(const Mutation& mutation) {
+  std::vector<Cells> out = {operators(mutation)};
+  for (const bool adapters : {false, true}) {
+    const Rows rows = rows_of(mutation, adapters);
+    if (!rows.empty()) {
+      out.push_back(by_claim(mutation, rows));
+    }
+  }
+  out.push_back(reasons(mutation));
   return out;
 }
 
@@ -134,16 +159,22 @@ std::string markdown(const Cells& cells) {
   return out;
 }
 
+std::string joined(const std::vector<Cells>& tables, std::string (*form)(const Cells&)) {
+  std::string out;
+  for (const Cells& cells : tables) {
+    out += (out.empty() ? "" : "\n") + form(cells);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string mutation_table(const Mutation& mutation) {
-  return aligned(operators(mutation)) + "\n" + aligned(by_claim(mutation)) + "\n" +
-         aligned(reasons(mutation));
+  return joined(tables(mutation), aligned);
 }
 
 std::string mutation_markdown(const Mutation& mutation) {
-  return markdown(operators(mutation)) + "\n" + markdown(by_claim(mutation)) + "\n" +
-         markdown(reasons(mutation));
+  return joined(tables(mutation), markdown);
 }
 
 }  // namespace bv::reports

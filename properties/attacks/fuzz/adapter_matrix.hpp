@@ -34,7 +34,7 @@ struct AdapterMatrixOptions {
   std::uint64_t seed = 1;
   int adapters = 3;  // of each place
   int jobs = 1;
-  std::function<bool()> stopped;  // asked before each place, on several threads
+  std::function<bool()> stopped = {};  // asked before each place, on several threads
 };
 
 /// Errors: those of try_adapter; a right adapter of which a claim does not hold; Stopped. The
