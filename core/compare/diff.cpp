@@ -216,11 +216,11 @@ class Compare {
     out_.same_bits = out_.dtype_differs && bits_are_equal(view);
     const bool comparable = !out_.dtype_differs || (kinds::is_computable(found.dtype) &&
                                                     kinds::is_computable(subject_.spec.dtype));
+    if (out_.dtype_differs) {  // zeros alone are equal bits and equal values
+      out_.values_lost = comparable ? count_lost(view) : out_.elements;
+    }
     if (out_.same_bits || !comparable) {
       return std::uint64_t{0};
-    }
-    if (out_.dtype_differs) {
-      out_.values_lost = count_lost(view);
     }
     view.spec.dtype = found.dtype;  // a difference of types is told apart from one of values
     return stream(view, options.progress);

@@ -72,7 +72,8 @@ void Applier::allow(const std::vector<std::string>& names) {
   }
 }
 
-AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
+AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guessed) {
+  faults_.guess_parameters(guessed);
   for (const WantedParameter& parameter : wanted) {
     faults_.wants(parameter);
     if (const std::size_t at = index_.first(parameter.name); at != PatternIndex::kNone) {
@@ -80,7 +81,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted) {
     }
   }
   report_rule_faults();
-  report_hook();
+  report_hook(guessed);
   // Those that are certain take their tensors first.
   for (const bool certain : {true, false}) {
     for (now_ = 0; now_ < wanted.size(); ++now_) {

@@ -24,11 +24,12 @@ class Applier {
 
   /// Tensors that may stay unread; stored copies of others.
   void allow(const std::vector<std::string>& names);
-  AppliedRules run(const std::vector<WantedParameter>& wanted);
+  /// `guessed`: nothing but the rules and the tensors says which parameters there are.
+  AppliedRules run(const std::vector<WantedParameter>& wanted, bool guessed = false);
 
  private:
   void report_rule_faults();
-  void report_hook();
+  void report_hook(bool guessed);
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
   void make(const WantedParameter& parameter);

@@ -54,7 +54,7 @@ bool Applier::never_fires(const ForeignRule& rule, const RuleFault& fault) const
 }
 
 /// What a rule says of a tensor that the bridge changes first is not what is done with the file's.
-void Applier::report_hook() {
+void Applier::report_hook(bool guessed) {
   if (!rules_.load_hook) {
     return;
   }
@@ -80,7 +80,9 @@ void Applier::report_hook() {
   const std::set<std::string, std::less<>> changed(rules_.load_hook->changes->begin(),
                                                    rules_.load_hook->changes->end());
   for (const ForeignRule& rule : rules_.rules) {
-    if (changed.contains(rule.id) && takes_[rule.position] && !faulty_[rule.position]) {
+    // No tensor of the file may have the name that the hook makes up: then no parameter is guessed.
+    const bool fires = takes_[rule.position] || guessed;
+    if (changed.contains(rule.id) && fires && !faulty_[rule.position]) {
       std::vector<std::string> unmoved = excuse(rule);
       for (const std::string& pattern : rules_.load_hook->reads) {
         for (const NameIndex::Taken& taken : names_.taken_by(pattern)) {

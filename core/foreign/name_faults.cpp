@@ -112,7 +112,7 @@ bool NameFaults::reads(const WantedParameter& parameter, const ForeignRule& rule
   const std::pair rules{before.rule->position, rule.position};
   const std::string found =
       fmt::format("{} and {}", shown(before.parameter->name), shown(parameter.name));
-  if (!before.parameter->certain || !parameter.certain) {
+  if (guessed_ || !before.parameter->certain || !parameter.certain) {
     if (doubtful_pairs_.insert(rules).second) {
       doubtful_.push_back(fmt::format("rules {} and {} read {}: {}", shown(before.rule->id),
                                       shown(rule.id), shown(hf), found));

@@ -50,6 +50,9 @@ class NameFaults {
   NameFaults(const ForeignRules& rules, const Headers& headers)
       : rules_(rules), headers_(headers) {}
 
+  /// Nothing but the rules says which parameters there are: two that are made of one tensor may be
+  /// one that was built and one that was not.
+  void guess_parameters(bool guessed) { guessed_ = guessed; }
   void wants(const WantedParameter& parameter);  // of every parameter, first of all
   void without_rule(const WantedParameter& parameter);
   void unfilled(const WantedParameter& parameter, const ForeignRule& rule,
@@ -57,8 +60,8 @@ class NameFaults {
   /// The family makes the parameter of other tensors.
   void other_source(const WantedParameter& parameter, const ForeignRule& rule,
                     const std::vector<std::string>& hf);
-  /// False when a parameter that is certain has the tensor already and this one is in doubt: then
-  /// it is not to be made.
+  /// False when another parameter has the tensor already and one of the two is in doubt: then this
+  /// one is not to be made.
   bool reads(const WantedParameter& parameter, const ForeignRule& rule, const std::string& hf);
   void allow(const std::string& hf) { used_.insert(hf); }
 
@@ -105,6 +108,7 @@ class NameFaults {
   std::map<std::pair<std::size_t, std::size_t>, model::NameFault> second_readers_;
   std::vector<std::string> doubtful_;
   std::set<std::pair<std::size_t, std::size_t>> doubtful_pairs_;
+  bool guessed_ = false;
   std::unordered_set<std::string> used_;
   std::vector<std::string> unused_;
   std::map<std::string, FaultGroup> unused_groups_;

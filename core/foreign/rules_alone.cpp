@@ -170,7 +170,8 @@ Result<AppliedRules> apply_rules_alone(const model::Model& usual, const nlohmann
                    [](const WantedParameter& a, const WantedParameter& b) {
                      return std::pair(a.stage, a.index) < std::pair(b.stage, b.index);
                    });
-  AppliedRules out = Applier(base_of(input, found), rules, kinds, headers, options).run(wanted);
+  AppliedRules out =
+      Applier(base_of(input, found), rules, kinds, headers, options).run(wanted, !rules.parameters);
   add_constraints(input, found, out.model);
   out.open.insert(out.open.end(), found.questions.begin(), found.questions.end());
   if (!rules.parameters) {

@@ -182,6 +182,19 @@ class Expected {
     return out;
   }
 
+  /// Layers of another kind may lack what the others have. True when that is said.
+  bool may_lack(const std::set<std::int64_t>& with, std::string_view what) {
+    const std::string field = told_apart_by(input_.config, with);
+    if (field.empty()) {
+      return false;
+    }
+    survey_.unsaid.push_back(
+        fmt::format("{} have no {} that the rules fill; {} of config.json sorts "
+                    "the layers in the same way",
+                    layers_text(others(with)), what, field));
+    return true;
+  }
+
   /// The module of this slot that most layers have; "" when the table does not know it.
   template <class IsSlot>
   std::string usual_module(IsSlot is_slot) const {
@@ -228,6 +241,9 @@ class Expected {
       const bool part = parameter.optional || parameter.module == "shared experts";
       if (!part || parameter.module == "norms" || found == layers_of_.end() ||
           !is_spelled(parameter) || input_.config.layers_differ) {
+        continue;
+      }
+      if (may_lack(found->second, inside_layer(parameter.name))) {
         continue;
       }
       const std::string owner = parameter.module == "shared experts" ? "experts" : parameter.module;

@@ -32,6 +32,9 @@ struct UsualConfig {
   std::int64_t mtp_layers = 0;
 };
 [[nodiscard]] UsualConfig read_usual(const nlohmann::json& config, nlohmann::json& flat);
+/// The field of layer_kinds whose words tell these decoder layers from all others; "" without one.
+[[nodiscard]] std::string told_apart_by(const UsualConfig& config,
+                                        const std::set<std::int64_t>& layers);
 /// The flat config alone: what the usual family is resolved with.
 [[nodiscard]] nlohmann::json flat_config(const nlohmann::json& config);
 

@@ -295,4 +295,20 @@ json flat_config(const json& config) {
   return flat;
 }
 
+std::string told_apart_by(const UsualConfig& config, const std::set<std::int64_t>& layers) {
+  for (const auto& [field, words] : config.layer_kinds) {
+    std::set<std::string> in;
+    std::set<std::string> out;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      (layers.contains(static_cast<std::int64_t>(i)) ? in : out).insert(words[i]);
+    }
+    const bool apart = std::none_of(in.begin(), in.end(),
+                                    [&](const std::string& word) { return out.contains(word); });
+    if (apart && !in.empty() && !out.empty()) {
+      return field;
+    }
+  }
+  return "";
+}
+
 }  // namespace bv::foreign

@@ -62,5 +62,28 @@ TEST(OwnDtype, ATypeOfTheWholeCheckpointIsNoFaultWhereNoValueIsLost) {
             (std::vector<std::string>{"a", "b"}));
 }
 
+/// Every tensor has the wanted bits under the name of another type of the same width: other values.
+TEST(OwnDtype, ACheckpointWhoseLabelsAreWrongIsNotACast) {
+  const Tensors wanted = {{"a", vector_of(DType::BF16, 1)}, {"b", vector_of(DType::BF16, 2)}};
+  for (const DType label : {DType::F16, DType::U16, DType::I16}) {
+    Tensors found = wanted;
+    for (auto& [name, tensor] : found) {
+      tensor.spec.dtype = label;
+    }
+    EXPECT_EQ(differing(wanted, found, true), (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(differing(found, wanted, true), (std::vector<std::string>{"a", "b"}));
+  }
+  // Zeros are the same in every type of floating point.
+  Tensors zeros = wanted;
+  for (auto& [name, tensor] : zeros) {
+    tensor.bytes.assign(tensor.bytes.size(), std::byte{0});
+  }
+  Tensors cast = zeros;
+  for (auto& [name, tensor] : cast) {
+    tensor.spec.dtype = DType::F16;
+  }
+  EXPECT_EQ(differing(zeros, cast, true), (std::vector<std::string>{}));
+}
+
 }  // namespace
 }  // namespace bv::compare
