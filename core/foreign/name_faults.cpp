@@ -112,17 +112,19 @@ bool NameFaults::reads(const WantedParameter& parameter, const ForeignRule& rule
   const std::pair rules{before.rule->position, rule.position};
   const std::string found =
       fmt::format("{} and {}", shown(before.parameter->name), shown(parameter.name));
-  if (guessed_ || !before.parameter->certain || !parameter.certain) {
+  const std::string pair = fmt::format("rules {} and {} read {}: {}", shown(before.rule->id),
+                                       shown(rule.id), shown(hf), found);
+  if (!before.parameter->certain || !parameter.certain) {
     if (doubtful_pairs_.insert(rules).second) {
-      doubtful_.push_back(fmt::format("rules {} and {} read {}: {}", shown(before.rule->id),
-                                      shown(rule.id), shown(hf), found));
+      doubtful_.push_back(pair);
     }
     return false;
   }
   const auto [fault, new_pair] = second_readers_.try_emplace(rules);
   if (!new_pair) {
-    return true;  // one fault a pair of rules
+    return !guessed_;  // one fault a pair of rules
   }
+  guessed_pairs_.push_back(pair);
   fault->second = {
       Code::DuplicateClaim,
       shown(hf),
@@ -131,7 +133,16 @@ bool NameFaults::reads(const WantedParameter& parameter, const ForeignRule& rule
       found,
       "one parameter for each HF tensor",
       fmt::format("give rule {} ({}) an HF name of its own", shown(rule.id), rule.source)};
-  return true;
+  return !guessed_;
+}
+
+/// Where no list says which of the two was built, a tensor that nothing reads shows that one of the
+/// names is wrong; without one the rules may be made for models of either form.
+void NameFaults::doubt_guessed_pairs() {
+  if (guessed_ && unused_.empty()) {
+    doubtful_.insert(doubtful_.end(), guessed_pairs_.begin(), guessed_pairs_.end());
+    second_readers_.clear();
+  }
 }
 
 void NameFaults::find_unused() {
@@ -339,6 +350,7 @@ void NameFaults::report(const std::vector<bool>& used_rules, model::Model& model
   for (const std::string& name : unused_) {
     unused_groups_[starred(name)].add(name);
   }
+  doubt_guessed_pairs();
   report_unused(used_rules, model);
   report_groups(model);
   for (auto& [pair, fault] : second_readers_) {

@@ -78,6 +78,7 @@ class NameFaults {
   using LayerKey = std::pair<family::Stage, std::int64_t>;
 
   void find_unused();
+  void doubt_guessed_pairs();
   void report_layers_without_rules(model::Model& model);
   void report_layers_not_stored(model::Model& model);
   void report_unused(const std::vector<bool>& used_rules, model::Model& model) const;
@@ -109,6 +110,7 @@ class NameFaults {
   std::vector<std::string> doubtful_;
   std::set<std::pair<std::size_t, std::size_t>> doubtful_pairs_;
   bool guessed_ = false;
+  std::vector<std::string> guessed_pairs_;  // of second_readers_, as questions
   std::unordered_set<std::string> used_;
   std::vector<std::string> unused_;
   std::map<std::string, FaultGroup> unused_groups_;

@@ -5,6 +5,8 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/foreign/parameter.hpp"
+#include "core/foreign/usual.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/built_modules.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -127,8 +129,13 @@ std::vector<std::int64_t> run_engine(const layout::Shard& shard, const Tagged& t
 class Comparison {
  public:
   Comparison(const Subject& subject, const RuleUse& use, const parallel::Layout& layout,
-             const BuiltModules& built)
-      : subject_(subject), model_(use.model()), use_(use), layout_(layout), built_(built) {}
+             const BuiltModules& built, const foreign::UsualModules* table)
+      : subject_(subject),
+        model_(use.model()),
+        use_(use),
+        layout_(layout),
+        built_(built),
+        table_(table) {}
 
   void run(Verdict& verdict) {
     const plan::Rebinding small = reduced(model_, *use_.rule, *subject_.kinds, layout_);
@@ -226,7 +233,7 @@ class Comparison {
     if (same && wanted->shape == shard.shape) {
       return;
     }
-    if (is_guessed() && (same || is_guess(question.parameter, shard.shape, wanted->shape))) {
+    if (table_ != nullptr && (same || is_guess(question.parameter, shard.shape, wanted->shape))) {
       return doubt(question.parameter, shard.shape, wanted->shape, verdict);
     }
     if (wanted->shape != shard.shape) {
@@ -241,26 +248,21 @@ class Comparison {
     report(bound, mapping, question.parameter, shard.shape, rank, found, wanted->tags, verdict);
   }
 
-  /// No family and no list of parameters: the module is known by its name alone.
-  [[nodiscard]] bool is_guessed() const {
-    return subject_.under_test != nullptr && subject_.under_test->alone &&
-           !subject_.under_test->rules.parameters;
-  }
-
   /// A name alone does not say that the module is Megatron's own: towers are often built of the
   /// classes of HF, whose names can be like Megatron's. Neither does it say how many rows a module
   /// has that computes more than the table knows.
   [[nodiscard]] bool is_guess(const std::string& parameter, const Shape& made,
                               const Shape& wanted) const {
-    const bool own = parameter.find("decoder.layers.") != std::string::npos ||
-                     parameter.find("mtp.layers.") != std::string::npos ||
-                     parameter.find("embedding.word_embeddings.") != std::string::npos ||
-                     parameter.ends_with("output_layer.weight");
+    const std::size_t block = parameter.rfind("decoder.layers.");
+    const std::string prefix = block == std::string::npos
+                                   ? foreign::text_prefix(subject_.under_test->rules)
+                                   : parameter.substr(0, block);
+    const std::string usual = foreign::anatomy_of(parameter, prefix).usual;
     const std::int64_t here = element_count(made).value_or(0);
     const std::int64_t there = element_count(wanted).value_or(0);
     const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
     const bool other_cut = here == there || here == there * t || here * t == there;
-    return !own || !other_cut;
+    return !other_cut || usual.empty() || table_->find(usual).empty();
   }
 
   static void doubt(const std::string& parameter, const Shape& made, const Shape& wanted,
@@ -329,9 +331,16 @@ class Comparison {
   const RuleUse& use_;
   const parallel::Layout& layout_;
   const BuiltModules& built_;
+  const foreign::UsualModules* table_;  // set when a module is known by its name alone
   std::map<std::string, std::int64_t, std::less<>> numbers_;  // of the geometry, some made small
   Tagged tagged_;
 };
+
+/// No family and no list of parameters: modules are known by their names alone.
+bool is_guessed(const Subject& subject) {
+  return subject.under_test != nullptr && subject.under_test->alone &&
+         !subject.under_test->rules.parameters;
+}
 
 }  // namespace
 
@@ -342,6 +351,12 @@ std::int64_t count_placement(const Subject& subject) {
 std::vector<Verdict> check_placement(const Subject& subject) {
   std::vector<Verdict> out;
   const BuiltModules built(subject);
+  std::optional<foreign::UsualModules> table;
+  if (is_guessed(subject)) {
+    auto loaded = foreign::UsualModules::load();
+    BV_ASSERT(loaded.has_value());  // a family file of ours
+    table = std::move(*loaded);
+  }
   std::map<std::tuple<const family::Rule*, std::int64_t, std::int64_t>, Verdict> known;
   for (const RuleUse& use : rule_uses(subject)) {
     const bool right = sizes_are_right(subject, use);
@@ -357,7 +372,7 @@ std::vector<Verdict> check_placement(const Subject& subject) {
       if (!right) {
         mark_not_reached(verdict);
       } else if (seen == known.end()) {
-        Comparison(subject, use, layout, built).run(verdict);
+        Comparison(subject, use, layout, built, table ? &*table : nullptr).run(verdict);
         known.emplace(key, verdict);
       }
       out.push_back(std::move(verdict));

@@ -128,5 +128,36 @@ TEST(SurveyOfTheRegistries, IsAsItIsCommitted) {
   EXPECT_EQ(totals.at("findings"), totals.at("findings_shown"));
 }
 
+/// Without the list of parameters less is known, and nothing that is right becomes wrong.
+TEST(SurveyCorpus, WithoutItsListNoRightRegistryIsRefuted) {
+  const TempFolder folder;
+  int rows = 0;
+  for (const auto& entry : fs::directory_iterator(kRegistries)) {
+    const std::string file = entry.path().filename().string();
+    constexpr std::string_view kEnd = ".rules.json";
+    const fs::path headers =
+        kRegistries /
+        (file.substr(0, file.size() - std::min(file.size(), kEnd.size())) + ".headers.json.gz");
+    if (!file.ends_with(kEnd) || !fs::exists(headers)) {
+      continue;
+    }
+    json rules = json::parse(file_text(entry.path()));
+    if (rules.erase("model") == 0) {
+      continue;
+    }
+    const auto check = [&](const fs::path& with) {
+      return run_line({"check", "--headers", headers.string(), "--rules", with.string(), "-q"});
+    };
+    write_text(folder.path() / "alone.rules.json", rules.dump());
+    const Ended alone = check(folder.path() / "alone.rules.json");
+    if (alone.code == 1) {  // a defect that the list shows as well
+      EXPECT_EQ(check(entry.path()).code, 1) << file << "\n" << alone.out;
+      continue;
+    }
+    ++rows;
+  }
+  EXPECT_GT(rows, 60);
+}
+
 }  // namespace
 }  // namespace bv::cli::testing
