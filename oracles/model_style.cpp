@@ -66,6 +66,10 @@ constexpr std::array kStyles = {
     ModelStyle{.model_type = "glm4", .form = false},
     ModelStyle{.model_type = "granite", .form = false},
     ModelStyle{.model_type = "qwen2_moe", .form = false},
+    ModelStyle{.model_type = "dots1", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "ernie4_5", .form = false},
+    ModelStyle{.model_type = "seed_oss", .form = false},
+    ModelStyle{.model_type = "smollm3", .form = false},
 };
 
 /// Models that compute as another does, under a name of their own.
