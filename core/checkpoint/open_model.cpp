@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
@@ -145,8 +146,16 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     }
     return error;
   }
+  std::vector<Dequantised> dequantised;
+  const std::string summary = quantised ? quantised::summary(*quantised) : "";
   if (quantised) {
-    return quantised::refusal(*quantised).at(config_file);
+    if (!options.dequantise || !quantised::can_dequantise(*quantised)) {
+      return quantised::refusal(*quantised).at(config_file);
+    }
+    BV_TRY(plain, quantised::dequantised(headers, *quantised, *options.dequantise));
+    dequantised = dequantised_weights(*quantised, *options.dequantise);
+    headers = std::move(plain);
+    drop_quantisation(config, config_text);
   }
   const bool by_view = options.fallback_view && choice->family == options.fallback;
   auto resolved = model::resolve(choice->family, by_view ? options.fallback_view(config) : config,
@@ -179,8 +188,12 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.headers = std::move(headers);
   out.resolve = std::move(resolve);
   out.model = std::move(*resolved);
+  out.dequantised = std::move(dequantised);
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers);
+    if (quantised) {
+      out.notes.push_back(dequantised_note(out.dequantised, summary));
+    }
   }
   return out;
 }
@@ -205,6 +218,9 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
   out.files = checkpoint.files().size();
   if (whole) {
     out.checkpoint.emplace(std::move(checkpoint));
+    if (auto status = add_dequantised(out.dequantised, *out.checkpoint); !status) {
+      return std::move(status).error().at(config_file);
+    }
   } else {
     out.incomplete = checkpoint.missing_error();
     out.notes.clear();  // the dtypes of absent shards are not known
