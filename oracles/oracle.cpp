@@ -23,7 +23,18 @@ std::int64_t heads_of_norm(const Question& question, bool query) {
 
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
+  if (question.parameter.ends_with("router.expert_bias") && whole.dim() == 2 &&
+      whole.size(0) == 1) {
+    return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]
+  }
+  if (has_part(question, "mm_input_projection_weight")) {
+    return whole.t();  // Gemma 3 stores [in, out]
+  }
   const bool query = has_part(question, "q_norm");
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  if (style != nullptr && style->cut_qk_norm && (query || has_part(question, "k_norm"))) {
+    return block(whole, 0, question);
+  }
   const auto head_size = question.numbers.find("head_dim");
   if ((query || has_part(question, "k_norm")) && head_size != question.numbers.end() &&
       question.parameter.find(".indexer.") == std::string::npos) {

@@ -47,7 +47,7 @@ class FamilyParser {
     BV_CHECK(
         top.only({"schema", "family", "doc", "architectures", "model_types", "class_of", "config",
                   "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
-                  "unsupported", "tables", "facts", "sections", "peft_moves_experts"}));
+                  "unsupported", "tables", "facts", "carried", "sections", "peft_moves_experts"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -67,6 +67,7 @@ class FamilyParser {
       BV_TRY(stated, parse_stated_facts(*facts));
       family_->stated = std::move(stated);
     }
+    BV_CHECK(carried_of(top));
     BV_TRY(sections, top.at("sections"));
     BV_TRY(items, sections.items());
     for (const JsonPlace& item : items) {
@@ -191,6 +192,34 @@ class FamilyParser {
         BV_TRY(entry, parse_unsupported(item));
         family_->unsupported.push_back(entry);
       }
+    }
+    return Done{};
+  }
+
+  Status carried_of(const JsonPlace& top) {
+    const auto carried = top.find("carried");
+    if (!carried) {
+      return Done{};
+    }
+    BV_TRY(items, carried->items());
+    for (const JsonPlace& item : items) {
+      BV_CHECK(item.only({"hf", "megatron"}));
+      BV_TRY(hf, item.at("hf"));
+      BV_TRY(prefixes, hf.texts());
+      BV_TRY(megatron, item.at("megatron"));
+      BV_TRY(megatron_text, megatron.text());
+      for (const std::string& prefix : prefixes) {
+        if (!prefix.ends_with('.') || prefix.find_first_of("{}") != std::string::npos) {
+          return hf.error("this is no prefix of names", escaped(prefix),
+                          "a name with a . behind it");
+        }
+      }
+      if (prefixes.empty() || !megatron_text.ends_with('.') ||
+          megatron_text.find_first_of("{}") != std::string::npos) {
+        return megatron.error("this is no prefix of names", escaped(megatron_text),
+                              "a name with a . behind it");
+      }
+      family_->carried.push_back({prefixes, megatron_text});
     }
     return Done{};
   }
