@@ -51,24 +51,7 @@ std::int64_t ffn_size(const Question& question) {
   return own > 0 ? own : known(question, "intermediate_size");
 }
 
-/// The question with the matrix of its expert in place of each stack.
-Question of_expert(const Question& question) {
-  const std::int64_t expert = expert_of(question);
-  Question out = question;
-  for (TaggedTensor& stack : out.hf) {
-    if (stack.shape.size() != 3 || expert >= stack.shape[0]) {
-      throw Unanswered("expert " + std::to_string(expert) + " is not in a stack");
-    }
-    const std::int64_t each = stack.shape[1] * stack.shape[2];
-    const auto first = stack.tags.begin() + static_cast<std::ptrdiff_t>(expert * each);
-    stack.tags = std::vector<std::int64_t>(first, first + static_cast<std::ptrdiff_t>(each));
-    stack.shape.erase(stack.shape.begin());
-  }
-  return out;
-}
-
-Tensor picked(const Question& question) {
-  const Tensor stack = only_source(question);
+Tensor picked(const Question& question, const Tensor& stack) {
   const std::int64_t expert = expert_of(question);
   if (stack.dim() < 2 || expert >= stack.size(0)) {
     throw Unanswered("expert " + std::to_string(expert) + " is not in a stack of " +
@@ -77,12 +60,23 @@ Tensor picked(const Question& question) {
   return stack.select(0, expert);
 }
 
+Tensor picked(const Question& question) {
+  return picked(question, only_source(question));
+}
+
+bool are_stacks(const Question& question) {
+  return question.hf.size() == 2 && question.hf[0].shape.size() == 3 &&
+         question.hf[1].shape.size() == 3;
+}
+
 }  // namespace
 
 Tensor expert_fc1(const Question& question) {
   check_own_number(question, expert_of(question));
-  if (question.hf.size() == 2 && !expert_in(question.hf_names.front())) {
-    return linear_fc1(of_expert(question));  // a stack of gates, a stack of ups
+  if (are_stacks(question)) {  // gate and up each as [E, I, H] (Step-3.5)
+    return sections({picked(question, part(question, "gate_proj")),
+                     picked(question, part(question, "up_proj"))},
+                    question);
   }
   if (!has_part(question, "gate_up_proj") || expert_in(question.hf_names.front())) {
     return linear_fc1(question);  // one HF tensor set an expert

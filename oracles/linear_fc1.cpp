@@ -17,6 +17,10 @@ bool fills_the_ffn(const Question& question) {
 }  // namespace
 
 Tensor linear_fc1(const Question& question) {
+  if (question.hf.size() == 1 && question.built.gated) {
+    return *question.built.gated ? sections(only_source(question).chunk(2, 0), question)
+                                 : block(only_source(question), 0, question);
+  }
   if (question.hf.size() == 1) {
     if (has_part(question, "gate_up_proj")) {
       return sections(only_source(question).chunk(2, 0), question);
@@ -31,8 +35,9 @@ Tensor linear_fc1(const Question& question) {
     }
     return block(only_source(question), 0, question);
   }
-  const bool by_number = has_part(question, "w1");  // Mixtral: w1 gate, w2 down, w3 up
-  const Tensor gate = part(question, by_number ? "w1" : "gate_proj");
+  const bool by_number = has_part(question, "w1");     // Mixtral: w1 gate, w2 down, w3 up
+  const bool by_form = has_part(question, "ff_proj");  // LLaDA: ff_proj gate, up_proj up
+  const Tensor gate = part(question, by_number ? "w1" : by_form ? "ff_proj" : "gate_proj");
   const Tensor up = part(question, by_number ? "w3" : "up_proj");
   if (gate.sizes() != up.sizes()) {
     throw Unanswered("gate has " + std::to_string(gate.size(0)) + " rows and up " +

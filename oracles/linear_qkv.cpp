@@ -15,7 +15,9 @@ struct Heads {
 Heads heads_of(const Question& question) {
   if (is_vision(question.parameter)) {
     const std::int64_t heads = number(question, "vision_num_heads");
-    return {heads, heads};
+    const auto groups = question.numbers.find("vision_num_query_groups");
+    const bool grouped = groups != question.numbers.end() && groups->second > 0;
+    return {heads, grouped ? groups->second : heads};
   }
   return {number(question, "num_attention_heads"), number(question, "num_query_groups")};
 }
@@ -44,17 +46,40 @@ Tensor fused(const Tensor& q, const Tensor& k, const Tensor& v, Heads heads) {
   return ops::cat({queries_by_group(q, heads, keys.size(1)), keys, values}, 1).flatten(0, 1);
 }
 
+/// A layer with heads of its own number, in a module that was built with rows for them: by the size
+/// of a head.
+Heads heads_of_layer(const Question& question, const Tensor& q, const Tensor& k, const Tensor& v) {
+  const auto size = question.numbers.find("head_dim");
+  const auto gate = question.numbers.find("attn_output_gate");
+  const bool gated = gate != question.numbers.end() && gate->second != 0;  // q holds gates too
+  const bool own = !gated && !is_vision(question.parameter) && size != question.numbers.end() &&
+                   size->second > 0 && question.built.rows > 0 &&
+                   q.size(0) + k.size(0) + v.size(0) == question.built.rows &&
+                   q.size(0) % size->second == 0 && k.size(0) % size->second == 0;
+  return own ? Heads{q.size(0) / size->second, k.size(0) / size->second} : heads_of(question);
+}
+
+/// One gate row a head says how many heads there are.
+Heads heads_of_gates(const Tensor& q, const Tensor& k, const Tensor& gate) {
+  const std::int64_t size = exact(q.size(0), gate.size(0), "query rows over gate rows");
+  return {gate.size(0), exact(k.size(0), size, "key rows over rows of a head")};
+}
+
 /// Step-3.5: one gate row a head; behind all groups, or d times behind the queries of its group.
-Tensor fused_with_gate_rows(const Question& question, Heads heads) {
+Tensor fused_with_gate_rows(const Question& question) {
   const Tensor q = part(question, "q_proj");
   const Tensor k = part(question, "k_proj");
   const Tensor v = part(question, "v_proj");
   const Tensor gate = part(question, "g_proj");
+  const Heads heads = heads_of_gates(q, k, gate);
   const auto flag = question.numbers.find("attn_output_gate");
-  if (flag == question.numbers.end()) {
+  const std::int64_t plain = q.size(0) + k.size(0) + v.size(0);
+  const bool behind = question.built.rows == plain + gate.size(0);
+  const bool inside = question.built.rows == plain + q.size(0);
+  if (!behind && !inside && flag == question.numbers.end()) {
     throw Unanswered("the geometry has no attn_output_gate, which says where g_proj goes");
   }
-  if (flag->second == 0) {
+  if (behind || (!inside && flag->second == 0)) {
     return ops::cat({fused(q, k, v, heads), gate}, 0);
   }
   const Tensor keys = rows_by_group(k, heads.groups, "k_proj");
@@ -69,8 +94,8 @@ Tensor fused_with_gate_rows(const Question& question, Heads heads) {
 }  // namespace
 
 Tensor linear_qkv(const Question& question) {
-  const Heads heads = heads_of(question);
   if (question.hf.size() == 1) {
+    const Heads heads = heads_of(question);
     constexpr std::array<std::string_view, 3> kFused = {"qkv", "query_key_value", "qkv_proj"};
     if (std::ranges::none_of(kFused,
                              [&](std::string_view one) { return has_part(question, one); })) {
@@ -85,11 +110,12 @@ Tensor linear_qkv(const Question& question) {
     return block(fused(parts[0], parts[1], parts[2], heads), 0, question);
   }
   if (question.hf.size() == 4) {
-    return block(fused_with_gate_rows(question, heads), 0, question);
+    return block(fused_with_gate_rows(question), 0, question);
   }
-  return block(
-      fused(part(question, "q_proj"), part(question, "k_proj"), part(question, "v_proj"), heads), 0,
-      question);
+  const Tensor q = part(question, "q_proj");
+  const Tensor k = part(question, "k_proj");
+  const Tensor v = part(question, "v_proj");
+  return block(fused(q, k, v, heads_of_layer(question, q, k, v)), 0, question);
 }
 
 Tensor linear_kv(const Question& question) {

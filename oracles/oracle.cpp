@@ -11,8 +11,7 @@
 namespace bv::oracle {
 namespace {
 
-/// How many heads a query or key norm is over: one, or all of them (OLMo 2). A norm over all heads
-/// that is cut (MiniMax-M2) has rules of its own.
+/// How many heads a query or key norm is over: one, or all of them (OLMo 2).
 std::int64_t heads_of_norm(const Question& question, bool query) {
   const ModelStyle* style = style_of(question.model_type, question.stated.like);
   if (style == nullptr || !style->full_qk_norm) {
@@ -21,25 +20,36 @@ std::int64_t heads_of_norm(const Question& question, bool query) {
   return number(question, query ? "num_attention_heads" : "num_query_groups");
 }
 
+/// Does a rank hold only the part of a norm over all heads that is its heads' own?
+bool has_cut_norm(const Question& question) {
+  if (!question.built.cut.empty()) {
+    return question.built.cut == "column";
+  }
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  return style != nullptr && style->cut_qk_norm;
+}
+
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
   if (question.parameter.ends_with("router.expert_bias") && whole.dim() == 2 &&
       whole.size(0) == 1) {
     return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]
   }
-  if (has_part(question, "mm_input_projection_weight")) {
+  if (question.built.cut.empty() && has_part(question, "mm_input_projection_weight")) {
     return whole.t();  // Gemma 3 stores [in, out]
   }
   const bool query = has_part(question, "q_norm");
-  const ModelStyle* style = style_of(question.model_type, question.stated.like);
-  if (style != nullptr && style->cut_qk_norm && (query || has_part(question, "k_norm"))) {
+  if (!query && !has_part(question, "k_norm")) {
+    return whole;
+  }
+  if (has_cut_norm(question)) {
     return block(whole, 0, question);
   }
   const auto head_size = question.numbers.find("head_dim");
-  if ((query || has_part(question, "k_norm")) && head_size != question.numbers.end() &&
+  if (head_size != question.numbers.end() &&
       question.parameter.find(".indexer.") == std::string::npos) {
     const std::int64_t heads = heads_of_norm(question, query);
-    if (whole.numel() != heads * head_size->second) {
+    if (question.built.cut != "replicated" && whole.numel() != heads * head_size->second) {
       throw Unanswered("a norm of " + std::to_string(whole.numel()) + " elements is not over " +
                        (heads == 1 ? "one head" : std::to_string(heads) + " heads") + " of " +
                        std::to_string(head_size->second));
@@ -114,6 +124,30 @@ Tensor answered(const Question& question) {
   return computed(*formula, question);
 }
 
+/// The question about a tensor that stands as the parameter does.
+Question upright(const Question& question) {
+  Question out = question;
+  out.built.sides = Built::Sides::Same;
+  if (question.built.sides == Built::Sides::Swapped) {
+    out.hf.front() = tagged(tensor_of(question.hf.front()).transpose(0, 1));
+  } else {
+    std::erase(out.hf.front().shape, 1);
+  }
+  return out;
+}
+
+Tensor answered_upright(const Question& question) {
+  const Built::Sides sides = question.built.sides;
+  if (sides == Built::Sides::Same || question.hf.size() != 1) {
+    return answered(question);
+  }
+  if (sides == Built::Sides::Unclear) {
+    throw Unanswered("it is not known whether " + question.hf_names.front() +
+                     " stands [out, in] or [in, out]: it is square");
+  }
+  return answered(upright(question));
+}
+
 struct Answer {
   std::optional<TaggedTensor> shard;
   std::string why_not;
@@ -121,7 +155,7 @@ struct Answer {
 
 Answer answer_of(const Question& question) {
   try {
-    return {tagged(answered(question)), ""};
+    return {tagged(answered_upright(question)), ""};
   } catch (const std::bad_alloc&) {
     throw;  // says nothing of the oracle
   } catch (const std::exception& thrown) {

@@ -30,15 +30,22 @@ struct Stated {
 struct Built {
   std::string cut = {};   // column, row, replicated; "" when nobody looked
   bool outsider = false;  // a module of no Megatron class: the table is not about it
+  /// How the HF tensor stands to the parameter: a matrix with its two sizes the other way round, or
+  /// one that could be, for it is square and no linear layer's weight; or with dimensions of one
+  /// element that the parameter does not have.
+  enum class Sides { Same, Swapped, Unclear, Squeezed };
+  Sides sides = Sides::Same;
+  std::int64_t rows = 0;           // of the whole parameter, 0 when nobody looked
+  std::optional<bool> gated = {};  // of a linear_fc1: it has twice the rows that linear_fc2 reads
 };
 
 /// One question: what must Megatron parameter `parameter` hold on this rank?
 /// `numbers` may hold more than is read; read are, by the family files' names (modules.hpp says
 /// which formula reads which): num_attention_heads, num_query_groups, head_dim, hidden_size,
 /// moe_intermediate_size (or intermediate_size), linear_num_key_heads, linear_num_value_heads,
-/// linear_key_head_dim, linear_value_head_dim, vision_num_heads, mamba_num_heads, mamba_head_dim,
-/// mamba_state_dim, mamba_num_groups, attn_output_gate. A HF tensor's part (query, gate, ...) is
-/// taken from its name, never from its place in the list.
+/// linear_key_head_dim, linear_value_head_dim, vision_num_heads, vision_num_query_groups,
+/// mamba_num_heads, mamba_head_dim, mamba_state_dim, mamba_num_groups, attn_output_gate. A HF
+/// tensor's part (query, gate, ...) is taken from its name, never from its place in the list.
 struct Question {
   std::string
       parameter;  // global Megatron name: "decoder.layers.3.self_attention.linear_qkv.weight"

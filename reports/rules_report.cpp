@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::reports {
 namespace {
@@ -34,10 +35,13 @@ std::string kinds_text(const std::vector<KindLine>& kinds) {
   return out;
 }
 
-std::string kind_names_text(const std::vector<KindLine>& kinds) {
+std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width) {
+  constexpr std::size_t kDocAt = 18;
   std::string out;
   for (const KindLine& kind : kinds) {
-    out += fmt::format("{:<16} {}\n", kind.name, kind.doc.substr(0, kind.doc.find('\n')));
+    out += fmt::format(
+        "{:<17} {}\n", kind.name,
+        wrapped(kind.doc.substr(0, kind.doc.find('\n')), kDocAt, std::string(kDocAt, ' '), width));
   }
   return out;
 }

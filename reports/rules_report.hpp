@@ -30,8 +30,8 @@ struct RuleWord {
 
 /// Each kind with its comment, an empty line between two.
 [[nodiscard]] std::string kinds_text(const std::vector<KindLine>& kinds);
-/// One line a kind: name and first line of the comment.
-[[nodiscard]] std::string kind_names_text(const std::vector<KindLine>& kinds);
+/// Name and first line of the comment, wrapped.
+[[nodiscard]] std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width);
 [[nodiscard]] std::string rule_lines_text(const std::vector<RuleLine>& rules);
 [[nodiscard]] std::string rule_words_text(const std::vector<RuleWord>& words);
 

@@ -11,7 +11,7 @@ std::string build_commit() {
   return BV_COMMIT;
 }
 std::string build_kind() {
-#ifdef BV_WITH_CUDA
+#ifdef BV_WITH_CUDA  // what core/cuda was compiled with
   return "cuda";
 #else
   return "cpu";

@@ -19,6 +19,9 @@ std::string needs_text(const claims::Claim& claim) {
   if (claim.needs_forward) {
     out += " Needs the forward oracles (LibTorch).";
   }
+  if (claim.needs_device) {
+    out += " Only with a device (`--device cuda`), or when it is named by `--only`.";
+  }
   return out;
 }
 

@@ -99,6 +99,13 @@ constexpr std::array kCommands = {
             run_rules,
             "bridge-verify rules show qkv\n"
             "bridge-verify rules lint my_bridge.rules.json --model DIR"},
+    Command{{"survey", "", true},
+            "survey DIR|FILE...",
+            "many rules files, each on the checkpoint beside it: one row each",
+            false,
+            run_survey,
+            "bridge-verify survey DIR --out matrix\n"
+            "bridge-verify survey DIR --baseline survey.expected.json"},
     Command{{"fixture", "", true, "list make"},
             "fixture list | fixture make NAME --out DIR",
             "tiny checkpoints of every family and storage form",

@@ -48,9 +48,14 @@ int report_error(Context& context, const Options& options, const Error& error);
 [[nodiscard]] std::string claims_page();
 
 int run_check(Context& context, const Options& options);
+/// `check` without its reports: what it found. Errors: those that end a check with exit 2, 4 or 5.
+[[nodiscard]] Result<Run> check_once(Context& context, const Options& options);
+int run_survey(Context& context, const Options& options);
 int run_convert(Context& context, const Options& options);
 int run_lora(Context& context, const Options& options);
 int run_diff(Context& context, const Options& options);
+/// diff of the wanted checkpoint and the found one, for a command whose options name them.
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides);
 int run_trace(Context& context, const Options& options);
 int run_layout(Context& context, const Options& options);
 int run_inspect(Context& context, const Options& options);

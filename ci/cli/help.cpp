@@ -106,8 +106,10 @@ std::string command_help(const Command& command) {
   std::string_view usage = command.usage;
   for (std::size_t bar = 0; !usage.empty(); usage.remove_prefix(std::min(bar + 3, usage.size()))) {
     bar = std::min(usage.find(" | "), usage.size());
-    out += fmt::format("{} bridge-verify {} [options]\n", out.size() > 6 ? "      " : "",
-                       usage.substr(0, bar));
+    out += fmt::format(
+        "{} {}\n", out.size() > 6 ? "      " : "",
+        reports::wrapped(fmt::format("bridge-verify {} [options]", usage.substr(0, bar)), 7,
+                         "           ", kWidth));
   }
   out += "\n" + paragraph(command.summary);
   out += command.examples.empty() ? "" : "\nexamples:\n";

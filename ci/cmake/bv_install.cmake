@@ -41,6 +41,13 @@ install(CODE "
 " COMPONENT command)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/ci/templates DESTINATION ${CMAKE_INSTALL_DATADIR}/bridge-verify COMPONENT command)
 
+# For projects that gate with CTest: find_package(bridge_verify).
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/bridge_verify-config-version.cmake COMPATIBILITY SameMinorVersion
+                                 ARCH_INDEPENDENT)
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/bridge_verify-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/bridge_verify-config-version.cmake
+        DESTINATION lib/cmake/bridge_verify COMPONENT command)
+
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME bridge-verify)
 set(CPACK_PACKAGE_VENDOR "bridge-verify")

@@ -105,7 +105,7 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
     return std::nullopt;
   }
   std::optional<std::string> best;
-  std::size_t best_distance = 3;
+  std::size_t best_distance = std::min<std::size_t>(3, (word.size() + 1) / 2);
   std::vector<std::string> with_prefix;
   for (const std::string& candidate : candidates) {
     const std::size_t distance = edit_distance(word, candidate);

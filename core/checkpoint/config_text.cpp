@@ -191,6 +191,12 @@ Result<nlohmann::json> parse_config(std::string_view text, const std::string& fi
         .pair(std::to_string(depth), fmt::format("at most {}", kJsonDepthMax))
         .advise("this is not the config of a model");
   }
+  if (text.starts_with("\xef\xbb\xbf")) {  // nlohmann would skip it, Python refuses it
+    return fail(Code::ConfigField, fmt::format("{} begins with a byte order mark", file))
+        .at(file)
+        .pair("EF BB BF", "UTF-8 without a mark, as transformers reads it")
+        .advise("save the file as UTF-8 without a byte order mark");
+  }
   const std::vector<Constant> constants = find_constants(text);
   try {
     auto json =

@@ -59,6 +59,38 @@ Result<model::FamilyChoice> choose(const nlohmann::json& config,
       options.fallback, {"family", family::name(*options.fallback), "no family knows it; --rules"}};
 }
 
+Result<model::Model> resolve_with(const family::FamilyPtr& family, const nlohmann::json& config,
+                                  const Headers& headers, const OpenOptions& options,
+                                  const model::ResolveOptions& resolve) {
+  const bool by_view = options.fallback_view && family == options.fallback;
+  return model::resolve(family, by_view ? options.fallback_view(config) : config, headers, resolve);
+}
+
+/// The family that the architecture names says of itself that it is not about this config.
+bool is_unfit(const Error& error, const model::FamilyChoice& choice, const OpenOptions& options) {
+  return error.code == Code::ConfigField && options.fallback && options.family.empty() &&
+         choice.family != options.fallback;
+}
+
+/// Rules of one's own are judged all the same: what the family does not build, others may.
+Result<model::Model> resolve_or_fall_back(model::FamilyChoice& choice, const nlohmann::json& config,
+                                          const Headers& headers, const OpenOptions& options,
+                                          const model::ResolveOptions& resolve) {
+  auto resolved = resolve_with(choice.family, config, headers, options, resolve);
+  if (resolved || !is_unfit(resolved.error(), choice, options)) {
+    return resolved;
+  }
+  auto other = resolve_with(options.fallback, config, headers, options, resolve);
+  if (!other) {
+    return resolved;
+  }
+  choice.reason.because = fmt::format("{} is not about this config: {}; --rules",
+                                      family::name(*choice.family), resolved.error().message);
+  choice.family = options.fallback;
+  choice.reason.value = family::name(*options.fallback);
+  return other;
+}
+
 /// The text of a config with settings in it; `config` is what they make of it.
 std::string with_settings(std::string text, const nlohmann::json& config,
                           const std::vector<std::pair<std::string, std::string>>& settings) {
@@ -106,6 +138,26 @@ void keep_asked(const model::NameFilter& filter, const model::Model& model, Head
            std::none_of(filter.match.begin(), filter.match.end(),
                         [&](const std::string& glob) { return glob_match(glob, header.first); });
   });
+}
+
+/// model_type and architecture, as the config says them.
+void name_classes(const nlohmann::json& config, HfModel& out) {
+  out.model_type = text_at(config, "model_type");
+  if (const auto names = config.find("architectures");
+      names != config.end() && names->is_array() && !names->empty()) {
+    out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
+  }
+}
+
+/// The text of config.json. Errors: NoConfig.
+Result<std::string> read_config(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder / "config.json", error)) {
+    return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
+        .at(folder.string())
+        .advise("give the directory that transformers save_pretrained wrote");
+  }
+  return io::read_file(folder / "config.json", kConfigBytesMax, Code::ConfigField);
 }
 
 }  // namespace
@@ -157,9 +209,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     headers = std::move(plain);
     drop_quantisation(config, config_text);
   }
-  const bool by_view = options.fallback_view && choice->family == options.fallback;
-  auto resolved = model::resolve(choice->family, by_view ? options.fallback_view(config) : config,
-                                 headers, resolve);
+  auto resolved = resolve_or_fall_back(*choice, config, headers, options, resolve);
   if (!resolved) {
     Error error = std::move(resolved).error();
     if (error.where.empty()) {
@@ -174,11 +224,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   HfModel out;
   out.chosen = choice->reason;
   out.excluded = std::move(excluded);
-  out.model_type = text_at(config, "model_type");
-  if (const auto names = config.find("architectures");
-      names != config.end() && names->is_array() && !names->empty()) {
-    out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
-  }
+  name_classes(config, out);
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
   out.config_text = with_settings(std::move(config_text), config, options.settings);
@@ -201,13 +247,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
 Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::FamilyPtr>& families,
                         const OpenOptions& options) {
   const std::string config_file = (folder / "config.json").string();
-  std::error_code error;
-  if (!fs::exists(folder / "config.json", error)) {
-    return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
-        .at(folder.string())
-        .advise("give the directory that transformers save_pretrained wrote");
-  }
-  BV_TRY(text, io::read_file(folder / "config.json", kConfigBytesMax, Code::ConfigField));
+  BV_TRY(text, read_config(folder));
   BV_TRY(checkpoint, io::Checkpoint::open_partial(folder, options.strict));
   const bool whole = checkpoint.missing().empty();
   if (!whole && !(options.absent_shards && names_are_known(checkpoint))) {
@@ -226,6 +266,26 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
     out.notes.clear();  // the dtypes of absent shards are not known
   }
   return std::move(out);
+}
+
+Result<HfModel> open_without_family(const fs::path& folder, const OpenOptions& options) {
+  const std::string config_file = (folder / "config.json").string();
+  HfModel out;
+  BV_TRY(text, read_config(folder));
+  BV_TRY(config, parse_config(text, config_file));
+  BV_TRY(checkpoint, io::Checkpoint::open(folder, options.strict));
+  out.headers = checkpoint.headers();
+  if (const auto quantised = quantised::find(out.headers, config)) {
+    return quantised::refusal(*quantised).at(config_file);
+  }
+  out.folder = folder;
+  name_classes(config, out);
+  out.config_text = std::move(text);
+  out.header_digest = header_digest(out.headers);
+  out.files = checkpoint.files().size();
+  out.notes = dtype_notes(config, out.headers);
+  out.checkpoint.emplace(std::move(checkpoint));
+  return out;
 }
 
 }  // namespace bv::checkpoint

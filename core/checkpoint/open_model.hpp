@@ -39,6 +39,11 @@ struct OpenOptions {
                                       const std::vector<family::FamilyPtr>& families,
                                       const OpenOptions& options);
 
+/// The same for an architecture that no family knows: config, headers and weights, and a model
+/// without a family and without mappings. Errors: those of open_hf, but for ArchitectureUnknown.
+[[nodiscard]] Result<HfModel> open_without_family(const std::filesystem::path& folder,
+                                                  const OpenOptions& options);
+
 /// The same from headers alone (a dump or a published geometry): there are no bytes.
 [[nodiscard]] Result<HfModel> open_headers(std::string config_text, const std::string& config_file,
                                            Headers headers,

@@ -19,6 +19,10 @@
 #include "core/plan/dtype_policy.hpp"
 #include "core/plan/plan.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::convert {
 
 struct ConvertOptions {
@@ -33,6 +37,10 @@ struct ConvertOptions {
   std::filesystem::path rules;  // to Megatron: the file that --rules named; it goes along
   ProgressSink* progress = nullptr;
   WindowSizes windows = {};
+  /// Other processes that convert the same: each writes a part of the files into one folder, and
+  /// rank 0 puts it under its name. Null: this process writes all.
+  comm::Link* world = nullptr;
+  move::Executor* device = nullptr;  // moves the bytes; null: the processor
 };
 
 /// HF tensors whose parameter is stored in another element type.

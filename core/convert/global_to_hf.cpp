@@ -98,7 +98,7 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   BV_CHECK(folder.keep_only(names_of(outputs)));
   BV_TRY(digests, write_files(folder.partial(), outputs, std::move(plans),
                               {options.jobs, options.progress, options.resume, options.windows,
-                               more_bytes}));
+                               more_bytes, options.device}));
   if (options.verify) {
     BV_CHECK(verify_files(folder.partial(), digests, options.jobs));
   }

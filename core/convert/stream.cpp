@@ -306,15 +306,19 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
     for (const Place& place : tasks[i]) {
       OpenFile& file = open[place.file];
       BV_CHECK(open_if_first(file, folder / files[place.file].name));
-      makers.emplace_back(files[place.file].tensors[place.tensor],
-                          [&file, place](ByteOffset at, std::span<const std::byte> window) {
-                            return file.pending->write_at(place.offset + at.size(), window);
-                          });
+      makers.emplace_back(
+          files[place.file].tensors[place.tensor],
+          [&file, place](ByteOffset at, std::span<const std::byte> window) {
+            return file.pending->write_at(place.offset + at.size(), window);
+          },
+          options.device);
     }
     const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
       return files[place.file].tensors[place.tensor];
     };
-    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), options.windows, options.progress));
+    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()),
+                          options.device == nullptr ? options.windows : kDeviceWindows,
+                          options.progress));
     for (std::size_t k = 0; k < makers.size(); ++k) {
       const Place& place = tasks[i][k];
       BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));

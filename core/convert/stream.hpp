@@ -51,6 +51,9 @@ struct WindowSizes {
   std::int64_t least_bytes = std::int64_t{64} << 10;
   std::int64_t release_bytes = std::int64_t{8} << 20;  // mapped pages are given back after so many
 };
+/// A device is far away: what goes there at once is larger.
+inline constexpr WindowSizes kDeviceWindows{std::int64_t{64} << 20, std::int64_t{64} << 20,
+                                            std::int64_t{64} << 20};
 
 struct StreamOptions {
   int jobs = 1;
@@ -59,7 +62,8 @@ struct StreamOptions {
   /// write.
   bool resume = false;
   WindowSizes windows = {};
-  std::uint64_t more_bytes = 0;  // that the caller will write there beside these files
+  std::uint64_t more_bytes = 0;      // that the caller will write there beside these files
+  move::Executor* device = nullptr;  // null: the processor
 };
 
 /// The headers of the files, in their order. Errors: those of io::plan_safetensors.

@@ -6,8 +6,11 @@
 #include "core/base/text.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/megatron_shards.hpp"
+#include "core/comm/shares.hpp"
+#include "core/convert/carry.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_outputs.hpp"
+#include "core/convert/shared_output.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/shard_index.hpp"
@@ -40,6 +43,24 @@ Result<CarryPlan> carried_files(const checkpoint::MegatronFolder& source, bool f
     out.files[name] = {inside ? **inside : fs::canonical(folder / name, ignored), std::nullopt};
   }
   return out;
+}
+
+/// Files beside the shards that were put there later, or that the manifest lost: they stay, by
+/// name.
+Result<std::vector<std::string>> stay_behind(const checkpoint::MegatronFolder& source) {
+  BV_TRY(there, plan_carry(source.folder / checkpoint::kCarriedFolder, {}, false));
+  std::vector<std::string> names;
+  for (const auto& [name, file] : there.files) {
+    if (!source.carried.contains(name)) {
+      names.push_back(io::in_quotes(name));
+    }
+  }
+  std::vector<std::string> notes;
+  if (!names.empty()) {
+    notes.push_back(fmt::format("not in manifest.json and left behind in {}: {}",
+                                checkpoint::kCarriedFolder, join(io::first_lines(names, 4), ", ")));
+  }
+  return notes;
 }
 
 FolderFault changed_file(const std::string& name, const std::string& more) {
@@ -120,6 +141,14 @@ io::OutputRequest request_for(const checkpoint::MegatronFolder& source,
   return request;
 }
 
+std::vector<std::uint64_t> sizes_of(const std::vector<io::SafetensorsPlan>& plans) {
+  std::vector<std::uint64_t> out;
+  for (const io::SafetensorsPlan& plan : plans) {
+    out.push_back(plan.file_size);
+  }
+  return out;
+}
+
 /// An earlier output of this conversion: its files, with the headers that this run writes and the
 /// carried files as they are; or Megatron shards by their manifest.
 io::FirstStranger strangers(io::KnownFiles known, const checkpoint::MegatronFolder& source) {
@@ -145,32 +174,41 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_TRY(plans, plan_files(outputs));
   io::OutputRequest request = request_for(source, shards, out, options);
   request.first_stranger = strangers(known_files(outputs, plans), source);
-  BV_CHECK(io::check_output_place(request));
-
+  const bool is_host = options.world == nullptr || options.world->rank() == 0;
   ConvertReport report;
-  BV_CHECK(judge(source, plan, shards, carried, options, report));
-  if (!report.faults.empty() || !report.replicas.empty()) {
+  if (is_host) {
+    BV_CHECK(io::check_output_place(request));
+    BV_TRY(notes, stay_behind(source));
+    report.notes = std::move(notes);
+    BV_CHECK(judge(source, plan, shards, carried, options, report));
+  }
+  BV_TRY(right, told_by_host(options.world, report.faults.empty() && report.replicas.empty(),
+                             "whether the shards are right"));
+  if (!right) {
     return report;
   }
-  report.dropped_rows = find_dropped_rows(plan, shards);
-  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
-  BV_CHECK(folder.keep_only(names_of(outputs)));
-  BV_TRY(digests, write_files(folder.partial(), outputs, std::move(plans),
-                              {options.jobs, options.progress, options.resume, options.windows,
-                               more_bytes}));
-  if (options.verify) {
-    BV_CHECK(verify_files(folder.partial(), digests, options.jobs));
+  if (is_host) {
+    report.dropped_rows = find_dropped_rows(plan, shards);
   }
-  BV_TRY(prints, carry(carried, folder.partial()));
-  if (!options.accept_changed && prints != source.carried) {
-    return fail(Code::IndexDisagrees,
-                fmt::format("a file of {} changed while it was read",
-                            io::printable_path(source.folder / checkpoint::kCarriedFolder)))
-        .advise("stop the program that writes there, then repeat");
-  }
+  BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
+  const auto processes =
+      comm::balanced(sizes_of(plans), options.world == nullptr ? 1 : options.world->size());
+  BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
+                               {options.jobs, options.progress, options.resume, options.windows,
+                                more_bytes, options.device},
+                               options.verify));
   std::set<std::string> names = names_of(outputs);
-  for (const auto& [name, print] : prints) {
-    names.insert(name);
+  if (folder.is_host()) {
+    BV_TRY(prints, carry(carried, folder.partial()));
+    if (!options.accept_changed && prints != source.carried) {
+      return fail(Code::IndexDisagrees,
+                  fmt::format("a file of {} changed while it was read",
+                              io::printable_path(source.folder / checkpoint::kCarriedFolder)))
+          .advise("stop the program that writes there, then repeat");
+    }
+    for (const auto& [name, print] : prints) {
+      names.insert(name);
+    }
   }
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);

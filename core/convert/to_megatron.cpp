@@ -4,9 +4,11 @@
 
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/movable.hpp"
+#include "core/comm/shares.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_side.hpp"
 #include "core/convert/shard_outputs.hpp"
+#include "core/convert/shared_output.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
@@ -65,6 +67,19 @@ std::set<std::string> all_files(const std::vector<OutputFile>& shards,
   return out;
 }
 
+/// What goes along with the shards, and what the manifest says of it.
+Status write_companions(const fs::path& folder, const CarryPlan& carried,
+                        const ConvertOptions& options, checkpoint::MegatronFolder& description) {
+  BV_TRY(prints, carry(carried, folder / checkpoint::kCarriedFolder));
+  description.carried = std::move(prints);
+  if (!options.rules.empty()) {
+    BV_TRY(rules, io::read_file(options.rules, kRulesBytesMax, Code::RulesInvalid));
+    BV_CHECK(io::write_file(folder / checkpoint::kRulesName, rules));
+    description.rules = io::print_of_text(rules);
+  }
+  return Done{};
+}
+
 }  // namespace
 
 Status check_place_for_megatron(const checkpoint::HfModel& source, const fs::path& out,
@@ -87,25 +102,21 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   const auto outputs = shard_outputs(source, plan, options.dtype);
   BV_TRY(plans, plan_files(outputs));
 
-  BV_TRY(folder, io::OutputFolder::create(request_for(source, out, options)));
-  BV_CHECK(folder.keep_only(names_of(outputs)));
+  BV_TRY(folder,
+         SharedOutput::create(request_for(source, out, options), names_of(outputs), options.world));
   ConvertReport report;
-  BV_TRY(digests, write_files(folder.partial(), outputs, std::move(plans),
-                              {options.jobs, options.progress, options.resume, options.windows,
-                               more_bytes}));
-  if (options.verify) {
-    BV_CHECK(verify_files(folder.partial(), digests, options.jobs));
+  const auto processes =
+      comm::processes_of_files(plan, options.world == nullptr ? 1 : options.world->size());
+  BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
+                               {options.jobs, options.progress, options.resume, options.windows,
+                                more_bytes, options.device},
+                               options.verify));
+  if (folder.is_host()) {
+    BV_CHECK(write_companions(folder.partial(), carried, options, description));
+    description.digests = digests;
+    BV_CHECK(io::write_file(folder.partial() / checkpoint::kManifestName,
+                            checkpoint::manifest_text(description)));
   }
-  BV_TRY(prints, carry(carried, folder.partial() / checkpoint::kCarriedFolder));
-  description.carried = std::move(prints);
-  if (!options.rules.empty()) {
-    BV_TRY(rules, io::read_file(options.rules, kRulesBytesMax, Code::RulesInvalid));
-    BV_CHECK(io::write_file(folder.partial() / checkpoint::kRulesName, rules));
-    description.rules = io::print_of_text(rules);
-  }
-  description.digests = digests;
-  BV_CHECK(io::write_file(folder.partial() / checkpoint::kManifestName,
-                          checkpoint::manifest_text(description)));
   BV_CHECK(folder.finish(all_files(outputs, description)));
 
   report.notes = std::move(carried.notes);

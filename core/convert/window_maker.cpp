@@ -13,8 +13,8 @@ move::Recipe recipe_of(const OutputTensor& tensor) {
 
 }  // namespace
 
-WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink)
-    : tensor_(tensor), maker_(recipe_of(tensor)), sink_(std::move(sink)) {}
+WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device)
+    : tensor_(tensor), maker_(recipe_of(tensor), device), sink_(std::move(sink)) {}
 
 Status WindowMaker::make_edited(ElementOffset begin, ElementOffset end) {
   BV_TRY(made, maker_.read(begin, end));

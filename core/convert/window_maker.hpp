@@ -17,8 +17,8 @@ class WindowMaker {
   /// Takes the bytes from a byte of the tensor on.
   using Sink = std::function<Status(ByteOffset at, std::span<const std::byte>)>;
 
-  /// `tensor` must outlive the maker.
-  WindowMaker(const OutputTensor& tensor, Sink sink);
+  /// `tensor` must outlive the maker. Moves with `device`, or on the calling thread without one.
+  WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device = nullptr);
   /// Makes the elements [begin, end); windows go in ascending order. Errors: those of the sink and
   /// of TensorMaker::make.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);

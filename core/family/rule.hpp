@@ -36,6 +36,7 @@ struct Rule {
   bool keep_float32 =
       false;  // stored as F32 whatever params_dtype is (router.expert_bias, the vision tower)
   std::string source;               // "qwen3_5_moe.json: decoder rule 3"
+  std::string upstream_class;       // of a rule of another bridge: "GatedMLPMapping"
   std::string megatron_local;       // without Transformer Engine; "" when it is `megatron`
   std::string megatron_sequential;  // without grouped experts; "" when it is `megatron`
   std::vector<std::string> when;    // flags and symbols that must hold, "!x" for must not

@@ -196,6 +196,7 @@ Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& fo
   const int variant = variants_[foreign.position];
   rule.id = variant == 0 ? shown(foreign.id) : fmt::format("{}.{}", shown(foreign.id), variant);
   rule.source = foreign.source;
+  rule.upstream_class = foreign.upstream_class;
   rule.value = joined_values(kind.value, foreign.value);
   rule.form_group.clear();
   rule.form.clear();

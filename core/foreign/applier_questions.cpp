@@ -82,6 +82,12 @@ void Applier::report_hook() {
   for (const ForeignRule& rule : rules_.rules) {
     if (changed.contains(rule.id) && takes_[rule.position] && !faulty_[rule.position]) {
       std::vector<std::string> unmoved = excuse(rule);
+      for (const std::string& pattern : rules_.load_hook->reads) {
+        for (const NameIndex::Taken& taken : names_.taken_by(pattern)) {
+          faults_.allow(taken.entry->first);
+          unmoved.push_back(taken.entry->first);
+        }
+      }
       faulty_[rule.position] = true;
       OpenQuestion& question =
           ask(fmt::format("the bridge changes what {} reads", named(rule)), shown(rule.megatron));

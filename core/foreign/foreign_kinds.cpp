@@ -9,6 +9,7 @@
 #include "core/family/builtin_files.hpp"
 #include "core/family/expression.hpp"
 #include "core/family/families.hpp"
+#include "core/foreign/shown.hpp"
 #include "core/foreign/usual.hpp"
 
 namespace bv::foreign {
@@ -164,6 +165,115 @@ Result<ForeignKinds> foreign_kinds() {
     }
   }
   return table_fault("it is not there");
+}
+
+namespace {
+
+void add_axes(const layout::Product& product, std::vector<std::string>& out) {
+  for (const layout::Factor& factor : product) {
+    if (factor.kind == layout::Factor::Kind::Axis) {
+      out.push_back(factor.axis);
+    }
+    for (const layout::Choice& choice : factor.choices) {
+      add_axes(choice.product, out);
+    }
+  }
+}
+
+/// Sizes that a dimension gives alone: o of x[(t o) i] is s0d0 / t, and i is s0d1.
+void derive_sizes(const layout::Rule& line, Sizes& sizes) {
+  for (std::size_t s = 0; s < line.sources.size(); ++s) {
+    const auto& dims = line.sources[s].dims;
+    for (std::size_t d = 0; d < dims.size() && !dims[d].rest; ++d) {
+      std::vector<std::string> axes;
+      add_axes(dims[d].product, axes);
+      const auto cut = std::erase(axes, "t");
+      const bool sum = std::any_of(dims[d].product.begin(), dims[d].product.end(),
+                                   [](const auto& factor) { return !factor.choices.empty(); });
+      if (axes.size() == 1 && !sum) {
+        sizes.try_emplace(axes.front(), fmt::format("s{}d{}{}", s, d, cut > 0 ? " / t" : ""));
+      }
+    }
+  }
+}
+
+Error wrong_line(const ForeignRule& rule, std::string found, std::string wanted) {
+  return fail(Code::RulesInvalid,
+              fmt::format("the layout of rule {} is not a line of notation", shown(rule.id)))
+      .at(rule.source)
+      .pair(std::move(found), std::move(wanted))
+      .advise("bridge-verify rules list shows lines; write one without its name");
+}
+
+/// Every axis has a size, and every size is made of what a model may give.
+Status check_axes(const ForeignRule& rule, const layout::Rule& line, const ForeignKind& kind,
+                  const std::vector<std::string>& symbols) {
+  std::vector<std::string> axes;
+  for (const layout::TensorExpr& source : line.sources) {
+    for (const layout::Dim& dim : source.dims) {
+      add_axes(dim.product, axes);
+    }
+  }
+  for (const std::string& axis : axes) {
+    if (axis != "t" && !kind.line.axes.contains(axis)) {
+      return wrong_line(rule, "no size of axis " + axis, R"("axes": a size for each axis but t)");
+    }
+  }
+  if (const Status known = check_sizes(kind, symbols); !known) {
+    return wrong_line(rule, known.error().message,
+                      "sizes of sNdM (dimension M of HF tensor N), t and numbers of the config");
+  }
+  return Done{};
+}
+
+Result<ForeignKind> kind_of_line(const ForeignRule& rule, const std::vector<std::string>& symbols) {
+  ForeignKind kind;
+  kind.names = {rule.kind};
+  kind.planted = true;  // nobody else may use it
+  kind.text = fmt::format("{}  {}", rule.kind, rule.layout);
+  const auto parsed = kinds::Catalogue::parse(kind.text, "layout");
+  if (!parsed || parsed->rules().size() != 1 || parsed->rules().front().targets.size() != 1) {
+    const std::string why = parsed ? "not one line with one parameter" : parsed.error().message;
+    return wrong_line(rule, shown(rule.layout), "source[..], ... -> parameter[..]: " + why);
+  }
+  const layout::Rule& line = parsed->rules().front();
+  kind.line.kind = rule.kind;
+  for (const auto& [axis, size] : rule.axes) {
+    kind.line.axes.emplace(axis, size);
+  }
+  derive_sizes(line, kind.line.axes);
+  for (const layout::TensorExpr& source : line.sources) {
+    kind.sources.push_back({source.name});
+  }
+  const auto& dims = line.sources.front().dims;
+  const auto rest =
+      std::find_if(dims.begin(), dims.end(), [](const layout::Dim& dim) { return dim.rest; });
+  kind.line.rest =
+      rest == dims.end() ? kNoRest : static_cast<std::size_t>(std::distance(dims.begin(), rest));
+  const auto& grid = line.targets.front().grid;
+  kind.packed = std::any_of(grid.begin(), grid.end(),
+                            [](const layout::GridAxis& one) { return one.axis == "E"; });
+  BV_CHECK(check_axes(rule, line, kind, symbols));
+  return kind;
+}
+
+}  // namespace
+
+Result<ForeignKinds> foreign_kinds(const ForeignRules& rules) {
+  BV_TRY(kinds, foreign_kinds());
+  BV_TRY(symbols, usual_symbols());
+  bool more = false;
+  for (const ForeignRule& rule : rules.rules) {
+    if (!rule.layout.empty()) {
+      BV_TRY(kind, kind_of_line(rule, symbols));
+      kinds.kinds.push_back(std::move(kind));
+      more = true;
+    }
+  }
+  if (more) {
+    BV_CHECK(check_table(kinds));
+  }
+  return std::move(kinds);
 }
 
 std::vector<std::string> upstream_differences(const model::Model& model) {

@@ -63,6 +63,9 @@ struct ForeignKinds {
 };
 /// Errors: Assertion, when our own table is wrong.
 [[nodiscard]] Result<ForeignKinds> foreign_kinds();
+/// Those, and the lines that the rules bring with them.
+/// Errors: RulesInvalid at the rule whose line or sizes are wrong.
+[[nodiscard]] Result<ForeignKinds> foreign_kinds(const ForeignRules& rules);
 
 /// What the released upstream builds otherwise than the family states, for this model; data of
 /// upstream_classes.json. Empty when nothing is known.

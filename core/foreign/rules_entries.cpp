@@ -64,10 +64,11 @@ class RuleReader {
       return wrong("", fmt::format("rule {} is not a JSON object", shown(rule_.id)))
           .pair(fmt::format("a {}", row_.type_name()), "an object with megatron, hf and kind");
     }
-    BV_TRY(kind, required_text(member(row_, "kind") != nullptr ? "kind" : "class", "kind"));
+    BV_TRY(kind, kind_or_layout());
     BV_TRY(megatron, required_text("megatron", "megatron"));
     rule_.kind = std::move(kind);
     rule_.megatron = std::move(megatron);
+    rule_.upstream_class = shown(text_at(row_, "class"));
     rule_.source = source();
     BV_CHECK(read_hf());
     BV_CHECK(read_values());
@@ -94,6 +95,29 @@ class RuleReader {
           .pair(dumped(*found), "a text that is not empty");
     }
     return found->get<std::string>();
+  }
+
+  /// "layout" says where each element goes; without it the kind does.
+  Result<std::string> kind_or_layout() {
+    if (member(row_, "layout") == nullptr) {
+      return required_text(member(row_, "kind") != nullptr ? "kind" : "class", "kind");
+    }
+    BV_TRY(layout, required_text("layout", "layout"));
+    rule_.layout = std::move(layout);
+    const json* axes = member(row_, "axes");
+    if (axes != nullptr && !axes->is_object()) {
+      return wrong("axes", fmt::format("\"axes\" of {} is not an object", named()))
+          .pair(dumped(*axes), R"({"g": "num_query_groups", "d": "s1d0 / num_query_groups"})");
+    }
+    const json none = json::object();
+    for (const auto& [axis, size] : (axes == nullptr ? none : *axes).items()) {
+      if (!size.is_string() && !size.is_number_unsigned()) {
+        return wrong("axes", fmt::format("axes.{} of {} is not a size", shown(axis), named()))
+            .pair(dumped(size), R"(a number, or a text such as "s0d0 / t")");
+      }
+      rule_.axes.emplace_back(axis, size.is_string() ? size.get<std::string>() : size.dump());
+    }
+    return fmt::format("line_{}", rule_.position);
   }
 
   [[nodiscard]] std::string source() const {

@@ -134,7 +134,8 @@ class FileReader {
     if (owner.empty() || owner == "base") {
       return Done{};
     }
-    out_.load_hook = LoadHook{owner, std::nullopt};
+    out_.load_hook = LoadHook{owner, std::nullopt, {}};
+    out_.load_hook->reads = texts_at(*hooks, "reads");
     const json* changes = member(*hooks, "changes");
     if (changes == nullptr) {
       return Done{};

@@ -15,15 +15,20 @@
 namespace bv::foreign {
 
 struct ForeignRule {
-  std::string id;        // its own, or "r" + position
-  std::string kind;      // as written: a kind name, else the class name
-  std::string megatron;  // pattern: `*` is digits, `**` anything
+  std::string id;              // its own, or "r" + position
+  std::string kind;            // as written: a kind name, else the class name
+  std::string upstream_class;  // "" when the row gives its kind alone
+  std::string megatron;        // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   family::Orientation orientation = family::Orientation::ByShape;
   family::ValueRule value;                // beside that of the kind
   std::vector<std::int64_t> permutation;  // permute_dims; empty when it moves nothing
-  std::string source;                     // "bridge.py:257", else "my.rules.json:88:5"
-  std::size_t position = 0;               // from 0
+  /// A line of notation of its own, without a name, and the sizes of its axes; `kind` then stands
+  /// for it. "" for a rule of a known kind.
+  std::string layout;
+  std::vector<std::pair<std::string, std::string>> axes;
+  std::string source;        // "bridge.py:257", else "my.rules.json:88:5"
+  std::size_t position = 0;  // from 0
 };
 
 /// One parameter of the Megatron model that was built, as the exporter lists it.
@@ -51,6 +56,8 @@ struct LoadHook {
   std::string owner;  // the class that has it
   /// Ids of the rules that it changes something for; nullopt when it was not tried.
   std::optional<std::vector<std::string>> changes;
+  /// Patterns of tensors that it reads to make those that the rules name.
+  std::vector<std::string> reads;
 };
 
 struct ForeignRules {

@@ -22,9 +22,9 @@ const Words& top_keys() {
   return keys;
 }
 const Words& rule_keys() {
-  static const Words keys = {"id",     "kind", "class",      "megatron", "hf",
-                             "values", "when", "source",     "bases",    "overrides",
-                             "module", "doc",  "parameters", "alias_of"};
+  static const Words keys = {"id",         "kind",     "class",  "megatron",  "hf",     "values",
+                             "when",       "source",   "bases",  "overrides", "module", "doc",
+                             "parameters", "alias_of", "layout", "axes"};
   return keys;
 }
 const Words& parameter_keys() {

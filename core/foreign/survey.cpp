@@ -281,7 +281,10 @@ class Surveyor {
   /// The tensor that an unread one repeats, by its name and shape; the bytes are compared later.
   [[nodiscard]] std::string original_of(const std::string& name, const TensorSpec& spec) const {
     const bool embedding = name.ends_with("embed_tokens.weight");
-    const bool head = name.ends_with("head.weight") && (out_.tied || !out_.output.empty());
+    // A model that was built without an output layer does not make the checkpoint a tied one.
+    const bool denied = input_.rules.parameters.has_value() && input_.config.untied_is_said;
+    const bool head =
+        name.ends_with("head.weight") && ((out_.tied && !denied) || !out_.output.empty());
     const std::string& original = head && !out_.output.empty() ? out_.output : out_.embedding;
     const auto found = input_.headers.find(original);
     return (embedding || head) && found != input_.headers.end() && found->second.shape == spec.shape

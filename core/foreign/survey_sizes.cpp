@@ -185,6 +185,22 @@ class SizeJudge {
     });
   }
 
+  /// Layers of different sizes, each as the built model lists it: the sizes of the tensors hold.
+  bool listed_fits_by_tensor(const std::vector<Made*>& group) const {
+    if (!shapes_are_listed(group)) {
+      return false;
+    }
+    bool took_row = false;
+    const auto fits = fit_of(group, false, took_row);
+    if (!fits || !fits->all) {
+      return false;
+    }
+    for (Made* made : group) {
+      made->parameter.row_sizes = false;
+    }
+    return true;
+  }
+
   void judge(const GroupKey& key, const std::vector<Made*>& group) {
     bool took_row = false;
     const auto fits = fit_of(group, true, took_row);
@@ -193,7 +209,9 @@ class SizeJudge {
       return;
     }
     if (fits->any) {
-      doubt_layers(*fits, rule, group);
+      if (fits->all || !listed_fits_by_tensor(group)) {
+        doubt_layers(*fits, rule, group);
+      }
       return;
     }
     if (took_row) {

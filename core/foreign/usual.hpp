@@ -27,7 +27,8 @@ struct UsualConfig {
   bool layers_differ = false;                  // a field gives each layer a structure of its own
   /// Fields that give each layer one of several kinds: "layer_types" -> its word for each layer.
   std::map<std::string, std::vector<std::string>> layer_kinds;
-  bool tie_is_said = false;  // tie_word_embeddings stands there, and only one answer
+  bool tie_is_said = false;     // tie_word_embeddings stands there, and only one answer
+  bool untied_is_said = false;  // at one level at least
   std::int64_t mtp_layers = 0;
 };
 [[nodiscard]] UsualConfig read_usual(const nlohmann::json& config, nlohmann::json& flat);

@@ -248,6 +248,7 @@ class UsualReader {
       }
     }
     out_.tie_is_said = said.size() == 1;
+    out_.untied_is_said = said.contains(false);
     if (out_.tie_is_said) {
       flat_["tie_word_embeddings"] = *said.begin();
       out_.origins["tie_word_embeddings"] = "tie_word_embeddings";

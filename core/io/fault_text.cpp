@@ -80,11 +80,14 @@ Error system_fault(int error_number, std::string_view doing, const std::filesyst
     case ENOMEM:
       return fail(Code::OutOfMemory, message)
           .advise("raise the memory limit (ulimit -v) or close other programs");
+    case ENOENT:
+    case ENOTDIR:
+      return fail(otherwise, message).advise("check the path");
     case EMFILE:
     case ENFILE:
       return fail(otherwise, message).advise("raise the limit of open files (ulimit -n)");
     default:
-      return fail(otherwise, message).advise("look at the file and the disk under it, then repeat");
+      return fail(otherwise, message).advise("check the file and the disk under it, then repeat");
   }
 }
 

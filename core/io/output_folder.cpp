@@ -170,9 +170,14 @@ OutputFolder::~OutputFolder() {
   if (partial_.empty() || lock_.number() < 0) {
     return;
   }
+  std::error_code error;
+  std::size_t entries = 0;
+  fs::directory_iterator at(partial_, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {  // ++ would throw
+    ++entries;
+  }
   std::error_code ignored;
-  const auto entries = std::distance(fs::directory_iterator(partial_, ignored), {});
-  if (!ignored && entries <= 1) {
+  if (!error && entries <= 1) {
     fs::remove(partial_ / kRunMarker, ignored);
     fs::remove(partial_, ignored);  // not when another file stands there
   }

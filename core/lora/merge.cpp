@@ -190,6 +190,7 @@ Result<MergeReport> merge_model(const checkpoint::HfModel& base, const Adapter& 
                                 const fs::path& out, const MergeOptions& options) {
   BV_CHECK(check_usable(adapter));
   const Edits edits = edits_of(adapter);
+  BV_CHECK(check_unknown_ties(base, edits));
   const std::vector<Untied> untied = ties_broken(base, edits);
   if (!untied.empty() && !options.untie) {
     return tied(untied.front());

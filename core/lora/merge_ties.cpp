@@ -1,5 +1,12 @@
 #include "core/lora/merge_ties.hpp"
 
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/checkpoint/config_text.hpp"
+#include "core/io/fault_text.hpp"
+
 namespace bv::lora {
 namespace {
 
@@ -34,6 +41,32 @@ std::vector<Untied> ties_broken(const checkpoint::HfModel& base,
     note(embedding, std::string(kHead), true);
   }
   return out;
+}
+
+Status check_unknown_ties(const checkpoint::HfModel& base,
+                          const std::map<std::string, TensorEdits, std::less<>>& edits) {
+  if (base.model.family || base.config_text.empty()) {
+    return Done{};
+  }
+  BV_TRY(config, checkpoint::parse_config(base.config_text, "config.json"));
+  const auto tied = config.find("tie_word_embeddings");
+  const auto rows = config.find("vocab_size");
+  const bool apart = tied != config.end() && tied->is_boolean() && !tied->get<bool>();
+  for (const auto& [tensor, edit] : edits) {
+    const auto spec = base.headers.find(tensor);
+    const bool vocabulary = rows == config.end() || !rows->is_number_integer() ||
+                            (spec != base.headers.end() && !spec->second.shape.empty() &&
+                             spec->second.shape.front() == rows->get<std::int64_t>());
+    if (!apart && vocabulary) {
+      return fail(Code::MergeTied,
+                  fmt::format("the adapter changes {}, and no family of {} says what is tied to it",
+                              io::printable(tensor), io::printable(base.architecture)))
+          .pair("a change of the vocabulary",
+                "tie_word_embeddings false, or a family that is known")
+          .advise("name a family of equal structure with --family NAME");
+    }
+  }
+  return Done{};
 }
 
 }  // namespace bv::lora

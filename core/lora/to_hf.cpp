@@ -16,7 +16,11 @@
 namespace bv::lora {
 namespace {
 
-constexpr std::string_view kDecoderExperts = "decoder_experts";
+// Storage forms of experts: the classes of transformers have one parameter for all of a layer,
+// whatever the files do, for the decoder and for MTP layers alike.
+constexpr std::string_view kExpertForms = "_experts";
+constexpr std::string_view kOneParameter = "packed";
+constexpr std::string_view kStackOfModule = "packed_weight";  // names that end in .weight
 
 }  // namespace
 
@@ -159,6 +163,15 @@ bool HfPlanner::fits(const AdapterConfig& config) const {
     }
     ranks.emplace_back(std::move(*compiled), rank);
   }
+  std::vector<std::string> modules;
+  for (const HfTarget& target : targets_) {
+    if (!target.parameter) {
+      modules.push_back(target.path);
+    }
+  }
+  if (!wraps_all(config, modules, base_)) {
+    return false;
+  }
   return std::all_of(targets_.begin(), targets_.end(), [&](const HfTarget& target) {
     const auto match = std::find_if(ranks.begin(), ranks.end(), [&](const auto& one) {
       return one.first.matches(target.path);
@@ -189,18 +202,24 @@ Result<model::Model> class_model(const checkpoint::HfModel& base) {
   model::ResolveOptions options = base.resolve;
   options.config_only = true;
   options.match.clear();
-  std::string experts;
+  std::vector<model::Detected> forms;
   for (const model::Detected& one : base.model.detected) {
-    if (one.what.ends_with("_experts")) {
+    if (one.what.ends_with(kExpertForms)) {
       options.forms[one.what] = one.value;
-      experts = one.what == kDecoderExperts ? one.value : experts;
+      forms.push_back(one);
     }
   }
   for (const auto& [name, text] : base.model.prefixes) {
     options.forms[model::prefix_form(name)] = text;
   }
-  if (experts == "per_expert") {
-    options.forms[std::string(kDecoderExperts)] = "packed";
+  for (const model::Detected& one : forms) {
+    if (one.value.starts_with(kOneParameter) && one.value != kStackOfModule) {
+      continue;
+    }
+    options.forms[one.what] = kOneParameter;
+    if (!model::resolve(base.model.family, config, {}, options)) {
+      options.forms[one.what] = one.value;  // a family whose class has a module for each expert
+    }
   }
   return model::resolve(base.model.family, config, {}, options);
 }

@@ -7,6 +7,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/lora/hf_planner.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 namespace {
@@ -207,9 +208,10 @@ void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const R
   if (module.shards.front().magnitude != nullptr) {
     add_magnitude(module, site, block, name);
   }
-  const bool router = site.module.ends_with(kRouter);
-  targets_.push_back({router ? name : std::string(module_of(name)), router, block.rank,
-                      alpha_of_pair(module, block.rank)});
+  const std::string path(module_of(name));
+  const bool parameter = site.module.ends_with(kRouter) || moved_by_peft(base_, path);
+  targets_.push_back(
+      {parameter ? name : path, parameter, block.rank, alpha_of_pair(module, block.rank)});
 }
 
 double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank) {

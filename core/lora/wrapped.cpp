@@ -15,6 +15,12 @@ namespace {
 
 constexpr std::array kExpertNames = {"gate_proj", "up_proj", "down_proj"};
 
+/// PEFT 0.21.2 looks at the last component of a target, in lists and in what a pattern matches.
+bool names_experts(std::string_view target) {
+  return std::find(kExpertNames.begin(), kExpertNames.end(), last_component(target)) !=
+         kExpertNames.end();
+}
+
 bool names_module(const std::string& name, const std::string& path) {
   return path == name || path.ends_with("." + name);
 }
@@ -56,9 +62,7 @@ class Wrapping {
       }
     }
     for (const std::string& name : config.target_modules.names) {
-      const bool moved = converts && std::find(kExpertNames.begin(), kExpertNames.end(), name) !=
-                                         kExpertNames.end();
-      if (!moved) {
+      if (!converts || !names_experts(name)) {
         out.names_.push_back(name);
       }
     }
@@ -147,9 +151,66 @@ std::set<std::string> not_linear(const checkpoint::HfModel& base) {
 
 }  // namespace
 
+bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module) {
+  return base.model.family && base.model.family->peft_moves_experts && names_experts(module);
+}
+
+bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modules,
+               const checkpoint::HfModel& base) {
+  const auto wrapping =
+      Wrapping::make(config, base.model.family && base.model.family->peft_moves_experts);
+  return wrapping && std::all_of(modules.begin(), modules.end(), [&](const std::string& module) {
+           return wrapping->takes(module);
+         });
+}
+
+namespace {
+
+/// The parameters whose rank PEFT doubles: it moves gate_proj and up_proj into gate_up_proj, and
+/// appends a pattern of twice r, which decides where no pattern of the config does.
+class DoubledRanks {
+ public:
+  static Result<DoubledRanks> make(const AdapterConfig& config, bool converts) {
+    DoubledRanks out;
+    const auto moves = [&](std::string_view projection) {
+      return std::any_of(config.target_modules.names.begin(), config.target_modules.names.end(),
+                         [&](const std::string& one) { return last_component(one) == projection; });
+    };
+    out.doubles_ = converts && moves("gate_proj") && moves("up_proj");
+    out.rank_ = config.r;
+    for (const auto& [text, rank] : config.rank_pattern) {
+      BV_TRY(pattern, PathPattern::compile(text, PathPattern::Extent::Suffix));
+      out.patterns_.push_back(std::move(pattern));
+    }
+    return out;
+  }
+
+  /// The parameter that PEFT gives another rank than this pair of a stack has; "" when it has none.
+  [[nodiscard]] std::string wrong(const AdapterPair& pair) const {
+    const std::size_t experts = pair.base.find(".experts.");
+    const std::string_view last = last_component(module_of(pair.base));
+    if (!doubles_ || experts == std::string::npos || pair.rank() != rank_ || last == "down_proj") {
+      return "";
+    }
+    std::string parameter = pair.base.substr(0, experts) + ".experts.gate_up_proj";
+    const bool decided =
+        std::any_of(patterns_.begin(), patterns_.end(),
+                    [&](const PathPattern& pattern) { return pattern.matches(parameter); });
+    return decided ? "" : parameter;
+  }
+
+ private:
+  bool doubles_ = false;
+  std::int64_t rank_ = 0;
+  std::vector<PathPattern> patterns_;
+};
+
+}  // namespace
+
 Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel& base) {
   const bool converts = base.model.family && base.model.family->peft_moves_experts;
   BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
+  BV_TRY(doubled, DoubledRanks::make(adapter.config, converts));
   BV_TRY(modules, class_modules(base));
   const std::set<std::string> known(modules.begin(), modules.end());
   std::set<std::string> paired;
@@ -163,6 +224,9 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
       const bool single = key && expert_of(key->path);
       if (single && !converts) {
         gaps.insert(key->path);  // the class has no module for one expert
+      }
+      if (const std::string parameter = doubled.wrong(pair); !single && !parameter.empty()) {
+        gaps.insert(parameter);
       }
       continue;
     }

@@ -4,6 +4,7 @@
 
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/lora/adapter.hpp"
@@ -12,6 +13,15 @@ namespace bv::lora {
 
 /// The modules of the base's class that have a weight of two dimensions or more, by full path.
 [[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base);
+
+/// PEFT takes a target of this name for the packed experts of the class, wherever the module
+/// stands: a dense layer or a shared expert is reached through its parameter alone
+/// ("….gate_proj.weight").
+[[nodiscard]] bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module);
+
+/// Does PEFT wrap all of these modules for a config? False for a pattern that cannot be read.
+[[nodiscard]] bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modules,
+                             const checkpoint::HfModel& base);
 
 struct TargetGaps {
   std::vector<std::string> not_loaded;  // modules with a pair that PEFT does not wrap

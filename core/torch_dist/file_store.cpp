@@ -149,6 +149,22 @@ std::vector<std::int64_t> ranks_in(std::string_view name) {
   return out.size() <= 3 ? out : std::vector<std::int64_t>{};
 }
 
+/// "model", also when there is none: the store then says what the file lacks.
+Result<std::vector<std::string>> model_keys(const fs::path& path) {
+  BV_TRY(opened, io::open_regular(path));
+  BV_TRY(mapping, io::Mapping::map(opened, path));
+  BV_TRY(file, pickle::open_torch_file(mapping.bytes(), io::printable_path(path)));
+  const auto holds = [&](const std::string& key) {
+    return pickle::value_of(file.pickle, file.pickle.root(), key).has_value();
+  };
+  std::vector<std::string> out;
+  for (std::string key = "model0"; !holds("model") && holds(key);
+       key = fmt::format("model{}", out.size())) {
+    out.push_back(std::move(key));
+  }
+  return out.empty() ? std::vector<std::string>{"model"} : out;
+}
+
 /// In no order.
 std::vector<LegacyFile> files_in(const fs::path& folder) {
   std::vector<LegacyFile> out;
@@ -166,6 +182,16 @@ std::vector<LegacyFile> files_in(const fs::path& folder) {
 }
 
 }  // namespace
+
+Result<std::vector<FileStore>> open_models(const fs::path& path) {
+  BV_TRY(keys, model_keys(path));
+  std::vector<FileStore> out;
+  for (const std::string& key : keys) {
+    BV_TRY(store, FileStore::open(path, key));
+    out.push_back(std::move(store));
+  }
+  return out;
+}
 
 std::vector<LegacyFile> legacy_files(const fs::path& folder) {
   std::vector<LegacyFile> out = files_in(folder);

@@ -25,9 +25,9 @@ std::string key_of(const Verdict& verdict) {
     out += fmt::format("{}:{}", text.size(), text);
   };
   for (const std::string* text :
-       {&verdict.claim, &verdict.rule, &verdict.kind, &verdict.rule_source, &verdict.megatron,
-        &verdict.title, &verdict.found, &verdict.wanted, &verdict.extent, &verdict.why,
-        &verdict.help, &verdict.replay, &verdict.waiver}) {
+       {&verdict.claim, &verdict.rule, &verdict.kind, &verdict.rule_source, &verdict.rule_class,
+        &verdict.megatron, &verdict.title, &verdict.found, &verdict.wanted, &verdict.extent,
+        &verdict.why, &verdict.help, &verdict.replay, &verdict.waiver}) {
     add(*text);
   }
   for (const auto* list : {&verdict.hf, &verdict.facts}) {

@@ -33,6 +33,10 @@ class Fields {
   const Json* array(const Json& parent, const char* key, const std::string& path) {
     return child(parent, key, path, Json::value_t::array, "an array");
   }
+  /// "" for a key that files of an earlier version do not have.
+  std::string optional_text(const Json& parent, const char* key, const std::string& path) {
+    return find(parent, key) == nullptr ? std::string() : text(parent, key, path);
+  }
   std::string text(const Json& parent, const char* key, const std::string& path) {
     const Json* value = find(parent, key);
     if (value != nullptr && value->is_null()) {

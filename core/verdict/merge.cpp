@@ -94,7 +94,7 @@ void add_run(Run& into, Run from) {
   merge_verdicts(into.verdicts, std::move(from.verdicts));
   merge_claims(into.claims, from.claims);
   merge_waivers(into.waivers, from.waivers);
-  unite(into.layouts, from.layouts, [](const LayoutRow& row) { return row.id; });
+  unite(into.layouts, from.layouts, [](const LayoutRow& row) { return row.id + "\n" + row.also; });
   unite(into.detected, from.detected, [](const Fact& row) { return row.what + "\n" + row.value; });
   unite(into.settings, from.settings,
         [](const SettingRow& row) { return row.name + "\n" + row.text; });

@@ -60,6 +60,7 @@ struct Verdict {
   std::string rule;   // rule id, "" for the whole model
   std::string kind;
   std::string rule_source;  // "qwen3_5_moe.json: decoder rule 3"
+  std::string rule_class;   // of the bridge under test: "GatedMLPMapping"; "" for a family's rule
   std::string layout;       // layout id, "" when the claim has none
   Outcome outcome = Outcome::Inconclusive;
   Code code = Code::Assertion;  // meaningful unless Proved or Held
@@ -110,6 +111,7 @@ struct Tool {
 struct LayoutRow {
   std::string id;
   std::int64_t tp = 1, pp = 1, ep = 1, etp = 1, vpp = 1, cp = 1, world = 1;
+  std::string also{};  // what the id does not say, as options: "--make-vocab-size-divisible-by 64"
 };
 
 /// Planted faults of one operator on one side: how many the claims see.

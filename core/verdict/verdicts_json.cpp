@@ -113,7 +113,7 @@ Json verdict_json(const Verdict& verdict, const std::string& id, bool with_detai
       {"rule",
        {{"id", name_json(verdict.rule)},
         {"kind", verdict.kind},
-        {"class", nullptr},
+        {"class", text_or_null(verdict.rule_class)},
         {"source", source_json(verdict.rule_source)}}},
       {"subject", {{"megatron", name_json(verdict.megatron)}, {"hf", names_json(verdict.hf)}}},
       {"layout", text_or_null(verdict.layout)},
@@ -227,7 +227,8 @@ Json layouts_json(const Run& run) {
                    {"etp", number(row.etp)},
                    {"vpp", number(row.vpp)},
                    {"cp", number(row.cp)},
-                   {"ranks", number(row.world)}});
+                   {"ranks", number(row.world)},
+                   {"also", text_or_null(row.also)}});
   }
   return out;
 }

@@ -1,5 +1,4 @@
-// The reading half of verdicts.json: nlohmann's exceptions and wrong types become Error here and
-// nowhere else.
+// The reading half of verdicts.json: what nlohmann throws and wrong types become Error here alone.
 
 #include <fmt/format.h>
 
@@ -96,10 +95,10 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   if (const Json* rule = fields.object(object, "rule", path)) {
     out.rule = fields.text(*rule, "id", path + "rule.");
     out.kind = fields.text(*rule, "kind", path + "rule.");
-    const Json* source = Fields::find(*rule, "source");
-    out.rule_source = source != nullptr && source->is_object()
-                          ? fields.text(*source, "text", path + "rule.source.")
-                          : "";
+    out.rule_class = fields.text(*rule, "class", path + "rule.");
+    if (const Json* at = Fields::find(*rule, "source"); at != nullptr && at->is_object()) {
+      out.rule_source = fields.text(*at, "text", path + "rule.source.");
+    }
   }
   if (const Json* subject = fields.object(object, "subject", path)) {
     out.megatron = fields.text(*subject, "megatron", path + "subject.");
@@ -310,6 +309,7 @@ void read_tables(Fields& fields, const Json& root, Run& run) {
     const auto size = [&](const char* key) { return fields.integer<std::int64_t>(row, key, path); };
     run.layouts.push_back({fields.text(row, "id", path), size("tp"), size("pp"), size("ep"),
                            size("etp"), size("vpp"), size("cp"), size("ranks")});
+    run.layouts.back().also = fields.optional_text(row, "also", path);
   });
   each("claims", [&](const Json& row, const std::string& path) {
     run.claims.push_back({fields.text(row, "id", path), fields.text(row, "title", path),

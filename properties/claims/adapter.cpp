@@ -156,6 +156,20 @@ bool is_all_zero(const lora::Factor& factor) {
   return true;
 }
 
+/// Nothing says how Megatron holds the base.
+Verdict without_family(const AdapterClaim& claim, const AdapterSubject& subject) {
+  Verdict out = adapter_verdict(claim.id, "adapter", Outcome::Unsupported,
+                                std::max<std::int64_t>(std::ssize(subject.adapter->pairs), 1));
+  out.code = Code::ArchitectureUnknown;
+  out.megatron = "adapter";
+  out.title = fmt::format("no family knows {}: nothing says how Megatron cuts its layers",
+                          io::printable(subject.base->architecture));
+  out.found = io::printable(subject.base->architecture);
+  out.wanted = "an architecture of a built-in family";
+  out.help = "name a family of equal structure with --family NAME";
+  return out;
+}
+
 /// Pairs whose every product is zero: an adapter that was never trained, or never loaded.
 void warn_of_no_effect(const lora::Adapter& adapter, Run& run) {
   const lora::AdapterPair* first = nullptr;
@@ -199,6 +213,10 @@ void judge_adapter(const AdapterSubject& subject, Run& run) {
   for (const AdapterClaim& claim : kAdapterCatalogue) {
     if (claim.judge == nullptr) {
       continue;  // asked with another subject
+    }
+    if (claim.on_layouts && subject.adapter->faults.empty() && !subject.base->model.family) {
+      add_row(run, claim, {without_family(claim, subject)});
+      continue;
     }
     if (!claim.on_layouts || subject.adapter->faults.empty()) {
       add_row(run, claim, claim.judge(subject));

@@ -31,6 +31,9 @@ struct AdapterSubject {
 [[nodiscard]] std::vector<Verdict> check_adapter_values(const AdapterSubject& subject);
 /// Every element of every local factor has one source, on each layout.
 [[nodiscard]] std::vector<Verdict> check_adapter_coverage(const AdapterSubject& subject);
+/// Every element of every local factor is where the formulas of the wrapped layer put it, on each
+/// layout.
+[[nodiscard]] std::vector<Verdict> check_adapter_placement(const AdapterSubject& subject);
 /// The factors moved to poisoned shards and back are the bytes that they were, on each layout.
 [[nodiscard]] std::vector<Verdict> check_adapter_bytes(const AdapterSubject& subject);
 
@@ -91,6 +94,16 @@ inline constexpr std::array kAdapterCatalogue = {
                  .asked = "with --adapter",
                  .on_layouts = true,
                  .judge = check_adapter_coverage},
+    AdapterClaim{.id = "adapter-placement",
+                 .title = "factors lie as their layers do",
+                 .statement = "every element of every local factor is where the formulas of the "
+                              "wrapped layer put it, on each layout",
+                 .known_by = "O: an oracle written from the formulas of the layers and of "
+                             "Megatron's adapter classes",
+                 .noun = "factors x layouts",
+                 .asked = "with --adapter",
+                 .on_layouts = true,
+                 .judge = check_adapter_placement},
     AdapterClaim{.id = "adapter-bytes",
                  .title = "factors there and back, every byte",
                  .statement = "the factors moved to poisoned shards and back are the bytes that "

@@ -9,49 +9,16 @@
 
 #include "core/base/arith.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/lora/to_megatron.hpp"
 #include "core/move/move.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/adapter.hpp"
 #include "properties/claims/adapter_verdicts.hpp"
+#include "properties/claims/placed_adapter.hpp"
 
 namespace bv::claims {
 namespace {
 
 constexpr std::byte kPoisonByte{0xa5};
-
-/// The adapter on one layout: local factors as boxes over its tensors.
-struct Placed {
-  plan::Plan plan;
-  std::unique_ptr<lora::SitePlan> sites;
-  lora::MegatronAdapterFiles files;
-};
-Result<std::unique_ptr<Placed>> place(const AdapterSubject& subject,
-                                      const parallel::Layout& layout) {
-  BV_TRY(plan, plan::Plan::make(subject.base->model, *subject.kinds, layout));
-  auto out = std::make_unique<Placed>(Placed{std::move(plan), nullptr, {}});
-  BV_TRY(sites, lora::SitePlan::make(out->plan, *subject.kinds));
-  out->sites = std::make_unique<lora::SitePlan>(std::move(sites));
-  lora::ToMegatronOptions options;
-  auto files = lora::plan_to_megatron(*subject.adapter, *out->sites, options);
-  if (!files && files.error().code == Code::ScaleWrong) {
-    options.canonical = true;  // pairs of different scales have that form
-    files = lora::plan_to_megatron(*subject.adapter, *out->sites, options);
-  }
-  if (!files) {
-    return std::move(files).error();
-  }
-  out->files = std::move(*files);
-  return out;
-}
-
-std::int64_t factors_of(const lora::MegatronAdapterFiles& files) {
-  std::int64_t out = 0;
-  for (const convert::OutputFile& file : files.files) {
-    out += static_cast<std::int64_t>(file.tensors.size());
-  }
-  return out;
-}
 
 /// Judges each layout; one that the adapter has no form on is one verdict.
 template <class Judge>
@@ -59,18 +26,15 @@ std::vector<Verdict> on_layouts(const AdapterSubject& subject, std::string_view 
                                 const Judge& judge) {
   std::vector<Verdict> out;
   for (const parallel::Layout& layout : subject.layouts) {
-    auto placed = place(subject, layout);
-    Verdict verdict = placed
-                          ? judge(**placed)
-                          : of_error(claim, placed.error(),
-                                     std::max<std::int64_t>(std::ssize(subject.adapter->pairs), 1));
+    auto placed = place_adapter(subject, layout);
+    Verdict verdict = placed ? judge(**placed) : not_placed(subject, claim, placed.error());
     verdict.layout = parallel::layout_id(layout);
     out.push_back(std::move(verdict));
   }
   return out;
 }
 
-Verdict tiled(const Placed& placed) {
+Verdict tiled(const PlacedAdapter& placed) {
   const std::int64_t all = factors_of(placed.files);
   for (const convert::OutputFile& file : placed.files.files) {
     for (const convert::OutputTensor& tensor : file.tensors) {
@@ -92,7 +56,7 @@ Verdict tiled(const Placed& placed) {
 /// HF tensors as they come back from the shards.
 class WayBack {
  public:
-  explicit WayBack(const Placed& placed) : placed_(placed) {}
+  explicit WayBack(const PlacedAdapter& placed) : placed_(placed) {}
 
   Status run() {
     for (const convert::OutputFile& file : placed_.files.files) {
@@ -182,12 +146,12 @@ class WayBack {
     }
   }
 
-  const Placed& placed_;
+  const PlacedAdapter& placed_;
   std::map<std::string, std::vector<std::byte>> back_;
   std::set<std::string> shared_;  // not moved: an equal one of the layer is
 };
 
-Verdict came_back(const AdapterSubject& subject, const Placed& placed) {
+Verdict came_back(const AdapterSubject& subject, const PlacedAdapter& placed) {
   const std::int64_t all = std::ssize(subject.adapter->tensors);
   WayBack back(placed);
   if (const auto status = back.run(); !status) {
@@ -212,18 +176,37 @@ Verdict came_back(const AdapterSubject& subject, const Placed& placed) {
 
 std::vector<Verdict> check_adapter_coverage(const AdapterSubject& subject) {
   return on_layouts(subject, "adapter-coverage",
-                    [](const Placed& placed) { return tiled(placed); });
+                    [](const PlacedAdapter& placed) { return tiled(placed); });
+}
+
+std::vector<Verdict> check_adapter_placement(const AdapterSubject& subject) {
+  std::vector<Verdict> out;
+  AdapterPlacement placement(subject);
+  for (const parallel::Layout& layout : subject.layouts) {
+    const auto placed = place_adapter(subject, layout);
+    std::vector<Verdict> verdicts;
+    if (placed) {
+      verdicts = placement.judge(**placed);
+    } else {
+      verdicts.push_back(not_placed(subject, "adapter-placement", placed.error()));
+    }
+    for (Verdict& verdict : verdicts) {
+      verdict.layout = parallel::layout_id(layout);
+      out.push_back(std::move(verdict));
+    }
+  }
+  return out;
 }
 
 std::vector<Verdict> check_adapter_bytes(const AdapterSubject& subject) {
   return on_layouts(subject, "adapter-bytes",
-                    [&](const Placed& placed) { return came_back(subject, placed); });
+                    [&](const PlacedAdapter& placed) { return came_back(subject, placed); });
 }
 
 std::vector<std::optional<Error>> indivisible_layouts(const AdapterSubject& subject) {
   std::vector<std::optional<Error>> out(subject.layouts.size());
   for (std::size_t i = 0; i < out.size(); ++i) {
-    auto placed = place(subject, subject.layouts[i]);
+    auto placed = place_adapter(subject, subject.layouts[i]);
     if (!placed && placed.error().code == Code::IndivisibleDim) {
       out[i] = placed.error();
     }

@@ -1,8 +1,13 @@
 #include <fmt/format.h>
 
-#include <mutex>
+#include <cstdlib>
+#include <functional>
+#include <sstream>
 
 #include "core/base/workers.hpp"
+#include "core/comm/frame.hpp"
+#include "core/comm/grid.hpp"
+#include "core/comm/shares.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/dtypes.hpp"
 #include "properties/claims/roundtrip.hpp"
@@ -11,6 +16,14 @@ namespace bv::claims {
 namespace {
 
 constexpr std::int64_t kWindowsBytes = std::int64_t{8} << 20;
+
+constexpr std::int64_t kDeviceWindowsBytes = std::int64_t{512} << 20;
+
+/// Bytes of shards that are held at once by one thread.
+std::int64_t windows_bytes(const Budget& budget) {
+  return (budget.device == nullptr ? kWindowsBytes : kDeviceWindowsBytes) /
+         std::max(1, budget.jobs);
+}
 
 /// One verdict for all tensors of a part on one layout.
 Verdict about_all(const Subject& subject, const Part& part, const std::string& id) {
@@ -56,21 +69,28 @@ void distrust(std::vector<Verdict>& verdicts, const Error& error) {
   }
 }
 
-std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
-                                      const plan::Plan& plan) {
+/// The first fault of each mapping, and whether all were moved.
+struct Moved {
+  std::vector<std::optional<MoveFault>> faults;
+  Status status = Done{};
+};
+
+/// Moves the mappings that `is_mine` takes.
+Moved move_mappings(const Subject& subject, const Part& part, const plan::Plan& plan,
+                    const std::function<bool(std::size_t)>& is_mine) {
   const model::Model& model = part.source->model;
-  const std::string id = parallel::layout_id(plan.layout());
   const Dtypes dtypes(subject);
-  std::vector<std::optional<claims::MoveFault>> faults(model.mappings.size());
-  auto status =
+  Moved out;
+  out.faults.resize(model.mappings.size());
+  out.status =
       for_each_parallel(model.mappings.size(), subject.budget.jobs, [&](std::size_t i) -> Status {
-        if (dtypes.refuses(part, model.mappings[i])) {
-          return Done{};  // Unsupported below
+        if (!is_mine(i) || dtypes.refuses(part, model.mappings[i])) {
+          return Done{};  // another process, or Unsupported below
         }
         claims::MoveCount count;
-        faults[i] =
+        out.faults[i] =
             claims::check_round_trip(plan, i, *part.source->checkpoint,
-                                     kWindowsBytes / std::max(1, subject.budget.jobs), count);
+                                     windows_bytes(subject.budget), count, subject.budget.device);
         if (subject.budget.progress != nullptr) {
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());
@@ -80,6 +100,80 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
         }
         return Done{};
       });
+  return out;
+}
+
+std::vector<std::string> as_texts(std::size_t mapping, const MoveFault& fault) {
+  std::string index;
+  for (const std::int64_t at : fault.index) {
+    index += fmt::format("{} ", at);
+  }
+  return {std::to_string(mapping), fault.tensor, fault.rank, index, fault.what};
+}
+
+MoveFault fault_from(std::span<const std::string> texts) {
+  MoveFault out{texts[1], texts[2], {}, texts[4]};
+  std::istringstream index(texts[3]);
+  for (std::int64_t at = 0; index >> at;) {
+    out.index.push_back(at);
+  }
+  return out;
+}
+
+constexpr std::size_t kTextsOfFault = 5;
+
+/// What all processes found: first why one could not go on, "" when it could, then its faults.
+Moved unite(const std::vector<std::vector<std::string>>& all, std::size_t mappings) {
+  Moved out;
+  out.faults.resize(mappings);
+  for (const std::vector<std::string>& texts : all) {
+    if (out.status && !texts.empty() && !texts[0].empty()) {
+      out.status = comm::error_from(texts[0]);
+    }
+    for (std::size_t at = 1; at + kTextsOfFault <= texts.size(); at += kTextsOfFault) {
+      const std::size_t mapping = std::strtoull(texts[at].c_str(), nullptr, 10);
+      if (mapping < mappings) {
+        out.faults[mapping] = fault_from(std::span(texts).subspan(at, kTextsOfFault));
+      }
+    }
+  }
+  return out;
+}
+
+/// Each process moves the mappings of its ranks; all learn what all found.
+Moved move_in_world(comm::Link& world, const Subject& subject, const Part& part,
+                    const plan::Plan& plan) {
+  const std::vector<int> process =
+      comm::processes_of_mappings(plan, part.source->headers, world.size());
+  world.name_coordinates(comm::coordinates_of_processes(plan.layout(), world.size()));
+  world.work_untold(false);
+  const Moved mine =
+      move_mappings(subject, part, plan, [&](std::size_t i) { return process[i] == world.rank(); });
+  world.work_untold(true);
+  std::vector<std::string> texts = {mine.status ? "" : comm::error_fields(mine.status.error())};
+  for (std::size_t i = 0; i < mine.faults.size(); ++i) {
+    if (mine.faults[i]) {
+      for (std::string& text : as_texts(i, *mine.faults[i])) {
+        texts.push_back(std::move(text));
+      }
+    }
+  }
+  auto all = comm::exchanged(
+      world, texts, fmt::format("faults of bytes on {}", parallel::layout_id(plan.layout())));
+  if (!all) {
+    return {std::vector<std::optional<MoveFault>>(mine.faults.size()), std::move(all).error()};
+  }
+  return unite(*all, mine.faults.size());
+}
+
+std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
+                                      const plan::Plan& plan) {
+  const std::string id = parallel::layout_id(plan.layout());
+  const Dtypes dtypes(subject);
+  const auto [faults, status] =
+      subject.budget.world == nullptr
+          ? move_mappings(subject, part, plan, [](std::size_t) { return true; })
+          : move_in_world(*subject.budget.world, subject, part, plan);
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(subject)) {
     if (use.part != &part) {

@@ -107,8 +107,9 @@ bool Wanted::includes(const Claim& claim, const Subject& subject) const {
   if (skipped(claim) || (!only.empty() && !asked(claim))) {
     return false;
   }
-  const bool in_level =
-      claim.level <= level && (!claim.needs_bytes || level > Level::Headers || has_bytes(subject));
+  const bool has_device = !claim.needs_device || subject.budget.device != nullptr;
+  const bool in_level = has_device && claim.level <= level &&
+                        (!claim.needs_bytes || level > Level::Headers || has_bytes(subject));
   return asked(claim) || holds(also, claim.id) || in_level;
 }
 
@@ -136,6 +137,11 @@ bool Panel::judge_names(const Subject& subject) {
 
 void Panel::judge_rest(const Subject& subject, const std::string& unreached) {
   for (const Claim& claim : catalogue().subspan(1)) {
+    const bool is_listed =
+        !claim.needs_device || subject.budget.device != nullptr || wanted_.asked(claim);
+    if (!is_listed) {
+      continue;
+    }
     if (!wanted_.includes(claim, subject)) {
       add(claim, subject, {});
     } else if (!unreached.empty()) {

@@ -30,6 +30,7 @@ struct Claim {
   bool needs_bytes = false;       // with headers alone it is judged only when asked for by name
   bool needs_shapes = false;      // nothing moves while a header has a wrong shape
   bool needs_forward = false;     // asks the forward oracles
+  bool needs_device = false;      // of a run with a device, or asked for by name; else not listed
   std::string_view vacuous = "";  // why a model may have no subject; "" when every model has one
   std::int64_t (*count)(const Subject&) = nullptr;
   std::vector<Verdict> (*judge)(const Subject&) = nullptr;
@@ -79,6 +80,11 @@ struct Claim {
 /// Every byte is moved to poisoned shards and back and compared.
 [[nodiscard]] std::vector<Verdict> check_bytes(const Subject& subject);
 [[nodiscard]] std::int64_t count_bytes(const Subject& subject);
+
+/// What a device makes of the same boxes has the bits that the processor makes: every parameter,
+/// cast and summed as it is converted, over poisoned targets.
+[[nodiscard]] std::vector<Verdict> check_gpu(const Subject& subject);
+[[nodiscard]] std::int64_t count_gpu(const Subject& subject);
 
 /// The HF module and the sharded Megatron module compute the same outputs: on small random models
 /// of the same structure, in float64, with the weights moved by the rules under test.
@@ -155,6 +161,18 @@ inline constexpr std::array kCatalogue = {
           .needs_shapes = true,
           .count = count_bytes,
           .judge = check_bytes},
+    Claim{.id = "gpu",
+          .title = "the GPU gives the same bits",
+          .statement = "a GPU makes every parameter of the same bits as the processor, casts and "
+                       "sums with it, targets poisoned",
+          .known_by = "G: `--device cuda`",
+          .noun = "parameters x layouts",
+          .level = Level::Data,
+          .needs_bytes = true,
+          .needs_shapes = true,
+          .needs_device = true,
+          .count = count_gpu,
+          .judge = check_gpu},
     Claim{.id = "forward",
           .title = "small random models compute the same",
           .statement = "small random models of the same structure compute the same in float64, as "

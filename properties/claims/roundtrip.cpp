@@ -52,8 +52,11 @@ class Window {
 class Trip {
  public:
   Trip(const plan::Plan& plan, std::size_t index, const io::Checkpoint& checkpoint,
-       std::int64_t window_bytes)
-      : plan_(plan), mapping_(plan.model().mappings[index]), checkpoint_(checkpoint) {
+       std::int64_t window_bytes, move::Executor* device)
+      : plan_(plan),
+        mapping_(plan.model().mappings[index]),
+        checkpoint_(checkpoint),
+        device_(device) {
     for (const std::string& hf : mapping_.hf) {
       const TensorSpec* spec = checkpoint.find(hf);
       bytes_.push_back(whole_.emplace_back(checkpoint::SourceTensor{&checkpoint, spec}).bytes());
@@ -82,8 +85,8 @@ class Trip {
       longest = std::max(longest, made.back().begin()->second.elements());
       transposed = transposed || made.back().begin()->second.is_transposed();
     }
-    const std::int64_t window =
-        std::min(window_max_, (transposed ? kTransposedBytes : kWindowBytes) / widest);
+    const std::int64_t cached = (transposed ? kTransposedBytes : kWindowBytes) / widest;
+    const std::int64_t window = device_ == nullptr ? std::min(window_max_, cached) : window_max_;
     for (std::int64_t begin = 0; begin < longest; begin += window) {
       for (std::size_t i = 0; i < made.size(); ++i) {
         const std::int64_t elements = made[i].begin()->second.elements();
@@ -130,7 +133,7 @@ class Trip {
       for (const auto& bytes : bytes_) {
         recipe.sources.push_back({bytes.data(), recipe.dtype});
       }
-      out.emplace(width, std::move(recipe));
+      out.emplace(width, move::TensorMaker(std::move(recipe), device_));
     }
     return out;
   }
@@ -269,6 +272,7 @@ class Trip {
   const plan::Plan& plan_;
   const model::Mapping& mapping_;
   const io::Checkpoint& checkpoint_;
+  move::Executor* device_;
   const move::Isa isa_ = move::best_isa();
   std::int64_t window_max_ = 0;
   std::int64_t unreleased_ = 0;
@@ -299,8 +303,9 @@ std::vector<bool> unwritten(const std::byte* first, const std::byte* second, std
 
 std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t index,
                                           const io::Checkpoint& checkpoint,
-                                          std::int64_t window_bytes, MoveCount& count) {
-  Trip trip(plan, index, checkpoint, window_bytes);
+                                          std::int64_t window_bytes, MoveCount& count,
+                                          move::Executor* device) {
+  Trip trip(plan, index, checkpoint, window_bytes, device);
   const layout::Rule& line = plan.bound(plan.model().mappings[index]).rule();
   const bool replicated = std::any_of(line.targets[0].grid.begin(), line.targets[0].grid.end(),
                                       [](const layout::GridAxis& axis) { return axis.replica; });

@@ -119,6 +119,7 @@ Verdict about(const Subject& subject, std::string_view claim, const RuleUse& use
   out.rule = use.part->name.empty() ? use.rule->id : use.part->name + ":" + use.rule->id;
   out.kind = use.rule->kind;
   out.rule_source = use.rule->source;
+  out.rule_class = use.rule->upstream_class;
   out.layout = layout;
   out.megatron = megatron_pattern(use);
   out.hf = hf_patterns(use);

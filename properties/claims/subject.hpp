@@ -17,6 +17,13 @@
 #include "core/verdict/verdict.hpp"
 #include "oracles/oracle.hpp"
 
+namespace bv::comm {
+class Link;
+}
+namespace bv::move {
+class Executor;
+}
+
 namespace bv::claims {
 
 /// What a judge may use.
@@ -26,6 +33,12 @@ struct Budget {
   ProgressSink* progress = nullptr;  // may be null
   oracle::Entry oracle = {};         // without `forward` that claim stays undecided
   bool computes_forward = false;     // the claim forward is judged in this run
+  /// Other processes that judge the same subject: the bytes are divided among them, everything else
+  /// is judged on rank 0. Null: this process judges all. A world that fails leaves the claim bytes
+  /// undecided, and Link::failure says why.
+  comm::Link* world = nullptr;
+  /// What the claim gpu holds against the processor; null where there is none.
+  move::Executor* device = nullptr;
 };
 
 /// One checkpoint with its mappings: the base model, or one factor of an adapter.

@@ -9,10 +9,12 @@
 #include <memory>
 #include <numeric>
 
+#include "core/checkpoint/global_shard.hpp"
 #include "core/compare/diff.hpp"
 #include "core/convert/convert.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/io/writer.hpp"
+#include "core/torch_dist/store.hpp"
 #include "properties/claims/roundtrip.hpp"
 #include "tests/bench/buffers.hpp"
 #include "tests/bench/model_maker.hpp"
@@ -54,27 +56,33 @@ parallel::Layout ranks(std::int64_t tp) {
   return out;
 }
 
+std::uint64_t sum_of(std::span<const std::byte> part) {
+  std::uint64_t lanes[8] = {};
+  std::size_t k = 0;
+  for (; k + 64 <= part.size(); k += 64) {
+    std::uint64_t words[8];
+    std::memcpy(words, part.data() + k, 64);
+    for (std::size_t lane = 0; lane < 8; ++lane) {
+      lanes[lane] += words[lane];
+    }
+  }
+  for (; k < part.size(); ++k) {
+    lanes[0] += std::to_integer<std::uint64_t>(part[k]);
+  }
+  return std::accumulate(lanes, lanes + 8, std::uint64_t{0});
+}
+
 /// Reads every tensor through the map, once, and gives its pages back.
-void sum_all(const io::Checkpoint& checkpoint) {
+void sum_all(const io::TensorStore& store) {
   std::uint64_t total = 0;
-  for (const auto& [name, stored] : checkpoint.tensors()) {
-    const auto bytes = checkpoint.bytes(stored);
-    for (std::size_t at = 0; at < bytes.size(); at += kReleaseBytes) {
-      const auto part = bytes.subspan(at, std::min(kReleaseBytes, bytes.size() - at));
-      std::uint64_t lanes[8] = {};
-      std::size_t k = 0;
-      for (; k + 64 <= part.size(); k += 64) {
-        std::uint64_t words[8];
-        std::memcpy(words, part.data() + k, 64);
-        for (std::size_t lane = 0; lane < 8; ++lane) {
-          lanes[lane] += words[lane];
-        }
+  const Headers headers = store.headers();
+  for (const auto& [name, spec] : headers) {
+    for (const io::Chunk& chunk : store.chunks(spec)) {
+      for (std::size_t at = 0; at < chunk.bytes.size(); at += kReleaseBytes) {
+        const auto part = chunk.bytes.subspan(at, std::min(kReleaseBytes, chunk.bytes.size() - at));
+        total += sum_of(part);
+        store.release(part);
       }
-      for (; k < part.size(); ++k) {
-        lanes[0] += std::to_integer<std::uint64_t>(part[k]);
-      }
-      total = std::accumulate(lanes, lanes + 8, total);
-      checkpoint.release(part);
     }
   }
   benchmark::DoNotOptimize(total);
@@ -92,6 +100,80 @@ void verify_bench(benchmark::State& state, const Settings& settings, std::int64_
     }
   };
   paired(state, {[&] { sum_all(*at.source->checkpoint); }, at.bytes()}, {check, at.bytes()});
+}
+
+/// Runs a program of the machine and waits for it.
+int run_program(const std::vector<std::string>& words) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::vector<char*> arguments;
+    for (const std::string& word : words) {
+      arguments.push_back(const_cast<char*>(word.c_str()));
+    }
+    arguments.push_back(nullptr);
+    ::execvp(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// A torch_dist checkpoint of the stage's model, and the model of it on one rank.
+struct DistStage {
+  explicit DistStage(Stage& at) : folder(at.scratch.path() / "dist") {
+    fs::remove_all(folder);
+    BV_ASSERT(convert::to_torch_dist(*at.source, at.kinds, ranks(1), folder, {}).has_value());
+  }
+  DistStage(const DistStage&) = delete;
+  DistStage& operator=(const DistStage&) = delete;
+  ~DistStage() { fs::remove_all(folder); }
+  fs::path folder;
+};
+
+/// Both sides are read: the model and the checkpoint.
+void judge_bench(benchmark::State& state, const Settings& settings, int jobs) {
+  Stage& at = stage(settings);
+  const DistStage made(at);
+  const io::Checkpoint& hf = *at.source->checkpoint;
+  const auto judge = [&] {
+    const auto store = torch_dist::DistCheckpoint::open(made.folder / "iter_0000000").value();
+    const parallel::Layout layout = checkpoint::global_layout(store, at.source->model);
+    const auto plan = plan::Plan::make(at.source->model, at.kinds, layout).value();
+    compare::Shards shards;
+    shards.emplace(plan.files().front().key,
+                   std::make_unique<const checkpoint::GlobalShard>(store, plan));
+    const auto pairs = compare::compare_megatron(*at.source, plan, shards, {});
+    const auto found = compare::diff(pairs, {.jobs = jobs});
+    BV_ASSERT(found.has_value() && found->differences.empty());
+  };
+  const auto store = torch_dist::DistCheckpoint::open(made.folder / "iter_0000000").value();
+  const auto read = [&] {
+    sum_all(hf);
+    sum_all(store);
+  };
+  const double bytes = at.bytes() + static_cast<double>(store.total_bytes());
+  paired(state, {read, bytes}, {judge, bytes}, jobs > 1 ? Clock::Wall : Clock::Processor);
+}
+
+void write_dist_bench(benchmark::State& state, const Settings& settings, int jobs) {
+  Stage& at = stage(settings);
+  const fs::path copy = at.scratch.path() / "copy";
+  const fs::path dist = at.scratch.path() / "dist";
+  convert::ConvertOptions options;
+  options.jobs = jobs;
+  options.verify = false;
+  const auto write = [&] {
+    fs::remove_all(dist);
+    BV_ASSERT(convert::to_torch_dist(*at.source, at.kinds, ranks(1), dist, options).has_value());
+  };
+  const auto cp = [&] {
+    fs::remove_all(copy);
+    BV_ASSERT(run_program({"cp", "-r", at.source->folder.string(), copy.string()}) == 0);
+  };
+  paired(state, {cp, at.bytes()}, {write, at.bytes()}, Clock::Wall);
+  fs::remove_all(copy);
+  fs::remove_all(dist);
 }
 
 /// A plain copy of one file, pread and pwrite through a buffer of the second-level cache's size.
@@ -116,23 +198,6 @@ void copy_folder(const fs::path& from, const fs::path& to) {
   for (const auto& entry : fs::directory_iterator(from)) {
     copy_plainly(entry.path(), to / entry.path().filename());
   }
-}
-
-/// Runs a program of the machine and waits for it.
-int run_program(const std::vector<std::string>& words) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    std::vector<char*> arguments;
-    for (const std::string& word : words) {
-      arguments.push_back(const_cast<char*>(word.c_str()));
-    }
-    arguments.push_back(nullptr);
-    ::execvp(arguments[0], arguments.data());
-    ::_exit(127);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 enum class Copier { Pread, Cp };
@@ -231,6 +296,12 @@ void add_file_benchmarks(const Settings& settings) {
     for (const std::int64_t tp : {1, 8}) {
       convert(fmt::format("Io/convert/tp:{}/jobs:{}/vs:pread_pwrite", tp, jobs), {tp, jobs});
     }
+  }
+  for (const int jobs : {1, 2}) {
+    add(fmt::format("Verify/torch_dist/jobs:{}/vs:read", jobs),
+        [=](benchmark::State& state) { judge_bench(state, settings, jobs); });
+    add(fmt::format("Io/torch_dist/jobs:{}/vs:cp", jobs),
+        [=](benchmark::State& state) { write_dist_bench(state, settings, jobs); });
   }
   convert("Io/convert/tp:8/jobs:2/vs:cp", {8, 2, false, false, Copier::Cp});
   convert("Io/convert_verified/tp:8/jobs:2/vs:pread_pwrite", {8, 2, true, false});

@@ -10,6 +10,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "core/base/text.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "tests/ci/run_command.hpp"
@@ -46,6 +47,36 @@ TEST(CommandLine, BadInputOne) {
   EXPECT_EQ(ended.err,
             "error[BV0001]: unknown option --modle\n   = help    did you mean --model?\n"
             "   = explain bridge-verify explain BV0001\n");
+}
+
+TEST(CommandLine, AVerbThatDoesNotExistIsNamedByEveryCommandWithVerbs) {
+  std::vector<std::string> names = {"certify", "completion", "report"};  // other first words
+  for (const Command& command : commands()) {
+    if (!command.name.verbs.empty()) {
+      names.emplace_back(command.name.name);
+    }
+  }
+  EXPECT_GE(names.size(), 8U);
+  for (const std::string& name : names) {
+    for (const std::vector<std::string>& more :
+         std::vector<std::vector<std::string>>{{}, {"other"}}) {
+      std::vector<std::string> words = {name, "no-such-verb"};
+      words.insert(words.end(), more.begin(), more.end());
+      const Ended ended = run(words);
+      EXPECT_EQ(ended.code, 2) << name;
+      const std::string first = ended.err.substr(0, ended.err.find('\n'));
+      EXPECT_NE(first.find("no-such-verb"), std::string::npos) << first;
+    }
+  }
+}
+
+TEST(CommandLine, AVerbThatIsMissingIsAskedFor) {
+  for (const char* command : {"lora", "config", "certify", "completion", "report"}) {
+    const Ended ended = run({command});
+    EXPECT_EQ(ended.code, 2) << command;
+    EXPECT_EQ(ended.err.rfind(std::string("error[BV0002]: ") + command + " needs ", 0), 0U)
+        << ended.err;
+  }
 }
 
 TEST(CommandLine, BadInputTwo) {
@@ -223,6 +254,38 @@ TEST(CommandLine, ConfigShowsEverySettingAndItsOrigin) {
   EXPECT_EQ(run({"config", "dance"}).code, 2);
 }
 
+/// Prose is broken at words; a command line or one long word stays whole behind its indent.
+TEST(CommandLine, EveryScreenOfProseFitsTheTerminal) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {},
+           {"help"},
+           {"explain"},
+           {"explain", "results"},
+           {"explain", "placement"},
+           {"explain", "BV2006"},
+           {"rules", "list"},
+           {"fixture", "list"},
+           {"models", "show", "llama"},
+           {"doctor"},
+           {"version"},
+           {"check", "--model", "fixture:qwen3_5_moe"},
+           {"check", "--model", "fixture:llama", "--set", "intermediate_size=40"},
+           {"roundtrip", "--model", "fixture:llama", "--tp", "2", "--skip", "inverse"}}) {
+    const Ended ended = in_memory(words, {{"NO_COLOR", "1"}}, [](Context& context) {
+      context.out_is_terminal = true;
+      context.terminal_width = [] { return 80; };
+      return run_command_line(context);
+    });
+    std::istringstream lines(ended.out);
+    for (std::string line; std::getline(lines, line);) {
+      const std::size_t lead = line.find_last_of(' ', 80);
+      const bool one_word = lead == std::string::npos || lead < 20;
+      EXPECT_TRUE(line.size() <= 80 || one_word || line.find("bridge-verify ") != std::string::npos)
+          << join(words, " ") << ": " << line;
+    }
+  }
+}
+
 TEST(CommandLine, HelpFitsEightyColumnsAndNothingIsGlued) {
   std::vector<std::string> texts = {run({"--help"}).out, run({}).out, run({"help", "options"}).out};
   for (const Command& command : commands()) {
@@ -315,8 +378,7 @@ TEST(GeneratedPages, TheReadmeHasTheClaimsOfTheCatalogue) {
 TEST(GeneratedPages, AreThoseOfTheTables) {
   const std::filesystem::path docs = std::filesystem::path(BV_FIXTURES).parent_path() / "docs";
   const char* remedy =
-      "run bridge-verify __dump-codes docs/codes and bridge-verify __dump-cli "
-      "docs/reference/cli.md";
+      "run bridge-verify __dump-codes docs/codes and __dump-cli docs/reference/cli.md";
   EXPECT_EQ(support::file_text(docs / "codes/README.md"), code_index_page()) << remedy;
   EXPECT_EQ(support::file_text(docs / "reference/cli.md"), reference_page()) << remedy;
   EXPECT_EQ(support::file_text(docs / "reference/claims.md"), claims_page())

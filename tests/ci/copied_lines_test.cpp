@@ -176,6 +176,20 @@ TEST(CopiedLines, ThoseThatNeedNothingRun) {
   EXPECT_GE(ran, 8U);
 }
 
+/// The first line of a run behind `lead`, as words of a shell without the program.
+std::vector<std::string> words_behind(const std::string& text, std::string_view lead) {
+  const std::size_t at = text.find(lead);
+  EXPECT_NE(at, std::string::npos) << text;
+  if (at == std::string::npos) {
+    return {};
+  }
+  const std::size_t begin = at + lead.size();
+  std::string line = text.substr(begin, text.find('\n', begin) - begin);
+  std::vector<std::string> words = shell_words(line.substr(0, line.find("    ")));
+  words.erase(words.begin());
+  return words;
+}
+
 /// What a run prints to be copied, run: the same verdict again.
 TEST(CopiedLines, ReplayAndNextOfAFailureFailAgain) {
   const std::string rules = std::string(BV_FIXTURES) + "/broken/swapped_gate_up.rules.json";
@@ -183,16 +197,32 @@ TEST(CopiedLines, ReplayAndNextOfAFailureFailAgain) {
                                         {{"LANG", "C.UTF-8"}, {"BRIDGE_VERIFY_RULES", rules}});
   ASSERT_EQ(ended.code, 1) << ended.err;
   for (const char* lead : {"   = replay  ", "\nnext     "}) {
-    const std::size_t at = ended.out.find(lead);
-    ASSERT_NE(at, std::string::npos) << ended.out;
-    const std::size_t begin = at + std::string_view(lead).size();
-    std::string line = ended.out.substr(begin, ended.out.find('\n', begin) - begin);
-    line = line.substr(0, line.find("    "));
-    std::vector<std::string> words = shell_words(line);
-    words.erase(words.begin());
+    const std::vector<std::string> words = words_behind(ended.out, lead);
     const testing::Ended again = run_line(words);
-    EXPECT_EQ(again.code, 1) << line << again.err;
+    EXPECT_EQ(again.code, 1) << join(words, " ") << again.err;
     EXPECT_NE(again.out.find("error[BV2006]"), std::string::npos) << again.out;
+  }
+}
+
+/// Every command that compares: its replay runs, and ends as the run that printed it.
+TEST(CopiedLines, AReplayOfEveryComparisonEndsTheSame) {
+  const auto golden = [](const std::string& part) { return (testing::kGolden / part).string(); };
+  const std::string rules = std::string(BV_FIXTURES) + "/broken/swapped_gate_up.rules.json";
+  const std::vector<std::vector<std::string>> lines = {
+      {"check", "--model", golden("hf/llama"), "--megatron", golden("torch_dist/qwen3")},
+      {"check", "--model", golden("hf/llama"), "--against", golden("hf/llama_tied_kv2")},
+      {"diff", golden("hf/llama"), golden("hf/llama_tied_kv2")},
+      {"diff", golden("hf/llama"), golden("torch_dist/qwen3")},
+      {"roundtrip", "--model", "fixture:qwen3", "--rules", rules, "--tp", "2"},
+      {"lora", "check", "--model", golden("peft/llama_all/base"), "--adapter",
+       golden("peft/llama_all/adapter"), "--merged", golden("peft/llama_all/base")},
+  };
+  for (const std::vector<std::string>& line : lines) {
+    const testing::Ended ended = run_line(line);
+    ASSERT_EQ(ended.code, 1) << join(line, " ") << ended.err << ended.out;
+    const std::vector<std::string> words = words_behind(ended.out, "   = replay  ");
+    const testing::Ended again = run_line(words);
+    EXPECT_EQ(again.code, 1) << join(words, " ") << again.err;
   }
 }
 

@@ -42,7 +42,8 @@ const std::vector<Rule>& rules() {
       {"a count without bv::counted", "{} ",
        std::regex(
            R"(^\{\} (?:[A-Za-z]+ )?(?:tensor|file|shard|layer|expert|rule|byte|row|element|rank|value)s$)")},
-      {"a module that does not exist", "python -m", std::regex("python -m bridge_verify")},
+      {"a module that does not exist", "python -m",
+       std::regex(R"(python -m bridge_verify(?!\.(?:export|headers)\b))")},
   };
   return kRules;
 }

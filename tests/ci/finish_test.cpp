@@ -71,6 +71,28 @@ TEST(Finish, ExitZeroHidesOneAndThreeOnly) {
   EXPECT_EQ(finish_with(options, bad).code, 5);
 }
 
+TEST(Finish, TheHeaderIsWrittenBeforeTheWork) {
+  std::vector<std::string> writes;
+  Streams streams(
+      [&](std::string_view text) {
+        writes.emplace_back(text);
+        return true;
+      },
+      [](std::string_view) {});
+  Context context{.streams = streams,
+                  .environment = {{"LANG", "C.UTF-8"}},
+                  .seconds = [] { return 0.25; },
+                  .started = [] { return std::string("2026-01-01T00:00:00Z"); },
+                  .argv0 = "bridge-verify",
+                  .arguments = {"check", "--model", "fixture:llama", "--tp", "2"}};
+  EXPECT_EQ(run_command_line(context), 0);
+  ASSERT_TRUE(streams.flush());
+  ASSERT_GE(writes.size(), 2U);
+  EXPECT_TRUE(writes.front().starts_with("model    fixture:llama")) << writes.front();
+  EXPECT_NE(writes.front().find("layouts  1"), std::string::npos) << writes.front();
+  EXPECT_EQ(writes.front().find("claim"), std::string::npos) << writes.front();
+}
+
 TEST(Finish, ARunThatLookedAtSomeTensorsIsPartial) {
   Options options;
   options.match = {"mtp.*"};

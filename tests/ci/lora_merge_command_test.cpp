@@ -1,10 +1,13 @@
 // lora merge, lora slice and lora check --merged on files of the repository.
 
 #include <algorithm>
+#include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/io/checkpoint.hpp"
+#include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "tests/ci/run_command.hpp"
 
@@ -148,6 +151,92 @@ TEST(LoraMergeCommand, ATiedEmbeddingNeedsUntie) {
   EXPECT_NE(check("tied_embed", temp.path() / "out").code, 1);
 }
 
+/// GPT-2: no rules say how Megatron holds it, and a merge needs none.
+TEST(LoraMergeCommand, MergesIntoABaseThatNoFamilyKnows) {
+  const TempFolder temp;
+  const auto merged = merge("gpt2_conv1d", temp.path() / "out");
+  ASSERT_EQ(merged.code, 0) << merged.err << merged.out;
+  EXPECT_NE(merged.out.find("no family knows GPT2LMHeadModel"), std::string::npos) << merged.out;
+  const auto ours = io::Checkpoint::open(temp.path() / "out").value();
+  const auto peft =
+      io::Checkpoint::open(kGolden / "peft/gpt2_conv1d/merged_bf16.safetensors").value();
+  for (const auto& [tensor, stored] : peft.tensors()) {  // PEFT rounds once here
+    const auto wanted = peft.bytes(stored);
+    const auto found = ours.bytes(ours.tensors().at(tensor));
+    EXPECT_TRUE(std::equal(found.begin(), found.end(), wanted.begin(), wanted.end())) << tensor;
+  }
+  const auto judged = check("gpt2_conv1d", temp.path() / "out", {"--json"});
+  EXPECT_EQ(judged.code, 3) << judged.err;  // nothing is known of ranks
+  for (const Json& verdict : lora_verdicts(judged.out)) {
+    EXPECT_EQ(verdict.at("outcome"), "Held");
+  }
+  const auto named = merge("gpt2_conv1d", temp.path() / "named", {"--family", "gpt2"});
+  EXPECT_EQ(named.code, 5);
+  EXPECT_NE(named.err.find("error[BV7010]: no family is named gpt2"), std::string::npos);
+}
+
+/// An adapter of llama_all with a change to its config or its factors.
+fs::path changed_adapter(const fs::path& folder,
+                         const std::function<void(const fs::path&)>& change) {
+  fs::copy(adapter_of("llama_all"), folder);
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+    fs::permissions(folder / file, fs::perms::owner_all);
+  }
+  change(folder);
+  return folder;
+}
+
+TEST(LoraMergeCommand, AFactorThatIsNotFiniteIsMadeNothingOf) {
+  const TempFolder temp;
+  const std::string key = "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight";
+  const fs::path adapter = changed_adapter(temp.path() / "nan", [&](const fs::path& folder) {
+    const fs::path file = folder / "adapter_model.safetensors";
+    const auto at = io::Checkpoint::open(file).value().tensors().at(key).begin;
+    std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekp(static_cast<std::streamoff>(at));
+    bytes.write("\0\0\xc0\x7f", 4);
+  });
+  for (const std::vector<std::string>& line : {std::vector<std::string>{"lora", "merge"},
+                                               {"lora", "convert", "--to", "megatron"},
+                                               {"lora", "slice", "--tp", "2"},
+                                               {"convert", "--to", "megatron"}}) {
+    std::vector<std::string> words = line;
+    words.insert(words.end(), {"--model", base_of("llama_all"), "--adapter", adapter.string(),
+                               "--out", (temp.path() / "out").string()});
+    const auto refused = run_line(words);
+    EXPECT_EQ(refused.code, 5) << line[0] << refused.out;
+    EXPECT_NE(refused.err.find("error[BV4014]: \"" + key + "\" holds nan at element 0"),
+              std::string::npos)
+        << refused.err;
+    EXPECT_FALSE(fs::exists(temp.path() / "out"));
+  }
+}
+
+TEST(LoraMergeCommand, ModulesThatPeftLeavesOutAreWarnedOf) {
+  const TempFolder temp;
+  const fs::path adapter = changed_adapter(temp.path() / "less", [](const fs::path& folder) {
+    Json config = Json::parse(support::file_text(folder / "adapter_config.json"));
+    Json kept = Json::array();
+    for (const Json& one : config.at("target_modules")) {
+      if (one != "up_proj") {
+        kept.push_back(one);
+      }
+    }
+    config["target_modules"] = kept;
+    std::ofstream(folder / "adapter_config.json") << config.dump();
+  });
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"lora", "merge"}, {"lora", "convert", "--to", "megatron"}}) {
+    std::vector<std::string> words = line;
+    words.insert(words.end(), {"--model", base_of("llama_all"), "--adapter", adapter.string(),
+                               "--out", (temp.path() / line[1]).string()});
+    const auto ended = run_line(words);
+    EXPECT_EQ(ended.code, 0) << ended.err << ended.out;
+    EXPECT_NE(ended.out.find("2 modules are not loaded by PEFT, though adapted"), std::string::npos)
+        << ended.out;
+  }
+}
+
 TEST(LoraMergeCommand, NeedsAFolderAndAnAdapter) {
   EXPECT_EQ(run_line({"lora", "merge", "--model", base_of("llama_all"), "--adapter",
                       adapter_of("llama_all")})
@@ -200,6 +289,34 @@ TEST(ConvertWithAnAdapter, LeavesNothingBehindWhenItCannotMerge) {
   const auto alone = run_line({"convert", "--to", "megatron", "--model", base_of("tied_embed"),
                                "--untie", "--out", (temp.path() / "out").string()});
   EXPECT_EQ(alone.code, 2) << alone.out;
+}
+
+/// A run that was killed leaves its merged model, with the marker of a run in it.
+TEST(ConvertWithAnAdapter, RemovesWhatAKilledRunLeftAndNothingElse) {
+  const TempFolder temp;
+  const fs::path left = temp.path() / "out.bv-merged";
+  const auto convert = [&] {
+    return run_line({"convert", "--to", "megatron", "--model", base_of("llama_all"), "--adapter",
+                     adapter_of("llama_all"), "--out", (temp.path() / "out").string()});
+  };
+  fs::create_directories(left / "model.bv-partial");
+  std::ofstream(left / "model.bv-partial/model.safetensors") << "half";
+  const auto refused = convert();  // nothing says that it is of a run
+  EXPECT_EQ(refused.code, 5) << refused.out;
+  EXPECT_NE(refused.err.find("is in the way"), std::string::npos) << refused.err;
+  EXPECT_TRUE(fs::exists(left / "model.bv-partial/model.safetensors"));
+  EXPECT_FALSE(fs::exists(temp.path() / "out"));
+  std::ofstream(left / io::kRunMarker) << "";
+  {
+    const auto alive = io::FolderLock::take(left);
+    ASSERT_TRUE(alive);
+    EXPECT_EQ(convert().code, 5);
+    EXPECT_TRUE(fs::exists(left));
+  }
+  const auto ended = convert();
+  EXPECT_EQ(ended.code, 0) << ended.err << ended.out;
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_TRUE(fs::exists(temp.path() / "out/manifest.json"));
 }
 
 TEST(LoraSliceCommand, WritesWhatEachRankHolds) {

@@ -165,6 +165,9 @@ TEST(Options, UnknownCommandSuggestsCommandOrModel) {
   EXPECT_EQ(refused({"explian", "BV2006"}).help, "did you mean bridge-verify explain?");
   EXPECT_EQ(refused({"./models/x"}).help, "did you mean --model ./models/x?");
   EXPECT_EQ(refused({"check", "m/llama"}).help, "did you mean --model m/llama?");
+  EXPECT_EQ(refused({"check", "."}).help, "did you mean --model .?");
+  EXPECT_EQ(refused({"check", "m/my model"}).help, "did you mean --model 'm/my model'?");
+  EXPECT_EQ(refused({"doctor", "m/llama"}).help, "bridge-verify help doctor");
   EXPECT_EQ(refused({"check", "stray"}).message, "check does not take an argument: \"stray\"");
 }
 

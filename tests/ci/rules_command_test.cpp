@@ -42,6 +42,21 @@ TEST(RulesLint, ParametersThatNoRuleMakesAreNamedWhenTheModelIsGiven) {
             0);
 }
 
+TEST(RulesShow, TheRulesOfAFamilyAreAFileThatIsRight) {
+  const TempFolder folder;
+  const std::string file = (folder.path() / "mine.rules.json").string();
+  for (const std::string family : {"llama", "qwen3_moe", "qwen3_5_vl_moe", "deepseek_v3", "gpt_oss",
+                                   "falcon_h1", "qwen3_next", "gemma3_text", "glm4_moe"}) {
+    const Ended rules = run_line({"rules", "show", family, "--as-rules"});
+    ASSERT_EQ(rules.code, 0) << family << rules.err;
+    write_text(file, rules.out);
+    EXPECT_EQ(run_line({"rules", "lint", file}).code, 0) << family;
+    const Ended ended = run_line({"check", "--model", "fixture:" + family, "--rules", file});
+    EXPECT_EQ(ended.code, 0) << family << ended.out;
+  }
+  EXPECT_EQ(run_line({"rules", "show", "--as-rules"}).code, 2);
+}
+
 /// They gave different answers about one file: copies of the embedding were "read by no rule".
 TEST(RulesLint, WithAModelItSaysWhatCheckSays) {
   for (const auto& [model, file] : std::vector<std::pair<std::string, std::string>>{
@@ -153,6 +168,31 @@ TEST(RulesUnderTest, TheScreenSaysWhereTheRulesComeFromAndWhatTheyAreHeldAgainst
   EXPECT_NE(reason.find("from " + file), std::string::npos) << reason;
   EXPECT_NE(reason.find("qwen3 says what is wanted"), std::string::npos) << reason;
   EXPECT_EQ(json["rules"]["digest"].get<std::string>().size(), 32U);
+}
+
+TEST(RulesUnderTest, AVerdictNamesTheClassOfItsRule) {
+  const TempFolder folder;
+  std::string rules = support::file_text(rules_file("rules/qwen3.rules.json"));
+  const std::string kind = "\"kind\": \"auto\"";
+  for (std::size_t at = rules.find(kind); at != std::string::npos; at = rules.find(kind, at)) {
+    rules.replace(at, kind.size(), "\"class\": \"AutoMapping\"");
+  }
+  const std::string file = (folder.path() / "r.json").string();
+  write_text(file, rules);
+  const auto said = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = {"check", "--model", hf_case("qwen3"), "--tp", "1", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    std::map<std::string, int> out;
+    const auto json = nlohmann::json::parse(run_line(words).out);
+    for (const auto& verdict : json.at("verdicts")) {
+      const auto& name = verdict.at("rule").at("class");
+      ++out[name.is_null() ? "" : name.get<std::string>()];
+    }
+    return out;
+  };
+  EXPECT_GT(said({"--rules", file})["AutoMapping"], 0);
+  EXPECT_EQ(said({}).size(), 1U);  // a family's rules have none
+  EXPECT_EQ(said({}).begin()->first, "");
 }
 
 /// A released bridge builds a norm that the family does not have; that was a silent PASS.

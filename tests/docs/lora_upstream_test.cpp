@@ -11,40 +11,6 @@
 namespace bv::docs {
 namespace {
 
-using Names = std::set<std::string>;
-
-/// "Suite.Name" of every test of the repository.
-const Names& tests() {
-  static const Names names = [] {
-    const std::regex test(R"(\bTEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\))");
-    Names out;
-    for (const std::string& file : text_files({"tests"})) {
-      if (file.ends_with("_test.cpp")) {
-        const std::string text = read(file);
-        for (std::sregex_iterator at(text.begin(), text.end(), test), end; at != end; ++at) {
-          out.insert((*at)[1].str() + "." + (*at)[2].str());
-        }
-      }
-    }
-    return out;
-  }();
-  return names;
-}
-
-/// Words of a cell between backticks.
-std::vector<std::string> quoted(const std::string& cell) {
-  std::vector<std::string> out;
-  for (std::size_t at = cell.find('`'); at != std::string::npos; at = cell.find('`', at + 1)) {
-    const std::size_t end = cell.find('`', at + 1);
-    if (end == std::string::npos) {
-      break;
-    }
-    out.push_back(cell.substr(at + 1, end - at - 1));
-    at = end;
-  }
-  return out;
-}
-
 /// "D-01" to "D-38".
 std::vector<std::string> numbered(const char* form, int last) {
   std::vector<std::string> out;
@@ -66,7 +32,7 @@ std::vector<std::string> numbers(const std::string& heading, const std::string& 
     }
     EXPECT_FALSE(quoted(row.back()).empty()) << first;
     for (const std::string& test : quoted(row.back())) {
-      EXPECT_TRUE(tests().contains(test)) << first << ": there is no test " << test;
+      EXPECT_TRUE(test_names().contains(test)) << first << ": there is no test " << test;
     }
   }
   return out;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 namespace bv::docs {
@@ -154,6 +155,36 @@ std::vector<std::string> expanded(const std::string& path) {
     out.push_back(path.substr(0, open) + choice + path.substr(close + 1));
   }
   return out;
+}
+
+std::vector<std::string> quoted(const std::string& cell) {
+  std::vector<std::string> out;
+  for (std::size_t at = cell.find('`'); at != std::string::npos; at = cell.find('`', at + 1)) {
+    const std::size_t end = cell.find('`', at + 1);
+    if (end == std::string::npos) {
+      break;
+    }
+    out.push_back(cell.substr(at + 1, end - at - 1));
+    at = end;
+  }
+  return out;
+}
+
+const std::set<std::string>& test_names() {
+  static const std::set<std::string> names = [] {
+    const std::regex test(R"(\bTEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\))");
+    std::set<std::string> out;
+    for (const std::string& file : text_files({"tests"})) {
+      if (file.ends_with("_test.cpp")) {
+        const std::string text = read(file);
+        for (std::sregex_iterator at(text.begin(), text.end(), test), end; at != end; ++at) {
+          out.insert((*at)[1].str() + "." + (*at)[2].str());
+        }
+      }
+    }
+    return out;
+  }();
+  return names;
 }
 
 }  // namespace bv::docs

@@ -27,6 +27,12 @@ namespace bv::docs {
 /// "`x`" -> "x".
 [[nodiscard]] std::string code(const std::string& cell);
 
+/// Words of a cell between backticks.
+[[nodiscard]] std::vector<std::string> quoted(const std::string& cell);
+
+/// "Suite.Name" of every test of the repository.
+[[nodiscard]] const std::set<std::string>& test_names();
+
 /// "a/b.{hpp,cpp}" -> a/b.hpp, a/b.cpp.
 [[nodiscard]] std::vector<std::string> expanded(const std::string& path);
 

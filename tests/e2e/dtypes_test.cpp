@@ -64,7 +64,9 @@ TEST_P(EveryDtype, OfAnHfModelIsJudgedOrUnsupported) {
     const int values = dtype == DType::BF16 ? 3 : judged;  // nothing computes: no claim
     expect_ended(run({"check", "--model", model, "--only", "values", "--dtype", "bfloat16"}),
                  {values});
-    expect_ended(run({"check", "--model", model, "--level", "full"}), {judged});
+    if (pattern == "*") {  // LibTorch takes a second to load
+      expect_ended(run({"check", "--model", model, "--level", "full"}), {judged});
+    }
     expect_ended(run({"roundtrip", "--model", model}), {judged});
     expect_ended(run({"roundtrip", "--model", model, "--only", "bytes"}), {judged});
     expect_ended(run({"convert", "--to", "megatron", "--model", model, "--out", folder / "o"}),

@@ -92,6 +92,9 @@ TEST_F(Interrupted, StoppedByCtrlCSaysSo) {
   const Ended stopped = interrupt(folder / "m", SIGINT);
   ASSERT_EQ(stopped.code, 130) << stopped.all();
   EXPECT_EQ(stopped.word(), "STOPPED");
+  EXPECT_EQ(stopped.out.find("output "), std::string::npos) << stopped.out;
+  EXPECT_NE(stopped.all().find("repeat with --resume, and "), std::string::npos) << stopped.all();
+  EXPECT_FALSE(fs::exists(folder / "m"));
   expect_resumed(folder / "m");
 }
 

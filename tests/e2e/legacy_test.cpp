@@ -11,12 +11,17 @@ namespace {
 namespace fs = std::filesystem;
 using pickle::pickled;
 
-/// The file that torch.save would have written for one rank.
-std::string megatron_file(const std::map<std::string, EditedTensor>& tensors) {
+/// The file that torch.save would have written for one rank; more than one model: the virtual
+/// stages.
+std::string megatron_file(const std::vector<Tensors>& models) {
   const std::string arguments =
       "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
-  return torch_file("model_optim_rng", tensors, [&](const std::string& weights) {
-    return "}(" + pickled("args") + arguments + pickled("model") + weights + "u";
+  return torch_file("model_optim_rng", models, [&](const std::vector<std::string>& weights) {
+    std::string out = "}(" + pickled("args") + arguments;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      out += pickled(weights.size() == 1 ? "model" : fmt::format("model{}", i)) + weights[i];
+    }
+    return out + "u";
   });
 }
 
@@ -33,7 +38,7 @@ class Legacy : public ::testing::Test {
         const std::string shard = fmt::format("shards/pp{}_tp{}_ep0_etp0.safetensors", pp, tp);
         const fs::path file = file_of(tp, pp);
         fs::create_directories(file.parent_path());
-        write_text(file, megatron_file(read_tensors(folder / shard)));
+        write_text(file, megatron_file({read_tensors(folder / shard)}));
       }
     }
     write_text(folder.path() / "legacy/latest_checkpointed_iteration.txt", "5");
@@ -73,7 +78,7 @@ TEST_F(Legacy, TrainedWeightsAreJudgedByTheirShapesAndCopies) {
         one ^= std::byte(by);
       }
     }
-    write_text(file_of(tp, pp), megatron_file(tensors));
+    write_text(file_of(tp, pp), megatron_file({tensors}));
   };
   const auto judged = [&] {
     return run({"check", "--model", golden_hf("qwen3").string(), "--megatron", folder / "legacy",
@@ -100,6 +105,103 @@ TEST_F(Legacy, AMissingRankIsRefused) {
   const Ended ended = check();
   EXPECT_NE(ended.code, 0);
   EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
+}
+
+/// Two ranks hold the experts of qwen3_moe on TP 2, EP 2, ETP 1, without the arguments of the run.
+class ExpertRanks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const Ended ended =
+        run({"convert", "--to", "megatron", "--model", golden_hf("qwen3_moe").string(), "--tp", "2",
+             "--ep", "2", "--etp", "1", "--make-vocab-size-divisible-by", "4", "--out",
+             folder / "shards"});
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    for (const int rank : {0, 1}) {
+      const fs::path file =
+          folder.path() / fmt::format("legacy/mp_rank_0{}_00{}/model_optim_rng.pt", rank, rank);
+      fs::create_directories(file.parent_path());
+      const auto tensors =
+          read_tensors(folder / fmt::format("shards/pp0_tp{}_ep{}_etp0.safetensors", rank, rank));
+      write_text(file, torch_file("model_optim_rng", {tensors}, [&](const auto& weights) {
+                   return "}(" + pickled("model") + weights.front() + "u";
+                 }));
+    }
+  }
+  [[nodiscard]] Ended check(const std::vector<std::string>& more) const {
+    std::vector<std::string> line = {"check", "--model", golden_hf("qwen3_moe").string(),
+                                     "--megatron", folder / "legacy"};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  }
+  TempFolder folder;
+};
+
+TEST_F(ExpertRanks, TellTheExpertTensorSize) {
+  const Ended ended = check({"--ep", "2"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_NE(ended.flat().find("tp2pp1ep2etp1"), std::string::npos) << ended.all();
+  EXPECT_EQ(check({"--ep", "2", "--etp", "1"}).code, 0);
+}
+
+TEST_F(ExpertRanks, OfAnotherSizeThanStatedAreRefused) {
+  const Ended wrong = check({"--ep", "2", "--etp", "2"});
+  EXPECT_EQ(wrong.code, 2) << wrong.all();
+  EXPECT_NE(wrong.flat().find("are not those of one layout"), std::string::npos) << wrong.all();
+  const Ended open = check({});
+  EXPECT_EQ(open.code, 2) << open.all();
+  EXPECT_NE(open.flat().find("--pp N or --ep N"), std::string::npos) << open.all();
+}
+
+/// qwen3 on PP 2 with two virtual stages on each rank.
+class VirtualStages : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const Ended ended = run({"convert", "--to", "megatron", "--model", golden_hf("qwen3").string(),
+                             "--pp", "2", "--vpp", "2", "--out", folder / "shards"});
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    write({0, 1}, {0, 1});
+  }
+  /// The stages that each of the two ranks holds, in its order.
+  void write(const std::vector<int>& first, const std::vector<int>& second) {
+    const auto file = [&](int pp, const std::vector<int>& stages) {
+      std::vector<Tensors> models;
+      for (const int vp : stages) {
+        models.push_back(read_tensors(
+            folder / fmt::format("shards/pp{}_tp0_ep0_etp0_vp{}.safetensors", pp, vp)));
+      }
+      const fs::path path =
+          folder.path() / fmt::format("legacy/mp_rank_00_{:03}/model_optim_rng.pt", pp);
+      fs::create_directories(path.parent_path());
+      write_text(path, megatron_file(models));
+    };
+    file(0, first);
+    file(1, second);
+  }
+  [[nodiscard]] Ended check() const {
+    return run({"check", "--model", golden_hf("qwen3").string(), "--megatron", folder / "legacy"});
+  }
+  TempFolder folder;
+};
+
+TEST_F(VirtualStages, AreTheModelsOfARank) {
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_EQ(ended.word(), "PASS") << ended.all();
+  EXPECT_NE(ended.flat().find("vpp2"), std::string::npos) << ended.all();
+}
+
+TEST_F(VirtualStages, InAnotherOrderAreRefuted) {
+  write({1, 0}, {0, 1});
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
+TEST_F(VirtualStages, OfDifferentNumbersAreRefused) {
+  write({0, 1}, {0});
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.flat().find("different numbers of virtual stages"), std::string::npos)
+      << ended.all();
 }
 
 }  // namespace

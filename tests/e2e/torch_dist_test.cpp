@@ -311,6 +311,21 @@ TEST(PlantedFault, TrainedWeightsAreJudgedByTheirShapes) {
   EXPECT_NE(lacks.flat().find("there is no such tensor"), std::string::npos) << lacks.all();
 }
 
+TEST(CheckMegatron, AFolderThatIsNoneIsRefusedByWhatItLacks) {
+  const auto check = [&](const std::string& folder) {
+    return run({"check", "--model", golden_hf("qwen3").string(), "--megatron", folder});
+  };
+  const TempFolder folder;
+  fs::create_directory(folder.path() / "iter_0000100");
+  const Ended none = check(folder.path().string());
+  EXPECT_EQ(none.code, 5) << none.all();
+  EXPECT_NE(none.flat().find("holds no Megatron checkpoint"), std::string::npos) << none.all();
+  EXPECT_EQ(none.all().find("config.json"), std::string::npos) << none.all();
+  const Ended hf = check(golden_hf("qwen3").string());
+  EXPECT_EQ(hf.code, 2) << hf.all();
+  EXPECT_NE(hf.flat().find("--against"), std::string::npos) << hf.all();
+}
+
 /// An HF folder that another exporter made.
 TEST(CheckAgainst, AnotherHfModelMustHoldTheSame) {
   const ModelCopy copy("qwen3");

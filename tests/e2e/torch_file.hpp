@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/base/arith.hpp"
 #include "tests/core/pickle/small_archive.hpp"
@@ -24,30 +25,34 @@ inline std::string tensor_operations(const support::EditedTensor& tensor, const 
          "ccollections\nOrderedDict\n)RtR";
 }
 
-/// A file of F32 and BF16 tensors in an OrderedDict; `root` makes the saved object of it.
+using Tensors = std::map<std::string, support::EditedTensor>;
+
+/// A file of F32 and BF16 tensors in OrderedDicts; `root` makes the saved object of them.
 template <class Root>
-std::string torch_file(const std::string& name,
-                       const std::map<std::string, support::EditedTensor>& tensors, Root root) {
-  std::string weights = "ccollections\nOrderedDict\n)R(";
+std::string torch_file(const std::string& name, const std::vector<Tensors>& dicts, Root root) {
+  std::vector<std::string> weights;
   pickle::SmallArchive archive;
   archive.records.emplace_back();
   int storage = 0;
-  for (const auto& [tensor, value] : tensors) {
-    const std::string key = std::to_string(storage++);
-    weights += pickle::pickled(tensor) + tensor_operations(value, key);
-    archive.records.push_back(
-        {name + "/data/" + key,
-         {reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size()}});
+  for (const Tensors& dict : dicts) {
+    std::string& text = weights.emplace_back("ccollections\nOrderedDict\n)R(");
+    for (const auto& [tensor, value] : dict) {
+      const std::string key = std::to_string(storage++);
+      text += pickle::pickled(tensor) + tensor_operations(value, key);
+      archive.records.push_back(
+          {name + "/data/" + key,
+           {reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size()}});
+    }
+    text += "u";
   }
-  archive.records[0] = {name + "/data.pkl", "\x80\x02" + root(weights + "u") + "."};
+  archive.records[0] = {name + "/data.pkl", "\x80\x02" + root(weights) + "."};
   archive.records.push_back({name + "/version", "3\n"});
   return archive.bytes();
 }
 
 /// A state dict, as save_pretrained(safe_serialization=False) writes it.
-inline std::string torch_file(const std::string& name,
-                              const std::map<std::string, support::EditedTensor>& tensors) {
-  return torch_file(name, tensors, [](const std::string& weights) { return weights; });
+inline std::string torch_file(const std::string& name, const Tensors& tensors) {
+  return torch_file(name, {tensors}, [](const auto& weights) { return weights.front(); });
 }
 
 }  // namespace bv::e2e

@@ -101,9 +101,10 @@ TEST(TorchWeightsThatAreNone, AreRefused) {
   const Ended old = check_with("\x80\x02\x8a\nl\xfc\x9c");  // torch before 1.6
   EXPECT_EQ(old.code, 5) << old.all();
   EXPECT_NE(old.all().find("BV7013"), std::string::npos) << old.all();
-  const Ended runs = check_with(torch_file("m", tensors, [](const std::string& weights) {
-    return "(cos\nsystem\n(" + pickle::pickled("echo pwned") + "tR" + weights + "t";
-  }));
+  const Ended runs =
+      check_with(torch_file("m", {tensors}, [](const std::vector<std::string>& weights) {
+        return "(cos\nsystem\n(" + pickle::pickled("echo pwned") + "tR" + weights.front() + "t";
+      }));
   EXPECT_EQ(runs.code, 5) << runs.all();
   EXPECT_NE(runs.flat().find("os.system"), std::string::npos) << runs.all();
   EXPECT_EQ(runs.all().find("pwned\n"), std::string::npos);

@@ -342,7 +342,7 @@ TEST_F(Trust, TheWayBackUsesOrRefusesEveryOption) {
        {Words{"--set", "a=1"}, Words{"--family", "llama"}, Words{"--tp", "2"}, Words{"--pp", "2"},
         Words{"--ep", "2"}, Words{"--dtype", "float32"}, Words{"--transformer-impl", "local"},
         Words{"--drop-mtp"}, Words{"--exclude", "lm_head.*"},
-        Words{"--make-vocab-size-divisible-by", "4"}}) {
+        Words{"--make-vocab-size-divisible-by", "4"}, Words{"--seed", "7"}}) {
     expect_refused(back("s", "b", more), 2, "BV0001", more.front() + " belongs to --to megatron");
   }
   expect_refused(there("m", "b", {"--accept-changed"}), 2, "BV0001", "belongs to --to hf");
@@ -365,31 +365,6 @@ TEST_F(Trust, ClosedStreamsDoNotReachTheShards) {
   fs::remove_all(at("s"));
   EXPECT_EQ(exit_of(line + " <&- >&- 2>&-"), 5) << "nobody saw the green line";
   EXPECT_EQ(back("s", "c").code, 0);
-}
-
-TEST_F(Trust, AThreadThatCannotStartIsNoCrash) {
-  copy_golden("llama", "m");
-  for (const std::uint64_t mebibytes : {24U, 40U, 64U, 120U}) {
-    Setting setting;
-    setting.limits.memory_bytes = mebibytes << 20;
-    for (const Words& line : {Words{"roundtrip", "--model", at("m"), "-j", "64"},
-                              Words{"diff", at("m"), at("m"), "-j", "64"}}) {
-      const Ended ended = run_in(setting, line);
-      EXPECT_TRUE(ended.code == 0 || ended.code == 5 || ended.code == 3)
-          << mebibytes << " " << ended.code << ended.all();
-    }
-  }
-}
-
-TEST_F(Trust, AFileSizeLimitIsAFullDisk) {
-  copy_golden("llama", "m");
-  const std::string line = fmt::format(
-      "ulimit -f 20; exec '{}' convert --to megatron --model '{}' --out '{}' 2>/dev/null",
-      BV_BINARY, at("m"), at("s"));
-  const int status = std::system(("bash -c \"" + line + "\" >/dev/null").c_str());
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 5);
-  EXPECT_FALSE(fs::exists(at("s")));
 }
 
 }  // namespace

@@ -275,5 +275,37 @@ TEST(Report, IsWrittenIntoTheFolderThatOutNames) {
   EXPECT_EQ(refused.code, 5) << refused.all();
 }
 
+TEST(Report, IsNeverWrittenOverWhatTheCommandReads) {
+  const TempFolder folder;
+  const std::string model = (folder.path() / "m").string();
+  std::filesystem::copy(golden_hf("llama"), model);
+  const std::string config = file_text(model + "/config.json");
+  for (const char* place : {"/config.json", "/../m/config.json"}) {
+    const Ended refused = run({"check", "--model", model, "--report", "html=" + model + place});
+    EXPECT_EQ(refused.code, 5) << refused.all();
+    EXPECT_NE(refused.err.find("error[BV8006]"), std::string::npos) << refused.err;
+  }
+  EXPECT_EQ(file_text(model + "/config.json"), config);
+  for (int twice = 0; twice < 2; ++twice) {  // a report of ours is
+    EXPECT_EQ(run({"check", "--model", model, "--report", "html=" + model + "/r.html"}).code, 0);
+  }
+  const std::string stored = (folder.path() / "verdicts.json").string();
+  EXPECT_EQ(run({"check", "--model", model, "--report", "json=" + stored}).code, 0);
+  const std::string before = file_text(stored);
+  EXPECT_EQ(run({"report", "html", stored, "--out", stored}).code, 5);
+  EXPECT_EQ(file_text(stored), before);
+}
+
+TEST(Report, AVerdictsFileOfSomebodyElseVouchesForNoReports) {
+  const TempFolder folder;
+  write_text(folder.path() / "verdicts.json", "{\"mine\": true}");
+  write_text(folder.path() / "report.txt", "mine");
+  const Ended refused =
+      run({"check", "--model", golden_hf("llama").string(), "--out", folder.path().string()});
+  EXPECT_EQ(refused.code, 5) << refused.all();
+  EXPECT_EQ(file_text(folder.path() / "report.txt"), "mine");
+  EXPECT_EQ(file_text(folder.path() / "verdicts.json"), "{\"mine\": true}");
+}
+
 }  // namespace
 }  // namespace bv::e2e

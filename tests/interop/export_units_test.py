@@ -10,7 +10,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import names, places, registry  # noqa: E402
+from bridge_verify import export, names, norms, places, registry  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -95,3 +95,44 @@ def test_a_rule_made_in_a_loop_points_at_its_own_text(tmp_path):
     assert places.line_of(str(source), 7, 1, "b.weight") == 4
     assert places.line_of(str(source), 7, 1, "prefix.b.weight") == 4
     assert places.line_of(str(source), 7, 1, "nowhere.else") == 7
+
+
+def provider(**fields):
+    return type("Provider", (), fields)()
+
+
+def test_a_known_local_class_brings_its_line_with_the_sizes_of_the_provider():
+    mapping = local("_FullDimQKNormMapping")("decoder.layers.*.self_attention.k_layernorm.weight", "k_norm.weight")
+    rule, = registry.Registry([mapping], STOCK, provider(num_attention_heads=8, num_query_groups=4)).rules()
+    assert rule["layout"] == "x[(t g d)] -> x{t}[(g d)]" and rule["axes"] == {"g": "4 / t", "d": "s0d0 / 4"}
+    rule, = registry.Registry([mapping], STOCK).rules()  # without a provider nobody knows the sizes
+    assert "layout" not in rule
+
+
+def test_published_names_are_found_by_their_ending_when_it_is_the_only_one():
+    stored = {"language_model.model.layers.0.input_layernorm.weight": [8], "tower.layers.0.norm1.weight": [8],
+              "language_model.model.norm.weight": [8]}
+    assert norms._by_ending("model.language_model.layers.0.input_layernorm.weight", stored) == [
+        "language_model.model.layers.0.input_layernorm.weight"]
+    assert norms._by_ending("model.language_model.norm.weight", stored) == ["language_model.model.norm.weight"]
+    assert norms._by_ending("model.layers.0.norm.weight", {"a.0.norm.weight": [8], "b.0.norm.weight": [8]}) == []
+
+
+def test_files_that_are_no_part_of_the_model_are_not_read(tmp_path):
+    def write(name, tensor):
+        header = json.dumps({tensor: {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+        (tmp_path / name).write_bytes(struct.pack("<Q", len(header)) + header)
+
+    write("model.safetensors", "w")
+    write("outputs.safetensors", "logits")
+    assert set(names.read_headers(tmp_path)[1]) == {"w"}
+    write("a-1.safetensors", "v")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"v": "a-1.safetensors"}}')
+    assert set(names.read_headers(tmp_path)[1]) == {"v"}
+
+
+def test_an_exported_file_has_a_rule_a_line_and_is_the_same_json():
+    content = {"schema": "bridge-rules/1", "rules": [{"id": f"r{i}", "hf": {"q": "a" * 40, "k": "b" * 40}} for i in range(3)],
+               "model": {"parameters": [["x" * 50, [1, 2], "Linear", "row", "r0"]] * 4}, "trouble": []}
+    text = export.text_of(content)
+    assert json.loads(text) == content and sum(line.lstrip().startswith('{"id"') for line in text.splitlines()) == 3

@@ -111,16 +111,15 @@ std::int64_t padded_vocab(const nlohmann::json& run, std::int64_t rows) {
 }
 
 struct Compared {
-  std::int64_t parameters = 0, with_bytes = 0;
+  std::int64_t parameters = 0;
 };
 
 class Comparison {
  public:
   Comparison(const Case& model, const nlohmann::json& run) : model_(model), run_(run) {}
 
-  /// One parameter of one shard; `file` holds the real bytes where the run stored them.
-  void compare(const nlohmann::json& shard, const std::string& local, const nlohmann::json& spec,
-               const StoredTensors& file) {
+  /// One parameter of one shard: shape and digest are those that the real bridge made.
+  void compare(const nlohmann::json& shard, const std::string& local, const nlohmann::json& spec) {
     const Question question = asked(shard, local);
     SCOPED_TRACE(question.parameter);
     ASSERT_FALSE(question.hf_names.empty()) << "the test has no HF name";
@@ -131,10 +130,6 @@ class Comparison {
     const bool minus_one = local.ends_with("self_attention.out_norm.weight");
     const std::string bytes = gathered(wanted->tags, sources_of(question), spec.at(0), minus_one);
     EXPECT_EQ(digest(bytes), spec.at(2));
-    if (!file.empty()) {
-      EXPECT_EQ(bytes, file.at(local).bytes);
-      ++compared.with_bytes;
-    }
     ++compared.parameters;
   }
 
@@ -201,23 +196,16 @@ TEST_P(Goldens, HaveTheBytesThatTheOracleNames) {
     const nlohmann::json run = read_json(entry.path());
     Comparison comparison(model, run);
     for (const nlohmann::json& shard : run.at("shards")) {
-      std::filesystem::path data = entry.path();
-      data.replace_extension();
-      data /= "pp" + shard.at("pp").dump() + "_tp" + shard.at("tp").dump() + "_ep" +
-              shard.at("ep").dump() + "_etp" + shard.at("etp").dump() + ".safetensors";
-      const StoredTensors file = std::filesystem::exists(data) ? read_file(data) : StoredTensors{};
       for (const auto& [local, spec] : shard.at("tensors").items()) {
-        comparison.compare(shard, local, spec, file);
+        comparison.compare(shard, local, spec);
         if (::testing::Test::HasFailure()) {
           return;
         }
       }
     }
     total.parameters += comparison.compared.parameters;
-    total.with_bytes += comparison.compared.with_bytes;
   }
   EXPECT_GT(total.parameters, 100);
-  EXPECT_GT(total.with_bytes, 0);
   RecordProperty("parameters", std::to_string(total.parameters));
 }
 

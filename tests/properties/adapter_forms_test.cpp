@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/lora/wrapped.hpp"
 #include "tests/properties/edited_adapter.hpp"
 #include "tests/support/files.hpp"
 
@@ -72,6 +73,40 @@ TEST(AdapterClaims, AllLinearMeansLinearLayersAlone) {
   EXPECT_EQ(codes_of(claims::check_adapter_targets(
                 {&adapter, &less.base, &golden::kinds_of_build(), {}})),
             Codes{"TargetModules"});
+}
+
+/// PEFT moves targets whose last component is gate_proj, up_proj or down_proj to the packed
+/// experts, full paths too: a dense layer is then reached through its parameter alone.
+TEST(AdapterClaims, FullPathsOfDenseLayersAreMovedToTheExpertsAsWell) {
+  const auto base = golden::open_base(golden::kGolden / "hf/deepseek_v3");
+  const std::string module = "model.layers.0.mlp.gate_proj";
+  EXPECT_TRUE(moved_by_peft(base, module));
+  EXPECT_FALSE(moved_by_peft(base, "model.layers.0.self_attn.o_proj"));
+  AdapterConfig config;
+  config.target_modules.names = {module, "model.layers.0.self_attn.o_proj"};
+  EXPECT_FALSE(wraps_all(config, {module}, base));
+  EXPECT_TRUE(wraps_all(config, {"model.layers.0.self_attn.o_proj"}, base));
+  const auto qwen = golden::open_base(golden::kGolden / "hf/qwen3");
+  EXPECT_TRUE(wraps_all(config, {module}, qwen));
+}
+
+/// Beside gate_proj and up_proj PEFT makes the packed parameter of twice the rank, and does not
+/// load factors of the rank that the config says.
+TEST(AdapterClaims, TargetsThatDoubleTheRankOfThePackedParameterAreRefuted) {
+  EditedAdapter edited("qwen3_moe_named_targets");
+  const auto judged = [&] {
+    const Adapter adapter = edited.read();
+    return codes_of(
+        claims::check_adapter_targets({&adapter, &edited.base, &golden::kinds_of_build(), {}}));
+  };
+  EXPECT_EQ(judged(), Codes{});
+  edited.config.target_modules.names.emplace_back("gate_proj");
+  EXPECT_EQ(judged(), Codes{});  // its pattern says the rank already
+  edited.config.target_modules.names.emplace_back("model.layers.0.mlp.up_proj");
+  EXPECT_EQ(judged(), Codes{});
+  edited.config.r = 6;
+  edited.config.rank_pattern = {{"q_proj", 3}, {"v_proj", 3}, {"down_proj", 3}};
+  EXPECT_EQ(judged(), Codes{"TargetModules"});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -72,8 +73,18 @@ std::string safetensors(std::string_view header, std::size_t data) {
   return out;
 }
 
+namespace {
+
+/// The folder of this tree, or that of BV_TEST_FIXTURES: tests that were copied to another machine.
+fs::path fixtures_folder() {
+  const char* const elsewhere = std::getenv("BV_TEST_FIXTURES");
+  return elsewhere == nullptr ? fs::path(BV_FIXTURES) : fs::path(elsewhere);
+}
+
+}  // namespace
+
 fs::path golden(const std::string& part) {
-  return fs::path(BV_FIXTURES) / "golden" / part;
+  return fixtures_folder() / "golden" / part;
 }
 
 fs::path golden_hf(const std::string& name) {
@@ -98,7 +109,7 @@ std::vector<std::string> golden_runs() {
 }
 
 std::string fixture(const std::string& part) {
-  return (fs::path(BV_FIXTURES) / part).string();
+  return (fixtures_folder() / part).string();
 }
 
 ModelCopy::ModelCopy(const std::string& name, const std::string& as) : folder(temp.path() / as) {

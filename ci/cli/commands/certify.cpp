@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/gzip.hpp"
@@ -19,6 +22,8 @@ namespace bv::cli {
 namespace {
 
 constexpr std::uint64_t kBundleBytesMax = std::uint64_t{1} << 30;
+constexpr std::string_view kUsage =
+    "bridge-verify certify OUT/verdicts.json --out model.bvcert.tar.gz";
 constexpr std::string_view kSums = "SHA256SUMS";
 
 using Files = std::map<std::string, std::string>;
@@ -59,9 +64,25 @@ Result<Run> stored_run(std::string_view text, const std::string& path) {
 }
 
 Status make_certificate(Context& context, const Options& options) {
-  if (options.operands.size() != 1 || options.out.empty()) {
+  if (options.operands.size() > 1) {
+    return fail(Code::UnknownOption,
+                fmt::format("certify has no subcommand \"{}\"", escaped(options.operands.front())))
+        .pair(escaped(options.operands.front()), "a verdicts.json, or verify and a certificate")
+        .advise(std::string(kUsage));
+  }
+  if (options.operands.empty()) {
     return fail(Code::BadValue, "certify needs a verdicts.json and --out FILE")
-        .advise("bridge-verify certify OUT/verdicts.json --out model.bvcert.tar.gz");
+        .advise(std::string(kUsage));
+  }
+  if (std::error_code ignored; !std::filesystem::exists(options.operands.front(), ignored)) {
+    return fail(Code::BadValue, fmt::format("certify has no subcommand \"{0}\", and no file is "
+                                            "named so",
+                                            escaped(options.operands.front())))
+        .pair(escaped(options.operands.front()), "a verdicts.json, or verify and a certificate")
+        .advise(std::string(kUsage));
+  }
+  if (options.out.empty()) {
+    return fail(Code::BadValue, "certify needs --out FILE").advise(std::string(kUsage));
   }
   const std::string& path = options.operands.front();
   BV_TRY(text, io::read_file(path, kBundleBytesMax, Code::VerdictsInvalid));
@@ -72,6 +93,7 @@ Status make_certificate(Context& context, const Options& options) {
   Files files = rendered(run);
   files.emplace(kSums, sums_of(files));
   BV_TRY(packed, io::gzip(io::tar(files)));
+  BV_CHECK(check_report_file(options, options.out));
   BV_CHECK(io::write_file(options.out, packed));
   context.streams.out(fmt::format("certified {}: {} in {}\n", escaped(run.model_ref),
                                   counted(files.size(), "file"), escaped(options.out)));

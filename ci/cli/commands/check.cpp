@@ -5,12 +5,15 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
+#include "core/comm/link.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -18,12 +21,14 @@ namespace {
 
 class Check {
  public:
-  Check(Context& context, const Options& options) : context_(context), options_(options) {}
+  Check(Context& context, const Options& options, comm::Link* world)
+      : context_(context), options_(options), world_(world) {}
 
   Result<Run> run() {
     BV_CHECK(claims::known_claims(options_.only, "--only"));
     BV_CHECK(claims::known_claims(options_.skip, "--skip"));
-    BV_CHECK(check_abilities(options_));
+    BV_TRY(device, open_device(context_, options_));
+    device_ = std::move(device);
     BV_TRY(level, claims::level_named(options_.level));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     context_.streams.err(start_line(options_));
@@ -44,10 +49,23 @@ class Check {
     subject_.kinds = &library_.kinds;
     subject_.dtype = policy;
     subject_.under_test = opened_.under_test.get();
+    if (subject_.under_test != nullptr) {
+      subject_.kinds = &subject_.under_test->kinds.lines;
+    }
     subject_.replay = replay_base(options_);
     subject_.budget.jobs = jobs_of(options_);
     subject_.budget.seed = options_.seed.value_or(0);
+    subject_.budget.world = world_;
+    subject_.budget.device = device_.get();
     BV_CHECK(judge({level, options_.only, options_.skip}));
+    if (world_ != nullptr && world_->failure()) {
+      return *world_->failure();
+    }
+    if (device_ != nullptr) {
+      for (std::string& note : device_->notes()) {
+        run_.notes.push_back(std::move(note));
+      }
+    }
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
@@ -65,6 +83,9 @@ class Check {
   Run unsupported(const Error& error, const claims::Wanted& wanted) {
     run_.model_ref = options_.headers.empty() ? options_.model : options_.headers;
     for (const claims::Claim& claim : claims::catalogue()) {
+      if (claim.needs_device && !wanted.asked(claim)) {
+        continue;
+      }
       if (&claim == &claims::catalogue().front()) {
         add_unsupported(error, claim.id, claim.title, run_);
       } else {
@@ -85,12 +106,13 @@ class Check {
       run_.layouts = layout_rows(chosen.layouts);
       subject_.layouts = std::move(chosen.layouts);
     }
+    BV_CHECK(agree());
     show_header(context_, options_, run_);
-    CommandProgress progress(context_, options_);
+    CommandProgress progress(context_, options_, world_);
     subject_.budget.progress = &progress;
     const claims::Claim& forward = *claims::find_claim("forward");
     subject_.budget.computes_forward = names_right && wanted.includes(forward, subject_);
-    if (subject_.budget.computes_forward) {
+    if (subject_.budget.computes_forward && is_host()) {
       load_forward_module();
     }
     if (wanted.includes(*claims::find_claim("bytes"), subject_)) {
@@ -108,6 +130,23 @@ class Check {
     }
     return Done{};
   }
+
+  /// All processes judge the same. Errors: RankDiverged with what the others do.
+  [[nodiscard]] Status agree() const {
+    if (world_ == nullptr) {
+      return Done{};
+    }
+    std::string layouts;
+    for (const parallel::Layout& layout : subject_.layouts) {
+      layouts += " " + parallel::layout_id(layout);
+    }
+    return agree_on(world_,
+                    fmt::format("judging {} on {} layouts, the first of them{}", run_.header_digest,
+                                subject_.layouts.size(), layouts.substr(0, layouts.find(' ', 1))));
+  }
+
+  /// What is not divided is judged where the report is made.
+  [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
 
   void load_forward_module() {
     const ForwardModule module = load_forward();
@@ -136,6 +175,8 @@ class Check {
 
   Context& context_;
   const Options& options_;
+  comm::Link* world_;
+  std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   Library library_;
   OpenedModel opened_;
   claims::Subject subject_;
@@ -149,7 +190,7 @@ namespace {
 
 /// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
 /// what diff answers.
-int check_other(Context& context, Options options) {
+int check_other(Context& context, const Options& options) {
   const bool megatron = !options.megatron.empty();
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
@@ -161,16 +202,27 @@ int check_other(Context& context, Options options) {
               .advise(fmt::format("run check twice, with and without --{}", other)));
     }
   }
-  options.operands = {options.model, megatron ? options.megatron : options.against};
-  return run_diff(context, options);
+  return compare_sides(context, options,
+                       {options.model, megatron ? options.megatron : options.against});
 }
 
 }  // namespace
 
+Result<Run> check_once(Context& context, const Options& options) {
+  return Check(context, options, nullptr).run();
+}
+
 int run_check(Context& context, const Options& given) {
   Options options = given;
   if (!options.megatron.empty() || !options.against.empty()) {
-    return check_other(context, std::move(options));
+    auto world = World::enter(context, options);
+    if (!world) {
+      return report_error(context, options, world.error());
+    }
+    if (const auto alone = check_divisible(options, world->link()); !alone) {
+      return world->fail_with(context, options, alone.error());
+    }
+    return check_other(context, options);
   }
   if (options.accept_changed) {
     return report_error(context, options,
@@ -180,12 +232,16 @@ int run_check(Context& context, const Options& given) {
   if (options.command == "roundtrip" && !options.has("level")) {
     options.level = "data";
   }
-  auto run = Check(context, options).run();
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
+  }
+  auto run = Check(context, options, world->link()).run();
   if (!run) {
-    return report_error(context, options, run.error());
+    return world->fail_with(context, options, run.error());
   }
   stamp(context, options, *run);
-  return report_and_finish(context, options, *run);
+  return world->end_with(context, options, report_and_finish(context, options, *run));
 }
 
 }  // namespace bv::cli

@@ -70,10 +70,13 @@ std::string json_of(const std::vector<Row>& rows) {
 
 int run_config(Context& context, const Options& options) {
   if (options.operands != std::vector<std::string>{"show"}) {
-    return report_error(context, options,
-                        fail(Code::UnknownOption, fmt::format("config has no subcommand \"{}\"",
-                                                              escaped(join(options.operands, " "))))
-                            .advise("bridge-verify config show"));
+    return report_error(
+        context, options,
+        (options.operands.empty()
+             ? fail(Code::BadValue, "config needs one verb: show")
+             : fail(Code::UnknownOption, fmt::format("config has no subcommand \"{}\"",
+                                                     escaped(join(options.operands, " ")))))
+            .advise("bridge-verify config show"));
   }
   const auto found = rows(context);
   if (!found) {

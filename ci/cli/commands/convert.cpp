@@ -7,15 +7,18 @@
 #include "ci/cli/commands/convert_direction.hpp"
 #include "ci/cli/commands/merged_source.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
+#include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/comm/link.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_place.hpp"
 #include "core/torch_dist/store.hpp"
@@ -50,7 +53,10 @@ bool stops(const Verdict& verdict) {
 
 class Convert {
  public:
-  Convert(Context& context, const Options& options) : context_(context), options_(options) {}
+  Convert(Context& context, const Options& options, comm::Link* world)
+      : context_(context), options_(options) {
+    convert_.world = world;
+  }
 
   Result<Run> run() {
     if (options_.out.empty()) {
@@ -66,8 +72,11 @@ class Convert {
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
-    BV_CHECK(check_abilities(options_));
+    BV_TRY(device, open_device(context_, options_));
+    device_ = std::move(device);
+    convert_.device = device_.get();
     BV_CHECK(check_direction(options_, run_));
+    BV_CHECK(check_divisible(options_, convert_.world));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);
@@ -90,6 +99,10 @@ class Convert {
 
  private:
   [[nodiscard]] bool is_dist() const { return options_.to == "torch_dist"; }
+
+  [[nodiscard]] bool is_host() const {
+    return convert_.world == nullptr || convert_.world->rank() == 0;
+  }
 
   /// --fail-on warning means that nothing is made of an input that has one.
   [[nodiscard]] bool warned() const {
@@ -145,7 +158,7 @@ class Convert {
                  fmt::format("{} is headers only: there are no bytes to convert", opened.reference))
           .advise("give the directory with the weights");
     }
-    if (!is_dist()) {
+    if (!is_dist() && is_host()) {
       BV_CHECK(convert::check_place_for_megatron(opened.hf, options_.out, convert_));
     }
     BV_TRY(asked, one_layout(options_));
@@ -165,7 +178,9 @@ class Convert {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
-    CommandProgress progress(context_, options_);
+    BV_CHECK(agree_on(convert_.world, fmt::format("writing {} as {}", opened.hf.header_digest,
+                                                  parallel::layout_id(layout))));
+    CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;
     auto report = write(opened.hf, library_.kinds, layout, options_.out, convert_);
@@ -215,7 +230,9 @@ class Convert {
     run_.layouts = layout_rows({folder.layout});
     tell_left_out(folder.left_out);
     show_header(context_, options_, run_);
-    CommandProgress progress(context_, options_);
+    BV_CHECK(
+        agree_on(convert_.world, fmt::format("writing shards {} as HF files", folder.plan_digest)));
+    CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     convert_.dtype = folder.dtype;
     auto report = convert::to_hf(folder, library_.kinds, options_.out, convert_);
@@ -266,7 +283,7 @@ class Convert {
     }
     BV_CHECK(store.check_sums(convert_.jobs, run_.notes));
     run_.notes.push_back(torch_dist::beside_text(store.beside()));
-    CommandProgress progress(context_, options_);
+    CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     auto report = convert::global_to_hf(opened.hf, store, library_.kinds, options_.out, convert_);
     if (!report) {
@@ -288,14 +305,23 @@ class Convert {
   }
 
   Status stopped_or(Error error) {
+    const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (const int signal = stop_requested(); signal != 0) {
+      if (convert_.world != nullptr) {
+        convert_.world->fail_all(error);
+      }
       run_.stopped = true;
       run_.stop_signal = signal;
-      run_.notes.push_back(is_dist() ? "stopped; repeat with --overwrite to start again"
-                                     : "stopped; repeat with --resume to keep the finished files");
+      run_.notes.push_back(fmt::format(
+          "stopped: nothing is at {} yet{}", escaped(options_.out),
+          is_dist() ? "; repeat with --overwrite to start again"
+          : finished == 0
+              ? ""
+              : fmt::format("; repeat with --resume, and {} kept",
+                            counted(static_cast<std::uint64_t>(finished), "finished file") +
+                                (finished == 1 ? " is" : " are"))));
       return Done{};
     }
-    const std::int64_t finished = shard_files(io::partial_name(options_.out));
     if (error.code == Code::DiskFull && is_dist()) {
       error.help = "free space, then repeat with --overwrite";
     } else if (error.code == Code::DiskFull && finished > 0) {
@@ -318,6 +344,10 @@ class Convert {
 
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
+    if (device_ != nullptr) {
+      const std::vector<std::string> notes = device_->notes();
+      run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
+    }
     std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {
@@ -332,9 +362,7 @@ class Convert {
     for (Verdict& verdict : verdicts) {
       verdict.layout = layout;
     }
-    ClaimSummary summary;
-    summary.claim = "bytes";
-    summary.title = "written, read back, as meant";
+    ClaimSummary summary{.claim = "bytes", .title = "written, read back, as meant"};
     summary.noun = "tensors";
     for (const Verdict& verdict : verdicts) {
       summary.subjects += verdict.cases;
@@ -347,19 +375,25 @@ class Convert {
   Context& context_;
   const Options& options_;
   Library library_;
+  std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   convert::ConvertOptions convert_;
   Run run_;
 };
 
 }  // namespace
 
-int run_convert(Context& context, const Options& options) {
-  auto run = Convert(context, options).run();
+int run_convert(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
+  }
+  auto run = Convert(context, options, world->link()).run();
   if (!run) {
-    return report_error(context, options, run.error());
+    return world->fail_with(context, options, run.error());
   }
   stamp(context, options, *run);
-  return finish(context, options, *run);
+  return world->end_with(context, options, finish(context, options, *run));
 }
 
 }  // namespace bv::cli

@@ -38,6 +38,7 @@ constexpr std::array kToMegatron = {"set",
                                     "expert-orientation",
                                     "exclude",
                                     "dtype",
+                                    "seed",
                                     "adapter",
                                     "untie"};
 constexpr std::array kToHf = {"accept-changed", "like"};

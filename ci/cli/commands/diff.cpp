@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
@@ -31,16 +32,16 @@ namespace {
 
 class Diff {
  public:
-  Diff(Context& context, const Options& options) : context_(context), options_(options) {}
+  Diff(Context& context, const Options& options, const std::vector<std::string>& sides)
+      : context_(context), options_(options), sides_(sides) {}
 
   Result<Run> run() {
-    if (options_.operands.size() != 2) {
-      return fail(Code::BadValue,
-                  fmt::format("diff needs two checkpoints, not {}", options_.operands.size()))
+    if (sides_.size() != 2) {
+      return fail(Code::BadValue, fmt::format("diff needs two checkpoints, not {}", sides_.size()))
           .advise("bridge-verify diff HF_DIR OTHER_DIR");
     }
-    const std::string& a = options_.operands[0];
-    const std::string& b = options_.operands[1];
+    const std::string& a = sides_[0];
+    const std::string& b = sides_[1];
     if (!shards_in(a).empty()) {
       return fail(
                  Code::BadValue,
@@ -65,6 +66,9 @@ class Diff {
       BV_CHECK(model_and_legacy(a, files));
       fill_replays(options_, options_.command, run_);
       return std::move(run_);
+    }
+    if (shards.empty() && !options_.megatron.empty()) {
+      return no_megatron(b);
     }
     run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
                                         : fmt::format("diff of an HF model (wanted) and {} (found)",
@@ -161,7 +165,7 @@ class Diff {
       return Done{};
     }
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
-    BV_CHECK(store.check_sums(jobs_of(options_), run_.notes));
+    check_sums_ = [&] { return store.check_sums(jobs_of(options_), run_.notes); };
     run_.notes.push_back(torch_dist::beside_text(store.beside()));
     const checkpoint::HfModel& hf = opened->hf;
     const parallel::Layout layout = checkpoint::global_layout(store, hf.model);
@@ -188,7 +192,8 @@ class Diff {
     const checkpoint::HfModel& hf = opened->hf;
     BV_TRY(found, open_legacy(files, options_, hf.model));
     run_.notes.insert(run_.notes.end(), found.notes.begin(), found.notes.end());
-    run_.layouts_note = "from the names of the mp_rank folders";
+    run_.layouts_note =
+        fmt::format("{}, from the names of the mp_rank folders", parallel::layout_id(found.layout));
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
@@ -214,7 +219,8 @@ class Diff {
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
       return std::move(all).error().at(b_folder_.string());
     }
-    run_.layouts_note = "from the names of the shard files";
+    run_.layouts_note =
+        fmt::format("{}, from the names of the shard files", parallel::layout_id(layout));
     if (!layout.vocab_divisor) {
       layout.vocab_divisor = compare::padded_shard_rows(opened.hf.model, layout, shards);
       run_.layouts_note += layout.vocab_divisor
@@ -304,6 +310,9 @@ class Diff {
       }
       return std::move(report).error();
     }
+    if (check_sums_ && (!report->differences.empty() || !how.values)) {
+      BV_CHECK(check_sums_());
+    }
     if (report->recast > 0) {
       run_.notes.push_back(fmt::format(
           "{} in another type than the model's, {} as the checkpoint as a whole{} (--dtype "
@@ -358,15 +367,23 @@ class Diff {
 
   Context& context_;
   const Options& options_;
+  const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
+  /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
+  /// damaged file from another value.
+  std::function<Status()> check_sums_;
   Run run_;
 };
 
 }  // namespace
 
 int run_diff(Context& context, const Options& options) {
-  auto run = Diff(context, options).run();
+  return compare_sides(context, options, options.operands);
+}
+
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides) {
+  auto run = Diff(context, options, sides).run();
   if (!run) {
     return report_error(context, options, run.error());
   }

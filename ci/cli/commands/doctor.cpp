@@ -15,6 +15,7 @@
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "core/base/text.hpp"
+#include "core/cuda/cuda.hpp"
 #include "reports/wrap.hpp"
 
 namespace bv::cli {
@@ -127,8 +128,7 @@ int run_doctor(Context& context, const Options& options) {
       {"processor", processor_text()},
       {"memory", memory_text()},
       {"forward", forward_text()},
-      {"gpu", is_there("/dev/nvidia0") ? "an NVIDIA device is there; this build does not use it"
-                                       : "no NVIDIA device"},
+      {"gpu", cuda::text_of(cuda::look_around())},
       {"hf cache", cache_text(context)},
       {"text", style.ascii ? "ASCII (locale is not UTF-8, or --ascii)" : "UTF-8"},
       {"colour", style.color ? "on" : "off"},

@@ -28,13 +28,12 @@ int run_lora(Context& context, const Options& options) {
   }
   constexpr const char* kExample = "bridge-verify lora check --model DIR --adapter ADAPTER_DIR";
   if (!wanted.empty()) {
-    return report_error(context, options,
-                        fail(Code::UnknownOption,
-                             fmt::format("lora has no subcommand \"{}\"",
-                                         escaped(join(options.operands, " "))))
-                            .pair(escaped(join(options.operands, " ")),
-                                  "check, convert, merge, slice or unpack")
-                            .advise(kExample));
+    return report_error(
+        context, options,
+        fail(Code::UnknownOption,
+             fmt::format("lora has no subcommand \"{}\"", escaped(join(options.operands, " "))))
+            .pair(escaped(join(options.operands, " ")), "check, convert, merge, slice or unpack")
+            .advise(kExample));
   }
   return report_error(
       context, options,

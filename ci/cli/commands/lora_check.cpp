@@ -12,8 +12,12 @@ Result<Run> check_adapter(Context& context, const Options& options) {
   Run run;
   context.streams.err(start_line(options));
   BV_TRY(library, load_library(options));
-  BV_TRY(opened, open_adapter_base(context, options, library, run));
-  BV_TRY(chosen, choose_layouts(options, opened.hf.model));
+  BV_TRY(opened, open_adapter_base(context, options, library, run, UnknownBase::Open));
+  ChosenLayouts chosen;
+  if (opened.hf.model.family) {
+    BV_TRY(legal, choose_layouts(options, opened.hf.model));
+    chosen = std::move(legal);
+  }
   run.layouts_note = chosen.note;
   run.layouts = layout_rows(chosen.layouts);
   show_header(context, options, run);

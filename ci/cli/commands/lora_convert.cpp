@@ -66,6 +66,7 @@ class ConvertAdapter {
       run_.notes.push_back("nothing was written: a claim above does not hold");
       return Done{};
     }
+    BV_CHECK(check_before_writing({&adapter, &opened_.hf, &library_.kinds, {}}, run_));
     BV_TRY(layers, plan_layers(opened_.hf.model, library_.kinds, layout));
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
@@ -88,6 +89,8 @@ class ConvertAdapter {
     }
     BV_TRY(files, lora::plan_to_hf(ranks.adapter, *ranks.layers.sites, *ranks.class_layers.sites,
                                    opened_.hf));
+    BV_TRY(pairs, lora::adapter_in_memory(files, opened_.hf, library_.kinds));
+    BV_CHECK(check_before_writing({&pairs, &opened_.hf, &library_.kinds, {}}, run_));
     CommandProgress progress(context_, options_);
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_hf(ranks.adapter, files, options_.out, convert_));

@@ -29,7 +29,7 @@ class Merge {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
     BV_TRY(library, load_library(options_));
-    BV_TRY(opened, open_base_and_adapter(context_, options_, library, run_));
+    BV_TRY(opened, open_base_and_adapter(context_, options_, library, run_, UnknownBase::Open));
     lora::MergeOptions merge;
     merge.jobs = jobs_of(options_);
     merge.verify = !options_.no_verify;

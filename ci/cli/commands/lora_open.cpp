@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "ci/cli/session/adapter_session.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "properties/claims/adapter.hpp"
@@ -39,13 +38,15 @@ Error headers_only(const std::string& reference) {
 }  // namespace
 
 Result<BaseAndAdapter> open_base_and_adapter(Context& context, const Options& options,
-                                             const Library& library, Run& run) {
-  BV_TRY(model, open_adapter_base(context, options, library, run));
+                                             const Library& library, Run& run,
+                                             UnknownBase unknown) {
+  BV_TRY(model, open_adapter_base(context, options, library, run, unknown));
   if (!model.hf.checkpoint) {
     return headers_only(model.reference);
   }
   BV_TRY(adapter, lora::open_adapter(options.adapter, model.hf, library.kinds));
   BV_CHECK(lora::check_usable(adapter));
+  BV_CHECK(check_before_writing({&adapter, &model.hf, &library.kinds, {}}, run));
   return BaseAndAdapter{std::move(model), std::move(adapter)};
 }
 

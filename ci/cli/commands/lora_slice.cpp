@@ -51,7 +51,7 @@ Result<Run> sliced(Context& context, const Options& options) {
   context.streams.err(start_line(options));
   BV_TRY(library, load_library(options));
   Run run;
-  BV_TRY(opened, open_base_and_adapter(context, options, library, run));
+  BV_TRY(opened, open_base_and_adapter(context, options, library, run, UnknownBase::Refuse));
   BV_TRY(serving, serving_of(options, opened.adapter));
   ClaimSummary summary;
   summary.claim = "adapter-slices";

@@ -19,6 +19,7 @@ Result<Run> unpack(Context& context, const Options& options) {
   BV_TRY(base, lora::per_expert_base(opened.hf, library.kinds));
   BV_TRY(adapter, lora::open_adapter(options.adapter, base, library.kinds));
   show_header(context, options, run);
+  BV_CHECK(check_before_writing({&adapter, &base, &library.kinds, {}}, run));
   BV_TRY(planned, lora::plan_unpacked(adapter, base));
   lora::ConvertAdapterOptions convert;
   convert.jobs = jobs_of(options);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
@@ -63,6 +64,7 @@ Status deliver(Context& context, const Options& options, std::string_view text) 
     context.streams.out(text);
     return Done{};
   }
+  BV_CHECK(check_report_file(options, options.out));
   return io::write_file(options.out, text);
 }
 

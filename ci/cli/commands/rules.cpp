@@ -5,8 +5,10 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
+#include "ci/cli/session/session.hpp"
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_kinds.hpp"
+#include "core/foreign/written_rules.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/notation.hpp"
 #include "core/model/model.hpp"
@@ -42,6 +44,29 @@ std::vector<reports::RuleLine> rules_of(const family::Family& family,
                    text(rule.value)});
   }
   return out;
+}
+
+/// Those of its own sample: fixture:NAME.
+int show_as_rules(Context& context, const Options& given, const std::string& name) {
+  if (name.empty()) {
+    return report_error(context, given,
+                        fail(Code::BadValue, "rules show --as-rules needs the name of a family")
+                            .advise("bridge-verify rules show llama --as-rules"));
+  }
+  Options options = given;
+  options.family = name;
+  options.model = "fixture:" + name;
+  const auto library = load_library(options);
+  const auto kinds = foreign::foreign_kinds();
+  if (!library || !kinds) {
+    return report_error(context, given, library ? kinds.error() : library.error());
+  }
+  const auto opened = open_model(context, options, *library);
+  if (!opened) {
+    return report_error(context, given, opened.error());
+  }
+  context.streams.out(foreign::written_rules(opened->hf.model, *kinds));
+  return 0;
 }
 
 int show_one(Context& context, const Options& options, const kinds::Catalogue& catalogue,
@@ -99,11 +124,16 @@ int run_rules(Context& context, const Options& options) {
   }
   const std::string action = options.operands.empty() ? "list" : options.operands.front();
   if (action == "list" && options.operands.size() <= 1) {
-    context.streams.out(reports::kind_names_text(lines_of(*catalogue)));
+    const auto width = style_for(context, options, context.out_is_terminal).width;
+    context.streams.out(
+        reports::kind_names_text(lines_of(*catalogue), static_cast<std::size_t>(width)));
     return list_names(context, options);
   }
   if (action == "show" && options.operands.size() <= 2) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
+    if (options.as_rules) {
+      return show_as_rules(context, options, wanted);
+    }
     if (!wanted.empty()) {
       return show_one(context, options, *catalogue, wanted);
     }

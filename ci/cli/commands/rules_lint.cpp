@@ -92,7 +92,7 @@ struct Linted {
 /// Errors: those of read_rules; Assertion, when a table of ours is wrong.
 Result<Linted> lint_file(const std::string& file) {
   BV_TRY(read, read_rules(file));
-  BV_TRY(kinds, foreign::foreign_kinds());
+  BV_TRY(kinds, foreign::foreign_kinds(read.rules));
   return Linted{foreign::lint_rules(read.rules, kinds), read.rules.rules.size()};
 }
 

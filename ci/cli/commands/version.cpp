@@ -5,6 +5,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "core/base/text.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::cli {
 namespace {
@@ -16,6 +17,7 @@ constexpr std::array kSchemas = {"bridge-verdicts/1", "bridge-headers/1", "bridg
 }  // namespace
 
 int run_version(Context& context, const Options& options) {
+  constexpr std::size_t kValuesAt = 10;  // column
   const Tool tool = this_tool();
   const std::vector<std::string> schemas(kSchemas.begin(), kSchemas.end());
   if (options.json) {
@@ -25,9 +27,12 @@ int run_version(Context& context, const Options& options) {
     context.streams.out(out.dump(2) + "\n");
     return 0;
   }
-  context.streams.out(
-      fmt::format("bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n",
-                  tool.version, tool.commit, tool.build, tool.compiler, join(schemas, " ")));
+  context.streams.out(fmt::format(
+      "bridge-verify {}\ncommit    {}\nbuild     {}\ncompiler  {}\nschemas   {}\n", tool.version,
+      tool.commit, tool.build, tool.compiler,
+      reports::wrapped(
+          join(schemas, " "), kValuesAt, std::string(kValuesAt, ' '),
+          static_cast<std::size_t>(style_for(context, options, context.out_is_terminal).width))));
   return 0;
 }
 

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 12> kSpread = {"only",    "skip",      "l
                                                       "ep",      "etp",       "vpp",   "cp"};
 
 bool shows_only(const OptionSpec& spec) {
-  return spec.group == "output" || spec.name == "jobs";
+  return spec.group == "output" || spec.name == "jobs" || spec.name == "patience";
 }
 
 void add_option(const Setting& setting, const OptionSpec& spec, std::vector<std::string>& words) {
@@ -37,9 +37,10 @@ std::string key_of(std::string_view command, const Options& options) {
                                   : fmt::format("{}:{}", command, options.operands.front());
 }
 
-/// A command of adapters that writes is nothing without its place.
+/// A command that writes a checkpoint is nothing without its place.
 bool is_place(const OptionSpec& spec, const std::string& key) {
-  return (spec.name == "out" || spec.name == "overwrite") && key.starts_with("lora:");
+  return (spec.name == "out" || spec.name == "overwrite" || spec.name == "resume") &&
+         (key.starts_with("lora:") || key == "convert");
 }
 
 }  // namespace

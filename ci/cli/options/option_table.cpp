@@ -142,6 +142,8 @@ constexpr std::array kOptions = {
                "how square expert stacks are stored", ""},
     OptionSpec{"from", 0, "", Form::Choice, &O::from, "hf|megatron", "selection", "trace",
                "the side that has the tensor, when both have one of that name", ""},
+    OptionSpec{"as-rules", 0, "", Form::Flag, &O::as_rules, "", "selection", "rules:show",
+               "the rules of a family as a rules file to start from", ""},
     OptionSpec{"tensor", 0, "", Form::Text, &O::tensor, "NAME", "selection", "layout",
                "the shards that hold this HF or Megatron tensor", ""},
     OptionSpec{"rank", 0, "", Form::Unsigned, &O::rank, "N", "selection", "layout",
@@ -184,23 +186,25 @@ constexpr std::array kOptions = {
                "check roundtrip convert diff",
                "known faults with an issue and a last day (docs/reference/waivers.md)", ""},
     OptionSpec{"baseline", 0, "", Form::Text, &O::baseline, "FILE", "gate",
-               "report:html report:json report:merge",
-               "an earlier verdicts.json: the report shows what changed since", ""},
+               "report:html report:json report:merge survey",
+               "an earlier verdicts.json, or of survey its --json: what changed since", ""},
     OptionSpec{"fail-on-new", 0, "", Form::Flag, &O::fail_on_new, "", "gate", "report:diff",
                "exit 1 when something is newly refuted, lost or known by less", ""},
     OptionSpec{"exit-zero", 0, "", Form::Flag, &O::exit_zero, "", "gate",
                "check roundtrip convert diff fuzz lora:check lora:convert lora:merge lora:unpack",
                "report only: hides exit 1 and 3", ""},
 
-    OptionSpec{"out", 'o', "", Form::Text, &O::out, "DIR", "output",
-               "check roundtrip convert fixture:make fuzz mutate diff report certify lora:convert "
-               "lora:merge "
-               "lora:slice lora:unpack",
-               "folder for reports, or for the checkpoint that is written", ""},
+    OptionSpec{
+        "out",
+        'o', "", Form::Text, &O::out, "DIR", "output",
+        "check roundtrip convert fixture:make fuzz mutate diff report certify survey lora:convert "
+        "lora:merge "
+        "lora:slice lora:unpack",
+        "folder for reports, or for the checkpoint that is written", ""},
     OptionSpec{
         "json", 0, "", Form::Flag, &O::json, "", "output",
         "check roundtrip convert diff fuzz mutate trace layout inspect models rules:lint fixture "
-        "doctor lora "
+        "doctor lora survey "
         "version config",
         "JSON on stdout and nothing else", ""},
     OptionSpec{"format", 0, "", Form::Choice, &O::format, "text|plain|json|jsonl|github", "output",
@@ -249,7 +253,13 @@ constexpr std::array kOptions = {
                "lora:unpack",
                "threads; default: all cores", ""},
     OptionSpec{"device", 0, "", Form::Text, &O::device, "cpu|cuda[:N]", "engine",
-               "check roundtrip convert", "where bytes are moved", "", "cpu", "", false},
+               "check roundtrip convert", "where bytes are moved; with cuda the claim gpu is asked",
+               "write --device cuda for the first GPU", "cpu"},
+    OptionSpec{
+        "patience", 0, "", Form::Positive, &O::patience, "SECONDS", "engine",
+        "check roundtrip convert",
+        "several processes (torchrun, srun, mpirun): how long one may neither move nor answer",
+        "write --patience 600 for slow disks", "300"},
     OptionSpec{"seed", 0, "", Form::Unsigned, &O::seed, "N", "engine",
                "check roundtrip convert diff fuzz mutate fixture:make", "for everything random", "",
                "0; fuzz and mutate: 1"},

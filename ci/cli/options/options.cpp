@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <set>
 
 #include "ci/cli/options/layers.hpp"
 #include "ci/cli/options/option_values.hpp"
 #include "ci/cli/options/rivals.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 
 namespace bv::cli {
@@ -17,6 +19,12 @@ namespace {
 template <class List>
 bool holds(const List& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+/// A word that a model may have been meant by.
+bool looks_like_path(const std::string& word) {
+  std::error_code ignored;
+  return word.find('/') != std::string::npos || std::filesystem::is_directory(word, ignored);
 }
 
 /// Walks the arguments once; what it learns lands in `options`.
@@ -151,12 +159,12 @@ class Parser {
   Status read_word(const std::string& word) {
     if (!options_.command.empty()) {
       if (!command_->operands) {
-        const bool place = word.find('/') != std::string::npos || word == "." || word == "..";
         return fail(Code::UnknownOption, fmt::format("{} does not take an argument: \"{}\"",
                                                      options_.command, escaped(word)))
             .pair(escaped(word), "options only")
-            .advise(place ? fmt::format("did you mean --model {}?", escaped(word))
-                          : "bridge-verify help " + options_.command);
+            .advise(looks_like_path(word) && usable_by(*find_option("model"), options_.command)
+                        ? fmt::format("did you mean --model {}?", shell_quoted(word))
+                        : "bridge-verify help " + options_.command);
       }
       options_.operands.push_back(word);
       return Done{};
@@ -178,8 +186,8 @@ class Parser {
     }
     const auto near = nearest(word, names);
     const std::string help = near ? fmt::format("did you mean bridge-verify {}?", *near)
-                             : word.find('/') != std::string::npos || word == "."
-                                 ? fmt::format("did you mean --model {}?", escaped(word))
+                             : looks_like_path(word)
+                                 ? fmt::format("did you mean --model {}?", shell_quoted(word))
                                  : "bridge-verify help lists every command";
     return fail(Code::UnknownOption, fmt::format("unknown command \"{}\"", escaped(word)))
         .advise(help);

@@ -65,6 +65,7 @@ struct Options {
   bool allow_partial = false, strict = false, drop_mtp = false;
   std::string expert_orientation;  // "", out_in, in_out
   std::string dtype = "preserve";
+  bool as_rules = false;              // rules show: a rules file to start from
   std::string tensor;                 // layout: which shards hold it
   std::optional<std::uint64_t> rank;  // layout: what this rank holds
   std::string from, to;               // hf, megatron or torch_dist
@@ -86,6 +87,7 @@ struct Options {
   std::optional<std::uint64_t> seed;
   std::optional<std::int64_t> jobs;
   std::string device = "cpu";
+  std::optional<std::int64_t> patience;
   std::optional<std::int64_t> seconds;  // fuzz: how long
   std::string replay;                   // fuzz: a saved world
   std::vector<std::string> operators;   // mutate: which, commas split

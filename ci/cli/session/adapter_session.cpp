@@ -66,12 +66,39 @@ Result<OpenedMegatronAdapter> open_adapter_of_ranks(const Options& options,
   return out;
 }
 
+namespace {
+
+/// open_model, or what can be opened of a model that no family knows. The error of open_model where
+/// a family was named, or the model is no folder.
+Result<OpenedModel> open_known_or_not(Context& context, const Options& options,
+                                      const Library& library, UnknownBase unknown) {
+  auto opened = open_model(context, options, library);
+  const bool by_folder = unknown == UnknownBase::Open && !opened &&
+                         opened.error().code == Code::ArchitectureUnknown && options.family.empty();
+  const auto located =
+      by_folder ? locate(context, options) : Result<io::LocatedModel>(io::LocatedModel{});
+  if (!by_folder || !located || located->kind != io::ModelKind::HfFolder) {
+    return opened;
+  }
+  OpenedModel out;
+  out.reference = options.model;
+  out.source = "dir";
+  BV_TRY(hf, checkpoint::open_without_family(located->path, open_options(options)));
+  out.hf = std::move(hf);
+  out.notes = located->notes;
+  out.notes.push_back(fmt::format("no family knows {}: nothing is said of Megatron's ranks",
+                                  io::printable(out.hf.architecture)));
+  return out;
+}
+
+}  // namespace
+
 Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
-                                      const Library& library, Run& run) {
+                                      const Library& library, Run& run, UnknownBase unknown) {
   if (options.adapter.empty()) {
     return fail(Code::BadValue, "lora needs an adapter").advise("write --adapter DIR");
   }
-  BV_TRY(opened, open_model(context, options, library));
+  BV_TRY(opened, open_known_or_not(context, options, library, unknown));
   if (!opened.hf.model.faults.empty()) {
     const model::NameFault& fault = opened.hf.model.faults.front();
     return fail(fault.code, fmt::format("the base is not whole: {}", fault.message))
@@ -107,6 +134,12 @@ Result<PairsOfFolder> open_pairs(const Options& options, const checkpoint::HfMod
     BV_TRY(adapter, lora::open_adapter(options.adapter, base, kinds));
     out.adapter = std::move(adapter);
     return out;
+  }
+  if (!base.model.family) {
+    return fail(Code::ArchitectureUnknown,
+                fmt::format("no family knows {}, and the adapter is one of Megatron's ranks",
+                            io::printable(base.architecture)))
+        .advise("name a family of equal structure with --family NAME");
   }
   BV_TRY(ranks, open_adapter_of_ranks(options, base, kinds));
   out.layout = ranks.adapter.layout;
@@ -183,6 +216,28 @@ Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& b
   run.notes.insert(run.notes.end(), opened.adapter.notes.begin(), opened.adapter.notes.end());
   return options.against.empty() ? Status(Done{})
                                  : judge_against(options, opened.adapter, base, kinds, run);
+}
+
+namespace {
+
+Error error_of(const Verdict& verdict) {
+  return fail(verdict.code, verdict.title).pair(verdict.found, verdict.wanted).advise(verdict.help);
+}
+
+}  // namespace
+
+Status check_before_writing(const claims::AdapterSubject& subject, Run& run) {
+  for (const Verdict& verdict : claims::check_adapter_values(subject)) {
+    if (verdict.outcome == Outcome::Refuted) {
+      return error_of(verdict);
+    }
+  }
+  for (const Verdict& verdict : claims::check_adapter_targets(subject)) {
+    if (verdict.outcome == Outcome::Refuted) {
+      run.warnings.push_back(error_of(verdict));
+    }
+  }
+  return Done{};
 }
 
 void add_written_files(const io::Digests& digests, const Options& options,

@@ -9,6 +9,7 @@
 #include "core/lora/convert_adapter.hpp"
 #include "core/lora/megatron_adapter.hpp"
 #include "core/lora/to_hf.hpp"
+#include "properties/claims/adapter.hpp"
 
 namespace bv::cli {
 
@@ -38,10 +39,14 @@ struct OpenedMegatronAdapter {
                                                                   const checkpoint::HfModel& base,
                                                                   const kinds::Catalogue& kinds);
 
+/// A base of an architecture that no family knows: nothing says how Megatron holds it, and an
+/// adapter of PEFT can be judged on it and merged into it.
+enum class UnknownBase { Refuse, Open };
 /// Opens --model and gives the run its header. Errors: BadValue without --adapter; those of
 /// open_model.
 [[nodiscard]] Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
-                                                    const Library& library, Run& run);
+                                                    const Library& library, Run& run,
+                                                    UnknownBase unknown = UnknownBase::Refuse);
 
 /// --adapter of either side, as pairs on tensors of the base.
 struct PairsOfFolder {
@@ -53,6 +58,11 @@ struct PairsOfFolder {
 [[nodiscard]] Result<PairsOfFolder> open_pairs(const Options& options,
                                                const checkpoint::HfModel& base,
                                                const kinds::Catalogue& kinds);
+
+/// What is asked of an adapter before anything is made of it. Modules that PEFT does not wrap for
+/// the config, or wraps too many of, are a warning: what is made is right. Errors: AdapterNotFinite
+/// naming factor and element.
+[[nodiscard]] Status check_before_writing(const claims::AdapterSubject& subject, Run& run);
 
 /// --adapter of either side on its base: the claims about it are added to the run. `layouts` are
 /// those that an adapter of PEFT is judged on; one of ranks has its own. Of those that nobody asked

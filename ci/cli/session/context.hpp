@@ -27,12 +27,21 @@ class Streams {
       : sink_(std::move(sink)), error_sink_(std::move(error_sink)) {}
 
   void out(std::string_view text) { pending_ += muted_ ? std::string_view() : text; }
-  void err(std::string_view text) { error_sink_(text); }
+  void err(std::string_view text) {
+    if (!silent_) {
+      error_sink_(text);
+    }
+  }
   /// Hands over everything collected; later calls hand over only what came since. False when it did
   /// not arrive.
   [[nodiscard]] bool flush();
   /// Text for stdout is dropped from now on (-qq).
   void mute() { muted_ = true; }
+  /// Nothing goes out from now on, or something does again: of a world one process speaks.
+  void be_silent(bool silent) {
+    muted_ = silent;
+    silent_ = silent;
+  }
   /// Forgets what was collected: half a report is worse than none.
   void discard() { pending_.clear(); }
 
@@ -41,6 +50,7 @@ class Streams {
   ErrorSink error_sink_;
   std::string pending_;
   bool muted_ = false;
+  bool silent_ = false;
 };
 
 /// Writes all of `text` to a file descriptor. A closed pipe ends it quietly; false on any other

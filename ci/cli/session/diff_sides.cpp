@@ -4,6 +4,7 @@
 
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
+#include "core/io/fault_text.hpp"
 #include "core/io/locate.hpp"
 
 namespace bv::cli {
@@ -30,6 +31,21 @@ std::optional<fs::path> torch_dist_in(const std::string& reference) {
   const auto located = io::classify_path(reference);
   return located && located->kind == io::ModelKind::TorchDist ? std::optional(located->path)
                                                               : std::nullopt;
+}
+
+Error no_megatron(const std::string& reference) {
+  const auto located = io::classify_path(reference);
+  const bool hf = located && located->kind != io::ModelKind::MegatronFolder;
+  const std::string shown = io::printable_path(reference);
+  return (hf ? fail(Code::BadValue, fmt::format("{} is not a Megatron checkpoint", shown))
+             : fail(Code::ModelNotFound, fmt::format("{} holds no Megatron checkpoint", shown)))
+      .at(shown)
+      .pair(hf ? "an HF model" : "none of its files",
+            "*.distcp with .metadata, mp_rank_*/model_optim_rng.pt, or shards such as "
+            "pp0_tp0_ep0_etp0.safetensors; or a folder whose latest_checkpointed_iteration.txt "
+            "names one with them")
+      .advise(hf ? fmt::format("compare two HF models with --against {}", shell_quoted(reference))
+                 : "give the folder that --save named, or the iter_* folder in it");
 }
 
 Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {

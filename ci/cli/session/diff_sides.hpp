@@ -19,6 +19,9 @@ namespace bv::cli {
 /// The folder of the chunks when the path is a torch_dist checkpoint.
 [[nodiscard]] std::optional<std::filesystem::path> torch_dist_in(const std::string& reference);
 
+/// Why `reference` is no checkpoint of Megatron, and what was meant.
+[[nodiscard]] Error no_megatron(const std::string& reference);
+
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
 

@@ -13,6 +13,7 @@
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/options/command_text.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
@@ -56,7 +57,8 @@ const reports::Format& stdout_format(const Context& context, const Options& opti
 /// without one are somebody's own.
 Status check_report_place(const std::filesystem::path& folder) {
   std::error_code ignored;
-  if (std::filesystem::exists(folder / "verdicts.json", ignored)) {
+  if (std::filesystem::exists(folder / "verdicts.json", ignored) &&
+      is_report(folder / "verdicts.json")) {
     return Done{};
   }
   for (const reports::Format& format : reports::formats()) {
@@ -199,6 +201,9 @@ Status prepare(Context& context, const Options& options, bool folder) {
     return fail(Code::Conflict, "--report and --format both say what goes to stdout")
         .advise("leave out --format, or give the report a file");
   }
+  for (const reports::Wanted& one : reports) {
+    BV_CHECK(check_report_file(options, one.file));
+  }
   context.gate.reports = std::move(reports);
   if (!options.waivers.empty()) {
     auto text = io::read_file(options.waivers, kWaiversBytesMax, Code::WaiversInvalid);
@@ -228,7 +233,7 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.argv = context.arguments;
   for (const Setting& setting : options.given) {
     const OptionSpec& spec = *find_option(setting.name);
-    if (spec.group != "output" && spec.name != "jobs") {
+    if (spec.group != "output" && spec.name != "jobs" && spec.name != "patience") {
       run.settings.push_back({setting.name, setting.text, std::string(name(setting.origin))});
     }
   }
@@ -274,7 +279,8 @@ std::string last_words(const Context& context, const Options& options, const Err
 }
 
 void fill_replays(const Options& options, std::string_view command, Run& run) {
-  const bool asks = options.megatron.empty() && (command == "check" || command == "roundtrip");
+  const bool one_model = options.megatron.empty() && options.against.empty();
+  const bool asks = one_model && (command == "check" || command == "roundtrip");
   for (Verdict& verdict : run.verdicts) {
     const bool open = verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held;
     verdict.replay =

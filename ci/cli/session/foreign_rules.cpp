@@ -78,7 +78,7 @@ Status use_foreign_rules(const Options& options, OpenedModel& opened) {
     return Done{};
   }
   BV_TRY(read, read_rules(options.rules));
-  BV_TRY(kinds, foreign::foreign_kinds());
+  BV_TRY(kinds, foreign::foreign_kinds(read.rules));
   foreign::RulesUnderTest test;
   test.rules = std::move(read.rules);
   test.digest = std::move(read.digest);
@@ -114,11 +114,10 @@ void describe_rules(const OpenedModel& opened, Run& run) {
   const foreign::ForeignRules& rules = test.rules;
   run.family = rules.bridge_class.empty() ? rules.file : rules.bridge_class;
   const std::string file = "from " + rules.file;
-  run.family_reason = test.alone
-                          ? fmt::format("{}; no family knows {}: by the Megatron modules", file,
-                                        opened.hf.architecture)
-                          : fmt::format("{}; {} says what is wanted ({})", file,
-                                        family::name(*test.wanted.family), run.family_reason);
+  run.family_reason =
+      test.alone ? fmt::format("{}; {}: by the Megatron modules", file, why_alone(opened.hf))
+                 : fmt::format("{}; {} says what is wanted ({})", file,
+                               family::name(*test.wanted.family), run.family_reason);
   run.rules = static_cast<std::int64_t>(rules.rules.size());
   run.rules_digest = test.digest;
   run.rules_repository = rules.repository;
@@ -126,8 +125,13 @@ void describe_rules(const OpenedModel& opened, Run& run) {
   run.warnings.insert(run.warnings.end(), test.warnings.begin(), test.warnings.end());
 }
 
-Result<kinds::Catalogue> catalogue_for_rules() {
-  BV_TRY(kinds, foreign::foreign_kinds());
+Result<kinds::Catalogue> catalogue_for_rules(const std::string& rules_file) {
+  if (rules_file.empty() || rules_file == "-") {
+    BV_TRY(kinds, foreign::foreign_kinds());
+    return std::move(kinds.lines);
+  }
+  BV_TRY(read, read_rules(rules_file));
+  BV_TRY(kinds, foreign::foreign_kinds(read.rules));
   return std::move(kinds.lines);
 }
 

@@ -23,8 +23,9 @@ struct RulesText {
 /// they are held against, in place of the facts about the family.
 void describe_rules(const OpenedModel& opened, Run& run);
 
-/// The catalogue, with the lines of notation that only foreign rules use.
-[[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules();
+/// The catalogue, with the lines of notation that only foreign rules use and those that the rules
+/// of a file bring with them; of stdin, which is read once, UnderTest::kinds has them.
+[[nodiscard]] Result<kinds::Catalogue> catalogue_for_rules(const std::string& rules_file);
 
 /// `rules lint FILE...`: exit 0 without errors, 1 with one (--strict: or a warning), 3 when a rule
 /// cannot be judged, 5 for a file that is not a rules file. With a model: what `check --level

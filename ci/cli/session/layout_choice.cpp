@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "ci/cli/session/session.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
 
@@ -12,6 +13,30 @@ namespace {
 constexpr std::int64_t kAutoRanks = 8;
 constexpr std::size_t kAutoCount = 64;
 constexpr std::size_t kQuickCount = 6;
+
+/// The options of a layout that its id leaves out.
+std::string beside_id(const parallel::Layout& layout) {
+  std::vector<std::string> out;
+  const auto number = [&](std::string_view name, const std::optional<std::int64_t>& value) {
+    if (value) {
+      out.push_back(fmt::format("--{} {}", name, *value));
+    }
+  };
+  const auto flag = [&](std::string_view name, bool set) {
+    if (set) {
+      out.push_back(fmt::format("--{}", name));
+    }
+  };
+  number("decoder-first-pipeline-num-layers", layout.first_stage_layers);
+  number("decoder-last-pipeline-num-layers", layout.last_stage_layers);
+  flag("account-for-embedding-in-pipeline-split", layout.account_for_embedding);
+  flag("account-for-loss-in-pipeline-split", layout.account_for_loss);
+  if (!layout.pipeline_layout.empty()) {
+    out.push_back("--pipeline-model-parallel-layout " + shell_quoted(layout.pipeline_layout));
+  }
+  number("make-vocab-size-divisible-by", layout.vocab_divisor);
+  return join(out, " ");
+}
 
 /// Everything of a layout that is not one of the listed sizes.
 parallel::Layout base_layout(const Options& options) {
@@ -187,6 +212,7 @@ std::vector<LayoutRow> layout_rows(const std::vector<parallel::Layout>& layouts)
     row.vpp = layout.vpp;
     row.cp = layout.cp;
     row.world = parallel::minimum_world(layout);
+    row.also = beside_id(layout);
     out.push_back(std::move(row));
   }
   return out;

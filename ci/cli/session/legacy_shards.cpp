@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <optional>
+#include <tuple>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -18,26 +20,45 @@ struct Numbers {
   bool ep = false;
 };
 
-/// mp_rank_00_001 is a pipeline or an expert rank: only the arguments of the run say which.
+/// mp_rank_00_001 is a pipeline or an expert rank: only the arguments of the run, or the options,
+/// say which.
 Result<Numbers> numbers_of(const std::vector<torch_dist::LegacyFile>& files,
-                           const torch_dist::FileStore& first) {
+                           const torch_dist::FileStore& first, const parallel::Layout& flags) {
   const std::size_t count = files.front().others.size();
   const bool alike =
       std::all_of(files.begin(), files.end(),
                   [&](const torch_dist::LegacyFile& one) { return one.others.size() == count; });
-  const auto pp = first.argument("pipeline_model_parallel_size");
-  const auto ep = first.argument("expert_model_parallel_size");
-  if (!alike || (count == 1 && !pp && !ep)) {
+  const std::int64_t pp = first.argument("pipeline_model_parallel_size").value_or(flags.pp);
+  const std::int64_t ep = first.argument("expert_model_parallel_size").value_or(flags.ep);
+  if (!alike || (count == 1 && (pp > 1) == (ep > 1))) {
     return fail(Code::BadValue, "the names of the mp_rank folders do not say which rank is which")
         .at(io::printable_path(files.front().path))
         .pair(alike ? "a second number, and no arguments of the run" : "numbers of two lengths",
               "mp_rank_TP, mp_rank_TP_PP or mp_rank_TP_PP_EP")
-        .advise("save the checkpoint with its arguments, or as torch_dist");
+        .advise("say what the second number counts with --pp N or --ep N");
   }
   if (count == 2) {
     return Numbers{true, true};
   }
-  return count == 0 ? Numbers{} : Numbers{pp.value_or(1) > 1, pp.value_or(1) <= 1};
+  return count == 0 ? Numbers{} : Numbers{pp > 1, ep > 1};
+}
+
+/// The models of every file; `virtual_stages` is how many each holds.
+Result<std::vector<std::vector<torch_dist::FileStore>>> models_of(
+    const std::vector<torch_dist::LegacyFile>& files) {
+  std::vector<std::vector<torch_dist::FileStore>> out;
+  for (const torch_dist::LegacyFile& file : files) {
+    BV_TRY(models, torch_dist::open_models(file.path));
+    BV_CHECK(models.front().check_sums());
+    if (!out.empty() && models.size() != out.front().size()) {
+      return fail(Code::BadValue, "the mp_rank files hold different numbers of virtual stages")
+          .at(io::printable_path(file.path))
+          .pair(counted(models.size(), "model"), counted(out.front().size(), "model"))
+          .advise("copy the files of one checkpoint only");
+    }
+    out.push_back(std::move(models));
+  }
+  return out;
 }
 
 /// Rows of a vocabulary shard, when the shards hold more rows than the model has: Megatron pads
@@ -57,56 +78,99 @@ std::optional<std::int64_t> padded_rows(const LegacyShards& legacy, const model:
   return std::nullopt;
 }
 
+/// Coordinates that the names of the folders state; the expert tensor rank is not among them.
+std::vector<parallel::ShardKey> named_ranks(const std::vector<torch_dist::LegacyFile>& files,
+                                            const Numbers& numbers, parallel::Layout& layout) {
+  std::vector<parallel::ShardKey> out;
+  for (const torch_dist::LegacyFile& file : files) {
+    parallel::ShardKey& key = out.emplace_back();
+    key.tp = file.tp;
+    key.pp = numbers.pp ? file.others.front() : 0;
+    key.ep = numbers.ep ? file.others.back() : 0;
+    layout.tp = std::max(layout.tp, key.tp + 1);
+    layout.pp = std::max(layout.pp, key.pp + 1);
+    layout.ep = std::max(layout.ep, key.ep + 1);
+  }
+  return out;
+}
+
+/// Gives every named rank its expert tensor rank; false when the ranks are not those of `layout`.
+bool fits(const parallel::Layout& layout, std::vector<parallel::ShardKey>& ranks) {
+  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> etp_of;
+  std::size_t wanted = 0;
+  for (const parallel::ShardKey& key : parallel::shard_keys(layout)) {
+    etp_of[{key.pp, key.tp, key.ep}] = key.etp;
+    wanted += key.vp == 0 ? 1 : 0;
+  }
+  for (parallel::ShardKey& rank : ranks) {
+    const auto found = etp_of.find({rank.pp, rank.tp, rank.ep});
+    if (found == etp_of.end()) {
+      return false;
+    }
+    rank.etp = found->second;
+  }
+  return wanted == ranks.size() && etp_of.size() == ranks.size();
+}
+
+/// The expert tensor size that the folders are of: as the run or the options state it, else the
+/// first of TP (the default of Megatron) and its divisors that fits. TP when none does.
+bool find_etp(std::optional<std::int64_t> stated, parallel::Layout& layout,
+              std::vector<parallel::ShardKey>& ranks) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = layout.tp; !stated && size >= 1; --size) {
+    if (layout.tp % size == 0) {
+      sizes.push_back(size);
+    }
+  }
+  if (stated) {
+    sizes.push_back(*stated);
+  }
+  for (const std::int64_t size : sizes) {
+    layout.etp = size;
+    if (parallel::check_sizes(layout) && fits(layout, ranks)) {
+      return true;
+    }
+  }
+  layout.etp = sizes.front();
+  return false;
+}
+
 }  // namespace
 
 Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
                                  const Options& options, const model::Model& model) {
   LegacyShards out;
-  std::vector<torch_dist::FileStore> stores;
-  std::int64_t left_out = 0;
-  for (const torch_dist::LegacyFile& file : files) {
-    BV_TRY(store, torch_dist::FileStore::open(file.path, "model"));
-    BV_CHECK(store.check_sums());
-    left_out += store.left_out();
-    stores.push_back(std::move(store));
-  }
-  BV_TRY(numbers, numbers_of(files, stores.front()));
+  BV_TRY(models, models_of(files));
   BV_TRY(flags, one_layout(options));
+  const torch_dist::FileStore& first = models.front().front();
+  BV_TRY(numbers, numbers_of(files, first, flags));
   out.layout = flags;
-  out.layout.tp = out.layout.pp = out.layout.ep = out.layout.vpp = 1;
-  std::vector<parallel::ShardKey> keys;
-  for (const torch_dist::LegacyFile& file : files) {
-    parallel::ShardKey key;
-    key.tp = file.tp;
-    key.pp = numbers.pp ? file.others.front() : 0;
-    key.ep = numbers.ep ? file.others.back() : 0;
-    out.layout.tp = std::max(out.layout.tp, key.tp + 1);
-    out.layout.pp = std::max(out.layout.pp, key.pp + 1);
-    out.layout.ep = std::max(out.layout.ep, key.ep + 1);
-    keys.push_back(key);
+  out.layout.tp = out.layout.pp = out.layout.ep = 1;
+  out.layout.vpp = static_cast<std::int64_t>(models.front().size());
+  std::vector<parallel::ShardKey> keys = named_ranks(files, numbers, out.layout);
+  std::optional<std::int64_t> etp = first.argument("expert_tensor_parallel_size");
+  if (!etp && options.has("etp")) {
+    etp = flags.etp;
   }
-  const bool has_experts = model.geometry.get("num_experts").value_or(0) > 0;
-  out.layout.etp =
-      has_experts ? stores.front().argument("expert_tensor_parallel_size").value_or(out.layout.tp)
-                  : 1;
-  BV_CHECK(parallel::check_sizes(out.layout));
-  std::set<parallel::ShardKey> wanted;
-  for (const parallel::ShardKey& key : parallel::shard_keys(out.layout)) {
-    wanted.insert(key);
+  if (model.geometry.get("num_experts").value_or(0) == 0) {
+    etp = 1;
   }
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    keys[i].etp = out.layout.etp > 1 ? keys[i].tp : 0;
-    wanted.erase(keys[i]);
-    out.shards.emplace(keys[i],
-                       std::make_unique<const torch_dist::FileStore>(std::move(stores[i])));
-  }
-  if (!wanted.empty() || out.shards.size() != files.size()) {
+  if (!find_etp(etp, out.layout, keys)) {
+    BV_CHECK(parallel::check_sizes(out.layout));
     return fail(Code::BadValue, fmt::format("the mp_rank folders are not those of one layout ({})",
                                             parallel::layout_id(out.layout)))
         .at(io::printable_path(files.front().path))
         .pair(counted(files.size(), "folder"),
-              counted(parallel::shard_keys(out.layout).size(), "folder"))
+              counted(parallel::shard_keys(out.layout).size() / models.front().size(), "folder"))
         .advise("copy the missing folders beside the others");
+  }
+  std::int64_t left_out = 0;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    for (torch_dist::FileStore& stage : models[i]) {
+      left_out += stage.left_out();
+      out.shards.emplace(keys[i], std::make_unique<const torch_dist::FileStore>(std::move(stage)));
+      ++keys[i].vp;
+    }
   }
   if (!out.layout.vocab_divisor) {
     out.layout.vocab_divisor = padded_rows(out, model);

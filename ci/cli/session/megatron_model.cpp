@@ -28,7 +28,7 @@ Result<checkpoint::MegatronFolder> open_megatron_folder(const fs::path& folder,
     const fs::path file =
         options.rules.empty() ? opened.folder / checkpoint::kRulesName : fs::path(options.rules);
     BV_TRY(read, read_rules(file.string()));
-    BV_TRY(kinds, foreign::foreign_kinds());
+    BV_TRY(kinds, foreign::foreign_kinds(read.rules));
     if (foreign::is_usual(*wanted.family)) {
       BV_TRY(config, checkpoint::parse_config(opened.config_text, "config.json"));
       BV_TRY(alone, foreign::apply_rules_alone(wanted, config, read.rules, kinds, opened.hf_headers,

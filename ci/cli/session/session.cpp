@@ -17,6 +17,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/comm/link.hpp"
 #include "core/foreign/usual.hpp"
 #include "core/io/headers_dump.hpp"
 
@@ -25,7 +26,7 @@ namespace fs = std::filesystem;
 
 Result<Library> load_library(const Options& options) {
   BV_TRY(families, load_families(options));
-  BV_TRY(catalogue, catalogue_for_rules());
+  BV_TRY(catalogue, catalogue_for_rules(options.rules));
   return Library{std::move(families), std::move(catalogue)};
 }
 
@@ -89,21 +90,6 @@ checkpoint::OpenOptions open_options(const Options& options) {
   return out;
 }
 
-Status check_abilities(const Options& options) {
-  if (options.device.starts_with("cuda")) {
-    return fail(Code::NoGpu,
-                fmt::format("--device {}: this build has no CUDA", escaped(options.device)))
-        .pair("a build for the CPU alone", "a build with CUDA")
-        .advise("leave --device out; bridge-verify doctor says what this build can do");
-  }
-  if (!options.device.empty() && options.device != "cpu") {
-    return fail(Code::BadValue, fmt::format("--device {} is not a device", escaped(options.device)))
-        .pair(escaped(options.device), "cpu or cuda[:N]")
-        .advise("write --device cpu");
-  }
-  return Done{};
-}
-
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings) {
   for (const io::FormatFinding& finding : checkpoint.findings()) {
@@ -159,6 +145,12 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   return out;
 }
 
+std::string why_alone(const checkpoint::HfModel& hf) {
+  constexpr std::string_view kUnknown = "no family knows it; --rules";
+  return hf.chosen.because == kUnknown ? "no family knows " + hf.architecture
+                                       : hf.chosen.because.substr(0, hf.chosen.because.rfind(';'));
+}
+
 /// Why these rules; with --rules, also what they are held against.
 std::string reason_of(const OpenedModel& opened) {
   const checkpoint::HfModel& hf = opened.hf;
@@ -166,8 +158,7 @@ std::string reason_of(const OpenedModel& opened) {
     return hf.chosen.because;
   }
   return opened.under_test->alone
-             ? fmt::format("from --rules, held against the Megatron modules: no family knows {}",
-                           hf.architecture)
+             ? fmt::format("from --rules, held against the Megatron modules: {}", why_alone(hf))
              : fmt::format("from --rules, held against family {}, {}",
                            family::name(*opened.under_test->wanted.family), hf.chosen.because);
 }
@@ -178,11 +169,13 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.model_source = opened.source;
   run.architecture = hf.architecture;
   run.model_type = hf.model_type;
-  run.family = family::name(*hf.model.family);
-  run.family_reason = reason_of(opened);
+  if (hf.model.family) {
+    run.family = family::name(*hf.model.family);
+    run.family_reason = reason_of(opened);
+    run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
+  }
   run.header_digest = hf.header_digest;
   run.tensors = static_cast<std::int64_t>(hf.headers.size());
-  run.rules = static_cast<std::int64_t>(family::rules(*hf.model.family).size());
   run.shards = static_cast<std::int64_t>(hf.files);
   std::map<std::string, std::int64_t> dtypes;
   for (const auto& [tensor, spec] : hf.headers) {
@@ -201,7 +194,9 @@ void describe_model(const OpenedModel& opened, Run& run) {
   run.notes.insert(run.notes.end(), opened.notes.begin(), opened.notes.end());
   run.warnings.insert(run.warnings.end(), opened.warnings.begin(), opened.warnings.end());
   run.notes.insert(run.notes.end(), hf.notes.begin(), hf.notes.end());
-  describe_rules(opened, run);
+  if (hf.model.family) {
+    describe_rules(opened, run);
+  }
   if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {
     run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
                                     hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));
@@ -253,8 +248,9 @@ struct CommandProgress::Ticker {
   std::thread thread;
 };
 
-CommandProgress::CommandProgress(Context& context, const Options& options)
-    : progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
+CommandProgress::CommandProgress(Context& context, const Options& options, comm::Link* world)
+    : world_(world),
+      progress_({progress_mode(options.progress, context.err_is_terminal, options.verbosity()),
                  [&context] { return width_of(context); }, options.ascii},
                 context.seconds, [&context](std::string_view text) { context.streams.err(text); }) {
 }
@@ -278,6 +274,9 @@ void CommandProgress::start(std::string_view phase, std::uint64_t total_bytes,
 void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
                               std::string_view current) {
   progress_.add(bytes, static_cast<std::int64_t>(tensors), current);
+  if (world_ != nullptr) {
+    world_->advance();
+  }
 }
 
 bool CommandProgress::stop_requested() const {

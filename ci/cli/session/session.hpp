@@ -17,6 +17,10 @@
 #include "core/verdict/verdict.hpp"
 #include "properties/claims/catalogue.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::cli {
 
 /// Families, built in and of --families, and kinds.
@@ -52,9 +56,11 @@ enum class AbsentShards { Refuse, Name };
 /// What the format only tolerates: a sentence each, or a warning.
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings);
-/// Errors: NoGpu for --device cuda, BadValue for another device than cpu.
-[[nodiscard]] Status check_abilities(const Options& options);
 [[nodiscard]] checkpoint::OpenOptions open_options(const Options& options);
+
+/// Why no family says what is wanted of rules under test: none knows the architecture, or the one
+/// that does is not about this config.
+[[nodiscard]] std::string why_alone(const checkpoint::HfModel& hf);
 
 /// Facts of the model for the report's header.
 void describe_model(const OpenedModel& opened, Run& run);
@@ -80,7 +86,8 @@ struct ChosenLayouts {
 /// A progress sink for the engine on this command's stderr; stops at Ctrl-C.
 class CommandProgress : public ProgressSink {
  public:
-  CommandProgress(Context& context, const Options& options);
+  /// `world`: told that this process moves; may be null.
+  CommandProgress(Context& context, const Options& options, comm::Link* world = nullptr);
   ~CommandProgress() override;
   void start(std::string_view phase, std::uint64_t total_bytes,
              std::uint64_t total_tensors) override;
@@ -89,6 +96,7 @@ class CommandProgress : public ProgressSink {
 
  private:
   struct Ticker;
+  comm::Link* world_ = nullptr;
   Progress progress_;
   std::unique_ptr<Ticker> ticker_;
 };

@@ -53,6 +53,8 @@ def _parallelism(library, name, module, tensor):
     another library, that every rank holds all of it. None where nothing says it."""
     if getattr(tensor, "tensor_model_parallel", False):
         return {0: "column", 1: "row"}.get(getattr(tensor, "partition_dim", None))
+    if hasattr(module, "global_dim"):  # cut by its rank in its own code: MegatronParamMapping._get_shard_spec reads this
+        return "column"
     try:
         return library.mapping.AutoMapping(name, name)._detect_parallelism_type(module)
     except Exception:

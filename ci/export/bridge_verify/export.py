@@ -63,7 +63,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
                      "bridge_class": cls.__name__, "file": library.file_of(cls)},
         "selects": {"architectures": config.get("architectures") or [cls.SOURCE_NAME], "model_type": config.get("model_type")},
         "facts": bridge.facts(),
-        "hooks": {**bridge.hooks(), "changes": touched},
+        "hooks": {**bridge.hooks(), "changes": touched, **({"reads": sorted(bridge.read_by_hook)} if bridge.read_by_hook else {})},
         "rules": rules,
     }
     if mode == "model" and bridge.provider is not None:
@@ -106,8 +106,19 @@ def of_class(cls, model, mode="model"):
         built.close()
 
 
+def text_of(content, depth=0):
+    """JSON with the entries of rules, parameters and norms on a line each."""
+    pad = " " * (depth + 1)
+    flat = json.dumps(content)
+    if depth > 2 or not content or not isinstance(content, (dict, list)) or len(flat) < 100:
+        return flat
+    if isinstance(content, list):
+        return "[\n" + ",\n".join(pad + (json.dumps(row) if depth else text_of(row, depth + 1)) for row in content) + f"\n{pad[1:]}]"
+    return "{\n" + ",\n".join(f"{pad}{json.dumps(key)}: {text_of(value, depth + 1)}" for key, value in content.items()) + f"\n{pad[1:]}}}"
+
+
 def write(content, out):
-    text = json.dumps(content, indent=1, sort_keys=False) + "\n"
+    text = text_of(content) + "\n"
     if out == "-":
         sys.stdout.write(text)
         return

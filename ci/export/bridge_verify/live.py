@@ -10,7 +10,7 @@ import pkgutil
 import types
 import warnings
 
-from . import names, places
+from . import names, norms, places
 from .registry import Registry, plain
 
 HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
@@ -151,7 +151,7 @@ class Bridge:
 
     def __init__(self, library, cls, config, tensors):
         self.library, self.cls, self.config, self.tensors = library, cls, config, tensors
-        self.trouble = []
+        self.trouble, self.read_by_hook = [], set()
         made, known = hf_config(config)
         if not known:
             self.trouble.append(f"transformers has no config class for model_type {config.get('model_type')}: "
@@ -208,7 +208,10 @@ class Bridge:
         for rule in rules:
             if "module" in rule and "kind" not in rule:
                 continue  # a class of the bridge itself is judged together with its hook
-            for hf in names.resolved(rule, self.tensors):
+            found = list(names.resolved(rule, self.tensors))
+            if not found and self._is_made(rule):
+                out.append(rule["id"])
+            for hf in found:
                 try:
                     wanted = hf if isinstance(hf, str) else dict(hf)
                     state = _Watched(self.tensors)
@@ -218,17 +221,47 @@ class Bridge:
                     self.trouble.append(f"{HOOKS[0]} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
                     same = False
                 if not same:
-                    out.append(rule["id"])
+                    line = self._line_of_hook(rule, hf)
+                    rule.update(line)
+                    out += [] if line else [rule["id"]]
                     break
         return out
 
+    def _is_made(self, rule):
+        """The load hook gives a tensor for names that the checkpoint does not have."""
+        for _, hf in names.first_names(rule):
+            state = _Watched(self.tensors)
+            try:
+                made = self.instance.maybe_modify_loaded_hf_weight(hf, state) is not None
+            except Exception:
+                continue
+            if made:
+                self.read_by_hook |= {norms.starred(name) for name in state.given}
+                return True
+        return False
+
+    def _line_of_hook(self, rule, hf):
+        """The hook run on a matrix of numbers: where it only exchanges the halves of the columns, a line says so."""
+        import torch
+
+        shape = self.tensors.get(hf) if isinstance(hf, str) else None
+        if not shape or len(shape) != 2 or shape[1] % 2 or not rule["megatron"].endswith("eh_proj.weight"):
+            return {}
+        numbers = torch.arange(shape[0] * shape[1], dtype=torch.float64).reshape(shape)
+        try:
+            given = self.instance.maybe_modify_loaded_hf_weight(hf, {hf: numbers})
+        except Exception:
+            return {}
+        first, second = numbers.chunk(2, 1)
+        if not isinstance(given, torch.Tensor) or not torch.equal(given, torch.cat([second, first], 1)):
+            return {}
+        return {"layout": "x[(t o) (first: h | second: h)] -> x{t}[o (second: h | first: h)]", "axes": {"o": "s0d0 / t", "h": "s0d1 / 2"}}
+
     def norms(self, model, rows):
         """facts.norms: both sides as their modules were seen to compute; {} where one side could not be looked at."""
-        from . import norms
-
         names = self.config.get("architectures") or [""]
         try:
-            hf = norms.of_hf(self.pretrained.config, names[0], self.tensors)
+            hf = norms.of_hf(self.pretrained.config, names[0], self.tensors) or norms.of_remote(names[0], self.config, self.tensors)
         except Exception as error:
             self.trouble.append(f"the norms of {names[0]} cannot be looked at: {type(error).__name__}: {error}")
             return {}
@@ -236,7 +269,7 @@ class Bridge:
         return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def rules(self):
-        return Registry(self.registry.mappings, self.library.mapping).rules()
+        return Registry(self.registry.mappings, self.library.mapping, self.provider).rules()
 
 
 class _Watched(dict):

@@ -37,6 +37,14 @@ def resolved(rule, tensors):
         yield filled(hf, captures) if isinstance(hf, str) else {key: filled(name, captures) for key, name in hf.items()}
 
 
+def first_names(rule):
+    """(wildcard filler, names) of a rule at its first layers, whether they are there or not."""
+    for number in ("0", "1"):
+        hf = rule["hf"]
+        fill = lambda name: name.replace("*", number)  # noqa: E731
+        yield number, fill(hf) if isinstance(hf, str) else {key: fill(name) for key, name in hf.items()}
+
+
 def read_headers(path):
     """(config or None, name -> shape) of a folder of safetensors, a *.headers.json(.gz) or an index file."""
     path = pathlib.Path(path)
@@ -51,10 +59,18 @@ def read_headers(path):
     return top["config"], {name: row[1] for name, row in top["tensors"].items()}
 
 
+def _shards(path):
+    """Those that the index names, else model.safetensors, else all: a folder may hold files that are no part of the model."""
+    for index in sorted(path.glob("*.safetensors.index.json")):
+        return sorted({path / file for file in json.loads(index.read_text())["weight_map"].values() if (path / file).exists()})
+    single = path / "model.safetensors"
+    return [single] if single.exists() else sorted(path.glob("*.safetensors"))
+
+
 def _folder(path):
     config = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else None
     tensors = {}
-    for shard in sorted(path.glob("*.safetensors")):
+    for shard in _shards(path):
         with shard.open("rb") as stream:
             size, = struct.unpack("<Q", stream.read(8))
             if size > HEADER_MAX:

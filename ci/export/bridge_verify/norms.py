@@ -20,17 +20,28 @@ def kept(module):
     if not isinstance(weight, torch.Tensor) or weight.ndim != 1:
         return None
     try:
-        probe = copy.deepcopy(module).to_empty(device="cpu").float()
-        with torch.no_grad():
-            for tensor in [*probe.parameters(), *probe.buffers()]:
-                tensor.zero_()
-            out = probe(torch.linspace(-1.0, 2.0, 2 * weight.shape[0]).reshape(2, -1))
-        out = out[0] if isinstance(out, tuple) else out
+        probe = copy.copy(module)  # not deep: a module may hold its group of processes
+        probe._parameters = {name: tensor if tensor is None else torch.nn.Parameter(torch.zeros(tensor.shape))
+                             for name, tensor in module._parameters.items()}
+        probe._buffers = {name: tensor if tensor is None else torch.zeros(tensor.shape) for name, tensor in module._buffers.items()}
+        out = _run(probe, torch.linspace(-1.0, 2.0, 2 * weight.shape[0]).reshape(2, -1))
     except Exception:
         return None
     if bool((out == 0).all()):
         return "weight"
     return "offset" if bool(torch.isfinite(out).all()) else None
+
+
+def _run(module, rows):
+    """What it makes of rows; a module over all heads wants a batch beside the sequence."""
+    import torch
+
+    with torch.no_grad():
+        try:
+            out = module(rows)
+        except Exception:
+            out = module(rows.unsqueeze(1))
+    return out[0] if isinstance(out, tuple) else out
 
 
 def _gather(found, name, word):
@@ -56,9 +67,44 @@ def of_hf(config, class_name, stored):
             continue
         word = kept(module)
         name = f"{path}.weight"
-        for saved in _saved_names(revert_weight_conversion, model, name, module.weight) & (set(stored) or {name}):
-            _gather(found, saved, word)
+        saved = _saved_names(revert_weight_conversion, model, name, module.weight) & (set(stored) or {name})
+        for one in saved or _by_ending(name, stored):
+            _gather(found, one, word)
     return {pattern: word for pattern, word in sorted(found.items()) if word}
+
+
+def _by_ending(name, stored):
+    """The one stored name with the longest common ending of at least two parts: published names differ at their front."""
+    parts, best, size = name.split("."), [], 2
+    for other in stored:
+        theirs, same = other.split("."), 0
+        while same < min(len(parts), len(theirs)) and parts[-1 - same] == theirs[-1 - same]:
+            same += 1
+        if same > size:
+            best, size = [], same
+        if same == size:
+            best.append(other)
+    return best if len(best) == 1 else []
+
+
+# Classes that transformers does not have: how their own modelling files multiply. `config` field: offset where it is true.
+REMOTE = {
+    "LLaDAModelLM": "weight", "DeciLMForCausalLM": "weight", "MiMoForCausalLM": "weight", "MiMoV2FlashForCausalLM": "weight",
+    "SarvamMLAForCausalLM": "weight", "SarvamMoEForCausalLM": "weight", "Qwen3ASRForConditionalGeneration": "weight",
+    "NemotronLabsDiffusionModel": "weight", "NemotronH_Nano_VL_V2": "weight", "NemotronH_Nano_Omni_Reasoning_V3": "weight",
+    "KimiK25ForConditionalGeneration": "weight", "Step3p5ForCausalLM": {"zero_centered": True},
+    "Step3p7ForConditionalGeneration": {"zero_centered": True},
+}
+
+
+def of_remote(class_name, config, stored):
+    """The same for a class of the model's own files (trust_remote_code), which are read and not run."""
+    word = REMOTE.get(class_name)
+    if isinstance(word, dict):
+        (field, default), = word.items()
+        word = "offset" if config.get("text_config", config).get(field, default) else "weight"
+    return {starred(name): word for name in sorted(stored) if word and len(stored[name] or [0, 0]) == 1
+            and name.endswith("weight")}
 
 
 def _saved_names(revert, model, name, tensor):

@@ -1,6 +1,6 @@
 """A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
 
-from . import places
+from . import lines, places
 
 # Methods that change nothing on the way from HF to Megatron.
 NO_LAYOUT = {"megatron_to_hf", "megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
@@ -24,8 +24,8 @@ def plain(value):
 class Registry:
     """`param_mapping` is the module of that name of the library; its classes are the stock ones."""
 
-    def __init__(self, mappings, param_mapping):
-        self.mappings = mappings
+    def __init__(self, mappings, param_mapping, provider=None):
+        self.mappings, self.provider = mappings, provider
         self.base = param_mapping.MegatronParamMapping
         self.stock = param_mapping.__name__
         self.ids = {id(mapping): f"r{position}" for position, mapping in enumerate(mappings)}
@@ -36,6 +36,7 @@ class Registry:
     def rule(self, mapping):
         out = {"id": self.ids[id(mapping)], **self.kind(type(mapping)), "megatron": mapping.megatron_param,
                "hf": plain(mapping.hf_param)}
+        out.update(lines.line_of(mapping, self.provider))
         parameters = self.parameters(mapping)
         if parameters:
             out["parameters"] = parameters

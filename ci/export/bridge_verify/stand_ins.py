@@ -4,6 +4,7 @@ Nothing here touches a mapping: the registries, the names and the shapes are tho
 package that was replaced is named in the exported file (`producer.stand_ins`).
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -13,7 +14,9 @@ import types
 import warnings
 
 # Compiled packages whose functions a model needs only in forward.
-COMPILED = ("transformer_engine_torch", "fla", "mamba_ssm", "causal_conv1d", "fast_hadamard_transform")
+COMPILED = ("transformer_engine_torch", "fla", "mamba_ssm", "causal_conv1d", "fast_hadamard_transform", "deep_ep")
+# Packages that bridges import and no registry uses: the loading of training data.
+LOADERS = ("megatron.energon",)
 # What TransformerEngine asks of its compiled half while modules are built.
 NUMBERS = {"get_cudnn_version": 91000, "get_cublasLt_version": 130100, "get_num_cublas_streams": 4}
 
@@ -59,6 +62,14 @@ def _gated_norm():
             self.weight = torch.nn.Parameter(torch.ones(hidden_size, device=device, dtype=dtype))
             self.register_parameter("bias", None)
 
+        def forward(self, x, z=None):
+            """As mamba_ssm's reference: of the whole width, or of groups of it; a gate before or behind the norm."""
+            silu = torch.nn.functional.silu
+            x = x * silu(z) if z is not None and not self.norm_before_gate else x
+            groups = x.unflatten(-1, (-1, self.group_size or x.shape[-1]))
+            out = (groups * torch.rsqrt(groups.square().mean(-1, keepdim=True) + self.eps)).flatten(-2) * self.weight
+            return out * silu(z) if z is not None and self.norm_before_gate else out
+
     return RMSNorm
 
 
@@ -67,7 +78,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.packages = packages
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname.split(".")[0] not in self.packages:
+        if not any(fullname == package or fullname.startswith(package + ".") for package in self.packages):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -82,17 +93,36 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             module.RMSNorm = _gated_norm()
 
 
-def missing(packages=COMPILED):
-    return [name for name in packages if importlib.util.find_spec(name) is None]
+def missing(packages=COMPILED + LOADERS):
+    return [name for name in packages if _is_missing(name)]
 
 
-def install(packages=COMPILED):
+def _is_missing(name):
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return True
+    return not found or name == "transformer_engine_torch" and not _loads("transformer_engine")
+
+
+def _loads(package):
+    """A compiled package may be there and not be loadable: built for other CUDA libraries."""
+    try:
+        importlib.import_module(package)
+        return True
+    except Exception:
+        for name in [name for name in sys.modules if name.split(".")[0].startswith(package)]:
+            del sys.modules[name]
+        return False
+
+
+def install(packages=COMPILED + LOADERS):
     """Puts stand-ins where packages are missing; returns their names. Call before the first import of megatron."""
     replaced = missing(packages)
     if not replaced:
         return []
     warnings.filterwarnings("ignore", message=".*Transformer Engine.*")
-    sys.meta_path.append(_Finder(replaced))
+    sys.meta_path.insert(0, _Finder(replaced))
     if "transformer_engine_torch" in replaced and importlib.util.find_spec("transformer_engine") is not None:
         os.environ["NVTE_PROJECT_BUILDING"] = "1"  # TransformerEngine then loads no CUDA library
         import transformer_engine.common as common
@@ -125,7 +155,8 @@ def without_gpu():
     if torch.cuda.is_available():
         return
     torch.cuda.current_device = lambda: torch.device("cpu")
-    torch.cuda.set_device = torch.cuda.synchronize = lambda *args, **kwargs: None
+    torch.cuda.set_device = lambda *args, **kwargs: None  # functions of their own: torch._dynamo tells them apart
+    torch.cuda.synchronize = lambda *args, **kwargs: None
     torch.cuda.Stream = type("Stream", (_Nothing,), {})
     torch.cuda.Event = type("Event", (_Nothing,), {})
     torch.cuda.current_stream = lambda *args, **kwargs: _Nothing()

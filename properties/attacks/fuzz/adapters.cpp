@@ -10,6 +10,7 @@
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/sites.hpp"
 #include "core/lora/to_hf.hpp"
+#include "core/lora/wrapped.hpp"
 #include "properties/claims/adapter.hpp"
 
 namespace bv::fuzz {
@@ -30,8 +31,8 @@ FactorValues random_factor(Shape shape, Random& random) {
 
 class AdapterDraw {
  public:
-  AdapterDraw(const lora::SitePlan& sites, Random& random)
-      : model_(sites.plan().model()), sites_(sites), random_(random) {
+  AdapterDraw(const checkpoint::HfModel& base, const lora::SitePlan& sites, Random& random)
+      : base_(base), model_(sites.plan().model()), sites_(sites), random_(random) {
     out_.config.r = 1;
     out_.config.lora_alpha = 1;
     out_.config.peft_version = "0.21.2";
@@ -57,8 +58,10 @@ class AdapterDraw {
   void add_pair(const std::string& base, std::int64_t rank, FactorValues a, FactorValues b) {
     out_.tensors[lora::adapter_key(base, lora::KeyKind::A)] = std::move(a);
     out_.tensors[lora::adapter_key(base, lora::KeyKind::B)] = std::move(b);
-    const bool router = sites_now_->module.ends_with(".router");
-    name_target(router ? base : std::string(lora::module_of(base)), rank, router);
+    const std::string path(lora::module_of(base));
+    const bool parameter =
+        sites_now_->module.ends_with(".router") || lora::moved_by_peft(base_, path);
+    name_target(parameter ? base : path, rank, parameter);
   }
 
   void add_layer(const lora::Site& site) {
@@ -105,6 +108,7 @@ class AdapterDraw {
     name_target(base, rank, true);
   }
 
+  const checkpoint::HfModel& base_;
   const model::Model& model_;
   const lora::SitePlan& sites_;
   Random& random_;
@@ -127,7 +131,7 @@ Result<DrawnAdapter> draw_adapter(const checkpoint::HfModel& base, const kinds::
   BV_TRY(of_class, lora::class_model(base));  // PEFT names its parameters
   BV_TRY(plan, plan::Plan::make(of_class, kinds, layout));
   BV_TRY(sites, lora::SitePlan::make(plan, kinds));
-  return AdapterDraw(sites, random).run();
+  return AdapterDraw(base, sites, random).run();
 }
 
 Result<lora::Adapter> fitted(const DrawnAdapter& drawn, const checkpoint::HfModel& base,
@@ -151,7 +155,9 @@ std::string judge_adapter(const lora::Adapter& adapter, const checkpoint::HfMode
   Run run;
   claims::judge_adapter(subject, run);
   for (const Verdict& verdict : run.verdicts) {
-    if (verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held) {
+    const bool unknown = verdict.outcome == Outcome::Inconclusive &&
+                         verdict.code == Code::NoTargetLayout;  // no oracle has the module
+    if (!unknown && verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held) {
       return fmt::format("{}: {}", verdict.claim, verdict.title);
     }
   }

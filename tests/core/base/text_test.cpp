@@ -107,6 +107,13 @@ TEST(Text, NearestIsSilentForShortWords) {
   }
 }
 
+TEST(Text, AWordOfFourLettersIsNotNearOneThatSharesOnlyHalfOfIt) {
+  const std::vector<std::string> names = {"like", "out", "seed"};
+  EXPECT_EQ(nearest("time", names), std::nullopt);
+  EXPECT_EQ(nearest("lime", names), "like");
+  EXPECT_EQ(nearest("seeed", names), "seed");
+}
+
 TEST(Text, NumbersInNamesAreOrderedBySize) {
   EXPECT_TRUE(natural_less("experts.2.w", "experts.10.w"));
   EXPECT_FALSE(natural_less("experts.10.w", "experts.2.w"));

@@ -56,6 +56,10 @@ TEST(ConfigText, IsStrictOtherwise) {
   }
 }
 
+TEST(ConfigText, AByteOrderMarkIsRefusedAsTransformersDoes) {
+  EXPECT_EQ(refusal("\xef\xbb\xbf{}").message, "folder/config.json begins with a byte order mark");
+}
+
 TEST(ConfigText, FaultsHaveLineAndColumnBehindConstantsToo) {
   const Error error = refusal("{\"a\": -Infinity,\n \"b\": NaN, \"c\": tru}");
   EXPECT_THAT(error.message, HasSubstr("config.json is not JSON: line 2, column"));

@@ -1,6 +1,7 @@
 // Whole models with adapters that PEFT wrote, merged into checkpoints.
 
 #include "core/lora/merge.hpp"
+#include "core/lora/merge_ties.hpp"
 
 #include <unistd.h>
 
@@ -152,6 +153,24 @@ TEST(Merge, ATiedEmbeddingIsMergedOnlyWhenItIsUntied) {
   EXPECT_EQ(bytes_of(*merged, "lm_head.weight"), embedding);
   EXPECT_NE(bytes_of(*merged, "model.embed_tokens.weight"), embedding);
   EXPECT_EQ(config_of(temp.path() / "out").at("tie_word_embeddings"), false);
+}
+
+/// No family says what is tied to what: a change of the vocabulary is refused.
+TEST(Merge, ATensorOfTheVocabularyOfAnUnknownFamilyIsMergedOnlyWhenNothingIsTied) {
+  auto base = golden::open_base(kPeftCases / "gpt2_conv1d/base");
+  ASSERT_EQ(base.model.family, nullptr);
+  base.config_text = R"({"vocab_size": 131})";
+  base.headers["transformer.wte.weight"].shape = {131, 8};
+  const auto change = [&](const char* tensor) {
+    return check_unknown_ties(base, {{tensor, TensorEdits{}}});
+  };
+  ASSERT_FALSE(change("transformer.wte.weight"));
+  EXPECT_EQ(change("transformer.wte.weight").error().code, Code::MergeTied);
+  EXPECT_TRUE(change("transformer.h.0.attn.c_attn.weight"));
+  base.config_text = R"({"vocab_size": 131, "tie_word_embeddings": false})";
+  EXPECT_TRUE(change("transformer.wte.weight"));
+  base.config_text = "{}";  // nobody says how many rows the vocabulary has
+  EXPECT_FALSE(change("transformer.h.0.attn.c_attn.weight"));
 }
 
 TEST(Merge, NothingIsWrittenWhenAnElementDoesNotFit) {

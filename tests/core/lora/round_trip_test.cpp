@@ -176,5 +176,34 @@ TEST_F(RoundTrip, AFolderOfSomebodyElseIsNotReplaced) {
   EXPECT_EQ(text_of(out / "notes.txt"), "mine");
 }
 
+/// MTP layers too, and stacks whose names end in .weight: a key of one expert is loaded by no class
+/// that stacks them.
+TEST(ClassModel, HoldsTheExpertsOfEveryLayerAsOneParameter) {
+  for (const char* name :
+       {"qwen3_moe", "deepseek_v3", "glm4_moe", "gpt_oss", "qwen3_5_vl_moe_mtp_packed",
+        "qwen3_5_vl_moe_mtp_per_expert", "qwen3_vl_moe_transposed"}) {
+    SCOPED_TRACE(name);
+    const auto base = golden::open_base(golden::kGolden / "hf" / name);
+    const auto of_class = class_model(base).value();
+    int experts = 0;
+    for (const model::Mapping& mapping : of_class.mappings) {
+      if (!mapping.rule->expert) {
+        continue;
+      }
+      ++experts;
+      EXPECT_EQ(mapping.expert, -1) << mapping.hf.front();
+      EXPECT_FALSE(mapping.hf.front().ends_with(".weight")) << mapping.hf.front();
+    }
+    EXPECT_GT(experts, 0);
+  }
+}
+
+TEST(ClassModel, HoldsExpertsOneByOneWhereNoStackIsKnown) {
+  const auto base = golden::open_base(golden::kGolden / "hf/bailing_moe_v2");
+  for (const model::Mapping& mapping : class_model(base).value().mappings) {
+    EXPECT_TRUE(!mapping.rule->expert || mapping.expert >= 0) << mapping.hf.front();
+  }
+}
+
 }  // namespace
 }  // namespace bv::lora

@@ -27,6 +27,7 @@ Verdict refuted() {
   bad.rule = "r1";
   bad.kind = "column";
   bad.rule_source = "my_bridge.py:257";
+  bad.rule_class = "GatedMLPMapping";
   bad.layout = "tp2pp1ep1etp2";
   bad.outcome = Outcome::Refuted;
   bad.code = Code::WrongPlacement;
@@ -73,7 +74,7 @@ bv::Run full_run() {
   run.rules = 2;
   run.dtypes = {{"BF16", 2}, {"F32", 1}};
   run.detected = {{"experts", "packed", "gate_up_proj present"}};
-  run.layouts = {{"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2}};
+  run.layouts = {{"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2, "--make-vocab-size-divisible-by 64"}};
   run.layouts_note = "1 of 1";
   run.claims = {{.claim = "placement", .title = "same rows", .subjects = 3}};
   Verdict good;

@@ -1,10 +1,18 @@
 #include "tests/oracles/forward/golden.hpp"
 
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
@@ -29,11 +37,6 @@ double widened(const std::string& dtype, const std::string& bytes, std::size_t b
     return static_cast<double>(std::bit_cast<float>(high << 16U));
   }
   throw std::runtime_error("golden file of type " + dtype);
-}
-
-std::int64_t number_after(const std::string& stem, const std::string& key) {
-  const auto at = stem.find(key);
-  return at == std::string::npos ? 0 : std::stoll(stem.substr(at + key.size()));
 }
 
 }  // namespace
@@ -113,16 +116,83 @@ Inputs image_inputs(const NamedTensors& vectors) {
   return inputs;
 }
 
-std::vector<RankTensors> read_shards(const std::string& name, const std::string& layout) {
-  std::vector<RankTensors> out;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(root() + "megatron/" + name + "/" + layout)) {
-    const std::string stem = entry.path().stem().string();
-    out.push_back({number_after(stem, "pp"), number_after(stem, "_tp"), number_after(stem, "_ep"),
-                   number_after(stem, "_etp"), number_after(stem, "_vpp"),
-                   read_file(entry.path().string())});
+namespace {
+
+/// The options of convert that ask for the layout of a run.
+std::string options_of(const nlohmann::json& run) {
+  std::string out = run.at("params_dtype") == "BF16" ? " --dtype bfloat16" : " --dtype float32";
+  for (const auto& [axis, size] : run.at("layout").items()) {
+    out += " --" + axis + " " + size.dump();
+  }
+  const nlohmann::json& settings = run.at("settings");
+  if (settings.contains("make_vocab_size_divisible_by")) {
+    out += " --make-vocab-size-divisible-by " + settings.at("make_vocab_size_divisible_by").dump();
   }
   return out;
+}
+
+/// A folder of its own, removed with what is in it.
+struct MadeFolder {
+  std::filesystem::path path;
+  MadeFolder() {
+    std::string text = (std::filesystem::temp_directory_path() / "bv-shards-XXXXXX").string();
+    if (mkdtemp(text.data()) == nullptr) throw std::runtime_error("no folder " + text);
+    path = text;
+  }
+  MadeFolder(const MadeFolder&) = delete;
+  MadeFolder& operator=(const MadeFolder&) = delete;
+  ~MadeFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
+void expect_digests(const nlohmann::json& wanted, const std::string& path) {
+  const std::string bytes = read_text(path);
+  const auto header_bytes = number_at<std::uint64_t>(bytes, 0);
+  const auto header = nlohmann::json::parse(bytes.substr(8, header_bytes));
+  for (const auto& [name, row] : wanted.items()) {
+    const std::size_t begin = header.at(name).at("data_offsets").at(0);
+    const std::size_t end = header.at(name).at("data_offsets").at(1);
+    const XXH128_hash_t hash = XXH3_128bits(bytes.data() + 8 + header_bytes + begin, end - begin);
+    if (fmt::format("{:016x}{:016x}", hash.high64, hash.low64) != row.at(2)) {
+      throw std::runtime_error(name + " in " + path + " is not what the real bridge wrote");
+    }
+  }
+}
+
+std::vector<RankTensors> made_shards(const std::string& name, const std::string& layout) {
+  const auto run =
+      nlohmann::json::parse(read_text(root() + "megatron/" + name + "/" + layout + ".json"));
+  const MadeFolder made;
+  const std::string folder = (made.path / "shards").string();
+  const std::string line = std::string(BV_BINARY) + " convert --to megatron --model " + root() +
+                           "hf/" + name + " --out " + folder + options_of(run) +
+                           " --quiet > /dev/null 2>&1";
+  // 1: written, and a norm does not come back bit for bit, as with the real bridge.
+  const int status = std::system(line.c_str());
+  if (!WIFEXITED(status) || WEXITSTATUS(status) > 1) {
+    throw std::runtime_error("this failed: " + line);
+  }
+  std::vector<RankTensors> out;
+  for (const auto& shard : run.at("shards")) {
+    RankTensors rank{shard.at("pp"), shard.at("tp"), shard.at("ep"), shard.at("etp"), 0, {}};
+    const std::string path = fmt::format("{}/pp{}_tp{}_ep{}_etp{}.safetensors", folder, rank.pp,
+                                         rank.tp, rank.ep, rank.etp);
+    expect_digests(shard.at("tensors"), path);
+    rank.tensors = read_file(path);
+    out.push_back(std::move(rank));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<RankTensors> read_shards(const std::string& name, const std::string& layout) {
+  static std::map<std::string, std::vector<RankTensors>> made;  // many tests read the same
+  const auto [at, fresh] = made.try_emplace(name + "/" + layout);
+  if (fresh) at->second = made_shards(name, layout);
+  return at->second;
 }
 
 Tensor squeezed(const Tensor& tensor, std::size_t ndim) {

@@ -23,7 +23,9 @@ namespace bv::oracle::forward::golden {
 [[nodiscard]] Inputs text_inputs(const NamedTensors& vectors);
 [[nodiscard]] Inputs image_inputs(const NamedTensors& vectors);
 
-/// The stored shards fixtures/golden/megatron/<name>/<layout>/*.safetensors.
+/// The shards that the real bridge wrote for fixtures/golden/megatron/<name>/<layout>.json: the
+/// command makes their bytes again, and every tensor has the digest of the real one. Throws when
+/// one has not.
 [[nodiscard]] std::vector<RankTensors> read_shards(const std::string& name,
                                                    const std::string& layout);
 

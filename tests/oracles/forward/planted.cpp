@@ -8,7 +8,8 @@
 namespace bv::oracle::forward {
 
 std::string stored_layout(const std::string& name) {
-  return std::filesystem::exists(golden::root() + "megatron/" + name + "/tp2") ? "tp2" : "tp2_ep2";
+  return std::filesystem::exists(golden::root() + "megatron/" + name + "/tp2.json") ? "tp2"
+                                                                                    : "tp2_ep2";
 }
 
 std::int64_t row_size(const Tensor& tensor) {

@@ -1,7 +1,6 @@
 #pragma once
-// Makes the shards of any golden layout out of the stored bytes of one layout, so that the Megatron
-// form can be tried on layouts of which only digests are stored. The digests of the real bridge
-// check every shard made here.
+// Makes the shards of any golden layout out of those of one layout, so that the Megatron form can
+// be tried on all of them. The digests of the real bridge check every shard made here.
 
 #include <map>
 #include <string>
@@ -18,7 +17,7 @@ struct Whole {
   NamedTensors tensors;
 };
 
-/// From the stored shards of fixtures/golden/megatron/<name>/<layout>.
+/// From the shards of fixtures/golden/megatron/<name>/<layout>.json.
 [[nodiscard]] Whole unsharded(const std::string& name, const std::string& layout);
 
 /// Puts the exact HF norm minus 1 for every out_norm of a gated delta net, and gives the largest

@@ -1,0 +1,133 @@
+#include "ci/cli/session/world.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <thread>
+
+#include "ci/cli/build_info.hpp"
+#include "ci/cli/command.hpp"
+#include "core/comm/group.hpp"
+#include "core/comm/processes.hpp"
+
+namespace bv::cli {
+namespace {
+
+constexpr std::int64_t kPatienceSeconds = 300;
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";
+}
+
+/// Processes of this world on this host, as far as the launcher says it.
+std::int64_t processes_here(const Environment& environment) {
+  for (const std::string_view name : {"LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                      "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"}) {
+    const std::string_view text = variable(environment, name);
+    std::int64_t out = 0;  // of "4(x2)" the first number
+    if (std::from_chars(text.data(), text.data() + text.size(), out).ec == std::errc() && out > 0) {
+      return out;
+    }
+  }
+  return 1;
+}
+
+/// What another rank says of rank 0, when that one cannot say it itself.
+bool is_about_host(const Error& why) {
+  return why.code == Code::RankLost && why.message.starts_with("rank 0 ");
+}
+
+}  // namespace
+
+Result<World> World::enter(Context& context, Options& options) {
+  World out;
+  BV_TRY(launch, comm::launch_from([&](std::string_view name) {
+           return std::string(variable(context.environment, name));
+         }));
+  if (!launch) {
+    return out;
+  }
+  launch->version = build_version() + std::string(" ") + build_commit();
+  launch->host = this_host();
+  context.streams.be_silent(launch->rank != 0);
+  if (launch->rank != 0) {
+    options.out = options.command == "convert" ? options.out : "";
+    options.ci = "none";
+    context.gate.reports.clear();
+  }
+  if (!options.has("jobs")) {
+    const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+    options.jobs = std::max<std::int64_t>(1, cores / processes_here(context.environment));
+  }
+  const std::chrono::seconds patience(options.patience.value_or(kPatienceSeconds));
+  auto link = comm::enter(*launch, patience);
+  if (!link) {
+    context.streams.be_silent(launch->rank != 0 && !is_about_host(link.error()));
+    return std::move(link).error();
+  }
+  out.link_ = std::move(*link);
+  out.link_->work_untold(true);
+  return out;
+}
+
+bool World::is_host() const {
+  return link_ == nullptr || link_->rank() == 0;
+}
+
+int World::fail_with(Context& context, const Options& options, const Error& why) {
+  if (link_ != nullptr) {
+    link_->fail_all(why);
+    if (!is_host() && is_about_host(why)) {
+      context.streams.be_silent(false);
+    }
+  }
+  return report_error(context, options, why);
+}
+
+int World::end_with(Context& context, const Options& options, int exit_code) {
+  if (link_ == nullptr) {
+    return exit_code;
+  }
+  constexpr std::string_view kWhat = "the exit code";
+  if (is_host()) {
+    for (int rank = 1; rank < link_->size(); ++rank) {
+      static_cast<void>(link_->send(rank, kWhat, comm::bytes_of(std::to_string(exit_code))));
+    }
+    link_->leave();
+    return exit_code;
+  }
+  const auto told = link_->receive(0, kWhat);
+  if (!told) {
+    return fail_with(context, options, told.error());
+  }
+  link_->leave();
+  const std::string text = comm::text_of(*told);
+  int out = 4;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
+
+Status agree_on(comm::Link* world, const std::string& what) {
+  return world == nullptr ? Status(Done{}) : comm::whole_world(*world).barrier(what);
+}
+
+Status check_divisible(const Options& options, const comm::Link* world) {
+  const std::string_view alone = options.to == "torch_dist"  ? "--to torch_dist"
+                                 : !options.adapter.empty()  ? "--adapter"
+                                 : !options.like.empty()     ? "--like"
+                                 : !options.megatron.empty() ? "--megatron"
+                                 : !options.against.empty()  ? "--against"
+                                                             : "";
+  if (world == nullptr || alone.empty()) {
+    return Done{};
+  }
+  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
+                                          alone, world->size()))
+      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,40 @@
+#pragma once
+// The processes that torchrun, srun or mpirun started with this one, for a command that they do
+// together. Rank 0 speaks and writes reports; all end with its exit code.
+
+#include <memory>
+#include <optional>
+
+#include "ci/cli/session/context.hpp"
+#include "core/comm/launch.hpp"
+
+namespace bv::cli {
+
+class World {
+ public:
+  /// No connection is made for a process that is alone. In a world, all but rank 0 are silent from
+  /// then on, and `options` loses what writes reports; without --jobs the processes of a host share
+  /// its cores. Errors: those of comm::launch_from and comm::meet.
+  static Result<World> enter(Context& context, Options& options);
+
+  /// Null for a process that is alone.
+  [[nodiscard]] comm::Link* link() const { return link_.get(); }
+  [[nodiscard]] bool is_host() const;
+  /// The end of a command with an error: told to the others and reported (command.hpp). A process
+  /// that saw rank 0 go away speaks for it. Returns the exit code.
+  [[nodiscard]] int fail_with(Context& context, const Options& options, const Error& why);
+  /// The end of a command: the exit code of rank 0, on all. Rank 0 waits for nobody.
+  [[nodiscard]] int end_with(Context& context, const Options& options, int exit_code);
+
+ private:
+  std::unique_ptr<comm::Link> link_;
+};
+
+/// All processes are about to do the same, named by `what`; nothing to do without a world. Errors:
+/// RankDiverged with what the others do.
+[[nodiscard]] Status agree_on(comm::Link* world, const std::string& what);
+
+/// Errors: Conflict for a conversion that one process does alone.
+[[nodiscard]] Status check_divisible(const Options& options, const comm::Link* world);
+
+}  // namespace bv::cli

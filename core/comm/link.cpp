@@ -1,0 +1,183 @@
+#include "core/comm/link.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "core/base/text.hpp"
+
+namespace bv::comm {
+
+using Clock = std::chrono::steady_clock;
+
+Bytes bytes_of(std::string_view text) {
+  Bytes out(text.size());
+  std::memcpy(out.data(), text.data(), text.size());
+  return out;
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+  std::string out(bytes.size(), '\0');
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+/// The rank at the end of a chain of ranks that wait for each other.
+struct Link::Suspect {
+  enum class Kind { Silent, Works, Ring };  // Ring: the chain comes back to a rank of it
+  Kind kind = Kind::Works;
+  int rank = -1;
+  Doing doing;
+  bool operator==(const Suspect&) const = default;
+};
+
+Link::Link(int rank, int size, Milliseconds patience)
+    : rank_(rank), size_(size), patience_(patience) {
+  BV_ASSERT(rank >= 0 && rank < size);
+}
+
+void Link::name_coordinates(std::vector<std::string> coordinates) {
+  coordinates_ = std::move(coordinates);
+}
+
+std::string Link::name_of(int rank) const {
+  const auto at = static_cast<std::size_t>(rank);
+  const bool known = at < coordinates_.size() && !coordinates_[at].empty();
+  const std::string host = host_of(rank);
+  return fmt::format("rank {}{}{}", rank, known ? fmt::format(" ({})", coordinates_[at]) : "",
+                     host.empty() ? "" : fmt::format(" on host {}", readable(host)));
+}
+
+void Link::publish(int waits_for, std::string_view label) {
+  const std::lock_guard lock(doing_mutex_);
+  waits_for_ = waits_for;
+  waits_in_ = label;
+}
+
+Doing Link::doing() {
+  const std::lock_guard lock(doing_mutex_);
+  if (untold_ && waits_for_ < 0) {
+    progress_ += 1;
+  }
+  return {progress_.load(), waits_for_, waits_in_};
+}
+
+Error Link::note(Error why) {
+  if (!failure_) {
+    failure_ = why;
+    tell_failure(why);
+  }
+  return why;
+}
+
+void Link::fail_all(const Error& why) {
+  static_cast<void>(note(why));
+}
+
+Status Link::send(int to, std::string_view label, std::span<const std::byte> bytes) {
+  if (failure_) {
+    return *failure_;
+  }
+  BV_ASSERT(to >= 0 && to < size_ && to != rank_);
+  post(to, label, bytes);
+  return Done{};
+}
+
+Result<Bytes> Link::receive(int from, std::string_view label) {
+  if (failure_) {
+    return *failure_;
+  }
+  BV_ASSERT(from >= 0 && from < size_ && from != rank_);
+  publish(from, label);
+  const Milliseconds step = std::max(Milliseconds(1), patience_ / 8);
+  auto since = Clock::now();
+  Suspect last;
+  for (;;) {
+    Arrival arrival = take(from, step);
+    if (arrival.kind == Arrival::Kind::Message && arrival.label == label) {
+      publish(-1, "");
+      advance();
+      return std::move(arrival.bytes);
+    }
+    if (arrival.kind != Arrival::Kind::Nothing) {
+      return note(error_of(arrival, label));
+    }
+    Suspect suspect = follow(from);
+    if (suspect != last) {
+      last = std::move(suspect);
+      since = Clock::now();
+    } else if (Clock::now() - since >= patience_) {
+      return note(stuck(last, label));
+    }
+  }
+}
+
+Link::Suspect Link::follow(int from) {
+  const Milliseconds most = std::max(Milliseconds(1), patience_ / 4);
+  std::set<int> passed = {rank_};
+  for (int at = from;;) {
+    const std::optional<Doing> doing = ask(at, most);
+    if (!doing) {
+      return {Suspect::Kind::Silent, at, {}};
+    }
+    if (doing->waits_for < 0 || doing->waits_for >= size_) {
+      return {Suspect::Kind::Works, at, *doing};
+    }
+    passed.insert(at);
+    if (passed.contains(doing->waits_for)) {
+      return {Suspect::Kind::Ring, at, *doing};
+    }
+    at = doing->waits_for;
+  }
+}
+
+Error Link::error_of(const Arrival& arrival, std::string_view label) const {
+  const std::string who = name_of(arrival.from);
+  switch (arrival.kind) {
+    case Arrival::Kind::Failed:
+      if (arrival.why.code == Code::RankLost || arrival.why.code == Code::RankDiverged) {
+        return arrival.why;
+      }
+      return fail(Code::RankLost, fmt::format("{} stopped: {}", who, arrival.why.message))
+          .fact(fmt::format("{} {}", bv::label(arrival.why.code), arrival.why.where))
+          .advise(arrival.why.help.empty() ? "look at the output of that process, then run again"
+                                           : arrival.why.help);
+    case Arrival::Kind::Lost:
+      return fail(Code::RankLost, fmt::format("{} ended while the others were at work", who))
+          .fact(fmt::format("{} was waiting for: {}", name_of(rank_), label))
+          .advise("look at the output of that process and at the log of its host, then run again");
+    case Arrival::Kind::Left:
+      return fail(Code::RankDiverged,
+                  fmt::format("{} is finished, and {} still waits for it", who, name_of(rank_)))
+          .pair("its end", std::string(label))
+          .advise("start every process with the same command line and the same files");
+    case Arrival::Kind::Message:
+    case Arrival::Kind::Nothing:
+      break;
+  }
+  return fail(Code::RankDiverged,
+              fmt::format("{} does something else than {}", who, name_of(rank_)))
+      .pair(readable(arrival.label), std::string(label))
+      .advise("start every process with the same command line and the same files");
+}
+
+Error Link::stuck(const Suspect& suspect, std::string_view label) const {
+  const double seconds = std::chrono::duration<double>(patience_).count();
+  const std::string who = name_of(suspect.rank);
+  if (suspect.kind == Suspect::Kind::Ring) {
+    return fail(Code::RankDiverged, fmt::format("{} waits for {}, and that one waits too", who,
+                                                name_of(suspect.doing.waits_for)))
+        .pair(readable(suspect.doing.in), std::string(label))
+        .advise("start every process with the same command line and the same files");
+  }
+  return fail(Code::RankLost, fmt::format("{} {} for {} s", who,
+                                          suspect.kind == Suspect::Kind::Silent ? "does not answer"
+                                                                                : "does not move",
+                                          seconds))
+      .fact(fmt::format("{} was waiting for: {}", name_of(rank_), label))
+      .advise("look at that process and its host; --patience SECONDS allows for slower ones");
+}
+
+}  // namespace bv::comm

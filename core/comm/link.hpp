@@ -1,0 +1,118 @@
+#pragma once
+// One rank of a world, and how it reaches the others. Every wait ends: a rank that ended, does not
+// move any more or does something else is named with its coordinates, and all others fail with the
+// same error.
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/result.hpp"
+
+namespace bv::comm {
+
+using Bytes = std::vector<std::byte>;
+using Milliseconds = std::chrono::milliseconds;
+
+[[nodiscard]] Bytes bytes_of(std::string_view text);
+[[nodiscard]] std::string text_of(std::span<const std::byte> bytes);
+
+/// What a rank is doing, as it tells the others.
+struct Doing {
+  std::int64_t progress = 0;  // grows while it works and with every message that it gets
+  int waits_for = -1;         // a rank; -1: it works
+  std::string in;             // the label that it waits for
+  bool operator==(const Doing&) const = default;
+};
+
+/// What came while a rank waited.
+struct Arrival {
+  enum class Kind { Nothing, Message, Left, Lost, Failed };
+  Kind kind = Kind::Nothing;
+  int from = -1;
+  std::string label;  // of a message
+  Bytes bytes;        // of a message
+  Error why;          // of Failed: what the rank stopped with
+};
+
+/// Point to point. Messages of one rank to another arrive in order, and sending does not wait.
+/// `advance` and `doing` may be called on any thread, everything else on one.
+class Link {
+ public:
+  /// `patience`: how long another rank may neither move nor answer.
+  Link(int rank, int size, Milliseconds patience);
+  virtual ~Link() = default;
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+  Link(Link&&) = delete;
+  Link& operator=(Link&&) = delete;
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] Milliseconds patience() const { return patience_; }
+
+  /// What stands behind "rank 3" in messages: "tp1 pp0 ep0", one for each rank, or nothing.
+  void name_coordinates(std::vector<std::string> coordinates);
+  /// "rank 3 (tp1 pp0 ep0) on host gpu7".
+  [[nodiscard]] std::string name_of(int rank) const;
+
+  /// `label` says what is sent; the other side must wait for just that. Errors: failure().
+  [[nodiscard]] Status send(int to, std::string_view label, std::span<const std::byte> bytes);
+  /// The next message of `from`. Errors: RankLost for a rank that ended or does not move;
+  /// RankDiverged for one that sent something else, left, or waits for this one in another place.
+  /// What this rank waits for may wait itself: the one that is named is the one at the end of the
+  /// chain.
+  [[nodiscard]] Result<Bytes> receive(int from, std::string_view label);
+
+  /// This rank moves: to be called now and then during long work.
+  void advance() { ++progress_; }
+  /// The work that follows cannot tell how far it is: while this holds, the rank counts as moving
+  /// as long as it answers.
+  void work_untold(bool untold) { untold_ = untold; }
+  [[nodiscard]] Doing doing();
+
+  /// The first error of the world; every later call fails with it.
+  [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
+  /// This rank cannot go on: tells all others why. They stop with it.
+  void fail_all(const Error& why);
+  /// The normal end. A link that goes without it is a lost rank to the others.
+  virtual void leave() = 0;
+
+ protected:
+  virtual void post(int to, std::string_view label, std::span<const std::byte> bytes) = 0;
+  /// Waits at most `most` for a message of `from`, or for news that end the wait.
+  virtual Arrival take(int from, Milliseconds most) = 0;
+  /// What another rank says that it does; nothing when it does not answer within `most`.
+  virtual std::optional<Doing> ask(int rank, Milliseconds most) = 0;
+  virtual void tell_failure(const Error& why) = 0;
+  /// "gpu7"; "" when all ranks are on one host.
+  [[nodiscard]] virtual std::string host_of(int rank) const = 0;
+
+ private:
+  struct Suspect;
+  [[nodiscard]] Suspect follow(int from);
+  [[nodiscard]] Error error_of(const Arrival& arrival, std::string_view label) const;
+  [[nodiscard]] Error stuck(const Suspect& suspect, std::string_view label) const;
+  Error note(Error why);
+  void publish(int waits_for, std::string_view label);
+
+  int rank_;
+  int size_;
+  Milliseconds patience_;
+  std::vector<std::string> coordinates_;
+  std::optional<Error> failure_;
+  std::atomic<std::int64_t> progress_{0};
+  std::atomic<bool> untold_{false};
+  std::mutex doing_mutex_;
+  int waits_for_ = -1;
+  std::string waits_in_;
+};
+
+}  // namespace bv::comm

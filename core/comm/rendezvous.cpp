@@ -1,0 +1,333 @@
+#include "core/comm/rendezvous.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "core/base/text.hpp"
+#include "core/comm/sockets.hpp"
+
+namespace bv::comm {
+namespace {
+
+constexpr std::uint64_t kHelloBytesMax = std::uint64_t{1} << 12;
+constexpr std::size_t kStrangersMax = 1024;
+constexpr Milliseconds kAnswerTime{3000};  // of a rank 0 that is asked whether it is the right one
+constexpr Milliseconds kBetweenTries{100};
+constexpr Milliseconds kGrace{3000};  // rank 0 gives up first, and says who is missing
+
+/// A process that said who it is.
+struct Guest {
+  io::Descriptor socket;
+  FrameReader reader;
+  std::string host;
+  std::string address;
+  int port = 0;
+};
+
+Fields hello_of(const Launch& launch, int port) {
+  return {{"rank", std::to_string(launch.rank)},
+          {"size", std::to_string(launch.size)},
+          {"run", launch.run},
+          {"version", launch.version},
+          {"host", launch.host},
+          {"port", std::to_string(port)}};
+}
+
+bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
+          Clock::time_point until) {
+  return send_all(socket.number(), encoded(kind, "", bytes_of(fields_text(fields))), until);
+}
+
+Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
+  return fail(Code::RankDiverged,
+              fmt::format("rank {} on host {} runs another version than rank {}", rank,
+                          readable(field(hello, "host")), launch.rank))
+      .pair(readable(field(hello, "version")), launch.version)
+      .advise("install one version on all hosts");
+}
+
+/// Connections that have not said yet who they are, and those that have.
+class Door {
+ public:
+  Door(const Launch& launch, int listener, Frame::Kind kind, std::set<int> wanted)
+      : launch_(launch), listener_(listener), kind_(kind), wanted_(std::move(wanted)) {}
+
+  /// Until all are here or the time is over; then `missing` says who is not.
+  Status open_until(Clock::time_point until) {
+    while (!wanted_.empty() && Clock::now() < until) {
+      wait(until);
+      while (auto socket = accepted(listener_)) {
+        if (strangers_.size() < kStrangersMax) {
+          strangers_.push_back({std::move(*socket), FrameReader(kHelloBytesMax), "", "", 0});
+        }
+      }
+      BV_CHECK(listen_to_strangers());
+    }
+    return Done{};
+  }
+
+  [[nodiscard]] const std::set<int>& missing() const { return wanted_; }
+  std::map<int, Guest>& guests() { return guests_; }
+
+ private:
+  void wait(Clock::time_point until) {
+    std::vector<pollfd> all = {{listener_, POLLIN, 0}};
+    for (const Guest& stranger : strangers_) {
+      all.push_back({stranger.socket.number(), POLLIN, 0});
+    }
+    static_cast<void>(::poll(all.data(), all.size(), std::min(until_ms(until), 200)));
+  }
+
+  Status listen_to_strangers() {
+    for (std::size_t i = 0; i < strangers_.size();) {
+      Guest& stranger = strangers_[i];
+      const bool open = read_some(stranger.socket.number(), stranger.reader);
+      const auto frame = stranger.reader.next();
+      if (!frame && open) {
+        ++i;
+        continue;
+      }
+      if (frame && frame->kind == kind_) {
+        BV_CHECK(take(std::move(stranger), fields_from(text_of(frame->bytes))));
+      }
+      strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    return Done{};
+  }
+
+  /// One of ours joins; what is of another world is turned away.
+  Status take(Guest guest, const Fields& hello) {
+    const auto rank = number_field(hello, "rank", launch_.size - 1);
+    const auto size = number_field(hello, "size", std::int64_t{1} << 30);
+    const auto port = number_field(hello, "port", 65535);
+    const auto soon = Clock::now() + kAnswerTime;
+    if (!rank || size != launch_.size || field(hello, "run") != launch_.run || !port ||
+        !wanted_.contains(static_cast<int>(*rank))) {
+      static_cast<void>(tell(guest.socket, Frame::Kind::Left, {}, soon));
+      return Done{};
+    }
+    const int number = static_cast<int>(*rank);
+    if (field(hello, "version") != launch_.version) {
+      Error wrong = wrong_version(launch_, number, hello);
+      static_cast<void>(send_all(guest.socket.number(),
+                                 encoded(Frame::Kind::Failed, "", bytes_of(error_fields(wrong))),
+                                 soon));
+      return wrong;
+    }
+    if (!tell(guest.socket, Frame::Kind::Welcome, {}, soon)) {
+      return Done{};
+    }
+    guest.host = field(hello, "host");
+    guest.address = address_of_peer(guest.socket.number());
+    guest.port = static_cast<int>(*port);
+    guest.reader.allow(kFrameBytesMax);
+    wanted_.erase(number);
+    guests_.emplace(number, std::move(guest));
+    return Done{};
+  }
+
+  const Launch& launch_;
+  int listener_;
+  Frame::Kind kind_;
+  std::set<int> wanted_;
+  std::vector<Guest> strangers_;
+  std::map<int, Guest> guests_;
+};
+
+std::set<int> ranks_from(int first, int end) {
+  std::set<int> out;
+  for (int rank = first; rank < end; ++rank) {
+    out.insert(rank);
+  }
+  return out;
+}
+
+Error not_all_came(const Launch& launch, const std::set<int>& missing, Milliseconds patience) {
+  std::vector<std::string> names;
+  for (const int rank : missing) {
+    if (names.size() == 8) {
+      names.emplace_back("...");
+      break;
+    }
+    names.push_back(std::to_string(rank));
+  }
+  return fail(Code::RankLost,
+              fmt::format("{} of the {} processes of this world did not come within {} s: rank {}",
+                          missing.size(), launch.size,
+                          std::chrono::duration<double>(patience).count(), join(names, ", ")))
+      .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
+                        launch.port))
+      .advise(
+          "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
+          "SLURM_NTASKS bridge-verify ...");
+}
+
+/// The first port that rank 0 may take.
+int first_port(const Launch& launch) {
+  return launch.port + (launch.port_is_taken ? 1 : 0);
+}
+
+bool all_on_this_host(const Launch& launch) {
+  const auto addresses = addresses_of(launch.address);
+  return !addresses.empty() && std::all_of(addresses.begin(), addresses.end(), is_loopback);
+}
+
+Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience) {
+  std::optional<Listener> listener;
+  for (int i = 0; i < kPortsTried && !listener; ++i) {
+    listener = listen_at(first_port(launch) + i, all_on_this_host(launch));
+  }
+  if (!listener) {
+    return fail(Code::BadValue,
+                fmt::format("no port from {} to {} is free for rank 0", first_port(launch),
+                            first_port(launch) + kPortsTried - 1))
+        .advise("set MASTER_PORT to a free port, the same for all processes");
+  }
+  Door door(launch, listener->socket.number(), Frame::Kind::Hello, ranks_from(1, launch.size));
+  BV_CHECK(door.open_until(Clock::now() + patience));
+  const auto soon = Clock::now() + kAnswerTime;
+  if (!door.missing().empty()) {
+    Error missing = not_all_came(launch, door.missing(), patience);
+    for (const auto& [rank, guest] : door.guests()) {
+      static_cast<void>(send_all(guest.socket.number(),
+                                 encoded(Frame::Kind::Failed, "", bytes_of(error_fields(missing))),
+                                 soon));
+    }
+    return missing;
+  }
+  Fields table = {{"host0", launch.host}};
+  for (const auto& [rank, guest] : door.guests()) {
+    table.emplace_back(fmt::format("host{}", rank), guest.host);
+    table.emplace_back(fmt::format("address{}", rank), guest.address);
+    table.emplace_back(fmt::format("port{}", rank), std::to_string(guest.port));
+  }
+  std::vector<Peer> out(static_cast<std::size_t>(launch.size));
+  out[0].host = launch.host;
+  for (auto& [rank, guest] : door.guests()) {
+    static_cast<void>(tell(guest.socket, Frame::Kind::Table, table, soon));  // else lost later
+    out[static_cast<std::size_t>(rank)] = {std::move(guest.socket), guest.host,
+                                           std::move(guest.reader)};
+  }
+  return out;
+}
+
+/// Rank 0, found at one of the ports, and the reader that has begun with what it says.
+struct Host {
+  io::Descriptor socket;
+  FrameReader reader;
+};
+
+Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point until,
+                       Milliseconds patience) {
+  if (addresses_of(launch.address).empty()) {
+    return fail(Code::BadValue, fmt::format("the host {} of MASTER_ADDR is not known here",
+                                            readable(launch.address)))
+        .advise("set MASTER_ADDR to the host or address of rank 0");
+  }
+  while (Clock::now() < until) {
+    for (int i = 0; i < kPortsTried; ++i) {
+      const auto soon = std::min(until, Clock::now() + kAnswerTime);
+      auto socket = connect_to(launch.address, first_port(launch) + i, soon);
+      if (!socket || !tell(*socket, Frame::Kind::Hello, hello_of(launch, own_port), soon)) {
+        continue;
+      }
+      Host host{std::move(*socket), FrameReader(kHelloBytesMax)};
+      const auto answer = frame_from(host.socket.number(), host.reader, soon);
+      if (answer && answer->kind == Frame::Kind::Welcome) {
+        host.reader.allow(kFrameBytesMax);
+        return host;
+      }
+      if (answer && answer->kind == Frame::Kind::Failed) {
+        return error_from(text_of(answer->bytes));
+      }
+    }
+    std::this_thread::sleep_for(kBetweenTries);
+  }
+  return fail(Code::RankLost, fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
+                                          readable(launch.address), first_port(launch),
+                                          first_port(launch) + kPortsTried - 1,
+                                          std::chrono::duration<double>(patience).count()))
+      .advise("check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same for all");
+}
+
+Error lost_between(const Launch& launch, int rank, std::string_view host) {
+  return fail(Code::RankLost,
+              fmt::format("rank {}{} went away while the world came together", rank,
+                          host.empty() ? "" : fmt::format(" on host {}", readable(host))))
+      .fact(fmt::format("seen by rank {}", launch.rank))
+      .advise("look at the output of that process and at the log of its host, then run again");
+}
+
+/// Connects to the ranks between 0 and this one.
+Status connect_down(const Launch& launch, const Fields& table, Clock::time_point until,
+                    std::vector<Peer>& out) {
+  for (int rank = 1; rank < launch.rank; ++rank) {
+    const std::string address(field(table, fmt::format("address{}", rank)));
+    const auto port = number_field(table, fmt::format("port{}", rank), 65535);
+    Peer& peer = out[static_cast<std::size_t>(rank)];
+    auto socket = port ? connect_to(address, static_cast<int>(*port), until) : std::nullopt;
+    if (!socket || !tell(*socket, Frame::Kind::Peer, hello_of(launch, 0), until)) {
+      return lost_between(launch, rank, peer.host);
+    }
+    FrameReader reader(kHelloBytesMax);
+    const auto answer = frame_from(socket->number(), reader, until);
+    if (!answer || answer->kind != Frame::Kind::Welcome) {
+      return lost_between(launch, rank, peer.host);
+    }
+    peer.socket = std::move(*socket);
+    reader.allow(kFrameBytesMax);
+    peer.reader = std::move(reader);
+  }
+  return Done{};
+}
+
+Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience) {
+  const auto until = Clock::now() + patience + kGrace;
+  auto listener = listen_at(0, all_on_this_host(launch));
+  if (!listener) {
+    return fail(Code::RankLost, fmt::format("rank {} cannot listen on any port", launch.rank))
+        .advise("allow the process to open sockets");
+  }
+  BV_TRY(host, find_host(launch, listener->port, until, patience));
+  const auto told = frame_from(host.socket.number(), host.reader, until);
+  if (told && told->kind == Frame::Kind::Failed) {
+    return error_from(text_of(told->bytes));
+  }
+  if (!told || told->kind != Frame::Kind::Table) {
+    return lost_between(launch, 0, launch.address);
+  }
+  const Fields table = fields_from(text_of(told->bytes));
+  std::vector<Peer> out(static_cast<std::size_t>(launch.size));
+  for (int rank = 0; rank < launch.size; ++rank) {
+    out[static_cast<std::size_t>(rank)].host = field(table, fmt::format("host{}", rank));
+  }
+  out[0].socket = std::move(host.socket);
+  out[0].reader = std::move(host.reader);
+  BV_CHECK(connect_down(launch, table, until, out));
+  Door door(launch, listener->socket.number(), Frame::Kind::Peer,
+            ranks_from(launch.rank + 1, launch.size));
+  BV_CHECK(door.open_until(until));
+  if (!door.missing().empty()) {
+    const int missing = *door.missing().begin();
+    return lost_between(launch, missing, out[static_cast<std::size_t>(missing)].host);
+  }
+  for (auto& [rank, guest] : door.guests()) {
+    Peer& peer = out[static_cast<std::size_t>(rank)];
+    peer.socket = std::move(guest.socket);
+    peer.reader = std::move(guest.reader);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<Peer>> meet(const Launch& launch, Milliseconds patience) {
+  return launch.rank == 0 ? host_world(launch, patience) : join_world(launch, patience);
+}
+
+}  // namespace bv::comm

@@ -1,0 +1,31 @@
+#pragma once
+// Which process of a world does what: by what the ranks of a layout hold, with equal loads.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/tensor_spec.hpp"
+#include "core/comm/group.hpp"
+#include "core/plan/plan.hpp"
+
+namespace bv::comm {
+
+/// The process of each shard file: that of its rank. With fewer processes than ranks, neighbouring
+/// ranks share one.
+[[nodiscard]] std::vector<int> processes_of_files(const plan::Plan& plan, int processes);
+
+/// The process of each mapping: one that stands for a rank that holds a part of it, and of these
+/// the one with the least bytes so far. Equal on all processes.
+[[nodiscard]] std::vector<int> processes_of_mappings(const plan::Plan& plan, const Headers& headers,
+                                                     int processes);
+
+/// The process of each piece of work, the largest first to the one with the least so far.
+[[nodiscard]] std::vector<int> balanced(std::span<const std::uint64_t> sizes, int processes);
+
+/// What each rank found, by rank, on all ranks. Errors: those of Link::receive.
+[[nodiscard]] Result<std::vector<std::vector<std::string>>> exchanged(
+    Link& link, std::span<const std::string> mine, std::string_view what);
+
+}  // namespace bv::comm

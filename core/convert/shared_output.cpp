@@ -1,0 +1,119 @@
+#include "core/convert/shared_output.hpp"
+
+#include <fmt/format.h>
+
+#include "core/comm/shares.hpp"
+#include "core/io/fault_text.hpp"
+
+namespace bv::convert {
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> as_texts(const io::Digests& digests) {
+  std::vector<std::string> out;
+  for (const auto& [file, tensors] : digests) {
+    for (const auto& [tensor, digest] : tensors) {
+      out.insert(out.end(), {file, tensor, digest});
+    }
+    if (tensors.empty()) {
+      out.insert(out.end(), {file, "", ""});
+    }
+  }
+  return out;
+}
+
+io::Digests from_texts(const std::vector<std::vector<std::string>>& of_ranks) {
+  io::Digests out;
+  for (const std::vector<std::string>& texts : of_ranks) {
+    for (std::size_t i = 0; i + 3 <= texts.size(); i += 3) {
+      auto& tensors = out[texts[i]];
+      if (!texts[i + 2].empty()) {
+        tensors[texts[i + 1]] = texts[i + 2];
+      }
+    }
+  }
+  return out;
+}
+
+/// Another host may have another disk under the same name. All ask together: where the world has
+/// failed meanwhile, that is the error, and not the folder that went with it.
+Status all_see_folder(comm::Link& world, const fs::path& partial) {
+  std::error_code ignored;
+  const std::string seen = fs::exists(partial / io::kRunMarker, ignored) ? "yes" : "no";
+  BV_TRY(all, comm::exchanged(world, {&seen, 1}, "who sees the output folder"));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] != std::vector<std::string>{"yes"}) {
+      return fail(Code::OutputPlace, fmt::format("{} does not see the folder that rank 0 has made",
+                                                 world.name_of(static_cast<int>(rank))))
+          .at(io::printable_path(partial))
+          .advise("give an --out that all hosts share");
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
+                                          const std::set<std::string>& files, comm::Link* world) {
+  SharedOutput out;
+  out.world_ = world;
+  if (out.is_host()) {
+    BV_TRY(folder, io::OutputFolder::create(std::move(request)));
+    BV_CHECK(folder.keep_only(files));
+    out.partial_ = folder.partial();
+    out.folder_.emplace(std::move(folder));
+  }
+  if (world != nullptr) {
+    BV_TRY(path, comm::whole_world(*world).broadcast(0, comm::bytes_of(out.partial_.string()),
+                                                     "the output folder"));
+    out.partial_ = comm::text_of(path);
+    BV_CHECK(all_see_folder(*world, out.partial_));
+  }
+  return out;
+}
+
+Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
+                                        std::vector<io::SafetensorsPlan> plans,
+                                        const std::vector<int>& processes,
+                                        const StreamOptions& options, bool verify) {
+  std::vector<OutputFile> mine;
+  std::vector<io::SafetensorsPlan> plans_of_mine;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (world_ == nullptr || processes[i] == world_->rank()) {
+      mine.push_back(files[i]);
+      plans_of_mine.push_back(std::move(plans[i]));
+    }
+  }
+  if (world_ != nullptr) {
+    world_->work_untold(false);
+  }
+  auto digests = write_files(partial_, mine, std::move(plans_of_mine), options);
+  if (world_ != nullptr) {
+    world_->work_untold(true);
+  }
+  BV_CHECK(digests);
+  if (verify) {
+    BV_CHECK(verify_files(partial_, *digests, options.jobs));
+  }
+  if (world_ == nullptr) {
+    return digests;
+  }
+  BV_TRY(all, comm::exchanged(*world_, as_texts(*digests), "fingerprints of the written files"));
+  return from_texts(all);
+}
+
+Status SharedOutput::finish(const std::set<std::string>& files) {
+  return folder_ ? folder_->finish(files) : Status(Done{});
+}
+
+Result<bool> told_by_host(comm::Link* world, bool mine, std::string_view what) {
+  if (world == nullptr) {
+    return mine;
+  }
+  BV_TRY(told, comm::whole_world(*world).broadcast(0, comm::bytes_of(mine ? "yes" : "no"), what));
+  return comm::text_of(told) == "yes";
+}
+
+}  // namespace bv::convert

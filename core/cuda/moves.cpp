@@ -1,0 +1,135 @@
+#include "core/cuda/moves.hpp"
+
+#include <algorithm>
+
+namespace bv::cuda {
+namespace {
+
+using layout::BoxAxis;
+using layout::BoxPiece;
+
+std::int64_t extent_of(const BoxPiece& piece, std::size_t axis) {
+  return axis == 0 ? piece.extent : piece.axes[axis].extent;
+}
+
+/// The piece as a box over elements that begins at offset 0 on both ends.
+layout::Box box_of(const BoxPiece& piece) {
+  layout::Box out;
+  out.source = piece.source;
+  for (std::size_t i = 0; i < piece.axes.size(); ++i) {
+    const BoxAxis& axis = piece.axes[i];
+    out.axes.push_back({extent_of(piece, i), axis.source_stride, axis.target_stride});
+  }
+  return out;
+}
+
+/// The widest unit that divides the inner run, every other step and both addresses.
+int unit_of(const layout::Box& box, bool has_source, std::int64_t size, const std::byte* source,
+            const std::byte* target) {
+  std::uint64_t all = reinterpret_cast<std::uintptr_t>(target);
+  all |= has_source ? reinterpret_cast<std::uintptr_t>(source) : 0;
+  const bool runs = !box.axes.empty() && box.axes.back().target_stride == 1 &&
+                    (!has_source || box.axes.back().source_stride == 1);
+  const std::int64_t run = runs ? box.axes.back().extent : 1;
+  all |= static_cast<std::uint64_t>(run * size);
+  for (std::size_t i = 0; i + (runs ? 1 : 0) < box.axes.size(); ++i) {
+    all |= static_cast<std::uint64_t>(box.axes[i].target_stride * size);
+    all |= has_source ? static_cast<std::uint64_t>(box.axes[i].source_stride * size) : 0;
+  }
+  int unit = 16;
+  while (unit > 1 && all % static_cast<std::uint64_t>(unit) != 0) {
+    unit /= 2;
+  }
+  return unit;
+}
+
+/// The same box over units.
+layout::Box in_units(const layout::Box& box, std::int64_t size, int unit) {
+  layout::Box out;
+  out.source = box.source;
+  std::int64_t run = size;  // bytes that lie side by side at the end of the axes
+  std::size_t axes = box.axes.size();
+  const bool runs = axes > 0 && box.axes.back().target_stride == 1 &&
+                    (box.source < 0 || box.axes.back().source_stride == 1);
+  if (runs) {
+    run = box.axes.back().extent * size;
+    --axes;
+  }
+  for (std::size_t i = 0; i < axes; ++i) {
+    const BoxAxis& axis = box.axes[i];
+    out.axes.push_back(
+        {axis.extent, axis.source_stride * size / unit, axis.target_stride * size / unit});
+  }
+  if (run > unit) {
+    out.axes.push_back({run / unit, 1, 1});
+  }
+  return out;
+}
+
+Move move_of(const move::MoveTask& task, const BoxPiece& piece, std::span<const Staged> staged,
+             std::byte* target) {
+  Move out;
+  out.to = task.dtype;
+  const std::int64_t to = bytes(task.dtype);
+  out.target = target + (piece.target_offset - task.begin) * to;
+  const layout::Box box = box_of(piece);
+  if (piece.source < 0) {
+    out.kind = Move::Kind::Zero;
+    out.unit = unit_of(box, false, to, nullptr, out.target);
+    out.box = in_units(box, to, out.unit);
+    return out;
+  }
+  const auto at = static_cast<std::size_t>(piece.source);
+  out.from = task.sources[at].dtype;
+  const std::int64_t from = bytes(out.from);
+  out.source = staged[at].first + (piece.source_offset - staged[at].begin) * from;
+  if (out.from == out.to && task.add == 0) {
+    out.unit = unit_of(box, true, to, out.source, out.target);
+    out.box = in_units(box, to, out.unit);
+    return out;
+  }
+  out.kind = Move::Kind::Value;
+  out.add = task.add;
+  out.box = box;
+  return out;
+}
+
+}  // namespace
+
+std::vector<Staged> reads_of(std::span<const BoxPiece> pieces, std::size_t sources) {
+  std::vector<Staged> out(sources);
+  for (const BoxPiece& piece : pieces) {
+    if (piece.source < 0 || piece.elements() == 0) {
+      continue;
+    }
+    std::int64_t first = piece.source_offset;
+    std::int64_t last = first;
+    for (std::size_t i = 0; i < piece.axes.size(); ++i) {
+      const std::int64_t reach = (extent_of(piece, i) - 1) * piece.axes[i].source_stride;
+      first += std::min<std::int64_t>(reach, 0);
+      last += std::max<std::int64_t>(reach, 0);
+    }
+    Staged& one = out[static_cast<std::size_t>(piece.source)];
+    const bool fresh = one.begin == one.end;
+    one.begin = fresh ? first : std::min(one.begin, first);
+    one.end = fresh ? last + 1 : std::max(one.end, last + 1);
+  }
+  return out;
+}
+
+std::int64_t moves_of(const move::MoveTask& task, std::span<const Staged> staged, std::byte* target,
+                      std::vector<Move>& out) {
+  std::int64_t units = 0;
+  for (const BoxPiece& piece : task.pieces) {
+    if (piece.elements() == 0) {
+      continue;
+    }
+    Move one = move_of(task, piece, staged, target);
+    one.first = units;
+    units += one.box.elements();
+    out.push_back(one);
+  }
+  return units;
+}
+
+}  // namespace bv::cuda

@@ -1,0 +1,141 @@
+#include "core/foreign/written_rules.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/family/expression.hpp"
+#include "core/foreign/pattern.hpp"
+#include "core/layout/notation.hpp"
+
+namespace bv::foreign {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// "a.3.experts.weight5" -> "a.*.experts.weight*".
+std::string starred(std::string_view name) {
+  std::string out;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    std::string_view part = name.substr(begin, end - begin);
+    for (const std::string_view word : {"weight", "bias"}) {
+      if (part.starts_with(word) && is_number(part.substr(word.size()))) {
+        out += word;
+        part = part.substr(word.size());
+      }
+    }
+    out += is_number(part) ? "*" : part;
+    out += end < name.size() ? "." : "";
+    begin = end + 1;
+  }
+  return out;
+}
+
+struct Names {
+  std::string megatron;
+  std::vector<std::string> hf;
+  auto operator<=>(const Names&) const = default;
+};
+
+/// Patterns, where they lead back to the names; else the names, with a star for a stack's experts.
+Names names_of(const model::Model& model, const model::Mapping& mapping) {
+  const std::string name = model.megatron_name(mapping, 0);
+  Names out{starred(name), {}};
+  const auto captures = match_pattern(out.megatron, name);
+  bool right = captures.has_value();
+  for (const std::string& hf : mapping.hf) {
+    out.hf.push_back(starred(hf));
+    const std::size_t stars = wildcards(out.hf.back());
+    right = right && fill_pattern(out.hf.back(), *captures) == hf &&
+            (stars == captures->size() || (mapping.is_stack() && stars < captures->size()));
+  }
+  if (right) {
+    return out;
+  }
+  const std::size_t digits = name.find_last_not_of("0123456789") + 1;
+  return {mapping.is_stack() ? name.substr(0, digits) + "*" : name, mapping.hf};
+}
+
+/// The numbers of the config in an expression as they are: "hidden_size / t" -> "64 / t".
+std::string with_numbers(std::string text, const model::Geometry& geometry) {
+  std::string out;
+  std::string word;
+  for (const char c : text + " ") {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
+      word += c;
+      continue;
+    }
+    const auto number = word == "t" ? std::nullopt : geometry.get(word);
+    out += number ? std::to_string(*number) : word;
+    out += c;
+    word.clear();
+  }
+  out.pop_back();
+  return out;
+}
+
+/// A kind that rules files know by name, else its line with the sizes that it has here.
+void say_kind(const family::Rule& rule, const model::Model& model, const ForeignKinds& kinds,
+              Json& out) {
+  if (kinds.find(rule.kind) != nullptr) {
+    out["kind"] = rule.kind;
+    return;
+  }
+  const std::string line = layout::print(*kinds.lines.find(rule.kind));
+  out["layout"] = line.substr(line.find_first_not_of(' ', line.find(' ')));
+  for (const auto& [axis, size] : rule.axes) {
+    out["axes"][axis] = with_numbers(size, model.geometry);
+  }
+}
+
+Json row_of(const family::Rule& rule, const Names& names, const model::Model& model,
+            const ForeignKinds& kinds) {
+  Json out;
+  say_kind(rule, model, kinds, out);
+  out["megatron"] = names.megatron;
+  if (names.hf.size() == 1) {
+    out["hf"] = names.hf.front();
+  }
+  for (std::size_t i = 0; names.hf.size() > 1 && i < names.hf.size(); ++i) {
+    out["hf"][rule.hf[i].first] = names.hf[i];
+  }
+  if (const std::string values = text(rule.value); !values.empty()) {
+    out["values"] = values;
+  }
+  if (rule.orientation != family::Orientation::ByShape) {
+    out["parameters"]["orientation"] =
+        rule.orientation == family::Orientation::InOut ? "in_out" : "out_in";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string written_rules(const model::Model& model, const ForeignKinds& kinds) {
+  std::map<std::pair<const family::Rule*, Names>, bool> written;
+  std::string rows;
+  for (const model::Mapping& mapping : model.mappings) {
+    const Names names = names_of(model, mapping);
+    if (!written.emplace(std::pair(mapping.rule, names), true).second) {
+      continue;
+    }
+    Json row = {{"id", fmt::format("r{}", written.size() - 1)}};
+    row.update(row_of(*mapping.rule, names, model, kinds));
+    rows += fmt::format("{}\n  {}", rows.empty() ? "" : ",", row.dump());
+  }
+  return fmt::format(
+      "{{\"schema\": \"bridge-rules/1\",\n \"doc\": {},\n \"rules\": [{}\n ]}}\n",
+      Json(fmt::format("The rules of family {}, to start from.", family::name(*model.family)))
+          .dump(),
+      rows);
+}
+
+}  // namespace bv::foreign

@@ -1,0 +1,212 @@
+// The executor of a device, on the host: the bytes are those of the processor, for random pieces,
+// types, windows and sizes of memory.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "core/cuda/staged_executor.hpp"
+#include "core/move/tensor_maker.hpp"
+#include "tests/core/cuda/host_device.hpp"
+
+namespace bv::cuda {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::HostDevice;
+
+std::vector<std::byte> random_bytes(std::size_t size, std::mt19937_64& random) {
+  std::vector<std::byte> out(size);
+  for (std::byte& one : out) {
+    one = static_cast<std::byte>(random());
+  }
+  return out;
+}
+
+/// Tensors whose axes are cut, permuted and joined, as those of a rule are.
+struct Case {
+  std::vector<std::vector<std::byte>> bytes;
+  move::Recipe recipe;
+};
+
+/// One part: random extents, the axes of the source in random order at the target.
+layout::Box random_box(int source, std::int64_t target_offset, std::mt19937_64& random,
+                       std::int64_t& elements) {
+  const std::size_t axes = 1 + random() % 4;
+  std::vector<std::int64_t> extents;
+  for (std::size_t i = 0; i < axes; ++i) {
+    constexpr std::array<std::int64_t, 8> kExtents = {1, 2, 3, 4, 5, 8, 16, 24};
+    extents.push_back(kExtents[random() % kExtents.size()]);
+  }
+  std::vector<std::size_t> order(axes);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (random() % 2 == 0) {
+    std::shuffle(order.begin(), order.end(), random);
+  }
+  std::vector<layout::BoxAxis> all(axes);
+  std::int64_t step = 1 + static_cast<std::int64_t>(random() % 2);  // of the source
+  for (std::size_t i = axes; i-- > 0;) {
+    all[i].extent = extents[i];
+    all[i].source_stride = step;
+    step *= extents[i] + static_cast<std::int64_t>(random() % 2);
+  }
+  elements = 1;
+  layout::Box out;
+  out.source = source;
+  out.source_offset = static_cast<std::int64_t>(random() % 9);
+  out.target_offset = target_offset;
+  for (std::size_t i = axes; i-- > 0;) {
+    all[order[i]].target_stride = elements;
+    elements *= extents[order[i]];
+  }
+  for (const std::size_t i : order) {
+    out.axes.push_back(all[i]);
+  }
+  layout::normalise(out);
+  return out;
+}
+
+Case random_case(std::mt19937_64& random) {
+  constexpr std::array kMoved = {DType::U8, DType::BF16, DType::F32, DType::F64};
+  constexpr std::array kComputed = {DType::F16, DType::BF16, DType::F32, DType::F64};
+  Case out;
+  const bool computes = random() % 3 == 0;
+  const DType from = computes ? kComputed[random() % 4] : kMoved[random() % 4];
+  out.recipe.dtype = computes ? kComputed[random() % 4] : from;
+  out.recipe.add = computes && random() % 2 == 0 ? (random() % 2 == 0 ? 1.0 : -1.0) : 0.0;
+  const int parts = 1 + static_cast<int>(random() % 4);
+  for (int part = 0; part < parts; ++part) {
+    std::int64_t elements = 0;
+    const bool is_padding = random() % 5 == 0;
+    layout::Box box = random_box(part, out.recipe.elements, random, elements);
+    std::int64_t reach = box.source_offset + 1;
+    for (const layout::BoxAxis& axis : box.axes) {
+      reach += (axis.extent - 1) * axis.source_stride;
+    }
+    if (is_padding) {
+      box.source = -1;
+      for (layout::BoxAxis& axis : box.axes) {
+        axis.source_stride = 0;
+      }
+      layout::normalise(box);
+    }
+    out.recipe.boxes.push_back(box);
+    out.recipe.elements += elements;
+    out.bytes.push_back(random_bytes(static_cast<std::size_t>(reach * bytes(from)), random));
+  }
+  for (const auto& one : out.bytes) {
+    out.recipe.sources.push_back({one.data(), from});
+  }
+  return out;
+}
+
+std::vector<std::byte> made_by(move::Executor* executor, const Case& one, std::int64_t begin,
+                               std::int64_t end) {
+  move::TensorMaker maker(one.recipe, executor);
+  std::vector<std::byte> out(static_cast<std::size_t>((end - begin) * bytes(one.recipe.dtype)),
+                             std::byte{0x5A});
+  const auto made = maker.make(ElementOffset(begin), ElementOffset(end), out.data());
+  EXPECT_TRUE(made) << made.error().message;
+  return out;
+}
+
+TEST(StagedExecutor, GivesTheBytesOfTheProcessorForRandomPieces) {
+  std::mt19937_64 random(17);
+  auto device = std::make_unique<HostDevice>();
+  const HostDevice& host = *device;
+  StagedExecutor executor(std::move(device));
+  for (int round = 0; round < 600; ++round) {
+    const Case one = random_case(random);
+    std::int64_t begin = 0;
+    std::int64_t end = one.recipe.elements;
+    if (round % 2 == 1) {
+      begin = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end));
+      end =
+          begin + 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(end - begin));
+    }
+    EXPECT_EQ(made_by(&executor, one, begin, end), made_by(nullptr, one, begin, end)) << round;
+  }
+  for (const std::size_t unit : {1U, 2U, 4U, 8U, 16U}) {
+    EXPECT_GT(host.widths[unit], 0) << "no access of " << unit << " bytes was tried";
+  }
+}
+
+TEST(StagedExecutor, TakesSixteenBytesAtATimeWhereBothEndsAllowIt) {
+  auto device = std::make_unique<HostDevice>();
+  const HostDevice& host = *device;
+  StagedExecutor executor(std::move(device));
+  std::mt19937_64 random(1);
+  Case one;
+  one.bytes.push_back(random_bytes(2 * 64 * 8, random));
+  one.recipe.dtype = DType::BF16;
+  one.recipe.elements = 32 * 8;
+  one.recipe.sources = {{one.bytes[0].data(), DType::BF16}};
+  one.recipe.boxes = {{0, 32, 0, {{8, 64, 32}, {32, 1, 1}}}};  // half of each of 8 rows
+  EXPECT_EQ(made_by(&executor, one, 0, 32 * 8), made_by(nullptr, one, 0, 32 * 8));
+  EXPECT_EQ(host.widths[16], 32);
+  EXPECT_EQ(host.launches, 1);
+}
+
+TEST(StagedExecutor, KeepsWhatNoPieceWrites) {
+  StagedExecutor executor(std::make_unique<HostDevice>());
+  const std::vector<std::byte> source(4, std::byte{1});
+  move::Recipe recipe{DType::U8,       8, {{0, 0, 2, {{4, 1, 1}}}}, {{source.data(), DType::U8}}, 0,
+                      move::Gaps::Keep};
+  move::TensorMaker maker(recipe, &executor);
+  std::vector<std::byte> out(8, std::byte{9});
+  ASSERT_TRUE(maker.make(ElementOffset(0), ElementOffset(8), out.data()));
+  EXPECT_EQ(out[1], std::byte{9});
+  EXPECT_EQ(out[2], std::byte{1});
+  EXPECT_EQ(out[6], std::byte{9});
+}
+
+TEST(StagedExecutor, TakesSmallerChunksWhenTheDeviceHasLittleMemoryAndSaysSo) {
+  std::mt19937_64 random(5);
+  Case one;
+  one.bytes.push_back(random_bytes(std::size_t{10} << 20, random));
+  one.recipe.dtype = DType::F32;
+  one.recipe.elements = std::int64_t{10} << 18;
+  one.recipe.sources = {{one.bytes[0].data(), DType::F32}};
+  const std::int64_t rows = std::int64_t{10} << 8;
+  one.recipe.boxes = {{0, 0, 0, {{rows, 1024, 512}, {512, 1, 1}}},
+                      {0, 512, rows * 512, {{rows, 1024, 512}, {512, 1, 1}}}};
+  StagedExecutor executor(std::make_unique<HostDevice>(std::size_t{3} << 20),
+                          std::size_t{64} << 20);
+  EXPECT_EQ(made_by(&executor, one, 0, one.recipe.elements),
+            made_by(nullptr, one, 0, one.recipe.elements));
+  EXPECT_THAT(executor.notes(), ElementsAre(HasSubstr("the GPU has little memory left")));
+}
+
+TEST(StagedExecutor, LeavesRowsThatAreSpreadOverTooMuchToTheProcessorAndSaysSo) {
+  std::mt19937_64 random(6);
+  Case one;
+  one.bytes.push_back(random_bytes(std::size_t{4} << 20, random));
+  one.recipe.dtype = DType::F32;
+  one.recipe.elements = std::int64_t{1} << 20;
+  one.recipe.sources = {{one.bytes[0].data(), DType::F32}};
+  one.recipe.boxes = {{0, 0, 0, {{1024, 1, 1024}, {1024, 1024, 1}}}};  // a transpose
+  StagedExecutor executor(std::make_unique<HostDevice>(), std::size_t{1} << 20);
+  EXPECT_EQ(made_by(&executor, one, 0, one.recipe.elements),
+            made_by(nullptr, one, 0, one.recipe.elements));
+  EXPECT_THAT(executor.notes(), ElementsAre(HasSubstr("the processor moved those")));
+}
+
+TEST(StagedExecutor, GivesBackTheErrorOfADeviceWithoutMemory) {
+  StagedExecutor executor(std::make_unique<HostDevice>(1000));
+  const std::vector<std::byte> source(4);
+  const layout::Box box{0, 0, 0, {{4, 1, 1}}};
+  const layout::BoxPiece piece = layout::whole(box);
+  const move::SourceBytes from{source.data(), DType::U8};
+  std::vector<std::byte> out(4);
+  const move::MoveTask task{{&piece, 1}, {&from, 1}, out.data(), 0, 4, DType::U8, 0};
+  const auto done = executor.run({&task, 1});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Code::OutOfMemory);
+}
+
+}  // namespace
+}  // namespace bv::cuda

@@ -1,0 +1,96 @@
+"""What ci/templates does, run here as far as it goes without its service."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "ci" / "templates"
+COMMAND = pathlib.Path(os.environ["BV_COMMAND"])
+FIXTURES = pathlib.Path(os.environ["BV_FIXTURES"])
+PACKAGE = ROOT / "ci" / "export"
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """The command on PATH and the package importable, as after `pip install bridge-verify`."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bridge-verify").symlink_to(COMMAND)
+    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
+    return {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE)}
+
+
+def variables_and_script(text):
+    """The lists of a GitLab job, read as plainly as they are written."""
+    variables = dict(re.findall(r"^    ([A-Z]+): \"?(.*?)\"?$", text, re.M))
+    script = text.split("  script:\n")[1].split("  artifacts:")[0]
+    return variables, [line.strip()[2:] for line in script.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("rules, code", [("", 0), ("broken/swapped_gate_up.rules.json", 1)])
+def test_the_gitlab_job_gates_by_its_exit_code_and_leaves_what_gitlab_reads(environment, tmp_path, rules, code):
+    variables, script = variables_and_script((TEMPLATES / "gitlab" / "bridge-verify.yml").read_text())
+    variables["MODEL"] = "fixture:qwen3"
+    variables["RULES"] = str(FIXTURES / rules) if rules else ""
+    done = subprocess.run(["sh", "-e", "-c", "\n".join(script)], cwd=tmp_path, env={**environment, **variables}, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    quality = json.loads((tmp_path / "out" / "gl-code-quality.json").read_text())
+    assert len(quality) >= code and all({"description", "fingerprint", "location", "severity"} <= row.keys() for row in quality)
+    assert (tmp_path / "out" / "junit.xml").read_text().startswith("<?xml")
+
+
+def github(environment, tmp_path, **inputs):
+    outputs = tmp_path / "outputs"
+    given = {"MODEL": "fixture:qwen3", "RULES": "", "BRIDGE": "", "LAYOUTS": "auto", "LEVEL": "headers", "WAIVERS": "",
+             "FAIL_ON": "inconclusive", "OUT": str(tmp_path / "out"), "GITHUB_OUTPUT": str(outputs),
+             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "GITHUB_ACTIONS": "true", **inputs}
+    done = subprocess.run(["bash", str(TEMPLATES / "github-action" / "check.sh")], cwd=tmp_path, env={**environment, **given},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in outputs.read_text().splitlines()), done
+
+
+@pytest.mark.parametrize("rules, code, word", [("", "0", "PASS"), ("broken/swapped_gate_up.rules.json", "1", "FAIL")])
+def test_the_step_of_the_github_action_keeps_the_exit_code_for_the_gate(environment, tmp_path, rules, code, word):
+    said, done = github(environment, tmp_path, RULES=str(FIXTURES / rules) if rules else "")
+    assert (said["exit-code"], said["result"]) == (code, word)
+    assert word in (tmp_path / "summary").read_text()
+    assert ("::error" in done.stderr) == (code == "1")
+    for name in ("verdicts.json", "report.html", "junit.xml", "results.sarif"):
+        assert (tmp_path / "out" / name).exists(), name
+
+
+def test_a_model_that_is_not_there_ends_the_github_action_with_5(environment, tmp_path):
+    said, _ = github(environment, tmp_path, MODEL=str(tmp_path / "none"))
+    assert (said["exit-code"], said["result"]) == ("5", "INPUT")
+
+
+def test_the_inputs_of_the_action_are_those_that_its_step_reads():
+    action = (TEMPLATES / "github-action" / "action.yml").read_text()
+    read = set(re.findall(r"\$\{?([A-Z_]+)\}?", (TEMPLATES / "github-action" / "check.sh").read_text()))
+    given = set(re.findall(r"^        ([A-Z_]+): \$\{\{", action, re.M))
+    assert read - {"GITHUB_OUTPUT", "BRIDGE"} <= given | {"BRIDGE"}, read - given
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+@pytest.mark.parametrize("rules, code", [("rules/qwen3.rules.json", 0), ("broken/wildcard_count.rules.json", 1)])
+def test_the_pre_commit_hook_runs_on_rules_files_that_are_committed(environment, tmp_path, rules, code):
+    pytest.importorskip("pre_commit")
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    shutil.copy(TEMPLATES / "pre-commit-config.yaml", repository / ".pre-commit-config.yaml")
+    shutil.copy(FIXTURES / rules, repository / "mine.rules.json")
+    (repository / "other.json").write_text("{}")
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    done = subprocess.run([sys.executable, "-m", "pre_commit", "run", "--all-files"], cwd=repository, capture_output=True, text=True,
+                          env={**environment, "PRE_COMMIT_HOME": str(tmp_path / "cache")})
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "rules of a checkpoint bridge" in done.stdout
+    assert ("BV1009" in done.stdout) == (code == 1)

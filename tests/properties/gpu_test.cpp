@@ -1,0 +1,169 @@
+// The claim gpu: a device that is right, ones that are wrong or away, and the GPU of this machine.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "core/cuda/cuda.hpp"
+#include "core/cuda/staged_executor.hpp"
+#include "core/move/tensor_maker.hpp"
+#include "core/plan/layout_set.hpp"
+#include "properties/claims/catalogue.hpp"
+#include "tests/core/cuda/host_device.hpp"
+#include "tests/support/golden_model.hpp"
+
+namespace bv::claims {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// The processor, which changes one byte of what it made when it has made so many tasks.
+class FaultyExecutor : public move::Executor {
+ public:
+  explicit FaultyExecutor(int faulty_task) : faulty_task_(faulty_task) {}
+  Status run(std::span<const move::MoveTask> tasks) override {
+    for (const move::MoveTask& task : tasks) {
+      BV_CHECK(right_.run({&task, 1}));
+      if (++made_ == faulty_task_) {
+        task.target[0] ^= std::byte{1};
+      }
+    }
+    return Done{};
+  }
+
+ private:
+  move::CpuExecutor right_;
+  int faulty_task_;
+  int made_ = 0;
+};
+
+class LostDevice : public move::Executor {
+ public:
+  Status run(std::span<const move::MoveTask> /*tasks*/) override {
+    return fail(Code::NoGpu, "the GPU fell off the bus").advise("reset it");
+  }
+};
+
+struct World {
+  checkpoint::HfModel model;
+  Subject subject;
+};
+
+std::unique_ptr<World> world_of(const std::string& name, move::Executor* device,
+                                std::string_view dtype = "preserve") {
+  auto out = std::make_unique<World>();
+  out->model = support::open_golden(name);
+  out->subject.parts = {{&out->model}};
+  out->subject.kinds = &support::catalogue();
+  out->subject.dtype = plan::dtype_policy(dtype).value();
+  out->subject.layouts = {plan::with_padding(out->model.model, parallel::Layout{}),
+                          plan::with_padding(out->model.model, {.tp = 2})};
+  out->subject.budget.device = device;
+  return out;
+}
+
+void expect_held(const std::string& name, move::Executor& device, std::string_view dtype) {
+  const auto world = world_of(name, &device, dtype);
+  const auto verdicts = judged(*find_claim("gpu"), world->subject);
+  EXPECT_FALSE(verdicts.empty());
+  for (const Verdict& one : verdicts) {
+    EXPECT_TRUE(one.outcome == Outcome::Held || one.outcome == Outcome::Unsupported)
+        << name << " " << one.id() << ": " << one.title << " found " << one.found << " wanted "
+        << one.wanted;
+  }
+}
+
+TEST(GpuClaim, HoldsForTheKernelOnTheHostAndEveryGolden) {
+  cuda::StagedExecutor device(std::make_unique<cuda::testing::HostDevice>());
+  for (const std::string& name : support::golden_cases()) {
+    expect_held(name, device, "preserve");
+  }
+  for (const char* name : {"qwen3_next", "gemma3_text", "qwen3_moe_packed", "gpt_oss"}) {
+    expect_held(name, device, "float32");
+    expect_held(name, device, "float16");
+  }
+}
+
+TEST(GpuClaim, IsRefutedByOneWrongByte) {
+  for (const int faulty : {1, 5, 20}) {
+    FaultyExecutor device(faulty);
+    const auto world = world_of("llama", &device);
+    std::int64_t refuted = 0;
+    for (const Verdict& one : judged(*find_claim("gpu"), world->subject)) {
+      if (one.outcome == Outcome::Refuted) {
+        refuted += one.refuted_cases;
+        EXPECT_THAT(one.title, HasSubstr("otherwise than the processor"));
+        EXPECT_NE(one.found, one.wanted);
+        ASSERT_EQ(one.counterexamples.size(), 1U);
+      }
+    }
+    EXPECT_EQ(refuted, 1) << faulty;
+  }
+}
+
+TEST(GpuClaim, IsUndecidedWithoutADeviceAndWhenItFails) {
+  LostDevice lost;
+  for (move::Executor* device :
+       {static_cast<move::Executor*>(nullptr), static_cast<move::Executor*>(&lost)}) {
+    const auto world = world_of("llama", device);
+    for (const Verdict& one : judged(*find_claim("gpu"), world->subject)) {
+      EXPECT_EQ(one.outcome, Outcome::Inconclusive);
+      EXPECT_EQ(one.code, Code::NoGpu);
+      EXPECT_FALSE(one.help.empty());
+    }
+  }
+}
+
+/// The GPU of this machine.
+class Gpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto device = cuda::open_device(0);
+    if (!device) {
+      GTEST_SKIP() << "NOT RUN ON A GPU: " << device.error().found;
+    }
+    device_ = std::make_unique<cuda::StagedExecutor>(std::move(*device));
+  }
+  std::unique_ptr<cuda::StagedExecutor> device_;
+};
+
+TEST_F(Gpu, GivesTheBitsOfTheProcessorForEveryGolden) {
+  for (const std::string& name : support::golden_cases()) {
+    expect_held(name, *device_, "preserve");
+    expect_held(name, *device_, "float32");
+  }
+}
+
+TEST_F(Gpu, GivesTheBitsOfTheProcessorForLargeRandomTensors) {
+  std::mt19937_64 random(9);
+  std::vector<std::byte> source(std::size_t{96} << 20);
+  for (std::size_t i = 0; i + 8 <= source.size(); i += 8) {
+    const std::uint64_t bits = random();
+    std::memcpy(&source[i], &bits, sizeof bits);
+  }
+  const std::int64_t rows = 4096;
+  for (const auto& [dtype, add] :
+       {std::pair(DType::BF16, 0.0), {DType::F32, 0.0}, {DType::BF16, 1.0}, {DType::F32, -1.0}}) {
+    move::Recipe recipe;
+    recipe.dtype = dtype;
+    recipe.elements = rows * rows;
+    recipe.add = add;
+    recipe.sources = {{source.data(), DType::BF16}};
+    recipe.boxes = {{0, 0, 0, {{rows / 2, rows * 2, rows}, {rows, 1, 1}}},
+                    {0, rows, rows * rows / 2, {{rows / 2, rows * 2, rows}, {rows, 1, 1}}}};
+    std::vector<std::byte> wanted(static_cast<std::size_t>(recipe.elements * bytes(dtype)));
+    std::vector<std::byte> found(wanted.size(), std::byte{0x5A});
+    move::TensorMaker by_processor(recipe);
+    move::TensorMaker by_device(recipe, device_.get());
+    ASSERT_TRUE(by_processor.make(ElementOffset(0), ElementOffset(recipe.elements), wanted.data()));
+    const auto made =
+        by_device.make(ElementOffset(0), ElementOffset(recipe.elements), found.data());
+    ASSERT_TRUE(made) << made.error().message;
+    EXPECT_TRUE(wanted == found) << name(dtype) << " " << add;
+  }
+}
+
+}  // namespace
+}  // namespace bv::claims
