@@ -36,6 +36,7 @@ Rule carried_rule(const Family& family, const CarriedTensors& tensors) {
 
 FamilyPtr with_carried(const Family& family, const std::vector<CarriedTensors>& tensors) {
   auto out = std::make_shared<Family>(family);
+  out->carried.clear();
   std::map<std::int64_t, std::vector<const CarriedTensors*>> by_count;
   for (const CarriedTensors& one : tensors) {
     by_count[one.count].push_back(&one);

@@ -22,6 +22,7 @@ struct CarriedTensors {
   std::int64_t count = 0;  // {k} runs from 0 to here; 0 when the name has no {k}
 };
 /// The family with a rule for each of them, behind its own: the tensor as it is, on every rank.
+/// It carries nothing else, so that it can be resolved again.
 [[nodiscard]] FamilyPtr with_carried(const Family& family,
                                      const std::vector<CarriedTensors>& tensors);
 
