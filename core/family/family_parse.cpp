@@ -67,7 +67,7 @@ class FamilyParser {
       BV_TRY(stated, parse_stated_facts(*facts));
       family_->stated = std::move(stated);
     }
-    BV_CHECK(carried_of(top));
+    BV_CHECK(list_of(top, "carried", parse_carried, family_->carried));
     BV_TRY(sections, top.at("sections"));
     BV_TRY(items, sections.items());
     for (const JsonPlace& item : items) {
@@ -182,57 +182,26 @@ class FamilyParser {
         family_->prefixes[name] = prefix;
       }
     }
-    BV_CHECK(ignored_of(top));
+    BV_CHECK(list_of(top, "ignore_hf", parse_ignored, family_->ignore_hf));
     if (const auto buffers = tables_.find(kBuffers); buffers != tables_.end()) {
-      BV_CHECK(ignored_of(JsonPlace(*buffers->second.json, buffers->second.file, "")));
+      BV_CHECK(list_of(JsonPlace(*buffers->second.json, buffers->second.file, ""), "ignore_hf",
+                       parse_ignored, family_->ignore_hf));
     }
-    if (const auto unsupported = top.find("unsupported")) {
-      BV_TRY(items, unsupported->items());
-      for (const JsonPlace& item : items) {
-        BV_TRY(entry, parse_unsupported(item));
-        family_->unsupported.push_back(entry);
-      }
-    }
-    return Done{};
+    return list_of(top, "unsupported", parse_unsupported, family_->unsupported);
   }
 
-  Status carried_of(const JsonPlace& top) {
-    const auto carried = top.find("carried");
-    if (!carried) {
+  /// The entries of a list that may be absent, behind those that are there.
+  template <class T>
+  static Status list_of(const JsonPlace& place, const char* key,
+                        Result<T> (*parse)(const JsonPlace&), std::vector<T>& out) {
+    const auto list = place.find(key);
+    if (!list) {
       return Done{};
     }
-    BV_TRY(items, carried->items());
+    BV_TRY(items, list->items());
     for (const JsonPlace& item : items) {
-      BV_CHECK(item.only({"hf", "megatron"}));
-      BV_TRY(hf, item.at("hf"));
-      BV_TRY(prefixes, hf.texts());
-      BV_TRY(megatron, item.at("megatron"));
-      BV_TRY(megatron_text, megatron.text());
-      for (const std::string& prefix : prefixes) {
-        if (!prefix.ends_with('.') || prefix.find_first_of("{}") != std::string::npos) {
-          return hf.error("this is no prefix of names", escaped(prefix),
-                          "a name with a . behind it");
-        }
-      }
-      if (prefixes.empty() || !megatron_text.ends_with('.') ||
-          megatron_text.find_first_of("{}") != std::string::npos) {
-        return megatron.error("this is no prefix of names", escaped(megatron_text),
-                              "a name with a . behind it");
-      }
-      family_->carried.push_back({prefixes, megatron_text});
-    }
-    return Done{};
-  }
-
-  Status ignored_of(const JsonPlace& place) {
-    const auto ignored = place.find("ignore_hf");
-    if (!ignored) {
-      return Done{};
-    }
-    BV_TRY(items, ignored->items());
-    for (const JsonPlace& item : items) {
-      BV_TRY(entry, parse_ignored(item));
-      family_->ignore_hf.push_back(entry);
+      BV_TRY(entry, parse(item));
+      out.push_back(entry);
     }
     return Done{};
   }

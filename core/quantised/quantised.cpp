@@ -111,8 +111,8 @@ std::string example_of(const Weight& weight) {
 
 std::string help_of(const Source& source) {
   if (can_dequantise(source)) {
-    return "write --dtype bfloat16 (or float16, float32): the weights are then dequantised as "
-           "transformers does it; or give a dequantised checkpoint";
+    return "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
+           "float32), as transformers does, without an adapter; or give a dequantised checkpoint";
   }
   std::string way;
   for (const Group& group : source.groups) {
