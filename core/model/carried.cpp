@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <iterator>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/family/changed_family.hpp"
@@ -75,8 +76,7 @@ class CarriedFinder {
   void collect(const family::Carried& carried, const std::string& prefix,
                const std::string& whole) {
     std::map<std::pair<std::string, std::string>, Blocks> patterns;
-    std::map<std::string, std::int64_t>
-        blocks;  // what stands before a number -> how many there are
+    std::map<std::string, std::set<std::int64_t>> blocks;  // what stands before a number -> those
     std::size_t found = 0;
     for (auto at = headers_.lower_bound(whole);
          at != headers_.end() && at->first.starts_with(whole); ++at) {
@@ -91,8 +91,7 @@ class CarriedFinder {
         continue;
       }
       patterns[{parts.before, parts.after}].emplace(*parts.number, &at->second.shape);
-      std::int64_t& count = blocks[parts.before];
-      count = std::max(count, *parts.number + 1);
+      blocks[parts.before].insert(*parts.number);
     }
     for (const auto& [pattern, list] : patterns) {
       add_pattern(carried, prefix, pattern, list, blocks.at(pattern.first));
@@ -104,8 +103,9 @@ class CarriedFinder {
 
   void add_pattern(const family::Carried& carried, const std::string& prefix,
                    const std::pair<std::string, std::string>& pattern, const Blocks& list,
-                   std::int64_t count) {
+                   const std::set<std::int64_t>& blocks) {
     const auto& [before, after] = pattern;
+    const std::int64_t count = *blocks.rbegin() + 1;
     const bool equal = std::all_of(list.begin(), list.end(), [&](const auto& one) {
       return *one.second == *list.begin()->second;
     });
@@ -118,21 +118,37 @@ class CarriedFinder {
       const std::string name = fmt::format("{}{}{}", before, number, after);
       tensors.push_back({prefix + name, carried.megatron + name, *shape, 0});
     }
-    if (std::ssize(list) < count && std::ssize(list) * 2 > count) {
-      out.faults.push_back(torn(carried, prefix, pattern, list, count));
+    const std::set<std::int64_t> lacking = lacking_blocks(list, blocks, equal);
+    if (!lacking.empty()) {
+      out.faults.push_back(torn(carried, prefix, pattern, lacking, count));
     }
   }
 
-  /// Most blocks have the tensor, and some lack it.
-  [[nodiscard]] static NameFault torn(const family::Carried& carried, const std::string& prefix,
-                                      const std::pair<std::string, std::string>& pattern,
-                                      const Blocks& list, std::int64_t count) {
-    std::set<std::int64_t> lacking;
-    for (std::int64_t number = 0; number < count; ++number) {
-      if (!list.contains(number)) {
-        lacking.insert(number);
+  /// The blocks that lack a tensor which most of them have. A number that nothing stands under is a
+  /// block that is missing where those that are there are alike; it is none in a sequence of
+  /// modules, some of which have no tensors: those differ, or come at equal distances.
+  [[nodiscard]] static std::set<std::int64_t> lacking_blocks(const Blocks& list,
+                                                             const std::set<std::int64_t>& blocks,
+                                                             bool equal) {
+    std::set<std::int64_t> distances;
+    for (auto at = blocks.begin(); std::next(at) != blocks.end(); ++at) {
+      distances.insert(*std::next(at) - *at);
+    }
+    const bool alike = equal && list.size() == blocks.size() && blocks.size() > 2 &&
+                       (distances.size() > 1 || *blocks.begin() > 0);
+    const bool most = list.size() * 2 > blocks.size();
+    std::set<std::int64_t> out;
+    for (std::int64_t number = 0; number <= *blocks.rbegin(); ++number) {
+      if (!list.contains(number) && (blocks.contains(number) ? most : alike)) {
+        out.insert(number);
       }
     }
+    return out;
+  }
+
+  [[nodiscard]] static NameFault torn(const family::Carried& carried, const std::string& prefix,
+                                      const std::pair<std::string, std::string>& pattern,
+                                      const std::set<std::int64_t>& lacking, std::int64_t count) {
     const std::string name = fmt::format("{}{{k}}{}", pattern.first, pattern.second);
     NameFault fault;
     fault.code = Code::HfTensorMissing;
@@ -143,7 +159,7 @@ class CarriedFinder {
         "initial values",
         prefix, name, ranges_text(lacking), carried.megatron, pattern.first, *lacking.begin(),
         pattern.second);
-    fault.found = fmt::format("{} of {}", list.size(), counted(count, "block"));
+    fault.found = fmt::format("{} of {}", count - std::ssize(lacking), counted(count, "block"));
     fault.wanted = "the tensor in every block";
     fault.help = "check that the index and every shard of the checkpoint are there";
     return fault;

@@ -110,10 +110,11 @@ std::string example_of(const Weight& weight) {
 }
 
 std::string help_of(const Source& source) {
-  if (can_dequantise(source)) {
-    return "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
-           "float32), as transformers does, without an adapter; or give a dequantised checkpoint";
-  }
+  const std::string here =
+      can_dequantise(source)
+          ? "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
+            "float32), as transformers does, without an adapter; or "
+          : "";
   std::string way;
   for (const Group& group : source.groups) {
     if (!group.upstream.empty()) {
@@ -121,8 +122,8 @@ std::string help_of(const Source& source) {
       break;
     }
   }
-  return fmt::format("give a dequantised checkpoint: {}take the release that it was quantised from",
-                     way);
+  return fmt::format(
+      "{}give a dequantised checkpoint: {}take the release that it was quantised from", here, way);
 }
 
 /// Why the first weight that has no form has none.

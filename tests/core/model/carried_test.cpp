@@ -78,6 +78,37 @@ TEST(Carried, ABlockThatLacksWhatMostHaveIsAFault) {
   EXPECT_EQ(model.faults[0].subject, "tower.blocks.2.fc.weight");
 }
 
+/// A sequence of modules of which some have no tensors: numbers are left out.
+TEST(Carried, ASequenceWithModulesWithoutTensorsIsWhole) {
+  Headers headers = with_blocks("tower.", 3);
+  add(headers, "tower.conv.0.weight", {4, 4});
+  add(headers, "tower.conv.2.weight", {4, 4});
+  add(headers, "tower.conv.4.weight", {4, 4});
+  const Model model = resolved(headers);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+}
+
+TEST(Carried, ABlockWithOneTensorMissingIsAFault) {
+  Headers headers = with_blocks("tower.", 4);
+  for (const char* number : {"0", "1", "3"}) {
+    add(headers, "tower.blocks." + std::string(number) + ".fc.bias", {5});
+  }
+  const Model model = resolved(headers);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].subject, "tower.blocks.2.fc.bias");
+}
+
+/// The layers of a tower are named as those of the model.
+TEST(Carried, NamesOfATowerSayNothingOfThePrefixesOfTheModel) {
+  Headers headers = with_blocks("tower.", 3);
+  for (const char* number : {"0", "1", "2"}) {
+    add(headers, "tower.encoder.layers." + std::string(number) + ".norm.weight", {8});
+  }
+  const Model model = resolved(headers);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(model.prefixes.at("HF"), "model.");
+}
+
 TEST(Carried, NothingIsKnownWithoutHeaders) {
   ResolveOptions options;
   options.config_only = true;
