@@ -19,19 +19,20 @@ struct Layout {
 };
 
 Layout layout_of(DType dtype) {
-  switch (dtype) {
-    case DType::F8E4M3:
-      return {4, 3, false};
-    case DType::F8E5M2:
-      return {5, 2, true};
-    case DType::F16:
-      return {5, 10, true};
-    case DType::BF16:
-      return {8, 7, true};
-    default:
-      BV_ASSERT(dtype == DType::F32);
-      return {8, 23, true};
+  if (dtype == DType::F8E4M3) {
+    return {4, 3, false};
   }
+  if (dtype == DType::F8E5M2) {
+    return {5, 2, true};
+  }
+  if (dtype == DType::F16) {
+    return {5, 10, true};
+  }
+  if (dtype == DType::BF16) {
+    return {8, 7, true};
+  }
+  BV_ASSERT(dtype == DType::F32);
+  return {8, 23, true};
 }
 
 /// Sign, exponent and mantissa as the standard reads them.
