@@ -69,6 +69,7 @@ constexpr std::array kStyles = {
     ModelStyle{.model_type = "dots1", .qk_norm = true, .form = false},
     ModelStyle{.model_type = "ernie4_5", .form = false},
     ModelStyle{.model_type = "ernie4_5_moe", .form = false},
+    ModelStyle{.model_type = "gemma3", .norms = Norms::Offsets, .qk_norm = true, .form = false},
     ModelStyle{.model_type = "glm4v_moe", .form = false},
     ModelStyle{.model_type = "kimi_k25", .form = false},
     ModelStyle{.model_type = "mimo", .form = false},

@@ -164,7 +164,7 @@ const std::map<std::string, Statement>& statements() {
         "gpt_oss"}},
       {"stacked_fc1",
        {experts + "linear_fc1.weight#", {"moe.gate_proj.weight", "moe.up_proj.weight"}}},
-      {"column_hidden_first",
+      {"column_exchanged_halves",
        {"mtp.layers.0.eh_proj.weight", {"model.mtp_layers.0.input_proj.weight"}}},
       {"squeezed",
        {"decoder.layers.0.mlp.router.expert_bias",
@@ -274,7 +274,7 @@ TEST(KindsAndOracle, DisagreeOnEveryLineWithTwoPartsExchanged) {
        "t"},
       {"packed_fc1", "x[E (gate: t f | up: t f) ...] -> y{E t}[(up: f | gate: f) ...]"},
       {"stacked_fc1", "gate[E (t f) ...], up[E (t f) ...] -> y{E t}[(up: f | gate: f) ...]"},
-      {"column_hidden_first",
+      {"column_exchanged_halves",
        "x[(t o) (hidden: h | embedding: h)] -> y{t}[o (hidden: h | embedding: h)]"},
       {"gpt_oss_fc1", "x[E h (t f (gate: 1 | up: 1))] -> y{E t}[(up: f | gate: f) h]"}};
   for (const auto& [kind, line] : wrong) {
