@@ -66,6 +66,23 @@ constexpr std::array kStyles = {
     ModelStyle{.model_type = "glm4", .form = false},
     ModelStyle{.model_type = "granite", .form = false},
     ModelStyle{.model_type = "qwen2_moe", .form = false},
+    ModelStyle{.model_type = "dots1", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "ernie4_5", .form = false},
+    ModelStyle{.model_type = "ernie4_5_moe", .form = false},
+    ModelStyle{.model_type = "gemma3", .norms = Norms::Offsets, .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "glm4v_moe", .form = false},
+    ModelStyle{.model_type = "kimi_k25", .form = false},
+    ModelStyle{.model_type = "mimo", .form = false},
+    ModelStyle{.model_type = "minimax_m2", .cut_qk_norm = true, .form = false},
+    ModelStyle{.model_type = "mistral3", .form = false},
+    ModelStyle{.model_type = "qwen2_5_omni", .form = false},
+    ModelStyle{.model_type = "qwen2_5_vl", .form = false},
+    ModelStyle{.model_type = "qwen2_audio", .form = false},
+    ModelStyle{.model_type = "qwen2_vl", .form = false},
+    ModelStyle{.model_type = "qwen3_asr", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "qwen3_omni_moe", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "seed_oss", .form = false},
+    ModelStyle{.model_type = "smollm3", .form = false},
 };
 
 /// Models that compute as another does, under a name of their own.

@@ -24,6 +24,7 @@ struct ModelStyle {
   /// The query norm is over all query heads together, the key norm over all key heads; every rank
   /// holds both whole.
   bool full_qk_norm = false;
+  bool cut_qk_norm = false;  // the same, and every rank holds those of its heads
   bool output_gate = false;
   bool delta = false;
   bool slides = false;  // a sliding_window holds in every layer

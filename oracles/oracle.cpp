@@ -11,8 +11,7 @@
 namespace bv::oracle {
 namespace {
 
-/// How many heads a query or key norm is over: one, or all of them (OLMo 2). A norm over all heads
-/// that is cut (MiniMax-M2) has rules of its own.
+/// How many heads a query or key norm is over: one, or all of them (OLMo 2).
 std::int64_t heads_of_norm(const Question& question, bool query) {
   const ModelStyle* style = style_of(question.model_type, question.stated.like);
   if (style == nullptr || !style->full_qk_norm) {
@@ -21,14 +20,33 @@ std::int64_t heads_of_norm(const Question& question, bool query) {
   return number(question, query ? "num_attention_heads" : "num_query_groups");
 }
 
+/// Does a rank hold only the part of a norm over all heads that is its heads' own?
+bool has_cut_norm(const Question& question) {
+  if (!question.built.cut.empty()) {
+    return question.built.cut == "column";
+  }
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  return style != nullptr && style->cut_qk_norm;
+}
+
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
-  const bool query = has_part(question, "q_norm");
-  const auto head_size = question.numbers.find("head_dim");
-  if ((query || has_part(question, "k_norm")) && question.built.cut == "column") {
-    return block(whole, 0, question);  // a norm over all heads, each rank with those it has
+  if (question.parameter.ends_with("router.expert_bias") && whole.dim() == 2 &&
+      whole.size(0) == 1) {
+    return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]
   }
-  if ((query || has_part(question, "k_norm")) && head_size != question.numbers.end() &&
+  if (question.built.cut.empty() && has_part(question, "mm_input_projection_weight")) {
+    return whole.t();  // Gemma 3 stores [in, out]
+  }
+  const bool query = has_part(question, "q_norm");
+  if (!query && !has_part(question, "k_norm")) {
+    return whole;
+  }
+  if (has_cut_norm(question)) {
+    return block(whole, 0, question);
+  }
+  const auto head_size = question.numbers.find("head_dim");
+  if (head_size != question.numbers.end() &&
       question.parameter.find(".indexer.") == std::string::npos) {
     const std::int64_t heads = heads_of_norm(question, query);
     if (question.built.cut != "replicated" && whole.numel() != heads * head_size->second) {

@@ -113,6 +113,24 @@ std::optional<Formula> special_of(std::string_view parent, std::string_view modu
   return std::nullopt;
 }
 
+/// Modules of HF that Megatron's model holds as they are: every rank has the whole of each.
+constexpr std::array kOfHf = {std::string_view("visual"),
+                              std::string_view("vision_tower"),
+                              std::string_view("vision_embedding"),
+                              std::string_view("audio_tower"),
+                              std::string_view("audio_model"),
+                              std::string_view("sound_encoder"),
+                              std::string_view("multi_modal_projector"),
+                              std::string_view("mm_projector"),
+                              std::string_view("embed_vision"),
+                              std::string_view("embed_audio"),
+                              std::string_view("patch_merge_mlp")};
+
+bool is_of_hf(const std::vector<std::string_view>& parts) {
+  const std::size_t first = parts.front() == "thinker" || parts.front() == "model" ? 1 : 0;
+  return parts.size() > first + 1 && std::ranges::find(kOfHf, parts[first]) != kOfHf.end();
+}
+
 std::optional<Formula> expert_formula(std::string_view module, std::string_view leaf) {
   if (module == "linear_fc1" || module == "linear_fc2") {
     const bool numbered = digits_after(leaf, "weight") || digits_after(leaf, "bias");
@@ -126,7 +144,7 @@ std::optional<Formula> expert_formula(std::string_view module, std::string_view 
 }  // namespace
 
 bool is_vision(std::string_view parameter) {
-  return parameter.starts_with("vision_model.") ||
+  return is_of_hf(components(parameter)) || parameter.starts_with("vision_model.") ||
          parameter.find(".vision_model.") != std::string_view::npos;
 }
 
@@ -158,6 +176,9 @@ std::optional<Formula> formula_of(std::string_view parameter) {
   const std::string_view leaf = from_end(0);
   const std::string_view module = from_end(1);
   const std::string_view parent = from_end(2);
+  if (is_of_hf(parts)) {
+    return Formula::Replicated;
+  }
   if (const auto norm = norm_of(parent, module, leaf)) {
     return norm;
   }

@@ -145,6 +145,32 @@ std::string with_member(std::string_view text, std::string_view path, std::strin
   }
 }
 
+std::string without_member(std::string_view text, std::string_view path) {
+  std::size_t object = 0;
+  std::string out(text);
+  while (true) {
+    const std::size_t dot = std::min(path.find('.'), path.size());
+    const std::string_view key = path.substr(0, dot);
+    const std::vector<Member> members = Walk(out, object).members();
+    const auto found = std::find_if(members.rbegin(), members.rend(),
+                                    [&](const Member& one) { return one.key == key; });
+    if (found == members.rend()) {
+      return out;
+    }
+    if (dot != path.size()) {
+      object = found->value_begin;
+      path.remove_prefix(dot + 1);
+      continue;
+    }
+    const auto at = static_cast<std::size_t>(members.rend() - found) - 1;
+    const std::size_t begin = at > 0 ? members[at - 1].value_end : found->key_begin;
+    const std::size_t end = at > 0                    ? found->value_end
+                            : at + 1 < members.size() ? members[at + 1].key_begin
+                                                      : found->value_end;
+    out.erase(begin, end - begin);  // again: a name may stand twice
+  }
+}
+
 Result<std::string> carried_config(const HfModel& source) {
   std::string text = source.config_text;
   if (!source.resolve.drop_mtp || !source.base) {

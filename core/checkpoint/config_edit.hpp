@@ -16,6 +16,9 @@ namespace bv::checkpoint {
 [[nodiscard]] std::string with_member(std::string_view text, std::string_view path,
                                       std::string_view value);
 
+/// The same without the member at `path`; as it is when there is none.
+[[nodiscard]] std::string without_member(std::string_view text, std::string_view path);
+
 /// config.json as it goes along with a conversion: with what --set says, and with no MTP layer when
 /// --drop-mtp left them out. Errors: those of parse_config.
 [[nodiscard]] Result<std::string> carried_config(const HfModel& source);

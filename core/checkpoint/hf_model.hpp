@@ -9,9 +9,19 @@
 
 #include "core/base/tensor_spec.hpp"
 #include "core/io/checkpoint.hpp"
+#include "core/kinds/dequantise.hpp"
 #include "core/model/model.hpp"
 
 namespace bv::checkpoint {
+
+/// A weight that is stored quantised, and stands in the headers as what it is dequantised to.
+struct Dequantised {
+  TensorSpec weight;
+  TensorSpec stored;                    // the tensor with its values
+  TensorSpec scale;                     // one of the companions
+  std::vector<std::string> companions;  // tensors that stand in no header any more, sorted
+  kinds::QuantisedForm form;
+};
 
 /// An HF model that was found, read and resolved.
 struct HfModel {
@@ -28,6 +38,7 @@ struct HfModel {
   std::optional<io::Checkpoint> checkpoint;  // absent for a headers dump
   std::size_t files = 0;                     // weight files that are there
   std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
+  std::vector<Dequantised> dequantised;  // by name of the weight
   model::ResolveOptions resolve;
   model::Model model;
   std::vector<std::string> notes;  // what is odd and no fault, a sentence each

@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
@@ -148,6 +149,27 @@ void name_classes(const nlohmann::json& config, HfModel& out) {
   }
 }
 
+struct PlainWeights {
+  std::vector<Dequantised> weights;
+  std::string note;
+};
+
+/// Quantised weights as those that they stand for: headers and config say nothing else from now on.
+/// Errors: QuantisedSource when nobody asked for it or a weight has no form.
+Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions& options,
+                              nlohmann::json& config, std::string& config_text, Headers& headers) {
+  if (!options.dequantise || !quantised::can_dequantise(source)) {
+    return quantised::refusal(source);
+  }
+  PlainWeights out;
+  out.weights = dequantised_weights(source, *options.dequantise);
+  out.note = dequantised_note(out.weights, quantised::summary(source));
+  BV_TRY(plain, quantised::dequantised(headers, source, *options.dequantise));
+  headers = std::move(plain);
+  drop_quantisation(config, config_text);
+  return out;
+}
+
 /// The text of config.json. Errors: NoConfig.
 Result<std::string> read_config(const fs::path& folder) {
   std::error_code error;
@@ -197,8 +219,13 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     }
     return error;
   }
+  PlainWeights plain;
   if (quantised) {
-    return quantised::refusal(*quantised).at(config_file);
+    auto made = as_plain(*quantised, options, config, config_text, headers);
+    if (!made) {
+      return std::move(made).error().at(config_file);
+    }
+    plain = std::move(*made);
   }
   auto resolved = resolve_or_fall_back(*choice, config, headers, options, resolve);
   if (!resolved) {
@@ -225,8 +252,12 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.headers = std::move(headers);
   out.resolve = std::move(resolve);
   out.model = std::move(*resolved);
+  out.dequantised = std::move(plain.weights);
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers);
+    if (quantised) {
+      out.notes.push_back(std::move(plain.note));
+    }
   }
   return out;
 }
@@ -245,6 +276,9 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
   out.files = checkpoint.files().size();
   if (whole) {
     out.checkpoint.emplace(std::move(checkpoint));
+    if (auto status = add_dequantised(out.dequantised, *out.checkpoint); !status) {
+      return std::move(status).error().at(config_file);
+    }
   } else {
     out.incomplete = checkpoint.missing_error();
     out.notes.clear();  // the dtypes of absent shards are not known

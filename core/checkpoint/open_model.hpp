@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,16 @@ struct OpenOptions {
   family::FamilyPtr fallback = {};  // taken when no family knows the architecture
   /// The config as the fallback reads it; none: as it stands.
   std::function<nlohmann::json(const nlohmann::json&)> fallback_view = {};
+  /// What quantised weights become; not set: they are refused.
+  std::optional<DType> dequantise = {};
   bool strict = false;
   bool absent_shards = false;  // open a checkpoint whose index names shards that are not there
 };
 
 /// Opens an HF directory. Name faults are in `model.faults`, not errors. Errors: QuantisedSource
-/// (Unsupported) for quantised weights, whatever the family. With `absent_shards` the
+/// (Unsupported) for quantised weights that are not to be dequantised or that no form is known of,
+/// whatever the family; a dequantised model has the config without what it says of them. With
+/// `absent_shards` the
 /// names of shards that are not there come from the index: the model then has no checkpoint, shapes
 /// are those that are known, and `incomplete` says what is missing.
 [[nodiscard]] Result<HfModel> open_hf(const std::filesystem::path& folder,

@@ -64,7 +64,8 @@ move::Recipe over_chunks(move::Recipe recipe, std::span<const SourceTensor> sour
                    static_cast<int>(recipe.sources.size()), boxes);
     }
     for (const io::Chunk& chunk : chunks[i]) {
-      recipe.sources.push_back({chunk.bytes.data(), unit_of(*sources[i].spec)});
+      recipe.sources.push_back({chunk.made == nullptr ? chunk.bytes.data() : nullptr,
+                                unit_of(*sources[i].spec), chunk.made});
     }
   }
   if (!whole) {
@@ -86,8 +87,25 @@ void release(std::span<const SourceTensor> sources) {
   }
 }
 
+WholeTensor::WholeTensor(const SourceTensor& tensor) {
+  const auto chunks = tensor.store->chunks(*tensor.spec);
+  BV_ASSERT(chunks.size() == 1);
+  bytes_ = chunks.front().bytes;
+  if (const ElementMaker* maker = chunks.front().made; maker != nullptr) {
+    const std::int64_t elements = element_count(tensor.spec->shape).value();
+    made_.resize(tensor_bytes(*tensor.spec));
+    maker->make(0, elements, made_.data());
+    bytes_ = made_;
+  }
+}
+
 TensorBytes::TensorBytes(const SourceTensor& tensor)
     : store_(tensor.store), chunks_(tensor.store->chunks(*tensor.spec)) {
+  if (chunks_.front().made != nullptr) {
+    whole_.emplace(tensor);
+    size_ = ByteOffset(static_cast<std::int64_t>(whole_->bytes().size()));
+    return;
+  }
   for (const io::Chunk& chunk : chunks_) {
     size_ += ByteOffset(static_cast<std::int64_t>(chunk.bytes.size()));
   }
@@ -98,6 +116,9 @@ TensorBytes::TensorBytes(const SourceTensor& tensor)
 
 std::span<const std::byte> TensorBytes::read(ByteOffset begin, ByteOffset end) {
   BV_ASSERT(begin <= end && end <= size_);
+  if (whole_) {
+    return whole_->bytes().subspan(begin.size(), (end - begin).size());
+  }
   if (!maker_) {
     return chunks_.front().bytes.subspan(begin.size(), (end - begin).size());
   }

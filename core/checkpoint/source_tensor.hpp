@@ -23,6 +23,20 @@ struct SourceTensor {
 /// Gives mapped pages of the sources back to the system.
 void release(std::span<const SourceTensor> sources);
 
+/// All bytes of a tensor of one chunk, row-major: where they lie, or made when they are computed.
+/// Memory: those of the whole tensor when they are computed.
+class WholeTensor {
+ public:
+  explicit WholeTensor(const SourceTensor& tensor);
+  WholeTensor(WholeTensor&&) noexcept = default;
+  WholeTensor& operator=(WholeTensor&&) noexcept = default;
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::vector<std::byte> made_;
+  std::span<const std::byte> bytes_;
+};
+
 /// The bytes of one tensor in order, row-major, however it is held. One a thread.
 class TensorBytes {
  public:
@@ -39,6 +53,7 @@ class TensorBytes {
   std::vector<io::Chunk> chunks_;
   ByteOffset size_;
   std::optional<move::TensorMaker> maker_;  // of a tensor of several chunks
+  std::optional<WholeTensor> whole_;        // of a tensor that is computed
 };
 
 }  // namespace bv::checkpoint

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -55,13 +56,20 @@ Result<std::uint64_t> bytes_of(const Headers& headers) {
 }
 
 /// The index as it was, without the tensors that do not come back.
-Result<std::string> index_without(const std::string& original, const Headers& back) {
+Result<std::string> index_without(const std::string& original,
+                                  const checkpoint::MegatronFolder& description) {
+  const Headers& back = description.hf_headers;
   BV_TRY(total, bytes_of(back));
   try {
     auto json = nlohmann::ordered_json::parse(original);
     nlohmann::ordered_json kept = nlohmann::ordered_json::object();
     for (const auto& [tensor, file] : json.at("weight_map").items()) {
       if (back.contains(tensor)) {
+        kept[tensor] = file;
+      }
+    }
+    for (const auto& [tensor, file] : description.hf_file_of) {
+      if (!kept.contains(tensor)) {  // stored quantised, under other names
         kept[tensor] = file;
       }
     }
@@ -90,16 +98,33 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
   for (std::size_t i = 0; keep_empty && i < checkpoint.names().size(); ++i) {
     out.hf_metadata[io::safetensors_name(checkpoint.names()[i])] = checkpoint.metadata(i);
   }
+  const auto add = [&](const TensorSpec& spec, std::size_t index) {
+    out.hf_headers[spec.name] = spec;
+    const std::string file = io::safetensors_name(checkpoint.names()[index]);
+    out.hf_file_of[spec.name] = file;
+    out.hf_metadata[file] = checkpoint.metadata(index);
+  };
+  std::set<std::string_view> dequantised;
+  for (const checkpoint::Dequantised& one : source.dequantised) {
+    dequantised.insert(one.stored.name);
+    dequantised.insert(one.companions.begin(), one.companions.end());
+    if (back.contains(one.weight.name)) {
+      add(one.weight, checkpoint.tensors().find(one.stored.name)->second.file);
+    } else {
+      out.left_out.push_back(one.weight.name);
+    }
+  }
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
+    if (dequantised.contains(tensor)) {
+      continue;
+    }
     if (!back.contains(tensor)) {
       out.left_out.push_back(tensor);
       continue;
     }
-    out.hf_headers[tensor] = stored.spec;
-    const std::string file = io::safetensors_name(checkpoint.names()[stored.file]);
-    out.hf_file_of[tensor] = file;
-    out.hf_metadata[file] = checkpoint.metadata(stored.file);
+    add(stored.spec, stored.file);
   }
+  std::sort(out.left_out.begin(), out.left_out.end());
   for (auto& [file, metadata] : out.hf_metadata) {
     metadata.try_emplace("format", "pt");  // transformers refuses a file that does not say it
   }
@@ -113,9 +138,9 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   BV_TRY(config, checkpoint::carried_config(source));
   carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
   BV_TRY(index, carried_index(carried, source.folder));
-  if (index != nullptr && !description.left_out.empty()) {
+  if (index != nullptr && (!description.left_out.empty() || !source.dequantised.empty())) {
     BV_TRY(text, text_of(*index));
-    BV_TRY(changed, index_without(text, description.hf_headers));
+    BV_TRY(changed, index_without(text, description));
     index->text = std::move(changed);
   }
   return std::move(carried);

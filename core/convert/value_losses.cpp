@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/workers.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 
 namespace bv::convert {
 Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
@@ -29,16 +30,16 @@ Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
   BV_CHECK(for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
     const Job& job = list[i];
     const std::string& hf = job.mapping->hf[job.hf];
-    const io::StoredTensor& stored = source.checkpoint->tensors().find(hf)->second;
-    const auto bytes = source.checkpoint->bytes(stored);
+    const checkpoint::SourceTensor stored{&*source.checkpoint, source.checkpoint->find(hf)};
+    const checkpoint::WholeTensor whole(stored);
     found[i] = {hf,
                 source.model.megatron_name(*job.mapping, 0),
                 job.mapping->rule,
-                stored.spec.dtype,
+                stored.spec->dtype,
                 job.target,
-                kinds::trace_values(bytes, stored.spec.dtype, job.target,
+                kinds::trace_values(whole.bytes(), stored.spec->dtype, job.target,
                                     job.mapping->rule->value.added_on_import())};
-    source.checkpoint->release(bytes);
+    checkpoint::release({&stored, 1});
     return Done{};
   }));
   std::erase_if(found, [](const ValueLoss& one) { return one.exactness.inexact == 0; });

@@ -1,5 +1,8 @@
 #include "core/family/changed_family.hpp"
 
+#include <fmt/format.h>
+
+#include <map>
 #include <utility>
 
 #include "core/family/family.hpp"
@@ -10,6 +13,47 @@ FamilyPtr with_rules(const Family& family, std::vector<Rule> rules) {
   BV_ASSERT(rules.size() == family.rules.size());
   auto out = std::make_shared<Family>(family);
   out->rules = std::move(rules);
+  return out;
+}
+
+namespace {
+
+Rule carried_rule(const Family& family, const CarriedTensors& tensors) {
+  Rule out;
+  out.id = fmt::format("r{}", family.rules.size());
+  out.kind = "replicated";
+  out.megatron = tensors.megatron;
+  out.hf = {{"x", tensors.hf}};
+  for (const std::int64_t extent : tensors.shape) {
+    out.rest.push_back(std::to_string(extent));
+  }
+  out.source = fmt::format("{}: carried {}", family.file, tensors.hf);
+  out.section = family.sections.size();
+  return out;
+}
+
+}  // namespace
+
+FamilyPtr with_carried(const Family& family, const std::vector<CarriedTensors>& tensors) {
+  auto out = std::make_shared<Family>(family);
+  out->carried.clear();
+  std::map<std::int64_t, std::vector<const CarriedTensors*>> by_count;
+  for (const CarriedTensors& one : tensors) {
+    by_count[one.count].push_back(&one);
+  }
+  for (const auto& [count, list] : by_count) {
+    Section section;
+    section.stage = Stage::Vision;
+    section.title = count == 0 ? "carried" : fmt::format("carried x {}", count);
+    section.variable = count == 0 ? "" : "k";
+    section.over = count == 0 ? "" : std::to_string(count);
+    section.first_rule = out->rules.size();
+    for (const CarriedTensors* one : list) {
+      out->rules.push_back(carried_rule(*out, *one));
+    }
+    section.end_rule = out->rules.size();
+    out->sections.push_back(std::move(section));
+  }
   return out;
 }
 

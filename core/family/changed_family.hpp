@@ -1,8 +1,11 @@
 #pragma once
-// A family with other rules: how faults are planted into the rules of a right one.
+// A family with other rules: how faults are planted into the rules of a right one, and how tensors
+// that go as they are get rules of their own.
 
+#include <string>
 #include <vector>
 
+#include "core/base/tensor_spec.hpp"
 #include "core/family/families.hpp"
 
 namespace bv::family {
@@ -10,5 +13,17 @@ namespace bv::family {
 /// The same family with `rules` in place of its own: as many, in the same order, each changed or
 /// not. Sections find their rules by place.
 [[nodiscard]] FamilyPtr with_rules(const Family& family, std::vector<Rule> rules);
+
+/// Tensors of one name but for its first number, all of one shape.
+struct CarriedTensors {
+  std::string hf;        // "model.visual.blocks.{k}.attn.qkv.weight"
+  std::string megatron;  // "visual.blocks.{k}.attn.qkv.weight"
+  Shape shape;
+  std::int64_t count = 0;  // {k} runs from 0 to here; 0 when the name has no {k}
+};
+/// The family with a rule for each of them, behind its own: the tensor as it is, on every rank.
+/// It carries nothing else, so that it can be resolved again.
+[[nodiscard]] FamilyPtr with_carried(const Family& family,
+                                     const std::vector<CarriedTensors>& tensors);
 
 }  // namespace bv::family

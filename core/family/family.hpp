@@ -102,6 +102,13 @@ struct Ignored {
 [[nodiscard]] bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name,
                               std::size_t ndim);
 
+/// Everything under a prefix of HF names goes as it is, under another prefix: towers that Megatron
+/// takes from HF as they are. Which tensors there are is read off the checkpoint.
+struct Carried {
+  std::vector<std::string> hf;  // the first one that a name starts with
+  std::string megatron;
+};
+
 /// Rules that repeat over one variable.
 struct Section {
   Stage stage = Stage::Decoder;
@@ -140,6 +147,7 @@ class Family {
   std::vector<Ignored> ignore_hf;
   std::vector<Unsupported> unsupported;
   StatedFacts stated;
+  std::vector<Carried> carried;
   std::vector<Section> sections;
   std::vector<Rule> rules;
 

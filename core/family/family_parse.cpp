@@ -47,7 +47,7 @@ class FamilyParser {
     BV_CHECK(
         top.only({"schema", "family", "doc", "architectures", "model_types", "class_of", "config",
                   "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
-                  "unsupported", "tables", "facts", "sections", "peft_moves_experts"}));
+                  "unsupported", "tables", "facts", "carried", "sections", "peft_moves_experts"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -67,6 +67,7 @@ class FamilyParser {
       BV_TRY(stated, parse_stated_facts(*facts));
       family_->stated = std::move(stated);
     }
+    BV_CHECK(list_of(top, "carried", parse_carried, family_->carried));
     BV_TRY(sections, top.at("sections"));
     BV_TRY(items, sections.items());
     for (const JsonPlace& item : items) {
@@ -181,29 +182,26 @@ class FamilyParser {
         family_->prefixes[name] = prefix;
       }
     }
-    BV_CHECK(ignored_of(top));
+    BV_CHECK(list_of(top, "ignore_hf", parse_ignored, family_->ignore_hf));
     if (const auto buffers = tables_.find(kBuffers); buffers != tables_.end()) {
-      BV_CHECK(ignored_of(JsonPlace(*buffers->second.json, buffers->second.file, "")));
+      BV_CHECK(list_of(JsonPlace(*buffers->second.json, buffers->second.file, ""), "ignore_hf",
+                       parse_ignored, family_->ignore_hf));
     }
-    if (const auto unsupported = top.find("unsupported")) {
-      BV_TRY(items, unsupported->items());
-      for (const JsonPlace& item : items) {
-        BV_TRY(entry, parse_unsupported(item));
-        family_->unsupported.push_back(entry);
-      }
-    }
-    return Done{};
+    return list_of(top, "unsupported", parse_unsupported, family_->unsupported);
   }
 
-  Status ignored_of(const JsonPlace& place) {
-    const auto ignored = place.find("ignore_hf");
-    if (!ignored) {
+  /// The entries of a list that may be absent, behind those that are there.
+  template <class T>
+  static Status list_of(const JsonPlace& place, const char* key,
+                        Result<T> (*parse)(const JsonPlace&), std::vector<T>& out) {
+    const auto list = place.find(key);
+    if (!list) {
       return Done{};
     }
-    BV_TRY(items, ignored->items());
+    BV_TRY(items, list->items());
     for (const JsonPlace& item : items) {
-      BV_TRY(entry, parse_ignored(item));
-      family_->ignore_hf.push_back(entry);
+      BV_TRY(entry, parse(item));
+      out.push_back(entry);
     }
     return Done{};
   }

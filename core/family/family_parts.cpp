@@ -231,6 +231,30 @@ Result<Ignored> parse_ignored(const JsonPlace& place) {
   return Ignored{glob_text, ndim};
 }
 
+Result<Carried> parse_carried(const JsonPlace& place) {
+  BV_CHECK(place.only({"hf", "megatron"}));
+  BV_TRY(hf, place.at("hf"));
+  BV_TRY(prefixes, hf.texts());
+  BV_TRY(megatron, place.at("megatron"));
+  BV_TRY(megatron_text, megatron.text());
+  const auto is_prefix = [](const std::string& text) {
+    return text.ends_with('.') && text.find_first_of("{}") == std::string::npos;
+  };
+  if (prefixes.empty()) {
+    return hf.error("no prefix is listed", "[]", "a list of prefixes");
+  }
+  for (const std::string& prefix : prefixes) {
+    if (!is_prefix(prefix)) {
+      return hf.error("this is no prefix of names", escaped(prefix), "a name with a . behind it");
+    }
+  }
+  if (!is_prefix(megatron_text)) {
+    return megatron.error("this is no prefix of names", escaped(megatron_text),
+                          "a name with a . behind it");
+  }
+  return Carried{prefixes, megatron_text};
+}
+
 Result<StatedFacts> parse_stated_facts(const JsonPlace& place) {
   BV_CHECK(place.only({"computes_like", "layernorm_zero_centered_gamma", "renamed"}));
   StatedFacts out;

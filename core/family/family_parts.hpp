@@ -32,6 +32,8 @@ namespace bv::family {
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
 /// A glob, or {"glob", "ndim"}: HF tensors that may stay unused.
 [[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
+/// {"hf": [prefix, ...], "megatron": prefix}: what goes as it is. A prefix ends in a dot.
+[[nodiscard]] Result<Carried> parse_carried(const JsonPlace& place);
 /// What the file states for the oracles.
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 /// One row. Names in braces are kept as they are written: they are expanded for a model.

@@ -17,6 +17,7 @@ struct Checkpoint::State {
       : parts(std::move(loaded)), path(std::move(from)) {}
   CheckpointParts parts;
   std::filesystem::path path;
+  std::map<std::string, MadeTensor, std::less<>> made;
   DescriptorCache descriptors{kOpenFilesMax};
 };
 
@@ -132,12 +133,29 @@ void Checkpoint::release(std::span<const std::byte> range) const {
   }
 }
 
+void Checkpoint::add_made(MadeTensor tensor) {
+  BV_ASSERT(tensors().contains(tensor.stored) && tensor.maker != nullptr);
+  std::string name = tensor.spec.name;
+  state_->made.insert_or_assign(std::move(name), std::move(tensor));
+}
+
+const std::map<std::string, MadeTensor, std::less<>>& Checkpoint::made() const {
+  return state_->made;
+}
+
 const TensorSpec* Checkpoint::find(std::string_view tensor) const {
+  if (const auto made = state_->made.find(tensor); made != state_->made.end()) {
+    return &made->second.spec;
+  }
   const auto found = tensors().find(tensor);
   return found == tensors().end() ? nullptr : &found->second.spec;
 }
 
 std::vector<Chunk> Checkpoint::chunks(const TensorSpec& tensor) const {
+  if (const auto made = state_->made.find(tensor.name); made != state_->made.end()) {
+    const StoredTensor& stored = tensors().find(made->second.stored)->second;
+    return {{Shape(tensor.shape.size(), 0), tensor.shape, bytes(stored), made->second.maker.get()}};
+  }
   const auto found = tensors().find(tensor.name);
   BV_ASSERT(found != tensors().end());
   return {{Shape(tensor.shape.size(), 0), tensor.shape, bytes(found->second)}};

@@ -40,6 +40,13 @@ struct StoredTensor {
   std::uint64_t end = 0;
 };
 
+/// A tensor that a checkpoint gives in another form than it stores it.
+struct MadeTensor {
+  TensorSpec spec;
+  std::string stored;  // the tensor that holds its values
+  std::unique_ptr<const ElementMaker> maker;
+};
+
 /// One safetensors header, validated: every check of docs/reference/formats.md#validation,
 /// duplicates refused, no allocation before the declared size was compared with the file's. Errors:
 /// HeaderTruncated, HeaderNotJson, OffsetsInvalid, DuplicateKey, DtypeUnknown, ... with byte
@@ -93,6 +100,10 @@ class Checkpoint : public TensorStore {
   [[nodiscard]] Headers headers() const override;
   [[nodiscard]] const TensorSpec* find(std::string_view tensor) const override;
   [[nodiscard]] std::vector<Chunk> chunks(const TensorSpec& tensor) const override;
+  /// From now on `find` and `chunks` know the tensor, in place of a stored one of its name; its
+  /// maker reads this checkpoint. Not while other threads use the checkpoint.
+  void add_made(MadeTensor tensor);
+  [[nodiscard]] const std::map<std::string, MadeTensor, std::less<>>& made() const;
   [[nodiscard]] const std::vector<FormatFinding>& findings() const;
   [[nodiscard]] std::uint64_t total_bytes() const override;
   [[nodiscard]] const std::vector<MissingShard>& missing() const;

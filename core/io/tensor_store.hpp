@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/element_maker.hpp"
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
 
@@ -22,6 +23,9 @@ struct Chunk {
   Shape origin;
   Shape extent;
   std::span<const std::byte> bytes;
+  /// Makes the elements of a tensor that is stored in another form, which is then one chunk:
+  /// `bytes` are what they are made of, and are for TensorStore::release alone.
+  const ElementMaker* made = nullptr;
 };
 
 /// Const members may be called by many threads at once.

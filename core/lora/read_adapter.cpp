@@ -158,8 +158,8 @@ void AdapterReader::copy(const AdapterTensor& tensor, const std::string& name) {
   const bool same_header = spec->shape == tensor.stored.spec.shape;
   bool same = same_header;
   if (same && model_.checkpoint && spec->dtype == tensor.stored.spec.dtype) {
-    const auto& base = model_.checkpoint->tensors().find(stored)->second;
-    const auto bytes = model_.checkpoint->bytes(base);
+    const checkpoint::WholeTensor base({&*model_.checkpoint, spec});
+    const auto bytes = base.bytes();
     same = std::equal(bytes.begin(), bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
   }
   if (!same) {

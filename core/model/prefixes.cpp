@@ -83,7 +83,9 @@ class Finder {
     out_.prefixes[""] = "";
     learn_tails();
     for (const auto& header : headers_) {
-      place(header.first);
+      if (!is_carried(header.first)) {
+        place(header.first);
+      }
     }
     if (!roots_.empty()) {
       choose_body();
@@ -97,6 +99,17 @@ class Finder {
   }
 
  private:
+  /// Names of a tower may end as those of the model do.
+  [[nodiscard]] bool is_carried(std::string_view name) const {
+    return std::any_of(
+        family_.carried.begin(), family_.carried.end(), [&](const family::Carried& carried) {
+          return std::any_of(carried.hf.begin(), carried.hf.end(), [&](std::string_view prefix) {
+            const std::size_t at = name.find(prefix);
+            return at == 0 || (at != std::string_view::npos && name[at - 1] == '.');
+          });
+        });
+  }
+
   void learn_tails() {
     for (const family::Section& section : family_.sections) {
       for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {

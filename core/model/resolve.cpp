@@ -8,6 +8,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/model/carried.hpp"
 #include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
 #include "core/model/prefixes.hpp"
@@ -35,6 +36,7 @@ class Resolver {
     model_.family = family_;
     model_.spelling = options_.spelling;
     choose_prefixes();
+    take_carried();
     const NamesThere there{options_.config_only ? nullptr : &headers_, &model_.prefixes};
     BV_TRY(geometry, read_geometry_with(*family_, config_, &there));
     model_.geometry = std::move(geometry);
@@ -70,6 +72,21 @@ class Resolver {
     }
     for (const std::string& name : found.explained) {
       ledger_.explain(name);
+    }
+  }
+
+  /// Tensors that go as they are get rules of their own. With --match or --exclude a prefix without
+  /// a tensor is nobody's fault.
+  void take_carried() {
+    if (family_->carried.empty() || options_.config_only) {
+      return;
+    }
+    FoundCarried found = find_carried(family_, headers_, model_.prefixes.at(""));
+    family_ = std::move(found.family);
+    model_.family = family_;
+    std::move(found.detected.begin(), found.detected.end(), std::back_inserter(model_.detected));
+    if (options_.match.empty() && options_.left_out.empty()) {
+      std::move(found.faults.begin(), found.faults.end(), std::back_inserter(model_.faults));
     }
   }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/dtype.hpp"
+#include "core/base/element_maker.hpp"
 #include "core/base/result.hpp"
 #include "core/layout/box.hpp"
 #include "core/move/rows.hpp"
@@ -18,6 +19,9 @@ namespace bv::move {
 struct SourceBytes {
   const std::byte* first = nullptr;
   DType dtype = DType::F32;
+  /// Makes the elements, in `dtype`, in place of `first`. TensorMaker alone knows it: an executor
+  /// gets what it made.
+  const ElementMaker* made = nullptr;
 };
 
 /// Makes elements [begin, end) of one target tensor at `target`. `pieces` lie in that range, in

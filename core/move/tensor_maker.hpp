@@ -70,6 +70,7 @@ class TensorMaker {
  private:
   [[nodiscard]] Status list(ElementOffset begin, ElementOffset end);
   [[nodiscard]] Status run(ElementOffset begin, ElementOffset end, std::byte* out);
+  void make_sources();
   [[nodiscard]] bool are_runs(ElementOffset begin, ElementOffset end, ByteOffset least) const;
   [[nodiscard]] std::span<const std::byte> at_source(const layout::BoxPiece& piece) const;
 
@@ -79,6 +80,16 @@ class TensorMaker {
   BoxWindows windows_;
   std::vector<layout::BoxPiece> pieces_;
   std::vector<std::byte> window_;
+  /// Elements [begin, end) of a source that are computed, as long as windows ask for them.
+  struct MadeRange {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+    std::vector<std::byte> bytes;
+  };
+  bool makes_sources_ = false;
+  std::vector<MadeRange> made_;              // by Box::source; empty unless some are computed
+  std::vector<layout::BoxPiece> from_made_;  // pieces_, over made_
+  std::vector<SourceBytes> at_made_;
   std::unique_ptr<Executor> own_;
   Executor* executor_ = nullptr;
 };

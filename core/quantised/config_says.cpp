@@ -82,6 +82,24 @@ const json* weights_of(const json& node) {
   return weights == groups->front().end() || !weights->is_object() ? nullptr : &*weights;
 }
 
+/// Rows and columns of a block; empty when the field is not two positive numbers.
+std::vector<std::int64_t> block_of(const json& node, const char* key) {
+  const auto found = node.find(key);
+  std::vector<std::int64_t> out;
+  if (found == node.end() || !found->is_array() || found->size() != 2) {
+    return out;
+  }
+  for (const json& one : *found) {
+    const bool fits = one.is_number_integer() && one.get<std::int64_t>() > 0 &&
+                      one.get<std::int64_t>() < (std::int64_t{1} << 31);
+    if (!fits) {
+      return {};
+    }
+    out.push_back(one.get<std::int64_t>());
+  }
+  return out;
+}
+
 std::int64_t whole(const json& node, const char* key) {
   const auto found = node.find(key);
   return found != node.end() && found->is_number_integer() &&
@@ -126,14 +144,31 @@ Hints hints_of(const json& config) {
     out.bits = out.bits == 0 ? whole(*place.node, key) : out.bits;
     out.bits = out.bits == 0 && weights != nullptr ? whole(*weights, key) : out.bits;
   }
-  const auto block = place.node->find("weight_block_size");
-  if (block != place.node->end() && block->is_array() && block->size() == 2) {
-    for (const json& one : *block) {
-      const std::int64_t size = one.is_number_integer() ? one.get<std::int64_t>() : 0;
-      out.block.push_back(size);
+  out.block = block_of(*place.node, "weight_block_size");
+  if (weights != nullptr) {
+    out.block = out.block.empty() ? block_of(*weights, "block_structure") : out.block;
+    const auto symmetric = weights->find("symmetric");
+    out.asymmetric = symmetric != weights->end() && *symmetric == false;
+  }
+  return out;
+}
+
+std::vector<std::string> forget(json& config) {
+  std::vector<std::string> out;
+  const auto take = [&out](json& object, const std::string& level) {
+    for (const char* key : kObjects) {
+      if (object.erase(key) > 0) {
+        out.push_back(level + key);
+      }
     }
-    if (out.block[0] < 1 || out.block[1] < 1) {
-      out.block.clear();
+  };
+  if (!config.is_object()) {
+    return out;
+  }
+  take(config, "");
+  for (auto& [level, inner] : config.items()) {
+    if (inner.is_object()) {
+      take(inner, level + ".");
     }
   }
   return out;

@@ -33,8 +33,9 @@ struct Name {
 /// What config.json says that decides between schemes.
 struct Hints {
   std::string method;               // quant_method, "" when not said
-  std::vector<std::int64_t> block;  // weight_block_size, empty when not said
+  std::vector<std::int64_t> block;  // rows and columns of a block, empty when not said
   std::int64_t bits = 0;            // 0 when not said
+  bool asymmetric = false;          // weights.symmetric is false
 };
 [[nodiscard]] Hints hints_of(const nlohmann::json& config);
 

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "core/base/text.hpp"
+#include "core/quantised/form.hpp"
 #include "core/quantised/module.hpp"
 
 namespace bv::quantised {
@@ -59,6 +60,7 @@ class Collector {
         weight.companions.push_back(module.find(companion)->second);
         taken_.insert(weight.companions.back());
       }
+      define(weight, hints_);
       group.weights.push_back(std::move(weight));
     }
   }
@@ -108,6 +110,11 @@ std::string example_of(const Weight& weight) {
 }
 
 std::string help_of(const Source& source) {
+  const std::string here =
+      can_dequantise(source)
+          ? "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
+            "float32), as transformers does, without an adapter; or "
+          : "";
   std::string way;
   for (const Group& group : source.groups) {
     if (!group.upstream.empty()) {
@@ -115,8 +122,20 @@ std::string help_of(const Source& source) {
       break;
     }
   }
-  return fmt::format("give a dequantised checkpoint: {}take the release that it was quantised from",
-                     way);
+  return fmt::format(
+      "{}give a dequantised checkpoint: {}take the release that it was quantised from", here, way);
+}
+
+/// Why the first weight that has no form has none.
+std::string undefined_of(const Source& source) {
+  for (const Group& group : source.groups) {
+    for (const Weight& weight : group.weights) {
+      if (!weight.form && weight.scale != nullptr) {
+        return fmt::format("{}: {}", readable(weight.bits->name), weight.undefined);
+      }
+    }
+  }
+  return "";
 }
 
 }  // namespace
@@ -154,6 +173,40 @@ std::string summary(const Source& source) {
   return join(parts, ", ");
 }
 
+bool can_dequantise(const Source& source) {
+  return std::all_of(source.groups.begin(), source.groups.end(), [](const Group& group) {
+    return std::all_of(group.weights.begin(), group.weights.end(),
+                       [](const Weight& one) { return one.form.has_value(); });
+  });
+}
+
+Result<Headers> dequantised(Headers headers, const Source& source, DType dtype) {
+  std::vector<TensorSpec> made;
+  std::vector<std::string> taken;
+  for (const Group& group : source.groups) {
+    for (const Weight& weight : group.weights) {
+      BV_ASSERT(weight.form.has_value());
+      made.push_back({weight.name, dtype, weight.form->shape});
+      taken.push_back(weight.bits->name);
+      for (const TensorSpec* companion : weight.companions) {
+        taken.push_back(companion->name);
+      }
+    }
+  }
+  for (const std::string& name : taken) {
+    headers.erase(name);
+  }
+  for (TensorSpec& spec : made) {
+    std::string name = spec.name;
+    if (!headers.try_emplace(name, std::move(spec)).second) {
+      return fail(Code::DuplicateKey,
+                  fmt::format("{} is stored twice: quantised and as it is", readable(name)))
+          .advise("remove one of the two, or leave it out with --exclude");
+    }
+  }
+  return headers;
+}
+
 Error refusal(const Source& source) {
   Error out = fail(Code::QuantisedSource, "the weights are quantised: " + summary(source));
   for (std::size_t i = 0; i < source.groups.size() && i < kShownGroups; ++i) {
@@ -164,6 +217,9 @@ Error refusal(const Source& source) {
                             "say it"
                           : "known by the names and dtypes of the tensors, and by " +
                                 source.config);
+  if (const std::string why = undefined_of(source); !why.empty()) {
+    out.facts.push_back(why);
+  }
   return std::move(out)
       .pair(fmt::format("quantised weights and their scales in {}, others in {}",
                         counted(source.tensors, "tensor"), counted(source.left, "tensor")),

@@ -12,6 +12,7 @@
 
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
+#include "core/kinds/dequantise.hpp"
 
 namespace bv::quantised {
 
@@ -21,6 +22,9 @@ struct Weight {
   std::string name;  // of the weight that it stands for: "model.layers.0.mlp.up_proj.weight"
   const TensorSpec* bits = nullptr;
   std::vector<const TensorSpec*> companions;
+  const TensorSpec* scale = nullptr;         // the companion that `form` reads
+  std::optional<kinds::QuantisedForm> form;  // how its elements are computed
+  std::string undefined;                     // why they are not, when there is no form
 };
 
 /// Weights of one scheme.
@@ -51,6 +55,16 @@ struct Source {
 
 /// "448 tensors in FP8 (E4M3) with 128 x 128 block scales", the groups joined.
 [[nodiscard]] std::string summary(const Source& source);
+
+/// Takes away what the config says of a quantisation, at the top and in its objects. The paths:
+/// "quantization_config", "text_config.quantization_config".
+std::vector<std::string> forget(nlohmann::json& config);
+
+/// Has every weight a form? Then `dequantised` may be asked.
+[[nodiscard]] bool can_dequantise(const Source& source);
+/// The headers with each quantised weight as one tensor of `dtype` in place of its bits and
+/// companions. Errors: DuplicateKey when the weight is there as well.
+[[nodiscard]] Result<Headers> dequantised(Headers headers, const Source& source, DType dtype);
 
 /// Unsupported, as one message: scheme, counts, examples, how it is known, the next step.
 [[nodiscard]] Error refusal(const Source& source);

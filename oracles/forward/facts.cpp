@@ -257,7 +257,10 @@ Result<const Style*> choose_style(const Json& config, const Json& text, std::str
     const auto at = object.find("model_type");
     return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
   };
-  const std::string own = named(text).empty() ? named(config) : named(text);
+  // A wrapper without a form has none, whatever text model is in it: names and inputs are its own.
+  const Style* whole = style_of(named(config));
+  const bool wrapped = whole != nullptr && !whole->form;
+  const std::string own = named(text).empty() || wrapped ? named(config) : named(text);
   if (const Style* style = style_of(own, like); style != nullptr && style->form) {
     model_type = style->model_type;
     return style;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/dtypes.hpp"
@@ -42,11 +43,12 @@ move::Recipe recipe_of(const Subject& subject, const Part& part, const plan::Pla
   out.elements = element_count(shard.shape).value();
   out.boxes = std::move(shard.boxes);
   out.add = mapping.rule->value.added_on_import();
+  const io::Checkpoint& checkpoint = *part.source->checkpoint;
+  std::vector<checkpoint::SourceTensor> sources;
   for (const std::string& hf : mapping.hf) {
-    const io::StoredTensor& stored = part.source->checkpoint->tensors().find(hf)->second;
-    out.sources.push_back({part.source->checkpoint->bytes(stored).data(), stored.spec.dtype});
+    sources.push_back({&checkpoint, checkpoint.find(hf)});
   }
-  return out;
+  return checkpoint::over_chunks(std::move(out), sources);
 }
 
 /// Both make the same windows over different poisons. Errors: those of the device.

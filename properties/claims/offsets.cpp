@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 #include "core/foreign/pattern.hpp"
 #include "core/kinds/values.hpp"
 #include "oracles/target_layout.hpp"
@@ -204,28 +205,31 @@ class ValueStatement {
     if (!use_.source().checkpoint) {
       return;
     }
-    const io::StoredTensor& stored = use_.source().checkpoint->tensors().find(hf)->second;
-    if (!kinds::is_computable(stored.spec.dtype)) {
+    const io::Checkpoint& checkpoint = *use_.source().checkpoint;
+    const checkpoint::SourceTensor stored{&checkpoint, checkpoint.find(hf)};
+    const DType dtype = stored.spec->dtype;
+    if (!kinds::is_computable(dtype)) {
       return;
     }
-    const auto bytes = use_.source().checkpoint->bytes(stored);
-    const auto size = static_cast<std::size_t>(bv::bytes(stored.spec.dtype));
+    const checkpoint::WholeTensor whole(stored);
+    const auto bytes = whole.bytes();
+    const auto size = static_cast<std::size_t>(bv::bytes(dtype));
     for (std::size_t at = 0; at + size <= bytes.size(); at += size) {
       const auto element = bytes.subspan(at, size);
-      const std::string has = sum_text(element, stored.spec.dtype, added_);
-      const std::string wants = sum_text(element, stored.spec.dtype, wanted);
+      const std::string has = sum_text(element, dtype, added_);
+      const std::string wants = sum_text(element, dtype, wanted);
       if (has == wants) {
         continue;
       }
       example.index = {static_cast<std::int64_t>(at / size)};
       example.wanted.index = example.index;
       example.found.index = example.index;
-      const std::string x = fmt::format("{:g}", kinds::load(element.data(), stored.spec.dtype));
+      const std::string x = fmt::format("{:g}", kinds::load(element.data(), dtype));
       out.found = fmt::format("element {}: {} of {} = {}", at / size, rule_text(added_), x, has);
       out.wanted = fmt::format("{} = {}", rule_text(wanted), wants);
       break;
     }
-    use_.source().checkpoint->release(bytes);
+    checkpoint::release({&stored, 1});
   }
 
   const Subject& subject_;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <list>
 #include <map>
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 #include "core/layout/notation.hpp"
 #include "core/move/move.hpp"
 #include "core/move/tensor_maker.hpp"
@@ -56,10 +58,10 @@ class Trip {
         checkpoint_(checkpoint),
         device_(device) {
     for (const std::string& hf : mapping_.hf) {
-      const io::StoredTensor& stored = checkpoint.tensors().find(hf)->second;
-      bytes_.push_back(checkpoint.bytes(stored));
-      shapes_.push_back(&stored.spec.shape);
-      sizes_.push_back(static_cast<std::size_t>(bytes(stored.spec.dtype)));
+      const TensorSpec* spec = checkpoint.find(hf);
+      bytes_.push_back(whole_.emplace_back(checkpoint::SourceTensor{&checkpoint, spec}).bytes());
+      shapes_.push_back(&spec->shape);
+      sizes_.push_back(static_cast<std::size_t>(bytes(spec->dtype)));
     }
     widths_.insert(sizes_.begin(), sizes_.end());
     back_.resize(bytes_.size());
@@ -274,6 +276,7 @@ class Trip {
   const move::Isa isa_ = move::best_isa();
   std::int64_t window_max_ = 0;
   std::int64_t unreleased_ = 0;
+  std::list<checkpoint::WholeTensor> whole_;
   std::vector<std::span<const std::byte>> bytes_;
   std::vector<const Shape*> shapes_;
   std::vector<std::size_t> sizes_;

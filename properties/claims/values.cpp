@@ -3,8 +3,10 @@
 #include <map>
 
 #include "core/base/text.hpp"
+#include "core/checkpoint/source_tensor.hpp"
 #include "core/convert/value_losses.hpp"
 #include "properties/claims/catalogue.hpp"
+#include "properties/claims/dequantised.hpp"
 #include "properties/claims/dtypes.hpp"
 
 namespace bv::claims {
@@ -143,8 +145,10 @@ Verdict copy_verdict(const Subject& subject, const Part& part, const std::string
     return verdict;
   }
   const io::Checkpoint& checkpoint = *part.source->checkpoint;
-  const auto left = checkpoint.bytes(checkpoint.tensors().find(copy)->second);
-  const auto right = checkpoint.bytes(checkpoint.tensors().find(original)->second);
+  const checkpoint::WholeTensor first({&checkpoint, checkpoint.find(copy)});
+  const checkpoint::WholeTensor second({&checkpoint, checkpoint.find(original)});
+  const auto left = first.bytes();
+  const auto right = second.bytes();
   if (std::equal(left.begin(), left.end(), right.begin(), right.end())) {
     verdict.outcome = Outcome::Held;
     verdict.evidence.bytes = true;
@@ -194,7 +198,7 @@ std::int64_t count_values(const Subject& subject) {
   for (const Part& part : subject.parts) {
     out += std::ssize(part.source->model.must_equal);
   }
-  return out;
+  return out + count_dequantised(subject);
 }
 
 std::vector<Verdict> check_values(const Subject& subject) {
@@ -226,6 +230,9 @@ std::vector<Verdict> check_values(const Subject& subject) {
     }
   }
   for (Verdict& verdict : check_copies(subject)) {
+    out.push_back(std::move(verdict));
+  }
+  for (Verdict& verdict : check_dequantised(subject)) {
     out.push_back(std::move(verdict));
   }
   return out;

@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
-
 #include "core/base/text.hpp"
 #include "tests/e2e/process.hpp"
 
@@ -205,6 +203,31 @@ TEST(QuantisedSource, TwoOfThemAreStillComparedByteByByte) {
   const Ended ended = run({"diff", folder / "a", folder / "b"});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_NE(ended.out.find("model.layers.0.mlp.up_proj.weight"), std::string::npos) << ended.out;
+}
+
+TEST(QuantisedSource, IsNoBaseOfAnAdapter) {
+  const TempFolder folder;
+  const fs::path peft = fs::path(BV_FIXTURES) / "golden/peft/llama_all";
+  EditedCheckpoint base = EditedCheckpoint::read(peft / "base");
+  for (auto& [name, tensor] : EditedCheckpoint(base).tensors) {
+    if (name.find("_proj.weight") != std::string::npos) {
+      base.tensors[name] = zeros(DType::F8E4M3, tensor.shape);
+      base.tensors[name + "_scale"] = zeros(DType::F32, {});
+    }
+  }
+  base.write(folder / "m");
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"lora", "check"},
+        {"check", "--dtype", "float32"},
+        {"lora", "merge", "--out", folder / "o"},
+        {"convert", "--to", "megatron", "--dtype", "float32", "--out", folder / "o"}}) {
+    std::vector<std::string> line = words;
+    line.insert(line.end(), {"--model", folder / "m", "--adapter", (peft / "adapter").string()});
+    const Ended ended = run(line);
+    EXPECT_EQ(ended.code, 3) << ended.all();
+    EXPECT_NE(ended.all().find("BV7035"), std::string::npos) << ended.all();
+    EXPECT_FALSE(fs::exists(folder / "o"));
+  }
 }
 
 /// miles issue 1641: scales lost, so nothing says that these are quantised weights.

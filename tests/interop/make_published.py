@@ -29,17 +29,17 @@ def built(name):
     cls = getattr(transformers, class_name)
     with contextlib.redirect_stderr(io.StringIO()), torch.device("meta"):
         model = cls(cls.config_class(**{"pad_token_id": None, **numbers}))
-    config = {**json.loads(model.config.to_json_string()), **numbers, "architectures": [class_name], "dtype": "bfloat16"}
+    flat = {key: value for key, value in numbers.items() if not isinstance(value, dict)}
+    config = {**json.loads(model.config.to_json_string()), **flat, "architectures": [class_name], "dtype": "bfloat16"}
     config.setdefault("tie_word_embeddings", model.config.tie_word_embeddings)
     return model, {key: config[key] for key in sorted(config) if key != "transformers_version"}
 
 
 def tensors_of(model):
     """Shapes by name, experts one by one; in stacks where those are too many."""
-    stored = {name: list(tensor.shape) for name, tensor in model.state_dict().items()
-              if name not in model.all_tied_weights_keys}
-    single = {name: list(tensor.shape) for name, tensor in revert_weight_conversion(model, dict(model.state_dict())).items()
-              if name not in model.all_tied_weights_keys}
+    untied = {name: tensor for name, tensor in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    stored = {name: list(tensor.shape) for name, tensor in untied.items()}
+    single = {name: list(tensor.shape) for name, tensor in revert_weight_conversion(model, dict(untied)).items()}
     per_expert = len(single) <= TENSORS_MAX or len(single) == len(stored)
     return single if per_expert else renamed_alone(stored, single), "per_expert" if per_expert else "packed"
 

@@ -107,4 +107,57 @@ PUBLISHED = {
         "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4,
         "shared_expert_intermediate_size": 5632, "vocab_size": 151936},
         3 + 24 * (GQA + BIAS + moe(60, score_bias=0, gate=1))),
+    "minimax-m2": ("MiniMaxM2ForCausalLM", {
+        "hidden_size": 3072, "intermediate_size": 1536, "num_hidden_layers": 62, "num_attention_heads": 48,
+        "num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 256, "num_experts_per_tok": 8,
+        "vocab_size": 200064}, 3 + 62 * (GQA + HEAD_NORMS + moe(256, shared=0))),
+    "ernie-4.5-21b-a3b": ("Ernie4_5_MoeForCausalLM", {
+        "hidden_size": 2560, "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_hidden_layers": 28,
+        "num_attention_heads": 20, "num_key_value_heads": 4, "moe_num_experts": 64, "moe_k": 6, "moe_num_shared_experts": 2,
+        "vocab_size": 103424, "tie_word_embeddings": True}, 2 + 28 * GQA + MLP + 27 * moe(64)),
+    "ernie-4.5-0.3b": ("Ernie4_5ForCausalLM", {
+        "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 18, "num_attention_heads": 16,
+        "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 103424, "tie_word_embeddings": True}, 2 + 18 * (GQA + MLP)),
+    "dots.llm1": ("Dots1ForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 62,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128, "n_routed_experts": 128, "n_shared_experts": 2,
+        "num_experts_per_tok": 6, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "vocab_size": 152064},
+        3 + 62 * (GQA + HEAD_NORMS) + MLP + 61 * moe(128)),
+    "seed-oss-36b": ("SeedOssForCausalLM", {
+        "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 80,
+        "num_key_value_heads": 8, "head_dim": 128, "attention_bias": True, "vocab_size": 155136},
+        3 + 64 * (GQA + BIAS + MLP)),
+    "smollm3-3b": ("SmolLM3ForCausalLM", {
+        "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+        "num_key_value_heads": 4, "vocab_size": 128256, "tie_word_embeddings": True}, 2 + 36 * (GQA + MLP)),
+    "gemma-3-4b": ("Gemma3ForConditionalGeneration", {
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
+                        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208},
+        "vision_config": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+                          "image_size": 896, "patch_size": 14, "vision_use_head": False}},
+        2 + 34 * (GQA + HEAD_NORMS + MLP + 2) + 2 + 3 + 27 * 16 + 2),
+    "mistral-small-3.1": ("Mistral3ForConditionalGeneration", {
+        "text_config": {"model_type": "mistral", "hidden_size": 5120, "intermediate_size": 32768, "num_hidden_layers": 40,
+                        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 131072},
+        "vision_config": {"model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                          "num_attention_heads": 16, "head_dim": 64, "image_size": 1540, "patch_size": 14},
+        "tie_word_embeddings": False}, 3 + 40 * (GQA + MLP) + 2 + 24 * 9 + 4),
+    "qwen2.5-vl-7b": ("Qwen2_5_VLForConditionalGeneration", {
+        "text_config": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+                        "num_key_value_heads": 4, "vocab_size": 152064},
+        "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
+        "tie_word_embeddings": False}, 3 + 28 * (GQA + BIAS + MLP) + 1 + 32 * 12 + 5),
+    "qwen2-vl-7b": ("Qwen2VLForConditionalGeneration", {
+        "text_config": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+                        "num_key_value_heads": 4, "vocab_size": 152064},
+        "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4, "num_heads": 16},
+        "tie_word_embeddings": False}, 3 + 28 * (GQA + BIAS + MLP) + 1 + 32 * 12 + 6),
+    "glm-4.5v": ("Glm4vMoeForConditionalGeneration", {
+        "text_config": {"hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 46,
+                        "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "attention_bias": True,
+                        "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 1,
+                        "vocab_size": 151552},
+        "vision_config": {"depth": 24, "hidden_size": 1536, "intermediate_size": 10944, "num_heads": 12, "out_hidden_size": 4096,
+                          "image_size": 336, "patch_size": 14}},
+        3 + 46 * (GQA + BIAS) + MLP + 45 * moe(128) + 24 * 7 + 13),
 }

@@ -29,7 +29,7 @@ TEST(WantedShard, IsNoneForAParameterOutsideTheTable) {
         "decoder.layers.0.mlp.experts.linear_fc1.weight-1",
         "decoder.layers.0.mlp.experts.linear_fc1.weight1x",
         "decoder.layers.0.mlp.experts.local_experts.linear_fc1.weight", "patch_embed.proj.weight",
-        "vision_tower.blocks.0.wqkv.weight",
+        "side_tower.blocks.0.wqkv.weight",
         "decoder.layers.0.self_attention.linear_qkv.adapter.linear_in.weight"}) {
     Question question = norm();
     question.parameter = parameter;

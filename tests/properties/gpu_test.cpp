@@ -12,6 +12,8 @@
 #include "core/plan/layout_set.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "tests/core/cuda/host_device.hpp"
+#include "tests/support/checkpoint_edit.hpp"
+#include "tests/support/files.hpp"
 #include "tests/support/golden_model.hpp"
 
 namespace bv::claims {
@@ -51,10 +53,10 @@ struct World {
   Subject subject;
 };
 
-std::unique_ptr<World> world_of(const std::string& name, move::Executor* device,
+std::unique_ptr<World> world_of(checkpoint::HfModel model, move::Executor* device,
                                 std::string_view dtype = "preserve") {
   auto out = std::make_unique<World>();
-  out->model = support::open_golden(name);
+  out->model = std::move(model);
   out->subject.parts = {{&out->model}};
   out->subject.kinds = &support::catalogue();
   out->subject.dtype = plan::dtype_policy(dtype).value();
@@ -62,6 +64,11 @@ std::unique_ptr<World> world_of(const std::string& name, move::Executor* device,
                           plan::with_padding(out->model.model, {.tp = 2})};
   out->subject.budget.device = device;
   return out;
+}
+
+std::unique_ptr<World> world_of(const std::string& name, move::Executor* device,
+                                std::string_view dtype = "preserve") {
+  return world_of(support::open_golden(name), device, dtype);
 }
 
 void expect_held(const std::string& name, move::Executor& device, std::string_view dtype) {
@@ -83,6 +90,35 @@ TEST(GpuClaim, HoldsForTheKernelOnTheHostAndEveryGolden) {
   for (const char* name : {"qwen3_next", "gemma3_text", "qwen3_moe_packed", "gpt_oss"}) {
     expect_held(name, device, "float32");
     expect_held(name, device, "float16");
+  }
+}
+
+TEST(GpuClaim, HoldsForWeightsThatAreDequantised) {
+  support::EditedCheckpoint edited = support::EditedCheckpoint::golden("llama");
+  for (auto& [name, tensor] : support::EditedCheckpoint(edited).tensors) {
+    if (name.find("_proj.weight") != std::string::npos) {
+      auto& codes = edited.tensors.at(name);
+      codes.dtype = DType::F8E4M3;
+      codes.bytes.resize(codes.bytes.size() / static_cast<std::size_t>(bytes(tensor.dtype)));
+      const float scale = 0.5F;
+      support::EditedTensor scales{DType::F32, {}, std::vector<std::byte>(sizeof scale)};
+      std::memcpy(scales.bytes.data(), &scale, sizeof scale);
+      edited.tensors[name + "_scale"] = std::move(scales);
+    }
+  }
+  const support::TempFolder folder;
+  edited.write(folder.path());
+  cuda::StagedExecutor device(std::make_unique<cuda::testing::HostDevice>());
+  checkpoint::OpenOptions options;
+  options.dequantise = DType::F32;
+  auto model = checkpoint::open_hf(folder.path(), support::families(), options);
+  ASSERT_TRUE(model) << (model ? "" : model.error().message);
+  ASSERT_FALSE(model->dequantised.empty());
+  const auto world = world_of(std::move(*model), &device, "float32");
+  const auto verdicts = judged(*find_claim("gpu"), world->subject);
+  EXPECT_FALSE(verdicts.empty());
+  for (const Verdict& one : verdicts) {
+    EXPECT_EQ(one.outcome, Outcome::Held) << one.id() << ": " << one.title;
   }
 }
 

@@ -86,7 +86,7 @@ const std::map<std::string, std::set<std::string>>& arrows() {
       {"core/pickle", {"core/base"}},
       {"core/plan",
        {"core/base", "core/family", "core/kinds", "core/layout", "core/model", "core/parallel"}},
-      {"core/quantised", {"core/base"}},
+      {"core/quantised", {"core/base", "core/kinds"}},
       {"core/torch_dist", {"core/base", "core/io", "core/pickle"}},
       {"core/trace", {"core/base", "core/plan"}},
       {"core/verdict", {"core/base"}},

@@ -81,6 +81,12 @@ checkpoint::OpenOptions open_options(const Options& options) {
   out.family = options.family;
   out.filter = {options.match, options.exclude};
   out.strict = options.strict;
+  const bool takes = options.command == "check" || options.command == "roundtrip" ||
+                     options.command == "convert" || options.command == "diff";
+  const auto policy = plan::dtype_policy(options.dtype);
+  if (takes && options.adapter.empty() && policy) {
+    out.dequantise = policy->params;
+  }
   return out;
 }
 

@@ -34,6 +34,11 @@ Result<std::vector<Sample>> builtin_samples() {
     for (const auto& [what, form] : entry.at("forms").items()) {
       sample.forms[what] = form.get<std::string>();
     }
+    if (const auto carried = entry.find("carried"); carried != entry.end()) {
+      for (const auto& [tensor, shape] : carried->items()) {
+        sample.carried[tensor] = shape.get<Shape>();
+      }
+    }
     out.push_back(std::move(sample));
   }
   return out;
@@ -55,6 +60,9 @@ Result<std::shared_ptr<const Case>> make_case(
   options.forms = sample.forms;
   BV_TRY(planned, model::resolve(family, config, {}, options));
   BV_TRY(headers, plan::expected_headers(planned, library.kinds));
+  for (const auto& [name, shape] : sample.carried) {
+    headers[name] = {name, DType::BF16, shape};
+  }
   for (auto& header : headers) {
     const bool wide =
         std::any_of(sample.float32.begin(), sample.float32.end(),

@@ -29,6 +29,8 @@ struct Sample {
   std::string config;                // text of config.json
   std::vector<std::string> float32;  // globs of HF tensors stored as F32; the others are BF16
   std::map<std::string, std::string, std::less<>> forms;  // as model::ResolveOptions::forms
+  std::map<std::string, Shape, std::less<>>
+      carried;  // what lies under the prefixes that go as they are
 };
 
 /// The text of samples.json as built.

@@ -37,6 +37,16 @@ Error refusal(const nlohmann::ordered_json& family) {
   return result.error();
 }
 
+TEST(FamilyFile, RefusesCarriedPrefixesThatAreNone) {
+  for (const std::string wrong : {"visual", "{HF}visual.", ""}) {
+    auto family = tiny();
+    family["carried"] = {{{"hf", {wrong}}, {"megatron", "visual."}}};
+    EXPECT_THAT(refusal(family).message, HasSubstr("no prefix"));
+    family["carried"] = {{{"hf", {"visual."}}, {"megatron", wrong}}};
+    EXPECT_THAT(refusal(family).message, HasSubstr("no prefix"));
+  }
+}
+
 TEST(FamilyFile, OfOneRuleResolves) {
   const auto family = family::parse_family(tiny().dump(), "tiny.json");
   ASSERT_TRUE(family) << family.error().message;

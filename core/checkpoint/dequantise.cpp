@@ -1,0 +1,109 @@
+#include "core/checkpoint/dequantise.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/checkpoint/config_edit.hpp"
+
+namespace bv::checkpoint {
+namespace {
+
+constexpr std::string_view kShape = "weight_shape";
+
+/// The numbers of a tensor of 32 or 64-bit integers; empty for any other.
+Shape integers_of(const io::StoredTensor& stored, std::span<const std::byte> bytes) {
+  Shape out;
+  const std::size_t size = stored.spec.dtype == DType::I64   ? 8
+                           : stored.spec.dtype == DType::I32 ? 4
+                                                             : 0;
+  for (std::size_t at = 0; size != 0 && at + size <= bytes.size(); at += size) {
+    std::int64_t wide = 0;
+    std::int32_t narrow = 0;
+    if (size == 8) {
+      std::memcpy(&wide, &bytes[at], sizeof wide);
+    } else {
+      std::memcpy(&narrow, &bytes[at], sizeof narrow);
+    }
+    out.push_back(size == 8 ? wide : narrow);
+  }
+  return out;
+}
+
+Status check_said_shape(const Dequantised& weight, const io::Checkpoint& checkpoint) {
+  for (const std::string& companion : weight.companions) {
+    const auto stored = checkpoint.tensors().find(companion);
+    if (!companion.ends_with(kShape) || stored == checkpoint.tensors().end()) {
+      continue;
+    }
+    const Shape said = integers_of(stored->second, checkpoint.bytes(stored->second));
+    if (said != weight.weight.shape) {
+      return fail(Code::QuantisedSource,
+                  fmt::format("{} says another shape than its packed values have",
+                              readable(companion)))
+          .pair(shape_text(said), shape_text(weight.weight.shape))
+          .advise(
+              "rows that do not fill their last word are not read: give a dequantised "
+              "checkpoint");
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+std::vector<Dequantised> dequantised_weights(const quantised::Source& source, DType dtype) {
+  std::vector<Dequantised> out;
+  for (const quantised::Group& group : source.groups) {
+    for (const quantised::Weight& weight : group.weights) {
+      Dequantised one;
+      one.weight = {weight.name, dtype, weight.form->shape};
+      one.stored = *weight.bits;
+      one.scale = *weight.scale;
+      one.form = *weight.form;
+      for (const TensorSpec* companion : weight.companions) {
+        one.companions.push_back(companion->name);
+      }
+      std::sort(one.companions.begin(), one.companions.end());
+      out.push_back(std::move(one));
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const Dequantised& a, const Dequantised& b) {
+    return a.weight.name < b.weight.name;
+  });
+  return out;
+}
+
+void drop_quantisation(nlohmann::json& config, std::string& config_text) {
+  for (const std::string& path : quantised::forget(config)) {
+    config_text = without_member(config_text, path);
+  }
+}
+
+Status add_dequantised(const std::vector<Dequantised>& weights, io::Checkpoint& checkpoint) {
+  for (const Dequantised& one : weights) {
+    BV_CHECK(check_said_shape(one, checkpoint));
+    const auto& values = checkpoint.tensors().find(one.stored.name)->second;
+    const auto& scales = checkpoint.tensors().find(one.scale.name)->second;
+    checkpoint.add_made(
+        {one.weight, one.stored.name,
+         std::make_unique<kinds::Dequantiser>(one.form, checkpoint.bytes(values),
+                                              checkpoint.bytes(scales), one.weight.dtype)});
+  }
+  return Done{};
+}
+
+std::string dequantised_note(const std::vector<Dequantised>& weights, const std::string& summary) {
+  std::size_t companions = 0;
+  for (const Dequantised& one : weights) {
+    companions += one.companions.size();
+  }
+  return fmt::format("{}: dequantised to {}; {} and what config.json says of them stay behind",
+                     summary, weights.empty() ? "" : name(weights.front().weight.dtype),
+                     counted(companions, "companion tensor"));
+}
+
+}  // namespace bv::checkpoint

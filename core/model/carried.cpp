@@ -1,0 +1,184 @@
+#include "core/model/carried.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <set>
+
+#include "core/base/text.hpp"
+#include "core/family/changed_family.hpp"
+#include "core/family/family.hpp"
+#include "core/model/resolve.hpp"
+
+namespace bv::model {
+namespace {
+
+constexpr std::int64_t kBlocksMax = 1 << 16;
+
+/// "blocks.3.attn.qkv.weight" -> "blocks.", 3, ".attn.qkv.weight". Without a number: all before.
+struct AtNumber {
+  std::string before;
+  std::optional<std::int64_t> number;
+  std::string after;
+};
+
+AtNumber split_at_number(std::string_view name) {
+  for (std::size_t begin = 0; begin < name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    std::int64_t number = 0;
+    const auto read = std::from_chars(part.data(), part.data() + part.size(), number);
+    const bool plain = part == "0" || (!part.empty() && part.front() >= '1' && part.front() <= '9');
+    if (plain && read.ec == std::errc() && read.ptr == part.data() + part.size() &&
+        number < kBlocksMax) {
+      return {std::string(name.substr(0, begin)), number, std::string(name.substr(end))};
+    }
+    begin = end + 1;
+  }
+  return {std::string(name), std::nullopt, ""};
+}
+
+/// Tensors of one pattern: number -> shape.
+using Blocks = std::map<std::int64_t, const Shape*>;
+
+class CarriedFinder {
+ public:
+  CarriedFinder(const Headers& headers, std::string_view before)
+      : headers_(headers), before_(before) {}
+
+  void add(const family::Carried& carried) {
+    for (const std::string& prefix : carried.hf) {
+      const std::string whole = std::string(before_) + prefix;
+      const auto first = headers_.lower_bound(whole);
+      if (first != headers_.end() && first->first.starts_with(whole)) {
+        collect(carried, prefix, whole);
+        return;
+      }
+    }
+    NameFault fault;
+    fault.code = Code::HfTensorMissing;
+    fault.subject = carried.hf.front() + "*";
+    fault.message = fmt::format(
+        "no HF tensor is under {}: Megatron parameters {}* would keep their initial values",
+        join(carried.hf, " or "), carried.megatron);
+    fault.found = fmt::format("absent from the headers of {}", counted(headers_.size(), "tensor"));
+    fault.wanted = carried.hf.front() + "*";
+    fault.help = "give the checkpoint of the whole model, or --family with that of the text model";
+    out.faults.push_back(std::move(fault));
+  }
+
+  FoundCarried out;
+  std::vector<family::CarriedTensors> tensors;
+
+ private:
+  void collect(const family::Carried& carried, const std::string& prefix,
+               const std::string& whole) {
+    std::map<std::pair<std::string, std::string>, Blocks> patterns;
+    std::map<std::string, std::set<std::int64_t>> blocks;  // what stands before a number -> those
+    std::size_t found = 0;
+    for (auto at = headers_.lower_bound(whole);
+         at != headers_.end() && at->first.starts_with(whole); ++at) {
+      const std::string tail = at->first.substr(whole.size());
+      if (tail.empty() || tail.find_first_of("{}") != std::string::npos) {
+        continue;
+      }
+      ++found;
+      const AtNumber parts = split_at_number(tail);
+      if (!parts.number) {
+        tensors.push_back({prefix + tail, carried.megatron + tail, at->second.shape, 0});
+        continue;
+      }
+      patterns[{parts.before, parts.after}].emplace(*parts.number, &at->second.shape);
+      blocks[parts.before].insert(*parts.number);
+    }
+    for (const auto& [pattern, list] : patterns) {
+      add_pattern(carried, prefix, pattern, list, blocks.at(pattern.first));
+    }
+    out.detected.push_back(
+        {"carried", prefix + "*",
+         fmt::format("{} as they are, as {}*", counted(found, "tensor"), carried.megatron)});
+  }
+
+  void add_pattern(const family::Carried& carried, const std::string& prefix,
+                   const std::pair<std::string, std::string>& pattern, const Blocks& list,
+                   const std::set<std::int64_t>& blocks) {
+    const auto& [before, after] = pattern;
+    const std::int64_t count = *blocks.rbegin() + 1;
+    const bool equal = std::all_of(list.begin(), list.end(), [&](const auto& one) {
+      return *one.second == *list.begin()->second;
+    });
+    if (equal && std::ssize(list) == count) {
+      const std::string name = before + "{k}" + after;
+      tensors.push_back({prefix + name, carried.megatron + name, *list.begin()->second, count});
+      return;
+    }
+    for (const auto& [number, shape] : list) {
+      const std::string name = fmt::format("{}{}{}", before, number, after);
+      tensors.push_back({prefix + name, carried.megatron + name, *shape, 0});
+    }
+    const std::set<std::int64_t> lacking = lacking_blocks(list, blocks, equal);
+    if (!lacking.empty()) {
+      out.faults.push_back(torn(carried, prefix, pattern, lacking, count));
+    }
+  }
+
+  /// The blocks that lack a tensor which most of them have. A number that nothing stands under is a
+  /// block that is missing where those that are there are alike; it is none in a sequence of
+  /// modules, some of which have no tensors: those differ, or come at equal distances.
+  [[nodiscard]] static std::set<std::int64_t> lacking_blocks(const Blocks& list,
+                                                             const std::set<std::int64_t>& blocks,
+                                                             bool equal) {
+    std::set<std::int64_t> distances;
+    for (auto at = blocks.begin(); std::next(at) != blocks.end(); ++at) {
+      distances.insert(*std::next(at) - *at);
+    }
+    const bool alike = equal && list.size() == blocks.size() && blocks.size() > 2 &&
+                       (distances.size() > 1 || *blocks.begin() > 0);
+    const bool most = list.size() * 2 > blocks.size();
+    std::set<std::int64_t> out;
+    for (std::int64_t number = 0; number <= *blocks.rbegin(); ++number) {
+      if (!list.contains(number) && (blocks.contains(number) ? most : alike)) {
+        out.insert(number);
+      }
+    }
+    return out;
+  }
+
+  [[nodiscard]] static NameFault torn(const family::Carried& carried, const std::string& prefix,
+                                      const std::pair<std::string, std::string>& pattern,
+                                      const std::set<std::int64_t>& lacking, std::int64_t count) {
+    const std::string name = fmt::format("{}{{k}}{}", pattern.first, pattern.second);
+    NameFault fault;
+    fault.code = Code::HfTensorMissing;
+    fault.subject =
+        fmt::format("{}{}{}{}", prefix, pattern.first, *lacking.begin(), pattern.second);
+    fault.message = fmt::format(
+        "HF tensors {}{} are missing (k {}): Megatron parameters such as {}{}{}{} would keep their "
+        "initial values",
+        prefix, name, ranges_text(lacking), carried.megatron, pattern.first, *lacking.begin(),
+        pattern.second);
+    fault.found = fmt::format("{} of {}", count - std::ssize(lacking), counted(count, "block"));
+    fault.wanted = "the tensor in every block";
+    fault.help = "check that the index and every shard of the checkpoint are there";
+    return fault;
+  }
+
+  const Headers& headers_;
+  std::string_view before_;
+};
+
+}  // namespace
+
+FoundCarried find_carried(const family::FamilyPtr& family, const Headers& headers,
+                          std::string_view before) {
+  CarriedFinder finder(headers, before);
+  for (const family::Carried& carried : family->carried) {
+    finder.add(carried);
+  }
+  finder.out.family = family::with_carried(*family, finder.tensors);
+  return std::move(finder.out);
+}
+
+}  // namespace bv::model

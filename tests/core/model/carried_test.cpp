@@ -1,0 +1,129 @@
+// Tensors that go as they are, under a prefix that the family names.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/core/model/resolved.hpp"
+
+namespace bv::model::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+family::FamilyPtr with_tower() {
+  return family::parse_family(R"({
+    "schema": "bridge-family/1", "family": "tiny", "architectures": ["TinyForCausalLM"],
+    "symbols": {"hidden_size": {"field": "hidden_size"}, "num_hidden_layers": {"field": "num_hidden_layers"}},
+    "prefixes": {"M": "language_model.", "HF": "model."},
+    "carried": [{"hf": ["tower.vision_model.", "tower."], "megatron": "vision_tower."}],
+    "sections": [
+      {"stage": "decoder", "over": {"i": "num_hidden_layers"},
+       "rules": [{"kind": "replicated", "megatron": "{M}decoder.layers.{i}.norm.weight", "hf": "{HF}layers.{i}.norm.weight", "rest": ["hidden_size"]}]}]})",
+                              "tiny.json")
+      .value();
+}
+
+Headers with_blocks(const std::string& tower, std::int64_t blocks) {
+  Headers headers;
+  add(headers, "model.layers.0.norm.weight", {8});
+  add(headers, tower + "patch.weight", {4, 3});
+  add(headers, tower + "merger.0.weight", {4, 4});
+  add(headers, tower + "merger.2.weight", {8, 4});
+  for (std::int64_t i = 0; i < blocks; ++i) {
+    add(headers, tower + "blocks." + std::to_string(i) + ".fc.weight", {5, 4});
+  }
+  return headers;
+}
+
+Model resolved(const Headers& headers, const ResolveOptions& options = {}) {
+  const json config = {{"hidden_size", 8}, {"num_hidden_layers", 1}};
+  return must(resolve(with_tower(), config, headers, options));
+}
+
+TEST(Carried, TensorsGoUnderTheMegatronPrefixWithTheirOwnShapes) {
+  for (const std::string tower : {"tower.", "tower.vision_model."}) {
+    SCOPED_TRACE(tower);
+    const Model model = resolved(with_blocks(tower, 3));
+    EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+    EXPECT_EQ(model.mappings.size(), 7U);
+    const Mapping* block = mapping_of(model, "vision_tower.blocks.2.fc.weight");
+    ASSERT_NE(block, nullptr);
+    EXPECT_EQ(block->hf, (std::vector<std::string>{tower + "blocks.2.fc.weight"}));
+    EXPECT_EQ(block->rule->kind, "replicated");
+    EXPECT_EQ(block->rule->rest, (std::vector<std::string>{"5", "4"}));
+    ASSERT_NE(mapping_of(model, "vision_tower.merger.2.weight"), nullptr);
+    EXPECT_EQ(detected(model, "carried"), tower + "*");
+  }
+}
+
+TEST(Carried, BlocksOfOneShapeShareARule) {
+  const Model model = resolved(with_blocks("tower.", 3));
+  EXPECT_EQ(mapping_of(model, "vision_tower.blocks.0.fc.weight")->rule,
+            mapping_of(model, "vision_tower.blocks.2.fc.weight")->rule);
+}
+
+TEST(Carried, APrefixWithoutATensorIsAFault) {
+  Headers headers;
+  add(headers, "model.layers.0.norm.weight", {8});
+  const Model model = resolved(headers);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].code, Code::HfTensorMissing);
+  EXPECT_THAT(model.faults[0].message, HasSubstr("vision_tower.*"));
+}
+
+TEST(Carried, ABlockThatLacksWhatMostHaveIsAFault) {
+  Headers headers = with_blocks("tower.", 4);
+  headers.erase("tower.blocks.2.fc.weight");
+  const Model model = resolved(headers);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].subject, "tower.blocks.2.fc.weight");
+}
+
+/// A sequence of modules of which some have no tensors: numbers are left out.
+TEST(Carried, ASequenceWithModulesWithoutTensorsIsWhole) {
+  Headers headers = with_blocks("tower.", 3);
+  add(headers, "tower.conv.0.weight", {4, 4});
+  add(headers, "tower.conv.2.weight", {4, 4});
+  add(headers, "tower.conv.4.weight", {4, 4});
+  const Model model = resolved(headers);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+}
+
+TEST(Carried, ABlockWithOneTensorMissingIsAFault) {
+  Headers headers = with_blocks("tower.", 4);
+  for (const char* number : {"0", "1", "3"}) {
+    add(headers, "tower.blocks." + std::string(number) + ".fc.bias", {5});
+  }
+  const Model model = resolved(headers);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].subject, "tower.blocks.2.fc.bias");
+}
+
+/// The layers of a tower are named as those of the model.
+TEST(Carried, NamesOfATowerSayNothingOfThePrefixesOfTheModel) {
+  Headers headers = with_blocks("tower.", 3);
+  for (const char* number : {"0", "1", "2"}) {
+    add(headers, "tower.encoder.layers." + std::string(number) + ".norm.weight", {8});
+  }
+  const Model model = resolved(headers);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(model.prefixes.at("HF"), "model.");
+}
+
+TEST(Carried, NothingIsKnownWithoutHeaders) {
+  ResolveOptions options;
+  options.config_only = true;
+  const Model model = resolved({}, options);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(model.mappings.size(), 1U);
+}
+
+TEST(Carried, NamesWithBracesAreUsedByNobody) {
+  Headers headers = with_blocks("tower.", 1);
+  add(headers, "tower.{hidden_size}.weight", {1});
+  const Model model = resolved(headers);
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].code, Code::HfTensorUnused);
+}
+
+}  // namespace
+}  // namespace bv::model::test
