@@ -132,7 +132,7 @@ constexpr std::array kCommands = {
             "bridge-verify explain BV2006\nbridge-verify explain placement"},
     Command{{"config", "", true, "show"},
             "config show",
-            "every setting, its value and where it was said",
+            "every setting, its value and where it was set",
             false,
             run_config},
     Command{{"certify", "", true},

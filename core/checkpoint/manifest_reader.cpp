@@ -107,7 +107,7 @@ class ManifestReader : private ManifestValues {
     }
     auto policy = plan::dtype_policy(name);
     if (!policy) {
-      return fault(at, fmt::format("{} is none of preserve, float32, bfloat16, float16",
+      return fault(at, fmt::format("{} is not one of preserve, float32, bfloat16, float16",
                                    io::in_quotes(name)));
     }
     out_.dtype = *policy;
@@ -223,7 +223,7 @@ class ManifestReader : private ManifestValues {
         return false;
       }
       if (!out_.left_out.empty() && name <= out_.left_out.back()) {
-        return fault(at, fmt::format("{} stands behind {}: the list is sorted, each name once",
+        return fault(at, fmt::format("{} comes after {}: the list is sorted, each name once",
                                      io::in_quotes(name), io::in_quotes(out_.left_out.back())));
       }
       out_.left_out.push_back(std::move(name));

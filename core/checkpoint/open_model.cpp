@@ -192,11 +192,53 @@ std::string header_digest(const Headers& headers) {
   return digest.hex();
 }
 
+namespace {
+
+bool has_field(const nlohmann::json& config, std::string_view path) {
+  const nlohmann::json* node = &config;
+  while (!path.empty()) {
+    const std::size_t dot = std::min(path.find('.'), path.size());
+    if (!node->is_object()) {
+      return false;
+    }
+    const auto found = node->find(std::string(path.substr(0, dot)));
+    if (found == node->end()) {
+      return false;
+    }
+    node = &*found;
+    path.remove_prefix(std::min(dot + 1, path.size()));
+  }
+  return true;
+}
+
+/// A field that is new in the config and that no size came from: misspelt, or at another level than
+/// the one that the family reads.
+void add_unread_settings(const std::vector<std::string>& new_fields,
+                         const model::Geometry& geometry, std::vector<std::string>& notes) {
+  for (const std::string& path : new_fields) {
+    const bool read =
+        std::any_of(geometry.origin.begin(), geometry.origin.end(), [&](const auto& origin) {
+          return origin.second == path || origin.second.starts_with(path + " ");
+        });
+    if (!read) {
+      notes.push_back(fmt::format(
+          "--set {}: config.json has no such field, and no size of the model comes from it",
+          io::printable(path)));
+    }
+  }
+}
+
+}  // namespace
+
 Result<HfModel> open_headers(std::string config_text, const std::string& config_file,
                              Headers headers, const std::vector<family::FamilyPtr>& families,
                              const OpenOptions& options) {
   BV_TRY(config, parse_config(config_text, config_file));
+  std::vector<std::string> new_fields;
   for (const auto& [path, value] : options.settings) {
+    if (!has_field(config, path)) {
+      new_fields.push_back(path);
+    }
     BV_CHECK(apply_setting(config, path, value));
   }
   model::ResolveOptions resolve = options.resolve;
@@ -259,6 +301,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
       out.notes.push_back(std::move(plain.note));
     }
   }
+  add_unread_settings(new_fields, out.model.geometry, out.notes);
   return out;
 }
 

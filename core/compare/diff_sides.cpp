@@ -190,7 +190,8 @@ Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,
                             experts ? "expert" : "cut",
                             *shown == 2 ? "half" : fmt::format("1/{}", *shown)))
           .pair(fmt::format("{} {}", axis, stated), fmt::format("{} {}", axis, *shown))
-          .advise("copy the missing shards beside the others");
+          .advise(
+              "copy the missing shards beside the others, or move away a file of another layout");
     }
   }
   return Done{};
@@ -272,7 +273,7 @@ Result<parallel::Layout> layout_of_shards(const std::vector<std::string>& names,
     wanted.erase(name);
   }
   if (!wanted.empty()) {
-    return fail(Code::BadValue,
+    return fail(Code::CacheIncomplete,
                 fmt::format("the shard names state {}, but {} of its files {} missing",
                             parallel::layout_id(out), wanted.size(),
                             wanted.size() == 1 ? "is" : "are"))

@@ -107,6 +107,7 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   for (const auto& [name, print] : prints) {
     names.insert(name);
   }
+  BV_CHECK(check_opens(folder.partial(), description.hf_headers));
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);
   report.tensors = static_cast<std::int64_t>(description.hf_headers.size());

@@ -1,5 +1,9 @@
 #include "core/convert/hf_outputs.hpp"
 
+#include "core/base/text.hpp"
+#include "core/io/checkpoint.hpp"
+#include "core/io/fault_text.hpp"
+
 namespace bv::convert {
 namespace {
 
@@ -59,6 +63,31 @@ std::vector<OutputFile> hf_outputs(const checkpoint::MegatronFolder& source, con
     out.push_back(std::move(file));
   }
   return out;
+}
+
+Status check_opens(const std::filesystem::path& folder, const Headers& wanted) {
+  const auto fault = [](const std::string& found) {
+    return fail(Code::IndexDisagrees,
+                "the files that would be written do not make the checkpoint that was meant")
+        .pair(found, "files that open as the tensors of the model")
+        .advise(
+            "an index or a file name was changed since the HF directory was converted: convert it "
+            "again");
+  };
+  const auto opened = io::Checkpoint::open(folder);
+  if (!opened) {
+    return fault(opened.error().message);
+  }
+  const Headers found = opened->headers();
+  for (const auto& [name, spec] : wanted) {
+    const auto at = found.find(name);
+    if (at == found.end() || at->second.dtype != spec.dtype || at->second.shape != spec.shape) {
+      return fault("no such tensor or another one: " + io::in_quotes(name));
+    }
+  }
+  return found.size() == wanted.size()
+             ? Status(Done{})
+             : Status(fault(counted(found.size(), "tensor") + ", more than were meant"));
 }
 
 }  // namespace bv::convert

@@ -1,6 +1,7 @@
 #pragma once
 // The files of an HF checkpoint as they are made of Megatron shards.
 
+#include <filesystem>
 #include <vector>
 
 #include "core/checkpoint/megatron_folder.hpp"
@@ -14,5 +15,10 @@ namespace bv::convert {
 [[nodiscard]] std::vector<OutputFile> hf_outputs(const checkpoint::MegatronFolder& source,
                                                  const plan::Plan& plan,
                                                  const checkpoint::Shards& shards);
+
+/// Opens what was written, as the next reader will, before it gets its name: index, names of files
+/// and headers must make the checkpoint that was meant. Errors: IndexDisagrees with what the reader
+/// says.
+[[nodiscard]] Status check_opens(const std::filesystem::path& folder, const Headers& wanted);
 
 }  // namespace bv::convert

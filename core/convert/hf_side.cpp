@@ -9,6 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/checkpoint/folder_names.hpp"
 #include "core/convert/carried_index.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/torch_shard.hpp"
@@ -134,6 +135,15 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
 Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
                                const checkpoint::MegatronFolder& description, bool follow_links) {
   const auto& names = source.checkpoint->names();
+  for (const std::string& name : names) {
+    if (const std::string_view wrong = checkpoint::path_fault(name); !wrong.empty()) {
+      return fail(Code::UnsafePath,
+                  fmt::format("the weights file {} {}", io::in_quotes(name), wrong))
+          .at(io::printable_path(source.folder))
+          .pair(io::in_quotes(name), "a plain relative name in UTF-8")
+          .advise("rename the file; an index that names it must be changed with it");
+    }
+  }
   BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
   BV_TRY(config, checkpoint::carried_config(source));
   carried.files["config.json"] = {source.folder / "config.json", std::move(config)};

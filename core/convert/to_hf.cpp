@@ -210,6 +210,9 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
       names.insert(name);
     }
   }
+  if (folder.is_host()) {
+    BV_CHECK(check_opens(folder.partial(), source.hf_headers));
+  }
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);
   report.tensors = static_cast<std::int64_t>(source.hf_headers.size());

@@ -187,8 +187,9 @@ class LineChooser {
           .advise("say it in the rule, or with --expert-orientation");
     }
     return fail(Code::SizeInDoubt,
-                fmt::format("how the expert stack of {} is stored cannot be told by its shape",
-                            named(foreign_)))
+                fmt::format(
+                    "how the expert stack of {} is stored cannot be determined from its shape",
+                    named(foreign_)))
         .at(foreign_.source)
         .pair(fmt::format("{} {}, hidden_size {}", shown(rule_.hf.front().second),
                           shape_text(shape), size),

@@ -183,7 +183,8 @@ void NameFaults::report_layers_without_rules(model::Model& model) {
     model::NameFault fault;
     fault.code = Code::MegatronParamWithoutRule;
     fault.subject = shown(first);
-    fault.message = fmt::format("{} has no rules: {}, {} first", layers_text(stage, numbers),
+    fault.message = fmt::format("{} {} no rules: {}, {} first", layers_text(stage, numbers),
+                                numbers.size() == 1 ? "has" : "have",
                                 counted(parameters, "Megatron parameter"), shown(first));
     fault.found = tensors.empty() ? "no rule takes any of them"
                                   : fmt::format("{} read by no rule: {} .. {}",

@@ -107,12 +107,11 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
                          .advise("write as many * on both sides")});
     } else if ((has_double_star(pattern) || has_double_star(rule.megatron)) &&
                (mixes_wildcards(pattern) || mixes_wildcards(rule.megatron))) {
-      out.push_back(
-          {fail(Code::WildcardCount, fmt::format("{} mixes * and **", named(rule)))
-               .at(rule.source)
-               .pair(shown(mixes_wildcards(pattern) ? pattern : rule.megatron),
-                     "one sort of wildcard: ** are filled before *, so captures change places")
-               .advise("write a rule for each name that ** would match")});
+      out.push_back({fail(Code::WildcardCount, fmt::format("{} mixes * and **", named(rule)))
+                         .at(rule.source)
+                         .pair(shown(mixes_wildcards(pattern) ? pattern : rule.megatron),
+                               "one sort of wildcard: ** is filled before *, so captures swap")
+                         .advise("write a rule for each name that ** would match")});
     }
   }
 }

@@ -47,8 +47,8 @@ Error no_config(const fs::path& folder, const FolderListing& listing) {
           .advise("copy config.json of the model beside the weights, or give another folder");
   std::error_code ignored;
   if (!listing.safetensors.empty()) {
-    error.facts.push_back(
-        fmt::format("it holds {} *.safetensors files", listing.safetensors.size()));
+    error.facts.push_back(fmt::format("it holds {} named *.safetensors",
+                                      counted(listing.safetensors.size(), "file")));
   }
   if (fs::exists(folder / "adapter_config.json", ignored)) {
     error.facts.emplace_back("it holds adapter_config.json: a LoRA adapter");
@@ -119,7 +119,7 @@ Result<LocatedModel> classify_file(const fs::path& path) {
   } else if (name == "config.json") {
     model.kind = ModelKind::ConfigFile;
   } else if (name.ends_with(".headers.json") || name.ends_with(".json.gz") ||
-             (name.ends_with(".json") && starts_like_a_dump(path))) {
+             starts_like_a_dump(path)) {
     model.kind = ModelKind::HeadersDump;
   } else {
     return fail(Code::ModelNotFound, fmt::format("{} is not a model file", printable_path(path)))

@@ -221,6 +221,22 @@ Result<std::string> checked_shard_name(std::string_view name, const std::string&
   return out;
 }
 
+namespace {
+
+/// ".../models--ORG--NAME" of a folder below its "snapshots"; empty elsewhere.
+fs::path cache_entry_of(const fs::path& folder) {
+  for (fs::path at = folder; at.has_relative_path(); at = at.parent_path()) {
+    const fs::path owner = at.parent_path().parent_path();
+    if (at.parent_path().filename() == "snapshots" &&
+        owner.filename().string().starts_with("models--")) {
+      return owner;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<fs::path> link_boundary(const fs::path& folder) {
   std::error_code error;
   const fs::path real = fs::canonical(folder, error);
@@ -228,11 +244,12 @@ Result<fs::path> link_boundary(const fs::path& folder) {
     return system_fault(error.value(), "following links of", folder, Code::ReadFailed)
         .at(printable_path(folder));
   }
-  for (fs::path at = real; at.has_relative_path(); at = at.parent_path()) {
-    const fs::path owner = at.parent_path().parent_path();
-    if (at.parent_path().filename() == "snapshots" &&
-        owner.filename().string().starts_with("models--")) {
-      return owner;
+  // By the name first: a snapshot that is a link out of its cache entry does not move the boundary.
+  const fs::path named = fs::absolute(folder, error).lexically_normal();
+  for (const fs::path& place : {error ? real : named, real}) {
+    if (const fs::path owner = cache_entry_of(place); !owner.empty()) {
+      const fs::path boundary = fs::canonical(owner, error);
+      return error ? owner : boundary;
     }
   }
   return real;

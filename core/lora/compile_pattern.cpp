@@ -264,7 +264,7 @@ class PatternCompiler {
       return brackets();
     }
     if (c == '*' || c == '+' || c == '?' || c == '{') {
-      return wrong("nothing stands before a repetition");
+      return wrong("nothing comes before a repetition");
     }
     if (c == '^' || c == '$') {
       return wrong(fmt::format("'{}' inside", c));

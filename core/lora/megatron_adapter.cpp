@@ -153,7 +153,7 @@ class MegatronReader {
       if (!id.second.empty() && fused != found_.end()) {
         const Site& site = sites_.sites()[id.first];
         fault(Code::AdapterName, megatron_names(site.module, id.second).b,
-              " stands beside an adapter of the whole layer", "two pairs for the same rows",
+              " lies beside an adapter of the whole layer", "two pairs for the same rows",
               "one pair for the layer, or one for each projection", kAgain);
       }
     }

@@ -35,7 +35,8 @@ bool exchanges(const PeftVersion& version, bool columns_first) {
 Result<bool> exchanged_by_version(bool columns_first, const std::optional<std::string>& text) {
   const auto version = text ? peft_version_of(*text) : std::nullopt;
   if (!version) {
-    return fail(Code::PackingUnknown, "belongs to square experts, and their packing cannot be told")
+    return fail(Code::PackingUnknown,
+                "belongs to square experts, and their packing cannot be determined")
         .pair(text ? fmt::format("peft_version \"{}\"", escaped(bounded(*text, 40)))
                    : "no peft_version in the config",
               "the version of PEFT that wrote it")

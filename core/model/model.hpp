@@ -92,6 +92,7 @@ struct Model {
   std::vector<std::pair<std::string, std::string>>
       must_equal;  // a stored copy -> the tensor whose bytes it repeats
   std::vector<family::Constraint> constraints;
+  std::int64_t unasked = 0;  // parameters that the rules make of tensors in left_out alone
   bool tied = false;
   std::int64_t mtp_layers = 0;
 

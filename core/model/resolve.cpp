@@ -300,6 +300,7 @@ class Resolver {
     };
     if (!options_.left_out.empty() &&
         all([this](const std::string& name) { return options_.left_out.contains(name); })) {
+      ++model_.unasked;
       return true;
     }
     if (!all([this](const std::string& name) { return !is_asked_for(options_, name); })) {

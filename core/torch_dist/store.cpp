@@ -313,7 +313,8 @@ Status DistCheckpoint::check_sums(int jobs, std::vector<std::string>& notes) con
   }
   const auto count = std::count(wrong.begin(), wrong.end(), 1);
   if (count == std::ssize(wrong) && count > 1) {
-    notes.push_back("the checkpoint was written without checksums: flipped bits cannot be told");
+    notes.push_back(
+        "the checkpoint was written without checksums: flipped bits cannot be detected");
     return Done{};
   }
   const auto& [tensor, held] = work[static_cast<std::size_t>(first - wrong.begin())];

@@ -120,7 +120,7 @@ inline constexpr std::array kAdapterCatalogue = {
                  .noun = "tensors",
                  .asked = "by lora check --against"},
     AdapterClaim{.id = "adapter-written",
-                 .title = "written, read back, as meant",
+                 .title = "the written files read back equal",
                  .statement = "every file that was written holds, read back from the disk, the "
                               "bytes that were meant",
                  .known_by = "B",

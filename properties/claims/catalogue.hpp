@@ -163,8 +163,9 @@ inline constexpr std::array kCatalogue = {
           .judge = check_bytes},
     Claim{.id = "gpu",
           .title = "the GPU gives the same bits",
-          .statement = "a GPU makes every parameter of the same bits as the processor, casts and "
-                       "sums with it, targets poisoned",
+          .statement =
+              "a GPU produces the same bits for every parameter as the processor, casts and "
+              "sums with it, targets poisoned",
           .known_by = "G: `--device cuda`",
           .noun = "parameters x layouts",
           .level = Level::Data,

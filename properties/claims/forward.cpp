@@ -224,7 +224,7 @@ class ForwardCheck {
 
   void name_suspects(const ForwardRun& run) {
     const Suspects suspects = find_suspects(subject_, run);
-    verdict_.help = "bridge-verify check --only placement,values names the elements";
+    verdict_.help = subject_.replay + " --only placement,values names the elements";
     if (!suspects.rules.empty()) {
       verdict_.why =
           fmt::format("with the right shards of {} the output is right: {}",

@@ -100,7 +100,8 @@ void refute(Verdict& verdict, const Difference& difference, const family::Rule& 
   verdict.outcome = Outcome::Refuted;
   verdict.code = Code::CpuGpuDiffer;
   verdict.evidence = {};
-  verdict.title = fmt::format("the GPU makes {} otherwise than the processor", difference.tensor);
+  verdict.title =
+      fmt::format("the GPU computes {} differently from the processor", difference.tensor);
   verdict.found = difference.found_bits;
   verdict.wanted = difference.wanted_bits;
   verdict.help = "convert with --device cpu; report it with the output of bridge-verify doctor";

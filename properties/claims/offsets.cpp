@@ -76,7 +76,7 @@ class ValueStatement {
     out.code = Code::ValueRuleUndecided;
     out.title = fmt::format("the family file states how {} is stored; only forward judges that",
                             out.megatron);
-    out.help = "bridge-verify check --level full";
+    out.help = subject_.replay + " --level full";
     return out;
   }
 
@@ -94,9 +94,11 @@ class ValueStatement {
     out.found = rule_text(added_);
     out.wanted = "the value as it is, or its offset from one";
     out.help =
-        "state facts.layernorm_zero_centered_gamma in the rules file, as the provider of the "
-        "bridge "
-        "sets it, or name a built-in family with the same norms with --family";
+        subject_.under_test == nullptr
+            ? "state facts.computes_like in the family file: --level full judges it "
+              "(docs/howto/family-without-a-build.md)"
+            : "state facts.layernorm_zero_centered_gamma in the rules file, as the provider of the "
+              "bridge sets it, or name a built-in family with the same norms with --family";
     return out;
   }
 

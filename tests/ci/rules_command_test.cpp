@@ -196,6 +196,23 @@ TEST(RulesUnderTest, AVerdictNamesTheClassOfItsRule) {
 }
 
 /// A released bridge builds a norm that the family does not have; that was a silent PASS.
+/// The same of rules of somebody else, unless they list the parameters of the built model.
+TEST(RulesUnderTest, WhatUpstreamBuildsOtherwiseIsNotedForRulesWithoutAList) {
+  const TempFolder folder;
+  const fs::path registries = fs::path(BV_FIXTURES) / "registries";
+  auto rules = nlohmann::json::parse(file_text(registries / "deepseek_v3.tied.rules.json"));
+  const auto checked = [&] {
+    write_text(folder.path() / "r.json", rules.dump());
+    return run_line({"check", "--headers",
+                     (registries / "deepseek_v3.tied.headers.json.gz").string(), "--rules",
+                     (folder.path() / "r.json").string(), "--only", "names"})
+        .out;
+  };
+  EXPECT_EQ(checked().find("unties the embeddings"), std::string::npos);
+  ASSERT_EQ(rules.erase("model"), 1U);
+  EXPECT_NE(checked().find("unties the embeddings"), std::string::npos) << checked();
+}
+
 TEST(RulesUnderTest, WhatUpstreamBuildsOtherwiseIsNoted) {
   const Ended with = run_line({"check", "--model", hf_case("deepseek_v3"), "--only", "names"});
   EXPECT_EQ(with.out.find("linear_q_proj.layer_norm_weight"), std::string::npos) << with.out;

@@ -165,7 +165,7 @@ class Check {
       run_.next = refuted->replay;
       run_.next_note = "repeats the first refuted verdict alone";
     } else if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty() &&
-               conclude(run_).exit_code == 0) {
+               options_.adapter.empty() && conclude(run_).exit_code == 0) {
       run_.next = next_line(options_, "roundtrip");
       run_.next_note =
           fmt::format("moves the bytes ({} x {})", human_bytes(run_.bytes),

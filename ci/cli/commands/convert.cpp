@@ -31,7 +31,7 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kNothingWritten = {
     "nothing was written: a claim above does not hold",
-    "nothing was written: --fail-on warning, and there is one"};
+    "nothing was written: there is a warning, and --fail-on warning was given"};
 
 /// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
 /// asked for does not.
@@ -210,9 +210,8 @@ class Convert {
     }
     if (located.kind != io::ModelKind::MegatronFolder) {
       return fail(Code::NoConfig,
-                  fmt::format(
-                      "{} is not a Megatron folder of bridge-verify: it has no manifest.json",
-                      io::printable(options_.model)))
+                  fmt::format("{} was not written by bridge-verify: it has no manifest.json",
+                              io::printable(options_.model)))
           .pair(located.how,
                 "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
           .advise("give one of them with --model");
@@ -353,8 +352,13 @@ class Convert {
       for (const auto& [file, tensors] : report.digests) {
         verdicts.push_back(written_verdict(file, tensors.size(), convert_.verify));
       }
-      run_.notes.push_back(fmt::format("{} written to {}", counted(report.digests.size(), "file"),
-                                       io::printable(options_.out)));
+      const bool lossy =
+          std::any_of(run_.verdicts.begin(), run_.verdicts.end(), [](const Verdict& one) {
+            return one.outcome == Outcome::Refuted && one.code == Code::ValueRuleInexact;
+          });
+      run_.notes.push_back(fmt::format("{} written to {}{}", counted(report.digests.size(), "file"),
+                                       io::printable(options_.out),
+                                       lossy ? ", although values lose bits as --dtype asks" : ""));
       if (stop_requested() != 0) {
         run_.notes.push_back("the signal came after the last byte: the output is complete");
       }
@@ -362,7 +366,7 @@ class Convert {
     for (Verdict& verdict : verdicts) {
       verdict.layout = layout;
     }
-    ClaimSummary summary{.claim = "bytes", .title = "written, read back, as meant"};
+    ClaimSummary summary{.claim = "bytes", .title = "the written files read back equal"};
     summary.noun = "tensors";
     for (const Verdict& verdict : verdicts) {
       summary.subjects += verdict.cases;

@@ -23,8 +23,8 @@ void add_notes(const claims::MergedJudgement& judged, Run& run) {
   run.notes.push_back("error over bound, elements: " + claims::histogram_text(tally));
   if (tally.several > 0) {
     run.notes.push_back(fmt::format(
-        "{} elements outside the admissible roundings; {:.1f} % had more than one",
-        thousands(tally.outside),
+        "{} outside the allowed roundings; for {:.1f} % of the elements several are allowed",
+        counted(static_cast<std::uint64_t>(tally.outside), "element"),
         100.0 * static_cast<double>(tally.several) / static_cast<double>(tally.elements)));
   }
 }

@@ -59,7 +59,7 @@ class SettingsFile {
       return fail(Code::BadSettings,
                   fmt::format("\"{}\" {}", escaped(entry.key),
                               spec == nullptr ? "is not a setting"
-                                              : "can only be said on the command line"))
+                                              : "can only be given on the command line"))
           .at(place(entry.at))
           .advise(spec != nullptr ? "remove the line"
                   : near          ? fmt::format("did you mean {}?", *near)

@@ -86,7 +86,7 @@ Result<OpenedModel> open_known_or_not(Context& context, const Options& options,
   BV_TRY(hf, checkpoint::open_without_family(located->path, open_options(options)));
   out.hf = std::move(hf);
   out.notes = located->notes;
-  out.notes.push_back(fmt::format("no family knows {}: nothing is said of Megatron's ranks",
+  out.notes.push_back(fmt::format("no family knows {}: Megatron's ranks are not checked",
                                   io::printable(out.hf.architecture)));
   return out;
 }
@@ -196,7 +196,7 @@ void leave_out_indivisible(claims::AdapterSubject& subject, Run& run) {
     return;
   }
   subject.layouts = std::move(kept);
-  run.notes.push_back(fmt::format("the adapter is not possible on {}: {} ({})",
+  run.notes.push_back(fmt::format("the adapter does not fit {}: {} ({})",
                                   counted(ids.size(), "layout"), join(ids, " "), why));
 }
 

@@ -223,8 +223,7 @@ class Grouping {
   static std::string why_of(const compare::Difference& one) {
     const compare::Explanation& why = one.explanation;
     if (why.cause == compare::Cause::Unexplained) {
-      return "unknown cause: no known fault explains half of the "
-             "wrong rows";
+      return "unknown cause: no known fault explains at least half of the wrong rows";
     }
     return why.exact
                ? why.text

@@ -104,8 +104,13 @@ Status use_foreign_rules(const Options& options, OpenedModel& opened) {
 }
 
 void describe_rules(const OpenedModel& opened, Run& run) {
-  for (std::string& note : foreign::upstream_differences(opened.hf.model)) {
-    run.notes.push_back(std::move(note));
+  const bool listed = opened.under_test != nullptr && opened.under_test->rules.parameters;
+  const model::Model& wanted =
+      opened.under_test == nullptr ? opened.hf.model : opened.under_test->wanted;
+  if (!listed) {  // a list of the built model decides what these notes are about
+    for (std::string& note : foreign::upstream_differences(wanted)) {
+      run.notes.push_back(std::move(note));
+    }
   }
   if (opened.under_test == nullptr) {
     return;
@@ -116,7 +121,7 @@ void describe_rules(const OpenedModel& opened, Run& run) {
   const std::string file = "from " + rules.file;
   run.family_reason =
       test.alone ? fmt::format("{}; {}: by the Megatron modules", file, why_alone(opened.hf))
-                 : fmt::format("{}; {} says what is wanted ({})", file,
+                 : fmt::format("{}, held against family {} ({})", file,
                                family::name(*test.wanted.family), run.family_reason);
   run.rules = static_cast<std::int64_t>(rules.rules.size());
   run.rules_digest = test.digest;

@@ -201,6 +201,13 @@ void describe_model(const OpenedModel& opened, Run& run) {
     run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
                                     hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));
   }
+  if (const std::int64_t unasked = hf.model.unasked; unasked > 0) {
+    run.partial = true;
+    run.notes.push_back(
+        fmt::format("--exclude leaves out {} that the model has: a run without them passes with "
+                    "--allow-partial",
+                    counted(unasked, "parameter")));
+  }
   constexpr std::size_t kNamesShown = 8;
   for (std::size_t i = 0; i < std::min(hf.excluded.size(), kNamesShown); ++i) {
     run.notes.push_back("left out by --exclude: " + hf.excluded[i]);

@@ -1,0 +1,122 @@
+// What outside reviewers found behind a green line: each once more, on other files.
+
+#include <nlohmann/json.hpp>
+
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+class Strangers : public testing::Test {
+ protected:
+  std::string at(const std::string& name) const { return folder / name; }
+  std::string fixture(const std::string& name) const {
+    EXPECT_EQ(run({"fixture", "make", name, "--out", at(name)}).code, 0);
+    return at(name);
+  }
+  TempFolder folder;
+};
+
+/// The index that goes along must name the files that are written: the next reader believes it.
+TEST_F(Strangers, AnIndexOfOtherFilesNeverComesBackAsAPass) {
+  const std::string model = fixture("llama");
+  ASSERT_EQ(run({"convert", "--to", "megatron", "--model", model, "--out", at("m")}).code, 0);
+  const fs::path index = folder.path() / "m/hf/model.safetensors.index.json";
+  auto json = nlohmann::ordered_json::parse(file_text(index));
+  auto& map = json.at("weight_map");
+  const std::string other = map.back().get<std::string>();
+  ASSERT_NE(map.front().get<std::string>(), other);
+  map.front() = other;
+  write_text(index, json.dump());
+  const Ended back =
+      run({"convert", "--to", "hf", "--model", at("m"), "--out", at("b"), "--accept-changed"});
+  EXPECT_EQ(back.code, 5) << back.all();
+  EXPECT_NE(back.err.find("error[BV7007]"), std::string::npos) << back.err;
+  EXPECT_FALSE(fs::exists(at("b")));
+}
+
+TEST_F(Strangers, AWeightsFileWhoseNameIsNotUtf8IsRefusedBeforeAnythingIsWritten) {
+  const std::string model = fixture("llama");
+  for (const auto& entry : fs::directory_iterator(model)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".index.json")) {
+      fs::remove(entry.path());
+    } else if (name.starts_with("model-00001")) {
+      fs::rename(entry.path(), model + "/a.safetensors");
+    } else if (name.starts_with("model-00002")) {
+      fs::rename(entry.path(), model + "/\xfe.safetensors");
+    }
+  }
+  const Ended there = run({"convert", "--to", "megatron", "--model", model, "--out", at("m")});
+  EXPECT_EQ(there.code, 5) << there.all();
+  EXPECT_NE(there.err.find("is not UTF-8"), std::string::npos) << there.err;
+  EXPECT_FALSE(fs::exists(at("m")) || fs::exists(at("m.bv-partial")));
+}
+
+/// Extras may be left out; a parameter that the model has makes the run a partial one.
+TEST_F(Strangers, ExcludingWhatTheModelHasIsNotAPass) {
+  const std::string model = fixture("llama");
+  const Words check = {"check", "--model", model, "--exclude", "model.layers.1.*"};
+  const Ended partial = run(check);
+  EXPECT_EQ(partial.code, 3) << partial.all();
+  EXPECT_NE(partial.out.find("parameters that the model has"), std::string::npos) << partial.out;
+  Words allowed = check;
+  allowed.push_back("--allow-partial");
+  EXPECT_EQ(run(allowed).code, 0);
+}
+
+TEST_F(Strangers, ASettingThatNothingReadsIsNoted) {
+  const std::string dense = fixture("llama");
+  const auto noted = [](const std::string& model, const std::string& setting) {
+    return run({"check", "--model", model, "--tp", "1", "--set", setting})
+               .all()
+               .find("config.json has no such field") != std::string::npos;
+  };
+  EXPECT_TRUE(noted(dense, "num_hidden_layer=7"));
+  const std::string nested = golden_hf("qwen3_5_vl_dense_mtp_tied").string();
+  EXPECT_TRUE(noted(nested, "num_hidden_layers=2"));
+  EXPECT_FALSE(noted(dense, "num_hidden_layers=2"));
+  auto config = nlohmann::ordered_json::parse(file_text(dense + "/config.json"));
+  config.erase("head_dim");
+  write_text(dense + "/config.json", config.dump());
+  EXPECT_FALSE(noted(dense, "head_dim=8"));
+}
+
+TEST_F(Strangers, ARankFileOfAnotherLayoutIsAFaultOfTheInput) {
+  const std::string model = fixture("llama");
+  ASSERT_EQ(
+      run({"convert", "--to", "megatron", "--model", model, "--tp", "2", "--out", at("m")}).code,
+      0);
+  fs::copy_file(at("m/pp0_tp0_ep0_etp0.safetensors"), at("m/pp0_tp3_ep0_etp0.safetensors"));
+  const Ended ended = run({"check", "--model", model, "--megatron", at("m")});
+  EXPECT_EQ(ended.code, 5) << ended.all();
+}
+
+/// A snapshot that is a link out of its cache entry takes nothing along from there.
+TEST_F(Strangers, ASnapshotThatLeadsOutOfTheCacheIsNotFollowed) {
+  const std::string model = fixture("llama");
+  const std::string entry = at("hub/models--a--b");
+  fs::create_directories(entry + "/snapshots");
+  fs::create_directories(entry + "/refs");
+  const std::string commit(40, 'a');
+  fs::create_symlink(model, entry + "/snapshots/" + commit);
+  write_text(entry + "/refs/main", commit);
+  const Ended ended = run(
+      {"convert", "--to", "megatron", "--model", entry + "/snapshots/" + commit, "--out", at("m")});
+  EXPECT_NE(ended.code, 0) << ended.all();
+  EXPECT_FALSE(fs::exists(at("m/hf/tokenizer.json")));
+}
+
+/// What is printed to be copied must run, for adapters as well.
+TEST_F(Strangers, TheReplayOfAnAdapterUnderCheckRuns) {
+  const std::string base = fixture("llama");
+  const std::string adapter = (golden_hf("llama").parent_path().parent_path() / "peft").string();
+  const Ended ended = run({"check", "--model", base, "--adapter", adapter + "/llama_all/adapter"});
+  EXPECT_EQ(ended.all().find("--only adapter-"), std::string::npos) << ended.all();
+}
+
+}  // namespace
+}  // namespace bv::e2e
