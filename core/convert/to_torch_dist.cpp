@@ -14,7 +14,7 @@
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/pickle/archive_writer.hpp"
-#include "core/pickle/zip.hpp"
+#include "core/pickle/crc32.hpp"
 #include "core/torch_dist/metadata_writer.hpp"
 #include "core/torch_dist/store.hpp"
 
@@ -129,9 +129,10 @@ Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
   const ElementWidth width(job.tensor.spec.dtype);
   const ElementOffset step = width.at_least_one_in(ByteOffset(options.windows.bytes));
   ItemWriter* now = nullptr;
-  WindowMaker maker(job.tensor, [&now](ByteOffset at, std::span<const std::byte> window) {
-    return now->take(at, window);
-  });
+  WindowMaker maker(
+      job.tensor,
+      [&now](ByteOffset at, std::span<const std::byte> window) { return now->take(at, window); },
+      nullptr, Fingerprint::None);
   for (const Item& item : job.items) {
     ItemWriter writer(item, width, files[item.file]);
     now = &writer;

@@ -13,15 +13,25 @@ move::Recipe recipe_of(const OutputTensor& tensor) {
 
 }  // namespace
 
-WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device)
-    : tensor_(tensor), maker_(recipe_of(tensor), device), sink_(std::move(sink)) {}
+WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device,
+                         Fingerprint fingerprint)
+    : tensor_(tensor),
+      maker_(recipe_of(tensor), device),
+      sink_(std::move(sink)),
+      fingerprint_(fingerprint) {}
+
+Status WindowMaker::hand_on(ElementOffset at, std::span<const std::byte> made) {
+  if (fingerprint_ == Fingerprint::Made) {
+    hash_.add(made);
+  }
+  return sink_(maker_.width().to_bytes(at), made);
+}
 
 Status WindowMaker::make_edited(ElementOffset begin, ElementOffset end) {
   BV_TRY(made, maker_.read(begin, end));
   edited_.resize(made.size());
   BV_CHECK(tensor_.edit(begin.value, made, edited_));
-  hash_.add(edited_);
-  return sink_(maker_.width().to_bytes(begin), edited_);
+  return hand_on(begin, edited_);
 }
 
 Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
@@ -29,8 +39,7 @@ Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
     return make_edited(begin, end);
   }
   return maker_.hand_on(begin, end, [&](ElementOffset at, std::span<const std::byte> made) {
-    hash_.add(made);
-    return sink_(maker_.width().to_bytes(at), made);
+    return hand_on(at, made);
   });
 }
 

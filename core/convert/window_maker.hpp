@@ -1,5 +1,6 @@
 #pragma once
-// Makes one output tensor window by window, fingerprints it and hands the windows on.
+// Makes one output tensor window by window, fingerprints it where that is wanted, and hands the
+// windows on.
 
 #include <functional>
 #include <span>
@@ -12,17 +13,21 @@
 
 namespace bv::convert {
 
+/// A fingerprint is one more pass over what was made: none where the sink makes a sum of its own.
+enum class Fingerprint { None, Made };
+
 class WindowMaker {
  public:
   /// Takes the bytes from a byte of the tensor on.
   using Sink = std::function<Status(ByteOffset at, std::span<const std::byte>)>;
 
   /// `tensor` must outlive the maker. Moves with `device`, or on the calling thread without one.
-  WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device = nullptr);
+  WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device = nullptr,
+              Fingerprint fingerprint = Fingerprint::Made);
   /// Makes the elements [begin, end); windows go in ascending order. Errors: those of the sink and
   /// of TensorMaker::make.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);
-  /// The fingerprint of what was made.
+  /// The fingerprint of what was made; Fingerprint::Made.
   [[nodiscard]] std::string digest() const { return hash_.hex(); }
   /// Do axes change places? Small windows would read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const { return maker_.is_transposed(); }
@@ -31,11 +36,13 @@ class WindowMaker {
 
  private:
   Status make_edited(ElementOffset begin, ElementOffset end);
+  Status hand_on(ElementOffset at, std::span<const std::byte> made);
 
   const OutputTensor& tensor_;
   move::TensorMaker maker_;
   Sink sink_;
   std::vector<std::byte> edited_;
+  Fingerprint fingerprint_;
   io::Digest hash_;
 };
 

@@ -24,6 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kNameAttempts = 1000;
+/// After so many bytes the disk is told to begin, so that it works while the next ones are made and
+/// little is left for fsync.
+constexpr std::uint64_t kWriteBackBytes = std::uint64_t{8} << 20;
 
 Error disk_full(const fs::path& path, std::uint64_t missing, const std::string& why) {
   return fail(Code::DiskFull, fmt::format("disk full writing {} (needs {} more)",
@@ -188,7 +191,11 @@ Status PendingFile::write_at(std::uint64_t offset, std::span<const std::byte> by
       std::min(state_->written.load(std::memory_order_relaxed), state_->size);
   const std::uint64_t still_needed = std::max<std::uint64_t>(state_->size - before, bytes.size());
   BV_CHECK(write_all(state_->descriptor.number(), offset, bytes, still_needed, state_->final_name));
-  state_->written.fetch_add(bytes.size(), std::memory_order_relaxed);
+  const std::uint64_t done = state_->written.fetch_add(bytes.size(), std::memory_order_relaxed);
+  if (done / kWriteBackBytes != (done + bytes.size()) / kWriteBackBytes) {
+    // Advice only: commit() syncs, and reports what the disk could not take.
+    ::sync_file_range(state_->descriptor.number(), 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
   return Done{};
 }
 

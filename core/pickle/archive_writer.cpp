@@ -7,8 +7,8 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/assert.hpp"
+#include "core/pickle/crc32.hpp"
 #include "core/pickle/little_endian.hpp"
-#include "core/pickle/zip.hpp"
 
 namespace bv::pickle {
 namespace {

@@ -1,6 +1,7 @@
 #pragma once
-// Archives as torch.save writes them, byte for byte but for its serialization id: stored records
-// whose data begins at multiples of 64, checksums behind the data, zip64 where sizes need it.
+// Archives as torch.save writes them, without its serialization id: stored records whose data
+// begins at multiples of 64, checksums behind the data, zip64 where sizes need it. Pickles say the
+// same in fewer operations: what is used once is not stored for later use.
 
 #include <cstdint>
 #include <optional>

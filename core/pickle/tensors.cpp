@@ -7,6 +7,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/pickle/crc32.hpp"
 
 namespace bv::pickle {
 namespace {

@@ -1,7 +1,6 @@
 #include "core/pickle/zip.hpp"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <optional>
@@ -286,11 +285,6 @@ const Record* Archive::find(std::string_view name) const {
       records_.begin(), records_.end(), name,
       [](const Record& one, std::string_view wanted) { return one.name < wanted; });
   return at == records_.end() || at->name != name ? nullptr : &*at;
-}
-
-std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t before) {
-  return static_cast<std::uint32_t>(
-      ::crc32_z(before, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
 }
 
 }  // namespace bv::pickle

@@ -48,7 +48,4 @@ class Archive {
   std::vector<Record> records_;
 };
 
-/// The CRC-32 of zip, of bytes that follow those of `before`.
-[[nodiscard]] std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t before = 0);
-
 }  // namespace bv::pickle

@@ -11,6 +11,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/io/megatron_iteration.hpp"
+#include "core/pickle/crc32.hpp"
 #include "core/pickle/state_dict.hpp"
 #include "core/pickle/tensors.hpp"
 

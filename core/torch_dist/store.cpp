@@ -13,6 +13,7 @@
 #include "core/io/mapped_file.hpp"
 #include "core/io/shard_index.hpp"
 #include "core/io/writer.hpp"
+#include "core/pickle/crc32.hpp"
 #include "core/pickle/tensors.hpp"
 #include "core/torch_dist/metadata.hpp"
 

@@ -9,7 +9,6 @@
 #include <memory>
 #include <numeric>
 
-#include "core/checkpoint/global_shard.hpp"
 #include "core/compare/diff.hpp"
 #include "core/convert/convert.hpp"
 #include "core/io/mapped_file.hpp"
@@ -17,6 +16,7 @@
 #include "core/torch_dist/store.hpp"
 #include "properties/claims/roundtrip.hpp"
 #include "tests/bench/buffers.hpp"
+#include "tests/bench/judging.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
 
@@ -136,18 +136,9 @@ void judge_bench(benchmark::State& state, const Settings& settings, int jobs) {
   Stage& at = stage(settings);
   const DistStage made(at);
   const io::Checkpoint& hf = *at.source->checkpoint;
-  const auto judge = [&] {
-    const auto store = torch_dist::DistCheckpoint::open(made.folder / "iter_0000000").value();
-    const parallel::Layout layout = checkpoint::global_layout(store, at.source->model);
-    const auto plan = plan::Plan::make(at.source->model, at.kinds, layout).value();
-    compare::Shards shards;
-    shards.emplace(plan.files().front().key,
-                   std::make_unique<const checkpoint::GlobalShard>(store, plan));
-    const auto pairs = compare::compare_megatron(*at.source, plan, shards, {});
-    const auto found = compare::diff(pairs, {.jobs = jobs});
-    BV_ASSERT(found.has_value() && found->differences.empty());
-  };
-  const auto store = torch_dist::DistCheckpoint::open(made.folder / "iter_0000000").value();
+  const fs::path iteration = made.folder / "iter_0000000";
+  const auto judge = [&] { BV_ASSERT(is_judged_equal(*at.source, at.kinds, iteration, jobs)); };
+  const auto store = torch_dist::DistCheckpoint::open(iteration).value();
   const auto read = [&] {
     sum_all(hf);
     sum_all(store);
@@ -156,7 +147,9 @@ void judge_bench(benchmark::State& state, const Settings& settings, int jobs) {
   paired(state, {read, bytes}, {judge, bytes}, jobs > 1 ? Clock::Wall : Clock::Processor);
 }
 
-void write_dist_bench(benchmark::State& state, const Settings& settings, int jobs) {
+/// Against the work of `cp`, and against the time until what `cp` wrote is on the disk, as what we
+/// write is.
+void write_dist_bench(benchmark::State& state, const Settings& settings, int jobs, bool synced) {
   Stage& at = stage(settings);
   const fs::path copy = at.scratch.path() / "copy";
   const fs::path dist = at.scratch.path() / "dist";
@@ -164,14 +157,19 @@ void write_dist_bench(benchmark::State& state, const Settings& settings, int job
   options.jobs = jobs;
   options.verify = false;
   const auto write = [&] {
-    fs::remove_all(dist);
     BV_ASSERT(convert::to_torch_dist(*at.source, at.kinds, ranks(1), dist, options).has_value());
   };
   const auto cp = [&] {
-    fs::remove_all(copy);
     BV_ASSERT(run_program({"cp", "-r", at.source->folder.string(), copy.string()}) == 0);
+    std::vector<std::string> sync = {"sync"};
+    for (const fs::path& file : at.source->checkpoint->files()) {
+      sync.push_back((copy / file.filename()).string());
+    }
+    BV_ASSERT(!synced || run_program(sync) == 0);
   };
-  paired(state, {cp, at.bytes()}, {write, at.bytes()}, Clock::Wall);
+  paired(state, {cp, at.bytes(), [&] { fs::remove_all(copy); }},
+         {write, at.bytes(), [&] { fs::remove_all(dist); }},
+         jobs > 1 || synced ? Clock::Wall : Clock::Processor);
   fs::remove_all(copy);
   fs::remove_all(dist);
 }
@@ -300,8 +298,10 @@ void add_file_benchmarks(const Settings& settings) {
   for (const int jobs : {1, 2}) {
     add(fmt::format("Verify/torch_dist/jobs:{}/vs:read", jobs),
         [=](benchmark::State& state) { judge_bench(state, settings, jobs); });
-    add(fmt::format("Io/torch_dist/jobs:{}/vs:cp", jobs),
-        [=](benchmark::State& state) { write_dist_bench(state, settings, jobs); });
+    for (const bool synced : {false, true}) {
+      add(fmt::format("Io/torch_dist/jobs:{}/vs:cp{}", jobs, synced ? "_sync" : ""),
+          [=](benchmark::State& state) { write_dist_bench(state, settings, jobs, synced); });
+    }
   }
   convert("Io/convert/tp:8/jobs:2/vs:cp", {8, 2, false, false, Copier::Cp});
   convert("Io/convert_verified/tp:8/jobs:2/vs:pread_pwrite", {8, 2, true, false});

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "properties/claims/roundtrip.hpp"
+#include "tests/bench/judging.hpp"
 #include "tests/bench/model_maker.hpp"
 #include "tests/bench/paired.hpp"
 
@@ -47,6 +48,26 @@ int convert_step(const fs::path& folder) {
   return done ? 0 : 1;
 }
 
+int write_dist_step(const fs::path& folder) {
+  const auto kinds = kinds::load_catalogue().value();
+  const checkpoint::HfModel source = open_checkpoint(folder).value();
+  convert::ConvertOptions options;
+  options.jobs = 2;
+  options.overwrite = true;
+  const fs::path out = folder.parent_path() / "dist";
+  return convert::to_torch_dist(source, kinds, {}, out, options).has_value() ? 0 : 1;
+}
+
+/// Of what write_dist_step left, which goes.
+int judge_step(const fs::path& folder) {
+  const auto kinds = kinds::load_catalogue().value();
+  const checkpoint::HfModel source = open_checkpoint(folder).value();
+  const fs::path dist = folder.parent_path() / "dist";
+  const bool equal = is_judged_equal(source, kinds, dist / "iter_0000000", 2);
+  fs::remove_all(dist);
+  return equal ? 0 : 1;
+}
+
 int round_trip_step(const fs::path& folder) {
   const auto kinds = kinds::load_catalogue().value();
   const checkpoint::HfModel source = open_checkpoint(folder).value();
@@ -60,6 +81,14 @@ int round_trip_step(const fs::path& folder) {
     }
   }
   return 0;
+}
+
+/// The work of a step; `folder` holds the HF model.
+int run_step(std::string_view step, const fs::path& folder) {
+  return step == "convert"      ? convert_step(folder)
+         : step == "torch_dist" ? write_dist_step(folder)
+         : step == "judge"      ? judge_step(folder)
+                                : round_trip_step(folder);
 }
 
 struct Peaks {
@@ -91,6 +120,9 @@ void memory_bench(benchmark::State& state, const Settings& settings, const std::
   const Scratch scratch(settings.folder, "memory");
   fs::create_directories(scratch.path() / "hf");
   BV_ASSERT(make_checkpoint(scratch.path() / "hf", config_for_bytes(bytes)).has_value());
+  if (step == "judge") {
+    measure("torch_dist", scratch.path() / "hf");
+  }
   for (auto _ : state) {
     const Peaks peaks = measure(step, scratch.path() / "hf");
     state.counters["maxrss_MiB"] = peaks.resident_mib;
@@ -103,7 +135,7 @@ void memory_bench(benchmark::State& state, const Settings& settings, const std::
 
 void add_memory_benchmarks(const Settings& settings) {
   const std::int64_t first = settings.smoke ? settings.bytes : std::int64_t{256} << 20;
-  for (const std::string step : {"roundtrip", "convert"}) {
+  for (const std::string step : {"roundtrip", "convert", "torch_dist", "judge"}) {
     // 16 times is 4 GiB, and as much again for what convert writes: give a folder on a disk.
     for (const std::int64_t factor : {1, 4, 16}) {
       benchmark::RegisterBenchmark(
@@ -124,8 +156,7 @@ int run_memory_step(const char* step, const char* folder) {
       ::usleep(2000);
     }
   });
-  const int status =
-      std::string_view(step) == "convert" ? convert_step(folder) : round_trip_step(folder);
+  const int status = run_step(step, folder);
   done = true;
   watch.join();
   std::printf("%lld\n", static_cast<long long>(std::max(peak.load(), anonymous_kib())));

@@ -36,12 +36,6 @@ inline double now(Clock clock) {
          seconds(children.ru_utime) + seconds(children.ru_stime);
 }
 
-inline double seconds_of(const std::function<void()>& work, Clock clock) {
-  const double begin = now(clock);
-  work();
-  return now(clock) - begin;
-}
-
 inline double at_share(std::vector<double> sorted, double share) {
   std::sort(sorted.begin(), sorted.end());
   return sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)];
@@ -51,19 +45,29 @@ inline double at_share(std::vector<double> sorted, double share) {
 struct Side {
   std::function<void()> run;
   double bytes = 0;
+  std::function<void()> before = {};  // each run, not timed
 };
+
+inline double seconds_of(const Side& side, Clock clock) {
+  if (side.before) {
+    side.before();
+  }
+  const double begin = now(clock);
+  side.run();
+  return now(clock) - begin;
+}
 
 /// Counters: ratio (median), p10, p90, GBps of the candidate, anchor_GBps.
 inline void paired(benchmark::State& state, const Side& anchor, const Side& candidate,
                    Clock clock = Clock::Processor) {
-  anchor.run();
-  candidate.run();
+  static_cast<void>(seconds_of(anchor, clock));
+  static_cast<void>(seconds_of(candidate, clock));
   std::vector<double> ratios;
   std::vector<double> speeds;
   std::vector<double> anchor_speeds;
   for (auto _ : state) {
-    const double a = anchor.bytes / seconds_of(anchor.run, clock);
-    const double seconds = seconds_of(candidate.run, clock);
+    const double a = anchor.bytes / seconds_of(anchor, clock);
+    const double seconds = seconds_of(candidate, clock);
     const double c = candidate.bytes / seconds;
     state.SetIterationTime(seconds);
     ratios.push_back(c / a);

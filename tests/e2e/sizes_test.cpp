@@ -212,17 +212,6 @@ TEST(LongText, OfAHeaderIsToldInALine) {
   }
 }
 
-/// Resident memory of a process at its highest, in bytes; 0 when it has ended.
-std::uint64_t resident(pid_t child) {
-  std::ifstream status(fmt::format("/proc/{}/status", child));
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) {
-      return std::stoull(line.substr(6)) << 10;
-    }
-  }
-  return 0;
-}
-
 /// A tensor of holes behind those of a golden model.
 void write_with_holes(const fs::path& folder, std::uint64_t bytes) {
   EditedCheckpoint::golden("llama").write(folder);
@@ -255,7 +244,7 @@ TEST(LargeTensor, OfOneSideAloneIsNotKeptInMemory) {
                                                 {"inspect", "--model", model}}) {
     std::uint64_t highest = 0;
     const Ended ended =
-        run(words, {}, [&](pid_t child) { highest = std::max(highest, resident(child)); });
+        run(words, {}, [&](pid_t child) { highest = std::max(highest, resident_peak(child)); });
     EXPECT_TRUE(ended.code == 0 || ended.code == 1) << ended.all();
     EXPECT_LT(highest, kHoles / 2) << words[0];
   }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the fuzz targets with clang (address and undefined-behaviour sanitizers) and runs each for SECONDS.
-#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump manifest adapter pickle torch_file
+#   tests/fuzz/run.sh SECONDS [TARGET...]      targets: safetensors_header index config rules notation headers_dump manifest adapter metadata pickle torch_file
 # The seeds are fixtures/fuzz/TARGET, the words tests/fuzz/TARGET.dict. New inputs go to a corpus in the build folder
 # (BV_FUZZ_BUILD), which a later run goes on from. A crash leaves its input there and fails the script.
 # The engine is compiled a room at a time, BV_FUZZ_SPLIT=1 a file at a time (for a compiler error that names one file).
@@ -9,7 +9,7 @@
 set -eu
 seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
 shift
-[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump manifest adapter pickle torch_file
+[ $# -gt 0 ] || set -- safetensors_header index config rules notation headers_dump manifest adapter metadata pickle torch_file
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${BV_FUZZ_BUILD:-${TMPDIR:-/tmp}/bridge-verify-fuzz}
 clang=$(command -v clang++ || command -v clang++-14)

@@ -115,6 +115,16 @@ Ended run(const std::vector<std::string>& arguments, const Variables& variables,
   return run_in({variables, watch, limit_seconds, {}, {}}, arguments);
 }
 
+std::uint64_t resident_peak(pid_t child) {
+  std::ifstream status("/proc/" + std::to_string(child) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) {
+      return std::stoull(line.substr(6)) << 10;
+    }
+  }
+  return 0;
+}
+
 Limits hostile_limits() {
   Limits limits;
   limits.open_files = 256;

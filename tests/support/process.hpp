@@ -61,6 +61,10 @@ Ended run_in(const Setting& setting, const std::vector<std::string>& arguments);
 /// run_in with hostile_limits: never a crash, never more than 60 s.
 Ended run_hostile(const std::vector<std::string>& arguments, const Variables& variables = {});
 
+/// Resident memory of a running process at its highest, in bytes; 0 when it has ended.
+/// Ended::peak_bytes is no less than what this process holds when it starts the other one.
+[[nodiscard]] std::uint64_t resident_peak(pid_t child);
+
 /// Text without what differs from run to run: folders of tests, the folder of fixtures, seconds.
 [[nodiscard]] std::string without_places(std::string text);
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/pickle/zip.hpp"
+#include "core/pickle/crc32.hpp"
 
 namespace bv::pickle {
 

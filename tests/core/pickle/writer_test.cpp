@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/pickle/archive_writer.hpp"
+#include "core/pickle/crc32.hpp"
 #include "core/pickle/tensors.hpp"
 #include "tests/core/pickle/small_archive.hpp"
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/pickle/crc32.hpp"
 #include "tests/core/pickle/small_archive.hpp"
 
 namespace bv::pickle {

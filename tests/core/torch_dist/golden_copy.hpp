@@ -10,7 +10,9 @@
 #include <span>
 #include <string>
 
+#include "core/pickle/crc32.hpp"
 #include "core/pickle/zip.hpp"
+#include "core/torch_dist/metadata_writer.hpp"
 
 namespace bv::torch_dist {
 
@@ -39,7 +41,7 @@ class GoldenCopy {
 
   /// Changes the data of one chunk and writes the checksum that fits, as a writer would have.
   void edit(const std::string& key, std::size_t number,
-            const std::function<void(std::string&)>& how) {
+            const std::function<void(std::string&)>& how) const {
     const nlohmann::json& one = chunk(key, number);
     const auto path = iteration / one.at("file").get<std::string>();
     std::string whole = slurp(path);
@@ -76,6 +78,14 @@ class GoldenCopy {
       text.replace(at, from.size(), to);
     }
     spill(iteration / ".metadata", text);
+  }
+
+  /// Changes what .metadata states, and writes it anew.
+  void edit_plan(const std::function<void(Metadata&)>& how) const {
+    const std::string text = slurp(iteration / ".metadata");
+    Metadata plan = read_metadata(std::as_bytes(std::span(text)), "f").value();
+    how(plan);
+    spill(iteration / ".metadata", metadata_text(plan, "iter_0000000", ""));
   }
 
   std::filesystem::path root;
