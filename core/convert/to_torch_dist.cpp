@@ -133,6 +133,7 @@ Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
       job.tensor,
       [&now](ByteOffset at, std::span<const std::byte> window) { return now->take(at, window); },
       nullptr, Fingerprint::None);
+  std::int64_t unreleased = 0;
   for (const Item& item : job.items) {
     ItemWriter writer(item, width, files[item.file]);
     now = &writer;
@@ -140,6 +141,11 @@ Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
     for (ElementOffset at = item.chunk->begin; at < item.chunk->end; at += step) {
       const ElementOffset end = std::min(item.chunk->end, at + step);
       BV_CHECK(maker.make(at, end));
+      unreleased += width.to_bytes(end - at).value;
+      if (unreleased >= options.windows.release_bytes) {
+        maker.release();
+        unreleased = 0;
+      }
       if (options.progress != nullptr) {
         options.progress->advance(width.to_bytes(end - at).size(), end == item.chunk->end ? 1 : 0,
                                   item.chunk->key);
@@ -149,8 +155,8 @@ Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
       }
     }
     BV_CHECK(writer.finish());
-    maker.release();
   }
+  maker.release();
   return Done{};
 }
 

@@ -182,6 +182,7 @@ class Opener {
     out.crc = found.record->crc;
     out.is_whole_record =
         found.begin == found.record->begin && found.end - found.begin == found.record->size;
+    io::release_pages(all, slice);  // a directory and a pickle a chunk add up
     return out;
   }
 
