@@ -29,14 +29,20 @@ bool has_cut_norm(const Question& question) {
   return style != nullptr && style->cut_qk_norm;
 }
 
+/// [out, in]. Gemma 3 stores its projection the other way round; a list of the built model shows
+/// that by its sizes.
+Tensor column_source(const Question& question) {
+  const Tensor whole = only_source(question);
+  const bool swapped =
+      question.built.cut.empty() && has_part(question, "mm_input_projection_weight");
+  return swapped ? whole.t() : whole;
+}
+
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
   if (question.parameter.ends_with("router.expert_bias") && whole.dim() == 2 &&
       whole.size(0) == 1) {
     return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]
-  }
-  if (question.built.cut.empty() && has_part(question, "mm_input_projection_weight")) {
-    return whole.t();  // Gemma 3 stores [in, out]
   }
   const bool query = has_part(question, "q_norm");
   if (!query && !has_part(question, "k_norm")) {
@@ -63,7 +69,7 @@ Tensor computed(Formula formula, const Question& question) {
     case Formula::Replicated:
       return replicated(question);
     case Formula::Column:
-      return block(only_source(question), 0, question);
+      return block(column_source(question), 0, question);
     case Formula::Row:
       return block(only_source(question), 1, question);
     case Formula::LinearQkv:

@@ -176,8 +176,9 @@ std::optional<Formula> formula_of(std::string_view parameter) {
   const std::string_view leaf = from_end(0);
   const std::string_view module = from_end(1);
   const std::string_view parent = from_end(2);
-  if (is_of_hf(parts)) {
-    return Formula::Replicated;
+  if (is_of_hf(parts)) {  // but for the projection of Gemma 3, a layer of Megatron-Core
+    const bool projection = parent == "multi_modal_projector" && module == "proj";
+    return projection && leaf == "weight" ? Formula::Column : Formula::Replicated;
   }
   if (const auto norm = norm_of(parent, module, leaf)) {
     return norm;

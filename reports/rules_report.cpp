@@ -36,12 +36,16 @@ std::string kinds_text(const std::vector<KindLine>& kinds) {
 }
 
 std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width) {
-  constexpr std::size_t kDocAt = 18;
+  std::size_t names = 17;
+  for (const KindLine& kind : kinds) {
+    names = std::max(names, kind.name.size());
+  }
+  const std::string margin(names + 1, ' ');
   std::string out;
   for (const KindLine& kind : kinds) {
-    out += fmt::format(
-        "{:<17} {}\n", kind.name,
-        wrapped(kind.doc.substr(0, kind.doc.find('\n')), kDocAt, std::string(kDocAt, ' '), width));
+    out +=
+        fmt::format("{:<{}} {}\n", kind.name, names,
+                    wrapped(kind.doc.substr(0, kind.doc.find('\n')), margin.size(), margin, width));
   }
   return out;
 }

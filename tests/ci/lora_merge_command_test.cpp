@@ -86,7 +86,7 @@ TEST(LoraMergeCommand, SaysTheWorstErrorAndTheHistogram) {
   const auto judged = check("llama_all", temp.path() / "out");
   EXPECT_NE(judged.out.find("of its bound (model.layers."), std::string::npos) << judged.out;
   EXPECT_NE(judged.out.find("error over bound, elements: 0: "), std::string::npos) << judged.out;
-  EXPECT_NE(judged.out.find("0 elements outside the admissible roundings"), std::string::npos)
+  EXPECT_NE(judged.out.find("0 elements outside the allowed roundings"), std::string::npos)
       << judged.out;
 }
 

@@ -166,7 +166,7 @@ TEST(RulesUnderTest, TheScreenSaysWhereTheRulesComeFromAndWhatTheyAreHeldAgainst
   const auto json = nlohmann::json::parse(ended.out);
   const std::string reason = json["rules"]["reason"];
   EXPECT_NE(reason.find("from " + file), std::string::npos) << reason;
-  EXPECT_NE(reason.find("qwen3 says what is wanted"), std::string::npos) << reason;
+  EXPECT_NE(reason.find("held against family qwen3"), std::string::npos) << reason;
   EXPECT_EQ(json["rules"]["digest"].get<std::string>().size(), 32U);
 }
 

@@ -121,8 +121,8 @@ void describe_rules(const OpenedModel& opened, Run& run) {
   const std::string file = "from " + rules.file;
   run.family_reason =
       test.alone ? fmt::format("{}; {}: by the Megatron modules", file, why_alone(opened.hf))
-                 : fmt::format("{}, held against family {} ({})", file,
-                               family::name(*test.wanted.family), run.family_reason);
+                 : fmt::format("{}, held against family {}, {}", file,
+                               family::name(*test.wanted.family), opened.hf.chosen.because);
   run.rules = static_cast<std::int64_t>(rules.rules.size());
   run.rules_digest = test.digest;
   run.rules_repository = rules.repository;

@@ -134,8 +134,11 @@ std::span<const Field<Geometry>> geometry_fields() {
 
 Settings settings_of(const json& config, const Geometry& g, std::int64_t layers) {
   Settings out;
-  const bool nested = config.contains("text_config");
-  Level text(nested ? config["text_config"] : config, nested ? "text_config." : "", out);
+  const bool thinks = config.contains("thinker_config");  // the Omni models
+  const json& model = thinks ? config["thinker_config"] : config;
+  const std::string level = thinks ? "thinker_config." : "";
+  const bool nested = model.contains("text_config");
+  Level text(nested ? model["text_config"] : model, level + (nested ? "text_config." : ""), out);
   attention(text, g);
   feed_forward(text, g, layers);
   text.integer("hidden_size", hidden_size(text, g));
@@ -147,10 +150,10 @@ Settings settings_of(const json& config, const Geometry& g, std::int64_t layers)
   }
   text.raise("tie_word_embeddings", g.tied != 0);
   if (nested) {
-    Level(config, "", out).raise("tie_word_embeddings", g.tied != 0);
+    Level(model, level, out).raise("tie_word_embeddings", g.tied != 0);
   }
-  if (config.contains("vision_config")) {
-    Level vision(config["vision_config"], "vision_config.", out);
+  if (model.contains("vision_config")) {
+    Level vision(model["vision_config"], level + "vision_config.", out);
     vision.integer("out_hidden_size", hidden_size(text, g));
     vision.integer("intermediate_size", g.ffn_unit * 5);
   }
