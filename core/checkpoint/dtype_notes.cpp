@@ -106,8 +106,8 @@ std::vector<std::string> dtype_notes(const nlohmann::json& config, const Headers
   std::vector<std::string> out;
   if (const std::string says = quantised::stated(config); !says.empty() && !odd && known > 0) {
     out.push_back(fmt::format(
-        "no tensor is quantised although config.json has {}: probably left from before the weights "
-        "were dequantised",
+        "no tensor is quantised, but there is {}: probably left from before the weights were "
+        "dequantised",
         says));
   }
   const auto most =

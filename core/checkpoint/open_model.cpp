@@ -211,6 +211,19 @@ bool has_field(const nlohmann::json& config, std::string_view path) {
   return true;
 }
 
+/// The fields that were not there before.
+Result<std::vector<std::string>> apply_settings(
+    const std::vector<std::pair<std::string, std::string>>& settings, nlohmann::json& config) {
+  std::vector<std::string> out;
+  for (const auto& [path, value] : settings) {
+    if (!has_field(config, path)) {
+      out.push_back(path);
+    }
+    BV_CHECK(apply_setting(config, path, value));
+  }
+  return out;
+}
+
 /// A field that is new in the config and that no size came from: misspelt, or at another level than
 /// the one that the family reads.
 void add_unread_settings(const std::vector<std::string>& new_fields,
@@ -234,13 +247,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
                              Headers headers, const std::vector<family::FamilyPtr>& families,
                              const OpenOptions& options) {
   BV_TRY(config, parse_config(config_text, config_file));
-  std::vector<std::string> new_fields;
-  for (const auto& [path, value] : options.settings) {
-    if (!has_field(config, path)) {
-      new_fields.push_back(path);
-    }
-    BV_CHECK(apply_setting(config, path, value));
-  }
+  BV_TRY(new_fields, apply_settings(options.settings, config));
   model::ResolveOptions resolve = options.resolve;
   std::vector<std::string> excluded;
   if (!resolve.config_only) {

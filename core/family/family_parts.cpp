@@ -245,11 +245,12 @@ Result<Carried> parse_carried(const JsonPlace& place) {
   }
   for (const std::string& prefix : prefixes) {
     if (!is_prefix(prefix)) {
-      return hf.error("this is no prefix of names", escaped(prefix), "a name with a . behind it");
+      return hf.error("this is not a prefix of names", escaped(prefix),
+                      "a name with a . behind it");
     }
   }
   if (!is_prefix(megatron_text)) {
-    return megatron.error("this is no prefix of names", escaped(megatron_text),
+    return megatron.error("this is not a prefix of names", escaped(megatron_text),
                           "a name with a . behind it");
   }
   return Carried{prefixes, megatron_text};

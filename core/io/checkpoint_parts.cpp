@@ -285,8 +285,8 @@ void Loader::note_unread(const std::vector<std::string>& files) {
   }
   parts.findings.push_back(
       {place,
-       printable(join(first_lines(files, 6), ", ") +
-                 (index_name_.empty() ? "" : " not in the index:") + " not read"),
+       printable((index_name_.empty() ? "not read: " : "not in the index and not read: ") +
+                 join(first_lines(files, 6), ", ")),
        Code::IndexDisagrees, false});
 }
 

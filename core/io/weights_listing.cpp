@@ -129,12 +129,12 @@ Result<WeightsPlace> place_weights(const FolderListing& listing, const fs::path&
 }
 
 Error pickle_error(const fs::path& place, const std::vector<std::string>& pickles) {
-  return fail(Code::NotSafetensors, fmt::format("{} has pickle weights, not safetensors; pickle "
-                                                "files can run code and are not read",
+  return fail(Code::NotSafetensors, fmt::format("{} has pickle weights that are not an archive "
+                                                "of torch.save (torch 1.6 or later)",
                                                 printable_path(place)))
       .at(printable_path(place))
       .fact(printable(join(first_lines(pickles, 4), ", ")))
-      .fact("read as data: pytorch_model*.bin that torch 1.6 or later wrote")
+      .fact("older files would have to be executed, and are not")
       .advise("convert once with transformers save_pretrained(safe_serialization=True)");
 }
 

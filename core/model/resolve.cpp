@@ -292,8 +292,7 @@ class Resolver {
     model_.mappings.push_back(std::move(mapping));
   }
 
-  /// A parameter of which every tensor was left out is not wanted; with --match one of which no
-  /// tensor is asked for.
+  /// A parameter is not wanted when all of its tensors were left out, or none of them is asked for.
   bool leaves_out(const std::vector<std::string>& names) {
     const auto all = [&names](const auto& test) {
       return std::all_of(names.begin(), names.end(), test);

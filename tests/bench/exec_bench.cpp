@@ -170,10 +170,13 @@ class Workload {
 /// kind.
 layout::Binding sizes_of(const layout::Rule& rule, std::int64_t run_elements) {
   layout::Binding out;
-  out.axes = {{"t", kRanks}, {"o", 512}, {"i", run_elements}, {"v", 16384}, {"p", 256},
-              {"g", 8},      {"n", 4},   {"d", 128},          {"f", 512},   {"a", 2},
-              {"b", 4},      {"c", 128}, {"e", 128},          {"r", 2},     {"s", 128},
-              {"m", 8},      {"E", 8},   {"h", 2048}};
+  out.axes = {{"t", kRanks}, {"o", 512}, {"i", run_elements},
+              {"v", 16384},  {"p", 256}, {"one", 1},
+              {"g", 8},      {"n", 4},   {"d", 128},
+              {"f", 512},    {"a", 2},   {"b", 4},
+              {"c", 128},    {"e", 128}, {"r", 2},
+              {"s", 128},    {"m", 8},   {"E", 8},
+              {"h", 2048}};
   out.rest = {2048};
   const auto& grid = rule.targets[0].grid;
   if (std::none_of(grid.begin(), grid.end(), [](const auto& one) { return one.axis == "E"; })) {

@@ -101,7 +101,7 @@ TEST(SettingsFile, FaultsNameLineAndColumn) {
            Row{"tp = 2\nmodle = \"x\"\n", "bridge-verify.toml:2:1", "\"modle\" is not a setting",
                "did you mean model?"},
            Row{"overwrite = true\n", "bridge-verify.toml:1:1",
-               "\"overwrite\" can only be said on the command line", "remove the line"},
+               "\"overwrite\" can only be given on the command line", "remove the line"},
            Row{"tp = 2\ntensor_parallel_size = 4\n", "bridge-verify.toml:2:1", "tp is set twice",
                "keep one of the two"},
            Row{"model = 3\n", "bridge-verify.toml:1:9", "model cannot be a whole number",

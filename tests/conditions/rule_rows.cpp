@@ -125,7 +125,7 @@ std::vector<Row> pattern_rows() {
        judged("qwen3", hf_of(kDown, "model.layers.*.mlp.down_proj.weight"))},
       {"E066",
        "BV1009",
-       {"mixes * and **", "** are filled before *"},
+       {"mixes * and **", "** is filled before *"},
        judged("qwen3", more({{"id", "r99"},
                              {"kind", "row"},
                              {"megatron", "decoder.layers.*.**.weight"},

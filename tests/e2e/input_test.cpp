@@ -77,7 +77,7 @@ TEST(BadInput, WeightsArePickles) {
   }
   write_text(copy.folder / "pytorch_model.bin", "x");
   expect_input_error(copy.check(), "08", "BV7013",
-                     {"pickle files can run code and are not read", "safe_serialization=True"});
+                     {"not an archive of torch.save", "safe_serialization=True"});
 }
 
 TEST(BadInput, ShardEndsInsideItsHeader) {

@@ -352,13 +352,8 @@ class Convert {
       for (const auto& [file, tensors] : report.digests) {
         verdicts.push_back(written_verdict(file, tensors.size(), convert_.verify));
       }
-      const bool lossy =
-          std::any_of(run_.verdicts.begin(), run_.verdicts.end(), [](const Verdict& one) {
-            return one.outcome == Outcome::Refuted && one.code == Code::ValueRuleInexact;
-          });
       run_.notes.push_back(fmt::format("{} written to {}{}", counted(report.digests.size(), "file"),
-                                       io::printable(options_.out),
-                                       lossy ? ", although values lose bits as --dtype asks" : ""));
+                                       io::printable(options_.out), although_lossy(run_)));
       if (stop_requested() != 0) {
         run_.notes.push_back("the signal came after the last byte: the output is complete");
       }

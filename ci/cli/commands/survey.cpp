@@ -34,6 +34,11 @@ Result<std::vector<fs::path>> rules_files(const Options& options) {
   std::set<fs::path> out;
   for (const std::string& operand : options.operands) {
     std::error_code failed;
+    if (!fs::exists(operand, failed)) {
+      return fail(Code::ModelNotFound, fmt::format("{} does not exist", escaped(operand)))
+          .at(escaped(operand))
+          .advise("give a folder of rules files, or one of them");
+    }
     if (!fs::is_directory(operand, failed)) {
       out.insert(operand);
       continue;
@@ -219,11 +224,14 @@ class SurveyRun {
     }
     out_.packages = notes_.packages();
     BV_CHECK(make_folder());
+    CommandProgress progress(context_, options_);
+    progress.start("registries", 0, files.size());
     for (const fs::path& file : files) {
       if (stop_requested() != 0) {
         return fail(Code::Stopped, "the survey was stopped").advise("run it again");
       }
       out_.rows.push_back(row_of(file));
+      progress.advance(0, 1, out_.rows.back().name);
     }
     BV_CHECK(compare());
     std::stable_sort(out_.rows.begin(), out_.rows.end(),

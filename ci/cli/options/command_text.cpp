@@ -98,8 +98,9 @@ std::string next_line(const Options& options, std::string_view command) {
   Options out = options;
   out.command = command;
   const std::string key = key_of(command, options);
-  return shell_line(command_words(
-      out, [&](const OptionSpec& spec) { return usable_by(spec, key) && spec.group != "output"; }));
+  return shell_line(command_words(out, [&](const OptionSpec& spec) {
+    return usable_by(spec, key) && spec.group != "output" && spec.name != "jobs";
+  }));
 }
 
 }  // namespace bv::cli

@@ -287,6 +287,9 @@ std::string adapter_line(const lora::Adapter& adapter) {
   for (const double scale : scales) {
     scale_texts.push_back(fmt::format("{:.6g}", scale));
   }
+  if (adapter.pairs.empty()) {
+    return "adapter: no pair fits the base";
+  }
   return fmt::format("adapter: {} of rank {}, scale {}", counted(adapter.pairs.size(), "pair"),
                      join(rank_texts, " "), join(scale_texts, " "));
 }

@@ -2,6 +2,7 @@
 // What convert found wrong with a Megatron checkpoint, as verdicts.
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/convert/convert.hpp"
@@ -21,5 +22,9 @@ namespace bv::cli {
 
 /// About one file that was written, and read back when `verified`.
 [[nodiscard]] Verdict written_verdict(const std::string& file, std::size_t tensors, bool verified);
+
+/// What is said behind "N files written to DIR" of a run that refuted casts and wrote them all the
+/// same; "" of any other.
+[[nodiscard]] std::string_view although_lossy(const Run& run);
 
 }  // namespace bv::cli

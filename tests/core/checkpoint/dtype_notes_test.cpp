@@ -64,8 +64,8 @@ TEST(DtypeNotes, EachDtypeIsANoteAndManyPatternsAreCounted) {
 TEST(DtypeNotes, AQuantisationThatNoTensorShowsIsANote) {
   const json config = {{"quantization_config", {{"quant_method", "fp8"}}}};
   EXPECT_EQ(dtype_notes(config, layers_of(DType::BF16, 3)),
-            (Notes{"no tensor is quantised, against quantization_config of config.json: "
-                   "quant_method fp8: the field was left behind by a dequantisation"}));
+            (Notes{"no tensor is quantised, but there is quantization_config of config.json: "
+                   "quant_method fp8: probably left from before the weights were dequantised"}));
   Headers headers = layers_of(DType::BF16, 3);
   set(headers, "model.norm.weight", DType::F8E4M3);
   EXPECT_EQ(dtype_notes(config, headers), Notes{}) << "claims tell of that tensor";

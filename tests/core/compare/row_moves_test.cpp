@@ -19,7 +19,7 @@ TEST(LayoutOfShards, SizesComeFromTheNames) {
 TEST(LayoutOfShards, RefusesAHoleInTheGridAndAForeignName) {
   const auto hole = compare::layout_of_shards({"pp0_tp1_ep0_etp0"}, {});
   ASSERT_FALSE(hole.has_value());
-  EXPECT_EQ(hole.error().code, Code::BadValue);
+  EXPECT_EQ(hole.error().code, Code::CacheIncomplete);
   EXPECT_NE(hole.error().facts[0].find("pp0_tp0_ep0_etp0"), std::string::npos);
   EXPECT_FALSE(compare::layout_of_shards({"model-00001"}, {}).has_value());
 }

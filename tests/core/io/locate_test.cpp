@@ -122,9 +122,7 @@ TEST(Locate, WeightsOfTorchAreFoundWhereTransformersLooks) {
   folder.write("n/pytorch_model-00001-of-00002.bin", "");
   folder.write("i/config.json", "{}");
   folder.write("i/pytorch_model.bin.index.json", "");
-  const auto form = [&](const char* name) {
-    return locate_model(name, roots_of(folder))->weights;
-  };
+  const auto form = [&](const char* name) { return locate_model(name, roots_of(folder))->weights; };
   EXPECT_EQ(form("m"), WeightsForm::OneFile);
   EXPECT_EQ(form("n"), WeightsForm::Listing);
   EXPECT_EQ(form("i"), WeightsForm::Index);
@@ -154,7 +152,7 @@ TEST(Locate, FolderWithoutConfigSaysWhatItHolds) {
   folder.write("p/inner/config.json", "{}");
   const auto weights = locate_model("m", roots_of(folder));
   ASSERT_EQ(outcome(weights), "BV7003");
-  EXPECT_THAT(shown(weights.error()), HasSubstr("it holds 1 *.safetensors files"));
+  EXPECT_THAT(shown(weights.error()), HasSubstr("it holds 1 file named *.safetensors"));
   EXPECT_THAT(shown(locate_model("a", roots_of(folder)).error()),
               HasSubstr("give it with --adapter"));
   EXPECT_THAT(shown(locate_model("p", roots_of(folder)).error()),
