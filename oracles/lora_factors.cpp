@@ -126,11 +126,21 @@ Tensor gate_and_up(const TaggedTensor& rows, const Question& weight) {
   return sections(all.chunk(2, 0), weight);
 }
 
+const TaggedTensor& only(const std::vector<TaggedTensor>& rows, const Question& weight) {
+  if (rows.size() != 1) {
+    throw Unanswered(weight.parameter + " is made of several HF tensors");
+  }
+  return rows.front();
+}
+
 /// Rows of a column-parallel layer, whatever stands in them.
 Tensor rows_of_column_layer(const AdapterQuestion& question, Formula formula,
                             const std::vector<TaggedTensor>& rows) {
   if (question.canonical) {
     return block(tensor_of(rows.at(question.parts.front().hf)), 0, question.weight);
+  }
+  if (formula == Formula::EhProj) {  // its columns, which may change places, are those of A
+    return block(tensor_of(only(rows, question.weight)), 0, question.weight);
   }
   const std::vector<std::string>& names = question.weight.hf_names;
   const bool stack = formula == Formula::ExpertFc1 && names.size() == 1 &&
@@ -155,13 +165,6 @@ Tensor columns_as_stored(const Tensor& a, const AdapterQuestion& question, Formu
   exact(a.size(1), 2, "columns of input_proj");
   const auto halves = a.chunk(2, 1);
   return ops::cat({halves[1], halves[0]}, 1);
-}
-
-const TaggedTensor& only(const std::vector<TaggedTensor>& rows, const Question& weight) {
-  if (rows.size() != 1) {
-    throw Unanswered(weight.parameter + " is made of several HF tensors");
-  }
-  return rows.front();
 }
 
 WantedFactors factors_of(const AdapterQuestion& question) {

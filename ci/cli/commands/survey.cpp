@@ -36,7 +36,6 @@ Result<std::vector<fs::path>> rules_files(const Options& options) {
     std::error_code failed;
     if (!fs::exists(operand, failed)) {
       return fail(Code::ModelNotFound, fmt::format("{} does not exist", escaped(operand)))
-          .at(escaped(operand))
           .advise("give a folder of rules files, or one of them");
     }
     if (!fs::is_directory(operand, failed)) {

@@ -127,8 +127,8 @@ constexpr std::array kOptions = {
     OptionSpec{"exclude", 0, "", Form::Repeat, &O::exclude, "GLOB", "selection",
                "check roundtrip convert diff rules:lint inspect",
                "not part of the model: left out there and back; repeatable", ""},
-    OptionSpec{"allow-partial", 0, "", Form::Flag, &O::allow_partial, "", "gate", kSelect,
-               "a partial run may pass", ""},
+    OptionSpec{"allow-partial", 0, "", Form::Flag, &O::allow_partial, "", "gate",
+               "check roundtrip convert", "a partial run may pass", ""},
     OptionSpec{"strict", 0, "", Form::Flag, &O::strict, "", "selection",
                "check roundtrip convert trace layout inspect diff rules:lint lora:check "
                "lora:convert lora:merge lora:unpack",

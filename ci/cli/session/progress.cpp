@@ -59,7 +59,10 @@ std::string share_of_bytes(const ProgressState& state, std::string_view of) {
 
 /// What a phase counts.
 std::string_view counted_in(std::string_view phase) {
-  return phase == "mutants" ? "places" : phase == "forward" ? "layouts" : "tensors";
+  return phase == "mutants"      ? "places"
+         : phase == "registries" ? "rows"
+         : phase == "forward"    ? "layouts"
+                                 : "tensors";
 }
 
 }  // namespace
