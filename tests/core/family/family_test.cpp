@@ -41,9 +41,9 @@ TEST(FamilyFile, RefusesCarriedPrefixesThatAreNone) {
   for (const std::string wrong : {"visual", "{HF}visual.", ""}) {
     auto family = tiny();
     family["carried"] = {{{"hf", {wrong}}, {"megatron", "visual."}}};
-    EXPECT_THAT(refusal(family).message, HasSubstr("no prefix"));
+    EXPECT_THAT(refusal(family).message, HasSubstr("not a prefix"));
     family["carried"] = {{{"hf", {"visual."}}, {"megatron", wrong}}};
-    EXPECT_THAT(refusal(family).message, HasSubstr("no prefix"));
+    EXPECT_THAT(refusal(family).message, HasSubstr("not a prefix"));
   }
 }
 
