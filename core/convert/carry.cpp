@@ -169,6 +169,12 @@ Result<CarryPlan> plan_carry(const fs::path& folder, const std::set<std::string>
   return Walker(folder, weights, follow_links).run();
 }
 
+void add_names(const CarryPlan& plan, std::string_view below, std::set<std::string>& names) {
+  for (const auto& [name, file] : plan.files) {
+    names.insert((fs::path(below) / name).string());
+  }
+}
+
 Result<std::uint64_t> carried_bytes(const CarryPlan& plan) {
   std::uint64_t out = 0;
   for (const auto& [name, file] : plan.files) {

@@ -36,6 +36,10 @@ struct CarryPlan {
 [[nodiscard]] Result<std::map<std::string, io::FilePrint>> carry(const CarryPlan& plan,
                                                                  const std::filesystem::path& to);
 
+/// Adds the names of the files that `carry` writes into the folder `below` ("" for the output
+/// itself), relative to the output.
+void add_names(const CarryPlan& plan, std::string_view below, std::set<std::string>& names);
+
 /// Bytes that `carry` will write. Errors: those of looking at the files.
 [[nodiscard]] Result<std::uint64_t> carried_bytes(const CarryPlan& plan);
 

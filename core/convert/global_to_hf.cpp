@@ -94,6 +94,9 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
     return report;
   }
   report.dropped_rows = find_dropped_rows(plan, shards);
+  std::set<std::string> names = names_of(outputs);
+  add_names(carried, "", names);
+  request.files = names;
   BV_TRY(folder, io::OutputFolder::create(std::move(request)));
   BV_CHECK(folder.keep_only(names_of(outputs)));
   BV_TRY(digests, write_files(folder.partial(), outputs, std::move(plans),
@@ -102,11 +105,7 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   if (options.verify) {
     BV_CHECK(verify_files(folder.partial(), digests, options.jobs));
   }
-  BV_TRY(prints, carry(carried, folder.partial()));
-  std::set<std::string> names = names_of(outputs);
-  for (const auto& [name, print] : prints) {
-    names.insert(name);
-  }
+  BV_CHECK(carry(carried, folder.partial()));
   BV_CHECK(check_opens(folder.partial(), description.hf_headers));
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);

@@ -190,6 +190,9 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   if (is_host) {
     report.dropped_rows = find_dropped_rows(plan, shards);
   }
+  std::set<std::string> names = names_of(outputs);
+  add_names(carried, "", names);
+  request.files = names;
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   const auto processes =
       comm::balanced(sizes_of(plans), options.world == nullptr ? 1 : options.world->size());
@@ -197,7 +200,6 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
                                {options.jobs, options.progress, options.resume, options.windows,
                                 more_bytes, options.device},
                                options.verify));
-  std::set<std::string> names = names_of(outputs);
   if (folder.is_host()) {
     BV_TRY(prints, carry(carried, folder.partial()));
     if (!options.accept_changed && prints != source.carried) {
@@ -205,9 +207,6 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
                   fmt::format("a file of {} changed while it was read",
                               io::printable_path(source.folder / checkpoint::kCarriedFolder)))
           .advise("stop the program that writes there, then repeat");
-    }
-    for (const auto& [name, print] : prints) {
-      names.insert(name);
     }
   }
   if (folder.is_host()) {

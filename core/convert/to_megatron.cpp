@@ -54,13 +54,11 @@ io::OutputRequest request_for(const checkpoint::HfModel& source, const fs::path&
 }
 
 /// Every file of the finished folder, relative.
-std::set<std::string> all_files(const std::vector<OutputFile>& shards,
-                                const checkpoint::MegatronFolder& description) {
+std::set<std::string> all_files(const std::vector<OutputFile>& shards, const CarryPlan& carried,
+                                const ConvertOptions& options) {
   std::set<std::string> out = names_of(shards);
-  for (const auto& [name, print] : description.carried) {
-    out.insert(fmt::format("{}/{}", checkpoint::kCarriedFolder, name));
-  }
-  if (description.rules) {
+  add_names(carried, checkpoint::kCarriedFolder, out);
+  if (!options.rules.empty()) {
     out.emplace(checkpoint::kRulesName);
   }
   out.emplace(checkpoint::kManifestName);
@@ -102,8 +100,10 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   const auto outputs = shard_outputs(source, plan, options.dtype);
   BV_TRY(plans, plan_files(outputs));
 
-  BV_TRY(folder,
-         SharedOutput::create(request_for(source, out, options), names_of(outputs), options.world));
+  io::OutputRequest request = request_for(source, out, options);
+  request.files = all_files(outputs, carried, options);
+  const std::set<std::string> names = request.files;
+  BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   ConvertReport report;
   const auto processes =
       comm::processes_of_files(plan, options.world == nullptr ? 1 : options.world->size());
@@ -117,7 +117,7 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
     BV_CHECK(io::write_file(folder.partial() / checkpoint::kManifestName,
                             checkpoint::manifest_text(description)));
   }
-  BV_CHECK(folder.finish(all_files(outputs, description)));
+  BV_CHECK(folder.finish(names));
 
   report.notes = std::move(carried.notes);
   tell_left_out(source, description, report.notes);

@@ -261,6 +261,7 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
   const DistPlan written = lay_out(source, plan, options.dtype, keys);
   io::OutputRequest request = dist_request(source, out, options);
   const std::set<std::string> names = names_in(written);
+  request.files = names;
   request.first_stranger = [names](const fs::path& folder) {
     return io::first_unlisted(folder, {names.begin(), names.end()});
   };

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "core/base/assert.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 
@@ -55,11 +56,23 @@ bool is_still(const Descriptor& folder, const fs::path& name) {
          open.st_dev == there.st_dev && open.st_ino == there.st_ino;
 }
 
-/// The file that tells a folder of ours from a stranger's.
-Status write_marker(const Descriptor& folder, const fs::path& path) {
-  const Descriptor marker(
-      ::openat(folder.number(), kRunMarker, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644));
-  if (marker.number() < 0) {
+/// Adds to the file that tells what runs wrote in this folder: before they write it.
+Status mark(const Descriptor& folder, const fs::path& path, const std::set<std::string>& files) {
+  const Descriptor marker(::openat(folder.number(), kRunMarker,
+                                   O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644));
+  std::string names;
+  for (const std::string& file : files) {
+    names.append(file).push_back('\0');
+  }
+  std::size_t done = 0;
+  while (marker.number() >= 0 && done < names.size()) {
+    const ssize_t wrote = ::write(marker.number(), names.data() + done, names.size() - done);
+    if (wrote < 0 && errno != EINTR) {
+      break;
+    }
+    done += wrote > 0 ? static_cast<std::size_t>(wrote) : 0;
+  }
+  if (marker.number() < 0 || done < names.size()) {
     return system_fault(errno, "creating a file in", path, Code::WriteLost)
         .at(printable_path(path));
   }
@@ -115,6 +128,18 @@ Result<bool> prune(const fs::path& folder, const fs::path& below,
   return kept;
 }
 
+std::set<std::string> files_in(const fs::path& folder) {
+  std::set<std::string> out;
+  std::error_code error;
+  fs::recursive_directory_iterator at(folder, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    if (standing_at(at->path()) != Standing::Folder) {
+      out.insert(at->path().lexically_relative(folder).string());
+    }
+  }
+  return out;
+}
+
 Status make_parents(const fs::path& name) {
   std::error_code error;
   fs::create_directories(name.parent_path(), error);
@@ -135,7 +160,7 @@ Result<Descriptor> take_partial(const fs::path& partial, const OutputRequest& re
     return busy(partial);
   }
   BV_CHECK(check_own_folder(partial, request));
-  BV_CHECK(write_marker(lock, partial));
+  BV_CHECK(mark(lock, partial, request.files));
   return std::move(lock);
 }
 
@@ -189,6 +214,11 @@ void OutputFolder::abandon() {
 }
 
 Status OutputFolder::keep_only(const std::set<std::string>& files) const {
+  if (const auto other = first_unmarked(partial_)) {
+    return fail(Code::NotOurs, fmt::format("no run wrote {}", printable_path(partial_ / *other)))
+        .at(printable_path(partial_))
+        .advise("move it away, or choose another --out; it was not touched");
+  }
   auto kept = prune(partial_, {}, files);
   return kept ? Status(Done{}) : Status(std::move(kept).error());
 }
@@ -211,6 +241,8 @@ Status OutputFolder::put_aside() const {
 }
 
 Status OutputFolder::finish(const std::set<std::string>& files) {
+  BV_ASSERT(
+      std::includes(request_.files.begin(), request_.files.end(), files.begin(), files.end()));
   const std::vector<std::string> names(files.begin(), files.end());
   for (const std::string& name : names) {
     if (!is_plain_file(partial_ / name)) {
@@ -239,7 +271,7 @@ Status OutputFolder::finish(const std::set<std::string>& files) {
     if (replace) {
       static_cast<void>(rename_to_nothing(replaced_name(final_), final_));
     }
-    static_cast<void>(write_marker(lock_, partial_));
+    static_cast<void>(mark(lock_, partial_, request_.files));
     return system_fault(why, "giving the finished output the name", final_, Code::OutputPlace)
         .at(printable_path(final_));
   }
@@ -248,7 +280,7 @@ Status OutputFolder::finish(const std::set<std::string>& files) {
   const fs::path old = replaced_name(final_);
   if (request_.overwrite && standing_at(old) == Standing::Folder &&
       check_own_folder(old, request_)) {
-    if (const auto lock = lock_folder(old); lock && write_marker(*lock, old)) {
+    if (const auto lock = lock_folder(old); lock && mark(*lock, old, files_in(old))) {
       fs::remove_all(old, error);
     }
   }

@@ -17,7 +17,8 @@ namespace bv::io {
 /// finished files, and is removed when it is empty.
 class OutputFolder {
  public:
-  /// Errors: those of check_output_place; OutputBusy when another run took the place meanwhile.
+  /// `request.files` are all that `finish` may be given. Errors: those of check_output_place;
+  /// OutputBusy when another run took the place meanwhile.
   static Result<OutputFolder> create(OutputRequest request);
   OutputFolder(OutputFolder&&) noexcept = default;
   OutputFolder& operator=(OutputFolder&&) noexcept = delete;
@@ -25,7 +26,8 @@ class OutputFolder {
 
   [[nodiscard]] const std::filesystem::path& partial() const { return partial_; }
   /// Removes everything of an interrupted run except these files (relative names): half-written
-  /// ones, those of another layout, and links do not become part of the output.
+  /// ones, those of another layout, and links do not become part of the output. Errors: NotOurs
+  /// when no run wrote an entry; nothing is removed then.
   [[nodiscard]] Status keep_only(const std::set<std::string>& files) const;
   /// Counts the files, then puts the folder under its name, in place of an earlier output when that
   /// was asked for. Errors: WriteLost when a file is missing or another one is there;

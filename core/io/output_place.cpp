@@ -14,6 +14,7 @@
 #include "core/io/carry_file.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
+#include "core/io/writer.hpp"
 
 namespace bv::io {
 namespace fs = std::filesystem;
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kOtherPlace = "name a new folder with --out";
+constexpr std::uint64_t kMarkerBytesMax = 64U << 20U;
 
 Error bad_place(const fs::path& place, const std::string& message) {
   return fail(Code::OutputPlace, message).at(printable_path(place)).advise(kOtherPlace);
@@ -227,6 +229,29 @@ std::optional<std::string> first_unlisted(const fs::path& folder,
                        });
 }
 
+std::set<std::string> marked_files(const fs::path& folder) {
+  std::set<std::string> out;
+  const auto text = read_file(folder / kRunMarker, kMarkerBytesMax, Code::ReadFailed);
+  for (std::size_t begin = 0; text && begin < text->size();) {
+    const std::size_t end = text->find('\0', begin);
+    if (end == std::string::npos) {
+      break;  // the run ended within a name, and so before it wrote that file
+    }
+    out.insert(text->substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::optional<std::string> first_unmarked(const fs::path& folder) {
+  const std::set<std::string> marked = marked_files(folder);
+  return first_unknown(folder, folders_of({marked.begin(), marked.end()}),
+                       [&marked](const std::string& name, const fs::path& path) {
+                         return marked.contains(name) ||
+                                path.filename().string().starts_with(kUnfinishedFile);
+                       });
+}
+
 fs::path final_name(const fs::path& written) {
   std::error_code ignored;
   fs::path name = fs::absolute(written, ignored);
@@ -276,10 +301,10 @@ Status check_own_folder(const fs::path& folder, const OutputRequest& request) {
     stranger = standing == Standing::Link ? "it is a link" : "it is a file";
   } else if (::lstat(folder.c_str(), &status) != 0 || status.st_uid != ::geteuid()) {
     stranger = "it belongs to another user";
-  } else if (std::error_code ignored; standing_at(folder / kRunMarker) != Standing::Other &&
-                                      !fs::is_empty(folder, ignored)) {
-    const auto found = request.first_stranger ? request.first_stranger(folder)
-                                              : std::optional<std::string>("what is in it");
+  } else if (std::error_code ignored; !fs::is_empty(folder, ignored)) {
+    const auto found = standing_at(folder / kRunMarker) == Standing::Other ? first_unmarked(folder)
+                       : request.first_stranger ? request.first_stranger(folder)
+                                                : std::optional<std::string>("what is in it");
     stranger = found ? fmt::format("no run wrote {} in it", in_quotes(*found)) : "";
   }
   if (stranger.empty()) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ struct OutputRequest {
   std::filesystem::path final_path;
   bool overwrite = false;
   bool resume = false;
+  /// Every file that the run may write, relative: the marker of an unfinished folder lists them, so
+  /// that what somebody else puts there is never removed.
+  std::set<std::string> files = {};
   bool resumable = true;  // false: what an interrupted run left is of no use
   /// Folders and files that the run reads: none may lie in the output's place, nor the output in a
   /// folder of them. Links are followed.
@@ -60,8 +64,13 @@ struct OutputRequest {
 [[nodiscard]] bool is_inside(const std::filesystem::path& inner,
                              const std::filesystem::path& outer);
 
-/// A folder of this name, made by an unfinished run: it holds kRunMarker or only known files.
+/// The file of an unfinished folder that lists what its runs write: relative names, each ended by
+/// a zero byte.
 inline constexpr const char* kRunMarker = ".bv-run";
+/// Names that a marker lists; none when there is no marker or it cannot be read.
+[[nodiscard]] std::set<std::string> marked_files(const std::filesystem::path& folder);
+/// The first entry of a folder with a marker that the marker does not list, relative to it.
+[[nodiscard]] std::optional<std::string> first_unmarked(const std::filesystem::path& folder);
 
 // What stands under a name, links not followed.
 enum class Standing { Nothing, Folder, Link, Other };

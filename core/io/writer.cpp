@@ -165,7 +165,7 @@ Result<PendingFile> PendingFile::create(const fs::path& final_name, std::uint64_
   // fit.
   for (int attempt = 0; attempt < kNameAttempts && !state->on_disk; ++attempt) {
     state->temporary =
-        final_name.parent_path() / fmt::format(".bv-partial-{}-{}", ::getpid(), attempt);
+        final_name.parent_path() / fmt::format("{}{}-{}", kUnfinishedFile, ::getpid(), attempt);
     state->descriptor = Descriptor(
         ::open(state->temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
     state->on_disk = state->descriptor.number() >= 0;
@@ -178,7 +178,7 @@ Result<PendingFile> PendingFile::create(const fs::path& final_name, std::uint64_
     return fail(Code::OutputExists, fmt::format("{} temporary names beside {} are taken",
                                                 kNameAttempts, printable_path(final_name)))
         .at(printable_path(final_name))
-        .advise("delete the files .bv-partial-* of earlier runs");
+        .advise(fmt::format("delete the files {}* of earlier runs", kUnfinishedFile));
   }
   BV_CHECK(reserve(state->descriptor.number(), size, final_name));
   return PendingFile(std::move(state));

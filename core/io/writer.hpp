@@ -36,6 +36,9 @@ struct SafetensorsPlan {
 /// Whether a file may take the place of one with the same name.
 enum class IfExists { Refuse, Replace };
 
+/// How the names of files begin that have not got theirs yet.
+inline constexpr const char* kUnfinishedFile = ".bv-partial-";
+
 /// A file that appears under its name only when complete. Destroyed without `commit`: nothing
 /// remains.
 class PendingFile {

@@ -12,10 +12,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A small text that goes along with the weights.
+/// A small text that goes along with the weights, made from their fingerprints.
 struct TextFile {
   std::string name;
-  std::string text;
+  std::function<std::string(const io::Digests&)> text;
 };
 
 /// What an earlier output holds: an adapter of either form.
@@ -31,17 +31,22 @@ std::optional<std::string> first_stranger(const fs::path& folder) {
   return io::first_unlisted(folder, names);
 }
 
-/// `text` is made when the weights are written, from their fingerprints.
 Result<ConvertAdapterReport> write_folder(const std::vector<convert::OutputFile>& outputs,
                                           const fs::path& source, const fs::path& out,
                                           const ConvertAdapterOptions& options,
-                                          const std::function<TextFile(const io::Digests&)>& text) {
+                                          const TextFile& beside) {
   BV_TRY(plans, convert::plan_files(outputs));
   io::OutputRequest request{out, options.overwrite, false};
   if (!source.empty()) {
     request.sources = {source};
   }
   request.first_stranger = first_stranger;
+  const std::set<std::string> files = [&] {
+    std::set<std::string> names = convert::names_of(outputs);
+    names.insert(beside.name);
+    return names;
+  }();
+  request.files = files;
   BV_TRY(folder, io::OutputFolder::create(std::move(request)));
   BV_CHECK(folder.keep_only({}));
   BV_TRY(digests, convert::write_files(folder.partial(), outputs, std::move(plans),
@@ -49,10 +54,7 @@ Result<ConvertAdapterReport> write_folder(const std::vector<convert::OutputFile>
   if (options.verify) {
     BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
   }
-  const TextFile beside = text(digests);
-  BV_CHECK(io::write_file(folder.partial() / beside.name, beside.text));
-  std::set<std::string> files = convert::names_of(outputs);
-  files.insert(beside.name);
+  BV_CHECK(io::write_file(folder.partial() / beside.name, beside.text(digests)));
   BV_CHECK(folder.finish(files));
   ConvertAdapterReport report;
   for (const convert::OutputFile& file : outputs) {
@@ -79,15 +81,16 @@ Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const S
   const fs::path config_file = adapter.folder / kAdapterConfigName;
   auto config = io::read_file(config_file, kAdapterConfigBytesMax, Code::AdapterInvalid);
   planned.record.config = config ? std::move(*config) : adapter_config_text(adapter.config);
-  BV_TRY(report,
-         write_folder(planned.files, adapter.folder, out, options, [&](const io::Digests& digests) {
-           for (const convert::OutputFile& file : planned.files) {
-             const auto found = digests.find(file.name);
-             planned.record.files[file.name] = file_digest(
-                 found == digests.end() ? std::map<std::string, std::string>() : found->second);
-           }
-           return TextFile{std::string(kRecordName), record_text(planned.record)};
-         }));
+  const TextFile record = {
+      std::string(kRecordName), [&planned](const io::Digests& digests) {
+        for (const convert::OutputFile& file : planned.files) {
+          const auto found = digests.find(file.name);
+          planned.record.files[file.name] = file_digest(
+              found == digests.end() ? std::map<std::string, std::string>() : found->second);
+        }
+        return record_text(planned.record);
+      }};
+  BV_TRY(report, write_folder(planned.files, adapter.folder, out, options, record));
   report.notes = std::move(planned.notes);
   return std::move(report);
 }
@@ -96,9 +99,9 @@ Result<ConvertAdapterReport> write_hf_adapter(const convert::OutputFile& weights
                                               const std::string& config_text,
                                               const fs::path& source, const fs::path& out,
                                               const ConvertAdapterOptions& options) {
-  return write_folder({weights}, source, out, options, [&](const io::Digests&) {
-    return TextFile{std::string(kAdapterConfigName), config_text};
-  });
+  return write_folder({weights}, source, out, options,
+                      {std::string(kAdapterConfigName),
+                       [&config_text](const io::Digests&) { return config_text; }});
 }
 
 Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,

@@ -159,19 +159,18 @@ Status write(const checkpoint::HfModel& base, const Adapter& adapter, const fs::
   BV_TRY(stranger, strangers(convert::known_files(outputs, plans), carried));
   request.first_stranger = stranger;
   BV_TRY(more_bytes, convert::carried_bytes(carried));
-  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
   std::set<std::string> names = convert::names_of(outputs);
-  BV_CHECK(folder.keep_only(names));
+  convert::add_names(carried, "", names);
+  request.files = names;
+  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
+  BV_CHECK(folder.keep_only(convert::names_of(outputs)));
   BV_TRY(digests, convert::write_files(folder.partial(), outputs, std::move(plans),
                                        {options.jobs, options.progress, options.resume,
                                         options.windows, more_bytes}));
   if (options.verify) {
     BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
   }
-  BV_TRY(prints, convert::carry(carried, folder.partial()));
-  for (const auto& [name, print] : prints) {
-    names.insert(name);
-  }
+  BV_CHECK(convert::carry(carried, folder.partial()));
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);
   return Done{};

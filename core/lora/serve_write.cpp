@@ -139,6 +139,7 @@ Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const
   }
   io::OutputRequest request{out, overwrite, false};
   request.sources = {adapter.folder};
+  request.files = names;
   request.first_stranger = [names](const fs::path& folder) {
     return io::first_unlisted(folder, {names.begin(), names.end()});
   };

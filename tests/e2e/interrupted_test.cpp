@@ -154,10 +154,33 @@ TEST_F(Interrupted, ResumeDropsWhatThisRunWouldNotWrite) {
   const std::string out = folder / "m";
   const Ended killed = interrupt(out, SIGKILL);
   ASSERT_EQ(killed.code, 128 + SIGKILL) << killed.all();
+  const std::string others =
+      std::string("pp1_tp0_ep0_etp0.safetensors") + '\0' + "hf/old.json" + '\0';
+  write_text(out + ".bv-partial/.bv-run", file_text(out + ".bv-partial/.bv-run") + others);
   write_text(out + ".bv-partial/.bv-partial-1-0", "half");
   write_text(out + ".bv-partial/pp1_tp0_ep0_etp0.safetensors", "of another layout");
   write_text(out + ".bv-partial/hf/old.json", "of another model");
   expect_resumed(out);
+}
+
+/// Half a fixture is of no use, and no folder is left of it.
+TEST_F(Interrupted, FixtureMakeEndsAndLeavesNothing) {
+  const std::string out = folder / "f";
+  for (const int signal : {SIGINT, SIGTERM}) {
+    bool sent = false;
+    const Ended stopped = run({"fixture", "make", "llama", "--out", out, "--set",
+                               "vocab_size=4000000", "--set", "hidden_size=64"},
+                              {}, [&](pid_t child) {
+                                if (!sent && fs::exists(out + ".bv-partial")) {
+                                  sent = true;
+                                  ::kill(child, signal);
+                                }
+                              });
+    EXPECT_TRUE(sent);
+    EXPECT_EQ(stopped.code, 128 + signal) << stopped.all();
+    EXPECT_NE(stopped.out.find("STOPPED"), std::string::npos) << stopped.all();
+    EXPECT_FALSE(fs::exists(out) || fs::exists(out + ".bv-partial")) << stopped.all();
+  }
 }
 
 /// A small file system of its own.

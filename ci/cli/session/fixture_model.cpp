@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "ci/cli/session/signals.hpp"
 #include "fixtures/maker/maker.hpp"
 
 namespace bv::cli {
@@ -51,7 +52,8 @@ Result<MadeFixture> make_fixture(const Context& context, const Options& options,
         .advise("set TMPDIR to a folder that can be written");
   }
   MadeFixture out{folder, std::make_shared<TemporaryFolder>(folder)};
-  BV_CHECK(fixtures::write_checkpoint(plan, options.seed.value_or(0), folder));
+  BV_CHECK(fixtures::write_checkpoint(plan, options.seed.value_or(0), folder,
+                                      [] { return stop_requested() != 0; }));
   return out;
 }
 

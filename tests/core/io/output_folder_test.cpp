@@ -47,8 +47,18 @@ FirstStranger earlier_output() {
 
 OutputRequest request(const fs::path& out, bool overwrite = false, bool resume = false) {
   OutputRequest made{out, overwrite, resume};
+  made.files = {"a", "b", "new", "sub/b"};
   made.first_stranger = earlier_output();
   return made;
+}
+
+/// What the marker of a run says that wrote these.
+std::string marker(const std::vector<std::string>& files) {
+  std::string out;
+  for (const std::string& file : files) {
+    out += file + std::string(1, '\0');
+  }
+  return out;
 }
 
 /// "accepted", or the code of the refusal; a refusal leaves the folder as it was.
@@ -171,7 +181,7 @@ TEST(OutputPlace, LeavesAStrangersWorkingFolderAlone) {
 
 TEST(OutputPlace, SaysThatAnInterruptedRunIsThere) {
   const ScratchFolder folder;
-  folder.write("m.bv-partial/.bv-run", "");
+  folder.write("m.bv-partial/.bv-run", marker({"a"}));
   folder.write("m.bv-partial/a", "1");
   EXPECT_EQ(placed(folder, request(folder.path() / "m")), "BV8006");
   EXPECT_EQ(placed(folder, request(folder.path() / "m", true)), "accepted");
@@ -276,7 +286,8 @@ TEST(OutputFolder, CountsItsFilesBeforeItTakesItsName) {
 TEST(OutputFolder, TakesThePlaceOfAnEarlierOutputAndOfNothingElse) {
   const ScratchFolder folder;
   folder.write("m/a", "1");
-  folder.write("m.bv-replaced/.bv-run", "");  // of a run that was killed while it deleted
+  folder.write("m.bv-replaced/.bv-run",
+               marker({"half"}));  // of a run that was killed while it deleted
   folder.write("m.bv-replaced/half", "?");
   {
     auto made = OutputFolder::create(request(folder.path() / "m", true));
@@ -348,7 +359,8 @@ TEST(OutputFolder, IsKnownWithoutItsMarkerWhenAllItHoldsIsKnown) {
 
 TEST(OutputFolder, KeepsFinishedFilesAndNoLinks) {
   const ScratchFolder folder;
-  folder.write("m.bv-partial/.bv-run", "");
+  folder.write("m.bv-partial/.bv-run",
+               marker({"a", "c", "d", "gone/old", "other", "sub/b", "sub/old"}));
   folder.write("m.bv-partial/a", "1");
   folder.write("m.bv-partial/sub/b", "2");
   folder.write("m.bv-partial/sub/old", "2");
@@ -361,10 +373,54 @@ TEST(OutputFolder, KeepsFinishedFilesAndNoLinks) {
   auto resumed = OutputFolder::create(request(folder.path() / "m", false, true));
   ASSERT_TRUE(resumed) << resumed.error().message;
   ASSERT_TRUE(resumed->keep_only({"a", "sub/b", "c", "d", "other/c"}));
-  EXPECT_EQ(tree(folder.path()), (std::map<std::string, std::string>{{"m.bv-partial/.bv-run", ""},
-                                                                     {"m.bv-partial/a", "1"},
-                                                                     {"m.bv-partial/sub/b", "2"},
-                                                                     {"other/c", "3"}}));
+  auto left = tree(folder.path());
+  EXPECT_EQ(left.erase("m.bv-partial/.bv-run"), 1U);
+  EXPECT_EQ(left, (std::map<std::string, std::string>{
+                      {"m.bv-partial/a", "1"}, {"m.bv-partial/sub/b", "2"}, {"other/c", "3"}}));
+}
+
+TEST(OutputFolder, ClearsNothingThatNoRunWrote) {
+  for (const char* mine : {"thesis.txt", "sub/thesis.txt", "old/thesis.txt", "a/thesis.txt"}) {
+    const ScratchFolder folder;
+    folder.write("m.bv-partial/.bv-run", marker({"a", "sub/b"}) + "thesis.txt");  // a cut name
+    folder.write("m.bv-partial/sub/b", "2");
+    folder.write(std::string("m.bv-partial/") + mine, "mine");
+    for (const auto& [overwrite, resume] :
+         {std::pair(false, false), std::pair(true, false), std::pair(false, true)}) {
+      EXPECT_EQ(placed(folder, request(folder.path() / "m", overwrite, resume)), "BV8011") << mine;
+    }
+  }
+}
+
+TEST(OutputFolder, ClearsNothingThatAppearedDuringItsRun) {
+  const ScratchFolder folder;
+  {
+    auto made = OutputFolder::create(request(folder.path() / "m"));
+    ASSERT_TRUE(made);
+    ASSERT_TRUE(write_file(made->partial() / "a", "1"));
+    folder.write("m.bv-partial/thesis.txt", "mine");
+    EXPECT_EQ(outcome(made->keep_only({})), "BV8011");
+    made->abandon();
+  }
+  EXPECT_EQ(file_text(folder.path() / "m.bv-partial/thesis.txt"), "mine");
+  EXPECT_EQ(placed(folder, request(folder.path() / "m", true)), "BV8011");
+}
+
+TEST(OutputFolder, RemembersTheFilesOfEveryRunThatItHolds) {
+  const ScratchFolder folder;
+  for (const char* name : {"of-one-layout", "of-another"}) {
+    OutputRequest wanted = request(folder.path() / "m", false, true);
+    wanted.files = {name};
+    auto made = OutputFolder::create(wanted);
+    ASSERT_TRUE(made) << made.error().message;
+    ASSERT_TRUE(write_file(made->partial() / name, "1"));
+  }
+  OutputRequest last = request(folder.path() / "m", true);
+  auto made = OutputFolder::create(last);
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_TRUE(write_file(made->partial() / "new", "n"));
+  ASSERT_TRUE(made->finish({"new"}));
+  EXPECT_EQ(tree(folder.path()), (std::map<std::string, std::string>{{"m/new", "n"}}));
 }
 
 TEST(OutputFolder, LeavesNothingWhenNothingWasFinished) {
