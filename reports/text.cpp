@@ -125,11 +125,9 @@ std::string waived(const Run& run, const TextStyle& style) {
 std::string next_text(const Run& run, const TextStyle& style) {
   const std::string command = command_text(run.next, style);
   const std::string note = printable(run.next_note, style.ascii);
-  const std::string gap =
-      kLabelWidth + columns(command) + 4 + columns(note) > static_cast<std::size_t>(style.width)
-          ? "\n" + std::string(kLabelWidth, ' ')
-          : "    ";
-  return "next     " + command + (note.empty() ? "" : gap + note) + "\n";
+  // The command is a line of its own, so that a whole line can be copied.
+  const std::string below = "\n" + std::string(kLabelWidth, ' ');
+  return "next     " + command + (note.empty() ? "" : below + note) + "\n";
 }
 
 std::string remarks(const Run& run, const TextStyle& style) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <span>
 
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/headers_dump.hpp"
@@ -40,6 +41,11 @@ Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListin
   return model;
 }
 
+/// "mp_rank_00_001.safetensors", "pp0_tp1_ep0_etp0.safetensors"
+bool is_rank_name(const std::string& file) {
+  return glob_match("mp_rank_*.safetensors", file) || glob_match("pp*_tp*.safetensors", file);
+}
+
 Error no_config(const fs::path& folder, const FolderListing& listing) {
   Error error =
       fail(Code::NoConfig, fmt::format("{} has no config.json", printable_path(folder)))
@@ -49,6 +55,10 @@ Error no_config(const fs::path& folder, const FolderListing& listing) {
   if (!listing.safetensors.empty()) {
     error.facts.push_back(fmt::format("it holds {} named *.safetensors",
                                       counted(listing.safetensors.size(), "file")));
+  }
+  if (std::any_of(listing.safetensors.begin(), listing.safetensors.end(), is_rank_name)) {
+    error.facts.emplace_back("they are named after ranks: Megatron shards of another program");
+    error.help = "bridge-verify check --model HF_DIR --megatron " + shell_quoted(folder.string());
   }
   if (fs::exists(folder / "adapter_config.json", ignored)) {
     error.facts.emplace_back("it holds adapter_config.json: a LoRA adapter");

@@ -8,6 +8,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/model/carried.hpp"
 #include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
@@ -234,20 +235,17 @@ class Resolver {
     const std::string asked = experts > 1
                                   ? fmt::format("{} x {}", count, counted(experts, "expert"))
                                   : counted(count, "repetition");
+    const std::string larger = experts <= count ? section.over
+                               : stack          ? std::string(family::symbols::kExperts)
+                                                : rule.experts;
     return fail(Code::SizeOutOfBounds,
-                fmt::format("config.json asks for {} in the section {}{}: more tensors than {}",
-                            asked, section.title, origin_of(section.over),
+                fmt::format("config.json asks for {} in the section {} ({}): more tensors than {}",
+                            asked, section.title, field_of(*family_, model_.geometry, larger),
                             options_.config_only ? "any model has" : "the checkpoint can hold"))
         .at("config.json")
         .pair(asked, options_.config_only ? fmt::format("at most {}", counted(most, "tensor"))
                                           : counted(tensors, "tensor") + " in the headers")
         .advise("correct the number of layers or experts, or overrule it with --set");
-  }
-
-  /// " (text_config.num_hidden_layers)"
-  std::string origin_of(const std::string& symbol) const {
-    const auto origin = model_.geometry.origin.find(symbol);
-    return origin == model_.geometry.origin.end() ? "" : fmt::format(" ({})", origin->second);
   }
 
   Status add_mappings(const BoundSection& bound, const FormChoice& forms) {

@@ -172,8 +172,9 @@ std::vector<LegacyFile> files_in(const fs::path& folder) {
   std::error_code error;
   fs::directory_iterator at(folder, error);
   for (; !error && at != fs::directory_iterator(); at.increment(error)) {
-    const auto ranks = ranks_in(at->path().filename().string());
-    const fs::path file = at->path() / "model_optim_rng.pt";
+    const bool is_weights = at->path().extension() == ".safetensors";
+    const auto ranks = ranks_in((is_weights ? at->path().stem() : at->path().filename()).string());
+    const fs::path file = is_weights ? at->path() : at->path() / "model_optim_rng.pt";
     std::error_code ignored;
     if (!ranks.empty() && fs::is_regular_file(file, ignored)) {
       out.push_back({file, ranks[0], {ranks.begin() + 1, ranks.end()}});

@@ -47,14 +47,15 @@ class FileStore : public io::TensorStore {
   std::unique_ptr<State> state_;
 };
 
-/// One file of a legacy Megatron checkpoint (mp_rank_00_001/model_optim_rng.pt).
+/// One file of a checkpoint by ranks: mp_rank_00_001/model_optim_rng.pt of Megatron, or
+/// mp_rank_00_001.safetensors of a program that wrote its parameters.
 struct LegacyFile {
   std::filesystem::path path;
   std::int64_t tp = 0;
   std::vector<std::int64_t> others;  // the numbers behind it: pp, ep, or both
 };
 
-/// The models that a rank's file holds: "model", or "model0", "model1", ... of its virtual stages
+/// The models that a rank's .pt file holds: "model", or "model0", "model1", ... of its virtual stages
 /// in their order. Errors: those of FileStore::open.
 [[nodiscard]] Result<std::vector<FileStore>> open_models(const std::filesystem::path& path);
 

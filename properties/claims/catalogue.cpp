@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "properties/claims/resolved_part.hpp"
 
 namespace bv::claims {
 namespace {
@@ -145,7 +146,7 @@ void Panel::judge_rest(const Subject& subject, const std::string& unreached) {
     if (!wanted_.includes(claim, subject)) {
       add(claim, subject, {});
     } else if (!unreached.empty()) {
-      add_unreached(claim, unreached);
+      judge_beside(subject, claim, unreached);
     } else if (claim.needs_shapes && shapes_are_wrong(subject)) {
       add_unreached(claim, "header shapes are wrong");
     } else {
@@ -192,6 +193,30 @@ void Panel::add_unreached(const Claim& claim, const std::string& why) {
   summary.note = why;
   summary.reached = false;
   run_.claims.push_back(std::move(summary));
+}
+
+void Panel::judge_beside(const Subject& subject, const Claim& claim, const std::string& why) {
+  std::vector<Verdict> refuted;
+  const auto resolved = claim.by_rule && has_faults(subject) && !subject.layouts.empty()
+                            ? resolved_part(subject.base())
+                            : std::nullopt;
+  if (resolved) {
+    Subject rest = subject;
+    rest.parts = {{&*resolved}};
+    refuted = judged(claim, rest);
+    std::erase_if(refuted, [](const Verdict& one) { return one.outcome != Outcome::Refuted; });
+  }
+  add_unreached(claim, why);
+  if (refuted.empty()) {
+    return;
+  }
+  ClaimSummary& summary = run_.claims.back();
+  summary.reached = true;
+  summary.note = "of the rules whose names are right";
+  for (const Verdict& verdict : refuted) {
+    summary.subjects += verdict.cases;
+  }
+  std::move(refuted.begin(), refuted.end(), std::back_inserter(run_.verdicts));
 }
 
 bool Panel::shapes_are_wrong(const Subject& subject) {

@@ -30,6 +30,7 @@ struct Claim {
   bool needs_bytes = false;       // with headers alone it is judged only when asked for by name
   bool needs_shapes = false;      // nothing moves while a header has a wrong shape
   bool needs_forward = false;     // asks the forward oracles
+  bool by_rule = false;           // says something of a rule while the names of others are wrong
   bool needs_device = false;      // of a run with a device, or asked for by name; else not listed
   std::string_view vacuous = "";  // why a model may have no subject; "" when every model has one
   std::int64_t (*count)(const Subject&) = nullptr;
@@ -132,6 +133,7 @@ inline constexpr std::array kCatalogue = {
               "O: an oracle written from the formulas, which shares no code with the engine "
               "and is tested against LibTorch",
           .noun = "parameters x layouts",
+          .by_rule = true,
           .count = count_placement,
           .judge = check_placement},
     Claim{.id = "offsets",
@@ -139,6 +141,7 @@ inline constexpr std::array kCatalogue = {
           .statement = "norm weights are stored as the module reads them: w, or w - 1",
           .known_by = "O: the norm classes of transformers and Megatron-Core",
           .noun = "parameters",
+          .by_rule = true,
           .count = count_offsets,
           .judge = check_offsets},
     Claim{.id = "values",
@@ -217,12 +220,14 @@ class Panel {
   /// The first claim. Wrong names are shown whatever was asked for: little below can be trusted
   /// with them. True when every other claim can be judged.
   bool judge_names(const Subject& subject);
-  /// All others, in order. `unreached` is why they cannot be judged; "" when they can.
+  /// All others, in order. `unreached` is why they cannot be judged; "" when they can. Where names
+  /// are wrong, what is refuted of the rules whose tensors are all there is said all the same.
   void judge_rest(const Subject& subject, const std::string& unreached);
 
  private:
   void add(const Claim& claim, const Subject& subject, std::vector<Verdict> verdicts);
   void add_unreached(const Claim& claim, const std::string& why);
+  void judge_beside(const Subject& subject, const Claim& claim, const std::string& why);
   [[nodiscard]] bool shapes_are_wrong(const Subject& subject);
 
   Wanted wanted_;

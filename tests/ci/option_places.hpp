@@ -74,7 +74,8 @@ class Places {
     fs::create_directories(work());
     fs::copy(at_.at("llama"), work() / "earlier", fs::copy_options::recursive);
     fs::create_directories(work() / "begun.bv-partial");
-    write_text(work() / "begun.bv-partial/.bv-run", "");
+    write_text(work() / "begun.bv-partial/.bv-run",
+               std::string("pp0_tp0_ep0_etp0.safetensors") + '\0');
     write_text(work() / "begun.bv-partial/pp0_tp0_ep0_etp0.safetensors", "half");
   }
   [[nodiscard]] fs::path work() const { return folder_.path() / "work"; }

@@ -178,7 +178,7 @@ TEST_F(Interrupted, FixtureMakeEndsAndLeavesNothing) {
                               });
     EXPECT_TRUE(sent);
     EXPECT_EQ(stopped.code, 128 + signal) << stopped.all();
-    EXPECT_NE(stopped.out.find("STOPPED"), std::string::npos) << stopped.all();
+    EXPECT_NE(stopped.err.find("stopped before the end"), std::string::npos) << stopped.all();
     EXPECT_FALSE(fs::exists(out) || fs::exists(out + ".bv-partial")) << stopped.all();
   }
 }

@@ -107,6 +107,40 @@ TEST_F(Legacy, AMissingRankIsRefused) {
   EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
 }
 
+/// Files of a program that names its ranks as Megatron does and writes safetensors.
+TEST_F(Legacy, SafetensorsNamedAfterRanksAreJudgedAlike) {
+  fs::create_directories(folder.path() / "plain");
+  for (int pp = 0; pp < 2; ++pp) {
+    for (int tp = 0; tp < 2; ++tp) {
+      fs::copy_file(folder.path() / fmt::format("shards/pp{}_tp{}_ep0_etp0.safetensors", pp, tp),
+                    folder.path() / fmt::format("plain/mp_rank_{:02}_{:03}.safetensors", tp, pp));
+    }
+  }
+  const auto judged = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> line = {"check", "--model", golden_hf("qwen3").string(), "--megatron",
+                                     folder / "plain"};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  };
+  const Ended right = judged({"--pp", "2"});
+  EXPECT_EQ(right.code, 0) << right.all();
+  EXPECT_EQ(right.word(), "PASS") << right.all();
+  const Ended open = judged({});
+  EXPECT_EQ(open.code, 2) << open.all();
+  EXPECT_NE(open.flat().find("--pp N or --ep N"), std::string::npos) << open.all();
+  const Ended alone = run({"check", "--model", folder / "plain"});
+  EXPECT_EQ(alone.code, 5) << alone.all();
+  EXPECT_NE(alone.flat().find("--megatron " + (folder / "plain")), std::string::npos)
+      << alone.all();
+  const fs::path one = folder.path() / "plain/mp_rank_00_001.safetensors";
+  fs::rename(one, folder.path() / "x");
+  fs::rename(folder.path() / "plain/mp_rank_01_001.safetensors", one);
+  EXPECT_NE(judged({"--pp", "2"}).code, 0);
+  fs::rename(folder.path() / "x", folder.path() / "plain/mp_rank_01_001.safetensors");
+  const Ended exchanged = judged({"--pp", "2"});
+  EXPECT_EQ(exchanged.code, 1) << exchanged.all();
+}
+
 /// Two ranks hold the experts of qwen3_moe on TP 2, EP 2, ETP 1, without the arguments of the run.
 class ExpertRanks : public ::testing::Test {
  protected:

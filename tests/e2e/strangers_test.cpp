@@ -69,6 +69,57 @@ TEST_F(Strangers, ExcludingWhatTheModelHasIsNotAPass) {
   EXPECT_EQ(run(allowed).code, 0);
 }
 
+/// Two mistakes in one rules file are told in one round.
+TEST_F(Strangers, AWrongPlaceIsToldBesideAWrongName) {
+  auto rules =
+      nlohmann::json::parse(file_text(support::fixture("broken/swapped_gate_up.rules.json")));
+  for (auto& rule : rules.at("rules")) {
+    if (rule.at("hf").is_object() && rule.at("hf").contains("q")) {
+      rule.at("hf")["q"] = "model.layers.*.self_attn.query.weight";
+    }
+  }
+  write_text(at("two.json"), rules.dump());
+  const Words line = {"check", "--model", fixture("qwen3"), "--rules", at("two.json")};
+  const Ended both = run(line);
+  EXPECT_EQ(both.code, 1) << both.all();
+  EXPECT_NE(both.out.find("error[BV1004]"), std::string::npos) << both.out;
+  EXPECT_NE(both.out.find("error[BV2006]"), std::string::npos) << both.out;
+  EXPECT_NE(both.out.find("of the rules whose names"), std::string::npos) << both.out;
+  Words only = line;
+  only.insert(only.end(), {"--only", "placement", "--tp", "2"});
+  EXPECT_NE(run(only).out.find("error[BV2006]"), std::string::npos);
+}
+
+/// Equal tensors are another model under other head counts.
+TEST_F(Strangers, AgainstAConfigOfOtherSizesIsRefuted) {
+  const std::string model = fixture("llama");
+  fs::copy(model, at("other"), fs::copy_options::recursive);
+  const Words line = {"check", "--model", model, "--against", at("other")};
+  const Ended equal = run(line);
+  EXPECT_EQ(equal.code, 0) << equal.all();
+  EXPECT_NE(equal.out.find("the same sizes"), std::string::npos) << equal.out;
+  const auto with = [&](const char* field, const nlohmann::json& value) {
+    auto config = nlohmann::json::parse(file_text(model + "/config.json"));
+    config[field] = value;
+    write_text(at("other/config.json"), config.dump());
+    return run(line);
+  };
+  const Ended noted = with("rope_theta", 123.5);
+  EXPECT_EQ(noted.code, 0) << noted.all();
+  EXPECT_NE(noted.out.find("rope_theta"), std::string::npos) << noted.out;
+  EXPECT_EQ(with("transformers_version", "0.0.0").out.find("differ"), std::string::npos);
+  const auto config = nlohmann::json::parse(file_text(model + "/config.json"));
+  const int groups = config.at("num_key_value_heads").get<int>();
+  for (const auto& [field, value] : std::vector<std::pair<const char*, nlohmann::json>>{
+           {"num_key_value_heads", groups / 2}, {"tie_word_embeddings", true}, {"head_dim", 4}}) {
+    const Ended refuted = with(field, value);
+    EXPECT_EQ(refuted.code, 1) << field << refuted.all();
+    EXPECT_NE(refuted.out.find("error[BV7014]"), std::string::npos) << field << refuted.out;
+  }
+  write_text(at("other/config.json"), "{");
+  EXPECT_EQ(run(line).code, 1);
+}
+
 TEST_F(Strangers, ASettingThatNothingReadsIsNoted) {
   const std::string dense = fixture("llama");
   const auto noted = [](const std::string& model, const std::string& setting) {

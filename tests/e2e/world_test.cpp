@@ -220,9 +220,9 @@ TEST(World, AProcessKilledAtAnyMomentIsNamedAndLeavesNoHalfOutput) {
 
 TEST(World, AProcessThatIsStoppedIsNamedWithinThePatience) {
   const auto ends = run_world(
-      3, {"roundtrip", "--model", golden_hf("llama").string(), "--patience", "1"},
+      3, {"roundtrip", "--model", golden_hf("llama").string(), "--patience", "4"},
       {{2,
-        {[stop = killed_after(15, SIGSTOP), kill = killed_after(6000)](pid_t process) mutable {
+        {[stop = killed_after(15, SIGSTOP), kill = killed_after(12000)](pid_t process) mutable {
            stop(process);
            kill(process);
          },
@@ -252,7 +252,7 @@ TEST(World, AnErrorOfOneProcessIsToldByRankZero) {
 }
 
 TEST(World, AProcessWhoseOthersDoNotComeSaysHowToRunAlone) {
-  const Ended end = run({"check", "--model", golden_hf("llama").string(), "--patience", "1"},
+  const Ended end = run({"check", "--model", golden_hf("llama").string(), "--patience", "4"},
                         torchrun(0, 3, free_port()));
   EXPECT_EQ(end.code, 5);
   EXPECT_THAT(end.flat(), HasSubstr("2 of the 3 processes of this world did not come within 1 s: "

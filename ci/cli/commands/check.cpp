@@ -106,6 +106,11 @@ class Check {
       run_.layouts = layout_rows(chosen.layouts);
       subject_.layouts = std::move(chosen.layouts);
     }
+    if (!names_right && !opened_.hf.incomplete) {  // for the rules whose names are right
+      if (auto chosen = choose_layouts(options_, opened_.hf.model)) {
+        subject_.layouts = std::move(chosen->layouts);
+      }
+    }
     BV_CHECK(agree());
     show_header(context_, options_, run_);
     CommandProgress progress(context_, options_, world_);
@@ -115,7 +120,7 @@ class Check {
     if (subject_.budget.computes_forward && is_host()) {
       load_forward_module();
     }
-    if (wanted.includes(*claims::find_claim("bytes"), subject_)) {
+    if (names_right && wanted.includes(*claims::find_claim("bytes"), subject_)) {
       const auto layouts = static_cast<std::uint64_t>(subject_.layouts.size());
       progress.start("bytes", run_.bytes * layouts,
                      static_cast<std::uint64_t>(run_.tensors) * layouts);
@@ -124,6 +129,11 @@ class Check {
                                : names_right         ? ""
                                                      : "the names are wrong");
     subject_.budget.progress = nullptr;
+    if (run_.layouts.empty() &&
+        std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
+                    [](const Verdict& one) { return !one.layout.empty(); })) {
+      run_.layouts = layout_rows(subject_.layouts);
+    }
     if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete) {
       return judge_adapter_folder(options_, opened_.hf, library_.kinds,
                                   {subject_.layouts, "", asked_for_}, run_);

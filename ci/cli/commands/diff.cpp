@@ -8,6 +8,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
+#include "ci/cli/session/diff_configs.hpp"
 #include "ci/cli/session/diff_sides.hpp"
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -82,7 +83,11 @@ class Diff {
   }
 
  private:
-  Result<io::Checkpoint> open(const std::string& reference) {
+  struct Opened {
+    io::Checkpoint checkpoint;
+    fs::path folder;  // where config.json is, or would be
+  };
+  Result<Opened> open(const std::string& reference) {
     Options one = options_;
     one.model = reference;
     BV_TRY(model, find_model(context_, one));
@@ -97,19 +102,28 @@ class Diff {
                located.kind == io::ModelKind::ConfigFile ? located.folder : located.path,
                options_.strict));
     tell_findings(checkpoint, run_.notes, run_.warnings);
-    return std::move(checkpoint);
+    return Opened{std::move(checkpoint), located.folder};
   }
 
   Status two_models(const std::string& a, const std::string& b) {
-    BV_TRY(wanted, open(a));
-    BV_TRY(found, open(b));
+    BV_TRY(left, open(a));
+    BV_TRY(right, open(b));
+    const io::Checkpoint& wanted = left.checkpoint;
+    const io::Checkpoint& found = right.checkpoint;
+    BV_TRY(library, load_library(options_));
+    BV_TRY(configs, diff_configs(left.folder, right.folder, library.families));
+    run_.notes.insert(run_.notes.end(), configs.notes.begin(), configs.notes.end());
     run_.model_source = "dir";
     run_.tensors = static_cast<std::int64_t>(wanted.tensors().size());
     run_.bytes = wanted.total_bytes();
     run_.shards = static_cast<std::int64_t>(wanted.files().size());
     auto comparison = compare::compare_hf(wanted, found);
     BV_CHECK(leave_out(wanted.headers(), found.headers(), comparison));
-    return compare(comparison, "");
+    BV_CHECK(compare(comparison, ""));
+    if (!configs.verdicts.empty()) {
+      add("shapes", "config.json gives both models the same sizes", std::move(configs.verdicts));
+    }
+    return Done{};
   }
 
   /// What --exclude takes on either side is no part of the two models.
@@ -215,7 +229,7 @@ class Diff {
                      std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
       names.push_back(name);
     }
-    BV_TRY(layout, layout_of(names));
+    BV_TRY(layout, layout_of(names, options_));
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
       return std::move(all).error().at(b_folder_.string());
     }
@@ -261,24 +275,6 @@ class Diff {
     subject.kinds = &library.kinds;
     add("names", "the names of A make a whole model", claims::check_names(subject));
     return Done{};
-  }
-
-  /// Sizes of the names, and what names cannot say from the flags; they must agree.
-  Result<parallel::Layout> layout_of(const std::vector<std::string>& names) {
-    BV_TRY(flags, one_layout(options_));
-    BV_TRY(layout, compare::layout_of_shards(names, flags));
-    for (const auto& [option, stated, found] :
-         {std::tuple("tp", flags.tp, layout.tp), std::tuple("pp", flags.pp, layout.pp),
-          std::tuple("ep", flags.ep, layout.ep), std::tuple("etp", flags.etp, layout.etp)}) {
-      if (options_.has(option) && stated != found) {
-        return fail(Code::Conflict,
-                    fmt::format("--{} {} contradicts the names of the shards", option, stated))
-            .pair(fmt::format("{} {} in the names", option, found),
-                  fmt::format("--{} {}", option, stated))
-            .advise(fmt::format("leave --{} out: the names decide", option));
-      }
-    }
-    return layout;
   }
 
   void add(std::string_view claim, std::string_view title, std::vector<Verdict> verdicts) {

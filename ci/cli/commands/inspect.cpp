@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
@@ -34,10 +35,18 @@ struct Inspection {
   std::deque<std::string> file_names;
 };
 
+/// Layer 2 before layer 10, behind the rows that are there already.
+void sort_rows(std::size_t first_row, Inspection& out) {
+  std::vector<reports::InspectedTensor>& rows = out.report.tensors;
+  std::sort(rows.begin() + static_cast<std::ptrdiff_t>(first_row), rows.end(),
+            [](const auto& a, const auto& b) { return natural_less(a.spec->name, b.spec->name); });
+}
+
 void add_rows(io::Checkpoint&& checkpoint, Inspection& out) {
   out.checkpoints.push_back(std::move(checkpoint));
   const io::Checkpoint& kept = out.checkpoints.back();
   const std::size_t first = out.file_names.size();
+  const std::size_t first_row = out.report.tensors.size();
   for (const fs::path& file : kept.files()) {
     out.file_names.push_back(file.filename().string());
   }
@@ -45,6 +54,7 @@ void add_rows(io::Checkpoint&& checkpoint, Inspection& out) {
     out.report.tensors.push_back(
         {&stored.spec, stored.end - stored.begin, out.file_names[first + stored.file]});
   }
+  sort_rows(first_row, out);
   for (const io::FormatFinding& one : kept.findings()) {
     out.report.findings.push_back({one.file, one.what, one.code});
   }
@@ -127,6 +137,7 @@ Status inspect_torch_dist(const fs::path& folder, Inspection& out) {
     out.file_names.push_back(join(out.global->files_of(*kept), " "));
     out.report.tensors.push_back({kept, tensor_bytes(*kept), out.file_names.back()});
   }
+  sort_rows(0, out);
   out.report.files = out.global->files().size();
   out.report.beside = torch_dist::beside_text(out.global->beside());
   out.no_dump = "a dump is of an HF checkpoint, and this is a Megatron checkpoint";
@@ -141,6 +152,7 @@ Status inspect_dump(const fs::path& path, Inspection& out) {
     out.report.tensors.push_back({&tensor.spec, tensor.end - tensor.begin, tensor.shard});
     shards.insert(tensor.shard);
   }
+  sort_rows(0, out);
   out.report.files = shards.size();
   look_for_quantised(out.dump->config, out);
   return Done{};

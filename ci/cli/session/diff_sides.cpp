@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
+#include "core/compare/diff.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/locate.hpp"
 
@@ -42,10 +44,28 @@ Error no_megatron(const std::string& reference) {
       .at(shown)
       .pair(hf ? "an HF model" : "none of its files",
             "*.distcp with .metadata, mp_rank_*/model_optim_rng.pt, or shards such as "
+            "mp_rank_00.safetensors and "
             "pp0_tp0_ep0_etp0.safetensors; or a folder whose latest_checkpointed_iteration.txt "
             "names one with them")
       .advise(hf ? fmt::format("compare two HF models with --against {}", shell_quoted(reference))
                  : "give the folder that --save named, or the iter_* folder in it");
+}
+
+Result<parallel::Layout> layout_of(const std::vector<std::string>& names, const Options& options) {
+  BV_TRY(flags, one_layout(options));
+  BV_TRY(layout, compare::layout_of_shards(names, flags));
+  for (const auto& [option, stated, found] :
+       {std::tuple("tp", flags.tp, layout.tp), std::tuple("pp", flags.pp, layout.pp),
+        std::tuple("ep", flags.ep, layout.ep), std::tuple("etp", flags.etp, layout.etp)}) {
+    if (options.has(option) && stated != found) {
+      return fail(Code::Conflict,
+                  fmt::format("--{} {} contradicts the names of the shards", option, stated))
+          .pair(fmt::format("{} {} in the names", option, found),
+                fmt::format("--{} {}", option, stated))
+          .advise(fmt::format("leave --{} out: the names decide", option));
+    }
+  }
+  return layout;
 }
 
 Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {

@@ -5,7 +5,9 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
 #include "core/plan/plan.hpp"
@@ -21,6 +23,11 @@ namespace bv::cli {
 
 /// Why `reference` is no checkpoint of Megatron, and what was meant.
 [[nodiscard]] Error no_megatron(const std::string& reference);
+
+/// Sizes of the names of shards, and what names cannot say from the options. Errors: Conflict when
+/// they disagree; those of compare::layout_of_shards.
+[[nodiscard]] Result<parallel::Layout> layout_of(const std::vector<std::string>& names,
+                                                 const Options& options);
 
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);

@@ -20,18 +20,34 @@ struct Numbers {
   bool ep = false;
 };
 
+/// What one file holds: the models of its virtual stages, in their order.
+struct RankModels {
+  std::vector<std::unique_ptr<const io::TensorStore>> stages;
+  std::map<std::string_view, std::int64_t> arguments;  // sizes that the run was started with
+  std::int64_t left_out = 0;                           // entries beside the weights
+
+  [[nodiscard]] std::optional<std::int64_t> argument(std::string_view name) const {
+    const auto found = arguments.find(name);
+    return found == arguments.end() ? std::nullopt : std::optional(found->second);
+  }
+};
+
+constexpr std::string_view kPipelineSize = "pipeline_model_parallel_size";
+constexpr std::string_view kExpertSize = "expert_model_parallel_size";
+constexpr std::string_view kExpertTensorSize = "expert_tensor_parallel_size";
+
 /// mp_rank_00_001 is a pipeline or an expert rank: only the arguments of the run, or the options,
 /// say which.
 Result<Numbers> numbers_of(const std::vector<torch_dist::LegacyFile>& files,
-                           const torch_dist::FileStore& first, const parallel::Layout& flags) {
+                           const RankModels& first, const parallel::Layout& flags) {
   const std::size_t count = files.front().others.size();
   const bool alike =
       std::all_of(files.begin(), files.end(),
                   [&](const torch_dist::LegacyFile& one) { return one.others.size() == count; });
-  const std::int64_t pp = first.argument("pipeline_model_parallel_size").value_or(flags.pp);
-  const std::int64_t ep = first.argument("expert_model_parallel_size").value_or(flags.ep);
+  const std::int64_t pp = first.argument(kPipelineSize).value_or(flags.pp);
+  const std::int64_t ep = first.argument(kExpertSize).value_or(flags.ep);
   if (!alike || (count == 1 && (pp > 1) == (ep > 1))) {
-    return fail(Code::BadValue, "the names of the mp_rank folders do not say which rank is which")
+    return fail(Code::BadValue, "the mp_rank names do not say which rank is which")
         .at(io::printable_path(files.front().path))
         .pair(alike ? "a second number, and no arguments of the run" : "numbers of two lengths",
               "mp_rank_TP, mp_rank_TP_PP or mp_rank_TP_PP_EP")
@@ -43,17 +59,38 @@ Result<Numbers> numbers_of(const std::vector<torch_dist::LegacyFile>& files,
   return count == 0 ? Numbers{} : Numbers{pp > 1, ep > 1};
 }
 
-/// The models of every file; `virtual_stages` is how many each holds.
-Result<std::vector<std::vector<torch_dist::FileStore>>> models_of(
-    const std::vector<torch_dist::LegacyFile>& files) {
-  std::vector<std::vector<torch_dist::FileStore>> out;
+/// The model of a safetensors file, which says nothing of the run; or those of a .pt file.
+Result<RankModels> models_in(const torch_dist::LegacyFile& file, bool strict) {
+  RankModels out;
+  if (file.path.extension() == ".safetensors") {
+    BV_TRY(checkpoint, io::Checkpoint::open(file.path, strict));
+    out.stages.push_back(std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
+    return out;
+  }
+  BV_TRY(models, torch_dist::open_models(file.path));
+  BV_CHECK(models.front().check_sums());
+  for (const std::string_view name : {kPipelineSize, kExpertSize, kExpertTensorSize}) {
+    if (const auto value = models.front().argument(std::string(name))) {
+      out.arguments.emplace(name, *value);
+    }
+  }
+  for (torch_dist::FileStore& model : models) {
+    out.left_out += model.left_out();
+    out.stages.push_back(std::make_unique<const torch_dist::FileStore>(std::move(model)));
+  }
+  return out;
+}
+
+/// In the order of the files, each with as many virtual stages.
+Result<std::vector<RankModels>> models_of(const std::vector<torch_dist::LegacyFile>& files,
+                                          bool strict) {
+  std::vector<RankModels> out;
   for (const torch_dist::LegacyFile& file : files) {
-    BV_TRY(models, torch_dist::open_models(file.path));
-    BV_CHECK(models.front().check_sums());
-    if (!out.empty() && models.size() != out.front().size()) {
+    BV_TRY(models, models_in(file, strict));
+    if (!out.empty() && models.stages.size() != out.front().stages.size()) {
       return fail(Code::BadValue, "the mp_rank files hold different numbers of virtual stages")
           .at(io::printable_path(file.path))
-          .pair(counted(models.size(), "model"), counted(out.front().size(), "model"))
+          .pair(counted(models.stages.size(), "model"), counted(out.front().stages.size(), "model"))
           .advise("copy the files of one checkpoint only");
     }
     out.push_back(std::move(models));
@@ -78,7 +115,7 @@ std::optional<std::int64_t> padded_rows(const LegacyShards& legacy, const model:
   return std::nullopt;
 }
 
-/// Coordinates that the names of the folders state; the expert tensor rank is not among them.
+/// Coordinates that the names state; the expert tensor rank is not among them.
 std::vector<parallel::ShardKey> named_ranks(const std::vector<torch_dist::LegacyFile>& files,
                                             const Numbers& numbers, parallel::Layout& layout) {
   std::vector<parallel::ShardKey> out;
@@ -140,15 +177,15 @@ bool find_etp(std::optional<std::int64_t> stated, parallel::Layout& layout,
 Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
                                  const Options& options, const model::Model& model) {
   LegacyShards out;
-  BV_TRY(models, models_of(files));
+  BV_TRY(models, models_of(files, options.strict));
   BV_TRY(flags, one_layout(options));
-  const torch_dist::FileStore& first = models.front().front();
+  const RankModels& first = models.front();
   BV_TRY(numbers, numbers_of(files, first, flags));
   out.layout = flags;
   out.layout.tp = out.layout.pp = out.layout.ep = 1;
-  out.layout.vpp = static_cast<std::int64_t>(models.front().size());
+  out.layout.vpp = std::ssize(first.stages);
   std::vector<parallel::ShardKey> keys = named_ranks(files, numbers, out.layout);
-  std::optional<std::int64_t> etp = first.argument("expert_tensor_parallel_size");
+  std::optional<std::int64_t> etp = first.argument(kExpertTensorSize);
   if (!etp && options.has("etp")) {
     etp = flags.etp;
   }
@@ -157,26 +194,28 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   }
   if (!find_etp(etp, out.layout, keys)) {
     BV_CHECK(parallel::check_sizes(out.layout));
-    return fail(Code::BadValue, fmt::format("the mp_rank folders are not those of one layout ({})",
+    return fail(Code::BadValue, fmt::format("the mp_rank files are not those of one layout ({})",
                                             parallel::layout_id(out.layout)))
         .at(io::printable_path(files.front().path))
-        .pair(counted(files.size(), "folder"),
-              counted(parallel::shard_keys(out.layout).size() / models.front().size(), "folder"))
-        .advise("copy the missing folders beside the others");
+        .pair(counted(files.size(), "file"),
+              counted(parallel::shard_keys(out.layout).size() / first.stages.size(), "file"))
+        .advise("copy the missing files beside the others");
   }
   std::int64_t left_out = 0;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    for (torch_dist::FileStore& stage : models[i]) {
-      left_out += stage.left_out();
-      out.shards.emplace(keys[i], std::make_unique<const torch_dist::FileStore>(std::move(stage)));
+    left_out += models[i].left_out;
+    for (auto& stage : models[i].stages) {
+      out.shards.emplace(keys[i], std::move(stage));
       ++keys[i].vp;
     }
   }
   if (!out.layout.vocab_divisor) {
     out.layout.vocab_divisor = padded_rows(out, model);
   }
-  out.notes.push_back(fmt::format("{} entries beside the weights (extra states) are not looked at",
-                                  thousands(left_out)));
+  if (left_out > 0) {
+    out.notes.push_back(fmt::format(
+        "{} entries beside the weights (extra states) are not looked at", thousands(left_out)));
+  }
   return out;
 }
 

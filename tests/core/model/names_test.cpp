@@ -196,11 +196,19 @@ TEST(Resolve, IsFastForAHundredThousandTensors) {
 
 TEST(Resolve, RefusesToEnumerateAbsurdCounts) {
   json config = golden_config("qwen3_moe");
-  config["num_hidden_layers"] = 60000;
+  config["num_hidden_layers"] = 5;
   config["num_local_experts"] = 1000000;
   const auto model = resolve_with(config, golden_headers("qwen3_moe"));
   ASSERT_FALSE(model);
   EXPECT_EQ(model.error().code, Code::SizeOutOfBounds);
+  EXPECT_NE(model.error().message.find("(num_local_experts)"), std::string::npos)
+      << model.error().message;
+  config["num_hidden_layers"] = 60000;
+  config["num_local_experts"] = 4;
+  const auto layers = resolve_with(config, golden_headers("qwen3_moe"));
+  ASSERT_FALSE(layers);
+  EXPECT_NE(layers.error().message.find("(num_hidden_layers)"), std::string::npos)
+      << layers.error().message;
 }
 
 }  // namespace
