@@ -235,7 +235,8 @@ std::string survey_text(const Survey& survey, const TextStyle& style) {
     std::erase(said, "");
     out += fmt::format("{}  {:<{}}  {}\n", painted(fmt::format("{:<10}", row.word), paint, style),
                        printable(row.name, style.ascii), width,
-                       printable_whole(join(said, "; "), style.ascii));
+                       wrapped(printable_whole(join(said, "; "), style.ascii), 14 + width,
+                               std::string(12, ' '), static_cast<std::size_t>(style.width)));
   }
   for (const std::string& name : survey.lost) {
     out += fmt::format("lost        {}\n", printable(name, style.ascii));

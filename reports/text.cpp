@@ -170,9 +170,10 @@ std::string render_header(const Run& run, const TextStyle& style) {
     if (!run.model_source.empty()) {
       model += " (" + safe(run.model_source) + ")";
     }
-    const std::string size = fmt::format(
-        "{}, {}, {}", counted(static_cast<std::uint64_t>(run.tensors), "tensor"),
-        human_bytes(run.bytes), counted(static_cast<std::uint64_t>(run.shards), "shard"));
+    const auto shards = static_cast<std::uint64_t>(run.shards);
+    const std::string size =
+        fmt::format("{}, {}{}", counted(static_cast<std::uint64_t>(run.tensors), "tensor"),
+                    human_bytes(run.bytes), shards > 0 ? ", " + counted(shards, "shard") : "");
     out += labelled("model",
                     run.tensors > 0 || run.shards > 0 ? std::vector<std::string>{model, size}
                                                       : std::vector<std::string>{model},

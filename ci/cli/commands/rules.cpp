@@ -6,6 +6,7 @@
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
 #include "ci/cli/session/session.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_kinds.hpp"
 #include "core/foreign/written_rules.hpp"
@@ -55,7 +56,7 @@ int show_as_rules(Context& context, const Options& given, const std::string& nam
   }
   Options options = given;
   options.family = name;
-  options.model = "fixture:" + name;
+  options.model = given.model.empty() ? "fixture:" + name : given.model;
   const auto library = load_library(options);
   const auto kinds = foreign::foreign_kinds();
   if (!library || !kinds) {
@@ -63,7 +64,12 @@ int show_as_rules(Context& context, const Options& given, const std::string& nam
   }
   const auto opened = open_model(context, options, *library);
   if (!opened) {
-    return report_error(context, given, opened.error());
+    Error error = opened.error();
+    if (given.model.empty() && error.code == Code::BadValue) {  // a family of --families
+      error.help = fmt::format("give a model of this family: rules show {} --as-rules --model DIR",
+                               shell_quoted(name));
+    }
+    return report_error(context, given, error);
   }
   context.streams.out(foreign::written_rules(opened->hf.model, *kinds));
   return 0;
@@ -131,6 +137,11 @@ int run_rules(Context& context, const Options& options) {
   }
   if (action == "show" && options.operands.size() <= 2) {
     const std::string wanted = options.operands.size() == 2 ? options.operands[1] : options.family;
+    if (!options.model.empty() && !options.as_rules) {
+      return report_error(context, options,
+                          fail(Code::Conflict, "rules show --model belongs to --as-rules")
+                              .advise("add --as-rules, or leave --model out"));
+    }
     if (options.as_rules) {
       return show_as_rules(context, options, wanted);
     }
