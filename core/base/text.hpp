@@ -39,7 +39,7 @@ template <std::signed_integral Number>
 /// The middle of what is longer than `bytes_max` becomes "...(N bytes)...".
 [[nodiscard]] std::string bounded(std::string_view untrusted, std::size_t bytes_max);
 /// Escaped, and short enough to be read: words above kWordShownMax bytes and texts above
-/// kTextShownMax lose their middle. The one road of untrusted text to people.
+/// kTextShownMax lose their middle. Untrusted text reaches people through here alone.
 [[nodiscard]] std::string readable(std::string_view untrusted, bool ascii = false);
 inline constexpr std::size_t kWordShownMax = 256;
 inline constexpr std::size_t kTextShownMax = 2048;

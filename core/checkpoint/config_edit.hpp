@@ -11,7 +11,7 @@ namespace bv::checkpoint {
 
 /// `text` is a JSON object that was parsed before. The member at `path` ("text_config.hidden_size")
 /// becomes the JSON value `value`; a last name that is not there is added to its object. Where a
-/// name stands twice the last one counts, as it does for readers. "" when a name before the last is
+/// name appears twice the last one counts, as it does for readers. "" when a name before the last is
 /// not there or is no object.
 [[nodiscard]] std::string with_member(std::string_view text, std::string_view path,
                                       std::string_view value);

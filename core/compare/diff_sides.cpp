@@ -49,11 +49,11 @@ std::optional<checkpoint::SourceTensor> find_in(const io::TensorStore& store,
 /// The tensors of a store that nothing wants, in byte order.
 void add_strays(const io::TensorStore& store, const std::string& place,
                 const std::function<bool(std::string_view)>& is_wanted, Comparison& out) {
-  for (const auto& [name, spec] : store.headers()) {
-    if (!is_wanted(name)) {
-      out.strays.push_back({name, place, {&store, store.find(name)}});
+  store.for_each([&](const TensorSpec& spec) {
+    if (!is_wanted(spec.name)) {
+      out.strays.push_back({spec.name, place, {&store, &spec}});
     }
-  }
+  });
 }
 
 /// What makes two targets hold the same bytes: a copy of an earlier one adds nothing to the row
@@ -129,19 +129,15 @@ std::optional<DType> own_dtype(const Comparison& comparison) {
 
 Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
   Comparison out;
-  for (const auto& [name, spec] : a.headers()) {
-    Subject subject;
-    subject.tensor = name;
-    subject.global = name;
-    subject.hf = {name};
+  a.for_each([&](const TensorSpec& spec) {
+    Subject& subject = out.subjects.emplace_back();
+    subject.tensor = spec.name;
+    subject.global = spec.name;
+    subject.hf = {spec.name};
     subject.spec = spec;
-    subject.vocabulary = false;
-    subject.wanted = [tensor = checkpoint::SourceTensor{&a, a.find(name)}] {
-      return view_of(tensor);
-    };
-    subject.found = find_in(b, name);
-    out.subjects.push_back(std::move(subject));
-  }
+    subject.wanted = [tensor = checkpoint::SourceTensor{&a, &spec}] { return view_of(tensor); };
+    subject.found = find_in(b, spec.name);
+  });
   add_strays(
       b, "", [&a](std::string_view name) { return a.find(name) != nullptr; }, out);
   return out;

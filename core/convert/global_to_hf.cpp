@@ -91,6 +91,7 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   BV_CHECK(io::check_output_place(request));
   report.replicas = compare_replicas(plan, shards, {});
   if (!report.replicas.empty()) {
+    BV_CHECK(store.unchanged());
     return report;
   }
   report.dropped_rows = find_dropped_rows(plan, shards);

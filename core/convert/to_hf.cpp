@@ -124,6 +124,9 @@ Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
   if (report.faults.empty()) {  // a changed replica is told as changed
     report.replicas = compare_replicas(plan, shards, prints.found);
   }
+  for (const auto& shard : shards) {
+    BV_CHECK(shard->unchanged());
+  }
   return Done{};
 }
 

@@ -10,7 +10,7 @@
 
 namespace bv::convert {
 
-/// A value-changing road that did not keep every bit of one HF tensor.
+/// A conversion that did not keep every bit of one HF tensor.
 struct ValueLoss {
   std::string hf;
   std::string megatron;
@@ -20,7 +20,7 @@ struct ValueLoss {
   kinds::Exactness exactness;
 };
 
-/// Every HF tensor whose road through `policy` loses bits (reads only tensors that change dtype or
+/// Every HF tensor that loses bits under `policy` (reads only tensors that change dtype or
 /// value). Errors: OutOfMemory.
 [[nodiscard]] Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
                                                          const plan::DtypePolicy& policy, int jobs);

@@ -91,6 +91,12 @@ std::uint64_t Checkpoint::total_bytes() const {
   return state_->parts.total_bytes;
 }
 
+void Checkpoint::for_each(const std::function<void(const TensorSpec&)>& visit) const {
+  for (const auto& [name, stored] : tensors()) {
+    visit(stored.spec);
+  }
+}
+
 Headers Checkpoint::headers() const {
   Headers out;
   for (const auto& [name, tensor] : tensors()) {

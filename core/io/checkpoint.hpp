@@ -98,6 +98,7 @@ class Checkpoint : public TensorStore {
   [[nodiscard]] const std::vector<std::string>& names() const;
   [[nodiscard]] const std::map<std::string, StoredTensor, std::less<>>& tensors() const;
   [[nodiscard]] Headers headers() const override;
+  void for_each(const std::function<void(const TensorSpec&)>& visit) const override;
   [[nodiscard]] const TensorSpec* find(std::string_view tensor) const override;
   [[nodiscard]] std::vector<Chunk> chunks(const TensorSpec& tensor) const override;
   /// From now on `find` and `chunks` know the tensor, in place of a stored one of its name; its
@@ -121,7 +122,7 @@ class Checkpoint : public TensorStore {
   [[nodiscard]] Status read(const StoredTensor& tensor, std::uint64_t offset,
                             std::span<std::byte> out) const;
   static constexpr std::size_t kOpenFilesMax = 64;
-  /// Tells the kernel that these bytes are not needed soon (keeps resident memory bounded).
+  /// Tells the kernel that it may drop these pages (keeps resident memory bounded).
   void release(std::span<const std::byte> range) const override;
   /// Errors: IndexDisagrees when a file's size or mtime changed since it was opened.
   [[nodiscard]] Status unchanged() const override;

@@ -1,6 +1,6 @@
 #pragma once
-// What a checkpoint is made of once every header was read and every file mapped; the road from a
-// path to it.
+// The parts of an opened checkpoint (every header read, every file mapped), and how a path becomes
+// one.
 
 #include <filesystem>
 #include <map>

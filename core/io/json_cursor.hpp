@@ -1,5 +1,5 @@
 #pragma once
-// Strict RFC 8259 scanning of text that nobody trusts: positions in every fault, no tree, no
+// Strict RFC 8259 scanner for untrusted input: positions in every fault, no tree, no
 // allocation but strings.
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct LineColumn {
 };
 [[nodiscard]] LineColumn line_column(std::string_view text, std::size_t position);
 
-/// A pull scanner. Every road returns false after a fault; the first fault stays. A caller may set
+/// A pull scanner. After a fault every call returns false; the first fault is kept. A caller may set
 /// one of its own by `fault_at` for values that are JSON but not what the format wants. Objects and
 /// arrays: `object(f)` calls f(key) with the cursor before the value, `array(f)` calls f() before
 /// each item. Depth is limited, so that recursion is bounded. The text must be UTF-8 already and

@@ -219,7 +219,7 @@ Result<LocatedModel> classify_path(const fs::path& path) {
 
 Result<LocatedModel> locate_model(std::string_view reference, const LocateRoots& roots) {
   if (reference.empty() || reference.find('\0') != std::string_view::npos) {
-    return fail(Code::ModelNotFound, fmt::format("--model {} names nothing", in_quotes(reference)))
+    return fail(Code::ModelNotFound, fmt::format("--model {} is not a path", in_quotes(reference)))
         .advise(
             "give a folder with config.json, a file of the model, or ORG/NAME of a model in the HF "
             "cache");

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,6 +40,12 @@ class TensorStore {
   /// Valid while the store lives; nullptr when there is no tensor of that name.
   [[nodiscard]] virtual const TensorSpec* find(std::string_view tensor) const = 0;
   [[nodiscard]] virtual Headers headers() const = 0;
+  /// Every tensor in the order of names, without a copy of them all where the store has them so.
+  virtual void for_each(const std::function<void(const TensorSpec&)>& visit) const {
+    for (const auto& [name, spec] : headers()) {
+      visit(*find(name));
+    }
+  }
   /// `tensor` is one of this store. The chunks tile it: every element is in exactly one (held by
   /// check_chunks when the store was opened). At least one, also for a tensor without elements.
   [[nodiscard]] virtual std::vector<Chunk> chunks(const TensorSpec& tensor) const = 0;
@@ -46,7 +53,7 @@ class TensorStore {
   [[nodiscard]] virtual std::uint64_t total_bytes() const = 0;
   /// Errors: IndexDisagrees when a file changed since it was opened.
   [[nodiscard]] virtual Status unchanged() const = 0;
-  /// Tells the kernel that these bytes are not needed soon (keeps resident memory bounded).
+  /// Tells the kernel that it may drop these pages (keeps resident memory bounded).
   virtual void release(std::span<const std::byte> range) const = 0;
 
  protected:

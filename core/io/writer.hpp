@@ -69,7 +69,7 @@ class PendingFile {
                                std::span<const std::byte> bytes, std::uint64_t still_needed,
                                const std::filesystem::path& path);
 
-/// A small file (JSON, manifest) by the same road; it replaces an older one.
+/// A small file (JSON, manifest) written the same way; it replaces an older one.
 [[nodiscard]] Status write_file(const std::filesystem::path& path, std::string_view text);
 /// Errors: ReadFailed (absent, no regular file), PermissionDenied; `too_large` above the limit.
 [[nodiscard]] Result<std::string> read_file(const std::filesystem::path& path,

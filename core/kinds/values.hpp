@@ -29,7 +29,7 @@ void cast(const std::byte* source, DType source_dtype, std::byte* target, DType 
 /// Source: Megatron-Bridge param_mapping.py, RMSNorm2ZeroCentered (import -1, export +1).
 void add_constant(std::span<std::byte> elements, DType dtype, double delta);
 
-/// What a value-changing road does to one tensor.
+/// What a value-changing conversion does to one tensor.
 struct Exactness {
   std::int64_t elements = 0;
   std::int64_t inexact = 0;

@@ -200,21 +200,27 @@ class Tiling {
     return Done{};
   }
 
-  /// Behind a tensor that boxes reach before its first element, there is none that nobody writes.
+  /// Boxes may also reach before the first element: then nothing is missing, and that is the fault.
   static Error gap(std::int64_t from, std::int64_t to, const Frame& frame) {
     if (to < from) {
       return fail(Code::Gap, fmt::format("elements before the tensor are written, {} positions",
                                          thousands(from - to)));
     }
-    return fail(Code::Gap, fmt::format("elements {} to {} are written by nobody", frame.text(from),
-                                       frame.before(to)));
+    return fail(Code::Gap, not_written(frame.text(from), frame.before(to)));
+  }
+
+  /// "element 4 is not written"
+  static std::string not_written(const std::string& first, const std::string& last) {
+    return first == last ? fmt::format("element {} is not written", first)
+                         : fmt::format("elements {} to {} are not written", first, last);
   }
 
   static Error wrong_end(std::int64_t cursor, std::int64_t size, const Frame& frame) {
-    return fail(Code::Gap,
-                fmt::format("elements {} to {} are {}", frame.text(std::min(cursor, size)),
-                            frame.before(std::max(cursor, size)),
-                            cursor < size ? "written by nobody" : "beyond the tensor"));
+    const std::string first = frame.text(std::min(cursor, size));
+    const std::string last = frame.before(std::max(cursor, size));
+    return fail(Code::Gap, cursor < size ? not_written(first, last)
+                                         : fmt::format("elements {} to {} are beyond the tensor",
+                                                       first, last));
   }
 
   Cover cover_;

@@ -1,6 +1,6 @@
 #pragma once
 // The regular expressions of an adapter's config, as Python's re takes them, matched in linear
-// time: they come from a file that nobody trusts.
+// time: they come from a file that is not trusted.
 
 #include <cstdint>
 #include <string>

@@ -116,7 +116,7 @@ struct ResolveOptions {
   bool config_only = false;  // there are no headers: take first choices and check no names
   /// With config_only: storage to take instead of the first choice, by the name that
   /// Model::detected gives it: "decoder_experts" -> "packed"; a prefix by prefix_form: "prefix_HF"
-  /// -> "model.language_model.". Errors: RulesInvalid for a form that is none.
+  /// -> "model.language_model.". Errors: RulesInvalid for an unknown form.
   std::map<std::string, std::string, std::less<>> forms = {};
   /// Globs on HF names: only parameters made of a tensor that one of them takes. Empty: all.
   std::vector<std::string> match = {};

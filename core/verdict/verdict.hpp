@@ -203,7 +203,7 @@ struct Run {
   std::vector<WaiverRow> waivers;
   std::string next, next_note;  // the command that would prove more, and what it does
   std::string report;           // folder that holds the written reports, "" when none
-  bool partial = false;         // --match, --exclude, a time-out: not every subject was looked at
+  bool partial = false;         // --match, --exclude, a time-out: some subjects were not checked
   bool allow_partial = false;   // the user accepts a partial run
   bool stopped = false;
   std::int64_t stop_signal = 2;  // of a stopped run; 1: SIGHUP, exit 129; 15: SIGTERM, exit 143

@@ -30,7 +30,7 @@ inline constexpr std::byte kPoison{0xA5};
 inline constexpr std::byte kOtherPoison{0x5A};
 
 /// Which of `count` elements of `size` bytes nobody wrote: they keep kPoison in `first` and
-/// kOtherPoison in `second`. Data that happens to look like one poison is no false alarm.
+/// kOtherPoison in `second`. Data that happens to look like one poison is not a false alarm.
 [[nodiscard]] std::vector<bool> unwritten(const std::byte* first, const std::byte* second,
                                           std::size_t count, std::size_t size);
 

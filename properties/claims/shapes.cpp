@@ -132,7 +132,7 @@ std::vector<parallel::Layout> distinct_layouts(const Subject& subject, const fam
   return out;
 }
 
-/// The HF extents that the rule has on this layout. Errors: RulesInvalid for a kind that is none;
+/// The HF extents that the rule has on this layout. Errors: RulesInvalid for an unknown kind;
 /// those of the axes.
 Result<std::vector<Shape>> source_shapes(const Subject& subject, const RuleUse& use,
                                          const parallel::Layout& layout) {

@@ -122,6 +122,8 @@ class Diff {
       BV_CHECK(leave_out(wanted.headers(), found.headers(), comparison));
     }
     BV_CHECK(compare(comparison, ""));
+    BV_CHECK(wanted.unchanged());
+    BV_CHECK(found.unchanged());
     if (!configs.verdicts.empty()) {
       add("shapes", "config.json gives both models the same sizes", std::move(configs.verdicts));
     }
@@ -262,6 +264,10 @@ class Diff {
     const bool strict = options_.has("dtype") && !policy.params;
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
+    BV_CHECK(hf.checkpoint->unchanged());
+    for (const auto& [rank, shard] : shards) {
+      BV_CHECK(shard->unchanged());
+    }
     const bool refuted =
         std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
                     [](const auto& one) { return one.outcome == Outcome::Refuted; });

@@ -16,7 +16,7 @@ struct SavedLine {
   std::size_t element_bytes = 2;
 };
 [[nodiscard]] std::string to_text(const SavedLine& line);
-/// Errors: BadValue naming the file; RulesInvalid for a line that is none.
+/// Errors: BadValue naming the file; RulesInvalid for a line that does not parse.
 [[nodiscard]] Result<SavedLine> line_from_text(std::string_view text, const std::string& file);
 
 /// Proof on the text, binding, and the run. Errors: those of each.

@@ -173,7 +173,7 @@ TEST(Tiling, FindsTheFirstGapAndTheFirstOverlap) {
   auto gap = check_tiling(std::vector<Box>{left, right}, 8);
   ASSERT_FALSE(gap.has_value());
   EXPECT_EQ(gap.error().code, Code::Gap);
-  EXPECT_EQ(gap.error().message, "elements 4 to 4 are written by nobody");
+  EXPECT_EQ(gap.error().message, "element 4 is not written");
   auto overlap = check_tiling(std::vector<Box>{left, inside, right}, 8);
   ASSERT_FALSE(overlap.has_value());
   EXPECT_EQ(overlap.error().code, Code::Overlap);
