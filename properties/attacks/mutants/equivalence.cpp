@@ -135,7 +135,7 @@ UnitAxes unit_axes(const Reference& reference, const family::Rule& rule, const M
       (fixed ? out.fixed : out.sized).push_back(axis);
     }
   }
-  auto symbols = reference.model().model.geometry.symbols;
+  auto symbols = reference.model().model.geometry.with(rule.sizes);
   symbols["t"] = binding->axes.find("t")->second;
   for (const auto& [key, expression] : mutant.parameters) {
     if (!key.starts_with("axis ")) {
