@@ -54,6 +54,11 @@ constexpr std::array kStyles = {
     ModelStyle{
         .model_type = "minimax_m3_vl", .norms = Norms::Offsets, .qk_norm = true, .form = false},
     ModelStyle{.model_type = "nemotron-nas", .form = false},
+    ModelStyle{.model_type = "step3p5", .norms = Norms::Offsets, .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "step3p7", .norms = Norms::Offsets, .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "mimo_v2_flash", .form = false},
+    ModelStyle{.model_type = "gemma4_text", .qk_norm = true, .form = false},
+    ModelStyle{.model_type = "gemma4", .qk_norm = true, .form = false},
     ModelStyle{.model_type = "nemotron_h", .form = false},
     ModelStyle{.model_type = "nemotron_h_vl", .form = false},
     ModelStyle{.model_type = "nemotron_h_omni", .form = false},

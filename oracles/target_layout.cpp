@@ -65,6 +65,10 @@ constexpr std::array kModules = {
     Row{"word_embeddings", Formula::Vocabulary, Formula::Vocabulary},
     Row{"output_layer", Formula::OutputLayer, Formula::OutputLayer},
     Row{"eh_proj", Formula::EhProj, Formula::Column},
+    Row{"per_layer_embedding", Formula::Column, Formula::Column},
+    Row{"per_layer_model_proj", Formula::Column, Formula::Column},
+    Row{"per_layer_input_gate", Formula::Replicated, Formula::Replicated},
+    Row{"per_layer_projection", Formula::Replicated, Formula::Replicated},
     Row{"embedder", Formula::Column, Formula::Column},
     Row{"video_embedder", Formula::Column, Formula::Column},
 };
@@ -90,6 +94,12 @@ std::optional<Formula> norm_of(std::string_view parent, std::string_view module,
 std::optional<Formula> special_of(std::string_view parent, std::string_view module,
                                   std::string_view leaf) {
   const bool plain = leaf == "weight" || leaf == "bias";
+  if (leaf == "layer_scalar") {
+    return Formula::Replicated;  // Gemma 4
+  }
+  if (module == "router" && (leaf == "scale" || leaf == "per_expert_scale")) {
+    return Formula::Replicated;  // Gemma 4
+  }
   if (module == "router" && leaf == "expert_bias") {
     return Formula::Replicated;
   }

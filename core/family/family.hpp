@@ -62,8 +62,9 @@ struct LayerFlag {
   FieldPath step;  // layers whose number + 1 it does not divide are yes as well
   /// Where the word stands in an entry of the list that is an object: "attention.no_op".
   std::string entry;
-  std::string behind;  // symbol: so many more entries, one an MTP layer, may stand in the list
-  std::string from;    // expression: without indices, the layers from this number on
+  std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
+  std::string from;       // expression: without indices, the layers from this number on
+  bool not_last = false;  // the last decoder layer is never one
 };
 
 /// A symbol that layers have a number of their own for. A later one overrules an earlier one.

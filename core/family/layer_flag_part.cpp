@@ -25,7 +25,7 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool listed = !flag.lists.empty();
   const int without =
       (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
-  const bool indexed = !flag.indices.path.empty();
+  const bool indexed = !flag.indices.path.empty() || !flag.from.empty();
   const bool right = indexed  ? !listed && without == 0
                      : listed ? without <= 1
                               : without == 1 && !flag.below.empty();
@@ -42,7 +42,7 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
 
 Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
   BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below",
-                       "schedule", "indices", "step", "entry", "behind", "from"}));
+                       "schedule", "indices", "step", "entry", "behind", "from", "not_last"}));
   LayerFlag flag;
   flag.name = name;
   BV_TRY(lists, fields_or_none(place, "list"));
@@ -59,6 +59,8 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   BV_TRY(from, place.text_or("from", ""));
   flag.behind = behind;
   flag.from = from;
+  BV_TRY(not_last, place.boolean_or("not_last", false));
+  flag.not_last = not_last;
   flag.lists = lists;
   flag.equals = equals;
   flag.others = others;

@@ -110,8 +110,12 @@ struct FlagReader {
       for (std::int64_t i = std::max<std::int64_t>(first, 0); i < layers; ++i) {
         later[static_cast<std::size_t>(i)] = true;
       }
-      geometry.origin[flag.name] = fmt::format("default layers from {}: config.json has no {}",
-                                               first, family::dotted(family, flag.indices));
+      geometry.origin[flag.name] =
+          flag.indices.path.empty()
+              ? fmt::format("layers from {}",
+                            join(fields_behind(family, geometry, flag.from), ", "))
+              : fmt::format("default layers from {}: config.json has no {}", first,
+                            family::dotted(family, flag.indices));
       return later;
     }
     BV_TRY(yes, from_interval(flag.step, 1));
@@ -178,7 +182,7 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> run() const {
-    if (!flag.indices.path.empty()) {
+    if (!flag.indices.path.empty() || !flag.from.empty()) {
       return from_indices();
     }
     BV_TRY(stated, list());
@@ -259,6 +263,9 @@ Status read_layer_flags(const family::Family& family, const json& config, std::i
   for (const family::LayerFlag& flag : family.layer_flags) {
     BV_TRY(yes, (FlagReader{family, config, flag, layers, geometry}.run()));
     const std::size_t decoder = geometry.layer_flags.size();
+    if (flag.not_last && decoder > 0 && yes.size() >= decoder) {
+      yes[decoder - 1] = false;
+    }
     for (std::size_t i = 0; i < yes.size(); ++i) {
       if (i >= decoder && geometry.mtp_flags.size() <= i - decoder) {
         geometry.mtp_flags.emplace_back();
