@@ -14,6 +14,15 @@ bool fills_the_ffn(const Question& question) {
   return dense && width != question.numbers.end() && only_source(question).size(0) == width->second;
 }
 
+/// The projectors behind towers have no gate.
+bool is_projector(const Question& question) {
+  constexpr std::array<std::string_view, 3> kProjectors = {
+      "vision_model.merger.", "vision_projection.encoder.", "sound_projection.encoder."};
+  return std::ranges::any_of(kProjectors, [&](std::string_view one) {
+    return question.parameter.find(one) != std::string::npos;
+  });
+}
+
 }  // namespace
 
 Tensor linear_fc1(const Question& question) {
@@ -29,8 +38,9 @@ Tensor linear_fc1(const Question& question) {
       return block(only_source(question), 0, question);
     }
     constexpr std::array<std::string_view, 3> kUngated = {"linear_fc1", "fc1", "up_proj"};
-    if (std::ranges::none_of(kUngated,
-                             [&](std::string_view one) { return has_part(question, one); })) {
+    if (!is_projector(question) && std::ranges::none_of(kUngated, [&](std::string_view one) {
+          return has_part(question, one);
+        })) {
       throw Unanswered("it is not known whether " + question.hf_names.front() + " holds a gate");
     }
     return block(only_source(question), 0, question);

@@ -91,9 +91,32 @@ Tensor fused_with_gate_rows(const Question& question) {
       .flatten(0, 1);
 }
 
+/// Gemma 4: a layer without values reads its keys as both.
+Tensor with_keys_as_values(const Question& question) {
+  const Tensor keys = part(question, "k_proj");
+  return fused(part(question, "q_proj"), keys, keys, heads_of(question));
+}
+
+/// Gemma 4: a layer that takes keys and values of another one has rows for them that nobody reads.
+Tensor with_queries_alone(const Question& question) {
+  const Heads heads = heads_of(question);
+  const Tensor q = only_source(question);
+  const std::int64_t size = exact(q.size(0), heads.queries, "query rows over heads");
+  std::vector<std::int64_t> shape(q.sizes().begin(), q.sizes().end());
+  shape.front() = heads.groups * size;
+  const Tensor none = ops::full_like(q, shape, -1);
+  return fused(q, none, none, heads);
+}
+
 }  // namespace
 
 Tensor linear_qkv(const Question& question) {
+  if (question.hf.size() == 1 && has_part(question, "q_proj")) {
+    return block(with_queries_alone(question), 0, question);
+  }
+  if (question.hf.size() == 2) {
+    return block(with_keys_as_values(question), 0, question);
+  }
   if (question.hf.size() == 1) {
     const Heads heads = heads_of(question);
     constexpr std::array<std::string_view, 3> kFused = {"qkv", "query_key_value", "qkv_proj"};

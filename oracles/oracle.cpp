@@ -45,7 +45,7 @@ Tensor replicated(const Question& question) {
     return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]
   }
   const bool query = has_part(question, "q_norm");
-  if (!query && !has_part(question, "k_norm")) {
+  if ((!query && !has_part(question, "k_norm")) || is_vision(question.parameter)) {
     return whole;
   }
   if (has_cut_norm(question)) {

@@ -65,6 +65,12 @@ constexpr std::array kModules = {
     Row{"word_embeddings", Formula::Vocabulary, Formula::Vocabulary},
     Row{"output_layer", Formula::OutputLayer, Formula::OutputLayer},
     Row{"eh_proj", Formula::EhProj, Formula::Column},
+    Row{"per_layer_embedding", Formula::Column, Formula::Column},
+    Row{"per_layer_model_proj", Formula::Column, Formula::Column},
+    Row{"per_layer_input_gate", Formula::Replicated, Formula::Replicated},
+    Row{"per_layer_projection", Formula::Replicated, Formula::Replicated},
+    Row{"embedder", Formula::Column, Formula::Column},
+    Row{"video_embedder", Formula::Column, Formula::Column},
 };
 
 /// The Mamba mixer alone in a layer, or beside attention (Falcon-H1).
@@ -88,11 +94,20 @@ std::optional<Formula> norm_of(std::string_view parent, std::string_view module,
 std::optional<Formula> special_of(std::string_view parent, std::string_view module,
                                   std::string_view leaf) {
   const bool plain = leaf == "weight" || leaf == "bias";
+  if (leaf == "layer_scalar") {
+    return Formula::Replicated;  // Gemma 4
+  }
+  if (module == "router" && (leaf == "scale" || leaf == "per_expert_scale")) {
+    return Formula::Replicated;  // Gemma 4
+  }
   if (module == "router" && leaf == "expert_bias") {
     return Formula::Replicated;
   }
   if (module == "shared_experts" && leaf == "gate_weight") {
     return Formula::Replicated;
+  }
+  if (module == "vision_model" && (leaf == "class_token" || leaf == "position_embeddings")) {
+    return Formula::Replicated;  // RADIO
   }
   if (module == "core_attention" && leaf == "softmax_offset") {
     return Formula::Column;
@@ -124,10 +139,26 @@ constexpr std::array kOfHf = {std::string_view("visual"),
                               std::string_view("mm_projector"),
                               std::string_view("embed_vision"),
                               std::string_view("embed_audio"),
-                              std::string_view("patch_merge_mlp")};
+                              std::string_view("patch_merge_mlp"),
+                              std::string_view("resampler_model"),
+                              std::string_view("image_insert_embedding"),
+                              std::string_view("lightning_indexers"),
+                              std::string_view("sound_model")};
+
+/// The tower of Step-3.7 stands where those of Megatron do; its modules are PyTorch's.
+constexpr std::array kOfHfTower = {
+    std::string_view("transformer"),      std::string_view("conv1"),
+    std::string_view("ln_pre"),           std::string_view("vit_downsampler1"),
+    std::string_view("vit_downsampler2"), std::string_view("positional_embedding")};
 
 bool is_of_hf(const std::vector<std::string_view>& parts) {
-  const std::size_t first = parts.front() == "thinker" || parts.front() == "model" ? 1 : 0;
+  const bool wrapped =
+      parts.front() == "thinker" || parts.front() == "model" || parts.front() == "llava_model";
+  const std::size_t first = wrapped ? 1 : 0;
+  if (parts.size() > 1 && parts.front() == "vision_model" &&
+      std::ranges::find(kOfHfTower, parts[1]) != kOfHfTower.end()) {
+    return true;
+  }
   return parts.size() > first + 1 && std::ranges::find(kOfHf, parts[first]) != kOfHf.end();
 }
 

@@ -36,13 +36,14 @@ struct TemplatePiece {
 [[nodiscard]] std::optional<std::vector<TemplatePiece>> split_template(std::string_view text);
 
 /// Expands the braces of a template: a prefix by its text, `index` and `expert` for their
-/// variables, expressions by their value. Errors: RulesInvalid.
+/// variables, `whole` for {#i}, expressions by their value. Errors: RulesInvalid.
 struct NameValues {
   const std::map<std::string, std::string, std::less<>>* prefixes = nullptr;
   const std::map<std::string, std::int64_t, std::less<>>* symbols = nullptr;
   std::string_view variable;
   std::int64_t index = -1;
   std::int64_t expert = -1;
+  std::int64_t whole = -1;  // the repetition's number in the whole model; `index` may count a stage
 };
 [[nodiscard]] Result<std::string> expand(std::string_view text, const NameValues& values);
 

@@ -54,6 +54,10 @@ bool holds(const Family& family, const std::vector<std::string>& when, const Con
   });
 }
 
+bool Rule::is_for(std::int64_t layer) const {
+  return layers.empty() || std::binary_search(layers.begin(), layers.end(), layer);
+}
+
 const std::string& megatron_template(const Rule& rule, const Spelling& spelling) {
   if (!spelling.transformer_engine && !rule.megatron_local.empty()) {
     return rule.megatron_local;

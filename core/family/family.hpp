@@ -60,7 +60,34 @@ struct LayerFlag {
   std::optional<LayerSchedule> schedule;
   FieldPath indices;
   FieldPath step;  // layers whose number + 1 it does not divide are yes as well
+  /// Where the word stands in an entry of the list that is an object: "attention.no_op".
+  std::string entry;
+  std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
+  std::string from;       // expression: without indices, the layers from this number on
+  bool not_last = false;  // the last decoder layer is never one
 };
+
+/// A symbol that layers have a number of their own for. A later one overrules an earlier one.
+struct LayerSize {
+  std::string symbol;
+  FieldPath list;     // one entry a layer; without it, one value for all layers where `when` holds
+  std::string entry;  // where the number stands in an entry that is an object
+  bool millionths = false;  // the entry is a decimal: `entry` is its whole millionths
+  std::string value;        // expression over symbols and `entry`
+  std::vector<std::string> when;
+  std::string source;  // "deci.json: layer size num_query_groups"
+};
+
+/// Rules that repeat inside each repetition of a section, once for each word of a list: {j} in
+/// names. The layer flags of the family say what the words mean.
+struct Inner {
+  std::string variable;  // "" without
+  std::vector<FieldPath> lists;
+  std::vector<std::string> words;  // without any of the lists
+};
+/// Conditions on the first and the last inner repetition.
+inline constexpr std::string_view kFirstInner = "inner_first";
+inline constexpr std::string_view kLastInner = "inner_last";
 
 /// A condition that the config must meet (E003, E012, E021).
 struct MustRule {
@@ -107,6 +134,7 @@ struct Ignored {
 struct Carried {
   std::vector<std::string> hf;  // the first one that a name starts with
   std::string megatron;
+  std::vector<std::string> when;  // symbols; without them the model has no such part
 };
 
 /// Rules that repeat over one variable.
@@ -117,6 +145,7 @@ struct Section {
   std::string over;                // expression: how often
   std::vector<std::string> flags;  // layer flags that hold in each repetition (not for the decoder)
   bool layered = false;            // repeats over decoder layers: flags come from the config
+  Inner inner;
   std::map<std::string, std::vector<std::string>>
       forms;                      // storage alternatives allowed here, first is the default
   std::vector<std::string> owns;  // prefixes of HF names, with {k}: what --drop-mtp takes away
@@ -140,6 +169,8 @@ class Family {
   std::string level;                // "text_config" or ""
   std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
   std::vector<LayerFlag> layer_flags;
+  std::vector<LayerSize> layer_sizes;
+  bool fitted = false;  // rules were made for the layers of one config (model/fitted.hpp)
   std::vector<MustRule> musts;
   /// Text for {M} in Megatron names, and for {HF}, {V} in HF names as transformers writes them. A
   /// checkpoint may have other HF prefixes: they come from its names (model/prefixes.hpp).

@@ -14,10 +14,13 @@ struct Scope {
   const Family* family = nullptr;
   std::string variable;
   bool experts = false;
+  std::string inner = {};  // variable of Section::inner
 };
 
 bool is_variable(const Scope& scope, std::string_view word) {
-  return (!scope.variable.empty() && word == scope.variable) || (scope.experts && word == "e");
+  const std::string_view plain = word.starts_with('#') ? word.substr(1) : word;
+  return (!scope.variable.empty() && plain == scope.variable) || (scope.experts && word == "e") ||
+         (!scope.inner.empty() && word == scope.inner);
 }
 
 Error problem(const std::string& source, std::string message, std::string found,
@@ -82,7 +85,7 @@ Status check_template(const Scope& scope, const std::string& source, const std::
                                  escaped(piece.text), escaped(text)),
                      escaped(piece.text), "a prefix, the section's variable or {e}");
     }
-    BV_CHECK(check_expression(*scope.family, source, piece.text, {scope.variable}));
+    BV_CHECK(check_expression(*scope.family, source, piece.text, {scope.variable, scope.inner}));
   }
   if (!expressions && !has_variable) {  // two repetitions would make one parameter
     return problem(
@@ -102,7 +105,8 @@ Status check_conditions(const Family& family, const std::string& source,
   for (const std::string& word : when) {
     const std::string_view name =
         word.starts_with('!') ? std::string_view(word).substr(1) : std::string_view(word);
-    if (!family.is_layer_flag(name) && family.symbol(name) == nullptr) {
+    if (!family.is_layer_flag(name) && family.symbol(name) == nullptr && name != kFirstInner &&
+        name != kLastInner) {
       return problem(source,
                      fmt::format("\"when\" names {}, which is neither a layer flag nor a symbol",
                                  escaped(name)),
@@ -117,7 +121,7 @@ bool has_braces(const std::string& text, std::string_view inner) {
 }
 
 Status check_rule(const Family& family, const Section& section, const Rule& rule) {
-  const Scope scope{&family, section.variable, !rule.experts.empty()};
+  const Scope scope{&family, section.variable, !rule.experts.empty(), section.inner.variable};
   for (const std::string* name :
        {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
     if (name != &rule.megatron && name->empty()) {
@@ -185,10 +189,23 @@ Status check_symbols(const Family& family) {
     }
   }
   for (const LayerFlag& flag : family.layer_flags) {
-    if (!flag.below.empty()) {
-      BV_CHECK(check_expression(family, fmt::format("{}: layer flag {}", family.file, flag.name),
-                                flag.below, {}));
+    const std::string source = fmt::format("{}: layer flag {}", family.file, flag.name);
+    for (const std::string* expression : {&flag.below, &flag.from, &flag.behind}) {
+      if (!expression->empty()) {
+        BV_CHECK(check_expression(family, source, *expression, {}));
+      }
     }
+  }
+  return Done{};
+}
+
+Status check_layer_sizes(const Family& family) {
+  for (const LayerSize& size : family.layer_sizes) {
+    BV_CHECK(check_conditions(family, size.source, size.when));
+    BV_CHECK(check_expression(family, size.source, size.symbol, {}));
+    BV_CHECK(check_expression(
+        family, size.source, size.value,
+        size.list.path.empty() ? std::vector<std::string>{} : std::vector<std::string>{"entry"}));
   }
   return Done{};
 }
@@ -197,6 +214,10 @@ Status check_symbols(const Family& family) {
 
 Status check_family(const Family& family) {
   BV_CHECK(check_symbols(family));
+  BV_CHECK(check_layer_sizes(family));
+  for (const Carried& carried : family.carried) {
+    BV_CHECK(check_conditions(family, fmt::format("{}: carried", family.file), carried.when));
+  }
   for (const MustRule& must : family.musts) {
     std::vector<std::string> names = must.equal;
     names.insert(names.end(), must.divides.begin(), must.divides.end());

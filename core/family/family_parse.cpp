@@ -44,10 +44,26 @@ class FamilyParser {
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
 
   Result<FamilyPtr> run(const JsonPlace& top) {
-    BV_CHECK(
-        top.only({"schema", "family", "doc", "architectures", "model_types", "class_of", "config",
-                  "include", "symbols", "layer_flags", "must", "prefixes", "ignore_hf",
-                  "unsupported", "tables", "facts", "carried", "sections", "peft_moves_experts"}));
+    BV_CHECK(top.only({"schema",
+                       "family",
+                       "doc",
+                       "architectures",
+                       "model_types",
+                       "class_of",
+                       "config",
+                       "include",
+                       "symbols",
+                       "layer_flags",
+                       "must",
+                       "prefixes",
+                       "ignore_hf",
+                       "unsupported",
+                       "tables",
+                       "facts",
+                       "carried",
+                       "sections",
+                       "peft_moves_experts",
+                       "layer_sizes"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -68,6 +84,7 @@ class FamilyParser {
       family_->stated = std::move(stated);
     }
     BV_CHECK(list_of(top, "carried", parse_carried, family_->carried));
+    BV_CHECK(list_of(top, "layer_sizes", parse_layer_size, family_->layer_sizes));
     BV_TRY(sections, top.at("sections"));
     BV_TRY(items, sections.items());
     for (const JsonPlace& item : items) {
@@ -208,7 +225,7 @@ class FamilyParser {
 
   Status section(const JsonPlace& place) {
     BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies",
-                         "use", "rules", "constraints"}));
+                         "use", "rules", "constraints", "inner"}));
     Section out;
     BV_TRY(stage, place.at("stage"));
     BV_TRY(stage_text, stage.text());
@@ -229,6 +246,10 @@ class FamilyParser {
     out.layered = out.stage == Stage::Decoder && out.over == symbols::kLayers;
     BV_TRY(flags, place.texts_or_none("flags"));
     out.flags = flags;
+    if (const auto inner = place.find("inner")) {
+      BV_TRY(repeated, parse_inner(*inner));
+      out.inner = repeated;
+    }
     BV_CHECK(section_lists(place, out));
     BV_CHECK(section_rules(place, out));
     family_->sections.push_back(std::move(out));

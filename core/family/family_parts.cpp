@@ -232,7 +232,8 @@ Result<Ignored> parse_ignored(const JsonPlace& place) {
 }
 
 Result<Carried> parse_carried(const JsonPlace& place) {
-  BV_CHECK(place.only({"hf", "megatron"}));
+  BV_CHECK(place.only({"hf", "megatron", "when"}));
+  BV_TRY(when, place.texts_or_none("when"));
   BV_TRY(hf, place.at("hf"));
   BV_TRY(prefixes, hf.texts());
   BV_TRY(megatron, place.at("megatron"));
@@ -253,7 +254,7 @@ Result<Carried> parse_carried(const JsonPlace& place) {
     return megatron.error("this is not a prefix of names", escaped(megatron_text),
                           "a name with a . behind it");
   }
-  return Carried{prefixes, megatron_text};
+  return Carried{prefixes, megatron_text, when};
 }
 
 Result<StatedFacts> parse_stated_facts(const JsonPlace& place) {

@@ -21,6 +21,10 @@ namespace bv::family {
 [[nodiscard]] Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place);
 /// An entry of "layer_flags": exactly one of list, below and indices.
 [[nodiscard]] Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place);
+/// An entry of "layer_sizes": {"symbol", "list", "entry", "value"} or {"symbol", "when", "value"}.
+[[nodiscard]] Result<LayerSize> parse_layer_size(const JsonPlace& place);
+/// {"j": [path, ...], "words": [...]}: what repeats inside each repetition of a section.
+[[nodiscard]] Result<Inner> parse_inner(const JsonPlace& place);
 /// A condition on the config: a field and its value, or a relation of two symbols.
 [[nodiscard]] Result<MustRule> parse_must(const JsonPlace& place);
 /// A condition on layouts: {"code": "E010", "divisor": "tp", "dividend": "num_heads", "noun":
@@ -32,7 +36,8 @@ namespace bv::family {
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
 /// A glob, or {"glob", "ndim"}: HF tensors that may stay unused.
 [[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
-/// {"hf": [prefix, ...], "megatron": prefix}: what goes as it is. A prefix ends in a dot.
+/// {"hf": [prefix, ...], "megatron": prefix, "when": [symbol, ...]}: what goes as it is. A prefix
+/// ends in a dot.
 [[nodiscard]] Result<Carried> parse_carried(const JsonPlace& place);
 /// What the file states for the oracles.
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);

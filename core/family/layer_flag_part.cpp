@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "core/base/text.hpp"
 #include "core/family/family_fields.hpp"
 #include "core/family/family_parts.hpp"
@@ -23,7 +25,7 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool listed = !flag.lists.empty();
   const int without =
       (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
-  const bool indexed = !flag.indices.path.empty();
+  const bool indexed = !flag.indices.path.empty() || !flag.from.empty();
   const bool right = indexed  ? !listed && without == 0
                      : listed ? without <= 1
                               : without == 1 && !flag.below.empty();
@@ -40,7 +42,7 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
 
 Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
   BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below",
-                       "schedule", "indices", "step"}));
+                       "schedule", "indices", "step", "entry", "behind", "from", "not_last"}));
   LayerFlag flag;
   flag.name = name;
   BV_TRY(lists, fields_or_none(place, "list"));
@@ -51,6 +53,14 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   BV_TRY(below, place.text_or("below", ""));
   BV_TRY(indices, field_or_none(place, "indices"));
   BV_TRY(step, field_or_none(place, "step"));
+  BV_TRY(entry, place.text_or("entry", ""));
+  flag.entry = entry;
+  BV_TRY(behind, place.text_or("behind", ""));
+  BV_TRY(from, place.text_or("from", ""));
+  flag.behind = behind;
+  flag.from = from;
+  BV_TRY(not_last, place.boolean_or("not_last", false));
+  flag.not_last = not_last;
   flag.lists = lists;
   flag.equals = equals;
   flag.others = others;
@@ -64,6 +74,53 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
     flag.schedule = stated;
   }
   return one_way(place, flag);
+}
+
+Result<LayerSize> parse_layer_size(const JsonPlace& place) {
+  BV_CHECK(place.only({"symbol", "list", "entry", "millionths", "value", "when"}));
+  LayerSize out;
+  BV_TRY(symbol, place.at("symbol"));
+  BV_TRY(name, symbol.text());
+  BV_TRY(list, field_or_none(place, "list"));
+  BV_TRY(entry, place.text_or("entry", ""));
+  BV_TRY(millionths, place.boolean_or("millionths", false));
+  BV_TRY(value, place.text_or("value", list.path.empty() ? "" : "entry"));
+  BV_TRY(when, place.texts_or_none("when"));
+  out.symbol = name;
+  out.list = list;
+  out.entry = entry;
+  out.millionths = millionths;
+  out.value = value;
+  out.when = when;
+  out.source = fmt::format("{}: layer size {}", place.file(), name);
+  if (value.empty() || (list.path.empty() && when.empty())) {
+    return place.error("a layer size comes from a list, or holds under a condition",
+                       value.empty() ? "no value" : "neither list nor when",
+                       "\"list\", or \"when\" and \"value\"");
+  }
+  return out;
+}
+
+Result<Inner> parse_inner(const JsonPlace& place) {
+  Inner out;
+  BV_TRY(members, place.members());
+  for (const auto& [name, value] : members) {
+    if (name == "words") {
+      BV_TRY(words, value.texts());
+      out.words = words;
+    } else if (name.size() == 1 && out.variable.empty()) {
+      BV_TRY(lists, fields_or_none(place, name));
+      out.variable = name;
+      out.lists = lists;
+    } else {
+      return place.error("\"inner\" holds one variable of one letter, and words", name,
+                         "for example {\"j\": \"mtp_layer_types\", \"words\": [\"attention\"]}");
+    }
+  }
+  if (out.variable.empty()) {
+    return place.error("\"inner\" has no variable", "none", "one of one letter");
+  }
+  return out;
 }
 
 }  // namespace bv::family

@@ -13,6 +13,9 @@ Result<std::string> inside_braces(std::string_view inner, const NameValues& valu
   if (!values.variable.empty() && inner == values.variable) {
     return std::to_string(values.index);
   }
+  if (inner.starts_with('#') && inner.substr(1) == values.variable) {
+    return std::to_string(values.whole);
+  }
   if (inner == "e" && values.expert >= 0) {
     return std::to_string(values.expert);
   }

@@ -48,6 +48,12 @@ struct Rule {
   std::map<std::string, std::vector<std::string>, std::less<>>
       shapes;               // source name -> extents that tell forms apart
   std::size_t section = 0;  // which section of the family it belongs to
+  /// Of a rule that was fitted to a config: sizes that its layers have in place of the model's, and
+  /// the layers (sorted), where it is not for all of its section.
+  std::map<std::string, std::int64_t, std::less<>> sizes;
+  std::vector<std::int64_t> layers;
+
+  [[nodiscard]] bool is_for(std::int64_t layer) const;
 };
 
 /// The template that `spelling` chooses.
@@ -60,6 +66,9 @@ struct Constraint {
   bool either_way = false;  // dividend % divisor == 0 or divisor % dividend == 0
   std::string of;           // what it cuts: "self_attention.linear_qkv"
   std::string noun;         // "query groups"
+  std::map<std::string, std::int64_t, std::less<>> sizes = {};  // of its layers, as Rule::sizes
+
+  [[nodiscard]] bool operator==(const Constraint&) const = default;
 };
 
 }  // namespace bv::family

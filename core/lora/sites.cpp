@@ -15,6 +15,7 @@ namespace bv::lora {
 namespace {
 
 constexpr std::size_t kNoShard = std::numeric_limits<std::size_t>::max();
+constexpr std::string_view kPad = "pad";  // the part of a line that has no source
 constexpr std::string_view kWeightName = ".weight";
 constexpr std::string_view kLocalExperts = ".local_experts.";
 constexpr std::array<std::string_view, 5> kCanonical = {"q", "k", "v", "gate", "up"};
@@ -30,6 +31,23 @@ std::optional<std::string> module_name(std::string_view parameter, bool grouped)
     return std::nullopt;
   }
   return std::string(parameter.substr(0, parameter.size() - kWeightName.size()));
+}
+
+/// Rows that stand several times, or are zeros: what an adapter adds to them, no HF tensor could
+/// hold.
+bool repeats_rows(const layout::Product& product) {
+  return std::any_of(product.begin(), product.end(), [](const layout::Factor& factor) {
+    return factor.replica || std::any_of(factor.choices.begin(), factor.choices.end(),
+                                         [](const layout::Choice& choice) {
+                                           return choice.name == kPad ||
+                                                  repeats_rows(choice.product);
+                                         });
+  });
+}
+bool repeats_rows(const layout::Rule& line) {
+  const auto& dims = line.targets.front().dims;
+  return std::any_of(dims.begin(), dims.end(),
+                     [](const layout::Dim& dim) { return repeats_rows(dim.product); });
 }
 
 bool cuts_by_t(const layout::Rule& line) {
@@ -86,7 +104,7 @@ Result<const SitePlan::Lines*> SitePlan::lines_of(const family::Rule& rule,
       return side->error();
     }
   }
-  if (rows && columns && !rule.vocabulary) {
+  if (rows && columns && !rule.vocabulary && !repeats_rows(rows->rule())) {
     place = Lines{std::move(*rows), std::move(*columns)};
   }
   return place ? &*place : nullptr;

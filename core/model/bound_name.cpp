@@ -77,7 +77,7 @@ Status for_each_name(
   for (std::int64_t index = 0; index < bound.count; ++index) {
     const auto flags = section_flags(*bound.section, model.geometry, index);
     for (const BoundRow& row : bound.rows) {
-      if (!pick(row) ||
+      if (!pick(row) || !row.rule->is_for(index) ||
           !family::holds(*model.family, row.rule->when, {&model.geometry.symbols, &flags})) {
         continue;
       }

@@ -172,10 +172,13 @@ class CarriedFinder {
 }  // namespace
 
 FoundCarried find_carried(const family::FamilyPtr& family, const Headers& headers,
-                          std::string_view before) {
+                          std::string_view before, const Geometry& geometry) {
   CarriedFinder finder(headers, before);
+  const std::set<std::string, std::less<>> no_flags;
   for (const family::Carried& carried : family->carried) {
-    finder.add(carried);
+    if (family::holds(*family, carried.when, {&geometry.symbols, &no_flags})) {
+      finder.add(carried);
+    }
   }
   finder.out.family = family::with_carried(*family, finder.tensors);
   return std::move(finder.out);

@@ -14,8 +14,8 @@ struct FoundCarried {
 };
 
 /// `before` stands before every name of the checkpoint ("module."), or "". Names with braces are
-/// left to nobody.
+/// left to nobody. What the sizes rule out is not looked for.
 [[nodiscard]] FoundCarried find_carried(const family::FamilyPtr& family, const Headers& headers,
-                                        std::string_view before);
+                                        std::string_view before, const Geometry& geometry);
 
 }  // namespace bv::model

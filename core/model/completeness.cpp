@@ -253,7 +253,7 @@ NameSpot best_spot(const Model& model, const NameSpots& spots, std::string_view 
   const auto found = spots.find(name);
   for (const NameSpot& spot : found) {
     const auto count = repeats(*model.family, *spot.section, model.geometry);
-    if (spot.rule != nullptr && count && spot.index < *count) {
+    if (spot.rule != nullptr && count && spot.index < *count && spot.rule->is_for(spot.index)) {
       return spot;
     }
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -69,10 +70,11 @@ Error wrong_field(const std::string& path, const json& node, const std::string& 
 
 Result<std::int64_t> number_of(const json& node, const std::string& path, bool count) {
   if (count) {
-    if (!node.is_array() && !node.is_object()) {
-      return wrong_field(path, node, "a list or an object, whose entries are counted");
+    if (!node.is_array() && !node.is_object() && !node.is_string()) {
+      return wrong_field(path, node, "a list, an object or a text of letters, which are counted");
     }
-    return static_cast<std::int64_t>(node.size());
+    return static_cast<std::int64_t>(node.is_string() ? node.get_ref<const std::string&>().size()
+                                                      : node.size());
   }
   if (!node.is_number_integer() ||
       (node.is_number_unsigned() && node.get<std::uint64_t>() > INT64_MAX)) {
@@ -102,8 +104,27 @@ Result<std::vector<std::string>> words_of(const json& node, const std::string& p
   return out;
 }
 
+/// "1,2,3" -> 1, 2, 3.
+Result<std::vector<std::int64_t>> numbers_of_text(const json& node, const std::string& path) {
+  std::vector<std::int64_t> out;
+  for (std::string_view text = node.get_ref<const std::string&>(); !text.empty();) {
+    const std::string_view part = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(part.size() + 1, text.size()));
+    std::int64_t number = 0;
+    const auto read = std::from_chars(part.data(), part.data() + part.size(), number);
+    if (read.ec != std::errc() || read.ptr != part.data() + part.size()) {
+      return wrong_field(path, node, "whole numbers with commas between them");
+    }
+    out.push_back(number);
+  }
+  return out;
+}
+
 Result<std::vector<std::int64_t>> numbers_of(const json& node, const std::string& path) {
   std::vector<std::int64_t> out;
+  if (node.is_string()) {
+    return numbers_of_text(node, path);
+  }
   if (!node.is_array()) {
     return wrong_field(path, node, "a list of whole numbers");
   }

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/result.hpp"
@@ -40,6 +42,23 @@ namespace bv::model {
 /// Decoder layers -> flags. Errors: ConfigField.
 [[nodiscard]] Status read_layer_flags(const family::Family& family, const nlohmann::json& config,
                                       std::int64_t layers, Geometry& geometry);
+
+/// Decoder layers -> sizes of their own; layer flags are read before. A symbol that only layers
+/// have a number for gets that of the first such layer. Errors: ConfigField, IndivisibleDim.
+[[nodiscard]] Status read_layer_sizes(const family::Family& family, const nlohmann::json& config,
+                                      Geometry& geometry);
+/// The first of the fields that is there and no null, with its path; none otherwise.
+[[nodiscard]] Result<std::optional<std::pair<std::string, const nlohmann::json*>>> first_list(
+    const family::Family& family, const nlohmann::json& config,
+    const std::vector<family::FieldPath>& fields);
+/// One word a layer: a list of strings (or of objects that hold them at `entry`), or a string of
+/// letters. Errors: ConfigField.
+[[nodiscard]] Result<std::vector<std::string>> layer_words(const nlohmann::json& node,
+                                                           const std::string& path,
+                                                           const std::string& entry);
+/// What an entry of a list holds: itself, or what stands at `entry` in it; nullptr when that is
+/// absent.
+[[nodiscard]] const nlohmann::json* in_entry(const nlohmann::json& node, const std::string& entry);
 
 /// The family's conditions on the config. Errors: ConfigField, IndivisibleDim.
 [[nodiscard]] Status check_musts(const family::Family& family, const nlohmann::json& config,

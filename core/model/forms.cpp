@@ -220,7 +220,7 @@ class FormChooser {
         }
         Shape shape;
         for (const std::string& extent : extents->second) {
-          BV_TRY(number, family::evaluate(extent, model_.geometry.symbols));
+          BV_TRY(number, family::evaluate(extent, model_.geometry.with(row.rule->sizes)));
           shape.push_back(number);
         }
         wanted[row.hf[slot].pattern()].emplace_back(row.rule->form, std::move(shape));

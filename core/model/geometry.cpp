@@ -35,6 +35,7 @@ class GeometryReader {
           BV_CHECK(needed(flag.below, fmt::format("the layer flag {}", flag.name), {}));
         }
         BV_CHECK(read_layer_flags(family_, config_, layers, geometry_));
+        BV_CHECK(read_layer_sizes(family_, config_, geometry_));
       }
     }
     BV_CHECK(check_musts(family_, config_, geometry_));
@@ -273,6 +274,15 @@ bool Geometry::ties_embeddings() const {
   return get(family::symbols::kTied).value_or(0) != 0;
 }
 
+std::map<std::string, std::int64_t, std::less<>> Geometry::with(
+    const std::map<std::string, std::int64_t, std::less<>>& sizes) const {
+  auto out = symbols;
+  for (const auto& [symbol, size] : sizes) {
+    out[symbol] = size;
+  }
+  return out;
+}
+
 Result<Geometry> read_geometry_with(const family::Family& family, const json& config,
                                     const NamesThere* there) {
   return GeometryReader(family, config, there).run();
@@ -305,14 +315,14 @@ bool occurs(const family::Family& family, const family::Section& section,
   if (count == 0) {
     return false;
   }
-  if (!section.layered) {
-    const auto flags = section_flags(section, geometry, 0);
-    return holds(family, when, {&geometry.symbols, &flags});
-  }
+  const std::int64_t repetitions = section.layered
+                                       ? std::ssize(geometry.layer_flags)
+                                       : std::max<std::int64_t>(1, std::ssize(geometry.mtp_flags));
   // Layers repeat few sets of flags: each set is looked at once.
   std::set<std::set<std::string, std::less<>>> seen;
-  for (const auto& flags : geometry.layer_flags) {
-    if (seen.insert(flags).second && holds(family, when, {&geometry.symbols, &flags})) {
+  for (std::int64_t index = 0; index < repetitions; ++index) {
+    const auto [flags, fresh] = seen.insert(section_flags(section, geometry, index));
+    if (fresh && holds(family, when, {&geometry.symbols, &*flags})) {
       return true;
     }
   }

@@ -11,21 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-/// One word a layer: a list of strings, or a string of letters.
-Result<std::vector<std::string>> words_or_letters(const json& node, const std::string& path) {
-  if (node.is_string()) {
-    std::vector<std::string> letters;
-    for (const char letter : node.get<std::string>()) {
-      letters.emplace_back(1, letter);
-    }
-    return letters;
-  }
-  if (!node.is_array()) {
-    return wrong_field(path, node, "a list of strings, or a string of letters");
-  }
-  return words_of(node, path);
-}
-
 /// One flag for all layers: bit i is layer i.
 struct FlagReader {
   const family::Family& family;
@@ -48,13 +33,7 @@ struct FlagReader {
 
   /// The list that the config has, with its path; nothing when it has none of them.
   Result<std::optional<std::pair<std::string, const json*>>> list() const {
-    for (const family::FieldPath& path : flag.lists) {
-      BV_TRY(node, field(path));
-      if (node != nullptr) {
-        return std::optional(std::pair(family::dotted(family, path), node));
-      }
-    }
-    return std::optional<std::pair<std::string, const json*>>();
+    return first_list(family, config, flag.lists);
   }
 
   /// "layer_types and no attn_types", for what holds where the config has none of them.
@@ -67,8 +46,9 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> from_list(const std::string& path, const json& node) const {
-    BV_TRY(words, words_or_letters(node, path));
-    if (static_cast<std::int64_t>(words.size()) != layers) {
+    BV_TRY(words, layer_words(node, path, flag.entry));
+    const std::int64_t more = geometry.get(flag.behind).value_or(0);
+    if (std::ssize(words) != layers && std::ssize(words) != layers + more) {
       return fail(Code::ConfigField, fmt::format("config.json {} has {} entries for {} layers",
                                                  path, words.size(), layers))
           .at("config.json")
@@ -123,8 +103,22 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> from_indices() const {
-    BV_TRY(yes, from_interval(flag.step, 1));
     BV_TRY(node, field(flag.indices));
+    if (node == nullptr && !flag.from.empty()) {
+      BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
+      std::vector<bool> later(static_cast<std::size_t>(layers), false);
+      for (std::int64_t i = std::max<std::int64_t>(first, 0); i < layers; ++i) {
+        later[static_cast<std::size_t>(i)] = true;
+      }
+      geometry.origin[flag.name] =
+          flag.indices.path.empty()
+              ? fmt::format("layers from {}",
+                            join(fields_behind(family, geometry, flag.from), ", "))
+              : fmt::format("default layers from {}: config.json has no {}", first,
+                            family::dotted(family, flag.indices));
+      return later;
+    }
+    BV_TRY(yes, from_interval(flag.step, 1));
     const std::string step = geometry.origin[flag.name];
     const std::string path = family::dotted(family, flag.indices);
     geometry.origin[flag.name] =
@@ -188,7 +182,7 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> run() const {
-    if (!flag.indices.path.empty()) {
+    if (!flag.indices.path.empty() || !flag.from.empty()) {
       return from_indices();
     }
     BV_TRY(stated, list());
@@ -268,9 +262,16 @@ Status read_layer_flags(const family::Family& family, const json& config, std::i
   geometry.layer_flags.assign(static_cast<std::size_t>(layers), {});
   for (const family::LayerFlag& flag : family.layer_flags) {
     BV_TRY(yes, (FlagReader{family, config, flag, layers, geometry}.run()));
+    const std::size_t decoder = geometry.layer_flags.size();
+    if (flag.not_last && decoder > 0 && yes.size() >= decoder) {
+      yes[decoder - 1] = false;
+    }
     for (std::size_t i = 0; i < yes.size(); ++i) {
+      if (i >= decoder && geometry.mtp_flags.size() <= i - decoder) {
+        geometry.mtp_flags.emplace_back();
+      }
       if (yes[i]) {
-        geometry.layer_flags[i].insert(flag.name);
+        (i < decoder ? geometry.layer_flags[i] : geometry.mtp_flags[i - decoder]).insert(flag.name);
       }
     }
   }

@@ -26,6 +26,11 @@ struct Geometry {
   /// Per decoder layer: the flags that hold there ("linear", "dense", ...), from the family's
   /// layer_flags.
   std::vector<std::set<std::string, std::less<>>> layer_flags;
+  /// The same per MTP layer, where a list has entries for them.
+  std::vector<std::set<std::string, std::less<>>> mtp_flags;
+  /// Per decoder layer: numbers that it has in place of those in `symbols`, from the family's
+  /// layer_sizes and what is computed from them.
+  std::vector<std::map<std::string, std::int64_t, std::less<>>> layer_sizes;
   /// symbol -> the config path it came from ("text_config.num_attention_heads"), or "default 4
   /// (family file)".
   std::map<std::string, std::string, std::less<>> origin;
@@ -45,6 +50,9 @@ struct Geometry {
   [[nodiscard]] std::optional<std::int64_t> hidden() const;
   /// The output layer has the tensor of the embedding.
   [[nodiscard]] bool ties_embeddings() const;
+  /// The numbers for what a rule or condition is about, `sizes` being its own.
+  [[nodiscard]] std::map<std::string, std::int64_t, std::less<>> with(
+      const std::map<std::string, std::int64_t, std::less<>>& sizes) const;
 };
 
 /// One rule applied at one place.

@@ -67,7 +67,7 @@ void NameSpots::learn(const family::Section& section, const family::Rule* rule,
   BV_ASSERT(pieces.has_value());  // check_family has split it before
   std::string name = family::root_of(*model_.family, text).empty() ? model_.prefixes.at("") : "";
   Pattern pattern{&section, rule, {}};
-  std::vector<std::pair<Number, std::int64_t>> braces;
+  std::vector<PatternNumber> braces;
   for (const family::TemplatePiece& piece : *pieces) {
     const auto prefix = model_.prefixes.find(piece.text);
     if (!piece.braces || prefix != model_.prefixes.end()) {
@@ -76,21 +76,22 @@ void NameSpots::learn(const family::Section& section, const family::Rule* rule,
     }
     const auto words = family::identifiers(piece.text);
     const bool index = std::find(words.begin(), words.end(), section.variable) != words.end();
-    const auto base = family::evaluate_with(
-        piece.text, [&](std::string_view word) -> std::optional<std::int64_t> {
-          if (word == section.variable || word == "e") {
-            return 0;
-          }
-          return model_.geometry.get(word);
-        });
-    if (!base) {
+    const auto number_at = [&](std::int64_t variable) {
+      return family::evaluate_with(
+          piece.text, [&](std::string_view word) -> std::optional<std::int64_t> {
+            return word == section.variable || word == "e" ? variable : model_.geometry.get(word);
+          });
+    };
+    const auto base = number_at(0);
+    const auto next = number_at(1);
+    if (!base || !next || (index && *next <= *base)) {
       return;  // a size that this config does not have: no such name can stand here
     }
     name += "\x01";  // marks a number: templates hold no control characters
-    braces.emplace_back(piece.text == "e" ? Number::Expert
-                        : index           ? Number::Index
-                                          : Number::Constant,
-                        *base);
+    braces.push_back({piece.text == "e" ? Number::Expert
+                      : index           ? Number::Index
+                                        : Number::Constant,
+                      *base, *next - *base});
   }
   std::size_t brace = 0;
   std::string plain;
@@ -101,7 +102,7 @@ void NameSpots::learn(const family::Section& section, const family::Rule* rule,
       pattern.numbers.push_back(braces[brace++]);
       plain += '*';
     } else if (const auto number = number_in(part)) {
-      pattern.numbers.emplace_back(Number::Constant, *number);
+      pattern.numbers.push_back({Number::Constant, *number, 1});
       plain += '*';
     } else {
       plain += part;
@@ -128,10 +129,11 @@ std::vector<NameSpot> NameSpots::find(std::string_view hf) const {
     NameSpot spot{pattern.section, pattern.rule};
     bool fits = pattern.numbers.size() == plain.numbers.size();
     for (std::size_t i = 0; fits && i < plain.numbers.size(); ++i) {
-      const auto [kind, offset] = pattern.numbers[i];
+      const auto [kind, offset, step] = pattern.numbers[i];
       switch (kind) {
         case Number::Index:
-          spot.index = plain.numbers[i] - offset;
+          spot.index = (plain.numbers[i] - offset) / step;
+          fits = (plain.numbers[i] - offset) % step == 0;
           spot.numbered = true;
           break;
         case Number::Expert:

@@ -36,10 +36,15 @@ class NameSpots {
 
  private:
   enum class Number { Index, Expert, Constant };
+  struct PatternNumber {
+    Number kind = Number::Constant;
+    std::int64_t offset = 0;  // the value of a constant
+    std::int64_t step = 1;    // from one repetition to the next
+  };
   struct Pattern {
     const family::Section* section = nullptr;
     const family::Rule* rule = nullptr;
-    std::vector<std::pair<Number, std::int64_t>> numbers;  // with the offset or the value
+    std::vector<PatternNumber> numbers;
   };
   void learn(const family::Section& section, const family::Rule* rule, const std::string& text);
 

@@ -12,7 +12,12 @@ std::set<std::string, std::less<>> section_flags(const family::Section& section,
   if (section.layered) {
     return geometry.layer_flags[static_cast<std::size_t>(index)];
   }
-  return {section.flags.begin(), section.flags.end()};
+  std::set<std::string, std::less<>> out(section.flags.begin(), section.flags.end());
+  if (section.stage == family::Stage::Mtp && index >= 0 && index < std::ssize(geometry.mtp_flags)) {
+    const auto& own = geometry.mtp_flags[static_cast<std::size_t>(index)];
+    out.insert(own.begin(), own.end());
+  }
+  return out;
 }
 
 Result<std::string> expand_hf(const family::Family& family, std::string_view text,
@@ -42,9 +47,9 @@ std::string Model::megatron_name(const Mapping& mapping, std::int64_t expert) co
 std::string Model::local_name(const Mapping& mapping, std::int64_t local_index,
                               std::int64_t local_expert) const {
   const family::Section& section = family->sections[mapping.rule->section];
-  auto text = family::expand(
-      family::megatron_template(*mapping.rule, spelling),
-      {&prefixes, nullptr, section.variable, local_index, std::max<std::int64_t>(local_expert, 0)});
+  auto text = family::expand(family::megatron_template(*mapping.rule, spelling),
+                             {&prefixes, nullptr, section.variable, local_index,
+                              std::max<std::int64_t>(local_expert, 0), mapping.index});
   BV_ASSERT(text.has_value());  // check_family admits prefixes and variables only
   return *std::move(text);
 }

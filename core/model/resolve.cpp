@@ -10,6 +10,7 @@
 #include "core/base/text.hpp"
 #include "core/family/symbols.hpp"
 #include "core/model/carried.hpp"
+#include "core/model/fitted.hpp"
 #include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
 #include "core/model/prefixes.hpp"
@@ -37,10 +38,12 @@ class Resolver {
     model_.family = family_;
     model_.spelling = options_.spelling;
     choose_prefixes();
-    take_carried();
     const NamesThere there{options_.config_only ? nullptr : &headers_, &model_.prefixes};
     BV_TRY(geometry, read_geometry_with(*family_, config_, &there));
     model_.geometry = std::move(geometry);
+    take_carried();
+    BV_TRY(fitted, fitted_to(family_, config_, model_.geometry));
+    family_ = model_.family = std::move(fitted);
     spots_.emplace(model_);
     describe_config(model_);
     for (const family::Section& section : family_->sections) {
@@ -82,7 +85,7 @@ class Resolver {
     if (family_->carried.empty() || options_.config_only) {
       return;
     }
-    FoundCarried found = find_carried(family_, headers_, model_.prefixes.at(""));
+    FoundCarried found = find_carried(family_, headers_, model_.prefixes.at(""), model_.geometry);
     family_ = std::move(found.family);
     model_.family = family_;
     std::move(found.detected.begin(), found.detected.end(), std::back_inserter(model_.detected));
@@ -324,12 +327,7 @@ class Resolver {
   void add_constraints(const family::Section& section, std::int64_t count) {
     for (const family::ConstraintRule& rule : section.constraints) {
       const family::Constraint& add = rule.constraint;
-      const bool known = std::any_of(model_.constraints.begin(), model_.constraints.end(),
-                                     [&add](const family::Constraint& have) {
-                                       return have.code == add.code &&
-                                              have.divisor == add.divisor &&
-                                              have.dividend == add.dividend && have.of == add.of;
-                                     });
+      const bool known = std::ranges::find(model_.constraints, add) != model_.constraints.end();
       if (!known && occurs(*family_, section, rule.when, model_.geometry, count)) {
         model_.constraints.push_back(add);
       }

@@ -74,7 +74,7 @@ Result<std::int64_t> padded_rows(std::int64_t rows, const parallel::Layout& layo
 
 Result<layout::Binding> binding_of(const model::Geometry& geometry, const family::Rule& rule,
                                    const parallel::Layout& layout, const Rebinding& rebinding) {
-  auto symbols = geometry.symbols;
+  auto symbols = geometry.with(rule.sizes);
   for (const auto& [symbol, size] : rebinding.symbols) {
     symbols[symbol] = size;
   }

@@ -60,7 +60,7 @@ std::vector<std::int64_t> legal_for(const model::Model& model, const parallel::L
     if (one.divisor != divisor || !applies(one, layout)) {
       continue;
     }
-    if (const auto dividend = family::evaluate(one.dividend, model.geometry.symbols)) {
+    if (const auto dividend = family::evaluate(one.dividend, model.geometry.with(one.sizes))) {
       conditions.push_back({*dividend, one.either_way});
     }
   }
@@ -69,7 +69,7 @@ std::vector<std::int64_t> legal_for(const model::Model& model, const parallel::L
 
 Status check_constraint(const model::Model& model, const parallel::Layout& layout,
                         const family::Constraint& one) {
-  BV_TRY(dividend, family::evaluate(one.dividend, model.geometry.symbols));
+  BV_TRY(dividend, family::evaluate(one.dividend, model.geometry.with(one.sizes)));
   const std::int64_t divisor = size_of(layout, one.divisor);
   if (holds(dividend, divisor, one.either_way)) {
     return Done{};

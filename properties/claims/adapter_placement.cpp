@@ -207,7 +207,7 @@ class LayoutPlacement {
     const model::Mapping& mapping = model_.mappings[module.site->mapping_of(expert)];
     oracle::AdapterQuestion out;
     out.weight.parameter = model_.megatron_name(mapping, expert);
-    out.weight.numbers = model_.geometry.symbols;
+    out.weight.numbers = model_.geometry.with(mapping.rule->sizes);
     out.weight.hf_names = mapping.hf;
     out.weight.shard_size = module.ways;
     out.weight.shard_rank = module.rank;

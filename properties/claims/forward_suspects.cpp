@@ -78,7 +78,7 @@ class Finder {
     const layout::BoundRule& bound = plan.bound(mapping);
     oracle::Question question;
     question.parameter = plan.model().megatron_name(mapping, target.expert);
-    question.numbers = plan.model().geometry.symbols;
+    question.numbers = plan.model().geometry.with(mapping.rule->sizes);
     question.hf_names = mapping.hf;
     question.hf = tagged(bound.source_shapes());
     question.shard_size = mapping.rule->expert ? plan.layout().etp : plan.layout().tp;

@@ -71,7 +71,8 @@ plan::Rebinding reduced(const model::Model& model, const family::Rule& rule,
     return out;
   }
   for (const std::string& symbol : carried_symbols(model, rule)) {
-    const std::int64_t full = model.geometry.at(symbol);
+    const auto own = rule.sizes.find(symbol);
+    const std::int64_t full = own == rule.sizes.end() ? model.geometry.at(symbol) : own->second;
     bool binds = false;
     for (std::int64_t candidate = kLeastAxis;
          !binds && full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
@@ -140,7 +141,7 @@ class Comparison {
   void run(Verdict& verdict) {
     const plan::Rebinding small = reduced(model_, *use_.rule, *subject_.kinds, layout_);
     auto bound = plan::bind_rule(*subject_.kinds, model_.geometry, *use_.rule, layout_, small);
-    numbers_ = model_.geometry.symbols;
+    numbers_ = model_.geometry.with(use_.rule->sizes);
     for (const auto& [symbol, size] : small.symbols) {
       numbers_[symbol] = size;
     }

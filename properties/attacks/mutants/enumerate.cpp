@@ -27,8 +27,9 @@ struct Subject {
   family::Stage stage = family::Stage::Decoder;
   std::string pattern;
   std::vector<const Move*> moves;
-  std::size_t places = 0;   // layers and experts
-  bool replicated = false;  // the line says {*t}
+  std::size_t places = 0;    // layers and experts
+  bool replicated = false;   // the line says {*t}
+  bool one_of_many = false;  // other rules make such parameters in other layers
 
   [[nodiscard]] bool any(bool (*says)(const Move&)) const {
     return std::any_of(moves.begin(), moves.end(), [&](const Move* move) { return says(*move); });
@@ -69,8 +70,11 @@ class Listing {
   }
 
  private:
-  void add(const Subject& subject, Operator op, const Parameters& parameters,
+  void add(const Subject& subject, Operator op, Parameters parameters,
            std::span<const Side> sides = kAllSides) {
+    if (subject.one_of_many) {
+      parameters.emplace("rule", subject.rule->id);
+    }
     add_to(subject.pattern, op, parameters, sides);
   }
 
@@ -87,6 +91,10 @@ class Listing {
       places.emplace(move->index, move->expert);
     }
     subject.places = places.size();
+    subject.one_of_many =
+        std::any_of(right_.moves.begin(), right_.moves.end(), [&](const Move& move) {
+          return move.rule != subject.rule->id && glob_match(subject.pattern, move.global_name);
+        });
     const layout::Rule* line = library_.kinds.find(subject.rule->kind);
     subject.replicated =
         line != nullptr && !line->targets[0].grid.empty() && line->targets[0].grid.back().replica;

@@ -9,6 +9,7 @@
 #include "core/family/expression.hpp"
 #include "core/kinds/values.hpp"
 #include "core/layout/notation.hpp"
+#include "properties/attacks/mutants/move_changes.hpp"
 #include "properties/attacks/mutants/tags.hpp"
 
 namespace bv::mutants {
@@ -135,7 +136,7 @@ UnitAxes unit_axes(const Reference& reference, const family::Rule& rule, const M
       (fixed ? out.fixed : out.sized).push_back(axis);
     }
   }
-  auto symbols = reference.model().model.geometry.symbols;
+  auto symbols = reference.model().model.geometry.with(rule.sizes);
   symbols["t"] = binding->axes.find("t")->second;
   for (const auto& [key, expression] : mutant.parameters) {
     if (!key.starts_with("axis ")) {
@@ -188,9 +189,8 @@ Equivalence reason_of(const Library& library, const Reference& reference, const 
   const Equivalence sizes{Reason::TheseSizes,
                           "every element carries its tag to the same place, there and back"};
   const Program& right = reference.right();
-  const auto hit = std::find_if(right.moves.begin(), right.moves.end(), [&](const Move& move) {
-    return glob_match(mutant.parameter, move.global_name);
-  });
+  const auto hit = std::find_if(right.moves.begin(), right.moves.end(),
+                                [&](const Move& move) { return hits(mutant, move); });
   const family::Rule& rule = *reference.model().model.mappings[hit->mapping].rule;
   const Rule* line = library.kinds.find(rule.kind);
   if (line == nullptr) {

@@ -250,8 +250,9 @@ std::string renamed(const std::string& name, const std::string& from, const std:
 }
 
 bool hits(const Mutant& mutant, const Move& move) {
+  const auto rule = mutant.parameters.find("rule");  // of several that make such parameters
   if (glob_match(mutant.parameter, move.global_name)) {
-    return true;
+    return rule == mutant.parameters.end() || rule->second == move.rule;
   }
   const auto with = mutant.parameters.find("with");  // the other half of an exchange
   return with != mutant.parameters.end() && glob_match(with->second, move.global_name);

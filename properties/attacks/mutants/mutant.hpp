@@ -55,7 +55,7 @@ struct Mutant {
   std::string parameter;  // glob over global Megatron names; the rules that match are hit
   /// What the operator needs. A changed notation line is {"line": "qkv q[...] ... -> ..."} whatever
   /// the operator, with "axis NAME": "EXPRESSION" for axes that the line adds. "with" and "of" are
-  /// globs over a second parameter.
+  /// globs over a second parameter. "rule": this rule alone, where several make such parameters.
   std::map<std::string, std::string, std::less<>> parameters;
   bool two_sided = false;
   bool export_only = false;  // never with two_sided

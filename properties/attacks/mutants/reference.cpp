@@ -144,9 +144,9 @@ Status Reference::ask_oracle(const oracle::Entry& entry) {
       question.padded_vocab = padded;
     }
     question.in_out_stack = rule.orientation == family::Orientation::InOut;
-    const auto [answer, fresh] = answers.try_emplace(key_of(question));
+    const auto [answer, fresh] = answers.try_emplace(rule.id + " " + key_of(question));
     if (fresh) {
-      question.numbers = model.geometry.symbols;
+      question.numbers = model.geometry.with(rule.sizes);
       question.model_type = case_->model_type;
       for (std::size_t source = 0; source < question.hf.size(); ++source) {
         oracle::TaggedTensor& tagged = question.hf[source];

@@ -7,6 +7,7 @@
 #include "core/checkpoint/open_model.hpp"
 #include "core/family/changed_family.hpp"
 #include "core/layout/notation.hpp"
+#include "properties/attacks/mutants/move_changes.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::mutants {
@@ -18,12 +19,12 @@ constexpr std::string_view kLine = "line_with_fault";
 std::optional<std::set<std::string>> whole_rules(const Program& right, const Mutant& mutant) {
   std::set<std::string> hit;
   for (const Move& move : right.moves) {
-    if (!move.copy && glob_match(mutant.parameter, move.global_name)) {
+    if (!move.copy && hits(mutant, move)) {
       hit.insert(move.rule);
     }
   }
   for (const Move& move : right.moves) {
-    if (!move.copy && hit.contains(move.rule) && !glob_match(mutant.parameter, move.global_name)) {
+    if (!move.copy && hit.contains(move.rule) && !hits(mutant, move)) {
       return std::nullopt;
     }
   }
