@@ -321,7 +321,14 @@ Result<HfModel> open_hf(const fs::path& folder, const std::vector<family::Family
   if (!whole && !(options.absent_shards && names_are_known(checkpoint))) {
     return checkpoint.missing_error();
   }
-  BV_TRY(out, open_headers(std::move(text), config_file, names_of(checkpoint), families, options));
+  for (const auto& [path, value] : options.additions.members) {
+    text = with_member(text, path, value);
+  }
+  Headers headers = names_of(checkpoint);
+  for (const TensorSpec& spec : options.additions.tensors) {
+    headers.insert_or_assign(spec.name, spec);
+  }
+  BV_TRY(out, open_headers(std::move(text), config_file, std::move(headers), families, options));
   out.folder = folder;
   out.files = checkpoint.files().size();
   if (whole) {

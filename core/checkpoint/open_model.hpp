@@ -14,6 +14,14 @@
 
 namespace bv::checkpoint {
 
+/// What a model has beside its files: tensors that are made of stored ones (io::Checkpoint::made),
+/// and members of config.json, as JSON.
+struct Additions {
+  std::vector<TensorSpec> tensors;
+  std::vector<std::pair<std::string, std::string>> members;
+  [[nodiscard]] bool empty() const { return tensors.empty() && members.empty(); }
+};
+
 struct OpenOptions {
   model::ResolveOptions resolve;
   std::vector<std::pair<std::string, std::string>>
@@ -25,6 +33,7 @@ struct OpenOptions {
   std::function<nlohmann::json(const nlohmann::json&)> fallback_view = {};
   /// What quantised weights become; not set: they are refused.
   std::optional<DType> dequantise = {};
+  Additions additions = {};  // of open_hf
   bool strict = false;
   bool absent_shards = false;  // open a checkpoint whose index names shards that are not there
 };

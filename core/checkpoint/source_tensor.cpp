@@ -94,7 +94,7 @@ WholeTensor::WholeTensor(const SourceTensor& tensor) {
   if (const ElementMaker* maker = chunks.front().made; maker != nullptr) {
     const std::int64_t elements = element_count(tensor.spec->shape).value();
     made_.resize(tensor_bytes(*tensor.spec));
-    maker->make(0, elements, made_.data());
+    status_ = maker->make(0, elements, made_.data());
     bytes_ = made_;
   }
 }

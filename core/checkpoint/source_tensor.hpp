@@ -30,9 +30,15 @@ class WholeTensor {
   explicit WholeTensor(const SourceTensor& tensor);
   WholeTensor(WholeTensor&&) noexcept = default;
   WholeTensor& operator=(WholeTensor&&) noexcept = default;
-  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  /// Errors: those of the maker of a computed tensor. There are no bytes then.
+  [[nodiscard]] const Status& status() const { return status_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    BV_ASSERT(status_.has_value());
+    return bytes_;
+  }
 
  private:
+  Status status_ = Done{};
   std::vector<std::byte> made_;
   std::span<const std::byte> bytes_;
 };

@@ -35,6 +35,7 @@ struct ConvertOptions {
   bool accept_changed = false;  // to HF: the shards were trained since they were written
   bool follow_links = false;    // files that go along may be links out of their folder
   std::filesystem::path rules;  // to Megatron: the file that --rules named; it goes along
+  std::vector<std::filesystem::path> also_read;  // what the output may not take the place of
   ProgressSink* progress = nullptr;
   WindowSizes windows = {};
   /// Other processes that convert the same: each writes a part of the files into one folder, and

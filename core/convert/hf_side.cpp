@@ -70,7 +70,7 @@ Result<std::string> index_without(const std::string& original,
       }
     }
     for (const auto& [tensor, file] : description.hf_file_of) {
-      if (!kept.contains(tensor)) {  // stored quantised, under other names
+      if (!kept.contains(tensor)) {  // stored under another name
         kept[tensor] = file;
       }
     }
@@ -109,14 +109,16 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
   for (const checkpoint::Dequantised& one : source.dequantised) {
     dequantised.insert(one.stored.name);
     dequantised.insert(one.companions.begin(), one.companions.end());
-    if (back.contains(one.weight.name)) {
-      add(one.weight, checkpoint.tensors().find(one.stored.name)->second.file);
+  }
+  for (const auto& [tensor, made] : checkpoint.made()) {
+    if (back.contains(tensor)) {
+      add(made.spec, checkpoint.tensors().find(made.stored)->second.file);
     } else {
-      out.left_out.push_back(one.weight.name);
+      out.left_out.push_back(tensor);
     }
   }
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
-    if (dequantised.contains(tensor)) {
+    if (dequantised.contains(tensor) || checkpoint.made().contains(tensor)) {
       continue;
     }
     if (!back.contains(tensor)) {
@@ -148,7 +150,11 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   BV_TRY(config, checkpoint::carried_config(source));
   carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
   BV_TRY(index, carried_index(carried, source.folder));
-  if (index != nullptr && (!description.left_out.empty() || !source.dequantised.empty())) {
+  const auto& made = source.checkpoint->made();
+  const bool adds = std::any_of(made.begin(), made.end(), [&](const auto& one) {
+    return !source.checkpoint->tensors().contains(one.first);
+  });
+  if (index != nullptr && (adds || !description.left_out.empty() || !source.dequantised.empty())) {
     BV_TRY(text, text_of(*index));
     BV_TRY(changed, index_without(text, description));
     index->text = std::move(changed);

@@ -46,6 +46,7 @@ io::OutputRequest request_for(const checkpoint::HfModel& source, const fs::path&
   io::OutputRequest request{out, options.overwrite, options.resume};
   request.sources = source.checkpoint->files();
   request.sources.push_back(source.folder);
+  request.sources.insert(request.sources.end(), options.also_read.begin(), options.also_read.end());
   if (!options.rules.empty()) {
     request.sources.push_back(options.rules);
   }

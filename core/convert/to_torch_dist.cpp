@@ -241,6 +241,7 @@ io::OutputRequest dist_request(const checkpoint::HfModel& source, const fs::path
   request.resumable = false;
   request.sources = source.checkpoint->files();
   request.sources.push_back(source.folder);
+  request.sources.insert(request.sources.end(), options.also_read.begin(), options.also_read.end());
   if (!options.rules.empty()) {
     request.sources.push_back(options.rules);
   }

@@ -21,7 +21,7 @@ struct ValueLoss {
 };
 
 /// Every HF tensor that loses bits under `policy` (reads only tensors that change dtype or
-/// value). Errors: OutOfMemory.
+/// value). Errors: OutOfMemory; those of computed tensors.
 [[nodiscard]] Result<std::vector<ValueLoss>> find_losses(const checkpoint::HfModel& source,
                                                          const plan::DtypePolicy& policy, int jobs);
 

@@ -171,6 +171,9 @@ Status Checkpoint::unchanged() const {
   for (std::size_t i = 0; i < state_->parts.files.size(); ++i) {
     BV_CHECK(check_unchanged(state_->parts.files[i], state_->parts.shards[i].stamp));
   }
+  for (const auto& [name, made] : state_->made) {
+    BV_CHECK(made.maker->unchanged());
+  }
   return Done{};
 }
 

@@ -124,7 +124,8 @@ class Checkpoint : public TensorStore {
   static constexpr std::size_t kOpenFilesMax = 64;
   /// Tells the kernel that it may drop these pages (keeps resident memory bounded).
   void release(std::span<const std::byte> range) const override;
-  /// Errors: IndexDisagrees when a file's size or mtime changed since it was opened.
+  /// Errors: IndexDisagrees when a file's size or mtime changed since it was opened, also one that
+  /// a maker reads.
   [[nodiscard]] Status unchanged() const override;
 
  private:

@@ -175,7 +175,11 @@ void Dequantiser::make_column(std::int64_t matrix, std::int64_t column, std::int
   }
 }
 
-void Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) const {
+std::int64_t Dequantiser::elements() const {
+  return element_count(form_.shape).value_or(0);
+}
+
+Status Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) const {
   constexpr std::int64_t kRun = 1024;
   float numbers[kRun];
   const bool transposed = form_.values == QuantisedValues::Fp4Transposed;
@@ -203,6 +207,7 @@ void Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) con
     out += count * size;
     at += count;
   }
+  return Done{};
 }
 
 }  // namespace bv::kinds

@@ -54,7 +54,8 @@ class Dequantiser : public ElementMaker {
   /// `values` and `scales` are the stored bytes, as many as the form says; they must outlive it.
   Dequantiser(QuantisedForm form, std::span<const std::byte> values,
               std::span<const std::byte> scales, DType dtype);
-  void make(std::int64_t begin, std::int64_t end, std::byte* out) const override;
+  [[nodiscard]] Status make(std::int64_t begin, std::int64_t end, std::byte* out) const override;
+  [[nodiscard]] std::int64_t elements() const override;
 
  private:
   void make_run(std::int64_t matrix, std::int64_t row, std::int64_t column, std::int64_t count,

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -14,16 +13,12 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/torch_shard.hpp"
-#include "core/lora/merge_ties.hpp"
+#include "core/lora/merge_plan.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr const char* kTieKey = "tie_word_embeddings";
-
-using Edits = std::map<std::string, TensorEdits, std::less<>>;
 
 convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::StoredTensor& stored,
                                 std::string name) {
@@ -41,8 +36,7 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
 }
 
 Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfModel& base,
-                                                        const Edits& edits,
-                                                        const std::vector<Untied>& untied) {
+                                                        const MergePlan& plan) {
   const io::Checkpoint& checkpoint = *base.checkpoint;
   std::vector<convert::OutputFile> out(checkpoint.names().size());
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -52,7 +46,7 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
   }
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
     convert::OutputTensor output = unchanged(checkpoint, stored, tensor);
-    if (const auto at = edits.find(tensor); at != edits.end()) {
+    if (const auto at = plan.edits.find(tensor); at != plan.edits.end()) {
       BV_TRY(merge, TensorMerge::make(stored.spec, at->second, best_merge_isa()));
       const auto shared = std::make_shared<TensorMerge>(std::move(merge));
       output.granule = shared->granule();
@@ -61,20 +55,13 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
     }
     out[stored.file].tensors.push_back(std::move(output));
   }
-  for (const Untied& one : untied) {
+  for (const Untied& one : plan.untied) {
     const auto at = checkpoint.tensors().find(one.changed);
     if (one.is_new && at != checkpoint.tensors().end()) {
       out[at->second.file].tensors.push_back(unchanged(checkpoint, at->second, one.other));
     }
   }
   return out;
-}
-
-Error tied(const Untied& one) {
-  return fail(Code::MergeTied, fmt::format("the adapter changes {}, and {} is the same tensor",
-                                           one.changed, one.other))
-      .pair("a delta for one of them", "two tensors, or the same delta for both")
-      .advise("repeat with --untie: " + one.other + " then stays as the base has it");
 }
 
 /// Every tensor that is new, in the file of the one that it was.
@@ -99,29 +86,19 @@ Result<std::string> index_with(const std::string& original, const std::vector<Un
 }
 
 /// Config, tokenizer and index go along; what untying changes goes along as it is then.
-Result<convert::CarryPlan> carried_files(const checkpoint::HfModel& base,
-                                         const std::vector<Untied>& untied, bool follow_links) {
+Result<convert::CarryPlan> carried_files(const checkpoint::HfModel& base, const MergePlan& plan,
+                                         bool follow_links) {
   const auto& names = base.checkpoint->names();
   BV_TRY(carried, convert::plan_carry(base.folder, {names.begin(), names.end()}, follow_links));
   BV_TRY(config, checkpoint::carried_config(base));
-  const bool head = std::any_of(untied.begin(), untied.end(), [](const Untied& one) {
-    return one.is_new || one.changed.starts_with("lm_head.") || one.other.starts_with("lm_head.");
-  });
-  if (head) {
-    const auto origin = base.model.geometry.origin.find(kTieKey);
-    const std::string path = origin == base.model.geometry.origin.end() ? "" : origin->second;
-    if (path.ends_with(kTieKey) && path != kTieKey) {
-      config = checkpoint::with_member(config, path, "false");
-    }
-    config = checkpoint::with_member(config, kTieKey, "false");
+  for (const auto& [path, value] : merged_members(base, plan)) {
+    config = checkpoint::with_member(config, path, value);
   }
   carried.files["config.json"] = {base.folder / "config.json", std::move(config)};
   BV_TRY(index, convert::carried_index(carried, base.folder));
-  const bool adds =
-      std::any_of(untied.begin(), untied.end(), [](const Untied& u) { return u.is_new; });
-  if (adds && index != nullptr) {
+  if (plan.adds_tensors() && index != nullptr) {
     BV_TRY(text, convert::text_of(*index));
-    BV_TRY(changed, index_with(text, untied, *base.checkpoint));
+    BV_TRY(changed, index_with(text, plan.untied, *base.checkpoint));
     index->text = std::move(changed);
   }
   return std::move(carried);
@@ -187,22 +164,14 @@ Status check_place_for_merge(const checkpoint::HfModel& base, const Adapter& ada
 
 Result<MergeReport> merge_model(const checkpoint::HfModel& base, const Adapter& adapter,
                                 const fs::path& out, const MergeOptions& options) {
-  BV_CHECK(check_usable(adapter));
-  const Edits edits = edits_of(adapter);
-  BV_CHECK(check_unknown_ties(base, edits));
-  const std::vector<Untied> untied = ties_broken(base, edits);
-  if (!untied.empty() && !options.untie) {
-    return tied(untied.front());
-  }
-  BV_TRY(outputs, merged_outputs(base, edits, untied));
-  BV_TRY(carried, carried_files(base, untied, options.follow_links));
+  BV_TRY(plan, plan_merge(base, adapter, options.untie));
+  BV_TRY(outputs, merged_outputs(base, plan));
+  BV_TRY(carried, carried_files(base, plan, options.follow_links));
   MergeReport report;
   report.notes = carried.notes;
-  for (const Untied& one : untied) {
-    report.notes.push_back(
-        fmt::format("{} stays as the base has it, apart from {}", one.other, one.changed));
-  }
-  report.merged = std::ssize(edits);
+  const std::vector<std::string> notes = plan.notes();
+  report.notes.insert(report.notes.end(), notes.begin(), notes.end());
+  report.merged = std::ssize(plan.edits);
   for (const convert::OutputFile& file : outputs) {
     report.tensors += std::ssize(file.tensors);
   }

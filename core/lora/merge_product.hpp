@@ -47,6 +47,7 @@ class MergeProduct {
 
   [[nodiscard]] std::int64_t rows() const { return left_.rows; }
   [[nodiscard]] std::int64_t columns() const { return columns_; }
+  [[nodiscard]] std::size_t held_bytes() const { return right_.capacity() * sizeof(float); }
 
   /// Adds to rows of a base of `dtype` with as many columns. True when an element that the product
   /// changes came out infinite or NaN; `first_unfit` then says which.

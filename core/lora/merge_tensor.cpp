@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/base/arith.hpp"
 #include "core/base/assert.hpp"
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
@@ -103,6 +104,19 @@ Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeI
     }
   }
   return TensorMerge(std::move(base), std::move(edits), isa);
+}
+
+std::int64_t TensorMerge::elements() const {
+  return element_count(base_.shape).value_or(0);
+}
+
+std::size_t TensorMerge::held_bytes() const {
+  std::size_t out = terms_.capacity() * sizeof(Term) +
+                    edits_.pairs.capacity() * sizeof(const AdapterPair*) + sizeof(*this);
+  for (const Term& term : terms_) {
+    out += term.product ? term.product->held_bytes() : 0;
+  }
+  return out;
 }
 
 bool TensorMerge::covers(const Rows& rows) const {

@@ -33,6 +33,12 @@ class TensorMerge {
 
   /// Elements of one row: ranges begin and end on multiples of it.
   [[nodiscard]] std::int64_t granule() const { return columns_; }
+  /// Of one slice of the stack.
+  [[nodiscard]] std::int64_t rows() const { return rows_; }
+  [[nodiscard]] std::int64_t elements() const;
+  [[nodiscard]] DType dtype() const { return base_.dtype; }
+  /// Of this, with the factors that are packed.
+  [[nodiscard]] std::size_t held_bytes() const;
   /// Elements from `begin` on. Errors: MergeNotFinite naming tensor and element; nothing of that
   /// range counts then.
   [[nodiscard]] Status apply(std::int64_t begin, std::span<const std::byte> base,

@@ -23,18 +23,6 @@ Error not_tiled(ElementOffset begin, ElementOffset end, std::int64_t written) {
       .advise("correct the line of the kind: bridge-verify rules show");
 }
 
-/// The source elements [first, last) that a piece lies in.
-std::pair<std::int64_t, std::int64_t> source_range(const layout::BoxPiece& piece) {
-  std::int64_t first = piece.source_offset;
-  std::int64_t last = piece.source_offset;
-  for (std::size_t i = 0; i < piece.axes.size(); ++i) {
-    const std::int64_t extent = i == 0 ? piece.extent : piece.axes[i].extent;
-    const std::int64_t reach = (extent - 1) * piece.axes[i].source_stride;
-    (reach < 0 ? first : last) += reach;
-  }
-  return {first, last + 1};
-}
-
 }  // namespace
 
 TensorMaker::TensorMaker(Recipe recipe, Executor* executor)
@@ -71,45 +59,10 @@ Status TensorMaker::run(ElementOffset begin, ElementOffset end, std::byte* out) 
                         end.value, recipe_.dtype,   recipe_.add};
     return executor_->run({&task, 1});
   }
-  make_sources();
-  const MoveTask task{from_made_, at_made_,      out,        begin.value,
-                      end.value,  recipe_.dtype, recipe_.add};
+  BV_CHECK(made_.make(pieces_, recipe_.sources));
+  const MoveTask task{made_.pieces(), made_.sources(), out,        begin.value,
+                      end.value,      recipe_.dtype,   recipe_.add};
   return executor_->run({&task, 1});
-}
-
-/// The elements that pieces_ read of computed sources are made, and the pieces over them.
-void TensorMaker::make_sources() {
-  std::vector<MadeRange> wanted(recipe_.sources.size());
-  from_made_ = pieces_;
-  at_made_ = recipe_.sources;
-  const auto is_made = [&](std::int32_t source) {
-    return source >= 0 && recipe_.sources[static_cast<std::size_t>(source)].made != nullptr;
-  };
-  for (const layout::BoxPiece& piece : pieces_) {
-    if (is_made(piece.source) && piece.elements() > 0) {
-      MadeRange& range = wanted[static_cast<std::size_t>(piece.source)];
-      const auto [first, last] = source_range(piece);
-      range.begin = range.end == 0 ? first : std::min(range.begin, first);
-      range.end = std::max(range.end, last);
-    }
-  }
-  made_.resize(wanted.size());
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    MadeRange& has = made_[i];
-    const SourceBytes& source = recipe_.sources[i];
-    if (wanted[i].end > 0 && (wanted[i].begin < has.begin || wanted[i].end > has.end)) {
-      has.begin = wanted[i].begin;
-      has.end = wanted[i].end;
-      has.bytes.resize(static_cast<std::size_t>((has.end - has.begin) * bytes(source.dtype)));
-      source.made->make(has.begin, has.end, has.bytes.data());
-    }
-    at_made_[i] = {source.made == nullptr ? source.first : has.bytes.data(), source.dtype};
-  }
-  for (layout::BoxPiece& piece : from_made_) {
-    if (is_made(piece.source)) {
-      piece.source_offset -= made_[static_cast<std::size_t>(piece.source)].begin;
-    }
-  }
 }
 
 Status TensorMaker::make(ElementOffset begin, ElementOffset end, std::byte* out) {

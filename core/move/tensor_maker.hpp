@@ -17,6 +17,7 @@
 #include "core/base/units.hpp"
 #include "core/move/box_windows.hpp"
 #include "core/move/executor.hpp"
+#include "core/move/made_sources.hpp"
 
 namespace bv::move {
 
@@ -53,7 +54,7 @@ class TensorMaker {
 
   /// Writes elements [begin, end), 0 <= begin <= end <= elements(), to `out`, which has room for
   /// them. Errors: Gap when boxes leave some of them out (with Gaps::Error), Overlap when they
-  /// write more.
+  /// write more; those of computed sources.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end, std::byte* out);
   /// The same elements, valid until the next call: where they lie at the source when that is one
   /// run of this type, else in a window. Errors: those of make.
@@ -70,7 +71,6 @@ class TensorMaker {
  private:
   [[nodiscard]] Status list(ElementOffset begin, ElementOffset end);
   [[nodiscard]] Status run(ElementOffset begin, ElementOffset end, std::byte* out);
-  void make_sources();
   [[nodiscard]] bool are_runs(ElementOffset begin, ElementOffset end, ByteOffset least) const;
   [[nodiscard]] std::span<const std::byte> at_source(const layout::BoxPiece& piece) const;
 
@@ -80,16 +80,8 @@ class TensorMaker {
   BoxWindows windows_;
   std::vector<layout::BoxPiece> pieces_;
   std::vector<std::byte> window_;
-  /// Elements [begin, end) of a source that are computed, as long as windows ask for them.
-  struct MadeRange {
-    std::int64_t begin = 0;
-    std::int64_t end = 0;
-    std::vector<std::byte> bytes;
-  };
   bool makes_sources_ = false;
-  std::vector<MadeRange> made_;              // by Box::source; empty unless some are computed
-  std::vector<layout::BoxPiece> from_made_;  // pieces_, over made_
-  std::vector<SourceBytes> at_made_;
+  MadeSources made_;
   std::unique_ptr<Executor> own_;
   Executor* executor_ = nullptr;
 };

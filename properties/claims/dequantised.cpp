@@ -52,7 +52,8 @@ std::optional<Difference> differs_in(const Dequantised& one, const io::Checkpoin
   const DType dtype = one.weight.dtype;
   const std::int64_t size = bytes(dtype);
   std::vector<std::byte> made(static_cast<std::size_t>((end - begin) * size));
-  checkpoint.made().find(one.weight.name)->second.maker->make(begin, end, made.data());
+  const ElementMaker& maker = *checkpoint.made().find(one.weight.name)->second.maker;
+  BV_ASSERT(maker.make(begin, end, made.data()).has_value());  // every code stands for a number
   for (std::int64_t at = begin; at < end; ++at) {
     const auto index = index_of(at, one.weight.shape);
     const std::uint64_t wanted = oracle::dequantised_bits(question, index, dtype);

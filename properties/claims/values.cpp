@@ -147,6 +147,16 @@ Verdict copy_verdict(const Subject& subject, const Part& part, const std::string
   const io::Checkpoint& checkpoint = *part.source->checkpoint;
   const checkpoint::WholeTensor first({&checkpoint, checkpoint.find(copy)});
   const checkpoint::WholeTensor second({&checkpoint, checkpoint.find(original)});
+  for (const checkpoint::WholeTensor* one : {&first, &second}) {
+    if (!one->status()) {  // it cannot be made: nothing is written of it
+      const Error& error = one->status().error();
+      verdict.outcome = Outcome::Inconclusive;
+      verdict.code = error.code;
+      verdict.title = error.message;
+      verdict.help = error.help;
+      return verdict;
+    }
+  }
   const auto left = first.bytes();
   const auto right = second.bytes();
   if (std::equal(left.begin(), left.end(), right.begin(), right.end())) {

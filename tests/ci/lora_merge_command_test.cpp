@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/io/checkpoint.hpp"
-#include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "tests/ci/run_command.hpp"
 
@@ -268,8 +267,8 @@ TEST(ConvertWithAnAdapter, WritesTheShardsOfTheMergedModel) {
                                 (temp.path() / "once/").string(), "--tp", "2"});
     ASSERT_EQ(once.code, 0) << once.err << once.out;
     EXPECT_EQ(contents(temp.path() / "once"), contents(temp.path() / "twice"));
-    EXPECT_NE(once.out.find("merged before they were converted"), std::string::npos) << once.out;
-    // Nothing of the merged model is left.
+    EXPECT_NE(once.out.find("merged while they are converted"), std::string::npos) << once.out;
+    // Nothing of the merged model stands anywhere.
     EXPECT_EQ(std::distance(fs::directory_iterator(temp.path()), fs::directory_iterator()), 3);
   }
 }
@@ -291,32 +290,19 @@ TEST(ConvertWithAnAdapter, LeavesNothingBehindWhenItCannotMerge) {
   EXPECT_EQ(alone.code, 2) << alone.out;
 }
 
-/// A run that was killed leaves its merged model, with the marker of a run in it.
-TEST(ConvertWithAnAdapter, RemovesWhatAKilledRunLeftAndNothingElse) {
+TEST(ConvertWithAnAdapter, TheFolderOfTheAdapterIsNoOutput) {
   const TempFolder temp;
-  const fs::path left = temp.path() / "out.bv-merged";
-  const auto convert = [&] {
-    return run_line({"convert", "--to", "megatron", "--model", base_of("llama_all"), "--adapter",
-                     adapter_of("llama_all"), "--out", (temp.path() / "out").string()});
-  };
-  fs::create_directories(left / "model.bv-partial");
-  std::ofstream(left / "model.bv-partial/model.safetensors") << "half";
-  const auto refused = convert();  // nothing says that it is of a run
-  EXPECT_EQ(refused.code, 5) << refused.out;
-  EXPECT_NE(refused.err.find("is in the way"), std::string::npos) << refused.err;
-  EXPECT_TRUE(fs::exists(left / "model.bv-partial/model.safetensors"));
-  EXPECT_FALSE(fs::exists(temp.path() / "out"));
-  std::ofstream(left / io::kRunMarker) << "";
-  {
-    const auto alive = io::FolderLock::take(left);
-    ASSERT_TRUE(alive);
-    EXPECT_EQ(convert().code, 5);
-    EXPECT_TRUE(fs::exists(left));
+  const fs::path adapter = changed_adapter(temp.path() / "adapter", [](const fs::path&) {});
+  const auto before = contents(adapter);
+  for (const char* form : {"megatron", "torch_dist"}) {
+    for (const fs::path& out : {adapter, temp.path()}) {
+      const auto refused =
+          run_line({"convert", "--to", form, "--model", base_of("llama_all"), "--adapter",
+                    adapter.string(), "--out", out.string(), "--overwrite"});
+      EXPECT_EQ(refused.code, 5) << refused.out;
+      EXPECT_EQ(contents(adapter), before);
+    }
   }
-  const auto ended = convert();
-  EXPECT_EQ(ended.code, 0) << ended.err << ended.out;
-  EXPECT_FALSE(fs::exists(left));
-  EXPECT_TRUE(fs::exists(temp.path() / "out/manifest.json"));
 }
 
 TEST(LoraSliceCommand, WritesWhatEachRankHolds) {

@@ -3,6 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+#include <set>
+
+#include "core/base/arith.hpp"
 #include "tests/e2e/process.hpp"
 
 namespace bv::e2e {
@@ -14,33 +18,130 @@ struct Peaks {
   std::map<std::string, std::uint64_t> of;
 };
 
-Peaks peaks_of(std::int64_t hidden, std::int64_t layers) {
-  const TempFolder folder;
-  Peaks out;
+/// Runs a command and notes its peak; `look` is called meanwhile.
+void measure(
+    Peaks& peaks, const std::string& what, std::vector<std::string> line,
+    const std::function<void()>& look = [] {}) {
+  line.insert(line.end(), {"-j", "2"});
+  std::uint64_t& peak = peaks.of[what];
+  // The last look counts: before it is another program, the process is a copy of this one.
+  const Ended ended = run(line, {}, [&](pid_t child) {
+    const std::uint64_t now = resident_peak(child);
+    peak = now > 0 ? now : peak;
+    look();
+  });
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_GT(peak, 0U);
+}
+
+/// The model's folder is `folder`/hf.
+Peaks write_model(const TempFolder& folder, std::int64_t hidden, std::int64_t layers) {
   const EditedCheckpoint model = large_llama(hidden, layers);
+  Peaks out;
   for (const auto& [name, tensor] : model.tensors) {
     out.model += tensor.bytes.size();
   }
   model.write(folder.path() / "hf");
+  return out;
+}
+
+Peaks peaks_of(std::int64_t hidden, std::int64_t layers) {
+  const TempFolder folder;
+  Peaks out = write_model(folder, hidden, layers);
   const std::string hf = folder / "hf";
   const std::string dist = folder / "dist";
-  const auto measure = [&](const std::string& what, std::vector<std::string> line) {
-    line.insert(line.end(), {"-j", "2"});
-    std::uint64_t& peak = out.of[what];
-    // The last look counts: before it is another program, the process is a copy of this one.
-    const Ended ended = run(line, {}, [&](pid_t child) {
-      const std::uint64_t now = resident_peak(child);
-      peak = now > 0 ? now : peak;
-    });
-    EXPECT_EQ(ended.code, 0) << ended.all();
-    EXPECT_GT(peak, 0U);
-  };
-  measure("write", {"convert", "--to", "torch_dist", "--model", hf, "--out", dist});
-  measure("judge", {"check", "--model", hf, "--megatron", dist});
-  measure("judge structure", {"check", "--model", hf, "--megatron", dist, "--accept-changed"});
-  measure("read back",
+  measure(out, "write", {"convert", "--to", "torch_dist", "--model", hf, "--out", dist});
+  measure(out, "judge", {"check", "--model", hf, "--megatron", dist});
+  measure(out, "judge structure", {"check", "--model", hf, "--megatron", dist, "--accept-changed"});
+  measure(out, "read back",
           {"convert", "--to", "hf", "--model", dist, "--like", hf, "--out", folder / "back"});
   return out;
+}
+
+/// An adapter of PEFT on every projection: each element of each delta is 8 * 0.125 * 0.25.
+void write_adapter(const fs::path& folder, std::int64_t hidden, std::int64_t layers) {
+  constexpr std::int64_t kRank = 8;
+  EditedCheckpoint adapter;
+  adapter.config = {{"peft_type", "LORA"}, {"r", kRank}, {"lora_alpha", kRank}};
+  adapter.config["peft_version"] = "0.21.2";
+  std::set<std::string> modules;
+  for (const auto& [name, base] : large_llama(hidden, layers).tensors) {
+    if (!name.ends_with("_proj.weight")) {
+      continue;
+    }
+    const std::string module = name.substr(0, name.size() - std::string(".weight").size());
+    modules.insert(module.substr(module.rfind('.') + 1));
+    const auto add = [&](const char* factor, float value, Shape shape) {
+      EditedTensor tensor{DType::BF16, std::move(shape), {}};
+      tensor.bytes.resize(static_cast<std::size_t>(element_count(tensor.shape).value()) * 2);
+      const auto bits = std::bit_cast<std::uint32_t>(value) >> 16U;
+      for (std::size_t i = 0; i < tensor.bytes.size(); i += 2) {
+        tensor.bytes[i] = static_cast<std::byte>(bits & 0xffU);
+        tensor.bytes[i + 1] = static_cast<std::byte>(bits >> 8U);
+      }
+      adapter.tensors["base_model.model." + module + "." + factor + ".weight"] = std::move(tensor);
+    };
+    add("lora_A", 0.125F, {kRank, base.shape[1]});
+    add("lora_B", 0.25F, {base.shape[0], kRank});
+  }
+  adapter.config["target_modules"] = modules;
+  adapter.write(folder);
+  fs::rename(folder / "config.json", folder / "adapter_config.json");
+  fs::rename(folder / "model.safetensors", folder / "adapter_model.safetensors");
+}
+
+/// Merged while they are converted: nothing else stands on the disk meanwhile.
+Peaks peaks_of_merging(std::int64_t hidden, std::int64_t layers) {
+  const TempFolder folder;
+  Peaks out = write_model(folder, hidden, layers);
+  write_adapter(folder.path() / "adapter", hidden, layers);
+  const auto alone = [&] {
+    for (const auto& entry : fs::directory_iterator(folder.path())) {
+      const std::string name = entry.path().filename().string();
+      EXPECT_TRUE(name == "hf" || name == "adapter" || name.starts_with("dist") ||
+                  name.starts_with("ranks"))
+          << name;
+    }
+  };
+  const std::vector<std::string> sources = {"--model", folder / "hf", "--adapter",
+                                            folder / "adapter"};
+  std::vector<std::string> line = {"convert", "--to", "torch_dist", "--out", folder / "dist"};
+  line.insert(line.end(), sources.begin(), sources.end());
+  measure(out, "to torch_dist", line, alone);
+  line = {"convert", "--to", "megatron", "--tp", "4", "--out", folder / "ranks"};
+  line.insert(line.end(), sources.begin(), sources.end());
+  measure(out, "to ranks", line, alone);
+  // What was written is the merged model: the judge of merges has it in its hands again.
+  for (const char* form : {"dist", "ranks"}) {
+    std::vector<std::string> back = {"convert",
+                                     "--to",
+                                     "hf",
+                                     "--model",
+                                     folder / form,
+                                     "--out",
+                                     folder / (std::string(form) + " hf")};
+    if (form == std::string("dist")) {
+      back.insert(back.end(), {"--like", folder / "hf"});
+    }
+    EXPECT_EQ(run(back).code, 0);
+    std::vector<std::string> judge = {"lora", "check", "--merged",
+                                      folder / (std::string(form) + " hf")};
+    judge.insert(judge.end(), sources.begin(), sources.end());
+    const Ended judged = run(judge);
+    EXPECT_EQ(judged.code, 0) << judged.all();
+  }
+  return out;
+}
+
+void expect_no_growth(const Peaks& small, const Peaks& large) {
+  for (const auto& [what, peak] : large.of) {
+    EXPECT_LT(peak, small.of.at(what) + (std::uint64_t{32} << 20)) << what;
+    std::printf("%-16s model %5zu MiB, peak %5zu MiB; model %5zu MiB, peak %5zu MiB\n",
+                what.c_str(), static_cast<std::size_t>(small.model >> 20U),
+                static_cast<std::size_t>(small.of.at(what) >> 20U),
+                static_cast<std::size_t>(large.model >> 20U),
+                static_cast<std::size_t>(peak >> 20U));
+  }
 }
 
 TEST(PeakMemory, OfATorchDistCheckpointDoesNotGrowWithTheModel) {
@@ -48,11 +149,21 @@ TEST(PeakMemory, OfATorchDistCheckpointDoesNotGrowWithTheModel) {
   GTEST_SKIP() << "a sanitizer keeps what was freed";
 #endif
   const Peaks small = peaks_of(512, 4);
+  const Peaks middle = peaks_of(1536, 1);
   const Peaks large = peaks_of(2048, 2);  // tensors of 50 MB, larger than what may grow
   ASSERT_GT(large.model, small.model + (std::uint64_t{96} << 20));
-  for (const auto& [what, peak] : large.of) {
-    EXPECT_LT(peak, small.of.at(what) + (std::uint64_t{32} << 20)) << what;
-  }
+  expect_no_growth(small, middle);
+  expect_no_growth(small, large);
+}
+
+TEST(PeakMemory, OfAMergeWhileConvertingDoesNotGrowWithTheModel) {
+#ifdef BV_SANITIZED
+  GTEST_SKIP() << "a sanitizer keeps what was freed";
+#endif
+  const Peaks small = peaks_of_merging(512, 4);
+  const Peaks large = peaks_of_merging(2048, 2);
+  ASSERT_GT(large.model, small.model + (std::uint64_t{96} << 20));
+  expect_no_growth(small, large);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/convert_direction.hpp"
-#include "ci/cli/commands/merged_source.hpp"
+#include "ci/cli/commands/merging_source.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -87,6 +87,9 @@ class Convert {
     convert_.accept_changed = options_.accept_changed;
     convert_.follow_links = options_.follow_links;
     convert_.rules = options_.rules;
+    if (!options_.adapter.empty()) {
+      convert_.also_read.emplace_back(options_.adapter);
+    }
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     auto done = options_.to == "hf" ? to_hf() : to_megatron();
@@ -142,8 +145,9 @@ class Convert {
   Status to_megatron() {
     constexpr std::string_view kNames =
         "every HF tensor used once, every Megatron parameter filled";
-    BV_TRY(merged, MergedSource::make(context_, options_, library_, convert_.jobs, run_));
-    auto model = open_model(context_, merged ? merged->options() : options_, library_);
+    BV_TRY(merging, open_merging(context_, options_, library_, run_));
+    auto model = merging ? Result<OpenedModel>(std::move(merging->model))
+                         : open_model(context_, options_, library_);
     if (!model && is_unsupported(model.error().code)) {
       run_.model_ref = options_.model;
       add_unsupported(model.error(), "names", kNames, run_);
@@ -151,7 +155,6 @@ class Convert {
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
-    run_.model_ref = merged ? options_.model : run_.model_ref;
     if (!opened.hf.checkpoint) {
       return fail(
                  Code::ModelNotFound,

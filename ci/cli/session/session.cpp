@@ -102,7 +102,8 @@ void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& n
 }
 
 Result<OpenedModel> open_model(const Context& context, const Options& options,
-                               const Library& library, AbsentShards absent) {
+                               const Library& library, AbsentShards absent,
+                               checkpoint::Additions additions) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
   checkpoint::OpenOptions open = open_options(options);
@@ -112,6 +113,7 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
     open.fallback_view = foreign::flat_config;
   }
   open.absent_shards = absent == AbsentShards::Name;
+  open.additions = std::move(additions);
   if (const auto fixture = fixture_name(out.reference); fixture && options.headers.empty()) {
     BV_TRY(made, make_fixture(context, options, library, *fixture));
     BV_TRY(hf, checkpoint::open_hf(made.folder, library.families, open));

@@ -52,7 +52,8 @@ struct OpenedModel {
 enum class AbsentShards { Refuse, Name };
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
                                              const Library& library,
-                                             AbsentShards absent = AbsentShards::Refuse);
+                                             AbsentShards absent = AbsentShards::Refuse,
+                                             checkpoint::Additions additions = {});
 /// What the format only tolerates: a sentence each, or a warning.
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings);

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <random>
+#include <utility>
 
 #include "core/kinds/values.hpp"
 #include "core/layout/notation.hpp"
@@ -37,6 +39,7 @@ struct Made {
   std::vector<Bytes> memory;
   Recipe recipe;
   std::int64_t elements = 0;
+  std::vector<std::int64_t> widths;  // of a row, by source
 };
 Made made_of(const Line& line, const std::vector<DType>& dtypes, DType target) {
   const layout::Rule rule = layout::parse_rule(line.text).value();
@@ -57,6 +60,7 @@ Made made_of(const Line& line, const std::vector<DType>& dtypes, DType target) {
       kinds::store(value, bytes.data() + k * bv::bytes(dtype), dtype);
     }
     out.memory.push_back(std::move(bytes));
+    out.widths.push_back(bound.source_shapes()[i].back());
     out.recipe.sources.push_back({nullptr, dtype});
   }
   for (std::size_t i = 0; i < out.memory.size(); ++i) {
@@ -175,6 +179,102 @@ TEST(TensorMaker, WritesOnceWhatTheSumOfTwoBoxesIs) {
   for (const std::int64_t window : {1, 3, 8}) {
     EXPECT_EQ(by_windows(made.recipe, window), element_by_element(made.recipe)) << window;
   }
+}
+
+/// The elements of a source in memory, counted when they are made.
+class Counting : public ElementMaker {
+ public:
+  Counting(const SourceBytes& source, std::int64_t elements, std::int64_t granule)
+      : source_(source), elements_(elements), granule_(granule) {}
+  Status make(std::int64_t begin, std::int64_t end, std::byte* out) const override {
+    EXPECT_EQ(begin % granule_, 0);
+    EXPECT_TRUE(end % granule_ == 0 || end == elements_) << end;
+    if (begin <= refused && refused < end) {
+      return fail(Code::MergeNotFinite, "element refused");
+    }
+    const std::int64_t width = bytes(source_.dtype);
+    std::memcpy(out, source_.first + begin * width,
+                static_cast<std::size_t>((end - begin) * width));
+    made += end - begin;
+    return Done{};
+  }
+  [[nodiscard]] std::int64_t elements() const override { return elements_; }
+  [[nodiscard]] std::int64_t granule() const override { return granule_; }
+  mutable std::int64_t made = 0;
+  std::int64_t refused = -1;
+
+ private:
+  SourceBytes source_;
+  std::int64_t elements_ = 0;
+  std::int64_t granule_ = 1;
+};
+
+const std::vector<Line> kScattered = {
+    {"concat x[(q: g n d | k: g d | v: g d) h] -> y[(g (q: n d | k: d | v: d)) h]",
+     {{"g", 8}, {"n", 3}, {"d", 4}, {"h", 16}}},
+    {"grouped x[(a (q: c | k: c | v: r e)) h] -> y{t}[(q: a c | k: a c | v: a r e) h]",
+     {{"a", 8}, {"c", 4}, {"r", 2}, {"e", 4}, {"h", 16}, {"t", 1}}},
+    {"pairs x[h (f (gate: 1 | up: 1))] -> y[(gate: f | up: f) h]", {{"f", 9}, {"h", 11}}},
+    {"alternating x[(f (gate: 1 | up: 1)) h] -> y[(gate: f | up: f) h]", {{"f", 32}, {"h", 16}}},
+    {"transpose x[i o] -> x[o i]", {{"o", 19}, {"i", 23}}},
+};
+
+/// Makers that make elements alone, and those that make whole rows.
+TEST(TensorMaker, AComputedElementIsMadeOnceWhateverTheOrderOfTheSource) {
+  std::vector<Line> lines = kLines;
+  lines.insert(lines.end(), kScattered.begin(), kScattered.end());
+  for (const Line& line : lines) {
+    Made made = made_of(line, {DType::F32}, DType::F32);
+    const Bytes wanted = element_by_element(made.recipe);
+    for (const bool by_row : {false, true}) {
+      std::int64_t granule = 1;
+      std::vector<std::unique_ptr<Counting>> makers;
+      std::int64_t all = 0;
+      for (std::size_t i = 0; i < made.memory.size(); ++i) {
+        const auto count = static_cast<std::int64_t>(made.memory[i].size() / 4);
+        granule = by_row ? std::max(granule, made.widths[i]) : 1;
+        makers.push_back(std::make_unique<Counting>(SourceBytes{made.memory[i].data(), DType::F32},
+                                                    count, by_row ? made.widths[i] : 1));
+        all += count;
+      }
+      Recipe recipe = made.recipe;
+      for (std::size_t i = 0; i < makers.size(); ++i) {
+        recipe.sources[i] = {nullptr, DType::F32, makers[i].get()};
+      }
+      for (const std::int64_t window : {37, 64}) {
+        ASSERT_EQ(by_windows(recipe, window), wanted) << line.text << " window " << window;
+        std::int64_t count = 0;
+        for (const auto& maker : makers) {
+          count += std::exchange(maker->made, 0);
+        }
+        // A row that two windows share may be made twice, at each end of each of three parts.
+        const std::int64_t windows = made.elements / window + 1;
+        EXPECT_LE(count, by_row ? all + 4 * granule * windows : made.elements)
+            << line.text << " window " << window;
+      }
+    }
+  }
+}
+
+TEST(TensorMaker, AnElementThatCannotBeMadeIsAnErrorOfItsWindowAlone) {
+  Made made = made_of(kScattered[0], {DType::F32}, DType::F32);
+  const auto count = static_cast<std::int64_t>(made.memory[0].size() / 4);
+  Counting source(made.recipe.sources[0], count, 1);
+  source.refused = count - 1;  // the last value row, in the last window
+  Recipe recipe = made.recipe;
+  recipe.sources[0] = {nullptr, DType::F32, &source};
+  const Bytes wanted = element_by_element(made.recipe);
+  TensorMaker maker(recipe);
+  Bytes out(wanted.size());
+  const std::int64_t half = made.elements / 2;
+  EXPECT_TRUE(maker.make(ElementOffset(0), ElementOffset(half), out.data()));
+  const auto refused =
+      maker.make(ElementOffset(half), ElementOffset(made.elements), out.data() + half * 4);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Code::MergeNotFinite);
+  source.refused = -1;
+  EXPECT_TRUE(maker.make(ElementOffset(half), ElementOffset(made.elements), out.data() + half * 4));
+  EXPECT_EQ(out, wanted);
 }
 
 /// Bytes 0 to 7 moved by `boxes` to a tensor of eight.

@@ -1,0 +1,25 @@
+#pragma once
+// convert --adapter: the model with its adapter merged, as the source of a conversion.
+
+#include <memory>
+#include <optional>
+
+#include "ci/cli/session/session.hpp"
+#include "core/lora/adapter.hpp"
+
+namespace bv::cli {
+
+/// A base whose tensors are merged when the conversion reads them: nothing of the merged model is
+/// written or held beside the windows.
+struct MergingSource {
+  OpenedModel model;  // reads `adapter`
+  std::unique_ptr<lora::Adapter> adapter;
+};
+/// nullopt without --adapter. Notes and warnings of the merge are added to the run. Errors:
+/// Conflict for --untie alone; those of open_base_and_adapter, lora::plan_merge and
+/// lora::merge_when_read.
+[[nodiscard]] Result<std::optional<MergingSource>> open_merging(Context& context,
+                                                                const Options& options,
+                                                                const Library& library, Run& run);
+
+}  // namespace bv::cli
