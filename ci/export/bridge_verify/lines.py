@@ -32,7 +32,7 @@ def _gemma4_qkv(provider, mapping):
 
 def _gate_rows(provider, mapping):
     """Behind all groups for a module with a gate of its own, else repeated inside each group."""
-    inside = getattr(provider, "attention_output_gate", False)
+    inside = provider.attention_output_gate
     line = ("linear_qkv[(g (q: n d | gate: n *d | k: d | v: d)) ...]" if inside
             else "linear_qkv[(heads: g (q: n d | k: d | v: d) | gate: g n) ...]")
     return {"layout": f"q[(g n d) ...], k[(g d) ...], v[(g d) ...], gate[(g n) ...] -> {line} cut 0 by t",
