@@ -50,8 +50,28 @@ LINES = {
     "StackedExpertGatedMLPMapping": lambda provider, mapping: {
         "layout": "gate[E (t f) ...], up[E (t f) ...] -> linear_fc1{E t}[(gate: f | up: f) ...]"},
     "StackedExpertAutoMapping": lambda provider, mapping: {"kind": "packed_fc2"},
+    "_ConcatBiasMapping": lambda provider, mapping: {"kind": "replicated"},
+    "_HCAlphaMapping": lambda provider, mapping: {"kind": "replicated"},
+    "_HCAlphaSecondaryMapping": lambda provider, mapping: {"kind": "replicated"},
     "_ReplicatedByParamNameMapping": lambda provider, mapping: {"kind": "replicated"},
 }
+
+
+# Parts of a tensor, and tensors that may be absent: what the classes' own hf_to_megatron, or the hook of their bridge, do.
+PARTS = {
+    "_ConcatBiasMapping": lambda mapping: {"slice": 0 if mapping._slice_name == "text" else 1},
+    "_HCAlphaMapping": lambda mapping: {"slice": 0},
+    "_HCAlphaSecondaryMapping": lambda mapping: {"slice": mapping._index},
+    "_ReplicatedOptional": lambda mapping: {"optional": "skip"},
+    "_Gemma4QKVMapping": lambda mapping: {"optional": {"v": "copy:k"}},
+    "_Gemma4DenseQKVMapping": lambda mapping: {"optional": {"k": "zero", "v": "zero"}},
+}
+
+
+def parts_of(mapping):
+    """Keys of `parameters`."""
+    make = PARTS.get(type(mapping).__name__)
+    return make(mapping) if make else {}
 
 
 def line_of(mapping, provider):
