@@ -25,6 +25,33 @@ __global__ void run_all(const Move* moves, std::int64_t count, std::int64_t unit
   }
 }
 
+/// Transposes: a block of threads a tile, over all pieces of a recipe.
+__global__ void run_tiles(const TileMove* moves, std::int64_t count, std::int64_t tiles) {
+  __shared__ std::uint64_t buffer[kTileElements];
+  for (std::int64_t n = blockIdx.x; n < tiles; n += gridDim.x) {
+    const TileMove& move = moves[piece_of(moves, count, n)];
+    const TilePlace place = tile_place(move, n - move.first);
+    read_tile(move, place, buffer, threadIdx.x, blockDim.x);
+    __syncthreads();
+    write_tile(move, place, buffer, threadIdx.x, blockDim.x);
+    __syncthreads();
+  }
+}
+
+__global__ void run_merge(MergeBlock block, std::int64_t tiles) {
+  __shared__ MergeShared shared;
+  for (std::int64_t n = blockIdx.x; n < tiles; n += gridDim.x) {
+    MergeThread thread(block, n, threadIdx.x);
+    for (std::int64_t k = 0; k < block.rank; k += kMergeDepth) {
+      thread.load(shared, k);
+      __syncthreads();
+      thread.add(shared, k);
+      __syncthreads();
+    }
+    thread.store();
+  }
+}
+
 Status checked(cudaError_t code, const char* doing) {
   if (code == cudaSuccess) {
     return Done{};
@@ -70,6 +97,31 @@ struct FreeDevice {
 struct FreePinned {
   void operator()(void* first) const { cudaFreeHost(first); }
 };
+
+Status launch(const MoveList& list, const std::byte* moves, const std::byte* transposes,
+              cudaStream_t stream) {
+  if (list.units > 0) {
+    const std::int64_t blocks = std::min(kBlocksMax, (list.units + kThreads - 1) / kThreads);
+    run_all<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(
+        reinterpret_cast<const Move*>(moves), static_cast<std::int64_t>(list.moves.size()),
+        list.units);
+  }
+  if (list.tiles > 0) {
+    run_tiles<<<static_cast<unsigned>(std::min(kBlocksMax, list.tiles)), kThreads, 0, stream>>>(
+        reinterpret_cast<const TileMove*>(transposes),
+        static_cast<std::int64_t>(list.transposes.size()), list.tiles);
+  }
+  return checked(cudaGetLastError(), "starting a kernel");
+}
+
+Status launch(const MergeBlock& block, cudaStream_t stream) {
+  const std::int64_t tiles = merge_tiles(block);
+  if (tiles > 0) {
+    run_merge<<<static_cast<unsigned>(std::min(kBlocksMax, tiles)),
+                static_cast<unsigned>(kMergeThreads), 0, stream>>>(block, tiles);
+  }
+  return checked(cudaGetLastError(), "starting a kernel");
+}
 
 struct Lane {
   cudaStream_t stream = nullptr;
@@ -123,22 +175,26 @@ class CudaDevice : public Device {
                    "sending bytes");
   }
 
-  Status run(int number, std::span<const Move> moves, std::int64_t units) override {
+  Status run(int number, const MoveList& list) override {
     BV_CHECK(here());
-    if (units == 0) {
+    Lane& lane = lanes_[number];
+    const std::size_t moves = list.moves.size() * sizeof(Move);
+    const std::size_t transposes = list.transposes.size() * sizeof(TileMove);
+    if (moves + transposes == 0) {
       return Done{};
     }
-    Lane& lane = lanes_[number];
-    BV_CHECK(room_for(lane, moves.size_bytes()));
-    std::memcpy(lane.pinned_moves.bytes(), moves.data(), moves.size_bytes());
+    BV_CHECK(room_for(lane, moves + transposes));
+    std::memcpy(lane.pinned_moves.bytes(), list.moves.data(), moves);
+    std::memcpy(lane.pinned_moves.bytes() + moves, list.transposes.data(), transposes);
     BV_CHECK(checked(cudaMemcpyAsync(lane.moves.bytes(), lane.pinned_moves.bytes(),
-                                     moves.size_bytes(), cudaMemcpyHostToDevice, lane.stream),
+                                     moves + transposes, cudaMemcpyHostToDevice, lane.stream),
                      "sending moves"));
-    const std::int64_t blocks = std::min(kBlocksMax, (units + kThreads - 1) / kThreads);
-    run_all<<<static_cast<unsigned>(blocks), kThreads, 0, lane.stream>>>(
-        reinterpret_cast<const Move*>(lane.moves.bytes()), static_cast<std::int64_t>(moves.size()),
-        units);
-    return checked(cudaGetLastError(), "starting a kernel");
+    return launch(list, lane.moves.bytes(), lane.moves.bytes() + moves, lane.stream);
+  }
+
+  Status merge(int number, const MergeBlock& block) override {
+    BV_CHECK(here());
+    return launch(block, lanes_[number].stream);
   }
 
   Status download(int number, std::size_t at, std::span<std::byte> to) override {

@@ -7,7 +7,8 @@
 #include <string>
 
 #include "core/base/result.hpp"
-#include "core/cuda/element.hpp"
+#include "core/cuda/merge_block.hpp"
+#include "core/cuda/moves.hpp"
 
 namespace bv::cuda {
 
@@ -32,7 +33,9 @@ class Device {
   [[nodiscard]] virtual Status upload(int lane, std::size_t at,
                                       std::span<const std::byte> bytes) = 0;
   /// Runs the moves behind the lane's uploads; they are copied.
-  [[nodiscard]] virtual Status run(int lane, std::span<const Move> moves, std::int64_t units) = 0;
+  [[nodiscard]] virtual Status run(int lane, const MoveList& list) = 0;
+  /// Adds a product to rows of a base, all of them on the device, behind the lane's uploads.
+  [[nodiscard]] virtual Status merge(int lane, const MergeBlock& block) = 0;
   /// Brings bytes back behind the lane's moves; they are at `to` after wait().
   [[nodiscard]] virtual Status download(int lane, std::size_t at, std::span<std::byte> to) = 0;
   /// Until everything of the lane is done. Errors: those of the device.

@@ -274,7 +274,8 @@ BV_HOST_DEVICE inline void run_one(const Move& move, std::int64_t number) {
 }
 
 /// The piece that unit `number` of a launch belongs to: the last one whose first is not behind it.
-[[nodiscard]] BV_HOST_DEVICE inline std::int64_t piece_of(const Move* moves, std::int64_t count,
+template <class Piece>
+[[nodiscard]] BV_HOST_DEVICE inline std::int64_t piece_of(const Piece* moves, std::int64_t count,
                                                           std::int64_t number) {
   std::int64_t low = 0;
   std::int64_t high = count;
@@ -344,6 +345,17 @@ namespace element {
 
 }  // namespace element
 
+/// The bits of base + scale * sum, rounded once; those of the base where the product is zero.
+[[nodiscard]] BV_HOST_DEVICE inline std::uint64_t with_sum(std::uint64_t base, DType dtype,
+                                                           float scale, float acc) {
+  const float delta = element::product(scale, acc);
+  if (delta == 0) {
+    return base;
+  }
+  const float out = element::sum(element::as_float(base, dtype), delta);
+  return element::from_double(element::to_double(element::bits_of(out), DType::F32), dtype);
+}
+
 /// The bits of the merged element whose base has `base` as bits.
 [[nodiscard]] BV_HOST_DEVICE inline std::uint64_t merged(const MergeElement& one,
                                                          std::uint64_t base) {
@@ -356,13 +368,7 @@ namespace element {
     acc = element::fused(element::as_float(left, one.left_dtype),
                          element::as_float(right, one.right_dtype), acc);
   }
-  const float delta = element::product(one.scale, acc);
-  if (delta == 0) {
-    return base;
-  }
-  const float out = element::sum(element::as_float(base, one.base_dtype), delta);
-  return element::from_double(element::to_double(element::bits_of(out), DType::F32),
-                              one.base_dtype);
+  return with_sum(base, one.base_dtype, one.scale, acc);
 }
 
 }  // namespace bv::cuda

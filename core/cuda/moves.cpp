@@ -1,6 +1,7 @@
 #include "core/cuda/moves.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace bv::cuda {
 namespace {
@@ -94,7 +95,50 @@ Move move_of(const move::MoveTask& task, const BoxPiece& piece, std::span<const 
   return out;
 }
 
+/// Short axes are not worth a tile: most of it would be empty.
+constexpr std::int64_t kTiledFrom = 16;
+
+/// The move in tiles, when the source is dense along an axis that is not the target's innermost.
+std::optional<TileMove> in_tiles(const Move& move, const layout::Box& box) {
+  const std::size_t last = box.axes.empty() ? 0 : box.axes.size() - 1;
+  if (move.kind == Move::Kind::Zero || box.axes.size() < 2 || box.axes[last].target_stride != 1 ||
+      box.axes[last].source_stride == 1) {
+    return std::nullopt;
+  }
+  const auto* dense = std::find_if(box.axes.begin(), box.axes.end(),
+                                   [](const BoxAxis& axis) { return axis.source_stride == 1; });
+  if (dense == box.axes.end() || dense->extent < kTiledFrom || box.axes[last].extent < kTiledFrom) {
+    return std::nullopt;
+  }
+  TileMove out;
+  out.outer.source = box.source;
+  for (const BoxAxis* axis = box.axes.begin(); axis != box.axes.end(); ++axis) {
+    if (axis != dense && axis != &box.axes[last]) {
+      out.outer.axes.push_back(*axis);
+    }
+  }
+  out.across = dense->extent;
+  out.across_step = dense->target_stride;
+  out.down = box.axes[last].extent;
+  out.down_step = box.axes[last].source_stride;
+  out.source = move.source;
+  out.target = move.target;
+  out.add = move.add;
+  out.from = move.from;
+  out.to = move.to;
+  out.size_from = static_cast<std::int32_t>(bytes(move.from));
+  out.size_to = static_cast<std::int32_t>(bytes(move.to));
+  out.computes = move.kind == Move::Kind::Value;
+  return out;
+}
+
 }  // namespace
+
+void MoveList::clear() {
+  moves.clear();
+  transposes.clear();
+  units = tiles = 0;
+}
 
 std::vector<Staged> reads_of(std::span<const BoxPiece> pieces, std::size_t sources) {
   std::vector<Staged> out(sources);
@@ -117,19 +161,23 @@ std::vector<Staged> reads_of(std::span<const BoxPiece> pieces, std::size_t sourc
   return out;
 }
 
-std::int64_t moves_of(const move::MoveTask& task, std::span<const Staged> staged, std::byte* target,
-                      std::vector<Move>& out) {
-  std::int64_t units = 0;
+void moves_of(const move::MoveTask& task, std::span<const Staged> staged, std::byte* target,
+              MoveList& out) {
   for (const BoxPiece& piece : task.pieces) {
     if (piece.elements() == 0) {
       continue;
     }
     Move one = move_of(task, piece, staged, target);
-    one.first = units;
-    units += one.box.elements();
-    out.push_back(one);
+    if (auto tiled = in_tiles(one, box_of(piece))) {
+      tiled->first = out.tiles;
+      out.tiles += tile_count(*tiled);
+      out.transposes.push_back(*tiled);
+      continue;
+    }
+    one.first = out.units;
+    out.units += one.box.elements();
+    out.moves.push_back(one);
   }
-  return units;
 }
 
 }  // namespace bv::cuda

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "core/cuda/element.hpp"
+#include "core/cuda/tiles.hpp"
 #include "core/move/executor.hpp"
 
 namespace bv::cuda {
@@ -20,9 +20,18 @@ struct Staged {
 [[nodiscard]] std::vector<Staged> reads_of(std::span<const layout::BoxPiece> pieces,
                                            std::size_t sources);
 
-/// The moves of a task whose sources and target are on the device, `target` being element
-/// `task.begin`; numbered by Move::first. Returns how many units they have together.
-std::int64_t moves_of(const move::MoveTask& task, std::span<const Staged> staged, std::byte* target,
-                      std::vector<Move>& out);
+/// What a launch runs: transposes in tiles, everything else unit by unit.
+struct MoveList {
+  std::vector<Move> moves;
+  std::int64_t units = 0;  // of all moves
+  std::vector<TileMove> transposes;
+  std::int64_t tiles = 0;  // of all transposes
+  void clear();
+};
+
+/// Appends the moves of a task whose sources and target are on the device, `target` being element
+/// `task.begin`; numbered by Move::first and TileMove::first.
+void moves_of(const move::MoveTask& task, std::span<const Staged> staged, std::byte* target,
+              MoveList& out);
 
 }  // namespace bv::cuda

@@ -162,8 +162,8 @@ Status StagedExecutor::stage(const move::MoveTask& task, const Layout& layout) {
     BV_CHECK(device_->upload(lane_, layout.target, {task.target, layout.target_bytes}));
   }
   moves_.clear();
-  const std::int64_t units = moves_of(task, staged, memory + layout.target, moves_);
-  BV_CHECK(device_->run(lane_, moves_, units));
+  moves_of(task, staged, memory + layout.target, moves_);
+  BV_CHECK(device_->run(lane_, moves_));
   return device_->download(lane_, layout.target, {task.target, layout.target_bytes});
 }
 

@@ -38,7 +38,7 @@ class StagedExecutor : public move::Executor {
   bool reserved_ = false;
   int lane_ = 0;
   mutable std::mutex mutex_;
-  std::vector<Move> moves_;
+  MoveList moves_;
   std::vector<std::string> notes_;
   bool processor_noted_ = false;
 };

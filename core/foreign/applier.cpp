@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_line.hpp"
+#include "core/foreign/numbered.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
 #include "core/foreign/usual.hpp"
@@ -24,7 +25,9 @@ family::ValueRule joined_values(family::ValueRule first, const family::ValueRule
 }
 
 Answer answer_to(Code code) {
-  return code == Code::AmbiguousTranspose || code == Code::SizeInDoubt      ? Answer::Undecided
+  return code == Code::AmbiguousTranspose || code == Code::SizeInDoubt ||
+                 code == Code::ParametersUnknown
+             ? Answer::Undecided
          : code == Code::RuleModuleUnknown || code == Code::RuleKindUnknown ? Answer::Unsupported
                                                                             : Answer::Refuted;
 }
@@ -80,7 +83,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
       takes_[at] = true;
     }
   }
-  report_rule_faults();
+  report_rule_faults(guessed);
   report_hook(guessed);
   // Those that are certain take their tensors first.
   for (const bool certain : {true, false}) {
@@ -90,6 +93,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
       }
     }
   }
+  report_slices();
   faults_.report(used_rules_, out_.model);
   report_twins();
   settle();
@@ -114,11 +118,17 @@ void Applier::make(const WantedParameter& parameter) {
     hf.push_back(fill_pattern(*pattern_for(rule, roles), *captures));
     whole = whole && headers_.contains(hf.back());
   }
+  if (!whole && may_be_absent(parameter, rule, kind, hf)) {
+    return;
+  }
   if (!whole) {
     for (const std::string& name : hf) {
       faults_.allow(name);
     }
     return faults_.unfilled(parameter, rule, hf);
+  }
+  if (rule.slice) {
+    return slice_of(parameter, rule, hf.front());
   }
   faults_.other_source(parameter, rule, hf);
   add(parameter, rule, kind, std::move(hf));
@@ -207,7 +217,7 @@ Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& fo
   rule.per_expert = rule.expert && !kind.packed;
   rule.hf.clear();
   for (const auto& roles : kind.sources) {
-    rule.hf.emplace_back(roles.front(), *pattern_for(foreign, roles));
+    rule.hf.emplace_back(roles.front(), starred_numbers(*pattern_for(foreign, roles)));
   }
   LinePlace place;
   place.row = parameter.row;

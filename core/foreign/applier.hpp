@@ -28,7 +28,8 @@ class Applier {
   AppliedRules run(const std::vector<WantedParameter>& wanted, bool guessed = false);
 
  private:
-  void report_rule_faults();
+  void report_rule_faults(bool guessed);
+  void report_unsolved();
   void report_hook(bool guessed);
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
@@ -41,6 +42,11 @@ class Applier {
   [[nodiscard]] Status check_listed_shape(const WantedParameter& parameter,
                                           const ForeignRule& foreign,
                                           const family::Rule& rule) const;
+  /// A parameter whose tensors are not all there, when the rule says that they may be absent.
+  [[nodiscard]] bool may_be_absent(const WantedParameter& parameter, const ForeignRule& rule,
+                                   const ForeignKind& kind, const std::vector<std::string>& hf);
+  void slice_of(const WantedParameter& parameter, const ForeignRule& rule, const std::string& hf);
+  void report_slices();
   void leave_out(const WantedParameter& parameter, const ForeignRule& rule, const Error& error,
                  const std::vector<std::string>& hf);
   void report_twins();
@@ -71,7 +77,8 @@ class Applier {
   using MadeKey = std::tuple<const family::Rule*, std::size_t, std::string, std::vector<Shape>>;
   std::map<MadeKey, std::size_t> made_;
   std::map<std::size_t, int> variants_;
-  std::map<std::pair<std::size_t, Code>, std::size_t> left_out_;  // -> place in out_.open
+  std::map<std::string, std::map<std::int64_t, std::string>> slices_;  // HF name -> index -> taker
+  std::map<std::pair<std::size_t, Code>, std::size_t> left_out_;       // -> place in out_.open
 };
 
 /// The question that an error of one rule leaves.

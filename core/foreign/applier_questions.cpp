@@ -7,6 +7,7 @@
 #include "core/base/text.hpp"
 #include "core/foreign/applier.hpp"
 #include "core/foreign/foreign_line.hpp"
+#include "core/foreign/numbered.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
 #include "core/foreign/usual.hpp"
@@ -16,7 +17,10 @@ namespace bv::foreign {
 using Answer = OpenQuestion::Answer;
 
 /// Rules that cannot be applied: one question a cause, and what they read or make is left alone.
-void Applier::report_rule_faults() {
+void Applier::report_rule_faults(bool guessed) {
+  if (guessed) {
+    report_unsolved();
+  }
   std::map<std::string, std::size_t> by_kind;  // unknown kind -> place in out_.open
   for (const ForeignRule& rule : rules_.rules) {
     for (const RuleFault& fault : rule_faults(kinds_, rule, rules_.parameters.has_value())) {
@@ -44,6 +48,30 @@ void Applier::report_rule_faults() {
       out_.open.back().rule = shown(rule.id);
       out_.open.back().hf = std::move(unmoved);
     }
+  }
+}
+
+/// Which parameters a rule makes follows from the tensors, unless their numbers are computed of two
+/// wildcards.
+void Applier::report_unsolved() {
+  for (const ForeignRule& rule : rules_.rules) {
+    const auto unsolved = std::find_if(rule.hf.begin(), rule.hf.end(), [](const auto& one) {
+      return is_numbered(one.second) && !can_be_solved(one.second);
+    });
+    if (unsolved == rule.hf.end() || names_.readable_by(unsolved->second).empty()) {
+      continue;
+    }
+    const Error error =
+        fail(Code::ParametersUnknown,
+             fmt::format("which parameters {} makes does not follow from the tensors", named(rule)))
+            .at(rule.source)
+            .pair(shown(unsolved->second), "a list of the parameters of the built model")
+            .advise("list them in the rules file (model.parameters)");
+    out_.open.push_back(question_of(error, Answer::Undecided));
+    out_.open.back().subject = shown(rule.megatron);
+    out_.open.back().rule = shown(rule.id);
+    out_.open.back().hf = excuse(rule);
+    faulty_[rule.position] = true;
   }
 }
 
@@ -104,7 +132,7 @@ void Applier::report_hook(bool guessed) {
 std::vector<std::string> Applier::excuse(const ForeignRule& rule) {
   std::vector<std::string> out;
   for (const auto& [role, pattern] : rule.hf) {
-    for (const NameIndex::Taken& taken : names_.taken_by(pattern)) {
+    for (const NameIndex::Taken& taken : names_.readable_by(pattern)) {
       faults_.allow(taken.entry->first);
       out.push_back(taken.entry->first);
     }

@@ -74,7 +74,8 @@ std::optional<LintFinding> order_fault(const ForeignRules& rules, const PatternI
 }
 
 struct IdleGroup {
-  std::string_view part;  // of the Megatron name
+  std::string_view when;  // what the rules say that they are for
+  std::string_view part;  // of the Megatron name, of rules that say nothing
   std::string_view what;
   std::vector<const ForeignRule*> rules;
 };
@@ -100,7 +101,7 @@ LintFinding idle_finding(const IdleGroup& group) {
                         more == 0 ? "" : fmt::format(" and {} more", more));
   out.found = "no tensor " + shown(first.hf.front().second);
   out.wanted = "tensors for " + shown(first.megatron);
-  out.help = group.part.empty() ? "remove the rule, or correct its HF names"
+  out.help = group.when.empty() ? "remove the rule, or correct its HF names"
                                 : "nothing, when the checkpoint has none of these";
   return out;
 }
@@ -127,15 +128,19 @@ std::vector<LintFinding> lint_rules(const ForeignRules& rules, const ForeignKind
 
 std::vector<LintFinding> idle_rules(const ForeignRules& rules, const Headers& headers) {
   const NameIndex names(headers);
-  std::array<IdleGroup, 3> groups = {IdleGroup{"mtp.", " for MTP layers", {}},
-                                     IdleGroup{"local_experts.", " for experts kept apart", {}},
-                                     IdleGroup{"", "", {}}};
+  std::array<IdleGroup, 4> groups = {
+      IdleGroup{"mtp", "mtp.", " for MTP layers", {}},
+      IdleGroup{"sequential", "local_experts.", " for experts kept apart", {}},
+      IdleGroup{"unfused", "", " for norms kept apart", {}}, IdleGroup{"", "", "", {}}};
   for (const ForeignRule& rule : rules.rules) {
     const bool idle = std::all_of(rule.hf.begin(), rule.hf.end(), [&](const auto& hf) {
-      return names.taken_by(hf.second).empty();
+      return names.readable_by(hf.second).empty();
     });
     for (IdleGroup& group : groups) {
-      if (idle && rule.megatron.find(group.part) != std::string::npos) {
+      const bool named_so =
+          !group.part.empty() && rule.megatron.find(group.part) != std::string::npos;
+      if (idle &&
+          (group.when.empty() || rule.when == group.when || (rule.when.empty() && named_so))) {
         group.rules.push_back(&rule);
         break;
       }

@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/symbols.hpp"
+#include "core/foreign/numbered.hpp"
 #include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
@@ -247,7 +248,7 @@ std::string NameFaults::dead_hint(const std::vector<bool>& used_rules,
                                   const std::string& name) const {
   for (const ForeignRule& rule : rules_.rules) {
     for (const auto& [role, pattern] : rule.hf) {
-      if (!used_rules[rule.position] && match_pattern(pattern, name)) {
+      if (!used_rules[rule.position] && match_pattern(starred_numbers(pattern), name)) {
         return fmt::format("; rule {} ({}) reads it, but no parameter is named {}", shown(rule.id),
                            rule.source, shown(rule.megatron));
       }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/foreign/numbered.hpp"
+
 namespace bv::foreign {
 
 std::size_t wildcards(std::string_view pattern) {
@@ -156,6 +158,9 @@ std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
 }
 
 std::string fill_pattern(std::string_view pattern, const std::vector<std::string>& captures) {
+  if (is_numbered(pattern)) {
+    return fill_numbers(pattern, captures).value_or(std::string(pattern));
+  }
   std::string out(pattern);
   std::size_t next = 0;
   for (const std::string_view star : {std::string_view("**"), std::string_view("*")}) {

@@ -17,7 +17,8 @@ inline constexpr std::size_t kWildcardsMax = 8;
 [[nodiscard]] std::optional<std::vector<std::string>> match_pattern(std::string_view pattern,
                                                                     std::string_view name);
 /// Fills `**` first, then `*`, each from the left, with the captures in their order (the semantics
-/// upstream).
+/// upstream). A pattern of computed numbers (numbered.hpp) stays as it is where they cannot be
+/// computed: no tensor has that name.
 [[nodiscard]] std::string fill_pattern(std::string_view pattern,
                                        const std::vector<std::string>& captures);
 [[nodiscard]] std::size_t wildcards(std::string_view pattern);

@@ -1,5 +1,7 @@
 #include "core/foreign/pattern_index.hpp"
 
+#include "core/foreign/numbered.hpp"
+
 #include <algorithm>
 
 namespace bv::foreign {
@@ -46,8 +48,20 @@ NameIndex::NameIndex(const Headers& headers) : headers_(headers) {
   }
 }
 
+std::vector<NameIndex::Taken> NameIndex::readable_by(std::string_view pattern) const {
+  return taken_by(starred_numbers(pattern));
+}
+
 std::vector<NameIndex::Taken> NameIndex::taken_by(std::string_view pattern) const {
   std::vector<Taken> out;
+  if (is_numbered(pattern)) {
+    for (Taken& taken : readable_by(pattern)) {
+      if (auto captures = solve_numbers(pattern, taken.captures)) {
+        out.push_back({taken.entry, std::move(*captures)});
+      }
+    }
+    return out;
+  }
   const auto look = [&](const Headers::value_type& entry) {
     if (auto captures = match_pattern(pattern, entry.first)) {
       out.push_back({&entry, std::move(*captures)});

@@ -40,8 +40,11 @@ class NameIndex {
     const Headers::value_type* entry = nullptr;  // name, spec
     std::vector<std::string> captures;
   };
-  /// Every name that the pattern takes, in name order.
+  /// Every name that the pattern takes, in name order. Of a pattern of computed numbers those whose
+  /// captures follow from them.
   [[nodiscard]] std::vector<Taken> taken_by(std::string_view pattern) const;
+  /// Every name that the pattern could make with some captures.
+  [[nodiscard]] std::vector<Taken> readable_by(std::string_view pattern) const;
 
  private:
   const Headers& headers_;

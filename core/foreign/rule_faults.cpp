@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_kinds.hpp"
+#include "core/foreign/numbered.hpp"
 #include "core/foreign/pattern.hpp"
 #include "core/foreign/shown.hpp"
 
@@ -86,10 +87,37 @@ std::string marks_below(std::string_view name) {
   return out;
 }
 
+/// A computed name is made of every wildcard of the Megatron name, and of no other: a wildcard that
+/// it leaves out would make many parameters of one tensor.
+void check_captures(const ForeignRule& rule, const ForeignKind& kind, const std::string& pattern,
+                    std::vector<RuleFault>& out) {
+  const std::size_t in_rule = wildcards(rule.megatron);
+  const std::vector<std::size_t> made_of = captures_in(pattern);
+  const bool all = made_of.size() == in_rule || (kind.packed && made_of.size() + 1 == in_rule);
+  if (all && (made_of.empty() || made_of.back() + 1 == made_of.size())) {
+    return;
+  }
+  std::vector<std::string> names;
+  for (const std::size_t one : made_of) {
+    names.push_back(fmt::format("c{}", one));
+  }
+  out.push_back({fail(Code::WildcardCount,
+                      fmt::format("{}: {} in the Megatron name, and the HF name is made of {}",
+                                  named(rule), counted(in_rule, "wildcard"), join(names, ", ")))
+                     .at(rule.source)
+                     .fact("megatron  " + shown(rule.megatron))
+                     .pair(shown(pattern), "a name that is made of each of them")
+                     .advise("write a number for each wildcard: c0 is the first")});
+}
+
 void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
                      std::vector<RuleFault>& out) {
   const std::size_t in_rule = wildcards(rule.megatron);
   for (const auto& [role, pattern] : rule.hf) {
+    if (is_numbered(pattern)) {
+      check_captures(rule, kind, pattern, out);
+      continue;
+    }
     const std::size_t in_pattern = wildcards(pattern);
     if (in_rule != in_pattern && !(kind.packed && in_pattern < in_rule)) {
       const std::string megatron = shown(rule.megatron);

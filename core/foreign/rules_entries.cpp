@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/foreign/pattern.hpp"
+#include "core/foreign/rules_parts.hpp"
 #include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
@@ -69,6 +70,7 @@ class RuleReader {
     rule_.kind = std::move(kind);
     rule_.megatron = std::move(megatron);
     rule_.upstream_class = shown(text_at(row_, "class"));
+    rule_.when = text_at(row_, "when");
     rule_.source = source();
     BV_CHECK(read_hf());
     BV_CHECK(read_values());
@@ -132,27 +134,19 @@ class RuleReader {
                : shown(path);
   }
 
+  /// Adds the place of `key` to an error that has none.
+  template <class T>
+  Result<T> placed(std::string_view key, Result<T> result) const {
+    if (!result) {
+      result.error().where = lines_.at(place_.of(key));
+    }
+    return result;
+  }
+
   Status read_hf() {
     const json* hf = member(row_, "hf");
-    if (hf != nullptr && hf->is_string()) {
-      rule_.hf = {{"", hf->get<std::string>()}};
-      return Done{};
-    }
-    if (hf == nullptr) {
-      return wrong("", fmt::format("{} has no \"hf\"", named()))
-          .pair("no such key", "\"hf\": a name, or names by role");
-    }
-    if (!hf->is_object() || hf->empty()) {
-      return wrong("hf", fmt::format("\"hf\" of {} is neither a name nor names by role", named()))
-          .pair(dumped(*hf), R"("name", or {"q": "name", ...})");
-    }
-    for (const auto& [role, name] : hf->items()) {
-      if (!name.is_string()) {
-        return wrong("hf", fmt::format("hf.{} of {} is not a name", shown(role), named()))
-            .pair(dumped(name), "a text");
-      }
-      rule_.hf.emplace_back(role, name.get<std::string>());
-    }
+    BV_TRY(names, placed(hf == nullptr ? "" : "hf", read_hf_names(hf, named())));
+    rule_.hf = std::move(names);
     return Done{};
   }
 
@@ -183,6 +177,14 @@ class RuleReader {
     if (!parameters->is_object()) {
       return wrong("parameters", fmt::format("\"parameters\" of {} is not an object", named()))
           .pair(dumped(*parameters), R"({"name": value, ...})");
+    }
+    if (const json* optional = member(*parameters, "optional")) {
+      BV_TRY(parts, placed("parameters", read_optional(*optional, rule_)));
+      rule_.optional = std::move(parts);
+    }
+    if (const json* slice = member(*parameters, "slice")) {
+      BV_TRY(index, placed("parameters", read_slice(*slice, rule_)));
+      rule_.slice = index;
     }
     BV_CHECK(read_permutation(*parameters));
     return read_orientation(*parameters);

@@ -27,7 +27,11 @@ struct ForeignRule {
   /// for it. "" for a rule of a known kind.
   std::string layout;
   std::vector<std::pair<std::string, std::string>> axes;
-  std::string source;        // "bridge.py:257", else "my.rules.json:88:5"
+  /// Roles whose tensor may be absent, and what stands for it: "skip", "zero" or "copy:ROLE".
+  std::vector<std::pair<std::string, std::string>> optional;
+  std::optional<std::int64_t> slice;  // the rule reads this index of dimension 0 of its tensor
+  std::string when;    // the setting that it is for: "mtp", "sequential", "unfused"; "" for all
+  std::string source;  // "bridge.py:257", else "my.rules.json:88:5"
   std::size_t position = 0;  // from 0
 };
 

@@ -8,6 +8,7 @@
 #include "core/family/expression.hpp"
 #include "core/family/symbols.hpp"
 #include "core/foreign/foreign_line.hpp"
+#include "core/foreign/numbered.hpp"
 #include "core/foreign/parameter.hpp"
 #include "core/foreign/shown.hpp"
 #include "core/foreign/survey.hpp"
@@ -94,7 +95,7 @@ class SizeJudge {
         if (pattern == nullptr) {
           return std::nullopt;
         }
-        rule.hf.emplace_back(roles.front(), *pattern);
+        rule.hf.emplace_back(roles.front(), starred_numbers(*pattern));
       }
       LinePlace place;
       place.row = made->parameter.row;

@@ -136,3 +136,59 @@ def test_an_exported_file_has_a_rule_a_line_and_is_the_same_json():
                "model": {"parameters": [["x" * 50, [1, 2], "Linear", "row", "r0"]] * 4}, "trouble": []}
     text = export.text_of(content)
     assert json.loads(text) == content and sum(line.lstrip().startswith('{"id"') for line in text.splitlines()) == 3
+
+
+def resolving(resolve, name="Offset", base=AutoMapping, **methods):
+    return type(name, (base,), {"__module__": "megatron.bridge.models.x.x_bridge", "resolve": resolve, **methods})
+
+
+def offset_of(number):
+    def resolve(self, captures):
+        layer, expert = captures
+        return type(self)(names.filled(self.megatron_param, captures), names.filled(self.hf_param, (layer, str(int(expert) + number))))
+
+    return resolve
+
+
+def test_numbers_that_a_class_computes_are_written_as_arithmetic():
+    mapping = resolving(offset_of(8))("l.*.local_experts.*.w", "h.*.e.*.w")
+    rule, = rules(mapping)
+    assert rule["hf"] == {"pattern": "h.{a}.e.{b}.w", "a": "c0", "b": "c1 + 8"} and rule["kind"] == "AutoMapping"
+    rule, = rules(resolving(offset_of(0))("l.*.e.*.w", "h.*.e.*.w"))
+    assert rule["hf"] == "h.*.e.*.w" and rule["kind"] == "AutoMapping"
+
+
+def test_two_numbers_become_one_and_the_class_that_is_made_gives_the_kind():
+    class Flat(MegatronParamMapping):
+        def resolve(self, captures):
+            return AutoMapping(names.filled(self.megatron_param, captures),
+                               names.filled(self.hf_param, (str(int(captures[0]) * 3 + int(captures[1])),)))
+
+    Flat.__module__ = "megatron.bridge.models.x.x_bridge"
+    rule, = rules(Flat("mtp.layers.*.inner.*.w", "mtp.layers.*.w"))
+    assert rule["hf"] == {"pattern": "mtp.layers.{a}.w", "a": "c0 * 3 + c1"} and rule["kind"] == "AutoMapping"
+    assert rule["when"] == "mtp"
+
+
+def test_what_is_no_arithmetic_stays_unjudged():
+    odd = resolving(lambda self, captures: AutoMapping(names.filled(self.megatron_param, captures), f"h.{int(captures[0]) ** 2}.w"))
+    renamed = resolving(lambda self, captures: AutoMapping("other", names.filled(self.hf_param, captures)))
+    crashing = resolving(lambda self, captures: captures["layer"])
+    changing = resolving(offset_of(8), hf_to_megatron=lambda self: None)
+    for mapping in (odd("l.*.w", "h.*.w"), renamed("l.*.w", "h.*.w"), crashing("l.*.w", "h.*.w"), changing("l.*.e.*.w", "h.*.e.*.w")):
+        rule, = rules(mapping)
+        assert "kind" not in rule and rule["hf"] == mapping.hf_param, rule
+
+
+def test_slices_and_parts_that_may_be_absent_are_said():
+    row = local("_ConcatBiasMapping")("m", "h")
+    for row._slice_name, index in (("text", 0), ("vision", 1)):
+        rule, = rules(row)
+        assert rule["parameters"] == {"slice": index} and rule["kind"] == "replicated"
+    rule, = rules(local("_ReplicatedOptional")("m", "h"))
+    assert rule["parameters"] == {"optional": "skip"}
+
+
+def test_rules_say_what_setting_they_are_for():
+    found = rules(AutoMapping("mtp.layers.*.norm", "a"), AutoMapping("l.mlp.local_experts.*.w", "b.*"), AutoMapping("mtpx.w", "c"))
+    assert [rule.get("when") for rule in found] == ["mtp", "sequential", None]

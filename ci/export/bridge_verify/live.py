@@ -90,6 +90,15 @@ class Library:
                 out[name] = importlib.metadata.version(name)
         return out
 
+    def bridge_of(self, cls, config, tensors):
+        return Bridge(self, cls, config, tensors)
+
+    def hf_config(self, config):
+        return hf_config(config)
+
+    def source(self, tensors):
+        return _source(self, tensors)
+
     def for_architectures(self, architectures):
         """The class that the library itself would dispatch to."""
         classes = self.classes().values()
@@ -152,14 +161,14 @@ class Bridge:
     def __init__(self, library, cls, config, tensors):
         self.library, self.cls, self.config, self.tensors = library, cls, config, tensors
         self.trouble, self.read_by_hook = [], set()
-        made, known = hf_config(config)
+        made, known = library.hf_config(config)
         if not known:
             self.trouble.append(f"transformers has no config class for model_type {config.get('model_type')}: "
                                 "its attributes are those of config.json alone, without defaults")
         self.pretrained = types.SimpleNamespace(config=made, hf_config=made, model_name_or_path=config.get("_name_or_path", ""),
                                                 trust_remote_code=False, generation_config=None)
         if tensors:
-            self.pretrained.state = _source(library, tensors)
+            self.pretrained.state = library.source(tensors)
         else:
             self.trouble.append("no tensor names were given: a registry that looks at them takes its default branch")
         self.instance = cls()

@@ -5,6 +5,8 @@ import functools
 import pathlib
 import sys
 
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
+
 
 def watch(mapping_class, machinery):
     """Wraps the constructor: every mapping then knows the frame that made it, outside the files of `machinery`."""
@@ -31,7 +33,10 @@ def _maker(frame, mapping, machinery):
             if code.co_name == "_add_separate_layernorm_mappings":
                 original = frame.f_locals.get("mapping")
         elif not own_constructor:
-            return code.co_filename, frame.f_lineno, code.co_name, code.co_firstlineno, original
+            line = frame.f_lineno
+            while frame.f_code.co_name in COMPREHENSIONS and frame.f_back is not None:  # frames of their own before Python 3.12
+                frame = frame.f_back
+            return code.co_filename, line, frame.f_code.co_name, frame.f_code.co_firstlineno, original
         frame = frame.f_back
     return None
 

@@ -1,6 +1,6 @@
 """A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
 
-from . import lines, places
+from . import computed, lines, places
 
 # Methods that change nothing on the way from HF to Megatron.
 NO_LAYOUT = {"megatron_to_hf", "megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
@@ -36,10 +36,13 @@ class Registry:
     def rule(self, mapping):
         out = {"id": self.ids[id(mapping)], **self.kind(type(mapping)), "megatron": mapping.megatron_param,
                "hf": plain(mapping.hf_param)}
+        out.update(self.computed(mapping, out))
         out.update(lines.line_of(mapping, self.provider))
-        parameters = self.parameters(mapping)
+        parameters = {**self.parameters(mapping), **lines.parts_of(mapping)}
         if parameters:
             out["parameters"] = parameters
+        if when := self.when(mapping.megatron_param):
+            out["when"] = when
         place = getattr(mapping, "_bv_place", None)
         if place is None:
             return out
@@ -48,12 +51,32 @@ class Registry:
         out["source"] = {"file": places.short(file), "line": places.line_of(file, line, first, name), "function": function}
         if original is not None:
             out["alias_of"] = self.ids.get(id(original))
+            out["when"] = "unfused"
             if out["alias_of"] is not None and getattr(original, "_bv_place", None):
                 file, line, function, first, _ = original._bv_place
                 out["source"] = {"file": places.short(file), "line": places.line_of(file, line, first, name), "function": function}
         return out
 
-    def kind(self, cls):
+    @staticmethod
+    def when(name):
+        """The setting that a parameter of this name is built under."""
+        parts = name.split(".")
+        return "mtp" if "mtp" in parts else "sequential" if "local_experts" in parts else None
+
+    def computed(self, mapping, rule):
+        """Names that a class computes in its `resolve`, when that is all that it changes."""
+        if "resolve" not in rule.get("overrides", ()):
+            return {}
+        found = computed.computed(mapping)
+        if found is None:
+            return {}
+        hf, made = found
+        if made.__module__ == self.stock:
+            return {"hf": hf, "kind": made.__name__}  # everything else is done by the class that it makes
+        kind = self.kind(made, NO_LAYOUT | {"resolve"}).get("kind") if made is type(mapping) else None
+        return {"hf": hf, "kind": kind} if kind else {}
+
+    def kind(self, cls, harmless=NO_LAYOUT):
         """A local class is judged as its first stock ancestor when it replaces nothing that places elements."""
         out = {"class": cls.__name__, "module": cls.__module__}
         if cls.__module__ == self.stock:
@@ -67,7 +90,7 @@ class Registry:
         out["overrides"] = replaced
         methods = {name for name in replaced if callable(getattr(cls, name, None)) or isinstance(
             getattr(cls, name, None), property)}
-        if stock is not self.base and methods <= NO_LAYOUT:
+        if stock is not self.base and methods <= harmless:
             out["kind"] = stock.__name__
         return out
 

@@ -36,13 +36,53 @@ class HostDevice : public Device {
     return Done{};
   }
 
-  Status run(int /*lane*/, std::span<const Move> moves, std::int64_t units) override {
+  Status run(int /*lane*/, const MoveList& list) override {
     ++launches;
-    for (std::int64_t i = 0; i < units; ++i) {
-      const auto piece = piece_of(moves.data(), std::ssize(moves), i);
-      const Move& one = moves[static_cast<std::size_t>(piece)];
+    for (std::int64_t i = 0; i < list.units; ++i) {
+      const auto piece = piece_of(list.moves.data(), std::ssize(list.moves), i);
+      const Move& one = list.moves[static_cast<std::size_t>(piece)];
       run_one(one, i - one.first);
       ++widths[static_cast<std::size_t>(one.unit)];
+    }
+    for (std::int64_t n = 0; n < list.tiles; ++n) {
+      const auto piece = piece_of(list.transposes.data(), std::ssize(list.transposes), n);
+      run_tile(list.transposes[static_cast<std::size_t>(piece)], n);
+      ++tiles;
+    }
+    return Done{};
+  }
+
+  /// A block of threads, phase by phase.
+  static void run_tile(const TileMove& move, std::int64_t number) {
+    constexpr std::int64_t kThreads = 7;  // no divisor of a tile
+    std::array<std::uint64_t, static_cast<std::size_t>(kTileElements)> buffer{};
+    const TilePlace place = tile_place(move, number - move.first);
+    for (std::int64_t thread = 0; thread < kThreads; ++thread) {
+      read_tile(move, place, buffer.data(), thread, kThreads);
+    }
+    for (std::int64_t thread = 0; thread < kThreads; ++thread) {
+      write_tile(move, place, buffer.data(), thread, kThreads);
+    }
+  }
+
+  Status merge(int /*lane*/, const MergeBlock& block) override {
+    for (std::int64_t n = 0; n < merge_tiles(block); ++n) {
+      MergeShared shared{};
+      std::vector<MergeThread> threads;
+      for (std::int64_t thread = 0; thread < kMergeThreads; ++thread) {
+        threads.emplace_back(block, n, thread);
+      }
+      for (std::int64_t k = 0; k < block.rank; k += kMergeDepth) {
+        for (const MergeThread& thread : threads) {
+          thread.load(shared, k);
+        }
+        for (MergeThread& thread : threads) {
+          thread.add(shared, k);
+        }
+      }
+      for (const MergeThread& thread : threads) {
+        thread.store();
+      }
     }
     return Done{};
   }
@@ -63,6 +103,7 @@ class HostDevice : public Device {
 
   int launches = 0;
   std::array<std::int64_t, 17> widths{};  // units of each width
+  std::int64_t tiles = 0;
 
  private:
   static constexpr std::size_t kAlignment = 256;

@@ -10,6 +10,7 @@
 #include "core/cuda/element.hpp"
 #include "core/kinds/values.hpp"
 #include "core/lora/merge_product.hpp"
+#include "tests/core/cuda/host_device.hpp"
 
 namespace bv::cuda {
 namespace {
@@ -62,6 +63,39 @@ TEST(MergeElement, HasTheBitsOfTheProcessorsMerge) {
             << round << " " << i << " " << j;
       }
     }
+  }
+}
+
+/// The kernel in its tiles, with edges that no tile divides.
+TEST(MergeBlock, HasTheBitsOfTheProcessorsMerge) {
+  std::mt19937 random(29);
+  constexpr std::array kTypes = {DType::F32, DType::BF16, DType::F16};
+  testing::HostDevice device;
+  for (int round = 0; round < 24; ++round) {
+    const DType base = kTypes[random() % 3];
+    const DType factor = kTypes[random() % 3];
+    const auto rows = static_cast<std::int64_t>(1 + random() % 140);
+    const auto columns = static_cast<std::int64_t>(1 + random() % 140);
+    const auto rank = static_cast<std::int64_t>(random() % 50);
+    const float scale = 1.7F / static_cast<float>(1 + random() % 9);
+    const auto left = random_elements(rows * rank, factor, random);
+    const auto right = random_elements(rank * columns, factor, random);
+    const auto weight = random_elements(rows * columns, base, random);
+    std::vector<std::byte> wanted(weight.size());
+    const std::int64_t step = columns * bytes(base);
+    const lora::MergeProduct product({left.data(), factor, rows, rank, rank, 1},
+                                     {right.data(), factor, rank, columns, columns, 1}, scale);
+    ASSERT_FALSE(product.add_to(lora::MergeIsa::Scalar, base,
+                                {0, rows, weight.data(), wanted.data(), step, step}));
+    std::vector<std::byte> found(weight.size(), std::byte{0x5A});
+    MergeBlock block{left.data(), right.data(), weight.data(), found.data(), rows,
+                     columns,     rank,         factor,        base,         scale};
+    ASSERT_TRUE(device.merge(0, block));
+    EXPECT_EQ(found, wanted) << round << " " << rows << " x " << columns << " rank " << rank;
+    found = weight;  // in place
+    block.base = block.out = found.data();
+    ASSERT_TRUE(device.merge(0, block));
+    EXPECT_EQ(found, wanted) << round;
   }
 }
 

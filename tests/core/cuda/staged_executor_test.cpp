@@ -151,6 +151,42 @@ TEST(StagedExecutor, TakesSixteenBytesAtATimeWhereBothEndsAllowIt) {
   EXPECT_EQ(host.launches, 1);
 }
 
+TEST(StagedExecutor, TurnsTransposesInTiles) {
+  std::mt19937_64 random(11);
+  constexpr std::array kTypes = {DType::U8, DType::BF16, DType::F32, DType::F64};
+  std::int64_t tiled = 0;
+  for (int round = 0; round < 120; ++round) {
+    auto device = std::make_unique<HostDevice>();
+    const HostDevice& host = *device;
+    StagedExecutor executor(std::move(device), std::size_t{1} << 20);
+    const DType from = kTypes[random() % 4];
+    const bool computes = round % 3 == 0 && from != DType::U8;
+    const auto outer = static_cast<std::int64_t>(1 + random() % 3);
+    const auto rows = static_cast<std::int64_t>(1 + random() % 70);
+    const auto columns = static_cast<std::int64_t>(1 + random() % 70);
+    Case one;
+    one.recipe.dtype = computes ? DType::BF16 : from;
+    one.recipe.add = computes && round % 2 == 0 ? -1.0 : 0.0;
+    one.recipe.elements = outer * rows * columns;
+    one.bytes.push_back(
+        random_bytes(static_cast<std::size_t>(one.recipe.elements * bytes(from)), random));
+    one.recipe.sources = {{one.bytes[0].data(), from}};
+    one.recipe.boxes = {
+        {0,
+         0,
+         0,
+         {{outer, rows * columns, rows * columns}, {columns, 1, rows}, {rows, columns, 1}}}};
+    EXPECT_EQ(made_by(&executor, one, 0, one.recipe.elements),
+              made_by(nullptr, one, 0, one.recipe.elements))
+        << round << " " << outer << " " << rows << " x " << columns;
+    const bool large = rows >= 16 && columns >= 16;
+    const std::int64_t wanted = large ? outer * ((rows + 31) / 32) * ((columns + 31) / 32) : 0;
+    EXPECT_EQ(host.tiles, wanted) << rows << " x " << columns;
+    tiled += host.tiles;
+  }
+  EXPECT_GT(tiled, 100);
+}
+
 TEST(StagedExecutor, KeepsWhatNoPieceWrites) {
   StagedExecutor executor(std::make_unique<HostDevice>());
   const std::vector<std::byte> source(4, std::byte{1});
