@@ -301,7 +301,9 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
     options.progress->start("bytes", work.bytes, work.places.size());
   }
   const std::vector<Task> tasks = tasks_of(files, work.places);
+  move::WindowPool windows;
   auto written = for_each_parallel(tasks.size(), options.jobs, [&](std::size_t i) -> Status {
+    const move::WindowPool::Lease lease(windows);
     std::vector<WindowMaker> makers;
     for (const Place& place : tasks[i]) {
       OpenFile& file = open[place.file];
@@ -311,7 +313,7 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
           [&file, place](ByteOffset at, std::span<const std::byte> window) {
             return file.pending->write_at(place.offset + at.size(), window);
           },
-          options.device);
+          options.device, Fingerprint::Made, &lease.buffer());
     }
     const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
       return files[place.file].tensors[place.tensor];

@@ -14,9 +14,9 @@ move::Recipe recipe_of(const OutputTensor& tensor) {
 }  // namespace
 
 WindowMaker::WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device,
-                         Fingerprint fingerprint)
+                         Fingerprint fingerprint, move::WindowBuffer* window)
     : tensor_(tensor),
-      maker_(recipe_of(tensor), device),
+      maker_(recipe_of(tensor), device, window),
       sink_(std::move(sink)),
       fingerprint_(fingerprint) {}
 

@@ -21,9 +21,10 @@ class WindowMaker {
   /// Takes the bytes from a byte of the tensor on.
   using Sink = std::function<Status(ByteOffset at, std::span<const std::byte>)>;
 
-  /// `tensor` must outlive the maker. Moves with `device`, or on the calling thread without one.
+  /// `tensor` must outlive the maker. Moves with `device`, or on the calling thread without one;
+  /// makers that take turns may share `window`.
   WindowMaker(const OutputTensor& tensor, Sink sink, move::Executor* device = nullptr,
-              Fingerprint fingerprint = Fingerprint::Made);
+              Fingerprint fingerprint = Fingerprint::Made, move::WindowBuffer* window = nullptr);
   /// Makes the elements [begin, end); windows go in ascending order. Errors: those of the sink and
   /// of TensorMaker::make.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);

@@ -25,10 +25,12 @@ Error not_tiled(ElementOffset begin, ElementOffset end, std::int64_t written) {
 
 }  // namespace
 
-TensorMaker::TensorMaker(Recipe recipe, Executor* executor)
+TensorMaker::TensorMaker(Recipe recipe, Executor* executor, WindowBuffer* window)
     : recipe_(std::move(recipe)),
       width_(recipe_.dtype),
       windows_(recipe_.boxes),
+      own_window_(window == nullptr ? std::make_unique<WindowBuffer>() : nullptr),
+      window_(window == nullptr ? own_window_.get() : window),
       own_(executor == nullptr ? std::make_unique<CpuExecutor>() : nullptr),
       executor_(executor == nullptr ? own_.get() : executor) {
   moves_bits_ = recipe_.add == 0 &&
@@ -75,9 +77,9 @@ Result<std::span<const std::byte>> TensorMaker::read(ElementOffset begin, Elemen
   if (pieces_.size() == 1 && are_runs(begin, end, ByteOffset(0))) {
     return at_source(pieces_.front());
   }
-  window_.resize(width_.to_bytes(end - begin).size());
-  BV_CHECK(run(begin, end, window_.data()));
-  return std::span<const std::byte>(window_);
+  const std::span<std::byte> window = window_->of(width_.to_bytes(end - begin).size());
+  BV_CHECK(run(begin, end, window.data()));
+  return std::span<const std::byte>(window);
 }
 
 Status TensorMaker::hand_on(ElementOffset begin, ElementOffset end, const Sink& sink) {
@@ -88,9 +90,9 @@ Status TensorMaker::hand_on(ElementOffset begin, ElementOffset end, const Sink& 
     }
     return Done{};
   }
-  window_.resize(width_.to_bytes(end - begin).size());
-  BV_CHECK(run(begin, end, window_.data()));
-  return sink(begin, window_);
+  const std::span<std::byte> window = window_->of(width_.to_bytes(end - begin).size());
+  BV_CHECK(run(begin, end, window.data()));
+  return sink(begin, window);
 }
 
 /// Is the range made of runs of at least `least` at the source, in their order?

@@ -18,6 +18,7 @@
 #include "core/move/box_windows.hpp"
 #include "core/move/executor.hpp"
 #include "core/move/made_sources.hpp"
+#include "core/move/window_buffer.hpp"
 
 namespace bv::move {
 
@@ -40,8 +41,9 @@ class TensorMaker {
   /// Takes elements from element `at` on.
   using Sink = std::function<Status(ElementOffset at, std::span<const std::byte>)>;
 
-  /// Moves with `executor`, or on the calling thread when there is none. One a thread.
-  explicit TensorMaker(Recipe recipe, Executor* executor = nullptr);
+  /// Moves with `executor`, or on the calling thread when there is none. One a thread. Makers that
+  /// are asked in turns may share `window`; without it the maker has one of its own.
+  explicit TensorMaker(Recipe recipe, Executor* executor = nullptr, WindowBuffer* window = nullptr);
   TensorMaker(TensorMaker&&) noexcept = default;
   TensorMaker& operator=(TensorMaker&&) noexcept = default;
 
@@ -56,8 +58,8 @@ class TensorMaker {
   /// them. Errors: Gap when boxes leave some of them out (with Gaps::Error), Overlap when they
   /// write more; those of computed sources.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end, std::byte* out);
-  /// The same elements, valid until the next call: where they lie at the source when that is one
-  /// run of this type, else in a window. Errors: those of make.
+  /// The same elements, valid until the next call, also of a maker with the same window: where they
+  /// lie at the source when that is one run of this type, else in a window. Errors: those of make.
   [[nodiscard]] Result<std::span<const std::byte>> read(ElementOffset begin, ElementOffset end);
   /// The same elements, handed on in ascending order: runs of many bytes from where they lie at the
   /// source. Errors: those of make and of the sink.
@@ -79,7 +81,8 @@ class TensorMaker {
   bool moves_bits_ = true;
   BoxWindows windows_;
   std::vector<layout::BoxPiece> pieces_;
-  std::vector<std::byte> window_;
+  std::unique_ptr<WindowBuffer> own_window_;
+  WindowBuffer* window_ = nullptr;
   bool makes_sources_ = false;
   MadeSources made_;
   std::unique_ptr<Executor> own_;

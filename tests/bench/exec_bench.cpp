@@ -49,17 +49,17 @@ class Workload {
     back ? plan_back() : plan_there();
   }
 
-  void run() const {
+  void run() {
     for (std::int64_t copy = 0; copy < copies_; ++copy) {
       for (const Step& step : steps_) {
         std::vector<move::SourceBytes> sources;
         for (const std::int64_t at : step.sources) {
           sources.push_back({source_->data() + copy * source_->size() / copies_ + at, DType::BF16});
         }
-        std::vector<Target> targets;
+        std::vector<move::TensorMaker> targets;
         for (const Part& part : step.targets) {
-          targets.push_back(
-              {move::TensorMaker({DType::BF16, part.elements, part.boxes, sources}), {}});
+          targets.push_back(move::TensorMaker({DType::BF16, part.elements, part.boxes, sources},
+                                              nullptr, &window_));
         }
         make_in_step(targets);
       }
@@ -76,32 +76,30 @@ class Workload {
   [[nodiscard]] double bytes() const { return static_cast<double>(target_->size()); }
 
  private:
-  struct Target {
-    move::TensorMaker maker;
-    std::vector<std::byte> window;
-  };
-
   /// Windows as convert has them: those of all tensors in step share the second-level cache.
-  static void make_in_step(std::vector<Target>& targets) {
+  static void make_in_step(std::vector<move::TensorMaker>& targets) {
     constexpr std::int64_t kCacheBytes = std::int64_t{256} << 10;
     constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
     const auto ways = static_cast<std::int64_t>(targets.size());
-    const std::int64_t bytes = targets.front().maker.is_transposed()
+    const std::int64_t bytes = targets.front().is_transposed()
                                    ? kCacheBytes
                                    : std::max(kWindowMin, kCacheBytes * 2 / (ways + 1));
     const std::int64_t step = bytes / static_cast<std::int64_t>(kElement);
     std::int64_t longest = 0;
-    for (const Target& one : targets) {
-      longest = std::max(longest, one.maker.elements());
+    for (const move::TensorMaker& one : targets) {
+      longest = std::max(longest, one.elements());
     }
     for (std::int64_t begin = 0; begin < longest; begin += step) {
-      for (Target& one : targets) {
-        const std::int64_t end = std::min(begin + step, one.maker.elements());
+      for (move::TensorMaker& one : targets) {
+        const std::int64_t end = std::min(begin + step, one.elements());
         if (begin < end) {
-          one.window.resize(static_cast<std::size_t>(end - begin) * kElement);
-          BV_ASSERT(one.maker.make(ElementOffset(begin), ElementOffset(end), one.window.data())
-                        .has_value());
-          benchmark::DoNotOptimize(one.window.data());
+          const auto made =
+              one.hand_on(ElementOffset(begin), ElementOffset(end),
+                          [](ElementOffset, std::span<const std::byte> bytes) -> Status {
+                            benchmark::DoNotOptimize(bytes.data());
+                            return Done{};
+                          });
+          BV_ASSERT(made.has_value());
         }
       }
     }
@@ -164,6 +162,7 @@ class Workload {
   std::unique_ptr<Buffer> source_;
   std::unique_ptr<Buffer> target_;
   std::vector<Step> steps_;
+  move::WindowBuffer window_;
 };
 
 /// Sizes of a 35B mixture of experts on eight ranks; the same axis letters mean the same in every
@@ -187,7 +186,7 @@ layout::Binding sizes_of(const layout::Rule& rule, std::int64_t run_elements) {
 
 void run_workload(benchmark::State& state, const layout::Rule& rule, layout::Binding binding,
                   std::int64_t bytes, bool back) {
-  const Workload work(rule, std::move(binding), bytes, back);
+  Workload work(rule, std::move(binding), bytes, back);
   paired(state, {[&] { work.copy_once(); }, work.anchor_bytes()},
          {[&] { work.run(); }, work.bytes()});
 }
