@@ -65,6 +65,7 @@ struct LayerFlag {
   std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
   std::string from;       // expression: without indices, the layers from this number on
   bool not_last = false;  // the last decoder layer is never one
+  std::vector<std::string> words;  // what holds without a list, one a layer
 };
 
 /// A symbol that layers have a number of their own for. A later one overrules an earlier one.
