@@ -112,7 +112,7 @@ struct FlagReader {
     if (node == nullptr && !flag.from.empty()) {
       BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
       std::vector<bool> later(static_cast<std::size_t>(layers), false);
-      for (std::int64_t i = std::max<std::int64_t>(first, 0); i < layers; ++i) {
+      for (std::int64_t i = first; first >= 0 && i < layers; ++i) {
         later[static_cast<std::size_t>(i)] = true;
       }
       geometry.origin[flag.name] =
