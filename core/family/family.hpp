@@ -63,8 +63,9 @@ struct LayerFlag {
   /// Where the word stands in an entry of the list that is an object: "attention.no_op".
   std::string entry;
   std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
-  std::string from;       // expression: without indices, the layers from this number on
+  std::string from;       // expression: without indices, the layers from this number on; none below 0
   bool not_last = false;  // the last decoder layer is never one
+  std::vector<std::string> words;  // what holds without a list, one a layer
 };
 
 /// A symbol that layers have a number of their own for. A later one overrules an earlier one.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
@@ -13,17 +12,7 @@
 namespace bv::family {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Stage>, 6> kStages = {{
-    {"embedding", Stage::Embedding},
-    {"decoder", Stage::Decoder},
-    {"final_norm", Stage::FinalNorm},
-    {"output", Stage::Output},
-    {"mtp", Stage::Mtp},
-    {"vision", Stage::Vision},
-}};
-
-/// The table of buffers that every family ignores.
-constexpr const char* kBuffers = "buffers";
+constexpr const char* kBuffers = "buffers";  // the table that every family ignores
 
 using Names = std::vector<std::pair<std::string, std::string>>;
 
@@ -81,7 +70,7 @@ class FamilyParser {
     BV_CHECK(lists(top));
     if (const auto facts = top.find("facts")) {
       BV_TRY(stated, parse_stated_facts(*facts));
-      family_->stated = std::move(stated);
+      family_->stated = stated;
     }
     BV_CHECK(list_of(top, "carried", parse_carried, family_->carried));
     BV_CHECK(list_of(top, "layer_sizes", parse_layer_size, family_->layer_sizes));
@@ -228,15 +217,9 @@ class FamilyParser {
                          "use", "rules", "constraints", "inner"}));
     Section out;
     BV_TRY(stage, place.at("stage"));
-    BV_TRY(stage_text, stage.text());
-    const auto known = std::find_if(kStages.begin(), kStages.end(),
-                                    [&](const auto& row) { return row.first == stage_text; });
-    if (known == kStages.end()) {
-      return stage.error("this stage is not known", escaped(stage_text),
-                         "embedding, decoder, final_norm, output, mtp or vision");
-    }
-    out.stage = known->second;
-    BV_TRY(title, place.text_or("title", stage_text));
+    BV_TRY(known_stage, parse_stage(stage));
+    out.stage = known_stage;
+    BV_TRY(title, place.text_or("title", stage.node().get<std::string>()));
     out.title = title;
     if (const auto over = place.find("over")) {
       BV_TRY(variable, parse_over(*over));

@@ -19,6 +19,8 @@ namespace bv::family {
 
 /// An entry of "symbols": {"field": "num_experts", "default": "0"}.
 [[nodiscard]] Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place);
+/// The stage of a section, by its word.
+[[nodiscard]] Result<Stage> parse_stage(const JsonPlace& place);
 /// An entry of "layer_flags": exactly one of list, below and indices.
 [[nodiscard]] Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place);
 /// An entry of "layer_sizes": {"symbol", "list", "entry", "value"} or {"symbol", "when", "value"}.

@@ -249,7 +249,7 @@ Result<layout::BoundRule> bound_alone(const model::Geometry& geometry, const For
   if (line == nullptr) {
     return fail(Code::Assertion, "there is no line " + rule.kind);
   }
-  auto symbols = geometry.symbols;
+  auto symbols = geometry.with(rule.sizes);
   symbols["t"] = 1;
   layout::Binding binding;
   for (const auto& [axis, expression] : rule.axes) {
@@ -272,7 +272,12 @@ Result<layout::BoundRule> bound_alone(const model::Geometry& geometry, const For
 Status choose_line(const model::Geometry& geometry, const ForeignKinds& kinds,
                    const LinePlace& place, const ForeignRule& foreign,
                    const std::vector<Shape>& shapes, family::Rule& rule) {
-  return LineChooser(geometry, kinds, place, foreign, shapes, rule).run();
+  if (rule.sizes.empty()) {
+    return LineChooser(geometry, kinds, place, foreign, shapes, rule).run();
+  }
+  model::Geometry own = geometry;  // of the layers that the family's row is for
+  own.symbols = geometry.with(rule.sizes);
+  return LineChooser(own, kinds, place, foreign, shapes, rule).run();
 }
 
 bool line_fits(const model::Geometry& geometry, const ForeignKinds& kinds, const family::Rule& rule,

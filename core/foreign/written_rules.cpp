@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
@@ -45,12 +46,13 @@ struct Names {
   auto operator<=>(const Names&) const = default;
 };
 
-/// Patterns, where they lead back to the names; else the names, with a star for a stack's experts.
-Names names_of(const model::Model& model, const model::Mapping& mapping) {
+/// Patterns, where they are asked for and lead back to the names; else the names, with a star for a
+/// stack's experts.
+Names names_of(const model::Model& model, const model::Mapping& mapping, bool patterns) {
   const std::string name = model.megatron_name(mapping, 0);
   Names out{starred(name), {}};
   const auto captures = match_pattern(out.megatron, name);
-  bool right = captures.has_value();
+  bool right = patterns && captures.has_value();
   for (const std::string& hf : mapping.hf) {
     out.hf.push_back(starred(hf));
     const std::size_t stars = wildcards(out.hf.back());
@@ -65,7 +67,8 @@ Names names_of(const model::Model& model, const model::Mapping& mapping) {
 }
 
 /// The numbers of the config in an expression as they are: "hidden_size / t" -> "64 / t".
-std::string with_numbers(std::string text, const model::Geometry& geometry) {
+std::string with_numbers(const std::string& text,
+                         const std::map<std::string, std::int64_t, std::less<>>& symbols) {
   std::string out;
   std::string word;
   for (const char c : text + " ") {
@@ -73,8 +76,8 @@ std::string with_numbers(std::string text, const model::Geometry& geometry) {
       word += c;
       continue;
     }
-    const auto number = word == "t" ? std::nullopt : geometry.get(word);
-    out += number ? std::to_string(*number) : word;
+    const auto number = word == "t" ? symbols.end() : symbols.find(word);
+    out += number != symbols.end() ? std::to_string(number->second) : word;
     out += c;
     word.clear();
   }
@@ -92,7 +95,7 @@ void say_kind(const family::Rule& rule, const model::Model& model, const Foreign
   const std::string line = layout::print(*kinds.lines.find(rule.kind));
   out["layout"] = line.substr(line.find_first_not_of(' ', line.find(' ')));
   for (const auto& [axis, size] : rule.axes) {
-    out["axes"][axis] = with_numbers(size, model.geometry);
+    out["axes"][axis] = with_numbers(size, model.geometry.with(rule.sizes));
   }
 }
 
@@ -120,15 +123,32 @@ Json row_of(const family::Rule& rule, const Names& names, const model::Model& mo
 }  // namespace
 
 std::string written_rules(const model::Model& model, const ForeignKinds& kinds) {
-  std::map<std::pair<const family::Rule*, Names>, bool> written;
+  // A pattern stands for all of its layers only where one row says what happens in each.
+  std::map<std::pair<const family::Rule*, Names>, std::string> rows_of_rules;
+  std::map<std::string, std::set<std::string>> rows_of_pattern;
+  for (const model::Mapping& mapping : model.mappings) {
+    const Names names = names_of(model, mapping, true);
+    std::string& row = rows_of_rules[{mapping.rule, names}];
+    if (row.empty()) {
+      row = row_of(*mapping.rule, names, model, kinds).dump();
+      rows_of_pattern[names.megatron].insert(row);
+    }
+  }
+  std::set<std::string> written;
   std::string rows;
   for (const model::Mapping& mapping : model.mappings) {
-    const Names names = names_of(model, mapping);
-    if (!written.emplace(std::pair(mapping.rule, names), true).second) {
+    Names names = names_of(model, mapping, true);
+    const bool one_row = rows_of_pattern.at(names.megatron).size() == 1;
+    if (one_row && !written.insert(rows_of_rules.at({mapping.rule, names})).second) {
       continue;
     }
+    if (!one_row) {
+      names = names_of(model, mapping, false);
+      written.insert(names.megatron);
+    }
+    const Json content = row_of(*mapping.rule, names, model, kinds);
     Json row = {{"id", fmt::format("r{}", written.size() - 1)}};
-    row.update(row_of(*mapping.rule, names, model, kinds));
+    row.update(content);
     rows += fmt::format("{}\n  {}", rows.empty() ? "" : ",", row.dump());
   }
   return fmt::format(

@@ -56,6 +56,12 @@ struct FlagReader {
                 fmt::format("{} entries, one for each of num_hidden_layers", layers))
           .advise("use the config.json that belongs to the checkpoint");
     }
+    geometry.origin[flag.name] = path;
+    return of_words(words, path);
+  }
+
+  Result<std::vector<bool>> of_words(const std::vector<std::string>& words,
+                                     const std::string& path) const {
     const auto among = [](const std::vector<std::string>& known, const std::string& word) {
       return std::find(known.begin(), known.end(), word) != known.end();
     };
@@ -73,7 +79,6 @@ struct FlagReader {
       }
       yes.push_back(among(flag.equals, word));
     }
-    geometry.origin[flag.name] = path;
     return yes;
   }
 
@@ -107,7 +112,7 @@ struct FlagReader {
     if (node == nullptr && !flag.from.empty()) {
       BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
       std::vector<bool> later(static_cast<std::size_t>(layers), false);
-      for (std::int64_t i = std::max<std::int64_t>(first, 0); i < layers; ++i) {
+      for (std::int64_t i = first; first >= 0 && i < layers; ++i) {
         later[static_cast<std::size_t>(i)] = true;
       }
       geometry.origin[flag.name] =
@@ -188,6 +193,11 @@ struct FlagReader {
     BV_TRY(stated, list());
     if (stated) {
       return from_list(stated->first, *stated->second);
+    }
+    if (std::ssize(flag.words) == layers) {
+      geometry.origin[flag.name] =
+          fmt::format("default {}: config.json has no {}", join(flag.words, ", "), no_list());
+      return of_words(flag.words, no_list());
     }
     if (flag.schedule) {
       return from_schedule();

@@ -97,7 +97,8 @@ class SizeReader {
     }
     for (const std::string& word : family::identifiers(size.value)) {
       if (word != "entry" && !geometry_.symbols.contains(word)) {
-        return Done{};  // the config does not say it: the symbol's own number stands
+        return absent_field(family_, geometry_, *family_.symbol(word),
+                            fmt::format("{} of layer {}", size.symbol, layer), {});
       }
     }
     auto value = family::evaluate_with(

@@ -104,5 +104,68 @@ TEST(UpstreamLimit, MtpAttendsFullyBehindALastLinearLayer) {
   EXPECT_TRUE(trip.back == model.tensors);
 }
 
+void make_and_convert(const std::string& fixture, const std::vector<std::string>& layout,
+                      RoundTrip& trip) {
+  const Ended made = run({"fixture", "make", "--family", fixture, "--out", trip.folder / "f"});
+  ASSERT_EQ(made.code, 0) << made.all();
+  convert_there_and_back(trip.folder / "f", layout, trip);
+  EXPECT_TRUE(trip.back == read_tensors(trip.folder / "f")) << fixture;
+}
+
+/// D18: upstream gives g_proj rows behind all groups, and a model of megatron-core 0.19.2 without a
+/// place for them. Ours follows the bridge's rule, for a Megatron-Core that has the place.
+TEST(UpstreamLimit, StepsGateRowsStandBehindTheGroups) {
+  RoundTrip trip;
+  make_and_convert("step3p7", {"--tp", "2"}, trip);
+  const auto first = trip.shard("pp0_tp0_ep0_etp0.safetensors");
+  const auto second = trip.shard("pp0_tp1_ep0_etp1.safetensors");
+  const std::string name = "language_model.decoder.layers.0.self_attention.linear_qkv.weight";
+  EXPECT_EQ(first.at(name).shape, (Shape{84, 24}));  // of 160 rows and 8 gates
+  const auto gates = read_tensors(trip.folder / "f").at("model.layers.0.self_attn.g_proj.weight");
+  const std::vector<std::byte>& rows = second.at(name).bytes;
+  ASSERT_GE(rows.size(), gates.bytes.size());
+  EXPECT_TRUE(std::equal(gates.bytes.begin(), gates.bytes.end(),
+                         rows.end() - static_cast<std::ptrdiff_t>(gates.bytes.size())));
+}
+
+/// Upstream leaves what a layer with the keys of another one does not read as it was initialised.
+TEST(UpstreamLimit, RowsForKeysThatNobodyReadsAreZero) {
+  RoundTrip trip;
+  make_and_convert("gemma4_text", {"--tp", "1"}, trip);
+  const auto shard = trip.shard("pp0_tp0_ep0_etp0.safetensors");
+  const EditedTensor& own = shard.at("decoder.layers.0.self_attention.linear_qkv.weight");
+  const EditedTensor& shared = shard.at("decoder.layers.4.self_attention.linear_qkv.weight");
+  ASSERT_EQ(own.shape, shared.shape);
+  const auto zeros = [](const EditedTensor& one) {
+    const std::size_t group = one.bytes.size() / 4;  // two queries, keys, values of 10 rows
+    return std::all_of(one.bytes.begin() + static_cast<std::ptrdiff_t>(group / 2),
+                       one.bytes.begin() + static_cast<std::ptrdiff_t>(group),
+                       [](std::byte b) { return b == std::byte{0}; });
+  };
+  EXPECT_TRUE(zeros(shared));
+  EXPECT_FALSE(zeros(own));
+}
+
+/// Upstream's indexers are numbered by the layers of the whole model, on every stage.
+TEST(UpstreamLimit, WhatStandsBesideTheLayersKeepsItsNumberOnEveryStage) {
+  RoundTrip trip;
+  make_and_convert("minimax_m3", {"--tp", "2", "--pp", "2", "--ep", "2", "--etp", "1"}, trip);
+  const auto last = trip.shard("pp1_tp0_ep0_etp0.safetensors");
+  EXPECT_TRUE(last.contains("lightning_indexers.3.q_proj.weight"));
+  EXPECT_TRUE(last.contains("language_model.decoder.layers.1.self_attention.linear_qkv.weight"));
+}
+
+TEST(UpstreamLimit, LayersOfTheirOwnSizesComeBackFromEveryStage) {
+  for (const auto& [fixture, layout] : std::map<std::string, std::vector<std::string>>{
+           {"nemotron_nas", {"--tp", "4", "--pp", "3"}},
+           {"nemotron_h/mtp", {"--tp", "2", "--pp", "2", "--ep", "4", "--etp", "2"}},
+           {"step3p5", {"--tp", "4", "--pp", "2", "--ep", "2", "--etp", "2"}},
+           {"mimo_v2_flash", {"--tp", "2", "--pp", "4", "--ep", "8", "--etp", "1"}},
+           {"gemma4_text/experts", {"--tp", "4", "--pp", "3", "--ep", "2", "--etp", "4"}}}) {
+    RoundTrip trip;
+    make_and_convert(fixture, layout, trip);
+  }
+}
+
 }  // namespace
 }  // namespace bv::e2e

@@ -17,7 +17,23 @@ def moe(experts, shared=2, score_bias=1, gate=0):
     return 2 + score_bias + 2 * experts + shared + gate
 
 
-# name -> class, sizes, Megatron parameters
+def hybrid(pattern, **sizes):
+    """Nemotron-H: one letter a layer."""
+    words = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+    return {"layers_block_type": [words[letter] for letter in pattern], "num_key_value_heads": 8, "head_dim": 128,
+            "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4, "vocab_size": 131072, **sizes}
+
+
+def hybrid_parameters(pattern, experts=0):
+    """A Mamba layer has 9 parameters, attention and an MLP 3 each; embedding, last norm and output layer."""
+    return 3 + 9 * pattern.count("M") + 3 * (pattern.count("*") + pattern.count("-")) + pattern.count("E") * moe(experts)
+
+
+# The last 18 layers take keys and values of others: Megatron has rows for their own, 3 of them for heads of 512.
+GEMMA_E4B_ZEROS = 2 * 2 * 2560 * (15 * 256 + 3 * 512)
+NANO_30B = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
+
+# name -> class, sizes, Megatron parameters, elements of Megatron's that HF has not (0 where nothing is said)
 PUBLISHED = {
     "kimi-k2": ("DeepseekV3ForCausalLM", {
         "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
@@ -160,4 +176,16 @@ PUBLISHED = {
         "vision_config": {"depth": 24, "hidden_size": 1536, "intermediate_size": 10944, "num_heads": 12, "out_hidden_size": 4096,
                           "image_size": 336, "patch_size": 14}},
         3 + 46 * (GQA + BIAS) + MLP + 45 * moe(128) + 24 * 7 + 13),
+    "nemotron-3-nano-4b": ("NemotronHForCausalLM", hybrid(
+        "M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-", hidden_size=3136, intermediate_size=12544, num_attention_heads=40,
+        mamba_num_heads=96, mamba_head_dim=80), hybrid_parameters("M-M-M-MM-M-M*-M-M*-M-M-M*-M-M-MM*-MMM-M-M-")),
+    "nemotron-3-nano-30b-a3b": ("NemotronHForCausalLM", hybrid(
+        NANO_30B, hidden_size=2688, intermediate_size=1856, num_attention_heads=32, num_key_value_heads=2, mamba_num_heads=64,
+        mamba_head_dim=64, n_routed_experts=128, n_shared_experts=1, num_experts_per_tok=6, moe_intermediate_size=1856,
+        moe_shared_expert_intermediate_size=3712), hybrid_parameters(NANO_30B, 128)),
+    "gemma-4-e4b": ("Gemma4ForCausalLM", {
+        "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 42, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 256, "global_head_dim": 512, "num_kv_shared_layers": 18,
+        "hidden_size_per_layer_input": 256, "vocab_size": 262144, "vocab_size_per_layer_input": 262144},
+        5 + 42 * (4 + 3 + 2 + 4) + 24, GEMMA_E4B_ZEROS),
 }

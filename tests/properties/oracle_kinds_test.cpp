@@ -284,6 +284,12 @@ TEST(KindsAndOracle, DisagreeOnEveryLineWithTwoPartsExchanged) {
       {"qkv",
        "q[(g n d) ...], k[(g d) ...], v[(g d) ...] -> y[(g (q: n d | v: d | k: d)) ...] cut 0 by "
        "t"},
+      {"qkv_value_size",
+       "q[(g n d) ...], k[(g d) ...], v[(g e) ...] -> y[(g (q: n d | v: e | k: d)) ...] cut 0 by "
+       "t"},
+      {"qkv_keys_twice",
+       "q[(g n d) ...], k[(g d) ...] -> y[(g (k: *c d | q: n d)) ...] cut 0 by t"},
+      {"qkv_queries", "q[(g n d) ...] -> y[(g (pad: p | q: n d)) ...] cut 0 by t"},
       {"packed_fc1", "x[E (gate: t f | up: t f) ...] -> y{E t}[(up: f | gate: f) ...]"},
       {"stacked_fc1", "gate[E (t f) ...], up[E (t f) ...] -> y{E t}[(up: f | gate: f) ...]"},
       {"column_exchanged_halves",

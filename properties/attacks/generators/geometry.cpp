@@ -49,34 +49,48 @@ class Level {
       out_.emplace_back(prefix_ + field, "true");
     }
   }
-  /// A list of one entry a layer goes on as it began.
-  void cycle(const char* field, std::int64_t layers) {
-    if (!has(field) || !level_[field].is_array() || level_[field].empty()) {
-      return;
-    }
-    json list = json::array();
-    for (std::int64_t i = 0; i < layers; ++i) {
-      list.push_back(level_[field][static_cast<std::size_t>(i) % level_[field].size()]);
-    }
-    out_.emplace_back(prefix_ + field, list.dump());
-  }
-  /// Lists of one word a layer, whatever they are called.
-  void cycle_words(std::int64_t layers) {
-    if (!has("num_hidden_layers")) {
-      return;
-    }
+  /// Lists of one entry a layer go on as they began, whatever they are called; so do texts of one
+  /// letter a layer. Some have entries for MTP layers behind.
+  void cycle_layers(std::int64_t layers, const Geometry& g) {
+    const std::size_t own = layers_of_sample();
+    const std::size_t more =
+        has("num_nextn_predict_layers") && level_["num_nextn_predict_layers"].is_number_integer()
+            ? level_["num_nextn_predict_layers"].get<std::size_t>()
+            : 0;
     for (const auto& [field, value] : level_.items()) {
-      const bool words =
-          value.is_array() && level_["num_hidden_layers"] == value.size() &&
-          std::all_of(value.begin(), value.end(), [](const json& one) { return one.is_string(); });
-      if (words) {
-        cycle(field.c_str(), layers);
+      const bool behind = more > 0 && value.size() == own + more;
+      const auto wanted = static_cast<std::size_t>(layers + (behind ? g.mtp : 0));
+      if (own > 0 && value.is_string() && field == "hybrid_override_pattern") {
+        std::string letters;
+        for (std::size_t i = 0; i < wanted; ++i) {
+          const std::string& text = value.get_ref<const std::string&>();
+          letters += text[i % text.size()];
+        }
+        out_.emplace_back(prefix_ + field, json(letters).dump());
+      } else if (own > 0 && value.is_array() && (value.size() == own || behind) &&
+                 field != "mlp_only_layers") {
+        json list = json::array();
+        for (std::size_t i = 0; i < wanted; ++i) {
+          list.push_back(with_heads(value[i % value.size()], g));
+        }
+        out_.emplace_back(prefix_ + field, list.dump());
       }
     }
   }
   /// A list of layer numbers keeps those of layers that are there, all but the last.
   void inside(const char* field, std::int64_t layers) {
-    if (!has(field) || !level_[field].is_array() || level_[field].empty()) {
+    if (!has(field) || level_[field].empty()) {
+      return;
+    }
+    if (level_[field].is_string()) {  // "1,2,3": all but the first
+      std::string text;
+      for (std::int64_t i = 1; i < layers; ++i) {
+        text += (text.empty() ? "" : ",") + std::to_string(i);
+      }
+      out_.emplace_back(prefix_ + field, json(text).dump());
+      return;
+    }
+    if (!level_[field].is_array()) {
       return;
     }
     json list = json::array();
@@ -89,6 +103,22 @@ class Level {
   }
 
  private:
+  [[nodiscard]] std::size_t layers_of_sample() const {
+    if (has("num_hidden_layers") && level_["num_hidden_layers"].is_number_integer()) {
+      return level_["num_hidden_layers"].get<std::size_t>();
+    }
+    return has("layers_block_type") ? level_["layers_block_type"].size() : 0;
+  }
+
+  /// A layer that says how many heads share a key has those of this geometry.
+  static json with_heads(json entry, const Geometry& g) {
+    if (entry.is_object() && entry.contains("attention") &&
+        entry["attention"].value("n_heads_in_group", json()).is_number()) {
+      entry["attention"]["n_heads_in_group"] = g.heads_each;
+    }
+    return entry;
+  }
+
   const json& level_;
   std::string prefix_;
   Settings& out_;
@@ -102,6 +132,9 @@ void attention(Level& level, const Geometry& g) {
   const bool each = latent || level.equal("num_key_value_heads", "num_attention_heads");
   level.integer("num_attention_heads", heads);
   level.integer("num_key_value_heads", each ? heads : g.groups);
+  level.integer("num_attention_groups", g.groups);
+  level.integer("num_global_key_value_heads", g.groups);
+  level.integer("swa_num_key_value_heads", heads);
   if (!latent) {
     level.integer("head_dim", g.head_unit * kHeadUnit);
   }
@@ -118,6 +151,7 @@ void feed_forward(Level& level, const Geometry& g, std::int64_t layers) {
   }
   level.integer("first_k_dense_replace", layers > 1 ? 1 : 0);
   level.inside("mlp_only_layers", layers);
+  level.inside("moe_layers_enum", layers);
 }
 
 /// A config without a size of heads divides the hidden size among them.
@@ -137,14 +171,15 @@ Settings settings_of(const json& config, const Geometry& g, std::int64_t layers)
   const bool thinks = config.contains("thinker_config");  // the Omni models
   const json& model = thinks ? config["thinker_config"] : config;
   const std::string level = thinks ? "thinker_config." : "";
-  const bool nested = model.contains("text_config");
-  Level text(nested ? model["text_config"] : model, level + (nested ? "text_config." : ""), out);
+  const std::string inner = model.contains("llm_config") ? "llm_config" : "text_config";
+  const bool nested = model.contains(inner);
+  Level text(nested ? model[inner] : model, nested ? level + inner + "." : level, out);
   attention(text, g);
   feed_forward(text, g, layers);
   text.integer("hidden_size", hidden_size(text, g));
   text.integer("vocab_size", kVocabularyMin + g.vocabulary);
   text.integer("num_hidden_layers", layers);
-  text.cycle_words(layers);
+  text.cycle_layers(layers, g);
   for (const char* field : {"mtp_num_hidden_layers", "num_nextn_predict_layers"}) {
     text.integer(field, g.mtp);
   }

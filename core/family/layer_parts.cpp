@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+
 #include "core/base/text.hpp"
 #include "core/family/family_fields.hpp"
 #include "core/family/family_parts.hpp"
@@ -38,11 +41,32 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   return flag;
 }
 
+constexpr std::array<std::pair<std::string_view, Stage>, 6> kStages = {{
+    {"embedding", Stage::Embedding},
+    {"decoder", Stage::Decoder},
+    {"final_norm", Stage::FinalNorm},
+    {"output", Stage::Output},
+    {"mtp", Stage::Mtp},
+    {"vision", Stage::Vision},
+}};
+
 }  // namespace
 
+Result<Stage> parse_stage(const JsonPlace& place) {
+  BV_TRY(text, place.text());
+  const auto known = std::find_if(kStages.begin(), kStages.end(),
+                                  [&](const auto& row) { return row.first == text; });
+  if (known == kStages.end()) {
+    return place.error("this stage is not known", escaped(text),
+                       "embedding, decoder, final_norm, output, mtp or vision");
+  }
+  return known->second;
+}
+
 Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only({"list", "equals", "others", "interval", "interval_default", "below",
-                       "schedule", "indices", "step", "entry", "behind", "from", "not_last"}));
+  BV_CHECK(
+      place.only({"list", "equals", "others", "interval", "interval_default", "below", "schedule",
+                  "indices", "step", "entry", "behind", "from", "not_last", "words"}));
   LayerFlag flag;
   flag.name = name;
   BV_TRY(lists, fields_or_none(place, "list"));
@@ -61,6 +85,8 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   flag.from = from;
   BV_TRY(not_last, place.boolean_or("not_last", false));
   flag.not_last = not_last;
+  BV_TRY(words, place.texts_or_none("words"));
+  flag.words = words;
   flag.lists = lists;
   flag.equals = equals;
   flag.others = others;
