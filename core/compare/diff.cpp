@@ -118,6 +118,8 @@ std::string_view name(Cause cause) {
       return "unexpected";
     case Cause::Renamed:
       return "renamed";
+    case Cause::Stale:
+      return "stale";
     case Cause::Unexplained:
       return "unexplained";
   }

@@ -87,6 +87,7 @@ enum class Cause {
   Missing,
   Unexpected,
   Renamed,  // unexpected, and it holds a missing tensor
+  Stale,    // of a layer of multi-token prediction, when all else is as wanted
   Unexplained,
 };
 [[nodiscard]] std::string_view name(Cause cause);

@@ -97,8 +97,6 @@ void try_view(Trial& trial, const Candidate& candidate, ElementOffset row_elemen
 void try_values(Trial& trial, const View& wanted, const FoundRows& found,
                 ElementOffset row_elements) {
   const DType dtype = wanted.spec.dtype;
-  trial.attempt(Cause::Zeroed, "the rows are zero",
-                [&found](std::int64_t, Row& out) { out.assign(found.row_bytes(), std::byte{0}); });
   if (!kinds::is_computable(dtype)) {
     return;
   }
@@ -234,13 +232,15 @@ Explanation explain_values(const Subject& subject, const Difference& difference)
   Trial trial(there, difference.wrong_rows);
   View wanted = subject.wanted();
   wanted.spec.dtype = found.dtype;
-  try_values(trial, wanted, there, rows.elements);
-  if (subject.candidates) {
+  trial.attempt(Cause::Zeroed, "the rows are zero",
+                [&there](std::int64_t, Row& out) { out.assign(there.row_bytes(), std::byte{0}); });
+  if (subject.candidates) {  // what its rule makes possible says more than what happens to values
     for (Candidate& candidate : subject.candidates(found)) {
       candidate.view.spec.dtype = found.dtype;
       try_view(trial, candidate, rows.elements);
     }
   }
+  try_values(trial, wanted, there, rows.elements);
   try_transposed(trial, wanted, found.shape);
   Explanation best = std::move(trial).take();
   return best.cause == Cause::Unexplained ? none : best;
@@ -332,6 +332,30 @@ std::set<ByteOffset> wanted_row_sizes(const Comparison& comparison) {
   return out;
 }
 
+/// Layers of multi-token prediction that hold nothing known while the rest of the model is right
+/// were written from other weights, or not at all.
+void name_stale(const Comparison& comparison, std::vector<Difference>& differences) {
+  const auto mtp = [&](const Difference& one) {
+    return one.subject < comparison.subjects.size() &&
+           is_mtp(comparison.subjects[one.subject].global);
+  };
+  if (!std::all_of(differences.begin(), differences.end(), mtp)) {
+    return;
+  }
+  for (Difference& one : differences) {
+    if (one.explanation.cause == Cause::Unexplained && one.bytes_differ) {
+      one.explanation = {
+          Cause::Stale,
+          "every tensor outside of the MTP layers is the wanted one: these hold other "
+          "weights, as when they were not written again",
+          0,
+          0,
+          true,
+          {}};
+    }
+  }
+}
+
 }  // namespace
 
 Status explain(const Comparison& comparison, const DiffOptions& options,
@@ -364,13 +388,13 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
       open.push_back(&one);
     }
   }
-  if (sizes.empty()) {
-    return Done{};
+  if (!sizes.empty()) {
+    BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
+    for (Difference* one : open) {
+      look_up_rows(comparison, table, *one);
+    }
   }
-  BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
-  for (Difference* one : open) {
-    look_up_rows(comparison, table, *one);
-  }
+  name_stale(comparison, differences);
   return Done{};
 }
 

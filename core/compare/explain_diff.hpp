@@ -45,5 +45,7 @@ struct NameShift {
   std::int64_t shift = 0;  // of OtherLayer and OtherExpert: the found number less the wanted one
 };
 [[nodiscard]] NameShift compare_names(std::string_view wanted, std::string_view found);
+/// Is it a tensor of a layer of multi-token prediction?
+[[nodiscard]] bool is_mtp(std::string_view name);
 
 }  // namespace bv::compare

@@ -44,7 +44,48 @@ std::optional<std::pair<std::string_view, std::int64_t>> numbered(std::string_vi
   return std::pair(word.substr(0, at), std::stoll(std::string(word.substr(at))));
 }
 
+/// "decoder.layers.3.mlp.linear_fc1.weight": what stands before "layers", the number, the rest.
+struct LayerName {
+  bool mtp = false;
+  std::string_view number;
+  std::vector<std::string_view> rest;
+};
+std::optional<LayerName> layer_name(const std::vector<std::string_view>& words) {
+  constexpr std::array kWrappers = {"mtp_model_layer", "transformer_layer"};
+  const auto at = std::find(words.begin(), words.end(), "layers");
+  if (at == words.end() || std::next(at) == words.end() || !numbered(*std::next(at))) {
+    return std::nullopt;
+  }
+  LayerName out{std::find(words.begin(), at, "mtp") != at, *std::next(at), {at + 2, words.end()}};
+  if (out.mtp && !out.rest.empty() &&
+      std::find(kWrappers.begin(), kWrappers.end(), out.rest.front()) != kWrappers.end()) {
+    out.rest.erase(out.rest.begin());
+  }
+  return out;
+}
+
+/// A layer of the decoder where one of multi-token prediction is wanted, or the other way round.
+std::optional<NameShift> across_mtp(const std::vector<std::string_view>& wanted,
+                                    const std::vector<std::string_view>& found) {
+  const auto a = layer_name(wanted);
+  const auto b = layer_name(found);
+  if (!a || !b || a->mtp == b->mtp || a->rest != b->rest) {
+    return std::nullopt;
+  }
+  return NameShift{
+      Cause::OtherLayer,
+      a->mtp ? fmt::format(": layer {} of the decoder for MTP layer {}, which was "
+                           "copied from it and not written again",
+                           b->number, a->number)
+             : fmt::format(": MTP layer {} for layer {} of the decoder", b->number, a->number)};
+}
+
 }  // namespace
+
+bool is_mtp(std::string_view name) {
+  const auto layer = layer_name(words_of_name(name));
+  return layer && layer->mtp;
+}
 
 NameShift compare_names(std::string_view wanted, std::string_view found) {
   if (wanted == found) {
@@ -52,6 +93,9 @@ NameShift compare_names(std::string_view wanted, std::string_view found) {
   }
   const auto a = words_of_name(wanted);
   const auto b = words_of_name(found);
+  if (auto shift = across_mtp(a, b)) {
+    return *shift;
+  }
   std::vector<std::size_t> differing;
   for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     if (a[i] != b[i]) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -18,6 +19,11 @@ struct RowSource {
   std::int64_t offset = 0;  // of its first element
   std::int64_t rows = 0;
 };
+
+/// "- 1", "+ 1".
+std::string signed_text(double number) {
+  return fmt::format("{} {:g}", number < 0 ? '-' : '+', std::abs(number));
+}
 
 /// Do parts stand in turns, group by group, as in "g (q: n d | k: d | v: d)"?
 bool has_grouped_parts(const layout::Product& product) {
@@ -92,8 +98,11 @@ class RuleFaults {
     for (const double sum : {0.0, -base_.add}) {
       Candidate one{Cause::PlusOne,
                     sum == 0
-                        ? fmt::format("{:+g} of the zero-centred norm was not added", base_.add)
-                        : fmt::format("{:+g} was added where {:+g} is wanted", sum, base_.add),
+                        ? fmt::format("the norm is stored as w, and w {} is wanted: {:+g} of the "
+                                      "zero-centred norm was not added",
+                                      signed_text(base_.add), base_.add)
+                        : fmt::format("the norm is stored as w {}, and w {} is wanted",
+                                      signed_text(sum), signed_text(base_.add)),
                     wanted()};
       one.cause = sum > base_.add ? Cause::PlusOne : Cause::MinusOne;
       one.view.add = sum;

@@ -167,6 +167,8 @@ class Family {
   std::vector<std::string> class_of;
   /// PEFT takes the names of single experts in target_modules for the class's packed parameters.
   bool peft_moves_experts = false;
+  /// Modules that files name otherwise than the class does, as components: (file, class).
+  std::vector<std::pair<std::string, std::string>> class_modules;
   std::string level;                // "text_config" or ""
   std::vector<SymbolRule> symbols;  // later ones may use earlier and later ones, without circles
   std::vector<LayerFlag> layer_flags;

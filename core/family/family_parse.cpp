@@ -52,7 +52,8 @@ class FamilyParser {
                        "carried",
                        "sections",
                        "peft_moves_experts",
-                       "layer_sizes"}));
+                       "layer_sizes",
+                       "class_modules"}));
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -98,6 +99,13 @@ class FamilyParser {
     family_->model_types = model_types;
     BV_TRY(moves, top.boolean_or("peft_moves_experts", false));
     family_->peft_moves_experts = moves;
+    if (const auto renamed = top.find("class_modules")) {
+      BV_TRY(pairs, renamed->members());
+      for (const auto& [in_file, in_class] : pairs) {
+        BV_TRY(text, in_class.text());
+        family_->class_modules.emplace_back(in_file, text);
+      }
+    }
     BV_TRY(class_of, top.texts_or_none("class_of"));
     family_->class_of = class_of;
     if (architectures.empty() && model_types.empty()) {

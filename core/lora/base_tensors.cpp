@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -11,13 +10,13 @@
 #include "core/checkpoint/config_text.hpp"
 #include "core/layout/side.hpp"
 #include "core/lora/adapter_keys.hpp"
+#include "core/lora/class_names.hpp"
 #include "core/plan/bind_rule.hpp"
 
 namespace bv::lora {
 namespace {
 
 constexpr std::string_view kExpertForms = "_experts";
-constexpr std::array kForms = {"packed", "packed_in_out", "per_expert"};
 
 bool is_matrix(const kinds::Catalogue& kinds, const family::Rule& rule) {
   return kinds.find(rule.kind, layout::Side::Rows) != nullptr &&
@@ -138,11 +137,17 @@ Status BaseTensors::add_others(const checkpoint::HfModel& hf, const kinds::Catal
   for (const auto& [name, text] : hf.model.prefixes) {
     options.forms[model::prefix_form(name)] = text;
   }
+  std::set<std::string> forms;
+  for (const family::Rule& rule : family::rules(*hf.model.family)) {
+    if (rule.expert && !rule.form.empty()) {
+      forms.insert(rule.form);
+    }
+  }
   for (const model::Detected& one : hf.model.detected) {
     if (!one.what.ends_with(kExpertForms)) {
       continue;
     }
-    for (const char* form : kForms) {
+    for (const std::string& form : forms) {
       if (one.value == form) {
         continue;
       }
@@ -305,6 +310,16 @@ std::optional<NamedWeight> BaseTensors::weight(std::string_view name, std::int64
 std::vector<std::string> BaseTensors::packed_in(const std::string& module) const {
   const auto found = packed_.find(module);
   return found == packed_.end() ? std::vector<std::string>() : found->second;
+}
+
+std::optional<std::string> BaseTensors::under_other_module(std::string_view name) const {
+  const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
+  for (const auto& other : {file_name(family, name), std::optional(class_name(family, name))}) {
+    if (other && *other != name && stored(*other) != nullptr) {
+      return other;
+    }
+  }
+  return std::nullopt;
 }
 
 std::optional<std::string> BaseTensors::under_other_prefix(std::string_view name) const {

@@ -51,6 +51,9 @@ class BaseTensors {
   /// Parameters of a module that hold stacks of experts, in the order in which the module registers
   /// them.
   [[nodiscard]] std::vector<std::string> packed_in(const std::string& module) const;
+  /// The stored name of what the class names so, or files of another age did; nullopt when that is
+  /// no stored tensor.
+  [[nodiscard]] std::optional<std::string> under_other_module(std::string_view name) const;
   /// The prefix of the base's names in place of that of the class: "model." that one of them lacks.
   /// nullopt when no stored name has such an ending, or several prefixes have.
   [[nodiscard]] std::optional<std::string> under_other_prefix(std::string_view name) const;

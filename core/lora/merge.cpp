@@ -49,7 +49,7 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
     if (const auto at = plan.edits.find(tensor); at != plan.edits.end()) {
       BV_TRY(merge, TensorMerge::make(stored.spec, at->second, best_merge_isa()));
       const auto shared = std::make_shared<TensorMerge>(std::move(merge));
-      output.granule = shared->granule();
+      output.granule = shared->granule() * kTileRows;  // whole tiles
       output.edit = [shared](std::int64_t begin, std::span<const std::byte> made,
                              std::span<std::byte> to) { return shared->apply(begin, made, to); };
     }

@@ -4,7 +4,8 @@
 #include <immintrin.h>
 
 #define BV_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define BV_AVX512_INLINE __attribute__((target("avx512f,avx512bw,avx512vl"), always_inline)) inline
+#define BV_AVX512_INLINE \
+  __attribute__((target("avx512f,avx512bw,avx512vl"), always_inline)) inline
 
 namespace bv::lora {
 namespace {
@@ -54,6 +55,17 @@ BV_AVX512 bool merge512(const Tile& tile) {
 #pragma GCC unroll 4
     for (int j = 0; j < kWays; ++j) {
       sums[i][j] = _mm512_setzero_ps();
+    }
+  }
+  // The rows of a tile are streams that the processor's own prefetch does not follow.
+  constexpr std::int64_t kAhead = 2 * kWays * 16 * (kDType == DType::F32 ? 4 : 2);
+#pragma GCC unroll 6
+  for (int i = 0; i < kRows; ++i) {
+    if (i < tile.rows) {
+      for (std::int64_t at = kAhead; at < kAhead + kAhead / 2; at += 64) {
+        __builtin_prefetch(tile.base + i * tile.base_step + at, 0);
+        __builtin_prefetch(tile.out + i * tile.out_step + at, 1);
+      }
     }
   }
   const float* left = tile.left;

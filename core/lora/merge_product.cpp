@@ -54,11 +54,11 @@ MergeProduct::MergeProduct(MatrixView left, const MatrixView& right, float scale
   const std::int64_t rank = right.rows;
   const std::int64_t padded = (columns_ + kWidestTile - 1) / kWidestTile * kWidestTile;
   right_.resize(static_cast<std::size_t>(padded * rank));
-  for (std::int64_t k = 0; k < rank; ++k) {
-    for (std::int64_t j = 0; j < columns_; ++j) {
-      const std::int64_t at =
-          j / kPanelColumns * kPanelColumns * rank + k * kPanelColumns + j % kPanelColumns;
-      right_[static_cast<std::size_t>(at)] = widen(right.at(k, j), right.dtype);
+  for (std::int64_t j = 0; j < columns_; j += kPanelColumns) {
+    const std::int64_t count = std::min(kPanelColumns, columns_ - j);
+    for (std::int64_t k = 0; k < rank; ++k) {
+      widen_run(right.at(k, j), right.dtype, right.column_stride, count,
+                right_.data() + j * rank + k * kPanelColumns);
     }
   }
 }
@@ -67,10 +67,13 @@ void MergeProduct::pack_left(std::int64_t begin, std::int64_t end, std::vector<f
   const std::int64_t rank = left_.columns;
   const std::int64_t blocks = (end - begin + kTileRows - 1) / kTileRows;
   out.assign(static_cast<std::size_t>(blocks * kTileRows * rank), 0.0F);
+  std::vector<float> row(static_cast<std::size_t>(rank));
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t block = (i - begin) / kTileRows * kTileRows * rank + (i - begin) % kTileRows;
+    widen_run(left_.at(i, 0), left_.dtype, left_.column_stride, rank, row.data());
+    float* block =
+        out.data() + (i - begin) / kTileRows * kTileRows * rank + (i - begin) % kTileRows;
     for (std::int64_t k = 0; k < rank; ++k) {
-      out[static_cast<std::size_t>(block + k * kTileRows)] = widen(left_.at(i, k), left_.dtype);
+      block[k * kTileRows] = row[static_cast<std::size_t>(k)];
     }
   }
 }

@@ -49,6 +49,9 @@ bool has_merge_isa(MergeIsa isa) {
 }
 
 MergeIsa best_merge_isa() {
+  if (has_merge_isa(MergeIsa::Avx512)) {
+    return MergeIsa::Avx512;
+  }
   return has_merge_isa(MergeIsa::Avx2) ? MergeIsa::Avx2 : MergeIsa::Scalar;
 }
 
@@ -78,6 +81,24 @@ float widen(const std::byte* element, DType dtype) {
 
 void narrow(float value, std::byte* element, DType dtype) {
   kinds::store(static_cast<double>(value), element, dtype);
+}
+
+void widen_run(const std::byte* first, DType dtype, std::int64_t stride, std::int64_t count,
+               float* out) {
+  if (dtype == DType::F32 && stride == 1) {
+    std::memcpy(out, first, static_cast<std::size_t>(count) * sizeof(float));
+  } else if (dtype == DType::BF16) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, first + i * stride * 2, sizeof bits);
+      out[i] = std::bit_cast<float>(std::uint32_t{bits} << 16U);
+    }
+  } else {
+    const std::int64_t step = stride * bytes(dtype);
+    for (std::int64_t i = 0; i < count; ++i) {
+      out[i] = widen(first + i * step, dtype);
+    }
+  }
 }
 
 float overflow_from(DType dtype) {

@@ -13,8 +13,8 @@ namespace bv::lora {
 enum class MergeIsa { Scalar, Avx2, Avx512 };
 /// Does this processor have it?
 [[nodiscard]] bool has_merge_isa(MergeIsa isa);
-/// The one that merges take: the widest that tests have run. Tests compare the tiles of AVX-512
-/// with the definition where a processor has it; none that ran them did so far, so it is not taken.
+/// The one that merges take: the widest. Tests compare the tiles of each with the definition where
+/// a processor has it.
 [[nodiscard]] MergeIsa best_merge_isa();
 
 inline constexpr std::int64_t kTileRows = 6;
@@ -50,6 +50,9 @@ struct Tile {
 /// An element as float32, exact, and the rounding of a float32 to an element, to nearest even.
 [[nodiscard]] float widen(const std::byte* element, DType dtype);
 void narrow(float value, std::byte* element, DType dtype);
+/// `count` elements that are `stride` elements apart, one after another.
+void widen_run(const std::byte* first, DType dtype, std::int64_t stride, std::int64_t count,
+               float* out);
 
 // The tiles of one instruction set each.
 [[nodiscard]] bool merge_tile_avx2(DType dtype, const Tile& tile);

@@ -114,6 +114,9 @@ std::string AdapterReader::stored_name(const std::string& name) {
   if (base_.stored(name) != nullptr || base_.weight(name)) {
     return name;
   }
+  if (auto moved = base_.under_other_module(name)) {
+    return *moved;
+  }
   const auto other = base_.under_other_prefix(name);
   if (other && out_.notes.empty()) {
     out_.notes.push_back(

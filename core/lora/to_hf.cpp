@@ -8,6 +8,7 @@
 #include "core/base/arith.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/lora/class_names.hpp"
 #include "core/lora/hf_planner.hpp"
 #include "core/lora/path_pattern.hpp"
 #include "core/lora/wrapped.hpp"
@@ -221,7 +222,13 @@ Result<model::Model> class_model(const checkpoint::HfModel& base) {
       options.forms[one.what] = one.value;  // a family whose class has a module for each expert
     }
   }
-  return model::resolve(base.model.family, config, {}, options);
+  BV_TRY(out, model::resolve(base.model.family, config, {}, options));
+  for (model::Mapping& mapping : out.mappings) {
+    for (std::string& name : mapping.hf) {
+      name = class_name(base.model.family.get(), name);
+    }
+  }
+  return std::move(out);
 }
 
 Result<HfAdapterFiles> plan_to_hf(const MegatronAdapter& adapter, const SitePlan& sites,

@@ -31,7 +31,15 @@ bool equal_values(const Factor& a, const Factor& b) {
     return true;
   }
   const auto size = static_cast<std::size_t>(bytes(a.dtype));
+  const bool in_runs = a.column_stride == 1 && b.column_stride == 1;
   for (std::int64_t row = 0; row < a.rows; ++row) {
+    if (in_runs) {
+      const std::size_t run = static_cast<std::size_t>(a.columns) * size;
+      if (std::memcmp(a.at(row, 0), b.at(row, 0), run) != 0) {
+        return false;
+      }
+      continue;
+    }
     for (std::int64_t column = 0; column < a.columns; ++column) {
       if (std::memcmp(a.at(row, column), b.at(row, column), size) != 0) {
         return false;

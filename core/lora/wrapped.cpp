@@ -7,6 +7,7 @@
 
 #include "core/family/family.hpp"
 #include "core/lora/adapter_keys.hpp"
+#include "core/lora/class_names.hpp"
 #include "core/lora/path_pattern.hpp"
 #include "core/lora/to_hf.hpp"
 
@@ -120,9 +121,10 @@ Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) 
   }
   std::set<std::string> names;
   for (const auto& [name, spec] : base.headers) {
-    const bool packed_away = expert_of(name) && !in_class.empty() && !in_class.contains(name);
+    const bool packed_away = expert_of(name) && !in_class.empty() &&
+                             !in_class.contains(class_name(base.model.family.get(), name));
     if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away) {
-      names.insert(std::string(module_of(name)));
+      names.insert(class_name(base.model.family.get(), module_of(name)));
     }
   }
   return std::vector<std::string>(names.begin(), names.end());
@@ -137,13 +139,13 @@ std::set<std::string> not_linear(const checkpoint::HfModel& base) {
   for (const model::Mapping& mapping : base.model.mappings) {
     if (mapping.rule->vocabulary || mapping.rule->megatron.find(".router.") != std::string::npos) {
       for (const std::string& name : mapping.hf) {
-        out.insert(std::string(module_of(name)));
+        out.insert(class_name(base.model.family.get(), module_of(name)));
       }
     }
   }
   for (const auto& [name, spec] : base.headers) {
     if (spec.shape.size() != 2) {
-      out.insert(std::string(module_of(name)));
+      out.insert(class_name(base.model.family.get(), module_of(name)));
     }
   }
   return out;

@@ -144,7 +144,7 @@ class Matrices {
 
  private:
   static constexpr float kScale = 1.5F;
-  static constexpr std::int64_t kWindow = 32;  // rows at once, as a merge of files has
+  static constexpr std::int64_t kWindow = 30;  // rows at once: whole tiles, as a merge of files has
 
   std::int64_t rows_, columns_, rank_, count_ = 1;
   std::unique_ptr<Buffer> base_, out_;

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   bv::bench::add_proof_benchmarks(settings);
   bv::bench::add_memory_benchmarks(settings);
   bv::bench::add_lora_benchmarks(settings);
+  bv::bench::add_adapter_benchmarks(settings);
   int count = static_cast<int>(rest.size());
   benchmark::Initialize(&count, rest.data());
   if (benchmark::ReportUnrecognizedArguments(count, rest.data())) {

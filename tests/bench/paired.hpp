@@ -94,6 +94,7 @@ void add_file_benchmarks(const Settings& settings);
 void add_proof_benchmarks(const Settings& settings);
 void add_memory_benchmarks(const Settings& settings);
 void add_lora_benchmarks(const Settings& settings);
+void add_adapter_benchmarks(const Settings& settings);
 
 /// Runs one step of add_memory_benchmarks in this process: `step` and the folder of a checkpoint.
 int run_memory_step(const char* step, const char* folder);

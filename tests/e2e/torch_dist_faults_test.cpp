@@ -23,6 +23,9 @@ struct Planted {
                 : model == "qwen3_5_dense_mtp" ? "bfloat16"
                                                : "float32"});
   }
+  [[nodiscard]] Ended check() const {
+    return run({"check", "--model", golden_hf(model).string(), "--megatron", copy.root.string()});
+  }
   void expect_refuted(const std::vector<std::string>& texts) const {
     const Ended ended = diff();
     EXPECT_EQ(ended.code, 1) << ended.all();
@@ -187,7 +190,34 @@ TEST(PlantedFault, ANormIsStoredWithoutItsOffset) {
       std::memcpy(data.data() + at, &value, sizeof(value));
     }
   });
-  planted.expect_refuted({"decoder.layers.0.self_attention.out_norm.weight", "1"});
+  planted.expect_refuted({"decoder.layers.0.self_attention.out_norm.weight", "kind plus_one",
+                          "every value is wanted +1"});
+}
+
+/// A zero-centred norm as transformers holds it, and shifted the other way.
+TEST(PlantedFault, AZeroCentredNormIsStoredAsItIsInTheSource) {
+  for (const float shift : {0.0F, 1.0F}) {
+    Planted planted("qwen3_5_moe_packed");
+    const auto source =
+        read_tensors(golden_hf(planted.model)).at("model.layers.0.linear_attn.norm.weight");
+    ASSERT_EQ(source.dtype, DType::F32);
+    planted.copy.edit("decoder.layers.0.self_attention.out_norm.weight", 0, [&](std::string& data) {
+      ASSERT_EQ(data.size(), source.bytes.size());
+      for (std::size_t at = 0; at < data.size(); at += sizeof(float)) {
+        float value = 0;
+        std::memcpy(&value, source.bytes.data() + at, sizeof(value));
+        value += shift;
+        std::memcpy(data.data() + at, &value, sizeof(value));
+      }
+    });
+    const char* why = shift == 0 ? "the norm is stored as w, and w - 1 is wanted"
+                                 : "the norm is stored as w + 1, and w - 1 is wanted";
+    planted.expect_refuted(
+        {"decoder.layers.0.self_attention.out_norm.weight", "kind plus_one", why});
+    const Ended judged = planted.check();
+    EXPECT_EQ(judged.code, 1) << judged.all();
+    EXPECT_NE(judged.flat().find(why), std::string::npos) << judged.all();
+  }
 }
 
 /// A converter that fills the MTP layer with the last layer of the decoder.
@@ -198,7 +228,32 @@ TEST(PlantedFault, TheMtpLayerIsThatOfTheDecoder) {
     const std::string stale = planted.copy.data("decoder.layers.3.mlp.linear_fc1.weight", chunk);
     planted.copy.edit(mtp, chunk, [&](std::string& data) { data = stale; });
   }
-  planted.expect_refuted({"mtp.layers.0", "mlp.linear_fc1.weight"});
+  planted.expect_refuted({"mtp.layers.0", "mlp.linear_fc1.weight", "kind other_layer",
+                          "layer 3 of the decoder for MTP layer 0, which was copied from it"});
+  const Ended judged = planted.check();
+  EXPECT_EQ(judged.code, 1) << judged.all();
+  EXPECT_NE(judged.flat().find("layer 3 of the decoder for MTP layer 0"), std::string::npos)
+      << judged.all();
+}
+
+/// A converter that keeps the MTP layer of an older checkpoint: its values are nowhere in the
+/// source.
+TEST(PlantedFault, TheMtpLayerIsOfOlderWeights) {
+  Planted planted("qwen3_5_dense_mtp");
+  for (std::size_t chunk = 0; chunk < 4; ++chunk) {
+    planted.copy.edit("mtp.layers.0.transformer_layer.mlp.linear_fc1.weight", chunk,
+                      [&](std::string& data) {
+                        for (std::size_t i = 0; i < data.size(); i += 2) {
+                          data[i] = static_cast<char>(data[i] ^ static_cast<int>(5 + i % 7));
+                        }
+                      });
+  }
+  planted.expect_refuted({"mtp.layers.0", "mlp.linear_fc1.weight", "kind stale",
+                          "every tensor outside of the MTP layers is the wanted one"});
+  // With a fault elsewhere nothing says that the MTP layer alone was left.
+  planted.copy.edit("decoder.final_layernorm.weight", 0,
+                    [](std::string& data) { data[0] = static_cast<char>(data[0] ^ 1); });
+  EXPECT_EQ(planted.diff().flat().find("kind stale"), std::string::npos);
 }
 
 TEST(PlantedFault, AKeyIsDropped) {

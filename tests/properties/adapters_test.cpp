@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "core/lora/wrapped.hpp"
 #include "properties/attacks/fuzz/adapter_matrix.hpp"
 
 namespace bv::fuzz {
@@ -44,6 +45,44 @@ TEST(RandomAdapters, ARightOneIsNotSeenAsAFault) {
   const auto drawn = draw_adapter(base, tools.library.kinds, prepared.world.layout, random).value();
   ASSERT_FALSE(drawn.tensors.empty());
   EXPECT_THAT(seen_by(drawn, drawn, base, tools.library.kinds).value(), ::testing::IsEmpty());
+}
+
+/// Where transformers' class has a module under another name than files, PEFT's keys are the
+/// class's: such pairs are drawn, and each is put onto the tensor that the file has.
+TEST(RandomAdapters, ModulesThatTheClassNamesOtherwiseAreAdaptedToo) {
+  const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
+  const std::map<std::string, std::pair<std::string, std::string>> moved = {
+      {"mixtral", {".mlp.gate.lora_B", ".block_sparse_moe.gate.weight"}},
+      {"minimax_m2", {".mlp.gate.lora_B", ".block_sparse_moe.gate.weight"}},
+      {"hy_v3", {".mlp.shared_experts.down_proj.lora_B", ".mlp.shared_mlp.down_proj.weight"}}};
+  for (const auto& [sample, names] : moved) {
+    SCOPED_TRACE(sample);
+    int there = 0;
+    const auto prepared =
+        prepare(tools, World{sample, {}, mutants::padded_layout("tp1pp1ep1etp1").value()}).value();
+    const auto base = base_of(tools, prepared).value();
+    for (std::uint64_t seed = 0; seed < 8; ++seed) {
+      generators::Random random(seed);
+      const auto drawn =
+          draw_adapter(base, tools.library.kinds, prepared.world.layout, random).value();
+      const auto adapter = fitted(drawn, base, tools.library.kinds);
+      ASSERT_TRUE(adapter) << adapter.error().message;
+      EXPECT_THAT(adapter->faults, ::testing::IsEmpty())
+          << adapter->faults.front().key << adapter->faults.front().message;
+      for (const lora::AdapterPair& pair : adapter->pairs) {
+        EXPECT_TRUE(base.headers.contains(pair.base)) << pair.base;
+        if (pair.base.ends_with(names.second)) {
+          EXPECT_NE(pair.b.key().find(names.first), std::string::npos) << pair.b.key();
+          ++there;
+        }
+      }
+      EXPECT_EQ(judge_adapter(*adapter, base, tools.library.kinds, prepared.world.layout), "");
+      const auto gaps = lora::target_gaps(*adapter, base).value();
+      EXPECT_THAT(gaps.not_loaded, ::testing::IsEmpty());
+      EXPECT_THAT(gaps.fresh, ::testing::IsEmpty());
+    }
+    EXPECT_GT(there, 0);
+  }
 }
 
 TEST(AdapterMatrix, HasARowForEveryFaultOnAnyNumberOfThreads) {

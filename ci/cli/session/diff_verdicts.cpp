@@ -248,6 +248,8 @@ class Grouping {
         return "check the offset between local and global layer numbers";
       case Cause::OtherExpert:
         return "check the offset between local and global expert numbers";
+      case Cause::Stale:
+        return "write the MTP layers from the same checkpoint as the rest";
       case Cause::OtherTensor:
         return "check which HF name the rule reads";
       case Cause::Regrouped:

@@ -70,9 +70,6 @@ class AdapterDraw {
       return;
     }
     const model::Mapping& mapping = model_.mappings[site.mappings.front()];
-    if (!base_.headers.contains(mapping.hf.front())) {
-      return;  // the class names it otherwise than the file (Mixtral's router): keys are refused
-    }
     const std::int64_t rank = random_.between(1, 5);
     const bool shared = random_.below(2) == 0;
     const FactorValues common = random_factor({rank, site.in}, random_);

@@ -55,5 +55,25 @@ TEST(CompareNames, TellsLayersExpertsPartsAndOthersApart) {
   EXPECT_EQ(compare::compare_names("x", "x").cause, compare::Cause::OtherRank);
 }
 
+TEST(CompareNames, TellsALayerOfTheDecoderInThePlaceOfMtp) {
+  for (const char* mtp : {"mtp.layers.0.mtp_model_layer.mlp.w", "mtp.layers.0.mlp.w",
+                          "language_model.mtp.layers.0.transformer_layer.mlp.w"}) {
+    const auto shift = compare::compare_names(mtp, "decoder.layers.3.mlp.w");
+    EXPECT_EQ(shift.cause, compare::Cause::OtherLayer) << mtp;
+    EXPECT_EQ(shift.text,
+              ": layer 3 of the decoder for MTP layer 0, which was copied from it and not written "
+              "again");
+    EXPECT_TRUE(compare::is_mtp(mtp));
+  }
+  EXPECT_EQ(compare::compare_names("decoder.layers.3.mlp.w", "mtp.layers.1.mlp.w").text,
+            ": MTP layer 1 for layer 3 of the decoder");
+  EXPECT_EQ(compare::compare_names("mtp.layers.0.mlp.w", "decoder.layers.3.attn.w").cause,
+            compare::Cause::OtherTensor);
+  EXPECT_EQ(compare::compare_names("mtp.layers.0.mlp.w", "mtp.layers.1.mlp.w").cause,
+            compare::Cause::OtherLayer);
+  EXPECT_FALSE(compare::is_mtp("decoder.layers.3.mlp.w"));
+  EXPECT_FALSE(compare::is_mtp("mtp_norm.weight"));
+}
+
 }  // namespace
 }  // namespace bv::compare

@@ -4,6 +4,7 @@
 
 #include "core/lora/adapter_config.hpp"
 #include "core/lora/adapter_keys.hpp"
+#include "core/lora/class_names.hpp"
 #include "core/lora/hf_config.hpp"
 #include "core/lora/packing.hpp"
 #include "core/lora/path_pattern.hpp"
@@ -290,6 +291,18 @@ TEST(Packing, AHasTheExpertSlowAndBHasItFast) {
   EXPECT_EQ(odd.columns, 2);
   EXPECT_EQ(value(odd, 2, 0), 9);
   EXPECT_EQ(value(odd, 2, 1), 11);
+}
+
+TEST(ClassNames, ReplaceWholeComponentsEitherWay) {
+  family::Family family;
+  family.class_modules = {{"mlp.router.gate", "mlp.gate"}, {"moe", "mlp"}};
+  EXPECT_EQ(class_name(&family, "layers.0.moe.gate.weight"), "layers.0.mlp.gate.weight");
+  EXPECT_EQ(class_name(&family, "layers.0.mlp.router.gate.weight"), "layers.0.mlp.gate.weight");
+  EXPECT_EQ(class_name(&family, "layers.0.moe_norm.weight"), "layers.0.moe_norm.weight");
+  EXPECT_EQ(class_name(&family, "a_moe.weight"), "a_moe.weight");
+  EXPECT_EQ(class_name(nullptr, "moe.weight"), "moe.weight");
+  EXPECT_EQ(file_name(&family, "layers.0.mlp.up.weight"), "layers.0.moe.up.weight");
+  EXPECT_EQ(file_name(&family, "layers.0.attn.weight"), std::nullopt);
 }
 
 }  // namespace
