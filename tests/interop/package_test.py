@@ -111,13 +111,14 @@ def test_the_exporter_says_what_it_lacks(clean, tmp_path):
 
 
 @pytest.mark.parametrize("rules, failed", [("rules/qwen3.rules.json", False), ("broken/swapped_gate_up.rules.json", True)])
-def test_five_lines_gate_a_bridge_in_its_own_test_suite(clean, tmp_path, rules, failed):
-    (tmp_path / "test_bridge.py").write_text(
-        "import pytest\n\n\n"
-        f'@pytest.mark.bridge_verify(model="fixture:qwen3", rules="{FIXTURES / rules}", layouts={{"tp": [1, 2]}})\n'
-        "def test_my_bridge(verdict):\n    verdict.check()\n")
+def test_the_five_lines_of_the_readme_gate_a_bridge_in_its_own_test_suite(clean, tmp_path, rules, failed):
+    code, = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(code.splitlines()) == 5
+    (tmp_path / "test_bridge.py").write_text(code)
+    shutil.copy(FIXTURES / rules, tmp_path / "my.rules.json")
     done = run(clean / "bin" / "python", "-m", "pytest", "-q", "test_bridge.py", code=1 if failed else 0, env=bare(), cwd=tmp_path)
     assert ("BV2006" in done.stdout) == failed, done.stdout[-3000:]
+    assert re.search(r"\d\d+ passed", done.stdout)
 
 
 @pytest.fixture(scope="session")
