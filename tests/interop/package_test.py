@@ -87,6 +87,21 @@ def test_the_command_of_the_wheel_needs_glibc_alone(portable, tmp_path):
     assert needed and {name for name in needed if not re.match(r"(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so", name)} == set()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the root folder")
+def test_the_command_runs_in_a_root_that_has_glibc_alone(portable, tmp_path):
+    """What a container of ci/templates holds, and less: no shell, no other library, no /proc."""
+    program = zipfile.ZipFile(portable).extract("bridge_verify/bin/bridge-verify", tmp_path)
+    root = tmp_path / "root"
+    for path in re.findall(r"(/\S+) \(0x", run("ldd", program).stdout):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path[1:])
+    shutil.copy(program, root / "bridge-verify")
+    (root / "bridge-verify").chmod(0o755)
+    (root / "tmp").mkdir()
+    done = run("/usr/sbin/chroot", root, "/bridge-verify", "check", "--model", "fixture:llama", env={})
+    assert "PASS" in done.stdout
+
+
 def test_the_command_of_the_wheel_works_where_nothing_else_is(clean, tmp_path):
     assert run(clean / "bin" / "bridge-verify", "check", "--model", "fixture:llama", env=bare(), cwd=tmp_path).stdout.count("PASS") == 1
     run(clean / "bin" / "python", "-c", "import bridge_verify, sys; assert 'torch' not in sys.modules", env=bare(), cwd=tmp_path)
