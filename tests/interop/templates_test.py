@@ -85,10 +85,12 @@ def test_the_services_own_schemas_accept_the_templates(words, tmp_path):
     pytest.importorskip("check_jsonschema")
     schema, file, *more = words
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *more]
-    done = subprocess.run([*check, TEMPLATES / file], capture_output=True, text=True)
+    text = re.sub(r"\.bridge-verify\b(?=:|$)", "bridge-verify-base", (TEMPLATES / file).read_text(), flags=re.M)  # else it is not looked at
+    right, broken = tmp_path / "right.yml", tmp_path / "broken.yml"
+    right.write_text(text)
+    done = subprocess.run([*check, right], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    broken = tmp_path / "broken.yml"
-    broken.write_text((TEMPLATES / file).read_text().replace("  using: composite", "  using: nothing").replace("when: always", "when: sometimes"))
+    broken.write_text(text.replace("  using: composite", "  using: nothing").replace("when: always", "when: sometimes"))
     assert subprocess.run([*check, broken], capture_output=True, text=True).returncode == 1
 
 
