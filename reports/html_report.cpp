@@ -193,14 +193,15 @@ std::string claims_html(const Run& run) {
   out +=
       "<div class=\"card scroll\" tabindex=\"0\" role=\"region\" aria-label=\"claims\"><table>"
       "<thead><tr><th scope=\"col\">Claim</th><th scope=\"col\" class=\"num\">Subjects</th><th "
-      "scope=\"col\">Result</th><th scope=\"col\">Evidence</th><th scope=\"col\">What it says</th>"
+      "scope=\"col\">Result</th><th scope=\"col\">Evidence</th><th scope=\"col\" "
+      "class=\"says\">What it says</th>"
       "</tr></thead><tbody>\n";
   for (const ClaimSummary& claim : run.claims) {
     const ClaimResult result = result_of(run, claim.claim);
     const std::string state = state_of(claim, result);
     out += fmt::format(
         "<tr><th scope=\"row\">{}</th><td class=\"num\">{}</td><td class=\"res "
-        "o-{}\">{}</td><td><code>{}</code></td><td>{}{}</td></tr>\n",
+        "o-{}\">{}</td><td><code>{}</code></td><td class=\"says\">{}{}</td></tr>\n",
         html(claim.claim), thousands(claim.subjects), state.substr(0, state.find(' ')), state,
         letters(result.all), html(claim.title),
         claim.note.empty() ? "" : "<br><span class=\"meta\">" + html(claim.note) + "</span>");

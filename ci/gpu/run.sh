@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # Runs the suite of this bundle on the GPU of this machine and writes one JSON: run.sh [RESULTS.json]. Needs an NVIDIA driver
-# and glibc 2.36 or newer, nothing else. Exit 0: everything ran and held; 1: something did not; 3: there is no GPU to run on.
+# and glibc 2.36 or newer, nothing else. Exit 0: everything ran and held; 1: something did not; 3: there is no GPU to run on, and all that needs none held.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 results=${1:-$here/results.json}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export BV_TEST_FIXTURES="$here/fixtures" LC_ALL=C.UTF-8
 command="$here/bin/bridge-verify"
 code=0
@@ -44,6 +43,14 @@ if $ran && command -v compute-sanitizer >/dev/null; then
       >"$work/checker.log" 2>&1; then checker="clean"; else checker="errors"; code=1; tail -20 "$work/checker.log" >&2; fi
 fi
 
+# Bytes a second beside the driver's own copies, merges beside cuBLAS where the loader finds it.
+if $ran; then
+  "$here/bin/bv_gpu_bench" >"$work/bench.json" 2>"$work/bench.log" || { code=1; tail -20 "$work/bench.log" >&2; }
+else
+  "$here/bin/bv_gpu_bench" --dry >"$work/bench.json" 2>"$work/bench.log" || { code=1; tail -20 "$work/bench.log" >&2; }
+fi
+[ -s "$work/bench.json" ] || echo '{"broken": true}' >"$work/bench.json"
+
 {
   printf '{"schema": "bridge-gpu/1", "ran_on_gpu": %s, "compute_sanitizer": "%s",\n"doctor": ' "$ran" "$checker"
   cat "$work/doctor.json"
@@ -52,8 +59,10 @@ fi
     printf ',\n"%s": ' "$suite"
     cat "$work/$suite.json"
   done
+  printf ',\n"benchmarks": '
+  cat "$work/bench.json"
   printf '}\n'
 } >"$results"
 echo "$results"
+[ $code -eq 0 ] || exit $code
 $ran || exit 3
-exit $code

@@ -74,10 +74,22 @@ Result<TypedBytes> cast_to(TypedBytes tensor, DType as, std::string_view what) {
   return out;
 }
 
+/// What another rank says that it sends.
+Result<std::size_t> sized(const std::string& text, const std::string& who) {
+  std::size_t out = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), out);
+  if (read.ec != std::errc() || read.ptr != text.data() + text.size()) {
+    return fail(Code::RankDiverged, who + " does not say how much it sends")
+        .pair(text, "a number of bytes")
+        .advise("start every process with the same command line and the same files");
+  }
+  return out;
+}
+
 }  // namespace
 
 Group::Group(Link& link, std::vector<int> ranks, std::string name)
-    : link_(link), ranks_(std::move(ranks)), name_(std::move(name)) {
+    : link_(link), ranks_(std::move(ranks)), name_(std::move(name)), maker_(link.carriers()) {
   const auto here = std::find(ranks_.begin(), ranks_.end(), link.rank());
   BV_ASSERT(here != ranks_.end());
   place_ = static_cast<int>(here - ranks_.begin());
@@ -100,8 +112,111 @@ Status Group::wait_for_all(int root, const std::string& label) {
   return Done{};
 }
 
+Result<Carrier*> Group::carrier() {
+  if (maker_ == nullptr || carrier_ != nullptr) {
+    return carrier_.get();
+  }
+  const std::string label = label_of("making carriers", "bytes");
+  CarrierMaker::Identity identity;
+  if (place_ == 0) {
+    BV_TRY(made, maker_->identity());
+    identity = std::move(made);
+    for (int place = 1; place < size(); ++place) {
+      BV_CHECK(link_.send(rank_at(place), label, identity));
+    }
+  } else {
+    BV_TRY(told, link_.receive(rank_at(0), label));
+    identity = std::move(told);
+  }
+  BV_CHECK(wait_for_all(0, label));  // all are here before the library waits for them
+  link_.work_untold(true);
+  auto made = maker_->make(identity, place_, size());
+  link_.work_untold(false);
+  if (!made) {
+    return std::move(made).error();
+  }
+  carrier_ = std::move(*made);
+  return carrier_.get();
+}
+
+Result<std::size_t> Group::size_of_root(int root, std::size_t bytes, const std::string& label) {
+  const std::string said = label + ": size";
+  if (place_ == root) {
+    for (int place = 0; place < size(); ++place) {
+      if (place != root) {
+        BV_CHECK(link_.send(rank_at(place), said, bytes_of(std::to_string(bytes))));
+      }
+    }
+    return bytes;
+  }
+  BV_TRY(told, link_.receive(rank_at(root), said));
+  return sized(text_of(told), link_.name_of(rank_at(root)));
+}
+
+Result<Bytes> Group::scatter_by(Carrier& by, int root, std::span<const Bytes> parts,
+                                const std::string& label) {
+  const std::string said = label + ": size";
+  Bytes mine;
+  if (place_ == root) {
+    BV_ASSERT(parts.size() == ranks_.size());
+    for (int place = 0; place < size(); ++place) {
+      const std::size_t count = parts[static_cast<std::size_t>(place)].size();
+      if (place != root) {
+        BV_CHECK(link_.send(rank_at(place), said, bytes_of(std::to_string(count))));
+      }
+    }
+    mine.resize(parts[static_cast<std::size_t>(root)].size());
+  } else {
+    BV_TRY(told, link_.receive(rank_at(root), said));
+    BV_TRY(count, sized(text_of(told), link_.name_of(rank_at(root))));
+    mine.resize(count);
+  }
+  BV_CHECK(wait_for_all(root, label + ": ready"));
+  BV_CHECK(by.scatter(root, parts, mine));
+  BV_CHECK(wait_for_all(root, label));
+  return mine;
+}
+
+/// Every member gives as much as the one that gives most; what was padded is cut off again.
+Result<std::vector<Bytes>> Group::gather_by(Carrier& by, std::span<const std::byte> mine,
+                                            const std::string& label) {
+  const std::string said = label + ": size";
+  for (int place = 0; place < size(); ++place) {
+    if (place != place_) {
+      BV_CHECK(link_.send(rank_at(place), said, bytes_of(std::to_string(mine.size()))));
+    }
+  }
+  std::vector<std::size_t> sizes;
+  for (int place = 0; place < size(); ++place) {
+    if (place == place_) {
+      sizes.push_back(mine.size());
+      continue;
+    }
+    BV_TRY(told, link_.receive(rank_at(place), said));
+    BV_TRY(count, sized(text_of(told), link_.name_of(rank_at(place))));
+    sizes.push_back(count);
+  }
+  const std::size_t most = *std::max_element(sizes.begin(), sizes.end());
+  Bytes padded(mine.begin(), mine.end());
+  padded.resize(most);
+  Bytes all(most * sizes.size());
+  if (most > 0) {
+    BV_CHECK(by.all_gather(padded, all));
+  }
+  std::vector<Bytes> out;
+  for (std::size_t place = 0; place < sizes.size(); ++place) {
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(place * most);
+    out.emplace_back(first, first + static_cast<std::ptrdiff_t>(sizes[place]));
+  }
+  return out;
+}
+
 Result<Bytes> Group::scatter(int root, std::span<const Bytes> parts, std::string_view what) {
   const std::string label = label_of("scatter", what);
+  BV_TRY(by, carrier());
+  if (by != nullptr) {
+    return scatter_by(*by, root, parts, label);
+  }
   if (place_ != root) {
     BV_TRY(mine, link_.receive(rank_at(root), label));
     BV_CHECK(wait_for_all(root, label));
@@ -120,6 +235,10 @@ Result<Bytes> Group::scatter(int root, std::span<const Bytes> parts, std::string
 Result<std::vector<Bytes>> Group::all_gather(std::span<const std::byte> mine,
                                              std::string_view what) {
   const std::string label = label_of("all-gather", what);
+  BV_TRY(by, carrier());
+  if (by != nullptr) {
+    return gather_by(*by, mine, label);
+  }
   for (int place = 0; place < size(); ++place) {
     if (place != place_) {
       BV_CHECK(link_.send(rank_at(place), label, mine));
@@ -158,6 +277,21 @@ Result<std::vector<Bytes>> Group::gather(int root, std::span<const std::byte> mi
 
 Result<Bytes> Group::broadcast(int root, std::span<const std::byte> bytes, std::string_view what) {
   const std::string label = label_of("broadcast", what);
+  BV_TRY(by, carrier());
+  if (by != nullptr) {
+    BV_TRY(count, size_of_root(root, bytes.size(), label));
+    BV_CHECK(
+        wait_for_all(root, label + ": ready"));  // a library would wait for one that is elsewhere
+    Bytes out(count);
+    if (place_ == root) {
+      std::copy(bytes.begin(), bytes.end(), out.begin());
+    }
+    if (count > 0) {
+      BV_CHECK(by->broadcast(root, out));
+    }
+    BV_CHECK(wait_for_all(root, label));
+    return out;
+  }
   if (place_ != root) {
     BV_TRY(got, link_.receive(rank_at(root), label));
     BV_CHECK(wait_for_all(root, label));

@@ -8,6 +8,7 @@
 
 #include "core/base/dtype.hpp"
 #include "core/base/tensor_spec.hpp"
+#include "core/comm/carrier.hpp"
 #include "core/comm/link.hpp"
 
 namespace bv::comm {
@@ -58,11 +59,22 @@ class Group {
   [[nodiscard]] int rank_at(int place) const { return ranks_[static_cast<std::size_t>(place)]; }
   [[nodiscard]] std::string label_of(std::string_view operation, std::string_view what) const;
   [[nodiscard]] Status wait_for_all(int root, const std::string& label);
+  /// The carrier of this group, made when it is needed first; null: the link carries.
+  [[nodiscard]] Result<Carrier*> carrier();
+  [[nodiscard]] Result<Bytes> scatter_by(Carrier& by, int root, std::span<const Bytes> parts,
+                                         const std::string& label);
+  [[nodiscard]] Result<std::vector<Bytes>> gather_by(Carrier& by, std::span<const std::byte> mine,
+                                                     const std::string& label);
+  /// The size that the root says, on all members.
+  [[nodiscard]] Result<std::size_t> size_of_root(int root, std::size_t bytes,
+                                                 const std::string& label);
 
   Link& link_;
   std::vector<int> ranks_;
   std::string name_;
   int place_ = 0;
+  std::shared_ptr<CarrierMaker> maker_;
+  std::shared_ptr<Carrier> carrier_;
 };
 
 /// All ranks of the world.

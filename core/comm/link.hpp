@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -17,6 +18,8 @@
 #include "core/base/result.hpp"
 
 namespace bv::comm {
+
+class CarrierMaker;
 
 using Bytes = std::vector<std::byte>;
 using Milliseconds = std::chrono::milliseconds;
@@ -78,6 +81,10 @@ class Link {
   void work_untold(bool untold) { untold_ = untold; }
   [[nodiscard]] Doing doing();
 
+  /// Groups that are made from now on leave the bytes of their collectives to its carriers.
+  void carry_by(std::shared_ptr<CarrierMaker> maker) { carriers_ = std::move(maker); }
+  [[nodiscard]] const std::shared_ptr<CarrierMaker>& carriers() const { return carriers_; }
+
   /// The first error of the world; every later call fails with it.
   [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
   /// This rank cannot go on: tells all others why. They stop with it.
@@ -108,6 +115,7 @@ class Link {
   Milliseconds patience_;
   std::vector<std::string> coordinates_;
   std::optional<Error> failure_;
+  std::shared_ptr<CarrierMaker> carriers_;
   std::atomic<std::int64_t> progress_{0};
   std::atomic<bool> untold_{false};
   std::mutex doing_mutex_;

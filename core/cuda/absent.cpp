@@ -1,8 +1,9 @@
-// In place of cuda_device.cu where there is no nvcc.
+// In place of the files of nvcc where there is no nvcc.
 
 #include <filesystem>
 
 #include "core/cuda/cuda.hpp"
+#include "core/cuda/meter.hpp"
 
 namespace bv::cuda {
 
@@ -18,6 +19,12 @@ Found look_around() {
 Result<std::unique_ptr<Device>> open_device(int number) {
   return fail(Code::NoGpu, "there is no GPU " + std::to_string(number))
       .pair(text_of(look_around()), "a device that the driver lists")
+      .advise("leave --device out; bridge-verify doctor says what this machine can do");
+}
+
+Result<std::unique_ptr<Meter>> open_meter(int number) {
+  BV_CHECK(open_device(number));
+  return fail(Code::NoGpu, "there is no GPU " + std::to_string(number))
       .advise("leave --device out; bridge-verify doctor says what this machine can do");
 }
 

@@ -1,127 +1,15 @@
 // A GPU as a Device. Every call is checked; nvcc compiles it without fast math.
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "core/cuda/cuda.hpp"
+#include "core/cuda/kernels.cuh"
 
 namespace bv::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr std::int64_t kBlocksMax = std::int64_t{1} << 20;
-
-/// All pieces of a recipe in one launch: thread i makes units i, i + threads, ... of them all.
-__global__ void run_all(const Move* moves, std::int64_t count, std::int64_t units) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < units;
-       i += step) {
-    const Move& move = moves[piece_of(moves, count, i)];
-    run_one(move, i - move.first);
-  }
-}
-
-/// Transposes: a block of threads a tile, over all pieces of a recipe.
-__global__ void run_tiles(const TileMove* moves, std::int64_t count, std::int64_t tiles) {
-  __shared__ std::uint64_t buffer[kTileElements];
-  for (std::int64_t n = blockIdx.x; n < tiles; n += gridDim.x) {
-    const TileMove& move = moves[piece_of(moves, count, n)];
-    const TilePlace place = tile_place(move, n - move.first);
-    read_tile(move, place, buffer, threadIdx.x, blockDim.x);
-    __syncthreads();
-    write_tile(move, place, buffer, threadIdx.x, blockDim.x);
-    __syncthreads();
-  }
-}
-
-__global__ void run_merge(MergeBlock block, std::int64_t tiles) {
-  __shared__ MergeShared shared;
-  for (std::int64_t n = blockIdx.x; n < tiles; n += gridDim.x) {
-    MergeThread thread(block, n, threadIdx.x);
-    for (std::int64_t k = 0; k < block.rank; k += kMergeDepth) {
-      thread.load(shared, k);
-      __syncthreads();
-      thread.add(shared, k);
-      __syncthreads();
-    }
-    thread.store();
-  }
-}
-
-Status checked(cudaError_t code, const char* doing) {
-  if (code == cudaSuccess) {
-    return Done{};
-  }
-  cudaGetLastError();  // errors that do not stay are forgotten
-  if (code == cudaErrorMemoryAllocation) {
-    return fail(Code::OutOfMemory, std::string("the GPU has no memory left for ") + doing)
-        .advise("end other programs on the GPU, or use --device cpu");
-  }
-  return fail(Code::NoGpu,
-              std::string("the GPU failed while ") + doing + ": " + cudaGetErrorString(code))
-      .pair(cudaGetErrorName(code), "cudaSuccess")
-      .advise("use --device cpu; nvidia-smi says more of the device");
-}
-
-/// Memory of the device or of transfers, given back at the end.
-template <class Release>
-class Memory {
- public:
-  Memory() = default;
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  Memory(Memory&&) = delete;
-  Memory& operator=(Memory&&) = delete;
-  ~Memory() { reset(nullptr, 0); }
-  void reset(void* first, std::size_t size) {
-    if (first_ != nullptr) {
-      Release()(first_);
-    }
-    first_ = first;
-    size_ = size;
-  }
-  [[nodiscard]] std::byte* bytes() const { return static_cast<std::byte*>(first_); }
-  [[nodiscard]] std::size_t size() const { return size_; }
-
- private:
-  void* first_ = nullptr;
-  std::size_t size_ = 0;
-};
-struct FreeDevice {
-  void operator()(void* first) const { cudaFree(first); }
-};
-struct FreePinned {
-  void operator()(void* first) const { cudaFreeHost(first); }
-};
-
-Status launch(const MoveList& list, const std::byte* moves, const std::byte* transposes,
-              cudaStream_t stream) {
-  if (list.units > 0) {
-    const std::int64_t blocks = std::min(kBlocksMax, (list.units + kThreads - 1) / kThreads);
-    run_all<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(
-        reinterpret_cast<const Move*>(moves), static_cast<std::int64_t>(list.moves.size()),
-        list.units);
-  }
-  if (list.tiles > 0) {
-    run_tiles<<<static_cast<unsigned>(std::min(kBlocksMax, list.tiles)), kThreads, 0, stream>>>(
-        reinterpret_cast<const TileMove*>(transposes),
-        static_cast<std::int64_t>(list.transposes.size()), list.tiles);
-  }
-  return checked(cudaGetLastError(), "starting a kernel");
-}
-
-Status launch(const MergeBlock& block, cudaStream_t stream) {
-  const std::int64_t tiles = merge_tiles(block);
-  if (tiles > 0) {
-    run_merge<<<static_cast<unsigned>(std::min(kBlocksMax, tiles)),
-                static_cast<unsigned>(kMergeThreads), 0, stream>>>(block, tiles);
-  }
-  return checked(cudaGetLastError(), "starting a kernel");
-}
 
 struct Lane {
   cudaStream_t stream = nullptr;

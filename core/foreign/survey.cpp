@@ -151,6 +151,9 @@ class Surveyor {
     std::set<Place> there;
     for (const Made& made : out_.made) {
       there.emplace(made.parameter.stage, made.parameter.index, made.usual);
+      if (is_spelled(made)) {
+        read_as_spelled_.insert(made.hf.begin(), made.hf.end());
+      }
     }
     std::erase_if(out_.made, [&](const Made& made) {
       return is_elsewhere(made) || !may_be_fused(made, there);
@@ -174,9 +177,16 @@ class Surveyor {
       return true;
     }
     const bool beyond = parameter.stage == family::Stage::Decoder && parameter.index >= out_.layers;
-    const bool spelled =
-        parameter.expert < 0 || made.sequential != input_.options.spelling.grouped_experts;
-    return beyond || !spelled;
+    // A registry may have one spelling alone: then the model that it is for has it.
+    const bool other = !is_spelled(made) &&
+                       std::all_of(made.hf.begin(), made.hf.end(), [this](const std::string& hf) {
+                         return read_as_spelled_.contains(hf);
+                       });
+    return beyond || other;
+  }
+
+  [[nodiscard]] bool is_spelled(const Made& made) const {
+    return made.parameter.expert < 0 || made.sequential != input_.options.spelling.grouped_experts;
   }
 
   /// "decoder.layers.*.mlp.linear_fc1.weight" for a norm that is fused into it.
@@ -312,6 +322,7 @@ class Surveyor {
   const SurveyInput& input_;
   PatternIndex index_;
   NameIndex names_;
+  std::set<std::string, std::less<>> read_as_spelled_;  // HF tensors
   std::set<std::string, std::less<>> dropped_;  // read by the rules of MTP layers that are left out
   Survey out_;
 };

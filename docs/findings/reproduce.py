@@ -28,7 +28,10 @@ def checkpoint(class_name, fields, folder):
     import transformers
 
     cls = getattr(transformers, class_name)
-    model = cls(cls.config_class(**{**SIZES, **fields})).to(torch.bfloat16)
+    given = {**SIZES, **fields}
+    if given["head_dim"] is None:  # as the class has it: some derive it of hidden_size
+        del given["head_dim"]
+    model = cls(cls.config_class(**given)).to(torch.bfloat16)
     model.config.dtype = torch.bfloat16
     with torch.no_grad():
         for tensor in model.parameters():
@@ -73,8 +76,9 @@ def main(class_name, fields):
         empty = [name for chunk in model for name, tensor in chunk.named_parameters() if torch.isnan(tensor).all()]
         back = {name for name, _ in bridge.export_hf_weights(model, cpu=True, show_progress=False)}
     lost = [name for name in stored if name not in back]
-    print(f"{len(empty)} Megatron parameters unfilled", *empty[:8], sep="\n  ")
-    print(f"{len(lost)} tensors of the checkpoint not exported", *lost[:8], sep="\n  ")
+    counted = lambda names, noun: f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"  # noqa: E731
+    print(f"{counted(empty, 'Megatron parameter')} unfilled", *empty[:8], sep="\n  ")
+    print(f"{counted(lost, 'tensor')} of the checkpoint not exported", *lost[:8], sep="\n  ")
 
 
 if __name__ == "__main__":

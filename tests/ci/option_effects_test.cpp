@@ -29,8 +29,10 @@ using testing::TempFolder;
 
 /// jobs: results are equal on any number of threads; OptionEffects.JobsLimitTheThreads counts them.
 /// patience: tests/e2e/world_test.cpp waits that long for processes that do not come.
-/// replay: without it fuzz draws as long as it is told; tests/e2e/fuzz_test.cpp replays.
-const std::set<std::string> kOfNoResult = {"jobs", "patience", "replay"};
+/// collectives: the bytes are the same; tests/e2e/collectives_test.cpp runs it without a GPU, and
+/// with a library that plays one. replay: without it fuzz draws as long as it is told;
+/// tests/e2e/fuzz_test.cpp replays.
+const std::set<std::string> kOfNoResult = {"collectives", "jobs", "patience", "replay"};
 
 std::string trimmed(const std::string& text) {
   const std::size_t begin = text.find_first_not_of(' ');

@@ -87,6 +87,21 @@ def test_the_command_of_the_wheel_needs_glibc_alone(portable, tmp_path):
     assert needed and {name for name in needed if not re.match(r"(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so", name)} == set()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the root folder")
+def test_the_command_runs_in_a_root_that_has_glibc_alone(portable, tmp_path):
+    """What a container of ci/templates holds, and less: no shell, no other library, no /proc."""
+    program = zipfile.ZipFile(portable).extract("bridge_verify/bin/bridge-verify", tmp_path)
+    root = tmp_path / "root"
+    for path in re.findall(r"(/\S+) \(0x", run("ldd", program).stdout):
+        (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path[1:])
+    shutil.copy(program, root / "bridge-verify")
+    (root / "bridge-verify").chmod(0o755)
+    (root / "tmp").mkdir()
+    done = run("/usr/sbin/chroot", root, "/bridge-verify", "check", "--model", "fixture:llama", env={})
+    assert "PASS" in done.stdout
+
+
 def test_the_command_of_the_wheel_works_where_nothing_else_is(clean, tmp_path):
     assert run(clean / "bin" / "bridge-verify", "check", "--model", "fixture:llama", env=bare(), cwd=tmp_path).stdout.count("PASS") == 1
     run(clean / "bin" / "python", "-c", "import bridge_verify, sys; assert 'torch' not in sys.modules", env=bare(), cwd=tmp_path)
@@ -111,13 +126,14 @@ def test_the_exporter_says_what_it_lacks(clean, tmp_path):
 
 
 @pytest.mark.parametrize("rules, failed", [("rules/qwen3.rules.json", False), ("broken/swapped_gate_up.rules.json", True)])
-def test_five_lines_gate_a_bridge_in_its_own_test_suite(clean, tmp_path, rules, failed):
-    (tmp_path / "test_bridge.py").write_text(
-        "import pytest\n\n\n"
-        f'@pytest.mark.bridge_verify(model="fixture:qwen3", rules="{FIXTURES / rules}", layouts={{"tp": [1, 2]}})\n'
-        "def test_my_bridge(verdict):\n    verdict.check()\n")
+def test_the_five_lines_of_the_readme_gate_a_bridge_in_its_own_test_suite(clean, tmp_path, rules, failed):
+    code, = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(code.splitlines()) == 5
+    (tmp_path / "test_bridge.py").write_text(code)
+    shutil.copy(FIXTURES / rules, tmp_path / "my.rules.json")
     done = run(clean / "bin" / "python", "-m", "pytest", "-q", "test_bridge.py", code=1 if failed else 0, env=bare(), cwd=tmp_path)
     assert ("BV2006" in done.stdout) == failed, done.stdout[-3000:]
+    assert re.search(r"\d\d+ passed", done.stdout)
 
 
 @pytest.fixture(scope="session")

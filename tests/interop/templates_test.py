@@ -78,6 +78,31 @@ def test_the_inputs_of_the_action_are_those_that_its_step_reads():
     assert read - {"GITHUB_OUTPUT", "BRIDGE"} <= given | {"BRIDGE"}, read - given
 
 
+@pytest.mark.parametrize("words", [
+    ["vendor.github-actions", "github-action/action.yml"],
+    ["vendor.gitlab-ci", "gitlab/bridge-verify.yml", "--data-transform", "gitlab-ci"]])
+def test_the_services_own_schemas_accept_the_templates(words, tmp_path):
+    pytest.importorskip("check_jsonschema")
+    schema, file, *more = words
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *more]
+    text = re.sub(r"\.bridge-verify\b(?=:|$)", "bridge-verify-base", (TEMPLATES / file).read_text(), flags=re.M)  # else it is not looked at
+    right, broken = tmp_path / "right.yml", tmp_path / "broken.yml"
+    right.write_text(text)
+    done = subprocess.run([*check, right], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    broken.write_text(text.replace("  using: composite", "  using: nothing").replace("when: always", "when: sometimes"))
+    assert subprocess.run([*check, broken], capture_output=True, text=True).returncode == 1
+
+
+def test_the_container_recipe_installs_what_ci_does_and_leaves_builds_out():
+    recipe = (TEMPLATES / "container" / "Dockerfile").read_text()
+    listed = re.search(r"^base=\"(.*)\"$", (ROOT / "ci" / "do").read_text(), re.M)[1]
+    build, final = recipe.split("FROM debian:12-slim")
+    assert set(re.search(r"--no-install-recommends \\\n +(.*?) &&", build)[1].split()) == set(listed.split()) - {"ccache"}
+    assert "-DBV_STATIC=ON" in build and "RUN" not in final  # the image needs no package: the command has all but glibc
+    assert "build" in (TEMPLATES / "container" / "Dockerfile.dockerignore").read_text().splitlines()
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 @pytest.mark.parametrize("rules, code", [("rules/qwen3.rules.json", 0), ("broken/wildcard_count.rules.json", 1)])
 def test_the_pre_commit_hook_runs_on_rules_files_that_are_committed(environment, tmp_path, rules, code):

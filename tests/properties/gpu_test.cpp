@@ -8,6 +8,7 @@
 
 #include "core/cuda/cuda.hpp"
 #include "core/cuda/staged_executor.hpp"
+#include "core/lora/merge_product.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "core/plan/layout_set.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -152,6 +153,92 @@ TEST(GpuClaim, IsUndecidedWithoutADeviceAndWhenItFails) {
   }
 }
 
+/// A merge and a transpose on a device, against the processor's; the host as a device tries the
+/// test.
+void expect_merge_of_the_processor(cuda::Device& device) {
+  std::mt19937 random(31);
+  std::normal_distribution<float> values(0, 1);
+  for (const auto& [rows, columns, rank] :
+       {std::tuple(129, 200, 17), {64, 64, 16}, {1, 300, 64}, {257, 65, 3}}) {
+    std::vector<float> left(static_cast<std::size_t>(rows * rank));
+    std::vector<float> right(static_cast<std::size_t>(rank * columns));
+    std::vector<float> base(static_cast<std::size_t>(rows * columns));
+    for (auto* all : {&left, &right, &base}) {
+      for (float& one : *all) {
+        one = values(random);
+      }
+    }
+    const auto raw = [](auto& list) { return std::as_writable_bytes(std::span(list)); };
+    std::vector<float> wanted(base.size());
+    std::vector<float> found(base.size());
+    const std::int64_t step = columns * 4;
+    const lora::MergeProduct product({raw(left).data(), DType::F32, rows, rank, rank, 1},
+                                     {raw(right).data(), DType::F32, rank, columns, columns, 1},
+                                     0.7F);
+    ASSERT_FALSE(product.add_to(lora::best_merge_isa(), DType::F32,
+                                {0, rows, raw(base).data(), raw(wanted).data(), step, step}));
+    const std::size_t at_right = raw(left).size();
+    const std::size_t at_base = at_right + raw(right).size();
+    ASSERT_TRUE(device.reserve(0, at_base + raw(base).size()));
+    std::byte* const memory = device.memory(0);
+    ASSERT_TRUE(device.upload(0, 0, raw(left)));
+    ASSERT_TRUE(device.upload(0, at_right, raw(right)));
+    ASSERT_TRUE(device.upload(0, at_base, raw(base)));
+    const cuda::MergeBlock block{memory,
+                                 memory + at_right,
+                                 memory + at_base,
+                                 memory + at_base,
+                                 rows,
+                                 columns,
+                                 rank,
+                                 DType::F32,
+                                 DType::F32,
+                                 0.7F};
+    ASSERT_TRUE(device.merge(0, block));
+    ASSERT_TRUE(device.download(0, at_base, raw(found)));
+    ASSERT_TRUE(device.wait(0));
+    EXPECT_EQ(std::memcmp(found.data(), wanted.data(), raw(found).size()), 0)
+        << rows << " x " << columns << " rank " << rank;
+  }
+}
+
+void expect_transposes_of_the_processor(move::Executor& executor) {
+  std::mt19937_64 random(33);
+  for (const auto& [dtype, to, add] : {std::tuple(DType::BF16, DType::BF16, 0.0),
+                                       {DType::U8, DType::U8, 0.0},
+                                       {DType::BF16, DType::F32, 1.0},
+                                       {DType::F64, DType::F64, 0.0}}) {
+    const std::int64_t rows = 517;
+    const std::int64_t columns = 300;
+    std::vector<std::byte> source(static_cast<std::size_t>(3 * rows * columns * bytes(dtype)));
+    for (std::byte& one : source) {
+      one = static_cast<std::byte>(random());
+    }
+    move::Recipe recipe;
+    recipe.dtype = to;
+    recipe.elements = 3 * rows * columns;
+    recipe.add = add;
+    recipe.sources = {{source.data(), dtype}};
+    recipe.boxes = {
+        {0, 0, 0, {{3, rows * columns, rows * columns}, {columns, 1, rows}, {rows, columns, 1}}}};
+    std::vector<std::byte> wanted(static_cast<std::size_t>(recipe.elements * bytes(to)));
+    std::vector<std::byte> found(wanted.size(), std::byte{0x5A});
+    move::TensorMaker by_processor(recipe);
+    move::TensorMaker by_device(recipe, &executor);
+    ASSERT_TRUE(by_processor.make(ElementOffset(0), ElementOffset(recipe.elements), wanted.data()));
+    ASSERT_TRUE(by_device.make(ElementOffset(0), ElementOffset(recipe.elements), found.data()));
+    EXPECT_TRUE(wanted == found) << name(dtype) << " to " << name(to);
+  }
+}
+
+TEST(GpuKernels, OnTheHostMergeAndTurnAsTheProcessorDoes) {
+  cuda::testing::HostDevice device;
+  expect_merge_of_the_processor(device);
+  cuda::StagedExecutor executor(std::make_unique<cuda::testing::HostDevice>(),
+                                std::size_t{8} << 20);
+  expect_transposes_of_the_processor(executor);
+}
+
 /// The GPU of this machine.
 class Gpu : public ::testing::Test {
  protected:
@@ -170,6 +257,13 @@ TEST_F(Gpu, GivesTheBitsOfTheProcessorForEveryGolden) {
     expect_held(name, *device_, "preserve");
     expect_held(name, *device_, "float32");
   }
+}
+
+TEST_F(Gpu, MergesAndTurnsAsTheProcessorDoes) {
+  auto device = cuda::open_device(0);
+  ASSERT_TRUE(device);
+  expect_merge_of_the_processor(**device);
+  expect_transposes_of_the_processor(*device_);
 }
 
 TEST_F(Gpu, GivesTheBitsOfTheProcessorForLargeRandomTensors) {

@@ -255,6 +255,10 @@ constexpr std::array kOptions = {
     OptionSpec{"device", 0, "", Form::Text, &O::device, "cpu|cuda[:N]", "engine",
                "check roundtrip convert", "where bytes are moved; with cuda the claim gpu is asked",
                "write --device cuda for the first GPU", "cpu"},
+    OptionSpec{"collectives", 0, "", Form::Choice, &O::collectives, "sockets|nccl", "engine",
+               "check roundtrip convert",
+               "several processes: what carries bytes between them; nccl: one GPU a process", "",
+               "sockets"},
     OptionSpec{
         "patience", 0, "", Form::Positive, &O::patience, "SECONDS", "engine",
         "check roundtrip convert",

@@ -86,7 +86,7 @@ struct Options {
   // engine
   std::optional<std::uint64_t> seed;
   std::optional<std::int64_t> jobs;
-  std::string device = "cpu";
+  std::string device = "cpu", collectives = "sockets";
   std::optional<std::int64_t> patience;
   std::optional<std::int64_t> seconds;  // fuzz: how long
   std::string replay;                   // fuzz: a saved world

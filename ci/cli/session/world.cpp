@@ -11,6 +11,7 @@
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/command.hpp"
 #include "core/comm/group.hpp"
+#include "core/comm/nccl.hpp"
 #include "core/comm/processes.hpp"
 
 namespace bv::cli {
@@ -43,12 +44,40 @@ bool is_about_host(const Error& why) {
 
 }  // namespace
 
+namespace {
+
+/// NCCL on the GPU of this process: as many as there are processes on a host.
+Result<std::shared_ptr<comm::CarrierMaker>> carriers_of(const Context& context,
+                                                        const Options& options,
+                                                        std::chrono::seconds patience) {
+  if (options.collectives != "nccl") {
+    return std::shared_ptr<comm::CarrierMaker>();
+  }
+  int device = 0;
+  for (const std::string_view name :
+       {"LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    const std::string_view text = variable(context.environment, name);
+    if (std::from_chars(text.data(), text.data() + text.size(), device).ec == std::errc()) {
+      break;
+    }
+  }
+  auto out = comm::open_nccl(device, patience);
+  if (!out) {
+    out.error().message = "--collectives nccl: " + out.error().message;
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<World> World::enter(Context& context, Options& options) {
   World out;
+  const std::chrono::seconds patience(options.patience.value_or(kPatienceSeconds));
   BV_TRY(launch, comm::launch_from([&](std::string_view name) {
            return std::string(variable(context.environment, name));
          }));
   if (!launch) {
+    BV_CHECK(carriers_of(context, options, patience));  // what was asked for is there, or an error
     return out;
   }
   launch->version = build_version() + std::string(" ") + build_commit();
@@ -63,7 +92,6 @@ Result<World> World::enter(Context& context, Options& options) {
     const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
     options.jobs = std::max<std::int64_t>(1, cores / processes_here(context.environment));
   }
-  const std::chrono::seconds patience(options.patience.value_or(kPatienceSeconds));
   auto link = comm::enter(*launch, patience);
   if (!link) {
     context.streams.be_silent(launch->rank != 0 && !is_about_host(link.error()));
@@ -71,6 +99,12 @@ Result<World> World::enter(Context& context, Options& options) {
   }
   out.link_ = std::move(*link);
   out.link_->work_untold(true);
+  auto carriers = carriers_of(context, options, patience);
+  if (!carriers) {
+    out.link_->fail_all(carriers.error());
+    return std::move(carriers).error();
+  }
+  out.link_->carry_by(std::move(*carriers));
   return out;
 }
 

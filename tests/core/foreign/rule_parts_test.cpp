@@ -133,6 +133,24 @@ TEST(RuleParts, ANumberOfTwoWildcardsIsAQuestionWithoutAListOfParameters) {
   EXPECT_THAT(all, ::testing::Contains(HasSubstr("BV1010 mtp.layers.1.norm.weight")));
 }
 
+/// Ernie 4.5 VL has rules for experts kept apart and no others, whatever the setting.
+TEST(RuleParts, ARegistryOfOneSpellingIsReadInIt) {
+  NewModel model = two_pools();
+  model.forget("linear_fc2.weight");
+  model.options.spelling.grouped_experts = true;
+  model.layer_rule("row", "mlp.experts.local_experts.*.linear_fc2.weight",
+                   "mlp.experts.*.down_proj.weight");
+  const std::string apart = "decoder.layers.0.mlp.experts.local_experts.3.linear_fc2.weight";
+  EXPECT_TRUE(makes(model.applied(), apart));
+  for (const std::string& one : told(model.applied())) {
+    EXPECT_FALSE(one.starts_with("fault BV1001") && one.find("experts") != std::string::npos)
+        << one;
+  }
+  // With both spellings the setting decides.
+  model.layer_rule("row", "mlp.experts.linear_fc2.weight*", "mlp.experts.*.down_proj.weight");
+  EXPECT_FALSE(makes(model.applied(), apart));
+}
+
 TEST(RuleParts, AComputedNameIsMadeOfEveryWildcard) {
   NewModel model = two_pools();
   model.layer_rule("row", "mlp.vision.local_experts.*.linear_fc2.weight", "x");

@@ -1,0 +1,266 @@
+// Benchmarks of a GPU, as one JSON: bytes a second of each kind beside a device-to-device copy of
+// as many bytes, streaming through the executor beside a copy from pinned memory, merges beside
+// cuBLAS. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU. bv_gpu_bench --dry makes every workload
+// on the host and times nothing.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "core/cuda/cuda.hpp"
+#include "core/cuda/meter.hpp"
+#include "core/cuda/staged_executor.hpp"
+#include "core/kinds/catalogue.hpp"
+#include "core/layout/box.hpp"
+
+namespace bv::cuda {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int kRounds = 10;
+
+/// A kind on the sizes of one layer of a large model, for one of eight ranks.
+struct Sized {
+  const char* kind;
+  std::map<std::string, std::int64_t, std::less<>> axes;
+  std::vector<std::int64_t> rest;
+};
+std::vector<Sized> sizes() {
+  return {{"column", {{"t", 8}, {"o", 2048}}, {4096}},
+          {"row", {{"t", 8}, {"o", 4096}, {"i", 2048}}, {}},
+          {"replicated", {{"t", 8}}, {4096, 2048}},
+          {"qkv", {{"t", 8}, {"g", 32}, {"n", 6}, {"d", 128}}, {4096}},
+          {"qkv_gated", {{"t", 8}, {"g", 32}, {"n", 4}, {"d", 128}}, {4096}},
+          {"gated_mlp", {{"t", 8}, {"f", 2048}}, {4096}},
+          {"packed_fc1", {{"t", 8}, {"E", 8}, {"f", 256}}, {4096}},
+          {"packed_fc1_in_out", {{"t", 8}, {"E", 8}, {"f", 256}, {"h", 4096}}, {}},
+          {"packed_fc2_in_out", {{"t", 8}, {"E", 8}, {"i", 256}, {"o", 4096}}, {}}};
+}
+
+/// No device: every move and merge is run by the host, so that a workload that does not fit is
+/// seen.
+class DryMeter : public Meter {
+ public:
+  Result<std::byte*> allocate(std::size_t bytes) override {
+    memory_.emplace_back(bytes + 64);
+    auto* first = memory_.back().data();
+    return first + (64 - reinterpret_cast<std::uintptr_t>(first) % 64) % 64;
+  }
+  void release() override { memory_.clear(); }
+  Result<double> moves(const MoveList& list, int /*rounds*/) override {
+    for (const Move& one : list.moves) {
+      for (std::int64_t i = 0; i < one.box.elements(); ++i) {
+        run_one(one, i);
+      }
+    }
+    std::vector<std::uint64_t> buffer(static_cast<std::size_t>(kTileElements));
+    for (const TileMove& one : list.transposes) {
+      for (std::int64_t n = 0; n < tile_count(one); ++n) {
+        const TilePlace place = tile_place(one, n);
+        read_tile(one, place, buffer.data(), 0, 1);
+        write_tile(one, place, buffer.data(), 0, 1);
+      }
+    }
+    return 0.0;
+  }
+  Result<double> merge(const MergeBlock& /*block*/, int /*rounds*/) override { return 0.0; }
+  Result<double> copy(std::byte* to, const std::byte* from, std::size_t bytes,
+                      int /*rounds*/) override {
+    std::copy(from, from + bytes, to);
+    return 0.0;
+  }
+  Result<double> upload(std::byte* /*to*/, std::size_t /*bytes*/, int /*rounds*/) override {
+    return 0.0;
+  }
+  Result<double> sgemm(std::int64_t /*rows*/, std::int64_t /*columns*/, std::int64_t /*rank*/,
+                       int /*rounds*/) override {
+    return fail(Code::NoGpu, "nothing is compared in a dry run").advise("run it on a GPU");
+  }
+
+ private:
+  std::vector<std::vector<std::byte>> memory_;
+};
+
+double gigabytes(std::size_t bytes, double seconds) {
+  return seconds > 0 ? static_cast<double>(bytes) / seconds / 1e9 : 0;
+}
+
+/// The boxes of one shard as moves on the device, repeated until `wanted` bytes are written.
+Result<ordered_json> kind_row(Meter& meter, const layout::Rule& rule, const Sized& sized,
+                              std::size_t wanted) {
+  constexpr DType kType = DType::BF16;
+  layout::Binding binding{sized.axes, sized.rest};
+  BV_TRY(bound, layout::BoundRule::bind(rule, std::move(binding)));
+  const layout::Shard shard = bound.shard(0, {{"t", 1}});
+  std::int64_t elements = 1;
+  for (const std::int64_t extent : shard.shape) {
+    elements *= extent;
+  }
+  const auto bytes_once = static_cast<std::size_t>(elements) * 2;
+  const std::size_t layers = std::max<std::size_t>(1, wanted / bytes_once);
+  std::vector<layout::BoxPiece> pieces;
+  for (const layout::Box& box : shard.boxes) {
+    pieces.push_back(layout::whole(box));
+  }
+  std::vector<move::SourceBytes> sources(bound.source_shapes().size(), {nullptr, kType});
+  MoveList list;
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    std::vector<Staged> staged = reads_of(pieces, sources.size());
+    for (Staged& one : staged) {
+      BV_TRY(memory,
+             meter.allocate(
+                 static_cast<std::size_t>(std::max<std::int64_t>(1, one.end - one.begin)) * 2));
+      one.first = memory;
+    }
+    BV_TRY(target, meter.allocate(bytes_once));
+    const move::MoveTask task{pieces, sources, nullptr, 0, elements, kType, 0};
+    moves_of(task, staged, target, list);
+  }
+  BV_TRY(from, meter.allocate(layers * bytes_once));
+  BV_TRY(to, meter.allocate(layers * bytes_once));
+  BV_TRY(seconds, meter.moves(list, kRounds));
+  BV_TRY(copy, meter.copy(to, from, layers * bytes_once, kRounds));
+  meter.release();
+  return ordered_json{{"kind", sized.kind},
+                      {"bytes", layers * bytes_once},
+                      {"pieces", list.moves.size()},
+                      {"transposes", list.transposes.size()},
+                      {"gb_per_s", gigabytes(layers * bytes_once, seconds)},
+                      {"copy_gb_per_s", gigabytes(layers * bytes_once, copy)},
+                      {"ratio", seconds > 0 ? copy / seconds : 0}};
+}
+
+/// Rows cut out of a host tensor, there and back, beside a copy from pinned memory of what goes
+/// there.
+Result<ordered_json> streaming_row(Meter& meter, move::Executor& executor, std::size_t bytes) {
+  const std::int64_t columns = 4096;
+  const std::int64_t rows = static_cast<std::int64_t>(bytes) / (columns * 2);
+  std::vector<std::byte> source(static_cast<std::size_t>(rows * columns) * 2, std::byte{1});
+  std::vector<std::byte> out(source.size() / 2);
+  const layout::Box box{0, 0, 0, {{rows, columns, columns / 2}, {columns / 2, 1, 1}}};
+  const layout::BoxPiece piece = layout::whole(box);
+  const move::SourceBytes from{source.data(), DType::BF16};
+  const move::MoveTask task{{&piece, 1},        {&from, 1},  out.data(), 0,
+                            rows * columns / 2, DType::BF16, 0};
+  double best = 0;
+  for (int round = 0; round < 4; ++round) {
+    const auto began = std::chrono::steady_clock::now();
+    BV_CHECK(executor.run({&task, 1}));
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    best = round == 1 || (round > 1 && seconds < best) ? seconds : best;
+  }
+  BV_TRY(target, meter.allocate(source.size()));
+  BV_TRY(pinned, meter.upload(target, source.size(), 4));
+  meter.release();
+  return ordered_json{{"bytes_there", source.size()},
+                      {"bytes_back", out.size()},
+                      {"seconds", best},
+                      {"gb_per_s_there", gigabytes(source.size(), best)},
+                      {"pinned_gb_per_s", gigabytes(source.size(), pinned)},
+                      {"ratio", best > 0 ? pinned / best : 0}};
+}
+
+Result<ordered_json> merge_row(Meter& meter, DType dtype, std::int64_t rank) {
+  const std::int64_t rows = 8192;
+  const std::int64_t columns = 8192;
+  MergeBlock block;
+  block.rows = rows;
+  block.columns = columns;
+  block.rank = rank;
+  block.factor_dtype = block.base_dtype = dtype;
+  block.scale = 0.5F;
+  const auto size = static_cast<std::size_t>(bytes(dtype));
+  BV_TRY(left, meter.allocate(static_cast<std::size_t>(rows * rank) * size));
+  BV_TRY(right, meter.allocate(static_cast<std::size_t>(rank * columns) * size));
+  BV_TRY(base, meter.allocate(static_cast<std::size_t>(rows * columns) * size));
+  BV_TRY(out, meter.allocate(static_cast<std::size_t>(rows * columns) * size));
+  block.left = left;
+  block.right = right;
+  block.base = base;
+  block.out = out;
+  BV_TRY(seconds, meter.merge(block, kRounds));
+  ordered_json row{
+      {"dtype", name(dtype)},
+      {"rank", rank},
+      {"rows", rows},
+      {"columns", columns},
+      {"seconds", seconds},
+      {"tflops", seconds > 0 ? 2e-12 * static_cast<double>(rows * columns * rank) / seconds : 0}};
+  const auto blas = meter.sgemm(rows, columns, rank, kRounds);
+  meter.release();
+  if (blas) {
+    row["sgemm_seconds"] = *blas;
+    row["ratio"] = *blas / seconds;
+  } else {
+    row["sgemm"] = blas.error().message;
+  }
+  return row;
+}
+
+int told(const Error& error) {
+  fmt::print(stderr, "{}: {}\n", error.message, error.found);
+  return error.code == Code::NoGpu ? 3 : 1;
+}
+
+Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std::string& gpu,
+                              std::size_t bytes) {
+  BV_TRY(catalogue, kinds::Catalogue::parse(kinds::builtin_text(), "kinds.layout"));
+  ordered_json out{{"schema", "bridge-gpu-bench/1"}, {"gpu", gpu}};
+  for (const Sized& sized : sizes()) {
+    const layout::Rule* rule = catalogue.find(sized.kind);
+    auto row =
+        rule == nullptr
+            ? Result<ordered_json>(fail(Code::Assertion, std::string("no kind ") + sized.kind))
+            : kind_row(meter, *rule, sized, bytes);
+    meter.release();
+    if (!row) {
+      return row;
+    }
+    out["kinds"].push_back(std::move(*row));
+  }
+  BV_TRY(streaming, streaming_row(meter, executor, bytes));
+  out["streaming"] = std::move(streaming);
+  for (const DType dtype : {DType::BF16, DType::F32}) {
+    for (const std::int64_t rank : {16, 64, 256}) {
+      BV_TRY(row, merge_row(meter, dtype, rank));
+      out["merge"].push_back(std::move(row));
+    }
+  }
+  return out;
+}
+
+Result<ordered_json> measured_here(std::size_t bytes) {
+  BV_TRY(meter, open_meter(0));
+  BV_TRY(device, open_device(0));
+  StagedExecutor executor(std::move(device));
+  return measured(*meter, executor, look_around().devices.front(), bytes);
+}
+
+Result<ordered_json> measured_dry() {
+  DryMeter meter;
+  move::CpuExecutor executor;
+  return measured(meter, executor, "none: a dry run, without times", std::size_t{1} << 20);
+}
+
+}  // namespace
+}  // namespace bv::cuda
+
+int main(int argc, char** argv) {
+  constexpr std::size_t kMib = std::size_t{1} << 20;
+  const long mib = argc > 1 ? std::atol(argv[1]) : 1024;
+  const bool dry = argc > 1 && std::string_view(argv[1]) == "--dry";
+  const auto out =
+      dry ? bv::cuda::measured_dry()
+          : bv::cuda::measured_here(static_cast<std::size_t>(std::max(1L, mib)) * kMib);
+  if (!out) {
+    return bv::cuda::told(out.error());
+  }
+  fmt::print("{}\n", out->dump(1));
+  return 0;
+}
