@@ -6,6 +6,11 @@
 #include "core/kinds/quantised_numbers.hpp"
 
 namespace bv::kinds {
+namespace {
+
+constexpr std::int64_t kRun = 1024;  // elements that are made at once, at most
+
+}  // namespace
 
 std::int64_t QuantisedForm::scale_rows() const {
   return one_scale ? 1 : div_ceil(rows, block_rows);
@@ -35,20 +40,17 @@ Dequantiser::~Dequantiser() = default;
 void Dequantiser::make_run(std::int64_t matrix, std::int64_t row, std::int64_t column,
                            std::int64_t count, float* out) const {
   const std::span<const float> numbers = numbers_->numbers();
-  const std::int64_t line = matrix * form_.rows + row;
   const std::int64_t end = column + count;
+  std::uint8_t codes[kRun];
+  unpack_codes(form_, values_, matrix * form_.rows + row, column,
+               {codes, static_cast<std::size_t>(count)});
+  const std::uint8_t* code = codes;
   for (std::int64_t at = column; at < end;) {
     const std::int64_t block = at / form_.block_columns;
     const std::int64_t stop = std::min(end, (block + 1) * form_.block_columns);
     const float scale = numbers_->scale_at(matrix, row / form_.block_rows, block);
-    if (form_.values == QuantisedValues::Float8) {
-      const std::byte* codes = values_.data() + line * form_.columns;
-      for (; at < stop; ++at) {
-        *out++ = numbers[std::to_integer<std::size_t>(codes[at])] * scale;
-      }
-    }
     for (; at < stop; ++at) {
-      *out++ = numbers[code_at(form_, values_, line, at)] * scale;
+      *out++ = numbers[*code++] * scale;
     }
   }
 }
@@ -68,7 +70,6 @@ std::int64_t Dequantiser::elements() const {
 }
 
 Status Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) const {
-  constexpr std::int64_t kRun = 1024;
   float numbers[kRun];
   const bool transposed = form_.values == QuantisedValues::Fp4Transposed;
   const std::int64_t width = transposed ? form_.rows : form_.columns;  // of the weight

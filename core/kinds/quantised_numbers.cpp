@@ -118,26 +118,48 @@ void QuantisedNumbers::round(float* products, std::int64_t count, std::byte* out
   cast(static_cast<const std::byte*>(first), DType::F32, out, dtype_, count);
 }
 
-std::uint32_t code_at(const QuantisedForm& form, std::span<const std::byte> values,
-                      std::int64_t line, std::int64_t column) {
-  switch (form.values) {
-    case QuantisedValues::Float8:
-      return std::to_integer<std::uint32_t>(
-          values[static_cast<std::size_t>(line * form.columns + column)]);
-    case QuantisedValues::Fp4Transposed: {
-      const auto both = std::to_integer<std::uint32_t>(
-          values[static_cast<std::size_t>((line * form.columns + column) / 2)]);
-      return column % 2 == 0 ? both & 0xfU : both >> 4;
-    }
-    case QuantisedValues::PackedIntegers: {
-      const std::int64_t in_word = 32 / form.bits;
-      const std::int64_t words = div_ceil(form.columns, in_word);
-      std::uint32_t word = 0;
-      std::memcpy(&word, values.data() + (line * words + column / in_word) * 4, sizeof word);
-      return word >> (column % in_word * form.bits) & ((1U << form.bits) - 1U);
+std::int64_t row_bytes(const QuantisedForm& form) {
+  return form.columns * form.bits / 8;
+}
+
+void unpack_codes(const QuantisedForm& form, std::span<const std::byte> values, std::int64_t line,
+                  std::int64_t column, std::span<std::uint8_t> out) {
+  const std::byte* at = values.data() + line * row_bytes(form) + column * form.bits / 8;
+  if (form.bits == 8) {
+    std::memcpy(out.data(), at, out.size());
+    return;
+  }
+  const auto width = static_cast<unsigned>(form.bits);
+  const unsigned mask = (1U << width) - 1U;
+  auto bit = static_cast<unsigned>(column * form.bits % 8);
+  for (std::size_t i = 0; i < out.size(); ++at, bit = 0) {  // words are bytes, lowest first
+    const auto codes = std::to_integer<unsigned>(*at);
+    for (; bit < 8 && i < out.size(); bit += width) {
+      out[i++] = static_cast<std::uint8_t>(codes >> bit & mask);
     }
   }
-  return 0;
+}
+
+void pack_row(const QuantisedForm& form, std::span<const std::uint8_t> codes, std::byte* row) {
+  if (form.bits == 8) {
+    std::memcpy(row, codes.data(), codes.size());
+    return;
+  }
+  const auto width = static_cast<unsigned>(form.bits);
+  for (std::size_t i = 0; i < codes.size(); ++row) {
+    unsigned all = 0;
+    for (unsigned bit = 0; bit < 8 && i < codes.size(); bit += width) {
+      all |= static_cast<unsigned>(codes[i++]) << bit;
+    }
+    *row = static_cast<std::byte>(all);
+  }
+}
+
+std::uint32_t code_at(const QuantisedForm& form, std::span<const std::byte> values,
+                      std::int64_t line, std::int64_t column) {
+  std::uint8_t out = 0;
+  unpack_codes(form, values, line, column, {&out, 1});
+  return out;
 }
 
 }  // namespace bv::kinds

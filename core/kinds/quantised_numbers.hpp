@@ -35,8 +35,16 @@ class QuantisedNumbers {
   std::vector<float> powers_;  // by exponent
 };
 
-/// The code at a place of the stored tensor; `line` counts the rows of all matrices.
+/// The code at a place of the stored tensor; `line` counts the rows of all matrices. Codes of
+/// packed numbers fill their row: it has as many columns as its words have room for.
 [[nodiscard]] std::uint32_t code_at(const QuantisedForm& form, std::span<const std::byte> values,
                                     std::int64_t line, std::int64_t column);
+/// Neighbouring codes of one row from `column` on, as many as `out` has; and a whole row of them,
+/// put together.
+void unpack_codes(const QuantisedForm& form, std::span<const std::byte> values, std::int64_t line,
+                  std::int64_t column, std::span<std::uint8_t> out);
+void pack_row(const QuantisedForm& form, std::span<const std::uint8_t> codes, std::byte* row);
+/// Bytes of a stored row.
+[[nodiscard]] std::int64_t row_bytes(const QuantisedForm& form);
 
 }  // namespace bv::kinds

@@ -28,6 +28,7 @@ struct SmallFloat {
   int bias = 7;
   std::uint32_t largest = 0x7e;  // code of the largest number
   std::uint32_t sign = 0x80;
+  float steps = 512;  // of the denormal numbers in one
 };
 
 /// The code of a number near `value`: where it is not the nearest, the table says so.
@@ -35,52 +36,37 @@ std::uint32_t near_code(float value, const SmallFloat& type) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & 0x7fffffffU;
   const int exponent = static_cast<int>(magnitude >> 23) - 127 + type.bias;
-  std::uint32_t code = 0;
-  if (exponent >= 1) {
-    const int cut = 23 - type.mantissa_bits;
-    code = ((magnitude + (1U << (cut - 1))) >> cut) -
-           (static_cast<std::uint32_t>(127 - type.bias) << type.mantissa_bits);
-  } else {
-    const float whole = std::ldexp(std::fabs(value), type.bias - 1 + type.mantissa_bits);
-    code = static_cast<std::uint32_t>(whole + 0.5F);
-  }
+  const int cut = 23 - type.mantissa_bits;
+  const std::uint32_t normal = ((magnitude + (1U << (cut - 1))) >> cut) -
+                               (static_cast<std::uint32_t>(127 - type.bias) << type.mantissa_bits);
+  const float small = std::min(1.0F, std::fabs(value));  // 1 for a NaN
+  const auto denormal = static_cast<std::uint32_t>(small * type.steps + 0.5F);
+  const std::uint32_t code = exponent >= 1 ? normal : denormal;
   return std::min(code, type.largest) | ((bits >> 31) != 0 ? type.sign : 0);
 }
 
-/// What the numbers of one weight have in common, whatever their scale.
-class CodeGuess {
- public:
-  explicit CodeGuess(const QuantisedForm& form) : half_(std::int64_t{1} << (form.bits - 1)) {
-    if (form.values == QuantisedValues::Float8) {
-      float_ = form.stored == DType::F8E5M2 ? SmallFloat{2, 15, 0x7b, 0x80} : SmallFloat{};
-    } else if (form.values == QuantisedValues::Fp4Transposed) {
-      float_ = {1, 1, 7, 8};
-    } else {
-      is_integer_ = true;
-    }
-  }
+SmallFloat small_float(const QuantisedForm& form) {
+  const auto made = [](int mantissa_bits, int bias, std::uint32_t largest, std::uint32_t sign) {
+    return SmallFloat{mantissa_bits, bias, largest, sign,
+                      std::ldexp(1.0F, bias - 1 + mantissa_bits)};
+  };
+  return form.values == QuantisedValues::Fp4Transposed ? made(1, 1, 7, 8)
+         : form.stored == DType::F8E5M2                ? made(2, 15, 0x7b, 0x80)
+                                                       : made(3, 7, 0x7e, 0x80);
+}
 
-  [[nodiscard]] std::uint32_t of(float number) const {
-    if (!is_integer_) {
-      return near_code(number, float_);
-    }
-    const auto limit = static_cast<float>(half_);
-    const float kept = std::clamp(number, -limit, limit - 1.0F);  // NaN stays
-    return kept == kept ? static_cast<std::uint32_t>(std::lrint(kept) + half_) : 0;
-  }
-
- private:
-  SmallFloat float_;
-  std::int64_t half_;
-  bool is_integer_ = false;
-};
+/// The same of an integer from -half to half - 1; code 0 is the least.
+std::uint32_t near_integer(float number, float half) {
+  const float kept = std::clamp(number, -half, half - 1.0F);  // NaN stays
+  return kept == kept ? static_cast<std::uint32_t>(kept + half + 0.5F) : 0;
+}
 
 /// The bits that each code has under one scale.
 struct BlockCodes {
   std::array<std::uint32_t, kCodesMax> bits;
-  std::array<std::uint8_t, kCodesMax> least;  // the first code with the same bits
-  std::array<bool, kCodesMax> alone;          // no other code has them
-  float inverse = 0;                          // of the scale; 0 where it helps nothing
+  std::array<std::uint8_t, kCodesMax> least;   // the first code with the same bits
+  std::array<std::uint8_t, kCodesMax> shared;  // 1: another code has them too
+  float inverse = 0;                           // of the scale; 0 where it helps nothing
 };
 
 /// Codes in the order of their numbers: equal bits are neighbours then, since products with one
@@ -137,7 +123,7 @@ class Tables {
                             order_.begin() + static_cast<std::ptrdiff_t>(end));
       for (std::size_t k = i; k < end; ++k) {
         out.least[order_[k]] = least;
-        out.alone[order_[k]] = end == i + 1;
+        out.shared[order_[k]] = end == i + 1 ? 0 : 1;
       }
       i = end;
     }
@@ -145,7 +131,7 @@ class Tables {
       const auto first = std::find(out.bits.begin(), out.bits.end(), out.bits[code]);
       out.least[code] = static_cast<std::uint8_t>(first - out.bits.begin());
       const auto end = out.bits.begin() + static_cast<std::ptrdiff_t>(order_.size());
-      out.alone[code] = std::count(out.bits.begin(), end, out.bits[code]) == 1;
+      out.shared[code] = std::count(out.bits.begin(), end, out.bits[code]) == 1 ? 0 : 1;
     }
   }
 
@@ -153,11 +139,12 @@ class Tables {
   std::vector<std::uint8_t> order_;
 };
 
-/// Calls `use(codes, line, begin, end)` for each run of a row whose elements have one scale. Blocks
-/// of several rows keep the tables of their row of blocks.
-template <class Use>
+/// Calls `run(codes, begin, end)` for each run of a row whose elements have one scale, and
+/// `begin_row`, `end_row` around those of a row. Blocks of several rows keep the tables of their
+/// row of blocks.
+template <class BeginRow, class Run, class EndRow>
 void for_each_run(const QuantisedNumbers& numbers, std::int64_t begin, std::int64_t end,
-                  const Use& use) {
+                  const BeginRow& begin_row, const Run& run, const EndRow& end_row) {
   const QuantisedForm& form = numbers.form();
   const Tables tables(numbers);
   const bool keeps = form.block_rows > 1;
@@ -170,6 +157,7 @@ void for_each_run(const QuantisedNumbers& numbers, std::int64_t begin, std::int6
     const std::int64_t wanted = matrix * div_ceil(form.rows, form.block_rows) + block_row;
     const bool is_new = !keeps || wanted != held;
     held = wanted;
+    begin_row(line);
     for (std::int64_t at = 0; at < form.columns;) {
       const std::int64_t block = at / form.block_columns;
       const std::int64_t stop = std::min(form.columns, (block + 1) * form.block_columns);
@@ -177,9 +165,10 @@ void for_each_run(const QuantisedNumbers& numbers, std::int64_t begin, std::int6
       if (is_new) {
         tables.fill(numbers.scale_at(matrix, block_row, block), one);
       }
-      use(one, line, at, stop);
+      run(one, at, stop);
       at = stop;
     }
+    end_row(line);
   }
 }
 
@@ -196,31 +185,71 @@ std::vector<std::byte> transposed(std::span<const std::byte> plain, std::int64_t
   return out;
 }
 
-float as_float(const std::byte* element, DType dtype, std::uint32_t bits) {
-  return dtype == DType::BF16  ? std::bit_cast<float>(bits << 16)
-         : dtype == DType::F32 ? std::bit_cast<float>(bits)
-                               : static_cast<float>(load(element, dtype));
+float as_float(std::uint16_t bits, DType dtype) {
+  if (dtype == DType::BF16) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+  std::byte element[sizeof bits];
+  std::memcpy(element, &bits, sizeof bits);
+  return static_cast<float>(load(element, dtype));
+}
+float as_float(std::uint32_t bits, DType) {
+  return std::bit_cast<float>(bits);
 }
 
-/// The code at one place, in a row that was all zero.
-void put_code(const QuantisedForm& form, std::int64_t column, std::uint32_t code, std::byte* row) {
-  switch (form.values) {
-    case QuantisedValues::Float8:
-      row[column] = static_cast<std::byte>(code);
-      return;
-    case QuantisedValues::Fp4Transposed:
-      row[column / 2] |= static_cast<std::byte>(column % 2 == 0 ? code : code << 4);
-      return;
-    case QuantisedValues::PackedIntegers: {
-      const std::int64_t in_word = 32 / form.bits;
-      std::uint32_t word = 0;
-      std::byte* at = row + column / in_word * 4;
-      std::memcpy(&word, at, sizeof word);
-      word |= code << (column % in_word * form.bits);
-      std::memcpy(at, &word, sizeof word);
-      return;
+/// The codes of elements under one scale.
+template <class Bits, class Guess>
+void find_run(const BlockCodes& block, const std::byte* elements, std::size_t count, DType dtype,
+              std::size_t codes, const Guess& guess, std::uint8_t* out, CodesFound& found) {
+  std::int64_t several = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    Bits bits = 0;
+    std::memcpy(&bits, elements + i * sizeof bits, sizeof bits);
+    std::size_t code = guess(as_float(bits, dtype) * block.inverse);
+    if (block.bits[code] != bits) [[unlikely]] {
+      const auto end = block.bits.begin() + static_cast<std::ptrdiff_t>(codes);
+      code =
+          static_cast<std::size_t>(std::find(block.bits.begin(), end, bits) - block.bits.begin());
+      if (code == codes) {
+        ++found.none;
+        out[i] = 0;
+        continue;
+      }
     }
+    several += block.shared[code];
+    out[i] = block.least[code];
   }
+  found.elements += static_cast<std::int64_t>(count);
+  found.several += several;
+}
+
+template <class Guess>
+CodesFound find_rows(const QuantisedNumbers& numbers, std::int64_t begin, std::int64_t end,
+                     std::span<const std::byte> plain, const Guess& guess, std::byte* out) {
+  const QuantisedForm& form = numbers.form();
+  const DType dtype = numbers.dtype();
+  const auto size = static_cast<std::size_t>(bytes(dtype));
+  const std::size_t codes = numbers.numbers().size();
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(form.columns));
+  const std::byte* line_begin = nullptr;
+  CodesFound found;
+  for_each_run(
+      numbers, begin, end,
+      [&](std::int64_t line) {
+        line_begin = plain.data() + static_cast<std::size_t>((line - begin) * form.columns) * size;
+      },
+      [&](const BlockCodes& block, std::int64_t at, std::int64_t stop) {
+        const auto first = static_cast<std::size_t>(at);
+        const auto count = static_cast<std::size_t>(stop - at);
+        const std::byte* elements = line_begin + first * size;
+        if (size == sizeof(std::uint16_t)) {
+          find_run<std::uint16_t>(block, elements, count, dtype, codes, guess, &row[first], found);
+        } else {
+          find_run<std::uint32_t>(block, elements, count, dtype, codes, guess, &row[first], found);
+        }
+      },
+      [&](std::int64_t line) { pack_row(form, row, out + (line - begin) * row_bytes(form)); });
+  return found;
 }
 
 }  // namespace
@@ -253,61 +282,42 @@ std::int64_t Requantiser::lines() const {
 }
 
 std::int64_t Requantiser::line_bytes() const {
-  return form().values == QuantisedValues::PackedIntegers
-             ? div_ceil(form().columns, 32 / form().bits) * 4
-             : form().columns * form().bits / 8;
+  return row_bytes(form());
 }
 
 CodesFound Requantiser::find(std::int64_t begin, std::int64_t end, std::span<const std::byte> plain,
                              std::byte* out) const {
   const QuantisedForm& form = numbers_->form();
-  const auto size = static_cast<std::size_t>(bytes(dtype()));
   std::vector<std::byte> turned;
   if (form.values == QuantisedValues::Fp4Transposed) {
-    turned = transposed(plain, form.columns, end - begin, size);
+    turned = transposed(plain, form.columns, end - begin, static_cast<std::size_t>(bytes(dtype())));
     plain = turned;
   }
-  std::memset(out, 0, static_cast<std::size_t>((end - begin) * line_bytes()));
-  const CodeGuess guess(form);
-  const std::size_t codes = numbers_->numbers().size();
-  CodesFound found;
-  for_each_run(*numbers_, begin, end,
-               [&](const BlockCodes& block, std::int64_t line, std::int64_t at, std::int64_t stop) {
-                 const std::byte* element =
-                     plain.data() +
-                     static_cast<std::size_t>((line - begin) * form.columns + at) * size;
-                 std::byte* row = out + (line - begin) * line_bytes();
-                 found.elements += stop - at;
-                 for (; at < stop; ++at, element += size) {
-                   const std::uint32_t bits = bits_at(element, size);
-                   std::size_t code = guess.of(as_float(element, dtype(), bits) * block.inverse);
-                   if (block.bits[code] != bits) {
-                     code = static_cast<std::size_t>(
-                         std::find(block.bits.begin(),
-                                   block.bits.begin() + static_cast<std::ptrdiff_t>(codes), bits) -
-                         block.bits.begin());
-                   }
-                   if (code == codes) {
-                     ++found.none;
-                     continue;
-                   }
-                   found.several += block.alone[code] ? 0 : 1;
-                   put_code(form, at, block.least[code], row);
-                 }
-               });
-  return found;
+  if (form.values == QuantisedValues::PackedIntegers) {
+    const auto half = static_cast<float>(1 << (form.bits - 1));
+    return find_rows(
+        *numbers_, begin, end, plain, [half](float number) { return near_integer(number, half); },
+        out);
+  }
+  const SmallFloat type = small_float(form);
+  return find_rows(
+      *numbers_, begin, end, plain, [type](float number) { return near_code(number, type); }, out);
 }
 
 std::int64_t Requantiser::ambiguous(std::int64_t begin, std::int64_t end,
                                     std::span<const std::byte> values) const {
+  const QuantisedForm& form = numbers_->form();
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(form.columns));
   std::int64_t out = 0;
-  for_each_run(*numbers_, begin, end,
-               [&](const BlockCodes& block, std::int64_t line, std::int64_t at, std::int64_t stop) {
-                 for (; at < stop; ++at) {
-                   const std::uint32_t code = code_at(numbers_->form(), values, line, at);
-                   out += block.least[code] == code ? 0 : 1;
-                 }
-               });
+  for_each_run(
+      *numbers_, begin, end, [&](std::int64_t line) { unpack_codes(form, values, line, 0, row); },
+      [&](const BlockCodes& block, std::int64_t at, std::int64_t stop) {
+        for (; at < stop; ++at) {
+          const std::uint8_t code = row[static_cast<std::size_t>(at)];
+          out += block.least[code] == code ? 0 : 1;
+        }
+      },
+      [](std::int64_t) {});
   return out;
 }
 

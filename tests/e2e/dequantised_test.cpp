@@ -109,6 +109,21 @@ TEST(DequantisedSource, IsWhatCheckAndDiffHoldAMegatronCheckpointAgainst) {
   }
 }
 
+/// Without a type nothing is judged, from headers either: one block names scheme and next step.
+TEST(DequantisedSource, IsJudgedFromHeadersWhereADtypeIsAskedFor) {
+  const TempFolder folder;
+  twins().quantised.write(folder / "m");
+  const std::string dump = folder / "m.headers.json";
+  ASSERT_EQ(run({"inspect", "--model", folder / "m", "--dump-headers", dump}).code, 0);
+  const Ended refused = run({"check", "--headers", dump});
+  EXPECT_EQ(refused.code, 3) << refused.all();
+  EXPECT_NE(refused.all().find("with 16 x 8 block scales"), std::string::npos) << refused.all();
+  EXPECT_NE(refused.all().find("--dtype bfloat16"), std::string::npos) << refused.all();
+  const Ended judged = run({"check", "--headers", dump, "--dtype", "bfloat16"});
+  EXPECT_EQ(judged.code, 0) << judged.all();
+  EXPECT_NE(judged.all().find("dequantised to BF16"), std::string::npos) << judged.all();
+}
+
 /// The scale of the neighbouring block is another model: the comparison must see it.
 TEST(DequantisedSource, WithTwoScalesExchangedIsAnotherModel) {
   const TempFolder folder;

@@ -102,6 +102,19 @@ inline const std::vector<Form>& forms() {
   return table;
 }
 
+/// F32 as BF16, its upper half: no cast changes it then.
+inline EditedTensor narrowed(const EditedTensor& tensor) {
+  if (tensor.dtype != DType::F32) {
+    return tensor;
+  }
+  EditedTensor out{DType::BF16, tensor.shape, {}};
+  for (std::size_t at = 0; at < tensor.bytes.size(); at += 4) {
+    out.bytes.insert(out.bytes.end(), &tensor.bytes[at + 2], &tensor.bytes[at + 2] + 2);
+  }
+  return out;
+}
+
+/// The projections in a form, everything else in BF16.
 inline EditedCheckpoint in_form(EditedCheckpoint model, const Form& form) {
   constexpr std::string_view kWeight = ".weight";
   Numbers numbers;
@@ -109,7 +122,7 @@ inline EditedCheckpoint in_form(EditedCheckpoint model, const Form& form) {
   for (const auto& [name, tensor] : model.tensors) {
     const bool projection = name.ends_with("_proj.weight") && tensor.shape.size() == 2;
     if (!projection || (form.name == "packed integers" && tensor.shape[1] % 8 != 0)) {
-      tensors[name] = tensor;
+      tensors[name] = narrowed(tensor);
       continue;
     }
     const std::string module = name.substr(0, name.size() - kWeight.size());
