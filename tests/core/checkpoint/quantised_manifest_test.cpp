@@ -8,7 +8,7 @@
 #include "core/checkpoint/dequantise.hpp"
 #include "tests/core/checkpoint/small_manifest.hpp"
 
-namespace bv::checkpoint {
+namespace bv::checkpoint::quantised_rows {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -188,4 +188,4 @@ TEST(QuantisedManifest, ThatIsHostileIsRefusedByName) {
 }
 
 }  // namespace
-}  // namespace bv::checkpoint
+}  // namespace bv::checkpoint::quantised_rows
