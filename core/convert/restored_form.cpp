@@ -199,18 +199,20 @@ std::vector<FolderFault> faults_of(const std::vector<checkpoint::Dequantised>& w
         none, weights.size(), Code::ContentsChanged,
         "are values that no code gives with the scales of the source",
         "the value of one code for every element",
-        std::string("trained weights have no quantised form: quantise them anew; ") + kPlain));
+        "trained weights have no quantised form: quantise them anew, or take them plain with "
+        "--accept-changed --quantised plain; nothing was written"));
   }
   if (!several.names.empty()) {
     out.push_back(fault_of(several, weights.size(), Code::ValueRuleInexact,
-                           "are values that several codes give, and the least is not the source's",
+                           "are values that several codes give: those of the source cannot be told",
                            "the fingerprint of the stored tensor", kPlain));
   }
   if (!other.names.empty()) {
     out.push_back(fault_of(other, weights.size(), Code::ContentsChanged,
                            "have codes, and together they are another tensor than the source's",
                            "the fingerprint of the stored tensor",
-                           std::string("quantise the changed weights anew; ") + kPlain));
+                           "quantise the changed weights anew, or take them plain with "
+                           "--accept-changed --quantised plain; nothing was written"));
   }
   return out;
 }
