@@ -244,11 +244,18 @@ Result<RestoredForm> RestoredForm::open(const checkpoint::MegatronFolder& source
   BV_TRY(text, io::read_file(config_file, checkpoint::kConfigBytesMax, Code::ConfigField));
   BV_TRY(config, checkpoint::parse_config(text, config_file.string()));
   const std::string manifest = (source.folder / checkpoint::kManifestName).string();
-  BV_TRY(weights, checkpoint::kept_weights(source, config, manifest));
+  auto weights = checkpoint::kept_weights(source, config, manifest);
+  if (!weights) {
+    Error error = std::move(weights).error();
+    if (io::print_of_text(text) != source.quantised->carried.at("config.json")) {
+      error.facts.push_back("quantised/config.json is not the file that convert wrote");
+    }
+    return error;
+  }
   BV_TRY(companions, io::Checkpoint::open(source.folder / checkpoint::kCompanionsName));
-  BV_CHECK(check_companions(companions, *source.quantised, weights));
+  BV_CHECK(check_companions(companions, *source.quantised, *weights));
   RestoredForm out(source, std::move(companions));
-  out.weights_ = std::move(weights);
+  out.weights_ = std::move(*weights);
   out.headers_ = checkpoint::restored_headers(source, out.weights_);
   out.lay_out(std::move(plain));
   return out;

@@ -15,6 +15,7 @@ namespace bv::kinds {
 namespace {
 
 constexpr std::size_t kCodesMax = 256;
+constexpr std::int64_t kKeptBlocks = 4096;  // tables of a row of blocks, at most
 
 std::uint32_t bits_at(const std::byte* element, std::size_t size) {
   std::uint32_t out = 0;
@@ -147,7 +148,7 @@ void for_each_run(const QuantisedNumbers& numbers, std::int64_t begin, std::int6
                   const BeginRow& begin_row, const Run& run, const EndRow& end_row) {
   const QuantisedForm& form = numbers.form();
   const Tables tables(numbers);
-  const bool keeps = form.block_rows > 1;
+  const bool keeps = form.block_rows > 1 && form.scale_columns() <= kKeptBlocks;
   std::vector<BlockCodes> codes(
       static_cast<std::size_t>(keeps ? std::max<std::int64_t>(form.scale_columns(), 1) : 1));
   std::int64_t held = -1;

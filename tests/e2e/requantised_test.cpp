@@ -270,7 +270,11 @@ TEST_F(Requantised, RefusesAChangedConfig) {
   const std::size_t block = other.find("weight_block_size");
   other.replace(block, 17, "weight_block_sizf");
   write_text(at("mg/quantised/config.json"), other);
-  EXPECT_NE(back().code, 0);
+  const Ended ended = back();
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  EXPECT_NE(flat(ended).find("quantised/config.json is not the file that convert wrote"),
+            std::string::npos)
+      << ended.all();
   EXPECT_FALSE(fs::exists(at("back")));
   write_text(at("mg/quantised/config.json"), kept);
   write_text(at("mg/hf/config.json"), file_text(at("mg/hf/config.json")) + " ");
