@@ -185,19 +185,56 @@ std::uint64_t bits_of(double value, DType dtype) {
   return sign | static_cast<std::uint64_t>(exponent + type.bias()) << type.mantissa_bits | mantissa;
 }
 
-}  // namespace
+Found found_at(const QuantisedWeight& weight, std::span<const std::int64_t> index) {
+  return weight.integer_bits != 0           ? integer_at(weight, index)
+         : weight.values.dtype == DType::U8 ? fp4_at(weight, index)
+                                            : float8_at(weight, index);
+}
 
-std::uint64_t dequantised_bits(const QuantisedWeight& weight, std::span<const std::int64_t> index,
-                               DType dtype) {
-  const Found found = weight.integer_bits != 0           ? integer_at(weight, index)
-                      : weight.values.dtype == DType::U8 ? fp4_at(weight, index)
-                                                         : float8_at(weight, index);
+/// A number with its scale, as the weight has it.
+std::uint64_t scaled_bits(const QuantisedWeight& weight, double number, std::int64_t scale,
+                          DType dtype) {
   // At most 11 bits by 24 bits: the product is exact in float64.
-  const double scaled = to_nearest(found.number * scale_at(weight.scale, found.scale), DType::F32);
+  const double scaled = to_nearest(number * scale_at(weight.scale, scale), DType::F32);
   const bool narrow = weight.scale.dtype == DType::BF16 || weight.scale.dtype == DType::F16;
   const double product =
       weight.product_in_scale_type && narrow ? to_nearest(scaled, weight.scale.dtype) : scaled;
   return bits_of(to_nearest(product, dtype), dtype);
+}
+
+/// What a code stands for before it is scaled.
+double number_of_code(const QuantisedWeight& weight, std::uint64_t code) {
+  constexpr double kSixteen[16] = {0,    0.5,  1,  1.5,  2,  3,  4,  6,
+                                   -0.0, -0.5, -1, -1.5, -2, -3, -4, -6};
+  if (weight.integer_bits != 0) {
+    return static_cast<double>(code) - std::pow(2.0, weight.integer_bits - 1);
+  }
+  return weight.values.dtype == DType::U8 ? kSixteen[code]
+                                          : number_of(code, layout_of(weight.values.dtype));
+}
+
+}  // namespace
+
+std::uint64_t dequantised_bits(const QuantisedWeight& weight, std::span<const std::int64_t> index,
+                               DType dtype) {
+  const Found found = found_at(weight, index);
+  return scaled_bits(weight, found.number, found.scale, dtype);
+}
+
+std::vector<std::uint64_t> codes_with(const QuantisedWeight& weight,
+                                      std::span<const std::int64_t> index, std::uint64_t bits,
+                                      DType dtype) {
+  const std::int64_t scale = found_at(weight, index).scale;
+  const int width = weight.integer_bits != 0           ? weight.integer_bits
+                    : weight.values.dtype == DType::U8 ? 4
+                                                       : 8;
+  std::vector<std::uint64_t> out;
+  for (std::uint64_t code = 0; code < std::uint64_t{1} << width; ++code) {
+    if (scaled_bits(weight, number_of_code(weight, code), scale, dtype) == bits) {
+      out.push_back(code);
+    }
+  }
+  return out;
 }
 
 std::uint64_t plain_bits(const std::byte* element, DType dtype) {

@@ -33,7 +33,11 @@ struct QuantisedWeight {
 /// quiet positive one. The index lies in the weight.
 [[nodiscard]] std::uint64_t dequantised_bits(const QuantisedWeight& weight,
                                              std::span<const std::int64_t> index, DType dtype);
-/// The same of bits that somebody else made: NaN as above.
+/// All codes that stand for these bits of `dtype` at an index, in ascending order: each is tried.
+[[nodiscard]] std::vector<std::uint64_t> codes_with(const QuantisedWeight& weight,
+                                                    std::span<const std::int64_t> index,
+                                                    std::uint64_t bits, DType dtype);
+/// The bits of an element that somebody else made: NaN as above.
 [[nodiscard]] std::uint64_t plain_bits(const std::byte* element, DType dtype);
 
 }  // namespace bv::oracle

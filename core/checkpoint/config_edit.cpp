@@ -171,8 +171,7 @@ std::string without_member(std::string_view text, std::string_view path) {
   }
 }
 
-Result<std::string> carried_config(const HfModel& source) {
-  std::string text = source.config_text;
+Result<std::string> carried_config(const HfModel& source, std::string text) {
   if (!source.resolve.drop_mtp || !source.base) {
     return text;
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
@@ -96,14 +97,82 @@ Status add_dequantised(const std::vector<Dequantised>& weights, io::Checkpoint& 
   return Done{};
 }
 
+namespace {
+
+Error unfit(const std::string& file, const std::string& message) {
+  return fail(Code::ManifestDisagrees, fmt::format("{}: {}", file, message))
+      .at(file)
+      .advise(
+          "bring manifest and quantised/ of one conversion together, or convert the HF directory "
+          "again; --quantised plain gives the weights that the shards hold");
+}
+
+/// Every weight is a tensor of the HF side as it was dequantised, and takes no other's name.
+Status check_kept(const MegatronFolder& folder, const std::vector<Dequantised>& weights,
+                  const std::string& file) {
+  std::set<std::string_view> names;
+  for (const Dequantised& one : weights) {
+    const auto plain = folder.hf_headers.find(one.weight.name);
+    if (plain == folder.hf_headers.end() || plain->second != one.weight) {
+      return unfit(file, fmt::format("the quantised {} is not what hf.tensors has",
+                                     readable(one.weight.name)))
+          .pair(plain == folder.hf_headers.end() ? "no such tensor"
+                                                 : fmt::format("{} {}", name(plain->second.dtype),
+                                                               shape_text(plain->second.shape)),
+                fmt::format("{} {}", name(one.weight.dtype), shape_text(one.weight.shape)));
+    }
+    if (!names.insert(one.weight.name).second) {
+      return unfit(file, fmt::format("{} is quantised twice", readable(one.weight.name)));
+    }
+  }
+  for (const auto& [tensor, spec] : folder.quantised->headers) {
+    if (folder.hf_headers.contains(tensor) && !names.contains(tensor)) {
+      return unfit(file,
+                   fmt::format("{} is stored twice: quantised and as it is", readable(tensor)));
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<std::vector<Dequantised>> kept_weights(const MegatronFolder& folder,
+                                              const nlohmann::json& config,
+                                              const std::string& file) {
+  BV_ASSERT(folder.quantised.has_value());
+  const auto source = quantised::find(folder.quantised->headers, config);
+  if (!source || source->left > 0 || !quantised::can_dequantise(*source) || !folder.dtype.params) {
+    return unfit(file,
+                 "quantised.tensors are not weights of a form that is known, each with its "
+                 "companions")
+        .pair(source ? quantised::summary(*source) : "no quantised weight",
+              "the tensors of weights that --dtype dequantised");
+  }
+  std::vector<Dequantised> out = dequantised_weights(*source, *folder.dtype.params);
+  BV_CHECK(check_kept(folder, out, file));
+  return out;
+}
+
+Headers restored_headers(const MegatronFolder& folder, const std::vector<Dequantised>& weights) {
+  Headers out = folder.hf_headers;
+  for (const Dequantised& one : weights) {
+    out.erase(one.weight.name);
+  }
+  for (const auto& [tensor, spec] : folder.quantised->headers) {
+    out.insert_or_assign(tensor, spec);
+  }
+  return out;
+}
+
 std::string dequantised_note(const std::vector<Dequantised>& weights, const std::string& summary) {
   std::size_t companions = 0;
   for (const Dequantised& one : weights) {
     companions += one.companions.size();
   }
-  return fmt::format("{}: dequantised to {}; {} and what config.json says of them stay behind",
-                     summary, weights.empty() ? "" : name(weights.front().weight.dtype),
-                     counted(companions, "companion tensor"));
+  return fmt::format(
+      "{}: dequantised to {}; {} and what config.json says of them are not part of it", summary,
+      weights.empty() ? "" : name(weights.front().weight.dtype),
+      counted(companions, "companion tensor"));
 }
 
 }  // namespace bv::checkpoint

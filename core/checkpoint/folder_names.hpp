@@ -13,6 +13,9 @@ namespace bv::checkpoint {
 inline constexpr std::string_view kManifestName = "manifest.json";
 inline constexpr std::string_view kCarriedFolder = "hf";
 inline constexpr std::string_view kRulesName = "rules.json";
+/// What the quantised form of the HF folder is made of beside the shards.
+inline constexpr std::string_view kQuantisedFolder = "quantised";
+inline constexpr std::string_view kCompanionsName = "quantised/companions.safetensors";
 
 /// By its ending: weights of some framework. They are read or left, never carried along.
 [[nodiscard]] bool is_weights_name(std::string_view name);

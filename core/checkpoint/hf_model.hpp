@@ -39,6 +39,7 @@ struct HfModel {
   std::size_t files = 0;                     // weight files that are there
   std::optional<Error> incomplete;  // shards that the index names are not there: names alone count
   std::vector<Dequantised> dequantised;  // by name of the weight
+  std::string quantised_config;          // config_text with what it said of them
   model::ResolveOptions resolve;
   model::Model model;
   std::vector<std::string> notes;  // what is odd and no fault, a sentence each

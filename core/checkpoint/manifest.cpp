@@ -41,22 +41,42 @@ Json print_json(const io::FilePrint& print) {
   return Json::array({print.bytes, print.digest});
 }
 
+Json files_json(const std::map<std::string, std::map<std::string, std::string>>& metadata) {
+  Json out = Json::object();
+  for (const auto& [file, texts] : metadata) {
+    out[file] = Json(texts);
+  }
+  return out;
+}
+
+Json carried_json(const std::map<std::string, io::FilePrint>& carried) {
+  Json out = Json::object();
+  for (const auto& [file, print] : carried) {
+    out[file] = print_json(print);
+  }
+  return out;
+}
+
+Json quantised_json(const QuantisedSide& side) {
+  Json tensors = Json::object();
+  for (const auto& [tensor, spec] : side.headers) {
+    tensors[tensor] = Json::array({std::string(name(spec.dtype)), spec.shape,
+                                   side.file_of.at(tensor), side.digests.at(tensor)});
+  }
+  return {{"files", files_json(side.metadata)},
+          {"carried", carried_json(side.carried)},
+          {"headers_digest", placed_headers_digest(side)},
+          {"tensors", std::move(tensors)}};
+}
+
 Json hf_json(const MegatronFolder& folder) {
-  Json files = Json::object();
-  for (const auto& [file, metadata] : folder.hf_metadata) {
-    files[file] = Json(metadata);
-  }
-  Json carried = Json::object();
-  for (const auto& [file, print] : folder.carried) {
-    carried[file] = print_json(print);
-  }
   Json tensors = Json::object();
   for (const auto& [tensor, spec] : folder.hf_headers) {
     tensors[tensor] =
         Json::array({std::string(name(spec.dtype)), spec.shape, folder.hf_file_of.at(tensor)});
   }
-  return {{"files", std::move(files)},
-          {"carried", std::move(carried)},
+  return {{"files", files_json(folder.hf_metadata)},
+          {"carried", carried_json(folder.carried)},
           {"left_out", folder.left_out},
           {"headers_digest", placed_headers_digest(folder)},
           {"tensors", std::move(tensors)}};
@@ -69,6 +89,16 @@ std::string placed_headers_digest(const MegatronFolder& folder) {
   for (const auto& [tensor, spec] : folder.hf_headers) {
     digest.add(fmt::format("{}\n{} {}\n{}\n", tensor, name(spec.dtype), fmt::join(spec.shape, ","),
                            folder.hf_file_of.at(tensor)));
+  }
+  return digest.hex();
+}
+
+std::string placed_headers_digest(const QuantisedSide& side) {
+  io::Digest digest;
+  for (const auto& [tensor, spec] : side.headers) {
+    digest.add(fmt::format("{}\n{} {}\n{}\n{}\n", tensor, name(spec.dtype),
+                           fmt::join(spec.shape, ","), side.file_of.at(tensor),
+                           side.digests.at(tensor)));
   }
   return digest.hex();
 }
@@ -97,6 +127,9 @@ std::string manifest_text(const MegatronFolder& folder) {
   json["settings"] = std::move(settings);
   json["plan_digest"] = folder.plan_digest;
   json["hf"] = hf_json(folder);
+  if (folder.quantised) {
+    json["quantised"] = quantised_json(*folder.quantised);
+  }
   json["files"] = std::move(files);
   return json.dump(2) + "\n";
 }

@@ -29,5 +29,7 @@ inline constexpr std::uint64_t kManifestBytesMax = std::uint64_t{1} << 30;
 
 /// XXH3-128 over name, dtype and shape of every tensor, in name order, and the file it stands in.
 [[nodiscard]] std::string placed_headers_digest(const MegatronFolder& folder);
+/// The same of a quantised form, with the fingerprint of every tensor.
+[[nodiscard]] std::string placed_headers_digest(const QuantisedSide& side);
 
 }  // namespace bv::checkpoint

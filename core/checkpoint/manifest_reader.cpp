@@ -50,6 +50,7 @@ class ManifestReader : private ManifestValues {
                    {"settings", true, [this] { return settings(); }},
                    {"plan_digest", true, [this] { return digest(out_.plan_digest); }},
                    {"hf", true, [this] { return hf(); }},
+                   {"quantised", false, [this] { return quantised(); }},
                    {"files", true, [this] { return shards(); }}});
   }
 
@@ -153,18 +154,14 @@ class ManifestReader : private ManifestValues {
   bool hf() {
     const std::size_t begin = here();
     std::string headers;
-    if (!fields("hf", {{"files", true, [this] { return hf_files(); }},
-                       {"carried", true, [this] { return carried(); }},
+    const auto tensors_ = [this] { return tensors(out_.hf_headers, out_.hf_file_of, nullptr); };
+    if (!fields("hf", {{"files", true, [this] { return hf_files(out_.hf_metadata); }},
+                       {"carried", true, [this] { return carried(out_.carried); }},
                        {"left_out", true, [this] { return left_out(); }},
                        {"headers_digest", true, [&] { return digest(headers); }},
-                       {"tensors", true, [this] { return tensors(); }}})) {
+                       {"tensors", true, tensors_}}) ||
+        !placed("hf", begin, out_.hf_file_of, out_.hf_metadata)) {
       return false;
-    }
-    for (const auto& [tensor, file] : out_.hf_file_of) {
-      if (!out_.hf_metadata.contains(file)) {
-        return fault(begin, fmt::format("hf.tensors puts {} in {}, which hf.files does not list",
-                                        io::in_quotes(tensor), io::in_quotes(file)));
-      }
     }
     for (const std::string& name : out_.left_out) {
       if (out_.hf_headers.contains(name)) {
@@ -176,8 +173,44 @@ class ManifestReader : private ManifestValues {
            fault(begin, "hf.tensors is not what hf.headers_digest was made of");
   }
 
-  bool hf_files() {
-    return entries([this](std::string name, std::size_t position) {
+  bool quantised() {
+    const std::size_t begin = here();
+    QuantisedSide& to = out_.quantised.emplace();
+    std::string headers;
+    const auto tensors_ = [this, &to] { return tensors(to.headers, to.file_of, &to.digests); };
+    if (!fields("quantised", {{"files", true, [&, this] { return hf_files(to.metadata); }},
+                              {"carried", true, [&, this] { return carried(to.carried); }},
+                              {"headers_digest", true, [&] { return digest(headers); }},
+                              {"tensors", true, tensors_}}) ||
+        !placed("quantised", begin, to.file_of, to.metadata)) {
+      return false;
+    }
+    if (to.headers.empty() || !to.carried.contains("config.json")) {
+      return fault(begin, to.headers.empty() ? "quantised lists no tensor"
+                                             : "quantised carries no config.json");
+    }
+    return headers == placed_headers_digest(to) ||
+           fault(begin, "quantised.tensors is not what quantised.headers_digest was made of");
+  }
+
+  using FileOf = std::map<std::string, std::string>;
+  using Metadata = std::map<std::string, std::map<std::string, std::string>>;
+
+  /// Every tensor stands in a file that is listed.
+  bool placed(std::string_view where, std::size_t begin, const FileOf& file_of,
+              const Metadata& files) {
+    for (const auto& [tensor, file] : file_of) {
+      if (!files.contains(file)) {
+        return fault(
+            begin, fmt::format("{0}.tensors puts {1} in {2}, which {0}.files does not list", where,
+                               io::in_quotes(tensor), io::in_quotes(file)));
+      }
+    }
+    return true;
+  }
+
+  bool hf_files(Metadata& out) {
+    return entries([this, &out](std::string name, std::size_t position) {
       const std::string_view wrong = path_fault(name);
       const auto checked = io::checked_shard_name(name, file_);
       if (!wrong.empty() || !checked || *checked != name) {
@@ -186,19 +219,19 @@ class ManifestReader : private ManifestValues {
                                                            ".safetensors"
                                                          : wrong));
       }
-      auto& metadata = out_.hf_metadata[std::move(name)];
+      auto& metadata = out[std::move(name)];
       return entries(
           [&, this](std::string key, std::size_t) { return text(metadata[std::move(key)]); });
     });
   }
 
-  bool carried() {
-    return entries([this](std::string name, std::size_t position) {
+  bool carried(std::map<std::string, io::FilePrint>& out) {
+    return entries([this, &out](std::string name, std::size_t position) {
       const std::string_view wrong = carried_fault(name);
       if (!wrong.empty()) {
         return fault(position, fmt::format("the carried file {} {}", io::in_quotes(name), wrong));
       }
-      return print(out_.carried[std::move(name)]);
+      return print(out[std::move(name)]);
     });
   }
 
@@ -231,28 +264,31 @@ class ManifestReader : private ManifestValues {
     });
   }
 
-  /// name: [dtype, shape, file]
-  bool tensors() {
-    return entries([this](std::string name, std::size_t position) {
+  /// name: [dtype, shape, file], with `digests` also a fingerprint
+  bool tensors(Headers& headers, FileOf& file_of, std::map<std::string, std::string>* digests) {
+    return entries([=, this, &headers, &file_of](std::string name, std::size_t position) {
       TensorSpec spec;
       spec.name = name;
       std::string file;
       std::size_t count = 0;
+      const std::size_t wanted = digests == nullptr ? 3 : 4;
       const bool read = cursor_.array([&, this] {
         ++count;
-        return count == 1   ? tensor_dtype(spec.dtype)
-               : count == 2 ? shape(spec.shape)
-               : count == 3 ? text(file)
-                            : fault(here(), "expected the end of the list");
+        return count == 1        ? tensor_dtype(spec.dtype)
+               : count == 2      ? shape(spec.shape)
+               : count == 3      ? text(file)
+               : count == wanted ? digest((*digests)[name])
+                                 : fault(here(), "expected the end of the list");
       });
       if (!read) {
         return false;
       }
-      if (count != 3) {
-        return fault(position, "expected [dtype, shape, file]");
+      if (count != wanted) {
+        return fault(position, digests == nullptr ? "expected [dtype, shape, file]"
+                                                  : "expected [dtype, shape, file, fingerprint]");
       }
-      out_.hf_file_of[name] = std::move(file);
-      out_.hf_headers[std::move(name)] = std::move(spec);
+      file_of[name] = std::move(file);
+      headers[std::move(name)] = std::move(spec);
       return true;
     });
   }
@@ -297,15 +333,19 @@ class ManifestReader : private ManifestValues {
 
   // Files of the HF side are made by these names.
   Status check_files() {
-    std::vector<std::string> weights;
-    std::vector<std::string> carried_names;
-    for (const auto& [name, metadata] : out_.hf_metadata) {
-      weights.push_back(name);
+    const auto names_of = [](const auto& files) {
+      std::vector<std::string> out;
+      for (const auto& [name, known] : files) {
+        out.push_back(name);
+      }
+      return out;
+    };
+    BV_CHECK(check_disjoint(names_of(out_.hf_metadata), names_of(out_.carried), file_));
+    if (out_.quantised) {
+      std::map<std::string, io::FilePrint> all = out_.carried;
+      all.insert(out_.quantised->carried.begin(), out_.quantised->carried.end());
+      BV_CHECK(check_disjoint(names_of(out_.quantised->metadata), names_of(all), file_));
     }
-    for (const auto& [name, known] : out_.carried) {
-      carried_names.push_back(name);
-    }
-    BV_CHECK(check_disjoint(weights, carried_names, file_));
     if (!out_.carried.contains("config.json")) {
       return fail(Code::ManifestInvalid, fmt::format("{} carries no config.json", file_))
           .at(file_)

@@ -296,6 +296,12 @@ Result<std::vector<std::string>> files_of(const fs::path& folder) {
   for (const auto& [name, print] : manifest.carried) {
     out.push_back(fmt::format("{}/{}", kCarriedFolder, name));
   }
+  if (manifest.quantised) {
+    out.emplace_back(kCompanionsName);
+    for (const auto& [name, print] : manifest.quantised->carried) {
+      out.push_back(fmt::format("{}/{}", kQuantisedFolder, name));
+    }
+  }
   return out;
 }
 

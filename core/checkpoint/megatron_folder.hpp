@@ -21,6 +21,19 @@
 
 namespace bv::checkpoint {
 
+/// The quantised form that the HF side had before its weights were dequantised: the tensors that
+/// they were stored as, values and companions. Values are made of the shards again, companions lie
+/// in kCompanionsName.
+struct QuantisedSide {
+  Headers headers;
+  std::map<std::string, std::string> file_of;  // tensor -> file name
+  std::map<std::string, std::string> digests;  // tensor -> fingerprint in the source
+  std::map<std::string, std::map<std::string, std::string>> metadata;  // every file of that form
+  /// Files that take the place of those in `carried`, relative to kQuantisedFolder: config.json
+  /// with what it says of the quantisation, the index.
+  std::map<std::string, io::FilePrint> carried;
+};
+
 /// A Megatron folder of ours: manifest, shards, and the HF side that it was made from.
 struct MegatronFolder {
   std::filesystem::path folder;
@@ -35,6 +48,7 @@ struct MegatronFolder {
   std::map<std::string, std::map<std::string, std::string>> hf_metadata;  // file -> __metadata__
   std::vector<std::string> left_out;  // HF tensors of the source that do not come back, sorted
   std::map<std::string, io::FilePrint> carried;  // relative to hf/
+  std::optional<QuantisedSide> quantised;
   io::Digests digests;
   std::string plan_digest;
 

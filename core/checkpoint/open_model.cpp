@@ -152,6 +152,7 @@ void name_classes(const nlohmann::json& config, HfModel& out) {
 struct PlainWeights {
   std::vector<Dequantised> weights;
   std::string note;
+  std::string config_text;  // with what it says of a quantisation, and with the settings
 };
 
 /// Quantised weights as those that they stand for: headers and config say nothing else from now on.
@@ -164,6 +165,7 @@ Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions
   PlainWeights out;
   out.weights = dequantised_weights(source, *options.dequantise);
   out.note = dequantised_note(out.weights, quantised::summary(source));
+  out.config_text = with_settings(config_text, config, options.settings);
   BV_TRY(plain, quantised::dequantised(headers, source, *options.dequantise));
   headers = std::move(plain);
   drop_quantisation(config, config_text);
@@ -302,6 +304,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.resolve = std::move(resolve);
   out.model = std::move(*resolved);
   out.dequantised = std::move(plain.weights);
+  out.quantised_config = std::move(plain.config_text);
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers);
     if (quantised) {

@@ -25,6 +25,10 @@ class Link;
 
 namespace bv::convert {
 
+/// What is written of a folder that kept a quantised form: that form, byte for byte as in the
+/// source or not at all, or the weights that the shards hold.
+enum class FormBack { Restored, Plain };
+
 struct ConvertOptions {
   plan::DtypePolicy dtype;
   int jobs = 1;
@@ -33,7 +37,8 @@ struct ConvertOptions {
   bool resume = false;
   bool strict = false;          // to HF: what the format of the shards only tolerates is refused
   bool accept_changed = false;  // to HF: the shards were trained since they were written
-  bool follow_links = false;    // files that go along may be links out of their folder
+  FormBack quantised = FormBack::Restored;  // to HF
+  bool follow_links = false;                // files that go along may be links out of their folder
   std::filesystem::path rules;  // to Megatron: the file that --rules named; it goes along
   std::vector<std::filesystem::path> also_read;  // what the output may not take the place of
   ProgressSink* progress = nullptr;

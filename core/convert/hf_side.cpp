@@ -9,6 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
+#include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/folder_names.hpp"
 #include "core/convert/carried_index.hpp"
 #include "core/io/fault_text.hpp"
@@ -57,9 +58,8 @@ Result<std::uint64_t> bytes_of(const Headers& headers) {
 }
 
 /// The index as it was, without the tensors that do not come back.
-Result<std::string> index_without(const std::string& original,
-                                  const checkpoint::MegatronFolder& description) {
-  const Headers& back = description.hf_headers;
+Result<std::string> index_without(const std::string& original, const Headers& back,
+                                  const std::map<std::string, std::string>& file_of) {
   BV_TRY(total, bytes_of(back));
   try {
     auto json = nlohmann::ordered_json::parse(original);
@@ -69,8 +69,8 @@ Result<std::string> index_without(const std::string& original,
         kept[tensor] = file;
       }
     }
-    for (const auto& [tensor, file] : description.hf_file_of) {
-      if (!kept.contains(tensor)) {  // stored under another name
+    for (const auto& [tensor, file] : file_of) {
+      if (back.contains(tensor) && !kept.contains(tensor)) {  // stored under another name
         kept[tensor] = file;
       }
     }
@@ -147,7 +147,7 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
     }
   }
   BV_TRY(carried, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
-  BV_TRY(config, checkpoint::carried_config(source));
+  BV_TRY(config, checkpoint::carried_config(source, source.config_text));
   carried.files["config.json"] = {source.folder / "config.json", std::move(config)};
   BV_TRY(index, carried_index(carried, source.folder));
   const auto& made = source.checkpoint->made();
@@ -156,10 +156,38 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   });
   if (index != nullptr && (adds || !description.left_out.empty() || !source.dequantised.empty())) {
     BV_TRY(text, text_of(*index));
-    BV_TRY(changed, index_without(text, description));
+    BV_TRY(changed, index_without(text, description.hf_headers, description.hf_file_of));
     index->text = std::move(changed);
   }
   return std::move(carried);
+}
+
+Result<CarryPlan> plan_quantised_side(const checkpoint::HfModel& source,
+                                      const checkpoint::MegatronFolder& description,
+                                      const checkpoint::QuantisedSide& side, bool follow_links) {
+  CarryPlan out;
+  BV_TRY(config, checkpoint::carried_config(source, source.quantised_config));
+  out.files["config.json"] = {source.folder / "config.json", std::move(config)};
+  const auto& names = source.checkpoint->names();
+  BV_TRY(all, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
+  BV_TRY(index, carried_index(all, source.folder));
+  if (index == nullptr) {
+    return out;
+  }
+  const auto entry = std::find_if(all.files.begin(), all.files.end(),
+                                  [&](const auto& one) { return &one.second == index; });
+  BV_TRY(text, text_of(*index));
+  if (!description.left_out.empty()) {
+    checkpoint::MegatronFolder plain = description;
+    plain.quantised = side;
+    auto file_of = description.hf_file_of;
+    file_of.insert(side.file_of.begin(), side.file_of.end());
+    BV_TRY(changed,
+           index_without(text, checkpoint::restored_headers(plain, source.dequantised), file_of));
+    text = std::move(changed);
+  }
+  out.files[entry->first] = {index->from, std::move(text)};
+  return out;
 }
 
 void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,

@@ -22,6 +22,13 @@ namespace bv::convert {
                                              const checkpoint::MegatronFolder& description,
                                              bool follow_links);
 
+/// Config and index of the quantised form: what says other than in the plain one. `side` has its
+/// headers.
+[[nodiscard]] Result<CarryPlan> plan_quantised_side(const checkpoint::HfModel& source,
+                                                    const checkpoint::MegatronFolder& description,
+                                                    const checkpoint::QuantisedSide& side,
+                                                    bool follow_links);
+
 /// Notes buffers that loaders compute; what --drop-mtp and --exclude take away is told by the
 /// command.
 void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <set>
 
 #include "core/base/text.hpp"
@@ -10,6 +12,7 @@
 #include "core/convert/carry.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_outputs.hpp"
+#include "core/convert/restored_form.hpp"
 #include "core/convert/shared_output.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
@@ -20,13 +23,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// The files beside the shards, links resolved. Errors: UnsafePath for a link that leads out,
-/// ReadFailed for a file that is gone.
-Result<CarryPlan> carried_files(const checkpoint::MegatronFolder& source, bool follow_links) {
-  const fs::path folder = source.folder / checkpoint::kCarriedFolder;
+/// The files beside the shards that go along, and what the manifest says of each.
+struct CarriedFiles {
+  CarryPlan plan;
+  std::map<std::string, io::FilePrint> prints;
+  std::map<std::string, std::string> place;  // name -> where it lies in the Megatron folder
+};
+
+/// Adds files of one folder, links resolved; they take the place of those that are there. Errors:
+/// UnsafePath for a link that leads out, ReadFailed for a file that is gone.
+Status add_carried(const checkpoint::MegatronFolder& source, std::string_view below,
+                   const std::map<std::string, io::FilePrint>& prints, bool follow_links,
+                   CarriedFiles& out) {
+  const fs::path folder = source.folder / below;
   BV_TRY(boundary, io::link_boundary(folder));
-  CarryPlan out;
-  for (const auto& [name, print] : source.carried) {
+  for (const auto& [name, print] : prints) {
     auto inside = io::resolve_inside(folder, name, boundary);
     if (!inside && !follow_links) {
       Error error = std::move(inside).error();
@@ -40,7 +51,21 @@ Result<CarryPlan> carried_files(const checkpoint::MegatronFolder& source, bool f
           .advise("convert the HF directory again");
     }
     std::error_code ignored;
-    out.files[name] = {inside ? **inside : fs::canonical(folder / name, ignored), std::nullopt};
+    out.plan.files[name] = {inside ? **inside : fs::canonical(folder / name, ignored),
+                            std::nullopt};
+    out.prints[name] = print;
+    out.place[name] = fmt::format("{}/{}", below, name);
+  }
+  return Done{};
+}
+
+Result<CarriedFiles> carried_files(const checkpoint::MegatronFolder& source, bool restores,
+                                   bool follow_links) {
+  CarriedFiles out;
+  BV_CHECK(add_carried(source, checkpoint::kCarriedFolder, source.carried, follow_links, out));
+  if (restores) {
+    BV_CHECK(add_carried(source, checkpoint::kQuantisedFolder, source.quantised->carried,
+                         follow_links, out));
   }
   return out;
 }
@@ -78,15 +103,15 @@ FolderFault changed_file(const std::string& name, const std::string& more) {
 
 /// Files that are not the ones that were written.
 Result<std::vector<std::string>> changed_files(const checkpoint::MegatronFolder& source,
-                                               const CarryPlan& carried) {
+                                               const CarriedFiles& carried) {
   std::vector<std::string> out = source.changed;
-  for (const auto& [name, file] : carried.files) {
-    const std::string shown = fmt::format("{}/{}", checkpoint::kCarriedFolder, name);
+  for (const auto& [name, file] : carried.plan.files) {
+    const std::string& shown = carried.place.at(name);
     if (std::find(out.begin(), out.end(), shown) != out.end()) {
       continue;
     }
     BV_TRY(print, io::print_of_file(file.from));
-    if (print != source.carried.at(name)) {
+    if (print != carried.prints.at(name)) {
       out.push_back(shown);
     }
   }
@@ -94,10 +119,37 @@ Result<std::vector<std::string>> changed_files(const checkpoint::MegatronFolder&
   return out;
 }
 
+/// The quantised form is that of the source: no change of the files that decide it is taken.
+Status judge_restored(const RestoredForm& restored, const std::vector<std::string>& changed,
+                      const ConvertOptions& options, ConvertReport& report) {
+  for (FolderFault& fault : report.faults) {
+    fault.help += "; trained weights come back with --accept-changed --quantised plain";
+  }
+  for (const std::string& name : changed) {
+    if (options.accept_changed && name.ends_with("/config.json")) {
+      report.faults.push_back(
+          changed_file(name, ", and the quantised form has the one of the source"));
+      report.faults.back().help =
+          "put the file back that convert wrote, or take the changed one with --quantised plain; "
+          "nothing was written";
+    }
+  }
+  if (!report.faults.empty()) {
+    return Done{};
+  }
+  BV_TRY(faults, restored.judge(options.jobs, options.progress));
+  report.faults = std::move(faults);
+  if (report.faults.empty()) {
+    report.notes.push_back(restored.note());
+  }
+  return Done{};
+}
+
 /// What must hold of the folder before anything is made of it.
 Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
-             const checkpoint::Shards& shards, const CarryPlan& carried,
-             const ConvertOptions& options, ConvertReport& report) {
+             const checkpoint::Shards& shards, const CarriedFiles& carried,
+             const std::optional<RestoredForm>& restored, const ConvertOptions& options,
+             ConvertReport& report) {
   BV_TRY(prints,
          compare_fingerprints(shards, plan, source.digests, options.jobs, options.progress));
   report.faults = folder_faults(prints, options.accept_changed);
@@ -123,6 +175,9 @@ Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
   }
   if (report.faults.empty()) {  // a changed replica is told as changed
     report.replicas = compare_replicas(plan, shards, prints.found);
+  }
+  if (restored && report.replicas.empty()) {
+    BV_CHECK(judge_restored(*restored, files, options, report));
   }
   for (const auto& shard : shards) {
     BV_CHECK(shard->unchanged());
@@ -154,8 +209,9 @@ std::vector<std::uint64_t> sizes_of(const std::vector<io::SafetensorsPlan>& plan
 
 /// An earlier output of this conversion: its files, with the headers that this run writes and the
 /// carried files as they are; or Megatron shards by their manifest.
-io::FirstStranger strangers(io::KnownFiles known, const checkpoint::MegatronFolder& source) {
-  for (const auto& [name, print] : source.carried) {
+io::FirstStranger strangers(io::KnownFiles known,
+                            const std::map<std::string, io::FilePrint>& carried) {
+  for (const auto& [name, print] : carried) {
     known[name] = {print.bytes, "", print.digest};
   }
   return [known = io::all_but(std::move(known))](const fs::path& folder) {
@@ -171,19 +227,27 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_CHECK(plan::check_dtypes(source.model, source.hf_headers));
   BV_TRY(plan, plan::Plan::make(source.model, kinds, source.layout));
   BV_TRY(shards, checkpoint::open_shards(source, plan, options.strict));
-  BV_TRY(carried, carried_files(source, options.follow_links));
-  BV_TRY(more_bytes, carried_bytes(carried));
-  const std::vector<OutputFile> outputs = hf_outputs(source, plan, shards);
+  const bool restores = source.quantised && options.quantised == FormBack::Restored;
+  BV_TRY(carried, carried_files(source, restores, options.follow_links));
+  BV_TRY(more_bytes, carried_bytes(carried.plan));
+  const std::vector<OutputFile> plain = hf_outputs(source, plan, shards);
+  std::optional<RestoredForm> restored;
+  if (restores) {
+    BV_TRY(form, RestoredForm::open(source, plain));
+    restored.emplace(std::move(form));
+  }
+  const std::vector<OutputFile>& outputs = restored ? restored->outputs() : plain;
+  const Headers& headers = restored ? restored->headers() : source.hf_headers;
   BV_TRY(plans, plan_files(outputs));
   io::OutputRequest request = request_for(source, shards, out, options);
-  request.first_stranger = strangers(known_files(outputs, plans), source);
+  request.first_stranger = strangers(known_files(outputs, plans), carried.prints);
   const bool is_host = options.world == nullptr || options.world->rank() == 0;
   ConvertReport report;
   if (is_host) {
     BV_CHECK(io::check_output_place(request));
     BV_TRY(notes, stay_behind(source));
     report.notes = std::move(notes);
-    BV_CHECK(judge(source, plan, shards, carried, options, report));
+    BV_CHECK(judge(source, plan, shards, carried, restored, options, report));
   }
   BV_TRY(right, told_by_host(options.world, report.faults.empty() && report.replicas.empty(),
                              "whether the shards are right"));
@@ -194,7 +258,7 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
     report.dropped_rows = find_dropped_rows(plan, shards);
   }
   std::set<std::string> names = names_of(outputs);
-  add_names(carried, "", names);
+  add_names(carried.plan, "", names);
   request.files = names;
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   const auto processes =
@@ -204,8 +268,8 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
                                 more_bytes, options.device},
                                options.verify));
   if (folder.is_host()) {
-    BV_TRY(prints, carry(carried, folder.partial()));
-    if (!options.accept_changed && prints != source.carried) {
+    BV_TRY(prints, carry(carried.plan, folder.partial()));
+    if (!options.accept_changed && prints != carried.prints) {
       return fail(Code::IndexDisagrees,
                   fmt::format("a file of {} changed while it was read",
                               io::printable_path(source.folder / checkpoint::kCarriedFolder)))
@@ -213,11 +277,12 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
     }
   }
   if (folder.is_host()) {
-    BV_CHECK(check_opens(folder.partial(), source.hf_headers));
+    BV_CHECK(restored ? restored->check_written(digests) : Status(Done{}));
+    BV_CHECK(check_opens(folder.partial(), headers));
   }
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);
-  report.tensors = static_cast<std::int64_t>(source.hf_headers.size());
+  report.tensors = static_cast<std::int64_t>(headers.size());
   return report;
 }
 

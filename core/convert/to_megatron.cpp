@@ -1,12 +1,17 @@
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
+#include "core/checkpoint/config_text.hpp"
+#include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/comm/shares.hpp"
 #include "core/convert/convert.hpp"
 #include "core/convert/hf_side.hpp"
+#include "core/convert/kept_form.hpp"
 #include "core/convert/shard_outputs.hpp"
 #include "core/convert/shared_output.hpp"
 #include "core/io/digest.hpp"
@@ -56,9 +61,13 @@ io::OutputRequest request_for(const checkpoint::HfModel& source, const fs::path&
 
 /// Every file of the finished folder, relative.
 std::set<std::string> all_files(const std::vector<OutputFile>& shards, const CarryPlan& carried,
+                                const std::optional<KeptForm>& kept,
                                 const ConvertOptions& options) {
   std::set<std::string> out = names_of(shards);
   add_names(carried, checkpoint::kCarriedFolder, out);
+  if (kept) {
+    add_names(kept->carried, checkpoint::kQuantisedFolder, out);
+  }
   if (!options.rules.empty()) {
     out.emplace(checkpoint::kRulesName);
   }
@@ -76,6 +85,22 @@ Status write_companions(const fs::path& folder, const CarryPlan& carried,
     BV_CHECK(io::write_file(folder / checkpoint::kRulesName, rules));
     description.rules = io::print_of_text(rules);
   }
+  return Done{};
+}
+
+/// The quantised form, with the companions that were written with the shards.
+Status keep(const checkpoint::HfModel& source, const fs::path& folder, KeptForm& kept,
+            const ConvertOptions& options, checkpoint::MegatronFolder& description,
+            std::vector<std::string>& notes) {
+  auto written = description.digests.extract(std::string(checkpoint::kCompanionsName));
+  BV_TRY(prints, carry(kept.carried, folder / checkpoint::kQuantisedFolder));
+  BV_CHECK(seal(source, std::move(written.mapped()), std::move(prints), options.jobs,
+                options.progress, kept, notes));
+  description.quantised = std::move(kept.side);
+  const std::string text = kept.carried.files.at("config.json").text.value();
+  BV_TRY(config, checkpoint::parse_config(text, "config.json"));
+  BV_TRY(weights, checkpoint::kept_weights(description, config, "config.json"));
+  BV_ASSERT(weights.size() == kept.weights.size());  // the way back knows what was kept
   return Done{};
 }
 
@@ -98,16 +123,21 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   description.plan_digest = checkpoint::plan_digest(plan);
   BV_TRY(carried, plan_hf_side(source, description, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried));
-  const auto outputs = shard_outputs(source, plan, options.dtype);
+  BV_TRY(kept, keep_form(source, description, options.follow_links));
+  auto outputs = shard_outputs(source, plan, options.dtype);
+  if (kept) {
+    outputs.push_back(kept->companions);
+  }
   BV_TRY(plans, plan_files(outputs));
 
   io::OutputRequest request = request_for(source, out, options);
-  request.files = all_files(outputs, carried, options);
+  request.files = all_files(outputs, carried, kept, options);
   const std::set<std::string> names = request.files;
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   ConvertReport report;
-  const auto processes =
+  auto processes =
       comm::processes_of_files(plan, options.world == nullptr ? 1 : options.world->size());
+  processes.resize(outputs.size(), 0);  // the companions are the host's
   BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
                                {options.jobs, options.progress, options.resume, options.windows,
                                 more_bytes, options.device},
@@ -115,12 +145,15 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   if (folder.is_host()) {
     BV_CHECK(write_companions(folder.partial(), carried, options, description));
     description.digests = digests;
+    if (kept) {
+      BV_CHECK(keep(source, folder.partial(), *kept, options, description, report.notes));
+    }
     BV_CHECK(io::write_file(folder.partial() / checkpoint::kManifestName,
                             checkpoint::manifest_text(description)));
   }
   BV_CHECK(folder.finish(names));
 
-  report.notes = std::move(carried.notes);
+  report.notes.insert(report.notes.end(), carried.notes.begin(), carried.notes.end());
   tell_left_out(source, description, report.notes);
   report.digests = std::move(digests);
   for (const OutputFile& file : outputs) {

@@ -1,79 +1,14 @@
 #include "core/kinds/dequantise.hpp"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
-#include <limits>
 
 #include "core/base/arith.hpp"
-#include "core/kinds/values.hpp"
+#include "core/kinds/quantised_numbers.hpp"
 
 namespace bv::kinds {
 namespace {
 
-/// E4M3 has no infinity and one NaN; E5M2 is the upper byte of a half.
-float float8(std::uint32_t code, DType dtype) {
-  const bool wide = dtype == DType::F8E5M2;
-  const int mantissa_bits = wide ? 2 : 3;
-  const int bias = wide ? 15 : 7;
-  const auto mantissa = static_cast<int>(code & ((1U << mantissa_bits) - 1));
-  const auto exponent = static_cast<int>(code >> mantissa_bits & (wide ? 0x1fU : 0xfU));
-  const float sign = (code & 0x80U) != 0 ? -1.0F : 1.0F;
-  if (wide ? exponent == 31 : (code & 0x7fU) == 0x7fU) {
-    return wide && mantissa == 0 ? sign * std::numeric_limits<float>::infinity()
-                                 : std::numeric_limits<float>::quiet_NaN();
-  }
-  const int whole = exponent == 0 ? mantissa : mantissa + (1 << mantissa_bits);
-  return sign * std::ldexp(static_cast<float>(whole), std::max(exponent, 1) - bias - mantissa_bits);
-}
-
-/// E2M1: 0, 0.5, 1, 1.5, 2, 3, 4, 6, and the same negative.
-float float4(std::uint32_t code) {
-  const auto exponent = static_cast<int>(code >> 1 & 3U);
-  const auto mantissa = static_cast<int>(code & 1U);
-  const float sign = (code & 8U) != 0 ? -1.0F : 1.0F;
-  const int whole = exponent == 0 ? mantissa : mantissa + 2;
-  return sign * std::ldexp(static_cast<float>(whole), std::max(exponent, 1) - 2);
-}
-
-std::vector<float> numbers_of(const QuantisedForm& form) {
-  std::vector<float> out(std::size_t{1} << form.bits);
-  for (std::uint32_t code = 0; code < out.size(); ++code) {
-    switch (form.values) {
-      case QuantisedValues::Float8:
-        out[code] = float8(code, form.stored);
-        break;
-      case QuantisedValues::Fp4Transposed:
-        out[code] = float4(code);
-        break;
-      case QuantisedValues::PackedIntegers:
-        out[code] = static_cast<float>(static_cast<int>(code) - (1 << (form.bits - 1)));
-        break;
-    }
-  }
-  return out;
-}
-
-void round_to(DType dtype, float* numbers, std::int64_t count) {
-  std::byte rounded[8];
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto* at = static_cast<const void*>(numbers + i);
-    cast(static_cast<const std::byte*>(at), DType::F32, rounded, dtype, 1);
-    numbers[i] = static_cast<float>(load(rounded, dtype));
-  }
-}
-
-/// What cast does with a float that is no NaN, inlined.
-void store_bfloat16(const float* numbers, std::int64_t count, std::byte* out) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(numbers[i]);
-    const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
-    const std::uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
-    const auto high = static_cast<std::uint16_t>((is_nan ? bits | 0x00400000U : rounded) >> 16);
-    std::memcpy(out + i * 2, &high, sizeof high);
-  }
-}
+constexpr std::int64_t kRun = 1024;  // elements that are made at once, at most
 
 }  // namespace
 
@@ -95,73 +30,27 @@ bool is_float8(DType dtype) {
 
 Dequantiser::Dequantiser(QuantisedForm form, std::span<const std::byte> values,
                          std::span<const std::byte> scales, DType dtype)
-    : form_(std::move(form)), values_(values), scales_(scales), dtype_(dtype) {
-  BV_ASSERT(is_scale(form_.scale) && is_computable(dtype_));
-  form_.bits = form_.values == QuantisedValues::Float8          ? 8
-               : form_.values == QuantisedValues::Fp4Transposed ? 4
-                                                                : form_.bits;
-  numbers_ = numbers_of(form_);
-  for (int exponent = 0; exponent < 256; ++exponent) {
-    powers_.push_back(std::ldexp(1.0F, exponent - 127));
-  }
-  if (form_.scale == DType::F8E8M0) {
-    powers_.back() = std::numeric_limits<float>::quiet_NaN();
-  }
-}
+    : numbers_(std::make_unique<QuantisedNumbers>(std::move(form), scales, dtype)),
+      form_(numbers_->form()),
+      values_(values) {}
 
-float Dequantiser::scale_at(std::int64_t matrix, std::int64_t block_row,
-                            std::int64_t block_column) const {
-  const std::int64_t index =
-      form_.one_scale
-          ? 0
-          : (matrix * form_.scale_rows() + block_row) * form_.scale_columns() + block_column;
-  const std::byte* at = scales_.data() + index * bytes(form_.scale);
-  if (form_.scale == DType::U8 || form_.scale == DType::F8E8M0) {
-    return powers_[std::to_integer<std::size_t>(*at)];
-  }
-  return static_cast<float>(load(at, form_.scale));
-}
-
-/// The stored number of one place of a matrix.
-std::uint32_t Dequantiser::code_at(std::int64_t matrix, std::int64_t row,
-                                   std::int64_t column) const {
-  const std::int64_t line = matrix * form_.rows + row;
-  switch (form_.values) {
-    case QuantisedValues::Float8:
-      return std::to_integer<std::uint32_t>(
-          values_[static_cast<std::size_t>(line * form_.columns + column)]);
-    case QuantisedValues::Fp4Transposed: {
-      const auto both = std::to_integer<std::uint32_t>(
-          values_[static_cast<std::size_t>((line * form_.columns + column) / 2)]);
-      return column % 2 == 0 ? both & 0xfU : both >> 4;
-    }
-    case QuantisedValues::PackedIntegers: {
-      const std::int64_t in_word = 32 / form_.bits;
-      const std::int64_t words = div_ceil(form_.columns, in_word);
-      std::uint32_t word = 0;
-      std::memcpy(&word, values_.data() + (line * words + column / in_word) * 4, sizeof word);
-      return word >> (column % in_word * form_.bits) & ((1U << form_.bits) - 1U);
-    }
-  }
-  return 0;
-}
+Dequantiser::~Dequantiser() = default;
 
 /// Numbers of one row, scaled, by runs of one block.
 void Dequantiser::make_run(std::int64_t matrix, std::int64_t row, std::int64_t column,
                            std::int64_t count, float* out) const {
+  const std::span<const float> numbers = numbers_->numbers();
   const std::int64_t end = column + count;
+  std::uint8_t codes[kRun];
+  unpack_codes(form_, values_, matrix * form_.rows + row, column,
+               {codes, static_cast<std::size_t>(count)});
+  const std::uint8_t* code = codes;
   for (std::int64_t at = column; at < end;) {
     const std::int64_t block = at / form_.block_columns;
     const std::int64_t stop = std::min(end, (block + 1) * form_.block_columns);
-    const float scale = scale_at(matrix, row / form_.block_rows, block);
-    if (form_.values == QuantisedValues::Float8) {
-      const std::byte* codes = values_.data() + (matrix * form_.rows + row) * form_.columns;
-      for (; at < stop; ++at) {
-        *out++ = numbers_[std::to_integer<std::size_t>(codes[at])] * scale;
-      }
-    }
+    const float scale = numbers_->scale_at(matrix, row / form_.block_rows, block);
     for (; at < stop; ++at) {
-      *out++ = numbers_[code_at(matrix, row, at)] * scale;
+      *out++ = numbers[*code++] * scale;
     }
   }
 }
@@ -169,9 +58,10 @@ void Dequantiser::make_run(std::int64_t matrix, std::int64_t row, std::int64_t c
 /// Numbers of one stored column: a row of the weight.
 void Dequantiser::make_column(std::int64_t matrix, std::int64_t column, std::int64_t row,
                               std::int64_t count, float* out) const {
+  const std::span<const float> numbers = numbers_->numbers();
   for (std::int64_t at = row; at < row + count; ++at) {
-    *out++ = numbers_[code_at(matrix, at, column)] *
-             scale_at(matrix, at / form_.block_rows, column / form_.block_columns);
+    *out++ = numbers[code_at(form_, values_, matrix * form_.rows + at, column)] *
+             numbers_->scale_at(matrix, at / form_.block_rows, column / form_.block_columns);
   }
 }
 
@@ -180,12 +70,11 @@ std::int64_t Dequantiser::elements() const {
 }
 
 Status Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) const {
-  constexpr std::int64_t kRun = 1024;
   float numbers[kRun];
   const bool transposed = form_.values == QuantisedValues::Fp4Transposed;
   const std::int64_t width = transposed ? form_.rows : form_.columns;  // of the weight
   const std::int64_t height = transposed ? form_.columns : form_.rows;
-  const std::int64_t size = bytes(dtype_);
+  const std::int64_t size = bytes(numbers_->dtype());
   for (std::int64_t at = begin; at < end;) {
     const std::int64_t line = at / width;
     const std::int64_t from = at % width;
@@ -195,15 +84,7 @@ Status Dequantiser::make(std::int64_t begin, std::int64_t end, std::byte* out) c
     } else {
       make_run(line / height, line % height, from, count, numbers);
     }
-    if (form_.rounds_to_scale && form_.scale != DType::F32 && is_computable(form_.scale)) {
-      round_to(form_.scale, numbers, count);
-    }
-    if (dtype_ == DType::BF16) {
-      store_bfloat16(numbers, count, out);
-    } else {
-      const auto* first = static_cast<const void*>(numbers);
-      cast(static_cast<const std::byte*>(first), DType::F32, out, dtype_, count);
-    }
+    numbers_->round(numbers, count, out);
     out += count * size;
     at += count;
   }

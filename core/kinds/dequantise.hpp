@@ -5,14 +5,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "core/base/dtype.hpp"
 #include "core/base/element_maker.hpp"
 #include "core/base/tensor_spec.hpp"
 
 namespace bv::kinds {
+
+class QuantisedNumbers;
 
 enum class QuantisedValues {
   Float8,          // one number a byte, in the order of the weight
@@ -39,6 +41,7 @@ struct QuantisedForm {
   /// The product is rounded to the type of the scale first (compressed-tensors).
   bool rounds_to_scale = false;
 
+  bool operator==(const QuantisedForm&) const = default;
   [[nodiscard]] std::int64_t scale_rows() const;
   [[nodiscard]] std::int64_t scale_columns() const;
 };
@@ -54,6 +57,7 @@ class Dequantiser : public ElementMaker {
   /// `values` and `scales` are the stored bytes, as many as the form says; they must outlive it.
   Dequantiser(QuantisedForm form, std::span<const std::byte> values,
               std::span<const std::byte> scales, DType dtype);
+  ~Dequantiser() override;
   [[nodiscard]] Status make(std::int64_t begin, std::int64_t end, std::byte* out) const override;
   [[nodiscard]] std::int64_t elements() const override;
 
@@ -62,17 +66,10 @@ class Dequantiser : public ElementMaker {
                 float* out) const;
   void make_column(std::int64_t matrix, std::int64_t column, std::int64_t row, std::int64_t count,
                    float* out) const;
-  [[nodiscard]] float scale_at(std::int64_t matrix, std::int64_t block_row,
-                               std::int64_t block_column) const;
-  [[nodiscard]] std::uint32_t code_at(std::int64_t matrix, std::int64_t row,
-                                      std::int64_t column) const;
 
-  QuantisedForm form_;
+  std::unique_ptr<const QuantisedNumbers> numbers_;
+  const QuantisedForm& form_;  // of the numbers
   std::span<const std::byte> values_;
-  std::span<const std::byte> scales_;
-  DType dtype_;
-  std::vector<float> numbers_;  // by code
-  std::vector<float> powers_;   // by exponent
 };
 
 }  // namespace bv::kinds

@@ -90,7 +90,7 @@ Result<convert::CarryPlan> carried_files(const checkpoint::HfModel& base, const 
                                          bool follow_links) {
   const auto& names = base.checkpoint->names();
   BV_TRY(carried, convert::plan_carry(base.folder, {names.begin(), names.end()}, follow_links));
-  BV_TRY(config, checkpoint::carried_config(base));
+  BV_TRY(config, checkpoint::carried_config(base, base.config_text));
   for (const auto& [path, value] : merged_members(base, plan)) {
     config = checkpoint::with_member(config, path, value);
   }

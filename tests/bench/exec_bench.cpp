@@ -58,8 +58,7 @@ class Workload {
         }
         std::vector<move::TensorMaker> targets;
         for (const Part& part : step.targets) {
-          targets.push_back(move::TensorMaker({DType::BF16, part.elements, part.boxes, sources},
-                                              nullptr, &window_));
+          targets.emplace_back(move::Recipe{DType::BF16, part.elements, part.boxes, sources});
         }
         make_in_step(targets);
       }
@@ -77,7 +76,7 @@ class Workload {
 
  private:
   /// Windows as convert has them: those of all tensors in step share the second-level cache.
-  static void make_in_step(std::vector<move::TensorMaker>& targets) {
+  void make_in_step(std::vector<move::TensorMaker>& targets) {
     constexpr std::int64_t kCacheBytes = std::int64_t{256} << 10;
     constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
     const auto ways = static_cast<std::int64_t>(targets.size());
@@ -93,12 +92,10 @@ class Workload {
       for (move::TensorMaker& one : targets) {
         const std::int64_t end = std::min(begin + step, one.elements());
         if (begin < end) {
-          const auto made =
-              one.hand_on(ElementOffset(begin), ElementOffset(end),
-                          [](ElementOffset, std::span<const std::byte> bytes) -> Status {
-                            benchmark::DoNotOptimize(bytes.data());
-                            return Done{};
-                          });
+          std::byte* const window =
+              window_.of(static_cast<std::size_t>(end - begin) * kElement).data();
+          const auto made = one.make(ElementOffset(begin), ElementOffset(end), window);
+          benchmark::DoNotOptimize(window);
           BV_ASSERT(made.has_value());
         }
       }

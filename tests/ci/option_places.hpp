@@ -11,6 +11,7 @@
 
 #include "core/base/text.hpp"
 #include "tests/ci/run_command.hpp"
+#include "tests/support/checkpoint_edit.hpp"
 
 namespace bv::cli {
 namespace option_effects {
@@ -151,6 +152,21 @@ class Places {
     std::string bytes = support::file_text(trained);
     bytes.back() = static_cast<char>(bytes.back() ^ 1);
     write_text(trained, bytes);
+    quantised_model();
+  }
+
+  /// A projection of a llama in FP8 with one scale, in Megatron's form.
+  void quantised_model() {
+    auto model = support::EditedCheckpoint::read(at_["llama"]);
+    auto& weight = model.tensors.at("model.layers.0.mlp.up_proj.weight");
+    weight.dtype = DType::F8E4M3;
+    weight.bytes.assign(static_cast<std::size_t>(weight.shape[0] * weight.shape[1]),
+                        std::byte{0x31});
+    model.tensors["model.layers.0.mlp.up_proj.weight_scale"] = {
+        DType::F32, {}, {std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0x3f}}};
+    model.config["quantization_config"] = {{"quant_method", "fp8"}};
+    model.write(place("quantised"));
+    converted("quantised shards", "quantised", {"--dtype", "bfloat16"});
   }
 
   void small_files() {

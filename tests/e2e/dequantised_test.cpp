@@ -74,8 +74,8 @@ TEST(DequantisedSource, IsMadeWhereADtypeIsAskedFor) {
   const Ended there = run({"convert", "--to", "megatron", "--model", folder / "m", "--dtype",
                            "float32", "--tp", "2", "--out", folder / "mg"});
   ASSERT_EQ(there.code, 0) << there.all();
-  const Ended back =
-      run({"convert", "--to", "hf", "--model", folder / "mg", "--out", folder / "back"});
+  const Ended back = run({"convert", "--to", "hf", "--model", folder / "mg", "--quantised", "plain",
+                          "--out", folder / "back"});
   ASSERT_EQ(back.code, 0) << back.all();
   const EditedCheckpoint found = EditedCheckpoint::read(folder / "back");
   EXPECT_FALSE(found.config.contains("quantization_config"));
@@ -107,6 +107,21 @@ TEST(DequantisedSource, IsWhatCheckAndDiffHoldAMegatronCheckpointAgainst) {
     EXPECT_EQ(ended.code, 1) << ended.all();
     EXPECT_NE(ended.out.find("decoder.layers.1.mlp.linear_fc2"), std::string::npos) << ended.out;
   }
+}
+
+/// Without a type nothing is judged, from headers either: one block names scheme and next step.
+TEST(DequantisedSource, IsJudgedFromHeadersWhereADtypeIsAskedFor) {
+  const TempFolder folder;
+  twins().quantised.write(folder / "m");
+  const std::string dump = folder / "m.headers.json";
+  ASSERT_EQ(run({"inspect", "--model", folder / "m", "--dump-headers", dump}).code, 0);
+  const Ended refused = run({"check", "--headers", dump});
+  EXPECT_EQ(refused.code, 3) << refused.all();
+  EXPECT_NE(refused.all().find("with 16 x 8 block scales"), std::string::npos) << refused.all();
+  EXPECT_NE(refused.all().find("--dtype bfloat16"), std::string::npos) << refused.all();
+  const Ended judged = run({"check", "--headers", dump, "--dtype", "bfloat16"});
+  EXPECT_EQ(judged.code, 0) << judged.all();
+  EXPECT_NE(judged.all().find("dequantised to BF16"), std::string::npos) << judged.all();
 }
 
 /// The scale of the neighbouring block is another model: the comparison must see it.

@@ -12,7 +12,7 @@
 #include <random>
 #include <thread>
 
-#include "tests/e2e/process.hpp"
+#include "tests/e2e/quantised_model.hpp"
 
 namespace bv::e2e {
 namespace {
@@ -115,12 +115,19 @@ TEST(World, SpeaksOfAFaultOnceAndAllEndWithItsCode) {
 }
 
 TEST(World, ConvertWritesTheFolderOfOneProcessBothWays) {
-  for (const char* name : {"llama", "qwen3_moe"}) {
+  for (const std::string name : {"llama", "qwen3_moe", "llama in FP8"}) {
     const TempFolder temp;
-    const std::vector<std::string> layout = {"--tp", "2", "--pp", "2"};
+    std::vector<std::string> layout = {"--tp", "2", "--pp", "2"};
+    fs::path model = golden_hf(name);
+    if (!fs::exists(model)) {
+      model = temp / "model";
+      layout.insert(layout.end(), {"--dtype", "bfloat16"});
+      stored_in::write_sharded(
+          stored_in::in_form(EditedCheckpoint::golden("llama"), stored_in::forms().front()), model);
+    }
     const auto there = [&](const std::string& out) {
-      std::vector<std::string> line = {
-          "convert", "--to", "megatron", "--model", golden_hf(name).string(), "--out", temp / out};
+      std::vector<std::string> line = {"convert",      "--to",  "megatron", "--model",
+                                       model.string(), "--out", temp / out};
       line.insert(line.end(), layout.begin(), layout.end());
       return line;
     };

@@ -85,6 +85,8 @@ class Convert {
     convert_.resume = options_.resume;
     convert_.strict = options_.strict;
     convert_.accept_changed = options_.accept_changed;
+    convert_.quantised =
+        options_.quantised == "plain" ? convert::FormBack::Plain : convert::FormBack::Restored;
     convert_.follow_links = options_.follow_links;
     convert_.rules = options_.rules;
     if (!options_.adapter.empty()) {
@@ -205,6 +207,7 @@ class Convert {
   Status to_hf() {
     BV_TRY(located, locate(context_, options_));
     if (located.kind == io::ModelKind::TorchDist) {
+      BV_CHECK(check_form(options_, false));
       return global_to_hf(located.path);
     }
     if (!options_.like.empty()) {
@@ -220,6 +223,7 @@ class Convert {
           .advise("give one of them with --model");
     }
     BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
+    BV_CHECK(check_form(options_, folder.quantised.has_value()));
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
     run_.family = family::name(*folder.model.family);
@@ -228,7 +232,7 @@ class Convert {
     for (const auto& [tensor, spec] : folder.hf_headers) {
       run_.bytes += tensor_bytes(spec);
     }
-    run_.shards = shard_files(located.path);
+    run_.shards = std::ssize(folder.digests);
     run_.layouts = layout_rows({folder.layout});
     tell_left_out(folder.left_out);
     show_header(context_, options_, run_);
@@ -307,7 +311,7 @@ class Convert {
   }
 
   Status stopped_or(Error error) {
-    const std::int64_t finished = shard_files(io::partial_name(options_.out));
+    const std::int64_t finished = weight_files(io::partial_name(options_.out));
     if (const int signal = stop_requested(); signal != 0) {
       if (convert_.world != nullptr) {
         convert_.world->fail_all(error);
@@ -331,17 +335,6 @@ class Convert {
                                counted(static_cast<std::uint64_t>(finished), "finished file"));
     }
     return error;
-  }
-
-  /// Weight files below a folder.
-  static std::int64_t shard_files(const fs::path& folder) {
-    std::int64_t out = 0;
-    std::error_code error;
-    fs::recursive_directory_iterator at(folder, error);
-    for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
-      out += at->path().extension() == ".safetensors" ? 1 : 0;
-    }
-    return out;
   }
 
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {

@@ -41,7 +41,7 @@ constexpr std::array kToMegatron = {"set",
                                     "seed",
                                     "adapter",
                                     "untie"};
-constexpr std::array kToHf = {"accept-changed", "like"};
+constexpr std::array kToHf = {"accept-changed", "like", "quantised"};
 
 /// A torch_dist checkpoint is the same in every layout, and is not resumed.
 Status check_dist(const Options& options) {
@@ -55,6 +55,18 @@ Status check_dist(const Options& options) {
 }
 
 }  // namespace
+
+Status check_form(const Options& options, bool keeps_one) {
+  if (keeps_one || !options.has("quantised") || options.quantised != "restore") {
+    return Done{};
+  }
+  return fail(Code::Conflict, fmt::format("{} keeps no quantised form that could be restored",
+                                          io::printable(options.model)))
+      .pair("plain weights alone",
+            "a folder that convert --to megatron --dtype wrote of a "
+            "quantised model, with quantised/ in it")
+      .advise("leave --quantised out");
+}
 
 Status check_direction(const Options& options, Run& run) {
   if (options.from == options.to) {

@@ -12,4 +12,8 @@ namespace bv::cli {
 /// UnknownOption.
 [[nodiscard]] Status check_direction(const Options& options, Run& run);
 
+/// --quantised restore of a folder that kept no quantised form would look as if it had been
+/// followed. Errors: Conflict.
+[[nodiscard]] Status check_form(const Options& options, bool keeps_one);
+
 }  // namespace bv::cli

@@ -230,6 +230,12 @@ constexpr std::array kOptions = {
         "the weights were trained since they were written: check --megatron compares shapes, "
         "types and copies alone",
         ""},
+    OptionSpec{
+        "quantised", 0, "quantized", Form::Choice, &O::quantised, "restore|plain", "selection",
+        "convert",
+        "--to hf of a quantised source: its stored tensors again, byte for byte or not at all; "
+        "or the plain weights of the shards",
+        "", "restore"},
     OptionSpec{"follow-links", 0, "", Form::Flag, &O::follow_links, "", "selection",
                "convert lora:merge", "carry files along that are links out of the folder", ""},
     OptionSpec{"no-verify", 0, "", Form::Flag, &O::no_verify, "", "output",

@@ -69,6 +69,7 @@ struct Options {
   std::string tensor;                 // layout: which shards hold it
   std::optional<std::uint64_t> rank;  // layout: what this rank holds
   std::string from, to;               // hf, megatron or torch_dist
+  std::string quantised = "restore";  // convert --to hf: or plain
   // gate
   std::string fail_on = "inconclusive";
   std::string waivers;

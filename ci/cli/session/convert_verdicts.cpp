@@ -107,6 +107,16 @@ std::vector<Error> value_warnings(const convert::ConvertReport& report) {
   return out;
 }
 
+std::int64_t weight_files(const std::filesystem::path& folder) {
+  std::int64_t out = 0;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator at(folder, error);
+  for (; !error && at != std::filesystem::recursive_directory_iterator(); at.increment(error)) {
+    out += at->path().extension() == ".safetensors" ? 1 : 0;
+  }
+  return out;
+}
+
 std::string_view although_lossy(const Run& run) {
   const bool lossy = std::any_of(run.verdicts.begin(), run.verdicts.end(), [](const Verdict& one) {
     return one.outcome == Outcome::Refuted && one.code == Code::ValueRuleInexact;

@@ -1,6 +1,7 @@
 #pragma once
 // What convert found wrong with a Megatron checkpoint, as verdicts.
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,9 @@ namespace bv::cli {
 
 /// About one file that was written, and read back when `verified`.
 [[nodiscard]] Verdict written_verdict(const std::string& file, std::size_t tensors, bool verified);
+
+/// How many safetensors files lie below a folder.
+[[nodiscard]] std::int64_t weight_files(const std::filesystem::path& folder);
 
 /// What is said behind "N files written to DIR" of a run that refuted casts and wrote them all the
 /// same; "" of any other.

@@ -1,0 +1,40 @@
+#pragma once
+// What a Megatron folder keeps of a quantised HF folder beside the plain weights, so that the
+// quantised form comes back: the companions of the weights, the config and the index as they were,
+// and fingerprints of all stored tensors.
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/hf_model.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
+#include "core/convert/carry.hpp"
+#include "core/convert/stream.hpp"
+
+namespace bv::convert {
+
+/// `source` must outlive it.
+struct KeptForm {
+  checkpoint::QuantisedSide side;  // sealed by `seal`
+  std::vector<const checkpoint::Dequantised*> weights;
+  OutputFile companions;
+  CarryPlan carried;  // below kQuantisedFolder
+};
+
+/// The form of those dequantised weights that come back; nullopt when there are none. Errors: those
+/// of plan_hf_side.
+[[nodiscard]] Result<std::optional<KeptForm>> keep_form(
+    const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
+    bool follow_links);
+
+/// Fills in the fingerprints: those of the companions were made when they were written, those of
+/// the values are made here, one pass over them. `notes` says what is kept, and of which weights
+/// codes cannot be told from their values. Errors: Stopped.
+[[nodiscard]] Status seal(const checkpoint::HfModel& source,
+                          std::map<std::string, std::string> companions,
+                          std::map<std::string, io::FilePrint> carried, int jobs,
+                          ProgressSink* progress, KeptForm& form, std::vector<std::string>& notes);
+
+}  // namespace bv::convert
