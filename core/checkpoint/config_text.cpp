@@ -215,6 +215,27 @@ Result<nlohmann::json> parse_config(std::string_view text, const std::string& fi
   }
 }
 
+namespace {
+
+/// A name of the path is empty (`node` is null), or what it leads to is not an object.
+Error no_object(const nlohmann::json& config, const std::pair<std::string, std::string>& setting,
+                const std::string& above, const nlohmann::json* node) {
+  const auto& [path, value] = setting;
+  const std::string last = path.substr(path.rfind('.') + 1);  // npos + 1 is 0
+  const bool at_the_top = config.is_object() && config.contains(last) && !last.empty();
+  return fail(Code::BadValue, node == nullptr || above.empty()
+                                  ? fmt::format("--set {}={} has an empty name", path, value)
+                              : node->is_null()
+                                  ? fmt::format("config.json has no {}", above)
+                                  : fmt::format("{} in config.json is not an object", above))
+      .at("--set " + path)
+      .pair(path, "names of config.json joined by dots")
+      .advise(at_the_top ? fmt::format("write --set {}={}", last, value)
+                         : "look into config.json for the level of the field");
+}
+
+}  // namespace
+
 Status apply_setting(nlohmann::json& config, const std::string& path, const std::string& value) {
   nlohmann::json* node = &config;
   std::string_view left = path;
@@ -223,10 +244,9 @@ Status apply_setting(nlohmann::json& config, const std::string& path, const std:
     const std::string key(left.substr(0, dot));
     left.remove_prefix(std::min(dot + 1, left.size()));
     if (key.empty() || !node->is_object()) {
-      return fail(Code::BadValue,
-                  fmt::format("--set {}={}: there is no object at {}", path, value, key))
-          .pair(path, "names of config.json joined by dots")
-          .advise("write --set text_config.num_key_value_heads=8");
+      const std::string above =
+          path.substr(0, path.size() - left.size() - key.size() - (left.empty() ? 1 : 2));
+      return no_object(config, {path, value}, above, key.empty() ? nullptr : node);
     }
     node = &(*node)[key];
   }

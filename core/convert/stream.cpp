@@ -52,7 +52,7 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
   const ElementWidth width(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
   const std::int64_t window = makers.front().is_transposed()
-                                  ? sizes.bytes
+                                  ? makers.front().window_bytes(sizes.bytes)
                                   : std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
   const std::int64_t granule = first.granule;  // all of a task have one
   const ElementOffset step(

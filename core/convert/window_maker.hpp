@@ -32,6 +32,10 @@ class WindowMaker {
   [[nodiscard]] std::string digest() const { return hash_.hex(); }
   /// Do axes change places? Small windows would read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const { return maker_.is_transposed(); }
+  /// See move::TensorMaker::window_bytes.
+  [[nodiscard]] std::int64_t window_bytes(std::int64_t least) const {
+    return maker_.window_bytes(least);
+  }
   /// Gives the mapped pages of the sources back.
   void release() const { checkpoint::release(tensor_.sources); }
 

@@ -65,6 +65,7 @@ class Expected {
     complete_options();
     complete_norms();
     complete_ends();
+    complete_mtp();
     ask_about_options();
     ask_about_unknown_modules();
   }
@@ -340,6 +341,23 @@ class Expected {
       survey_.unsaid.push_back(fmt::format("config.json says {}, the rules make {}",
                                            counted(said, "MTP layer"), survey_.mtp_layers));
     }
+  }
+
+  /// MTP layers are numbered from 0, and each projects the embedding beside the hidden state.
+  void complete_mtp() {
+    const std::string usual = "mtp.layers.*.eh_proj.weight";
+    if (survey_.mtp_layers == 0 || !makes_in_mtp(usual)) {
+      return;
+    }
+    for (std::int64_t k = 0; k < survey_.mtp_layers; ++k) {
+      add(name_in({family::Stage::Mtp, k}, usual, -1));
+    }
+  }
+
+  [[nodiscard]] bool makes_in_mtp(const std::string& usual) const {
+    return std::any_of(there_.begin(), there_.end(), [&](const Place& one) {
+      return one.first.first == family::Stage::Mtp && one.second == usual;
+    });
   }
 
   [[nodiscard]] bool has_output_rule() const {

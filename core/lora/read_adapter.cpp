@@ -256,7 +256,9 @@ Result<Adapter> open_adapter(const fs::path& folder, const checkpoint::HfModel& 
     const bool has_config = fs::exists(config_file, ignored);
     return fail(Code::AdapterInvalid,
                 fmt::format("{} is not an adapter of PEFT", io::printable_path(folder)))
-        .pair(fmt::format("no {}", has_config ? kAdapterModelName : kAdapterConfigName),
+        .pair(fs::exists(folder, ignored)
+                  ? fmt::format("no {}", has_config ? kAdapterModelName : kAdapterConfigName)
+                  : "no such folder",
               fmt::format("{} and {}", kAdapterConfigName, kAdapterModelName))
         .advise("give the folder that save_pretrained wrote");
   }

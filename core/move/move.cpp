@@ -146,10 +146,15 @@ std::optional<std::int64_t> first_difference(const layout::Box& box, const std::
              : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }
 
-bool has_tiles(std::span<const layout::Box> boxes, std::size_t size) {
-  return std::any_of(boxes.begin(), boxes.end(), [&](const layout::Box& box) {
-    return inner_of(layout::whole(box), size).kind == Inner::Kind::Tiles;
-  });
+std::int64_t transposed_row(std::span<const layout::Box> boxes, std::size_t size) {
+  std::int64_t out = 0;
+  for (const layout::Box& box : boxes) {
+    const Inner inner = inner_of(layout::whole(box), size);
+    if (inner.kind == Inner::Kind::Tiles) {
+      out = std::max(out, inner.tiles.target_step);
+    }
+  }
+  return out;
 }
 
 }  // namespace bv::move

@@ -46,8 +46,9 @@ void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
                                                            std::int64_t target_base,
                                                            std::size_t element_bytes);
 
-/// Do axes of a box change places? Small windows of such a tensor read every line of the source
-/// again and again.
-[[nodiscard]] bool has_tiles(std::span<const layout::Box> boxes, std::size_t element_bytes);
+/// Elements of a target row where axes of a box change places, 0 where none do: windows of a few
+/// such rows read every line of the source again and again.
+[[nodiscard]] std::int64_t transposed_row(std::span<const layout::Box> boxes,
+                                          std::size_t element_bytes);
 
 }  // namespace bv::move

@@ -126,7 +126,15 @@ void make_whole(std::span<const layout::Box> boxes, std::span<const std::byte* c
 }
 
 bool TensorMaker::is_transposed() const {
-  return has_tiles(recipe_.boxes, element_bytes());
+  return transposed_row(recipe_.boxes, element_bytes()) > 0;
+}
+
+std::int64_t TensorMaker::window_bytes(std::int64_t least) const {
+  constexpr std::int64_t kRows = 64;
+  constexpr std::int64_t kMost = std::int64_t{2} << 20;
+  const std::int64_t row = transposed_row(recipe_.boxes, element_bytes());
+  const auto bytes = static_cast<std::int64_t>(element_bytes());
+  return std::max(least, std::min(kMost / bytes, kRows * std::min(row, kMost)) * bytes);
 }
 
 }  // namespace bv::move

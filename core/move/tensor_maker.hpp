@@ -69,6 +69,9 @@ class TensorMaker {
   [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return pieces_; }
   /// Do axes change places? Small ranges read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const;
+  /// A window of at least `least` bytes; where axes change places, of so many rows (at most 2 MiB)
+  /// that each visit of a source line takes all of it.
+  [[nodiscard]] std::int64_t window_bytes(std::int64_t least) const;
 
  private:
   [[nodiscard]] Status list(ElementOffset begin, ElementOffset end);

@@ -81,7 +81,7 @@ class Workload {
     constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
     const auto ways = static_cast<std::int64_t>(targets.size());
     const std::int64_t bytes = targets.front().is_transposed()
-                                   ? kCacheBytes
+                                   ? targets.front().window_bytes(kCacheBytes)
                                    : std::max(kWindowMin, kCacheBytes * 2 / (ways + 1));
     const std::int64_t step = bytes / static_cast<std::int64_t>(kElement);
     std::int64_t longest = 0;

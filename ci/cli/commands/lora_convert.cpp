@@ -40,6 +40,15 @@ class ConvertAdapter {
     convert_.verify = !options_.no_verify;
     convert_.canonical = options_.canonical;
     const bool of_ranks = is_megatron_adapter(options_.adapter);
+    if (std::error_code ignored;
+        options_.to == "hf" && !of_ranks &&
+        !fs::exists(fs::path(options_.adapter) / lora::kAdapterConfigName, ignored)) {
+      return fail(Code::AdapterInvalid, fmt::format("{} holds no adapter of Megatron's ranks",
+                                                    io::printable_path(options_.adapter)))
+          .pair(fs::exists(options_.adapter, ignored) ? "none of its files" : "no such folder",
+                "the folder that lora convert --to megatron wrote")
+          .advise("check the path of --adapter");
+    }
     if (of_ranks != (options_.to == "hf")) {
       return fail(Code::AdapterInvalid,
                   fmt::format("{} is {} already", io::printable(options_.adapter),

@@ -72,7 +72,8 @@ Result<io::LocatedModel> locate(const Context& context, const Options& options) 
   }
   if (options.model.empty()) {
     return fail(Code::BadValue, fmt::format("{} needs a model", options.command))
-        .advise("write --model DIR, or --headers FILE");
+        .advise(options.command.starts_with("lora") ? "write --model DIR: the base of the adapter"
+                                                    : "write --model DIR, or --headers FILE");
   }
   std::error_code ignored;
   if (!options.revision.empty() && fs::exists(options.model, ignored)) {
