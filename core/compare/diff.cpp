@@ -1,5 +1,4 @@
 #include "core/compare/diff.hpp"
-#include "core/base/workers.hpp"
 
 #include <fmt/format.h>
 
@@ -10,6 +9,7 @@
 #include <mutex>
 
 #include "core/base/arith.hpp"
+#include "core/base/workers.hpp"
 #include "core/compare/explain_diff.hpp"
 #include "core/kinds/values.hpp"
 #include "core/move/move.hpp"
@@ -18,8 +18,7 @@ namespace bv::compare {
 namespace {
 
 constexpr ByteOffset kWindow{std::int64_t{1} << 20};
-constexpr std::uint64_t kReleaseBytes = std::uint64_t{8} << 20;
-
+constexpr std::uint64_t kReleaseBytes = 8U << 20U;
 bool below_a_byte(DType dtype) {
   return bits(dtype) % 8 != 0;
 }

@@ -1,5 +1,4 @@
 #include "core/compare/explain_diff.hpp"
-#include "core/base/workers.hpp"
 
 #include <fmt/format.h>
 
@@ -9,6 +8,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/base/workers.hpp"
 #include "core/compare/found_rows.hpp"
 #include "core/compare/hash_rows.hpp"
 #include "core/compare/row_lookup.hpp"
@@ -22,7 +22,6 @@ constexpr std::int64_t kBytesExamined = std::int64_t{4} << 20;
 constexpr std::size_t kQuickRows = 24;
 
 using Row = std::vector<std::byte>;
-
 /// Makes the row that one fault would have left; false when the fault cannot be told.
 using MakeRow = std::function<void(std::int64_t row, Row& out)>;
 

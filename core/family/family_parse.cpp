@@ -14,20 +14,6 @@ namespace {
 
 constexpr const char* kBuffers = "buffers";  // the table that every family ignores
 
-using Names = std::vector<std::pair<std::string, std::string>>;
-
-/// Replaces {D}, {L} and the like by their text; other braces stay.
-std::string with_names(std::string text, const Names& names) {
-  for (const auto& [name, value] : names) {
-    const std::string brace = fmt::format("{{{}}}", name);
-    for (std::size_t at = text.find(brace); at != std::string::npos;
-         at = text.find(brace, at + value.size())) {
-      text.replace(at, brace.size(), value);
-    }
-  }
-  return text;
-}
-
 class FamilyParser {
  public:
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}

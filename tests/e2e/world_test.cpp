@@ -259,7 +259,7 @@ TEST(World, AnErrorOfOneProcessIsToldByRankZero) {
 }
 
 TEST(World, AProcessWhoseOthersDoNotComeSaysHowToRunAlone) {
-  const Ended end = run({"check", "--model", golden_hf("llama").string(), "--patience", "4"},
+  const Ended end = run({"check", "--model", golden_hf("llama").string(), "--patience", "1"},
                         torchrun(0, 3, free_port()));
   EXPECT_EQ(end.code, 5);
   EXPECT_THAT(end.flat(), HasSubstr("2 of the 3 processes of this world did not come within 1 s: "

@@ -104,6 +104,7 @@ TEST(ForwardForms, EverySampleButTheseHasOneAndItsRightBridgeHoldsOnEveryLayout)
                                                "mistral3",
                                                "nemotron",
                                                "nemotron_h",
+                                               "nemotron_h_mtp",
                                                "nemotron_h_omni",
                                                "nemotron_h_vl",
                                                "nemotron_nas",
