@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/arith.hpp"
 #include "core/checkpoint/config_text.hpp"
@@ -155,14 +157,46 @@ Status HfPlanner::finish_config() {
   return Done{};
 }
 
-bool HfPlanner::fits(const AdapterConfig& config) const {
-  std::vector<std::pair<PathPattern, std::int64_t>> ranks;
-  for (const auto& [pattern, rank] : config.rank_pattern) {
-    auto compiled = PathPattern::compile(pattern, PathPattern::Extent::Suffix);
-    if (!compiled) {
-      return false;
+namespace {
+
+template <class Value>
+using ByPattern = std::vector<std::pair<PathPattern, Value>>;
+
+/// nullopt for a pattern that cannot be read.
+template <class Value>
+std::optional<ByPattern<Value>> compiled(
+    const std::vector<std::pair<std::string, Value>>& patterns) {
+  ByPattern<Value> out;
+  for (const auto& [pattern, value] : patterns) {
+    auto one = PathPattern::compile(pattern, PathPattern::Extent::Suffix);
+    if (!one) {
+      return std::nullopt;
     }
-    ranks.emplace_back(std::move(*compiled), rank);
+    out.emplace_back(std::move(*one), value);
+  }
+  return out;
+}
+
+/// The value of the first pattern that matches.
+template <class Value>
+Value value_at(const ByPattern<Value>& patterns, const std::string& path, Value otherwise) {
+  const auto match = std::find_if(patterns.begin(), patterns.end(),
+                                  [&](const auto& one) { return one.first.matches(path); });
+  return match == patterns.end() ? otherwise : match->second;
+}
+
+/// Apart by no more than what dividing and multiplying by ranks leaves.
+bool same_alpha(double a, double b) {
+  return std::abs(a - b) <= 1e-9 * std::max(std::abs(a), std::abs(b));
+}
+
+}  // namespace
+
+bool HfPlanner::fits(const AdapterConfig& config) const {
+  const auto ranks = compiled(config.rank_pattern);
+  const auto alphas = compiled(config.alpha_pattern);
+  if (!ranks || !alphas) {
+    return false;
   }
   std::vector<std::string> modules;
   for (const HfTarget& target : targets_) {
@@ -174,14 +208,12 @@ bool HfPlanner::fits(const AdapterConfig& config) const {
     return false;
   }
   return std::all_of(targets_.begin(), targets_.end(), [&](const HfTarget& target) {
-    const auto match = std::find_if(ranks.begin(), ranks.end(), [&](const auto& one) {
-      return one.first.matches(target.path);
-    });
     const auto& names = config.target_parameters;
     const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& one) {
       return target.path == one || target.path.ends_with("." + one);
     });
-    return (match == ranks.end() ? config.r : match->second) == target.rank &&
+    return value_at(*ranks, target.path, config.r) == target.rank &&
+           same_alpha(value_at(*alphas, target.path, config.lora_alpha), target.alpha) &&
            target.parameter == named;
   });
 }

@@ -9,6 +9,7 @@
 
 #include "core/lora/wrapped.hpp"
 #include "properties/attacks/fuzz/adapter_matrix.hpp"
+#include "tests/support/files.hpp"
 
 namespace bv::fuzz {
 namespace {
@@ -17,11 +18,12 @@ TEST(RandomAdapters, RightOnesAreHeldAndEveryFaultIsSeen) {
   const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
   std::map<AdapterFault, int> faults;
   int adapters = 0;
+  const support::TempFolder temp;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
     const auto prepared = prepare(tools, draw_from(seed));
     ASSERT_TRUE(prepared) << prepared.error().message;
-    const auto trial = try_adapter(tools, *prepared, seed);
+    const auto trial = try_adapter(tools, *prepared, seed, temp.path() / std::to_string(seed));
     ASSERT_TRUE(trial) << trial.error().message;
     EXPECT_EQ(trial->said, "") << to_text(prepared->world);
     adapters += trial->drawn ? 1 : 0;
@@ -89,8 +91,11 @@ TEST(AdapterMatrix, HasARowForEveryFaultOnAnyNumberOfThreads) {
   const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
   const auto places =
       mutants::places_of(tools.samples, {"llama", "qwen3_moe", "gpt_oss"}, {}).value();
-  const auto matrix = run_adapter_matrix(tools, places, {.jobs = 1}).value();
-  const auto threads = run_adapter_matrix(tools, places, {.jobs = 3}).value();
+  const support::TempFolder temp;
+  const auto matrix =
+      run_adapter_matrix(tools, places, {.jobs = 1, .folder = temp.path() / "1"}).value();
+  const auto threads =
+      run_adapter_matrix(tools, places, {.jobs = 3, .folder = temp.path() / "3"}).value();
   for (std::size_t i = 0; i < matrix.size(); ++i) {
     SCOPED_TRACE(name(kAdapterFaults.at(i)));
     const AdapterRow& row = matrix.at(i);

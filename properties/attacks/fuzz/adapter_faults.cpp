@@ -123,6 +123,22 @@ std::string_view name(AdapterFault fault) {
       return "packed factors exchanged";
     case AdapterFault::NotFinite:
       return "a number that is not finite";
+    case AdapterFault::RankParameter:
+      return "a factor is not on one rank";
+    case AdapterFault::RankWrapper:
+      return "a wrapper in a rank's parameter";
+    case AdapterFault::RankOther:
+      return "a rank has the values of another";
+    case AdapterFault::RankDrift:
+      return "copies on two ranks differ";
+    case AdapterFault::RankRows:
+      return "rows of a rank's B joined before the cut";
+    case AdapterFault::RankExperts:
+      return "experts of a rank in another order";
+    case AdapterFault::RankWhole:
+      return "a factor of a rank is not cut";
+    case AdapterFault::RankAlpha:
+      return "the scale of the ranks is inverted";
   }
   return "";
 }
@@ -232,6 +248,15 @@ std::optional<DrawnAdapter> planted(const DrawnAdapter& right, AdapterFault faul
     case AdapterFault::Transpose:
       done = plant_in_names(at, fault);
       break;
+    case AdapterFault::RankParameter:
+    case AdapterFault::RankWrapper:
+    case AdapterFault::RankOther:
+    case AdapterFault::RankDrift:
+    case AdapterFault::RankRows:
+    case AdapterFault::RankExperts:
+    case AdapterFault::RankWhole:
+    case AdapterFault::RankAlpha:
+      return std::nullopt;  // not in the files of PEFT
   }
   return done ? std::optional(std::move(out)) : std::nullopt;
 }
@@ -245,28 +270,32 @@ bool any_refuted(const std::vector<Verdict>& verdicts) {
 
 }  // namespace
 
-Result<std::vector<std::string_view>> seen_by(const DrawnAdapter& faulty, const DrawnAdapter& right,
+Result<std::vector<std::string_view>> seen_of(const lora::Adapter& faulty,
+                                              const lora::Adapter& right,
                                               const checkpoint::HfModel& base,
                                               const kinds::Catalogue& kinds) {
   std::vector<std::string_view> out;
-  const auto found = fitted(faulty, base, kinds);
-  if (!found) {
-    out.push_back(kRefusedAdapter);
-    return out;
-  }
-  const claims::AdapterSubject subject{&*found, &base, &kinds, {}};
+  const claims::AdapterSubject subject{&faulty, &base, &kinds, {}};
   for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
     if (claim.judge != nullptr && !claim.on_layouts && any_refuted(claim.judge(subject))) {
       out.push_back(claim.id);
     }
   }
-  if (found->faults.empty()) {
-    BV_TRY(wanted, fitted(right, base, kinds));
-    if (any_refuted(claims::compare_adapters(*found, wanted))) {
-      out.push_back(claims::adapter_claim("adapter-same").id);
-    }
+  if (faulty.faults.empty() && any_refuted(claims::compare_adapters(faulty, right))) {
+    out.push_back(claims::adapter_claim("adapter-same").id);
   }
   return out;
+}
+
+Result<std::vector<std::string_view>> seen_by(const DrawnAdapter& faulty, const DrawnAdapter& right,
+                                              const checkpoint::HfModel& base,
+                                              const kinds::Catalogue& kinds) {
+  const auto found = fitted(faulty, base, kinds);
+  if (!found) {
+    return std::vector<std::string_view>{kRefusedAdapter};
+  }
+  BV_TRY(wanted, fitted(right, base, kinds));
+  return seen_of(*found, wanted, base, kinds);
 }
 
 }  // namespace bv::fuzz

@@ -37,14 +37,17 @@ std::size_t row_at(AdapterFault fault) {
   return static_cast<std::size_t>(found - kAdapterFaults.begin());
 }
 
-Result<AdapterMatrix> run_place(const Tools& tools, const mutants::Place& place,
+Result<AdapterMatrix> run_place(const Tools& tools, const mutants::Place& place, std::size_t number,
                                 const AdapterMatrixOptions& options) {
   AdapterMatrix out;
   const std::string where = place.sample.name + " " + place.layout;
   BV_TRY(layout, mutants::padded_layout(place.layout));
   BV_TRY(prepared, prepare(tools, World{place.sample.name, {}, layout}));
   for (int i = 0; i < options.adapters; ++i) {
-    BV_TRY(trial, try_adapter(tools, prepared, options.seed + static_cast<std::uint64_t>(i)));
+    const auto folder =
+        options.folder.empty() ? options.folder : options.folder / fmt::format("{}_{}", number, i);
+    BV_TRY(trial,
+           try_adapter(tools, prepared, options.seed + static_cast<std::uint64_t>(i), folder));
     if (!trial.said.empty()) {
       return fail(Code::MutantSurvived, "a right adapter is refuted: " + trial.said)
           .at(where)
@@ -129,7 +132,7 @@ Result<AdapterMatrix> run_adapter_matrix(const Tools& tools,
       return fail(Code::Stopped, "stopped before every fault of an adapter was judged")
           .advise("run it again");
     }
-    BV_TRY(part, run_place(tools, places[i], options));
+    BV_TRY(part, run_place(tools, places[i], i, options));
     parts[i] = std::move(part);
     return Done{};
   }));

@@ -11,6 +11,7 @@
 #include "core/lora/sites.hpp"
 #include "core/lora/to_hf.hpp"
 #include "core/lora/wrapped.hpp"
+#include "properties/attacks/fuzz/rank_faults.hpp"
 #include "properties/claims/adapter.hpp"
 
 namespace bv::fuzz {
@@ -164,7 +165,8 @@ std::string judge_adapter(const lora::Adapter& adapter, const checkpoint::HfMode
   return "";
 }
 
-Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared, std::uint64_t seed) {
+Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared, std::uint64_t seed,
+                                 const std::filesystem::path& folder) {
   const kinds::Catalogue& kinds = tools.library.kinds;
   const parallel::Layout& layout = prepared.world.layout;
   Random random(seed);
@@ -185,6 +187,11 @@ Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared, s
       BV_TRY(seen, seen_by(*faulty, drawn, base, kinds));
       out.seen[fault] = std::move(seen);
     }
+  }
+  if (!folder.empty()) {
+    BV_TRY(ranks, try_ranks(adapter, base, kinds, layout, folder, random));
+    out.seen.merge(std::move(ranks.seen));
+    out.unchanged.insert(out.unchanged.end(), ranks.unchanged.begin(), ranks.unchanged.end());
   }
   return out;
 }

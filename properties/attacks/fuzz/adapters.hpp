@@ -4,6 +4,7 @@
 // be seen.
 
 #include <array>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -68,13 +69,28 @@ enum class AdapterFault {
   ExpertsSlow,    // packed B with the expert as its slow index
   Transpose,      // packed factors with their roles exchanged
   NotFinite,      // a NaN
+  // In the files of Megatron's ranks:
+  RankParameter,  // a factor is not on one rank
+  RankWrapper,    // a wrapper's name stays in a parameter
+  RankOther,      // a rank has the values of another one
+  RankDrift,      // copies that must be equal are not
+  RankRows,       // halves of the rows of one rank's B exchanged: joined before the cut
+  RankExperts,    // experts of one rank in another order
+  RankWhole,      // a factor that is not cut
+  RankAlpha,      // r / alpha
 };
 inline constexpr std::array kAdapterFaults = {
-    AdapterFault::DropPair,      AdapterFault::DropFactor,  AdapterFault::Rename,
-    AdapterFault::LocalShard,    AdapterFault::LocalRows,   AdapterFault::SwapFactors,
-    AdapterFault::RotateRows,    AdapterFault::RotateRank,  AdapterFault::ScaleDropped,
-    AdapterFault::ScaleInverted, AdapterFault::ExpertsSlow, AdapterFault::Transpose,
-    AdapterFault::NotFinite};
+    AdapterFault::DropPair,      AdapterFault::DropFactor,    AdapterFault::Rename,
+    AdapterFault::LocalShard,    AdapterFault::LocalRows,     AdapterFault::SwapFactors,
+    AdapterFault::RotateRows,    AdapterFault::RotateRank,    AdapterFault::ScaleDropped,
+    AdapterFault::ScaleInverted, AdapterFault::ExpertsSlow,   AdapterFault::Transpose,
+    AdapterFault::NotFinite,     AdapterFault::RankParameter, AdapterFault::RankWrapper,
+    AdapterFault::RankOther,     AdapterFault::RankDrift,     AdapterFault::RankRows,
+    AdapterFault::RankExperts,   AdapterFault::RankWhole,     AdapterFault::RankAlpha};
+inline constexpr std::array kRankFaults = {AdapterFault::RankParameter, AdapterFault::RankWrapper,
+                                           AdapterFault::RankOther,     AdapterFault::RankDrift,
+                                           AdapterFault::RankRows,      AdapterFault::RankExperts,
+                                           AdapterFault::RankWhole,     AdapterFault::RankAlpha};
 [[nodiscard]] std::string_view name(AdapterFault fault);
 
 /// The adapter with the fault; nullopt when there is no place for it. Equal to the right one when
@@ -92,6 +108,12 @@ inline constexpr std::string_view kRefusedAdapter = "adapter-refused";
                                                             const checkpoint::HfModel& base,
                                                             const kinds::Catalogue& kinds);
 
+/// The same of two adapters that are fitted.
+[[nodiscard]] Result<std::vector<std::string_view>> seen_of(const lora::Adapter& faulty,
+                                                            const lora::Adapter& right,
+                                                            const checkpoint::HfModel& base,
+                                                            const kinds::Catalogue& kinds);
+
 /// One random adapter of a world, right and with each fault.
 struct AdapterTrial {
   bool drawn = false;  // false: no layer was chosen
@@ -99,8 +121,10 @@ struct AdapterTrial {
   std::map<AdapterFault, std::vector<std::string_view>> seen;  // of faults that change something
   std::vector<AdapterFault> unchanged;                         // planted, and nothing is different
 };
-/// Errors: those of base_of, draw_adapter and fitted.
+/// `folder` is empty, and is where Megatron's ranks are written; no path: these are not tried.
+/// Errors: those of base_of, draw_adapter, fitted and try_ranks.
 [[nodiscard]] Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared,
-                                               std::uint64_t seed);
+                                               std::uint64_t seed,
+                                               const std::filesystem::path& folder = {});
 
 }  // namespace bv::fuzz
