@@ -5,7 +5,11 @@
 
 #include <cstring>
 #include <random>
+#include <set>
 
+#include "core/comm/group.hpp"
+#include "core/comm/nccl.hpp"
+#include "core/comm/threads.hpp"
 #include "core/cuda/cuda.hpp"
 #include "core/cuda/staged_executor.hpp"
 #include "core/lora/merge_product.hpp"
@@ -264,6 +268,41 @@ TEST_F(Gpu, MergesAndTurnsAsTheProcessorDoes) {
   ASSERT_TRUE(device);
   expect_merge_of_the_processor(**device);
   expect_transposes_of_the_processor(*device_);
+}
+
+/// A world of one, and one with a rank on each GPU of this machine.
+TEST_F(Gpu, CarriesCollectivesByNccl) {
+  constexpr comm::Milliseconds kPatience{60000};
+  if (const auto nccl = comm::open_nccl(0, kPatience); !nccl) {
+    GTEST_SKIP() << "NCCL IS NOT HERE: " << nccl.error().message << ": " << nccl.error().found;
+  }
+  const auto devices = static_cast<int>(cuda::look_around().devices.size());
+  for (const int size : std::set<int>{1, devices}) {
+    const auto ends = comm::run_world(size, kPatience, [&](comm::Link& link) -> Status {
+      BV_TRY(maker, comm::open_nccl(link.rank(), kPatience));
+      link.carry_by(maker);
+      comm::Group world = comm::whole_world(link);
+      const auto bytes_of_rank = [](int rank) {
+        return comm::Bytes(std::size_t{1} << 20, static_cast<std::byte>(rank + 1));
+      };
+      BV_TRY(all, world.all_gather(bytes_of_rank(link.rank()), "bytes"));
+      std::vector<comm::Bytes> parts;
+      for (int rank = 0; rank < size; ++rank) {
+        EXPECT_EQ(all[static_cast<std::size_t>(rank)], bytes_of_rank(rank));
+        if (link.rank() == 0) {
+          parts.push_back(bytes_of_rank(rank + 100));
+        }
+      }
+      BV_TRY(mine, world.scatter(0, parts, "parts"));
+      EXPECT_EQ(mine, bytes_of_rank(link.rank() + 100));
+      BV_TRY(told, world.broadcast(size - 1, bytes_of_rank(7), "told"));
+      EXPECT_EQ(told, bytes_of_rank(7));
+      return Done{};
+    });
+    for (const Status& end : ends) {
+      EXPECT_TRUE(end) << size << " ranks: " << end.error().message << " " << end.error().found;
+    }
+  }
 }
 
 TEST_F(Gpu, GivesTheBitsOfTheProcessorForLargeRandomTensors) {
