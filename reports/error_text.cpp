@@ -103,15 +103,28 @@ std::string render_block(const Block& block, const TextStyle& style) {
   return out + fmt::format("   = explain bridge-verify explain {}\n", label(block.code));
 }
 
-std::string render_error(const Error& error, const TextStyle& style) {
+namespace {
+
+std::string rendered(std::string_view word, const Error& error, const TextStyle& style) {
   Block block;
-  block.word = is_unsupported(error.code) ? "unsupported" : name(info(error.code).severity);
+  block.word = word;
   block.code = error.code;
   block.title = error.message;
   block.where = error.where;
   block.facts = error.facts;
   block.tails = {{"found", error.found}, {"wanted", error.wanted}, {"help", error.help}};
   return render_block(block, style);
+}
+
+}  // namespace
+
+std::string render_error(const Error& error, const TextStyle& style) {
+  return rendered(is_unsupported(error.code) ? "unsupported" : name(info(error.code).severity),
+                  error, style);
+}
+
+std::string render_warning(const Error& warning, const TextStyle& style) {
+  return rendered("warning", warning, style);
 }
 
 }  // namespace bv::reports

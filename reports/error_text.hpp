@@ -30,5 +30,7 @@ struct Block {
 [[nodiscard]] std::string render_block(const Block& block, const TextStyle& style);
 /// error[BV2002]: ... with its tails and `explain`.
 [[nodiscard]] std::string render_error(const Error& error, const TextStyle& style);
+/// The same of what did not stop the run: warning[BV4003]: ...
+[[nodiscard]] std::string render_warning(const Error& warning, const TextStyle& style);
 
 }  // namespace bv::reports

@@ -77,7 +77,7 @@ std::string blocks(const Run& run, const TextStyle& style) {
   for (const Error& warning : run.warnings) {
     out += style.verbosity < 0 && run.fail_on != FailOn::Warning
                ? ""
-               : "\n" + render_error(warning, style);
+               : "\n" + render_warning(warning, style);
   }
   return out;
 }

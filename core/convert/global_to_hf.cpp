@@ -76,7 +76,13 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   ConvertReport report;
   checkpoint::MegatronFolder stored = description;
   report.recast = take_dtypes(plan, shards, stored);
-  BV_CHECK(checkpoint::check_shard(*shards.front(), plan.files().front(), stored, plan));
+  if (auto fits = checkpoint::check_shard(*shards.front(), plan.files().front(), stored, plan);
+      !fits) {
+    return std::move(fits)
+        .error()
+        .at(io::printable_path(description.folder))
+        .advise("give the HF model that this checkpoint is of with --like");
+  }
   for (const model::Mapping& mapping : plan.model().mappings) {
     BV_CHECK(checkpoint::check_movable(stored.hf_headers, mapping, {}));
     BV_CHECK(checkpoint::check_movable(description.hf_headers, mapping, {}));

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "core/base/text.hpp"
+#include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
 
@@ -32,6 +34,21 @@ std::string layers_text(const std::vector<std::int64_t>& layers) {
   }
   return fmt::format("layer{} {}{}", layers.size() == 1 ? "" : "s", join(out, ", "),
                      layers.size() > kShown ? ", ..." : "");
+}
+
+std::string behind_the_layers(const std::string& tensor, std::int64_t layers) {
+  constexpr std::string_view kLayers = "layers.";
+  const std::size_t at = tensor.find(kLayers);
+  std::int64_t number = -1;
+  if (at != std::string::npos) {
+    std::from_chars(tensor.data() + at + kLayers.size(), tensor.data() + tensor.size(), number);
+  }
+  return layers == 0 || number < layers
+             ? ""
+             : fmt::format(
+                   "{0}{1} is MTP layer {2}: add rules that make mtp.layers.{2}.* of it, "
+                   "with the number written out",
+                   shown(tensor.substr(0, at + kLayers.size())), number, number - layers);
 }
 
 }  // namespace bv::foreign

@@ -18,4 +18,8 @@ namespace bv::foreign {
 /// "layers 1, 2, 3": at most eight of them.
 [[nodiscard]] std::string layers_text(const std::vector<std::int64_t>& layers);
 
+/// What to do with an HF tensor of a layer behind the last of `layers` decoder layers, which is how
+/// HF stores MTP layers; "" for others.
+[[nodiscard]] std::string behind_the_layers(const std::string& tensor, std::int64_t layers);
+
 }  // namespace bv::foreign

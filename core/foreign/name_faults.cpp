@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/symbols.hpp"
+#include "core/foreign/layer_words.hpp"
 #include "core/foreign/numbered.hpp"
 #include "core/foreign/shown.hpp"
 
@@ -243,14 +244,28 @@ bool NameFaults::told_by_layer(const WantedParameter& parameter) const {
   return layer.wanted > 1 && (layer.without == layer.wanted || layer.unfilled == layer.wanted);
 }
 
+/// The rule that makes the parameters of `rule` in its place; null when none does.
+const ForeignRule* NameFaults::makes_before(const ForeignRule& rule) const {
+  const auto found = std::find_if(rules_.rules.begin(), rules_.rules.end(), [&](const auto& one) {
+    return one.position < rule.position &&
+           match_pattern(starred_numbers(one.megatron), rule.megatron);
+  });
+  return found == rules_.rules.end() ? nullptr : &*found;
+}
+
 /// A rule that would read the tensor, but for a parameter that the model does not have.
 std::string NameFaults::dead_hint(const std::vector<bool>& used_rules,
                                   const std::string& name) const {
   for (const ForeignRule& rule : rules_.rules) {
     for (const auto& [role, pattern] : rule.hf) {
       if (!used_rules[rule.position] && match_pattern(starred_numbers(pattern), name)) {
-        return fmt::format("; rule {} ({}) reads it, but no parameter is named {}", shown(rule.id),
-                           rule.source, shown(rule.megatron));
+        const ForeignRule* const other = makes_before(rule);
+        return other == nullptr
+                   ? fmt::format("; rule {} ({}) reads it, but no parameter is named {}",
+                                 shown(rule.id), rule.source, shown(rule.megatron))
+                   : fmt::format("; rule {} ({}) reads it, but rule {} makes {} before it",
+                                 shown(rule.id), rule.source, shown(other->id),
+                                 shown(rule.megatron));
       }
     }
   }
@@ -261,13 +276,15 @@ void NameFaults::report_unused(const std::vector<bool>& used_rules, model::Model
   constexpr std::size_t kHintsMax = 64;  // each looks at every rule
   std::size_t hints = 0;
   for (const auto& [pattern, group] : unused_groups_) {
+    const std::string mtp = behind_the_layers(group.first, model.geometry.layers());
     model.faults.push_back(
         {Code::HfTensorUnused, shown(group.first),
          fmt::format("{} {} read by no rule: {}", counted(group.count, "HF tensor"),
                      group.count == 1 ? "is" : "are", group.names()),
          group.names(), "one rule that reads it",
-         "add a rule for " + shown(pattern) +
-             (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : "")});
+         !mtp.empty() ? mtp
+                      : "add a rule for " + shown(pattern) +
+                            (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : "")});
   }
 }
 

@@ -84,6 +84,7 @@ class NameFaults {
   void report_unused(const std::vector<bool>& used_rules, model::Model& model) const;
   void report_groups(model::Model& model) const;
   [[nodiscard]] bool told_by_layer(const WantedParameter& parameter) const;
+  [[nodiscard]] const ForeignRule* makes_before(const ForeignRule& rule) const;
   [[nodiscard]] std::string dead_hint(const std::vector<bool>& used_rules,
                                       const std::string& name) const;
   [[nodiscard]] std::string found_unfilled(const FaultGroup& group) const;

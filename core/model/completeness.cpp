@@ -86,8 +86,8 @@ NameFault unused_fault(const Model& model, const Headers& headers, const UnusedG
       group.beside_layers
           ? exclude_help(group)
           : std::string(
-                "check that config.json belongs to these files; --rules FILE can add rules "
-                "for more tensors");
+                "check that config.json belongs to these files, or add a rule for them to the "
+                "family (docs/howto/family-without-a-build.md)");
   if (group.unsupported != nullptr) {
     fault.message += fmt::format(": {}", group.unsupported->because);
     fault.help = group.unsupported->help;

@@ -98,7 +98,8 @@ class ValueStatement {
             ? "state facts.computes_like in the family file: --level full judges it "
               "(docs/howto/family-without-a-build.md)"
             : "state facts.layernorm_zero_centered_gamma in the rules file, as the provider of the "
-              "bridge sets it, or name a built-in family with the same norms with --family";
+              "bridge sets it, or facts.computes_like in a family file, which --level full judges "
+              "(docs/howto/family-without-a-build.md)";
     return out;
   }
 
