@@ -7,6 +7,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -105,7 +106,7 @@ Result<Mutated> plant(Context& context, const Options& options) {
 }
 
 /// Adapters of every place, with the faults that exporters made: each must be seen.
-Result<fuzz::AdapterMatrix> plant_into_adapters(const Options& options) {
+Result<fuzz::AdapterMatrix> plant_into_adapters(const Context& context, const Options& options) {
   BV_TRY(samples, mutants::builtin_samples());
   BV_TRY(places, mutants::places_of(samples, options.operands, options.layout));
   BV_TRY(library, mutants::load_library());
@@ -114,6 +115,8 @@ Result<fuzz::AdapterMatrix> plant_into_adapters(const Options& options) {
   how.seed = options.seed.value_or(1);
   how.jobs = jobs_of(options);
   how.stopped = [] { return stop_requested() != 0; };
+  BV_TRY(place, make_private_folder(context, "ranks"));
+  how.folder = place.folder / "ranks";
   return fuzz::run_adapter_matrix(tools, places, how);
 }
 
@@ -139,7 +142,7 @@ Result<Run> mutate(Context& context, const Options& options) {
   run.verdicts = mutants::verdicts_of(found.matrix, found.whole, "bridge-verify mutate");
   run.mutation = mutants::mutation_of(found.matrix, found.whole);
   if (options.operators.empty()) {
-    BV_TRY(adapters, plant_into_adapters(options));
+    BV_TRY(adapters, plant_into_adapters(context, options));
     add_adapters(adapters, run);
   }
   return run;
@@ -167,7 +170,7 @@ int run_dump_mutants(Context& context, const Options& options) {
     return report_error(context, options, found.error());
   }
   Mutation mutation = mutants::mutation_of(found->matrix, found->whole);
-  const auto adapters = plant_into_adapters(Options{});
+  const auto adapters = plant_into_adapters(context, Options{});
   if (!adapters) {
     return report_error(context, options, adapters.error());
   }

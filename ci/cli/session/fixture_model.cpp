@@ -43,18 +43,24 @@ Result<MadeFixture> make_fixture(const Context& context, const Options& options,
                                  const Library& library, const std::string& name) {
   BV_TRY(fixture, fixtures::builtin_fixture(name));
   BV_TRY(plan, fixtures::plan_checkpoint(fixture, library.families, library.kinds));
+  BV_TRY(made, make_private_folder(context, "fixture"));
+  MadeFixture out{made.folder, made.keeps};
+  BV_CHECK(fixtures::write_checkpoint(plan, options.seed.value_or(0), out.folder,
+                                      [] { return stop_requested() != 0; }));
+  return out;
+}
+
+Result<PrivateFolder> make_private_folder(const Context& context, std::string_view purpose) {
   const std::string_view base = variable(context.environment, "TMPDIR");
-  std::string folder = fmt::format("{}/bridge-verify-fixture-XXXXXX", base.empty() ? "/tmp" : base);
+  std::string folder =
+      fmt::format("{}/bridge-verify-{}-XXXXXX", base.empty() ? "/tmp" : base, purpose);
   if (::mkdtemp(folder.data()) == nullptr) {  // mode 0700
     const bool full = errno == ENOSPC;
     return fail(full ? Code::DiskFull : Code::PermissionDenied,
                 fmt::format("cannot make a temporary folder {}: {}", folder, std::strerror(errno)))
         .advise("set TMPDIR to a folder that can be written");
   }
-  MadeFixture out{folder, std::make_shared<TemporaryFolder>(folder)};
-  BV_CHECK(fixtures::write_checkpoint(plan, options.seed.value_or(0), folder,
-                                      [] { return stop_requested() != 0; }));
-  return out;
+  return PrivateFolder{folder, std::make_shared<TemporaryFolder>(folder)};
 }
 
 Result<FoundModel> find_model(const Context& context, const Options& options) {

@@ -11,6 +11,15 @@ namespace bv::cli {
 /// The name behind "fixture:", or nothing for any other reference.
 [[nodiscard]] std::optional<std::string> fixture_name(std::string_view reference);
 
+/// A new folder below TMPDIR (or /tmp), this user's alone, removed with its last owner. Errors:
+/// PermissionDenied, DiskFull.
+struct PrivateFolder {
+  std::filesystem::path folder;
+  std::shared_ptr<void> keeps;
+};
+[[nodiscard]] Result<PrivateFolder> make_private_folder(const Context& context,
+                                                        std::string_view purpose);
+
 /// A made fixture; its folder is removed with the last owner.
 struct MadeFixture {
   std::filesystem::path folder;

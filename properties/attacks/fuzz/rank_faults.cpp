@@ -149,8 +149,17 @@ void exchange_halves(RankTensor& tensor, std::size_t dimension) {
   }
 }
 
-/// A tensor of the same name in another file, with other values; end() where there is none.
+bool is_zero(const RankTensor& tensor) {
+  return std::all_of(tensor.bytes.begin(), tensor.bytes.end(),
+                     [](std::byte one) { return one == std::byte{0}; });
+}
+
+/// The values of a tensor of the same name in another file. A rank that holds the padding of a
+/// factor alone is no place: its partner is zero there, and no delta changes.
 bool take_from_another(Ranks& ranks, const Spot& spot) {
+  if (is_zero(spot.at->second)) {
+    return false;
+  }
   for (auto& [name, file] : ranks.files) {
     const auto other = file.find(spot.at->first);
     if (&file != &spot.file && other != file.end() &&
