@@ -212,8 +212,11 @@ bool HfPlanner::fits(const AdapterConfig& config) const {
     const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& one) {
       return target.path == one || target.path.ends_with("." + one);
     });
+    // Megatron's scale is alpha / rank; rsLoRA divides by the root of the rank.
+    const double alpha = value_at(*alphas, target.path, config.lora_alpha);
+    const double root = std::sqrt(static_cast<double>(target.rank));
     return value_at(*ranks, target.path, config.r) == target.rank &&
-           same_alpha(value_at(*alphas, target.path, config.lora_alpha), target.alpha) &&
+           same_alpha(config.scale == ScaleKind::RsLora ? alpha * root : alpha, target.alpha) &&
            target.parameter == named;
   });
 }
