@@ -1,5 +1,4 @@
 #include "core/compare/explain_diff.hpp"
-#include "core/base/workers.hpp"
 
 #include <fmt/format.h>
 
@@ -9,6 +8,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/base/workers.hpp"
 #include "core/compare/found_rows.hpp"
 #include "core/compare/hash_rows.hpp"
 #include "core/compare/row_lookup.hpp"
@@ -388,11 +388,9 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
       open.push_back(&one);
     }
   }
-  if (!sizes.empty()) {
-    BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
-    for (Difference* one : open) {
-      look_up_rows(comparison, table, *one);
-    }
+  BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
+  for (Difference* one : open) {
+    look_up_rows(comparison, table, *one);
   }
   name_stale(comparison, differences);
   return Done{};

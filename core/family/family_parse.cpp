@@ -44,26 +44,12 @@ class FamilyParser {
   explicit FamilyParser(Tables tables) : tables_(std::move(tables)) {}
 
   Result<FamilyPtr> run(const JsonPlace& top) {
-    BV_CHECK(top.only({"schema",
-                       "family",
-                       "doc",
-                       "architectures",
-                       "model_types",
-                       "class_of",
-                       "config",
-                       "include",
-                       "symbols",
-                       "layer_flags",
-                       "must",
-                       "prefixes",
-                       "ignore_hf",
-                       "unsupported",
-                       "tables",
-                       "facts",
-                       "carried",
-                       "sections",
-                       "peft_moves_experts",
-                       "class_modules"}));
+    // clang-format off
+    BV_CHECK(top.only({"schema", "family", "doc", "architectures", "model_types", "class_of",
+                       "class_modules", "config", "include", "symbols", "layer_flags", "must",
+                       "prefixes", "ignore_hf", "unsupported", "tables", "facts", "carried",
+                       "sections", "peft_moves_experts"}));
+    // clang-format on
     BV_TRY(schema, top.at("schema"));
     BV_TRY(schema_text, schema.text());
     if (schema_text != "bridge-family/1") {
@@ -108,13 +94,8 @@ class FamilyParser {
     family_->model_types = model_types;
     BV_TRY(moves, top.boolean_or("peft_moves_experts", false));
     family_->peft_moves_experts = moves;
-    if (const auto renamed = top.find("class_modules")) {
-      BV_TRY(pairs, renamed->members());
-      for (const auto& [in_file, in_class] : pairs) {
-        BV_TRY(text, in_class.text());
-        family_->class_modules.emplace_back(in_file, text);
-      }
-    }
+    BV_TRY(renamed, parse_class_modules(top));
+    family_->class_modules = renamed;
     BV_TRY(class_of, top.texts_or_none("class_of"));
     family_->class_of = class_of;
     if (architectures.empty() && model_types.empty()) {

@@ -34,6 +34,9 @@ namespace bv::family {
 [[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
 /// {"hf": [prefix, ...], "megatron": prefix}: what goes as it is. A prefix ends in a dot.
 [[nodiscard]] Result<Carried> parse_carried(const JsonPlace& place);
+/// Family::class_modules of a whole file; empty when it has none.
+[[nodiscard]] Result<std::vector<std::pair<std::string, std::string>>> parse_class_modules(
+    const JsonPlace& top);
 /// What the file states for the oracles.
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 /// One row. Names in braces are kept as they are written: they are expanded for a model.

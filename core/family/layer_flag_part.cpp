@@ -66,4 +66,16 @@ Result<LayerFlag> parse_layer_flag(const std::string& name, const JsonPlace& pla
   return one_way(place, flag);
 }
 
+Result<std::vector<std::pair<std::string, std::string>>> parse_class_modules(const JsonPlace& top) {
+  std::vector<std::pair<std::string, std::string>> out;
+  if (const auto renamed = top.find("class_modules")) {
+    BV_TRY(pairs, renamed->members());
+    for (const auto& [in_file, in_class] : pairs) {
+      BV_TRY(text, in_class.text());
+      out.emplace_back(in_file, text);
+    }
+  }
+  return out;
+}
+
 }  // namespace bv::family
