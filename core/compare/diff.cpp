@@ -158,10 +158,9 @@ std::int64_t ulps_between(const std::byte* a, const std::byte* b, DType dtype) {
       std::isnan(kinds::load(b, dtype))) {
     return -1;
   }
-  const std::int64_t from = ordered(a);
-  const std::int64_t to = ordered(b);
+  const auto [low, high] = std::minmax(ordered(a), ordered(b));
   std::int64_t out = 0;
-  return __builtin_sub_overflow(std::max(from, to), std::min(from, to), &out) ? -1 : out;
+  return __builtin_sub_overflow(high, low, &out) ? -1 : out;
 }
 
 /// Wrong rows in order, thinned evenly when there are many.

@@ -387,11 +387,9 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
       open.push_back(&one);
     }
   }
-  if (!sizes.empty()) {
-    BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
-    for (Difference* one : open) {
-      look_up_rows(comparison, table, *one);
-    }
+  BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
+  for (Difference* one : open) {
+    look_up_rows(comparison, table, *one);
   }
   name_stale(comparison, differences);
   return Done{};

@@ -186,7 +186,7 @@ Value value_at(const ByPattern<Value>& patterns, const std::string& path, Value 
 }
 
 /// Apart by no more than what dividing and multiplying by ranks leaves.
-bool same_alpha(double a, double b) {
+bool same_scale(double a, double b) {
   return std::abs(a - b) <= 1e-9 * std::max(std::abs(a), std::abs(b));
 }
 
@@ -212,11 +212,10 @@ bool HfPlanner::fits(const AdapterConfig& config) const {
     const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& one) {
       return target.path == one || target.path.ends_with("." + one);
     });
-    // Megatron's scale is alpha / rank; rsLoRA divides by the root of the rank.
-    const double alpha = value_at(*alphas, target.path, config.lora_alpha);
-    const double root = std::sqrt(static_cast<double>(target.rank));
     return value_at(*ranks, target.path, config.r) == target.rank &&
-           same_alpha(config.scale == ScaleKind::RsLora ? alpha * root : alpha, target.alpha) &&
+           same_scale(scale64(config.scale, value_at(*alphas, target.path, config.lora_alpha),
+                              target.rank),
+                      target.alpha / static_cast<double>(target.rank)) &&
            target.parameter == named;
   });
 }

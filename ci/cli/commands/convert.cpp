@@ -89,9 +89,8 @@ class Convert {
         options_.quantised == "plain" ? convert::FormBack::Plain : convert::FormBack::Restored;
     convert_.follow_links = options_.follow_links;
     convert_.rules = options_.rules;
-    if (!options_.adapter.empty()) {
-      convert_.also_read.emplace_back(options_.adapter);
-    }
+    convert_.also_read = options_.adapter.empty() ? std::vector<fs::path>{}
+                                                  : std::vector<fs::path>{options_.adapter};
     BV_TRY(library, load_library(options_));
     library_ = std::move(library);
     auto done = options_.to == "hf" ? to_hf() : to_megatron();
