@@ -67,7 +67,9 @@ Result<model::Model> resolve_model(const MegatronFolder& folder, const nlohmann:
                 fmt::format("{} names family {}, which this build does not have", file,
                             io::in_quotes(folder.family)))
         .at(file)
-        .advise("bridge-verify models list shows the families");
+        .advise(
+            "repeat with the --families DIR that it was written with; bridge-verify models list "
+            "shows the built-in ones");
   }
   BV_TRY(model, model::resolve(*family, rules.view ? rules.view(**family, config) : config,
                                folder.hf_headers, folder.resolve));

@@ -82,8 +82,8 @@ Error unknown(const std::vector<std::string>& named, const std::string& type,
                          : fmt::format("nearest families: {}", join(near, " ")))
       .pair(escaped(first), "an architecture of a built-in family or of --rules")
       .advise(
-          "write the rules of your bridge to a file for --rules FILE, or name a family of equal "
-          "structure with --family NAME");
+          "write the rules of your bridge to a file for --rules FILE or a family file for "
+          "--families DIR, or name a family of equal structure with --family NAME");
 }
 
 }  // namespace

@@ -243,11 +243,6 @@ void stamp(const Context& context, const Options& options, Run& run) {
   run.allow_partial = options.allow_partial;
   run.partial = run.partial || !options.match.empty();
   run.report = options.out;
-  for (const reports::Wanted& one : context.gate.reports) {
-    if (one.file != "-") {
-      run.report += (run.report.empty() ? "" : ", ") + one.file;
-    }
-  }
   if (const int signal = stop_requested(); signal != 0) {
     run.stopped = true;
     run.stop_signal = signal;
