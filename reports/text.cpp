@@ -151,7 +151,7 @@ std::string remarks(const Run& run, const TextStyle& style) {
     const std::string folder = printable_whole(run.report, style.ascii);
     const bool converts = run.command == "convert";  // its --out is the checkpoint
     out += converts             ? (has_written(run) ? "output   " + folder + "\n" : "")
-           : run.report.empty() ? "report   add --out DIR for a folder of reports\n"
+           : run.report.empty() ? "report   add --out DIR for reports\n"
                                 : "report   " + folder + "\n";
   }
   return out.empty() ? out : "\n" + out;
