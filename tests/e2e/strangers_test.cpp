@@ -90,6 +90,31 @@ TEST_F(Strangers, AWrongPlaceIsToldBesideAWrongName) {
   EXPECT_NE(run(only).out.find("error[BV2006]"), std::string::npos);
 }
 
+/// Where no family says how many MTP layers there are, they are still numbered from 0.
+TEST_F(Strangers, MtpLayersAreNumberedFromZero) {
+  const std::string model = at("nova");
+  ASSERT_EQ(run({"fixture", "make", "glm4_moe/mtp", "--out", model}).code, 0);
+  auto config = nlohmann::json::parse(file_text(model + "/config.json"));
+  config["architectures"] = {"NovaMoeForCausalLM"};
+  config["model_type"] = "nova_moe";
+  write_text(model + "/config.json", config.dump());
+  std::string rules =
+      run({"rules", "show", "glm4_moe", "--as-rules", "--model", "fixture:glm4_moe/mtp"}).out;
+  const Words line = {"check", "--model", model, "--rules", at("rules.json"), "--only", "names"};
+  write_text(at("rules.json"), rules);
+  const Ended right = run(line);
+  EXPECT_EQ(right.code, 3) << right.all();  // the list of parameters is not known
+  ASSERT_NE(rules.find("mtp.layers.0."), std::string::npos) << rules;
+  for (std::size_t i = rules.find("mtp.layers.0."); i != std::string::npos;
+       i = rules.find("mtp.layers.0.", i)) {
+    rules[i + std::string("mtp.layers.").size()] = '3';
+  }
+  write_text(at("rules.json"), rules);
+  const Ended wrong = run(line);
+  EXPECT_EQ(wrong.code, 1) << wrong.all();
+  EXPECT_NE(wrong.out.find("mtp.layers.0.eh_proj.weight"), std::string::npos) << wrong.out;
+}
+
 /// Equal tensors are another model under other head counts.
 TEST_F(Strangers, AgainstAConfigOfOtherSizesIsRefuted) {
   const std::string model = fixture("llama");
