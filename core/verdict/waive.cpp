@@ -198,6 +198,25 @@ Result<std::vector<Waiver>> read_waivers(std::string_view text, std::string_view
   return out;
 }
 
+namespace {
+
+/// The next step of a run is not to repeat what was waived.
+void choose_next(Run& run) {
+  const auto replays = [&](Outcome outcome) {
+    return std::find_if(run.verdicts.begin(), run.verdicts.end(), [&](const Verdict& one) {
+      return one.outcome == outcome && (outcome == Outcome::Refuted || one.replay == run.next);
+    });
+  };
+  if (run.next.empty() || replays(Outcome::Waived) == run.verdicts.end()) {
+    return;
+  }
+  const auto refuted = replays(Outcome::Refuted);
+  run.next = refuted == run.verdicts.end() ? "" : refuted->replay;
+  run.next_note = run.next.empty() ? "" : run.next_note;
+}
+
+}  // namespace
+
 Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
   for (const Waiver& waiver : waivers) {
     WaiverRow row{label(waiver.code),
@@ -222,15 +241,15 @@ Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
       }
     }
     if (row.expired && row.matched > 0) {
-      run.warnings.push_back(
-          about_waiver(Code::WaiverExpired, waiver, "has expired on " + row.expires)
-              .advise("fix the fault, or renew the waiver in a review"));
+      run.warnings.push_back(about_waiver(Code::WaiverExpired, waiver, "expired on " + row.expires)
+                                 .advise("fix the fault, or renew the waiver in a review"));
     } else if (row.matched == 0 && !run.partial && !run.stopped && run.input_errors.empty()) {
       run.warnings.push_back(about_waiver(Code::WaiverUnused, waiver, "matches nothing")
                                  .advise("remove it, or correct its subject"));
     }
     run.waivers.push_back(std::move(row));
   }
+  choose_next(run);
   return run;
 }
 

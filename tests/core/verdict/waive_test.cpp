@@ -71,6 +71,23 @@ TEST(Waive, LeavesOtherCodesNamesLayoutsAndOutcomesAlone) {
   EXPECT_EQ(run.warnings[0].code, Code::WaiverUnused);
 }
 
+TEST(Waive, TheNextStepDoesNotRepeatWhatIsWaived) {
+  Verdict known = verdict(Outcome::Refuted, Code::WrongPlacement, kName);
+  known.replay = "bridge-verify check --only placement";
+  Verdict fresh = verdict(Outcome::Refuted, Code::BytesDiffer, kName);
+  fresh.replay = "bridge-verify check --only bytes";
+  bv::Run alone = run_of({known});
+  alone.next = known.replay;
+  alone.next_note = "repeats it";
+  const bv::Run green = waive(alone, waivers(kGood), kToday);
+  EXPECT_EQ(green.next + green.next_note, "");
+  bv::Run both = run_of({known, fresh});
+  both.next = known.replay;
+  EXPECT_EQ(waive(both, waivers(kGood), kToday).next, fresh.replay);
+  both.next = "bridge-verify roundtrip";
+  EXPECT_EQ(waive(both, waivers(kGood), kToday).next, "bridge-verify roundtrip");
+}
+
 TEST(Waive, MatchesHfNamesToo) {
   Verdict unused = verdict(Outcome::Refuted, Code::HfTensorUnused, "");
   unused.hf = {"model.visual.bias"};
