@@ -380,7 +380,7 @@ class FamilyParser {
   }
 
   Tables tables_;
-  Names names_;
+  TextsByName names_;
   std::shared_ptr<Family> family_ = std::make_shared<Family>();
 };
 

@@ -339,7 +339,7 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   return rule;
 }
 
-std::string with_names(std::string text, const Names& names) {
+std::string with_names(std::string text, const TextsByName& names) {
   for (const auto& [name, value] : names) {
     const std::string brace = fmt::format("{{{}}}", name);
     for (std::size_t at = text.find(brace); at != std::string::npos;

@@ -49,8 +49,8 @@ namespace bv::family {
 /// What a section or a rule repeats over: {"i": "num_hidden_layers"} is ("i", "num_hidden_layers").
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
 
-using Names = std::vector<std::pair<std::string, std::string>>;
+using TextsByName = std::vector<std::pair<std::string, std::string>>;
 /// Replaces {D}, {L} and the like by their text; other braces stay.
-[[nodiscard]] std::string with_names(std::string text, const Names& names);
+[[nodiscard]] std::string with_names(std::string text, const TextsByName& names);
 
 }  // namespace bv::family

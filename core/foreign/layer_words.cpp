@@ -26,7 +26,7 @@ bool is_norm(std::string_view inside) {
   return inside.find("norm") != std::string_view::npos;
 }
 
-std::string layers_text(const std::vector<std::int64_t>& layers) {
+std::string layer_numbers(const std::vector<std::int64_t>& layers) {
   constexpr std::size_t kShown = 8;
   std::vector<std::string> out;
   for (std::size_t i = 0; i < std::min(layers.size(), kShown); ++i) {

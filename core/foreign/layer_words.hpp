@@ -16,7 +16,7 @@ namespace bv::foreign {
 [[nodiscard]] bool is_feed(std::string_view inside);
 [[nodiscard]] bool is_norm(std::string_view inside);
 /// "layers 1, 2, 3": at most eight of them.
-[[nodiscard]] std::string layers_text(const std::vector<std::int64_t>& layers);
+[[nodiscard]] std::string layer_numbers(const std::vector<std::int64_t>& layers);
 
 /// What to do with an HF tensor of a layer behind the last of `layers` decoder layers, which is how
 /// HF stores MTP layers; "" for others.

@@ -166,7 +166,7 @@ class Expected {
     survey_.unsaid.push_back(
         fmt::format("{} have no {} that the rules fill; {} of config.json sorts "
                     "the layers in the same way",
-                    layers_text(others(with)), what, field));
+                    layer_numbers(others(with)), what, field));
     return true;
   }
 
@@ -200,8 +200,8 @@ class Expected {
     const std::string module = usual_module(is_slot);
     if (with.empty() || module.empty() || input_.config.layers_differ) {
       survey_.unsaid.push_back(fmt::format("{} of {} have {} that the rules fill",
-                                           with.empty() ? "none" : "not all", layers_text(without),
-                                           what));
+                                           with.empty() ? "none" : "not all",
+                                           layer_numbers(without), what));
       return;
     }
     for (const std::int64_t layer : without) {

@@ -40,17 +40,17 @@ std::string starred(std::string_view name) {
   return out;
 }
 
-struct Names {
+struct RuleNames {
   std::string megatron;
   std::vector<std::string> hf;
-  auto operator<=>(const Names&) const = default;
+  auto operator<=>(const RuleNames&) const = default;
 };
 
 /// Patterns, where they are asked for and lead back to the names; else the names, with a star for a
 /// stack's experts.
-Names names_of(const model::Model& model, const model::Mapping& mapping, bool patterns) {
+RuleNames names_of(const model::Model& model, const model::Mapping& mapping, bool patterns) {
   const std::string name = model.megatron_name(mapping, 0);
-  Names out{starred(name), {}};
+  RuleNames out{starred(name), {}};
   const auto captures = match_pattern(out.megatron, name);
   bool right = patterns && captures.has_value();
   for (const std::string& hf : mapping.hf) {
@@ -99,7 +99,7 @@ void say_kind(const family::Rule& rule, const model::Model& model, const Foreign
   }
 }
 
-Json row_of(const family::Rule& rule, const Names& names, const model::Model& model,
+Json row_of(const family::Rule& rule, const RuleNames& names, const model::Model& model,
             const ForeignKinds& kinds) {
   Json out;
   say_kind(rule, model, kinds, out);
@@ -124,10 +124,10 @@ Json row_of(const family::Rule& rule, const Names& names, const model::Model& mo
 
 std::string written_rules(const model::Model& model, const ForeignKinds& kinds) {
   // A pattern stands for all of its layers only where one row says what happens in each.
-  std::map<std::pair<const family::Rule*, Names>, std::string> rows_of_rules;
+  std::map<std::pair<const family::Rule*, RuleNames>, std::string> rows_of_rules;
   std::map<std::string, std::set<std::string>> rows_of_pattern;
   for (const model::Mapping& mapping : model.mappings) {
-    const Names names = names_of(model, mapping, true);
+    const RuleNames names = names_of(model, mapping, true);
     std::string& row = rows_of_rules[{mapping.rule, names}];
     if (row.empty()) {
       row = row_of(*mapping.rule, names, model, kinds).dump();
@@ -137,7 +137,7 @@ std::string written_rules(const model::Model& model, const ForeignKinds& kinds) 
   std::set<std::string> written;
   std::string rows;
   for (const model::Mapping& mapping : model.mappings) {
-    Names names = names_of(model, mapping, true);
+    RuleNames names = names_of(model, mapping, true);
     const bool one_row = rows_of_pattern.at(names.megatron).size() == 1;
     if (one_row && !written.insert(rows_of_rules.at({mapping.rule, names})).second) {
       continue;
