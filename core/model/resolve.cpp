@@ -346,7 +346,8 @@ class Resolver {
         BV_TRY(of,
                expand_hf(*family_, model_.tied && !copy.of_tied.empty() ? copy.of_tied : copy.of,
                          values));
-        if (ledger_.find(name) == nullptr || options_.left_out.contains(of) ||
+        if (ledger_.find(name) == nullptr || ledger_.find(of) == nullptr ||
+            options_.left_out.contains(of) ||
             !family::holds(*family_, copy.when, {&model_.geometry.symbols, &flags})) {
           continue;
         }

@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "core/base/text.hpp"
+#include "core/verdict/counts_check.hpp"
 #include "core/verdict/json_fields.hpp"
 #include "core/verdict/mutation_json.hpp"
 #include "core/verdict/verdicts_json.hpp"
@@ -386,6 +385,7 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   read_head(fields, root, run);
   read_model(fields, root, run);
   read_tables(fields, root, run);
+  check_counts(fields, root, run);
   if (!fields.ok()) {
     return fields.error();
   }

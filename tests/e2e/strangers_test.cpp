@@ -90,6 +90,66 @@ TEST_F(Strangers, AWrongPlaceIsToldBesideAWrongName) {
   EXPECT_NE(run(only).out.find("error[BV2006]"), std::string::npos);
 }
 
+/// The verdicts of a certificate are those of the run.
+TEST_F(Strangers, ARunWhoseRedVerdictsWereTakenOutIsNotCertified) {
+  const Words line = {"roundtrip",
+                      "--model",
+                      fixture("qwen3"),
+                      "--layouts",
+                      "all",
+                      "--rules",
+                      support::fixture("broken/swapped_gate_up.rules.json"),
+                      "--out",
+                      at("v")};
+  ASSERT_EQ(run(line).code, 1);
+  auto json = nlohmann::ordered_json::parse(file_text(at("v/verdicts.json")));
+  auto& verdicts = json.at("verdicts");
+  for (std::size_t i = verdicts.size(); i-- > 0;) {
+    if (verdicts[i].at("outcome") == "Refuted") {
+      verdicts.erase(i);
+    }
+  }
+  write_text(at("forged.json"), json.dump());
+  const Ended forged = run({"certify", at("forged.json"), "--out", at("c.gz")});
+  EXPECT_EQ(forged.code, 5) << forged.all();
+  EXPECT_NE(forged.err.find("result.counts.refuted"), std::string::npos) << forged.err;
+  json.at("result").erase("counts");
+  write_text(at("forged.json"), json.dump());
+  EXPECT_EQ(run({"certify", at("forged.json"), "--out", at("c.gz")}).code, 5);
+  EXPECT_FALSE(fs::exists(at("c.gz")));
+}
+
+/// A merge is another model under other head counts, as any export is.
+TEST_F(Strangers, AMergeWithAnotherConfigIsRefuted) {
+  const std::string model = support::fixture("golden/peft/llama_all/base");
+  const std::string adapter = support::fixture("golden/peft/llama_all/adapter");
+  ASSERT_EQ(
+      run({"lora", "merge", "--model", model, "--adapter", adapter, "--out", at("merged")}).code,
+      0);
+  const Words line = {"lora",      "check", "--model",  model,
+                      "--adapter", adapter, "--merged", at("merged")};
+  EXPECT_EQ(run(line).code, 0);
+  auto config = nlohmann::json::parse(file_text(at("merged/config.json")));
+  config["num_key_value_heads"] = 1;
+  write_text(at("merged/config.json"), config.dump());
+  const Ended other = run(line);
+  EXPECT_EQ(other.code, 1) << other.all();
+  EXPECT_NE(other.out.find("error[BV7014]"), std::string::npos) << other.out;
+}
+
+/// The original of a stored copy is not there: the copy is then a tensor that no rule reads.
+TEST_F(Strangers, ACopyWithoutItsOriginalIsRefuted) {
+  const std::string model = fixture("nemotron_h");
+  std::string bytes = file_text(model + "/model.safetensors");
+  const std::string name = "\"backbone.embeddings.weight\"";
+  const std::size_t at_name = bytes.find(name);
+  ASSERT_NE(at_name, std::string::npos);
+  bytes.replace(at_name, name.size(), "\"backbone.embedding.weight\" ");
+  write_text(model + "/model.safetensors", bytes);
+  const Ended ended = run({"check", "--model", model, "--set", "tie_word_embeddings=true"});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+}
+
 /// Where no family says how many MTP layers there are, they are still numbered from 0.
 TEST_F(Strangers, MtpLayersAreNumberedFromZero) {
   const std::string model = at("nova");

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/diff_configs.hpp"
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/io/fault_text.hpp"
 #include "properties/claims/adapter.hpp"
 #include "properties/claims/merged.hpp"
@@ -50,6 +52,34 @@ Result<BaseAndAdapter> open_base_and_adapter(Context& context, const Options& op
   return BaseAndAdapter{std::move(model), std::move(adapter)};
 }
 
+namespace {
+
+/// The merge is of the same sizes as its base; an output layer that was untied is its own tensor.
+Status judge_merged_config(const checkpoint::HfModel& base, const std::string& merged, Run& run) {
+  if (base.base == nullptr) {
+    return Done{};
+  }
+  BV_TRY(configs, diff_configs(base.folder, merged, {base.base}));
+  std::erase_if(configs.verdicts, [](const Verdict& one) {
+    return one.rule == family::symbols::kTied && one.found.starts_with("0");
+  });
+  run.notes.insert(run.notes.end(), configs.notes.begin(), configs.notes.end());
+  if (configs.verdicts.empty()) {
+    return Done{};
+  }
+  ClaimSummary summary;
+  summary.claim = "shapes";
+  summary.title = "config.json gives the sizes of the base";
+  for (Verdict& verdict : configs.verdicts) {
+    summary.subjects += verdict.cases;
+    run.verdicts.push_back(std::move(verdict));
+  }
+  run.claims.push_back(std::move(summary));
+  return Done{};
+}
+
+}  // namespace
+
 Status judge_merged_folder(Context& context, const Options& options,
                            const checkpoint::HfModel& base, const lora::Adapter& adapter,
                            Run& run) {
@@ -73,6 +103,7 @@ Status judge_merged_folder(Context& context, const Options& options,
   }
   summary.vacuous = summary.subjects == 0;
   run.claims.push_back(std::move(summary));
+  BV_CHECK(judge_merged_config(base, options.merged, run));
   return merged.unchanged();
 }
 
