@@ -98,7 +98,9 @@ class CarriedFinder {
     }
     out.detected.push_back(
         {"carried", prefix + "*",
-         fmt::format("{} as they are, as {}*", counted(found, "tensor"), carried.megatron)});
+         fmt::format("{} as they are, as {}*; which of them there must be, and of which shapes, is "
+                     "not judged",
+                     counted(found, "tensor"), carried.megatron)});
   }
 
   void add_pattern(const family::Carried& carried, const std::string& prefix,
