@@ -9,7 +9,8 @@ of the two sides alternate, and the median of the rounds counts. What each step 
 
     start      import of megatron.bridge; bridge-verify version
     import     HF files to Megatron parameters: in memory; to files that are synced and read back
-    export     the same, and from them to HF files
+    export     the same, and from them to HF files (export_hf_weights into one file: the whole
+               save_hf_pretrained asks for a tokenizer and for packages that no conversion needs)
     roundtrip  import, export in memory, and every tensor compared bit for bit
 
 The last line is one JSON object.
@@ -53,7 +54,11 @@ def inside(step, model, out):
     )
     bridge.load_hf_weights(models)
     if step == "export":
-        bridge.save_hf_pretrained(models, out, show_progress=False)
+        from safetensors.torch import save_file
+
+        weights = bridge.export_hf_weights(models, cpu=True, show_progress=False)
+        os.makedirs(out)
+        save_file({name: weight.contiguous() for name, weight in weights}, f"{out}/model.safetensors")
     elif step == "roundtrip":
         compare(torch, bridge, models, pathlib.Path(model))
 
@@ -100,10 +105,12 @@ def stand_in_for_cuda(torch):
             return getattr(torch, name)
 
     torch.cuda.current_device = lambda: torch.device("cpu")
-    torch.cuda.set_device = torch.cuda.synchronize = lambda *_, **__: None
+    torch.cuda.set_device = lambda *_, **__: None  # an object of its own each: torch keeps a table of them
+    torch.cuda.synchronize = lambda *_, **__: None
     torch.cuda.current_stream = lambda *_, **__: Ignored()
     torch.cuda.Stream, torch.cuda.Event = type("Stream", (Ignored,), {}), type("Event", (Ignored,), {})
-    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_, **__: self
+    torch.Tensor.cuda = lambda self, *_, **__: self
+    torch.nn.Module.cuda = lambda self, *_, **__: self
     for name in ("arange", "empty", "zeros", "ones", "full", "tensor", "randn", "rand"):
         setattr(torch, name, on_cpu(getattr(torch, name)))
     import transformer_engine.pytorch.module.base as base
@@ -165,12 +172,13 @@ def report(asked, work):
     ours = steps_of_ours(asked.command, model, work)
     times = {step: {"bridge": [], "ours": []} for step in STEPS}
     peaks = {step: {"bridge": 0, "ours": 0} for step in STEPS}
+    plain = {name: text for name, text in os.environ.items() if not name.startswith("LD_")}  # what the bridge preloads
     environment = dict(os.environ, OMP_NUM_THREADS="2", HF_HUB_OFFLINE="1", CUDA_DEVICE_MAX_CONNECTIONS="1")
     for number in range(asked.rounds):
         for step in STEPS:
             out = work / f"bridge-{step}-{number}"
             line = [asked.bridge_python, __file__, "--inside", step, model, out]
-            runs = {"bridge": [measured(line, environment)], "ours": [measured(line) for line in ours[step]]}
+            runs = {"bridge": [measured(line, environment)], "ours": [measured(line, plain) for line in ours[step]]}
             shutil.rmtree(out, ignore_errors=True)
             for side, ended in runs.items():
                 times[step][side].append(sum(seconds for seconds, _ in ended))
