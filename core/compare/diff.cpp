@@ -158,7 +158,7 @@ std::int64_t ulps_between(const std::byte* a, const std::byte* b, DType dtype) {
       std::isnan(kinds::load(b, dtype))) {
     return -1;
   }
-  const auto [low, high] = std::minmax(ordered(a), ordered(b));
+  const auto [low, high] = std::minmax({ordered(a), ordered(b)});
   std::int64_t out = 0;
   return __builtin_sub_overflow(high, low, &out) ? -1 : out;
 }
