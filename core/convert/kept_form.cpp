@@ -19,20 +19,6 @@ namespace {
 
 constexpr std::int64_t kLookBytes = std::int64_t{8} << 20;
 
-/// A stored tensor as it lies in the source.
-OutputTensor as_stored(const checkpoint::HfModel& source, const TensorSpec& spec) {
-  OutputTensor out;
-  out.spec = spec;
-  out.sources = {{&*source.checkpoint, source.checkpoint->find(spec.name)}};
-  out.boxes = [elements = element_count(spec.shape).value()] {
-    layout::Box all;
-    all.axes = {{elements, 1, 1}};
-    layout::normalise(all);
-    return std::vector{std::move(all)};
-  };
-  return out;
-}
-
 /// One stored tensor of the quantised form, in the file that it came from.
 void place(const checkpoint::HfModel& source, const std::string& tensor,
            checkpoint::QuantisedSide& side) {
@@ -96,6 +82,20 @@ std::string kept_note(const KeptForm& form, const std::vector<Looked>& looked) {
 
 }  // namespace
 
+OutputTensor as_stored(const io::TensorStore& store, const TensorSpec& spec, std::int64_t granule) {
+  OutputTensor out;
+  out.spec = spec;
+  out.sources = {{&store, store.find(spec.name)}};
+  out.granule = granule;
+  out.boxes = [elements = element_count(spec.shape).value()] {
+    layout::Box all;
+    all.axes = {{elements, 1, 1}};
+    layout::normalise(all);
+    return std::vector{std::move(all)};
+  };
+  return out;
+}
+
 Result<std::optional<KeptForm>> keep_form(const checkpoint::HfModel& source,
                                           const checkpoint::MegatronFolder& description,
                                           bool follow_links) {
@@ -116,7 +116,8 @@ Result<std::optional<KeptForm>> keep_form(const checkpoint::HfModel& source,
     for (const std::string& companion : one->companions) {
       if (!out.side.headers.contains(companion)) {  // two weights may share one
         place(source, companion, out.side);
-        out.companions.tensors.push_back(as_stored(source, out.side.headers.at(companion)));
+        out.companions.tensors.push_back(
+            as_stored(*source.checkpoint, out.side.headers.at(companion)));
       }
     }
   }

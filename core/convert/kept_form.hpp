@@ -15,6 +15,11 @@
 
 namespace bv::convert {
 
+/// A tensor of `store`, which must outlive it, as it lies there; windows are made of whole
+/// granules.
+[[nodiscard]] OutputTensor as_stored(const io::TensorStore& store, const TensorSpec& spec,
+                                     std::int64_t granule = 1);
+
 /// `source` must outlive it.
 struct KeptForm {
   checkpoint::QuantisedSide side;  // sealed by `seal`

@@ -1,4 +1,5 @@
 #include "core/convert/restored_form.hpp"
+#include "core/convert/kept_form.hpp"
 
 #include <fmt/format.h>
 
@@ -74,20 +75,6 @@ constexpr std::size_t kWeightsNamed = 4;
 constexpr const char* kPlain =
     "convert --to hf --quantised plain gives the plain weights that the shards hold; nothing was "
     "written";
-
-OutputTensor made_of(const io::TensorStore& store, const TensorSpec& spec, std::int64_t granule) {
-  OutputTensor out;
-  out.spec = spec;
-  out.sources = {{&store, store.find(spec.name)}};
-  out.granule = granule;
-  out.boxes = [elements = element_count(spec.shape).value()] {
-    layout::Box all;
-    all.axes = {{elements, 1, 1}};
-    layout::normalise(all);
-    return std::vector{std::move(all)};
-  };
-  return out;
-}
 
 /// The companions are the tensors that the manifest lists, and no others.
 Status check_companions(const io::Checkpoint& companions, const checkpoint::QuantisedSide& side,
@@ -291,8 +278,8 @@ void RestoredForm::lay_out(std::vector<OutputFile> plain) {
   for (const auto& [name, file] : side.file_of) {
     const TensorSpec& spec = side.headers.find(name)->second;
     files[file].tensors.push_back(store_->find(name) != nullptr
-                                      ? made_of(*store_, spec, store_->values(name).granule())
-                                      : made_of(*companions_, spec, 1));
+                                      ? as_stored(*store_, spec, store_->values(name).granule())
+                                      : as_stored(*companions_, spec, 1));
   }
   for (auto& [name, file] : files) {
     outputs_.push_back(std::move(file));

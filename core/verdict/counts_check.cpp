@@ -25,7 +25,7 @@ void check_counts(Fields& fields, const Json& root, const Run& run) {
            {"waived", now.waived},
            {"broken", now.broken}}) {
     const Json* stated = Fields::find(*counts, name);
-    if (stated != nullptr && *stated != found && fields.ok()) {
+    if ((stated == nullptr || *stated != found) && fields.ok()) {
       fields.refuse(fmt::format("result.counts.{}", name), stated,
                     fmt::format("{}, as many as the file has", found));
     }

@@ -204,7 +204,9 @@ void Panel::judge_beside(const Subject& subject, const Claim& claim, const std::
     Subject rest = subject;
     rest.parts = {{&*resolved}};
     refuted = judged(claim, rest);
-    std::erase_if(refuted, [](const Verdict& one) { return one.outcome != Outcome::Refuted; });
+    std::erase_if(refuted, [](const Verdict& one) {
+      return one.outcome != Outcome::Refuted && one.outcome != Outcome::Broken;
+    });
   }
   add_unreached(claim, why);
   if (refuted.empty()) {
