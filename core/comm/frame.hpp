@@ -13,7 +13,7 @@ namespace bv::comm {
 struct Frame {
   enum class Kind : std::uint8_t {
     Hello = 1,  // a rank to rank 0: who it is
-    Welcome,    // rank 0: the right place
+    Welcome,    // the right place; then: connected to all, and: begin
     Table,      // rank 0: where all ranks listen
     Peer,       // a rank to a lower one
     Message,    // Link::send

@@ -43,6 +43,11 @@ bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
   return send_all(socket.number(), encoded(kind, "", bytes_of(fields_text(fields))), until);
 }
 
+bool tell_error(const io::Descriptor& socket, const Error& why) {
+  return send_all(socket.number(), encoded(Frame::Kind::Failed, "", bytes_of(error_fields(why))),
+                  Clock::now() + kAnswerTime);
+}
+
 Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
   return fail(Code::RankDiverged,
               fmt::format("rank {} on host {} runs another version than rank {}", rank,
@@ -114,9 +119,7 @@ class Door {
     const int number = static_cast<int>(*rank);
     if (field(hello, "version") != launch_.version) {
       Error wrong = wrong_version(launch_, number, hello);
-      static_cast<void>(send_all(guest.socket.number(),
-                                 encoded(Frame::Kind::Failed, "", bytes_of(error_fields(wrong))),
-                                 soon));
+      static_cast<void>(tell_error(guest.socket, wrong));
       return wrong;
     }
     if (!tell(guest.socket, Frame::Kind::Welcome, {}, soon)) {
@@ -167,6 +170,58 @@ Error not_all_came(const Launch& launch, const std::set<int>& missing, Milliseco
           "SLURM_NTASKS bridge-verify ...");
 }
 
+Error lost_between(const Launch& launch, int rank, std::string_view host) {
+  return fail(Code::RankLost,
+              fmt::format("rank {}{} went away or stopped while the world came together", rank,
+                          host.empty() ? "" : fmt::format(" on host {}", readable(host))))
+      .fact(fmt::format("seen by rank {}", launch.rank))
+      .advise("look at the output of that process and at the log of its host, then run again");
+}
+
+/// Until every rank has said that it is connected to all others, or why it is not.
+Status wait_for_joined(const Launch& launch, std::vector<Peer>& peers, Clock::time_point until) {
+  std::set<int> awaited = ranks_from(1, launch.size);
+  while (!awaited.empty() && Clock::now() < until) {
+    std::vector<pollfd> all;
+    for (const int rank : awaited) {
+      all.push_back({peers[static_cast<std::size_t>(rank)].socket.number(), POLLIN, 0});
+    }
+    static_cast<void>(::poll(all.data(), all.size(), std::min(until_ms(until), 200)));
+    for (auto rank = awaited.begin(); rank != awaited.end();) {
+      Peer& peer = peers[static_cast<std::size_t>(*rank)];
+      const bool open = read_some(peer.socket.number(), peer.reader);
+      const auto frame = peer.reader.next();
+      if (frame && frame->kind == Frame::Kind::Failed) {
+        return error_from(text_of(frame->bytes));
+      }
+      if (frame ? frame->kind != Frame::Kind::Welcome : !open) {
+        return lost_between(launch, *rank, peer.host);
+      }
+      rank = frame ? awaited.erase(rank) : std::next(rank);
+    }
+  }
+  if (!awaited.empty()) {
+    return lost_between(launch, *awaited.begin(),
+                        peers[static_cast<std::size_t>(*awaited.begin())].host);
+  }
+  return Done{};
+}
+
+/// Rank 0 lets the others begin when all are connected, so that one which stops on the way is named
+/// by those that miss it, and not one of these, who cannot answer yet.
+Status begin_together(const Launch& launch, std::vector<Peer>& peers, Clock::time_point until) {
+  const Status joined = wait_for_joined(launch, peers, until);
+  for (std::size_t rank = 1; rank < peers.size(); ++rank) {
+    if (joined) {  // who does not hear it is lost later
+      static_cast<void>(
+          tell(peers[rank].socket, Frame::Kind::Welcome, {}, Clock::now() + kAnswerTime));
+    } else {
+      static_cast<void>(tell_error(peers[rank].socket, joined.error()));
+    }
+  }
+  return joined;
+}
+
 /// The first port that rank 0 may take.
 int first_port(const Launch& launch) {
   return launch.port + (launch.port_is_taken ? 1 : 0);
@@ -194,9 +249,7 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
   if (!door.missing().empty()) {
     Error missing = not_all_came(launch, door.missing(), patience);
     for (const auto& [rank, guest] : door.guests()) {
-      static_cast<void>(send_all(guest.socket.number(),
-                                 encoded(Frame::Kind::Failed, "", bytes_of(error_fields(missing))),
-                                 soon));
+      static_cast<void>(tell_error(guest.socket, missing));
     }
     return missing;
   }
@@ -213,6 +266,7 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
     out[static_cast<std::size_t>(rank)] = {std::move(guest.socket), guest.host,
                                            std::move(guest.reader)};
   }
+  BV_CHECK(begin_together(launch, out, Clock::now() + patience + kGrace));
   return out;
 }
 
@@ -255,14 +309,6 @@ Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point unt
       .advise("check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same for all");
 }
 
-Error lost_between(const Launch& launch, int rank, std::string_view host) {
-  return fail(Code::RankLost,
-              fmt::format("rank {}{} went away while the world came together", rank,
-                          host.empty() ? "" : fmt::format(" on host {}", readable(host))))
-      .fact(fmt::format("seen by rank {}", launch.rank))
-      .advise("look at the output of that process and at the log of its host, then run again");
-}
-
 /// Connects to the ranks between 0 and this one.
 Status connect_down(const Launch& launch, const Fields& table, Clock::time_point until,
                     std::vector<Peer>& out) {
@@ -282,6 +328,24 @@ Status connect_down(const Launch& launch, const Fields& table, Clock::time_point
     peer.socket = std::move(*socket);
     reader.allow(kFrameBytesMax);
     peer.reader = std::move(reader);
+  }
+  return Done{};
+}
+
+/// Connects to all ranks but 0.
+Status connect(const Launch& launch, const Fields& table, int listener, Clock::time_point until,
+               std::vector<Peer>& out) {
+  BV_CHECK(connect_down(launch, table, until, out));
+  Door door(launch, listener, Frame::Kind::Peer, ranks_from(launch.rank + 1, launch.size));
+  BV_CHECK(door.open_until(until));
+  if (!door.missing().empty()) {
+    const int missing = *door.missing().begin();
+    return lost_between(launch, missing, out[static_cast<std::size_t>(missing)].host);
+  }
+  for (auto& [rank, guest] : door.guests()) {
+    Peer& peer = out[static_cast<std::size_t>(rank)];
+    peer.socket = std::move(guest.socket);
+    peer.reader = std::move(guest.reader);
   }
   return Done{};
 }
@@ -308,18 +372,20 @@ Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience
   }
   out[0].socket = std::move(host.socket);
   out[0].reader = std::move(host.reader);
-  BV_CHECK(connect_down(launch, table, until, out));
-  Door door(launch, listener->socket.number(), Frame::Kind::Peer,
-            ranks_from(launch.rank + 1, launch.size));
-  BV_CHECK(door.open_until(until));
-  if (!door.missing().empty()) {
-    const int missing = *door.missing().begin();
-    return lost_between(launch, missing, out[static_cast<std::size_t>(missing)].host);
+  const auto together = Clock::now() + patience;  // before rank 0 gives up
+  if (const Status done = connect(launch, table, listener->socket.number(), together, out); !done) {
+    static_cast<void>(tell_error(out[0].socket, done.error()));
+    return done.error();
   }
-  for (auto& [rank, guest] : door.guests()) {
-    Peer& peer = out[static_cast<std::size_t>(rank)];
-    peer.socket = std::move(guest.socket);
-    peer.reader = std::move(guest.reader);
+  const auto begin = Clock::now() + patience + 2 * kGrace;  // after rank 0 gave up
+  const auto word = tell(out[0].socket, Frame::Kind::Welcome, {}, begin)
+                        ? frame_from(out[0].socket.number(), out[0].reader, begin)
+                        : std::nullopt;
+  if (word && word->kind == Frame::Kind::Failed) {
+    return error_from(text_of(word->bytes));
+  }
+  if (!word || word->kind != Frame::Kind::Welcome) {
+    return lost_between(launch, 0, launch.address);
   }
   return out;
 }

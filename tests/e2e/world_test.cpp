@@ -226,18 +226,20 @@ TEST(World, AProcessKilledAtAnyMomentIsNamedAndLeavesNoHalfOutput) {
 }
 
 TEST(World, AProcessThatIsStoppedIsNamedWithinThePatience) {
-  const auto ends = run_world(
-      3, {"roundtrip", "--model", golden_hf("llama").string(), "--patience", "4"},
-      {{2,
-        {[stop = killed_after(15, SIGSTOP), kill = killed_after(12000)](pid_t process) mutable {
-           stop(process);
-           kill(process);
-         },
-         {}}}});
-  if (ends[0].code != 0) {  // it was stopped before its part was done
-    EXPECT_EQ(ends[0].code, 5) << ends[0].all();
-    EXPECT_THAT(ends[0].flat(), HasSubstr("rank 2"));
-    EXPECT_EQ(ends[1].code, 5);
+  for (const int after : {10, 25}) {
+    const auto ends = run_world(
+        3, {"roundtrip", "--model", golden_hf("llama").string(), "--patience", "1"},
+        {{2,
+          {[stop = killed_after(after, SIGSTOP), kill = killed_after(5000)](pid_t process) mutable {
+             stop(process);
+             kill(process);
+           },
+           {}}}});
+    if (ends[0].code != 0) {  // it was stopped before its part was done
+      EXPECT_EQ(ends[0].code, 5) << ends[0].all();
+      EXPECT_THAT(ends[0].flat(), HasSubstr("rank 2")) << after;
+      EXPECT_EQ(ends[1].code, 5);
+    }
   }
 }
 

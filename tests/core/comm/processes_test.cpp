@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <random>
 #include <thread>
 
@@ -106,6 +107,52 @@ TEST(Processes, OneThatDoesNotMoveIsNamedByAll) {
   });
   EXPECT_THAT(ends[0].error().message, HasSubstr("rank 1 does not move for 0.6 s"));
   EXPECT_THAT(ends[2].error().message, HasSubstr("rank 1 does not move for 0.6 s"));
+}
+
+TEST(Processes, OneThatStopsWhileTheWorldComesTogetherIsNamedAndNotTheOnesThatMissIt) {
+  for (const int odd : {1, 2, 3}) {
+    auto all = launches(4);
+    const Launch stopped = all[static_cast<std::size_t>(odd)];
+    std::vector<Status> ends(all.size(), Status(Done{}));
+    std::vector<std::thread> threads;
+    std::atomic<bool> over{false};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      threads.emplace_back([&, i] {
+        if (static_cast<int>(i) == odd) {  // it says who it is, and not a word more
+          const auto listener = listen_at(0, true);
+          std::optional<io::Descriptor> socket;
+          while (!socket) {
+            socket = connect_to(stopped.address, stopped.port, Clock::now() + kSocketPatience);
+          }
+          const Fields hello = {
+              {"rank", std::to_string(odd)}, {"size", "4"},
+              {"run", stopped.run},          {"version", stopped.version},
+              {"host", stopped.host},        {"port", std::to_string(listener->port)}};
+          EXPECT_TRUE(send_all(socket->number(),
+                               encoded(Frame::Kind::Hello, "", bytes_of(fields_text(hello))),
+                               Clock::now() + kSocketPatience));
+          while (!over) {
+            std::this_thread::sleep_for(Milliseconds(10));
+          }
+          return;
+        }
+        auto link = enter(all[i], Milliseconds(600));
+        ends[i] = link ? Status(Done{}) : Status(std::move(link).error());
+        over = over || i == 0;
+      });
+    }
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      if (static_cast<int>(i) != odd) {
+        ASSERT_FALSE(ends[i]) << i;
+        EXPECT_EQ(ends[i].error().code, Code::RankLost);
+        EXPECT_THAT(ends[i].error().message, HasSubstr("rank " + std::to_string(odd) +
+                                                       " on host here went away or stopped"));
+      }
+    }
+  }
 }
 
 TEST(Processes, OneThatFailsTellsTheOthersWhy) {
