@@ -30,6 +30,9 @@ struct SymbolRule {
   /// Meaning of an explicit null: an expression, or "" for the same as absent. Unset: null is
   /// refused, as transformers refuses it.
   std::optional<std::string> null_value;
+  /// Meaning of a negative number, as "-1: the last layer": an expression. Unset: such a number is
+  /// held against `min`.
+  std::optional<std::string> negative_value;
   std::string probe;  // HF name with {k}: absent fields are counted in the headers
   std::string often;  // symbol that this one usually equals, for the help line
   bool flag = false;  // true or false in the config, 1 or 0 here
@@ -45,8 +48,9 @@ struct LayerSchedule {
   std::int64_t after_default = 0;
 };
 
-/// One property of decoder layers. Exactly one way to state it:
-/// `lists` (a word a layer), `below` (layers with a lower number), `indices` (numbers of layers).
+/// One property of decoder layers. Exactly one way to state it: `lists` (a word a layer), `indices`
+/// (numbers of layers), or edges: layers `below` one number and `from` another one on, and beside
+/// these those that `interval` names.
 struct LayerFlag {
   std::string name;
   /// The first one present wins: a list of one word a layer, or a string of one letter a layer.
@@ -62,9 +66,9 @@ struct LayerFlag {
   FieldPath step;  // layers whose number + 1 it does not divide are yes as well
   /// Where the word stands in an entry of the list that is an object: "attention.no_op".
   std::string entry;
-  std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
-  std::string from;       // expression: without indices, the layers from this number on; none below 0
-  bool not_last = false;  // the last decoder layer is never one
+  std::string behind;  // symbol: so many more entries, one an MTP layer, may stand in the list
+  std::string from;    // expression: without indices, the layers from this number on; none below 0
+  bool not_last = false;           // the last decoder layer is never one
   std::vector<std::string> words;  // what holds without a list, one a layer
 };
 

@@ -182,7 +182,8 @@ Status check_section(const Family& family, const Section& section) {
 Status check_symbols(const Family& family) {
   for (const SymbolRule& symbol : family.symbols) {
     const std::string source = fmt::format("{}: symbol {}", symbol.file, symbol.name);
-    for (const auto& text : {symbol.default_value, symbol.value, symbol.null_value}) {
+    for (const auto& text :
+         {symbol.default_value, symbol.value, symbol.null_value, symbol.negative_value}) {
       if (text && !text->empty()) {
         BV_CHECK(check_expression(family, source, *text, {}));
       }

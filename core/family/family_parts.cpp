@@ -101,8 +101,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
 }  // namespace
 
 Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(
-      place.only({"field", "default", "value", "null", "probe", "often", "flag", "min", "max"}));
+  BV_CHECK(place.only(
+      {"field", "default", "value", "null", "negative", "probe", "often", "flag", "min", "max"}));
   SymbolRule symbol;
   symbol.name = name;
   symbol.file = place.file();
@@ -118,6 +118,8 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
   }
   BV_TRY(null_value, null_of(place));
   symbol.null_value = null_value;
+  BV_TRY(negative_value, expression_or_none(place, "negative"));
+  symbol.negative_value = negative_value;
   BV_TRY(probe, place.text_or("probe", ""));
   BV_TRY(often, place.text_or("often", ""));
   BV_TRY(flag, place.boolean_or("flag", false));

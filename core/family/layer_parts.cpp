@@ -23,20 +23,21 @@ Result<LayerSchedule> parse_schedule(const JsonPlace& place) {
   return out;
 }
 
-/// A list may say in one way what holds without it; so may nothing else.
+/// A list may say in one way what holds without it. Edges stand alone, and beside each other.
 Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool listed = !flag.lists.empty();
   const int without =
       (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
-  const bool indexed = !flag.indices.path.empty() || !flag.from.empty();
+  const bool edges = !flag.below.empty() || !flag.from.empty();
+  const bool indexed = !flag.indices.path.empty();
   const bool right = indexed  ? !listed && without == 0
-                     : listed ? without <= 1
-                              : without == 1 && !flag.below.empty();
+                     : listed ? without <= 1 && flag.from.empty()
+                              : edges && !flag.schedule;
   if (!right) {
     return place.error("a layer flag is stated in one way",
                        counted((listed ? 1 : 0) + without + (indexed ? 1 : 0), "way"),
-                       "\"list\", \"below\" or \"indices\"; beside \"list\", one of "
-                       "\"interval\", \"below\" and \"schedule\"");
+                       "\"list\", \"indices\" or edges (\"below\", \"from\", \"interval\"); beside "
+                       "\"list\", one of \"interval\", \"below\" and \"schedule\"");
   }
   return flag;
 }

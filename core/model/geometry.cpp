@@ -112,6 +112,11 @@ class GeometryReader {
       if (!node->is_null()) {
         geometry_.origin[symbol.name] = path;
         BV_TRY(number, symbol.flag ? flag_of(*node, path) : number_of(*node, path, field.count));
+        if (number < 0 && symbol.negative_value) {
+          return computed(
+              symbol, *symbol.negative_value,
+              fmt::format("{}: config.json {} is {}", *symbol.negative_value, path, number));
+        }
         return Value(number);
       }
       if (!symbol.null_value) {

@@ -107,21 +107,53 @@ struct FlagReader {
     return yes;
   }
 
+  /// The layers from `flag.from` on.
+  Result<std::vector<bool>> from_first() const {
+    BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
+    std::vector<bool> later(static_cast<std::size_t>(layers), false);
+    for (std::int64_t i = first; first >= 0 && i < layers; ++i) {
+      later[static_cast<std::size_t>(i)] = true;
+    }
+    const std::vector<std::string> fields = fields_behind(family, geometry, flag.from);
+    geometry.origin[flag.name] =
+        flag.indices.path.empty()
+            ? fmt::format("layers from {}", fields.empty() ? flag.from : join(fields, ", "))
+            : fmt::format("default layers from {}: config.json has no {}", first,
+                          family::dotted(family, flag.indices));
+    return later;
+  }
+
+  /// All layers that one of the edges takes.
+  Result<std::vector<bool>> from_edges() const {
+    std::vector<bool> yes(static_cast<std::size_t>(layers), false);
+    std::vector<std::string> origins;
+    const auto add = [&](const Result<std::vector<bool>>& some) -> Status {
+      if (!some) {
+        return some.error();
+      }
+      for (std::size_t i = 0; i < yes.size(); ++i) {
+        yes[i] = yes[i] || (*some)[i];
+      }
+      origins.push_back(geometry.origin[flag.name]);
+      return Done{};
+    };
+    if (!flag.below.empty()) {
+      BV_CHECK(add(from_below()));
+    }
+    if (!flag.from.empty()) {
+      BV_CHECK(add(from_first()));
+    }
+    if (!flag.interval.path.empty()) {
+      BV_CHECK(add(from_interval(flag.interval, std::max<std::int64_t>(flag.interval_default, 1))));
+    }
+    geometry.origin[flag.name] = join(origins, "; ");
+    return yes;
+  }
+
   Result<std::vector<bool>> from_indices() const {
     BV_TRY(node, field(flag.indices));
     if (node == nullptr && !flag.from.empty()) {
-      BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
-      std::vector<bool> later(static_cast<std::size_t>(layers), false);
-      for (std::int64_t i = first; first >= 0 && i < layers; ++i) {
-        later[static_cast<std::size_t>(i)] = true;
-      }
-      geometry.origin[flag.name] =
-          flag.indices.path.empty()
-              ? fmt::format("layers from {}",
-                            join(fields_behind(family, geometry, flag.from), ", "))
-              : fmt::format("default layers from {}: config.json has no {}", first,
-                            family::dotted(family, flag.indices));
-      return later;
+      return from_first();
     }
     BV_TRY(yes, from_interval(flag.step, 1));
     const std::string step = geometry.origin[flag.name];
@@ -187,7 +219,7 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> run() const {
-    if (!flag.indices.path.empty() || !flag.from.empty()) {
+    if (!flag.indices.path.empty()) {
       return from_indices();
     }
     BV_TRY(stated, list());
@@ -201,6 +233,9 @@ struct FlagReader {
     }
     if (flag.schedule) {
       return from_schedule();
+    }
+    if (flag.lists.empty()) {
+      return from_edges();
     }
     return flag.below.empty() ? from_interval(flag.interval, flag.interval_default) : from_below();
   }

@@ -1,8 +1,9 @@
-"""Modules that files name otherwise than transformers' class does: class_modules of the families against the library's own table."""
+"""Names in the source of transformers: modules that files name otherwise than the class does, and fields that give a bias."""
 
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -13,18 +14,18 @@ TABLE = conversion_mapping._build_checkpoint_conversion_mapping()
 SAME_AS = conversion_mapping._MODEL_TO_CONVERSION_PATTERN
 
 
-def hf_names(node):
-    """HF names of all rules below a node, for layer 0 and expert 0."""
+def hf_names(node, text):
+    """HF names of all rules below a node, for layer 0 and expert 0, below model. or, in a model with towers, model.language_model."""
     if isinstance(node, dict):
         hf = node.get("hf")
         for name in [hf] if isinstance(hf, str) else hf.values() if isinstance(hf, dict) else []:
-            filled = name.replace("{L}", "model.layers.0.").replace("{HF}", "model.").replace("{V}", "model.visual.")
+            filled = name.replace("{L}", text + "layers.0.").replace("{HF}", text).replace("{V}", "model.visual.")
             yield re.sub(r"\{[^}]*\}", "0", filled)
         for value in node.values():
-            yield from hf_names(value)
+            yield from hf_names(value, text)
     elif isinstance(node, list):
         for value in node:
-            yield from hf_names(value)
+            yield from hf_names(value, text)
 
 
 def renamed_by_library(name, model_type):
@@ -50,7 +51,25 @@ def renamed_by_family(name, class_modules):
 def test_class_modules_are_those_of_transformers(path):
     family = json.loads(path.read_text())
     tables = [json.loads(table.read_text()) for table in sorted((FAMILIES / "tables").glob("*.json"))]
-    names = {name for name in hf_names([family, *tables]) if name.endswith(".weight") and ".experts." not in name}
+    text = "model.language_model." if "language_model." in family["prefixes"]["HF"] else "model."
+    names = {name for name in hf_names([family, *tables], text) if name.startswith("model.") and name.endswith(".weight") and ".experts." not in name}
     for model_type in family.get("model_types", []):
         for name in sorted(names):
             assert renamed_by_family(name, family.get("class_modules", {})) == renamed_by_library(name, model_type), model_type
+
+
+@pytest.mark.parametrize("path", sorted(FAMILIES.glob("*.json")), ids=lambda path: path.stem)
+def test_every_field_that_gives_a_bias_is_read_by_the_family(path):
+    """By a rule, or to say that the family has none: a bias that nobody thought of would be called superfluous."""
+    import transformers
+
+    text = path.read_text()
+    used = set(re.findall(r'"(\w+)"', text))
+    known = text + "".join(table.read_text() for table in (FAMILIES / "tables").glob("*.json") if table.stem in used)
+    for name in json.loads(text)["architectures"]:
+        if hasattr(transformers, name):
+            module = sys.modules[getattr(transformers, name).__module__]
+            source = pathlib.Path(module.__file__).read_text()
+            fields = set(re.findall(r"\bbias\s*=\s*(?:self\.)?config\.(\w+)", source))
+            fields -= {"multimodal_projector_bias"}  # of what is carried as it is
+            assert sorted(field for field in fields if field not in known) == [], name

@@ -135,5 +135,28 @@ TEST(LayerFlags, TakeTheFirstLayersAsDense) {
   EXPECT_EQ(geometry_of(config)->at("first_k_dense_replace"), 3);
 }
 
+/// 'E' for each layer of ERNIE 4.5 that has experts, 'D' for a dense one.
+std::string experts(std::int64_t layers, const json& more) {
+  json config = {{"model_type", "ernie4_5_moe"}, {"num_hidden_layers", layers}};
+  config.update(more);
+  const auto geometry = geometry_of(config);
+  std::string text = geometry ? "" : geometry.error().message;
+  for (const auto& flags : geometry ? geometry->layer_flags : decltype(geometry->layer_flags)()) {
+    text += flags.contains("dense") ? 'D' : 'E';
+  }
+  return text;
+}
+
+/// The letters are what Ernie4_5_MoeDecoderLayer of transformers 5.12.1 makes of the same fields.
+TEST(LayerFlags, ComeFromEdgesAndFromAnIntervalBetweenThem) {
+  EXPECT_EQ(experts(5, json::object()), "DEEEE");
+  EXPECT_EQ(experts(5, {{"moe_layer_start_index", 2}, {"moe_layer_end_index", -1}}), "DDEEE");
+  EXPECT_EQ(experts(5, {{"moe_layer_end_index", 2}}), "DEEDD");
+  EXPECT_EQ(experts(5, {{"moe_layer_end_index", 9}}), "DEEEE");
+  EXPECT_EQ(experts(6, {{"moe_layer_interval", 2}, {"moe_layer_end_index", 4}}), "DEDEDD");
+  EXPECT_EQ(experts(6, {{"moe_layer_interval", 3}, {"moe_layer_start_index", 0}}), "DDEDDE");
+  EXPECT_EQ(experts(2, {{"moe_layer_end_index", nullptr}}), "DE");
+}
+
 }  // namespace
 }  // namespace bv::model::test
