@@ -15,14 +15,11 @@ import torch
 import transformers
 from transformers.core_model_loading import revert_weight_conversion
 
-from command import FIXTURES
+from command import FIXTURES, LACKING
 
 FAMILIES = FIXTURES.parent / "core" / "families"
 LEVELS = ("", "text_config", "vision_config")
 REPORTS_NO_SIZE = {"architectures", "model_type"}  # they choose the family: ChooseFamily tests
-# Classes that transformers does not have: Megatron-Bridge brings them, or the model's own folder does.
-LACKING = {"bailing_moe_v2", "kimi_k25", "mimo", "mimo_v2_flash", "nemotron_h_omni", "nemotron_h_vl", "nemotron_nas", "qwen3_asr",
-           "sarvam_mla", "sarvam_moe", "step3p5", "step3p7"}
 FAMILY_NAMES = sorted({path.stem for path in FAMILIES.glob("*.json")} - LACKING)
 
 

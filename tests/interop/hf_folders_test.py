@@ -8,14 +8,10 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from transformers.core_model_loading import revert_weight_conversion
 
-from command import GOLDEN, convert, fixture_names, hf_cases, run
+from command import GOLDEN, LACKING, convert, fixture_names, hf_cases, run
 
-AUTO = {
-    "ForCausalLM": transformers.AutoModelForCausalLM,
-    "ForConditionalGeneration": transformers.AutoModelForImageTextToText,
-    "ForTokenClassification": transformers.AutoModelForTokenClassification,
-}
 # What no class of transformers 5.12.1 reads: stacks whose names end in .weight, and one tensor an expert in Qwen3-VL.
 NOT_READ_BY_TRANSFORMERS = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert"}
 EXPERT = re.compile(r"(.*\.)(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight")
@@ -49,9 +45,8 @@ def tensors(folder):
 def load(folder):
     """The model in F32, which holds every value of the files, and what transformers says of the names."""
     config, _ = text_config(folder)
-    cls = next(auto for suffix, auto in AUTO.items() if config["architectures"][0].endswith(suffix))
+    cls = getattr(transformers, config["architectures"][0])
     model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    assert type(model).__name__ == config["architectures"][0]
     return model, info
 
 
@@ -86,6 +81,8 @@ def test_golden_comes_back_from_megatron_as_transformers_reads_it(case, layout, 
     convert("--to", "megatron", "--model", source, "--out", tmp_path / "mg", *layouts_of(source)[layout], "-q")
     convert("--to", "hf", "--model", tmp_path / "mg", "--out", tmp_path / "hf", "-q")
     same_bits(tensors(tmp_path / "hf"), wanted(tensors(source)))
+    if case in LACKING:
+        return
     ours, info = load(tmp_path / "hf")
     check_names(tmp_path / "hf", info)
     theirs, _ = load(source)
@@ -102,7 +99,32 @@ def wanted(stored, dtypes=None):
     return out
 
 
-@pytest.mark.parametrize("name", fixture_names())
+# Classes that build their towers and talkers in full size, beside a text model as small as it is: their names and shapes.
+IN_FULL_SIZE = {
+    "qwen2_5_omni": ("Qwen2_5OmniThinkerForConditionalGeneration", "thinker_config", "thinker."),
+    "qwen2_audio": ("Qwen2AudioForConditionalGeneration", "", ""),
+    "qwen3_omni_moe": ("Qwen3OmniMoeThinkerForConditionalGeneration", "thinker_config", "thinker."),
+}
+
+
+@pytest.mark.parametrize("name", IN_FULL_SIZE)
+def test_text_model_of_the_fixture_is_the_one_of_its_class(name, tmp_path):
+    run("fixture", "make", "--family", name, "--out", tmp_path / "hf")
+    cls, level, prefix = IN_FULL_SIZE[name]
+    cls = getattr(transformers, cls)
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    config = config[level] if level else {**config, "audio_config": {}}
+    with torch.device("meta"):
+        model = cls(cls.config_class.from_dict(config))
+        written = revert_weight_conversion(model, model.state_dict())
+    written = {name.replace("model.model.", "model."): tensor for name, tensor in written.items()}  # doubled for Qwen2-Audio
+    is_text = re.compile(re.escape(prefix) + r"(language_model|model|lm_head)\.")
+    text = {prefix + name: list(tensor.shape) for name, tensor in written.items() if is_text.match(prefix + name)}
+    stored = {name: list(tensor.shape) for name, tensor in tensors(tmp_path / "hf").items() if is_text.match(name)}
+    assert stored == text and text
+
+
+@pytest.mark.parametrize("name", [name for name in fixture_names() if name.split("/")[0] not in LACKING | set(IN_FULL_SIZE)])
 def test_fixture_is_a_checkpoint_of_its_class(name, tmp_path):
     run("fixture", "make", "--family", name, "--out", tmp_path / "hf", "--seed", "3")
     if name in NOT_READ_BY_TRANSFORMERS:
@@ -112,6 +134,7 @@ def test_fixture_is_a_checkpoint_of_its_class(name, tmp_path):
     model, info = load(tmp_path / "hf")
     check_names(tmp_path / "hf", info)
     held = model.state_dict()
+    held = {**held, **revert_weight_conversion(model, held)}  # names of the class, and of the files that it writes
     stored = tensors(tmp_path / "hf")
     compared = {name for name, tensor in stored.items() if holds(held, name, tensor.to(torch.float32))}
     left_out = {name for name in stored if name not in compared}
@@ -139,7 +162,8 @@ def holds(held, name, tensor):
         rows = place.shape[0] // 2
         place = place if part == "down_proj" else place[:rows] if part == "gate_proj" else place[rows:]
     else:
-        name = name.replace("block_sparse_moe.gate", "mlp.gate")
+        if name not in held and "block_sparse_moe.gate" in name:
+            name = name.replace("block_sparse_moe.gate", "mlp.gate").replace("language_model.model.", "model.language_model.")
         name = name if name in held else name.replace("model.language_model.", "model.")
         place = held.get(name)
     if place is None:
@@ -163,4 +187,4 @@ def test_a_renamed_tensor_is_noticed(tmp_path):
 
 
 def test_the_command_lists_every_fixture():
-    assert [line.split()[0] for line in run("fixture", "list").splitlines()] == fixture_names()
+    assert [line.split()[0] for line in run("fixture", "list").splitlines() if not line.startswith(" ")] == fixture_names()
