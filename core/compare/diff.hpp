@@ -102,9 +102,9 @@ struct Candidate {
 /// One tensor of the wanted side and what B holds in its place.
 struct Subject {
   std::string tensor;           // name in B
-  std::string global;           // name with global layer and expert numbers
+  std::string global;           // name with global layer and expert numbers; "": `tensor`
   std::string place;            // "pp0_tp1_ep0_etp0", "" for an HF tensor
-  std::vector<std::string> hf;  // the HF tensors that it is made of
+  std::vector<std::string> hf;  // the HF tensors that it is made of; none: `tensor`
   bool vocabulary = false;
   bool repeats = false;  // the same bytes as an earlier subject: takes no part in the row table
   TensorSpec spec;       // wanted
@@ -112,6 +112,11 @@ struct Subject {
   std::optional<checkpoint::SourceTensor> found;
   /// Faults that this tensor's rule makes possible.
   std::function<std::vector<Candidate>(const TensorSpec& found)> candidates;
+
+  [[nodiscard]] const std::string& global_name() const { return global.empty() ? tensor : global; }
+  [[nodiscard]] std::vector<std::string> hf_names() const {
+    return hf.empty() ? std::vector{tensor} : hf;
+  }
 };
 
 /// A tensor of B that nothing wants.

@@ -132,8 +132,6 @@ Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
   a.for_each([&](const TensorSpec& spec) {
     Subject& subject = out.subjects.emplace_back();
     subject.tensor = spec.name;
-    subject.global = spec.name;
-    subject.hf = {spec.name};
     subject.spec = spec;
     subject.wanted = [tensor = checkpoint::SourceTensor{&a, &spec}] { return view_of(tensor); };
     subject.found = find_in(b, spec.name);

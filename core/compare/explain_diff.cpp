@@ -336,7 +336,7 @@ std::set<ByteOffset> wanted_row_sizes(const Comparison& comparison) {
 void name_stale(const Comparison& comparison, std::vector<Difference>& differences) {
   const auto mtp = [&](const Difference& one) {
     return one.subject < comparison.subjects.size() &&
-           is_mtp(comparison.subjects[one.subject].global);
+           is_mtp(comparison.subjects[one.subject].global_name());
   };
   if (!std::all_of(differences.begin(), differences.end(), mtp)) {
     return;

@@ -57,8 +57,8 @@ class Lookup {
     }
     if (most > 0) {
       const Subject& other = comparison_.subjects[whose];
-      NameShift shift = compare_names(global, other.global);
-      shift.text = fmt::format("holds the rows of {}{}{}", other.global,
+      NameShift shift = compare_names(global, other.global_name());
+      shift.text = fmt::format("holds the rows of {}{}{}", other.global_name(),
                                other.place.empty() ? "" : " on " + other.place, shift.text);
       offer({shift.cause, shift.text, looked_up_, most, false, runs(), shift.shift});
     }
@@ -127,7 +127,7 @@ class Lookup {
       const auto count = static_cast<std::int64_t>(end - i);
       const Subject& from = comparison_.subjects[places_[i].second.subject];
       out.push_back(fmt::format("rows {}:{} hold {}[{}:{}]{}", places_[i].first,
-                                places_[i].first + count, from.global, places_[i].second.row,
+                                places_[i].first + count, from.global_name(), places_[i].second.row,
                                 places_[i].second.row + count,
                                 from.place.empty() ? "" : " of " + from.place));
       i = end;
@@ -170,7 +170,7 @@ void look_up_rows(const Comparison& comparison, const RowTable& table, Differenc
   }
   const std::string& global =
       stray ? comparison.strays[difference.subject - comparison.subjects.size()].tensor
-            : comparison.subjects[difference.subject].global;
+            : comparison.subjects[difference.subject].global_name();
   Explanation where = lookup.explain(
       stray ? std::nullopt : std::optional(static_cast<std::uint32_t>(difference.subject)), global,
       rows.count);

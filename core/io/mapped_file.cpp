@@ -173,12 +173,16 @@ void release_pages(std::span<const std::byte> all, std::span<const std::byte> ra
   // A fault maps its neighbours as well, up to 64 KiB, which may belong to tensors that were
   // released before: they go too. A private read-only page that goes too early is read again.
   constexpr std::size_t kAround = std::size_t{64} << 10;
+  constexpr std::size_t kTiny = std::size_t{4} << 10;
   if (range.empty() || range.data() < all.data() ||
       range.data() + range.size() > all.data() + all.size()) {
     return;
   }
   const auto base = reinterpret_cast<std::uintptr_t>(all.data());
   const auto first = reinterpret_cast<std::uintptr_t>(range.data());
+  if (range.size() < kTiny && first / kAround == (first + range.size()) / kAround) {
+    return;  // who reads the end of the block gives it back: a million small tensors, few calls
+  }
   const std::size_t begin = std::max(first / kAround * kAround, base) - base;
   const std::size_t end =
       std::min((first + range.size() + kAround - 1) / kAround * kAround - base, all.size());

@@ -61,7 +61,7 @@ class Grouping {
     return comparison_.strays[one.subject - comparison_.subjects.size()];
   }
   [[nodiscard]] const std::string& subject_name(const compare::Difference& one) const {
-    return stray(one) ? stray_of(one).tensor : comparison_.subjects[one.subject].global;
+    return stray(one) ? stray_of(one).tensor : comparison_.subjects[one.subject].global_name();
   }
   [[nodiscard]] const std::string& place_of(const compare::Difference& one) const {
     return stray(one) ? stray_of(one).place : comparison_.subjects[one.subject].place;
@@ -139,7 +139,8 @@ class Grouping {
     out.outcome = Outcome::Refuted;
     out.code = code_of(first);
     out.megatron = place_of(first).empty() ? "" : subject_name(first);
-    out.hf = stray(first) ? std::vector<std::string>{} : comparison_.subjects[first.subject].hf;
+    out.hf =
+        stray(first) ? std::vector<std::string>{} : comparison_.subjects[first.subject].hf_names();
     out.cases = out.refuted_cases = static_cast<std::int64_t>(group.all.size());
     const std::string more =
         group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
@@ -213,7 +214,7 @@ class Grouping {
     example.tensor = subject.tensor;
     example.rank = subject.place;
     example.index = one.first;
-    example.wanted = {subject.global, one.first};
+    example.wanted = {subject.global_name(), one.first};
     example.found = {subject.tensor, one.first};
     example.wanted_bits = one.wanted_bits;
     example.found_bits = one.found_bits;
