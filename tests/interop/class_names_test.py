@@ -40,7 +40,7 @@ def renamed_by_library(name, model_type):
 
 
 def renamed_by_family(name, class_modules):
-    for in_file, in_class in class_modules.items():
+    for in_file, in_class in sorted(class_modules.items(), key=lambda row: -len(row[0])):
         renamed, times = re.subn(rf"(?<![^.]){re.escape(in_file)}(?![^.])", in_class, name, count=1)
         if times:
             return renamed
@@ -50,7 +50,8 @@ def renamed_by_family(name, class_modules):
 @pytest.mark.parametrize("path", sorted(FAMILIES.glob("*.json")), ids=lambda path: path.stem)
 def test_class_modules_are_those_of_transformers(path):
     family = json.loads(path.read_text())
-    tables = [json.loads(table.read_text()) for table in sorted((FAMILIES / "tables").glob("*.json"))]
+    used = set(re.findall(r'"(\w+)"', path.read_text()))
+    tables = [json.loads(table.read_text()) for table in sorted((FAMILIES / "tables").glob("*.json")) if table.stem in used]
     text = "model.language_model." if "language_model." in family["prefixes"]["HF"] else "model."
     names = {name for name in hf_names([family, *tables], text) if name.startswith("model.") and name.endswith(".weight") and ".experts." not in name}
     for model_type in family.get("model_types", []):
