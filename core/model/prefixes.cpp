@@ -298,6 +298,9 @@ class Finder {
     NameFault fault;
     fault.code = Code::PrefixDiffers;
     fault.subject = escaped(*first.name);
+    for (const Known* one : names) {
+      fault.subjects.push_back(*one->name);
+    }
     fault.message = fmt::format(
         "{} HF tensor{} under another prefix than the rest of the model: {}, wanted {}",
         thousands(static_cast<std::int64_t>(names.size())),
@@ -320,6 +323,9 @@ class Finder {
     NameFault fault;
     fault.code = Code::DuplicateClaim;
     fault.subject = escaped(*first.name);
+    for (const Known* one : names) {
+      fault.subjects.push_back(*one->name);
+    }
     fault.message = fmt::format("{} HF tensor{} under the prefixes {} and {}: {} and {}",
                                 thousands(static_cast<std::int64_t>(names.size())),
                                 names.size() == 1 ? " stands" : "s stand", in_quotes(prefix),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/base/text.hpp"
 
@@ -115,9 +116,13 @@ class Grouping {
   /// all layers wraps at the end, and the first layer may be the one that says something else.
   static const compare::Difference& typical(const Group& group) {
     const std::int64_t shift = usual_shift(group).first;
-    return **std::find_if(group.all.begin(), group.all.end(), [&](const auto* one) {
-      return shift == 0 || one->explanation.shift == shift;
-    });
+    if (shift == 0) {  // the worst: what is wrong with the others may hide behind a small one
+      return **std::max_element(
+          group.all.begin(), group.all.end(),
+          [](const auto* a, const auto* b) { return a->elements_wrong < b->elements_wrong; });
+    }
+    return **std::find_if(group.all.begin(), group.all.end(),
+                          [&](const auto* one) { return one->explanation.shift == shift; });
   }
 
   /// ", as in 5 of these 6"
@@ -141,6 +146,13 @@ class Grouping {
     out.megatron = place_of(first).empty() ? "" : subject_name(first);
     out.hf =
         stray(first) ? std::vector<std::string>{} : comparison_.subjects[first.subject].hf_names();
+    if (group.all.size() > 1) {
+      std::set<std::string> names;  // those of several ranks have one
+      for (const compare::Difference* one : group.all) {
+        names.insert(subject_name(*one));
+      }
+      out.subjects.assign(names.begin(), names.end());
+    }
     out.cases = out.refuted_cases = static_cast<std::int64_t>(group.all.size());
     const std::string more =
         group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
