@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
+#include "core/io/checkpoint.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/locate.hpp"
+#include "core/model/name_filter.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -51,7 +54,22 @@ Error no_megatron(const std::string& reference) {
                  : "give the folder that --save named, or the iter_* folder in it");
 }
 
-Result<parallel::Layout> layout_of(const std::vector<std::string>& names, const Options& options) {
+Result<compare::Shards> open_shards(const std::map<std::string, fs::path>& shards, bool strict) {
+  compare::Shards out;
+  for (const auto& [name, path] : shards) {
+    BV_TRY(checkpoint, io::Checkpoint::open(path, strict));
+    out.emplace(*parallel::shard_from_name(name),
+                std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
+  }
+  return out;
+}
+
+Result<parallel::Layout> layout_of(const std::map<std::string, fs::path>& shards,
+                                   const Options& options) {
+  std::vector<std::string> names;
+  for (const auto& [name, path] : shards) {
+    names.push_back(name);
+  }
   BV_TRY(flags, one_layout(options));
   BV_TRY(layout, compare::layout_of_shards(names, flags));
   for (const auto& [option, stated, found] :
@@ -83,6 +101,43 @@ Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
     }
   }
   return Done{};
+}
+
+Status leave_out(const Options& options, Headers all, const Headers& found,
+                 compare::Comparison& comparison, std::vector<std::string>& notes) {
+  all.insert(found.begin(), found.end());
+  BV_TRY(names, model::excluded_names({{}, options.exclude}, all));
+  std::erase_if(comparison.subjects,
+                [&](const compare::Subject& one) { return names.contains(one.tensor); });
+  std::erase_if(comparison.strays,
+                [&](const compare::Stray& one) { return names.contains(one.tensor); });
+  for (const std::string& name : names) {
+    notes.push_back("left out by --exclude: " + escaped(name));
+  }
+  return Done{};
+}
+
+std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards) {
+  checkpoint::Shards ranks;
+  for (const plan::ShardFile& file : plan.files()) {
+    const auto shard = shards.find(file.key);
+    if (shard == shards.end()) {
+      return {};
+    }
+    ranks.push_back(std::move(shard->second));
+  }
+  std::vector<Verdict> out = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+  if (out.empty()) {
+    Verdict& held = out.emplace_back();
+    held.claim = "bytes";
+    held.outcome = Outcome::Held;
+    held.evidence.bytes = true;
+    held.cases = std::ssize(ranks);
+  }
+  for (Verdict& verdict : out) {
+    verdict.layout = parallel::layout_id(plan.layout());
+  }
+  return out;
 }
 
 }  // namespace bv::cli

@@ -10,7 +10,9 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/compare/diff.hpp"
 #include "core/plan/plan.hpp"
+#include "core/verdict/verdict.hpp"
 
 namespace bv::cli {
 
@@ -26,10 +28,21 @@ namespace bv::cli {
 
 /// Sizes of the names of shards, and what names cannot say from the options. Errors: Conflict when
 /// they disagree; those of compare::layout_of_shards.
-[[nodiscard]] Result<parallel::Layout> layout_of(const std::vector<std::string>& names,
-                                                 const Options& options);
+[[nodiscard]] Result<parallel::Layout> layout_of(
+    const std::map<std::string, std::filesystem::path>& shards, const Options& options);
+[[nodiscard]] Result<compare::Shards> open_shards(
+    const std::map<std::string, std::filesystem::path>& shards, bool strict);
 
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
+
+/// What --exclude takes on either side is no part of the two models. Errors: those of
+/// model::excluded_names.
+[[nodiscard]] Status leave_out(const Options& options, Headers all, const Headers& found,
+                               compare::Comparison& comparison, std::vector<std::string>& notes);
+
+/// Whether every rank that holds a copy of a parameter holds the same one: verdicts of claim bytes.
+/// None when a rank of the plan is not there.
+[[nodiscard]] std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards);
 
 }  // namespace bv::cli
