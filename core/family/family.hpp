@@ -30,9 +30,10 @@ struct SymbolRule {
   /// Meaning of an explicit null: an expression, or "" for the same as absent. Unset: null is
   /// refused, as transformers refuses it.
   std::optional<std::string> null_value;
-  std::string probe;  // HF name with {k}: absent fields are counted in the headers
-  std::string often;  // symbol that this one usually equals, for the help line
-  bool flag = false;  // true or false in the config, 1 or 0 here
+  std::string probe;                // HF name with {k}: absent fields are counted in the headers
+  std::string often;                // symbol that this one usually equals, for the help line
+  bool flag = false;                // true or false in the config, 1 or 0 here
+  std::vector<std::string> equals;  // a word in the config: 1 for one of these, else 0
   std::int64_t min = 1;
   std::int64_t max = std::int64_t{1} << 40;
   std::string file;
@@ -62,9 +63,9 @@ struct LayerFlag {
   FieldPath step;  // layers whose number + 1 it does not divide are yes as well
   /// Where the word stands in an entry of the list that is an object: "attention.no_op".
   std::string entry;
-  std::string behind;     // symbol: so many more entries, one an MTP layer, may stand in the list
-  std::string from;       // expression: without indices, the layers from this number on; none below 0
-  bool not_last = false;  // the last decoder layer is never one
+  std::string behind;  // symbol: so many more entries, one an MTP layer, may stand in the list
+  std::string from;    // expression: without indices, the layers from this number on; none below 0
+  bool not_last = false;           // the last decoder layer is never one
   std::vector<std::string> words;  // what holds without a list, one a layer
 };
 
