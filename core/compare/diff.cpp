@@ -373,13 +373,15 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
           compared = bytes_read;
         }
         const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
-        const bool recast = same && found.dtype_differs && found.values_lost == 0 &&
-                            subject.found->spec->dtype == options.own_dtype;
+        const bool kept = same && found.dtype_differs && found.values_lost == 0;
+        const bool shared = kept && subject.found->spec->dtype == subject.shared_dtype;
+        const bool recast = kept && subject.found->spec->dtype == options.own_dtype;
         const std::lock_guard lock(mutex);
         report.bytes_compared += compared;
-        if (recast || (same && !found.dtype_differs)) {
+        if (shared || recast || (same && !found.dtype_differs)) {
           ++report.equal;
-          report.recast += recast ? 1 : 0;
+          report.shared += shared ? 1 : 0;
+          report.recast += recast && !shared ? 1 : 0;
         } else {
           report.differences.push_back(std::move(found));
         }
@@ -388,9 +390,7 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
   std::sort(report.differences.begin(), report.differences.end(),
             [](const Difference& a, const Difference& b) { return a.subject < b.subject; });
   for (std::size_t i = 0; i < comparison.strays.size(); ++i) {
-    Difference stray;
-    stray.subject = comparison.subjects.size() + i;
-    report.differences.push_back(std::move(stray));
+    report.differences.emplace_back().subject = comparison.subjects.size() + i;
   }
   BV_CHECK(explain(comparison, options, report.differences));
   return report;

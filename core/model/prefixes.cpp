@@ -83,7 +83,8 @@ class Finder {
     out_.prefixes[""] = "";
     learn_tails();
     for (const auto& header : headers_) {
-      if (!is_carried(header.first)) {
+      if (!is_carried(header.first) &&
+          !family::is_ignored(family_.ignore_hf, header.first, header.second.shape.size())) {
         place(header.first);
       }
     }

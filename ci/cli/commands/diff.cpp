@@ -165,6 +165,7 @@ class Diff {
       return Done{};
     }
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    global_ = &store;
     check_sums_ = [&] { return store.check_sums(jobs_of(options_), run_.notes); };
     run_.notes.push_back(torch_dist::beside_text(store.beside()));
     const checkpoint::HfModel& hf = opened->hf;
@@ -250,8 +251,11 @@ class Diff {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    const auto comparison = compare::compare_megatron(hf, plan, shards, policy);
+    auto comparison = compare::compare_megatron(hf, plan, shards, policy);
     const bool strict = options_.has("dtype") && !policy.params;
+    if (global_ != nullptr && !strict) {
+      compare::share_tensors(*global_, comparison);
+    }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
     if (opened.under_test) {  // what its own rules say of a checkpoint is no evidence for them
@@ -311,13 +315,8 @@ class Diff {
     if (check_sums_ && (!report->differences.empty() || !how.values)) {
       BV_CHECK(check_sums_());
     }
-    if (report->recast > 0) {
-      run_.notes.push_back(fmt::format(
-          "{} in another type than the model's, {} as the checkpoint as a whole{} (--dtype "
-          "preserve refuses it)",
-          counted(report->recast, "parameter") + (report->recast == 1 ? " is" : " are"),
-          name(*own_dtype), how.values ? ", and every value is kept" : ""));
-    }
+    const auto notes = recast_notes(*report, how);
+    run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
     DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
     if (how.values) {
@@ -370,6 +369,7 @@ class Diff {
   /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
   /// damaged file from another value.
   std::function<Status()> check_sums_;
+  const io::TensorStore* global_ = nullptr;  // B, where it holds global tensors
   Run run_;
 };
 

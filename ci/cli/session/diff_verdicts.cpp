@@ -309,4 +309,21 @@ DiffVerdicts diff_verdicts(const compare::Comparison& comparison, const compare:
   return Grouping(comparison, report, layout).run();
 }
 
+std::vector<std::string> recast_notes(const compare::DiffReport& report,
+                                      const compare::DiffOptions& how) {
+  std::vector<std::string> out;
+  const auto add = [&](std::int64_t count, const std::string& held) {
+    if (count > 0) {
+      out.push_back(
+          fmt::format("{} in another type than the model's, {}{} (--dtype preserve refuses it)",
+                      counted(count, "parameter") + (count == 1 ? " is" : " are"), held,
+                      how.values ? ", and every value is kept" : ""));
+    }
+  };
+  add(report.recast,
+      how.own_dtype ? fmt::format("{} as the checkpoint as a whole", name(*how.own_dtype)) : "");
+  add(report.shared, "the widest of those that one tensor holds");
+  return out;
+}
+
 }  // namespace bv::cli
