@@ -100,6 +100,9 @@ class AdapterReader {
 
   bool is_target_parameter(const std::string& name) const;
 
+  /// The name that a packed parameter has in the class of the adapter, which patterns are about.
+  static std::string own_name(const ModuleKeys& module, const std::string& parameter);
+
   /// Which of the parameters a wrapper is about.
   std::optional<std::string> parameter_of(const ModuleKeys& module,
                                           const std::vector<std::string>& registered);

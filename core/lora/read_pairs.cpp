@@ -221,11 +221,15 @@ bool AdapterReader::is_target_parameter(const std::string& name) const {
   });
 }
 
+std::string AdapterReader::own_name(const ModuleKeys& module, const std::string& parameter) {
+  return fmt::format("{}.{}", module.path, last_component(parameter));
+}
+
 std::optional<std::string> AdapterReader::parameter_of(const ModuleKeys& module,
                                                        const std::vector<std::string>& registered) {
   std::vector<std::string> targeted;
   for (const std::string& name : registered) {
-    if (is_target_parameter(name)) {
+    if (is_target_parameter(own_name(module, name))) {
       targeted.push_back(name);
     }
   }
@@ -265,7 +269,8 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
           error.help);
     return;
   }
-  note_rank(*name, roles->rank, *module.a);
+  const std::string own = own_name(module, *name);
+  note_rank(own, roles->rank, *module.a);
   for (std::int64_t e = 0; e < weight->experts; ++e) {
     Factor a = expert_rows(matrix(*module.a), e, roles->rank);
     Factor b = expert_columns(matrix(*module.b), e, weight->experts);
@@ -277,7 +282,7 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     const auto of_expert = base_.weight(*name, e);
     BV_ASSERT(of_expert.has_value());
     const bool flip = roles->columns_first && !weight->columns_first;
-    add_pairs(*of_expert, {a, b, std::nullopt}, flip, *name);
+    add_pairs(*of_expert, {a, b, std::nullopt}, flip, own);
   }
 }
 
