@@ -86,6 +86,9 @@ class AdapterReader {
 
   void plain(const ModuleKeys& module, const NamedWeight& weight);
 
+  bool is_convolution(const ModuleKeys& module);
+  [[nodiscard]] NamedWeight convolution_weight(const std::string& stored) const;
+
   bool fits(const ModuleKeys& module, bool right, const std::string& wanted);
 
   /// `flip`: the stored base is [in, out] because the config says so; else as a family knows it.

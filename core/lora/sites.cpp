@@ -166,8 +166,8 @@ std::size_t SitePlan::add_site(std::string module, const plan::Target& target, c
              (site.cut == BaseCut::Rows ? ways(site) : 1);
   site.in = element_count(lines.columns.source_shapes()[0]).value();
   const bool canonical =
-      !rule.expert && !site.repeats && mapping.stage != family::Stage::Vision && rule.hf.size() > 1 &&
-      std::all_of(rule.hf.begin(), rule.hf.end(), [](const auto& source) {
+      !rule.expert && !site.repeats && mapping.stage != family::Stage::Vision &&
+      rule.hf.size() > 1 && std::all_of(rule.hf.begin(), rule.hf.end(), [](const auto& source) {
         return std::find(kCanonical.begin(), kCanonical.end(), source.first) != kCanonical.end();
       });
   for (std::size_t i = 0; canonical && i < rule.hf.size(); ++i) {

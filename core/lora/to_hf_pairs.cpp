@@ -75,8 +75,8 @@ class RepeatedRows {
              std::span<const std::byte> all) {
     const auto size = static_cast<std::size_t>(width) * static_cast<std::size_t>(bytes(dtype));
     for (const layout::Box& row : by_rows(boxes, width)) {
-      const auto at = static_cast<std::size_t>(row.target_offset) *
-                      static_cast<std::size_t>(bytes(dtype));
+      const auto at =
+          static_cast<std::size_t>(row.target_offset) * static_cast<std::size_t>(bytes(dtype));
       const auto found = all.subspan(at, size);
       const bool zero = std::all_of(found.begin(), found.end(),
                                     [](std::byte one) { return one == std::byte{0}; });

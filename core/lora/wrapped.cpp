@@ -299,7 +299,8 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
   out.not_loaded.assign(gaps.begin(), gaps.end());
   const auto& saved = adapter.config.modules_to_save;
   const bool all_linear = adapter.config.target_modules.regex == "all-linear";
-  const std::set<std::string> others = all_linear ? not_linear(base, names) : std::set<std::string>();
+  const std::set<std::string> others =
+      all_linear ? not_linear(base, names) : std::set<std::string>();
   for (const std::string& module : modules) {
     const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
       return names_module(one, module);
