@@ -86,6 +86,9 @@ class AdapterReader {
 
   void plain(const ModuleKeys& module, const NamedWeight& weight);
 
+  bool is_convolution(const ModuleKeys& module);
+  [[nodiscard]] NamedWeight convolution_weight(const std::string& stored) const;
+
   bool fits(const ModuleKeys& module, bool right, const std::string& wanted);
 
   /// `flip`: the stored base is [in, out] because the config says so; else as a family knows it.
@@ -99,6 +102,9 @@ class AdapterReader {
   // Packed experts.
 
   bool is_target_parameter(const std::string& name) const;
+
+  /// The name that a packed parameter has in the class of the adapter, which patterns are about.
+  static std::string own_name(const ModuleKeys& module, const std::string& parameter);
 
   /// Which of the parameters a wrapper is about.
   std::optional<std::string> parameter_of(const ModuleKeys& module,

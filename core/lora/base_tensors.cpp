@@ -308,18 +308,26 @@ std::optional<NamedWeight> BaseTensors::weight(std::string_view name, std::int64
 }
 
 std::vector<std::string> BaseTensors::packed_in(const std::string& module) const {
-  const auto found = packed_.find(module);
-  return found == packed_.end() ? std::vector<std::string>() : found->second;
+  const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
+  std::vector<std::string> names = file_names(family, module);
+  names.insert(names.begin(), module);
+  for (const std::string& name : names) {
+    if (const auto found = packed_.find(name); found != packed_.end()) {
+      return found->second;
+    }
+  }
+  return {};
 }
 
 std::optional<std::string> BaseTensors::under_other_module(std::string_view name) const {
   const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
-  for (const auto& other : {file_name(family, name), std::optional(class_name(family, name))}) {
-    if (other && *other != name && stored(*other) != nullptr) {
-      return other;
-    }
-  }
-  return std::nullopt;
+  std::vector<std::string> others = file_names(family, name);
+  others.push_back(class_name(family, name));
+  const auto known = [&](const std::string& other) {
+    return stored(other) != nullptr || others_.contains(other);
+  };
+  const auto found = std::find_if(others.begin(), others.end(), known);
+  return found == others.end() || *found == name ? std::nullopt : std::optional(*found);
 }
 
 std::optional<std::string> BaseTensors::under_other_prefix(std::string_view name) const {

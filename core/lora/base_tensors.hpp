@@ -48,8 +48,8 @@ class BaseTensors {
   /// packed one (parts are those of that expert).
   [[nodiscard]] std::optional<NamedWeight> weight(std::string_view name,
                                                   std::int64_t expert = -1) const;
-  /// Parameters of a module that hold stacks of experts, in the order in which the module registers
-  /// them.
+  /// Parameters of a module that hold stacks of experts, by their names in the files, in the order
+  /// in which the module registers them.
   [[nodiscard]] std::vector<std::string> packed_in(const std::string& module) const;
   /// The stored name of what the class names so, or files of another age did; nullopt when that is
   /// no stored tensor.

@@ -50,6 +50,10 @@ class HfPlanner {
 
   AdapterCut cut_of(const AdapterModule& module, const Site& site) const;
 
+  /// Rows of a layer that are one row in HF are equal, and those that HF does not have are zero:
+  /// else no HF adapter says the same. Errors: AdapterNoForm.
+  Status check_repeats(const AdapterModule& module, const Site& site) const;
+
   /// Every HF tensor of the layer with the whole pair, or the pairs that it was put together from
   /// when what was zero between them still is.
   std::vector<RecordBlock> blocks_of(const AdapterModule& module, const Site& site);

@@ -76,9 +76,9 @@ std::map<std::string, TensorEdits, std::less<>> edits_of(const Adapter& adapter)
 
 TensorMerge::TensorMerge(TensorSpec base, TensorEdits edits, MergeIsa isa)
     : base_(std::move(base)), edits_(std::move(edits)), isa_(isa) {
-  const Shape& shape = base_.shape;
-  columns_ = shape.size() < 2 ? 1 : std::max<std::int64_t>(1, shape.back());
-  rows_ = shape.empty() ? 1 : shape.size() == 1 ? shape[0] : shape[shape.size() - 2];
+  const MatrixSides sides = matrix_sides(base_.shape, edits_.pairs);
+  columns_ = sides.columns;
+  rows_ = sides.rows;
   for (const AdapterPair* pair : edits_.pairs) {
     terms_.push_back({pair, nullptr, std::nullopt});
   }

@@ -204,6 +204,23 @@ checkpoint::SourceTensor Factor::source() const {
   return {store, &tensor->spec};
 }
 
+MatrixSides matrix_sides(const Shape& shape, std::span<const AdapterPair* const> pairs) {
+  const bool convolution =
+      shape.size() > 2 && std::any_of(pairs.begin(), pairs.end(),
+                                      [](const AdapterPair* pair) { return pair->expert < 0; });
+  MatrixSides out;
+  if (convolution) {
+    out.rows = shape[0];
+    for (std::size_t i = 1; i < shape.size(); ++i) {
+      out.columns *= shape[i];
+    }
+  } else if (!shape.empty()) {
+    out.columns = shape.size() < 2 ? 1 : std::max<std::int64_t>(1, shape.back());
+    out.rows = shape.size() == 1 ? shape[0] : shape[shape.size() - 2];
+  }
+  return out;
+}
+
 namespace {
 
 /// Gives a tensor at hand its store.

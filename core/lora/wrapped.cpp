@@ -109,9 +109,56 @@ bool is_parameter_target(const AdapterConfig& config, const std::string& name) {
                      [&](const std::string& one) { return names_module(one, name); });
 }
 
+/// What the adapter's class calls its modules: classes of another age had the names of the files.
+struct Naming {
+  const family::Family* family = nullptr;  // null: as the files
+  [[nodiscard]] std::string of(std::string_view in_file) const {
+    return class_name(family, in_file);
+  }
+};
+
+/// The names that the keys of the adapter have.
+Naming names_of(const Adapter& adapter, const checkpoint::HfModel& base) {
+  const family::Family* family = base.model.family.get();
+  const bool of_files =
+      std::any_of(adapter.pairs.begin(), adapter.pairs.end(), [&](const AdapterPair& pair) {
+        std::string why;
+        const auto key = parse_adapter_key(pair.b.key(), why);
+        return key && class_name(family, key->path) != key->path;
+      });
+  return {of_files ? nullptr : family};
+}
+
+/// The HF tensors of MTP layers.
+std::set<std::string> mtp_tensors(const checkpoint::HfModel& base) {
+  std::set<std::string> out;
+  for (const model::Mapping& mapping : base.model.mappings) {
+    if (mapping.stage == family::Stage::Mtp) {
+      out.insert(mapping.hf.begin(), mapping.hf.end());
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
-Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) {
+MtpLayers mtp_layers_of(const checkpoint::HfModel& base, const std::vector<std::string>& tensors) {
+  const std::set<std::string> there = mtp_tensors(base);
+  return std::any_of(tensors.begin(), tensors.end(),
+                     [&](const std::string& name) { return there.contains(name); })
+             ? MtpLayers::Built
+             : MtpLayers::LeftOut;
+}
+
+namespace {
+
+/// Modules with a weight of two dimensions or more, by the names of the class, or of the files.
+Result<std::vector<std::string>> modules_of(const checkpoint::HfModel& base, MtpLayers mtp,
+                                            const Naming& names) {
+  std::set<std::string> left_out(base.model.dropped.begin(), base.model.dropped.end());
+  if (mtp == MtpLayers::LeftOut) {
+    left_out.merge(mtp_tensors(base));
+  }
   std::set<std::string> in_class;
   if (base.model.family != nullptr) {
     BV_TRY(model, class_model(base));
@@ -119,33 +166,40 @@ Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) 
       in_class.insert(mapping.hf.begin(), mapping.hf.end());
     }
   }
-  std::set<std::string> names;
+  std::set<std::string> out;
   for (const auto& [name, spec] : base.headers) {
     const bool packed_away = expert_of(name) && !in_class.empty() &&
                              !in_class.contains(class_name(base.model.family.get(), name));
-    if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away) {
-      names.insert(class_name(base.model.family.get(), module_of(name)));
+    if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away &&
+        !left_out.contains(name)) {
+      out.insert(names.of(module_of(name)));
     }
   }
-  return std::vector<std::string>(names.begin(), names.end());
+  return std::vector<std::string>(out.begin(), out.end());
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base, MtpLayers mtp) {
+  return modules_of(base, mtp, {base.model.family.get()});
 }
 
 namespace {
 
 /// Modules with a weight that are no linear layers: embeddings, routers (parameters of a module of
 /// their own) and convolutions. "all-linear" leaves them out.
-std::set<std::string> not_linear(const checkpoint::HfModel& base) {
+std::set<std::string> not_linear(const checkpoint::HfModel& base, const Naming& names) {
   std::set<std::string> out;
   for (const model::Mapping& mapping : base.model.mappings) {
     if (mapping.rule->vocabulary || mapping.rule->megatron.find(".router.") != std::string::npos) {
       for (const std::string& name : mapping.hf) {
-        out.insert(class_name(base.model.family.get(), module_of(name)));
+        out.insert(names.of(module_of(name)));
       }
     }
   }
   for (const auto& [name, spec] : base.headers) {
     if (spec.shape.size() != 2) {
-      out.insert(class_name(base.model.family.get(), module_of(name)));
+      out.insert(names.of(module_of(name)));
     }
   }
   return out;
@@ -213,7 +267,12 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
   const bool converts = base.model.family && base.model.family->peft_moves_experts;
   BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
   BV_TRY(doubled, DoubledRanks::make(adapter.config, converts));
-  BV_TRY(modules, class_modules(base));
+  const Naming names = names_of(adapter, base);
+  std::vector<std::string> tensors;
+  for (const AdapterPair& pair : adapter.pairs) {
+    tensors.push_back(pair.base);
+  }
+  BV_TRY(modules, modules_of(base, mtp_layers_of(base, tensors), names));
   const std::set<std::string> known(modules.begin(), modules.end());
   std::set<std::string> paired;
   TargetGaps out;
@@ -240,7 +299,8 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
   out.not_loaded.assign(gaps.begin(), gaps.end());
   const auto& saved = adapter.config.modules_to_save;
   const bool all_linear = adapter.config.target_modules.regex == "all-linear";
-  const std::set<std::string> others = all_linear ? not_linear(base) : std::set<std::string>();
+  const std::set<std::string> others =
+      all_linear ? not_linear(base, names) : std::set<std::string>();
   for (const std::string& module : modules) {
     const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
       return names_module(one, module);

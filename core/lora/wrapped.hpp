@@ -11,8 +11,16 @@
 
 namespace bv::lora {
 
+/// Classes of transformers leave MTP layers of a checkpoint out; those that models bring along may
+/// build them.
+enum class MtpLayers { LeftOut, Built };
+
 /// The modules of the base's class that have a weight of two dimensions or more, by full path.
-[[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base);
+[[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base,
+                                                             MtpLayers mtp);
+/// Whether any of these HF tensors belongs to an MTP layer: then the class builds them.
+[[nodiscard]] MtpLayers mtp_layers_of(const checkpoint::HfModel& base,
+                                      const std::vector<std::string>& tensors);
 
 /// PEFT takes a target of this name for the packed experts of the class, wherever the module
 /// stands: a dense layer or a shared expert is reached through its parameter alone
