@@ -49,6 +49,14 @@ Json names_json(const std::vector<std::string>& untrusted) {
   return out;
 }
 
+Json subject_json(const Verdict& verdict) {
+  Json out = {{"megatron", name_json(verdict.megatron)}, {"hf", names_json(verdict.hf)}};
+  if (!verdict.subjects.empty()) {
+    out["all"] = names_json(verdict.subjects);
+  }
+  return out;
+}
+
 bool carries_code(Outcome outcome) {
   return outcome != Outcome::Proved && outcome != Outcome::Held;
 }
@@ -104,10 +112,6 @@ Json counterexample_json(const Counterexample& example) {
 Json verdict_json(const Verdict& verdict, const std::string& id, bool with_details) {
   const bool coded = carries_code(verdict.outcome);
   const bool has_example = with_details && !verdict.counterexamples.empty();
-  Json subject = {{"megatron", name_json(verdict.megatron)}, {"hf", names_json(verdict.hf)}};
-  if (!verdict.subjects.empty()) {
-    subject["all"] = names_json(verdict.subjects);
-  }
   return {
       {"id", name_json(id)},
       {"claim", verdict.claim},
@@ -119,7 +123,7 @@ Json verdict_json(const Verdict& verdict, const std::string& id, bool with_detai
         {"kind", verdict.kind},
         {"class", text_or_null(verdict.rule_class)},
         {"source", source_json(verdict.rule_source)}}},
-      {"subject", subject},
+      {"subject", subject_json(verdict)},
       {"layout", text_or_null(verdict.layout)},
       {"evidence", letters(verdict.evidence)},
       {"cases", number(verdict.cases)},

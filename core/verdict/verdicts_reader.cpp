@@ -102,9 +102,7 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   if (const Json* subject = fields.object(object, "subject", path)) {
     out.megatron = fields.text(*subject, "megatron", path + "subject.");
     out.hf = fields.texts(*subject, "hf", path + "subject.");
-    if (Fields::find(*subject, "all") != nullptr) {
-      out.subjects = fields.texts(*subject, "all", path + "subject.");
-    }
+    out.subjects = fields.optional_texts(*subject, "all", path + "subject.");
   }
   out.layout = fields.text(object, "layout", path);
   out.evidence = evidence_from(fields.text(object, "evidence", path));

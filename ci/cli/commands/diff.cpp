@@ -258,9 +258,8 @@ class Diff {
     }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
-    if (opened.under_test) {  // what its own rules say of a checkpoint is no evidence for them
-      add("placement", claims::find_claim("placement")->title,
-          claims::check_placement(subject_of(opened, plan.layout())));
+    if (opened.under_test) {
+      judge_rules(subject_of(opened, plan.layout()));
     }
     BV_CHECK(hf.checkpoint->unchanged());
     for (const auto& [rank, shard] : shards) {
@@ -269,9 +268,18 @@ class Diff {
     const bool refuted =
         std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
                     [](const auto& one) { return one.outcome == Outcome::Refuted; });
-    return options_.accept_changed && !refuted && plan.files().size() > 1
-               ? compare_copies(plan, std::move(shards))
-               : Status(Done{});
+    const bool copies = options_.accept_changed && !refuted && plan.files().size() > 1;
+    return copies ? compare_copies(plan, std::move(shards)) : Status(Done{});
+  }
+
+  /// What rules say of a checkpoint that they made is no evidence for them: they are judged too.
+  void judge_rules(const claims::Subject& subject) {
+    if (std::vector<Verdict> open = open_rules(subject); !open.empty()) {
+      add("rules", "every rule can be judged", std::move(open));
+    }
+    for (const char* claim : {"placement", "offsets"}) {
+      add(claim, claims::find_claim(claim)->title, claims::find_claim(claim)->judge(subject));
+    }
   }
 
   /// The names of A decide what B must hold, so they come first.

@@ -169,4 +169,14 @@ std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shard
   return out;
 }
 
+std::vector<Verdict> open_rules(const claims::Subject& subject) {
+  std::vector<Verdict> out = claims::check_names(subject);
+  std::erase_if(out, [](const Verdict& one) { return one.outcome == Outcome::Proved; });
+  for (Verdict& one : out) {
+    one.claim = "rules";
+    one.replay = subject.replay;
+  }
+  return out;
+}
+
 }  // namespace bv::cli

@@ -14,6 +14,7 @@
 #include "core/io/locate.hpp"
 #include "core/plan/plan.hpp"
 #include "core/verdict/verdict.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
 
@@ -50,5 +51,9 @@ namespace bv::cli {
 /// Whether every rank that holds a copy of a parameter holds the same one: verdicts of claim bytes.
 /// None when a rank of the plan is not there.
 [[nodiscard]] std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards);
+
+/// What the rules under test leave open, as verdicts of claim "rules". Empty when all of them can
+/// be judged.
+[[nodiscard]] std::vector<Verdict> open_rules(const claims::Subject& subject);
 
 }  // namespace bv::cli

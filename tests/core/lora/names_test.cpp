@@ -301,8 +301,20 @@ TEST(ClassNames, ReplaceWholeComponentsEitherWay) {
   EXPECT_EQ(class_name(&family, "layers.0.moe_norm.weight"), "layers.0.moe_norm.weight");
   EXPECT_EQ(class_name(&family, "a_moe.weight"), "a_moe.weight");
   EXPECT_EQ(class_name(nullptr, "moe.weight"), "moe.weight");
-  EXPECT_EQ(file_name(&family, "layers.0.mlp.up.weight"), "layers.0.moe.up.weight");
-  EXPECT_EQ(file_name(&family, "layers.0.attn.weight"), std::nullopt);
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(file_names(&family, "layers.0.mlp.up.weight"), Names({"layers.0.moe.up.weight"}));
+  EXPECT_EQ(file_names(&family, "layers.0.attn.weight"), Names());
+}
+
+TEST(ClassNames, ReplaceBeginningsToo) {
+  family::Family family;
+  family.class_modules = {{"^language_model.model", "model.language_model"}, {"moe", "mlp"}};
+  EXPECT_EQ(class_name(&family, "language_model.model.layers.0.moe.gate.weight"),
+            "model.language_model.layers.0.mlp.gate.weight");
+  EXPECT_EQ(class_name(&family, "model.language_model.layers.0.moe.gate.weight"),
+            "model.language_model.layers.0.mlp.gate.weight");
+  EXPECT_EQ(file_names(&family, "model.language_model.layers.0.mlp.gate.weight").front(),
+            "language_model.model.layers.0.moe.gate.weight");
 }
 
 }  // namespace
