@@ -78,12 +78,13 @@ enum class Cause {
   Zeroed,
   PlusOne,
   MinusOne,
-  Narrowed,    // rounded through a narrower type
-  Widened,     // stored in a wider type, every value kept
-  Recast,      // stored in a type that is neither wider nor narrower
-  Relabelled,  // the wanted bits under the name of another type
-  Padded,      // rows added to the vocabulary
-  Truncated,   // rows cut from the vocabulary
+  Narrowed,        // rounded through a narrower type
+  Widened,         // stored in a wider type, every value kept
+  Recast,          // stored in a type that is neither wider nor narrower
+  Relabelled,      // the wanted bits under the name of another type
+  Padded,          // rows added to the vocabulary
+  Truncated,       // rows cut from the vocabulary
+  PaddingNotZero,  // of the vocabulary
   Missing,
   Unexpected,
   Renamed,  // unexpected, and it holds a missing tensor

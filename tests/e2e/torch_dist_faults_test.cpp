@@ -101,7 +101,30 @@ TEST(PlantedFault, PaddingRowsAreNotZero) {
   planted.copy.edit("embedding.word_embeddings.weight", 1, [](std::string& data) {
     data[data.size() - 1] = 0x3f;  // of the last row, which is padding
   });
-  planted.expect_refuted({"embedding.word_embeddings.weight"});
+  planted.expect_refuted(
+      {"embedding.word_embeddings.weight", "1 row that pads the vocabulary is not zero"});
+}
+
+TEST(PlantedFault, LayersAreExchangedInAWiderType) {
+  Planted planted("qwen3");
+  const std::string key = "decoder.layers.mlp.linear_fc2.weight";
+  const auto& chunks = planted.copy.expected.at("tensors").at(key).at("chunks");
+  for (std::size_t one = 0; one < chunks.size(); ++one) {
+    for (std::size_t other = 0; other < chunks.size(); ++other) {
+      const auto from = chunks[one].at("offsets").get<std::vector<int>>();
+      if (from[0] == 1 && chunks[other].at("offsets") == std::vector<int>({2, from[1], from[2]})) {
+        const std::string first = planted.copy.data(key, one);
+        const std::string second = planted.copy.data(key, other);
+        planted.copy.edit(key, one, [&](std::string& data) { data = second; });
+        planted.copy.edit(key, other, [&](std::string& data) { data = first; });
+      }
+    }
+  }
+  const Ended ended = planted.check();  // F32, and the model is BF16
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.flat().find("holds the rows of decoder.layers.1.mlp.linear_fc2.weight"),
+            std::string::npos)
+      << ended.all();
 }
 
 TEST(PlantedFault, TrainedWeightsAreJudgedByTheirShapes) {

@@ -166,7 +166,7 @@ TEST_F(WrittenWith, RulesOfTheFolderAreTakenAndJudged) {
   NewModel model = nova_moe();
   model.write(folder);
   convert(folder / "m", {"--rules", folder / "r.json", "--tp", "2"}, 3);
-  expect(check(folder / "m"), 0, {"judged by the rules of B, rules.json", "placement"});
+  expect(check(folder / "m"), 3, {"judged by the rules of B, rules.json", "placement"});
   NewModel other = nova_moe();  // up in the place of gate, in its tensors and in its rules
   for (auto& [name, tensor] : other.checkpoint.tensors) {
     if (const std::size_t at = name.find("gate_proj"); at != std::string::npos) {

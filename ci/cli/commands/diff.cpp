@@ -265,9 +265,8 @@ class Diff {
     for (const auto& [rank, shard] : shards) {
       BV_CHECK(shard->unchanged());
     }
-    const bool refuted =
-        std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
-                    [](const auto& one) { return one.outcome == Outcome::Refuted; });
+    const auto is_red = [](const Verdict& one) { return one.outcome == Outcome::Refuted; };
+    const bool refuted = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), is_red);
     const bool copies = options_.accept_changed && !refuted && plan.files().size() > 1;
     return copies ? compare_copies(plan, std::move(shards)) : Status(Done{});
   }
@@ -277,8 +276,10 @@ class Diff {
     if (std::vector<Verdict> open = open_rules(subject); !open.empty()) {
       add("rules", "every rule can be judged", std::move(open));
     }
-    for (const char* claim : {"placement", "offsets"}) {
-      add(claim, claims::find_claim(claim)->title, claims::find_claim(claim)->judge(subject));
+    for (const claims::Claim& claim : claims::catalogue()) {
+      if (claim.by_rule) {
+        add(claim.id, claim.title, claim.judge(subject));
+      }
     }
   }
 

@@ -285,6 +285,8 @@ class Grouping {
         return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
       case Cause::Truncated:
         return "write every row";
+      case Cause::PaddingNotZero:
+        return "write zeros behind the vocabulary, or cut the rows: training may have changed them";
       case Cause::Missing:
         return "add the rule that writes it, or complete the checkpoint";
       case Cause::Unexpected:
