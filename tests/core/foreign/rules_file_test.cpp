@@ -365,6 +365,7 @@ TEST(RulesFile, StatementsAndParametersAreReadAndChecked) {
        {R"("facts":{"norms":{"hf":{"a":"sometimes"},"megatron":{}}})",
         R"("facts":{"norms":{"hf":{}}})", R"("facts":{"norms":7})",
         R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":[7]})", R"("facts":7)",
+        R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":["r1"]})",
         R"("facts":{"layernorm_zero_centered_gamma":1})", R"("model":{"parameters":[]})",
         R"("model":{"parameters":["a","a"]})", R"("model":{"parameters":["a.*"]})",
         R"("model":{"parameters":[["a",[-1]]]})",
@@ -372,6 +373,21 @@ TEST(RulesFile, StatementsAndParametersAreReadAndChecked) {
     const auto refused = with(wrong);
     ASSERT_FALSE(refused.has_value()) << wrong;
     EXPECT_EQ(refused.error().code, Code::RulesInvalid) << wrong;
+  }
+}
+
+TEST(RulesFile, ValuesThatUndoEachOtherAreRefused) {
+  const auto with = [](const std::string& values) {
+    return parse_rules_file(
+        R"({"schema":"bridge-rules/1","rules":[{"kind":"replicated","megatron":"a","hf":"b","values":)" +
+            values + "}]}",
+        "x");
+  };
+  EXPECT_TRUE(with(R"(["minus_one"])").has_value());
+  for (const char* both : {R"(["minus_one","plus_one"])", R"(["plus_one","minus_one"])"}) {
+    const auto refused = with(both);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().message, "two values of rule r0 undo each other");
   }
 }
 
