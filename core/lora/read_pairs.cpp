@@ -91,7 +91,8 @@ void AdapterReader::read_module(const ModuleKeys& module) {
     plain(module, convolution_weight(weight));
     return;
   }
-  const auto named = base_.weight(weight);
+  auto named = base_.weight(weight);
+  named = named ? named : base_.joined(module.path);
   if (named && named->experts == 0) {
     module.depth == 0 ? plain(module, *named)
                       : unknown(key_of(*any), "there is one wrapper too many around the module");

@@ -113,18 +113,19 @@ bool is_parameter_target(const AdapterConfig& config, const std::string& name) {
 struct Naming {
   const family::Family* family = nullptr;  // null: as the files
   [[nodiscard]] std::string of(std::string_view in_file) const {
-    return class_name(family, in_file);
+    return joined_module(family, class_name(family, in_file));
   }
 };
 
 /// The names that the keys of the adapter have.
 Naming names_of(const Adapter& adapter, const checkpoint::HfModel& base) {
   const family::Family* family = base.model.family.get();
+  const Naming names_of_class{family};
   const bool of_files =
       std::any_of(adapter.pairs.begin(), adapter.pairs.end(), [&](const AdapterPair& pair) {
         std::string why;
         const auto key = parse_adapter_key(pair.b.key(), why);
-        return key && class_name(family, key->path) != key->path;
+        return key && names_of_class.of(key->path) != key->path;
       });
   return {of_files ? nullptr : family};
 }
