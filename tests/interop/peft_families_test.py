@@ -149,6 +149,51 @@ def test_packed_experts_and_routers(base, tmp_path):
     merged_alike(base, tmp_path / "experts", wrapped, tmp_path)
 
 
+PATTERNS = {
+    r".*\.mlp\.experts\.\w*_proj": True,
+    r".*(?:[qkvo]_proj|experts.*\.(?:gate|up|down)_proj)": True,
+    r"model\.layers\.0\.self_attn\.q_proj": False,  # the last component is what counts: q_proj of every layer
+    r".*\.(?:q_proj|down_proj)": True,
+    "all-linear": True,
+    r".*self_attn\.[qk]_proj": False,
+}
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe", "deepseek_v3"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_of_a_file_is_resolved_as_peft_does(family, pattern, tmp_path):
+    """A class whose experts PEFT moves: a pattern of the file becomes a list of last components, and experts parameters."""
+    run("fixture", "make", "--family", family, "--out", tmp_path / "base", "--seed", "3")
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    model, _ = load(base)
+    wrapped = adapted(model, adapter, target_modules=pattern)
+    held = tensors(adapter / "adapter_model.safetensors")
+    assert any(".experts." in name for name in held) == PATTERNS[pattern]
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config.update(target_modules=pattern, target_parameters=None, rank_pattern={}, alpha_pattern={})
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    again = peft.PeftModel.from_pretrained(load(base)[0], adapter)
+    loaded = {name: value for name, value in again.state_dict().items() if ".lora_" in name}
+    assert loaded.keys() == {name: 0 for name in wrapped.state_dict() if ".lora_" in name}.keys()
+    run("lora", "check", "--model", base, "--adapter", adapter, "-q")
+    merged_alike(base, adapter, again, tmp_path)
+
+
+def test_a_pattern_with_the_number_of_an_expert_moves_none(tmp_path):
+    """The class has no such path, and PEFT asks for none with a number: it drops those keys without an error."""
+    run("fixture", "make", "--family", "qwen3_moe", "--out", tmp_path / "base", "--seed", "3")
+    model, _ = load(tmp_path / "base")
+    adapted(model, tmp_path / "adapter", target_modules=r".*\.mlp\.experts\.\w*_proj|.*\.q_proj")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config.update(target_modules=r".*\.mlp\.experts\.\d+\.\w*_proj|.*\.q_proj", target_parameters=None, rank_pattern={}, alpha_pattern={})
+    file.write_text(json.dumps(config))
+    again = peft.PeftModel.from_pretrained(load(tmp_path / "base")[0], tmp_path / "adapter")
+    assert not any(".experts." in name for name in again.state_dict() if ".lora_" in name)
+    said = run_failing(5, "lora", "check", "--model", tmp_path / "base", "--adapter", tmp_path / "adapter")
+    assert "rank 8" in said  # twice the config's, which nothing says then
+
+
 def test_a_wrong_factor_is_noticed(tmp_path):
     """The comparisons of this file can fail: one element of one factor is changed behind PEFT's back."""
     from safetensors.torch import save_file
