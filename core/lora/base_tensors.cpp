@@ -307,6 +307,30 @@ std::optional<NamedWeight> BaseTensors::weight(std::string_view name, std::int64
   return out;
 }
 
+std::optional<NamedWeight> BaseTensors::joined(const std::string& module) const {
+  const std::string_view last = last_component(module);
+  for (const JoinedModules& one : joined_modules(model_ ? model_->family.get() : nullptr)) {
+    NamedWeight out;
+    out.name = module + ".weight";
+    for (const std::string& part : one.in_files) {
+      const std::string own = std::string(parent_of(module)) + "." + part + ".weight";
+      const std::string name = stored(own) ? own : under_other_module(own).value_or("");
+      const auto weight = last == one.in_class ? this->weight(name) : std::nullopt;
+      if (!weight || weight->experts > 0 || weight->columns_first.value_or(false) ||
+          (!out.parts.empty() && weight->columns != out.columns)) {
+        return std::nullopt;
+      }
+      out.columns = weight->columns;
+      out.columns_first = false;
+      out.parts.push_back({name, -1, false, out.rows, 1, weight->rows, 0, 1});
+      out.rows += weight->rows;
+    }
+    out.shape = {out.rows, out.columns};
+    return out;
+  }
+  return std::nullopt;
+}
+
 std::vector<std::string> BaseTensors::packed_in(const std::string& module) const {
   const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
   std::vector<std::string> names = file_names(family, module);

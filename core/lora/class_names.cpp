@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/lora/adapter_keys.hpp"
+
 namespace bv::lora {
 namespace {
 
 constexpr char kBeginning = '^';  // of an entry that is about the first components of a name
+constexpr char kJoint = '+';      // between modules that are one in the class
 
 using Renamings = std::vector<std::pair<std::string, std::string>>;
 
@@ -14,7 +17,8 @@ using Renamings = std::vector<std::pair<std::string, std::string>>;
 Renamings renamings(const family::Family& family, bool beginnings, bool to_file) {
   Renamings out;
   for (const auto& [file, own] : family.class_modules) {
-    if (file.starts_with(kBeginning) == beginnings) {
+    const bool joint = file.find(kJoint) != std::string::npos;
+    if (!joint && file.starts_with(kBeginning) == beginnings) {
       std::string from = file.substr(beginnings ? 1 : 0);
       to_file ? out.emplace_back(own, std::move(from)) : out.emplace_back(std::move(from), own);
     }
@@ -100,6 +104,36 @@ std::vector<std::string> file_names(const family::Family* family, std::string_vi
   }
   add(with_other_modules(in_class, modules));
   return out;
+}
+
+std::vector<JoinedModules> joined_modules(const family::Family* family) {
+  std::vector<JoinedModules> out;
+  if (family == nullptr) {
+    return out;
+  }
+  for (const auto& [files, own] : family->class_modules) {
+    if (files.find(kJoint) == std::string::npos) {
+      continue;
+    }
+    JoinedModules one{{}, own};
+    for (std::size_t at = 0; at <= files.size();) {
+      const std::size_t end = std::min(files.find(kJoint, at), files.size());
+      one.in_files.push_back(files.substr(at, end - at));
+      at = end + 1;
+    }
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+std::string joined_module(const family::Family* family, std::string_view module) {
+  const std::string_view last = last_component(module);
+  for (const JoinedModules& one : joined_modules(family)) {
+    if (std::find(one.in_files.begin(), one.in_files.end(), last) != one.in_files.end()) {
+      return std::string(module.substr(0, module.size() - last.size())) + one.in_class;
+    }
+  }
+  return std::string(module);
 }
 
 }  // namespace bv::lora

@@ -18,4 +18,15 @@ namespace bv::lora {
 [[nodiscard]] std::vector<std::string> file_names(const family::Family* family,
                                                   std::string_view in_class);
 
+/// Linear layers of the files that are one in the class, their rows in this order. In the family's
+/// class_modules: "gate_proj+up_proj": "gate_up_proj".
+struct JoinedModules {
+  std::vector<std::string> in_files;
+  std::string in_class;
+};
+[[nodiscard]] std::vector<JoinedModules> joined_modules(const family::Family* family);
+
+/// "….mlp.gate_proj" -> "….mlp.gate_up_proj"; the module itself where the class has it.
+[[nodiscard]] std::string joined_module(const family::Family* family, std::string_view module);
+
 }  // namespace bv::lora

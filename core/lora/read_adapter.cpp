@@ -9,6 +9,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_reader.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
@@ -63,6 +64,8 @@ Status AdapterReader::compile_patterns() {
     BV_TRY(compiled, PathPattern::compile(pattern, PathPattern::Extent::Suffix));
     alphas_.emplace_back(std::move(compiled), alpha);
   }
+  BV_TRY(doubles, doubles_gate_up(out_.config, model_));
+  doubles_ = doubles;
   return Done{};
 }
 

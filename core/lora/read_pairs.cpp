@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_reader.hpp"
 #include "core/lora/packing.hpp"
@@ -91,7 +92,8 @@ void AdapterReader::read_module(const ModuleKeys& module) {
     plain(module, convolution_weight(weight));
     return;
   }
-  const auto named = base_.weight(weight);
+  auto named = base_.weight(weight);
+  named = named ? named : base_.joined(module.path);
   if (named && named->experts == 0) {
     module.depth == 0 ? plain(module, *named)
                       : unknown(key_of(*any), "there is one wrapper too many around the module");
@@ -297,7 +299,9 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     return;
   }
   const std::string own = own_name(module, *name);
-  note_rank(own, roles->rank, *module.a);
+  const std::int64_t times = doubled(own, roles->rank) ? 2 : 1;
+  note_rank(own, roles->rank / times, *module.a);
+  const std::size_t first_pair = out_.pairs.size();
   for (std::int64_t e = 0; e < weight->experts; ++e) {
     Factor a = expert_rows(matrix(*module.a), e, roles->rank);
     Factor b = expert_columns(matrix(*module.b), e, weight->experts);
@@ -311,6 +315,18 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     const bool flip = roles->columns_first && !weight->columns_first;
     add_pairs(*of_expert, {a, b, std::nullopt}, flip, own);
   }
+  const bool alpha_decided = std::any_of(
+      alphas_.begin(), alphas_.end(), [&](const auto& one) { return one.first.matches(own); });
+  for (std::size_t i = first_pair; !alpha_decided && i < out_.pairs.size(); ++i) {
+    out_.pairs[i].alpha *= static_cast<double>(times);
+  }
+}
+
+bool AdapterReader::doubled(const std::string& parameter, std::int64_t rank) {
+  const bool decided = std::any_of(ranks_.begin(), ranks_.end(),
+                                   [&](const auto& one) { return one.first.matches(parameter); });
+  return !decided && doubles_ && last_component(parameter) == "gate_up_proj" &&
+         rank == 2 * out_.config.r;
 }
 
 }  // namespace bv::lora

@@ -142,6 +142,9 @@ Status HfPlanner::add_module(const AdapterModule& module) {
     BV_CHECK(check_repeats(module, site));
   }
   const std::vector<RecordBlock> blocks = blocks_of(module, site);
+  if (const std::string joined = joined_in_class(site); !joined.empty()) {
+    return add_joined(module, site, joined);
+  }
   const std::int64_t experts = site.experts;
   const bool packed = is_packed(site, class_mapping(site, experts > 0 ? 0 : -1));
   for (std::int64_t e = experts > 0 ? 0 : -1; e < std::max<std::int64_t>(experts, 0); ++e) {

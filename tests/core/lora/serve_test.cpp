@@ -334,6 +334,45 @@ TEST(ServeAdapter, ExpertsLieWhereVllmPutsThem) {
   EXPECT_EQ(compared, 20);
 }
 
+/// The fused layers of the runtime's own model classes, and what it packs into each.
+TEST(ServeAdapter, FusedLayersHaveTheMembersThatVllmPacks) {
+  const Json facts = golden::json_of(golden::kGolden / "vllm/facts-models.json");
+  std::set<std::string> compared;
+  for (const auto& [name, model] : {std::pair{"llama_all", "LlamaForCausalLM"},
+                                    std::pair{"qwen35_dense", "Qwen3_5ForCausalLM"}}) {
+    const auto base = golden::open_base(golden::kGolden / "peft" / name / "base");
+    const auto adapter =
+        open_adapter(golden::kGolden / "peft" / name / "adapter", base, golden::kinds_of_build());
+    ASSERT_TRUE(adapter) << adapter.error().message;
+    const auto served = serve_adapter(base, golden::kinds_of_build(), *adapter,
+                                      {1, false, rank_needed(*adapter, 1, false)});
+    ASSERT_TRUE(served) << served.error().message;
+    const Json& packs = facts.at("models").at(model).at("packed_modules_mapping");
+    for (const ServedModule& module : *served) {
+      const std::string layer(last_component(module.layer.name));
+      if (!packs.contains(layer)) {
+        EXPECT_EQ(module.names.size(), 1u) << module.layer.name;
+        continue;
+      }
+      Json members = Json::array();
+      for (const std::string& member : module.names) {
+        members.push_back(last_component(module_of(member)));
+      }
+      EXPECT_EQ(members, packs.at(layer)) << module.layer.name;
+      compared.insert(layer);
+      if (layer == "in_proj_qkvz") {  // keys twice, values, gates: as the runtime's own sizes
+        const auto& slices = module.layer.slices;
+        const Json& sizes = facts.at("gdn")[0].at(layer).at("output_sizes");
+        ASSERT_EQ(slices.size(), sizes.size());
+        EXPECT_EQ(slices[0] == slices[1], sizes[0] == sizes[1]);
+        EXPECT_EQ(slices[2] == slices[3], sizes[2] == sizes[3]);
+      }
+    }
+  }
+  EXPECT_EQ(compared,
+            (std::set<std::string>{"gate_up_proj", "in_proj_ba", "in_proj_qkvz", "qkv_proj"}));
+}
+
 /// D-25: gate and up alone are skipped there, down alone is refused; here the other is zero.
 TEST(ServeAdapter, ExpertsWithOneProjectionAloneAreServed) {
   for (const char* lacking : {"no_down", "no_gate_up"}) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -11,6 +12,7 @@
 #include <numeric>
 #include <set>
 
+#include "core/lora/adapter_config.hpp"
 #include "core/lora/slice.hpp"
 
 namespace bv::lora {
@@ -223,6 +225,124 @@ TEST(SliceGolden, OurSlicesLieWhereTheBaseLayerPutsItsRows) {
   for (const std::string& id : refused_by_us()) {
     EXPECT_TRUE(refusals.contains(id)) << id << " must be refused";
   }
+}
+
+/// One token through its kernels: the rows that a rank adds a delta to. Where they are not those of
+/// its base layer, the fault is its own (D-19), and the test says which cases that are.
+TEST(SliceGolden, DeltasOfAForwardAreAddedToTheRowsOfTheBaseLayer) {
+  const Json file = vllm_json("cases-forward.json");
+  std::set<std::string> wrong_there;
+  for (const Json& one : file.at("cases")) {
+    SCOPED_TRACE(one.at("id"));
+    const Json& in = one.at("in");
+    Asked question;
+    question.layer.name = in.at("module");
+    question.layer.kind = kind_of(in.at("layer"));
+    question.layer.slices =
+        in.at(in.contains("qkv") ? "full_rows" : "output_sizes").get<std::vector<std::int64_t>>();
+    question.layer.columns = 4;
+    if (in.contains("qkv")) {
+      question.layer.kv_heads = in.at("qkv").at("kv_heads");
+    }
+    question.serving = {in.at("tp_size"), false, 2};
+    std::vector<std::int64_t> rows;
+    for (std::size_t j = 0; j < in.at("member_rows").size(); ++j) {
+      rows.push_back(in.at("member_rows")[j]);
+      question.members.push_back(
+          in.at("present")[j] == 1 ? std::optional(Member{2, 4, rows.back(), 2}) : std::nullopt);
+    }
+    const auto cut = slice_layer(question.layer, question.members, {}, question.serving);
+    ASSERT_TRUE(cut) << cut.error().message;
+    std::vector<std::int64_t> first_row(rows.size());
+    std::exclusive_scan(rows.begin(), rows.end(), first_row.begin(), std::int64_t{0});
+    const Json& ranks = one.at("out").at("ranks");
+    for (std::size_t t = 0; t < ranks.size(); ++t) {
+      std::vector<std::int64_t> ours;
+      for (const SliceShard& shard : (*cut)[t]) {
+        for (std::int64_t i = 0; i < shard.b_rows; ++i) {
+          ours.push_back(shard.member ? first_row[*shard.member] + shard.b_from_rows.begin + i
+                                      : -1);
+        }
+      }
+      std::vector<std::int64_t> wanted = ranks[t].at("base_rows");
+      for (std::size_t x = 0; x < wanted.size(); ++x) {
+        wanted[x] = ours.size() == wanted.size() && ours[x] == -1 ? -1 : wanted[x];
+      }
+      EXPECT_EQ(ours, wanted);
+      if (Json(ours) != ranks[t].at("lora_rows")) {
+        wrong_there.insert(one.at("id"));
+      }
+    }
+    EXPECT_EQ(std::count(in.at("present").begin(), in.at("present").end(), 0) > 0,
+              std::any_of((*cut)[0].begin(), (*cut)[0].end(),
+                          [](const SliceShard& shard) { return !shard.member; }));
+  }
+  EXPECT_EQ(wrong_there,
+            (std::set<std::string>{"fwd-q3n-qkvz-tp2", "fwd-q3n-ba-tp2", "fwd-one-uneq-tp2"}));
+}
+
+ScaleKind kind_of_scale(const Json& member) {
+  return member.at("scaling_argument").is_null() ? ScaleKind::Lora : ScaleKind::RsLora;
+}
+
+/// The factor that the runtime folds into the B of each member is the scale that we write.
+TEST(SliceGolden, ScalesOfMembersAreThoseThatTheRuntimeFoldsIn) {
+  const Json file = vllm_json("cases-pack.json");
+  std::map<std::string, int> kinds;
+  for (const Json& one : file.at("cases")) {
+    SCOPED_TRACE(one.at("id"));
+    ++kinds[one.at("kind").get<std::string>()];
+    const Json& in = one.at("in");
+    const Json& out = one.at("out");
+    if (one.at("kind") == "pack" && out.contains("b_factor")) {
+      for (std::size_t j = 0; j < in.at("members").size(); ++j) {
+        const Json& member = in.at("members")[j];
+        const Json& factor = out.at("b_factor")[j];
+        EXPECT_EQ(member.is_null(), factor.is_null());
+        if (!member.is_null()) {
+          EXPECT_EQ(scale64(kind_of_scale(member), member.at("alpha"), member.at("rank")),
+                    factor.get<double>());
+        }
+      }
+    }
+    if (one.at("kind") == "direct_slice") {  // a list of another length is refused, not cut short
+      Asked question;
+      question.layer.name = "layer";
+      question.layer.kind = kind_of(in.at("layer"));
+      question.layer.slices = in.contains("qkv")
+                                  ? std::vector<std::int64_t>{8, 4, 4}
+                                  : in.at("output_sizes").get<std::vector<std::int64_t>>();
+      question.layer.kv_heads = 2;
+      question.layer.columns = 4;
+      const std::size_t length = in.at("list_length");
+      for (std::size_t j = 0; j < length; ++j) {
+        const std::int64_t rows =
+            j < question.layer.slices.size() ? question.layer.slices[j] : std::int64_t{4};
+        question.members.push_back(Member{2, 4, rows, 2});
+      }
+      const auto cut = slice_layer(question.layer, question.members, {}, {2, true, 8});
+      EXPECT_EQ(cut.has_value(), length == question.layer.slices.size());
+    }
+    if (one.at("kind") == "failed_set") {  // there half of it is in the slot; here nothing is cut
+      const Json& second = in.at("second_members_b_rows_and_rank");
+      Asked question;
+      question.layer = {"layer",
+                        LayerKind::MergedColumn,
+                        in.at("output_sizes").get<std::vector<std::int64_t>>(),
+                        4,
+                        0,
+                        {}};
+      for (const Json& member : second) {
+        question.members.push_back(Member{member[1], 4, member[0], member[1]});
+      }
+      const auto cut = slice_layer(question.layer, question.members, {}, {1, false, 8});
+      // 6 and 4 rows cover [2 2 3 3] in no way, rank 9 does not fit a buffer of 8.
+      EXPECT_FALSE(cut);
+      EXPECT_TRUE(out.contains("error"));
+    }
+  }
+  EXPECT_EQ(kinds, (std::map<std::string, int>{
+                       {"pack", 6}, {"pack_moe", 5}, {"direct_slice", 6}, {"failed_set", 4}}));
 }
 
 TEST(SliceGolden, OurDispatchServesAtLeastWhatVllmServesOnce) {
