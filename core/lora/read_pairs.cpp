@@ -315,8 +315,8 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     const bool flip = roles->columns_first && !weight->columns_first;
     add_pairs(*of_expert, {a, b, std::nullopt}, flip, own);
   }
-  const bool alpha_decided = std::any_of(
-      alphas_.begin(), alphas_.end(), [&](const auto& one) { return one.first.matches(own); });
+  const bool alpha_decided = std::any_of(alphas_.begin(), alphas_.end(),
+                                         [&](const auto& one) { return one.first.matches(own); });
   for (std::size_t i = first_pair; !alpha_decided && i < out_.pairs.size(); ++i) {
     out_.pairs[i].alpha *= static_cast<double>(times);
   }

@@ -1,13 +1,14 @@
 // A base whose tensors are merged when they are read is, for every reader, the model that a merge
 // writes.
 
-#include "core/lora/merged_view.hpp"
+#include "core/merge/merged_view.hpp"
 
 #include <fmt/format.h>
 
 #include "core/convert/convert.hpp"
-#include "core/lora/merge.hpp"
-#include "core/lora/merged_elements.hpp"
+#include "core/merge/merge.hpp"
+#include "core/merge/merged_elements.hpp"
+#include "core/plan/layout_set.hpp"
 #include "tests/core/lora/golden.hpp"
 #include "tests/support/files.hpp"
 

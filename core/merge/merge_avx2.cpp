@@ -1,4 +1,4 @@
-#include "core/lora/merge_tile.hpp"
+#include "core/merge/merge_tile.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,4 +1,4 @@
-#include "core/lora/slice.hpp"
+#include "core/serve/slice.hpp"
 
 #include <fmt/format.h>
 

@@ -5,7 +5,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
-#include "core/lora/slice.hpp"
+#include "core/serve/slice.hpp"
 
 namespace bv::lora {
 namespace {

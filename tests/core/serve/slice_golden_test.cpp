@@ -13,7 +13,7 @@
 #include <set>
 
 #include "core/lora/adapter_config.hpp"
-#include "core/lora/slice.hpp"
+#include "core/serve/slice.hpp"
 
 namespace bv::lora {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/lora/merge.hpp"
+#include "core/merge/merge.hpp"
 
 #include <fmt/format.h>
 
@@ -13,7 +13,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/torch_shard.hpp"
-#include "core/lora/merge_plan.hpp"
+#include "core/merge/merge_plan.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;

@@ -1,6 +1,6 @@
 // Members of fused layers to slices and ranks, by hand and against brute force.
 
-#include "core/lora/slice.hpp"
+#include "core/serve/slice.hpp"
 
 #include <gtest/gtest.h>
 

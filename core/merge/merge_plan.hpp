@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "core/lora/adapter.hpp"
-#include "core/lora/merge_tensor.hpp"
-#include "core/lora/merge_ties.hpp"
+#include "core/merge/merge_tensor.hpp"
+#include "core/merge/merge_ties.hpp"
 
 namespace bv::lora {
 

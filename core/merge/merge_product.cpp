@@ -1,4 +1,4 @@
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 
 #include <algorithm>
 #include <array>

@@ -10,7 +10,7 @@
 
 #include "core/base/tensor_spec.hpp"
 #include "core/lora/adapter.hpp"
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 
 namespace bv::lora {
 

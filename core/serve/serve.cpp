@@ -1,4 +1,4 @@
-#include "core/lora/serve.hpp"
+#include "core/serve/serve.hpp"
 
 #include <fmt/format.h>
 

@@ -6,7 +6,7 @@
 
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
-#include "core/lora/serve.hpp"
+#include "core/serve/serve.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;

@@ -1,4 +1,4 @@
-#include "core/lora/merge_ties.hpp"
+#include "core/merge/merge_ties.hpp"
 
 #include <fmt/format.h>
 

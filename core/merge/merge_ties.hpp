@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/checkpoint/hf_model.hpp"
-#include "core/lora/merge_tensor.hpp"
+#include "core/merge/merge_tensor.hpp"
 
 namespace bv::lora {
 

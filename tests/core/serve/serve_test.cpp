@@ -1,7 +1,7 @@
 // Adapters of experts for serving: every element of every buffer lies where vLLM 0.33.0 put it on
 // its own experts, and what it refuses or leaves out is served or named.
 
-#include "core/lora/serve.hpp"
+#include "core/serve/serve.hpp"
 
 #include "core/lora/adapter_keys.hpp"
 #include "tests/core/lora/golden.hpp"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/dtype.hpp"
-#include "core/lora/merge_tile.hpp"
+#include "core/merge/merge_tile.hpp"
 
 namespace bv::lora {
 

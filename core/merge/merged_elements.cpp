@@ -1,4 +1,4 @@
-#include "core/lora/merged_elements.hpp"
+#include "core/merge/merged_elements.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "core/lora/merge_tile.hpp"
+#include "core/merge/merge_tile.hpp"
 
 #include <bit>
 #include <cmath>

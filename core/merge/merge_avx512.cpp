@@ -1,11 +1,10 @@
-#include "core/lora/merge_tile.hpp"
+#include "core/merge/merge_tile.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 
 #define BV_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define BV_AVX512_INLINE \
-  __attribute__((target("avx512f,avx512bw,avx512vl"), always_inline)) inline
+#define BV_AVX512_INLINE __attribute__((target("avx512f,avx512bw,avx512vl"), always_inline)) inline
 
 namespace bv::lora {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/lora/merge_tensor.hpp"
+#include "core/merge/merge_tensor.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -14,7 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/io/checkpoint.hpp"
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 #include "oracles/lora_merge.hpp"
 
 namespace bv::lora {

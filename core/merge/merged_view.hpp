@@ -2,7 +2,7 @@
 // An opened base whose tensors are those of the merged model, each made when it is read.
 
 #include "core/checkpoint/open_model.hpp"
-#include "core/lora/merge_plan.hpp"
+#include "core/merge/merge_plan.hpp"
 
 namespace bv::lora {
 

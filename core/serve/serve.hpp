@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/lora/adapter.hpp"
-#include "core/lora/slice.hpp"
+#include "core/serve/slice.hpp"
 
 namespace bv::lora {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/element_maker.hpp"
-#include "core/lora/merge_tensor.hpp"
+#include "core/merge/merge_tensor.hpp"
 
 namespace bv::lora {
 

@@ -1,7 +1,7 @@
 // Whole models with adapters that PEFT wrote, merged into checkpoints.
 
-#include "core/lora/merge.hpp"
-#include "core/lora/merge_ties.hpp"
+#include "core/merge/merge.hpp"
+#include "core/merge/merge_ties.hpp"
 
 #include <unistd.h>
 
@@ -10,7 +10,7 @@
 #include <fstream>
 #include <set>
 
-#include "core/lora/merge_tensor.hpp"
+#include "core/merge/merge_tensor.hpp"
 #include "tests/core/lora/golden.hpp"
 #include "tests/support/files.hpp"
 

@@ -1,6 +1,6 @@
 // The merge of one matrix: the bits of its definition, whatever the cut and the instruction set.
 
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "core/lora/merge_plan.hpp"
+#include "core/merge/merge_plan.hpp"
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
-#include "core/lora/merged_view.hpp"
+#include "core/merge/merged_view.hpp"
 
-#include "core/lora/merged_elements.hpp"
+#include "core/merge/merged_elements.hpp"
 
 namespace bv::lora {
 namespace {
