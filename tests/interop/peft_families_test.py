@@ -19,12 +19,12 @@ NO_CLASS = {"BailingMoeV2ForCausalLM", "DeciLMForCausalLM", "KimiK25ForCondition
             "MiMoV2FlashForCausalLM", "NemotronH_Nano_Omni_Reasoning_V3", "NemotronH_Nano_VL_V2", "Qwen3ASRForConditionalGeneration",
             "SarvamMLAForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"}
 # The class reads no such storage (hf_folders_test), or cannot be built from such sizes of its tower.
-NOT_READ = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert", "qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"}
+NOT_READ = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert", "llama4", "qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"}
 # Modules that Megatron holds as a parameter, as a convolution or as its output layer: no adapter of Megatron is about them.
 NOT_IN_MEGATRON = re.compile(r".*(\.shared_expert_gate|\.patch_embed\.proj|score)")
 # PEFT refuses these modules of a Mamba model, and wrappers that are no linear layers.
 NOT_IN_PEFT = {"falcon_h1": r".*mamba\.out_proj", "nemotron_h": r".*mixer\.out_proj", "gemma4": r".*(vision_tower|audio_tower|embed_vision).*"}
-TYPICAL = r".*\.(?:[qkvo]_proj|(?:gate|up|down)_proj|in_proj\w*|out_proj|(?:kv_a|q_a|q_b|kv_b)_proj\w*|qkv_proj|fc[12]|c_(?:attn|fc|proj))"
+TYPICAL = r".*\.(?:[qkvo]_proj|(?:gate|up|down)_proj|in_proj\w*|out_proj|(?:kv_a|q_a|q_b|kv_b)_proj\w*|qkv_proj|query_key_value|fc[12]|c_(?:attn|fc|proj))"
 
 
 def config_of(folder):
