@@ -15,11 +15,14 @@ std::int64_t expert_of(const Question& question) {
   return *in_name;
 }
 
-/// A HF tensor of one expert must be that expert's.
+/// A HF tensor of one expert must be that expert's. ERNIE 4.5 VL counts the experts for pictures on
+/// behind those for text.
 void check_own_number(const Question& question, std::int64_t expert) {
+  const bool second_pool = question.parameter.find(".vision_moe_layer.") != std::string::npos;
+  const std::int64_t before = second_pool ? number(question, "num_experts") : 0;
   for (const std::string& name : question.hf_names) {
     const std::optional<std::int64_t> own = expert_in(name);
-    if (own && *own != expert) {
+    if (own && *own != before + expert) {
       throw Unanswered(name + " is given for expert " + std::to_string(expert));
     }
   }

@@ -38,8 +38,26 @@ Tensor column_source(const Question& question) {
   return swapped ? whole.t() : whole;
 }
 
+/// ERNIE 4.5 VL has one pool of experts for text and one for pictures: HF stores their routers as
+/// [in, out], and their biases as the rows of one tensor. nullopt for other parameters.
+std::optional<Tensor> of_pool(const Question& question, const Tensor& whole) {
+  const std::string& name = question.parameter;
+  const bool vision = name.find(".vision_moe_layer.") != std::string::npos;
+  if (!vision && name.find(".text_moe_layer.") == std::string::npos) {
+    return std::nullopt;
+  }
+  if (name.ends_with("router.weight")) {
+    return whole.t();
+  }
+  return name.ends_with("router.expert_bias") ? std::optional(whole.select(0, vision ? 1 : 0))
+                                              : std::nullopt;
+}
+
 Tensor replicated(const Question& question) {
   const Tensor whole = only_source(question);
+  if (const auto pool = of_pool(question, whole); pool && question.built.cut.empty()) {
+    return *pool;
+  }
   if (question.parameter.ends_with("router.expert_bias") && whole.dim() == 2 &&
       whole.size(0) == 1) {
     return whole.select(0, 0);  // ERNIE 4.5 stores [1, E]

@@ -94,7 +94,7 @@ std::optional<std::int64_t> size_shown(const plan::Plan& whole, const Shards& sh
     const auto shard = shards.find(file.key);
     for (const plan::Target& target : file.targets) {
       const model::Mapping& mapping = whole.model().mappings[target.mapping];
-      if (shard == shards.end() || mapping.rule->vocabulary || (target.expert >= 0) != experts ||
+      if (shard == shards.end() || mapping.rule->vocabulary || mapping.rule->expert != experts ||
           !is_cut(whole.bound(mapping).rule())) {
         continue;
       }

@@ -35,6 +35,12 @@ struct TemplatePiece {
 /// "{L}mlp.gate" -> {L} + "mlp.gate". nullopt for braces that do not pair up or hold nothing.
 [[nodiscard]] std::optional<std::vector<TemplatePiece>> split_template(std::string_view text);
 
+/// "text|vision": the words of a pair of braces, one for each value of the axis E; one word, which
+/// is all of it, where they hold anything else.
+[[nodiscard]] std::vector<std::string> words_in(std::string_view inner);
+/// Does the inside of a pair of braces stand for the expert, or the part of a stack?
+[[nodiscard]] bool names_expert(std::string_view inner);
+
 /// Expands the braces of a template: a prefix by its text, `index` and `expert` for their
 /// variables, `whole` for {#i}, expressions by their value. Errors: RulesInvalid.
 struct NameValues {

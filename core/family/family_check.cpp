@@ -19,7 +19,8 @@ struct Scope {
 
 bool is_variable(const Scope& scope, std::string_view word) {
   const std::string_view plain = word.starts_with('#') ? word.substr(1) : word;
-  return (!scope.variable.empty() && plain == scope.variable) || (scope.experts && word == "e") ||
+  return (!scope.variable.empty() && plain == scope.variable) ||
+         (scope.experts && (word == "e" || words_in(word).size() > 1)) ||
          (!scope.inner.empty() && word == scope.inner);
 }
 
@@ -73,7 +74,7 @@ Status check_template(const Scope& scope, const std::string& source, const std::
       continue;
     }
     std::vector<std::string> words = identifiers(piece.text);
-    has_expert = has_expert || piece.text == "e";
+    has_expert = has_expert || names_expert(piece.text);
     has_variable =
         has_variable || std::find(words.begin(), words.end(), scope.variable) != words.end();
     if (is_variable(scope, piece.text)) {
@@ -85,7 +86,8 @@ Status check_template(const Scope& scope, const std::string& source, const std::
                                  escaped(piece.text), escaped(text)),
                      escaped(piece.text), "a prefix, the section's variable or {e}");
     }
-    BV_CHECK(check_expression(*scope.family, source, piece.text, {scope.variable, scope.inner}));
+    BV_CHECK(check_expression(*scope.family, source, piece.text,
+                              {scope.variable, scope.inner, scope.experts ? "e" : ""}));
   }
   if (!expressions && !has_variable) {  // two repetitions would make one parameter
     return problem(
@@ -116,8 +118,11 @@ Status check_conditions(const Family& family, const std::string& source,
   return Done{};
 }
 
-bool has_braces(const std::string& text, std::string_view inner) {
-  return text.find(fmt::format("{{{}}}", inner)) != std::string::npos;
+bool has_expert(const std::string& text) {
+  const auto pieces = split_template(text);
+  return pieces && std::any_of(pieces->begin(), pieces->end(), [](const TemplatePiece& piece) {
+           return piece.braces && names_expert(piece.text);
+         });
 }
 
 Status check_rule(const Family& family, const Section& section, const Rule& rule) {
@@ -128,7 +133,7 @@ Status check_rule(const Family& family, const Section& section, const Rule& rule
       continue;
     }
     BV_CHECK(check_template(scope, rule.source, *name, false));
-    if (scope.experts && !has_braces(*name, "e")) {
+    if (scope.experts && !has_expert(*name)) {
       return problem(rule.source,
                      fmt::format("\"{}\" is the same for every expert", escaped(*name)), "no {e}",
                      "{e} in the Megatron name");
@@ -136,7 +141,7 @@ Status check_rule(const Family& family, const Section& section, const Rule& rule
   }
   for (const auto& [source, name] : rule.hf) {
     BV_CHECK(check_template(scope, rule.source, name, true));
-    if (rule.per_expert != has_braces(name, "e")) {
+    if (rule.per_expert != has_expert(name)) {
       return problem(rule.source,
                      fmt::format("\"{}\" and the rule disagree about experts", escaped(name)),
                      rule.per_expert ? "no {e}" : "{e}",

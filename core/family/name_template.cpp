@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
 
@@ -19,6 +21,9 @@ Result<std::string> inside_braces(std::string_view inner, const NameValues& valu
   if (inner == "e" && values.expert >= 0) {
     return std::to_string(values.expert);
   }
+  if (const auto words = words_in(inner); values.expert >= 0 && words.size() > 1) {
+    return words[std::min(static_cast<std::size_t>(values.expert), words.size() - 1)];
+  }
   if (values.prefixes != nullptr) {
     if (const auto prefix = values.prefixes->find(inner); prefix != values.prefixes->end()) {
       return prefix->second;
@@ -27,6 +32,9 @@ Result<std::string> inside_braces(std::string_view inner, const NameValues& valu
   const Lookup lookup = [&values](std::string_view word) -> std::optional<std::int64_t> {
     if (!values.variable.empty() && word == values.variable) {
       return values.index;
+    }
+    if (word == "e" && values.expert >= 0) {
+      return values.expert;
     }
     if (values.symbols == nullptr) {
       return std::nullopt;
@@ -39,6 +47,22 @@ Result<std::string> inside_braces(std::string_view inner, const NameValues& valu
 }
 
 }  // namespace
+
+std::vector<std::string> words_in(std::string_view inner) {
+  std::vector<std::string> out;
+  for (std::size_t at = 0; at <= inner.size();) {
+    const std::size_t end = std::min(inner.find('|', at), inner.size());
+    out.emplace_back(inner.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
+
+bool names_expert(std::string_view inner) {
+  const auto words = words_in(inner);
+  const auto names = words.size() > 1 ? std::vector<std::string>{} : identifiers(inner);
+  return words.size() > 1 || std::find(names.begin(), names.end(), "e") != names.end();
+}
 
 Result<std::string> expand(std::string_view text, const NameValues& values) {
   std::string out;

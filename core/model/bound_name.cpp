@@ -57,8 +57,8 @@ Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const
         BV_TRY(
             number,
             family::evaluate_with(text, [&](std::string_view word) -> std::optional<std::int64_t> {
-              if (word == variable_) {
-                return index;
+              if (word == variable_ || word == "e") {
+                return word == "e" ? expert : index;
               }
               const auto symbol = symbols_->find(word);
               return symbol == symbols_->end() ? std::nullopt : std::optional(symbol->second);

@@ -30,6 +30,14 @@ std::string shown(const json& node) {
   return escaped(text);
 }
 
+/// The place in a list that "0" names.
+std::optional<std::size_t> index_in(std::string_view part) {
+  std::size_t index = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+  return error == std::errc() && end == part.data() + part.size() ? std::optional(index)
+                                                                  : std::nullopt;
+}
+
 std::string last_part(const std::string& path) {
   const std::size_t dot = path.rfind('.');
   return dot == std::string::npos ? path : path.substr(dot + 1);
@@ -46,15 +54,27 @@ Result<const json*> find_field(const family::Family& family, const json& config,
     if (node->is_null()) {
       return static_cast<const json*>(nullptr);
     }
-    if (!node->is_object()) {
-      return wrong_field(path.substr(0, begin == 0 ? 0 : begin - 1), *node, "an object");
+    const std::string part = path.substr(begin, end - begin);
+    const std::string before = path.substr(0, begin == 0 ? 0 : begin - 1);
+    begin = end + 1;
+    if (const auto index = index_in(part); index && !node->is_object()) {
+      if (node->is_array() && *index >= node->size()) {
+        return static_cast<const json*>(nullptr);
+      }
+      if (!node->is_array() && !node->is_number()) {
+        return wrong_field(before, *node, "a number, or a list of them");
+      }
+      node = node->is_array() ? &(*node)[*index] : node;  // one number stands for every entry
+      continue;
     }
-    const auto found = node->find(path.substr(begin, end - begin));
+    if (!node->is_object()) {
+      return wrong_field(before, *node, "an object");
+    }
+    const auto found = node->find(part);
     if (found == node->end()) {
       return static_cast<const json*>(nullptr);
     }
     node = &*found;
-    begin = end + 1;
   }
   return node;
 }

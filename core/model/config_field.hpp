@@ -15,7 +15,7 @@
 namespace bv::model {
 
 /// The field's node, nullptr when it is not there. An explicit null is there; below an explicit
-/// null nothing is. Errors: ConfigField when a level of the path ("vision_config") is no object.
+/// null nothing is. "sizes/0" is the first entry of a list, or the one number in its place. Errors: ConfigField when a level of the path ("vision_config") is no object.
 [[nodiscard]] Result<const nlohmann::json*> find_field(const family::Family& family,
                                                        const nlohmann::json& config,
                                                        const family::FieldPath& field);

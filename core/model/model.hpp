@@ -64,7 +64,9 @@ struct Mapping {
   std::vector<std::string> hf;  // full names, in the order of rule->hf
 
   /// One HF stack makes the parameters of all experts.
-  [[nodiscard]] bool is_stack() const { return rule->expert && expert < 0; }
+  [[nodiscard]] bool is_stack() const {
+    return expert < 0 && (rule->expert || !rule->experts.empty());
+  }
 };
 
 struct Detected {

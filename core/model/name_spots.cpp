@@ -84,13 +84,14 @@ void NameSpots::learn(const family::Section& section, const family::Rule* rule,
     };
     const auto base = number_at(0);
     const auto next = number_at(1);
-    if (!base || !next || (index && *next <= *base)) {
+    const bool expert = std::find(words.begin(), words.end(), "e") != words.end();
+    if (!base || !next || ((index || expert) && *next <= *base)) {
       return;  // a size that this config does not have: no such name can stand here
     }
     name += "\x01";  // marks a number: templates hold no control characters
-    braces.push_back({piece.text == "e" ? Number::Expert
-                      : index           ? Number::Index
-                                        : Number::Constant,
+    braces.push_back({expert  ? Number::Expert
+                      : index ? Number::Index
+                              : Number::Constant,
                       *base, *next - *base});
   }
   std::size_t brace = 0;

@@ -36,7 +36,15 @@ bool Model::names_are_whole() const {
 }
 
 std::int64_t Model::parameters_of(const Mapping& mapping) const {
-  return mapping.is_stack() ? std::max<std::int64_t>(geometry.experts(), 1) : 1;
+  if (!mapping.is_stack()) {
+    return 1;
+  }
+  std::int64_t parts = geometry.experts();
+  if (!mapping.rule->expert) {
+    const auto stated = family::evaluate(mapping.rule->experts, geometry.symbols);
+    parts = stated ? *stated : 1;
+  }
+  return std::max<std::int64_t>(parts, 1);
 }
 
 std::string Model::megatron_name(const Mapping& mapping, std::int64_t expert) const {

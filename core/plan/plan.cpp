@@ -115,7 +115,9 @@ Status Plan::check_targets() const {
   std::int64_t of_rank = 0;  // over all stages
   for (const model::Mapping& mapping : model_->mappings) {
     const bool stack = mapping.is_stack();
-    of_rank = capped_add(of_rank, stack ? experts : 1);
+    of_rank = capped_add(of_rank, !stack                 ? 1
+                                  : mapping.rule->expert ? experts
+                                                         : model_->parameters_of(mapping));
   }
   const std::int64_t ranks = std::lcm(layout_.tp, layout_.etp * layout_.ep);  // of a stage
   const auto all = checked_mul(of_rank, ranks);
@@ -182,9 +184,13 @@ void Plan::place_in(ShardFile& file, const parallel::StageContents& stage) const
       continue;
     }
     const std::int64_t index = local_index(mapping, stage);
-    if (!mapping.rule->expert) {
-      file.targets.push_back({model_->local_name(mapping, index, -1),
-                              model_->megatron_name(mapping), m, file.key.tp, -1, false});
+    if (!mapping.rule->expert) {  // every rank has all parts of a stack
+      const bool stack = mapping.is_stack();
+      for (std::int64_t part = 0; part < model_->parameters_of(mapping); ++part) {
+        file.targets.push_back({model_->local_name(mapping, index, stack ? part : -1),
+                                model_->megatron_name(mapping, part), m, file.key.tp,
+                                stack ? part : -1, false});
+      }
       continue;
     }
     const std::int64_t begin = mapping.expert >= 0 ? mapping.expert : first_expert;

@@ -11,13 +11,18 @@ at::Tensor causal_mask(std::int64_t tokens, std::int64_t window) {
   return window == 0 ? seen : seen.logical_and(back < window);
 }
 
+at::Tensor capped(const at::Tensor& x, double cap) {
+  return cap == 0 ? x : at::tanh(x / cap) * cap;
+}
+
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                  const at::Tensor& allowed, double scale, const std::optional<at::Tensor>& sinks) {
+                  const at::Tensor& allowed, double scale, const std::optional<at::Tensor>& sinks,
+                  double cap) {
   const std::int64_t tokens = q.size(0);
   const std::int64_t shared = q.size(1) / k.size(1);
-  const at::Tensor keys = k.repeat_interleave(shared, 1).permute({1, 2, 0});    // [n, d, S]
-  const at::Tensor values = v.repeat_interleave(shared, 1).permute({1, 0, 2});  // [n, S, e]
-  at::Tensor scores = at::matmul(q.permute({1, 0, 2}), keys) * scale;           // [n, S, S]
+  const at::Tensor keys = k.repeat_interleave(shared, 1).permute({1, 2, 0});        // [n, d, S]
+  const at::Tensor values = v.repeat_interleave(shared, 1).permute({1, 0, 2});      // [n, S, e]
+  at::Tensor scores = capped(at::matmul(q.permute({1, 0, 2}), keys) * scale, cap);  // [n, S, S]
   scores = scores.masked_fill(allowed.logical_not(), -std::numeric_limits<double>::infinity());
   if (sinks) scores = at::cat({scores, sinks->view({-1, 1, 1}).expand({-1, tokens, 1})}, -1);
   at::Tensor weights = at::softmax(scores, -1);

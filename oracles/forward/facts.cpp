@@ -92,7 +92,8 @@ void read_moe(Fields& fields, const Style& style, ModelFacts& facts) {
     moe.shared_ffn = fields.size("shared_expert_intermediate_size");
     moe.shared_gate = true;
   }
-  if (facts.model_type == "qwen3_moe") moe.normalise = fields.flag("norm_topk_prob", false);
+  if (facts.model_type == "qwen3_moe" || facts.model_type == "qwen2_moe")
+    moe.normalise = fields.flag("norm_topk_prob", false);
   if (facts.model_type == "qwen3_next") moe.normalise = fields.flag("norm_topk_prob", true);
   if (style.experts == Experts::DeepSeek) {
     moe.router = Router::SigmoidGrouped;
@@ -165,11 +166,18 @@ void read_delta(Fields& fields, const Style& style, ModelFacts& facts) {
 }
 
 void read_gemma(Fields& fields, ModelFacts& facts) {
-  facts.sandwich_norms = true;
-  facts.attention_scale = 1.0 / std::sqrt(fields.positive("query_pre_attn_scalar", 256.0));
   facts.embedding_scale = std::sqrt(static_cast<double>(facts.hidden));
+  if (facts.model_type != "gemma") {
+    facts.sandwich_norms = true;
+    facts.attention_scale = 1.0 / std::sqrt(fields.positive("query_pre_attn_scalar", 256.0));
+  }
+  if (facts.model_type == "gemma2") {
+    facts.attention_cap = fields.positive("attn_logit_softcapping", 50.0);
+    facts.logit_cap = fields.positive("final_logit_softcapping", 30.0);
+  }
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
-    if (fields.find(key) != nullptr) fields.refuse(key, "null");
+    if (facts.model_type == "gemma3_text" && fields.find(key) != nullptr)
+      fields.refuse(key, "null");
   }
   if (fields.flag("use_bidirectional_attention", false))
     fields.refuse("use_bidirectional_attention", "false");
@@ -184,7 +192,9 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   facts.megatron_zero_centred = facts.zero_centred;
   read_attention(fields, style, facts);
   read_delta(fields, style, facts);
-  if (facts.model_type == "gemma3_text") read_gemma(fields, facts);
+  if (facts.model_type.starts_with("gemma")) read_gemma(fields, facts);
+  facts.sandwich_norms = facts.sandwich_norms || facts.model_type == "glm4";
+  facts.own_norm_names = facts.model_type == "glm4";
   read_ropes(fields, facts);
   read_mixers(fields, style, facts);
   read_moe(fields, style, facts);
@@ -292,7 +302,7 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
   Fields fields(text, has_text ? "text_config." : "");
   read_text(fields, *style, facts);
   if (fields.error()) return *fields.error();
-  facts.tied = top.flag("tie_word_embeddings", facts.model_type == "gemma3_text");
+  facts.tied = top.flag("tie_word_embeddings", facts.model_type.starts_with("gemma"));
   facts.labels = read_labels(top);
   if (const Json* object = top.find("vision_config"); object != nullptr && has_text) {
     if (!object->is_object()) top.refuse("vision_config", "an object");

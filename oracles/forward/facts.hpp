@@ -101,6 +101,8 @@ struct ModelFacts {
   double eps = 1e-6;
   double attention_scale = 1.0;
   double embedding_scale = 1.0;
+  double attention_cap = 0;  // Gemma 2: scores and logits pass through cap * tanh(x / cap)
+  double logit_cap = 0;
   std::int64_t window = 0;  // reach of SlidingAttention
   Activation activation = Activation::Silu;
   bool zero_centred = false;           // HF norms multiply by 1 + weight
@@ -111,7 +113,8 @@ struct ModelFacts {
   bool output_bias = false;
   bool mlp_bias = false;
   bool sinks = false;
-  bool sandwich_norms = false;  // Gemma 3: a norm behind each block too
+  bool sandwich_norms = false;  // Gemma 2 and 3: a norm behind each block too
+  bool own_norm_names = false;  // GLM-4: those norms stand beside the block, not in it
   bool tied = false;
   std::int64_t mtp_layers = 0;
   bool mtp_behind_layers = false;  // HF names model.layers.{L + k} (DeepSeek, GLM), not mtp. (Qwen)

@@ -68,7 +68,9 @@ void read_ropes(Fields& fields, ModelFacts& facts) {
   const double theta = fields.positive("rope_theta", 10000.0);
   const double partial = fields.positive(
       "partial_rotary_factor",
-      facts.model_type.starts_with("qwen3_5") || facts.model_type == "qwen3_next" ? 0.25 : 1.0);
+      facts.model_type.starts_with("qwen3_5") || facts.model_type == "qwen3_next" ? 0.25
+      : facts.model_type == "glm" || facts.model_type == "glm4"                   ? 0.5
+                                                                                  : 1.0);
   // Older configs keep the original reach outside the rope object.
   const double positions = fields.positive("original_max_position_embeddings",
                                            fields.positive("max_position_embeddings", 8192.0));
@@ -84,6 +86,7 @@ void read_ropes(Fields& fields, ModelFacts& facts) {
   const double local = fields.positive("rope_local_base_freq", theta);
   facts.sliding_rope =
       read_rope(sliding ? *sliding : *object, path + ".", dim, partial, local, positions, fields);
+  facts.rope.pairs_interleaved = facts.model_type == "glm" || facts.model_type == "glm4";
   if (facts.model_type == "deepseek_v3") {
     facts.rope.pairs_interleaved = fields.flag("rope_interleave", true);
     if (facts.rope.type == "yarn" && object->contains("mscale_all_dim")) {

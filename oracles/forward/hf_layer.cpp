@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 namespace bv::oracle::forward::hf {
 namespace {
 
@@ -98,18 +100,31 @@ at::Tensor linear(const Scope& scope, std::string_view name, const at::Tensor& x
   return biased ? y + scope.get(stem + ".bias", {out}) : y;
 }
 
+/// Queries, keys and values, one behind the other in one matrix where the model has one (Phi-3).
+std::array<at::Tensor, 3> projections(const Pass& pass, const Scope& self_attn, const at::Tensor& x,
+                                      std::int64_t query_rows) {
+  const ModelFacts& facts = pass.facts;
+  const std::int64_t rows = facts.kv_heads * facts.head_dim;
+  if (self_attn.has("qkv_proj.weight")) {
+    const auto parts = linear(self_attn, "qkv_proj", x, query_rows + 2 * rows, facts.qkv_bias)
+                           .split_with_sizes({query_rows, rows, rows}, 1);
+    return {parts[0].contiguous(), parts[1].contiguous(), parts[2].contiguous()};
+  }
+  return {linear(self_attn, "q_proj", x, query_rows, facts.qkv_bias),
+          linear(self_attn, "k_proj", x, rows, facts.qkv_bias),
+          linear(self_attn, "v_proj", x, rows, facts.qkv_bias)};
+}
+
 at::Tensor attention(const Pass& pass, Mixer mixer, const Scope& self_attn, const at::Tensor& x) {
   const ModelFacts& facts = pass.facts;
   const std::int64_t tokens = x.size(0);
   const std::int64_t d = facts.head_dim;
   const std::int64_t width = facts.output_gate ? 2 * d : d;
-  const at::Tensor query_gate = linear(self_attn, "q_proj", x, facts.heads * width, facts.qkv_bias)
-                                    .view({tokens, facts.heads, width});
+  const auto [queries, keys, values] = projections(pass, self_attn, x, facts.heads * width);
+  const at::Tensor query_gate = queries.view({tokens, facts.heads, width});
   at::Tensor q = query_gate.slice(2, 0, d);
-  at::Tensor k =
-      linear(self_attn, "k_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
-  const at::Tensor v =
-      linear(self_attn, "v_proj", x, facts.kv_heads * d, facts.qkv_bias).view({tokens, -1, d});
+  at::Tensor k = keys.view({tokens, -1, d});
+  const at::Tensor v = values.view({tokens, -1, d});
   if (facts.qk_norm) {
     q = rms_norm(q, self_attn.get("q_norm.weight", {d}), facts.eps, facts.zero_centred);
     k = rms_norm(k, self_attn.get("k_norm.weight", {d}), facts.eps, facts.zero_centred);
@@ -118,7 +133,7 @@ at::Tensor attention(const Pass& pass, Mixer mixer, const Scope& self_attn, cons
   if (facts.sinks) sinks = self_attn.get("sinks", {facts.heads});
   const RopeTable& rope = rope_of(pass, mixer);
   at::Tensor out = attend(turned(q, rope), turned(k, rope), v, mask_of(pass, mixer),
-                          facts.attention_scale, sinks);
+                          facts.attention_scale, sinks, facts.attention_cap);
   if (facts.output_gate)
     out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
   return linear(self_attn, "o_proj", out, facts.hidden, facts.output_bias);
@@ -187,6 +202,11 @@ at::Tensor delta_mixer(const Pass& pass, const Scope& scope, const at::Tensor& x
 
 at::Tensor gated_mlp(const Pass& pass, const Scope& mlp, const at::Tensor& x, std::int64_t ffn) {
   const bool bias = pass.facts.mlp_bias;
+  if (mlp.has("gate_up_proj.weight")) {
+    const auto [gate, up] = halves(linear(mlp, "gate_up_proj", x, 2 * ffn, bias), false);
+    return linear(mlp, "down_proj", gated_activation(pass.facts.activation, gate, up),
+                  pass.facts.hidden, bias);
+  }
   const at::Tensor gate = linear(mlp, "gate_proj", x, ffn, bias);
   const at::Tensor up = linear(mlp, "up_proj", x, ffn, bias);
   return linear(mlp, "down_proj", gated_activation(pass.facts.activation, gate, up),
@@ -228,12 +248,16 @@ at::Tensor decoder_layer(const Pass& pass, Mixer mixer, bool is_moe, const Scope
                      : mixer == Mixer::LatentAttention
                          ? latent_attention(pass, layer.in("self_attn."), x)
                          : attention(pass, mixer, layer.in("self_attn."), x);
-  if (facts.sandwich_norms) mixed = norm("post_attention_layernorm", mixed);
+  const bool own_names = facts.own_norm_names;
+  if (facts.sandwich_norms)
+    mixed = norm(own_names ? "post_self_attn_layernorm" : "post_attention_layernorm", mixed);
   const at::Tensor between = hidden + mixed;
-  const at::Tensor y = norm(
-      facts.sandwich_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm", between);
+  const bool behind = facts.sandwich_norms && !own_names;
+  const at::Tensor y =
+      norm(behind ? "pre_feedforward_layernorm" : "post_attention_layernorm", between);
   at::Tensor fed = is_moe ? moe(pass, layer, y) : gated_mlp(pass, layer.in("mlp."), y, facts.ffn);
-  if (facts.sandwich_norms) fed = norm("post_feedforward_layernorm", fed);
+  if (facts.sandwich_norms)
+    fed = norm(own_names ? "post_mlp_layernorm" : "post_feedforward_layernorm", fed);
   return between + fed;
 }
 

@@ -141,8 +141,9 @@ PerRank attention(const Pass& pass, Mixer mixer, const Team& team, const PerRank
     }
     std::optional<at::Tensor> sinks;
     if (facts.sinks) sinks = team[r].get("core_attention.softmax_offset", {heads});
-    at::Tensor seen = attend(turned(parts.query, rope), turned(parts.key, rope), parts.value,
-                             mask_of(pass, mixer), facts.attention_scale, sinks);
+    at::Tensor seen =
+        attend(turned(parts.query, rope), turned(parts.key, rope), parts.value,
+               mask_of(pass, mixer), facts.attention_scale, sinks, facts.attention_cap);
     if (facts.output_gate) seen = seen * at::sigmoid(parts.gate.reshape({seen.size(0), -1}));
     out.push_back(seen);
   }
@@ -240,13 +241,17 @@ PerRank transformer_layer(const Pass& pass, Mixer mixer, bool is_moe, const Stag
                         : mixer == Mixer::LatentAttention ? latent_attention(pass, mixing, x)
                                                           : attention(pass, mixer, mixing, x);
   const PerRank between =
-      plus(hidden, after("self_attention.linear_proj.post_layernorm.weight", mixed));
+      plus(hidden, after(facts.own_norm_names ? "post_self_attn_layernorm.weight"
+                                              : "self_attention.linear_proj.post_layernorm.weight",
+                         mixed));
   const std::string_view before =
       is_moe ? "pre_mlp_layernorm.weight" : "mlp.linear_fc1.layer_norm_weight";
   const PerRank y = norms(facts, layer.dense, before, "pre_mlp_layernorm.weight", between);
   const PerRank fed = is_moe ? moe(pass, layer.in("mlp."), y)
                              : gated_mlp(pass, in(layer.dense, "mlp."), y, facts.ffn);
-  return plus(between, after("mlp.linear_fc2.post_layernorm.weight", fed));
+  return plus(between, after(facts.own_norm_names ? "post_mlp_layernorm.weight"
+                                                  : "mlp.linear_fc2.post_layernorm.weight",
+                             fed));
 }
 
 }  // namespace bv::oracle::forward::megatron

@@ -85,8 +85,8 @@ class HfModel {
 
   at::Tensor head(const at::Tensor& hidden) const {
     if (facts_.labels > 0) return hf::linear(root_, "score", hidden, facts_.labels, true);
-    if (facts_.tied) return at::matmul(hidden, embedding().t());
-    return hf::linear(root_, "lm_head", hidden, facts_.vocab, false);
+    if (facts_.tied) return capped(at::matmul(hidden, embedding().t()), facts_.logit_cap);
+    return capped(hf::linear(root_, "lm_head", hidden, facts_.vocab, false), facts_.logit_cap);
   }
 
   std::string layer_part(std::int64_t number) const { return fmt::format("layers.{}.", number); }

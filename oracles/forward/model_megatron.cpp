@@ -129,8 +129,9 @@ class MegatronModel {
   at::Tensor head(const Team& last, const PerRank& hidden) const {
     if (facts_.labels > 0) return label_logits(facts_, last, hidden);
     const bool shared = facts_.tied && world_.stages.size() == 1;
-    return vocabulary_logits(
-        facts_, last, shared ? "embedding.word_embeddings.weight" : "output_layer.weight", hidden);
+    const std::string_view name =
+        shared ? "embedding.word_embeddings.weight" : "output_layer.weight";
+    return capped(vocabulary_logits(facts_, last, name, hidden), facts_.logit_cap);
   }
 
   /// The stage that the MTP layers stand on, any of a written pipeline layout; nullptr without

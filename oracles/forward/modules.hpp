@@ -85,10 +85,12 @@ struct RopeTable {
 /// allowed [S, S]: query s may see key t. window 0: causal; otherwise also s - t < window.
 [[nodiscard]] at::Tensor causal_mask(std::int64_t tokens, std::int64_t window);
 /// q [S, n, d], k [S, g, d], v [S, g, e] -> [S, n * e]; head h reads key/value head h / (n / g).
-/// sinks [n]: one more logit a head that takes weight and gives nothing.
+/// sinks [n]: one more logit a head that takes weight and gives nothing. cap: as in `capped`.
 [[nodiscard]] at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const at::Tensor& allowed, double scale,
-                                const std::optional<at::Tensor>& sinks);
+                                const std::optional<at::Tensor>& sinks, double cap = 0);
+/// cap * tanh(x / cap); x itself without a cap (0).
+[[nodiscard]] at::Tensor capped(const at::Tensor& x, double cap);
 
 // gated_delta_net.cpp
 /// The part of a gated delta net between its projections, for any number of heads (all, or one

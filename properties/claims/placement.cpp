@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -69,6 +70,16 @@ plan::Rebinding reduced(const model::Model& model, const family::Rule& rule,
   const auto whole = plan::binding_of(model.geometry, rule, layout);
   if (!whole) {
     return out;
+  }
+  const auto is_number = [](const std::string& size) {
+    return size.find_first_not_of("0123456789") == std::string::npos;
+  };
+  if (std::all_of(rule.rest.begin(), rule.rest.end(), is_number)) {  // a tower that goes as it is
+    std::vector<std::int64_t> sizes = whole->rest;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      sizes[i] = std::min(sizes[i], kSmall - static_cast<std::int64_t>(i));
+    }
+    out.rest = std::move(sizes);
   }
   for (const std::string& symbol : carried_symbols(model, rule)) {
     const auto own = rule.sizes.find(symbol);

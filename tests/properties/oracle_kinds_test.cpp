@@ -183,6 +183,7 @@ const std::map<std::string, Statement>& statements() {
         {"mlp.moe_statics.e_score_correction_bias"},
         [](const Sizes&) { return Sizes{}; },
         [](const Sizes& s) { return s.at("one") == 1; }}},
+      {"transposed", {"decoder.layers.0.mlp.text_moe_layer.router.weight", {"mlp.gate.weight"}}},
       {"column_transposed",
        {"multi_modal_projector.proj.weight", {"multi_modal_projector.mm_input_projection_weight"}}},
       {"packed_bias", {experts + "linear_fc2.bias#", {"mlp.experts.down_proj_bias"}}},

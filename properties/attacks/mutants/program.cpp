@@ -42,7 +42,7 @@ Move make_move(const plan::Plan& plan, std::size_t file, const plan::Target& tar
       move.local_index = mapping.index - stage.first_layer;
     }
   }
-  if (target.expert >= 0) {
+  if (mapping.rule->expert && target.expert >= 0) {
     const std::int64_t experts = model.geometry.experts();
     move.local_expert = target.expert % std::max<std::int64_t>(1, experts / plan.layout().ep);
   }

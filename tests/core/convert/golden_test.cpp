@@ -13,6 +13,7 @@
 #include "core/convert/convert.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
+#include "fixtures/maker/maker.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/golden_layout.hpp"
 #include "tests/support/library.hpp"
@@ -89,8 +90,24 @@ void expect_equal_hf(const fs::path& source, const fs::path& back,
   }
 }
 
+/// What the bridge converted: a stored checkpoint, or the fixture of that name, made anew.
+fs::path source_of(const Json& run, const fs::path& scratch) {
+  const auto name = run.at("case").get<std::string>();
+  if (fs::exists(kGolden / "hf" / name)) {
+    return kGolden / "hf" / name;
+  }
+  const auto fixture = fixtures::builtin_fixture(name);
+  EXPECT_TRUE(fixture.has_value()) << name;
+  const auto plan = fixtures::plan_checkpoint(fixture.value(), families(), catalogue());
+  EXPECT_TRUE(plan.has_value()) << plan.error().message;
+  fs::create_directories(scratch / "hf");
+  EXPECT_TRUE(fixtures::write_checkpoint(*plan, 0, scratch / "hf").has_value());
+  return scratch / "hf";
+}
+
 void expect_reproduced_and_back(const Json& run) {
-  const fs::path source = kGolden / "hf" / run.at("case").get<std::string>();
+  const TempFolder scratch;
+  const fs::path source = source_of(run, scratch.path());
   auto model = checkpoint::open_hf(source, families(), {});
   ASSERT_TRUE(model.has_value()) << model.error().message;
   ASSERT_TRUE(model->model.faults.empty()) << model->model.faults.front().message;
