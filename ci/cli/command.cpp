@@ -10,6 +10,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/similar_path.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
@@ -308,7 +309,8 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
-int report_error(Context& context, const Options& options, const Error& error) {
+int report_error(Context& context, const Options& options, const Error& found) {
+  const Error error = with_similar_path(options, context.environment, found);
   context.streams.err(
       reports::render_error(error, style_for(context, options, context.err_is_terminal)));
   const Command* command = find_command(options.command);

@@ -19,31 +19,36 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The iteration folder of a Megatron checkpoint root: the one that counts, else the last one that
-/// holds *.distcp files.
-Result<LocatedModel> torch_dist_below(const fs::path& folder, const FolderListing& listing) {
+/// A checkpoint that lies in this folder, not below it.
+LocatedModel by_contents(const fs::path& folder, const FolderListing& listing) {
   LocatedModel model;
-  model.kind = ModelKind::TorchDist;
+  model.path = folder;
   model.folder = folder;
-  for (const std::string& name : listing.folders) {
-    if (!name.starts_with("iter_") && name != "release") {
-      continue;
-    }
-    BV_TRY(inner, list_folder(folder / name));
-    if (!inner.distcp.empty()) {
-      model.path = folder / name;
-      model.distcp_files = inner.distcp.size();
-      if (latest_iteration(folder) == name) {
-        break;
-      }
-    }
-  }
+  model.distcp_files = listing.distcp.size();
+  model.rank_files = rank_names(listing).size();
+  model.kind = model.distcp_files > 0 ? ModelKind::TorchDist : ModelKind::RankFiles;
+  model.how = model.distcp_files > 0 ? "a Megatron torch_dist checkpoint"
+                                     : "a Megatron checkpoint of one file for each rank";
   return model;
 }
 
-/// "mp_rank_00_001.safetensors", "pp0_tp1_ep0_etp0.safetensors"
-bool is_rank_name(const std::string& file) {
-  return glob_match("mp_rank_*.safetensors", file) || glob_match("pp*_tp*.safetensors", file);
+/// What the iteration of a Megatron checkpoint that counts holds. nullopt: it is no checkpoint.
+Result<std::optional<LocatedModel>> megatron_checkpoint(const fs::path& folder,
+                                                        const FolderListing& listing) {
+  if (!listing.distcp.empty() || !rank_names(listing).empty()) {
+    return std::optional(by_contents(folder, listing));
+  }
+  BV_TRY(chosen, latest_iteration(folder));
+  if (!chosen) {
+    return std::optional<LocatedModel>();
+  }
+  BV_TRY(inner, list_folder(folder / chosen->folder));
+  LocatedModel model = by_contents(folder / chosen->folder, inner);
+  model.folder = folder;
+  if (!chosen->note.empty()) {
+    model.notes.push_back(chosen->note);
+  }
+  return std::optional(std::move(model));
 }
 
 Error no_config(const fs::path& folder, const FolderListing& listing) {
@@ -55,10 +60,6 @@ Error no_config(const fs::path& folder, const FolderListing& listing) {
   if (!listing.safetensors.empty()) {
     error.facts.push_back(fmt::format("it holds {} named *.safetensors",
                                       counted(listing.safetensors.size(), "file")));
-  }
-  if (std::any_of(listing.safetensors.begin(), listing.safetensors.end(), is_rank_name)) {
-    error.facts.emplace_back("they are named after ranks: Megatron shards of another program");
-    error.help = "bridge-verify check --model HF_DIR --megatron " + shell_quoted(folder.string());
   }
   if (fs::exists(folder / "adapter_config.json", ignored)) {
     error.facts.emplace_back("it holds adapter_config.json: a LoRA adapter");
@@ -93,16 +94,9 @@ Result<LocatedModel> classify_folder(const fs::path& folder) {
     model.how = "a folder that bridge-verify wrote";
     return model;
   }
-  if (!listing.distcp.empty()) {
-    model.kind = ModelKind::TorchDist;
-    model.distcp_files = listing.distcp.size();
-  } else {
-    BV_TRY(below, torch_dist_below(folder, listing));
-    model = below;
-  }
-  if (model.distcp_files > 0) {
-    model.how = "a Megatron torch_dist checkpoint";
-    return model;
+  BV_TRY(megatron, megatron_checkpoint(folder, listing));
+  if (megatron) {
+    return std::move(*megatron);
   }
   return no_config(folder, listing);
 }
@@ -142,36 +136,12 @@ Result<LocatedModel> classify_file(const fs::path& path) {
   return model;
 }
 
-std::vector<std::string> names_beside(const fs::path& folder) {
-  constexpr std::size_t kListedMax = 10'000;
-  std::vector<std::string> names;
-  std::error_code error;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator() && names.size() < kListedMax;
-       at.increment(error)) {
-    names.push_back(at->path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-/// Adds what stands beside the path that the user wrote.
-void add_similar_paths(Error& error, const fs::path& path) {
-  const fs::path named = path.has_filename() ? path : path.parent_path();
-  const auto similar = similar_names(named.filename().string(), names_beside(named.parent_path()));
-  if (!similar.empty()) {
-    error.facts.push_back("similar and there: " + join(similar, ", "));
-  }
-}
-
 Error not_found(std::string_view reference, const fs::path& path) {
-  Error error = fail(Code::ModelNotFound, fmt::format("there is no {}", printable(reference)))
-                    .fact("looked at " + printable_path(path))
-                    .advise(
-                        "give a folder with config.json, a file of the model, or ORG/NAME of a "
-                        "model in the HF cache");
-  add_similar_paths(error, path);
-  return error;
+  return fail(Code::ModelNotFound, fmt::format("there is no {}", printable(reference)))
+      .fact("looked at " + printable_path(path))
+      .advise(
+          "give a folder with config.json, a file of the model, or ORG/NAME of a model in the HF "
+          "cache");
 }
 
 Result<LocatedModel> locate_in_cache(const RepositoryName& name, const LocateRoots& roots,
@@ -181,7 +151,6 @@ Result<LocatedModel> locate_in_cache(const RepositoryName& name, const LocateRoo
     Error error = std::move(found).error();
     if (error.code == Code::ModelNotFound) {
       error.facts.push_back("there is no such path either: " + printable_path(path));
-      add_similar_paths(error, path);
     }
     return error;
   }
@@ -247,6 +216,14 @@ Status require_hf(const LocatedModel& model) {
         .fact(fmt::format("it holds {} *.distcp files: a Megatron torch_dist checkpoint",
                           model.distcp_files))
         .advise("give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
+  }
+  if (model.kind == ModelKind::RankFiles) {
+    return fail(Code::NoConfig, fmt::format("{} has no config.json", place))
+        .at(place)
+        .fact(fmt::format("it holds a Megatron checkpoint of {}, one for each rank",
+                          counted(model.rank_files, "file")))
+        .advise("bridge-verify check --model HF_DIR --megatron " +
+                shell_quoted(model.folder.string()));
   }
   if (model.kind == ModelKind::MegatronFolder) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))

@@ -20,15 +20,17 @@ enum class ModelKind {
   HeadersDump,      // *.headers.json[.gz]
   MegatronFolder,   // written by bridge-verify: manifest.json
   TorchDist,        // a Megatron checkpoint of *.distcp files
+  RankFiles,        // a Megatron checkpoint with a file or folder for each rank, and no manifest
 };
 
 struct LocatedModel {
   ModelKind kind = ModelKind::HfFolder;
   std::filesystem::path
-      path;  // the file or folder itself; for TorchDist the folder with the *.distcp files
+      path;  // the file or folder itself; of a Megatron checkpoint the folder with its files
   std::filesystem::path folder;             // where config.json stands, or would stand
   WeightsForm weights = WeightsForm::None;  // of an HfFolder
   std::size_t distcp_files = 0;             // of a TorchDist
+  std::size_t rank_files = 0;               // of RankFiles
   std::string how;                          // which rule matched, for -v
   std::vector<std::string> notes;
 };
@@ -39,12 +41,13 @@ struct LocateRoots {
   std::filesystem::path working_folder;  // relative references start here
 };
 
-/// Errors: ModelNotFound with the places looked at and similar names, CacheIncomplete, NoConfig,
+/// Errors: ModelNotFound with the places looked at, CacheIncomplete, NoConfig,
 /// NotSafetensors, ReadFailed.
 [[nodiscard]] Result<LocatedModel> locate_model(std::string_view reference,
                                                 const LocateRoots& roots);
 
 /// An existing file or folder. Errors: ModelNotFound, NoConfig (what the folder holds instead),
+/// CacheIncomplete (latest_checkpointed_iteration.txt names what is not there),
 /// NotSafetensors, ReadFailed.
 [[nodiscard]] Result<LocatedModel> classify_path(const std::filesystem::path& path);
 

@@ -10,7 +10,6 @@
 
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
-#include "core/io/megatron_iteration.hpp"
 #include "core/pickle/crc32.hpp"
 #include "core/pickle/state_dict.hpp"
 #include "core/pickle/tensors.hpp"
@@ -197,11 +196,6 @@ Result<std::vector<FileStore>> open_models(const fs::path& path) {
 
 std::vector<LegacyFile> legacy_files(const fs::path& folder) {
   std::vector<LegacyFile> out = files_in(folder);
-  if (out.empty()) {
-    if (const auto iteration = io::latest_iteration(folder)) {
-      out = files_in(folder / *iteration);
-    }
-  }
   std::sort(out.begin(), out.end(), [](const LegacyFile& a, const LegacyFile& b) {
     return std::tie(a.tp, a.others) < std::tie(b.tp, b.others);
   });

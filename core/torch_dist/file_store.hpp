@@ -55,12 +55,11 @@ struct LegacyFile {
   std::vector<std::int64_t> others;  // the numbers behind it: pp, ep, or both
 };
 
-/// The models that a rank's .pt file holds: "model", or "model0", "model1", ... of its virtual stages
-/// in their order. Errors: those of FileStore::open.
+/// The models that a rank's .pt file holds: "model", or "model0", "model1", ... of its virtual
+/// stages in their order. Errors: those of FileStore::open.
 [[nodiscard]] Result<std::vector<FileStore>> open_models(const std::filesystem::path& path);
 
-/// The files of a legacy checkpoint: `folder`, or the iteration below it that
-/// latest_checkpointed_iteration.txt names. By ascending rank; empty when there are none.
+/// The files of a legacy checkpoint in `folder`, by ascending rank; empty when there are none.
 [[nodiscard]] std::vector<LegacyFile> legacy_files(const std::filesystem::path& folder);
 
 }  // namespace bv::torch_dist

@@ -207,6 +207,7 @@ class Convert {
     BV_TRY(located, locate(context_, options_));
     if (located.kind == io::ModelKind::TorchDist) {
       BV_CHECK(check_form(options_, false));
+      run_.notes.insert(run_.notes.end(), located.notes.begin(), located.notes.end());
       return global_to_hf(located.path);
     }
     if (!options_.like.empty()) {
@@ -214,12 +215,7 @@ class Convert {
           .advise("leave it out: manifest.json says what the HF folder was");
     }
     if (located.kind != io::ModelKind::MegatronFolder) {
-      return fail(Code::NoConfig,
-                  fmt::format("{} was not written by bridge-verify: it has no manifest.json",
-                              io::printable(options_.model)))
-          .pair(located.how,
-                "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
-          .advise("give one of them with --model");
+      return no_way_back(located);
     }
     BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
     BV_CHECK(check_form(options_, folder.quantised.has_value()));

@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "core/base/shell.hpp"
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/megatron_iteration.hpp"
 
 namespace bv::cli {
 namespace {
@@ -66,6 +69,32 @@ Status check_form(const Options& options, bool keeps_one) {
             "a folder that convert --to megatron --dtype wrote of a "
             "quantised model, with quantised/ in it")
       .advise("leave --quantised out");
+}
+
+Error no_way_back(const io::LocatedModel& located) {
+  const std::string shown = io::printable_path(located.folder);
+  const auto listing = io::list_folder(located.path);
+  const std::vector<std::string> ranks =
+      listing ? io::rank_names(*listing) : std::vector<std::string>{};
+  if (ranks.empty()) {
+    return fail(Code::NoConfig, fmt::format("{} is not a Megatron checkpoint", shown))
+        .at(shown)
+        .pair(located.how, "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
+        .advise("give one of them with --model; to write one of this model: --to megatron");
+  }
+  return fail(Code::NoConfig,
+              fmt::format("{} holds {} without manifest.json, which names the model and the layout",
+                          shown, counted(ranks.size(), "shard")))
+      .at(shown)
+      .fact("bridge-verify wrote the shards: copy manifest.json and the folder hf from beside them")
+      .fact(
+          "another program wrote them: save a torch_dist checkpoint there (Megatron: --ckpt-format "
+          "torch_dist), then bridge-verify convert --to hf --model CKPT_DIR --like HF_DIR --out "
+          "DIR")
+      .pair(io::printable(join(io::first_lines(ranks, 3), ", ")), "manifest.json beside them")
+      .advise(fmt::format("whether they hold a model as it should be: bridge-verify check --model "
+                          "HF_DIR --megatron {}",
+                          shell_quoted(located.folder.string())));
 }
 
 Status check_direction(const Options& options, Run& run) {

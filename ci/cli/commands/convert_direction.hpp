@@ -3,6 +3,7 @@
 
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
+#include "core/io/locate.hpp"
 #include "core/verdict/verdict.hpp"
 
 namespace bv::cli {
@@ -11,6 +12,9 @@ namespace bv::cli {
 /// environment it may be meant for other commands: then it is a note of the run. Errors: Conflict,
 /// UnknownOption.
 [[nodiscard]] Status check_direction(const Options& options, Run& run);
+
+/// Why --to hf has nothing to read there, and what can be done with it.
+[[nodiscard]] Error no_way_back(const io::LocatedModel& located);
 
 /// --quantised restore of a folder that kept no quantised form would look as if it had been
 /// followed. Errors: Conflict.

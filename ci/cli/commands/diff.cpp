@@ -37,31 +37,23 @@ class Diff {
       : context_(context), options_(options), sides_(sides) {}
 
   Result<Run> run() {
-    if (sides_.size() != 2) {
-      return fail(Code::BadValue, fmt::format("diff needs two checkpoints, not {}", sides_.size()))
-          .advise("bridge-verify diff HF_DIR OTHER_DIR");
-    }
+    BV_CHECK(check_sides(sides_));
     const std::string& a = sides_[0];
     const std::string& b = sides_[1];
-    if (!shards_in(a).empty()) {
-      return fail(
-                 Code::BadValue,
-                 fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one", a))
-          .pair("Megatron shards", "an HF model")
-          .advise("bridge-verify diff HF_DIR " + shell_quoted(a));
-    }
     context_.streams.err(start_line(options_));
     BV_CHECK(checkpoint::check_shards_there(b));
     const auto shards = shards_in(b);
     b_folder_ = b;
     run_.model_ref = a;
-    if (const auto folder = torch_dist_in(b)) {
+    BV_TRY(megatron, megatron_in(b, run_.notes));
+    if (megatron && megatron->kind == io::ModelKind::TorchDist) {
       run_.notes.emplace_back("diff of an HF model (wanted) and a torch_dist checkpoint (found)");
-      BV_CHECK(model_and_global(a, *folder));
+      BV_CHECK(model_and_global(a, megatron->path));
       fill_replays(options_, options_.command, run_);
       return std::move(run_);
     }
-    if (const auto files = torch_dist::legacy_files(b); !files.empty()) {
+    if (const auto files = torch_dist::legacy_files(megatron ? megatron->path : fs::path(b));
+        !files.empty()) {
       run_.notes.push_back(fmt::format("diff of an HF model (wanted) and {} (found)",
                                        counted(files.size(), "mp_rank file")));
       BV_CHECK(model_and_legacy(a, files));

@@ -8,10 +8,12 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/session.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/folder_names.hpp"
 #include "core/checkpoint/megatron_folder.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/io/fault_text.hpp"
 #include "core/io/headers_dump.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
@@ -120,6 +122,13 @@ Status inspect_megatron(const fs::path& folder, const Options& options, Inspecti
     }
   }
   BV_TRY(listing, io::list_folder(folder));
+  if (listing.safetensors.empty()) {
+    return fail(Code::NotSafetensors,
+                fmt::format("the files of {} are pickles of whole runs, which are not listed",
+                            io::printable_path(folder)))
+        .at(io::printable_path(folder))
+        .advise("bridge-verify check --model HF_DIR --megatron " + shell_quoted(folder.string()));
+  }
   for (const std::string& file : listing.safetensors) {
     BV_TRY(checkpoint, io::Checkpoint::open(folder / file, options.strict));
     add_rows(std::move(checkpoint), out);
@@ -210,6 +219,10 @@ Result<Inspection> inspect(const Context& context, const Options& options) {
       return out;
     case io::ModelKind::MegatronFolder:
       out.report.form = "Megatron folder";
+      BV_CHECK(inspect_megatron(located.path, options, out));
+      return out;
+    case io::ModelKind::RankFiles:
+      out.report.form = "Megatron checkpoint by ranks";
       BV_CHECK(inspect_megatron(located.path, options, out));
       return out;
     case io::ModelKind::TorchDist:

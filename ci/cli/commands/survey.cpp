@@ -9,6 +9,7 @@
 #include <set>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/commands/survey_baseline.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -27,7 +28,6 @@ using reports::SurveyRow;
 
 constexpr std::string_view kRulesEnd = ".rules.json";
 constexpr std::string_view kNotes = "survey.json";
-constexpr std::uint64_t kNotesBytesMax = std::uint64_t{64} << 20;
 
 /// The rules files of folders, and those that are named; sorted, each once.
 Result<std::vector<fs::path>> rules_files(const Options& options) {
@@ -80,16 +80,6 @@ Result<fs::path> model_of(const fs::path& rules) {
       .advise("put the headers dump beside the rules: bridge-verify inspect --dump-headers");
 }
 
-const json* member_of(const json& object, const std::string& key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && found != object.end() ? &*found : nullptr;
-}
-
-std::string text_of(const json& object, const std::string& key) {
-  const json* found = member_of(object, key);
-  return found != nullptr && found->is_string() ? found->get<std::string>() : "";
-}
-
 /// survey.json beside the rules: what is known of a row besides (docs/howto/export-and-gate.md).
 class Notes {
  public:
@@ -99,7 +89,7 @@ class Notes {
     if (!fs::exists(folder / kNotes, ignored)) {
       return Done{};
     }
-    BV_TRY(text, io::read_file(folder / kNotes, kNotesBytesMax, Code::RulesInvalid));
+    BV_TRY(text, io::read_file(folder / kNotes, kSurveyBytesMax, Code::RulesInvalid));
     const json parsed = json::parse(text, nullptr, false);
     if (text_of(parsed, "schema") != "bridge-survey-corpus/1") {
       return fail(Code::RulesInvalid,
@@ -210,6 +200,7 @@ class SurveyRun {
   SurveyRun(Context& context, const Options& options) : context_(context), options_(options) {}
 
   Result<int> run() {
+    BV_TRY(before, survey_baseline(options_.baseline));
     BV_TRY(files, rules_files(options_));
     std::set<fs::path> folders;
     for (const fs::path& file : files) {
@@ -232,7 +223,7 @@ class SurveyRun {
       out_.rows.push_back(row_of(file));
       progress.advance(0, 1, out_.rows.back().name);
     }
-    BV_CHECK(compare());
+    BV_CHECK(compare(before));
     std::stable_sort(out_.rows.begin(), out_.rows.end(),
                      [](const SurveyRow& a, const SurveyRow& b) { return rank(a) < rank(b); });
     BV_CHECK(deliver());
@@ -307,53 +298,24 @@ class SurveyRun {
   }
 
   /// What changed since an earlier survey.
-  Status compare() {
+  Status compare(const std::optional<json>& before) {
     BV_CHECK(written_);
-    if (options_.baseline.empty()) {
+    if (!before) {
       return Done{};
     }
-    BV_TRY(text, io::read_file(options_.baseline, kNotesBytesMax, Code::VerdictsInvalid));
-    const json before = json::parse(text, nullptr, false);
-    const json* rows = member_of(before, "rows");
-    if (text_of(before, "schema") != "bridge-survey/1" || rows == nullptr || !rows->is_array()) {
-      return fail(Code::VerdictsInvalid,
-                  fmt::format("{} is not a survey", escaped(options_.baseline)))
-          .pair("another schema", "bridge-survey/1")
-          .advise("bridge-verify survey DIR --json > survey.expected.json");
-    }
     std::map<std::string, const json*> known;
-    for (const json& row : *rows) {
+    for (const json& row : before->at("rows")) {
       known.emplace(text_of(row, "name"), &row);
     }
     for (SurveyRow& row : out_.rows) {
       const auto found = known.find(row.name);
-      row.change = change_of(found == known.end() ? nullptr : found->second, row);
+      row.change = survey_change(found == known.end() ? nullptr : found->second, row);
       known.erase(row.name);
     }
     for (const auto& [name, row] : known) {
       out_.lost.push_back(name);
     }
     return Done{};
-  }
-
-  /// A code that is newly refuted makes a red row newly red too.
-  static std::string change_of(const json* before, const SurveyRow& row) {
-    const bool red = row.exit_code != 0 && row.exit_code != 3;
-    if (before == nullptr) {
-      return red ? "newly red" : "new";
-    }
-    const json* code = member_of(*before, "exit_code");
-    const int was = code != nullptr && code->is_number_integer() ? code->get<int>() : 0;
-    const bool was_red = was != 0 && was != 3;
-    const json* codes = member_of(*before, "refuted");
-    const bool more = std::any_of(row.refuted.begin(), row.refuted.end(), [codes](const auto& one) {
-      return codes == nullptr || member_of(*codes, one.first) == nullptr;
-    });
-    return red && (!was_red || more)        ? "newly red"
-           : was_red && !red                ? "no longer red"
-           : was == 0 && row.exit_code == 3 ? "newly undecided"
-           : was != row.exit_code           ? "changed"
-                                            : "";
   }
 
   Status deliver() {

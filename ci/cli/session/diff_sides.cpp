@@ -7,7 +7,6 @@
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/io/locate.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -25,17 +24,47 @@ std::map<std::string, fs::path> shards_in(const fs::path& folder) {
   return out;
 }
 
-std::optional<fs::path> torch_dist_in(const std::string& reference) {
+Result<std::optional<io::LocatedModel>> megatron_in(const std::string& reference,
+                                                    std::vector<std::string>& notes) {
   std::error_code ignored;
   if (!fs::is_directory(reference, ignored)) {
-    return std::nullopt;
+    return std::optional<io::LocatedModel>();
   }
-  const auto located = io::classify_path(reference);
-  return located && located->kind == io::ModelKind::TorchDist ? std::optional(located->path)
-                                                              : std::nullopt;
+  auto located = io::classify_path(reference);
+  if (!located && located.error().code == Code::CacheIncomplete) {
+    return std::move(located).error();  // the iteration that it names is not there
+  }
+  const bool megatron = located && (located->kind == io::ModelKind::TorchDist ||
+                                    located->kind == io::ModelKind::RankFiles);
+  if (!megatron) {
+    return std::optional<io::LocatedModel>();
+  }
+  notes.insert(notes.end(), located->notes.begin(), located->notes.end());
+  return std::optional(std::move(*located));
+}
+
+Status check_sides(const std::vector<std::string>& sides) {
+  if (sides.size() != 2) {
+    return fail(Code::BadValue, fmt::format("diff needs two checkpoints, not {}", sides.size()))
+        .advise("bridge-verify diff HF_DIR OTHER_DIR");
+  }
+  if (!shards_in(sides[0]).empty()) {
+    return fail(Code::BadValue,
+                fmt::format("{} holds Megatron shards; the first checkpoint is the wanted one",
+                            io::printable_path(sides[0])))
+        .pair("Megatron shards", "an HF model")
+        .advise("bridge-verify diff HF_DIR " + shell_quoted(sides[0]));
+  }
+  return Done{};
 }
 
 Error no_megatron(const std::string& reference) {
+  std::error_code ignored;
+  if (!fs::exists(reference, ignored)) {
+    return fail(Code::ModelNotFound, fmt::format("there is no {}", io::printable_path(reference)))
+        .at(io::printable_path(reference))
+        .advise("give the folder that --save named, or the iter_* folder in it");
+  }
   const auto located = io::classify_path(reference);
   const bool hf = located && located->kind != io::ModelKind::MegatronFolder;
   const std::string shown = io::printable_path(reference);

@@ -10,6 +10,7 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/io/locate.hpp"
 #include "core/plan/plan.hpp"
 
 namespace bv::cli {
@@ -18,8 +19,13 @@ namespace bv::cli {
 [[nodiscard]] std::map<std::string, std::filesystem::path> shards_in(
     const std::filesystem::path& folder);
 
-/// The folder of the chunks when the path is a torch_dist checkpoint.
-[[nodiscard]] std::optional<std::filesystem::path> torch_dist_in(const std::string& reference);
+/// The checkpoint of Megatron that a folder holds, its notes told. Errors: CacheIncomplete when the
+/// iteration that it names is not there.
+[[nodiscard]] Result<std::optional<io::LocatedModel>> megatron_in(const std::string& reference,
+                                                                  std::vector<std::string>& notes);
+
+/// Two operands, and the first is no shards. Errors: BadValue.
+[[nodiscard]] Status check_sides(const std::vector<std::string>& sides);
 
 /// Why `reference` is no checkpoint of Megatron, and what was meant.
 [[nodiscard]] Error no_megatron(const std::string& reference);

@@ -10,7 +10,7 @@
 namespace bv::cli {
 namespace {
 
-constexpr std::size_t kShown = 6;
+constexpr std::size_t kFactsShown = 6;
 
 /// "model.layers.3.x" and "model.layers.4.x" are one pattern.
 std::string pattern_of(std::string_view tensor) {
@@ -147,8 +147,8 @@ class Grouping {
     out.title =
         fmt::format("{}{}: {}{}", where(first), more, first.explanation.text, shift_of(group));
     for (const compare::Difference* one : group.all) {
-      if (out.facts.size() == kShown && group.all.size() > kShown + 1) {
-        out.facts.push_back(fmt::format("and {} more", group.all.size() - kShown));
+      if (out.facts.size() == kFactsShown && group.all.size() > kFactsShown + 1) {
+        out.facts.push_back(fmt::format("and {} more", group.all.size() - kFactsShown));
         break;
       }
       out.facts.push_back(fact_of(*one));

@@ -82,15 +82,55 @@ TEST(Locate, NamesATorchDistCheckpoint) {
 
 /// An interrupted save leaves a later folder behind.
 TEST(Locate, TheIterationThatCountsIsTheOneThatTheCheckpointNames) {
-  ScratchFolder folder;
+  const ScratchFolder folder;
   folder.write("ckpt/iter_0000010/__0_0.distcp", "");
   folder.write("ckpt/iter_0000020/__0_0.distcp", "");
-  folder.write("ckpt/latest_checkpointed_iteration.txt", "10");
+  folder.write("ckpt/latest_checkpointed_iteration.txt", "10\n");
   const auto model = classify_path(folder.path() / "ckpt");
   ASSERT_TRUE(model.has_value());
   EXPECT_EQ(model->path, folder.path() / "ckpt/iter_0000010");
-  folder.write("ckpt/latest_checkpointed_iteration.txt", "../x");
-  EXPECT_EQ(classify_path(folder.path() / "ckpt")->path, folder.path() / "ckpt/iter_0000020");
+  EXPECT_TRUE(model->notes.empty());
+}
+
+/// Another iteration that is there would be other weights: it is never taken instead.
+TEST(Locate, AnIterationThatIsNamedAndNotThereIsSaid) {
+  const ScratchFolder folder;
+  folder.write("ckpt/iter_0000009/mp_rank_00/model_optim_rng.pt", "");
+  folder.write("ckpt/iter_0000020/__0_0.distcp", "");
+  folder.write("ckpt/iter_0000030/common.pt", "");
+  for (const auto& [text, message] :
+       {std::pair("10", "names iter_0000010, which holds no checkpoint"),
+        std::pair("30", "names iter_0000030, which holds no checkpoint"),
+        std::pair("release", "names release, which holds no checkpoint"),
+        std::pair("../x", "names no iteration"), std::pair("", "names no iteration"),
+        std::pair("-1", "names no iteration"), std::pair("10 20", "names no iteration")}) {
+    folder.write("ckpt/latest_checkpointed_iteration.txt", text);
+    const auto model = classify_path(folder.path() / "ckpt");
+    ASSERT_EQ(outcome(model), "BV7002") << text;
+    EXPECT_THAT(model.error().message, HasSubstr(message));
+    EXPECT_EQ(model.error().found, "iter_0000009, iter_0000020");
+    EXPECT_THAT(model.error().help, HasSubstr("ckpt/iter_0000020"));
+  }
+  folder.write("none/latest_checkpointed_iteration.txt", "7");
+  const auto none = classify_path(folder.path() / "none");
+  ASSERT_EQ(outcome(none), "BV7002");
+  EXPECT_EQ(none.error().found, "no iteration that holds one");
+}
+
+TEST(Locate, FilesOfRanksWithoutAManifestAreACheckpointOfRanks) {
+  const ScratchFolder folder;
+  folder.write("a/iter_0000005/mp_rank_00/model_optim_rng.pt", "");
+  folder.write("a/latest_checkpointed_iteration.txt", "5");
+  folder.write("b/pp0_tp0_ep0_etp0.safetensors", "");
+  folder.write("b/pp0_tp1_ep0_etp0.safetensors", "");
+  for (const auto& [name, files] : {std::pair("a", 1U), std::pair("b", 2U)}) {
+    const auto model = locate_model(name, roots_of(folder));
+    ASSERT_TRUE(model) << shown(model.error());
+    EXPECT_EQ(model->kind, ModelKind::RankFiles);
+    EXPECT_EQ(model->rank_files, files);
+    EXPECT_EQ(outcome(require_hf(*model)), "BV7003");
+    EXPECT_THAT(shown(require_hf(*model).error()), HasSubstr("--megatron"));
+  }
 }
 
 TEST(Locate, FindsTheLastIterationOfATorchDistRoot) {
@@ -102,6 +142,7 @@ TEST(Locate, FindsTheLastIterationOfATorchDistRoot) {
   ASSERT_TRUE(model);
   EXPECT_EQ(model->kind, ModelKind::TorchDist);
   EXPECT_EQ(model->path, folder.path() / "ckpt" / "iter_0000020");
+  EXPECT_THAT(model->notes, ::testing::ElementsAre(HasSubstr("the last of 2 iterations")));
 }
 
 TEST(Locate, FindsAMegatronFolderOfOurs) {
@@ -157,15 +198,6 @@ TEST(Locate, FolderWithoutConfigSaysWhatItHolds) {
               HasSubstr("give it with --adapter"));
   EXPECT_THAT(shown(locate_model("p", roots_of(folder)).error()),
               HasSubstr("its folder \"inner\" has one"));
-}
-
-TEST(Locate, PathThatIsNotThereNamesSimilarOnes) {
-  const ScratchFolder folder;
-  folder.write("checkpoint/config.json", "{}");
-  const auto model = locate_model("./chekpoint", roots_of(folder));
-  ASSERT_EQ(outcome(model), "BV7001");
-  EXPECT_THAT(shown(model.error()), HasSubstr("similar and there: checkpoint"));
-  EXPECT_EQ(outcome(classify_path(folder.path() / "none")), "BV7001");
 }
 
 TEST(Locate, NameIsLookedUpInTheCacheAfterThePaths) {

@@ -1,0 +1,59 @@
+#include "ci/cli/commands/survey_baseline.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/text.hpp"
+#include "core/io/writer.hpp"
+
+namespace bv::cli {
+
+using nlohmann::json;
+
+const json* member_of(const json& object, const std::string& key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() ? &*found : nullptr;
+}
+
+std::string text_of(const json& object, const std::string& key) {
+  const json* found = member_of(object, key);
+  return found != nullptr && found->is_string() ? found->get<std::string>() : "";
+}
+
+Result<std::optional<json>> survey_baseline(const std::string& file) {
+  if (file.empty()) {
+    return std::optional<json>();
+  }
+  BV_TRY(text, io::read_file(file, kSurveyBytesMax, Code::VerdictsInvalid));
+  json before = json::parse(text, nullptr, false);
+  const json* rows = member_of(before, "rows");
+  if (text_of(before, "schema") != "bridge-survey/1" || rows == nullptr || !rows->is_array()) {
+    return fail(Code::VerdictsInvalid, fmt::format("{} is not a survey", escaped(file)))
+        .pair("another schema", "bridge-survey/1")
+        .advise("bridge-verify survey DIR --json > survey.expected.json");
+  }
+  return std::optional(std::move(before));
+}
+
+/// A code that is newly refuted makes a red row newly red too.
+std::string survey_change(const json* before, const reports::SurveyRow& row) {
+  const bool red = row.exit_code != 0 && row.exit_code != 3;
+  if (before == nullptr) {
+    return red ? "newly red" : "new";
+  }
+  const json* code = member_of(*before, "exit_code");
+  const int was = code != nullptr && code->is_number_integer() ? code->get<int>() : 0;
+  const bool was_red = was != 0 && was != 3;
+  const json* codes = member_of(*before, "refuted");
+  const bool more = std::any_of(row.refuted.begin(), row.refuted.end(), [codes](const auto& one) {
+    return codes == nullptr || member_of(*codes, one.first) == nullptr;
+  });
+  return red && (!was_red || more)        ? "newly red"
+         : was_red && !red                ? "no longer red"
+         : was == 0 && row.exit_code == 3 ? "newly undecided"
+         : was != row.exit_code           ? "changed"
+                                          : "";
+}
+
+}  // namespace bv::cli
