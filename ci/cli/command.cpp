@@ -12,6 +12,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/similar_path.hpp"
 #include "core/base/text.hpp"
+#include "core/comm/launch.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
 
@@ -26,20 +27,23 @@ constexpr std::array kCommands = {
             run_check,
             "bridge-verify check --model fixture:qwen3_5_vl_moe\n"
             "bridge-verify check --model DIR --rules my_bridge.rules.json --tp 1,2,4\n"
-            "bridge-verify check --model DIR --level full --json"},
+            "bridge-verify check --model DIR --level full --json",
+            true},
     Command{{"roundtrip", "", false},
             "roundtrip --model DIR",
             "check, and every byte moved and compared",
             true,
             run_check,
-            "bridge-verify roundtrip --model DIR --tp 2 --pp 2 --ep 8"},
+            "bridge-verify roundtrip --model DIR --tp 2 --pp 2 --ep 8",
+            true},
     Command{{"convert", "import export", false},
             "convert --to megatron|torch_dist|hf --model DIR --out DIR",
             "writes the other form and reads it back",
             true,
             run_convert,
             "bridge-verify convert --to megatron --model DIR --out SHARDS --tp 2 --pp 1\n"
-            "bridge-verify convert --to hf --model SHARDS --out DIR2"},
+            "bridge-verify convert --to hf --model SHARDS --out DIR2",
+            true},
     Command{{"trace", "", true},
             "trace NAME [INDEX] --model DIR",
             "where a tensor or one element lies on the other side",
@@ -242,6 +246,24 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
                  last_words(context, options, out_of_memory(), concludes));
 }
 
+/// Several processes would each do all of it, and write one output. Errors: Conflict; those of
+/// comm::launch_from.
+Status check_alone(const Context& context, const Options& options, const Command& command) {
+  const bool does_something = command.concludes || !options.out.empty();
+  if (command.divides || !does_something) {
+    return Done{};
+  }
+  BV_TRY(launch, comm::launch_from([&](std::string_view name) {
+           return std::string(variable(context.environment, name));
+         }));
+  if (!launch) {
+    return Done{};
+  }
+  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
+                                          command.name.name, launch->size))
+      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+}
+
 int dispatch(Context& context, Options& options) {
   const std::vector<CommandName> names = command_names();
   const auto files = read_settings(context.environment, context.folder);
@@ -279,6 +301,9 @@ int dispatch(Context& context, Options& options) {
   const Command& command = *find_command(options.command);
   if (const auto ready = prepare(context, options, writes_reports(&command)); !ready) {
     return report_error(context, options, ready.error());
+  }
+  if (const auto alone = check_alone(context, options, command); !alone) {
+    return report_error(context, options, alone.error());
   }
   tell_last_words(context, options, command.concludes);
   return command.run(context, options);

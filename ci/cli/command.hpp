@@ -22,6 +22,7 @@ struct Command {
   bool concludes = false;    // ends with the last line, also when its input is unusable
   RunCommand run;
   std::string_view examples = "";  // one command line a line
+  bool divides = false;            // does its work together with the other processes of a world
 };
 [[nodiscard]] std::span<const Command> commands();
 [[nodiscard]] const Command* find_command(std::string_view name);

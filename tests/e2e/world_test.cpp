@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <fstream>
 #include <random>
+#include <regex>
 #include <thread>
 
 #include "tests/e2e/quantised_model.hpp"
@@ -149,6 +151,69 @@ TEST(World, ConvertWritesTheFolderOfOneProcessBothWays) {
       EXPECT_TRUE(contents(temp / shards) == contents(temp / "alone")) << name << size;
       EXPECT_TRUE(contents(temp / hf) == contents(temp / "back")) << name << size;
     }
+  }
+}
+
+std::vector<std::string> merging_line(const std::string& adapter, const std::string& out) {
+  const std::string base = fixture("golden/peft/llama_all/base");
+  return {"convert", "--to", "megatron", "--model", base,   "--adapter", adapter,
+          "--out",   out,    "--tp",     "2",       "--pp", "2"};
+}
+
+TEST(World, ConvertMergesAnAdapterLikeOneProcess) {
+  const TempFolder temp;
+  const std::string adapter = fixture("golden/peft/llama_all/adapter");
+  const Ended alone = run(merging_line(adapter, temp / "alone"));
+  ASSERT_EQ(alone.code, 0) << alone.all();
+  for (const int size : {2, 4, 5}) {
+    const std::string out = temp / ("out" + std::to_string(size));
+    for (const Ended& end : run_world(size, merging_line(adapter, out))) {
+      EXPECT_EQ(end.code, 0) << end.all();
+    }
+    EXPECT_TRUE(contents(out) == contents(temp / "alone")) << size;
+  }
+}
+
+TEST(World, ProcessesThatMergeDifferentAdaptersAreTold) {
+  const TempFolder temp;
+  const std::string right = fixture("golden/peft/llama_all/adapter");
+  fs::copy(right, temp / "other");
+  std::string config = file_text(temp / "other/adapter_config.json");
+  config = std::regex_replace(config, std::regex("\"lora_alpha\": [0-9]+"), "\"lora_alpha\": 7");
+  std::ofstream(temp / "other/adapter_config.json") << config;
+  const auto ends = run_world(2, merging_line(right, temp / "out"),
+                              {{1, {{}, merging_line(temp / "other", temp / "out")}}});
+  for (const Ended& end : ends) {
+    EXPECT_EQ(end.code, 5) << end.all();
+  }
+  EXPECT_THAT(ends[0].all(), HasSubstr("BV8017"));
+  EXPECT_FALSE(fs::exists(temp / "out"));
+}
+
+TEST(World, WhatOneProcessDoesAloneIsRefused) {
+  const TempFolder temp;
+  const std::string base = fixture("golden/peft/llama_all/base");
+  const std::string adapter = fixture("golden/peft/llama_all/adapter");
+  const std::vector<std::vector<std::string>> lines = {
+      {"lora", "check", "--model", base, "--adapter", adapter},
+      {"lora", "convert", "--to", "megatron", "--model", base, "--adapter", adapter, "--out",
+       temp / "ranks"},
+      {"lora", "merge", "--model", base, "--adapter", adapter, "--out", temp / "merged"},
+      {"diff", base, base},
+      {"mutate", "llama", "--operators", "SWAP"},
+      {"fixture", "make", "llama", "--out", temp / "tiny"},
+      {"survey", fixture("registries"), "--out", temp / "survey"}};
+  for (const auto& line : lines) {
+    for (const Ended& end : run_world(2, line)) {
+      EXPECT_EQ(end.code, 2) << line[0] << end.all();
+      EXPECT_THAT(end.all(), HasSubstr("is the work of one process, and this world has 2"));
+    }
+  }
+  EXPECT_TRUE(files_below(temp / "").empty());
+  const Ended alone = run(lines[0], torchrun(0, 1, free_port()), {});
+  EXPECT_EQ(alone.code, 0) << alone.all();
+  for (const Ended& end : run_world(2, {"explain", "BV2006"})) {
+    EXPECT_EQ(end.code, 0) << "what only says something needs no world";
   }
 }
 

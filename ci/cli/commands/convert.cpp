@@ -147,6 +147,8 @@ class Convert {
     constexpr std::string_view kNames =
         "every HF tensor used once, every Megatron parameter filled";
     BV_TRY(merging, open_merging(context_, options_, library_, run_));
+    const bool shared = merging && convert_.world != nullptr;
+    const std::string merged = shared ? identity_of(*merging->adapter, options_.untie) : "";
     auto model = merging ? Result<OpenedModel>(std::move(merging->model))
                          : open_model(context_, options_, library_);
     if (!model && is_unsupported(model.error().code)) {
@@ -182,8 +184,8 @@ class Convert {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
-    BV_CHECK(agree_on(convert_.world, fmt::format("writing {} as {}", opened.hf.header_digest,
-                                                  parallel::layout_id(layout))));
+    BV_CHECK(agree_on(convert_.world, fmt::format("writing {}{} as {}", opened.hf.header_digest,
+                                                  merged, parallel::layout_id(layout))));
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;

@@ -4,9 +4,21 @@
 
 #include "ci/cli/commands/lora_open.hpp"
 #include "core/base/text.hpp"
+#include "core/io/sha256.hpp"
 #include "core/lora/merged_view.hpp"
 
 namespace bv::cli {
+
+std::string identity_of(const lora::Adapter& adapter, bool untie) {
+  std::string sums = lora::adapter_config_text(adapter.config);
+  for (const auto& tensor : adapter.tensors) {
+    const auto bytes = tensor->bytes;
+    sums += fmt::format("{} {}\n", tensor->stored.spec.name,
+                        io::sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  }
+  return fmt::format(" with an adapter {}{} merged", io::sha256(sums).substr(0, 16),
+                     untie ? ", untied," : "");
+}
 
 Result<std::optional<MergingSource>> open_merging(Context& context, const Options& options,
                                                   const Library& library, Run& run) {

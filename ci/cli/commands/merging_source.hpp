@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "ci/cli/session/session.hpp"
 #include "core/lora/adapter.hpp"
@@ -15,6 +16,8 @@ struct MergingSource {
   OpenedModel model;  // reads `adapter`
   std::unique_ptr<lora::Adapter> adapter;
 };
+/// Processes that merge the same adapter the same way have the same text.
+[[nodiscard]] std::string identity_of(const lora::Adapter& adapter, bool untie);
 /// nullopt without --adapter. Notes and warnings of the merge are added to the run. Errors:
 /// Conflict for --untie alone; those of open_base_and_adapter, lora::plan_merge and
 /// lora::merge_when_read.

@@ -151,7 +151,6 @@ Status agree_on(comm::Link* world, const std::string& what) {
 
 Status check_divisible(const Options& options, const comm::Link* world) {
   const std::string_view alone = options.to == "torch_dist"  ? "--to torch_dist"
-                                 : !options.adapter.empty()  ? "--adapter"
                                  : !options.like.empty()     ? "--like"
                                  : !options.megatron.empty() ? "--megatron"
                                  : !options.against.empty()  ? "--against"
