@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <map>
+
 #include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
@@ -31,6 +35,13 @@ Result<std::optional<io::LocatedModel>> megatron_in(const std::string& reference
     return std::optional<io::LocatedModel>();
   }
   auto located = io::classify_path(reference);
+  if (located && located->kind == io::ModelKind::HfFolder &&
+      located->weights == io::WeightsForm::None) {
+    BV_TRY(below, io::megatron_below(reference));  // beside a config.json
+    if (below) {
+      located = std::move(*below);
+    }
+  }
   if (!located && located.error().code == Code::CacheIncomplete) {
     return std::move(located).error();  // the iteration that it names is not there
   }
@@ -112,6 +123,42 @@ Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
     }
   }
   return Done{};
+}
+
+std::string wrapper_note(const plan::Plan& plan, const Headers& found) {
+  constexpr std::array<std::string_view, 4> kStarts = {"embedding.", "decoder.", "output_layer.",
+                                                       "mtp."};
+  std::map<std::string, std::int64_t> behind;  // prefix -> names
+  for (const auto& [name, spec] : found) {
+    for (const std::string_view start : kStarts) {
+      const std::size_t at = name.find("." + std::string(start));
+      if (name.starts_with(start)) {
+        ++behind[""];
+        break;
+      }
+      if (at != std::string::npos) {
+        ++behind[name.substr(0, at + 1)];
+        break;
+      }
+    }
+  }
+  const auto most =
+      std::max_element(behind.begin(), behind.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  const bool expected =
+      most != behind.end() && !most->first.empty() &&
+      std::none_of(plan.files().begin(), plan.files().end(), [&](const plan::ShardFile& file) {
+        return std::any_of(file.targets.begin(), file.targets.end(), [&](const auto& target) {
+          return target.global_name.starts_with(most->first);
+        });
+      });
+  return expected ? fmt::format(
+                        "{} of {} names of the checkpoint begin with {}: a wrapper was saved "
+                        "with the model; save the state_dict of the model itself "
+                        "(unwrap_model)",
+                        thousands(most->second), thousands(static_cast<std::int64_t>(found.size())),
+                        io::in_quotes(most->first))
+                  : "";
 }
 
 }  // namespace bv::cli

@@ -38,4 +38,8 @@ namespace bv::cli {
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
 
+/// A sentence when the tensors of a Megatron checkpoint stand behind a common prefix ("module.",
+/// "model."): what wrapped the model was saved with it. "" otherwise.
+[[nodiscard]] std::string wrapper_note(const plan::Plan& plan, const Headers& found);
+
 }  // namespace bv::cli

@@ -13,9 +13,11 @@ struct DiffVerdicts {
   std::vector<Verdict> names;
   std::vector<Verdict> bytes;
 };
-/// `layout` is that of the shards; empty for two HF checkpoints.
+/// `layout` is that of the shards; empty for two HF checkpoints. `holder` is named in place of the
+/// files of ranks where there are none: the iteration of a torch_dist checkpoint.
 [[nodiscard]] DiffVerdicts diff_verdicts(const compare::Comparison& comparison,
                                          const compare::DiffReport& report,
-                                         const std::string& layout);
+                                         const std::string& layout,
+                                         const std::string& holder = "");
 
 }  // namespace bv::cli
