@@ -83,10 +83,9 @@ std::string key_text(const Pickle& pickle, Id key) {
 /// A tensor of the file that has no name of its own: left out, it would be lost in silence.
 Error nameless(const std::string& file, const std::string& key, bool deep) {
   return fail(Code::PickleInvalid,
-              fmt::format(
-                  "{}: {}", file,
-                  deep ? fmt::format("the entry {} holds tensors in a container", key)
-                       : fmt::format("a tensor stands under the key {}, which is not text", key)))
+              fmt::format("{}: {}", file,
+                          deep ? fmt::format("the entry {} holds tensors in a container", key)
+                               : fmt::format("the key {} of a tensor is not text", key)))
       .at(file)
       .pair(deep ? "a container" : "the key " + key, "tensors under names, side by side")
       .advise("save one dict of names and tensors");

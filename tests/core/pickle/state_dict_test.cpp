@@ -39,11 +39,11 @@ std::string read(const std::string& key, const std::string& value) {
 }
 
 TEST(StateDict, ATensorUnderAKeyThatIsNoTextIsRefusedByIt) {
-  EXPECT_EQ(read(pickled(3), kTensor), "f: a tensor stands under the key 3, which is not text");
-  EXPECT_EQ(read("N", kTensor), "f: a tensor stands under the key None, which is not text");
+  EXPECT_EQ(read(pickled(3), kTensor), "f: the key 3 of a tensor is not text");
+  EXPECT_EQ(read("N", kTensor), "f: the key None of a tensor is not text");
   EXPECT_EQ(read("(" + pickled("a") + pickled("b") + "t", kTensor),
-            "f: a tensor stands under the key (a tuple), which is not text");
-  EXPECT_EQ(read("C\x01x", kTensor), "f: a tensor stands under the key b\"x\", which is not text");
+            "f: the key (a tuple) of a tensor is not text");
+  EXPECT_EQ(read("C\x01x", kTensor), "f: the key b\"x\" of a tensor is not text");
 }
 
 TEST(StateDict, TensorsInAContainerAreRefusedByItsKey) {
