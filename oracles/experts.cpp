@@ -38,7 +38,8 @@ std::int64_t known(const Question& question, std::string_view symbol) {
 /// Whether a matrix of the stack is stored [in, out]: by its shape, by the flag only where the
 /// shape cannot say.
 bool is_in_out(const Question& question, const Tensor& matrix, std::int64_t out, std::int64_t in) {
-  if (is_gpt_oss(question)) {
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  if (style != nullptr && style->stacks_in_out()) {
     return true;
   }
   const bool as_out_in = matrix.size(0) == out && matrix.size(1) == in;
@@ -78,7 +79,7 @@ Tensor expert_fc1(const Question& question) {
                      picked(question, part(question, "up_proj"))},
                     question);
   }
-  if (!has_part(question, "gate_up_proj") || expert_in(question.hf_names.front())) {
+  if (!holds_gate_and_up(question) || expert_in(question.hf_names.front())) {
     return linear_fc1(question);  // one HF tensor set an expert
   }
   Tensor rows = picked(question);

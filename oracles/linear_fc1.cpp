@@ -25,13 +25,17 @@ bool is_projector(const Question& question) {
 
 }  // namespace
 
+bool holds_gate_and_up(const Question& question) {
+  return has_part(question, "gate_up_proj") || has_part(question, "input_linear");  // Granite MoE
+}
+
 Tensor linear_fc1(const Question& question) {
   if (question.hf.size() == 1 && question.built.gated) {
     return *question.built.gated ? sections(only_source(question).chunk(2, 0), question)
                                  : block(only_source(question), 0, question);
   }
   if (question.hf.size() == 1) {
-    if (has_part(question, "gate_up_proj")) {
+    if (holds_gate_and_up(question)) {
       return sections(only_source(question).chunk(2, 0), question);
     }
     if (fills_the_ffn(question)) {

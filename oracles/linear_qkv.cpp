@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 
@@ -111,6 +112,10 @@ Tensor with_queries_alone(const Question& question) {
 }  // namespace
 
 Tensor linear_qkv(const Question& question) {
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  if (question.hf.size() == 1 && style != nullptr && style->heads_together) {
+    return block(only_source(question), 0, question);
+  }
   if (question.hf.size() == 1 && has_part(question, "q_proj")) {
     return block(with_queries_alone(question), 0, question);
   }

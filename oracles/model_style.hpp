@@ -11,7 +11,7 @@ namespace bv::oracle {
 
 /// Which projections have biases. Field: q, k, v and output where attention_bias says so.
 enum class Bias { None, Field, QkvAlways, QkvField };
-enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek };
+enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek, Llama4 };
 /// What HF stores for a norm: the weight itself, or its offset from one (the norm multiplies by
 /// 1 + weight). The gated norm of a delta net always stores the weight itself.
 enum class Norms { Weights, Offsets };
@@ -25,6 +25,8 @@ struct ModelStyle {
   /// holds both whole.
   bool full_qk_norm = false;
   bool cut_qk_norm = false;  // the same, and every rank holds those of its heads
+  bool heads_together =
+      false;  // HF keeps query, key and value of a head together, as Megatron does
   bool output_gate = false;
   bool delta = false;
   bool slides = false;  // a sliding_window holds in every layer
@@ -33,8 +35,10 @@ struct ModelStyle {
   /// claim forward is unsupported.
   bool form = true;
 
-  /// gpt-oss: rows of gate and up alternate, and stacks are [E, in, out].
+  /// gpt-oss: rows of gate and up alternate.
   [[nodiscard]] bool alternates() const { return experts == Experts::GptOss; }
+  /// Stacks are [E, in, out], also where their shapes do not show it.
+  [[nodiscard]] bool stacks_in_out() const { return alternates() || experts == Experts::Llama4; }
 };
 
 /// The row of a model_type, of its text part ("qwen3_5" and "qwen3_5_text"), or of a model that

@@ -17,6 +17,8 @@ Tensor linear_kv(const Question& question);
 /// Gate rows of this rank, then its up rows; without a gate a plain cut. HF: gate_proj and up_proj,
 /// or one.
 Tensor linear_fc1(const Question& question);
+/// Does the one HF tensor hold the gate rows, then the up rows?
+[[nodiscard]] bool holds_gate_and_up(const Question& question);
 
 /// Query, key, value, z, beta, alpha of this rank's heads.
 /// HF: in_proj_qkv, in_proj_z, in_proj_b, in_proj_a; or in_proj_qkvz and in_proj_ba, grouped by key

@@ -243,6 +243,21 @@ void add_unread_settings(const std::vector<std::string>& new_fields,
   }
 }
 
+/// What --exclude takes, and what it took once.
+Result<std::set<std::string, std::less<>>> take_left_out(const OpenOptions& options,
+                                                         Headers& headers) {
+  BV_TRY(out, model::excluded_names(options.filter, headers));
+  for (const std::string& name : options.resolve.left_out) {
+    if (headers.contains(name)) {
+      out.insert(name);
+    }
+  }
+  for (const std::string& name : out) {
+    headers.erase(name);
+  }
+  return std::move(out);
+}
+
 }  // namespace
 
 Result<HfModel> open_headers(std::string config_text, const std::string& config_file,
@@ -253,12 +268,9 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   model::ResolveOptions resolve = options.resolve;
   std::vector<std::string> excluded;
   if (!resolve.config_only) {
-    BV_TRY(left_out, model::excluded_names(options.filter, headers));
+    BV_TRY(left_out, take_left_out(options, headers));
     excluded.assign(left_out.begin(), left_out.end());
-    for (const std::string& name : left_out) {
-      headers.erase(name);
-    }
-    resolve.left_out.insert(left_out.begin(), left_out.end());
+    resolve.left_out = std::move(left_out);
     resolve.match = options.filter.match;
   }
   const auto quantised = quantised::find(headers, config);

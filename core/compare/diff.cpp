@@ -71,60 +71,6 @@ void ViewReader::release() const {
   checkpoint::release(view_.sources);
 }
 
-std::string_view name(Cause cause) {
-  switch (cause) {
-    case Cause::SwappedParts:
-      return "swapped_parts";
-    case Cause::HeadMajor:
-      return "head_major";
-    case Cause::CutAfterJoin:
-      return "cut_after_join";
-    case Cause::Alternating:
-      return "alternating";
-    case Cause::OtherRank:
-      return "other_rank";
-    case Cause::OtherLayer:
-      return "other_layer";
-    case Cause::OtherExpert:
-      return "other_expert";
-    case Cause::OtherTensor:
-      return "other_tensor";
-    case Cause::Regrouped:
-      return "regrouped";
-    case Cause::Transposed:
-      return "transposed";
-    case Cause::Zeroed:
-      return "zeroed";
-    case Cause::PlusOne:
-      return "plus_one";
-    case Cause::MinusOne:
-      return "minus_one";
-    case Cause::Narrowed:
-      return "narrowed";
-    case Cause::Widened:
-      return "widened";
-    case Cause::Recast:
-      return "recast";
-    case Cause::Relabelled:
-      return "relabelled";
-    case Cause::Padded:
-      return "padded";
-    case Cause::Truncated:
-      return "truncated";
-    case Cause::Missing:
-      return "missing";
-    case Cause::Unexpected:
-      return "unexpected";
-    case Cause::Renamed:
-      return "renamed";
-    case Cause::Stale:
-      return "stale";
-    case Cause::Unexplained:
-      return "unexplained";
-  }
-  return "unexplained";
-}
-
 double Explanation::confidence() const {
   if (exact) {
     return 1;
@@ -373,13 +319,15 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
           compared = bytes_read;
         }
         const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
-        const bool recast = same && found.dtype_differs && found.values_lost == 0 &&
-                            subject.found->spec->dtype == options.own_dtype;
+        const bool kept = same && found.dtype_differs && found.values_lost == 0;
+        const bool shared = kept && subject.found->spec->dtype == subject.shared_dtype;
+        const bool recast = kept && subject.found->spec->dtype == options.own_dtype;
         const std::lock_guard lock(mutex);
         report.bytes_compared += compared;
-        if (recast || (same && !found.dtype_differs)) {
+        if (shared || recast || (same && !found.dtype_differs)) {
           ++report.equal;
-          report.recast += recast ? 1 : 0;
+          report.shared += shared ? 1 : 0;
+          report.recast += recast && !shared ? 1 : 0;
         } else {
           report.differences.push_back(std::move(found));
         }
@@ -388,9 +336,7 @@ Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options
   std::sort(report.differences.begin(), report.differences.end(),
             [](const Difference& a, const Difference& b) { return a.subject < b.subject; });
   for (std::size_t i = 0; i < comparison.strays.size(); ++i) {
-    Difference stray;
-    stray.subject = comparison.subjects.size() + i;
-    report.differences.push_back(std::move(stray));
+    report.differences.emplace_back().subject = comparison.subjects.size() + i;
   }
   BV_CHECK(explain(comparison, options, report.differences));
   return report;

@@ -78,12 +78,13 @@ enum class Cause {
   Zeroed,
   PlusOne,
   MinusOne,
-  Narrowed,    // rounded through a narrower type
-  Widened,     // stored in a wider type, every value kept
-  Recast,      // stored in a type that is neither wider nor narrower
-  Relabelled,  // the wanted bits under the name of another type
-  Padded,      // rows added to the vocabulary
-  Truncated,   // rows cut from the vocabulary
+  Narrowed,        // rounded through a narrower type
+  Widened,         // stored in a wider type, every value kept
+  Recast,          // stored in a type that is neither wider nor narrower
+  Relabelled,      // the wanted bits under the name of another type
+  Padded,          // rows added to the vocabulary
+  Truncated,       // rows cut from the vocabulary
+  PaddingNotZero,  // of the vocabulary
   Missing,
   Unexpected,
   Renamed,  // unexpected, and it holds a missing tensor
@@ -110,6 +111,8 @@ struct Subject {
   TensorSpec spec;       // wanted
   std::function<View()> wanted;
   std::optional<checkpoint::SourceTensor> found;
+  /// The widest type of the parameters that B stores in one tensor with this one (share_tensors).
+  std::optional<DType> shared_dtype;
   /// Faults that this tensor's rule makes possible.
   std::function<std::vector<Candidate>(const TensorSpec& found)> candidates;
 
@@ -161,6 +164,10 @@ using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStor
 [[nodiscard]] Comparison compare_megatron(const checkpoint::HfModel& a, const plan::Plan& plan,
                                           const Shards& b, const plan::DtypePolicy& dtype);
 
+/// `store` holds global tensors, B's. A tensor has one type: parameters of several layers or
+/// experts that lie in one may have the widest of theirs.
+void share_tensors(const io::TensorStore& store, Comparison& comparison);
+
 /// The floating-point type of more than half of the tensors that B holds, as --params-dtype of
 /// Megatron gives it to them; nullopt when there is none.
 [[nodiscard]] std::optional<DType> own_dtype(const Comparison& comparison);
@@ -202,6 +209,7 @@ struct DiffReport {
   std::vector<Difference> differences;  // in subject order, strays last
   std::int64_t equal = 0;
   std::int64_t recast = 0;  // of `equal`: held in DiffOptions::own_dtype, every value kept
+  std::int64_t shared = 0;  // of `equal`: held in Subject::shared_dtype, every value kept
   std::uint64_t bytes_compared = 0;
 };
 

@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/global_shard.hpp"
 #include "core/compare/diff.hpp"
 #include "core/compare/rule_faults.hpp"
 
@@ -125,6 +127,25 @@ std::optional<DType> own_dtype(const Comparison& comparison) {
       std::max_element(counts.begin(), counts.end(),
                        [](const auto& a, const auto& b) { return a.second < b.second; });
   return most != counts.end() && 2 * most->second > all ? std::optional(most->first) : std::nullopt;
+}
+
+void share_tensors(const io::TensorStore& store, Comparison& comparison) {
+  std::map<const TensorSpec*, DType> widest;
+  std::vector<std::vector<checkpoint::GlobalPiece>> pieces;
+  for (const Subject& subject : comparison.subjects) {
+    pieces.push_back(checkpoint::find_global(store, subject.global));
+    for (const checkpoint::GlobalPiece& piece : pieces.back()) {
+      DType& wide = widest.emplace(piece.tensor, subject.spec.dtype).first->second;
+      wide = plan::widest_of(wide, subject.spec.dtype);
+    }
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    Subject& subject = comparison.subjects[i];
+    for (const checkpoint::GlobalPiece& piece : pieces[i]) {
+      subject.shared_dtype = plan::widest_of(subject.shared_dtype.value_or(subject.spec.dtype),
+                                             widest.find(piece.tensor)->second);
+    }
+  }
 }
 
 Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {

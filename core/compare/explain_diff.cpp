@@ -11,6 +11,7 @@
 #include "core/base/workers.hpp"
 #include "core/compare/found_rows.hpp"
 #include "core/compare/hash_rows.hpp"
+#include "core/compare/plain_causes.hpp"
 #include "core/compare/row_lookup.hpp"
 #include "core/kinds/values.hpp"
 
@@ -231,6 +232,9 @@ Explanation explain_values(const Subject& subject, const Difference& difference)
   Trial trial(there, difference.wrong_rows);
   View wanted = subject.wanted();
   wanted.spec.dtype = found.dtype;
+  if (auto padding = explain_padding(subject, wanted, difference)) {
+    return std::move(*padding);
+  }
   trial.attempt(Cause::Zeroed, "the rows are zero",
                 [&there](std::int64_t, Row& out) { out.assign(there.row_bytes(), std::byte{0}); });
   if (subject.candidates) {  // what its rule makes possible says more than what happens to values
@@ -245,54 +249,8 @@ Explanation explain_values(const Subject& subject, const Difference& difference)
   return best.cause == Cause::Unexplained ? none : best;
 }
 
-/// Does every value of `narrow` stand in `wide` as well?
-bool holds_every_value(DType wide, DType narrow) {
-  const bool halves = wide == DType::F16 && narrow == DType::BF16;  // other exponents
-  return kinds::precision(wide) >= kinds::precision(narrow) && !halves;
-}
-
-/// What a narrower type left of the values.
-std::string kept_text(const Difference& difference) {
-  return difference.values_lost == 0
-             ? "it holds every one of them"
-             : fmt::format("{} of {} are not the wanted ones", thousands(difference.values_lost),
-                           thousands(difference.elements));
-}
-
-/// The tensor has another type than wanted, and its bits or values are the wanted ones.
-Explanation explain_dtype(const Subject& subject, const Difference& difference) {
-  const DType wanted = subject.spec.dtype;
-  const DType found = subject.found->spec->dtype;
-  const auto exact = [](Cause cause, std::string text) {
-    return Explanation{cause, std::move(text), 0, 0, true, {}};
-  };
-  const std::string instead =
-      fmt::format("the dtype is {} instead of {}", bv::name(found), bv::name(wanted));
-  if (!difference.values_read) {
-    return exact(Cause::Recast, instead);
-  }
-  if (difference.same_bits) {
-    return exact(Cause::Relabelled,
-                 fmt::format("{}, and the bits are those of the wanted {}: the label is wrong",
-                             instead, bv::name(wanted)));
-  }
-  if (!kinds::is_computable(wanted) || !kinds::is_computable(found)) {
-    Explanation out;
-    out.text = instead + "; values of these types are not compared";
-    return out;
-  }
-  if (holds_every_value(found, wanted)) {
-    return exact(Cause::Widened, fmt::format("widened from {} to {}, the values are equal",
-                                             bv::name(wanted), bv::name(found)));
-  }
-  return holds_every_value(wanted, found)
-             ? exact(Cause::Narrowed,
-                     fmt::format("narrowed from {} to {}, the values are those of the cast: {}",
-                                 bv::name(wanted), bv::name(found), kept_text(difference)))
-             : exact(Cause::Recast, instead + ", the values are equal after a cast");
-}
-
-Explanation explain_one(const Subject& subject, const Difference& difference) {
+Explanation explain_one(const Subject& subject, const DiffOptions& options,
+                        const Difference& difference) {
   if (!subject.found) {
     Explanation out{Cause::Missing, "there is no such tensor", 0, 0, true, {}};
     return out;
@@ -304,7 +262,7 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
     return explain_dtype(subject, difference);
   }
   Explanation out = explain_values(subject, difference);
-  if (difference.dtype_differs) {
+  if (difference.dtype_differs && subject.found->spec->dtype != options.own_dtype) {
     out.text =
         fmt::format("the dtype is {} instead of {}, and the values differ after a cast: {}",
                     bv::name(subject.found->spec->dtype), bv::name(subject.spec.dtype), out.text);
@@ -312,21 +270,22 @@ Explanation explain_one(const Subject& subject, const Difference& difference) {
   return out;
 }
 
-/// Rows of another type hold other bits: the table knows none of them.
-bool needs_table(const Comparison& comparison, const Difference& difference) {
+/// Rows of a type that is not the checkpoint's own hold other bits: the table knows none of them.
+bool needs_table(const Comparison& comparison, const DiffOptions& options,
+                 const Difference& difference) {
   if (difference.subject >= comparison.subjects.size()) {
     return true;
   }
   const Subject& subject = comparison.subjects[difference.subject];
   return subject.found && difference.explanation.confidence() < kSettled &&
-         !difference.dtype_differs;
+         subject.found->spec->dtype == as_stored(subject, options).dtype;
 }
 
 /// Sizes of rows that the wanted side has.
-std::set<ByteOffset> wanted_row_sizes(const Comparison& comparison) {
+std::set<ByteOffset> wanted_row_sizes(const Comparison& comparison, const DiffOptions& options) {
   std::set<ByteOffset> out;
   for (const Subject& subject : comparison.subjects) {
-    out.insert(table_row_bytes(subject.spec));
+    out.insert(table_row_bytes(as_stored(subject, options)));
   }
   return out;
 }
@@ -366,7 +325,7 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
           Cause::Unexpected, "nothing of the wanted side has this name", 0, 0, true, {}};
       one.explanation.exact = false;
     } else {
-      one.explanation = explain_one(comparison.subjects[one.subject], one);
+      one.explanation = explain_one(comparison.subjects[one.subject], options, one);
     }
     if (options.progress != nullptr && options.progress->stop_requested()) {
       return fail(Code::Stopped, "stopped before the end").advise("run diff again");
@@ -374,11 +333,11 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     return Done{};
   }));
   // A tensor whose rows have a size that no wanted row has need not be read.
-  const std::set<ByteOffset> wanted = wanted_row_sizes(comparison);
+  const std::set<ByteOffset> wanted = wanted_row_sizes(comparison, options);
   std::set<ByteOffset> sizes;
   std::vector<Difference*> open;
   for (Difference& one : differences) {
-    if (!needs_table(comparison, one)) {
+    if (!needs_table(comparison, options, one)) {
       continue;
     }
     const ByteOffset size = table_row_bytes(*found_of(comparison, one).spec);

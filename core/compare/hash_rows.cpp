@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/base/arith.hpp"
+#include "core/kinds/values.hpp"
 
 namespace bv::compare {
 
@@ -121,18 +122,30 @@ void add_rows(const View& view, const RowShape& rows, std::uint32_t subject, Row
 
 }  // namespace
 
+TensorSpec as_stored(const Subject& subject, const DiffOptions& options) {
+  TensorSpec out = subject.spec;
+  if (options.own_dtype && kinds::is_computable(*options.own_dtype) &&
+      kinds::is_computable(out.dtype)) {
+    out.dtype = *options.own_dtype;
+  }
+  return out;
+}
+
 Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<ByteOffset>& row_bytes,
                            const DiffOptions& options) {
   RowTable table(options.table_rows_max);
   for (std::size_t s = 0; s < comparison.subjects.size(); ++s) {
     const Subject& subject = comparison.subjects[s];
-    const RowShape rows = table_rows_of(subject.spec);
-    const ByteOffset size = table_row_bytes(subject.spec);
+    const TensorSpec spec = as_stored(subject, options);
+    const RowShape rows = table_rows_of(spec);
+    const ByteOffset size = table_row_bytes(spec);
     if (subject.repeats || rows.count == 0 || size == ByteOffset(0) ||
         !std::binary_search(row_bytes.begin(), row_bytes.end(), size)) {
       continue;
     }
-    add_rows(subject.wanted(), rows, static_cast<std::uint32_t>(s), table);
+    View wanted = subject.wanted();
+    wanted.spec.dtype = spec.dtype;
+    add_rows(wanted, rows, static_cast<std::uint32_t>(s), table);
     if (options.progress != nullptr && options.progress->stop_requested()) {
       return fail(Code::Stopped, "stopped before the end").advise("run diff again");
     }

@@ -75,6 +75,10 @@ void RowTable::for_each(std::uint64_t hash, const Use& use) const {
   }
 }
 
+/// What a subject would be in the type of the checkpoint as a whole (DiffOptions::own_dtype), where
+/// that type holds its values: rows are compared in it.
+[[nodiscard]] TensorSpec as_stored(const Subject& subject, const DiffOptions& options);
+
 /// Hashes the rows of every subject whose rows have one of these sizes (bytes, ascending). Vectors
 /// take part as one row. Errors: Conflict (stopped).
 [[nodiscard]] Result<RowTable> hash_rows(const Comparison& comparison,

@@ -40,7 +40,7 @@ class Lookup {
 
   /// The best statement about where the rows came from; `self` is the subject they should be of.
   [[nodiscard]] Explanation explain(std::optional<std::uint32_t> self, const std::string& global,
-                                    std::int64_t rows) const {
+                                    std::int64_t rows, bool all_over) const {
     Explanation best;
     const auto offer = [&best](Explanation one) {
       if (one.confidence() >= kNamedShare && one.confidence() > best.confidence()) {
@@ -63,7 +63,7 @@ class Lookup {
       offer({shift.cause, shift.text, looked_up_, most, false, runs(), shift.shift});
     }
     if (self && moves_.contains(*self)) {
-      offer(order(global, rows, moves_.at(*self)));
+      offer(order(global, rows, moves_.at(*self), all_over));
     }
     offer({Cause::OtherTensor, "the rows are elsewhere", looked_up_, hits_, false, runs()});
     return best;
@@ -71,9 +71,19 @@ class Lookup {
 
  private:
   [[nodiscard]] Explanation order(const std::string& global, std::int64_t rows,
-                                  const std::vector<RowMove>& moves) const {
-    const HalvesExchanged halves = find_exchange(rows, moves);
-    const Regrouping how = find_regrouping(rows, moves);
+                                  const std::vector<RowMove>& moves, bool all_over) const {
+    if (moves.size() == 2 && moves[0].wanted == moves[1].found &&
+        moves[1].wanted == moves[0].found) {
+      return {Cause::Regrouped,
+              fmt::format("rows {} and {} are exchanged", moves[0].found, moves[1].found),
+              looked_up_,
+              looked_up_,
+              false,
+              runs()};
+    }
+    // A rule of rows that holds for a few of them is none.
+    const HalvesExchanged halves = all_over ? find_exchange(rows, moves) : HalvesExchanged{};
+    const Regrouping how = all_over ? find_regrouping(rows, moves) : Regrouping{};
     if (halves.explained > 0 && halves.explained >= how.explained) {
       return {Cause::SwappedParts,
               fmt::format("the two halves of each block of {} rows are exchanged", halves.block),
@@ -173,7 +183,7 @@ void look_up_rows(const Comparison& comparison, const RowTable& table, Differenc
             : comparison.subjects[difference.subject].global_name();
   Explanation where = lookup.explain(
       stray ? std::nullopt : std::optional(static_cast<std::uint32_t>(difference.subject)), global,
-      rows.count);
+      rows.count, everywhere || 2 * difference.rows_wrong >= rows.count);
   if (stray && where.confidence() >= kNamedShare) {
     where.cause = Cause::Renamed;
   }

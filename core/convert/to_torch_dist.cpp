@@ -9,6 +9,7 @@
 #include "core/checkpoint/global_keys.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
+#include "core/convert/key_dtypes.hpp"
 #include "core/convert/shard_outputs.hpp"
 #include "core/convert/window_maker.hpp"
 #include "core/io/output_folder.hpp"
@@ -72,14 +73,17 @@ struct DistPlan {
 };
 
 DistPlan lay_out(const checkpoint::HfModel& source, const plan::Plan& plan,
-                 const plan::DtypePolicy& policy, const checkpoint::GlobalKeys& keys) {
+                 const plan::DtypePolicy& policy, std::span<const DType> types,
+                 const checkpoint::GlobalKeys& keys) {
   DistPlan out;
   out.extra_state = torch_dist::empty_extra_state();
   for (const std::string& key : keys.extra_states) {
     out.metadata.objects.emplace(key, out.place(out.extra_state.size(), kObjectAlignment));
   }
-  for (const checkpoint::KeyedTarget& keyed : keys.targets) {
+  for (std::size_t i = 0; i < keys.targets.size(); ++i) {
+    const checkpoint::KeyedTarget& keyed = keys.targets[i];
     Job job{output_of(source, plan, *keyed.target, policy), {}};
+    job.tensor.spec.dtype = types[i];
     for (const checkpoint::KeyedChunk& chunk : keyed.chunks) {
       Item item{&chunk, pickle::tensor_archive(job.tensor.spec.dtype, chunk.extent)};
       torch_dist::Slice slice = out.place(item.archive.size(), kTensorAlignment);
@@ -259,7 +263,8 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
     BV_CHECK(checkpoint::check_movable(source.headers, mapping, options.dtype));
   }
   const checkpoint::GlobalKeys keys = checkpoint::global_keys(plan);
-  const DistPlan written = lay_out(source, plan, options.dtype, keys);
+  const KeyDtypes dtypes = key_dtypes(source, plan, options.dtype, keys);
+  const DistPlan written = lay_out(source, plan, options.dtype, dtypes.types, keys);
   io::OutputRequest request = dist_request(source, out, options);
   const std::set<std::string> names = names_in(written);
   request.files = names;
@@ -291,6 +296,7 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
     }
   }
   report.tensors = std::ssize(written.jobs);
+  report.notes = dtypes.notes;
   report.notes.push_back(
       "config and tokenizer stay with the HF model, and run_config.yaml is not written: Megatron's "
       "own arguments decide what is built");

@@ -33,9 +33,10 @@ struct SymbolRule {
   /// Meaning of a negative number, as "-1: the last layer": an expression. Unset: such a number is
   /// held against `min`.
   std::optional<std::string> negative_value;
-  std::string probe;  // HF name with {k}: absent fields are counted in the headers
-  std::string often;  // symbol that this one usually equals, for the help line
-  bool flag = false;  // true or false in the config, 1 or 0 here
+  std::string probe;                // HF name with {k}: absent fields are counted in the headers
+  std::string often;                // symbol that this one usually equals, for the help line
+  bool flag = false;                // true or false in the config, 1 or 0 here
+  std::vector<std::string> equals;  // a word in the config: 1 for one of these, else 0
   std::int64_t min = 1;
   std::int64_t max = std::int64_t{1} << 40;
   std::string file;

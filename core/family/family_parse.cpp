@@ -91,6 +91,10 @@ class FamilyParser {
         BV_TRY(text, in_class.text());
         family_->class_modules.emplace_back(in_file, text);
       }
+      // "a.gate" is told before "a": the longest name that fits is the one that is meant.
+      std::stable_sort(
+          family_->class_modules.begin(), family_->class_modules.end(),
+          [](const auto& x, const auto& y) { return x.first.size() > y.first.size(); });
     }
     BV_TRY(class_of, top.texts_or_none("class_of"));
     family_->class_of = class_of;

@@ -101,8 +101,8 @@ Status parse_form(const JsonPlace& place, Rule& rule) {
 }  // namespace
 
 Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place) {
-  BV_CHECK(place.only(
-      {"field", "default", "value", "null", "negative", "probe", "often", "flag", "min", "max"}));
+  BV_CHECK(place.only({"field", "default", "value", "null", "negative", "probe", "often", "flag",
+                       "equals", "min", "max"}));
   SymbolRule symbol;
   symbol.name = name;
   symbol.file = place.file();
@@ -123,11 +123,13 @@ Result<SymbolRule> parse_symbol(const std::string& name, const JsonPlace& place)
   BV_TRY(probe, place.text_or("probe", ""));
   BV_TRY(often, place.text_or("often", ""));
   BV_TRY(flag, place.boolean_or("flag", false));
-  BV_TRY(min, number_or(place, "min", flag ? 0 : 1));
+  BV_TRY(equals, place.texts_or_none("equals"));
+  BV_TRY(min, number_or(place, "min", flag || !equals.empty() ? 0 : 1));
   BV_TRY(max, number_or(place, "max", symbol.max));
   symbol.probe = probe;
   symbol.often = often;
   symbol.flag = flag;
+  symbol.equals = equals;
   symbol.min = min;
   symbol.max = max;
   return symbol;

@@ -23,14 +23,16 @@ Result<LayerSchedule> parse_schedule(const JsonPlace& place) {
   return out;
 }
 
-/// A list may say in one way what holds without it. Edges stand alone, and beside each other.
+/// A list may say in one way what holds without it, numbers of layers by a schedule. Edges are
+/// stated alone, and beside each other.
 Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool listed = !flag.lists.empty();
   const int without =
       (flag.below.empty() ? 0 : 1) + (flag.interval.path.empty() ? 0 : 1) + (flag.schedule ? 1 : 0);
   const bool edges = !flag.below.empty() || !flag.from.empty();
   const bool indexed = !flag.indices.path.empty();
-  const bool right = indexed  ? !listed && without == 0
+  const bool scheduled = without == 1 && flag.schedule.has_value();
+  const bool right = indexed  ? !listed && (without == 0 || scheduled)
                      : listed ? without <= 1 && flag.from.empty()
                               : edges && !flag.schedule;
   if (!right) {

@@ -53,6 +53,7 @@ std::string joined(std::vector<std::string> names) {
 void FaultGroup::add(const std::string& name) {
   first = count++ == 0 ? name : first;
   last = name;
+  all.push_back(name);
 }
 
 std::string FaultGroup::names() const {
@@ -284,7 +285,8 @@ void NameFaults::report_unused(const std::vector<bool>& used_rules, model::Model
          group.names(), "one rule that reads it",
          !mtp.empty() ? mtp
                       : "add a rule for " + shown(pattern) +
-                            (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : "")});
+                            (++hints <= kHintsMax ? dead_hint(used_rules, group.first) : ""),
+         group.all});
   }
 }
 
@@ -333,7 +335,7 @@ void NameFaults::report_groups(model::Model& model) const {
              : fmt::format("none of the {} takes {}", counted(rules_.rules.size(), "rule"),
                            shown(group.first)),
          "a rule for " + shown(pattern),
-         "add the rule: the parameter would keep its random initial value"});
+         "add the rule: the parameter would keep its random initial value", group.all});
   }
   std::map<std::pair<std::size_t, std::string>, FaultGroup> unfilled;
   for (const Unfilled& one : unfilled_) {
@@ -358,7 +360,8 @@ void NameFaults::report_groups(model::Model& model) const {
          found_unfilled(group), group.wants,
          fmt::format(
              "correct the HF names of rule {}, or use the kind for the storage that is there",
-             shown(group.rule->id))});
+             shown(group.rule->id)),
+         group.all});
   }
 }
 
@@ -381,7 +384,8 @@ void NameFaults::report(const std::vector<bool>& used_rules, model::Model& model
          fmt::format("{} {} made of another module's tensors: {} ({})",
                      counted(group.count, "Megatron parameter"), group.count == 1 ? "is" : "are",
                      group.names(), group.rule->source),
-         group.reads, group.wants, "correct the HF names of rule " + shown(group.rule->id)});
+         group.reads, group.wants, "correct the HF names of rule " + shown(group.rule->id),
+         group.all});
   }
 }
 

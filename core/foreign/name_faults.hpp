@@ -36,6 +36,7 @@ struct WantedParameter {
 struct FaultGroup {
   std::int64_t count = 0;
   std::string first, last;
+  std::vector<std::string> all;
   std::string wants;
   std::string reads;
   std::vector<std::string> absent;  // of the wanted tensors of the first name

@@ -165,6 +165,13 @@ class RuleReader {
       return wrong("values", fmt::format("\"values\" of {} is not a value rule", named()))
           .pair(dumped(*values), fmt::format("{}, or a list of them", family::kValueWords));
     }
+    const auto names = [&](const char* word) {
+      return std::find(words.begin(), words.end(), word) != words.end();
+    };
+    if (names("minus_one") && names("plus_one")) {
+      return wrong("values", fmt::format("two values of {} undo each other", named()))
+          .pair(dumped(*values), "one of them, or none: the way there and back would lose bits");
+    }
     rule_.value = *rule;
     return Done{};
   }

@@ -145,6 +145,17 @@ class FileReader {
       return invalid(file_, "hooks.changes is not a list of rule ids")
           .pair(dumped(*changes), R"(["r7"], or null when the hook was not tried)");
     }
+    std::vector<std::string> ids;
+    for (const ForeignRule& rule : out_.rules) {
+      ids.push_back(rule.id);
+    }
+    for (const std::string& id : *out_.load_hook->changes) {
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
+        const auto near = nearest(id, ids);
+        return invalid(file_, fmt::format("hooks.changes names {}, which is not a rule", shown(id)))
+            .pair(shown(id), near ? shown(*near) : "the id of a rule of this file");
+      }
+    }
     return Done{};
   }
 

@@ -61,6 +61,16 @@ struct AdapterPair {
   [[nodiscard]] std::int64_t rank() const { return a.rows; }
 };
 
+/// A tensor as matrices one behind the other: a stack of experts, a vector of one column, or the
+/// kernels of a convolution, each a row with all of its inputs.
+struct MatrixSides {
+  std::int64_t rows = 1, columns = 1;  // of one slice
+};
+/// `pairs` are those on the tensor: one on the whole of more than two dimensions makes it a
+/// convolution.
+[[nodiscard]] MatrixSides matrix_sides(const Shape& shape,
+                                       std::span<const AdapterPair* const> pairs);
+
 /// lora_B.bias: the base's bias becomes bias + s * this.
 struct BiasDelta {
   std::string base;  // HF tensor of the bias

@@ -86,6 +86,9 @@ class AdapterReader {
 
   void plain(const ModuleKeys& module, const NamedWeight& weight);
 
+  bool is_convolution(const ModuleKeys& module);
+  [[nodiscard]] NamedWeight convolution_weight(const std::string& stored) const;
+
   bool fits(const ModuleKeys& module, bool right, const std::string& wanted);
 
   /// `flip`: the stored base is [in, out] because the config says so; else as a family knows it.
@@ -99,6 +102,12 @@ class AdapterReader {
   // Packed experts.
 
   bool is_target_parameter(const std::string& name) const;
+
+  /// PEFT made it of two projections, with twice the rank and alpha that the config says.
+  bool doubled(const std::string& parameter, std::int64_t rank);
+
+  /// The name that a packed parameter has in the class of the adapter, which patterns are about.
+  static std::string own_name(const ModuleKeys& module, const std::string& parameter);
 
   /// Which of the parameters a wrapper is about.
   std::optional<std::string> parameter_of(const ModuleKeys& module,
@@ -124,6 +133,7 @@ class AdapterReader {
   const checkpoint::HfModel& model_;
   std::string name_;
   std::map<std::tuple<std::string, int, bool>, ModuleKeys> modules_;
+  bool doubles_ = false;  // gate_proj and up_proj of the targets become one parameter
   std::vector<std::pair<PathPattern, std::int64_t>> ranks_;
   std::vector<std::pair<PathPattern, double>> alphas_;
   std::map<std::int64_t, std::int64_t> rank_found_;

@@ -307,19 +307,51 @@ std::optional<NamedWeight> BaseTensors::weight(std::string_view name, std::int64
   return out;
 }
 
+std::optional<NamedWeight> BaseTensors::joined(const std::string& module) const {
+  const std::string_view last = last_component(module);
+  for (const JoinedModules& one : joined_modules(model_ ? model_->family.get() : nullptr)) {
+    NamedWeight out;
+    out.name = module + ".weight";
+    for (const std::string& part : one.in_files) {
+      const std::string own = std::string(parent_of(module)) + "." + part + ".weight";
+      const std::string name = stored(own) ? own : under_other_module(own).value_or("");
+      const auto weight = last == one.in_class ? this->weight(name) : std::nullopt;
+      if (!weight || weight->experts > 0 || weight->columns_first.value_or(false) ||
+          (!out.parts.empty() && weight->columns != out.columns)) {
+        return std::nullopt;
+      }
+      out.columns = weight->columns;
+      out.columns_first = false;
+      out.parts.push_back({name, -1, false, out.rows, 1, weight->rows, 0, 1});
+      out.rows += weight->rows;
+    }
+    out.shape = {out.rows, out.columns};
+    return out;
+  }
+  return std::nullopt;
+}
+
 std::vector<std::string> BaseTensors::packed_in(const std::string& module) const {
-  const auto found = packed_.find(module);
-  return found == packed_.end() ? std::vector<std::string>() : found->second;
+  const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
+  std::vector<std::string> names = file_names(family, module);
+  names.insert(names.begin(), module);
+  for (const std::string& name : names) {
+    if (const auto found = packed_.find(name); found != packed_.end()) {
+      return found->second;
+    }
+  }
+  return {};
 }
 
 std::optional<std::string> BaseTensors::under_other_module(std::string_view name) const {
   const family::Family* family = model_ == nullptr ? nullptr : model_->family.get();
-  for (const auto& other : {file_name(family, name), std::optional(class_name(family, name))}) {
-    if (other && *other != name && stored(*other) != nullptr) {
-      return other;
-    }
-  }
-  return std::nullopt;
+  std::vector<std::string> others = file_names(family, name);
+  others.push_back(class_name(family, name));
+  const auto known = [&](const std::string& other) {
+    return stored(other) != nullptr || others_.contains(other);
+  };
+  const auto found = std::find_if(others.begin(), others.end(), known);
+  return found == others.end() || *found == name ? std::nullopt : std::optional(*found);
 }
 
 std::optional<std::string> BaseTensors::under_other_prefix(std::string_view name) const {

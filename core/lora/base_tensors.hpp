@@ -48,8 +48,11 @@ class BaseTensors {
   /// packed one (parts are those of that expert).
   [[nodiscard]] std::optional<NamedWeight> weight(std::string_view name,
                                                   std::int64_t expert = -1) const;
-  /// Parameters of a module that hold stacks of experts, in the order in which the module registers
-  /// them.
+  /// The weight of a module that is several in the files, one below the other; nullopt when the
+  /// family knows no such module, or one of them is not stored.
+  [[nodiscard]] std::optional<NamedWeight> joined(const std::string& module) const;
+  /// Parameters of a module that hold stacks of experts, by their names in the files, in the order
+  /// in which the module registers them.
   [[nodiscard]] std::vector<std::string> packed_in(const std::string& module) const;
   /// The stored name of what the class names so, or files of another age did; nullopt when that is
   /// no stored tensor.

@@ -1,7 +1,57 @@
 #include "core/lora/class_names.hpp"
 
+#include <algorithm>
+#include <optional>
+
+#include "core/lora/adapter_keys.hpp"
+
 namespace bv::lora {
 namespace {
+
+constexpr char kBeginning = '^';  // of an entry that is about the first components of a name
+constexpr char kJoint = '+';      // between modules that are one in the class
+constexpr std::string_view kOneExpert = "{e}";
+
+using Renamings = std::vector<std::pair<std::string, std::string>>;
+
+/// Entries about beginnings, or those about modules anywhere; as (from, to).
+Renamings renamings(const family::Family& family, bool beginnings, bool to_file) {
+  Renamings out;
+  for (const auto& [file, own] : family.class_modules) {
+    const bool other =
+        file.find(kJoint) != std::string::npos || file.find(kOneExpert) != std::string::npos;
+    if (!other && file.starts_with(kBeginning) == beginnings) {
+      std::string from = file.substr(beginnings ? 1 : 0);
+      to_file ? out.emplace_back(own, std::move(from)) : out.emplace_back(std::move(from), own);
+    }
+  }
+  return out;
+}
+
+bool begins_with(std::string_view name, std::string_view components) {
+  return name.starts_with(components) &&
+         (name.size() == components.size() || name[components.size()] == '.');
+}
+
+/// The longest entry decides; one that ends as the longest beginning leaves the name alone:
+/// "model.visual" is no "model" that became "model.language_model".
+std::string with_other_beginning(std::string_view name, const Renamings& all) {
+  const std::pair<std::string, std::string>* longest = nullptr;
+  std::size_t already = 0;
+  for (const auto& one : all) {
+    if (begins_with(name, one.first) &&
+        (longest == nullptr || one.first.size() > longest->first.size())) {
+      longest = &one;
+    }
+    if (begins_with(name, one.second)) {
+      already = std::max(already, one.second.size());
+    }
+  }
+  if (longest == nullptr || already > longest->first.size()) {
+    return std::string(name);
+  }
+  return longest->second + std::string(name.substr(longest->first.size()));
+}
 
 /// `from` as whole components of a name, with `to` in their place; nullopt when it has none.
 std::optional<std::string> with_components(std::string_view name, std::string_view from,
@@ -16,28 +66,83 @@ std::optional<std::string> with_components(std::string_view name, std::string_vi
   return std::nullopt;
 }
 
+/// The first entry that names components of it decides.
+std::string with_other_modules(std::string_view name, const Renamings& all) {
+  for (const auto& [from, to] : all) {
+    if (auto renamed = with_components(name, from, to)) {
+      return *renamed;
+    }
+  }
+  return std::string(name);
+}
+
 }  // namespace
 
 std::string class_name(const family::Family* family, std::string_view in_file) {
-  if (family != nullptr) {
-    for (const auto& [file, own] : family->class_modules) {
-      if (auto renamed = with_components(in_file, file, own)) {
-        return *renamed;
-      }
-    }
+  if (family == nullptr) {
+    return std::string(in_file);
   }
-  return std::string(in_file);
+  return with_other_modules(with_other_beginning(in_file, renamings(*family, true, false)),
+                            renamings(*family, false, false));
 }
 
-std::optional<std::string> file_name(const family::Family* family, std::string_view in_class) {
-  if (family != nullptr) {
-    for (const auto& [file, own] : family->class_modules) {
-      if (auto renamed = with_components(in_class, own, file)) {
-        return renamed;
-      }
+std::vector<std::string> file_names(const family::Family* family, std::string_view in_class) {
+  std::vector<std::string> out;
+  if (family == nullptr) {
+    return out;
+  }
+  const auto add = [&](std::string name) {
+    if (name != in_class && std::find(out.begin(), out.end(), name) == out.end()) {
+      out.push_back(std::move(name));
+    }
+  };
+  const Renamings modules = renamings(*family, false, true);
+  for (const auto& [from, to] : renamings(*family, true, true)) {
+    if (begins_with(in_class, from)) {
+      const std::string other = to + std::string(in_class.substr(from.size()));
+      add(with_other_modules(other, modules));
+      add(other);
     }
   }
-  return std::nullopt;
+  add(with_other_modules(in_class, modules));
+  return out;
+}
+
+std::vector<JoinedModules> joined_modules(const family::Family* family) {
+  std::vector<JoinedModules> out;
+  if (family == nullptr) {
+    return out;
+  }
+  for (const auto& [files, own] : family->class_modules) {
+    if (files.find(kJoint) == std::string::npos) {
+      continue;
+    }
+    JoinedModules one{{}, own};
+    for (std::size_t at = 0; at <= files.size();) {
+      const std::size_t end = std::min(files.find(kJoint, at), files.size());
+      one.in_files.push_back(files.substr(at, end - at));
+      at = end + 1;
+    }
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
+bool packs_experts(const family::Family* family) {
+  return family != nullptr && std::any_of(family->class_modules.begin(),
+                                          family->class_modules.end(), [](const auto& one) {
+                                            return one.first.find(kOneExpert) != std::string::npos;
+                                          });
+}
+
+std::string joined_module(const family::Family* family, std::string_view module) {
+  const std::string_view last = last_component(module);
+  for (const JoinedModules& one : joined_modules(family)) {
+    if (std::find(one.in_files.begin(), one.in_files.end(), last) != one.in_files.end()) {
+      return std::string(module.substr(0, module.size() - last.size())) + one.in_class;
+    }
+  }
+  return std::string(module);
 }
 
 }  // namespace bv::lora

@@ -1,19 +1,36 @@
 #pragma once
 // Names that transformers' class has where files have others: PEFT's keys are those of the class.
 
-#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/family/family.hpp"
 
 namespace bv::lora {
 
 /// "model.layers.0.block_sparse_moe.gate.weight" -> "model.layers.0.mlp.gate.weight" for Mixtral;
-/// the name itself where they are one. `family` may be null.
+/// "language_model.model.layers.0" -> "model.language_model.layers.0" for Mistral 3; the name
+/// itself where they are one. `family` may be null.
 [[nodiscard]] std::string class_name(const family::Family* family, std::string_view in_file);
-/// The way back; nullopt where class and file have one name.
-[[nodiscard]] std::optional<std::string> file_name(const family::Family* family,
-                                                   std::string_view in_class);
+/// The way back: every name that a file may have for one of the class, the likeliest first. Files
+/// of another age may have the beginning of the one and the modules of the other.
+[[nodiscard]] std::vector<std::string> file_names(const family::Family* family,
+                                                  std::string_view in_class);
+
+/// Linear layers of the files that are one in the class, their rows in this order. In the family's
+/// class_modules: "gate_proj+up_proj": "gate_up_proj".
+struct JoinedModules {
+  std::vector<std::string> in_files;
+  std::string in_class;
+};
+[[nodiscard]] std::vector<JoinedModules> joined_modules(const family::Family* family);
+
+/// The class has no module for one expert, though the family knows no packed form of them. In
+/// class_modules: "experts.{e}": "experts".
+[[nodiscard]] bool packs_experts(const family::Family* family);
+
+/// "….mlp.gate_proj" -> "….mlp.gate_up_proj"; the module itself where the class has it.
+[[nodiscard]] std::string joined_module(const family::Family* family, std::string_view module);
 
 }  // namespace bv::lora

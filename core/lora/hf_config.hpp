@@ -19,8 +19,9 @@ struct HfTarget {
 };
 
 /// `modules` are all modules of the class with a weight: a bare last component is written only
-/// where every module of that name is a target, else full paths are. Ranks and alphas that are not
-/// the most frequent ones become patterns of full paths. There must be a target.
+/// where every module of that name is a target, else full paths are; what those take beside them is
+/// excluded. Ranks and alphas that are not the most frequent ones become patterns of full paths,
+/// each for one target. There must be a target.
 [[nodiscard]] AdapterConfig config_for(const std::vector<HfTarget>& targets,
                                        const std::vector<std::string>& modules);
 /// The shortest list of names that wraps these modules and no others.

@@ -50,6 +50,17 @@ class HfPlanner {
 
   AdapterCut cut_of(const AdapterModule& module, const Site& site) const;
 
+  /// Rows of a layer that are one row in HF are equal, and those that HF does not have are zero:
+  /// else no HF adapter says the same. Errors: AdapterNoForm.
+  Status check_repeats(const AdapterModule& module, const Site& site) const;
+
+  /// The one module of the class that holds all HF tensors of the layer; "" when it has each.
+  std::string joined_in_class(const Site& site) const;
+
+  /// The pair of the whole layer on that module. Errors: AdapterNoForm for canonical pairs and
+  /// magnitudes.
+  Status add_joined(const AdapterModule& module, const Site& site, const std::string& path);
+
   /// Every HF tensor of the layer with the whole pair, or the pairs that it was put together from
   /// when what was zero between them still is.
   std::vector<RecordBlock> blocks_of(const AdapterModule& module, const Site& site);

@@ -9,6 +9,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_reader.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
@@ -63,6 +64,8 @@ Status AdapterReader::compile_patterns() {
     BV_TRY(compiled, PathPattern::compile(pattern, PathPattern::Extent::Suffix));
     alphas_.emplace_back(std::move(compiled), alpha);
   }
+  BV_TRY(doubles, doubles_gate_up(out_.config, model_));
+  doubles_ = doubles;
   return Done{};
 }
 
@@ -202,6 +205,23 @@ const std::byte* Factor::at(std::int64_t row, std::int64_t column) const {
 
 checkpoint::SourceTensor Factor::source() const {
   return {store, &tensor->spec};
+}
+
+MatrixSides matrix_sides(const Shape& shape, std::span<const AdapterPair* const> pairs) {
+  const bool convolution =
+      shape.size() > 2 && std::any_of(pairs.begin(), pairs.end(),
+                                      [](const AdapterPair* pair) { return pair->expert < 0; });
+  MatrixSides out;
+  if (convolution) {
+    out.rows = shape[0];
+    for (std::size_t i = 1; i < shape.size(); ++i) {
+      out.columns *= shape[i];
+    }
+  } else if (!shape.empty()) {
+    out.columns = shape.size() < 2 ? 1 : std::max<std::int64_t>(1, shape.back());
+    out.rows = shape.size() == 1 ? shape[0] : shape[shape.size() - 2];
+  }
+  return out;
 }
 
 namespace {

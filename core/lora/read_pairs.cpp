@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_reader.hpp"
 #include "core/lora/packing.hpp"
@@ -12,7 +13,7 @@
 namespace bv::lora {
 namespace {
 
-/// Whole tensor as [rows, columns].
+/// Whole tensor as [rows, columns]; what a convolution has behind its inputs counts to them.
 Factor matrix(const AdapterTensor& tensor) {
   const Shape& shape = tensor.stored.spec.shape;
   Factor out;
@@ -21,7 +22,7 @@ Factor matrix(const AdapterTensor& tensor) {
   out.first = tensor.bytes.data();
   out.dtype = tensor.stored.spec.dtype;
   out.rows = shape.empty() ? 1 : shape[0];
-  out.columns = shape.size() < 2 ? 1 : shape[1];
+  out.columns = shape.empty() || shape[0] == 0 ? 1 : element_count(shape).value_or(0) / shape[0];
   out.row_stride = out.columns;
   out.column_stride = 1;
   return out;
@@ -79,7 +80,7 @@ void AdapterReader::read_module(const ModuleKeys& module) {
   for (const AdapterTensor* factor : {module.a, module.b}) {
     const Shape& shape = factor->stored.spec.shape;
     const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
-    if (empty || shape.size() != 2) {
+    if (empty || (shape.size() != 2 && !is_convolution(module))) {
       fault(empty ? Code::AdapterPairBroken : Code::AdapterShape, key_of(*factor),
             empty ? " has no elements" : " is not a matrix", shape_of(*factor),
             "a matrix with elements", "save the adapter again, with its weights gathered");
@@ -87,13 +88,41 @@ void AdapterReader::read_module(const ModuleKeys& module) {
     }
   }
   const std::string weight = stored_name(module.path + ".weight");
-  const auto named = base_.weight(weight);
+  if (is_convolution(module)) {
+    plain(module, convolution_weight(weight));
+    return;
+  }
+  auto named = base_.weight(weight);
+  named = named ? named : base_.joined(module.path);
   if (named && named->experts == 0) {
     module.depth == 0 ? plain(module, *named)
                       : unknown(key_of(*any), "there is one wrapper too many around the module");
     return;
   }
   packed(module, named ? std::vector<std::string>{weight} : base_.packed_in(module.path));
+}
+
+/// lora_A is a convolution of its own, with r outputs, and lora_B one of size 1.
+bool AdapterReader::is_convolution(const ModuleKeys& module) {
+  const TensorSpec* spec = base_.stored(stored_name(module.path + ".weight"));
+  const Shape& a = module.a->stored.spec.shape;
+  const Shape& b = module.b->stored.spec.shape;
+  return module.depth == 0 && spec != nullptr && a.size() > 2 && a.size() == spec->shape.size() &&
+         spec->shape[0] > 0 && b.size() == a.size() &&
+         std::equal(a.begin() + 1, a.end(), spec->shape.begin() + 1) &&
+         std::all_of(b.begin() + 2, b.end(), [](std::int64_t size) { return size == 1; });
+}
+
+NamedWeight AdapterReader::convolution_weight(const std::string& stored) const {
+  const Shape& shape = base_.stored(stored)->shape;
+  NamedWeight out;
+  out.name = stored;
+  out.rows = shape[0];
+  out.columns = element_count(shape).value_or(0) / shape[0];
+  out.columns_first = false;
+  out.shape = shape;
+  out.parts = {{stored, -1, false, 0, 1, out.rows, 0, 1}};
+  return out;
 }
 
 void AdapterReader::note_rank(const std::string& path, std::int64_t found, const AdapterTensor& a) {
@@ -221,11 +250,15 @@ bool AdapterReader::is_target_parameter(const std::string& name) const {
   });
 }
 
+std::string AdapterReader::own_name(const ModuleKeys& module, const std::string& parameter) {
+  return fmt::format("{}.{}", module.path, last_component(parameter));
+}
+
 std::optional<std::string> AdapterReader::parameter_of(const ModuleKeys& module,
                                                        const std::vector<std::string>& registered) {
   std::vector<std::string> targeted;
   for (const std::string& name : registered) {
-    if (is_target_parameter(name)) {
+    if (is_target_parameter(own_name(module, name))) {
       targeted.push_back(name);
     }
   }
@@ -265,7 +298,10 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
           error.help);
     return;
   }
-  note_rank(*name, roles->rank, *module.a);
+  const std::string own = own_name(module, *name);
+  const std::int64_t times = doubled(own, roles->rank) ? 2 : 1;
+  note_rank(own, roles->rank / times, *module.a);
+  const std::size_t first_pair = out_.pairs.size();
   for (std::int64_t e = 0; e < weight->experts; ++e) {
     Factor a = expert_rows(matrix(*module.a), e, roles->rank);
     Factor b = expert_columns(matrix(*module.b), e, weight->experts);
@@ -277,8 +313,20 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     const auto of_expert = base_.weight(*name, e);
     BV_ASSERT(of_expert.has_value());
     const bool flip = roles->columns_first && !weight->columns_first;
-    add_pairs(*of_expert, {a, b, std::nullopt}, flip, *name);
+    add_pairs(*of_expert, {a, b, std::nullopt}, flip, own);
   }
+  const bool alpha_decided = std::any_of(alphas_.begin(), alphas_.end(),
+                                         [&](const auto& one) { return one.first.matches(own); });
+  for (std::size_t i = first_pair; !alpha_decided && i < out_.pairs.size(); ++i) {
+    out_.pairs[i].alpha *= static_cast<double>(times);
+  }
+}
+
+bool AdapterReader::doubled(const std::string& parameter, std::int64_t rank) {
+  const bool decided = std::any_of(ranks_.begin(), ranks_.end(),
+                                   [&](const auto& one) { return one.first.matches(parameter); });
+  return !decided && doubles_ && last_component(parameter) == "gate_up_proj" &&
+         rank == 2 * out_.config.r;
 }
 
 }  // namespace bv::lora

@@ -33,8 +33,7 @@ std::optional<std::string> module_name(std::string_view parameter, bool grouped)
   return std::string(parameter.substr(0, parameter.size() - kWeightName.size()));
 }
 
-/// Rows that stand several times, or are zeros: what an adapter adds to them, no HF tensor could
-/// hold.
+/// Rows that stand several times, or are zeros: those of one HF tensor, or of none.
 bool repeats_rows(const layout::Product& product) {
   return std::any_of(product.begin(), product.end(), [](const layout::Factor& factor) {
     return factor.replica || std::any_of(factor.choices.begin(), factor.choices.end(),
@@ -104,7 +103,7 @@ Result<const SitePlan::Lines*> SitePlan::lines_of(const family::Rule& rule,
       return side->error();
     }
   }
-  if (rows && columns && !rule.vocabulary && !repeats_rows(rows->rule())) {
+  if (rows && columns && !rule.vocabulary) {
     place = Lines{std::move(*rows), std::move(*columns)};
   }
   return place ? &*place : nullptr;
@@ -162,13 +161,13 @@ std::size_t SitePlan::add_site(std::string module, const plan::Target& target, c
   site.cut = cuts_by_t(lines.rows.rule())      ? BaseCut::Rows
              : cuts_by_t(lines.columns.rule()) ? BaseCut::Columns
                                                : BaseCut::Nothing;
-  for (std::size_t i = 0; i < lines.rows.source_shapes().size(); ++i) {
-    site.out += site.rows_of(i);
-  }
+  site.repeats = repeats_rows(lines.rows.rule());
+  site.out = element_count(lines.rows.target_shapes()[0]).value() *
+             (site.cut == BaseCut::Rows ? ways(site) : 1);
   site.in = element_count(lines.columns.source_shapes()[0]).value();
   const bool canonical =
-      !rule.expert && mapping.stage != family::Stage::Vision && rule.hf.size() > 1 &&
-      std::all_of(rule.hf.begin(), rule.hf.end(), [](const auto& source) {
+      !rule.expert && !site.repeats && mapping.stage != family::Stage::Vision &&
+      rule.hf.size() > 1 && std::all_of(rule.hf.begin(), rule.hf.end(), [](const auto& source) {
         return std::find(kCanonical.begin(), kCanonical.end(), source.first) != kCanonical.end();
       });
   for (std::size_t i = 0; canonical && i < rule.hf.size(); ++i) {

@@ -32,6 +32,8 @@ struct Site {
   const layout::BoundRule* rows = nullptr;     // HF rows <-> rows of one shard
   const layout::BoundRule* columns = nullptr;  // HF columns <-> columns of one shard
   std::int64_t out = 0, in = 0;                // of the whole layer
+  /// Rows of the layer are copies of others, or zeros: HF has one tensor for both, or none.
+  bool repeats = false;
   /// Index of the HF source that a key of canonical LoRA is about: "adapter_q" -> 0. Empty where
   /// the layer has none (experts, vision, other kinds).
   std::map<std::string, std::size_t, std::less<>> keys;

@@ -149,7 +149,13 @@ Status HfPlanner::finish_config() {
       return Done{};
     }
   }
-  BV_TRY(modules, class_modules(base_));
+  std::vector<std::string> tensors;
+  for (const AdapterModule& module : adapter_.modules) {
+    const Site& site = sites_.sites()[module.site];
+    const auto& hf = sites_.plan().model().mappings[site.mapping_of(0)].hf;
+    tensors.insert(tensors.end(), hf.begin(), hf.end());
+  }
+  BV_TRY(modules, class_modules(base_, mtp_layers_of(base_, tensors)));
   out_.config = config_for(targets_, modules);
   out_.config.use_dora = dora_;
   out_.config.peft_version = kWrittenPeftVersion;

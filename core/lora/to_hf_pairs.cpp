@@ -36,11 +36,115 @@ void add_inverse(const std::vector<layout::Box>& boxes, std::int32_t source, Gat
   }
 }
 
+/// One box for each row of `width` elements of B on a rank.
+std::vector<layout::Box> by_rows(const std::vector<layout::Box>& boxes, std::int64_t width) {
+  std::vector<layout::Box> out;
+  for (const layout::Box& box : boxes) {
+    for (std::int64_t i = 0; i < box.elements(); i += width) {
+      const layout::BoxPlace at = layout::place_of(box, i);
+      layout::Box row;
+      row.source = box.source;
+      row.source_offset = at.source;
+      row.target_offset = at.target;
+      row.axes = {{width, box.source < 0 ? 0 : 1, 1}};
+      out.push_back(row);
+    }
+  }
+  return out;
+}
+
+/// Leaves the rows out whose copies were seen before.
+void keep_first_copies(std::vector<layout::Box>& boxes, std::int64_t width,
+                       std::set<std::int64_t>& seen) {
+  std::erase_if(boxes, [](const layout::Box& box) { return box.source < 0; });
+  std::vector<layout::Box> out;
+  for (const layout::Box& row : by_rows(boxes, width)) {
+    if (seen.insert(row.source_offset).second) {
+      out.push_back(row);
+    }
+  }
+  boxes = std::move(out);
+}
+
+/// Rows of a layer that HF has once, or not at all, on the ranks seen so far.
+class RepeatedRows {
+ public:
+  explicit RepeatedRows(std::string layer) : layer_(std::move(layer)) {}
+
+  Status add(const std::vector<layout::Box>& boxes, std::int64_t width, DType dtype,
+             std::span<const std::byte> all) {
+    const auto size = static_cast<std::size_t>(width) * static_cast<std::size_t>(bytes(dtype));
+    for (const layout::Box& row : by_rows(boxes, width)) {
+      const auto at =
+          static_cast<std::size_t>(row.target_offset) * static_cast<std::size_t>(bytes(dtype));
+      const auto found = all.subspan(at, size);
+      const bool zero = std::all_of(found.begin(), found.end(),
+                                    [](std::byte one) { return one == std::byte{0}; });
+      if (row.source < 0 && !zero) {
+        return no_form("rows that no HF tensor has", "a row that is not zero", "zeros there");
+      }
+      const auto [first, added] = first_.try_emplace({row.source, row.source_offset}, found);
+      if (row.source >= 0 && !added && !std::ranges::equal(first->second, found)) {
+        return no_form("two rows for one of HF", "two rows that differ",
+                       "equal rows, as the layer's weight has them");
+      }
+    }
+    return Done{};
+  }
+
+ private:
+  [[nodiscard]] Error no_form(const char* what, const char* found, const char* wanted) const {
+    return fail(Code::AdapterNoForm, fmt::format("the adapter of {} changes {}", layer_, what))
+        .pair(found, wanted)
+        .advise("keep it for Megatron, or train that layer so that these rows stay as they were");
+  }
+
+  std::string layer_;
+  std::map<std::pair<std::int32_t, std::int64_t>, std::span<const std::byte>> first_;
+};
+
 }  // namespace
+
+Status HfPlanner::check_repeats(const AdapterModule& module, const Site& site) const {
+  const AdapterCut cut = cut_of(module, site);
+  LayerFactors factors;
+  factors.rank = module.rank;
+  LayerFactors vectors;
+  vectors.rank = 1;
+  for (std::size_t i = 0; i < site.rows->source_shapes().size(); ++i) {
+    Block block = block_of(site, {static_cast<std::int64_t>(i), module.rank, 0});
+    block.b = {static_cast<std::int32_t>(i), 0, module.rank, 1};
+    factors.blocks.push_back(block);
+    block.rank = 1;
+    block.b = {static_cast<std::int32_t>(i), 0, 1, 0};
+    vectors.blocks.push_back(block);
+  }
+  RepeatedRows rows(name_of(module));
+  RepeatedRows magnitudes(name_of(module));
+  for (const ModuleShard& shard : module.shards) {
+    const SiteShard& at = sites_.shards()[shard.shard];
+    const io::Checkpoint& file = adapter_.files[at.file];
+    std::vector<layout::Box> boxes;
+    add_b_boxes(site, cut, at.t, factors, 0, boxes);
+    BV_CHECK(rows.add(boxes, module.rank, shard.b->spec.dtype, file.bytes(*shard.b)));
+    if (shard.magnitude != nullptr) {
+      boxes.clear();
+      add_row_boxes(site, cut, at.t, vectors, 0, boxes);
+      BV_CHECK(magnitudes.add(boxes, 1, shard.magnitude->spec.dtype, file.bytes(*shard.magnitude)));
+    }
+  }
+  return Done{};
+}
 
 Status HfPlanner::add_module(const AdapterModule& module) {
   const Site& site = class_site(module);
+  if (site.repeats) {
+    BV_CHECK(check_repeats(module, site));
+  }
   const std::vector<RecordBlock> blocks = blocks_of(module, site);
+  if (const std::string joined = joined_in_class(site); !joined.empty()) {
+    return add_joined(module, site, joined);
+  }
   const std::int64_t experts = site.experts;
   const bool packed = is_packed(site, class_mapping(site, experts > 0 ? 0 : -1));
   for (std::int64_t e = experts > 0 ? 0 : -1; e < std::max<std::int64_t>(experts, 0); ++e) {
@@ -175,6 +279,7 @@ void HfPlanner::gather(const AdapterModule& module, const Site& site, Block bloc
   ShardSources numbers;
   std::set<std::int64_t> seen_a;
   std::set<std::int64_t> seen_b;
+  std::set<std::int64_t> seen_rows;
   for (const ModuleShard& shard : module.shards) {
     const SiteShard& at = sites_.shards()[shard.shard];
     const std::int64_t local = expert - at.first_expert;
@@ -190,6 +295,7 @@ void HfPlanner::gather(const AdapterModule& module, const Site& site, Block bloc
     if ((mine || module.b_form == ExpertForm::Shared) && seen_b.insert(at.t).second) {
       std::vector<layout::Box> boxes;
       add_b_boxes(site, cut, at.t, factors, origin(module.b_form, shapes.b), boxes);
+      site.repeats ? keep_first_copies(boxes, block.rank, seen_rows) : void();
       add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.b, b), b);
     }
   }
@@ -231,10 +337,12 @@ void HfPlanner::add_magnitude(const AdapterModule& module, const Site& site, Blo
   factors.rank = 1;
   factors.blocks = {block};
   ShardSources numbers;
+  std::set<std::int64_t> seen_rows;
   for (const ModuleShard& shard : module.shards) {
     const SiteShard& at = sites_.shards()[shard.shard];
     std::vector<layout::Box> boxes;
     add_row_boxes(site, cut, at.t, factors, 0, boxes);
+    site.repeats ? keep_first_copies(boxes, 1, seen_rows) : void();
     add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.magnitude, out), out);
     if (whole) {
       break;  // every rank has them all

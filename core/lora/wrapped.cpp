@@ -111,56 +111,75 @@ bool is_parameter_target(const AdapterConfig& config, const std::string& name) {
 
 }  // namespace
 
-Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base) {
-  std::set<std::string> in_class;
-  if (base.model.family != nullptr) {
-    BV_TRY(model, class_model(base));
-    for (const model::Mapping& mapping : model.mappings) {
-      in_class.insert(mapping.hf.begin(), mapping.hf.end());
-    }
-  }
-  std::set<std::string> names;
-  for (const auto& [name, spec] : base.headers) {
-    const bool packed_away = expert_of(name) && !in_class.empty() &&
-                             !in_class.contains(class_name(base.model.family.get(), name));
-    if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away) {
-      names.insert(class_name(base.model.family.get(), module_of(name)));
-    }
-  }
-  return std::vector<std::string>(names.begin(), names.end());
+bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module) {
+  return base.model.family && base.model.family->peft_moves_experts && names_experts(module);
 }
 
 namespace {
 
-/// Modules with a weight that are no linear layers: embeddings, routers (parameters of a module of
-/// their own) and convolutions. "all-linear" leaves them out.
-std::set<std::string> not_linear(const checkpoint::HfModel& base) {
-  std::set<std::string> out;
-  for (const model::Mapping& mapping : base.model.mappings) {
-    if (mapping.rule->vocabulary || mapping.rule->megatron.find(".router.") != std::string::npos) {
-      for (const std::string& name : mapping.hf) {
-        out.insert(class_name(base.model.family.get(), module_of(name)));
+bool moves_experts(const checkpoint::HfModel& base) {
+  return base.model.family && base.model.family->peft_moves_experts;
+}
+
+/// The projection that a target of a list moves into the packed experts of the class, and the
+/// parameter that it becomes.
+std::string_view packed_parameter(std::string_view projection) {
+  return projection == "down_proj" ? "down_proj" : "gate_up_proj";
+}
+
+/// For a class whose experts it moves, PEFT resolves a pattern to the last components that it
+/// matches somewhere, those of the projections of experts included, which no longer are modules;
+/// "all-linear" names those beside the linear layers. The list takes every module of such a name.
+Result<AdapterConfig> with_pattern_resolved(const AdapterConfig& config,
+                                            const checkpoint::HfModel& base, MtpLayers mtp,
+                                            const Naming& naming) {
+  AdapterConfig out = config;
+  if (!moves_experts(base) || config.target_modules.regex.empty()) {
+    return out;
+  }
+  BV_TRY(wrapping, Wrapping::make(config, true));
+  BV_TRY(modules, modules_of(base, mtp, naming));
+  BV_TRY(of_class, class_model(base));
+  std::set<std::string> names;
+  const bool all_linear = config.target_modules.regex == "all-linear";
+  const std::set<std::string> others =
+      all_linear ? not_linear(base, naming) : std::set<std::string>();
+  for (const std::string& module : modules) {
+    if (wrapping.takes(module) && !others.contains(module)) {
+      names.insert(std::string(last_component(module)));
+    }
+  }
+  for (const model::Mapping& mapping : of_class.mappings) {
+    for (const std::string& parameter : mapping.hf) {
+      const std::string container(module_of(parameter + ".weight"));
+      const std::string_view last = last_component(container);
+      for (const std::string_view projection : kExpertNames) {
+        const std::string probed =
+            container.substr(0, container.size() - last.size()) + std::string(projection);
+        if (mapping.rule->expert && mapping.expert < 0 && last == packed_parameter(projection) &&
+            (all_linear || wrapping.takes(probed))) {
+          names.insert(std::string(projection));
+        }
       }
     }
   }
-  for (const auto& [name, spec] : base.headers) {
-    if (spec.shape.size() != 2) {
-      out.insert(class_name(base.model.family.get(), module_of(name)));
-    }
+  if (all_linear) {
+    names.insert("gate");
   }
+  out.target_modules = {{names.begin(), names.end()}, ""};
   return out;
 }
 
 }  // namespace
 
-bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module) {
-  return base.model.family && base.model.family->peft_moves_experts && names_experts(module);
-}
-
 bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modules,
                const checkpoint::HfModel& base) {
-  const auto wrapping =
-      Wrapping::make(config, base.model.family && base.model.family->peft_moves_experts);
+  const auto resolved =
+      with_pattern_resolved(config, base, mtp_layers_of(base, modules), {base.model.family.get()});
+  if (!resolved) {
+    return false;
+  }
+  const auto wrapping = Wrapping::make(*resolved, moves_experts(base));
   return wrapping && std::all_of(modules.begin(), modules.end(), [&](const std::string& module) {
            return wrapping->takes(module);
          });
@@ -168,17 +187,21 @@ bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modu
 
 namespace {
 
+bool names_both(const AdapterConfig& config) {
+  const auto moves = [&](std::string_view projection) {
+    return std::any_of(config.target_modules.names.begin(), config.target_modules.names.end(),
+                       [&](const std::string& one) { return last_component(one) == projection; });
+  };
+  return moves("gate_proj") && moves("up_proj");
+}
+
 /// The parameters whose rank PEFT doubles: it moves gate_proj and up_proj into gate_up_proj, and
 /// appends a pattern of twice r, which decides where no pattern of the config does.
 class DoubledRanks {
  public:
   static Result<DoubledRanks> make(const AdapterConfig& config, bool converts) {
     DoubledRanks out;
-    const auto moves = [&](std::string_view projection) {
-      return std::any_of(config.target_modules.names.begin(), config.target_modules.names.end(),
-                         [&](const std::string& one) { return last_component(one) == projection; });
-    };
-    out.doubles_ = converts && moves("gate_proj") && moves("up_proj");
+    out.doubles_ = converts && names_both(config);
     out.rank_ = config.r;
     for (const auto& [text, rank] : config.rank_pattern) {
       BV_TRY(pattern, PathPattern::compile(text, PathPattern::Extent::Suffix));
@@ -209,11 +232,46 @@ class DoubledRanks {
 
 }  // namespace
 
+Result<bool> doubles_gate_up(const AdapterConfig& config, const checkpoint::HfModel& base) {
+  if (!moves_experts(base)) {
+    return false;
+  }
+  BV_TRY(resolved,
+         with_pattern_resolved(config, base, MtpLayers::LeftOut, {base.model.family.get()}));
+  return names_both(resolved);
+}
+
+namespace {
+
+/// PEFT moves the keys of one expert where a target names its projection, or the parameter.
+bool moves_projection(const AdapterConfig& config, const std::string& path) {
+  const std::string_view projection = last_component(path);
+  const auto& names = config.target_modules.names;
+  const auto named = [&](std::string_view wanted) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& one) { return last_component(one) == wanted; });
+  };
+  const auto& parameters = config.target_parameters;
+  return (projection == "down_proj" ? named(projection) : named("gate_proj") && named("up_proj")) ||
+         std::any_of(parameters.begin(), parameters.end(), [&](const std::string& one) {
+           return last_component(one) == packed_parameter(projection);
+         });
+}
+
+}  // namespace
+
 Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel& base) {
-  const bool converts = base.model.family && base.model.family->peft_moves_experts;
-  BV_TRY(wrapping, Wrapping::make(adapter.config, converts));
-  BV_TRY(doubled, DoubledRanks::make(adapter.config, converts));
-  BV_TRY(modules, class_modules(base));
+  const bool converts = moves_experts(base);
+  const Naming names = naming_of(adapter, base);
+  std::vector<std::string> tensors;
+  for (const AdapterPair& pair : adapter.pairs) {
+    tensors.push_back(pair.base);
+  }
+  const MtpLayers mtp = mtp_layers_of(base, tensors);
+  BV_TRY(config, with_pattern_resolved(adapter.config, base, mtp, names));
+  BV_TRY(wrapping, Wrapping::make(config, converts));
+  BV_TRY(doubled, DoubledRanks::make(config, converts));
+  BV_TRY(modules, modules_of(base, mtp, names));
   const std::set<std::string> known(modules.begin(), modules.end());
   std::set<std::string> paired;
   TargetGaps out;
@@ -224,7 +282,7 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
     const bool packed = !key || !known.contains(key->path);
     if (packed) {
       const bool single = key && expert_of(key->path);
-      if (single && !converts) {
+      if (single && !(converts && moves_projection(config, key->path))) {
         gaps.insert(key->path);  // the class has no module for one expert
       }
       if (const std::string parameter = doubled.wrong(pair); !single && !parameter.empty()) {
@@ -233,14 +291,15 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
       continue;
     }
     paired.insert(key->path);
-    if (!is_parameter_target(adapter.config, key->path + ".weight") && !wrapping.takes(key->path)) {
+    if (!is_parameter_target(config, key->path + ".weight") && !wrapping.takes(key->path)) {
       gaps.insert(key->path);
     }
   }
   out.not_loaded.assign(gaps.begin(), gaps.end());
   const auto& saved = adapter.config.modules_to_save;
-  const bool all_linear = adapter.config.target_modules.regex == "all-linear";
-  const std::set<std::string> others = all_linear ? not_linear(base) : std::set<std::string>();
+  const bool all_linear = config.target_modules.regex == "all-linear";
+  const std::set<std::string> others =
+      all_linear ? not_linear(base, names) : std::set<std::string>();
   for (const std::string& module : modules) {
     const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
       return names_module(one, module);

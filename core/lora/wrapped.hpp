@@ -8,11 +8,9 @@
 #include <vector>
 
 #include "core/lora/adapter.hpp"
+#include "core/lora/class_modules.hpp"
 
 namespace bv::lora {
-
-/// The modules of the base's class that have a weight of two dimensions or more, by full path.
-[[nodiscard]] Result<std::vector<std::string>> class_modules(const checkpoint::HfModel& base);
 
 /// PEFT takes a target of this name for the packed experts of the class, wherever the module
 /// stands: a dense layer or a shared expert is reached through its parameter alone
@@ -22,6 +20,11 @@ namespace bv::lora {
 /// Does PEFT wrap all of these modules for a config? False for a pattern that cannot be read.
 [[nodiscard]] bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modules,
                              const checkpoint::HfModel& base);
+
+/// PEFT moves gate_proj and up_proj of the targets into gate_up_proj, whose rank and alpha it
+/// doubles where no pattern of the config decides. Errors: those of modules_of.
+[[nodiscard]] Result<bool> doubles_gate_up(const AdapterConfig& config,
+                                           const checkpoint::HfModel& base);
 
 struct TargetGaps {
   std::vector<std::string> not_loaded;  // modules with a pair that PEFT does not wrap

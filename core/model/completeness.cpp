@@ -74,6 +74,7 @@ NameFault unused_fault(const Model& model, const Headers& headers, const UnusedG
   const std::string shape = spec == headers.end() ? "" : " " + shape_text(spec->second.shape);
   fault.code = Code::HfTensorUnused;
   fault.subject = first;
+  fault.subjects = group.names;
   const bool one = group.names.size() == 1;
   fault.message =
       one ? fmt::format("HF tensor {} is used by no rule of family {}", first, model.family->name)
@@ -108,6 +109,7 @@ NameFault missing_fault(const MissingGroup& group, const Model& model, std::size
   NameFault out;
   out.code = Code::HfTensorMissing;
   out.subject = group.names.front();
+  out.subjects = group.names;
   const std::string parameter = model.megatron_name(*group.mapping);
   if (group.names.size() == 1) {
     out.message =

@@ -106,6 +106,8 @@ class ConditionGaps {
     NameFault fault;
     fault.code = Code::HfTensorUnused;
     fault.subject = escaped(unused.front());
+    fault.subjects = unused;
+    fault.subjects.insert(fault.subjects.end(), missing.begin(), missing.end());
     fault.message = fmt::format("{} {} there, but config.json rules {} out ({})",
                                 tensors_text(unused), unused.size() == 1 ? "is" : "are",
                                 unused.size() == 1 ? "it" : "them", fields_of(condition));
@@ -147,6 +149,7 @@ class ConditionGaps {
     NameFault fault;
     fault.code = Code::HfTensorMissing;
     fault.subject = names.front();
+    fault.subjects = names;
     fault.message = fmt::format(
         "{} {} missing, and config.json asks for {} ({}): Megatron parameter{} {} would keep {} "
         "initial values",

@@ -90,6 +90,14 @@ Result<std::int64_t> flag_of(const json& node, const std::string& path) {
   return node.get<bool>() ? 1 : 0;
 }
 
+Result<std::int64_t> equals_of(const json& node, const std::string& path,
+                               const std::vector<std::string>& words) {
+  if (!node.is_string()) {
+    return wrong_field(path, node, "a word");
+  }
+  return std::count(words.begin(), words.end(), node.get<std::string>()) > 0 ? 1 : 0;
+}
+
 Result<std::vector<std::string>> words_of(const json& node, const std::string& path) {
   std::vector<std::string> out;
   if (!node.is_array()) {

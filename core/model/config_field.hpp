@@ -24,6 +24,9 @@ namespace bv::model {
 [[nodiscard]] Result<std::int64_t> number_of(const nlohmann::json& node, const std::string& path,
                                              bool count);
 [[nodiscard]] Result<std::int64_t> flag_of(const nlohmann::json& node, const std::string& path);
+/// 1 when the text is one of the words, else 0.
+[[nodiscard]] Result<std::int64_t> equals_of(const nlohmann::json& node, const std::string& path,
+                                             const std::vector<std::string>& words);
 [[nodiscard]] Result<std::vector<std::string>> words_of(const nlohmann::json& node,
                                                         const std::string& path);
 [[nodiscard]] Result<std::vector<std::int64_t>> numbers_of(const nlohmann::json& node,

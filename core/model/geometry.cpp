@@ -111,7 +111,9 @@ class GeometryReader {
       }
       if (!node->is_null()) {
         geometry_.origin[symbol.name] = path;
-        BV_TRY(number, symbol.flag ? flag_of(*node, path) : number_of(*node, path, field.count));
+        BV_TRY(number, !symbol.equals.empty() ? equals_of(*node, path, symbol.equals)
+                       : symbol.flag          ? flag_of(*node, path)
+                                              : number_of(*node, path, field.count));
         if (number < 0 && symbol.negative_value) {
           return computed(
               symbol, *symbol.negative_value,
@@ -120,7 +122,10 @@ class GeometryReader {
         return Value(number);
       }
       if (!symbol.null_value) {
-        return wrong_field(path, *node, symbol.flag ? "true or false" : "a whole number");
+        return wrong_field(path, *node,
+                           !symbol.equals.empty() ? "a word"
+                           : symbol.flag          ? "true or false"
+                                                  : "a whole number");
       }
       why = fmt::format("config.json {} is null", path);
       if (!symbol.null_value->empty()) {

@@ -155,6 +155,9 @@ struct FlagReader {
     if (node == nullptr && !flag.from.empty()) {
       return from_first();
     }
+    if (node == nullptr && flag.schedule) {
+      return from_schedule();
+    }
     BV_TRY(yes, from_interval(flag.step, 1));
     const std::string step = geometry.origin[flag.name];
     const std::string path = family::dotted(family, flag.indices);
@@ -213,8 +216,9 @@ struct FlagReader {
     for (std::int64_t i = 0; i < layers; ++i) {
       yes.push_back(std::max<std::int64_t>(i - after + 1, 0) % every == 0);
     }
-    geometry.origin[flag.name] = fmt::format(
-        "{} {}: config.json has no {}", family::dotted(family, schedule.every), every, no_list());
+    geometry.origin[flag.name] =
+        fmt::format("{} {}: config.json has no {}", family::dotted(family, schedule.every), every,
+                    flag.lists.empty() ? family::dotted(family, flag.indices) : no_list());
     return yes;
   }
 

@@ -81,6 +81,7 @@ struct NameFault {
   std::string found;
   std::string wanted;
   std::string help;
+  std::vector<std::string> subjects{};  // every one, where the fault is of several
 };
 
 struct Model {

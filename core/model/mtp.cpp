@@ -65,6 +65,7 @@ NameFault misplaced(const OwnedNames& owned, const family::Section& section, con
   NameFault fault;
   fault.code = Code::HfTensorUnused;
   fault.subject = escaped(there.names.front());
+  fault.subjects = there.names;
   fault.message =
       fmt::format("the first MTP layer of the checkpoint is {}{}, after {}, but config.json has {}",
                   escaped(owned.start), found, counted(found, "decoder layer"), says);
@@ -141,6 +142,7 @@ std::optional<NameFault> mtp_fault(const family::Section& section, const Model& 
   }
   fault.code = found > count ? Code::HfTensorUnused : Code::HfTensorMissing;
   fault.subject = escaped(there.names.front());
+  fault.subjects = there.names;
   fault.message = fmt::format("the checkpoint holds {} ({}), but config.json counts {} ({})",
                               layers_text(found), tensors_text(there.names), count, says);
   fault.found = layers_text(found);

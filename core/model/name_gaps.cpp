@@ -26,6 +26,7 @@ NameFault absent_root(const Model& model, const std::string& root,
   NameFault fault;
   fault.code = Code::HfTensorMissing;
   fault.subject = names.front();
+  fault.subjects = names;
   fault.message = fmt::format(
       "the checkpoint holds no {}*: {} are missing, and their Megatron "
       "parameters would keep their initial values",

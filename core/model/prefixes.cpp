@@ -84,7 +84,8 @@ class Finder {
     out_.prefixes[""] = "";
     learn_tails();
     for (const auto& header : headers_) {
-      if (!is_carried(header.first)) {
+      if (!is_carried(header.first) &&
+          !family::is_ignored(family_.ignore_hf, header.first, header.second.shape.size())) {
         place(header.first);
       }
     }
@@ -299,6 +300,9 @@ class Finder {
     NameFault fault;
     fault.code = Code::PrefixDiffers;
     fault.subject = escaped(*first.name);
+    for (const Known* one : names) {
+      fault.subjects.push_back(*one->name);
+    }
     fault.message = fmt::format(
         "{} HF tensor{} under another prefix than the rest of the model: {}, wanted {}",
         thousands(static_cast<std::int64_t>(names.size())),
@@ -321,6 +325,9 @@ class Finder {
     NameFault fault;
     fault.code = Code::DuplicateClaim;
     fault.subject = escaped(*first.name);
+    for (const Known* one : names) {
+      fault.subjects.push_back(*one->name);
+    }
     fault.message = fmt::format("{} HF tensor{} under the prefixes {} and {}: {} and {}",
                                 thousands(static_cast<std::int64_t>(names.size())),
                                 names.size() == 1 ? " stands" : "s stand", in_quotes(prefix),

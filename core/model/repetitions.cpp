@@ -151,6 +151,8 @@ class Repetitions {
     NameFault fault;
     fault.code = missing.empty() ? Code::HfTensorUnused : Code::HfTensorMissing;
     fault.subject = escaped(missing.empty() ? beyond.front() : missing.front());
+    fault.subjects = missing;
+    fault.subjects.insert(fault.subjects.end(), beyond.begin(), beyond.end());
     fault.wanted = fmt::format("{}: {}", counted(part.count, part.noun), part.says);
     if (beyond.empty()) {
       fault.message = fmt::format("{} missing: {}; config.json: {}", numbered(part, wrong.missing),
@@ -195,6 +197,7 @@ class Repetitions {
     NameFault fault;
     fault.code = Code::MegatronParamWithoutRule;
     fault.subject = parameters.front();
+    fault.subjects = parameters;
     fault.message = fmt::format(
         "no rule makes {} {}: {} {}{}; config.json: {}", part.noun, ranges_text(numbers),
         counted(parameters.size(), "Megatron parameter"), common_start(parameters),

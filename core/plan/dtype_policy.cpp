@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <numeric>
 
 #include "core/base/text.hpp"
 #include "core/kinds/values.hpp"
@@ -44,12 +45,17 @@ DType target_dtype(const family::Rule& rule, std::span<const DType> hf, const Dt
   if (policy.params && computable) {
     return rule.keep_float32 ? DType::F32 : *policy.params;
   }
-  const bool uniform =
-      std::all_of(hf.begin(), hf.end(), [&](DType one) { return one == hf.front(); });
-  if (uniform || !computable) {
+  if (!computable) {
     return hf.front();  // check_dtypes refuses what cannot be computed with
   }
-  return std::find(hf.begin(), hf.end(), DType::F64) == hf.end() ? DType::F32 : DType::F64;
+  return std::accumulate(hf.begin(), hf.end(), hf.front(), widest_of);
+}
+
+DType widest_of(DType one, DType other) {
+  if (one == other) {
+    return one;
+  }
+  return one == DType::F64 || other == DType::F64 ? DType::F64 : DType::F32;
 }
 
 std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping) {

@@ -28,6 +28,9 @@ struct DtypePolicy {
 [[nodiscard]] DType target_dtype(const family::Rule& rule, std::span<const DType> hf,
                                  const DtypePolicy& policy);
 
+/// The least dtype that keeps every value of both.
+[[nodiscard]] DType widest_of(DType one, DType other);
+
 /// The dtypes of the HF tensors of a mapping, in its order.
 [[nodiscard]] std::vector<DType> dtypes_of(const Headers& headers, const model::Mapping& mapping);
 

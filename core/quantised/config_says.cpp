@@ -145,8 +145,12 @@ Hints hints_of(const json& config) {
     out.bits = out.bits == 0 && weights != nullptr ? whole(*weights, key) : out.bits;
   }
   out.block = block_of(*place.node, "weight_block_size");
-  if (weights != nullptr) {
+  const bool one_kind = weights != nullptr && place.node->at("config_groups").size() == 1;
+  if (one_kind) {  // else each holds for the modules that it names
     out.block = out.block.empty() ? block_of(*weights, "block_structure") : out.block;
+    out.group = std::max<std::int64_t>(whole(*weights, "group_size"), 0);
+  }
+  if (weights != nullptr) {
     const auto symmetric = weights->find("symmetric");
     out.asymmetric = symmetric != weights->end() && *symmetric == false;
   }

@@ -16,7 +16,7 @@ using kinds::QuantisedValues;
 
 /// Companions that are about activations or the cache, and change no weight.
 constexpr std::array kBeside = {"input_scale", "activation_scale", "output_scale", "input_scale_ub",
-                                "k_scale",     "v_scale",          "weight_shape"};
+                                "k_scale",     "v_scale",          "kv_scale",     "weight_shape"};
 
 std::string_view parameter_of(const TensorSpec& spec) {
   return name_of(spec.name).parameter;
@@ -51,17 +51,27 @@ std::string not_fit(const TensorSpec& scale, const TensorSpec& bits) {
                      shape_text(bits.shape));
 }
 
-/// Rows and columns that a block has, from the shapes; false when they do not say it.
+/// What config.json says, and what the scales show.
+std::string not_said(const TensorSpec& scale, const std::vector<std::int64_t>& said,
+                     const QuantisedForm& form) {
+  return fmt::format("config.json says blocks of {} x {}, which take {} x {} scales, and {} is {}",
+                     said[0], said[1], div_ceil(form.rows, said[0]),
+                     div_ceil(form.columns, said[1]), readable(parameter_of(scale)),
+                     shape_text(scale.shape));
+}
+
+/// Rows and columns that a block has: those that config.json says, or by the shapes; false when
+/// these are others, or do not say it.
 bool fit_blocks(const Shape& scales, std::size_t ndim, const std::vector<std::int64_t>& said,
                 QuantisedForm& form) {
   const std::int64_t count = element_count(scales).value_or(0);
   form.block_rows = std::max<std::int64_t>(form.rows, 1);
   form.block_columns = std::max<std::int64_t>(form.columns, 1);
-  if (count == 1 && scales.size() <= 1) {
+  if (said.size() != 2 && count == 1 && scales.size() <= 1) {
     form.one_scale = true;
     return true;
   }
-  if (scales.size() == 1 && ndim == 2 && scales[0] == form.rows) {
+  if (said.size() != 2 && scales.size() == 1 && ndim == 2 && scales[0] == form.rows) {
     form.block_rows = 1;
     return true;
   }
@@ -74,11 +84,10 @@ bool fit_blocks(const Shape& scales, std::size_t ndim, const std::vector<std::in
   if (rows < 1 || columns < 1) {
     return false;
   }
-  if (said.size() == 2 && div_ceil(form.rows, said[0]) == rows &&
-      div_ceil(form.columns, said[1]) == columns) {
+  if (said.size() == 2) {
     form.block_rows = said[0];
     form.block_columns = said[1];
-    return true;
+    return div_ceil(form.rows, said[0]) == rows && div_ceil(form.columns, said[1]) == columns;
   }
   if (form.rows % rows != 0 || form.columns % columns != 0) {
     return false;
@@ -86,6 +95,13 @@ bool fit_blocks(const Shape& scales, std::size_t ndim, const std::vector<std::in
   form.block_rows = std::max<std::int64_t>(form.rows / rows, 1);
   form.block_columns = std::max<std::int64_t>(form.columns / columns, 1);
   return true;
+}
+
+std::string scaled(const Weight& weight, std::size_t ndim, const std::vector<std::int64_t>& said,
+                   QuantisedForm& form) {
+  return fit_blocks(weight.scale->shape, ndim, said, form) ? ""
+         : said.size() == 2                                ? not_said(*weight.scale, said, form)
+                                                           : not_fit(*weight.scale, *weight.bits);
 }
 
 /// The last two extents are a matrix; what stands before counts matrices.
@@ -99,9 +115,7 @@ std::string float8(const Weight& weight, const Hints& hints, QuantisedForm& form
   form.values = QuantisedValues::Float8;
   set_matrix(weight.bits->shape, form);
   form.rounds_to_scale = hints.method == "compressed-tensors";
-  return fit_blocks(weight.scale->shape, weight.bits->shape.size(), hints.block, form)
-             ? ""
-             : not_fit(*weight.scale, *weight.bits);
+  return scaled(weight, weight.bits->shape.size(), hints.block, form);
 }
 
 /// Blocks [E, rows, G, 16] and scales [E, rows, G]: the weight is [E, 32 G, rows].
@@ -140,7 +154,8 @@ std::string packed(const Weight& weight, const Hints& hints, QuantisedForm& form
   form.bits = static_cast<int>(hints.bits);
   set_matrix({words[0], *columns}, form);
   form.rounds_to_scale = true;
-  return fit_blocks(weight.scale->shape, 2, {}, form) ? "" : not_fit(*weight.scale, *weight.bits);
+  const std::vector<std::int64_t> group = {1, hints.group};
+  return scaled(weight, 2, hints.group > 0 ? group : std::vector<std::int64_t>(), form);
 }
 
 std::string define_form(Weight& weight, const Hints& hints, QuantisedForm& form) {

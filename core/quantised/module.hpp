@@ -34,6 +34,7 @@ struct Name {
 struct Hints {
   std::string method;               // quant_method, "" when not said
   std::vector<std::int64_t> block;  // rows and columns of a block, empty when not said
+  std::int64_t group = 0;           // columns of a group of packed integers, 0 when not said
   std::int64_t bits = 0;            // 0 when not said
   bool asymmetric = false;          // weights.symmetric is false
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "core/verdict/ids.hpp"
@@ -16,12 +17,31 @@ bool is_open(const Verdict& verdict) {
   return verdict.outcome == Outcome::Inconclusive || verdict.outcome == Outcome::Unsupported;
 }
 
+/// Names the faults of a red verdict: every subject, or the one that it is of.
+std::set<std::string> subjects_of(const Verdict& verdict) {
+  if (!verdict.subjects.empty()) {
+    return {verdict.subjects.begin(), verdict.subjects.end()};
+  }
+  return {!verdict.megatron.empty() ? verdict.megatron
+          : verdict.hf.empty()      ? ""
+                                    : verdict.hf.front()};
+}
+
+/// Is a subject wrong that was not, or are there more wrong ones?
+bool is_worse(const Verdict& before, const Verdict& after) {
+  const std::set<std::string> was = subjects_of(before);
+  const std::set<std::string> is = subjects_of(after);
+  return after.refuted_cases > before.refuted_cases ||
+         !std::includes(was.begin(), was.end(), is.begin(), is.end());
+}
+
 Change change_of(const Verdict* before, const Verdict* after) {
   if (after == nullptr) {
     return Change::LostSubject;
   }
   if (is_red(*after)) {
-    return before != nullptr && is_red(*before) ? Change::StillRefuted : Change::NewlyRefuted;
+    const bool still = before != nullptr && is_red(*before) && !is_worse(*before, *after);
+    return still ? Change::StillRefuted : Change::NewlyRefuted;
   }
   if (is_open(*after)) {
     return before != nullptr && is_open(*before) ? Change::Unchanged : Change::NewlyUndecided;

@@ -30,7 +30,7 @@ std::string key_of(const Verdict& verdict) {
         &verdict.why, &verdict.help, &verdict.replay, &verdict.waiver}) {
     add(*text);
   }
-  for (const auto* list : {&verdict.hf, &verdict.facts}) {
+  for (const auto* list : {&verdict.hf, &verdict.subjects, &verdict.facts}) {
     out += fmt::format("{};", list->size());
     for (const std::string& text : *list) {
       add(text);

@@ -70,6 +70,10 @@ class Fields {
     }
     return value->get<bool>();
   }
+  std::vector<std::string> optional_texts(const Json& parent, const char* key,
+                                          const std::string& path) {
+    return find(parent, key) == nullptr ? std::vector<std::string>() : texts(parent, key, path);
+  }
   std::vector<std::string> texts(const Json& parent, const char* key, const std::string& path) {
     std::vector<std::string> out;
     const Json* values = array(parent, key, path);

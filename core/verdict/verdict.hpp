@@ -67,7 +67,8 @@ struct Verdict {
   Evidence evidence;
   std::string megatron;  // subject pattern or name
   std::vector<std::string> hf;
-  std::int64_t cases = 0;  // subjects looked at
+  std::vector<std::string> subjects{};  // every one, where this is of several that have one cause
+  std::int64_t cases = 0;               // subjects looked at
   std::int64_t refuted_cases = 0;
   std::string title;               // one sentence: what is wrong, with names and numbers
   std::vector<std::string> facts;  // lines below the arrow

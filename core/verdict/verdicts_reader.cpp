@@ -80,8 +80,7 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
     return out;
   }
   out.claim = fields.text(object, "claim", path);
-  const std::string word = fields.text(object, "outcome", path);
-  const auto outcome = outcome_from(word);
+  const auto outcome = outcome_from(fields.text(object, "outcome", path));
   if (!outcome) {
     fields.refuse(path + "outcome", Fields::find(object, "outcome"),
                   "Proved, Held, Refuted, Inconclusive, Unsupported, Waived or Broken");
@@ -102,6 +101,7 @@ Verdict read_verdict(Fields& fields, const Json& object, const std::string& path
   if (const Json* subject = fields.object(object, "subject", path)) {
     out.megatron = fields.text(*subject, "megatron", path + "subject.");
     out.hf = fields.texts(*subject, "hf", path + "subject.");
+    out.subjects = fields.optional_texts(*subject, "all", path + "subject.");
   }
   out.layout = fields.text(object, "layout", path);
   out.evidence = evidence_from(fields.text(object, "evidence", path));
@@ -389,8 +389,8 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   if (!fields.ok()) {
     return fields.error();
   }
-  if (const Json* mutation = Fields::find(root, "mutation");
-      mutation != nullptr && !mutation->is_null()) {
+  const Json* mutation = Fields::find(root, "mutation");
+  if (mutation != nullptr && !mutation->is_null()) {
     BV_TRY(read, mutation_from_json(*mutation, name));
     run.mutation = std::move(read);
   }

@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <functional>
+#include <iterator>
 
 #include "core/base/text.hpp"
 
@@ -138,14 +140,52 @@ class Entry {
   Waiver out_;
 };
 
-bool concerns(const Waiver& waiver, const Verdict& verdict) {
-  const bool open = verdict.outcome == Outcome::Refuted ||
-                    verdict.outcome == Outcome::Inconclusive ||
-                    verdict.outcome == Outcome::Unsupported;
-  return open && verdict.code == waiver.code && glob_match(waiver.layouts, verdict.layout) &&
-         (glob_match(waiver.subject, verdict.megatron) ||
-          std::any_of(verdict.hf.begin(), verdict.hf.end(),
-                      [&](const std::string& name) { return glob_match(waiver.subject, name); }));
+bool is_open(const Verdict& verdict) {
+  return verdict.outcome == Outcome::Refuted || verdict.outcome == Outcome::Inconclusive ||
+         verdict.outcome == Outcome::Unsupported;
+}
+
+/// Which subjects of a verdict a waiver names; one of a single subject goes by its names on either
+/// side.
+std::vector<bool> named_by(const Waiver& waiver, const Verdict& verdict) {
+  const auto names = [&](const std::string& name) { return glob_match(waiver.subject, name); };
+  if (verdict.code != waiver.code || !glob_match(waiver.layouts, verdict.layout)) {
+    return std::vector<bool>(std::max<std::size_t>(1, verdict.subjects.size()), false);
+  }
+  if (verdict.subjects.empty()) {
+    return {names(verdict.megatron) || std::any_of(verdict.hf.begin(), verdict.hf.end(), names)};
+  }
+  std::vector<bool> out;
+  std::transform(verdict.subjects.begin(), verdict.subjects.end(), std::back_inserter(out), names);
+  return out;
+}
+
+/// Waives a verdict when every subject of it is named by a waiver that holds; counts in `rows` the
+/// waivers that name one.
+void waive_one(const std::vector<Waiver>& waivers, std::vector<WaiverRow>& rows, Verdict& verdict) {
+  std::vector<bool> covered(std::max<std::size_t>(1, verdict.subjects.size()), false);
+  std::string place;
+  for (std::size_t w = 0; w < waivers.size(); ++w) {
+    const std::vector<bool> named = named_by(waivers[w], verdict);
+    const bool any = std::find(named.begin(), named.end(), true) != named.end();
+    rows[w].matched += any ? 1 : 0;
+    if (any && !rows[w].expired) {
+      place = place.empty() ? waivers[w].place : place;
+      std::transform(covered.begin(), covered.end(), named.begin(), covered.begin(),
+                     std::logical_or<>());
+    }
+  }
+  const auto left = std::find(covered.begin(), covered.end(), false);
+  if (left == covered.end()) {
+    verdict.outcome = Outcome::Waived;
+    verdict.evidence.waived = true;
+    verdict.waiver = place;
+  } else if (!place.empty()) {
+    const auto waived = std::count(covered.begin(), covered.end(), true);
+    verdict.facts.push_back(fmt::format(
+        "waived for {} of these {} by {}, and not for {}", waived, covered.size(), place,
+        readable(verdict.subjects[static_cast<std::size_t>(left - covered.begin())])));
+  }
 }
 
 Error about_waiver(Code code, const Waiver& waiver, std::string what) {
@@ -218,37 +258,29 @@ void choose_next(Run& run) {
 }  // namespace
 
 Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
+  std::vector<WaiverRow> rows;
   for (const Waiver& waiver : waivers) {
-    WaiverRow row{label(waiver.code),
-                  waiver.subject,
-                  waiver.layouts,
-                  waiver.reason,
-                  waiver.issue,
-                  waiver.owner,
-                  date_text(waiver.expires),
-                  waiver.place,
-                  0,
-                  waiver.expires < today};
-    for (Verdict& verdict : run.verdicts) {
-      if (!concerns(waiver, verdict)) {
-        continue;
-      }
-      ++row.matched;
-      if (!row.expired) {
-        verdict.outcome = Outcome::Waived;
-        verdict.evidence.waived = true;
-        verdict.waiver = waiver.place;
-      }
+    rows.push_back({label(waiver.code), waiver.subject, waiver.layouts, waiver.reason, waiver.issue,
+                    waiver.owner, date_text(waiver.expires), waiver.place, 0,
+                    waiver.expires < today});
+  }
+  for (Verdict& verdict : run.verdicts) {
+    if (is_open(verdict)) {
+      waive_one(waivers, rows, verdict);
     }
+  }
+  for (std::size_t w = 0; w < waivers.size(); ++w) {
+    const WaiverRow& row = rows[w];
     if (row.expired && row.matched > 0) {
-      run.warnings.push_back(about_waiver(Code::WaiverExpired, waiver, "expired on " + row.expires)
-                                 .advise("fix the fault, or renew the waiver in a review"));
+      run.warnings.push_back(
+          about_waiver(Code::WaiverExpired, waivers[w], "expired on " + row.expires)
+              .advise("fix the fault, or renew the waiver in a review"));
     } else if (row.matched == 0 && !run.partial && !run.stopped && run.input_errors.empty()) {
-      run.warnings.push_back(about_waiver(Code::WaiverUnused, waiver, "matches nothing")
+      run.warnings.push_back(about_waiver(Code::WaiverUnused, waivers[w], "matches nothing")
                                  .advise("remove it, or correct its subject"));
     }
-    run.waivers.push_back(std::move(row));
   }
+  run.waivers.insert(run.waivers.end(), rows.begin(), rows.end());
   choose_next(run);
   return run;
 }

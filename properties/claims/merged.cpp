@@ -9,7 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/base/workers.hpp"
-#include "core/lora/merge_ties.hpp"
+#include "core/merge/merge_ties.hpp"
 #include "properties/claims/merged_tensor.hpp"
 
 namespace bv::claims {

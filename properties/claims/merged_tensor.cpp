@@ -82,12 +82,11 @@ struct TwoTensors {
   std::int64_t rows = 1, columns = 1;  // of one slice
 
   TwoTensors(const TensorSpec& of, std::span<const std::byte> left,
-             std::span<const std::byte> right)
+             std::span<const std::byte> right, const lora::TensorEdits& edits)
       : spec(of), base(left), found(right) {
-    columns = of.shape.size() < 2 ? 1 : std::max<std::int64_t>(1, of.shape.back());
-    rows = of.shape.empty()       ? 1
-           : of.shape.size() == 1 ? of.shape[0]
-                                  : of.shape[of.shape.size() - 2];
+    const lora::MatrixSides sides = lora::matrix_sides(of.shape, edits.pairs);
+    columns = sides.columns;
+    rows = sides.rows;
   }
   [[nodiscard]] std::int64_t size() const { return bytes(spec.dtype); }
   [[nodiscard]] double base_at(std::int64_t element) const {
@@ -185,13 +184,11 @@ class TensorJudge {
 
 /// The index of an element in the tensor's own shape.
 std::vector<std::int64_t> place_in(const TwoTensors& sides, const MergeTally::Place& place) {
-  std::vector<std::int64_t> out;
-  if (sides.spec.shape.size() > 2) {
-    out = {place.row / sides.rows, place.row % sides.rows, place.column};
-  } else if (sides.spec.shape.size() == 2) {
-    out = {place.row, place.column};
-  } else {
-    out = {place.row};
+  std::int64_t element = place.row * sides.columns + place.column;
+  std::vector<std::int64_t> out(sides.spec.shape.size());
+  for (std::size_t i = out.size(); i-- > 0;) {
+    out[i] = element % sides.spec.shape[i];
+    element /= sides.spec.shape[i];
   }
   return out;
 }
@@ -279,7 +276,7 @@ Verdict refuted_merge(const std::string& tensor, Code code, std::string title, s
 Verdict judge_merged_tensor(const TensorSpec& spec, std::span<const std::byte> base,
                             std::span<const std::byte> found, const lora::TensorEdits& edits,
                             MergeTally& tally) {
-  const TwoTensors sides(spec, base, found);
+  const TwoTensors sides(spec, base, found, edits);
   if (edits.replacement != nullptr) {
     const lora::Replacement& other = *edits.replacement;
     std::vector<std::byte> wanted(sides.base.size());

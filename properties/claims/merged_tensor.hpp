@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "core/lora/merge_tensor.hpp"
+#include "core/merge/merge_tensor.hpp"
 #include "core/verdict/verdict.hpp"
 #include "oracles/lora_merge.hpp"
 

@@ -38,6 +38,9 @@ std::vector<Verdict> open_questions(const Subject& subject) {
     verdict.code = question.code;
     verdict.megatron = question.subject;
     verdict.hf = question.hf;
+    if (question.hf.size() > 1) {
+      verdict.subjects = question.hf;
+    }
     verdict.cases = std::max<std::int64_t>(1, std::ssize(question.hf));
     verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? verdict.cases : 0;
     verdict.title = question.message;
@@ -107,6 +110,9 @@ Verdict fault_verdict(const Subject& subject, const Part& part, const model::Nam
   for (int again = 1; !ids.insert(verdict.id()).second; ++again) {
     verdict.rule = fmt::format("{}:{}{}", fault.subject, label(fault.code),
                                again == 1 ? "" : fmt::format("-{}", again));
+  }
+  if (fault.subjects.size() > 1) {
+    verdict.subjects = fault.subjects;
   }
   verdict.cases = 1;
   verdict.refuted_cases = verdict.outcome == Outcome::Refuted ? 1 : 0;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 #include "tests/bench/buffers.hpp"
 #include "tests/bench/paired.hpp"
 

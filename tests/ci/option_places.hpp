@@ -42,6 +42,8 @@ class Places {
     converted("qwen3 shards", "qwen3");
     converted("qwen3_5 shards", "qwen3_5");
     converted("moe shards", "moe", {"--ep", "2"});
+    fs::remove(copied("moe shards of others", "moe shards") / "manifest.json");
+    converted("headless shards", "llama", {"--exclude", "lm_head.weight", "--allow-partial"});
     converted("mtp shards", "mtp");
     converted("square shards", "square", {"--expert-orientation", "out_in"});
     own_family();

@@ -86,6 +86,10 @@ TEST_F(Survey, WithABaselineOnlyNewRedsFail) {
   const Ended worse = survey({"--baseline", at("before.json").string()});
   EXPECT_EQ(worse.code, 1);
   EXPECT_NE(worse.out.find("newly red"), std::string::npos) << worse.out;
+  json fewer = json::parse(survey({"--json"}).out);
+  fewer["rows"][0]["refuted"].begin().value() = 0;  // the same code, of another rule too
+  write_text(at("before.json"), fewer.dump());
+  EXPECT_EQ(survey({"--baseline", at("before.json").string()}).code, 1);
 }
 
 TEST_F(Survey, ARowThatIsGoneFailsTheBaseline) {

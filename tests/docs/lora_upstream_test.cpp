@@ -50,6 +50,12 @@ TEST(LoraUpstream, EveryRulingHasATest) {
   EXPECT_EQ(numbers("Serving", "^R[0-9]+"), numbered("R{}", 15));
 }
 
+TEST(LoraUpstream, EveryBugOfTheMuseumHasATest) {
+  const std::vector<std::string> of_adapters = {"B03", "B04", "B05", "B10", "B14", "B24", "B27",
+                                                "B45", "B64", "B65", "B66", "B67", "B68"};
+  EXPECT_EQ(numbers("Museum", "^B[0-9]{2}"), of_adapters);
+}
+
 TEST(LoraUpstream, EveryVectorHasATest) {
   std::vector<std::string> found = numbers("Vectors", "TV-[0-9]{2}");
   std::sort(found.begin(), found.end());

@@ -60,6 +60,35 @@ TEST(PlantedFault, GateAndUpAreExchanged) {
   planted.expect_refuted({key, "gate and up are exchanged"});
 }
 
+/// Wrong in both directions: the rules that made the checkpoint find every element in its place.
+TEST(PlantedFault, TheRulesThatMadeACheckpointAreNoEvidenceForIt) {
+  Planted planted("qwen3");
+  const std::string key = "decoder.layers.mlp.linear_fc1.weight";
+  const auto& chunks = planted.copy.expected.at("tensors").at(key).at("chunks");
+  for (std::size_t gate = 0; gate < chunks.size(); ++gate) {
+    for (std::size_t up = 0; up < chunks.size(); ++up) {
+      const auto from = chunks[gate].at("offsets").get<std::vector<int>>();
+      if (chunks[up].at("offsets") == std::vector<int>({from[0], from[1] + 36, 0})) {
+        const std::string first = planted.copy.data(key, gate);
+        const std::string second = planted.copy.data(key, up);
+        planted.copy.edit(key, gate, [&](std::string& data) { data = second; });
+        planted.copy.edit(key, up, [&](std::string& data) { data = first; });
+      }
+    }
+  }
+  planted.expect_refuted({"gate and up are exchanged"});
+  const std::string rules = fixture("broken/swapped_gate_up.rules.json");
+  for (const std::vector<std::string>& line : std::initializer_list<std::vector<std::string>>{
+           {"check", "--model", golden_hf("qwen3").string(), "--megatron",
+            planted.copy.root.string(), "--rules", rules},
+           {"diff", golden_hf("qwen3").string(), planted.copy.root.string(), "--rules", rules}}) {
+    const Ended ended = run(line);
+    EXPECT_EQ(ended.code, 1) << ended.all();
+    EXPECT_NE(ended.out.find("bytes           34  ok"), std::string::npos) << ended.out;
+    EXPECT_NE(ended.flat().find("error[BV2006]"), std::string::npos) << ended.all();
+  }
+}
+
 TEST(PlantedFault, OneLayerOfAStackIsZero) {
   Planted planted("qwen3");
   planted.copy.edit("decoder.layers.self_attention.q_layernorm.weight", 1,
@@ -72,7 +101,30 @@ TEST(PlantedFault, PaddingRowsAreNotZero) {
   planted.copy.edit("embedding.word_embeddings.weight", 1, [](std::string& data) {
     data[data.size() - 1] = 0x3f;  // of the last row, which is padding
   });
-  planted.expect_refuted({"embedding.word_embeddings.weight"});
+  planted.expect_refuted(
+      {"embedding.word_embeddings.weight", "1 row that pads the vocabulary is not zero"});
+}
+
+TEST(PlantedFault, LayersAreExchangedInAWiderType) {
+  Planted planted("qwen3");
+  const std::string key = "decoder.layers.mlp.linear_fc2.weight";
+  const auto& chunks = planted.copy.expected.at("tensors").at(key).at("chunks");
+  for (std::size_t one = 0; one < chunks.size(); ++one) {
+    for (std::size_t other = 0; other < chunks.size(); ++other) {
+      const auto from = chunks[one].at("offsets").get<std::vector<int>>();
+      if (from[0] == 1 && chunks[other].at("offsets") == std::vector<int>({2, from[1], from[2]})) {
+        const std::string first = planted.copy.data(key, one);
+        const std::string second = planted.copy.data(key, other);
+        planted.copy.edit(key, one, [&](std::string& data) { data = second; });
+        planted.copy.edit(key, other, [&](std::string& data) { data = first; });
+      }
+    }
+  }
+  const Ended ended = planted.check();  // F32, and the model is BF16
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.flat().find("holds the rows of decoder.layers.1.mlp.linear_fc2.weight"),
+            std::string::npos)
+      << ended.all();
 }
 
 TEST(PlantedFault, TrainedWeightsAreJudgedByTheirShapes) {

@@ -220,6 +220,7 @@ TEST_F(Trust, BuffersThatLoadersComputeStayAndAreNamedOnce) {
   auto model = EditedCheckpoint::golden("llama");
   model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {
       DType::F32, {5}, std::vector<std::byte>(20)};
+  model.tensors["model.layers.1.self_attn.k_scale"] = {DType::F32, {}, std::vector<std::byte>(4)};
   model.write(folder.path() / "m");
   const Ended written = there("m", "s");
   ASSERT_EQ(written.code, 0) << written.all();
@@ -227,6 +228,7 @@ TEST_F(Trust, BuffersThatLoadersComputeStayAndAreNamedOnce) {
   const Ended ended = back("s", "b");
   ASSERT_EQ(ended.code, 0) << ended.all();
   model.tensors.erase("model.layers.0.self_attn.rotary_emb.inv_freq");
+  model.tensors.erase("model.layers.1.self_attn.k_scale");
   EXPECT_TRUE(read_tensors(at("b")) == model.tensors);
 }
 

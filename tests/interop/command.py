@@ -19,6 +19,13 @@ def run(*words):
     return done.stdout
 
 
+def run_failing(code, *words):
+    """All that a run says that must end with this exit code."""
+    done = subprocess.run([os.environ["BV_COMMAND"], *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
 def convert(*words):
     """Also exit code 1, where the one thing refuted is a norm that minus one does not keep (BV3005): files are written."""
     done = subprocess.run([os.environ["BV_COMMAND"], "convert", *map(str, words)], capture_output=True, text=True, timeout=300)

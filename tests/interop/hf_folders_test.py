@@ -101,6 +101,7 @@ def wanted(stored, dtypes=None):
 
 # Classes that build their towers and talkers in full size, beside a text model as small as it is: their names and shapes.
 IN_FULL_SIZE = {
+    "llama4": ("Llama4ForConditionalGeneration", "", ""),
     "qwen2_5_omni": ("Qwen2_5OmniThinkerForConditionalGeneration", "thinker_config", "thinker."),
     "qwen2_audio": ("Qwen2AudioForConditionalGeneration", "", ""),
     "qwen3_omni_moe": ("Qwen3OmniMoeThinkerForConditionalGeneration", "thinker_config", "thinker."),
@@ -113,11 +114,11 @@ def test_text_model_of_the_fixture_is_the_one_of_its_class(name, tmp_path):
     cls, level, prefix = IN_FULL_SIZE[name]
     cls = getattr(transformers, cls)
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
-    config = config[level] if level else {**config, "audio_config": {}}
+    config = config[level] if level else {key: value for key, value in config.items() if key not in ("audio_config", "vision_config")}
     with torch.device("meta"):
         model = cls(cls.config_class.from_dict(config))
         written = revert_weight_conversion(model, model.state_dict())
-    written = {name.replace("model.model.", "model."): tensor for name, tensor in written.items()}  # doubled for Qwen2-Audio
+    written = {name.replace("model.model.model.", "model.model."): tensor for name, tensor in written.items()}  # doubled for Qwen2-Audio
     is_text = re.compile(re.escape(prefix) + r"(language_model|model|lm_head)\.")
     text = {prefix + name: list(tensor.shape) for name, tensor in written.items() if is_text.match(prefix + name)}
     stored = {name: list(tensor.shape) for name, tensor in tensors(tmp_path / "hf").items() if is_text.match(name)}

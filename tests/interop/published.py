@@ -8,8 +8,8 @@ LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "k
 GLM_LATENT = {"qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "v_head_dim": 256, "kv_lora_rank": 512}
 
 # Parameters of one module, norms included: latent attention with and without the query bottleneck, grouped-query
-# attention, its two head norms, one bias, a gated MLP.
-MLA, MLA_WHOLE_QUERY, GQA, HEAD_NORMS, BIAS, MLP = 8, 6, 3, 2, 1, 3
+# attention, its two head norms, one bias, a gated MLP, the indexer of sparse attention.
+MLA, MLA_WHOLE_QUERY, GQA, HEAD_NORMS, BIAS, MLP, INDEXER = 8, 6, 3, 2, 1, 3, 5
 
 
 def moe(experts, shared=2, score_bias=1, gate=0):
@@ -188,4 +188,30 @@ PUBLISHED = {
         "num_key_value_heads": 2, "head_dim": 256, "global_head_dim": 512, "num_kv_shared_layers": 18,
         "hidden_size_per_layer_input": 256, "vocab_size": 262144, "vocab_size_per_layer_input": 262144},
         5 + 42 * (4 + 3 + 2 + 4) + 24, GEMMA_E4B_ZEROS),
+    "deepseek-v3.2": ("DeepseekV32ForCausalLM", {
+        "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+        "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536, **LATENT, "n_routed_experts": 256, "num_experts": 256,
+        "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "vocab_size": 129280, "index_n_heads": 64,
+        "index_head_dim": 128}, 3 + 61 * (MLA + INDEXER) + 3 * MLP + 58 * moe(256)),
+    "llama-4-scout": ("Llama4ForCausalLM", {
+        "hidden_size": 5120, "intermediate_size": 8192, "intermediate_size_mlp": 16384, "num_hidden_layers": 48,
+        "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 16, "interleave_moe_layer_step": 1,
+        "vocab_size": 202048}, 3 + 48 * (GQA + moe(16, score_bias=0))),
+    "llama-4-maverick": ("Llama4ForCausalLM", {
+        "hidden_size": 5120, "intermediate_size": 8192, "intermediate_size_mlp": 16384, "num_hidden_layers": 48,
+        "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "num_local_experts": 128, "interleave_moe_layer_step": 2,
+        "vocab_size": 202048}, 3 + 48 * GQA + 24 * MLP + 24 * moe(128, score_bias=0)),
+    "command-r-35b": ("CohereForCausalLM", {
+        "hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40, "num_attention_heads": 64,
+        "num_key_value_heads": 64, "vocab_size": 256000}, 2 + 40 * (GQA + MLP - 1)),
+    "pythia-6.9b": ("GPTNeoXForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 50432},
+        2 * (2 + 32 * (GQA + MLP))),
+    "phi-2": ("PhiForCausalLM", {
+        "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 51200},
+        2 * (2 + 32 * (GQA + MLP - 1)) + 1),
+    "hunyuan-a13b": ("HunYuanMoEV1ForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128, "num_experts": 64, "moe_topk": 8, "vocab_size": 128167, "tie_word_embeddings": True},
+        2 + 32 * (GQA + HEAD_NORMS + moe(64, score_bias=0))),
 }

@@ -90,6 +90,36 @@ TEST(AdapterClaims, FullPathsOfDenseLayersAreMovedToTheExpertsAsWell) {
   EXPECT_TRUE(wraps_all(config, {module}, qwen));
 }
 
+/// A string in the file: PEFT makes a list of the last components that it matches anywhere, those
+/// of single experts by a path without their number, and doubles rank and alpha of what it joins.
+TEST(AdapterClaims, PatternsThatNameExpertsOfAPackedClassAreResolvedAsPeftDoes) {
+  EditedAdapter edited("qwen3_moe_named_targets");
+  const auto packed_alpha = [](const Adapter& adapter) {
+    const auto found =
+        std::find_if(adapter.pairs.begin(), adapter.pairs.end(), [](const AdapterPair& pair) {
+          return pair.b.key().find("base_layer") != std::string::npos;
+        });
+    return found == adapter.pairs.end() ? 0.0 : found->alpha;
+  };
+  const double alpha = packed_alpha(edited.read());
+  edited.config.target_parameters.clear();
+  edited.config.rank_pattern.clear();
+  edited.config.alpha_pattern.clear();
+  const auto judged = [&](const std::string& pattern) {
+    edited.config.target_modules = {{}, pattern};
+    const Adapter adapter = edited.read();
+    EXPECT_TRUE(adapter.faults.empty());
+    EXPECT_EQ(packed_alpha(adapter), alpha);
+    return codes_of(
+        claims::check_adapter_targets({&adapter, &edited.base, &golden::kinds_of_build(), {}}));
+  };
+  EXPECT_EQ(judged(".*experts\\.\\w*_proj|.*[qv]_proj"), Codes{});
+  // q_proj of one layer is q_proj of all.
+  EXPECT_EQ(judged("model\\.layers\\.0\\.self_attn\\.[qv]_proj|.*(gate|up|down)_proj"), Codes{});
+  EXPECT_EQ(judged(".*experts\\.\\w*_proj|.*q_proj"), Codes{"TargetModules"});
+  EXPECT_EQ(judged(".*experts\\.\\w*_proj|.*[qkv]_proj"), Codes{"TargetModules"});
+}
+
 /// Beside gate_proj and up_proj PEFT makes the packed parameter of twice the rank, and does not
 /// load factors of the rank that the config says.
 TEST(AdapterClaims, TargetsThatDoubleTheRankOfThePackedParameterAreRefuted) {

@@ -5,8 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
+#include <tuple>
 
+#include "core/lora/convert_adapter.hpp"
+#include "core/lora/megatron_adapter.hpp"
+#include "core/lora/to_hf.hpp"
 #include "core/lora/wrapped.hpp"
 #include "properties/attacks/fuzz/adapter_matrix.hpp"
 #include "tests/support/files.hpp"
@@ -84,6 +89,75 @@ TEST(RandomAdapters, ModulesThatTheClassNamesOtherwiseAreAdaptedToo) {
       EXPECT_THAT(gaps.fresh, ::testing::IsEmpty());
     }
     EXPECT_GT(there, 0);
+  }
+}
+
+/// Changes the last row of the B of a layer in the file of the one rank; false: it has no adapter.
+bool change_last_row(const std::filesystem::path& folder, const std::string& layer) {
+  const std::filesystem::path file = folder / "pp0_tp0_ep0_etp0.safetensors";
+  const auto opened = io::Checkpoint::open(file).value();
+  const auto found = opened.tensors().find(layer + ".adapter.linear_out.weight");
+  if (found == opened.tensors().end()) {
+    return false;
+  }
+  std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+  const auto last = static_cast<std::streamoff>(found->second.end) - 1;
+  bytes.seekg(last);
+  const int old = bytes.get();
+  bytes.seekp(last);
+  bytes.put(static_cast<char>(old ^ 0x40));
+  return bytes.good();
+}
+
+/// Gemma 4 reads keys as values, or takes both from another layer: rows of its fused layer are
+/// copies there, or zeros, and an adapter that makes them anything else has no HF form.
+TEST(RandomAdapters, RowsThatHfHasOnceComeBackWhereTheirCopiesAgree) {
+  const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
+  const auto& kinds = tools.library.kinds;
+  const support::TempFolder temp;
+  for (const auto& [sample, layer, projection] :
+       {std::tuple{"gemma4_text.experts", "decoder.layers.2.self_attention.linear_qkv",
+                   "2.self_attn.k_proj"},
+        std::tuple{"gemma4_text", "decoder.layers.5.self_attention.linear_qkv",
+                   "5.self_attn.q_proj"}}) {
+    SCOPED_TRACE(sample);
+    const auto layout = mutants::padded_layout("tp1pp1ep1etp1").value();
+    const auto prepared = prepare(tools, World{sample, {}, layout}).value();
+    const auto base = base_of(tools, prepared).value();
+    const auto plan = plan::Plan::make(base.model, kinds, layout).value();
+    const auto sites = lora::SitePlan::make(plan, kinds).value();
+    const auto of_class = lora::class_model(base).value();
+    const auto class_plan = plan::Plan::make(of_class, kinds, layout).value();
+    const auto class_sites = lora::SitePlan::make(class_plan, kinds).value();
+    int refused = 0;
+    for (std::uint64_t seed = 0; seed < 24 && refused == 0; ++seed) {
+      generators::Random random(seed);
+      const auto drawn = draw_adapter(base, kinds, layout, random).value();
+      const bool there = std::any_of(
+          drawn.tensors.begin(), drawn.tensors.end(),
+          [&](const auto& one) { return one.first.find(projection) != std::string::npos; });
+      if (!there) {
+        continue;
+      }
+      const auto adapter = fitted(drawn, base, kinds).value();
+      EXPECT_EQ(judge_adapter(adapter, base, kinds, layout), "");
+      const auto folder = temp.path() / (sample + std::to_string(seed));
+      ASSERT_TRUE(lora::adapter_to_megatron(adapter, sites, folder, {}));
+      const auto opened = [&] {
+        return lora::open_megatron_adapter(folder, sites, lora::read_record(folder).value(),
+                                           {layout, {}})
+            .value();
+      };
+      EXPECT_TRUE(lora::plan_to_hf(opened(), sites, class_sites, base));
+      ASSERT_TRUE(change_last_row(folder, layer));
+      const auto changed = opened();
+      const auto files = lora::plan_to_hf(changed, sites, class_sites, base);
+      ASSERT_FALSE(files);
+      EXPECT_EQ(files.error().code, Code::AdapterNoForm);
+      EXPECT_THAT(files.error().message, ::testing::HasSubstr(layer));
+      ++refused;
+    }
+    EXPECT_EQ(refused, 1);
   }
 }
 

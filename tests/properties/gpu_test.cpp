@@ -12,7 +12,7 @@
 #include "core/comm/threads.hpp"
 #include "core/cuda/cuda.hpp"
 #include "core/cuda/staged_executor.hpp"
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "core/plan/layout_set.hpp"
 #include "properties/claims/catalogue.hpp"

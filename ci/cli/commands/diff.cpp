@@ -17,13 +17,13 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
+#include "ci/cli/session/written_with.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/megatron_folder.hpp"
 #include "core/compare/diff.hpp"
 #include "core/io/checkpoint.hpp"
-#include "core/model/name_filter.hpp"
 #include "core/torch_dist/store.hpp"
 
 namespace bv::cli {
@@ -111,7 +111,7 @@ class Diff {
     run_.shards = static_cast<std::int64_t>(wanted.files().size());
     auto comparison = compare::compare_hf(wanted, found);
     if (!options_.exclude.empty()) {
-      BV_CHECK(leave_out(wanted.headers(), found.headers(), comparison));
+      BV_CHECK(leave_out(options_, wanted.headers(), found.headers(), comparison, run_.notes));
     }
     BV_CHECK(compare(comparison, ""));
     BV_CHECK(wanted.unchanged());
@@ -122,32 +122,22 @@ class Diff {
     return Done{};
   }
 
-  /// What --exclude takes on either side is no part of the two models.
-  Status leave_out(Headers all, const Headers& found, compare::Comparison& comparison) {
-    all.insert(found.begin(), found.end());
-    BV_TRY(names, model::excluded_names({{}, options_.exclude}, all));
-    std::erase_if(comparison.subjects,
-                  [&](const compare::Subject& one) { return names.contains(one.tensor); });
-    std::erase_if(comparison.strays,
-                  [&](const compare::Stray& one) { return names.contains(one.tensor); });
-    for (const std::string& name : names) {
-      run_.notes.push_back("left out by --exclude: " + escaped(name));
-    }
-    return Done{};
-  }
-
   /// The wanted side of a Megatron checkpoint; nothing when the verdicts are already there: A
   /// cannot be judged, or is no whole model.
   Result<std::optional<OpenedModel>> open_wanted(const std::string& a, const Library& library) {
     Options one = options_;
     one.model = a;
-    auto model = open_model(context_, one, library);
+    auto model =
+        written_ ? written_->open(context_, a, library) : open_model(context_, one, library);
     if (!model && is_unsupported(model.error().code)) {
       add_unsupported(model.error(), "bytes", "every element of B is the wanted one", run_);
       return std::optional<OpenedModel>();
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
+    if (written_) {
+      run_.notes.insert(run_.notes.end(), written_->notes.begin(), written_->notes.end());
+    }
     if (!opened.hf.checkpoint) {
       return fail(Code::ModelNotFound,
                   fmt::format("{} is headers only: there are no bytes to compare", a))
@@ -176,29 +166,20 @@ class Diff {
     }
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
     iteration_ = escaped(folder.filename().string());
+    global_ = &store;
     check_sums_ = [&] { return store.check_sums(jobs_of(options_), run_.notes); };
     torch_dist::tell_beside(store.beside(), run_.notes);
     const checkpoint::HfModel& hf = opened->hf;
     const parallel::Layout layout = checkpoint::global_layout(store, hf.model);
-    run_.layouts_note =
-        layout.vocab_divisor
-            ? fmt::format("the checkpoint as one rank, the vocabulary padded to {} rows as in it",
-                          *layout.vocab_divisor)
-            : "the checkpoint as one rank";
+    run_.layouts_note = one_rank_note(layout);
     BV_CHECK(plan::check_layout(hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, layout));
-    tell_wrapper(plan, store.headers());
+    tell_wrapper(plan, store.headers(), run_.notes);
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
-    return compare_with(hf, plan, std::move(shards));
-  }
-
-  void tell_wrapper(const plan::Plan& plan, const Headers& found) {
-    if (std::string note = wrapper_note(plan, found); !note.empty()) {
-      run_.notes.push_back(std::move(note));
-    }
+    return compare_with(*opened, plan, std::move(shards));
   }
 
   Status model_and_legacy(const std::string& a, const std::vector<torch_dist::LegacyFile>& files) {
@@ -215,28 +196,29 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
-    tell_wrapper(plan, found.shards.begin()->second->headers());
-    return compare_with(hf, plan, std::move(found.shards));
+    tell_wrapper(plan, found.shards.begin()->second->headers(), run_.notes);
+    return compare_with(*opened, plan, std::move(found.shards));
   }
 
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
     BV_TRY(library, load_library(options_));
+    BV_TRY(written, written_with(options_, b_folder_));
+    written_ = std::move(written);
+    if (written_) {
+      asked_ = written_->options;
+    }
     BV_TRY(wanted, open_wanted(a, library));
     if (!wanted) {
       return Done{};
     }
     const OpenedModel& opened = *wanted;
-    std::vector<std::string> names;
-    compare::Shards shards;
-    for (const auto& [name, path] : files) {
-      BV_TRY(checkpoint, io::Checkpoint::open(path, options_.strict));
-      shards.emplace(*parallel::shard_from_name(name),
-                     std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
-      names.push_back(name);
+    BV_TRY(shards, open_shards(files, options_.strict));
+    BV_TRY(layout, layout_of(files, asked_));
+    if (written_) {
+      BV_CHECK(written_->check_layout(layout));
     }
-    BV_TRY(layout, layout_of(names, options_));
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
-      return std::move(all).error().at(b_folder_.string());
+      return of_b(std::move(all).error().at(b_folder_.string()));
     }
     run_.layouts_note =
         fmt::format("{}, from the names of the shard files", parallel::layout_id(layout));
@@ -247,34 +229,57 @@ class Diff {
                                              *layout.vocab_divisor * layout.tp)
                                : "";
     }
-    BV_CHECK(plan::check_layout(opened.hf.model, layout));
+    if (auto legal = plan::check_layout(opened.hf.model, layout); !legal) {
+      return of_b(std::move(legal).error());
+    }
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(opened.hf.model, library.kinds, layout));
-    return compare_with(opened.hf, plan, std::move(shards));
+    return compare_with(opened, plan, std::move(shards));
   }
 
-  Status compare_with(const checkpoint::HfModel& hf, const plan::Plan& plan,
-                      compare::Shards shards) {
-    BV_TRY(policy, plan::dtype_policy(options_.dtype));
+  /// What the manifest of B says is none of the user's mistakes.
+  [[nodiscard]] Error of_b(Error error) const {
+    return written_ ? written_->as_input(std::move(error)) : error;
+  }
+
+  Status compare_with(const OpenedModel& opened, const plan::Plan& plan, compare::Shards shards) {
+    const checkpoint::HfModel& hf = opened.hf;
+    BV_TRY(policy, plan::dtype_policy(asked_.dtype));
     BV_CHECK(shapes_right(hf, plan));
     if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
-    const auto comparison = compare::compare_megatron(hf, plan, shards, policy);
+    auto comparison = compare::compare_megatron(hf, plan, shards, policy);
     const bool strict = options_.has("dtype") && !policy.params;
+    if (global_ != nullptr && !strict) {
+      compare::share_tensors(*global_, comparison);
+    }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
+    if (opened.under_test) {
+      judge_rules(subject_of(opened, plan.layout()));
+    }
     BV_CHECK(hf.checkpoint->unchanged());
     for (const auto& [rank, shard] : shards) {
       BV_CHECK(shard->unchanged());
     }
-    const bool refuted =
-        std::any_of(run_.verdicts.begin(), run_.verdicts.end(),
-                    [](const auto& one) { return one.outcome == Outcome::Refuted; });
-    return options_.accept_changed && !refuted && plan.files().size() > 1
-               ? compare_copies(plan, std::move(shards))
-               : Status(Done{});
+    const auto is_red = [](const Verdict& one) { return one.outcome == Outcome::Refuted; };
+    const bool refuted = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), is_red);
+    const bool copies = options_.accept_changed && !refuted && plan.files().size() > 1;
+    return copies ? compare_copies(plan, std::move(shards)) : Status(Done{});
+  }
+
+  /// What rules say of a checkpoint that they made is no evidence for them: they are judged too.
+  void judge_rules(const claims::Subject& subject) {
+    if (std::vector<Verdict> open = open_rules(subject); !open.empty()) {
+      add("rules", "every rule can be judged", std::move(open));
+    }
+    for (const claims::Claim& claim : claims::catalogue()) {
+      if (claim.by_rule) {
+        add(claim.id, claim.title, claim.judge(subject));
+      }
+    }
   }
 
   /// The names of A decide what B must hold, so they come first.
@@ -318,13 +323,8 @@ class Diff {
     if (check_sums_ && (!report->differences.empty() || !how.values)) {
       BV_CHECK(check_sums_());
     }
-    if (report->recast > 0) {
-      run_.notes.push_back(fmt::format(
-          "{} in another type than the model's, {} as the checkpoint as a whole{} (--dtype "
-          "preserve refuses it)",
-          counted(report->recast, "parameter") + (report->recast == 1 ? " is" : " are"),
-          name(*own_dtype), how.values ? ", and every value is kept" : ""));
-    }
+    const auto notes = recast_notes(*report, how);
+    run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
     DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout, iteration_);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
     if (how.values) {
@@ -347,31 +347,30 @@ class Diff {
   /// Trained weights say nothing of the model, but every rank that holds a copy of a parameter
   /// holds the same one.
   Status compare_copies(const plan::Plan& plan, compare::Shards shards) {
-    checkpoint::Shards ranks;
-    for (const plan::ShardFile& file : plan.files()) {
-      const auto shard = shards.find(file.key);
-      if (shard == shards.end()) {
-        return Done{};  // names says so
-      }
-      ranks.push_back(std::move(shard->second));
-    }
-    std::vector<Verdict> verdicts = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+    std::vector<Verdict> verdicts = copy_verdicts(plan, std::move(shards));
     if (verdicts.empty()) {
-      Verdict& held = verdicts.emplace_back();
-      held.claim = "bytes";
-      held.outcome = Outcome::Held;
-      held.evidence.bytes = true;
-      held.cases = std::ssize(ranks);
-    }
-    for (Verdict& verdict : verdicts) {
-      verdict.layout = parallel::layout_id(plan.layout());
+      return Done{};  // names says so
     }
     add("bytes", "copies of one parameter on several ranks are equal", std::move(verdicts));
     return Done{};
   }
 
+  [[nodiscard]] claims::Subject subject_of(const OpenedModel& opened,
+                                           const parallel::Layout& layout) const {
+    claims::Subject subject;
+    subject.parts = {{&opened.hf}};
+    subject.kinds = &opened.under_test->kinds.lines;
+    subject.under_test = opened.under_test.get();
+    subject.layouts = {layout};
+    subject.replay = replay_base(options_);
+    subject.budget.jobs = jobs_of(options_);
+    return subject;
+  }
+
   Context& context_;
   const Options& options_;
+  Options asked_ = options_;            // with what the manifest of B says
+  std::optional<WrittenWith> written_;  // where B is a folder of ours
   const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
@@ -379,6 +378,7 @@ class Diff {
   /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
   /// damaged file from another value.
   std::function<Status()> check_sums_;
+  const io::TensorStore* global_ = nullptr;  // B, where it holds global tensors
   Run run_;
 };
 

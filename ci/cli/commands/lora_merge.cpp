@@ -11,7 +11,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/lora/merge.hpp"
+#include "core/merge/merge.hpp"
 
 namespace bv::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
-#include "core/lora/serve.hpp"
+#include "core/serve/serve.hpp"
 
 namespace bv::cli {
 namespace {

@@ -5,7 +5,7 @@
 #include "ci/cli/commands/lora_open.hpp"
 #include "core/base/text.hpp"
 #include "core/io/sha256.hpp"
-#include "core/lora/merged_view.hpp"
+#include "core/merge/merged_view.hpp"
 
 namespace bv::cli {
 

@@ -36,7 +36,7 @@ Result<std::optional<json>> survey_baseline(const std::string& file) {
   return std::optional(std::move(before));
 }
 
-/// A code that is newly refuted makes a red row newly red too.
+/// A code that is newly refuted, or more often, makes a red row newly red too.
 std::string survey_change(const json* before, const reports::SurveyRow& row) {
   const bool red = row.exit_code != 0 && row.exit_code != 3;
   if (before == nullptr) {
@@ -47,7 +47,9 @@ std::string survey_change(const json* before, const reports::SurveyRow& row) {
   const bool was_red = was != 0 && was != 3;
   const json* codes = member_of(*before, "refuted");
   const bool more = std::any_of(row.refuted.begin(), row.refuted.end(), [codes](const auto& one) {
-    return codes == nullptr || member_of(*codes, one.first) == nullptr;
+    const json* count = codes == nullptr ? nullptr : member_of(*codes, one.first);
+    return count == nullptr || !count->is_number_integer() ||
+           count->get<std::int64_t>() < one.second;
   });
   return red && (!was_red || more)        ? "newly red"
          : was_red && !red                ? "no longer red"

@@ -128,7 +128,7 @@ constexpr std::array kOptions = {
                "check roundtrip convert diff rules:lint inspect",
                "not part of the model: left out there and back; repeatable", ""},
     OptionSpec{"allow-partial", 0, "", Form::Flag, &O::allow_partial, "", "gate",
-               "check roundtrip convert", "a partial run may pass", ""},
+               "check roundtrip convert diff", "a partial run may pass", ""},
     OptionSpec{"strict", 0, "", Form::Flag, &O::strict, "", "selection",
                "check roundtrip convert trace layout inspect diff rules:lint lora:check "
                "lora:convert lora:merge lora:unpack",

@@ -121,7 +121,7 @@ std::string_view although_lossy(const Run& run) {
   const bool lossy = std::any_of(run.verdicts.begin(), run.verdicts.end(), [](const Verdict& one) {
     return one.outcome == Outcome::Refuted && one.code == Code::ValueRuleInexact;
   });
-  return lossy ? ", although values lose bits as --dtype asks" : "";
+  return lossy ? ", although values lose bits" : "";
 }
 
 }  // namespace bv::cli

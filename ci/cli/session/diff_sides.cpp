@@ -6,11 +6,14 @@
 #include <array>
 #include <map>
 
+#include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
+#include "core/io/checkpoint.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/model/name_filter.hpp"
 
 namespace bv::cli {
 namespace fs = std::filesystem;
@@ -91,7 +94,22 @@ Error no_megatron(const std::string& reference) {
                  : "give the folder that --save named, or the iter_* folder in it");
 }
 
-Result<parallel::Layout> layout_of(const std::vector<std::string>& names, const Options& options) {
+Result<compare::Shards> open_shards(const std::map<std::string, fs::path>& shards, bool strict) {
+  compare::Shards out;
+  for (const auto& [name, path] : shards) {
+    BV_TRY(checkpoint, io::Checkpoint::open(path, strict));
+    out.emplace(*parallel::shard_from_name(name),
+                std::make_unique<const io::Checkpoint>(std::move(checkpoint)));
+  }
+  return out;
+}
+
+Result<parallel::Layout> layout_of(const std::map<std::string, fs::path>& shards,
+                                   const Options& options) {
+  std::vector<std::string> names;
+  for (const auto& [name, path] : shards) {
+    names.push_back(name);
+  }
   BV_TRY(flags, one_layout(options));
   BV_TRY(layout, compare::layout_of_shards(names, flags));
   for (const auto& [option, stated, found] :
@@ -125,7 +143,7 @@ Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
   return Done{};
 }
 
-std::string wrapper_note(const plan::Plan& plan, const Headers& found) {
+void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes) {
   constexpr std::array<std::string_view, 4> kStarts = {"embedding.", "decoder.", "output_layer.",
                                                        "mtp."};
   std::map<std::string, std::int64_t> behind;  // prefix -> names
@@ -152,13 +170,67 @@ std::string wrapper_note(const plan::Plan& plan, const Headers& found) {
           return target.global_name.starts_with(most->first);
         });
       });
-  return expected ? fmt::format(
-                        "{} of {} names of the checkpoint begin with {}: a wrapper was saved "
-                        "with the model; save the state_dict of the model itself "
-                        "(unwrap_model)",
-                        thousands(most->second), thousands(static_cast<std::int64_t>(found.size())),
-                        io::in_quotes(most->first))
-                  : "";
+  if (expected) {
+    notes.push_back(fmt::format(
+        "{} of {} names of the checkpoint begin with {}: a wrapper was saved with the model; save "
+        "the state_dict of the model itself (unwrap_model)",
+        thousands(most->second), thousands(static_cast<std::int64_t>(found.size())),
+        io::in_quotes(most->first)));
+  }
+}
+
+std::string one_rank_note(const parallel::Layout& layout) {
+  return layout.vocab_divisor
+             ? fmt::format("the checkpoint as one rank, the vocabulary padded to {} rows as in it",
+                           *layout.vocab_divisor)
+             : "the checkpoint as one rank";
+}
+
+Status leave_out(const Options& options, Headers all, const Headers& found,
+                 compare::Comparison& comparison, std::vector<std::string>& notes) {
+  all.insert(found.begin(), found.end());
+  BV_TRY(names, model::excluded_names({{}, options.exclude}, all));
+  std::erase_if(comparison.subjects,
+                [&](const compare::Subject& one) { return names.contains(one.tensor); });
+  std::erase_if(comparison.strays,
+                [&](const compare::Stray& one) { return names.contains(one.tensor); });
+  for (const std::string& name : names) {
+    notes.push_back("left out by --exclude: " + escaped(name));
+  }
+  return Done{};
+}
+
+std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards) {
+  checkpoint::Shards ranks;
+  for (const plan::ShardFile& file : plan.files()) {
+    const auto shard = shards.find(file.key);
+    if (shard == shards.end()) {
+      return {};
+    }
+    ranks.push_back(std::move(shard->second));
+  }
+  std::vector<Verdict> out = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+  if (out.empty()) {
+    Verdict& held = out.emplace_back();
+    held.claim = "bytes";
+    held.outcome = Outcome::Held;
+    held.evidence.bytes = true;
+    held.cases = std::ssize(ranks);
+  }
+  for (Verdict& verdict : out) {
+    verdict.layout = parallel::layout_id(plan.layout());
+  }
+  return out;
+}
+
+std::vector<Verdict> open_rules(const claims::Subject& subject) {
+  std::vector<Verdict> out = claims::check_names(subject);
+  std::erase_if(out, [](const Verdict& one) { return one.outcome == Outcome::Proved; });
+  for (Verdict& one : out) {
+    one.claim = "rules";
+    one.replay = subject.replay;
+  }
+  return out;
 }
 
 }  // namespace bv::cli

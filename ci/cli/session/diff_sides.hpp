@@ -10,8 +10,11 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/compare/diff.hpp"
 #include "core/io/locate.hpp"
 #include "core/plan/plan.hpp"
+#include "core/verdict/verdict.hpp"
+#include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
 
@@ -32,14 +35,31 @@ namespace bv::cli {
 
 /// Sizes of the names of shards, and what names cannot say from the options. Errors: Conflict when
 /// they disagree; those of compare::layout_of_shards.
-[[nodiscard]] Result<parallel::Layout> layout_of(const std::vector<std::string>& names,
-                                                 const Options& options);
+[[nodiscard]] Result<parallel::Layout> layout_of(
+    const std::map<std::string, std::filesystem::path>& shards, const Options& options);
+[[nodiscard]] Result<compare::Shards> open_shards(
+    const std::map<std::string, std::filesystem::path>& shards, bool strict);
 
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
 
-/// A sentence when the tensors of a Megatron checkpoint stand behind a common prefix ("module.",
-/// "model."): what wrapped the model was saved with it. "" otherwise.
-[[nodiscard]] std::string wrapper_note(const plan::Plan& plan, const Headers& found);
+/// A note when the tensors of a Megatron checkpoint stand behind a common prefix ("module.",
+/// "model."): what wrapped the model was saved with it.
+void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes);
+/// What a layout of one rank says of a torch_dist checkpoint.
+[[nodiscard]] std::string one_rank_note(const parallel::Layout& layout);
+
+/// What --exclude takes on either side is no part of the two models. Errors: those of
+/// model::excluded_names.
+[[nodiscard]] Status leave_out(const Options& options, Headers all, const Headers& found,
+                               compare::Comparison& comparison, std::vector<std::string>& notes);
+
+/// Whether every rank that holds a copy of a parameter holds the same one: verdicts of claim bytes.
+/// None when a rank of the plan is not there.
+[[nodiscard]] std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards);
+
+/// What the rules under test leave open, as verdicts of claim "rules". Empty when all of them can
+/// be judged.
+[[nodiscard]] std::vector<Verdict> open_rules(const claims::Subject& subject);
 
 }  // namespace bv::cli

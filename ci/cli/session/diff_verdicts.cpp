@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/base/text.hpp"
 
@@ -119,9 +120,13 @@ class Grouping {
   /// all layers wraps at the end, and the first layer may be the one that says something else.
   static const compare::Difference& typical(const Group& group) {
     const std::int64_t shift = usual_shift(group).first;
-    return **std::find_if(group.all.begin(), group.all.end(), [&](const auto* one) {
-      return shift == 0 || one->explanation.shift == shift;
-    });
+    if (shift == 0) {  // the worst: what is wrong with the others may hide behind a small one
+      return **std::max_element(
+          group.all.begin(), group.all.end(),
+          [](const auto* a, const auto* b) { return a->elements_wrong < b->elements_wrong; });
+    }
+    return **std::find_if(group.all.begin(), group.all.end(),
+                          [&](const auto* one) { return one->explanation.shift == shift; });
   }
 
   /// ", as in 5 of these 6"
@@ -145,6 +150,13 @@ class Grouping {
     out.megatron = place_of(first).empty() ? "" : subject_name(first);
     out.hf =
         stray(first) ? std::vector<std::string>{} : comparison_.subjects[first.subject].hf_names();
+    if (group.all.size() > 1) {
+      std::set<std::string> names;  // those of several ranks have one
+      for (const compare::Difference* one : group.all) {
+        names.insert(subject_name(*one));
+      }
+      out.subjects.assign(names.begin(), names.end());
+    }
     out.cases = out.refuted_cases = static_cast<std::int64_t>(group.all.size());
     const std::string more =
         group.all.size() == 1 ? "" : fmt::format(" (and {} more)", group.all.size() - 1);
@@ -277,6 +289,8 @@ class Grouping {
         return "state the padding with --make-vocab-size-divisible-by, or cut the rows";
       case Cause::Truncated:
         return "write every row";
+      case Cause::PaddingNotZero:
+        return "write zeros behind the vocabulary, or cut the rows: training may have changed them";
       case Cause::Missing:
         return "add the rule that writes it, or complete the checkpoint";
       case Cause::Unexpected:
@@ -300,6 +314,23 @@ class Grouping {
 DiffVerdicts diff_verdicts(const compare::Comparison& comparison, const compare::DiffReport& report,
                            const std::string& layout, const std::string& holder) {
   return Grouping(comparison, report, layout, holder).run();
+}
+
+std::vector<std::string> recast_notes(const compare::DiffReport& report,
+                                      const compare::DiffOptions& how) {
+  std::vector<std::string> out;
+  const auto add = [&](std::int64_t count, const std::string& held) {
+    if (count > 0) {
+      out.push_back(
+          fmt::format("{} in another type than the model's, {}{} (--dtype preserve refuses it)",
+                      counted(count, "parameter") + (count == 1 ? " is" : " are"), held,
+                      how.values ? ", and every value is kept" : ""));
+    }
+  };
+  add(report.recast,
+      how.own_dtype ? fmt::format("{} as the checkpoint as a whole", name(*how.own_dtype)) : "");
+  add(report.shared, "the widest of those that one tensor holds");
+  return out;
 }
 
 }  // namespace bv::cli

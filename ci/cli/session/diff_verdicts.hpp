@@ -19,5 +19,9 @@ struct DiffVerdicts {
                                          const compare::DiffReport& report,
                                          const std::string& layout,
                                          const std::string& holder = "");
+/// A sentence for each reason why parameters in another type than the model's are none the less
+/// equal to it.
+[[nodiscard]] std::vector<std::string> recast_notes(const compare::DiffReport& report,
+                                                    const compare::DiffOptions& how);
 
 }  // namespace bv::cli

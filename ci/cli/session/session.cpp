@@ -125,10 +125,11 @@ void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& n
 
 Result<OpenedModel> open_model(const Context& context, const Options& options,
                                const Library& library, AbsentShards absent,
-                               checkpoint::Additions additions) {
+                               checkpoint::Additions additions, LeftOut left_out) {
   OpenedModel out;
   out.reference = options.headers.empty() ? options.model : options.headers;
   checkpoint::OpenOptions open = open_options(options);
+  open.resolve.left_out = std::move(left_out);
   if (!options.rules.empty()) {  // judged by the Megatron modules when no family knows the model
     BV_TRY(usual, foreign::usual_family());
     open.fallback = std::move(usual);

@@ -3,6 +3,7 @@
 // layouts, load the oracle.
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -50,10 +51,13 @@ struct OpenedModel {
 /// Shards that the index of a checkpoint names and that are not there: an error, or a model of
 /// which the names alone are known (HfModel::incomplete).
 enum class AbsentShards { Refuse, Name };
+/// Tensors that are no part of the model, by their whole names: what --exclude took once.
+using LeftOut = std::set<std::string, std::less<>>;
 [[nodiscard]] Result<OpenedModel> open_model(const Context& context, const Options& options,
                                              const Library& library,
                                              AbsentShards absent = AbsentShards::Refuse,
-                                             checkpoint::Additions additions = {});
+                                             checkpoint::Additions additions = {},
+                                             LeftOut left_out = {});
 /// What the format only tolerates: a sentence each, or a warning.
 void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& notes,
                    std::vector<Error>& warnings);

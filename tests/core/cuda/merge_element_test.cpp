@@ -9,7 +9,7 @@
 
 #include "core/cuda/element.hpp"
 #include "core/kinds/values.hpp"
-#include "core/lora/merge_product.hpp"
+#include "core/merge/merge_product.hpp"
 #include "tests/core/cuda/host_device.hpp"
 
 namespace bv::cuda {

@@ -256,5 +256,20 @@ TEST(RuleParts, IdleRulesAreToldByWhatTheyAreFor) {
                                     "2 rules for norms kept apart", "2 rules"));
 }
 
+TEST(RuleParts, ValuesThatUndoEachOtherAreRefused) {
+  const auto with = [](const std::string& values) {
+    return parse_rules_file(
+        R"({"schema":"bridge-rules/1","rules":[{"kind":"replicated","megatron":"a","hf":"b","values":)" +
+            values + "}]}",
+        "x");
+  };
+  EXPECT_TRUE(with(R"(["minus_one"])").has_value());
+  for (const char* both : {R"(["minus_one","plus_one"])", R"(["plus_one","minus_one"])"}) {
+    const auto refused = with(both);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().message, "two values of rule r0 undo each other");
+  }
+}
+
 }  // namespace
 }  // namespace bv::foreign

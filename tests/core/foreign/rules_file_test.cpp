@@ -365,6 +365,7 @@ TEST(RulesFile, StatementsAndParametersAreReadAndChecked) {
        {R"("facts":{"norms":{"hf":{"a":"sometimes"},"megatron":{}}})",
         R"("facts":{"norms":{"hf":{}}})", R"("facts":{"norms":7})",
         R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":[7]})", R"("facts":7)",
+        R"("hooks":{"maybe_modify_loaded_hf_weight":"X","changes":["r1"]})",
         R"("facts":{"layernorm_zero_centered_gamma":1})", R"("model":{"parameters":[]})",
         R"("model":{"parameters":["a","a"]})", R"("model":{"parameters":["a.*"]})",
         R"("model":{"parameters":[["a",[-1]]]})",

@@ -301,8 +301,28 @@ TEST(ClassNames, ReplaceWholeComponentsEitherWay) {
   EXPECT_EQ(class_name(&family, "layers.0.moe_norm.weight"), "layers.0.moe_norm.weight");
   EXPECT_EQ(class_name(&family, "a_moe.weight"), "a_moe.weight");
   EXPECT_EQ(class_name(nullptr, "moe.weight"), "moe.weight");
-  EXPECT_EQ(file_name(&family, "layers.0.mlp.up.weight"), "layers.0.moe.up.weight");
-  EXPECT_EQ(file_name(&family, "layers.0.attn.weight"), std::nullopt);
+  EXPECT_EQ(file_names(&family, "layers.0.mlp.up.weight"),
+            std::vector<std::string>{"layers.0.moe.up.weight"});
+  EXPECT_TRUE(file_names(&family, "layers.0.attn.weight").empty());
+}
+
+TEST(ClassNames, ReplaceBeginningsWhereNoLongerOneStandsAlready) {
+  family::Family qwen;  // as transformers renames Qwen2-VL
+  qwen.class_modules = {{"^visual", "model.visual"}, {"^model", "model.language_model"}};
+  EXPECT_EQ(class_name(&qwen, "model.layers.0.q"), "model.language_model.layers.0.q");
+  EXPECT_EQ(class_name(&qwen, "visual.blocks.0"), "model.visual.blocks.0");
+  EXPECT_EQ(class_name(&qwen, "model.visual.blocks.0"), "model.visual.blocks.0");
+  EXPECT_EQ(class_name(&qwen, "model.language_model.norm"), "model.language_model.norm");
+  EXPECT_EQ(class_name(&qwen, "models.norm"), "models.norm");
+  EXPECT_EQ(class_name(&qwen, "a.model.norm"), "a.model.norm");
+  family::Family text;  // a text model in a checkpoint of its multimodal sibling
+  text.class_modules = {{"^model.language_model", "model"}, {"moe", "mlp"}};
+  EXPECT_EQ(class_name(&text, "model.language_model.layers.0.moe.up"), "model.layers.0.mlp.up");
+  EXPECT_EQ(class_name(&text, "model.layers.0.moe.up"), "model.layers.0.mlp.up");
+  EXPECT_EQ(file_names(&text, "model.layers.0.mlp.up"),
+            (std::vector<std::string>{"model.language_model.layers.0.moe.up",
+                                      "model.language_model.layers.0.mlp.up",
+                                      "model.layers.0.moe.up"}));
 }
 
 }  // namespace

@@ -46,6 +46,26 @@ TEST(Geometry, RoundsTheHeadSizeDownWhereTransformersDoes) {
   EXPECT_EQ(geometry_of(config)->at("head_dim"), 3);
 }
 
+/// Which class of transformers a text config is of decides its defaults.
+TEST(Geometry, TakesDefaultsByAWordOfTheConfig) {
+  json config = {{"architectures", {"Mistral3ForConditionalGeneration"}},
+                 {"model_type", "mistral3"},
+                 {"text_config", {{"hidden_size", 4096}, {"num_attention_heads", 64}}}};
+  const std::vector<std::tuple<json, std::int64_t, std::int64_t>> cases = {
+      {json(), 64, 32}, {json("mistral"), 64, 32}, {json("ministral3"), 128, 34}};
+  for (const auto& [word, head_dim, layers] : cases) {
+    if (!word.is_null()) {
+      config["text_config"]["model_type"] = word;
+    }
+    const auto geometry = geometry_of(config);
+    ASSERT_TRUE(geometry) << geometry.error().message;
+    EXPECT_EQ(geometry->at("head_dim"), head_dim) << word;
+    EXPECT_EQ(geometry->at("num_hidden_layers"), layers) << word;
+  }
+  config["text_config"]["model_type"] = 3;
+  EXPECT_EQ(refusal(config).message, "config.json text_config.model_type is 3, wanted a word");
+}
+
 TEST(Geometry, RefusesALevelThatIsNoObjectWhetherTheFamilyReadsItOrNot) {
   for (const char* level : {"text_config", "vision_config", "quantization_config"}) {
     for (const json& value : {json(3), json("x"), json::array(), json(false)}) {

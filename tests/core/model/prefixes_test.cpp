@@ -73,6 +73,30 @@ INSTANTIATE_TEST_SUITE_P(Wrappers, Wrapper,
                            return name;
                          });
 
+/// A part that stays behind may end as the model does, and be larger.
+TEST(Prefix, IsNotThatOfNamesWhichTheFamilyIgnores) {
+  Headers headers = renamed(golden_headers("qwen2"),
+                            {{"model.", "thinker.model."}, {"lm_head", "thinker.lm_head"}});
+  const Headers talker =
+      renamed(golden_headers("qwen2"), {{"model.layers.", "talker.model.layers."}});
+  for (const auto& [name, spec] : talker) {
+    for (int i = 0; name.starts_with("talker.") && i < 40; i += 10) {
+      std::string copy = name;
+      copy.insert(std::string("talker.model.layers.").size(), std::to_string(i));
+      headers[copy] = {copy, spec.dtype, spec.shape};
+    }
+  }
+  for (const char* tower : {"thinker.visual.a.weight", "thinker.audio_tower.a.weight"}) {
+    headers[tower] = {tower, DType::BF16, {4}};
+  }
+  json config = {{"architectures", {"Qwen2_5OmniForConditionalGeneration"}},
+                 {"model_type", "qwen2_5_omni"},
+                 {"thinker_config", {{"text_config", golden_config("qwen2")}}}};
+  const Model model = must(resolve_with(config, headers));
+  EXPECT_EQ(model.prefixes.at("HF"), "thinker.model.");
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+}
+
 TEST(Prefix, MayBeAbsentInABareModel) {
   for (const std::string name : {"qwen2", "llama", "qwen3_moe", "deepseek_v3", "glm4_moe"}) {
     Headers headers = renamed(golden_headers(name), {{"model.", ""}});

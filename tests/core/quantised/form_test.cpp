@@ -263,6 +263,38 @@ TEST(Form, TakesTheBlockThatTheConfigSaysAtACutEdge) {
   EXPECT_EQ(weight.form->shape, (Shape{576, 7168}));
 }
 
+TEST(Form, IsUnknownWhereTheConfigSaysOtherBlocks) {
+  const json blocks = {{"quant_method", "fp8"}, {"weight_block_size", {16, 8}}};
+  json groups = {
+      {"quant_method", "compressed-tensors"},
+      {"config_groups", {{"group_0", {{"weights", {{"num_bits", 4}, {"group_size", 8}}}}}}}};
+  const auto form = [](const Shape& weight, const Shape& scales, const json& says) {
+    Headers headers;
+    const bool packed = says.contains("config_groups");
+    const Parameters parameters = {
+        {packed ? "weight_packed" : "weight", packed ? DType::I32 : DType::F8E4M3, weight},
+        {packed ? "weight_scale" : "weight_scale_inv", packed ? DType::BF16 : DType::F32, scales}};
+    const Weight out = defined(parameters, says, headers);
+    return out.form ? std::string("defined") : out.undefined;
+  };
+  EXPECT_EQ(form({80, 24}, {5, 3}, blocks), "defined");
+  for (const Shape& scales : std::initializer_list<Shape>{
+           {1, 3}, {5, 1}, {10, 3}, {5, 6}, {80, 1}, {1, 1}, {80}, {1}, {}}) {
+    EXPECT_NE(
+        form({80, 24}, scales, blocks).find("config.json says blocks of 16 x 8, which take 5 x 3"),
+        std::string::npos)
+        << testing::PrintToString(scales) << form({80, 24}, scales, blocks);
+  }
+  EXPECT_EQ(form({6, 4}, {6, 4}, groups), "defined");
+  EXPECT_EQ(form({6, 4}, {6, 8}, groups).substr(0, 31), "config.json says blocks of 1 x ");
+  EXPECT_NE(form({6, 4}, {6, 1}, groups), "defined");
+  groups["config_groups"]["group_0"]["weights"]["group_size"] = -1;
+  EXPECT_EQ(form({6, 4}, {6, 1}, groups), "defined");
+  groups["config_groups"]["group_1"] = groups["config_groups"]["group_0"];
+  groups["config_groups"]["group_0"]["weights"]["group_size"] = 8;  // of some modules, not of all
+  EXPECT_EQ(form({6, 4}, {6, 1}, groups), "defined");
+}
+
 TEST(Headers, HaveTheWeightsInPlaceOfBitsAndCompanions) {
   Headers headers;
   headers["m.norm"] = {"m.norm", DType::BF16, {4}};

@@ -90,20 +90,17 @@ TEST_F(TorchFileStore, ARealTrainingStateHoldsScalars) {
 
 TEST(LegacyFiles, AreFoundByTheirRanks) {
   const io::testing::ScratchFolder folder;
-  for (const char* name :
-       {"iter_0000010/mp_rank_01_000", "iter_0000010/mp_rank_00_001", "iter_0000010/mp_rank_00_000",
-        "iter_0000010/mp_rank_x", "iter_0000010/mp_rank_00_00_00_00", "iter_0000020/mp_rank_00"}) {
+  for (const char* name : {"mp_rank_01_000", "mp_rank_00_001", "mp_rank_00_000", "mp_rank_x",
+                           "mp_rank_00_00_00_00", "inner/mp_rank_00"}) {
     folder.write(std::string(name) + "/model_optim_rng.pt", "x");
   }
-  folder.write("latest_checkpointed_iteration.txt", "10\n");
   const auto files = legacy_files(folder.path());
   ASSERT_EQ(files.size(), 3U);
   EXPECT_EQ(files[0].others, (std::vector<std::int64_t>{0}));
   EXPECT_EQ(files[1].others, (std::vector<std::int64_t>{1}));
   EXPECT_EQ(files[2].tp, 1);
-  EXPECT_EQ(legacy_files(folder.path() / "iter_0000020").size(), 1U);
-  folder.write("latest_checkpointed_iteration.txt", "../../etc");
-  EXPECT_TRUE(legacy_files(folder.path()).empty());
+  EXPECT_EQ(legacy_files(folder.path() / "inner").size(), 1U);
+  EXPECT_TRUE(legacy_files(folder.path() / "none").empty());
 }
 
 }  // namespace

@@ -145,5 +145,24 @@ TEST(Changes, EachKindIsNamed) {
   EXPECT_EQ(rows.rows.front().change, "newly refuted");
 }
 
+TEST(Changes, ARedThatGrowsIsNew) {
+  const auto red = [](std::vector<std::string> subjects, std::int64_t refuted) {
+    Verdict one = on("tp1", Outcome::Refuted);
+    one.megatron = subjects.front();
+    one.subjects = subjects.size() > 1 ? std::move(subjects) : std::vector<std::string>();
+    one.refuted_cases = refuted;
+    return job({one});
+  };
+  const auto change = [](const bv::Run& before, const bv::Run& after) {
+    return changes(before, after).front().change;
+  };
+  EXPECT_EQ(change(red({"layer 0"}, 1), red({"layer 0", "layer 3"}, 2)), Change::NewlyRefuted);
+  EXPECT_EQ(change(red({"layer 0"}, 1), red({"layer 3"}, 1)), Change::NewlyRefuted);
+  EXPECT_EQ(change(red({"layers.*"}, 1), red({"layers.*"}, 2)), Change::NewlyRefuted);
+  EXPECT_EQ(change(red({"layer 0", "layer 3"}, 2), red({"layer 0"}, 1)), Change::StillRefuted);
+  EXPECT_EQ(change(red({"layer 0", "layer 3"}, 2), red({"layer 3", "layer 0"}, 2)),
+            Change::StillRefuted);
+}
+
 }  // namespace
 }  // namespace bv

@@ -97,6 +97,33 @@ TEST(Waive, MatchesHfNamesToo) {
   EXPECT_EQ(count(waive(run_of({unused}), waivers(text), kToday)).waived, 1);
 }
 
+Run run_of_several(std::vector<std::string> subjects) {
+  Verdict one = verdict(Outcome::Refuted, Code::WrongPlacement, subjects.front());
+  one.subjects = std::move(subjects);
+  return run_of({one});
+}
+
+TEST(Waive, AFaultOfSeveralTensorsIsWaivedWhenEveryOneOfThemIs) {
+  const auto of_layer = [](const std::string& layer) {
+    std::string text(kGood);
+    return text.replace(text.find('*'), 1, layer);
+  };
+  const std::string other = "decoder.layers.5.linear_qkv.weight";
+  const bv::Run all = waive(run_of_several({kName, other}), waivers(kGood), kToday);
+  EXPECT_EQ(all.verdicts[0].outcome, Outcome::Waived);
+  const bv::Run half = waive(run_of_several({kName, other}), waivers(of_layer("3")), kToday);
+  EXPECT_EQ(half.verdicts[0].outcome, Outcome::Refuted);
+  EXPECT_EQ(half.waivers[0].matched, 1);
+  EXPECT_EQ(
+      half.verdicts[0].facts,
+      std::vector<std::string>({"waived for 1 of these 2 by w.toml:1:1, and not for " + other}));
+  EXPECT_TRUE(half.warnings.empty());
+  const bv::Run both =
+      waive(run_of_several({kName, other}), waivers(of_layer("3") + of_layer("5")), kToday);
+  EXPECT_EQ(both.verdicts[0].outcome, Outcome::Waived);
+  EXPECT_EQ(both.waivers[1].matched, 1);
+}
+
 TEST(Waive, AnExpiredWaiverChangesNothingAndWarns) {
   const toml::Date after{2027, 3, 2};
   const bv::Run run = waive(run_of({verdict(Outcome::Refuted, Code::WrongPlacement, kName)}),

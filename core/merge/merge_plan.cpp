@@ -1,0 +1,63 @@
+#include "core/merge/merge_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace bv::lora {
+namespace {
+
+constexpr const char* kTieKey = "tie_word_embeddings";
+
+Error tied(const Untied& one) {
+  return fail(Code::MergeTied, fmt::format("the adapter changes {}, and {} is the same tensor",
+                                           one.changed, one.other))
+      .pair("a delta for one of them", "two tensors, or the same delta for both")
+      .advise("repeat with --untie: " + one.other + " then stays as the base has it");
+}
+
+}  // namespace
+
+bool MergePlan::adds_tensors() const {
+  return std::any_of(untied.begin(), untied.end(), [](const Untied& one) { return one.is_new; });
+}
+
+std::vector<std::string> MergePlan::notes() const {
+  std::vector<std::string> out;
+  for (const Untied& one : untied) {
+    out.push_back(
+        fmt::format("{} stays as the base has it, apart from {}", one.other, one.changed));
+  }
+  return out;
+}
+
+Result<MergePlan> plan_merge(const checkpoint::HfModel& base, const Adapter& adapter, bool untie) {
+  BV_CHECK(check_usable(adapter));
+  MergePlan out;
+  out.edits = edits_of(adapter);
+  BV_CHECK(check_unknown_ties(base, out.edits));
+  out.untied = ties_broken(base, out.edits);
+  if (!out.untied.empty() && !untie) {
+    return tied(out.untied.front());
+  }
+  return out;
+}
+
+std::vector<std::pair<std::string, std::string>> merged_members(const checkpoint::HfModel& base,
+                                                                const MergePlan& plan) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const bool head = std::any_of(plan.untied.begin(), plan.untied.end(), [](const Untied& one) {
+    return one.is_new || one.changed.starts_with("lm_head.") || one.other.starts_with("lm_head.");
+  });
+  if (head) {
+    const auto origin = base.model.geometry.origin.find(kTieKey);
+    const std::string path = origin == base.model.geometry.origin.end() ? "" : origin->second;
+    if (path.ends_with(kTieKey) && path != kTieKey) {
+      out.emplace_back(path, "false");
+    }
+    out.emplace_back(kTieKey, "false");
+  }
+  return out;
+}
+
+}  // namespace bv::lora

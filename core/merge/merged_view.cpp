@@ -1,0 +1,59 @@
+#include "core/merge/merged_view.hpp"
+
+#include "core/merge/merged_elements.hpp"
+
+namespace bv::lora {
+namespace {
+
+const io::TensorStore* store_of(const Adapter& adapter) {
+  for (const auto& tensor : adapter.tensors) {
+    if (tensor->store != nullptr) {
+      return tensor->store;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+checkpoint::Additions merged_additions(const checkpoint::HfModel& base, const MergePlan& plan) {
+  checkpoint::Additions out;
+  out.members = merged_members(base, plan);
+  for (const Untied& one : plan.untied) {
+    if (one.is_new) {
+      TensorSpec spec = base.headers.find(one.changed)->second;
+      spec.name = one.other;
+      out.tensors.push_back(std::move(spec));
+    }
+  }
+  return out;
+}
+
+Status merge_when_read(const Adapter& adapter, const MergePlan& plan, int jobs,
+                       checkpoint::HfModel& model) {
+  io::Checkpoint& checkpoint = *model.checkpoint;
+  const auto states = std::make_shared<MergeStates>(kRestingBytes * static_cast<std::size_t>(jobs));
+  const io::TensorStore* store = store_of(adapter);
+  const auto add = [&](const std::string& stored, const std::string& name,
+                       const TensorEdits& edits) -> Status {
+    const io::StoredTensor& base = checkpoint.tensors().find(stored)->second;
+    TensorSpec spec = base.spec;
+    spec.name = name;
+    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa()));
+    checkpoint.add_made({std::move(spec), stored,
+                         std::make_unique<MergedElements>(std::move(merge), checkpoint.bytes(base),
+                                                          states, store)});
+    return Done{};
+  };
+  for (const auto& [tensor, edits] : plan.edits) {
+    BV_CHECK(add(tensor, tensor, edits));
+  }
+  for (const Untied& one : plan.untied) {
+    if (one.is_new) {
+      BV_CHECK(add(one.changed, one.other, {}));
+    }
+  }
+  return Done{};
+}
+
+}  // namespace bv::lora

@@ -1,0 +1,163 @@
+#include <fmt/format.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/io/output_folder.hpp"
+#include "core/io/writer.hpp"
+#include "core/serve/serve.hpp"
+
+namespace bv::lora {
+namespace fs = std::filesystem;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kSlicesName = "slices.json";
+
+/// A part of a factor, as it is written.
+struct Piece {
+  TensorSpec spec;
+  const Factor* factor = nullptr;
+  Interval rows, columns;
+};
+
+/// What a rank holds, without the zeros that fill its buffers.
+std::vector<Piece> pieces_of(const std::vector<ServedModule>& modules, std::size_t rank) {
+  std::vector<Piece> out;
+  for (const ServedModule& module : modules) {
+    for (std::size_t i = 0; i < module.ranks[rank].size(); ++i) {
+      const SliceShard& shard = module.ranks[rank][i];
+      if (!shard.member) {
+        continue;
+      }
+      const AdapterPair& pair = *module.members[*shard.member];
+      const auto add = [&](const char* which, const Factor& factor, Interval rows,
+                           Interval columns) {
+        out.push_back({{fmt::format("{}.{}.{}.weight", module.layer.name, i, which),
+                        factor.dtype,
+                        {rows.size(), columns.size()}},
+                       &factor,
+                       rows,
+                       columns});
+      };
+      add("lora_A", pair.a, shard.a_from_rows, shard.a_from_columns);
+      add("lora_B", pair.b, shard.b_from_rows, shard.b_from_columns);
+    }
+  }
+  return out;
+}
+
+std::vector<std::byte> bytes_of(const Piece& piece) {
+  const auto size = static_cast<std::size_t>(bytes(piece.factor->dtype));
+  std::vector<std::byte> out(static_cast<std::size_t>(piece.rows.size() * piece.columns.size()) *
+                             size);
+  std::byte* to = out.data();
+  for (std::int64_t i = piece.rows.begin; i < piece.rows.end; ++i) {
+    for (std::int64_t j = piece.columns.begin; j < piece.columns.end; ++j, to += size) {
+      std::memcpy(to, piece.factor->at(i, j), size);
+    }
+  }
+  return out;
+}
+
+std::string file_name(std::size_t rank) {
+  return fmt::format("tp{}.safetensors", rank);
+}
+
+Result<std::int64_t> write_rank(const std::vector<ServedModule>& modules, std::size_t rank,
+                                const fs::path& folder) {
+  const std::vector<Piece> pieces = pieces_of(modules, rank);
+  std::map<std::string, const Piece*> by_name;
+  std::vector<TensorSpec> specs;
+  for (const Piece& piece : pieces) {
+    by_name[piece.spec.name] = &piece;
+    specs.push_back(piece.spec);
+  }
+  BV_TRY(plan, io::plan_safetensors(std::move(specs), {{"format", "pt"}}));
+  BV_TRY(file, io::PendingFile::create(folder / file_name(rank), plan.file_size));
+  BV_CHECK(file.write_at(0, std::as_bytes(std::span(plan.header))));
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    BV_CHECK(file.write_at(plan.offsets[i], bytes_of(*by_name.at(plan.tensors[i].name))));
+  }
+  BV_CHECK(file.commit());
+  return static_cast<std::int64_t>(pieces.size());
+}
+
+Json described(const ServedModule& module) {
+  Json out;
+  out["module"] = module.layer.name;
+  out["slices"] = module.layer.slices;
+  Json members = Json::array();
+  for (std::size_t j = 0; j < module.members.size(); ++j) {
+    const AdapterPair* pair = module.members[j];
+    Json row;
+    row["tensor"] = module.names[j];
+    row["present"] = pair != nullptr;
+    if (pair != nullptr) {
+      row["rank"] = pair->rank();
+      row["scale"] = scale64(pair->scale, pair->alpha, pair->rank());
+    }
+    members.push_back(std::move(row));
+  }
+  out["members"] = std::move(members);
+  Json slices = Json::array();
+  for (const SliceShard& shard : module.ranks.front()) {
+    Json row;
+    row["member"] = shard.member ? Json(*shard.member) : Json();
+    row["a_shape"] = {shard.a_rows, shard.a_columns};
+    row["b_shape"] = {shard.b_rows, shard.b_columns};
+    slices.push_back(std::move(row));
+  }
+  out["buffers"] = std::move(slices);
+  return out;
+}
+
+std::string description(const std::vector<ServedModule>& modules, const Serving& serving) {
+  Json out;
+  out["schema"] = "bridge-lora-slices/1";
+  out["tp"] = serving.tp;
+  out["fully_sharded"] = serving.fully_sharded;
+  out["max_rank"] = serving.rank_max;
+  Json list = Json::array();
+  for (const ServedModule& module : modules) {
+    list.push_back(described(module));
+  }
+  out["modules"] = std::move(list);
+  return out.dump(2) + "\n";
+}
+
+}  // namespace
+
+Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const Adapter& adapter,
+                                 const Serving& serving, const fs::path& out, bool overwrite) {
+  std::set<std::string> names = {kSlicesName};
+  for (std::size_t t = 0; t < static_cast<std::size_t>(serving.tp); ++t) {
+    names.insert(file_name(t));
+  }
+  io::OutputRequest request{out, overwrite, false};
+  request.sources = {adapter.folder};
+  request.files = names;
+  request.first_stranger = [names](const fs::path& folder) {
+    return io::first_unlisted(folder, {names.begin(), names.end()});
+  };
+  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
+  BV_CHECK(folder.keep_only({}));
+  SlicedFiles report;
+  for (std::size_t t = 0; t < static_cast<std::size_t>(serving.tp); ++t) {
+    auto written = write_rank(modules, t, folder.partial());
+    if (!written) {
+      folder.abandon();
+      return std::move(written).error();
+    }
+    report.tensors += *written;
+    ++report.files;
+  }
+  BV_CHECK(io::write_file(folder.partial() / kSlicesName, description(modules, serving)));
+  BV_CHECK(folder.finish(names));
+  return report;
+}
+
+}  // namespace bv::lora

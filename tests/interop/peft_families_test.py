@@ -1,0 +1,211 @@
+"""Adapters that the real PEFT writes over every fixture that transformers has a class for: read, converted to Megatron and back
+on two layouts byte for byte, and merged as PEFT merges them. Factors are small integers times powers of two, so that every order
+of summation gives the same bits."""
+
+import gc
+import json
+import re
+
+import peft
+import pytest
+import torch
+import transformers
+
+from adapters_test import tensors
+from command import fixture_names, run, run_failing
+
+# transformers 5.12.1 has no such class: code of the model's own repository, or of Megatron-Bridge.
+NO_CLASS = {"BailingMoeV2ForCausalLM", "DeciLMForCausalLM", "KimiK25ForConditionalGeneration", "MiMoForCausalLM",
+            "MiMoV2FlashForCausalLM", "NemotronH_Nano_Omni_Reasoning_V3", "NemotronH_Nano_VL_V2", "Qwen3ASRForConditionalGeneration",
+            "SarvamMLAForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"}
+# The class reads no such storage (hf_folders_test), or cannot be built from such sizes of its tower.
+NOT_READ = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert", "qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"}
+# Modules that Megatron holds as a parameter, as a convolution or as its output layer: no adapter of Megatron is about them.
+NOT_IN_MEGATRON = re.compile(r".*(\.shared_expert_gate|\.patch_embed\.proj|score)")
+# PEFT refuses these modules of a Mamba model, and wrappers that are no linear layers.
+NOT_IN_PEFT = {"falcon_h1": r".*mamba\.out_proj", "nemotron_h": r".*mixer\.out_proj", "gemma4": r".*(vision_tower|audio_tower|embed_vision).*"}
+TYPICAL = r".*\.(?:[qkvo]_proj|(?:gate|up|down)_proj|in_proj\w*|out_proj|(?:kv_a|q_a|q_b|kv_b)_proj\w*|qkv_proj|fc[12]|c_(?:attn|fc|proj))"
+
+
+def config_of(folder):
+    config = json.loads((folder / "config.json").read_text())
+    inner = config.get("thinker_config", config)
+    return config, inner.get("text_config", inner.get("llm_config", inner))
+
+
+def load(folder):
+    """The model in F32, and the modules that the checkpoint does not have."""
+    name = config_of(folder)[0]["architectures"][0]
+    cls = getattr(transformers, name, None)
+    if cls is None:
+        assert name in NO_CLASS, name
+        pytest.skip(f"transformers has no {name}")
+    assert name not in NO_CLASS, f"transformers has {name} now: take it out of the list"
+    model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    return model, {name.rpartition(".")[0] for name in info["missing_keys"]}
+
+
+def layouts(folder):
+    _, text = config_of(folder)
+    layers = text.get("num_hidden_layers") or len(text.get("hybrid_override_pattern", "") or text["layers_block_type"])
+    stages = next(n for n in (2, 3, 5, 1) if layers % n == 0)
+    experts = ["--ep", 2, "--etp", 1] if any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")) else []
+    return [["--tp", 1], ["--tp", 2, "--pp", stages, *experts]]
+
+
+def adapted(model, folder, **targets):
+    """Writes an adapter of rank 4 with exact products; PEFT's model."""
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, lora_alpha=8, **targets))
+    numbers = torch.Generator().manual_seed(5)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            unit = 2**-4 if "lora_A" in name else 2**-3
+            parameter.data = torch.randint(-3, 4, parameter.shape, generator=numbers).float() * unit
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+def same_after_megatron(base, adapter, tmp_path):
+    for number, layout in enumerate(layouts(base)):
+        ranks, back = tmp_path / f"ranks{number}", tmp_path / f"back{number}"
+        run("lora", "convert", "--to", "megatron", "--model", base, "--adapter", adapter, "--out", ranks, *layout, "-q")
+        run("lora", "convert", "--to", "hf", "--model", base, "--adapter", ranks, "--out", back, "-q")
+        assert (back / "adapter_model.safetensors").read_bytes() == (adapter / "adapter_model.safetensors").read_bytes(), layout
+
+
+def merged_alike(base, adapter, wrapped, tmp_path):
+    """Our merge rounds once to what the file stores; PEFT's is made in F32 and rounded here. Parameters that the checkpoint does
+    not have are random in each of the models."""
+    run("lora", "merge", "--model", base, "--adapter", adapter, "--out", tmp_path / "merged", "-q")
+    stored = getattr(torch, config_of(base)[0].get("dtype") or config_of(base)[1].get("dtype") or "bfloat16")
+    theirs = wrapped.merge_and_unload().state_dict()
+    merged, absent = load(tmp_path / "merged")
+    ours = merged.state_dict()
+    assert set(ours) == set(theirs)
+    for name, wanted in theirs.items():
+        same = torch.equal(ours[name], wanted) or torch.equal(ours[name], wanted.to(stored).to(wanted.dtype))
+        assert same or name.rpartition(".")[0] in absent, name
+    gc.collect()
+
+
+@pytest.fixture
+def base(request, tmp_path):
+    if request.param in NOT_READ:
+        pytest.skip("the class does not read this storage")
+    run("fixture", "make", "--family", request.param, "--out", tmp_path / "base", "--seed", "3")
+    return tmp_path / "base"
+
+
+def excluded(base, absent, also=()):
+    family = config_of(base)[0]["model_type"]
+    patterns = [re.escape(name) for name in sorted(absent)] + list(also)
+    patterns += [pattern for name, pattern in NOT_IN_PEFT.items() if family == name]
+    return "|".join(f"(?:{pattern})" for pattern in patterns) or None
+
+
+@pytest.mark.parametrize("base", fixture_names(), indirect=True)
+def test_every_linear_layer(base, tmp_path):
+    model, absent = load(base)
+    targets = {"target_modules": "all-linear", "exclude_modules": excluded(base, absent)}
+    wrapped = adapted(model, tmp_path / "all", **targets)
+    outside = [name for name, module in wrapped.named_modules() if hasattr(module, "lora_A") and NOT_IN_MEGATRON.fullmatch(name)]
+    if not outside:
+        run("lora", "check", "--model", base, "--adapter", tmp_path / "all", "-q")
+        same_after_megatron(base, tmp_path / "all", tmp_path)
+    elif not outside[0].endswith("score"):
+        said = run_failing(5, "lora", "convert", "--to", "megatron", "--model", base, "--adapter", tmp_path / "all", "--out", tmp_path / "no", "--tp", 1)
+        assert "BV4012" in said
+    merged_alike(base, tmp_path / "all", wrapped, tmp_path)
+    if outside:
+        model, _ = load(base)
+        adapted(model, tmp_path / "in", target_modules="all-linear", exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern]))
+        run("lora", "check", "--model", base, "--adapter", tmp_path / "in", "-q")
+        same_after_megatron(base, tmp_path / "in", tmp_path)
+
+
+@pytest.mark.parametrize("base", [name for name in fixture_names() if "/" not in name], indirect=True)
+def test_a_pattern_of_typical_names(base, tmp_path):
+    """target_modules as a string: all of a path must match it."""
+    model, absent = load(base)
+    wrapped = adapted(model, tmp_path / "names", target_modules=TYPICAL,
+                      exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern]))
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "names", "-q")
+    same_after_megatron(base, tmp_path / "names", tmp_path)
+    merged_alike(base, tmp_path / "names", wrapped, tmp_path)
+
+
+@pytest.mark.parametrize("base", fixture_names(), indirect=True)
+def test_packed_experts_and_routers(base, tmp_path):
+    """target_parameters: what is no module of its own."""
+    model, absent = load(base)
+    stacks = {".".join(name.split(".")[-2:]) for name, parameter in model.named_parameters() if parameter.ndim == 3 and ".experts." in name}
+    if not stacks:
+        pytest.skip("no packed experts")
+    if config_of(base)[0]["model_type"] == "nemotron_h":  # open: no kind packs experts without a gate
+        adapted(model, tmp_path / "experts", target_modules=[], target_parameters=sorted(stacks))
+        assert "BV4007" in run_failing(1, "lora", "check", "--model", base, "--adapter", tmp_path / "experts")
+        return
+    routers = {".".join(name.split(".")[-3:]) for name, parameter in model.named_parameters()
+               if re.search(r"\.(gate|router)\.weight$", name) and parameter.ndim == 2}
+    wrapped = adapted(model, tmp_path / "experts", target_modules=[], target_parameters=sorted(stacks | routers))
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "experts", "-q")
+    same_after_megatron(base, tmp_path / "experts", tmp_path)
+    merged_alike(base, tmp_path / "experts", wrapped, tmp_path)
+
+
+PATTERNS = {
+    r".*\.mlp\.experts\.\w*_proj": True,
+    r".*(?:[qkvo]_proj|experts.*\.(?:gate|up|down)_proj)": True,
+    r"model\.layers\.0\.self_attn\.q_proj": False,  # the last component is what counts: q_proj of every layer
+    r".*\.(?:q_proj|down_proj)": True,
+    "all-linear": True,
+    r".*self_attn\.[qk]_proj": False,
+}
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe", "dots1"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_of_a_file_is_resolved_as_peft_does(family, pattern, tmp_path):
+    """A class whose experts PEFT moves: a pattern of the file becomes a list of last components, and experts parameters."""
+    run("fixture", "make", "--family", family, "--out", tmp_path / "base", "--seed", "3")
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    model, _ = load(base)
+    wrapped = adapted(model, adapter, target_modules=pattern)
+    held = tensors(adapter / "adapter_model.safetensors")
+    assert any(".experts." in name for name in held) == PATTERNS[pattern]
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config.update(target_modules=pattern, target_parameters=None, rank_pattern={}, alpha_pattern={})
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    again = peft.PeftModel.from_pretrained(load(base)[0], adapter)
+    loaded = {name: value for name, value in again.state_dict().items() if ".lora_" in name}
+    assert loaded.keys() == {name: 0 for name in wrapped.state_dict() if ".lora_" in name}.keys()
+    run("lora", "check", "--model", base, "--adapter", adapter, "-q")
+    merged_alike(base, adapter, again, tmp_path)
+
+
+def test_a_pattern_with_the_number_of_an_expert_moves_none(tmp_path):
+    """The class has no such path, and PEFT asks for none with a number: it drops those keys without an error."""
+    run("fixture", "make", "--family", "qwen3_moe", "--out", tmp_path / "base", "--seed", "3")
+    model, _ = load(tmp_path / "base")
+    adapted(model, tmp_path / "adapter", target_modules=r".*\.mlp\.experts\.\w*_proj|.*\.q_proj")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config.update(target_modules=r".*\.mlp\.experts\.\d+\.\w*_proj|.*\.q_proj", target_parameters=None, rank_pattern={}, alpha_pattern={})
+    file.write_text(json.dumps(config))
+    again = peft.PeftModel.from_pretrained(load(tmp_path / "base")[0], tmp_path / "adapter")
+    assert not any(".experts." in name for name in again.state_dict() if ".lora_" in name)
+    said = run_failing(5, "lora", "check", "--model", tmp_path / "base", "--adapter", tmp_path / "adapter")
+    assert "rank 8" in said  # twice the config's, which nothing says then
+
+
+def test_a_wrong_factor_is_noticed(tmp_path):
+    """The comparisons of this file can fail: one element of one factor is changed behind PEFT's back."""
+    from safetensors.torch import save_file
+
+    run("fixture", "make", "--family", "llama", "--out", tmp_path / "base", "--seed", "3")
+    wrapped = adapted(load(tmp_path / "base")[0], tmp_path / "adapter", target_modules="all-linear")
+    stored = tensors(tmp_path / "adapter" / "adapter_model.safetensors")
+    next(tensor for name, tensor in stored.items() if "lora_B" in name)[0, 0] += 1
+    save_file(stored, tmp_path / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(AssertionError):
+        merged_alike(tmp_path / "base", tmp_path / "adapter", wrapped, tmp_path)
