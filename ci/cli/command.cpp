@@ -221,11 +221,11 @@ bool writes_reports(const Command* command) {
           command->name.name != std::string_view("lora"));
 }
 
-/// What was said in settings files, for stderr: nothing is decided silently.
+/// What was said in settings files and in the environment, for stderr: nothing is decided silently.
 std::string settings_note(const Options& options) {
   std::vector<std::string> names;
   for (const Setting& setting : options.given) {
-    if (setting.origin == Origin::File) {
+    if (setting.origin == Origin::File || setting.origin == Origin::Environment) {
       names.push_back(setting.written);
     }
   }
@@ -249,7 +249,9 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
 /// Several processes would each do all of it, and write one output. Errors: Conflict; those of
 /// comm::launch_from.
 Status check_alone(const Context& context, const Options& options, const Command& command) {
-  const bool does_something = command.concludes || !options.out.empty();
+  const std::string_view word = command.name.name;
+  const bool does_something = command.concludes || word == "survey" || word == "certify" ||
+                              !options.out.empty() || !options.dump_headers.empty();
   if (command.divides || !does_something) {
     return Done{};
   }
@@ -260,8 +262,15 @@ Status check_alone(const Context& context, const Options& options, const Command
     return Done{};
   }
   return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
-                                          command.name.name, launch->size))
+                                          word, launch->size))
       .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+}
+
+/// The process that writes the reports of a world, or the only one.
+bool writes_for_all(const Context& context) {
+  const auto launch = comm::launch_from(
+      [&](std::string_view name) { return std::string(variable(context.environment, name)); });
+  return !launch || !*launch || (*launch)->rank == 0;
 }
 
 int dispatch(Context& context, Options& options) {
@@ -304,6 +313,11 @@ int dispatch(Context& context, Options& options) {
   }
   if (const auto alone = check_alone(context, options, command); !alone) {
     return report_error(context, options, alone.error());
+  }
+  if (command.concludes && writes_for_all(context)) {
+    if (const auto begun = mark_begun(context, options, writes_reports(&command)); !begun) {
+      return report_error(context, options, begun.error());
+    }
   }
   tell_last_words(context, options, command.concludes);
   return command.run(context, options);

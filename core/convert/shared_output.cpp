@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
+#include "core/comm/agree.hpp"
 #include "core/comm/shares.hpp"
 #include "core/io/fault_text.hpp"
 
@@ -53,6 +56,26 @@ Status all_see_folder(comm::Link& world, const fs::path& partial) {
   return Done{};
 }
 
+/// The sources of all files, and the processes that read them. Order and content are those of the
+/// files, and so equal on all processes.
+std::vector<comm::ReadTensor> readings(const std::vector<OutputFile>& files,
+                                       const std::vector<int>& processes) {
+  std::vector<comm::ReadTensor> out;
+  std::map<const TensorSpec*, std::size_t> place;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    for (const OutputTensor& tensor : files[i].tensors) {
+      for (const checkpoint::SourceTensor& source : tensor.sources) {
+        const auto [at, is_new] = place.try_emplace(source.spec, out.size());
+        if (is_new) {
+          out.push_back({source, {}});
+        }
+        out[at->second].ranks.insert(processes[i]);
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
@@ -87,6 +110,8 @@ Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
     }
   }
   if (world_ != nullptr) {
+    BV_CHECK(comm::agree_on_contents(*world_, readings(files, processes), options.jobs,
+                                     options.progress));
     world_->work_untold(false);
   }
   auto digests = write_files(partial_, mine, std::move(plans_of_mine), options);

@@ -23,8 +23,8 @@ class SharedOutput {
   /// Makes manifest and name of the folder: rank 0, or the only process.
   [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
   /// Writes the files that `processes` gives to this one, reads them back when asked to, and
-  /// returns the fingerprints of all files of the world. Errors: those of write_files and
-  /// verify_files.
+  /// returns the fingerprints of all files of the world, which are made of one copy of the sources.
+  /// Errors: those of comm::agree_on_contents, write_files and verify_files.
   [[nodiscard]] Result<io::Digests> write(const std::vector<OutputFile>& files,
                                           std::vector<io::SafetensorsPlan> plans,
                                           const std::vector<int>& processes,

@@ -12,6 +12,7 @@
 #include "core/io/gzip.hpp"
 #include "core/io/json_cursor.hpp"
 #include "core/io/json_text.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/safetensors_check.hpp"
 #include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
@@ -245,10 +246,10 @@ std::string headers_dump_text(const HeadersDump& dump) {
 Status write_headers_dump(const fs::path& path, const HeadersDump& dump) {
   const std::string text = headers_dump_text(dump);
   if (path.extension() != ".gz") {
-    return write_file(path, text);
+    return write_named(path, text);
   }
   BV_TRY(packed, gzip(text));
-  return write_file(path, packed);
+  return write_named(path, packed);
 }
 
 namespace {

@@ -45,9 +45,7 @@ Result<std::optional<LocatedModel>> megatron_checkpoint(const fs::path& folder,
   BV_TRY(inner, list_folder(folder / chosen->folder));
   LocatedModel model = by_contents(folder / chosen->folder, inner);
   model.folder = folder;
-  if (!chosen->note.empty()) {
-    model.notes.push_back(chosen->note);
-  }
+  model.notes.push_back(chosen->note);
   return std::optional(std::move(model));
 }
 
@@ -206,6 +204,14 @@ Result<LocatedModel> locate_model(std::string_view reference, const LocateRoots&
   const auto name = parse_repository(reference);
   return name ? locate_in_cache(*name, roots, path)
               : Result<LocatedModel>(not_found(reference, path));
+}
+
+Result<std::optional<LocatedModel>> megatron_below(const fs::path& folder) {
+  BV_TRY(listing, list_folder(folder));
+  if (listing.has_manifest) {
+    return std::optional<LocatedModel>();
+  }
+  return megatron_checkpoint(folder, listing);
 }
 
 Status require_hf(const LocatedModel& model) {

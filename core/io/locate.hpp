@@ -3,6 +3,7 @@
 // repository in the HF cache. Built-in fixtures are not looked at here: they are no files.
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,12 @@ struct LocateRoots {
 /// CacheIncomplete (latest_checkpointed_iteration.txt names what is not there),
 /// NotSafetensors, ReadFailed.
 [[nodiscard]] Result<LocatedModel> classify_path(const std::filesystem::path& path);
+
+/// The Megatron checkpoint of a folder, whatever lies beside it: a config.json does not make an HF
+/// model of it. nullopt when there is none, or one that bridge-verify wrote. Errors: ReadFailed,
+/// CacheIncomplete.
+[[nodiscard]] Result<std::optional<LocatedModel>> megatron_below(
+    const std::filesystem::path& folder);
 
 /// Whether the located thing can be read as an HF model. Errors: NoConfig that names the Megatron
 /// checkpoint it is.

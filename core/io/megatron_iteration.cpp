@@ -62,6 +62,17 @@ Error not_there(const fs::path& folder, std::string_view text,
   return error;
 }
 
+/// That of the tracker, and what else lies there: the newest may be another one.
+std::string why_named(const std::string& named, const std::vector<std::string>& there) {
+  std::vector<std::string> others = there;
+  std::erase(others, named);
+  const std::string more =
+      others.empty()
+          ? ""
+          : fmt::format("; not looked at: {}", printable(join(first_lines(others, 4), ", ")));
+  return fmt::format("{} is taken: {} names it{}", named, kTracker, more);
+}
+
 }  // namespace
 
 std::vector<std::string> rank_names(const FolderListing& listing) {
@@ -98,7 +109,7 @@ Result<std::optional<ChosenIteration>> latest_iteration(const fs::path& folder) 
   if (!named || std::find(there.begin(), there.end(), *named) == there.end()) {
     return not_there(folder, number, named, there);
   }
-  return std::optional(ChosenIteration{*named, ""});
+  return std::optional(ChosenIteration{*named, why_named(*named, there)});
 }
 
 }  // namespace bv::io

@@ -16,7 +16,7 @@ namespace bv::io {
 
 struct ChosenIteration {
   std::string folder;  // "iter_0000010", "release"
-  std::string note;    // why it was chosen, when no file says it
+  std::string note;    // why it was chosen, and which others lie there
 };
 /// The iteration that latest_checkpointed_iteration.txt of `folder` names: "iter_0000010" for the
 /// text 10, "release" for itself. Without such a file the last iteration that holds a checkpoint,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/model/name_gaps.hpp"
 #include "core/model/resolve.hpp"
@@ -61,9 +62,9 @@ UnusedGroup group_of(const Model& model, const NameSpots& spots, const std::stri
 /// head, a tower.
 std::string exclude_help(const UnusedGroup& group) {
   return fmt::format(
-      "Megatron's model has no such part; leave it out with --exclude '{}', or give rules for it "
+      "Megatron's model has no such part; leave it out with --exclude {}, or give rules for it "
       "with --rules",
-      escaped(group.pattern));
+      shell_quoted(group.pattern));
 }
 
 NameFault unused_fault(const Model& model, const Headers& headers, const UnusedGroup& group) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
 #include "core/family/family.hpp"
@@ -337,8 +338,8 @@ class Finder {
                      ? std::string("two models lie in one directory: keep the files of one")
                      : fmt::format(
                            "two models lie in one directory: keep the files of one, or leave this "
-                           "one out with --exclude '{}*'",
-                           escaped(prefix));
+                           "one out with --exclude {}",
+                           shell_quoted(prefix + "*"));
     for (const Known* one : names) {
       out_.explained.push_back(*one->name);
     }

@@ -35,6 +35,62 @@ Error no_dict(const std::string& file, std::string_view key) {
       .advise("save the state_dict itself");
 }
 
+/// Is there a tensor in the value, however deep? A value is looked at once.
+class TensorSearch {
+ public:
+  explicit TensorSearch(const Pickle& pickle) : pickle_(pickle), seen_(pickle.size(), false) {}
+
+  [[nodiscard]] bool finds_in(Id id) {
+    std::vector<Id> open = {id};
+    const auto add = [&](std::span<const Id> ids) {
+      open.insert(open.end(), ids.begin(), ids.end());
+    };
+    while (!open.empty()) {
+      const Id at = open.back();
+      open.pop_back();
+      if (is_tensor(pickle_, at)) {
+        return true;
+      }
+      if (seen_[at]) {
+        continue;
+      }
+      seen_[at] = true;
+      add(pickle_.items(at));
+      add(pickle_.states(at));
+      if (const auto arguments = pickle_.arguments(at)) {
+        open.push_back(*arguments);
+      }
+    }
+    return false;
+  }
+
+ private:
+  const Pickle& pickle_;
+  std::vector<bool> seen_;
+};
+
+std::string key_text(const Pickle& pickle, Id key) {
+  const auto text = pickle.text(key);
+  const auto number = pickle.number(key);
+  return text     ? fmt::format("{}\"{}\"", pickle.kind(key) == Kind::Text ? "" : "b",
+                                escaped(bounded(*text, 160)))
+         : number ? std::to_string(*number)
+         : pickle.kind(key) == Kind::Tuple ? "(a tuple)"
+         : pickle.kind(key) == Kind::None  ? "None"
+                                           : "(an object)";
+}
+
+/// A tensor of the file that has no name of its own: left out, it would be lost in silence.
+Error nameless(const std::string& file, const std::string& key, bool deep) {
+  return fail(Code::PickleInvalid,
+              fmt::format("{}: {}", file,
+                          deep ? fmt::format("the entry {} holds tensors in a container", key)
+                               : fmt::format("the key {} of a tensor is not text", key)))
+      .at(file)
+      .pair(deep ? "a container" : "the key " + key, "tensors under names, side by side")
+      .advise("save one dict of names and tensors");
+}
+
 }  // namespace
 
 std::optional<Id> value_of(const Pickle& pickle, Id dict, std::string_view key) {
@@ -57,10 +113,16 @@ Result<StateDict> state_dict_of(const TorchFile& file, std::string_view key) {
   }
   StateDict out;
   std::set<std::string, std::less<>> names;
+  TensorSearch search(pickle);
   for (std::size_t i = 0; i + 1 < entries.size(); i += 2) {
     const auto name =
         pickle.kind(entries[i]) == Kind::Text ? pickle.text(entries[i]) : std::nullopt;
-    if (!name || !is_tensor(pickle, entries[i + 1]) || name->ends_with("_extra_state")) {
+    const bool whole = is_tensor(pickle, entries[i + 1]);
+    if (!name || !whole || name->ends_with("_extra_state")) {
+      const bool expected = name && name->ends_with("_extra_state");
+      if (!expected && (whole || search.finds_in(entries[i + 1]))) {
+        return nameless(file.file, key_text(pickle, entries[i]), !whole);
+      }
       ++out.left_out;
       continue;
     }
@@ -70,8 +132,11 @@ Result<StateDict> state_dict_of(const TorchFile& file, std::string_view key) {
           .at(file.file)
           .advise("save the checkpoint again");
     }
-    BV_TRY(tensor, tensor_of(file, entries[i + 1]));
-    out.tensors.push_back({std::string(*name), std::move(tensor)});
+    auto tensor = tensor_of(file, entries[i + 1]);
+    if (!tensor) {
+      return std::move(tensor).error().fact("it is " + key_text(pickle, entries[i]));
+    }
+    out.tensors.push_back({std::string(*name), std::move(*tensor)});
   }
   return out;
 }

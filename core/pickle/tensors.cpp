@@ -161,12 +161,51 @@ bool is_dense(const Shape& shape, const std::vector<std::int64_t>& strides) {
   return true;
 }
 
+/// What torch does to the stored elements when it loads them: bits that it keeps beside a tensor,
+/// in the last argument. Elements are read as they are stored, so that none may be set.
+Status check_bits(const TorchFile& file, std::span<const Id> arguments, std::size_t at) {
+  const Pickle& pickle = file.pickle;
+  if (arguments.size() > at + 1) {
+    return refuse(file, fmt::format("a tensor has {} arguments, and at most {} are known",
+                                    arguments.size(), at + 1));
+  }
+  if (arguments.size() <= at || pickle.kind(arguments[at]) == Kind::None) {
+    return Done{};
+  }
+  const auto entries = pickle.items(arguments[at]);
+  if (pickle.kind(arguments[at]) != Kind::Dict) {
+    return refuse(file, "a tensor has metadata that is not a dict");
+  }
+  for (std::size_t i = 0; i + 1 < entries.size(); i += 2) {
+    if (pickle.kind(entries[i + 1]) == Kind::None || pickle.number(entries[i + 1]) == 0) {
+      continue;
+    }
+    const std::string_view name = pickle.text(entries[i]).value_or("?");
+    Error error =
+        name == "neg"
+            ? refuse(file,
+                     "a tensor has the negative bit: torch loads the negatives of what is "
+                     "stored")
+        : name == "conj"
+            ? refuse(file,
+                     "a tensor has the conjugate bit: torch loads the conjugates of what is "
+                     "stored")
+            : refuse(file, fmt::format("a tensor has the unknown metadata \"{}\"",
+                                       escaped(bounded(name, 80))));
+    error.help = "save tensor.resolve_neg().resolve_conj().contiguous() of each tensor";
+    return error;
+  }
+  return Done{};
+}
+
 /// The arguments of _rebuild_tensor in all its versions: storage, offset, size, strides, ...
 Result<ArchiveTensor> rebuilt(const TorchFile& file, std::span<const Id> arguments, bool typed) {
   const Pickle& pickle = file.pickle;
   if (arguments.size() < (typed ? 7U : 4U)) {
     return refuse(file, "a tensor has too few arguments");
   }
+  constexpr std::size_t kMetadata = 6;  // behind the type, where there is one
+  BV_CHECK(check_bits(file, arguments, typed ? kMetadata + 1 : kMetadata));
   BV_TRY(storage, storage_of(file, arguments[0]));
   const auto offset = pickle.number(arguments[1]);
   const auto shape = pickle.numbers(arguments[2]);
@@ -279,6 +318,9 @@ Result<ArchiveTensor> tensor_of(const TorchFile& file, Id id) {
   const std::string callee = file.pickle.callee(tensor);
   if (!is_plain_tensor(callee)) {
     return refuse(file, "a value is not a tensor");
+  }
+  if (!file.pickle.states(tensor).empty()) {  // __setstate__ could put anything in its place
+    return refuse(file, "a tensor is given another state");
   }
   return rebuilt(file, file.pickle.items(*file.pickle.arguments(tensor)), callee == kTyped);
 }

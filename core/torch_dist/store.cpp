@@ -15,6 +15,7 @@
 #include "core/io/writer.hpp"
 #include "core/pickle/crc32.hpp"
 #include "core/pickle/tensors.hpp"
+#include "core/torch_dist/extra_states.hpp"
 #include "core/torch_dist/metadata.hpp"
 
 namespace bv::torch_dist {
@@ -112,6 +113,12 @@ class Opener {
     return out;
   }
 
+  /// What is not read lies in a file of the folder all the same: Megatron will read it.
+  Status check_object(const std::string& key, const Slice& slice) {
+    BV_TRY(number, file_of(slice.file));
+    return check_inside(key, slice, number);
+  }
+
   /// Slices of tensors share no byte: one that lies in another was made to be read twice.
   Status check_overlap() {
     std::sort(slices_.begin(), slices_.end());
@@ -151,17 +158,22 @@ class Opener {
     return files_.size() - 1;
   }
 
+  [[nodiscard]] Status check_inside(const std::string& key, const Slice& slice,
+                                    std::size_t number) const {
+    const std::uint64_t size = files_[number].mapping.bytes().size();
+    if (slice.offset <= size && slice.length <= size - slice.offset) {
+      return Done{};
+    }
+    return refuse(paths_[number], fmt::format("{} lies outside of it", io::in_quotes(key)))
+        .pair(counted(size, "byte"),
+              fmt::format("{} from byte {}", counted(slice.length, "byte"), slice.offset));
+  }
+
   Result<HeldChunk> open_chunk(const TensorSpec& tensor, const StoredChunk& chunk) {
     BV_TRY(number, file_of(chunk.slice.file));
     const auto all = files_[number].mapping.bytes();
     const std::string shown = io::printable_path(paths_[number]);
-    if (chunk.slice.offset > all.size() || chunk.slice.length > all.size() - chunk.slice.offset) {
-      return refuse(paths_[number],
-                    fmt::format("{} lies outside of it", io::in_quotes(tensor.name)))
-          .pair(counted(std::uint64_t{all.size()}, "byte"),
-                fmt::format("{} from byte {}", counted(chunk.slice.length, "byte"),
-                            chunk.slice.offset));
-    }
+    BV_CHECK(check_inside(tensor.name, chunk.slice, number));
     slices_.emplace_back(number, chunk.slice.offset, chunk.slice.offset + chunk.slice.length);
     const auto slice = all.subspan(chunk.slice.offset, chunk.slice.length);
     const std::string where = fmt::format("{} in {}", io::in_quotes(tensor.name), shown);
@@ -205,6 +217,17 @@ std::string beside_text(const Beside& beside) {
                            thousands(beside.optimizer_tensors));
 }
 
+void tell_beside(const Beside& beside, std::vector<std::string>& notes) {
+  notes.push_back(beside_text(beside));
+  if (const auto count = beside.absent_states.size(); count > 0) {
+    notes.push_back(fmt::format(
+        "{} absent that modules of the same kind have ({}): a strict load of Megatron fails "
+        "(--dist-ckpt-strictness log_all goes on)",
+        counted(count, "extra state") + (count == 1 ? " is" : " are"),
+        join(io::first_lines(beside.absent_states, 4), ", ")));
+  }
+}
+
 DistCheckpoint::DistCheckpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
 DistCheckpoint::DistCheckpoint(DistCheckpoint&&) noexcept = default;
 DistCheckpoint& DistCheckpoint::operator=(DistCheckpoint&&) noexcept = default;
@@ -222,6 +245,9 @@ Result<DistCheckpoint> DistCheckpoint::open(const fs::path& folder) {
   for (const auto& [key, stored] : metadata.tensors) {
     if (is_of_the_optimizer(key)) {
       ++state->beside.optimizer_tensors;
+      for (const StoredChunk& chunk : stored.chunks) {
+        BV_CHECK(opener.check_object(key, chunk.slice));
+      }
       continue;
     }
     BV_TRY(tensor, opener.open(stored));
@@ -231,6 +257,10 @@ Result<DistCheckpoint> DistCheckpoint::open(const fs::path& folder) {
     state->tensors.emplace(key, std::move(tensor));
   }
   BV_CHECK(opener.check_overlap());
+  for (const auto& [key, slice] : metadata.objects) {
+    BV_CHECK(opener.check_object(key, slice));
+  }
+  state->beside.absent_states = absent_states(metadata);
   return DistCheckpoint(std::move(state));
 }
 

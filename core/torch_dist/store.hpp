@@ -16,10 +16,14 @@ namespace bv::torch_dist {
 struct Beside {
   std::int64_t optimizer_tensors = 0;
   std::int64_t objects = 0;  // extra states, common state, random numbers
+  /// Extra states that modules of the same kind have and these do not, by name, sorted.
+  std::vector<std::string> absent_states;
 };
 
 /// "12 objects (extra states, common state) are not looked at", a sentence for the user.
 [[nodiscard]] std::string beside_text(const Beside& beside);
+/// That sentence, and one about extra states that are absent where there are some.
+void tell_beside(const Beside& beside, std::vector<std::string>& notes);
 
 /// Const members may be called by many threads at once.
 class DistCheckpoint : public io::TensorStore {

@@ -2,9 +2,12 @@
 
 #include <cstdlib>
 #include <functional>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include "core/base/workers.hpp"
+#include "core/comm/agree.hpp"
 #include "core/comm/frame.hpp"
 #include "core/comm/grid.hpp"
 #include "core/comm/shares.hpp"
@@ -140,12 +143,43 @@ Moved unite(const std::vector<std::vector<std::string>>& all, std::size_t mappin
   return out;
 }
 
+/// What the processes of a world are known to read alike: ranks by name of the tensor.
+using Agreed = std::map<std::string, std::set<int>, std::less<>>;
+
+/// What each process reads of a part, and did not read on the layouts before.
+std::vector<comm::ReadTensor> new_readings(const Part& part, const std::vector<int>& process,
+                                           Agreed& agreed) {
+  std::map<std::string, comm::ReadTensor, std::less<>> found;
+  const auto& mappings = part.source->model.mappings;
+  for (std::size_t i = 0; i < mappings.size(); ++i) {
+    for (const std::string& name : mappings[i].hf) {
+      const TensorSpec* const spec = part.source->checkpoint->find(name);
+      if (spec != nullptr && agreed[name].insert(process[i]).second) {
+        comm::ReadTensor& one = found[name];
+        one.tensor = {&*part.source->checkpoint, spec};
+        one.ranks.insert(process[i]);
+      }
+    }
+  }
+  std::vector<comm::ReadTensor> out;
+  for (auto& [name, one] : found) {
+    out.push_back(std::move(one));
+  }
+  return out;
+}
+
 /// Each process moves the mappings of its ranks; all learn what all found.
 Moved move_in_world(comm::Link& world, const Subject& subject, const Part& part,
-                    const plan::Plan& plan) {
+                    const plan::Plan& plan, Agreed& agreed) {
   const std::vector<int> process =
       comm::processes_of_mappings(plan, part.source->headers, world.size());
   world.name_coordinates(comm::coordinates_of_processes(plan.layout(), world.size()));
+  if (auto same = comm::agree_on_contents(world, new_readings(part, process, agreed),
+                                          subject.budget.jobs, subject.budget.progress);
+      !same) {
+    world.fail_all(same.error());
+    return {std::vector<std::optional<MoveFault>>(process.size()), std::move(same)};
+  }
   world.work_untold(false);
   const Moved mine =
       move_mappings(subject, part, plan, [&](std::size_t i) { return process[i] == world.rank(); });
@@ -167,13 +201,13 @@ Moved move_in_world(comm::Link& world, const Subject& subject, const Part& part,
 }
 
 std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
-                                      const plan::Plan& plan) {
+                                      const plan::Plan& plan, Agreed& agreed) {
   const std::string id = parallel::layout_id(plan.layout());
   const Dtypes dtypes(subject);
   const auto [faults, status] =
       subject.budget.world == nullptr
           ? move_mappings(subject, part, plan, [](std::size_t) { return true; })
-          : move_in_world(*subject.budget.world, subject, part, plan);
+          : move_in_world(*subject.budget.world, subject, part, plan, agreed);
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(subject)) {
     if (use.part != &part) {
@@ -228,6 +262,7 @@ std::vector<Verdict> check_bytes(const Subject& subject) {
   std::vector<Verdict> out;
   for (const Part& part : subject.parts) {
     std::vector<Verdict> of_part;
+    Agreed agreed;
     for (const parallel::Layout& layout : subject.layouts) {
       const std::string id = parallel::layout_id(layout);
       auto plan = plan::Plan::make(part.source->model, *subject.kinds, layout);
@@ -236,7 +271,7 @@ std::vector<Verdict> check_bytes(const Subject& subject) {
       } else if (!plan) {
         of_part.push_back(no_plan(subject, part, id, plan.error()));
       } else {
-        auto moved = check_one_layout(subject, part, *plan);
+        auto moved = check_one_layout(subject, part, *plan, agreed);
         std::move(moved.begin(), moved.end(), std::back_inserter(of_part));
       }
     }

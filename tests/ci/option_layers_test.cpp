@@ -1,5 +1,6 @@
 // Options from the environment and from settings files, beside those of the command line.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/ci/parse_options.hpp"
@@ -33,6 +34,19 @@ TEST(Environment, BadValuesNameTheVariable) {
       refused({"check"}, {{"BRIDGE_VERIFY_TP", "1"}, {"BRIDGE_VERIFY_TENSOR_PARALLEL_SIZE", "2"}})
           .code,
       Code::Conflict);
+}
+
+/// A variable of a CI image that says which version is installed would make every check a success.
+TEST(Environment, CannotAskForWhatAnswersInPlaceOfACheck) {
+  for (const char* name : {"BRIDGE_VERIFY_VERSION", "BRIDGE_VERIFY_HELP"}) {
+    for (const char* value : {"1", "0", "0.1.0"}) {
+      const Error error = refused({"check", "--model", "m"}, {{name, value}});
+      EXPECT_EQ(error.code, Code::BadValue);
+      EXPECT_NE(error.message.find("can only be given on the command line"), std::string::npos);
+      EXPECT_NE(error.help.find(std::string("unset ") + name), std::string::npos);
+    }
+  }
+  EXPECT_TRUE(parse({"--help"}, {{"BRIDGE_VERIFY_HELP", "1"}})->options.help);
 }
 
 TEST(Environment, OptionsOfOtherCommandsAreLeftAlone) {
@@ -75,6 +89,21 @@ TEST(SettingsFile, SaysWhatTheCommandLineCouldSay) {
   EXPECT_EQ(options.said("tp")->origin, Origin::File);
   EXPECT_EQ(options.said("tp")->written, "tp in bridge-verify.toml:1:1");
   EXPECT_EQ(options.said("fail-on")->origin, Origin::CommandLine);
+}
+
+TEST(SettingsFile, ItsAdviceIsTaken) {
+  for (const char* name : {"quiet", "verbose"}) {
+    const Error error = bad_file(std::string(name) + " = true\n");
+    EXPECT_EQ(error.help, fmt::format("write {0} = 1, or {0} = 2 for more", name));
+    EXPECT_EQ(bad_file(std::string(name) + " = \"\"\n").help,
+              fmt::format("write {0} = 1, or {0} = 2 for more", name));
+  }
+  EXPECT_EQ(refused({"check"}, {{"BRIDGE_VERIFY_QUIET", "yes"}}).help,
+            "write BRIDGE_VERIFY_QUIET=1");
+  EXPECT_EQ(with_file("quiet = 1\n").quiet, 1);
+  EXPECT_EQ(with_file("verbose = 2\n").verbose, 2);
+  EXPECT_EQ(bad_file("jobs = true\n").help, "write jobs = 1");
+  EXPECT_EQ(bad_file("tp = true\n").help, "write tp = \"1,2\"");
 }
 
 TEST(SettingsFile, IsTheWeakestLayerAndTheNearestFileBeatsTheNext) {

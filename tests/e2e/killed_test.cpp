@@ -91,5 +91,37 @@ TEST_F(KilledAtAnyPoint, AnOverwrittenCheckpointIsTheOldOrTheNewOne) {
   }
 }
 
+/// A right model was judged before; what is judged now is wrong, and killed before it says so.
+TEST_F(KilledAtAnyPoint, TheReportsOfAnEarlierRunDoNotStandForThisOne) {
+  const std::string junit = folder / "junit.xml";
+  const auto check = [&](const std::vector<std::string>& more, long at) {
+    std::vector<std::string> line = {"check",         "--model", hf(), "--tp", "1",
+                                     "--out",         out(),     "-j", "1",    "--report",
+                                     "junit=" + junit};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(
+        line,
+        {{"LD_PRELOAD", BV_KILLER}, {"KILL_AT", std::to_string(at)}, {"STEPS", folder / "steps"}});
+  };
+  const std::vector<std::string> wrong = {"--rules", fixture("broken/swapped_gate_up.rules.json")};
+  ASSERT_EQ(check({}, 0).code, 0);
+  ASSERT_EQ(check(wrong, 0).code, 1);
+  const long steps = std::stol(file_text(folder.path() / "steps"));
+  for (long at = steps / 2 + 1; at <= steps; ++at) {
+    SCOPED_TRACE(at);
+    ASSERT_EQ(check({}, 0).code, 0);
+    ASSERT_EQ(check(wrong, at).code, 128 + SIGKILL);
+    for (const std::string& file :
+         {out() + "/verdicts.json", out() + "/report.html", out() + "/junit.xml", junit}) {
+      const std::string text = file_text(file);
+      EXPECT_TRUE(text.find("STOPPED") != std::string::npos ||
+                  text.find("not ended") != std::string::npos ||
+                  text.find("stopped before its end") != std::string::npos ||
+                  text.find("BV2006") != std::string::npos)
+          << file << " is of the earlier run";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bv::e2e

@@ -103,7 +103,7 @@ TEST_F(Legacy, TrainedWeightsAreJudgedByTheirShapesAndCopies) {
 TEST_F(Legacy, AMissingRankIsRefused) {
   fs::remove(file_of(1, 1));
   const Ended ended = check();
-  EXPECT_NE(ended.code, 0);
+  EXPECT_EQ(ended.code, 5) << "the input is damaged, the command line is not";
   EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
 }
 
@@ -233,7 +233,7 @@ TEST_F(VirtualStages, InAnotherOrderAreRefuted) {
 TEST_F(VirtualStages, OfDifferentNumbersAreRefused) {
   write({0, 1}, {0});
   const Ended ended = check();
-  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_EQ(ended.code, 5) << ended.all();
   EXPECT_NE(ended.flat().find("different numbers of virtual stages"), std::string::npos)
       << ended.all();
 }

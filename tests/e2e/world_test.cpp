@@ -3,10 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
@@ -15,6 +12,7 @@
 #include <thread>
 
 #include "tests/e2e/quantised_model.hpp"
+#include "tests/e2e/world.hpp"
 
 namespace bv::e2e {
 namespace {
@@ -22,65 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-/// A port that was free a moment ago.
-int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof at;
-  EXPECT_EQ(::bind(socket, reinterpret_cast<sockaddr*>(&at), size), 0);
-  EXPECT_EQ(::getsockname(socket, reinterpret_cast<sockaddr*>(&at), &size), 0);
-  ::close(socket);
-  return ntohs(at.sin_port);
-}
-
-/// What one process of a world gets beside the common arguments.
-struct Special {
-  std::function<void(pid_t)> watch = {};
-  std::vector<std::string> arguments = {};  // in place of the common ones
-};
-
-using Named = std::function<Variables(int rank, int size, int port)>;
-
-Variables torchrun(int rank, int size, int port) {
-  return {{"RANK", std::to_string(rank)},       {"WORLD_SIZE", std::to_string(size)},
-          {"LOCAL_RANK", std::to_string(rank)}, {"LOCAL_WORLD_SIZE", std::to_string(size)},
-          {"MASTER_ADDR", "127.0.0.1"},         {"MASTER_PORT", std::to_string(port)}};
-}
-
-std::vector<Ended> run_world(int size, const std::vector<std::string>& arguments,
-                             const std::map<int, Special>& special = {},
-                             const Named& variables = torchrun) {
-  std::vector<Ended> out(static_cast<std::size_t>(size));
-  std::vector<std::thread> threads;
-  const int port = free_port();
-  for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      const auto own = special.find(rank);
-      const Special& mine = own == special.end() ? Special{} : own->second;
-      out[static_cast<std::size_t>(rank)] = run(mine.arguments.empty() ? arguments : mine.arguments,
-                                                variables(rank, size, port), mine.watch);
-    });
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  return out;
-}
-
 /// The document without what differs from run to run.
 nlohmann::ordered_json verdicts(const fs::path& folder) {
   nlohmann::ordered_json out = nlohmann::ordered_json::parse(file_text(folder / "verdicts.json"));
   out.erase("run");
-  return out;
-}
-
-std::map<std::string, std::string> contents(const fs::path& folder) {
-  std::map<std::string, std::string> out;
-  for (const std::string& name : files_below(folder)) {
-    out[name] = file_text(folder / name);
-  }
   return out;
 }
 
@@ -202,7 +145,11 @@ TEST(World, WhatOneProcessDoesAloneIsRefused) {
       {"diff", base, base},
       {"mutate", "llama", "--operators", "SWAP"},
       {"fixture", "make", "llama", "--out", temp / "tiny"},
-      {"survey", fixture("registries"), "--out", temp / "survey"}};
+      {"survey", fixture("registries"), "--out", temp / "survey"},
+      {"survey", fixture("registries")},
+      {"certify", temp / "none.json"},
+      {"report", "html", temp / "none.json", "--out", temp / "page.html"},
+      {"inspect", "--model", base, "--dump-headers", temp / "dump.headers.json"}};
   for (const auto& line : lines) {
     for (const Ended& end : run_world(2, line)) {
       EXPECT_EQ(end.code, 2) << line[0] << end.all();

@@ -1,7 +1,9 @@
 """The parts of the exporter that need no library."""
 
 import json
+import os
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -10,7 +12,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import export, names, norms, places, registry  # noqa: E402
+from bridge_verify import export, named_output, names, norms, places, registry  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -192,3 +194,19 @@ def test_slices_and_parts_that_may_be_absent_are_said():
 def test_rules_say_what_setting_they_are_for():
     found = rules(AutoMapping("mtp.layers.*.norm", "a"), AutoMapping("l.mlp.local_experts.*.w", "b.*"), AutoMapping("mtpx.w", "c"))
     assert [rule.get("when") for rule in found] == ["mtp", "sequential", None]
+
+
+def test_a_named_output_stays_what_it_is(tmp_path):
+    real, link, pipe = tmp_path / "real.json", tmp_path / "link.json", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real.name)
+    named_output.write(link, b"new")
+    assert link.is_symlink() and real.read_text() == "new"
+    (tmp_path / "dangling").symlink_to("later.json")
+    named_output.write(tmp_path / "dangling", b"made")
+    assert (tmp_path / "dangling").is_symlink() and (tmp_path / "later.json").read_text() == "made"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    named_output.write(pipe, b"through")
+    assert reader.communicate(timeout=10)[0] == b"through" and pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "later.json", "link.json", "pipe", "real.json"]

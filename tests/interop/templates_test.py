@@ -71,6 +71,23 @@ def test_a_model_that_is_not_there_ends_the_github_action_with_5(environment, tm
     assert (said["exit-code"], said["result"]) == ("5", "INPUT")
 
 
+def test_a_check_that_leaves_no_verdicts_is_no_pass(environment, tmp_path):
+    """Not even where an earlier step left some, and whatever ended the command with 0."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "verdicts.json").write_text('{"result": {"word": "PASS"}}')
+    (tmp_path / "bin" / "bridge-verify").unlink()
+    (tmp_path / "bin" / "bridge-verify").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "bin" / "bridge-verify").chmod(0o755)
+    said, _ = github(environment, tmp_path)
+    assert (said["exit-code"], said["result"]) == ("5", "INPUT")
+
+
+@pytest.mark.parametrize("name", ["BRIDGE_VERIFY_VERSION", "BRIDGE_VERIFY_HELP"])
+def test_a_variable_does_not_answer_in_place_of_the_check(environment, tmp_path, name):
+    said, _ = github({**environment, name: "1"}, tmp_path, RULES=str(FIXTURES / "broken/swapped_gate_up.rules.json"))
+    assert said["exit-code"] not in ("0", "")
+
+
 def test_the_inputs_of_the_action_are_those_that_its_step_reads():
     action = (TEMPLATES / "github-action" / "action.yml").read_text()
     read = set(re.findall(r"\$\{?([A-Z_]+)\}?", (TEMPLATES / "github-action" / "check.sh").read_text()))

@@ -10,6 +10,7 @@
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/gzip.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/sha256.hpp"
 #include "core/io/tar.hpp"
 #include "core/io/writer.hpp"
@@ -94,7 +95,7 @@ Status make_certificate(Context& context, const Options& options) {
   files.emplace(kSums, sums_of(files));
   BV_TRY(packed, io::gzip(io::tar(files)));
   BV_CHECK(check_report_file(options, options.out));
-  BV_CHECK(io::write_file(options.out, packed));
+  BV_CHECK(io::write_named(options.out, packed));
   context.streams.out(fmt::format("certified {}: {} in {}\n", escaped(run.model_ref),
                                   counted(files.size(), "file"), escaped(options.out)));
   return Done{};

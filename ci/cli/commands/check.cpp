@@ -14,6 +14,7 @@
 #include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/comm/link.hpp"
+#include "core/io/digest.hpp"
 #include "properties/claims/catalogue.hpp"
 
 namespace bv::cli {
@@ -41,6 +42,7 @@ class Check {
                  : Result<Run>(std::move(opened).error());
     }
     opened_ = std::move(*opened);
+    BV_CHECK(agree_on_model(world_, options_, opened_));
     if (opened_.hf.incomplete) {
       run_.input_errors.push_back(*opened_.hf.incomplete);
     }
@@ -150,9 +152,12 @@ class Check {
     for (const parallel::Layout& layout : subject_.layouts) {
       layouts += " " + parallel::layout_id(layout);
     }
-    return agree_on(world_,
-                    fmt::format("judging {} on {} layouts, the first of them{}", run_.header_digest,
-                                subject_.layouts.size(), layouts.substr(0, layouts.find(' ', 1))));
+    io::Digest digest;
+    digest.add(layouts);
+    return agree_on(
+        world_, fmt::format("judging {} on {} layouts ({}), the first of them{}",
+                            run_.header_digest, subject_.layouts.size(), digest.hex().substr(0, 8),
+                            layouts.substr(0, layouts.find(' ', 1))));
   }
 
   /// What is not divided is judged where the report is made.

@@ -157,6 +157,7 @@ class Convert {
       return Done{};
     }
     BV_TRY(opened, std::move(model));
+    BV_CHECK(agree_on_model(convert_.world, options_, opened));
     describe_model(opened, run_);
     if (!opened.hf.checkpoint) {
       return fail(
@@ -206,20 +207,22 @@ class Convert {
   }
 
   Status to_hf() {
-    BV_TRY(located, locate(context_, options_));
+    BV_TRY(named, locate(context_, options_));
+    BV_TRY(located, megatron_of(std::move(named)));
     if (located.kind == io::ModelKind::TorchDist) {
       BV_CHECK(check_form(options_, false));
       run_.notes.insert(run_.notes.end(), located.notes.begin(), located.notes.end());
       return global_to_hf(located.path);
     }
+    if (located.kind != io::ModelKind::MegatronFolder) {
+      return no_way_back(located);
+    }
     if (!options_.like.empty()) {
       return fail(Code::Conflict, "--like belongs to torch_dist checkpoints")
           .advise("leave it out: manifest.json says what the HF folder was");
     }
-    if (located.kind != io::ModelKind::MegatronFolder) {
-      return no_way_back(located);
-    }
     BV_TRY(folder, open_megatron_folder(located.path, options_, library_));
+    BV_CHECK(agree_on_folder(convert_.world, folder, options_));
     BV_CHECK(check_form(options_, folder.quantised.has_value()));
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
@@ -285,7 +288,7 @@ class Convert {
       return Done{};
     }
     BV_CHECK(store.check_sums(convert_.jobs, run_.notes));
-    run_.notes.push_back(torch_dist::beside_text(store.beside()));
+    torch_dist::tell_beside(store.beside(), run_.notes);
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     auto report = convert::global_to_hf(opened.hf, store, library_.kinds, options_.out, convert_);

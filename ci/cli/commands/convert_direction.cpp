@@ -71,6 +71,16 @@ Status check_form(const Options& options, bool keeps_one) {
       .advise("leave --quantised out");
 }
 
+Result<io::LocatedModel> megatron_of(io::LocatedModel located) {
+  if (located.kind == io::ModelKind::HfFolder && located.weights == io::WeightsForm::None) {
+    BV_TRY(below, io::megatron_below(located.path));
+    if (below) {
+      return std::move(*below);
+    }
+  }
+  return located;
+}
+
 Error no_way_back(const io::LocatedModel& located) {
   const std::string shown = io::printable_path(located.folder);
   const auto listing = io::list_folder(located.path);
@@ -82,19 +92,31 @@ Error no_way_back(const io::LocatedModel& located) {
         .pair(located.how, "a folder that convert --to megatron wrote, or a torch_dist checkpoint")
         .advise("give one of them with --model; to write one of this model: --to megatron");
   }
+  constexpr std::string_view kOtherWay =
+      "save a torch_dist checkpoint there (Megatron: --ckpt-format torch_dist), then bridge-verify "
+      "convert --to hf --model CKPT_DIR --like HF_DIR --out DIR";
+  const std::string check = fmt::format(
+      "whether they hold a model as it should be: bridge-verify check --model HF_DIR --megatron {}",
+      shell_quoted(located.folder.string()));
+  if (ranks.front().starts_with("mp_rank_") && !ranks.front().ends_with(".safetensors")) {
+    return fail(Code::NoConfig,
+                fmt::format("{} is a legacy Megatron checkpoint ({}), which is checked against an "
+                            "HF model and not converted to one",
+                            shown, counted(ranks.size(), "mp_rank folder")))
+        .at(shown)
+        .fact("to get an HF model of it: " + std::string(kOtherWay))
+        .pair(io::printable(join(io::first_lines(ranks, 3), ", ")),
+              "a torch_dist checkpoint, or a folder that convert --to megatron wrote")
+        .advise(check);
+  }
   return fail(Code::NoConfig,
               fmt::format("{} holds {} without manifest.json, which names the model and the layout",
                           shown, counted(ranks.size(), "shard")))
       .at(shown)
       .fact("bridge-verify wrote the shards: copy manifest.json and the folder hf from beside them")
-      .fact(
-          "another program wrote them: save a torch_dist checkpoint there (Megatron: --ckpt-format "
-          "torch_dist), then bridge-verify convert --to hf --model CKPT_DIR --like HF_DIR --out "
-          "DIR")
+      .fact("another program wrote them: " + std::string(kOtherWay))
       .pair(io::printable(join(io::first_lines(ranks, 3), ", ")), "manifest.json beside them")
-      .advise(fmt::format("whether they hold a model as it should be: bridge-verify check --model "
-                          "HF_DIR --megatron {}",
-                          shell_quoted(located.folder.string())));
+      .advise(check);
 }
 
 Status check_direction(const Options& options, Run& run) {

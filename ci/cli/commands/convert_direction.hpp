@@ -13,6 +13,9 @@ namespace bv::cli {
 /// UnknownOption.
 [[nodiscard]] Status check_direction(const Options& options, Run& run);
 
+/// What --to hf reads there: the Megatron checkpoint of a folder that also has a config.json.
+[[nodiscard]] Result<io::LocatedModel> megatron_of(io::LocatedModel located);
+
 /// Why --to hf has nothing to read there, and what can be done with it.
 [[nodiscard]] Error no_way_back(const io::LocatedModel& located);
 

@@ -165,19 +165,17 @@ class Diff {
       return Done{};
     }
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    iteration_ = escaped(folder.filename().string());
     global_ = &store;
     check_sums_ = [&] { return store.check_sums(jobs_of(options_), run_.notes); };
-    run_.notes.push_back(torch_dist::beside_text(store.beside()));
+    torch_dist::tell_beside(store.beside(), run_.notes);
     const checkpoint::HfModel& hf = opened->hf;
     const parallel::Layout layout = checkpoint::global_layout(store, hf.model);
-    run_.layouts_note =
-        layout.vocab_divisor
-            ? fmt::format("the checkpoint as one rank, the vocabulary padded to {} rows as in it",
-                          *layout.vocab_divisor)
-            : "the checkpoint as one rank";
+    run_.layouts_note = one_rank_note(layout);
     BV_CHECK(plan::check_layout(hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, layout));
+    tell_wrapper(plan, store.headers(), run_.notes);
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
@@ -198,6 +196,7 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
+    tell_wrapper(plan, found.shards.begin()->second->headers(), run_.notes);
     return compare_with(*opened, plan, std::move(found.shards));
   }
 
@@ -326,7 +325,7 @@ class Diff {
     }
     const auto notes = recast_notes(*report, how);
     run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
-    DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout);
+    DiffVerdicts verdicts = diff_verdicts(comparison, *report, layout, iteration_);
     add("names", "every tensor of A is in B, and nothing else", std::move(verdicts.names));
     if (how.values) {
       add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
@@ -375,6 +374,7 @@ class Diff {
   const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
+  std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
   /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
   /// damaged file from another value.
   std::function<Status()> check_sums_;

@@ -12,6 +12,7 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/shell.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/writer.hpp"
 #include "core/layout/notation.hpp"
 #include "properties/attacks/fuzz/adapters.hpp"
@@ -215,7 +216,7 @@ class Fuzz {
       return std::string();
     }
     std::string name = fmt::format("{}/{}-{}.json", options_.out, what, verdict.refuted_cases);
-    BV_CHECK(io::write_file(name, text));
+    BV_CHECK(io::write_named(name, text));
     return name;
   }
 

@@ -12,7 +12,7 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
-#include "core/io/writer.hpp"
+#include "core/io/named_output.hpp"
 #include "properties/attacks/fuzz/adapter_matrix.hpp"
 #include "properties/attacks/mutants/matrix.hpp"
 #include "reports/mutation_table.hpp"
@@ -133,7 +133,8 @@ void add_adapters(const fuzz::AdapterMatrix& matrix, Run& run) {
 Result<Run> mutate(Context& context, const Options& options) {
   BV_TRY(found, plant(context, options));
   if (!options.survivors.empty()) {
-    BV_CHECK(io::write_file(options.survivors, mutants::survivors_text(found.matrix, found.whole)));
+    BV_CHECK(
+        io::write_named(options.survivors, mutants::survivors_text(found.matrix, found.whole)));
   }
   Run run;
   run.seed = options.seed.value_or(1);
@@ -177,7 +178,7 @@ int run_dump_mutants(Context& context, const Options& options) {
   fuzz::add_rows(*adapters, mutation);
   const std::string text = fmt::format("{}{} places (a sample on a layout).\n\n{}", kPage,
                                        mutation.places, reports::mutation_markdown(mutation));
-  if (auto status = io::write_file(options.operands.front(), text); !status) {
+  if (auto status = io::write_named(options.operands.front(), text); !status) {
     return report_error(context, options, status.error());
   }
   return 0;

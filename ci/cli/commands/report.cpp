@@ -8,6 +8,7 @@
 #include "ci/cli/session/report_file.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/changes.hpp"
 #include "core/verdict/gather.hpp"
@@ -65,7 +66,7 @@ Status deliver(Context& context, const Options& options, std::string_view text) 
     return Done{};
   }
   BV_CHECK(check_report_file(options, options.out));
-  return io::write_file(options.out, text);
+  return io::write_named(options.out, text);
 }
 
 Result<int> report_diff(Context& context, const Options& options) {

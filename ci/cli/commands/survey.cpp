@@ -13,6 +13,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/gather.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -214,6 +215,7 @@ class SurveyRun {
     }
     out_.packages = notes_.packages();
     BV_CHECK(make_folder());
+    drop_old();
     CommandProgress progress(context_, options_);
     progress.start("registries", 0, files.size());
     for (const fs::path& file : files) {
@@ -231,6 +233,18 @@ class SurveyRun {
   }
 
  private:
+  /// Those of an earlier survey: killed, this one leaves none that say what it has not seen.
+  void drop_old() const {
+    for (const char* name : {"survey.json", "survey.html"}) {
+      const fs::path file = fs::path(options_.out) / name;
+      std::error_code ignored;
+      if (!options_.out.empty() &&
+          fs::symlink_status(file, ignored).type() == fs::file_type::regular) {
+        fs::remove(file, ignored);
+      }
+    }
+  }
+
   /// Broken, contradicting, refuted, stopped, undecided, green.
   static int rank(const SurveyRow& row) {
     return row.exit_code == 4          ? 0
@@ -293,8 +307,8 @@ class SurveyRun {
       return written_;
     }
     row.link = row.name + ".html";
-    return io::write_file(fs::path(options_.out) / row.link,
-                          reports::find_format("html")->render(run, {}));
+    return io::write_named(fs::path(options_.out) / row.link,
+                           reports::find_format("html")->render(run, {}));
   }
 
   /// What changed since an earlier survey.
@@ -321,8 +335,8 @@ class SurveyRun {
   Status deliver() {
     if (!options_.out.empty()) {
       const fs::path folder = options_.out;
-      BV_CHECK(io::write_file(folder / "survey.html", reports::survey_html(out_)));
-      BV_CHECK(io::write_file(folder / "survey.json", reports::survey_json(out_)));
+      BV_CHECK(io::write_named(folder / "survey.html", reports::survey_html(out_)));
+      BV_CHECK(io::write_named(folder / "survey.json", reports::survey_json(out_)));
     }
     context_.streams.out(
         options_.json

@@ -14,9 +14,17 @@ namespace {
 
 constexpr std::string_view kPrefix = "BRIDGE_VERIFY_";
 
+/// What answers in place of every check: a variable that is set for something else may not.
+constexpr std::array<std::string_view, 2> kNeverInEnvironment = {"help", "version"};
+
 /// What a file may not decide for whoever happens to stand in its folder: to delete an output.
 constexpr std::array<std::string_view, 4> kNeverInFiles = {"help", "version", "overwrite",
                                                            "resume"};
+
+/// A value as a file would hold it.
+std::string_view example_of(const OptionSpec& spec) {
+  return spec.form == Form::Sizes ? "1,2" : spec.value.substr(0, spec.value.find('|'));
+}
 
 const LayerEntry* entry_of(const std::vector<LayerEntry>& entries, const OptionSpec* spec) {
   const auto found = std::find_if(entries.begin(), entries.end(),
@@ -115,8 +123,11 @@ class SettingsFile {
                                          : number ? "a whole number, or text as on the command line"
                                                   : "a string")
         .advise(flag ? fmt::format("write {} = true", key)
-                     : fmt::format("write {} = \"{}\"", key,
-                                   spec.value.substr(0, spec.value.find('|'))));
+                : spec.form == Form::Count
+                    ? fmt::format("write {} = 1, or {} = 2 for more", key, key)
+                : number && spec.form != Form::Sizes
+                    ? fmt::format("write {} = 1", key)
+                    : fmt::format("write {} = \"{}\"", key, example_of(spec)));
   }
 
   const SettingsText& file_;
@@ -149,6 +160,12 @@ Result<std::vector<LayerEntry>> environment_layer(const Environment& environment
       continue;
     }
     const std::string written = fmt::format("{}={}", variable, value);
+    if (std::find(kNeverInEnvironment.begin(), kNeverInEnvironment.end(), spec->name) !=
+        kNeverInEnvironment.end()) {
+      return fail(Code::BadValue, fmt::format("--{} can only be given on the command line: {}",
+                                              spec->name, escaped(written)))
+          .advise(fmt::format("unset {}: with it nothing would be checked", escaped(variable)));
+    }
     if (const LayerEntry* before = entry_of(out, spec)) {
       return fail(Code::Conflict, fmt::format("--{} is given twice: {} and {}", spec->name,
                                               escaped(before->written), escaped(written)))

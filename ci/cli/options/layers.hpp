@@ -19,7 +19,8 @@ struct LayerEntry {
 };
 
 /// The BRIDGE_VERIFY_ variables that name options; the others become notes.
-/// Errors: Conflict when two variables name one option.
+/// Errors: Conflict when two variables name one option; BadValue for one that would answer in place
+/// of the command (--help, --version).
 [[nodiscard]] Result<std::vector<LayerEntry>> environment_layer(const Environment& environment,
                                                                 std::vector<std::string>& notes);
 

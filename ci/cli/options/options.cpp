@@ -95,6 +95,12 @@ class Parser {
       for (const std::string& text : entry.texts) {
         if (auto stored = store_value(*entry.spec, text, entry.written, options_); !stored) {
           Error error = std::move(stored).error();
+          if (entry.spec->form == Form::Count) {  // a flag on the command line, a number here
+            error.help =
+                entry.origin == Origin::File
+                    ? fmt::format("write {0} = 1, or {0} = 2 for more", entry.spec->name)
+                    : fmt::format("write {}=1", entry.written.substr(0, entry.written.find('=')));
+          }
           if (entry.origin == Origin::File) {
             error.code = Code::BadSettings;
             error.where = entry.place;

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <map>
+
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
@@ -34,6 +38,13 @@ Result<std::optional<io::LocatedModel>> megatron_in(const std::string& reference
     return std::optional<io::LocatedModel>();
   }
   auto located = io::classify_path(reference);
+  if (located && located->kind == io::ModelKind::HfFolder &&
+      located->weights == io::WeightsForm::None) {
+    BV_TRY(below, io::megatron_below(reference));  // beside a config.json
+    if (below) {
+      located = std::move(*below);
+    }
+  }
   if (!located && located.error().code == Code::CacheIncomplete) {
     return std::move(located).error();  // the iteration that it names is not there
   }
@@ -130,6 +141,49 @@ Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
     }
   }
   return Done{};
+}
+
+void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes) {
+  constexpr std::array<std::string_view, 4> kStarts = {"embedding.", "decoder.", "output_layer.",
+                                                       "mtp."};
+  std::map<std::string, std::int64_t> behind;  // prefix -> names
+  for (const auto& [name, spec] : found) {
+    for (const std::string_view start : kStarts) {
+      const std::size_t at = name.find("." + std::string(start));
+      if (name.starts_with(start)) {
+        ++behind[""];
+        break;
+      }
+      if (at != std::string::npos) {
+        ++behind[name.substr(0, at + 1)];
+        break;
+      }
+    }
+  }
+  const auto most =
+      std::max_element(behind.begin(), behind.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  const bool expected =
+      most != behind.end() && !most->first.empty() &&
+      std::none_of(plan.files().begin(), plan.files().end(), [&](const plan::ShardFile& file) {
+        return std::any_of(file.targets.begin(), file.targets.end(), [&](const auto& target) {
+          return target.global_name.starts_with(most->first);
+        });
+      });
+  if (expected) {
+    notes.push_back(fmt::format(
+        "{} of {} names of the checkpoint begin with {}: a wrapper was saved with the model; save "
+        "the state_dict of the model itself (unwrap_model)",
+        thousands(most->second), thousands(static_cast<std::int64_t>(found.size())),
+        io::in_quotes(most->first)));
+  }
+}
+
+std::string one_rank_note(const parallel::Layout& layout) {
+  return layout.vocab_divisor
+             ? fmt::format("the checkpoint as one rank, the vocabulary padded to {} rows as in it",
+                           *layout.vocab_divisor)
+             : "the checkpoint as one rank";
 }
 
 Status leave_out(const Options& options, Headers all, const Headers& found,

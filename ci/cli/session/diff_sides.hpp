@@ -43,6 +43,12 @@ namespace bv::cli {
 /// Boxes are only read over tensors of the shapes that the rules state. Errors: ConfigField.
 [[nodiscard]] Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan);
 
+/// A note when the tensors of a Megatron checkpoint stand behind a common prefix ("module.",
+/// "model."): what wrapped the model was saved with it.
+void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes);
+/// What a layout of one rank says of a torch_dist checkpoint.
+[[nodiscard]] std::string one_rank_note(const parallel::Layout& layout);
+
 /// What --exclude takes on either side is no part of the two models. Errors: those of
 /// model::excluded_names.
 [[nodiscard]] Status leave_out(const Options& options, Headers all, const Headers& found,

@@ -38,8 +38,11 @@ struct Group {
 class Grouping {
  public:
   Grouping(const compare::Comparison& comparison, const compare::DiffReport& report,
-           std::string layout)
-      : comparison_(comparison), report_(report), layout_(std::move(layout)) {}
+           std::string layout, std::string holder)
+      : comparison_(comparison),
+        report_(report),
+        layout_(std::move(layout)),
+        holder_(std::move(holder)) {}
 
   DiffVerdicts run() {
     Groups names, bytes;
@@ -71,7 +74,8 @@ class Grouping {
     const std::string& local =
         stray(one) ? stray_of(one).tensor : comparison_.subjects[one.subject].tensor;
     return place_of(one).empty() ? escaped(local)
-                                 : fmt::format("{} in {}", escaped(local), place_of(one));
+                                 : fmt::format("{} in {}", escaped(local),
+                                               holder_.empty() ? place_of(one) : holder_);
   }
 
   std::vector<Verdict> verdicts_of(const Groups& groups, std::string_view claim) {
@@ -302,13 +306,14 @@ class Grouping {
   const compare::Comparison& comparison_;
   const compare::DiffReport& report_;
   std::string layout_;
+  std::string holder_;
 };
 
 }  // namespace
 
 DiffVerdicts diff_verdicts(const compare::Comparison& comparison, const compare::DiffReport& report,
-                           const std::string& layout) {
-  return Grouping(comparison, report, layout).run();
+                           const std::string& layout, const std::string& holder) {
+  return Grouping(comparison, report, layout, holder).run();
 }
 
 std::vector<std::string> recast_notes(const compare::DiffReport& report,

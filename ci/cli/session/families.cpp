@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/base/text.hpp"
+#include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::cli {
@@ -45,24 +46,46 @@ Result<std::vector<family::RulesText>> read_folder(const fs::path& folder) {
   return out;
 }
 
-}  // namespace
-
-Result<std::vector<family::FamilyPtr>> load_families(const Options& options) {
+/// The files of all folders that --families names.
+struct FamilyFiles {
   std::vector<family::RulesText> families;
   std::vector<family::RulesText> tables;
+};
+
+Result<FamilyFiles> read_families(const Options& options) {
+  FamilyFiles out;
   for (const std::string& folder : options.families) {
     BV_TRY(files, read_folder(folder));
     if (files.empty()) {
       return unreadable(folder, "no *.json");
     }
-    std::move(files.begin(), files.end(), std::back_inserter(families));
+    std::move(files.begin(), files.end(), std::back_inserter(out.families));
     std::error_code ignored;
     if (fs::exists(fs::path(folder) / "tables", ignored)) {
       BV_TRY(more, read_folder(fs::path(folder) / "tables"));
-      std::move(more.begin(), more.end(), std::back_inserter(tables));
+      std::move(more.begin(), more.end(), std::back_inserter(out.tables));
     }
   }
-  return family::families_with(families, tables);
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<family::FamilyPtr>> load_families(const Options& options) {
+  BV_TRY(files, read_families(options));
+  return family::families_with(files.families, files.tables);
+}
+
+Result<std::string> families_digest(const Options& options) {
+  BV_TRY(files, read_families(options));
+  io::Digest digest;
+  for (const auto* list : {&files.families, &files.tables}) {
+    for (const family::RulesText& file : *list) {
+      digest.add(fmt::format("{} {} ", fs::path(file.name).filename().string(), file.text.size()));
+      digest.add(file.text);
+    }
+  }
+  return options.families.empty() ? std::string() : digest.hex();
 }
 
 }  // namespace bv::cli

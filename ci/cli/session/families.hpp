@@ -1,6 +1,7 @@
 #pragma once
 // The families of a run: the built-in ones, and those of --families.
 
+#include <string>
 #include <vector>
 
 #include "ci/cli/options/options.hpp"
@@ -12,5 +13,7 @@ namespace bv::cli {
 /// of their names. Errors: ReadFailed for a folder that cannot be read or holds no family; those of
 /// family::families_with.
 [[nodiscard]] Result<std::vector<family::FamilyPtr>> load_families(const Options& options);
+/// A fingerprint of the names and texts of these files, "" without --families. Errors: ReadFailed.
+[[nodiscard]] Result<std::string> families_digest(const Options& options);
 
 }  // namespace bv::cli

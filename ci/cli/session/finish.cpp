@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/named_output.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/gather.hpp"
@@ -83,14 +85,14 @@ Status write_reports(const Context& context, const Options& options, const Run& 
     static_cast<void>(lock);
     for (const reports::Format& format : reports::formats()) {
       if (format.in_folder) {
-        BV_CHECK(io::write_file(std::filesystem::path(options.out) / format.file,
-                                format.render(run, plain)));
+        BV_CHECK(io::write_named(std::filesystem::path(options.out) / format.file,
+                                 format.render(run, plain)));
       }
     }
   }
   for (const reports::Wanted& one : context.gate.reports) {
     if (one.file != "-") {
-      BV_CHECK(io::write_file(one.file, one.format->render(run, plain)));
+      BV_CHECK(io::write_named(one.file, one.format->render(run, plain)));
     }
   }
   return Done{};
@@ -214,6 +216,36 @@ Status prepare(Context& context, const Options& options, bool folder) {
     }
     BV_TRY(waivers, read_waivers(*text, options.waivers, date_of(context.started())));
     context.gate.waivers = std::move(waivers);
+  }
+  return Done{};
+}
+
+Status mark_begun(const Context& context, const Options& options, bool folder) {
+  Run run;
+  stamp(context, options, run);
+  run.stopped = true;
+  run.stop_signal = SIGKILL;
+  run.notes.emplace_back(
+      "this run has not ended: it is under way, or was ended in a way that no program sees "
+      "(SIGKILL, no memory, no power)");
+  const auto is_old = [](const std::filesystem::path& file) {
+    std::error_code ignored;
+    return std::filesystem::is_regular_file(file, ignored) && is_report(file);
+  };
+  const std::filesystem::path out(options.out);
+  if (folder && !options.out.empty() && is_old(out / "verdicts.json")) {
+    BV_TRY(lock, io::FolderLock::take(out));
+    static_cast<void>(lock);
+    for (const reports::Format& format : reports::formats()) {
+      if (format.in_folder && is_old(out / format.file)) {
+        BV_CHECK(io::write_named(out / format.file, format.render(run, {})));
+      }
+    }
+  }
+  for (const reports::Wanted& one : context.gate.reports) {
+    if (one.file != "-" && is_old(one.file)) {
+      BV_CHECK(io::write_named(one.file, one.format->render(run, {})));
+    }
   }
   return Done{};
 }

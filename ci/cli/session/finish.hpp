@@ -12,6 +12,10 @@ namespace bv::cli {
 /// Errors: BadValue, Conflict, PermissionDenied, CannotWrite; those of read_waivers.
 [[nodiscard]] Status prepare(Context& context, const Options& options, bool folder);
 
+/// Before any work: reports of an earlier run that this one will replace say from now on that a run
+/// has not ended, as they would after a SIGKILL. Errors: those of io::write_named, OutputBusy.
+[[nodiscard]] Status mark_begun(const Context& context, const Options& options, bool folder);
+
 /// As soon as model, rules and layouts are known: prints the header of the report, unless stdout is
 /// for something else.
 void show_header(Context& context, const Options& options, const Run& run);

@@ -47,11 +47,13 @@ Result<Numbers> numbers_of(const std::vector<torch_dist::LegacyFile>& files,
   const std::int64_t pp = first.argument(kPipelineSize).value_or(flags.pp);
   const std::int64_t ep = first.argument(kExpertSize).value_or(flags.ep);
   if (!alike || (count == 1 && (pp > 1) == (ep > 1))) {
-    return fail(Code::BadValue, "the mp_rank names do not say which rank is which")
+    return fail(alike ? Code::BadValue : Code::ShardContents,
+                "the mp_rank names do not say which rank is which")
         .at(io::printable_path(files.front().path))
         .pair(alike ? "a second number, and no arguments of the run" : "numbers of two lengths",
               "mp_rank_TP, mp_rank_TP_PP or mp_rank_TP_PP_EP")
-        .advise("say what the second number counts with --pp N or --ep N");
+        .advise(alike ? "say what the second number counts with --pp N or --ep N"
+                      : "copy the files of one checkpoint only");
   }
   if (count == 2) {
     return Numbers{true, true};
@@ -88,7 +90,7 @@ Result<std::vector<RankModels>> models_of(const std::vector<torch_dist::LegacyFi
   for (const torch_dist::LegacyFile& file : files) {
     BV_TRY(models, models_in(file, strict));
     if (!out.empty() && models.stages.size() != out.front().stages.size()) {
-      return fail(Code::BadValue, "the mp_rank files hold different numbers of virtual stages")
+      return fail(Code::ShardContents, "the mp_rank files hold different numbers of virtual stages")
           .at(io::printable_path(file.path))
           .pair(counted(models.stages.size(), "model"), counted(out.front().stages.size(), "model"))
           .advise("copy the files of one checkpoint only");
@@ -194,12 +196,15 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   }
   if (!find_etp(etp, out.layout, keys)) {
     BV_CHECK(parallel::check_sizes(out.layout));
-    return fail(Code::BadValue, fmt::format("the mp_rank files are not those of one layout ({})",
-                                            parallel::layout_id(out.layout)))
+    const bool told = options.has("etp") || options.has("ep") || options.has("pp");
+    return fail(told ? Code::BadValue : Code::CacheIncomplete,
+                fmt::format("the mp_rank files are not those of one layout ({})",
+                            parallel::layout_id(out.layout)))
         .at(io::printable_path(files.front().path))
         .pair(counted(files.size(), "file"),
               counted(parallel::shard_keys(out.layout).size() / first.stages.size(), "file"))
-        .advise("copy the missing files beside the others");
+        .advise(told ? "copy the missing files beside the others, or leave --pp, --ep and --etp out"
+                     : "copy the missing files beside the others");
   }
   std::int64_t left_out = 0;
   for (std::size_t i = 0; i < keys.size(); ++i) {

@@ -10,9 +10,14 @@
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/families.hpp"
+#include "core/checkpoint/manifest.hpp"
+#include "core/comm/agree.hpp"
 #include "core/comm/group.hpp"
 #include "core/comm/nccl.hpp"
 #include "core/comm/processes.hpp"
+#include "core/io/carry_file.hpp"
+#include "core/io/digest.hpp"
 
 namespace bv::cli {
 namespace {
@@ -42,9 +47,35 @@ bool is_about_host(const Error& why) {
   return why.code == Code::RankLost && why.message.starts_with("rank 0 ");
 }
 
-}  // namespace
+/// Options that may differ from process to process: where the same files lie, what rank 0 alone
+/// writes or decides, and what a process works with. What lies at those places is compared where it
+/// is read.
+constexpr std::array<std::string_view, 28> kOwn = {
+    "model",   "rules",        "families", "headers", "like",   "megatron",  "adapter",
+    "against", "merged",       "out",      "format",  "json",   "report",    "plain",
+    "ascii",   "dump-headers", "ci",       "quiet",   "color",  "progress",  "verbose",
+    "jobs",    "device",       "patience", "waivers", "replay", "survivors", "baseline"};
 
-namespace {
+/// Errors: RankDiverged naming the process that was started with other options.
+Status agree_on_options(const Options& options, comm::Link& link) {
+  std::map<std::string, std::string> said = {{"command", options.command}};
+  for (const Setting& one : options.given) {
+    if (std::find(kOwn.begin(), kOwn.end(), one.name) == kOwn.end()) {
+      said["--" + one.name] += (one.text.empty() ? "given" : one.text) + " ";
+    }
+  }
+  std::vector<comm::Fact> facts;
+  for (const auto& [name, text] : said) {
+    facts.push_back({name, text.substr(0, text.size() - (name == "command" ? 0 : 1))});
+  }
+  return comm::agree_on_facts(link, facts);
+}
+
+std::string digest_of(std::string_view text) {
+  io::Digest digest;
+  digest.add(text);
+  return digest.hex();
+}
 
 /// NCCL on the GPU of this process: as many as there are processes on a host.
 Result<std::shared_ptr<comm::CarrierMaker>> carriers_of(const Context& context,
@@ -105,6 +136,10 @@ Result<World> World::enter(Context& context, Options& options) {
     return std::move(carriers).error();
   }
   out.link_->carry_by(std::move(*carriers));
+  if (auto same = agree_on_options(options, *out.link_); !same) {
+    out.link_->fail_all(same.error());
+    return std::move(same).error();
+  }
   return out;
 }
 
@@ -147,6 +182,41 @@ int World::end_with(Context& context, const Options& options, int exit_code) {
 
 Status agree_on(comm::Link* world, const std::string& what) {
   return world == nullptr ? Status(Done{}) : comm::whole_world(*world).barrier(what);
+}
+
+Status agree_on_model(comm::Link* world, const Options& options, const OpenedModel& opened) {
+  if (world == nullptr) {
+    return Done{};
+  }
+  BV_TRY(families, families_digest(options));
+  const std::vector<comm::Fact> facts = {
+      {"set of tensor headers", opened.hf.header_digest},
+      {"config.json", digest_of(opened.hf.config_text + opened.hf.quantised_config)},
+      {"rules file", opened.under_test == nullptr ? "" : opened.under_test->digest},
+      {"set of families", families}};
+  return comm::agree_on_facts(*world, facts);
+}
+
+Status agree_on_folder(comm::Link* world, const checkpoint::MegatronFolder& folder,
+                       const Options& options) {
+  if (world == nullptr) {
+    return Done{};
+  }
+  BV_TRY(families, families_digest(options));
+  BV_TRY(manifest, io::print_of_file(folder.folder / checkpoint::kManifestName));
+  std::vector<comm::Fact> facts = {{"manifest.json", manifest.digest},
+                                   {"config.json", digest_of(folder.config_text)},
+                                   {"set of families", families},
+                                   {"plan", folder.plan_digest},
+                                   {"rules file", ""}};
+  if (const std::filesystem::path rules = options.rules.empty()
+                                              ? folder.folder / checkpoint::kRulesName
+                                              : std::filesystem::path(options.rules);
+      folder.rules || !options.rules.empty()) {
+    BV_TRY(print, io::print_of_file(rules));
+    facts.back().value = print.digest;
+  }
+  return comm::agree_on_facts(*world, facts);
 }
 
 Status check_divisible(const Options& options, const comm::Link* world) {

@@ -6,6 +6,8 @@
 #include <optional>
 
 #include "ci/cli/session/context.hpp"
+#include "ci/cli/session/session.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/comm/launch.hpp"
 
 namespace bv::cli {
@@ -14,7 +16,8 @@ class World {
  public:
   /// No connection is made for a process that is alone. In a world, all but rank 0 are silent from
   /// then on, and `options` loses what writes reports; without --jobs the processes of a host share
-  /// its cores. Errors: those of comm::launch_from and comm::meet.
+  /// its cores. Errors: those of comm::launch_from and comm::meet; RankDiverged when the processes
+  /// were told different things.
   static Result<World> enter(Context& context, Options& options);
 
   /// Null for a process that is alone.
@@ -33,6 +36,14 @@ class World {
 /// All processes are about to do the same, named by `what`; nothing to do without a world. Errors:
 /// RankDiverged with what the others do.
 [[nodiscard]] Status agree_on(comm::Link* world, const std::string& what);
+
+/// All processes read the same headers, config, rules and families; of the bytes see
+/// comm::agree_on_contents. Errors: RankDiverged with the first that is another one.
+[[nodiscard]] Status agree_on_model(comm::Link* world, const Options& options,
+                                    const OpenedModel& opened);
+/// The same of a Megatron folder of ours: manifest, config and rules.
+[[nodiscard]] Status agree_on_folder(comm::Link* world, const checkpoint::MegatronFolder& folder,
+                                     const Options& options);
 
 /// Errors: Conflict for a conversion that one process does alone.
 [[nodiscard]] Status check_divisible(const Options& options, const comm::Link* world);

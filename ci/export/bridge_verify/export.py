@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 
-from . import __version__, names, stand_ins
+from . import __version__, named_output, names, stand_ins
 
 
 def arguments(words):
@@ -125,9 +125,7 @@ def write(content, out):
         return
     path = pathlib.Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+    named_output.write(path, text.encode())
 
 
 def told(content, where):

@@ -19,6 +19,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from . import named_output
+
 HEADER_MAX = 100_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 SHARD = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
@@ -149,9 +151,7 @@ def write(document, out):
         sys.stdout.write(text)
         return
     path = pathlib.Path(out)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
-    os.replace(part, path)
+    named_output.write(path, gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
 
 
 def main(words=None):

@@ -3,6 +3,7 @@
 # the last step of the action ends with the exit code of the check, after the reports are uploaded.
 set -uo pipefail
 mkdir -p "$OUT"
+rm -f "$OUT/verdicts.json" # of an earlier step
 code=0
 fetched=()
 if [[ "$MODEL" =~ ^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$ && ! -e "$MODEL" ]]; then
@@ -20,7 +21,10 @@ if [ "$code" = 0 ]; then
     --report sarif="$OUT/results.sarif" --ci auto "${fetched[@]}"
   code=$?
 fi
-result=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["result"]["word"])' "$OUT/verdicts.json" 2>/dev/null || echo INPUT)
+if ! result=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["result"]["word"])' "$OUT/verdicts.json" 2>/dev/null); then
+  result=INPUT
+  [ "$code" != 0 ] || code=5 # what left no verdicts has checked nothing
+fi
 {
   echo "exit-code=$code"
   echo "result=$result"

@@ -89,7 +89,22 @@ TEST(Locate, TheIterationThatCountsIsTheOneThatTheCheckpointNames) {
   const auto model = classify_path(folder.path() / "ckpt");
   ASSERT_TRUE(model.has_value());
   EXPECT_EQ(model->path, folder.path() / "ckpt/iter_0000010");
-  EXPECT_TRUE(model->notes.empty());
+  EXPECT_THAT(model->notes,
+              ::testing::ElementsAre("iter_0000010 is taken: latest_checkpointed_iteration.txt "
+                                     "names it; not looked at: iter_0000020"));
+}
+
+/// A config.json beside the iterations does not hide them from who asks for the checkpoint.
+TEST(Locate, ACheckpointBesideAConfigIsFoundByWhoAsksForOne) {
+  const ScratchFolder folder;
+  folder.write("ckpt/iter_0000010/mp_rank_00/model_optim_rng.pt", "");
+  folder.write("ckpt/config.json", "{}");
+  EXPECT_EQ(classify_path(folder.path() / "ckpt")->kind, ModelKind::HfFolder);
+  const auto below = megatron_below(folder.path() / "ckpt");
+  ASSERT_TRUE(below.has_value() && below->has_value());
+  EXPECT_EQ((*below)->kind, ModelKind::RankFiles);
+  folder.write("hf/config.json", "{}");
+  EXPECT_FALSE(megatron_below(folder.path() / "hf")->has_value());
 }
 
 /// Another iteration that is there would be other weights: it is never taken instead.

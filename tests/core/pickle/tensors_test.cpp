@@ -19,6 +19,7 @@ struct SmallTensor {
   std::vector<int> strides = {3, 1};
   std::string dtype = {};  // of version 3: "float8_e4m3fn"
   std::string data = std::string(12, 'x');
+  std::string metadata = {};  // operations of the last argument
 
   [[nodiscard]] std::string pickle() const {
     const std::string version = dtype.empty() ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3";
@@ -27,7 +28,7 @@ struct SmallTensor {
                       pickled(offset) + pickled_tuple(shape) + pickled_tuple(strides) + "\x89" +
                       "ccollections\nOrderedDict\n)R";
     out += dtype.empty() ? "" : "ctorch\n" + dtype + "\n";
-    return out + "tR";
+    return out + metadata + "tR";
   }
   [[nodiscard]] SmallArchive archive() const {
     return {{{"archive/data.pkl", "\x80\x02" + pickle() + "."},
@@ -116,6 +117,38 @@ TEST(TorchFile, ATensorLargerThanItsStorageIsRefused) {
   SmallTensor absent;
   absent.key = "../1";
   EXPECT_EQ(tensor_fault(absent), "f: storage ../1 is not in the archive");
+}
+
+/// torch._neg_view and Tensor.conj are saved as what is stored and a bit: what is loaded is another
+/// tensor than what lies there.
+TEST(TorchFile, BitsThatChangeTheElementsAreRefusedByName) {
+  const auto with = [](const std::string& metadata, bool typed) {
+    SmallTensor small;
+    small.metadata = metadata;
+    if (typed) {
+      small.storage = "torch.storage\nUntypedStorage";
+      small.dtype = "int16";
+      small.held = 12;
+    }
+    return tensor_fault(small);
+  };
+  for (const bool typed : {false, true}) {
+    EXPECT_EQ(with("}" + pickled("neg") + "\x88s", typed),
+              "f: a tensor has the negative bit: torch loads the negatives of what is stored");
+    EXPECT_EQ(with("}" + pickled("conj") + "\x88s", typed),
+              "f: a tensor has the conjugate bit: torch loads the conjugates of what is stored");
+    EXPECT_EQ(with("}(" + pickled("neg") + "\x89" + pickled("later") + pickled("x") + "u", typed),
+              "f: a tensor has the unknown metadata \"later\"");
+    EXPECT_EQ(with(pickled("neg"), typed), "f: a tensor has metadata that is not a dict");
+    EXPECT_EQ(with("NN", typed), typed ? "f: a tensor has 9 arguments, and at most 8 are known"
+                                       : "f: a tensor has 8 arguments, and at most 7 are known");
+    for (const std::string& nothing : {""s, "N"s, "}"s, "}" + pickled("neg") + "\x89s"}) {
+      EXPECT_EQ(with(nothing, typed), "") << typed << nothing;
+    }
+  }
+  SmallArchive given = SmallTensor{}.archive();
+  given.records[0].data = "\x80\x02" + SmallTensor{}.pickle() + "}b.";
+  EXPECT_EQ(tensor_fault(given), "f: a tensor is given another state");
 }
 
 TEST(TorchFile, TypesThatNoCheckpointHasAreRefused) {
