@@ -54,6 +54,26 @@ void expect_green(const EditedCheckpoint& model, const Line& options = {}, const
   EXPECT_TRUE(read_tensors(folder / "back") == wanted);
 }
 
+/// Placement is compared on small sizes, also where no field of the config names the size.
+TEST(Published, TowersOfAnySizeArePlaced) {
+  EditedCheckpoint model = EditedCheckpoint::golden("ernie4_5_vl_moe");
+  nlohmann::ordered_json dump = {{"schema", "bridge-headers/1"}, {"config", model.config}};
+  std::int64_t at = 0;
+  for (auto& [name, tensor] : model.tensors) {
+    if (name.starts_with("model.vision_model.blocks.") && name.ends_with(".mlp.fc1.weight")) {
+      tensor.shape = {5000, 4000};
+    }
+    const auto size = static_cast<std::int64_t>(tensor_bytes({"", tensor.dtype, tensor.shape}));
+    dump["tensors"][name] = {bv::name(tensor.dtype), tensor.shape, "model.safetensors", at,
+                             at + size};
+    at += size;
+  }
+  const TempFolder folder;
+  write_text(folder / "headers.json", dump.dump());
+  const Ended ended = run({"check", "--headers", folder / "headers.json", "--only", "placement"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+}
+
 TEST(Published, WrappedModelsAreGreenAndComeBackUnderTheirNames) {
   expect_green(renamed(EditedCheckpoint::golden("qwen3_moe"), "", "module."));
   expect_green(renamed(EditedCheckpoint::golden("llama"), "", "policy.model."));

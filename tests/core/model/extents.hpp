@@ -39,6 +39,7 @@ inline Extents extents_of(const family::Rule& rule, const Model& model) {
   const std::string& kind = rule.kind;
   if (kind == "column") return {{{"x", lead(x["o"])}}, lead(x["o"])};
   if (kind == "row") return {{{"x", {x["o"], x["i"]}}}, {x["o"], x["i"]}};
+  if (kind == "transposed") return {{{"x", {x["i"], x["o"]}}}, {x["o"], x["i"]}};
   if (kind == "replicated") return {{{"x", rest}}, rest};
   if (kind == "vocabulary") return {{{"x", lead(x["v"])}}, lead(x["v"])};
   const std::int64_t q = x["g"] * x["n"] * x["d"], k = x["g"] * x["d"];
