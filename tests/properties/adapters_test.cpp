@@ -116,7 +116,7 @@ TEST(RandomAdapters, RowsThatHfHasOnceComeBackWhereTheirCopiesAgree) {
   const auto& kinds = tools.library.kinds;
   const support::TempFolder temp;
   for (const auto& [sample, layer, projection] :
-       {std::tuple{"gemma4_text.experts", "decoder.layers.2.self_attention.linear_qkv",
+       {std::tuple{"gemma4_experts", "decoder.layers.2.self_attention.linear_qkv",
                    "2.self_attn.k_proj"},
         std::tuple{"gemma4_text", "decoder.layers.5.self_attention.linear_qkv",
                    "5.self_attn.q_proj"}}) {
