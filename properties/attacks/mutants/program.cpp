@@ -42,9 +42,10 @@ Move make_move(const plan::Plan& plan, std::size_t file, const plan::Target& tar
       move.local_index = mapping.index - stage.first_layer;
     }
   }
-  if (mapping.rule->expert && target.expert >= 0) {
+  if (target.expert >= 0) {  // all parts of a stack without placement are local
     const std::int64_t experts = model.geometry.experts();
-    move.local_expert = target.expert % std::max<std::int64_t>(1, experts / plan.layout().ep);
+    const std::int64_t local = std::max<std::int64_t>(1, experts / plan.layout().ep);
+    move.local_expert = mapping.rule->expert ? target.expert % local : target.expert;
   }
   return move;
 }
