@@ -71,7 +71,7 @@ void Applier::slice_of(const WantedParameter& parameter, const ForeignRule& rule
                      {hf});
   }
   const auto [first, fresh] = slices_[hf].try_emplace(*rule.slice, parameter.name);
-  if (!fresh) {
+  if (!fresh && first->second != parameter.name) {
     return leave_out(
         parameter, rule,
         fail(Code::DuplicateClaim,

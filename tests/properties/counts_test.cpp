@@ -95,7 +95,7 @@ constexpr std::array<std::string_view, 9> kCounted = {
 
 TEST(Counts, AreThoseOfTheFormulas) {
   std::map<std::string, int> met;
-  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+  for (std::uint64_t seed = 0; seed < 1200; ++seed) {
     const Draw draw = draw_from(seed);
     const auto& sample =
         tools().samples[static_cast<std::size_t>(draw.sample) % tools().samples.size()];

@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 TEST(GeometryGenerator, GivesEveryChoiceAndOnlyValidWorlds) {
   std::map<std::string, int> families;
   std::map<std::string_view, std::map<std::int64_t, int>> seen;
-  for (std::uint64_t seed = 0; seed < 900; ++seed) {
+  for (std::uint64_t seed = 0; seed < 1300; ++seed) {
     const Draw draw = draw_from(seed);
     const auto world = prepare(tools(), draw);
     ASSERT_TRUE(world) << "seed " << seed << ": " << world.error().message;
@@ -64,7 +64,7 @@ TEST(RandomWorlds, TheForwardClaimIsAskedWhereTheModelHasAForm) {
   Tools broken = tools();
   broken.oracle.forward = &wrong;
   int seen = 0;
-  for (std::uint64_t seed = 0; seed < 130; ++seed) {
+  for (std::uint64_t seed = 0; seed < 170; ++seed) {
     const auto findings = judge(broken, prepared(seed)).value();
     seen += has(findings, "forward") ? 1 : 0;
     EXPECT_EQ(findings.size(), has(findings, "forward") ? 1U : 0U) << seed;

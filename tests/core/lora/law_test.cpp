@@ -203,7 +203,7 @@ TEST(LoraLaw, HoldsForEveryLinearLayerOfEveryFamilyOnManyLayouts) {
             (std::set<std::string>{"column", "gated_mlp", "gated_mlp_concat", "gdn2", "gdn4",
                                    "gpt_oss_fc1", "mamba_in", "packed_fc1", "packed_fc1_in_out",
                                    "packed_fc2", "packed_fc2_in_out", "qkv", "qkv_concat",
-                                   "qkv_gated", "replicated", "row"}));
+                                   "qkv_gated", "replicated", "row", "transposed"}));
   EXPECT_GT(cases, 4000);
 }
 
