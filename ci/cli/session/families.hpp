@@ -5,6 +5,7 @@
 
 #include "ci/cli/options/options.hpp"
 #include "core/family/families.hpp"
+#include "core/kinds/catalogue.hpp"
 
 namespace bv::cli {
 
@@ -12,5 +13,10 @@ namespace bv::cli {
 /// of their names. Errors: ReadFailed for a folder that cannot be read or holds no family; those of
 /// family::families_with.
 [[nodiscard]] Result<std::vector<family::FamilyPtr>> load_families(const Options& options);
+
+/// Every kind that their rules name is in the catalogue, and no statement is misspelt. Errors:
+/// RulesInvalid with the nearest name.
+[[nodiscard]] Status check_families(const std::vector<family::FamilyPtr>& families,
+                                    const kinds::Catalogue& lines);
 
 }  // namespace bv::cli
