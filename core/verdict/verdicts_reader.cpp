@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/counts_check.hpp"
 #include "core/verdict/json_fields.hpp"
@@ -357,11 +358,13 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   try {
     root = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
-        .at(name)
-        .pair(text.empty() ? "an empty file" : "text that ends or breaks there",
-              "a verdicts.json of bridge-verify")
-        .advise("write the file again with --out or --json");
+    JsonMistake mistake =
+        json_mistake(text, error.byte == 0 ? 0 : error.byte - 1, json_reason(error.what()));
+    Error out = fail(Code::VerdictsInvalid, fmt::format("{} is not JSON: {}", name, mistake.what))
+                    .at(mistake.place(name))
+                    .advise("write the file again with --out or --json");
+    out.facts = std::move(mistake.facts);
+    return out;
   } catch (const std::exception& error) {
     return fail(Code::VerdictsInvalid,
                 fmt::format("{} cannot be read: {}", name, escaped(error.what())))
