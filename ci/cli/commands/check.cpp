@@ -217,10 +217,10 @@ Error other_check(const Options& options, std::string_view other, bool megatron)
   if (other == "against") {
     return std::move(error).advise("run check once with each of them");
   }
+  const std::string again = fmt::format(" --{} {}", other, shell_quoted(options.said(other)->text));
   return std::move(error).advise(
-      fmt::format("leave --{0} out; the claims of the model itself: bridge-verify check --model "
-                  "{1} --{0} {2}",
-                  other, model, shell_quoted(options.said(other)->text)));
+      fmt::format("leave --{} out; the claims of the model itself: ", other) +
+      "bridge-verify check --model " + model + again);
 }
 
 /// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
