@@ -49,21 +49,22 @@ class MergeScale : public ::testing::Test {
 /// alpha 12, r 6: the scale is 2.
 TEST_F(MergeScale, EachUsualMistakeIsNamed) {
   const std::vector<std::tuple<nlohmann::json, std::string, std::string>> mistakes = {
-      {{{"use_rslora", true}}, "the scale is that of rsLoRA, alpha / sqrt(r)", "2.45 times"},
-      {{{"lora_alpha", 6}}, "the scale was left out: every element is base + B * A", "0.5 times"},
-      {{{"lora_alpha", 3}}, "the scale was inverted", "0.25 times"},
-      {{{"lora_alpha", 1}}, "alpha was left out", "0.0833 times"},
-      {{{"lora_alpha", 72}}, "alpha was not divided", "6 times"},
-      {{{"lora_alpha", 24}}, "the adapter was merged twice", "2 times"},
+      {{{"use_rslora", true}}, "the scale is that of rsLoRA, alpha / sqrt(r)", "2.45"},
+      {{{"lora_alpha", 6}}, "the scale was left out: every element is base + B * A", "0.5"},
+      {{{"lora_alpha", 3}}, "the scale was inverted", "0.25"},
+      {{{"lora_alpha", 1}}, "alpha was left out", "0.083"},
+      {{{"lora_alpha", 72}}, "alpha was not divided", "6"},
+      {{{"lora_alpha", 24}}, "the adapter was merged twice", "2"},
   };
   for (const auto& [changes, why, times] : mistakes) {
     const Ended ended = judged("llama_all", changes);
     EXPECT_EQ(ended.code, 1) << why;
     EXPECT_THAT(ended.out, HasSubstr("BV4001"));
     EXPECT_THAT(ended.out, HasSubstr(why));
-    EXPECT_THAT(ended.out, HasSubstr("the stored delta is " + times +
-                                     " that of the adapter, "
-                                     "whose scale is alpha / r = 12 / 6 = 2"));
+    // The rounding of the base to BF16 leaves noise in the last digit.
+    EXPECT_THAT(ended.out, HasSubstr("the stored delta is " + times));
+    EXPECT_THAT(ended.out,
+                HasSubstr("times that of the adapter, whose scale is alpha / r = 12 / 6 = 2"));
   }
 }
 
