@@ -4,7 +4,7 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/io/locate.hpp"
-#include "core/parallel/parallel.hpp"
+#include "core/plan/plan.hpp"
 #include "core/torch_dist/store.hpp"
 #include "core/verdict/verdict.hpp"
 
