@@ -8,6 +8,7 @@
 #include <new>
 
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/session.hpp"
 #include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/similar_path.hpp"
@@ -348,8 +349,23 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
+namespace {
+
+/// A size that nobody wrote is where it comes from.
+Error with_etp_reason(const Options& options, Error error) {
+  if (error.code == Code::IndivisibleDim && etp_follows(options) &&
+      error.message.starts_with("ETP=")) {
+    error.facts.emplace_back("ETP follows --tp, because --etp was not given");
+    error.help += ", or 1 for uncut experts: --etp 1";
+  }
+  return error;
+}
+
+}  // namespace
+
 int report_error(Context& context, const Options& options, const Error& found) {
-  const Error error = with_similar_path(options, context.environment, found);
+  const Error error =
+      with_etp_reason(options, with_similar_path(options, context.environment, found));
   context.streams.err(
       reports::render_error(error, style_for(context, options, context.err_is_terminal)));
   const Command* command = find_command(options.command);

@@ -17,9 +17,7 @@ Error misfit(const PackedShapes& shapes, std::int64_t experts, std::int64_t rows
   return fail(Code::AdapterShape, "and its lora_A do not fit the packed experts")
       .pair(fmt::format("lora_A {}, lora_B {}", shape_text(shapes.a), shape_text(shapes.b)),
             fmt::format("lora_A [{}*r, {}], lora_B [{}, r*{}]", experts, columns, rows, experts))
-      .advise(
-          "give the base that the adapter was trained on, or write the adapter again with lora "
-          "convert");
+      .advise(kOtherBase);
 }
 
 /// Does a version exchange the roles of the factors?

@@ -73,6 +73,7 @@ class Parser {
                                                     escaped(options_.given.front().written)))
                        .advise("bridge-verify --model DIR");
     }
+    BV_CHECK(check_verb());
     for (const Setting& setting : options_.given) {
       const OptionSpec& spec = *find_option(setting.name);
       if (!usable_by(spec, key())) {
@@ -121,6 +122,19 @@ class Parser {
   }
 
  private:
+  /// A verb that is misspelt; other words are the command's to judge.
+  [[nodiscard]] Status check_verb() const {
+    const auto verbs = command_ == nullptr ? std::vector<std::string>() : words_of(command_->verbs);
+    const std::string word = options_.operands.empty() ? "" : options_.operands.front();
+    const auto near = holds(verbs, word) ? std::nullopt : nearest(word, verbs);
+    return !near ? Status(Done{})
+                 : fail(Code::UnknownOption,
+                        fmt::format("{} has no subcommand \"{}\"", options_.command, escaped(word)))
+                       .pair(escaped(word), join(verbs, ", "))
+                       .advise(fmt::format("did you mean bridge-verify {} {}?", options_.command,
+                                           *near));
+  }
+
   static Error twice(const OptionSpec& spec, const std::string& first, const std::string& second) {
     return fail(Code::Conflict, fmt::format("--{} is given twice: {} and {}", spec.name,
                                             escaped(first), escaped(second)))
@@ -143,9 +157,12 @@ class Parser {
     }
     std::string command = key();
     std::replace(command.begin(), command.end(), ':', ' ');
+    const bool place = spec.name == "megatron" && usable_by(*find_option("model"), key());
     return fail(Code::UnknownOption, fmt::format("{} cannot use {}", command, escaped(written)))
-        .pair("command " + command, "one of " + join(users, ", "))
-        .advise("bridge-verify help " + options_.command);
+        .pair("command " + command,
+              users.size() == 1 ? "command " + users.front() : "one of " + join(users, ", "))
+        .advise(place ? "give the checkpoint itself with --model"
+                      : "bridge-verify help " + options_.command);
   }
 
   void add(const OptionSpec& spec, std::string text, Origin origin, std::string written) {
@@ -168,7 +185,7 @@ class Parser {
         return fail(Code::UnknownOption, fmt::format("{} does not take an argument: \"{}\"",
                                                      options_.command, escaped(word)))
             .pair(escaped(word), "options only")
-            .advise(looks_like_path(word) && usable_by(*find_option("model"), options_.command)
+            .advise(usable_by(*find_option("model"), options_.command)
                         ? fmt::format("did you mean --model {}?", shell_quoted(word))
                         : "bridge-verify help " + options_.command);
       }
