@@ -10,6 +10,7 @@
 
 #include "core/kinds/values.hpp"
 #include "core/lora/adapter.hpp"
+#include "core/merge/merge_tensor.hpp"
 #include "oracles/lora_merge.hpp"
 
 namespace bv::claims {
