@@ -9,6 +9,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_reader.hpp"
 #include "core/lora/packing.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 namespace {
@@ -307,8 +308,10 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     return;
   }
   const PackedShapes shapes{module.a->stored.spec.shape, module.b->stored.spec.shape};
-  auto roles = packed_roles(shapes, weight->experts, weight->rows, weight->columns,
-                            weight->columns_first, out_.config.peft_version);
+  const bool marked = weight->columns_first.value_or(false) && marks_stacks(model_);
+  auto roles = packed_roles(
+      shapes, {weight->experts, weight->rows, weight->columns, weight->columns_first, marked},
+      out_.config.peft_version);
   if (!roles) {
     const Error& error = roles.error();
     fault(error.code, key_of(*module.b), " " + error.message, error.found, error.wanted,

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/family/family.hpp"
 #include "tests/core/model/sample.hpp"
 
 namespace bv::family::test {
@@ -123,6 +124,16 @@ TEST(FamilyFile, WithAnUnknownValueRuleOrDivisorIsRefusedWithThoseThatExist) {
         {{{"code", "E010"}, {"divisor", divisor}, {"dividend", "hidden_size"}, {"noun", "rows"}}});
     EXPECT_EQ(refusal(family).wanted, kDivisorWords) << divisor;
   }
+}
+
+TEST(FamilyFile, SaysInOneWordHowPeftTakesItsStacks) {
+  auto family = tiny();
+  EXPECT_FALSE(family::parse_family(family.dump(), "tiny.json").value()->stacks_unmarked);
+  family["peft_stacks"] = "as_stored";
+  EXPECT_TRUE(family::parse_family(family.dump(), "tiny.json").value()->stacks_unmarked);
+  family["peft_stacks"] = "in_out";
+  EXPECT_EQ(refusal(family).found, "in_out");
+  EXPECT_EQ(refusal(family).wanted, "as_stored");
 }
 
 TEST(FamilyFile, StatesALayerFlagInOneWay) {
