@@ -68,7 +68,7 @@ TEST(FamilyFile, ThatIsNotJsonIsRefusedWithItsPlace) {
   const auto result = family::parse_family("{\n  \"schema\": 1,\n}", "bad.json");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::RulesInvalid);
-  EXPECT_EQ(result.error().where, "bad.json:3:1");
+  EXPECT_EQ(result.error().where, "bad.json:2:14");
   EXPECT_FALSE(family::parse_family("", "bad.json"));
   EXPECT_FALSE(family::parse_family("[1e999]", "bad.json"));
   EXPECT_FALSE(family::parse_family(std::string(100000, '['), "bad.json"));
