@@ -239,7 +239,7 @@ TEST(Packing, AnUnmarkedStackIsTakenAsItIsStored) {
   EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, {}), "2 exchanged columns first");
   EXPECT_EQ(unmarked({{4, 2}, {3, 4}}, {}), "2 columns first");
   const PackedStack stack{2, 3, 2, true, false};
-  const Error& error = packed_roles({{4, 2}, {3, 4}}, stack, "0.21.2").error();
+  const Error error = packed_roles({{4, 2}, {3, 4}}, stack, "0.21.2").error();
   EXPECT_EQ(error.wanted, "lora_A [2*r, 3], lora_B [2, r*2]");
 }
 
