@@ -144,7 +144,7 @@ Tensor rows_of_column_layer(const AdapterQuestion& question, Formula formula,
   }
   const std::vector<std::string>& names = question.weight.hf_names;
   const bool stack = formula == Formula::ExpertFc1 && names.size() == 1 &&
-                     !expert_in(names.front()) && part_of(names.front()) == "gate_up_proj";
+                     !expert_in(names.front()) && holds_gate_and_up(question.weight);
   if (stack) {
     return gate_and_up(rows.front(), question.weight);
   }
