@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "core/base/text.hpp"
 #include "tests/ci/run_command.hpp"
@@ -234,8 +235,10 @@ TEST(Newcomer, TheHeaderOfAConversionFromTorchDistIsAboutTheCheckpoint) {
                                 (testing::kGolden / "torch_dist/qwen3").string(), "--like",
                                 testing::hf_case("qwen3"), "--out", temp / "hf"});
   EXPECT_EQ(ended.code, 0) << ended.err << ended.out;
-  expect_golden("newcomer/from_torch_dist",
-                unwrapped(without_places(ended.out.substr(0, ended.out.find("\n\n")))) + "\n");
+  // Beside a longer folder the counts stand on a line of their own.
+  const std::string header = std::regex_replace(ended.out.substr(0, ended.out.find("\n\n")),
+                                                std::regex("\\n +10 tensors"), "   10 tensors");
+  expect_golden("newcomer/from_torch_dist", unwrapped(without_places(header)) + "\n");
 }
 
 TEST(Newcomer, SettingsShowTheModel) {
