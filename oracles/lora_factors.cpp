@@ -146,9 +146,8 @@ Tensor rows_of_column_layer(const AdapterQuestion& question, Formula formula,
   const bool stack =
       formula == Formula::ExpertFc1 && names.size() == 1 && !expert_in(names.front());
   if (stack) {
-    return holds_gate_and_up(question.weight)
-               ? gate_and_up(rows.front(), question.weight)
-               : block(tensor_of(rows.front()), 0, question.weight);
+    return holds_gate_and_up(question.weight) ? gate_and_up(rows.front(), question.weight)
+                                              : block(tensor_of(rows.front()), 0, question.weight);
   }
   Question weight = question.weight;
   weight.hf = rows;

@@ -220,10 +220,10 @@ TEST(LoraLaw, HoldsForEveryLinearLayerOfEveryFamilyOnManyLayouts) {
     ASSERT_TRUE(of_class) << of_class.error().message;
     hold_law(*of_class, 2, kinds_seen, cases);
   }
-  for (const char* kind : {"column", "gated_mlp", "gated_mlp_concat", "gdn2", "gdn4", "gpt_oss_fc1",
-                           "mamba_in", "packed_column", "packed_fc1", "packed_fc1_in_out",
-                           "packed_fc2", "packed_fc2_in_out", "qkv", "qkv_concat", "qkv_gated",
-                           "replicated", "row", "transposed"}) {
+  for (const char* kind :
+       {"column", "gated_mlp", "gated_mlp_concat", "gdn2", "gdn4", "gpt_oss_fc1", "mamba_in",
+        "packed_column", "packed_fc1", "packed_fc1_in_out", "packed_fc2", "packed_fc2_in_out",
+        "qkv", "qkv_concat", "qkv_gated", "replicated", "row", "transposed"}) {
     EXPECT_TRUE(kinds_seen.contains(kind)) << kind;
   }
 }
