@@ -81,7 +81,7 @@ constexpr std::string_view kKnownWithout =
     "flex_olmo gemma3_vl gemma4 gemma4_experts gemma4_text glm4v_moe glm_moe_dsa gpt_neox "
     "granite granitemoe granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 "
     "hyperclovax jais2 kimi_k25 llama4 llama4_text mimo mimo_v2_flash minimax_m2 "
-    "minimax_m3 ministral ministral3 mistral3 nemotron nemotron_h nemotron_h_mtp "
+    "minimax_m3 ministral ministral3 mistral3 nemotron nemotron_h nemotron_h_mtp nemotron_h_packed "
     "nemotron_h_omni nemotron_h_vl nemotron_nas olmo olmo2 olmo3 olmoe phi phimoe "
     "qwen2_5_omni qwen2_5_vl qwen2_audio qwen2_vl qwen3_asr qwen3_omni_moe sarvam_mla "
     "sarvam_moe seed_oss smollm3 solar_open stablelm starcoder2 step3p5 step3p7 "
