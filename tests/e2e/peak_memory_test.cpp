@@ -139,7 +139,7 @@ Peaks peaks_of_merging(std::int64_t hidden, std::int64_t layers) {
 
 void expect_no_growth(const Peaks& small, const Peaks& large) {
   for (const auto& [what, peak] : large.of) {
-    EXPECT_LT(peak, small.of.at(what) + (std::uint64_t{32} << 20)) << what;
+    EXPECT_LT(peak, small.of.at(what) + (std::uint64_t{64} << 20)) << what;  // of 170 more
     std::printf("%-16s model %5zu MiB, peak %5zu MiB; model %5zu MiB, peak %5zu MiB\n",
                 what.c_str(), static_cast<std::size_t>(small.model >> 20U),
                 static_cast<std::size_t>(small.of.at(what) >> 20U),
