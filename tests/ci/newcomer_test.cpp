@@ -235,9 +235,10 @@ TEST(Newcomer, TheHeaderOfAConversionFromTorchDistIsAboutTheCheckpoint) {
                                 (testing::kGolden / "torch_dist/qwen3").string(), "--like",
                                 testing::hf_case("qwen3"), "--out", temp / "hf"});
   EXPECT_EQ(ended.code, 0) << ended.err << ended.out;
-  // Beside a longer folder the counts stand on a line of their own.
+  // Beside a longer folder the words behind it stand on lines of their own.
   const std::string header = std::regex_replace(ended.out.substr(0, ended.out.find("\n\n")),
-                                                std::regex("\\n +10 tensors"), "   10 tensors");
+                                                std::regex("\\s+\\(megatron\\)\\s+10 tensors"),
+                                                " (megatron)   10 tensors");
   expect_golden("newcomer/from_torch_dist", unwrapped(without_places(header)) + "\n");
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/ci/run_command.hpp"
+#include "tests/support/process.hpp"
 
 namespace bv::cli::testing {
 namespace {
@@ -91,8 +92,8 @@ TEST(RulesLint, SeveralFilesAreJudgedAndTheWorstCounts) {
   const std::string wrong = rules_file("broken/wildcard_count.rules.json");
   const Ended ended = run_line({"rules", "lint", right, wrong});
   EXPECT_EQ(ended.code, 1) << ended.out;
-  EXPECT_NE(ended.out.find(right + ": "), std::string::npos) << ended.out;
-  EXPECT_NE(ended.out.find(wrong + ": "), std::string::npos) << ended.out;
+  EXPECT_NE(support::unwrapped(ended.out).find(right + ": "), std::string::npos) << ended.out;
+  EXPECT_NE(support::unwrapped(ended.out).find(wrong + ": "), std::string::npos) << ended.out;
   EXPECT_EQ(run_line({"rules", "lint", right, right}).code, 0);
   EXPECT_EQ(run_line({"rules", "lint", wrong, "/nowhere/x.json"}).code, 5);
 }

@@ -145,7 +145,7 @@ Ended run_hostile(const std::vector<std::string>& arguments, const Variables& va
 
 std::string unwrapped(const std::string& text) {
   static const std::regex kMessage(
-      "(error|warning|undecided|unsupported)\\[BV.*|.*: [0-9]+ rules?, [0-9]+ errors?.*");
+      "(error|warning|undecided|unsupported)\\[BV.*|[^ ].*\\.json:( [0-9]+ rules?, .*)?");
   static const std::regex kLead("   [=|] .*|(note|open) .*");
   std::string out;
   bool title = false;
