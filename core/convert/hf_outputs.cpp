@@ -3,14 +3,16 @@
 #include "core/base/text.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/layout/notation.hpp"
 
 namespace bv::convert {
 namespace {
 
-/// Boxes that make one HF tensor out of its distinct owners.
+/// Boxes that make one HF tensor out of its distinct owners. A line may hold an element twice, and
+/// a cut may part the two.
 std::vector<layout::Box> boxes_back(const plan::Plan& plan,
                                     const std::vector<plan::Plan::Owner>& distinct,
-                                    std::size_t hf) {
+                                    std::size_t mapping, std::size_t hf) {
   std::vector<layout::Box> out;
   for (std::size_t i = 0; i < distinct.size(); ++i) {
     for (const layout::Box& box : plan.shard(checkpoint::target_at(plan, distinct[i])).boxes) {
@@ -19,7 +21,8 @@ std::vector<layout::Box> boxes_back(const plan::Plan& plan,
       }
     }
   }
-  return out;
+  const layout::Rule& line = plan.bound(plan.model().mappings[mapping]).rule();
+  return layout::copied_sources(line)[hf] ? layout::first_copies(std::move(out)) : out;
 }
 
 }  // namespace
@@ -40,7 +43,9 @@ std::vector<OutputFile> hf_outputs(const checkpoint::MegatronFolder& source, con
     for (const plan::Plan::Owner& owner : distinct) {
       tensor.sources.push_back(checkpoint::stored_at(shards, plan, owner));
     }
-    tensor.boxes = [&plan, distinct, position] { return boxes_back(plan, distinct, position); };
+    tensor.boxes = [&plan, distinct, mapping, position] {
+      return boxes_back(plan, distinct, mapping, position);
+    };
     tensor.add = -map.rule->value.added_on_import();
     files[source.hf_file_of.at(hf)].tensors.push_back(std::move(tensor));
   };

@@ -104,9 +104,14 @@ void inverse(const BoxPiece& piece, int new_source, Box& out);
 struct Run {
   std::int64_t begin = 0;
   std::int64_t end = 0;
+  bool operator==(const Run&) const = default;
 };
 /// The runs that a box without an empty axis writes, appended to `out`.
 void target_runs(const Box& box, std::vector<Run>& out);
+
+/// The same without the elements that an earlier box writes: copies are parted from their first
+/// ones. Boxes that share no element stay as they are. The cost is that of their runs.
+[[nodiscard]] std::vector<Box> first_copies(std::vector<Box> boxes);
 
 /// AtLeastOnce: the boxes bring copies of one element.
 enum class Cover { Once, AtLeastOnce };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -93,6 +94,59 @@ bool drop_common_inner(std::vector<Box>& boxes, std::int64_t& elements) {
 
 void target_runs(const Box& box, std::vector<Run>& out) {
   list_runs(box, 0, box.target_offset, out);
+}
+
+namespace {
+
+/// Elements that were seen, as runs that touch no other: begin -> end.
+class SeenRuns {
+ public:
+  /// What of a run was not seen, appended to `out`; all of it is seen from now on.
+  void add(Run run, std::vector<Run>& out) {
+    auto at = ends_.upper_bound(run.begin);
+    if (at != ends_.begin() && std::prev(at)->second >= run.begin) {
+      --at;
+    }
+    Run joined = run;
+    while (at != ends_.end() && at->first <= run.end) {
+      if (run.begin < at->first) {
+        out.push_back({run.begin, at->first});
+      }
+      run.begin = std::max(run.begin, at->second);
+      joined = {std::min(joined.begin, at->first), std::max(joined.end, at->second)};
+      at = ends_.erase(at);
+    }
+    if (run.begin < run.end) {
+      out.push_back(run);
+    }
+    ends_.emplace(joined.begin, joined.end);
+  }
+
+ private:
+  std::map<std::int64_t, std::int64_t> ends_;
+};
+
+}  // namespace
+
+std::vector<Box> first_copies(std::vector<Box> boxes) {
+  SeenRuns seen;
+  std::vector<Box> out;
+  for (Box& box : boxes) {
+    std::vector<Run> runs;
+    std::vector<Run> left;
+    target_runs(box, runs);
+    for (const Run& run : runs) {
+      seen.add(run, left);
+    }
+    if (left == runs) {
+      out.push_back(std::move(box));
+      continue;
+    }
+    for (const Run& run : left) {
+      clip_to_target(box, run.begin, run.end, out);
+    }
+  }
+  return out;
 }
 
 namespace {

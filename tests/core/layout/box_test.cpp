@@ -166,6 +166,48 @@ TEST(Box, InverseOfAllShardsRebuildsEverySource) {
   }
 }
 
+/// Keys that are values: wherever a cut falls, inside a head too, each element comes back once.
+TEST(Box, FirstCopiesOfAllShardsRebuildASourceThatIsHeldTwice) {
+  const Rule rule =
+      rule_of("twice q[(g n d) ...], k[(g d) ...] -> y[(g (q: n d | k: *c d)) ...] cut 0 by t");
+  std::int64_t parted = 0;
+  for (const std::int64_t g : {1, 2, 3}) {
+    for (const std::int64_t n : {1, 2, 4}) {
+      for (const std::int64_t d : {2, 3, 8}) {
+        for (const std::int64_t t : {1, 2, 3, 4, 6, 8}) {
+          const auto bound =
+              BoundRule::bind(rule, {{{"g", g}, {"n", n}, {"d", d}, {"c", 2}, {"t", t}}, {3}});
+          if (!bound) {
+            continue;  // a cut with a remainder
+          }
+          std::vector<Box> back;
+          for (std::int64_t rank = 0; rank < t; ++rank) {
+            for (const Box& box : bound->shard(0, {{"t", rank}}).boxes) {
+              if (box.source == 1) {
+                back.push_back(inverse(box, static_cast<int>(rank)));
+              }
+            }
+          }
+          const std::int64_t elements = g * d * 3;
+          parted += check_tiling(back, elements) ? 0 : 1;
+          const std::vector<Box> once = first_copies(back);
+          EXPECT_TRUE(check_tiling(once, elements)) << g << n << d << t;
+          // The first rank that holds an element gives it.
+          Map first(static_cast<std::size_t>(elements), {-2, 0});
+          for (const Box& box : back) {
+            const Map own = enumerate({box}, elements);
+            for (std::size_t i = 0; i < own.size(); ++i) {
+              first[i] = first[i].first == -2 ? own[i] : first[i];
+            }
+          }
+          EXPECT_EQ(enumerate(once, elements), first);
+        }
+      }
+    }
+  }
+  EXPECT_GT(parted, 10);
+}
+
 TEST(Tiling, FindsTheFirstGapAndTheFirstOverlap) {
   const Box left{0, 0, 0, {{4, 1, 1}}, 0};
   const Box right{0, 0, 5, {{3, 1, 1}}, 0};
