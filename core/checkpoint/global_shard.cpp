@@ -54,10 +54,20 @@ Place without_expert(const std::string& name) {
   return expert ? Place{head + rest.substr(0, digits), {*expert}} : Place{name, {}};
 }
 
-/// The name as it stands, and without one of its numbers, which is then the first index.
-std::vector<Place> places_of(const std::string& name) {
-  const Place whole = global_place(name);
-  std::vector<Place> out = {whole};
+/// With the number of its expert in the key (singleton_local_shards); nullopt for other names.
+std::optional<Place> with_own_key(const Place& whole) {
+  constexpr std::string_view kExperts = ".mlp.experts.experts.";
+  const std::size_t at = whole.key.find(kExperts);
+  if (at == std::string::npos || whole.index.size() != 1) {
+    return std::nullopt;
+  }
+  std::string own = whole.key;
+  own.insert(at + kExperts.size(), fmt::format("{}.", whole.index.front()));
+  return Place{std::move(own), {}};
+}
+
+/// A place without one of the numbers of its key, which is then the first index.
+void add_stacked(const Place& whole, std::vector<Place>& out) {
   for (std::size_t at = 0; at < whole.key.size();) {
     const std::size_t end = std::min(whole.key.find('.', at), whole.key.size());
     const auto number = number_of(std::string_view(whole.key).substr(at, end - at));
@@ -67,6 +77,17 @@ std::vector<Place> places_of(const std::string& name) {
       out.push_back(std::move(stacked));
     }
     at = end + 1;
+  }
+}
+
+/// Everywhere that a parameter of this name may stand.
+std::vector<Place> places_of(const std::string& name) {
+  const Place whole = global_place(name);
+  std::vector<Place> out = {whole};
+  add_stacked(whole, out);
+  if (const auto own = with_own_key(whole)) {
+    out.push_back(*own);
+    add_stacked(*own, out);
   }
   return out;
 }

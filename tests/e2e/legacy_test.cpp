@@ -186,6 +186,29 @@ TEST_F(ExpertRanks, OfAnotherSizeThanStatedAreRefused) {
   EXPECT_NE(open.flat().find("--pp N or --ep N"), std::string::npos) << open.all();
 }
 
+/// The names say which spelling they are of; an option that was given decides.
+TEST(LegacySpelling, IsTakenFromTheNames) {
+  const TempFolder folder;
+  const std::string model = golden_hf("qwen3_moe").string();
+  const Ended there = run({"convert", "--to", "megatron", "--model", model, "--no-moe-grouped-gemm",
+                           "--transformer-impl", "local", "--out", folder / "shards"});
+  ASSERT_EQ(there.code, 0) << there.all();
+  const fs::path file = folder.path() / "legacy/mp_rank_00/model_optim_rng.pt";
+  fs::create_directories(file.parent_path());
+  write_text(file, torch_file("model_optim_rng",
+                              {read_tensors(folder / "shards/pp0_tp0_ep0_etp0.safetensors")},
+                              [&](const auto& weights) {
+                                return "}(" + pickled("model") + weights.front() + "u";
+                              }));
+  const Ended ended = run({"check", "--model", model, "--megatron", folder / "legacy"});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  EXPECT_NE(ended.flat().find("--no-moe-grouped-gemm"), std::string::npos) << ended.all();
+  EXPECT_NE(ended.flat().find("--transformer-impl local"), std::string::npos) << ended.all();
+  const Ended other = run({"check", "--model", model, "--megatron", folder / "legacy",
+                           "--transformer-impl", "transformer_engine"});
+  EXPECT_EQ(other.code, 1) << other.all();
+}
+
 /// qwen3 on PP 2 with two virtual stages on each rank.
 class VirtualStages : public ::testing::Test {
  protected:
@@ -222,6 +245,13 @@ TEST_F(VirtualStages, AreTheModelsOfARank) {
   EXPECT_EQ(ended.code, 0) << ended.all();
   EXPECT_EQ(ended.word(), "PASS") << ended.all();
   EXPECT_NE(ended.flat().find("vpp2"), std::string::npos) << ended.all();
+}
+
+TEST_F(VirtualStages, OfAMissingRankAreAMissingFile) {
+  fs::remove_all(folder.path() / "legacy/mp_rank_00_001");
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 5) << ended.all();
+  EXPECT_NE(ended.flat().find("are not those of one layout"), std::string::npos) << ended.all();
 }
 
 TEST_F(VirtualStages, InAnotherOrderAreRefuted) {

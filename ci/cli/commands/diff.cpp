@@ -188,7 +188,7 @@ class Diff {
     if (!opened) {
       return Done{};
     }
-    const checkpoint::HfModel& hf = opened->hf;
+    checkpoint::HfModel& hf = opened->hf;
     BV_TRY(found, open_legacy(files, options_, hf.model));
     run_.notes.insert(run_.notes.end(), found.notes.begin(), found.notes.end());
     run_.layouts_note =

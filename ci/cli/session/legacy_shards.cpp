@@ -7,6 +7,7 @@
 #include <optional>
 #include <tuple>
 
+#include "ci/cli/session/found_spelling.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
@@ -177,7 +178,7 @@ bool find_etp(std::optional<std::int64_t> stated, parallel::Layout& layout,
 }  // namespace
 
 Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
-                                 const Options& options, const model::Model& model) {
+                                 const Options& options, model::Model& model) {
   LegacyShards out;
   BV_TRY(models, models_of(files, options.strict));
   BV_TRY(flags, one_layout(options));
@@ -187,6 +188,9 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   out.layout.tp = out.layout.pp = out.layout.ep = 1;
   out.layout.vpp = std::ssize(first.stages);
   std::vector<parallel::ShardKey> keys = named_ranks(files, numbers, out.layout);
+  // Where the last ranks are missing, their numbers are too: the run says how many there were.
+  out.layout.pp = std::max(out.layout.pp, first.argument(kPipelineSize).value_or(1));
+  out.layout.ep = std::max(out.layout.ep, first.argument(kExpertSize).value_or(1));
   std::optional<std::int64_t> etp = first.argument(kExpertTensorSize);
   if (!etp && options.has("etp")) {
     etp = flags.etp;
@@ -214,6 +218,13 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
       ++keys[i].vp;
     }
   }
+  take_spelling(
+      options,
+      [&](const std::string& name) {
+        return std::any_of(out.shards.begin(), out.shards.end(),
+                           [&](const auto& one) { return one.second->find(name) != nullptr; });
+      },
+      model, out.notes);
   if (!out.layout.vocab_divisor) {
     out.layout.vocab_divisor = padded_rows(out, model);
   }

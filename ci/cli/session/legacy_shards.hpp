@@ -16,10 +16,11 @@ struct LegacyShards {
   std::vector<std::string> notes;
 };
 
-/// Opens every file and compares its checksums. Errors: those of FileStore; CacheIncomplete when
-/// the numbers of the folders make no grid, ShardContents when the files are of several
-/// checkpoints; BadValue for numbers that only an option can tell apart, or that contradict one.
+/// Opens every file and compares its checksums; gives `model` the spelling of their names. Errors:
+/// those of FileStore; CacheIncomplete when the numbers of the folders make no grid, ShardContents
+/// when the files are of several checkpoints; BadValue for numbers that only an option can tell
+/// apart, or that contradict one.
 [[nodiscard]] Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
-                                               const Options& options, const model::Model& model);
+                                               const Options& options, model::Model& model);
 
 }  // namespace bv::cli

@@ -59,6 +59,23 @@ TEST(FindGlobal, ExpertsInBothSpellingsAndBothSchemes) {
   EXPECT_EQ(found(store, "decoder.layers.1.mlp.experts.linear_fc1.weight8"), Found{});
 }
 
+/// singleton_local_shards: no expert shares a key with another one.
+TEST(FindGlobal, ExpertsWithKeysOfTheirOwn) {
+  MemoryStore store;
+  const std::string experts = "decoder.layers.1.mlp.experts.";
+  add(store, experts + "experts.7.linear_fc1.weight_w", {4, 2});
+  add(store, experts + "experts.7.linear_fc1.weight_v", {4, 2});
+  add(store, "decoder.layers.mlp.experts.experts.7.linear_fc2.weight", {3, 2, 4});
+  for (const char* spelling : {"linear_fc1.weight7", "local_experts.7.linear_fc1.weight"}) {
+    EXPECT_EQ(found(store, experts + spelling),
+              (Found{experts + "experts.7.linear_fc1.weight_w at 0",
+                     experts + "experts.7.linear_fc1.weight_v at 4"}));
+  }
+  EXPECT_EQ(found(store, experts + "linear_fc1.weight6"), Found{});
+  EXPECT_EQ(found(store, experts + "linear_fc2.weight7"),
+            Found{"decoder.layers.mlp.experts.experts.7.linear_fc2.weight[1] at 0"});
+}
+
 TEST(FindGlobal, FusedRowsThatAreStoredApart) {
   MemoryStore store;
   for (const auto& [part, rows] : std::vector<std::pair<std::string, std::int64_t>>{
