@@ -221,7 +221,7 @@ Status require_hf(const LocatedModel& model) {
         .at(place)
         .fact(fmt::format("it holds {} *.distcp files: a Megatron torch_dist checkpoint",
                           model.distcp_files))
-        .advise("give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
+        .advise("judge it against its HF model: check --model HF_DIR --megatron CKPT_DIR");
   }
   if (model.kind == ModelKind::RankFiles) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", place))

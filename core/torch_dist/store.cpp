@@ -52,8 +52,18 @@ Error refuse(const fs::path& file, const std::string& what) {
       .advise("use another iteration of the checkpoint, or save it again");
 }
 
-/// metadata.json names the format; a folder without it is not complete.
+/// metadata.json names the format; a folder without it, or without .metadata, is not complete.
 Status check_format(const fs::path& folder) {
+  for (const std::string_view name : {std::string_view("metadata.json"), kMetadataName}) {
+    std::error_code ignored;
+    if (!fs::exists(folder / name, ignored)) {
+      const std::string shown = io::printable_path(folder);
+      return fail(Code::DistMetadataInvalid,
+                  fmt::format("{} is not complete: it has no {}", shown, name))
+          .at(shown)
+          .advise("use another iteration of the checkpoint, or copy it again");
+    }
+  }
   const fs::path path = folder / "metadata.json";
   BV_TRY(text, io::read_file(path, kSmallBytesMax, Code::DistMetadataInvalid));
   const auto json = nlohmann::json::parse(text, nullptr, false);
@@ -229,6 +239,10 @@ std::string beside_text(const Beside& beside) {
 
 void tell_beside(const Beside& beside, std::vector<std::string>& notes) {
   notes.push_back(beside_text(beside));
+  if (beside.integrity) {
+    notes.emplace_back(
+        "integrity.json is not compared: Megatron does that when it loads with verify_integrity");
+  }
   if (const auto count = beside.absent_states.size(); count > 0) {
     notes.push_back(fmt::format(
         "{} absent that modules of the same kind have ({}): a strict load of Megatron fails "
@@ -271,6 +285,8 @@ Result<DistCheckpoint> DistCheckpoint::open(const fs::path& folder) {
     BV_CHECK(opener.check_object(key, slice));
   }
   state->beside.absent_states = absent_states(metadata);
+  std::error_code ignored;
+  state->beside.integrity = fs::exists(folder / "integrity.json", ignored);
   return DistCheckpoint(std::move(state));
 }
 

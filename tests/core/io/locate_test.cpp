@@ -77,7 +77,7 @@ TEST(Locate, NamesATorchDistCheckpoint) {
       hf.error().facts,
       ::testing::ElementsAre("it holds 16 *.distcp files: a Megatron torch_dist checkpoint"));
   EXPECT_EQ(hf.error().help,
-            "give the HF model with --model; diff HF_DIR CKPT_DIR compares the two");
+            "judge it against its HF model: check --model HF_DIR --megatron CKPT_DIR");
 }
 
 /// An interrupted save leaves a later folder behind.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/io/digest.hpp"
 #include "tests/core/io/scratch.hpp"
 #include "tests/core/torch_dist/golden_copy.hpp"
@@ -96,12 +97,29 @@ TEST_F(DamagedCheckpoint, AFlippedBitIsToldByItsChecksum) {
 TEST_F(DamagedCheckpoint, AWholeFolderIsNeeded) {
   fs::remove(copy_.iteration / "__2_0.distcp");
   EXPECT_EQ(error().code, Code::DistMetadataInvalid);
-  fs::remove(copy_.iteration / ".metadata");
-  EXPECT_EQ(error().code, Code::ReadFailed);
+  for (const char* name : {".metadata", "metadata.json"}) {
+    fs::rename(copy_.iteration / name, copy_.iteration / "away");
+    EXPECT_EQ(error().code, Code::DistMetadataInvalid);
+    EXPECT_NE(error().message.find(std::string("is not complete: it has no ") + name),
+              std::string::npos)
+        << error().message;
+    fs::rename(copy_.iteration / "away", copy_.iteration / name);
+  }
   spill(copy_.iteration / "metadata.json", R"({"sharded_backend": "zarr"})");
   EXPECT_EQ(error().code, Code::DistMetadataInvalid);
   spill(copy_.iteration / "metadata.json", "[[[[");
   EXPECT_EQ(error().code, Code::DistMetadataInvalid);
+}
+
+TEST_F(DamagedCheckpoint, HashesOfFilesAreNamedAsNotCompared) {
+  const auto notes_of = [&] {
+    std::vector<std::string> notes;
+    tell_beside(DistCheckpoint::open(copy_.iteration)->beside(), notes);
+    return join(notes, "\n");
+  };
+  EXPECT_EQ(notes_of().find("integrity.json"), std::string::npos);
+  spill(copy_.iteration / "integrity.json", R"({"algorithm": "sha256", "files": {}})");
+  EXPECT_NE(notes_of().find("integrity.json is not compared"), std::string::npos);
 }
 
 TEST_F(DamagedCheckpoint, FilesThatEndEarlyAreRefused) {
