@@ -237,8 +237,10 @@ Result<ArchiveTensor> rebuilt(const TorchFile& file, std::span<const Id> argumen
               fmt::format("{} elements of {} bytes", held, size));
   }
   if (*count > 0 && !is_dense(*shape, *strides)) {
-    return refuse(
-        file, fmt::format("a tensor of shape {} is a view that is not dense", shape_text(*shape)));
+    return refuse(file,
+                  fmt::format("a tensor of shape {} is not stored row by row", shape_text(*shape)))
+        .pair("strides " + shape_text(*strides), "those of a contiguous tensor")
+        .advise("save it again with .contiguous()");
   }
   ArchiveTensor out{*dtype, *shape, 0, 0, storage.record};
   out.begin = storage.record->begin + static_cast<std::uint64_t>(*offset) * size;

@@ -42,9 +42,9 @@ struct TorchFile {
 /// Is the value a tensor, or a parameter around one?
 [[nodiscard]] bool is_tensor(const Pickle& pickle, Id id);
 /// The tensor that a value of the pickle is. Errors: PickleInvalid for what is no tensor, or one
-/// whose storage, size, strides or type do not fit the record (a view that is not dense and
-/// row-major included), or whose elements torch changes when it loads them (the negative and the
-/// conjugate bit, metadata that is not known).
+/// whose storage, size, strides or type do not fit the record (what is not stored row by row
+/// included), or whose elements torch changes when it loads them (the negative and the conjugate
+/// bit, metadata that is not known).
 [[nodiscard]] Result<ArchiveTensor> tensor_of(const TorchFile& file, Id id);
 
 }  // namespace bv::pickle

@@ -95,13 +95,13 @@ TEST(TorchFile, StridesOfSingleRowsDoNotMatter) {
   EXPECT_EQ(tensor_fault(none), "");
 }
 
-TEST(TorchFile, ViewsThatAreNotDenseAreRefused) {
+TEST(TorchFile, TensorsThatAreNotStoredRowByRowAreRefused) {
   SmallTensor turned;
   turned.strides = {1, 2};
-  EXPECT_EQ(tensor_fault(turned), "f: a tensor of shape [2, 3] is a view that is not dense");
+  EXPECT_EQ(tensor_fault(turned), "f: a tensor of shape [2, 3] is not stored row by row");
   SmallTensor repeated;
   repeated.strides = {0, 1};
-  EXPECT_EQ(tensor_fault(repeated), "f: a tensor of shape [2, 3] is a view that is not dense");
+  EXPECT_EQ(tensor_fault(repeated), "f: a tensor of shape [2, 3] is not stored row by row");
 }
 
 TEST(TorchFile, ATensorLargerThanItsStorageIsRefused) {
