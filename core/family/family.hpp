@@ -186,6 +186,8 @@ class Family {
   /// Text for {M} in Megatron names, and for {HF}, {V} in HF names as transformers writes them. A
   /// checkpoint may have other HF prefixes: they come from its names (model/prefixes.hpp).
   std::map<std::string, std::string, std::less<>> prefixes;
+  /// Prefixes that some version of transformers writes as well, though they repeat a part.
+  std::vector<std::string> also_prefixes;
   std::vector<Ignored> ignore_hf;
   std::vector<Unsupported> unsupported;
   StatedFacts stated;

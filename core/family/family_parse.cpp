@@ -172,8 +172,12 @@ class FamilyParser {
     if (const auto prefixes = top.find("prefixes")) {
       BV_TRY(members, prefixes->members());
       for (const auto& [name, place] : members) {
-        BV_TRY(prefix, place.text());
-        family_->prefixes[name] = prefix;
+        BV_TRY(all, place.texts());
+        if (all.empty()) {
+          return place.error("no prefix is listed", "[]", "a prefix, or a list of them");
+        }
+        family_->prefixes[name] = all.front();
+        family_->also_prefixes.insert(family_->also_prefixes.end(), all.begin() + 1, all.end());
       }
     }
     BV_CHECK(list_of(top, "ignore_hf", parse_ignored, family_->ignore_hf));

@@ -235,7 +235,9 @@ class Finder {
         }
       }
     }
-    if (repeats_a_part(std::string_view(body_).substr(top_.size()))) {
+    const auto& also = family_.also_prefixes;
+    if (repeats_a_part(std::string_view(body_).substr(top_.size())) &&
+        std::find(also.begin(), also.end(), body_) == also.end()) {
       body_ = top_ + shared_;  // nested twice by mistake: no loader finds these names
     }
   }

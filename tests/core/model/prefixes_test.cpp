@@ -9,6 +9,7 @@ namespace bv::model::test {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Rename = std::pair<std::string, std::string>;  // what a name starts with, before and after
 
 Headers renamed(const Headers& headers, const std::vector<Rename>& renames) {
@@ -111,6 +112,24 @@ TEST(Prefix, MayBeAbsentInABareModel) {
     EXPECT_EQ(detected(model, "prefix_HF"), "none") << name;
     EXPECT_THAT(reason(model, "prefix_HF"), HasSubstr("transformers writes model."));
   }
+}
+
+/// Qwen2-Audio as transformers 5 writes a new one (without its towers, which are named apart).
+TEST(Prefix, MayRepeatAPartWhereTheFamilySaysSo) {
+  const json text = golden_config("qwen2");
+  const json config = {{"architectures", {"Qwen2AudioForConditionalGeneration"}},
+                       {"model_type", "qwen2_audio"},
+                       {"text_config", text}};
+  const auto faults_of = [&](const std::string& prefix) {
+    const Headers headers =
+        renamed(golden_headers("qwen2"),
+                {{"model.", prefix + "."}, {"lm_head.", "language_model.lm_head."}});
+    return all_faults(must(resolve_with(config, headers)));
+  };
+  for (const char* prefix : {"language_model.model", "language_model.model.model"}) {
+    EXPECT_THAT(faults_of(prefix), Not(HasSubstr("language_model"))) << prefix;
+  }
+  EXPECT_THAT(faults_of("language_model.model.model.model"), HasSubstr("another prefix"));
 }
 
 TEST(Prefix, MayDifferInTheLanguageModelAlone) {
