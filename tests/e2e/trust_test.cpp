@@ -97,6 +97,26 @@ TEST_F(Trust, RankFilesThatChangedPlacesAreNamed) {
   }
 }
 
+/// Shapes and copies alone say nothing of it: the fingerprints do, whatever was trained.
+TEST_F(Trust, RankFilesThatChangedPlacesAreNamedByCheckOfTrainedWeightsToo) {
+  copy_golden("llama", "m");
+  ASSERT_EQ(there("m", "s", kTwoRanks).code, 0);
+  const Words check = {"check", "--model", at("m"), "--megatron", at("s"), "--accept-changed"};
+  EXPECT_EQ(run(check).code, 0) << run(check).all();
+  fs::rename(at("s/" + kRank0), at("s/x"));
+  fs::rename(at("s/" + kRank1), at("s/" + kRank0));
+  fs::rename(at("s/x"), at("s/" + kRank1));
+  expect_refuted(run(check), "BV3009", {kRank0 + " and " + kRank1 + " are exchanged"});
+  edit("s/" + kRank0, [](auto& tensors) {  // trained since, but for one layer
+    for (auto& [name, tensor] : tensors) {
+      if (name.find("layers.1.") == std::string::npos) {
+        tensor.bytes[0] ^= std::byte{1};
+      }
+    }
+  });
+  expect_refuted(run(check), "BV3009", {kRank0});
+}
+
 TEST_F(Trust, ARankThatIsACopyOfAnotherIsNamed) {
   copy_golden("llama", "m");
   ASSERT_EQ(there("m", "s", kTwoRanks).code, 0);

@@ -266,8 +266,9 @@ class Diff {
     }
     const auto is_red = [](const Verdict& one) { return one.outcome == Outcome::Refuted; };
     const bool refuted = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), is_red);
-    const bool copies = options_.accept_changed && !refuted && plan.files().size() > 1;
-    return copies ? compare_copies(plan, std::move(shards)) : Status(Done{});
+    const bool several = written_ || plan.files().size() > 1;
+    return options_.accept_changed && !refuted && several ? compare_copies(plan, std::move(shards))
+                                                          : Status(Done{});
   }
 
   /// What rules say of a checkpoint that they made is no evidence for them: they are judged too.
@@ -344,14 +345,13 @@ class Diff {
     return Done{};
   }
 
-  /// Trained weights say nothing of the model, but every rank that holds a copy of a parameter
-  /// holds the same one.
+  /// Trained weights say nothing of the model; copies are equal, and none holds another's bytes.
   Status compare_copies(const plan::Plan& plan, compare::Shards shards) {
-    std::vector<Verdict> verdicts = copy_verdicts(plan, std::move(shards));
-    if (verdicts.empty()) {
-      return Done{};  // names says so
+    BV_TRY(verdicts, copy_verdicts(plan, std::move(shards),
+                                   written_ ? &written_->manifest : nullptr, jobs_of(options_)));
+    if (!verdicts.empty()) {  // else names says so
+      add("bytes", "copies are equal, and no rank holds another's", std::move(verdicts));
     }
-    add("bytes", "copies of one parameter on several ranks are equal", std::move(verdicts));
     return Done{};
   }
 

@@ -11,6 +11,7 @@
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/compare/diff.hpp"
+#include "core/convert/fingerprints.hpp"
 #include "core/io/checkpoint.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/model/name_filter.hpp"
@@ -200,16 +201,46 @@ Status leave_out(const Options& options, Headers all, const Headers& found,
   return Done{};
 }
 
-std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards) {
+namespace {
+
+/// Every tensor of the plan has a fingerprint.
+Status check_listed(const plan::Plan& plan, const io::Digests& digests) {
+  for (const plan::ShardFile& file : plan.files()) {
+    const auto listed = digests.find(file.name);
+    for (const plan::Target& target : file.targets) {
+      if (listed == digests.end() || !listed->second.contains(target.name)) {
+        return fail(Code::ManifestDisagrees,
+                    fmt::format("manifest.json of B has no fingerprint of {} in {}",
+                                io::in_quotes(target.name), file.name))
+            .advise("bring manifest and shards of one conversion together, or convert again");
+      }
+    }
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<std::vector<Verdict>> copy_verdicts(const plan::Plan& plan, compare::Shards shards,
+                                           const checkpoint::MegatronFolder* written, int jobs) {
   checkpoint::Shards ranks;
   for (const plan::ShardFile& file : plan.files()) {
     const auto shard = shards.find(file.key);
     if (shard == shards.end()) {
-      return {};
+      return std::vector<Verdict>();
     }
     ranks.push_back(std::move(shard->second));
   }
-  std::vector<Verdict> out = replica_verdicts(convert::compare_replicas(plan, ranks, {}));
+  convert::ConvertReport report;
+  convert::Fingerprints prints;
+  if (written != nullptr) {
+    BV_CHECK(check_listed(plan, written->digests));
+    BV_TRY(compared, convert::compare_fingerprints(ranks, plan, written->digests, jobs, nullptr));
+    prints = std::move(compared);
+    report.faults = convert::folder_faults(prints, true);
+  }
+  report.replicas = convert::compare_replicas(plan, ranks, prints.found);
+  std::vector<Verdict> out = folder_verdicts(report);
   if (out.empty()) {
     Verdict& held = out.emplace_back();
     held.claim = "bytes";
@@ -219,6 +250,7 @@ std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shard
   }
   for (Verdict& verdict : out) {
     verdict.layout = parallel::layout_id(plan.layout());
+    verdict.help = verdict.help.substr(0, verdict.help.rfind("; nothing was written"));
   }
   return out;
 }

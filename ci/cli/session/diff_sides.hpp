@@ -10,6 +10,7 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/checkpoint/hf_model.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/compare/diff.hpp"
 #include "core/io/locate.hpp"
 #include "core/plan/plan.hpp"
@@ -54,9 +55,13 @@ void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std:
 [[nodiscard]] Status leave_out(const Options& options, Headers all, const Headers& found,
                                compare::Comparison& comparison, std::vector<std::string>& notes);
 
-/// Whether every rank that holds a copy of a parameter holds the same one: verdicts of claim bytes.
-/// None when a rank of the plan is not there.
-[[nodiscard]] std::vector<Verdict> copy_verdicts(const plan::Plan& plan, compare::Shards shards);
+/// Whether every rank that holds a copy of a parameter holds the same one, and with the manifest of
+/// a folder of ours whether no rank, layer or expert holds what another one held: verdicts of claim
+/// bytes. None when a rank of the plan is not there. Errors: ManifestDisagrees.
+[[nodiscard]] Result<std::vector<Verdict>> copy_verdicts(const plan::Plan& plan,
+                                                         compare::Shards shards,
+                                                         const checkpoint::MegatronFolder* written,
+                                                         int jobs);
 
 /// What the rules under test leave open, as verdicts of claim "rules". Empty when all of them can
 /// be judged.
