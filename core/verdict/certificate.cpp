@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <set>
+#include <utility>
 
 namespace bv {
 namespace {
@@ -82,6 +84,26 @@ void check_claims(const Run& run, std::vector<std::string>& gaps) {
   }
 }
 
+/// Every layout of the run has a verdict of each claim that stands on layouts.
+void check_layouts(const Run& run, std::vector<std::string>& gaps) {
+  constexpr std::array<std::string_view, 3> kOnLayouts = {"inverse", "placement", "bytes"};
+  std::set<std::pair<std::string_view, std::string_view>> judged;
+  for (const Verdict& verdict : run.verdicts) {
+    judged.emplace(verdict.claim, verdict.layout);
+  }
+  if (run.layouts.empty()) {
+    gaps.emplace_back("no layout was looked at");
+  }
+  for (const std::string_view claim : kOnLayouts) {
+    for (const LayoutRow& row : run.layouts) {
+      if (!judged.contains({claim, row.id})) {
+        gaps.push_back("claim " + std::string(claim) + " says nothing of layout " + row.id);
+        break;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> certificate_gaps(const Run& run) {
@@ -95,6 +117,7 @@ std::vector<std::string> certificate_gaps(const Run& run) {
   }
   check_settings(run, gaps);
   check_claims(run, gaps);
+  check_layouts(run, gaps);
   return gaps;
 }
 

@@ -6,7 +6,11 @@
 
 namespace bv {
 
-/// Refuses a file whose verdicts are not as many as its result states: one was taken out or turned.
+/// Refuses a file whose verdicts are not as many as its result states (one was taken out or
+/// turned), or that says of itself what its verdicts do not say: status and result, subjects of
+/// claims, layouts whose sizes are not those of their ids or that no row names, cases and evidence
+/// that an outcome cannot have, waivers that took other verdicts, verdicts of no claim. The run is
+/// read in whole.
 void check_counts(Fields& fields, const Json& root, const Run& run);
 
 }  // namespace bv

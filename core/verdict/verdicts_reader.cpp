@@ -385,14 +385,14 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   read_head(fields, root, run);
   read_model(fields, root, run);
   read_tables(fields, root, run);
-  check_counts(fields, root, run);
-  if (!fields.ok()) {
-    return fields.error();
-  }
   const Json* mutation = Fields::find(root, "mutation");
   if (mutation != nullptr && !mutation->is_null()) {
     BV_TRY(read, mutation_from_json(*mutation, name));
     run.mutation = std::move(read);
+  }
+  check_counts(fields, root, run);
+  if (!fields.ok()) {
+    return fields.error();
   }
   return run;
 }

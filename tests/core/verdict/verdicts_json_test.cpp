@@ -76,7 +76,8 @@ bv::Run full_run() {
   run.detected = {{"experts", "packed", "gate_up_proj present"}};
   run.layouts = {{"tp2pp1ep1etp2", 2, 1, 1, 2, 1, 1, 2, "--make-vocab-size-divisible-by 64"}};
   run.layouts_note = "1 of 1";
-  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 3}};
+  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 3},
+                {.claim = "names", .title = "names used", .subjects = 3}};
   Verdict good;
   good.claim = "names";
   good.outcome = Outcome::Proved;

@@ -1,0 +1,92 @@
+// Nothing green that no evidence stands behind: verdict files that lie, patterns that name nothing.
+
+#include <fmt/format.h>
+
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+using Json = nlohmann::ordered_json;
+
+class Evidence : public testing::Test {
+ protected:
+  std::string at(const std::string& name) const { return folder / name; }
+  TempFolder folder;
+};
+
+Json& first_of(Json& json, const char* claim) {
+  for (Json& verdict : json.at("verdicts")) {
+    if (verdict.at("claim") == claim) {
+      return verdict;
+    }
+  }
+  ADD_FAILURE() << claim;
+  return json.at("verdicts").front();
+}
+
+/// Every field that follows from others is held against them.
+TEST_F(Evidence, AFileOfVerdictsThatContradictsItselfIsRefused) {
+  ASSERT_EQ(run({"roundtrip", "--model", "fixture:llama", "--layouts", "all", "--max-ranks", "8",
+                 "--out", at("v")})
+                .code,
+            0);
+  const Json whole = Json::parse(file_text(at("v/verdicts.json")));
+  const auto certified = [&](const Json& json) {
+    write_text(at("forged.json"), json.dump());
+    return run({"certify", at("forged.json"), "--out", at("c.gz")});
+  };
+  ASSERT_EQ(certified(whole).code, 0) << certified(whole).all();
+  fs::remove(at("c.gz"));
+  const std::vector<std::pair<std::string, std::function<void(Json&)>>> lies = {
+      {"status", [](Json& j) { j["status"] = "partial"; }},
+      {"result.word", [](Json& j) { j["result"]["word"] = "FAIL"; }},
+      {"result.exit_code", [](Json& j) { j["result"]["exit_code"] = 1; }},
+      {"result.undecided", [](Json& j) { j["result"]["undecided"] = {"nothing"}; }},
+      {"subjects", [](Json& j) { j["claims"][0]["subjects"] = 100000; }},
+      {"claims", [](Json& j) { j["claims"].erase(0); }},
+      {"layouts", [](Json& j) { j["layouts"][0]["tp"] = 64; }},
+      {"one of layouts", [](Json& j) { j["layouts"].erase(0); }},
+      {"subjects", [](Json& j) { first_of(j, "names")["cases"] = 7000; }},
+      {"refuted_cases", [](Json& j) { first_of(j, "names")["refuted_cases"] = 1; }},
+      {"evidence", [](Json& j) { first_of(j, "names")["evidence"] = "-------"; }},
+      {"waiver", [](Json& j) { first_of(j, "names")["waiver"] = "w.toml:1:1"; }},
+      {"waiver", [](Json& j) { first_of(j, "names")["evidence"] = "P-----W"; }},
+      {"result.counts", [](Json& j) { first_of(j, "names")["outcome"] = "Held"; }},
+      {"model.tensors", [](Json& j) { j["model"]["tensors"] = 1; }},
+      {"the id says",
+       [](Json& j) {
+         j["layouts"][0]["ep"] = 2;
+         j["layouts"][0]["ranks"] = 2;
+       }},
+  };
+  for (const auto& [says, lie] : lies) {
+    Json json = whole;
+    lie(json);
+    const Ended ended = certified(json);
+    EXPECT_EQ(ended.code, 5) << says << ended.all();
+    EXPECT_NE(ended.flat().find(says), std::string::npos) << says << ended.all();
+    EXPECT_FALSE(fs::exists(at("c.gz"))) << says;
+  }
+}
+
+TEST_F(Evidence, ACertificateSpeaksOfEveryLayoutThatItNames) {
+  ASSERT_EQ(
+      run({"roundtrip", "--model", "fixture:llama", "--layouts", "all", "--out", at("v")}).code, 0);
+  Json json = Json::parse(file_text(at("v/verdicts.json")));
+  Json row = json.at("layouts").front();
+  row["id"] = "tp1pp1ep1etp1cp64";
+  row["cp"] = 64;
+  row["tp"] = row["pp"] = row["ep"] = row["etp"] = 1;
+  json.at("layouts").push_back(row);
+  write_text(at("more.json"), json.dump());
+  const Ended ended = run({"certify", at("more.json"), "--out", at("c.gz")});
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.flat().find("says nothing of layout tp1pp1ep1etp1cp64"), std::string::npos)
+      << ended.all();
+}
+
+}  // namespace
+}  // namespace bv::e2e
