@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <iterator>
+#include <set>
 
 #include "core/base/text.hpp"
 
@@ -24,6 +25,22 @@ std::int64_t days(toml::Date date) {
                                         std::chrono::month(static_cast<unsigned>(date.month)),
                                         std::chrono::day(static_cast<unsigned>(date.day))};
   return std::chrono::sys_days(day).time_since_epoch().count();
+}
+
+/// Fewer do not name a tensor: "*e*" takes them all.
+constexpr std::ptrdiff_t kPlainLeast = 3;
+/// A subject that takes every name of a run with so many names or more covers everything.
+constexpr std::size_t kNamesLeast = 6;
+
+/// The longest run of characters that are the same in every name that the glob takes.
+std::ptrdiff_t plain_characters(std::string_view glob) {
+  std::ptrdiff_t longest = 0;
+  std::ptrdiff_t here = 0;
+  for (const char c : glob) {
+    here = c == '*' || c == '?' ? 0 : here + (c == '.' ? 0 : 1);
+    longest = std::max(longest, here);
+  }
+  return longest;
 }
 
 /// One [[waiver]] table.
@@ -95,7 +112,7 @@ class Entry {
 
   Status read_subject() {
     BV_TRY(subject, text("subject"));
-    if (subject.find_first_not_of("*?.") == std::string::npos) {
+    if (plain_characters(subject) < kPlainLeast) {
       return fail(Code::WaiverTooBroad,
                   fmt::format("the subject \"{}\" covers everything", escaped(subject)))
           .at(toml::place_text(file_, place_of("subject")))
@@ -162,14 +179,15 @@ std::vector<bool> named_by(const Waiver& waiver, const Verdict& verdict) {
 
 /// Waives a verdict when every subject of it is named by a waiver that holds; counts in `rows` the
 /// waivers that name one.
-void waive_one(const std::vector<Waiver>& waivers, std::vector<WaiverRow>& rows, Verdict& verdict) {
+void waive_one(const std::vector<Waiver>& waivers, const std::vector<std::size_t>& broad,
+               std::vector<WaiverRow>& rows, Verdict& verdict) {
   std::vector<bool> covered(std::max<std::size_t>(1, verdict.subjects.size()), false);
   std::string place;
   for (std::size_t w = 0; w < waivers.size(); ++w) {
     const std::vector<bool> named = named_by(waivers[w], verdict);
     const bool any = std::find(named.begin(), named.end(), true) != named.end();
     rows[w].matched += any ? 1 : 0;
-    if (any && !rows[w].expired) {
+    if (any && !rows[w].expired && broad[w] == 0) {
       place = place.empty() ? waivers[w].place : place;
       std::transform(covered.begin(), covered.end(), named.begin(), covered.begin(),
                      std::logical_or<>());
@@ -186,6 +204,44 @@ void waive_one(const std::vector<Waiver>& waivers, std::vector<WaiverRow>& rows,
         "waived for {} of these {} by {}, and not for {}", waived, covered.size(), place,
         readable(verdict.subjects[static_cast<std::size_t>(left - covered.begin())])));
   }
+}
+
+/// The numbers in a name say which layer: they tell nothing of what a waiver is about.
+std::string without_numbers(std::string name) {
+  std::erase_if(name, [](char c) { return c >= '0' && c <= '9'; });
+  return name;
+}
+
+/// How many names the verdicts have, when the waiver takes every one of them and right ones too; 0
+/// when it leaves one, or where only faults are listed.
+std::size_t covered_names(const Waiver& waiver, const Run& run) {
+  std::set<std::string> all;
+  bool right = false;
+  const auto takes = [&](const std::string& name) { return glob_match(waiver.subject, name); };
+  for (const Verdict& verdict : run.verdicts) {
+    std::vector<std::string> names = verdict.subjects;
+    if (names.empty()) {
+      const bool taken =
+          takes(verdict.megatron) || std::any_of(verdict.hf.begin(), verdict.hf.end(), takes);
+      const std::string& name =
+          verdict.megatron.empty() && !verdict.hf.empty() ? verdict.hf.front() : verdict.megatron;
+      if (name.empty()) {
+        continue;
+      }
+      if (!taken) {
+        return 0;
+      }
+      all.insert(without_numbers(name));
+    }
+    for (const std::string& name : names) {
+      if (!takes(name)) {
+        return 0;
+      }
+      all.insert(without_numbers(name));
+    }
+    right = right || !is_open(verdict);
+  }
+  return right ? all.size() : 0;
 }
 
 Error about_waiver(Code code, const Waiver& waiver, std::string what) {
@@ -264,14 +320,27 @@ Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
                     waiver.owner, date_text(waiver.expires), waiver.place, 0,
                     waiver.expires < today});
   }
+  std::vector<std::size_t> broad;  // how many names, 0: not too broad
+  for (const Waiver& waiver : waivers) {
+    const std::size_t names = covered_names(waiver, run);
+    broad.push_back(names < kNamesLeast ? 0 : names);
+  }
   for (Verdict& verdict : run.verdicts) {
     if (is_open(verdict)) {
-      waive_one(waivers, rows, verdict);
+      waive_one(waivers, broad, rows, verdict);
     }
   }
   for (std::size_t w = 0; w < waivers.size(); ++w) {
-    const WaiverRow& row = rows[w];
-    if (row.expired && row.matched > 0) {
+    WaiverRow& row = rows[w];
+    if (broad[w] > 0 && row.matched > 0) {
+      run.warnings.push_back(
+          about_waiver(Code::WaiverTooBroad, waivers[w],
+                       fmt::format("takes each of the {} names of this run, right ones too, and "
+                                   "waives nothing",
+                                   broad[w]))
+              .advise("name the tensors that the issue is about"));
+      row.matched = 0;
+    } else if (row.expired && row.matched > 0) {
       run.warnings.push_back(
           about_waiver(Code::WaiverExpired, waivers[w], "expired on " + row.expires)
               .advise("fix the fault, or renew the waiver in a review"));

@@ -25,7 +25,8 @@ struct Waiver {
 
 /// Reads a waivers file: tables [[waiver]] with code, subject, reason, issue (http or https) and
 /// expires (a date at most 400 days after `today`); layouts and owner may be left out.
-/// Errors, with line and column: WaiversInvalid; WaiverTooBroad for a subject of stars alone.
+/// Errors, with line and column: WaiversInvalid; WaiverTooBroad for a subject without
+/// three plain characters together.
 [[nodiscard]] Result<std::vector<Waiver>> read_waivers(std::string_view text, std::string_view file,
                                                        toml::Date today);
 

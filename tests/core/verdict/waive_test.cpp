@@ -178,6 +178,10 @@ TEST(WaiversFile, FaultsNameTheLine) {
             "the subject \"*\" covers everything"},
            {with("decoder.layers.*.linear_qkv.weight", "*.*"), Code::WaiverTooBroad, "w.toml:3:11",
             "the subject \"*.*\" covers everything"},
+           {with("decoder.layers.*.linear_qkv.weight", "*e*"), Code::WaiverTooBroad, "w.toml:3:11",
+            "the subject \"*e*\" covers everything"},
+           {with("decoder.layers.*.linear_qkv.weight", "*.?e?.*"), Code::WaiverTooBroad,
+            "w.toml:3:11", "the subject \"*.?e?.*\" covers everything"},
            {with("https://", "see "), Code::WaiversInvalid, "w.toml:5:9",
             "the issue \"see example.org/1\" is not a link"},
            {with("reason", "reson"), Code::WaiversInvalid, "w.toml:4:1",
@@ -192,6 +196,35 @@ TEST(WaiversFile, FaultsNameTheLine) {
     EXPECT_EQ(read.error().message, row.message);
     EXPECT_FALSE(read.error().help.empty()) << row.message;
   }
+}
+
+/// "*.weight" may name one sort of tensor in one model and all of them in another.
+TEST(Waive, ASubjectThatTakesEveryNameOfTheRunWaivesNothing) {
+  std::string text(kGood);
+  text.replace(text.find("decoder.layers.*.linear_qkv.weight"), 34, "*.weight");
+  std::vector<Verdict> verdicts = {verdict(Outcome::Refuted, Code::WrongPlacement, kName)};
+  for (const char* name : {"embedding.weight", "decoder.layers.0.mlp.weight", "norm.weight",
+                           "output.weight", "router.weight"}) {
+    verdicts.push_back(verdict(Outcome::Proved, Code::WrongPlacement, name));
+  }
+  const bv::Run run = waive(run_of(verdicts), waivers(text), kToday);
+  EXPECT_EQ(run.verdicts[0].outcome, Outcome::Refuted);
+  EXPECT_EQ(conclude(run).exit_code, 1);
+  ASSERT_EQ(run.warnings.size(), 1U);
+  EXPECT_EQ(run.warnings[0].code, Code::WaiverTooBroad);
+  EXPECT_EQ(run.warnings[0].message,
+            "the waiver of BV2006 for *.weight takes each of the 6 names of this run, right ones "
+            "too, and waives nothing");
+  EXPECT_EQ(run.waivers[0].matched, 0);
+  verdicts.push_back(verdict(Outcome::Proved, Code::WrongPlacement, "norm.bias"));
+  EXPECT_EQ(waive(run_of(verdicts), waivers(text), kToday).verdicts[0].outcome, Outcome::Waived);
+  std::vector<Verdict> red(verdicts.begin(), verdicts.begin() + 6);  // only faults are listed
+  for (Verdict& one : red) {
+    one.outcome = Outcome::Refuted;
+  }
+  EXPECT_EQ(waive(run_of(red), waivers(text), kToday).verdicts[0].outcome, Outcome::Waived);
+  verdicts.resize(5);  // few names: a run of a part
+  EXPECT_EQ(waive(run_of(verdicts), waivers(text), kToday).verdicts[0].outcome, Outcome::Waived);
 }
 
 TEST(DateOf, ReadsTheDayOfATime) {
