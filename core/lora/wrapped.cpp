@@ -12,22 +12,11 @@
 #include "core/lora/to_hf.hpp"
 
 namespace bv::lora {
-namespace {
-
-constexpr std::array kExpertNames = {"gate_proj", "up_proj", "down_proj"};
-
-/// PEFT 0.21.2 looks at the last component of a target, in lists and in what a pattern matches.
-bool names_experts(std::string_view target) {
-  return std::find(kExpertNames.begin(), kExpertNames.end(), last_component(target)) !=
-         kExpertNames.end();
-}
 
 bool names_module(const std::string& name, const std::string& path) {
   return path == name || path.ends_with("." + name);
 }
 
-/// The number of the layer that PEFT takes from a path: behind one of the patterns, else the last
-/// number with a name before it.
 std::optional<std::int64_t> layer_of(const std::string& path,
                                      const std::vector<std::string>& patterns) {
   std::optional<std::int64_t> out;
@@ -49,6 +38,16 @@ std::optional<std::int64_t> layer_of(const std::string& path,
     at = end + 1;
   }
   return out;
+}
+
+namespace {
+
+constexpr std::array kExpertNames = {"gate_proj", "up_proj", "down_proj"};
+
+/// PEFT 0.21.2 looks at the last component of a target, in lists and in what a pattern matches.
+bool names_experts(std::string_view target) {
+  return std::find(kExpertNames.begin(), kExpertNames.end(), last_component(target)) !=
+         kExpertNames.end();
 }
 
 class Wrapping {

@@ -2,6 +2,8 @@
 // Which modules PEFT wraps for a config, against the pairs that an adapter has: PEFT leaves a pair
 // out without an error, and wraps a module that has none with fresh factors.
 
+#include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -33,5 +35,12 @@ struct TargetGaps {
 /// Errors: AdapterInvalid for a pattern; those of class_modules.
 [[nodiscard]] Result<TargetGaps> target_gaps(const Adapter& adapter,
                                              const checkpoint::HfModel& base);
+
+/// "q_proj" names "model.layers.0.self_attn.q_proj": PEFT compares the end of the path.
+[[nodiscard]] bool names_module(const std::string& name, const std::string& path);
+/// The number of the layer that PEFT takes from a path: behind one of the patterns, else the last
+/// number with a name before it.
+[[nodiscard]] std::optional<std::int64_t> layer_of(const std::string& path,
+                                                   const std::vector<std::string>& patterns);
 
 }  // namespace bv::lora

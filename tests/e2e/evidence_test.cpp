@@ -88,5 +88,39 @@ TEST_F(Evidence, ACertificateSpeaksOfEveryLayoutThatItNames) {
       << ended.all();
 }
 
+/// PEFT passes over such entries; each is named with the nearest name.
+TEST_F(Evidence, EntriesOfAnAdapterThatNameNothingAreNamed) {
+  const fs::path golden = fs::path(BV_FIXTURES) / "golden/peft/llama_all";
+  const Words check = {"check",     "--model", (golden / "base").string(), "--tp", "1",
+                       "--adapter", at("a")};
+  fs::copy(golden / "adapter", at("a"), fs::copy_options::recursive);
+  const Ended right = run(check);
+  ASSERT_EQ(right.code, 0) << right.all();
+  EXPECT_EQ(right.out.find("PEFT ignores it"), std::string::npos) << right.out;
+  const Json config = Json::parse(file_text(at("a/adapter_config.json")));
+  const std::vector<std::tuple<std::string, Json, std::string>> entries = {
+      {"rank_pattern", {{"q_porj", 6}}, "\"q_porj\""},
+      {"alpha_pattern", {{"self_attn.kproj", 12}}, "\"self_attn.kproj\""},
+      {"exclude_modules", {"lm_haed"}, "the nearest name is lm_head"},
+      {"layers_pattern", {"blocks"}, "stands without layers_to_transform"},
+      {"lora_bias", true, "holds no lora_B.bias"},
+  };
+  for (const auto& [key, value, says] : entries) {
+    Json changed = config;
+    changed[key] = value;
+    write_text(at("a/adapter_config.json"), changed.dump());
+    const Ended ended = run(check);
+    EXPECT_NE(ended.flat().find(key + " of adapter_config.json"), std::string::npos)
+        << key << ended.all();
+    EXPECT_NE(ended.flat().find(says), std::string::npos) << key << ended.all();
+  }
+  Json targets = config;
+  targets["target_modules"].push_back("q_porj");
+  write_text(at("a/adapter_config.json"), targets.dump());
+  EXPECT_NE(run(check).flat().find("\"q_porj\", which matches nothing of the base"),
+            std::string::npos)
+      << run(check).all();
+}
+
 }  // namespace
 }  // namespace bv::e2e

@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/lora/idle_entries.hpp"
 #include "properties/claims/adapter.hpp"
 #include "properties/claims/adapter_compare.hpp"
 
@@ -212,6 +213,8 @@ Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& b
     leave_out_indivisible(subject, run);
   }
   claims::judge_adapter(subject, run);
+  BV_TRY(idle, lora::idle_entries(opened.adapter, base));
+  run.notes.insert(run.notes.end(), idle.begin(), idle.end());
   run.notes.push_back(adapter_line(opened.adapter));
   run.notes.insert(run.notes.end(), opened.adapter.notes.begin(), opened.adapter.notes.end());
   return options.against.empty() ? Status(Done{})
@@ -237,6 +240,8 @@ Status check_before_writing(const claims::AdapterSubject& subject, Run& run) {
       run.warnings.push_back(error_of(verdict));
     }
   }
+  BV_TRY(idle, lora::idle_entries(*subject.adapter, *subject.base));
+  run.notes.insert(run.notes.end(), idle.begin(), idle.end());
   return Done{};
 }
 
