@@ -87,12 +87,17 @@ TEST(ReportCommand, DiffNamesWhatIsNewAndGatesWhenAsked) {
   for (json& verdict : fixed["verdicts"]) {
     if (verdict["outcome"] == "Refuted") {
       verdict["outcome"] = "Proved";
+      verdict["refuted_cases"] = 0;
+      verdict["evidence"] = "P------";
     }
   }
   EXPECT_EQ(run_line({"report", "html", store("turned", fixed.dump())}).code, 5);
   json& counts = fixed["result"]["counts"];
   counts["proved"] = counts["proved"].get<int>() + counts["refuted"].get<int>();
   counts["refuted"] = 0;
+  EXPECT_EQ(run_line({"report", "html", store("red", fixed.dump())}).code, 5);
+  fixed["result"]["word"] = "PASS";
+  fixed["result"]["exit_code"] = 0;
   const std::string before = store("before", fixed.dump());
   const std::string after = store("after", red);
   const Ended plain = run_line({"report", "diff", before, after});
