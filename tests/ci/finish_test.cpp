@@ -44,6 +44,7 @@ bv::Run green_run() {
   good.claim = "names";
   good.outcome = Outcome::Proved;
   good.cases = 1;
+  good.evidence = {.proved = true};
   run.verdicts = {good};
   return run;
 }
