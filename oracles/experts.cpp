@@ -82,8 +82,13 @@ Tensor expert_fc1(const Question& question) {
                      picked(question, part(question, "up_proj"))},
                     question);
   }
-  if (!holds_gate_and_up(question) || expert_in(question.hf_names.front())) {
+  if (expert_in(question.hf_names.front())) {
     return linear_fc1(question);  // one HF tensor set an expert
+  }
+  if (!holds_gate_and_up(question)) {
+    const bool is_stack = question.hf.size() == 1 && question.hf[0].shape.size() == 3;
+    return is_stack ? block(picked(question), 0, question)  // ups alone, [E, I, H] (Nemotron-H)
+                    : linear_fc1(question);
   }
   Tensor rows = picked(question);
   if (rows.dim() == 3) {  // [2, I, H]

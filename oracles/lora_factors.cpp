@@ -143,10 +143,12 @@ Tensor rows_of_column_layer(const AdapterQuestion& question, Formula formula,
     return block(tensor_of(only(rows, question.weight)), 0, question.weight);
   }
   const std::vector<std::string>& names = question.weight.hf_names;
-  const bool stack = formula == Formula::ExpertFc1 && names.size() == 1 &&
-                     !expert_in(names.front()) && part_of(names.front()) == "gate_up_proj";
+  const bool stack =
+      formula == Formula::ExpertFc1 && names.size() == 1 && !expert_in(names.front());
   if (stack) {
-    return gate_and_up(rows.front(), question.weight);
+    return holds_gate_and_up(question.weight)
+               ? gate_and_up(rows.front(), question.weight)
+               : block(tensor_of(rows.front()), 0, question.weight);
   }
   Question weight = question.weight;
   weight.hf = rows;

@@ -256,6 +256,15 @@ std::vector<Cause> causes(const Run& run) {
   return out;
 }
 
+namespace {
+
+/// "megatron  NAME": the fact says the subject already, and marks may stand below it.
+bool is_labelled(const std::vector<std::string>& facts, const std::string& subject) {
+  return !facts.empty() && facts.front() == "megatron  " + subject;
+}
+
+}  // namespace
+
 Block block_of(const Cause& cause) {
   const Verdict& verdict = *cause.verdicts.front();
   const std::vector<std::string> others = other_subjects(cause);
@@ -270,7 +279,8 @@ Block block_of(const Cause& cause) {
   if (!verdict.kind.empty()) {
     block.where += (block.where.empty() ? "kind " : "   kind ") + verdict.kind;
   }
-  if (const std::string subject = subject_line(verdict); !subject.empty()) {
+  if (const std::string subject = subject_line(verdict);
+      !subject.empty() && !is_labelled(verdict.facts, subject)) {
     block.facts.push_back(subject);
   }
   block.facts.insert(block.facts.end(), verdict.facts.begin(), verdict.facts.end());

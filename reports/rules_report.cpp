@@ -21,13 +21,13 @@ std::string pairs_text(const std::vector<std::pair<std::string, std::string>>& p
 
 }  // namespace
 
-std::string kinds_text(const std::vector<KindLine>& kinds) {
+std::string kinds_text(const std::vector<KindLine>& kinds, std::size_t width) {
   std::string out;
   for (const KindLine& kind : kinds) {
     out += out.empty() ? "" : "\n";
     for (std::size_t at = 0; at < kind.doc.size();) {
       const std::size_t end = std::min(kind.doc.find('\n', at), kind.doc.size());
-      out += "# " + kind.doc.substr(at, end - at) + "\n";
+      out += "# " + wrapped(kind.doc.substr(at, end - at), 2, "# ", width) + "\n";
       at = end + 1;
     }
     out += kind.line + "\n";

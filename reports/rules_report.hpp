@@ -29,7 +29,7 @@ struct RuleWord {
 };
 
 /// Each kind with its comment, an empty line between two.
-[[nodiscard]] std::string kinds_text(const std::vector<KindLine>& kinds);
+[[nodiscard]] std::string kinds_text(const std::vector<KindLine>& kinds, std::size_t width);
 /// Name and first line of the comment, wrapped.
 [[nodiscard]] std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width);
 [[nodiscard]] std::string rule_lines_text(const std::vector<RuleLine>& rules);

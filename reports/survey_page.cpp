@@ -10,6 +10,7 @@
 #include "reports/escape.hpp"
 #include "reports/html_assets.hpp"
 #include "reports/printable.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::reports {
 namespace {
@@ -241,7 +242,8 @@ std::string survey_text(const Survey& survey, const TextStyle& style) {
   for (const std::string& name : survey.lost) {
     out += fmt::format("lost        {}\n", printable(name, style.ascii));
   }
-  return out + survey_line(survey) + "\n";
+  return out + wrapped(survey_line(survey), 0, "        ", static_cast<std::size_t>(style.width)) +
+         "\n";
 }
 
 std::string survey_html(const Survey& survey) {

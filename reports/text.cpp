@@ -98,6 +98,11 @@ bool has_written(const Run& run) {
 
 std::string closing(const Run& run, const TextStyle& style) {
   std::string line = style.person ? short_last_line(run) : last_line(run);
+  // For a person the time, then the layouts, are left out where the line would be broken.
+  for (int i = 0; style.person && i < 2 && columns(line) > static_cast<std::size_t>(style.width);
+       ++i) {
+    line.erase(line.rfind("  "));
+  }
   const std::string word = conclude(run).word;
   if (const std::size_t at = line.find(word); at != std::string::npos) {
     line.replace(at, word.size(), painted(word, result_paint(word), style));

@@ -11,11 +11,7 @@ std::string build_commit() {
   return BV_COMMIT;
 }
 std::string build_kind() {
-#ifdef BV_WITH_CUDA  // what core/cuda was compiled with
-  return "cuda";
-#else
-  return "cpu";
-#endif
+  return BV_BUILD_KIND;  // what core/cuda was compiled with
 }
 std::string build_compiler() {
   return "g++ " __VERSION__;

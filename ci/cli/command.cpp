@@ -7,12 +7,13 @@
 #include <exception>
 #include <new>
 
+#include "ci/cli/one_process.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/session.hpp"
 #include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/similar_path.hpp"
 #include "core/base/text.hpp"
-#include "core/comm/launch.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
 
@@ -246,33 +247,6 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
                  last_words(context, options, out_of_memory(), concludes));
 }
 
-/// Several processes would each do all of it, and write one output. Errors: Conflict; those of
-/// comm::launch_from.
-Status check_alone(const Context& context, const Options& options, const Command& command) {
-  const std::string_view word = command.name.name;
-  const bool does_something = command.concludes || word == "survey" || word == "certify" ||
-                              !options.out.empty() || !options.dump_headers.empty();
-  if (command.divides || !does_something) {
-    return Done{};
-  }
-  BV_TRY(launch, comm::launch_from([&](std::string_view name) {
-           return std::string(variable(context.environment, name));
-         }));
-  if (!launch) {
-    return Done{};
-  }
-  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
-                                          word, launch->size))
-      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
-}
-
-/// The process that writes the reports of a world, or the only one.
-bool writes_for_all(const Context& context) {
-  const auto launch = comm::launch_from(
-      [&](std::string_view name) { return std::string(variable(context.environment, name)); });
-  return !launch || !*launch || (*launch)->rank == 0;
-}
-
 int dispatch(Context& context, Options& options) {
   const std::vector<CommandName> names = command_names();
   const auto files = read_settings(context.environment, context.folder);
@@ -348,8 +322,23 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
+namespace {
+
+/// A size that nobody wrote is where it comes from.
+Error with_etp_reason(const Options& options, Error error) {
+  if (error.code == Code::IndivisibleDim && etp_follows(options) &&
+      error.message.starts_with("ETP=")) {
+    error.facts.emplace_back("ETP follows --tp, because --etp was not given");
+    error.help += ", or 1 for uncut experts: --etp 1";
+  }
+  return error;
+}
+
+}  // namespace
+
 int report_error(Context& context, const Options& options, const Error& found) {
-  const Error error = with_similar_path(options, context.environment, found);
+  const Error error =
+      with_etp_reason(options, with_similar_path(options, context.environment, found));
   context.streams.err(
       reports::render_error(error, style_for(context, options, context.err_is_terminal)));
   const Command* command = find_command(options.command);

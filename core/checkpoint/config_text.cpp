@@ -9,6 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/io/utf8.hpp"
 
@@ -17,38 +18,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t kShownColumns = 100;
-
 Error not_json(std::string_view text, std::size_t byte, const std::string& file,
                std::string_view reason) {
-  const std::size_t at = std::min(byte == 0 ? 0 : byte - 1, text.size());
-  const auto line =
-      1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-  const std::size_t start = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
-  const std::size_t column = at - start + 1;
-  const std::string_view whole =
-      text.substr(start, std::min(text.find('\n', start), text.size()) - start);
-  const std::size_t from = column > kShownColumns ? column - kShownColumns : 0;
-  return fail(Code::ConfigField,
-              fmt::format("{} is not JSON: line {}, column {}: {}",
-                          fs::path(file).filename().string(), line, column, reason))
-      .at(fmt::format("{}:{}:{}", file, line, column))
-      .fact(escaped(whole.substr(from, kShownColumns)))
-      .fact(std::string(std::min(column - 1 - from, kShownColumns), ' ') + "^")
-      .advise("fix that line");
-}
-
-/// The part of nlohmann's message that says what is wrong.
-std::string reason_of(std::string_view what) {
-  const std::size_t colon = what.rfind("; expected ");
-  if (colon != std::string_view::npos) {
-    return "expected " + std::string(what.substr(colon + 11));
-  }
-  if (what.find("unexpected end of input") != std::string_view::npos) {
-    return "the file ends too early";
-  }
-  const std::size_t dash = what.find(" - ");
-  return std::string(dash == std::string_view::npos ? what : what.substr(dash + 3));
+  JsonMistake mistake = json_mistake(text, byte == 0 ? 0 : byte - 1, reason);
+  Error error = fail(Code::ConfigField, fmt::format("{} is not JSON: line {}, column {}: {}",
+                                                    fs::path(file).filename().string(),
+                                                    mistake.line, mistake.column, mistake.what))
+                    .at(mistake.place(file))
+                    .advise("fix that line");
+  error.facts = std::move(mistake.facts);
+  return error;
 }
 
 struct ConstantName {
@@ -209,7 +188,7 @@ Result<nlohmann::json> parse_config(std::string_view text, const std::string& fi
     }
     return constants.empty() ? std::move(json) : with_constants(text, constants);
   } catch (const nlohmann::json::parse_error& problem) {
-    return not_json(text, problem.byte, file, reason_of(problem.what()));
+    return not_json(text, problem.byte, file, json_reason(problem.what()));
   } catch (const nlohmann::json::exception& problem) {
     return not_json(text, 0, file, problem.what());
   }

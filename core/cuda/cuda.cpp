@@ -7,13 +7,15 @@
 namespace bv::cuda {
 
 std::string text_of(const Found& found) {
-  const std::string build =
-      found.compiled ? "compiled for CUDA " + found.toolkit : "this build has no CUDA (no nvcc)";
-  if (!found.devices.empty()) {
-    return fmt::format("{}; driver for CUDA {}; {}", build, found.driver,
-                       join(found.devices, ", "));
+  if (!found.compiled) {
+    return "not used: this build has no CUDA (no nvcc)";
   }
-  return build + (found.problem.empty() ? "" : "; " + found.problem);
+  if (!found.devices.empty()) {
+    return fmt::format("{}, with --device cuda; this build is for CUDA {}, the driver for CUDA {}",
+                       join(found.devices, ", "), found.toolkit, found.driver);
+  }
+  return fmt::format("none here{}; this build could use one (CUDA {})",
+                     found.problem.empty() ? "" : ": " + found.problem, found.toolkit);
 }
 
 }  // namespace bv::cuda

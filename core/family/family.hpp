@@ -185,6 +185,9 @@ class Family {
   std::vector<std::string> class_of;
   /// PEFT takes the names of single experts in target_modules for the class's packed parameters.
   bool peft_moves_experts = false;
+  /// The class keeps stacks [E, in, out] without the attribute is_transposed, so that PEFT takes
+  /// them for [E, out, in].
+  bool stacks_unmarked = false;
   /// Modules that files name otherwise than the class does, as components: (file, class).
   std::vector<std::pair<std::string, std::string>> class_modules;
   std::string level;                // "text_config" or ""

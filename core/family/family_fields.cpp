@@ -1,6 +1,15 @@
 #include "core/family/family_fields.hpp"
 
+#include <algorithm>
+
+#include "core/base/text.hpp"
+
 namespace bv::family {
+namespace {
+
+constexpr std::string_view kAsStored = "as_stored";
+
+}  // namespace
 
 Result<FieldPath> parse_field(const JsonPlace& place) {
   if (place.node().is_string()) {
@@ -40,6 +49,32 @@ Result<std::vector<FieldPath>> fields_or_none(const JsonPlace& place, std::strin
     out.push_back(path);
   }
   return out;
+}
+
+Status parse_class_facts(const JsonPlace& top, Family& out) {
+  BV_TRY(moves, top.boolean_or("peft_moves_experts", false));
+  out.peft_moves_experts = moves;
+  if (const auto stacks = top.find("peft_stacks")) {
+    BV_TRY(word, stacks->text());
+    if (word != kAsStored) {
+      return stacks->error("this way of taking stacks is not known", escaped(word),
+                           std::string(kAsStored));
+    }
+    out.stacks_unmarked = true;
+  }
+  const auto renamed = top.find("class_modules");
+  if (!renamed) {
+    return Done{};
+  }
+  BV_TRY(pairs, renamed->members());
+  for (const auto& [in_file, in_class] : pairs) {
+    BV_TRY(text, in_class.text());
+    out.class_modules.emplace_back(in_file, text);
+  }
+  // "a.gate" is told before "a": the longest name that fits is the one that is meant.
+  std::stable_sort(out.class_modules.begin(), out.class_modules.end(),
+                   [](const auto& x, const auto& y) { return x.first.size() > y.first.size(); });
+  return Done{};
 }
 
 }  // namespace bv::family

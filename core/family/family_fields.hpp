@@ -19,5 +19,7 @@ namespace bv::family {
                                                             std::string_view key);
 [[nodiscard]] Result<std::int64_t> number_or(const JsonPlace& place, std::string_view key,
                                              std::int64_t fallback);
+/// Keys of a family about PEFT and the class: peft_moves_experts, peft_stacks, class_modules.
+[[nodiscard]] Status parse_class_facts(const JsonPlace& top, Family& out);
 
 }  // namespace bv::family

@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/family/family_fields.hpp"
 #include "core/family/family_parts.hpp"
 #include "core/family/symbols.hpp"
 
@@ -38,6 +39,7 @@ class FamilyParser {
                        "carried",
                        "sections",
                        "peft_moves_experts",
+                       "peft_stacks",
                        "layer_sizes",
                        "class_modules"}));
     BV_TRY(schema, top.at("schema"));
@@ -83,19 +85,7 @@ class FamilyParser {
     family_->file = top.file();
     family_->architectures = architectures;
     family_->model_types = model_types;
-    BV_TRY(moves, top.boolean_or("peft_moves_experts", false));
-    family_->peft_moves_experts = moves;
-    if (const auto renamed = top.find("class_modules")) {
-      BV_TRY(pairs, renamed->members());
-      for (const auto& [in_file, in_class] : pairs) {
-        BV_TRY(text, in_class.text());
-        family_->class_modules.emplace_back(in_file, text);
-      }
-      // "a.gate" is told before "a": the longest name that fits is the one that is meant.
-      std::stable_sort(
-          family_->class_modules.begin(), family_->class_modules.end(),
-          [](const auto& x, const auto& y) { return x.first.size() > y.first.size(); });
-    }
+    BV_CHECK(parse_class_facts(top, *family_));
     BV_TRY(class_of, top.texts_or_none("class_of"));
     family_->class_of = class_of;
     if (architectures.empty() && model_types.empty()) {

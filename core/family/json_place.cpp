@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 
 namespace bv::family {
@@ -138,20 +139,13 @@ Result<OrderedJson> parse_rules_json(std::string_view text, std::string_view fil
         .pair(error.what(), "numbers of at most 63 bits")
         .advise("correct that number");
   } catch (const OrderedJson::parse_error& error) {
-    const std::size_t end = std::min(error.byte == 0 ? 0 : error.byte - 1, text.size());
-    const auto line =
-        1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), '\n');
-    const std::size_t start = text.substr(0, end).rfind('\n');
-    const std::size_t column = start == std::string_view::npos ? end + 1 : end - start;
-    return fail(Code::RulesInvalid,
-                fmt::format("{} is not JSON: line {}, column {}", file, line, column))
-        .at(fmt::format("{}:{}:{}", file, line, column))
-        .pair(end < text.size() ? fmt::format("\"{}\"", escaped(text.substr(end, 12)))
-                                : "the end of the file",
-              "JSON")
-        .advise(
-            "correct the file at that place; commas after the last entry and comments are not "
-            "JSON");
+    JsonMistake mistake =
+        json_mistake(text, error.byte == 0 ? 0 : error.byte - 1, json_reason(error.what()));
+    Error out = fail(Code::RulesInvalid, fmt::format("{} is not JSON: {}", file, mistake.what))
+                    .at(mistake.place(file))
+                    .advise("fix that line");
+    out.facts = std::move(mistake.facts);
+    return out;
   }
 }
 

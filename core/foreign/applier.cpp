@@ -95,7 +95,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   }
   report_slices();
   faults_.report(used_rules_, out_.model);
-  report_twins();
+  report_twins(wanted);
   settle();
   return std::move(out_);
 }
@@ -274,27 +274,6 @@ void Applier::leave_out(const WantedParameter& parameter, const ForeignRule& rul
   }
   std::vector<std::string>& unmoved = out_.open[place->second].hf;
   unmoved.insert(unmoved.end(), hf.begin(), hf.end());
-}
-
-/// Two rules of one Megatron pattern that say different things: the first would win.
-void Applier::report_twins() {
-  std::map<std::string_view, const ForeignRule*> first;
-  for (const ForeignRule& rule : rules_.rules) {
-    const auto [entry, fresh] = first.try_emplace(rule.megatron, &rule);
-    const ForeignRule& before = *entry->second;
-    if (fresh || !used_rules_[before.position] ||
-        (before.hf == rule.hf && before.kind == rule.kind)) {
-      continue;
-    }
-    out_.model.faults.push_back(
-        {Code::DuplicateClaim, shown(rule.megatron),
-         fmt::format("rules {} and {} both make {}", shown(before.id), shown(rule.id),
-                     shown(rule.megatron)),
-         fmt::format("{} of {} and {} of {}", shown(before.kind), shown(before.hf.front().second),
-                     shown(rule.kind), shown(rule.hf.front().second)),
-         "one rule for each Megatron name",
-         fmt::format("remove rule {} ({})", shown(rule.id), rule.source)});
-  }
 }
 
 /// In the order in which the parameters are wanted. Rules no longer move: mappings may point to

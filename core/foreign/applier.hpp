@@ -49,7 +49,7 @@ class Applier {
   void report_slices();
   void leave_out(const WantedParameter& parameter, const ForeignRule& rule, const Error& error,
                  const std::vector<std::string>& hf);
-  void report_twins();
+  void report_twins(const std::vector<WantedParameter>& wanted);
   void place_mappings();
   void settle_unmoved();
   void settle();

@@ -42,8 +42,6 @@ void Applier::report_rule_faults(bool guessed) {
       }
       out_.open.push_back(
           question_of(fault.error, fault.refutes ? Answer::Refuted : Answer::Unsupported));
-      std::erase_if(out_.open.back().facts,
-                    [](const std::string& fact) { return fact.starts_with("megatron  "); });
       out_.open.back().subject = shown(rule.megatron);
       out_.open.back().rule = shown(rule.id);
       out_.open.back().hf = std::move(unmoved);

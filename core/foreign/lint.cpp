@@ -53,23 +53,24 @@ std::optional<LintFinding> order_fault(const ForeignRules& rules, const PatternI
   }
   const ForeignRule& before = rules.rules[at];
   const bool same = before.megatron == rule.megatron;
-  if (same && before.hf == rule.hf && before.kind == rule.kind) {
-    return std::nullopt;  // said twice: harmless
-  }
+  const bool again = same && before.hf == rule.hf && before.kind == rule.kind;  // harmless
   LintFinding out;
   out.code = same ? Code::DuplicateClaim : Code::RuleShadowed;
-  out.severity = same ? Severity::Error : Severity::Warning;
+  out.severity = same && !again ? Severity::Error : Severity::Warning;
   out.rule = shown(rule.id);
   out.source = rule.source;
-  out.message = same ? fmt::format("rules {} and {} both make {}", shown(before.id), shown(rule.id),
-                                   shown(rule.megatron))
-                     : fmt::format(
-                           "rule {} can never match: rule {} is tried first and takes the "
-                           "same names",
-                           shown(rule.id), shown(before.id));
+  out.message = again  ? fmt::format("{}, of the same tensors", twins_text(before, rule))
+                : same ? twins_text(before, rule)
+                       : fmt::format(
+                             "rule {} can never match: rule {} is tried first and takes the "
+                             "same names",
+                             shown(rule.id), shown(before.id));
   out.found = fmt::format("{} at {}", shown(before.megatron), before.source);
   out.wanted = fmt::format("{} at {}", shown(rule.megatron), rule.source);
-  out.help = same ? "keep one of the two" : "put the exact name before the wildcard, or remove it";
+  out.help = again ? "remove one of them"
+             : same
+                 ? "keep the right one; bridge-verify rules lint FILE --model DIR says which it is"
+                 : "put the exact name before the wildcard, or remove it";
   return out;
 }
 

@@ -87,6 +87,14 @@ std::string marks_below(std::string_view name) {
   return out;
 }
 
+/// The name, and below it its stars, if it has any.
+void add_marked(const std::string& label, const std::string& name, Error& error) {
+  error.facts.push_back(label + name);
+  if (const std::string marks = marks_below(name); !marks.empty()) {
+    error.facts.push_back(std::string(label.size(), ' ') + marks);
+  }
+}
+
 /// A computed name is made of every wildcard of the Megatron name, and of no other: a wildcard that
 /// it leaves out would make many parameters of one tensor.
 void check_captures(const ForeignRule& rule, const ForeignKind& kind, const std::string& pattern,
@@ -122,17 +130,16 @@ void check_wildcards(const ForeignRule& rule, const ForeignKind& kind,
     if (in_rule != in_pattern && !(kind.packed && in_pattern < in_rule)) {
       const std::string megatron = shown(rule.megatron);
       const std::string hf = shown(pattern);
-      out.push_back({fail(Code::WildcardCount,
-                          fmt::format("{}: {} in the Megatron name, {} in the HF name", named(rule),
-                                      counted(in_rule, "wildcard"), in_pattern))
-                         .at(rule.source)
-                         .fact("megatron  " + megatron)
-                         .fact("          " + marks_below(megatron))
-                         .fact("hf        " + hf)
-                         .fact("          " + marks_below(hf))
-                         .pair(fmt::format("{} in {}", in_pattern, hf),
-                               fmt::format("{} in {}", in_rule, megatron))
-                         .advise("write as many * on both sides")});
+      Error error = fail(Code::WildcardCount,
+                         fmt::format("{}: {} in the Megatron name, {} in the HF name", named(rule),
+                                     counted(in_rule, "wildcard"), in_pattern))
+                        .at(rule.source)
+                        .pair(fmt::format("{} in {}", in_pattern, hf),
+                              fmt::format("{} in {}", in_rule, megatron))
+                        .advise("write as many * on both sides");
+      add_marked("megatron  ", megatron, error);
+      add_marked("hf        ", hf, error);
+      out.push_back({std::move(error)});
     } else if ((has_double_star(pattern) || has_double_star(rule.megatron)) &&
                (mixes_wildcards(pattern) || mixes_wildcards(rule.megatron))) {
       out.push_back({fail(Code::WildcardCount, fmt::format("{} mixes * and **", named(rule)))

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/foreign/rules_file.hpp"
 
@@ -16,31 +17,14 @@ using nlohmann::json;
 constexpr int kDepthMax = 32;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-/// The part of nlohmann's message that says what is wrong.
-std::string reason_of(std::string_view what) {
-  if (const std::size_t at = what.rfind("; expected "); at != std::string_view::npos) {
-    return std::string(what.substr(at + 2));
-  }
-  if (what.find("unexpected end of input") != std::string_view::npos) {
-    return "the file ends too early";
-  }
-  const std::size_t dash = what.find(" - ");
-  return std::string(dash == std::string_view::npos ? what : what.substr(dash + 3));
-}
-
 Error not_json(std::string_view text, std::size_t byte, const std::string& file,
                std::string_view reason) {
-  constexpr std::size_t kShownColumns = 80;
-  const std::size_t at = std::min(byte == 0 ? 0 : byte - 1, text.size());
-  const std::size_t start = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
-  const std::string_view line = text.substr(start, text.find('\n', start) - start);
-  const std::size_t column = at - start;
-  const std::size_t from = column > kShownColumns ? column - kShownColumns : 0;
-  return fail(Code::RulesInvalid, fmt::format("{} is not JSON: {}", file, escaped(reason)))
-      .at(LineNumbers(text, file).at(at))
-      .fact(escaped(line.substr(std::min(from, line.size()), kShownColumns)))
-      .fact(std::string(column - from, ' ') + "^")
-      .advise("fix that line, or export the rules again");
+  JsonMistake mistake = json_mistake(text, byte == 0 ? 0 : byte - 1, reason);
+  Error error = fail(Code::RulesInvalid, fmt::format("{} is not JSON: {}", file, mistake.what))
+                    .at(mistake.place(file))
+                    .advise("fix that line, or export the rules again");
+  error.facts = std::move(mistake.facts);
+  return error;
 }
 
 Error unfit(const std::string& file, std::string message, std::string found, std::string wanted) {
@@ -73,7 +57,7 @@ Result<json> parse_rules_json(std::string_view text, const std::string& file) {
     return unfit(file, fmt::format("{} holds a number that is too large", file),
                  shortened(error.what(), 100, true), "numbers of at most 63 bits");
   } catch (const json::parse_error& error) {
-    return not_json(text, error.byte, file, reason_of(error.what()));
+    return not_json(text, error.byte, file, json_reason(error.what()));
   }
 }
 

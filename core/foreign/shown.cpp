@@ -1,5 +1,7 @@
 #include "core/foreign/shown.hpp"
 
+#include <fmt/format.h>
+
 #include "core/base/text.hpp"
 #include "core/foreign/rules_file.hpp"
 
@@ -12,6 +14,13 @@ std::string shown(std::string_view name) {
 
 std::string named(const ForeignRule& rule) {
   return "rule " + shown(rule.id);
+}
+
+std::string twins_text(const ForeignRule& first, const ForeignRule& second) {
+  return first.id == second.id
+             ? fmt::format("two rules {} both make {}", shown(first.id), shown(second.megatron))
+             : fmt::format("rules {} and {} both make {}", shown(first.id), shown(second.id),
+                           shown(second.megatron));
 }
 
 std::optional<std::string> meant(std::string_view word,

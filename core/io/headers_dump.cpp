@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/gzip.hpp"
@@ -179,12 +180,16 @@ class DumpParser {
   }
 
   Error syntax_error() const {
-    const LineColumn at = line_column(text_, cursor_.fault().position);
-    return fail(Code::DumpInvalid, fmt::format("{} is not a headers dump: line {}, column {}: {}",
-                                               file_, at.line, at.column, cursor_.fault().what))
-        .at(place(cursor_.fault().position))
-        .advise(
-            "make the headers dump again: bridge-verify inspect --model DIR --dump-headers FILE");
+    JsonMistake mistake = json_mistake(text_, cursor_.fault().position, cursor_.fault().what);
+    Error error =
+        fail(Code::DumpInvalid, fmt::format("{} is not a headers dump: line {}, column {}: {}",
+                                            file_, mistake.line, mistake.column, mistake.what))
+            .at(mistake.place(file_))
+            .advise(
+                "make the headers dump again: bridge-verify inspect --model DIR --dump-headers "
+                "FILE");
+    error.facts = std::move(mistake.facts);
+    return error;
   }
 
   std::string_view text_;

@@ -12,6 +12,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
@@ -114,11 +115,14 @@ class IndexParser {
 
   Error syntax_error() const {
     const JsonFault& fault = cursor_.fault();
-    const LineColumn place = line_column(text_, fault.position);
-    return fail(Code::IndexInvalid, fmt::format("{} is not valid: line {}, column {}: {}", file_,
-                                                place.line, place.column, fault.what))
-        .at(fmt::format("{}:{}:{}", file_, place.line, place.column))
-        .advise("the file is damaged: fetch or write it again");
+    JsonMistake mistake = json_mistake(text_, fault.position, fault.what);
+    Error error =
+        fail(Code::IndexInvalid, fmt::format("{} is not valid: line {}, column {}: {}", file_,
+                                             mistake.line, mistake.column, mistake.what))
+            .at(mistake.place(file_))
+            .advise("the file is damaged: fetch or write it again");
+    error.facts = std::move(mistake.facts);
+    return error;
   }
 
   /// Sorts tensors and shards by name, and finds a tensor that is mapped twice.

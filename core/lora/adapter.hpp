@@ -23,6 +23,11 @@
 
 namespace bv::lora {
 
+/// The way out when keys or shapes are those of another base.
+inline constexpr const char* kOtherBase =
+    "give the base that the adapter was trained on with --model; an adapter of Megatron's ranks is "
+    "written under the names of PEFT by bridge-verify lora convert --to hf";
+
 /// A matrix inside a stored tensor, seen through strides (in elements). A view: the adapter that
 /// it came from must live. Packed experts share one tensor: A of expert e is rows e*r.., B has the
 /// expert as its fast index, so its column stride is the number of experts.

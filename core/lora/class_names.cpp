@@ -10,7 +10,6 @@ namespace {
 
 constexpr char kBeginning = '^';  // of an entry that is about the first components of a name
 constexpr char kJoint = '+';      // between modules that are one in the class
-constexpr std::string_view kOneExpert = "{e}";
 
 using Renamings = std::vector<std::pair<std::string, std::string>>;
 
@@ -18,9 +17,8 @@ using Renamings = std::vector<std::pair<std::string, std::string>>;
 Renamings renamings(const family::Family& family, bool beginnings, bool to_file) {
   Renamings out;
   for (const auto& [file, own] : family.class_modules) {
-    const bool other =
-        file.find(kJoint) != std::string::npos || file.find(kOneExpert) != std::string::npos;
-    if (!other && file.starts_with(kBeginning) == beginnings) {
+    const bool joint = file.find(kJoint) != std::string::npos;
+    if (!joint && file.starts_with(kBeginning) == beginnings) {
       std::string from = file.substr(beginnings ? 1 : 0);
       to_file ? out.emplace_back(own, std::move(from)) : out.emplace_back(std::move(from), own);
     }
@@ -126,13 +124,6 @@ std::vector<JoinedModules> joined_modules(const family::Family* family) {
     out.push_back(std::move(one));
   }
   return out;
-}
-
-bool packs_experts(const family::Family* family) {
-  return family != nullptr && std::any_of(family->class_modules.begin(),
-                                          family->class_modules.end(), [](const auto& one) {
-                                            return one.first.find(kOneExpert) != std::string::npos;
-                                          });
 }
 
 std::string joined_module(const family::Family* family, std::string_view module) {

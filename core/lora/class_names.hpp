@@ -26,10 +26,6 @@ struct JoinedModules {
 };
 [[nodiscard]] std::vector<JoinedModules> joined_modules(const family::Family* family);
 
-/// The class has no module for one expert, though the family knows no packed form of them. In
-/// class_modules: "experts.{e}": "experts".
-[[nodiscard]] bool packs_experts(const family::Family* family);
-
 /// "….mlp.gate_proj" -> "….mlp.gate_up_proj"; the module itself where the class has it.
 [[nodiscard]] std::string joined_module(const family::Family* family, std::string_view module);
 

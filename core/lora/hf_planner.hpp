@@ -26,9 +26,14 @@ struct Gathered {
 /// Plans one folder; `run` once.
 class HfPlanner {
  public:
+  /// Stacks get the roles that this version of PEFT gives their factors.
   HfPlanner(const MegatronAdapter& adapter, const SitePlan& sites, const SitePlan& of_class,
-            const checkpoint::HfModel& base)
-      : adapter_(adapter), sites_(sites), class_(of_class), base_(base) {}
+            const checkpoint::HfModel& base, std::string peft_version)
+      : adapter_(adapter),
+        sites_(sites),
+        class_(of_class),
+        base_(base),
+        peft_version_(std::move(peft_version)) {}
 
   Result<HfAdapterFiles> run();
 
@@ -111,6 +116,7 @@ class HfPlanner {
   const SitePlan& sites_;
   const SitePlan& class_;
   const checkpoint::HfModel& base_;
+  std::string peft_version_;
   std::map<std::string, std::size_t, std::less<>> class_sites_;
   std::map<std::string, std::vector<std::string>> registered_;
   std::vector<std::string> targeted_;

@@ -10,29 +10,32 @@
 namespace bv::lora {
 namespace {
 
-constexpr PeftVersion kRolesFixed{0, 19, 1};
+constexpr PeftVersion kMarkRead{0, 19, 0};    // released the wrong way round
+constexpr PeftVersion kRolesFixed{0, 19, 1};  // every stack without the mark is [E, out, in]
 
-Error misfit(const PackedShapes& shapes, std::int64_t experts, std::int64_t rows,
-             std::int64_t columns) {
-  return fail(Code::AdapterShape, "and its lora_A do not fit the packed experts")
-      .pair(fmt::format("lora_A {}, lora_B {}", shape_text(shapes.a), shape_text(shapes.b)),
-            fmt::format("lora_A [{}*r, {}], lora_B [{}, r*{}]", experts, columns, rows, experts))
-      .advise(
-          "give the base that the adapter was trained on, or write the adapter again with lora "
-          "convert");
+/// Does a version take such a stack for [E, out, in]?
+bool taken_as_out_in(const PeftVersion& version, bool marked) {
+  return version >= kRolesFixed ? !marked : version >= kMarkRead && marked;
 }
 
-/// Does a version exchange the roles of the factors?
-bool exchanges(const PeftVersion& version, bool columns_first) {
-  if (version >= kRolesFixed) {
-    return false;
-  }
-  const bool inverted = version.major == 0 && version.minor == 19;  // released the wrong way round
-  return inverted ? columns_first : !columns_first;
+/// `columns_first` must be known.
+bool exchanges(const PeftVersion& version, const PackedStack& stack) {
+  return taken_as_out_in(version, stack.marked) == *stack.columns_first;
+}
+
+Error misfit(const PackedShapes& shapes, const PackedStack& stack) {
+  const bool exchanged = stack.columns_first && exchanges(kRolesFixed, stack);
+  return fail(Code::AdapterShape, "and its lora_A do not fit the packed experts")
+      .pair(fmt::format("lora_A {}, lora_B {}", shape_text(shapes.a), shape_text(shapes.b)),
+            fmt::format("lora_A [{}*r, {}], lora_B [{}, r*{}]", stack.experts,
+                        exchanged ? stack.rows : stack.columns,
+                        exchanged ? stack.columns : stack.rows, stack.experts))
+      .advise(kOtherBase);
 }
 
 /// Square experts: the version that wrote the factors decides.
-Result<bool> exchanged_by_version(bool columns_first, const std::optional<std::string>& text) {
+Result<bool> exchanged_by_version(const PackedStack& stack,
+                                  const std::optional<std::string>& text) {
   const auto version = text ? peft_version_of(*text) : std::nullopt;
   if (!version) {
     return fail(Code::PackingUnknown,
@@ -42,19 +45,31 @@ Result<bool> exchanged_by_version(bool columns_first, const std::optional<std::s
               "the version of PEFT that wrote it")
         .advise("add peft_version to adapter_config.json");
   }
-  return exchanges(*version, columns_first);
+  return exchanges(*version, stack);
+}
+
+/// Can the version have written these roles? Of an unknown one: could any, but for 0.19.0?
+bool is_possible(bool exchanged, const PackedStack& stack, const std::optional<std::string>& text) {
+  const auto version = text ? peft_version_of(*text) : std::nullopt;
+  return version ? exchanges(*version, stack) == exchanged
+                 : exchanges(kRolesFixed, stack) == exchanged ||
+                       exchanges(PeftVersion{}, stack) == exchanged;
 }
 
 }  // namespace
 
-Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t experts,
-                                 std::int64_t rows, std::int64_t columns,
-                                 std::optional<bool> columns_first,
+bool exchanges_roles(const std::string& peft_version, const PackedStack& stack) {
+  return stack.columns_first &&
+         exchanges(peft_version_of(peft_version).value_or(kRolesFixed), stack);
+}
+
+Result<PackedRoles> packed_roles(const PackedShapes& shapes, const PackedStack& stack,
                                  const std::optional<std::string>& peft_version) {
+  const auto& [experts, rows, columns, columns_first, marked] = stack;
   const std::int64_t rank_a = experts == 0 ? 0 : shapes.a[0] / experts;
   const std::int64_t rank_b = experts == 0 ? 0 : shapes.b[1] / experts;
   if (rank_a == 0 || rank_b == 0 || shapes.a[0] % experts != 0 || shapes.b[1] % experts != 0) {
-    return misfit(shapes, experts, rows, columns);
+    return misfit(shapes, stack);
   }
   if (rank_a != rank_b) {
     return fail(Code::AdapterPairBroken, "has another rank than its lora_A")
@@ -65,7 +80,7 @@ Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t expert
   const bool direct = shapes.b[0] == rows && shapes.a[1] == columns;
   const bool exchanged = shapes.b[0] == columns && shapes.a[1] == rows;
   if (!direct && !exchanged) {
-    return misfit(shapes, experts, rows, columns);
+    return misfit(shapes, stack);
   }
   if (!columns_first) {  // rows and columns are the two dimensions as stored
     if (direct && exchanged) {
@@ -78,16 +93,12 @@ Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t expert
     return out;
   }
   if (direct && exchanged) {
-    BV_TRY(by_version, exchanged_by_version(*columns_first, peft_version));
+    BV_TRY(by_version, exchanged_by_version(stack, peft_version));
     out.exchanged = by_version;
     return out;
   }
-  // A version that is known, and a class that keeps [E, in, out], tell which roles were possible.
-  const auto version = peft_version ? peft_version_of(*peft_version) : std::nullopt;
-  const bool possible =
-      version ? exchanges(*version, *columns_first) == exchanged : !(exchanged && *columns_first);
-  if (!possible) {
-    return misfit(shapes, experts, rows, columns);
+  if (!is_possible(exchanged, stack, peft_version)) {
+    return misfit(shapes, stack);
   }
   out.exchanged = exchanged;
   return out;

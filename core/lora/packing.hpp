@@ -18,23 +18,33 @@ struct PackedShapes {
   Shape b;
 };
 
+/// A stack of experts as its class has it.
+struct PackedStack {
+  std::int64_t experts = 0;
+  /// Outputs and inputs of one expert, by `columns_first`; where no family knows that, the first
+  /// and the second of the two dimensions.
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::optional<bool> columns_first = std::nullopt;  // the class keeps [E, in, out]
+  /// The class says so to PEFT, with the attribute is_transposed.
+  bool marked = false;
+};
+
 /// Which side of the base each stored factor belongs to.
 struct PackedRoles {
   std::int64_t rank = 0;
-  /// lora_A lies over the outputs and lora_B over the inputs: PEFT 0.18 and older on a class that
-  /// keeps [E, out, in].
+  /// lora_A lies over the outputs and lora_B over the inputs: PEFT took [E, out, in] for
+  /// [E, in, out], or the other way round.
   bool exchanged = false;
   bool columns_first = false;  // the class keeps [E, in, out]
 };
 
-/// `rows` are the outputs and `columns` the inputs of one expert, by `columns_first`; where no
-/// family knows that, `rows` is the first of the two dimensions. Shapes decide unless the experts
-/// are square; then the version does. Errors: AdapterShape, AdapterPairBroken (rank),
-/// PackingUnknown.
-[[nodiscard]] Result<PackedRoles> packed_roles(const PackedShapes& shapes, std::int64_t experts,
-                                               std::int64_t rows, std::int64_t columns,
-                                               std::optional<bool> columns_first,
+/// Shapes decide, among the roles that the version can have written, unless the experts are square;
+/// then the version alone does. Errors: AdapterShape, AdapterPairBroken (rank), PackingUnknown.
+[[nodiscard]] Result<PackedRoles> packed_roles(const PackedShapes& shapes, const PackedStack& stack,
                                                const std::optional<std::string>& peft_version);
+/// Does a version of PEFT exchange the roles of the factors of such a stack?
+[[nodiscard]] bool exchanges_roles(const std::string& peft_version, const PackedStack& stack);
 
 /// Rows e*r .. e*r + r-1: A has the expert as its slow index.
 [[nodiscard]] Factor expert_rows(Factor a, std::int64_t expert, std::int64_t rank);

@@ -42,9 +42,7 @@ void AdapterReader::fault(Code code, const std::string& key, const std::string& 
 
 void AdapterReader::unknown(const std::string& key, const std::string& why) {
   fault(Code::AdapterName, key, " belongs to no tensor of the base: " + why, "this key",
-        "keys that PEFT loads into the base's class",
-        "give the base that the adapter was trained on, or write the adapter again with lora "
-        "convert");
+        "keys that PEFT loads into the base's class", kOtherBase);
 }
 
 std::string AdapterReader::shape_of(const AdapterTensor& tensor) {

@@ -9,6 +9,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_reader.hpp"
 #include "core/lora/packing.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 namespace {
@@ -168,8 +169,7 @@ bool AdapterReader::fits(const ModuleKeys& module, bool right, const std::string
   if (!right) {
     fault(Code::AdapterShape, key_of(*module.b), " and its lora_A do not fit the base",
           fmt::format("lora_A {}, lora_B {}", shape_of(*module.a), shape_of(*module.b)), wanted,
-          "give the base that the adapter was trained on, or write the adapter again with lora "
-          "convert");
+          kOtherBase);
   }
   return right;
 }
@@ -273,13 +273,31 @@ std::optional<std::string> AdapterReader::parameter_of(const ModuleKeys& module,
   return std::nullopt;
 }
 
+namespace {
+
+/// "; did you mean ..." with a module of the same parent; "" when none is near.
+std::string nearest_module(const Headers& headers, const std::string& path) {
+  const std::string parent = path.substr(0, path.rfind('.') + 1);
+  std::vector<std::string> beside;
+  for (auto at = headers.lower_bound(parent); at != headers.end() && at->first.starts_with(parent);
+       ++at) {
+    beside.push_back(
+        at->first.substr(parent.size(), at->first.find('.', parent.size()) - parent.size()));
+  }
+  const auto near = nearest(path.substr(parent.size()), beside);
+  return near ? fmt::format(" (did you mean {}?)", *near) : "";
+}
+
+}  // namespace
+
 void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::string>& registered) {
   const auto name = parameter_of(module, registered);
   const auto weight = name ? base_.weight(*name, 0) : std::nullopt;
   if (!weight) {
     unknown(key_of(*module.a),
             registered.empty()
-                ? fmt::format("the base has no module {}", io::in_quotes(module.path))
+                ? fmt::format("the base has no module {}{}", io::in_quotes(module.path),
+                              nearest_module(model_.headers, module.path))
                 : fmt::format("target_parameters names no parameter of {} for {} wrappers",
                               io::in_quotes(module.path), module.depth + 1));
     return;
@@ -290,8 +308,10 @@ void AdapterReader::packed(const ModuleKeys& module, const std::vector<std::stri
     return;
   }
   const PackedShapes shapes{module.a->stored.spec.shape, module.b->stored.spec.shape};
-  auto roles = packed_roles(shapes, weight->experts, weight->rows, weight->columns,
-                            weight->columns_first, out_.config.peft_version);
+  const bool marked = weight->columns_first.value_or(false) && marks_stacks(model_);
+  auto roles = packed_roles(
+      shapes, {weight->experts, weight->rows, weight->columns, weight->columns_first, marked},
+      out_.config.peft_version);
   if (!roles) {
     const Error& error = roles.error();
     fault(error.code, key_of(*module.b), " " + error.message, error.found, error.wanted,

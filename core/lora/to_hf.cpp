@@ -273,7 +273,18 @@ Result<model::Model> class_model(const checkpoint::HfModel& base) {
 
 Result<HfAdapterFiles> plan_to_hf(const MegatronAdapter& adapter, const SitePlan& sites,
                                   const SitePlan& of_class, const checkpoint::HfModel& base) {
-  return HfPlanner(adapter, sites, of_class, base).run();
+  // A config that comes back as it was states the version whose roles the stacks must have.
+  if (adapter.record && !adapter.record->config.empty()) {
+    const auto config =
+        parse_adapter_config(adapter.record->config, std::string(kAdapterConfigName));
+    if (config && config->peft_version && *config->peft_version != kWrittenPeftVersion) {
+      BV_TRY(files, HfPlanner(adapter, sites, of_class, base, *config->peft_version).run());
+      if (files.config_text == adapter.record->config) {
+        return std::move(files);
+      }
+    }
+  }
+  return HfPlanner(adapter, sites, of_class, base, kWrittenPeftVersion).run();
 }
 
 Result<Adapter> adapter_in_memory(const HfAdapterFiles& files, const checkpoint::HfModel& base,

@@ -352,39 +352,4 @@ void HfPlanner::add_magnitude(const AdapterModule& module, const Site& site, Blo
   dora_ = true;
 }
 
-void HfPlanner::add_packed(const AdapterModule& module, const Site& site, const RecordBlock& record,
-                           const std::string& parameter, std::int64_t expert) {
-  const std::int64_t experts =
-      class_.plan().model().geometry.get("num_experts").value_or(site.experts);
-  const std::int64_t e = site.expert_number >= 0 ? site.expert_number : expert;
-  Block block = block_of(site, record);
-  const std::int64_t r = block.rank;
-  const auto [at, added] = packed_.try_emplace(parameter, tensors_.size());
-  if (added) {
-    const std::string wrapper = wrapper_of(parameter);
-    tensors_.push_back({adapter_key(wrapper, KeyKind::A), {experts * r, site.in}, {}, {}});
-    tensors_.push_back({adapter_key(wrapper, KeyKind::B), {block.rows, r * experts}, {}, {}});
-    targets_.push_back({parameter, true, r, alpha_of_pair(module, r)});
-  }
-  block.a = {0, e * r * site.in, site.in, 1};
-  block.b = {0, e, r * experts, experts};
-  experts_[parameter].insert(e);
-  gather(module, site, block, expert, tensors_[at->second], tensors_[at->second + 1]);
-}
-
-Status HfPlanner::check_experts() const {
-  const std::int64_t wanted = class_.plan().model().geometry.get("num_experts").value_or(0);
-  for (const auto& [parameter, there] : experts_) {
-    for (std::int64_t e = 0; e < wanted; ++e) {
-      if (!there.contains(e)) {
-        return fail(Code::ExpertPairCount,
-                    fmt::format("expert {} of {} has no adapter", e, parameter))
-            .pair(counted(there.size(), "expert"), fmt::format("all {}", wanted))
-            .advise("export the adapter again, with the experts of all ranks");
-      }
-    }
-  }
-  return Done{};
-}
-
 }  // namespace bv::lora

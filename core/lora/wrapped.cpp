@@ -114,6 +114,10 @@ bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module) {
   return base.model.family && base.model.family->peft_moves_experts && names_experts(module);
 }
 
+bool marks_stacks(const checkpoint::HfModel& base) {
+  return !base.model.family || !base.model.family->stacks_unmarked;
+}
+
 namespace {
 
 bool moves_experts(const checkpoint::HfModel& base) {

@@ -19,6 +19,9 @@ namespace bv::lora {
 /// ("….gate_proj.weight").
 [[nodiscard]] bool moved_by_peft(const checkpoint::HfModel& base, std::string_view module);
 
+/// Do stacks [E, in, out] of the base's class have the mark that PEFT looks for?
+[[nodiscard]] bool marks_stacks(const checkpoint::HfModel& base);
+
 /// Does PEFT wrap all of these modules for a config? False for a pattern that cannot be read.
 [[nodiscard]] bool wraps_all(const AdapterConfig& config, const std::vector<std::string>& modules,
                              const checkpoint::HfModel& base);

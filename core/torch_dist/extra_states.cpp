@@ -96,8 +96,12 @@ void add_absent_parts(const std::string& module, const Parts& parts,
   } while (advance(place, parts.sizes));
 }
 
-/// "decoder.layers.*.mlp.linear_fc1".
+/// "decoder.layers.*.mlp.linear_fc1"; the norms that Megatron calls so are of one class in all of a
+/// model: "decoder: layernorm".
 std::string kind_of(std::string_view module) {
+  if (module.ends_with("layernorm")) {
+    return std::string(module.substr(0, module.find('.'))) + ": layernorm";
+  }
   std::string out;
   for (const char c : module) {
     const bool digit = c >= '0' && c <= '9';

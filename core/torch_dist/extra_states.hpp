@@ -10,8 +10,8 @@ namespace bv::torch_dist {
 
 /// Names of extra states that are not there, although others like them are: a part of one that was
 /// saved in several ("KEY/shard_2_4": the third of four), or that of a module whose like, but for
-/// numbers in its name, have one. Sorted. What no module has is not missed: it depends on how the
-/// model was built.
+/// numbers in its name, have one (all norms called *layernorm are alike). Sorted. What no module
+/// has is not missed: it depends on how the model was built.
 [[nodiscard]] std::vector<std::string> absent_states(const Metadata& metadata);
 
 }  // namespace bv::torch_dist

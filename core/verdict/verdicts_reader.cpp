@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/counts_check.hpp"
 #include "core/verdict/json_fields.hpp"
@@ -357,14 +358,14 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
   try {
     root = Json::parse(text);
   } catch (const Json::parse_error& error) {
-    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON at byte {}", name, error.byte))
-        .at(name)
-        .pair(text.empty() ? "an empty file" : "text that ends or breaks there",
-              "a verdicts.json of bridge-verify")
+    const JsonMistake mistake = json_mistake(text, error.byte - 1, json_reason(error.what()));
+    return fail(Code::VerdictsInvalid, fmt::format("{} is not JSON: {}", name, mistake.what))
+        .at(mistake.place(name))
+        .fact(mistake.facts[0])
+        .fact(mistake.facts[1])
         .advise("write the file again with --out or --json");
   } catch (const std::exception& error) {
-    return fail(Code::VerdictsInvalid,
-                fmt::format("{} cannot be read: {}", name, escaped(error.what())))
+    return fail(Code::VerdictsInvalid, name + " cannot be read: " + escaped(error.what()))
         .at(name)
         .advise("write the file again with --out or --json");
   }
@@ -374,8 +375,7 @@ Result<Run> read_verdicts_json(std::string_view text, std::string_view file) {
         schema == nullptr
             ? "no schema"
             : escaped(schema->dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 60));
-    return fail(Code::VerdictsInvalid,
-                fmt::format("{} is not a verdicts file that this version reads", name))
+    return fail(Code::VerdictsInvalid, name + " is not a verdicts file that this version reads")
         .at(name)
         .pair(found, "\"bridge-verdicts/1\"")
         .advise("give the verdicts.json of a run of this version");

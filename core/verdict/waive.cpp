@@ -16,6 +16,7 @@ namespace bv {
 namespace {
 
 constexpr int kDaysAheadMax = 400;
+constexpr int kDaysUsual = 90;  // that are proposed
 constexpr std::array<std::string_view, 7> kKeys = {"code",  "subject", "layouts", "reason",
                                                    "issue", "expires", "owner"};
 
@@ -25,6 +26,12 @@ std::int64_t days(toml::Date date) {
                                         std::chrono::month(static_cast<unsigned>(date.month)),
                                         std::chrono::day(static_cast<unsigned>(date.day))};
   return std::chrono::sys_days(day).time_since_epoch().count();
+}
+
+toml::Date later(toml::Date date, int by) {
+  const std::chrono::year_month_day day(std::chrono::sys_days(std::chrono::days(days(date) + by)));
+  return {static_cast<int>(day.year()), static_cast<int>(static_cast<unsigned>(day.month())),
+          static_cast<int>(static_cast<unsigned>(day.day()))};
 }
 
 /// Fewer do not name a tensor: "*e*" takes them all.
@@ -62,9 +69,15 @@ class Entry {
     }
     BV_TRY(code, text("code"));
     const auto known = code_from_text(code);
-    if (!known) {
+    if (!known || label(*known) != code) {
       return bad(fmt::format("\"{}\" is not a code", escaped(code)), place_of("code"))
-          .advise("write a code as messages show it: code = \"BV3004\"");
+          .advise(fmt::format("write a code as messages show it: code = \"{}\"",
+                              known ? label(*known) : "BV3004"));
+    }
+    if (*known == Code::Assertion || *known == Code::SelfTestFailed) {
+      return bad(fmt::format("{} is a fault of bridge-verify, which is never waived", code),
+                 place_of("code"))
+          .advise("report it, and remove the waiver");
     }
     out_.code = *known;
     BV_CHECK(read_subject());
@@ -140,12 +153,14 @@ class Entry {
       return fail(Code::WaiversInvalid, "the waiver has no last day")
           .at(entry == nullptr ? out_.place : toml::place_text(file_, entry->value.at))
           .pair(entry == nullptr ? "nothing" : std::string(entry->value.kind()), "a date")
-          .advise(fmt::format("add expires = {}", date_text(today_)));
+          .advise(fmt::format("add expires = {}, or another day at most {} days ahead",
+                              date_text(later(today_, kDaysUsual)), kDaysAheadMax));
     }
     if (days(*date) - days(today_) > kDaysAheadMax) {
       return bad(fmt::format("{} is more than {} days ahead", date_text(*date), kDaysAheadMax),
                  entry->value.at)
-          .advise("choose a nearer day; a waiver is renewed in a review");
+          .advise(fmt::format("choose a day up to {}; a waiver is renewed in a review",
+                              date_text(later(today_, kDaysAheadMax))));
     }
     out_.expires = *date;
     return Done{};
@@ -343,7 +358,9 @@ Run waive(Run run, const std::vector<Waiver>& waivers, toml::Date today) {
     } else if (row.expired && row.matched > 0) {
       run.warnings.push_back(
           about_waiver(Code::WaiverExpired, waivers[w], "expired on " + row.expires)
-              .advise("fix the fault, or renew the waiver in a review"));
+              .advise(fmt::format("fix the fault, or renew the waiver in a review: "
+                                  "expires = {}",
+                                  date_text(later(today, kDaysUsual)))));
     } else if (row.matched == 0 && !run.partial && !run.stopped && run.input_errors.empty()) {
       run.warnings.push_back(about_waiver(Code::WaiverUnused, waivers[w], "matches nothing")
                                  .advise("remove it, or correct its subject"));

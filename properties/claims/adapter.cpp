@@ -73,6 +73,15 @@ std::vector<Verdict> check_adapter_shapes(const AdapterSubject& subject) {
                        std::ssize(subject.adapter->replacements) + faults);
 }
 
+namespace {
+
+std::string targets_text(const lora::ModuleNames& targets) {
+  return targets.regex.empty() ? io::printable(join(io::first_lines(targets.names, 8), ", "))
+                               : io::in_quotes(targets.regex);
+}
+
+}  // namespace
+
 std::vector<Verdict> check_adapter_targets(const AdapterSubject& subject) {
   const auto gaps = lora::target_gaps(*subject.adapter, *subject.base);
   const std::int64_t all = std::max<std::int64_t>(std::ssize(subject.adapter->pairs), 1);
@@ -80,8 +89,8 @@ std::vector<Verdict> check_adapter_targets(const AdapterSubject& subject) {
     return {of_error("adapter-targets", gaps.error(), all)};
   }
   std::vector<Verdict> out;
-  const auto add = [&](const std::vector<std::string>& names, const char* what,
-                       const char* wanted) {
+  const auto add = [&](const std::vector<std::string>& names, const char* what, const char* wanted,
+                       const char* help) {
     if (names.empty()) {
       return;
     }
@@ -90,18 +99,22 @@ std::vector<Verdict> check_adapter_targets(const AdapterSubject& subject) {
     verdict.megatron = names.front();
     verdict.title = fmt::format("{} {} {}", counted(names.size(), "module"),
                                 names.size() == 1 ? "is" : "are", what);
-    verdict.facts = io::first_lines(names, 3);
-    verdict.found = names.front();
+    verdict.facts = io::first_lines({names.begin() + 1, names.end()}, 3);
+    verdict.found = "target_modules " + targets_text(subject.adapter->config.target_modules);
     verdict.wanted = wanted;
-    verdict.help = "name the modules in full, or write the adapter again with lora convert";
+    verdict.help = help;
     out.push_back(std::move(verdict));
   };
   add(gaps->not_loaded, "not loaded by PEFT, though adapted",
-      "a module of the class that target_modules or target_parameters names");
+      "target_modules or target_parameters that name every adapted module",
+      "add the modules to target_modules of adapter_config.json, with their full names where a "
+      "short one takes others too");
   add(gaps->fresh, "wrapped by PEFT without a pair",
-      "target_modules that name the adapted modules alone");
-  if (out.empty()) {
-    Verdict verdict = adapter_verdict("adapter-targets", "adapter", Outcome::Proved, all);
+      "target_modules that name the adapted modules alone",
+      "name the adapted modules in full in target_modules of adapter_config.json");
+  const std::int64_t right = all - std::ssize(gaps->not_loaded);
+  if (right > 0) {
+    Verdict verdict = adapter_verdict("adapter-targets", "adapter", Outcome::Proved, right);
     verdict.megatron = "adapter";
     verdict.evidence.proved = true;
     out.push_back(std::move(verdict));
@@ -210,6 +223,9 @@ ClaimSummary summary_of(const AdapterClaim& claim) {
 
 void judge_adapter(const AdapterSubject& subject, Run& run) {
   warn_of_no_effect(*subject.adapter, run);
+  const bool wrong_names =
+      std::any_of(subject.adapter->faults.begin(), subject.adapter->faults.end(),
+                  [](const lora::AdapterFault& fault) { return !is_of_shapes(fault.code); });
   for (const AdapterClaim& claim : kAdapterCatalogue) {
     if (claim.judge == nullptr) {
       continue;  // asked with another subject
@@ -218,13 +234,14 @@ void judge_adapter(const AdapterSubject& subject, Run& run) {
       add_row(run, claim, {without_family(claim, subject)});
       continue;
     }
-    if (!claim.on_layouts || subject.adapter->faults.empty()) {
+    const bool explained = claim.after_names && wrong_names;  // by the faults of the keys
+    if (!explained && (!claim.on_layouts || subject.adapter->faults.empty())) {
       add_row(run, claim, claim.judge(subject));
       continue;
     }
     ClaimSummary row = summary_of(claim);
     row.reached = false;
-    row.note = "keys or shapes are wrong";
+    row.note = explained ? "keys are wrong" : "keys or shapes are wrong";
     run.claims.push_back(std::move(row));
   }
 }

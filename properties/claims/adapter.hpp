@@ -49,6 +49,7 @@ struct AdapterClaim {
   std::string_view known_by;   // how it is known: evidence letters and words
   std::string_view noun;       // what is counted
   std::string_view asked;      // "with --adapter"
+  bool after_names = false;    // judged only of an adapter whose keys are right
   bool on_layouts = false;     // judged on each layout, and only of an adapter without faults
   std::vector<Verdict> (*judge)(const AdapterSubject&) = nullptr;  // null: asked of two folders
 };
@@ -78,6 +79,7 @@ inline constexpr std::array kAdapterCatalogue = {
                              "matches them",
                  .noun = "pairs",
                  .asked = "with --adapter",
+                 .after_names = true,
                  .judge = check_adapter_targets},
     AdapterClaim{.id = "adapter-values",
                  .title = "factors are finite numbers",

@@ -147,7 +147,7 @@ TEST(SurveyCorpus, WithoutItsListNoRightRegistryIsRefuted) {
     if (!file.ends_with(kEnd) || variant || !fs::exists(headers)) {
       continue;
     }
-    json rules = json::parse(file_text(entry.path()));
+    json rules = json::parse(support::file_text(entry.path()));
     if (rules.erase("model") == 0) {
       continue;
     }

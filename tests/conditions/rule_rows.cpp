@@ -110,8 +110,8 @@ std::vector<Row> pattern_rows() {
       {"E064",
        "BV1010",
        {"both make decoder.layers.*.mlp.linear_fc2.weight",
-        "auto of model.layers.*.mlp."
-        "down_proj.weight and row of model.layers.*.other.weight",
+        "auto of model.layers.*.mlp.down_proj.weight",
+        "and row of model.layers.*.other.weight",
         "one rule for each Megatron name"},
        judged("qwen3", more({{"id", "r99"},
                              {"kind", "row"},

@@ -4,6 +4,7 @@ of summation gives the same bits."""
 
 import gc
 import json
+import pathlib
 import re
 
 import peft
@@ -14,6 +15,7 @@ import transformers
 from adapters_test import tensors
 from command import fixture_names, run, run_failing
 
+FAMILIES = pathlib.Path(__file__).resolve().parents[2] / "core" / "families"
 # transformers 5.12.1 has no such class: code of the model's own repository, or of Megatron-Bridge.
 NO_CLASS = {"BailingMoeV2ForCausalLM", "DeciLMForCausalLM", "KimiK25ForConditionalGeneration", "MiMoForCausalLM",
             "MiMoV2FlashForCausalLM", "NemotronH_Nano_Omni_Reasoning_V3", "NemotronH_Nano_VL_V2", "Qwen3ASRForConditionalGeneration",
@@ -141,16 +143,33 @@ def test_packed_experts_and_routers(base, tmp_path):
     stacks = {".".join(name.split(".")[-2:]) for name, parameter in model.named_parameters() if parameter.ndim == 3 and ".experts." in name}
     if not stacks:
         pytest.skip("no packed experts")
-    if config_of(base)[0]["model_type"] == "nemotron_h":  # open: no kind packs experts without a gate
-        adapted(model, tmp_path / "experts", target_modules=[], target_parameters=sorted(stacks))
-        assert "BV4007" in run_failing(1, "lora", "check", "--model", base, "--adapter", tmp_path / "experts")
-        return
     routers = {".".join(name.split(".")[-3:]) for name, parameter in model.named_parameters()
                if re.search(r"\.(gate|router)\.weight$", name) and parameter.ndim == 2}
     wrapped = adapted(model, tmp_path / "experts", target_modules=[], target_parameters=sorted(stacks | routers))
     run("lora", "check", "--model", base, "--adapter", tmp_path / "experts", "-q")
     same_after_megatron(base, tmp_path / "experts", tmp_path)
     merged_alike(base, tmp_path / "experts", wrapped, tmp_path)
+
+
+@pytest.mark.parametrize("base", fixture_names(), indirect=True)
+def test_stacks_that_peft_takes_as_they_are_stored(base, request):
+    """`peft_stacks` of a family: the class keeps [E, in, out], and its module has no is_transposed."""
+    model, absent = load(base)
+    config = config_of(base)[1]
+    hidden = config.get("moe_latent_size") or config["hidden_size"]
+    unmarked = set()
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            out = name == "down_proj" or path.endswith("output_linear")  # of the hidden state
+            if parameter.ndim == 3 and out and path not in absent and ".visual." not in path:
+                assert parameter.shape[1] != parameter.shape[2], "square: give the fixture another size"
+                assert hidden in parameter.shape[1:]
+                unmarked.add(parameter.shape[2] == hidden and not getattr(module, "is_transposed", False))
+    if not unmarked:
+        pytest.skip("no stacks of experts")
+    name = request.node.callspec.params["base"].split("/")[0]
+    family = json.loads((FAMILIES / f"{name}.json").read_text())
+    assert unmarked == {family.get("peft_stacks") == "as_stored"}
 
 
 PATTERNS = {

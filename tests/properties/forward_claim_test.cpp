@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
+#include <sstream>
 
 #include "properties/attacks/mutants/forward.hpp"
 #include "properties/attacks/mutants/museum.hpp"
@@ -72,79 +74,21 @@ INSTANTIATE_TEST_SUITE_P(
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|tt|mL"),
         std::pair("qwen3_5_dense_mtp", "tp1pp3 --pipeline-model-parallel-layout Ett|ttm|L")));
 
+/// Samples of families that have no forward form yet.
+constexpr std::string_view kKnownWithout =
+    "arcee bailing_moe_v2 cohere cohere2 cwm deepseek_v2 deepseek_v2_lite deepseek_v32 "
+    "dots1 ernie4_5 ernie4_5_moe ernie4_5_vl exaone4 exaone4_5 exaone_moe falcon_h1 "
+    "flex_olmo gemma3_vl gemma4 gemma4_experts gemma4_text glm4v_moe glm_moe_dsa gpt_neox "
+    "granite granitemoe granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 "
+    "hyperclovax jais2 kimi_k25 llama4 llama4_text mimo mimo_v2_flash minimax_m2 "
+    "minimax_m3 ministral ministral3 mistral3 nemotron nemotron_h nemotron_h_mtp "
+    "nemotron_h_omni nemotron_h_vl nemotron_nas olmo olmo2 olmo3 olmoe phi phimoe "
+    "qwen2_5_omni qwen2_5_vl qwen2_audio qwen2_vl qwen3_asr qwen3_omni_moe sarvam_mla "
+    "sarvam_moe seed_oss smollm3 solar_open stablelm starcoder2 step3p5 step3p7 "
+    "vaultgemma youtu";
+
 /// A family whose form fell away would leave its mutants unasked.
 TEST(ForwardForms, EverySampleButTheseHasOneAndItsRightBridgeHoldsOnEveryLayout) {
-  const std::set<std::string> known_without = {"arcee",
-                                               "bailing_moe_v2",
-                                               "cohere",
-                                               "cohere2",
-                                               "cwm",
-                                               "deepseek_v2",
-                                               "deepseek_v2_lite",
-                                               "deepseek_v32",
-                                               "dots1",
-                                               "ernie4_5",
-                                               "ernie4_5_moe",
-                                               "ernie4_5_vl",
-                                               "exaone4",
-                                               "exaone4_5",
-                                               "exaone_moe",
-                                               "falcon_h1",
-                                               "flex_olmo",
-                                               "gemma3_vl",
-                                               "gemma4",
-                                               "gemma4_experts",
-                                               "gemma4_text",
-                                               "glm4v_moe",
-                                               "glm_moe_dsa",
-                                               "gpt_neox",
-                                               "granite",
-                                               "granitemoe",
-                                               "granitemoeshared",
-                                               "hunyuan_v1_dense",
-                                               "hunyuan_v1_moe",
-                                               "hy_v3",
-                                               "hyperclovax",
-                                               "jais2",
-                                               "kimi_k25",
-                                               "llama4",
-                                               "llama4_text",
-                                               "mimo",
-                                               "mimo_v2_flash",
-                                               "minimax_m2",
-                                               "minimax_m3",
-                                               "ministral",
-                                               "ministral3",
-                                               "mistral3",
-                                               "nemotron",
-                                               "nemotron_h",
-                                               "nemotron_h_mtp",
-                                               "nemotron_h_omni",
-                                               "nemotron_h_vl",
-                                               "nemotron_nas",
-                                               "olmo",
-                                               "olmo2",
-                                               "olmo3",
-                                               "olmoe",
-                                               "phi",
-                                               "phimoe",
-                                               "qwen2_5_omni",
-                                               "qwen2_5_vl",
-                                               "qwen2_audio",
-                                               "qwen2_vl",
-                                               "qwen3_asr",
-                                               "qwen3_omni_moe",
-                                               "sarvam_mla",
-                                               "sarvam_moe",
-                                               "seed_oss",
-                                               "smollm3",
-                                               "solar_open",
-                                               "stablelm",
-                                               "starcoder2",
-                                               "step3p5",
-                                               "step3p7",
-                                               "vaultgemma",
-                                               "youtu"};
   std::set<std::string> without;
   const Library library = load_library().value();
   const auto samples = builtin_samples().value();
@@ -159,7 +103,9 @@ TEST(ForwardForms, EverySampleButTheseHasOneAndItsRightBridgeHoldsOnEveryLayout)
       }
     }
   }
-  EXPECT_EQ(without, known_without);
+  std::istringstream names{std::string(kKnownWithout)};
+  const std::set<std::string> known(std::istream_iterator<std::string>(names), {});
+  EXPECT_EQ(without, known);
 }
 
 }  // namespace

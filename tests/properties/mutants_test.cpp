@@ -296,6 +296,21 @@ TEST(Mutants, AnEquivalentThatNothingKillsIsASurvivorOfTheWholeRun) {
   EXPECT_TRUE(never_killed(matrix).empty());
 }
 
+/// A place has hundreds of mutants: whoever stops the run does not wait for the last of them.
+TEST(MutantMatrix, AStopIsAskedForBeforeEachMutant) {
+  int asked = 0;
+  int judged = 0;
+  MatrixOptions options;
+  options.gate = false;
+  options.stopped = [&] { return ++asked > 3; };
+  options.wanted = [&](const Place&, const Mutant&) { return ++judged > 0; };
+  const auto stopped =
+      run_matrix(library(), {{sample("llama"), "tp2pp1ep1etp1"}}, kOracle, options);
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().code, Code::Stopped);
+  EXPECT_EQ(judged, 3);
+}
+
 /// The page is written by a run of minutes; the rows of three operators are computed again here.
 TEST(MutantsPage, HasTheRowsThatARunGives) {
   MatrixOptions options;

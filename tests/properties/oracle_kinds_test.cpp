@@ -140,6 +140,7 @@ const std::map<std::string, Statement>& statements() {
        {experts + "linear_fc1.weight#",
         {"mlp.experts.gate_up_proj"},
         [](const Sizes& s) { return expert_sizes(kCarried, s.at("t") * s.at("f")); }}},
+      {"packed_column", {experts + "linear_fc1.weight#", {"mixer.experts.up_proj"}}},
       {"packed_fc2",
        {experts + "linear_fc2.weight#",
         {"mlp.experts.down_proj"},

@@ -42,8 +42,8 @@ inline bv::Run sample_run() {
   run.family = "tiny";
   run.tensors = 3;
   run.bytes = 96;
-  run.layouts = {{"tp1"}, {"tp2", 2, 1, 1, 2, 1, 1, 2}};
-  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 18, .noun = "tensors"},
+  run.layouts = {{"tp1"}, {"tp2", 2, 1, 1, 1, 1, 1, 2}};
+  run.claims = {{.claim = "placement", .title = "same rows", .subjects = 27, .noun = "tensors"},
                 {.claim = "bytes", .title = "every byte", .requested = false}};
   run.verdicts = {sample_verdict("r1", "tp1", Outcome::Proved, Code::Assertion),
                   sample_verdict("r1", "tp2", Outcome::Proved, Code::Assertion),
@@ -55,6 +55,7 @@ inline bv::Run sample_run() {
                   sample_verdict("r6", "tp1", Outcome::Waived, Code::WrongPlacement),
                   sample_verdict("r7", "tp1", Outcome::Broken, Code::OracleDisagrees)};
   run.verdicts[7].waiver = "waivers.toml:3:1";
+  run.verdicts[7].evidence.waived = true;
   run.waivers = {{"BV2006", "decoder.*", "*", "known", "https://e.org/1", "", "2027-01-01",
                   "waivers.toml:3:1", 1, false}};
   run.warnings = {fail(Code::RuleDead, "rule r9 matches nothing").at("x.json:4").advise("delete")};

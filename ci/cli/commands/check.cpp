@@ -12,6 +12,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "ci/cli/session/world.hpp"
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/comm/link.hpp"
 #include "core/io/digest.hpp"
@@ -203,6 +204,30 @@ class Check {
 
 namespace {
 
+/// Every element is compared then; what else was asked needs a run of its own.
+Error other_check(const Options& options, std::string_view other, bool megatron) {
+  const std::string side = megatron ? "megatron" : "against";
+  const std::string model = shell_quoted(options.model);
+  Error error =
+      fail(Code::Conflict, fmt::format("--{} and --{} ask for different checks", other, side))
+          .fact(fmt::format("--{} compares every element with that checkpoint", side));
+  if (other == "headers") {
+    return std::move(error).advise("give the folder with the weights with --model");
+  }
+  if (other == "adapter") {
+    return std::move(error).advise(
+        fmt::format("merge it first: bridge-verify lora merge --model {} --adapter {} --out DIR",
+                    model, shell_quoted(options.adapter)));
+  }
+  if (other == "against") {
+    return std::move(error).advise("run check once with each of them");
+  }
+  const std::string again = fmt::format(" --{} {}", other, shell_quoted(options.said(other)->text));
+  return std::move(error).advise(
+      fmt::format("leave --{} out; the claims of the model itself: ", other) +
+      "bridge-verify check --model " + model + again);
+}
+
 /// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
 /// what diff answers.
 int check_other(Context& context, const Options& options) {
@@ -210,11 +235,7 @@ int check_other(Context& context, const Options& options) {
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
     if (options.has(other)) {
-      return report_error(
-          context, options,
-          fail(Code::Conflict, fmt::format("--{} and --{} ask for different checks", other,
-                                           megatron ? "megatron" : "against"))
-              .advise(fmt::format("run check twice, with and without --{}", other)));
+      return report_error(context, options, other_check(options, other, megatron));
     }
   }
   return compare_sides(context, options,

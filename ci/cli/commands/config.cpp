@@ -44,7 +44,7 @@ Result<std::vector<Row>> rows(const Context& context) {
   }
   std::vector<Row> out;
   for (const OptionSpec& spec : option_specs()) {
-    if (spec.listed && spec.group != "common") {
+    if (spec.listed && spec.name != "help" && spec.name != "version") {
       out.push_back(row_of(spec, layers));
     }
   }

@@ -179,7 +179,8 @@ class Convert {
     check.command = "check";
     subject.replay = replay_base(check);
     const parallel::Layout layout = settle(asked, options_, opened.hf.model);
-    run_.layouts_note = plan::padding_note(opened.hf.model, asked, {layout});
+    run_.layouts_note = layouts_line(layout, etp_note(options_, opened.hf.model),
+                                     plan::padding_note(opened.hf.model, asked, {layout}));
     BV_TRY(right, claims_hold(subject, layout));
     if (!right) {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
@@ -234,6 +235,7 @@ class Convert {
     }
     run_.shards = std::ssize(folder.digests);
     run_.layouts = layout_rows({folder.layout});
+    run_.layouts_note = layouts_line(folder.layout, "", "");
     tell_left_out(folder.left_out);
     show_header(context_, options_, run_);
     BV_CHECK(
@@ -245,7 +247,7 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    add_warnings(value_warnings(*report));
+    add_warnings(value_warnings(*report, options_.model, options_.out));
     add_bytes(*report, parallel::layout_id(folder.layout));
     return Done{};
   }
@@ -281,6 +283,7 @@ class Convert {
     subject.under_test = opened.under_test.get();
     subject.replay = replay_base(like);
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
+    describe_checkpoint(store, options_.like, run_);
     const parallel::Layout layout = checkpoint::global_layout(store, opened.hf.model);
     BV_TRY(right, claims_hold(subject, layout, false));
     if (!right) {
@@ -295,7 +298,7 @@ class Convert {
     if (!report) {
       return stopped_or(std::move(report).error());
     }
-    add_warnings(value_warnings(*report));
+    add_warnings(value_warnings(*report, options_.model, options_.like));
     add_bytes(*report, parallel::layout_id(layout));
     return Done{};
   }

@@ -81,6 +81,21 @@ Result<io::LocatedModel> megatron_of(io::LocatedModel located) {
   return located;
 }
 
+std::string layouts_line(const parallel::Layout& layout, const std::string& etp,
+                         const std::string& padding) {
+  return parallel::layout_id(layout) + (etp.empty() ? "" : ", " + etp) +
+         (padding.empty() ? "" : ", " + padding);
+}
+
+void describe_checkpoint(const torch_dist::DistCheckpoint& store, const std::string& like,
+                         Run& run) {
+  run.tensors = std::ssize(store.headers());
+  run.bytes = store.total_bytes();
+  run.shards = std::ssize(store.files());
+  run.family_reason += fmt::format("; names and files of --like {}", io::printable(like));
+  run.layouts_note = "any: a torch_dist checkpoint is the same in every layout";
+}
+
 Error no_way_back(const io::LocatedModel& located) {
   const std::string shown = io::printable_path(located.folder);
   const auto listing = io::list_folder(located.path);

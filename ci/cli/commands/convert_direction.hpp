@@ -4,6 +4,8 @@
 #include "ci/cli/options/options.hpp"
 #include "core/base/result.hpp"
 #include "core/io/locate.hpp"
+#include "core/plan/plan.hpp"
+#include "core/torch_dist/store.hpp"
 #include "core/verdict/verdict.hpp"
 
 namespace bv::cli {
@@ -15,6 +17,13 @@ namespace bv::cli {
 
 /// What --to hf reads there: the Megatron checkpoint of a folder that also has a config.json.
 [[nodiscard]] Result<io::LocatedModel> megatron_of(io::LocatedModel located);
+
+/// The layout of the run, with what was decided of it.
+[[nodiscard]] std::string layouts_line(const parallel::Layout& layout, const std::string& etp,
+                                       const std::string& padding);
+/// The numbers of the checkpoint that is read; names and files are those of --like.
+void describe_checkpoint(const torch_dist::DistCheckpoint& store, const std::string& like,
+                         Run& run);
 
 /// Why --to hf has nothing to read there, and what can be done with it.
 [[nodiscard]] Error no_way_back(const io::LocatedModel& located);

@@ -101,6 +101,7 @@ Result<Mutated> plant(Context& context, const Options& options) {
     progress.advance(0, 1, place.sample.name);
     return stop_requested() == 0;
   };
+  how.stopped = [] { return stop_requested() != 0; };
   BV_TRY(matrix, mutants::run_matrix(library, places, {.forward = module.functions}, how));
   return Mutated{std::move(matrix), options.operands.empty() && options.layout.empty()};
 }

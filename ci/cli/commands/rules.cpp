@@ -75,10 +75,14 @@ int show_as_rules(Context& context, const Options& given, const std::string& nam
   return 0;
 }
 
+std::size_t columns_of(const Context& context, const Options& options) {
+  return static_cast<std::size_t>(style_for(context, options, context.out_is_terminal).width);
+}
+
 int show_one(Context& context, const Options& options, const kinds::Catalogue& catalogue,
              const std::string& wanted) {
   if (const layout::Rule* kind = catalogue.find(wanted)) {
-    context.streams.out(reports::kinds_text({line_of(*kind)}));
+    context.streams.out(reports::kinds_text({line_of(*kind)}, columns_of(context, options)));
     return 0;
   }
   const auto families = load_families(options);
@@ -148,7 +152,7 @@ int run_rules(Context& context, const Options& options) {
     if (!wanted.empty()) {
       return show_one(context, options, *catalogue, wanted);
     }
-    context.streams.out(reports::kinds_text(lines_of(*catalogue)));
+    context.streams.out(reports::kinds_text(lines_of(*catalogue), columns_of(context, options)));
     return 0;
   }
   if (action == "lint") {

@@ -10,6 +10,7 @@
 #include "core/base/text.hpp"
 #include "core/foreign/lint.hpp"
 #include "reports/error_text.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::cli {
 namespace {
@@ -108,10 +109,12 @@ void show_text(Context& context, const Options& options, const std::string& file
                const Linted& linted) {
   show_all(context, options, linted.findings);
   const std::size_t open = linted.of(Severity::Unsupported) + linted.of(Severity::Undecided);
-  context.streams.out(fmt::format("{}: {}, {}, {}{}\n", file, counted(linted.rules, "rule"),
-                                  counted(linted.of(Severity::Error), "error"),
-                                  counted(linted.of(Severity::Warning), "warning"),
-                                  open == 0 ? "" : fmt::format(", {} not judged", open)));
+  const std::string line = fmt::format("{}: {}, {}, {}{}", file, counted(linted.rules, "rule"),
+                                       counted(linted.of(Severity::Error), "error"),
+                                       counted(linted.of(Severity::Warning), "warning"),
+                                       open == 0 ? "" : fmt::format(", {} not judged", open));
+  const int width = style_for(context, options, context.out_is_terminal).width;
+  context.streams.out(reports::wrapped(line, 0, "  ", static_cast<std::size_t>(width)) + "\n");
 }
 
 /// The worst exit code: what cannot be read, then what is wrong, then what is not judged.

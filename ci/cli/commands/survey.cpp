@@ -11,6 +11,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/survey_baseline.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/named_output.hpp"
@@ -90,8 +91,7 @@ class Notes {
     if (!fs::exists(folder / kNotes, ignored)) {
       return Done{};
     }
-    BV_TRY(text, io::read_file(folder / kNotes, kSurveyBytesMax, Code::RulesInvalid));
-    const json parsed = json::parse(text, nullptr, false);
+    BV_TRY(parsed, json_of_file((folder / kNotes).string()));
     if (text_of(parsed, "schema") != "bridge-survey-corpus/1") {
       return fail(Code::RulesInvalid,
                   fmt::format("{} is not about a survey", escaped((folder / kNotes).string())))

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/json_mistake.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
 
@@ -21,19 +22,39 @@ std::string text_of(const json& object, const std::string& key) {
   return found != nullptr && found->is_string() ? found->get<std::string>() : "";
 }
 
+Result<json> json_of_file(const std::string& file) {
+  BV_TRY(text, io::read_file(file, kSurveyBytesMax, Code::VerdictsInvalid));
+  try {
+    return json::parse(text);
+  } catch (const json::parse_error& error) {
+    JsonMistake mistake =
+        json_mistake(text, error.byte == 0 ? 0 : error.byte - 1, json_reason(error.what()));
+    Error out =
+        fail(Code::VerdictsInvalid, fmt::format("{} is not JSON: {}", escaped(file), mistake.what))
+            .at(mistake.place(file))
+            .advise("fix that line");
+    out.facts = std::move(mistake.facts);
+    return out;
+  } catch (const json::exception& error) {
+    return fail(Code::VerdictsInvalid,
+                fmt::format("{} cannot be read: {}", escaped(file), escaped(error.what())))
+        .at(file)
+        .advise("correct the file");
+  }
+}
+
 Result<std::optional<json>> survey_baseline(const std::string& file) {
   if (file.empty()) {
     return std::optional<json>();
   }
-  BV_TRY(text, io::read_file(file, kSurveyBytesMax, Code::VerdictsInvalid));
-  json before = json::parse(text, nullptr, false);
+  BV_TRY(before, json_of_file(file));
   const json* rows = member_of(before, "rows");
   if (text_of(before, "schema") != "bridge-survey/1" || rows == nullptr || !rows->is_array()) {
     return fail(Code::VerdictsInvalid, fmt::format("{} is not a survey", escaped(file)))
         .pair("another schema", "bridge-survey/1")
         .advise("bridge-verify survey DIR --json > survey.expected.json");
   }
-  return std::optional(std::move(before));
+  return std::optional<json>(std::move(before));
 }
 
 /// A code that is newly refuted, or more often, makes a red row newly red too.

@@ -18,6 +18,9 @@ inline constexpr std::uint64_t kSurveyBytesMax = std::uint64_t{64} << 20;
 /// "" when it is not a text.
 [[nodiscard]] std::string text_of(const nlohmann::json& object, const std::string& key);
 
+/// The document of a file. Errors: VerdictsInvalid with the place, ReadFailed.
+[[nodiscard]] Result<nlohmann::json> json_of_file(const std::string& file);
+
 /// What `survey --json` wrote: an object with a list `rows`. nullopt for "". Errors:
 /// VerdictsInvalid, ReadFailed.
 [[nodiscard]] Result<std::optional<nlohmann::json>> survey_baseline(const std::string& file);

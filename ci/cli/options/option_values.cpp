@@ -100,7 +100,10 @@ Result<std::string> choice(const Given& given) {
   if (std::find(choices.begin(), choices.end(), given.text) != choices.end()) {
     return std::string(given.text);
   }
-  const auto near = nearest(given.text, choices);
+  auto near = nearest(given.text, choices);
+  for (const std::string& choice : choices) {  // of words too short to be near anything
+    near = !near && !given.text.empty() && choice.starts_with(given.text) ? choice : near;
+  }
   return fail(Code::BadValue,
               fmt::format("{} is not one of {}", escaped(given.as_written), join(choices, ", ")))
       .advise(fmt::format("write --{} {}", given.spec.name, near.value_or(choices.front())));

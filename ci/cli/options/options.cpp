@@ -8,6 +8,7 @@
 #include <set>
 
 #include "ci/cli/options/layers.hpp"
+#include "ci/cli/options/mistakes.hpp"
 #include "ci/cli/options/option_values.hpp"
 #include "ci/cli/options/rivals.hpp"
 #include "core/base/shell.hpp"
@@ -19,6 +20,11 @@ namespace {
 template <class List>
 bool holds(const List& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+/// "NAME" of "NAME=value".
+std::string name_in(std::string_view written) {
+  return std::string(written.substr(0, written.find('=')));
 }
 
 /// A word that a model may have been meant by.
@@ -73,10 +79,11 @@ class Parser {
                                                     escaped(options_.given.front().written)))
                        .advise("bridge-verify --model DIR");
     }
+    BV_CHECK(check_verb(command_, options_));
     for (const Setting& setting : options_.given) {
       const OptionSpec& spec = *find_option(setting.name);
       if (!usable_by(spec, key())) {
-        return not_usable(spec, setting.written);
+        return not_usable(command_, options_, spec, setting.written);
       }
     }
     return check_rivals(options_);
@@ -96,10 +103,9 @@ class Parser {
         if (auto stored = store_value(*entry.spec, text, entry.written, options_); !stored) {
           Error error = std::move(stored).error();
           if (entry.spec->form == Form::Count) {  // a flag on the command line, a number here
-            error.help =
-                entry.origin == Origin::File
-                    ? fmt::format("write {0} = 1, or {0} = 2 for more", entry.spec->name)
-                    : fmt::format("write {}=1", entry.written.substr(0, entry.written.find('=')));
+            error.help = entry.origin == Origin::File
+                             ? fmt::format("write {0} = 1, or {0} = 2 for more", entry.spec->name)
+                             : fmt::format("write {}=1", name_in(entry.written));
           }
           if (entry.origin == Origin::File) {
             error.code = Code::BadSettings;
@@ -136,18 +142,6 @@ class Parser {
     return command_ == nullptr ? options_.command : command_key(*command_, options_.operands);
   }
 
-  [[nodiscard]] Error not_usable(const OptionSpec& spec, const std::string& written) const {
-    std::vector<std::string> users = words_of(spec.commands);
-    for (std::string& user : users) {
-      std::replace(user.begin(), user.end(), ':', ' ');
-    }
-    std::string command = key();
-    std::replace(command.begin(), command.end(), ':', ' ');
-    return fail(Code::UnknownOption, fmt::format("{} cannot use {}", command, escaped(written)))
-        .pair("command " + command, "one of " + join(users, ", "))
-        .advise("bridge-verify help " + options_.command);
-  }
-
   void add(const OptionSpec& spec, std::string text, Origin origin, std::string written) {
     if (spec.form == Form::Flag) {
       if (!(options_.*std::get<bool Options::*>(spec.member))) {
@@ -168,7 +162,7 @@ class Parser {
         return fail(Code::UnknownOption, fmt::format("{} does not take an argument: \"{}\"",
                                                      options_.command, escaped(word)))
             .pair(escaped(word), "options only")
-            .advise(looks_like_path(word) && usable_by(*find_option("model"), options_.command)
+            .advise(usable_by(*find_option("model"), options_.command)
                         ? fmt::format("did you mean --model {}?", shell_quoted(word))
                         : "bridge-verify help " + options_.command);
       }

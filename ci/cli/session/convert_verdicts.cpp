@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 
@@ -78,7 +79,8 @@ Verdict written_verdict(const std::string& file, std::size_t tensors, bool verif
   return verdict;
 }
 
-std::vector<Error> value_warnings(const convert::ConvertReport& report) {
+std::vector<Error> value_warnings(const convert::ConvertReport& report,
+                                  const std::string& checkpoint, const std::string& hf) {
   std::vector<Error> out;
   for (const convert::DroppedRows& dropped : report.dropped_rows) {
     out.push_back(
@@ -96,7 +98,8 @@ std::vector<Error> value_warnings(const convert::ConvertReport& report) {
                          recast.tensors.size() == 1 ? "is" : "are", name(recast.stored),
                          name(recast.wanted), recast.tensors.size() == 1 ? "is" : "are"))
             .pair(std::string(name(recast.stored)), std::string(name(recast.wanted)))
-            .advise("diff HF_DIR CKPT_DIR says which values the checkpoint holds"));
+            .advise(fmt::format("bridge-verify diff {} {} says which values the checkpoint holds",
+                                shell_quoted(hf), shell_quoted(checkpoint))));
     for (std::size_t i = 0; i < std::min(recast.tensors.size(), kShownRecast); ++i) {
       one.facts.push_back(io::printable(recast.tensors[i]));
     }

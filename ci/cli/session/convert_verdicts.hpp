@@ -14,8 +14,11 @@ namespace bv::cli {
 /// What is wrong with a Megatron folder that was read; nothing was written then.
 [[nodiscard]] std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report);
 
-/// Padding rows that are dropped and hold something, and tensors that were cast.
-[[nodiscard]] std::vector<Error> value_warnings(const convert::ConvertReport& report);
+/// Padding rows that are dropped and hold something, and tensors that were cast. The two folders
+/// are those that a comparison of the values takes.
+[[nodiscard]] std::vector<Error> value_warnings(const convert::ConvertReport& report,
+                                                const std::string& checkpoint,
+                                                const std::string& hf);
 
 /// Copies of one parameter that two ranks hold and that differ.
 [[nodiscard]] std::vector<Verdict> replica_verdicts(

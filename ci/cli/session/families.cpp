@@ -6,8 +6,10 @@
 #include <filesystem>
 
 #include "core/base/text.hpp"
+#include "core/foreign/foreign_kinds.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
+#include "oracles/model_style.hpp"
 
 namespace bv::cli {
 namespace {
@@ -69,7 +71,62 @@ Result<FamilyFiles> read_families(const Options& options) {
   return out;
 }
 
+/// `kind` or mapping class -> the line of the catalogue that is meant.
+std::optional<std::string> kind_meant(const std::string& kind, const kinds::Catalogue& lines) {
+  if (const auto table = foreign::foreign_kinds()) {
+    const foreign::ForeignKind* const known = table->find(kind);
+    if (known != nullptr && lines.find(known->line.kind) != nullptr) {
+      return known->line.kind;  // a name of the upstream's rules files
+    }
+  }
+  std::vector<std::string> names;
+  for (const layout::Rule& line : lines.rules()) {
+    names.push_back(line.name);
+  }
+  return nearest(kind, names);
+}
+
+Status check_kinds(const family::Family& family, const kinds::Catalogue& lines) {
+  for (const family::Rule& rule : family::rules(family)) {
+    if (lines.find(rule.kind) != nullptr) {
+      continue;
+    }
+    const auto near = kind_meant(rule.kind, lines);
+    return fail(Code::RulesInvalid,
+                fmt::format("kind \"{}\" is not in the catalogue", readable(rule.kind)))
+        .at(rule.source)
+        .fact(readable(rule.megatron))
+        .advise(near ? fmt::format("did you mean \"{}\"?", *near)
+                     : "bridge-verify rules list names the kinds");
+  }
+  return Done{};
+}
+
+/// A model_type that no oracle knows leaves claims open; one that is nearly known is misspelt.
+Status check_statement(const family::Family& family, const std::string& like) {
+  const auto near = like.empty() || oracle::style_of(like) != nullptr
+                        ? std::nullopt
+                        : nearest(like, oracle::known_model_types());
+  if (!near) {
+    return Done{};
+  }
+  return fail(Code::RulesInvalid, fmt::format("facts.computes_like of family {} names \"{}\", "
+                                              "which no oracle knows",
+                                              family::name(family), readable(like)))
+      .pair(readable(like), join(oracle::known_model_types(), ", "))
+      .advise(fmt::format("did you mean \"{}\"?", *near));
+}
+
 }  // namespace
+
+Status check_families(const std::vector<family::FamilyPtr>& families,
+                      const kinds::Catalogue& lines) {
+  for (const family::FamilyPtr& family : families) {
+    BV_CHECK(check_kinds(*family, lines));
+    BV_CHECK(check_statement(*family, family::stated_facts(*family).computes_like));
+  }
+  return Done{};
+}
 
 Result<std::vector<family::FamilyPtr>> load_families(const Options& options) {
   BV_TRY(files, read_families(options));

@@ -6,6 +6,7 @@
 
 #include "ci/cli/options/options.hpp"
 #include "core/family/families.hpp"
+#include "core/kinds/catalogue.hpp"
 
 namespace bv::cli {
 
@@ -15,5 +16,10 @@ namespace bv::cli {
 [[nodiscard]] Result<std::vector<family::FamilyPtr>> load_families(const Options& options);
 /// A fingerprint of the names and texts of these files, "" without --families. Errors: ReadFailed.
 [[nodiscard]] Result<std::string> families_digest(const Options& options);
+
+/// Every kind that their rules name is in the catalogue, and no statement is misspelt. Errors:
+/// RulesInvalid with the nearest name.
+[[nodiscard]] Status check_families(const std::vector<family::FamilyPtr>& families,
+                                    const kinds::Catalogue& lines);
 
 }  // namespace bv::cli

@@ -134,6 +134,15 @@ Result<std::vector<std::string>> ids_of_file(const std::string& path) {
 
 }  // namespace
 
+std::string etp_note(const Options& options, const model::Model& model) {
+  return etp_follows(options) && model.geometry.experts() > 0 ? "ETP follows --tp" : "";
+}
+
+bool etp_follows(const Options& options) {
+  return !options.has("etp") && !options.has("layout") &&
+         std::any_of(options.tp.begin(), options.tp.end(), [](std::int64_t tp) { return tp > 1; });
+}
+
 Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model& model) {
   ChosenLayouts out;
   std::vector<std::string> ids = options.layout;
@@ -157,6 +166,7 @@ Result<ChosenLayouts> choose_layouts(const Options& options, const model::Model&
       BV_CHECK(plan::check_layout(model, layout));
     }
     out.note = fmt::format("{} asked for", out.layouts.size()) +
+               with_comma(etp_note(options, model)) +
                with_comma(plan::padding_note(model, base_layout(options), out.layouts));
     return out;
   }

@@ -126,6 +126,9 @@ Result<PlacedModel> open_placed(const Context& context, const Options& options,
   BV_TRY(asked, one_layout(options));
   out.layout = settle(asked, options, out.model);
   BV_CHECK(plan::check_layout(out.model, out.layout));
+  if (std::string note = etp_note(options, out.model); !note.empty()) {
+    out.notes.push_back(std::move(note) + ": write --etp 1 for uncut experts");
+  }
   return std::move(out);
 }
 

@@ -48,6 +48,9 @@ Result<kinds::Catalogue> lines_for(const Options& options) {
 Result<Library> load_library(const Options& options) {
   BV_TRY(families, load_families(options));
   BV_TRY(catalogue, lines_for(options));
+  if (!options.families.empty()) {
+    BV_CHECK(check_families(families, catalogue));
+  }
   return Library{std::move(families), std::move(catalogue)};
 }
 

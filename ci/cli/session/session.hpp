@@ -70,6 +70,11 @@ void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& n
 /// Facts of the model for the report's header.
 void describe_model(const OpenedModel& opened, Run& run);
 
+/// --tp is given, --etp is not: experts are cut as all else is, which Megatron does too.
+[[nodiscard]] bool etp_follows(const Options& options);
+/// A note that says so of a model with experts; "" otherwise.
+[[nodiscard]] std::string etp_note(const Options& options, const model::Model& model);
+
 /// The layouts of this run. Explicit sizes are multiplied out and must all be legal; --layout names
 /// some; else
 /// --layouts auto, quick, all or a file of layout ids.

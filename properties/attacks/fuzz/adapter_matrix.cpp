@@ -46,8 +46,12 @@ Result<AdapterMatrix> run_place(const Tools& tools, const mutants::Place& place,
   for (int i = 0; i < options.adapters; ++i) {
     const auto folder =
         options.folder.empty() ? options.folder : options.folder / fmt::format("{}_{}", number, i);
-    BV_TRY(trial,
-           try_adapter(tools, prepared, options.seed + static_cast<std::uint64_t>(i), folder));
+    auto tried = try_adapter(tools, prepared, options.seed + static_cast<std::uint64_t>(i), folder);
+    if (!tried) {
+      Error error = tried.error();
+      return error.where.empty() ? std::move(error).at(where) : error;
+    }
+    const AdapterTrial& trial = *tried;
     if (!trial.said.empty()) {
       return fail(Code::MutantSurvived, "a right adapter is refuted: " + trial.said)
           .at(where)

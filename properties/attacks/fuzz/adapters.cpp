@@ -103,9 +103,11 @@ class AdapterDraw {
       return;  // one parameter of a module: no wrapper inside another
     }
     const std::string key = std::string(lora::kPeftPrefix) + module;
-    out_.tensors[key + ".lora_A.weight"] = random_factor({site.experts * rank, site.in}, random_);
-    out_.tensors[key + ".lora_B.weight"] =
-        random_factor({site.rows_of(0), rank * site.experts}, random_);
+    const bool exchanged = site.columns_first && !lora::marks_stacks(base_);  // of 0.21.2
+    const std::int64_t over_a = exchanged ? site.rows_of(0) : site.in;
+    const std::int64_t over_b = exchanged ? site.in : site.rows_of(0);
+    out_.tensors[key + ".lora_A.weight"] = random_factor({site.experts * rank, over_a}, random_);
+    out_.tensors[key + ".lora_B.weight"] = random_factor({over_b, rank * site.experts}, random_);
     name_target(base, rank, true);
   }
 

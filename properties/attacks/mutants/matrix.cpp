@@ -108,6 +108,10 @@ std::shared_ptr<const Case> with_mappings(const Case& whole, const std::set<std:
   return out;
 }
 
+Error stopped_early() {
+  return fail(Code::Stopped, "stopped before every mutant was judged").advise("run it again");
+}
+
 /// One place: its mutants, in worlds of the parameters that they touch.
 class Planting {
  public:
@@ -133,6 +137,9 @@ class Planting {
     }
     std::set<std::uint32_t> last;
     for (const Mutant& mutant : enumerate(library_, *case_, right)) {
+      if (options_.stopped && options_.stopped()) {
+        return stopped_early();
+      }
       if (options_.wanted && !options_.wanted(place_, mutant)) {
         continue;
       }
@@ -255,7 +262,7 @@ Result<Matrix> run_matrix(const Library& library, const std::vector<Place>& plac
     BV_TRY(part, Planting(library, places[i], entry, options).run());
     parts[i] = std::move(part);
     if (options.progress && !options.progress(places[i])) {
-      return fail(Code::Stopped, "stopped before every mutant was judged").advise("run it again");
+      return stopped_early();
     }
     return Done{};
   }));

@@ -71,6 +71,8 @@ struct MatrixOptions {
   std::function<bool(const Place&, const Mutant&)> wanted;
   /// Called for each place that is done; false stops the run. Called on several threads.
   std::function<bool(const Place&)> progress;
+  /// Asked before each mutant: true stops the run. Called on several threads.
+  std::function<bool()> stopped;
 };
 
 /// Judges one mutant. Errors: those of apply.

@@ -24,10 +24,11 @@ TEST(Cuda, ADeviceThatIsNotThereIsAnErrorThatSaysWhatIs) {
 TEST(Cuda, TextNamesDriverAndDevices) {
   Found found{true, "13.0", "12.4", {"NVIDIA H200, compute 9.0, 143.2 GB"}, ""};
   EXPECT_EQ(text_of(found),
-            "compiled for CUDA 13.0; driver for CUDA 12.4; NVIDIA H200, compute 9.0, 143.2 GB");
+            "NVIDIA H200, compute 9.0, 143.2 GB, with --device cuda; this build is for CUDA 13.0, "
+            "the driver for CUDA 12.4");
   EXPECT_EQ(text_of({true, "13.0", "", {}, "no NVIDIA driver"}),
-            "compiled for CUDA 13.0; no NVIDIA driver");
-  EXPECT_EQ(text_of({}), "this build has no CUDA (no nvcc)");
+            "none here: no NVIDIA driver; this build could use one (CUDA 13.0)");
+  EXPECT_EQ(text_of({}), "not used: this build has no CUDA (no nvcc)");
 }
 
 }  // namespace

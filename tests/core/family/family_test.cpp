@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/family/family.hpp"
 #include "tests/core/model/sample.hpp"
 
 namespace bv::family::test {
@@ -67,7 +68,7 @@ TEST(FamilyFile, ThatIsNotJsonIsRefusedWithItsPlace) {
   const auto result = family::parse_family("{\n  \"schema\": 1,\n}", "bad.json");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::RulesInvalid);
-  EXPECT_EQ(result.error().where, "bad.json:3:1");
+  EXPECT_EQ(result.error().where, "bad.json:2:14");
   EXPECT_FALSE(family::parse_family("", "bad.json"));
   EXPECT_FALSE(family::parse_family("[1e999]", "bad.json"));
   EXPECT_FALSE(family::parse_family(std::string(100000, '['), "bad.json"));
@@ -123,6 +124,16 @@ TEST(FamilyFile, WithAnUnknownValueRuleOrDivisorIsRefusedWithThoseThatExist) {
         {{{"code", "E010"}, {"divisor", divisor}, {"dividend", "hidden_size"}, {"noun", "rows"}}});
     EXPECT_EQ(refusal(family).wanted, kDivisorWords) << divisor;
   }
+}
+
+TEST(FamilyFile, SaysInOneWordHowPeftTakesItsStacks) {
+  auto family = tiny();
+  EXPECT_FALSE(family::parse_family(family.dump(), "tiny.json").value()->stacks_unmarked);
+  family["peft_stacks"] = "as_stored";
+  EXPECT_TRUE(family::parse_family(family.dump(), "tiny.json").value()->stacks_unmarked);
+  family["peft_stacks"] = "in_out";
+  EXPECT_EQ(refusal(family).found, "in_out");
+  EXPECT_EQ(refusal(family).wanted, "as_stored");
 }
 
 TEST(FamilyFile, StatesALayerFlagInOneWay) {

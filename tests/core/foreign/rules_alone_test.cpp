@@ -171,8 +171,10 @@ TEST(RulesAlone, AnUnknownClassIsUnsupportedOnceAndTheRestIsJudged) {
     if (question.code == Code::RuleKindUnknown) {
       EXPECT_EQ(question.hf.size(), 3U);
       EXPECT_EQ(question.rule, "r9");
-      ASSERT_EQ(question.facts.size(), 1U);
-      EXPECT_TRUE(question.facts[0].starts_with("also rule r10 (")) << question.facts[0];
+      const auto also = [](const std::string& fact) {
+        return fact.starts_with("also rule r10 (");
+      };
+      EXPECT_EQ(std::ranges::count_if(question.facts, also), 1) << question.facts[0];
     }
   }
 }

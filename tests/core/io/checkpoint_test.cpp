@@ -353,7 +353,7 @@ TEST(Checkpoint, OpensEveryGoldenCheckpoint) {
     }
     EXPECT_TRUE(checkpoint->unchanged());
   }
-  EXPECT_EQ(cases, 48u);
+  EXPECT_EQ(cases, 49u);
 }
 
 }  // namespace

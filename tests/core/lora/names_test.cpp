@@ -199,9 +199,12 @@ TEST(HfConfig, RanksAndAlphasThatDifferBecomePatternsOfFullPaths) {
   EXPECT_EQ(config.target_parameters, std::vector<std::string>{"m.0.experts.down_proj"});
 }
 
+/// Stacks [E, in, out] have the mark, unless `unmarked`.
 std::string roles(const PackedShapes& shapes, std::int64_t rows, std::int64_t columns,
-                  std::optional<bool> columns_first, std::optional<std::string> version) {
-  const auto out = packed_roles(shapes, 2, rows, columns, columns_first, version);
+                  std::optional<bool> columns_first, std::optional<std::string> version,
+                  bool unmarked = false) {
+  const bool marked = columns_first.value_or(false) && !unmarked;
+  const auto out = packed_roles(shapes, {2, rows, columns, columns_first, marked}, version);
   return out ? std::to_string(out->rank) + (out->exchanged ? " exchanged" : "") +
                    (out->columns_first ? " columns first" : "")
              : std::string(info(out.error().code).name);
@@ -215,9 +218,29 @@ TEST(Packing, ShapesTellTheRolesOfTheFactors) {
   EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, true, {}), "AdapterShape");  // 0.19.0 alone wrote that
   EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, true, "0.19.0"), "2 exchanged columns first");
   EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, false, "0.21.2"), "AdapterShape");
+  EXPECT_EQ(roles({{4, 3}, {2, 4}}, 3, 2, false, "0.19.0"), "2 exchanged");  // as 0.18 did
   EXPECT_EQ(roles({{4, 2}, {5, 4}}, 3, 2, false, {}), "AdapterShape");
   EXPECT_EQ(roles({{3, 2}, {3, 4}}, 3, 2, false, {}), "AdapterShape");
   EXPECT_EQ(roles({{4, 2}, {3, 2}}, 3, 2, false, {}), "AdapterPairBroken");
+}
+
+/// Llama 4: [E, in, out] without is_transposed. 2 experts of [2, 3], rank 2.
+TEST(Packing, AnUnmarkedStackIsTakenAsItIsStored) {
+  const auto unmarked = [](const PackedShapes& shapes, std::optional<std::string> version) {
+    return roles(shapes, 3, 2, true, std::move(version), true);
+  };
+  EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, "0.21.2"), "2 exchanged columns first");
+  EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, "0.19.1"), "2 exchanged columns first");
+  EXPECT_EQ(unmarked({{4, 2}, {3, 4}}, "0.19.0"), "2 columns first");
+  EXPECT_EQ(unmarked({{4, 2}, {3, 4}}, "0.18.1"), "2 columns first");
+  EXPECT_EQ(unmarked({{4, 2}, {3, 4}}, "0.21.2"), "AdapterShape");  // the roles of a marked class
+  EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, "0.19.0"), "AdapterShape");
+  EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, "0.18.1"), "AdapterShape");
+  EXPECT_EQ(unmarked({{4, 3}, {2, 4}}, {}), "2 exchanged columns first");
+  EXPECT_EQ(unmarked({{4, 2}, {3, 4}}, {}), "2 columns first");
+  const PackedStack stack{2, 3, 2, true, false};
+  const Error error = packed_roles({{4, 2}, {3, 4}}, stack, "0.21.2").error();
+  EXPECT_EQ(error.wanted, "lora_A [2*r, 3], lora_B [2, r*2]");
 }
 
 TEST(Packing, TheVersionTellsThemForSquareExperts) {
@@ -226,6 +249,11 @@ TEST(Packing, TheVersionTellsThemForSquareExperts) {
   EXPECT_EQ(roles(square, 3, 3, false, "0.18.1"), "2 exchanged");
   EXPECT_EQ(roles(square, 3, 3, true, "0.18.1"), "2 columns first");
   EXPECT_EQ(roles(square, 3, 3, true, "0.19.0"), "2 exchanged columns first");
+  EXPECT_EQ(roles(square, 3, 3, false, "0.19.0"), "2 exchanged");
+  EXPECT_EQ(roles(square, 3, 3, true, "0.21.2", true), "2 exchanged columns first");
+  EXPECT_EQ(roles(square, 3, 3, true, "0.19.0", true), "2 columns first");
+  EXPECT_EQ(roles(square, 3, 3, true, "0.18.1", true), "2 columns first");
+  EXPECT_EQ(roles(square, 3, 3, true, "0.21.2"), "2 columns first");
   EXPECT_EQ(roles(square, 3, 3, false, {}), "PackingUnknown");
   EXPECT_EQ(roles(square, 3, 3, {}, "0.21.2"), "PackingUnknown");
 }
@@ -319,10 +347,10 @@ TEST(ClassNames, ReplaceBeginningsWhereNoLongerOneStandsAlready) {
   text.class_modules = {{"^model.language_model", "model"}, {"moe", "mlp"}};
   EXPECT_EQ(class_name(&text, "model.language_model.layers.0.moe.up"), "model.layers.0.mlp.up");
   EXPECT_EQ(class_name(&text, "model.layers.0.moe.up"), "model.layers.0.mlp.up");
-  EXPECT_EQ(file_names(&text, "model.layers.0.mlp.up"),
-            (std::vector<std::string>{"model.language_model.layers.0.moe.up",
-                                      "model.language_model.layers.0.mlp.up",
-                                      "model.layers.0.moe.up"}));
+  EXPECT_EQ(
+      file_names(&text, "model.layers.0.mlp.up"),
+      (std::vector<std::string>{"model.language_model.layers.0.moe.up",
+                                "model.language_model.layers.0.mlp.up", "model.layers.0.moe.up"}));
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ std::vector<Case> cases() {
         out.push_back({name + "_" + form, adapter, entry.path() / fmt::format("base_{}", form)});
       }
     }
-    for (const char* family : {"gpt_oss", "qwen3_moe", "qwen35_moe"}) {
+    for (const char* family :
+         {"gpt_oss", "qwen3_moe", "qwen35_moe", "llama4_text", "llama4_square"}) {
       const fs::path part = entry.path() / family;
       if (fs::exists(part)) {
         out.push_back({name + "_" + family, part / "adapter", part / "base"});
@@ -49,7 +50,7 @@ Adapter read(const fs::path& folder, const checkpoint::HfModel& base) {
 }
 
 TEST(ReadAdapter, EveryKeyOfEveryGoldenIsReadOnce) {
-  EXPECT_EQ(cases().size(), 28u);
+  EXPECT_EQ(cases().size(), 30u);
   for (const Case& one : cases()) {
     SCOPED_TRACE(one.name);
     const auto base = golden::open_base(one.base);
@@ -142,29 +143,41 @@ TEST(ReadAdapter, PairsMeanWhatTheLibraryMergesInFloat64) {
 
 /// PEFT's own delta of factors 1, 2, 3, ... is exact: it shows where each element goes.
 TEST(ReadAdapter, PackedFactorsGiveTheDeltaOfTheLibraryExactly) {
-  for (const char* family : {"gpt_oss", "qwen3_moe", "qwen35_moe"}) {
-    SCOPED_TRACE(family);
+  std::int64_t compared = 0;
+  const std::vector<std::string> families = {"gpt_oss", "qwen3_moe", "qwen35_moe", "llama4_text",
+                                             "llama4_square"};
+  std::vector<std::pair<std::string, std::string>> parts;
+  for (const std::string& family : families) {
+    parts.emplace_back(family, "");
+    for (const char* older : {"peft_0.18.1", "peft_0.19.0"}) {
+      if (family != "qwen3_moe") {
+        parts.emplace_back(family, older);
+      }
+    }
+  }
+  for (const auto& [family, version] : parts) {
+    SCOPED_TRACE(family + " " + version);
     const fs::path part = golden::kGolden / "peft/packing_tagged" / family;
     const auto base = golden::open_base(part / "base");
-    const Adapter adapter = read(part / "adapter", base);
+    const Adapter adapter = read(part / version / "adapter", base);
+    EXPECT_TRUE(adapter.faults.empty());
     const golden::Tensors with = golden::merged(adapter, base);
     const golden::Tensors without = golden::tensors_of(*base.checkpoint);
-    const auto delta = golden::tensors_of(
-        io::Checkpoint::open(golden::kGolden / "peft/packing_tagged" / family / "delta.safetensors")
-            .value());
+    const auto delta =
+        golden::tensors_of(io::Checkpoint::open(part / version / "delta.safetensors").value());
     EXPECT_FALSE(delta.empty());
     for (const auto& [name, wanted] : delta) {
       const auto found = with.find(name);
-      if (found == with.end()) {
-        continue;  // stored one by one: the next test
-      }
+      ASSERT_NE(found, with.end()) << name;
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         ASSERT_NEAR(found->second[i] - without.at(name)[i], wanted[i],
                     1e-6 * std::abs(wanted[i]) + 1e-9)
             << name;
       }
+      ++compared;
     }
   }
+  EXPECT_EQ(compared, 26);  // two parameters each
 }
 
 TEST(ReadAdapter, APackedAdapterIsAddedToExpertsThatAreStoredOneByOne) {

@@ -90,6 +90,35 @@ TEST_F(RoundTrip, AdaptersOfPeftComeBackByteForByteOnManyLayouts) {
   EXPECT_GT(trips, 35);
 }
 
+/// Llama 4: the factors of PEFT lie over the stacks as they are stored, square ones too.
+TEST_F(RoundTrip, StacksThatTheClassDoesNotMarkComeBackAsPeftPackedThem) {
+  std::int64_t trips = 0;
+  for (const char* name : {"llama4_text", "llama4_square", "gpt_oss", "qwen35_moe"}) {
+    const fs::path folder = golden::kGolden / "peft/packing_tagged" / name;
+    const auto base = golden::open_base(folder / "base");
+    for (const parallel::Layout& layout : plan::layouts_up_to(base.model, {}, 8, 6).layouts) {
+      SCOPED_TRACE(fmt::format("{} {}", name, parallel::layout_id(layout)));
+      const std::string fault = there_and_back(folder / "adapter", base, layout, false);
+      EXPECT_TRUE(fault.empty() || fault.starts_with("IndivisibleDim")) << fault;
+      trips += fault.empty() ? 1 : 0;
+    }
+  }
+  EXPECT_GE(trips, 4);
+}
+
+/// 0.18 takes every stack for [E, in, out], 0.19.0 those without a mark: what they wrote comes back
+/// as it was, and so does the config with their version.
+TEST_F(RoundTrip, RolesOfOlderVersionsComeBackWithTheirVersion) {
+  for (const char* name : {"llama4_text", "llama4_square", "gpt_oss", "qwen35_moe"}) {
+    for (const char* version : {"peft_0.18.1", "peft_0.19.0"}) {
+      SCOPED_TRACE(fmt::format("{} {}", name, version));
+      const fs::path folder = golden::kGolden / "peft/packing_tagged" / name;
+      const auto base = golden::open_base(folder / "base");
+      EXPECT_EQ(there_and_back(folder / version / "adapter", base, {}, false), "");
+    }
+  }
+}
+
 TEST_F(RoundTrip, CanonicalAdaptersKeepOnePairAProjection) {
   for (const char* name : {"llama_all", "partial_qv", "rank_alpha_pattern"}) {
     SCOPED_TRACE(name);

@@ -242,13 +242,14 @@ TEST(VerdictsReader, NamesWhatIsWrong) {
     EXPECT_FALSE(run.error().help.empty());
     return run.error().message;
   };
-  EXPECT_EQ(message(""), "v.json is not JSON at byte 1");
-  EXPECT_EQ(message("{\"schema\":"), "v.json is not JSON at byte 11");
+  EXPECT_EQ(message(""), "v.json is not JSON: the file is empty");
+  EXPECT_EQ(message("{\"schema\":"), "v.json is not JSON: the file ends before its last bracket");
   EXPECT_EQ(message("[1]"), "v.json is not a verdicts file that this version reads");
   EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/2\"}"),
             "v.json is not a verdicts file that this version reads");
   EXPECT_EQ(message("{\"schema\":\"bridge-verdicts/1\"}"), "v.json has no usable tool");
-  EXPECT_EQ(message(std::string(100000, '[')), "v.json is not JSON at byte 100001");
+  EXPECT_EQ(message(std::string(100000, '[')),
+            "v.json is not JSON: the file ends before its last bracket");
 }
 
 TEST(VerdictsReader, RefusesEachWrongTypeByItsPath) {

@@ -174,6 +174,9 @@ TEST(WaiversFile, FaultsNameTheLine) {
             "the waiver has no last day"},
            {with("BV2006", "BV9999"), Code::WaiversInvalid, "w.toml:2:8",
             "\"BV9999\" is not a code"},
+           {with("BV2006", "BV26"), Code::WaiversInvalid, "w.toml:2:8", "\"BV26\" is not a code"},
+           {with("BV2006", "BV9001"), Code::WaiversInvalid, "w.toml:2:8",
+            "BV9001 is a fault of bridge-verify, which is never waived"},
            {with("decoder.layers.*.linear_qkv.weight", "*"), Code::WaiverTooBroad, "w.toml:3:11",
             "the subject \"*\" covers everything"},
            {with("decoder.layers.*.linear_qkv.weight", "*.*"), Code::WaiverTooBroad, "w.toml:3:11",
@@ -196,6 +199,14 @@ TEST(WaiversFile, FaultsNameTheLine) {
     EXPECT_EQ(read.error().message, row.message);
     EXPECT_FALSE(read.error().help.empty()) << row.message;
   }
+}
+
+/// The day that is proposed is one on which the waiver still holds.
+TEST(WaiversFile, ADayThatIsProposedLiesAhead) {
+  std::string text(kGood);
+  text.erase(text.find("expires = 2027-03-01\n"), 21);
+  EXPECT_EQ(read_waivers(text, "w.toml", kToday).error().help,
+            "add expires = 2027-02-26, or another day at most 400 days ahead");
 }
 
 /// "*.weight" may name one sort of tensor in one model and all of them in another.

@@ -1,0 +1,33 @@
+#include "ci/cli/one_process.hpp"
+
+#include <fmt/format.h>
+
+#include "core/comm/launch.hpp"
+
+namespace bv::cli {
+
+Status check_alone(const Context& context, const Options& options, const Command& command) {
+  const std::string_view word = command.name.name;
+  const bool does_something = command.concludes || word == "survey" || word == "certify" ||
+                              !options.out.empty() || !options.dump_headers.empty();
+  if (command.divides || !does_something) {
+    return Done{};
+  }
+  BV_TRY(launch, comm::launch_from([&](std::string_view name) {
+           return std::string(variable(context.environment, name));
+         }));
+  if (!launch) {
+    return Done{};
+  }
+  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
+                                          word, launch->size))
+      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+}
+
+bool writes_for_all(const Context& context) {
+  const auto launch = comm::launch_from(
+      [&](std::string_view name) { return std::string(variable(context.environment, name)); });
+  return !launch || !*launch || (*launch)->rank == 0;
+}
+
+}  // namespace bv::cli
