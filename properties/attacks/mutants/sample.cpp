@@ -91,6 +91,7 @@ Result<std::shared_ptr<const Case>> make_case(
         .pair(fault.found, fault.wanted)
         .advise("correct the forms of the sample");
   }
+  out->family = family;
   out->resolve = std::move(found);
   out->model = std::move(resolved);
   out->model_type = config.value("model_type", "");
