@@ -16,10 +16,12 @@ using Words = std::vector<std::string>;
 /// names of one.
 const std::map<std::string, Words>& towers() {
   static const std::map<std::string, Words> out = {
+      {"ernie4_5_vl_moe", {"model.vision_model.", "model.resampler_model."}},
       {"gemma3_vl", {"vision_tower."}},
       {"gemma4",
        {"model.vision_tower.", "model.embed_vision.", "model.audio_tower.", "model.embed_audio."}},
       {"glm4v_moe", {"model.visual."}},
+      {"llama4", {"vision_model.", "multi_modal_projector."}},
       {"minimax_m3", {"vision_tower.", "multi_modal_projector.", "patch_merge_mlp."}},
       {"mistral3", {"vision_tower.", "multi_modal_projector."}},
       {"qwen2_5_omni", {"thinker.visual.", "thinker.audio_tower."}},
@@ -28,6 +30,7 @@ const std::map<std::string, Words>& towers() {
       {"qwen2_vl", {"visual."}},
       {"qwen3_asr", {"thinker.audio_tower."}},
       {"qwen3_omni_moe", {"thinker.visual.", "thinker.audio_tower."}},
+      {"step3p7", {"vision_model.", "vit_large_projector."}},
   };
   return out;
 }
