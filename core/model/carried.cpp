@@ -81,12 +81,12 @@ class CarriedFinder {
     }
     NameFault fault;
     fault.code = Code::HfTensorMissing;
-    fault.subject = carried.hf.front() + "*";
+    fault.subject = carried.hf.front() + only_tensor(carried);
     fault.message = fmt::format(
         "no HF tensor is under {}: Megatron parameters {}* would keep their initial values",
         join(carried.hf, " or "), carried.megatron);
     fault.found = fmt::format("absent from the headers of {}", counted(headers_.size(), "tensor"));
-    fault.wanted = carried.hf.front() + "*";
+    fault.wanted = fault.subject;
     fault.help = "give the checkpoint of the whole model, or --family with that of the text model";
     out.faults.push_back(std::move(fault));
   }
@@ -125,6 +125,13 @@ class CarriedFinder {
     return std::any_of(part.tensors.begin(), part.tensors.end(), [&](const auto& one) {
       return headers_.contains(whole + at_number(one.first, 0));
     });
+  }
+
+  /// The name behind the prefix where its class has no other, else all of them.
+  [[nodiscard]] static std::string only_tensor(const family::Carried& carried) {
+    const bool one = carried.parts.size() == 1 && carried.parts.front().over.empty() &&
+                     carried.parts.front().tensors.size() == 1;
+    return one ? carried.parts.front().tensors.front().first : "*";
   }
 
   void collect(const family::Carried& carried, const std::string& prefix,

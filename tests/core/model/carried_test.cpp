@@ -169,6 +169,30 @@ TEST(CarriedParts, AWholeTowerHasNoFaultUnderEitherPrefix) {
   EXPECT_EQ(faults_of(headed), "");
 }
 
+/// A prefix under which the class has one tensor: it is named where it is gone.
+TEST(CarriedParts, TheOnlyTensorOfAPrefixIsMissingByName) {
+  json text = json::parse(R"({
+    "schema": "bridge-family/1", "family": "tiny", "architectures": ["TinyForCausalLM"],
+    "symbols": {"hidden_size": {"field": "hidden_size"}}, "prefixes": {"M": "", "HF": "model."},
+    "carried": [{"hf": ["projector."], "megatron": "projector.",
+                 "parts": [{"tensors": {"linear.weight": ["hidden_size", "4"]}}]}],
+    "sections": [{"stage": "final_norm", "rules": [{"kind": "replicated", "megatron": "{M}norm.weight",
+                  "hf": "{HF}norm.weight", "rest": ["hidden_size"]}]}]})");
+  Headers headers;
+  add(headers, "model.norm.weight", {8});
+  const json config = {{"hidden_size", 8}};
+  const auto faults = [&] {
+    return must(
+               resolve(family::parse_family(text.dump(), "tiny.json").value(), config, headers, {}))
+        .faults;
+  };
+  ASSERT_EQ(faults().size(), 1U);
+  EXPECT_EQ(faults()[0].subject, "projector.linear.weight");
+  text["carried"][0]["parts"][0]["tensors"]["linear.bias"] = json::array({"hidden_size"});
+  ASSERT_EQ(faults().size(), 1U);
+  EXPECT_EQ(faults()[0].subject, "projector.*");
+}
+
 TEST(CarriedParts, EveryTensorOfTheClassMustBeThere) {
   for (const auto& [name, spec] : whole_tower()) {
     Headers headers = whole_tower();
