@@ -24,9 +24,7 @@ Rule carried_rule(const Family& family, const CarriedTensors& tensors) {
   out.kind = "replicated";
   out.megatron = tensors.megatron;
   out.hf = {{"x", tensors.hf}};
-  for (const std::int64_t extent : tensors.shape) {
-    out.rest.push_back(std::to_string(extent));
-  }
+  out.rest = tensors.extents;
   out.source = fmt::format("{}: carried {}", family.file, tensors.hf);
   out.section = family.sections.size();
   return out;
@@ -37,16 +35,16 @@ Rule carried_rule(const Family& family, const CarriedTensors& tensors) {
 FamilyPtr with_carried(const Family& family, const std::vector<CarriedTensors>& tensors) {
   auto out = std::make_shared<Family>(family);
   out->carried.clear();
-  std::map<std::int64_t, std::vector<const CarriedTensors*>> by_count;
+  std::map<std::string, std::vector<const CarriedTensors*>> by_count;
   for (const CarriedTensors& one : tensors) {
-    by_count[one.count].push_back(&one);
+    by_count[one.over].push_back(&one);
   }
-  for (const auto& [count, list] : by_count) {
+  for (const auto& [over, list] : by_count) {
     Section section;
     section.stage = Stage::Vision;
-    section.title = count == 0 ? "carried" : fmt::format("carried x {}", count);
-    section.variable = count == 0 ? "" : "k";
-    section.over = count == 0 ? "" : std::to_string(count);
+    section.title = over.empty() ? "carried" : fmt::format("carried x {}", over);
+    section.variable = over.empty() ? "" : "k";
+    section.over = over;
     section.first_rule = out->rules.size();
     for (const CarriedTensors* one : list) {
       out->rules.push_back(carried_rule(*out, *one));

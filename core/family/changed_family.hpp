@@ -16,10 +16,10 @@ namespace bv::family {
 
 /// Tensors of one name but for its first number, all of one shape.
 struct CarriedTensors {
-  std::string hf;        // "model.visual.blocks.{k}.attn.qkv.weight"
-  std::string megatron;  // "visual.blocks.{k}.attn.qkv.weight"
-  Shape shape;
-  std::int64_t count = 0;  // {k} runs from 0 to here; 0 when the name has no {k}
+  std::string hf;                    // "model.visual.blocks.{k}.attn.qkv.weight"
+  std::string megatron;              // "visual.blocks.{k}.attn.qkv.weight"
+  std::vector<std::string> extents;  // expressions
+  std::string over;                  // {k} runs from 0 to here; "" when the name has no {k}
 };
 /// The family with a rule for each of them, behind its own: the tensor as it is, on every rank.
 /// It carries nothing else, so that it can be resolved again.

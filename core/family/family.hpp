@@ -135,12 +135,25 @@ struct Ignored {
 [[nodiscard]] bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name,
                               std::size_t ndim);
 
+/// An extent that only the checkpoint says.
+inline constexpr std::string_view kAnyExtent = "*";
+
+/// Tensors of a carried tower: its class builds them all, and no others beside the other parts.
+struct CarriedPart {
+  std::string over;  // expression: {k} in the names runs to here; "": names without {k}
+  std::vector<std::string> when;  // symbols
+  bool optional = false;          // a checkpoint has all of them or none
+  /// The name behind the prefix, and its extents: expressions, or kAnyExtent.
+  std::vector<std::pair<std::string, std::vector<std::string>>> tensors;
+};
+
 /// Everything under a prefix of HF names goes as it is, under another prefix: towers that Megatron
-/// takes from HF as they are. Which tensors there are is read off the checkpoint.
+/// takes from HF as they are. Without parts, which tensors there are is read off the checkpoint.
 struct Carried {
   std::vector<std::string> hf;  // the first one that a name starts with
   std::string megatron;
   std::vector<std::string> when;  // symbols; without them the model has no such part
+  std::vector<CarriedPart> parts = {};
 };
 
 /// Rules that repeat over one variable.

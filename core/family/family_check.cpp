@@ -184,6 +184,21 @@ Status check_section(const Family& family, const Section& section) {
   return Done{};
 }
 
+Status check_carried(const Family& family, const Carried& carried) {
+  const std::string source = fmt::format("{}: carried {}", family.file, carried.hf.front());
+  BV_CHECK(check_conditions(family, source, carried.when));
+  for (const CarriedPart& part : carried.parts) {
+    BV_CHECK(check_conditions(family, source, part.when));
+    BV_CHECK(check_expression(family, source, part.over.empty() ? "0" : part.over, {}));
+    for (const auto& [name, extents] : part.tensors) {
+      for (const std::string& extent : extents) {
+        BV_CHECK(check_expression(family, source, extent == kAnyExtent ? "1" : extent, {}));
+      }
+    }
+  }
+  return Done{};
+}
+
 Status check_symbols(const Family& family) {
   for (const SymbolRule& symbol : family.symbols) {
     const std::string source = fmt::format("{}: symbol {}", symbol.file, symbol.name);
@@ -222,7 +237,7 @@ Status check_family(const Family& family) {
   BV_CHECK(check_symbols(family));
   BV_CHECK(check_layer_sizes(family));
   for (const Carried& carried : family.carried) {
-    BV_CHECK(check_conditions(family, fmt::format("{}: carried", family.file), carried.when));
+    BV_CHECK(check_carried(family, carried));
   }
   for (const MustRule& must : family.musts) {
     std::vector<std::string> names = must.equal;

@@ -235,8 +235,38 @@ Result<Ignored> parse_ignored(const JsonPlace& place) {
   return Ignored{glob_text, ndim};
 }
 
+namespace {
+
+Result<CarriedPart> parse_carried_part(const JsonPlace& place) {
+  BV_CHECK(place.only({"over", "when", "optional", "tensors"}));
+  CarriedPart out;
+  BV_TRY(over, place.text_or("over", ""));
+  BV_TRY(when, place.texts_or_none("when"));
+  BV_TRY(tensors, place.at("tensors"));
+  BV_TRY(members, tensors.members());
+  out.over = over;
+  out.when = when;
+  if (const auto optional = place.find("optional")) {
+    BV_TRY(yes, optional->boolean());
+    out.optional = yes;
+  }
+  for (const auto& [name, extents_place] : members) {
+    BV_TRY(extents, extents_place.texts());
+    const bool counts = name.find("{k}") != std::string::npos;
+    if (counts == over.empty()) {
+      return extents_place.error(
+          counts ? "{k} counts nothing here" : "the name is the same for every {k}", escaped(name),
+          counts ? "\"over\": how often" : "{k} in the name");
+    }
+    out.tensors.emplace_back(name, extents);
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<Carried> parse_carried(const JsonPlace& place) {
-  BV_CHECK(place.only({"hf", "megatron", "when"}));
+  BV_CHECK(place.only({"hf", "megatron", "when", "parts"}));
   BV_TRY(when, place.texts_or_none("when"));
   BV_TRY(hf, place.at("hf"));
   BV_TRY(prefixes, hf.texts());
@@ -258,7 +288,15 @@ Result<Carried> parse_carried(const JsonPlace& place) {
     return megatron.error("this is not a prefix of names", escaped(megatron_text),
                           "a name with a . behind it");
   }
-  return Carried{prefixes, megatron_text, when};
+  Carried out{prefixes, megatron_text, when};
+  if (const auto parts = place.find("parts")) {
+    BV_TRY(items, parts->items());
+    for (const JsonPlace& item : items) {
+      BV_TRY(part, parse_carried_part(item));
+      out.parts.push_back(std::move(part));
+    }
+  }
+  return out;
 }
 
 Result<StatedFacts> parse_stated_facts(const JsonPlace& place) {

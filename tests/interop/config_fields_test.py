@@ -128,12 +128,12 @@ def image_inputs(model):
     """One picture of the least size, where the model takes pictures."""
     config = model.config
     vision = getattr(config, "vision_config", None)
-    known = vision is not None and hasattr(config, "vision_start_token_id")
-    if not known or not hasattr(vision, "spatial_merge_size") or not hasattr(vision, "in_channels"):
+    known = vision is not None and hasattr(config, "image_token_id")
+    if not known or any(not hasattr(vision, field) for field in ("spatial_merge_size", "in_channels", "temporal_patch_size")):
         return {"input_ids": torch.tensor([[1, 2]])}
     side = vision.spatial_merge_size
     width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    words = torch.tensor([[config.vision_start_token_id, config.image_token_id, 1]])
+    words = torch.tensor([[getattr(config, "vision_start_token_id", None) or 1, config.image_token_id, 1]])
     return {"input_ids": words, "mm_token_type_ids": torch.tensor([[0, 1, 0]]),
             "pixel_values": torch.zeros(side * side, width), "image_grid_thw": torch.tensor([[1, side, side]])}
 

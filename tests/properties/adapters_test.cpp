@@ -47,7 +47,7 @@ TEST(RandomAdapters, RightOnesAreHeldAndEveryFaultIsSeen) {
 TEST(RandomAdapters, ARightOneIsNotSeenAsAFault) {
   const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
   const auto prepared = prepare(tools, draw_from(3)).value();
-  const auto base = base_of(tools, prepared).value();
+  const auto base = base_of(prepared).value();
   generators::Random random(3);
   const auto drawn = draw_adapter(base, tools.library.kinds, prepared.world.layout, random).value();
   ASSERT_FALSE(drawn.tensors.empty());
@@ -67,7 +67,7 @@ TEST(RandomAdapters, ModulesThatTheClassNamesOtherwiseAreAdaptedToo) {
     int there = 0;
     const auto prepared =
         prepare(tools, World{sample, {}, mutants::padded_layout("tp1pp1ep1etp1").value()}).value();
-    const auto base = base_of(tools, prepared).value();
+    const auto base = base_of(prepared).value();
     for (std::uint64_t seed = 0; seed < 8; ++seed) {
       generators::Random random(seed);
       const auto drawn =
@@ -123,7 +123,7 @@ TEST(RandomAdapters, RowsThatHfHasOnceComeBackWhereTheirCopiesAgree) {
     SCOPED_TRACE(sample);
     const auto layout = mutants::padded_layout("tp1pp1ep1etp1").value();
     const auto prepared = prepare(tools, World{sample, {}, layout}).value();
-    const auto base = base_of(tools, prepared).value();
+    const auto base = base_of(prepared).value();
     const auto plan = plan::Plan::make(base.model, kinds, layout).value();
     const auto sites = lora::SitePlan::make(plan, kinds).value();
     const auto of_class = lora::class_model(base).value();

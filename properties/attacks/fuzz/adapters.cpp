@@ -122,11 +122,11 @@ class AdapterDraw {
 
 }  // namespace
 
-Result<checkpoint::HfModel> base_of(const Tools& tools, const Prepared& prepared) {
+Result<checkpoint::HfModel> base_of(const Prepared& prepared) {
   checkpoint::OpenOptions options;
   options.resolve = prepared.model->resolve;
   return checkpoint::open_headers(prepared.model->sample.config, prepared.world.sample,
-                                  prepared.model->headers, tools.library.families, options);
+                                  prepared.model->headers, {prepared.model->family}, options);
 }
 
 Result<DrawnAdapter> draw_adapter(const checkpoint::HfModel& base, const kinds::Catalogue& kinds,
@@ -173,7 +173,7 @@ Result<AdapterTrial> try_adapter(const Tools& tools, const Prepared& prepared, s
   const parallel::Layout& layout = prepared.world.layout;
   Random random(seed);
   AdapterTrial out;
-  BV_TRY(base, base_of(tools, prepared));
+  BV_TRY(base, base_of(prepared));
   BV_TRY(drawn, draw_adapter(base, kinds, layout, random));
   if (drawn.tensors.empty()) {
     return out;

@@ -33,7 +33,7 @@ struct DrawnAdapter {
 };
 
 /// The model of a world as the base of adapters: headers alone. Errors: those of open_headers.
-[[nodiscard]] Result<checkpoint::HfModel> base_of(const Tools& tools, const Prepared& prepared);
+[[nodiscard]] Result<checkpoint::HfModel> base_of(const Prepared& prepared);
 
 /// Pairs on a random choice of the linear layers that Megatron has; the pairs of one layer have one
 /// scale, and one A or several. Errors: those of Plan::make and SitePlan::make.

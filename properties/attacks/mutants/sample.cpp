@@ -6,6 +6,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/family/family.hpp"
 #include "core/plan/plan.hpp"
 
 namespace bv::mutants {
@@ -54,7 +55,13 @@ Result<std::shared_ptr<const Case>> make_case(
     BV_CHECK(checkpoint::apply_setting(config, path, value));
   }
   out->sample.config = config.dump();
-  BV_TRY(family, model::choose_family(config, library.families));
+  BV_TRY(chosen, model::choose_family(config, library.families));
+  // Worlds of drawn sizes keep the towers of the sample: those are read off its tensors.
+  auto as_stored = std::make_shared<family::Family>(*chosen);
+  for (family::Carried& carried : as_stored->carried) {
+    carried.parts.clear();
+  }
+  const family::FamilyPtr family = as_stored;
   model::ResolveOptions options;
   options.config_only = true;
   options.forms = sample.forms;
@@ -84,6 +91,7 @@ Result<std::shared_ptr<const Case>> make_case(
         .pair(fault.found, fault.wanted)
         .advise("correct the forms of the sample");
   }
+  out->family = family;
   out->resolve = std::move(found);
   out->model = std::move(resolved);
   out->model_type = config.value("model_type", "");

@@ -43,6 +43,7 @@ struct Case {
   Sample sample;
   std::string model_type;
   Headers headers;
+  family::FamilyPtr family;       // that `model` was made with: towers as the sample stores them
   model::ResolveOptions resolve;  // that `model` was made with
   model::Model model;
 };

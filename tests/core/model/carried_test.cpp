@@ -109,6 +109,120 @@ TEST(Carried, NamesOfATowerSayNothingOfThePrefixesOfTheModel) {
   EXPECT_EQ(model.prefixes.at("HF"), "model.");
 }
 
+/// As many elements in another shape: no tower has such a block, and one that narrows has other
+/// sizes.
+TEST(Carried, ABlockOfAnotherShapeIsAFaultAndOneOfAnotherSizeIsNone) {
+  Headers headers = with_blocks("tower.", 4);
+  headers.erase("tower.blocks.2.fc.weight");
+  add(headers, "tower.blocks.2.fc.weight", {20});
+  const Model flat = resolved(headers);
+  ASSERT_EQ(flat.faults.size(), 1U) << all_faults(flat);
+  EXPECT_EQ(flat.faults[0].subject, "tower.blocks.2.fc.weight");
+  EXPECT_EQ(flat.faults[0].code, Code::ShapeMismatch);
+  headers.erase("tower.blocks.2.fc.weight");
+  add(headers, "tower.blocks.2.fc.weight", {10, 8});
+  EXPECT_TRUE(resolved(headers).faults.empty());
+}
+
+// Towers whose class is known.
+
+family::FamilyPtr with_parts() {
+  return family::parse_family(R"({
+    "schema": "bridge-family/1", "family": "tiny", "architectures": ["TinyForCausalLM"],
+    "symbols": {"hidden_size": {"field": "hidden_size"}, "num_hidden_layers": {"field": "num_hidden_layers"},
+                "depth": {"field": "vision/depth", "default": 2, "min": 0}, "width": {"field": "vision/width", "default": 4},
+                "biased": {"field": "vision/bias", "flag": true, "default": false}},
+    "prefixes": {"M": "language_model.", "HF": "model."},
+    "carried": [{"hf": ["model.tower.", "tower."], "megatron": "tower.", "parts": [
+      {"tensors": {"patch.weight": ["width", "3"], "pool.weight": ["*", "width"]}},
+      {"over": "depth", "tensors": {"blocks.{k}.fc.weight": ["2 * width", "width"]}},
+      {"over": "depth", "when": ["biased"], "tensors": {"blocks.{k}.fc.bias": ["2 * width"]}},
+      {"optional": true, "tensors": {"head.weight": ["width"], "head.bias": ["width"]}}]}],
+    "sections": [
+      {"stage": "decoder", "over": {"i": "num_hidden_layers"},
+       "rules": [{"kind": "replicated", "megatron": "{M}decoder.layers.{i}.norm.weight", "hf": "{HF}layers.{i}.norm.weight", "rest": ["hidden_size"]}]}]})",
+                              "tiny.json")
+      .value();
+}
+
+Headers whole_tower(const std::string& prefix = "tower.") {
+  Headers headers;
+  add(headers, "model.layers.0.norm.weight", {8});
+  add(headers, prefix + "patch.weight", {4, 3});
+  add(headers, prefix + "pool.weight", {7, 4});
+  add(headers, prefix + "blocks.0.fc.weight", {8, 4});
+  add(headers, prefix + "blocks.1.fc.weight", {8, 4});
+  return headers;
+}
+
+std::string faults_of(const Headers& headers, const json& vision = json::object()) {
+  const json config = {{"hidden_size", 8}, {"num_hidden_layers", 1}, {"vision", vision}};
+  return all_faults(must(resolve(with_parts(), config, headers, {})));
+}
+
+TEST(CarriedParts, AWholeTowerHasNoFaultUnderEitherPrefix) {
+  EXPECT_EQ(faults_of(whole_tower()), "");
+  EXPECT_EQ(faults_of(whole_tower("model.tower.")), "");
+  Headers headed = whole_tower();
+  add(headed, "tower.head.weight", {4});
+  add(headed, "tower.head.bias", {4});
+  EXPECT_EQ(faults_of(headed), "");
+}
+
+/// A prefix under which the class has one tensor: it is named where it is gone.
+TEST(CarriedParts, TheOnlyTensorOfAPrefixIsMissingByName) {
+  json text = json::parse(R"({
+    "schema": "bridge-family/1", "family": "tiny", "architectures": ["TinyForCausalLM"],
+    "symbols": {"hidden_size": {"field": "hidden_size"}}, "prefixes": {"M": "", "HF": "model."},
+    "carried": [{"hf": ["projector."], "megatron": "projector.",
+                 "parts": [{"tensors": {"linear.weight": ["hidden_size", "4"]}}]}],
+    "sections": [{"stage": "final_norm", "rules": [{"kind": "replicated", "megatron": "{M}norm.weight",
+                  "hf": "{HF}norm.weight", "rest": ["hidden_size"]}]}]})");
+  Headers headers;
+  add(headers, "model.norm.weight", {8});
+  const json config = {{"hidden_size", 8}};
+  const auto faults = [&] {
+    return must(
+               resolve(family::parse_family(text.dump(), "tiny.json").value(), config, headers, {}))
+        .faults;
+  };
+  ASSERT_EQ(faults().size(), 1U);
+  EXPECT_EQ(faults()[0].subject, "projector.linear.weight");
+  text["carried"][0]["parts"][0]["tensors"]["linear.bias"] = json::array({"hidden_size"});
+  ASSERT_EQ(faults().size(), 1U);
+  EXPECT_EQ(faults()[0].subject, "projector.*");
+}
+
+TEST(CarriedParts, EveryTensorOfTheClassMustBeThere) {
+  for (const auto& [name, spec] : whole_tower()) {
+    Headers headers = whole_tower();
+    headers.erase(name);
+    EXPECT_THAT(faults_of(headers), HasSubstr(name));
+  }
+  Headers headers = whole_tower();  // the last block, by the config
+  EXPECT_THAT(faults_of(headers, {{"depth", 3}}), HasSubstr("tower.blocks.2.fc.weight"));
+  EXPECT_THAT(faults_of(headers, {{"depth", 1}}), HasSubstr("tower.blocks.1.fc.weight"));
+  EXPECT_THAT(faults_of(headers, {{"bias", true}}), HasSubstr("tower.blocks.0.fc.bias"));
+  add(headers, "tower.head.weight", {4});  // the other one of all or none
+  EXPECT_THAT(faults_of(headers), HasSubstr("tower.head.bias"));
+}
+
+TEST(CarriedParts, ATensorThatNoClassHasIsUnused) {
+  Headers headers = whole_tower();
+  headers.erase("tower.patch.weight");
+  add(headers, "tower.patches.weight", {4, 3});
+  EXPECT_THAT(faults_of(headers), HasSubstr("tower.patches.weight"));
+}
+
+TEST(CarriedParts, ShapesAreThoseOfTheConfigButForWhatOnlyTheCheckpointSays) {
+  const json config = {{"hidden_size", 8}, {"num_hidden_layers", 1}};
+  const Model model = must(resolve(with_parts(), config, whole_tower(), {}));
+  EXPECT_EQ(mapping_of(model, "tower.blocks.1.fc.weight")->rule->rest,
+            (std::vector<std::string>{"2 * width", "width"}));
+  EXPECT_EQ(mapping_of(model, "tower.pool.weight")->rule->rest,
+            (std::vector<std::string>{"7", "width"}));
+}
+
 TEST(Carried, NothingIsKnownWithoutHeaders) {
   ResolveOptions options;
   options.config_only = true;
