@@ -128,7 +128,8 @@ TEST_F(Families, AForgottenNewNameIsRefuted) {
 }
 
 TEST_F(Families, AModelThatNoOracleKnowsLeavesForwardOpen) {
-  const Ended ended = forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "nobody_knows_this")");
+  const Ended ended =
+      forward_with(R"("computes_like": "glm4_moe")", R"("computes_like": "nobody_knows_this")");
   EXPECT_EQ(ended.code, 3) << ended.all();
   EXPECT_NE(ended.all().find("nobody_knows_this"), std::string::npos);
 }
@@ -174,6 +175,39 @@ TEST_F(Families, ATableOfTheFolderServesItsFamilies) {
   write(replaced(family_of_howto(), R"("use": ["final_norm"])", R"("use": ["lumen_norm"])"));
   const Ended ended = check({"--only", "names,shapes,coverage,inverse,placement"});
   EXPECT_EQ(ended.code, 0) << ended.all();
+}
+
+/// Biases that the config of a family may ask for, though its published models have none.
+TEST(FamilyBiases, AreConvertedWhereTheConfigHasThem) {
+  for (const auto& [fixture, field] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"dots1", "attention_bias"},
+           {"flex_olmo", "attention_bias"},
+           {"gemma", "attention_bias"},
+           {"gemma2", "attention_bias"},
+           {"gemma3_text", "attention_bias"},
+           {"olmo2", "attention_bias"},
+           {"olmo3", "attention_bias"},
+           {"olmoe", "attention_bias"},
+           {"seed_oss", "mlp_bias"},
+           {"smollm3", "attention_bias"},
+           {"smollm3", "mlp_bias"},
+           {"vaultgemma", "attention_bias"}}) {
+    SCOPED_TRACE(fixture);
+    const TempFolder folder;
+    const std::string model = folder / "m";
+    ASSERT_EQ(
+        run({"fixture", "make", fixture, "--out", model, "--set", std::string(field) + "=true"})
+            .code,
+        0);
+    const auto tensors = read_tensors(model);
+    EXPECT_TRUE(std::any_of(tensors.begin(), tensors.end(), [](const auto& one) {
+      return one.first.find("_proj.bias") != std::string::npos;
+    }));
+    const Ended ended = run({"roundtrip", "--model", model, "--layout", "tp2pp1ep1etp1"});
+    EXPECT_EQ(ended.code, 0) << ended.all();
+    const Ended without = run({"check", "--model", model, "--set", std::string(field) + "=false"});
+    EXPECT_EQ(without.code, 1) << without.all();
+  }
 }
 
 }  // namespace
