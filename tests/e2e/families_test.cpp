@@ -181,10 +181,13 @@ TEST_F(Families, ATableOfTheFolderServesItsFamilies) {
 TEST(FamilyBiases, AreConvertedWhereTheConfigHasThem) {
   for (const auto& [fixture, field] : std::initializer_list<std::pair<const char*, const char*>>{
            {"dots1", "attention_bias"},
+           {"ernie4_5", "use_bias"},
            {"flex_olmo", "attention_bias"},
            {"gemma", "attention_bias"},
            {"gemma2", "attention_bias"},
            {"gemma3_text", "attention_bias"},
+           {"nemotron", "attention_bias"},
+           {"nemotron", "mlp_bias"},
            {"olmo2", "attention_bias"},
            {"olmo3", "attention_bias"},
            {"olmoe", "attention_bias"},
