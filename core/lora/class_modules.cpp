@@ -62,8 +62,8 @@ Result<std::vector<std::string>> modules_of(const checkpoint::HfModel& base, Mtp
   std::set<std::string> out;
   for (const auto& [name, spec] : base.headers) {
     const family::Family* family = base.model.family.get();
-    const bool packed_away = expert_of(name) && !in_class.empty() &&
-                             !in_class.contains(class_name(family, name));
+    const bool packed_away =
+        expert_of(name) && !in_class.empty() && !in_class.contains(class_name(family, name));
     if (spec.shape.size() >= 2 && name.ends_with(".weight") && !packed_away &&
         !left_out.contains(name)) {
       out.insert(names.of(module_of(name)));
