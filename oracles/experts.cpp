@@ -73,6 +73,13 @@ bool are_stacks(const Question& question) {
          question.hf[1].shape.size() == 3;
 }
 
+/// Of a stack [E, I, H] (Nemotron-H), or [E, H, I].
+Tensor ups_alone(const Question& question) {
+  const Tensor rows = picked(question);
+  const bool in_out = is_in_out(question, rows, ffn_size(question), known(question, "hidden_size"));
+  return in_out ? rows.t() : rows;
+}
+
 }  // namespace
 
 Tensor expert_fc1(const Question& question) {
@@ -86,9 +93,9 @@ Tensor expert_fc1(const Question& question) {
     return linear_fc1(question);  // one HF tensor set an expert
   }
   if (!holds_gate_and_up(question)) {
-    const bool is_stack = question.hf.size() == 1 && question.hf[0].shape.size() == 3;
-    return is_stack ? block(picked(question), 0, question)  // ups alone, [E, I, H] (Nemotron-H)
-                    : linear_fc1(question);
+    return question.hf.size() == 1 && question.hf[0].shape.size() == 3
+               ? block(ups_alone(question), 0, question)
+               : linear_fc1(question);
   }
   Tensor rows = picked(question);
   if (rows.dim() == 3) {  // [2, I, H]

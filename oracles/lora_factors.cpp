@@ -133,11 +133,30 @@ const TaggedTensor& only(const std::vector<TaggedTensor>& rows, const Question& 
   return rows.front();
 }
 
+/// Rows of one projection: an HF tensor of its own, or a block of the fused one, where all queries
+/// stand before all keys, and those before all values; all gates before all ups.
+Tensor projection(const Tensor& rows, const AdapterQuestion& question) {
+  const std::string one = question.canonical.substr(question.canonical.find('_') + 1);
+  if (question.weight.hf_names.size() > 1) {
+    return rows;
+  }
+  if (one == "gate" || one == "up") {
+    exact(rows.size(0), 2, "gate and up rows");
+    return rows.chunk(2, 0)[one == "gate" ? 0 : 1];
+  }
+  const std::int64_t heads = number(question.weight, "num_attention_heads");
+  const std::int64_t groups = number(question.weight, "num_query_groups");
+  const std::int64_t size = exact(rows.size(0), heads + 2 * groups, "rows over heads");
+  const std::int64_t first = one == "q" ? 0 : one == "k" ? heads : heads + groups;
+  return rows.narrow(0, first * size, (one == "q" ? heads : groups) * size);
+}
+
 /// Rows of a column-parallel layer, whatever stands in them.
 Tensor rows_of_column_layer(const AdapterQuestion& question, Formula formula,
                             const std::vector<TaggedTensor>& rows) {
-  if (question.canonical) {
-    return block(tensor_of(rows.at(question.parts.front().hf)), 0, question.weight);
+  if (!question.canonical.empty()) {
+    const Tensor whole = tensor_of(rows.at(question.parts.front().hf));
+    return block(projection(whole, question), 0, question.weight);
   }
   if (formula == Formula::EhProj) {  // its columns, which may change places, are those of A
     return block(tensor_of(only(rows, question.weight)), 0, question.weight);

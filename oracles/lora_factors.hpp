@@ -30,8 +30,8 @@ struct AdapterQuestion {
   std::vector<AdapterPart> parts;     // those of lower HF tensors and rows first
   std::int64_t rank = 0;              // of the layer: that of a shared pair, else the sum of all
   std::int64_t in = 0;
-  bool shared = false;     // all parts have the A of the first
-  bool canonical = false;  // one projection alone, whose rows are cut as they are
+  bool shared = false;    // all parts have the A of the first
+  std::string canonical;  // "adapter_q": that projection alone, whose rows are cut as they are
 };
 
 /// Elements that must be zero have the tag -1.

@@ -93,7 +93,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
       }
     }
   }
-  report_slices();
+  make_slices();
   faults_.report(used_rules_, out_.model);
   report_twins(wanted);
   settle();
@@ -187,15 +187,8 @@ std::size_t Applier::section_for(family::Stage stage) {
   return place->second;
 }
 
-/// One rule of ours for each (place of the family, foreign rule, name, shapes).
-Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& foreign,
-                         const ForeignKind& kind, const std::vector<Shape>& shapes,
-                         std::size_t& at) {
-  const MadeKey key = {parameter.row, foreign.position, parameter.name_template, shapes};
-  if (const auto known = made_.find(key); known != made_.end()) {
-    at = known->second;
-    return Done{};
-  }
+Result<family::Rule> Applier::rule_for(const WantedParameter& parameter, const ForeignRule& foreign,
+                                       const ForeignKind& kind, const std::vector<Shape>& shapes) {
   family::Rule rule = parameter.row == nullptr ? family::Rule() : *parameter.row;
   if (!parameter.name_template.empty()) {
     rule.megatron = parameter.name_template;
@@ -228,6 +221,19 @@ Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& fo
   place.parallelism = parameter.listed == nullptr ? "" : parameter.listed->parallelism;
   place.orientation = options_.expert_orientation;
   BV_CHECK(choose_line(out_.model.geometry, kinds_, place, foreign, shapes, rule));
+  return rule;
+}
+
+/// One rule of ours for each (place of the family, foreign rule, name, shapes).
+Status Applier::line_for(const WantedParameter& parameter, const ForeignRule& foreign,
+                         const ForeignKind& kind, const std::vector<Shape>& shapes,
+                         std::size_t& at) {
+  const MadeKey key = {parameter.row, foreign.position, parameter.name_template, shapes};
+  if (const auto known = made_.find(key); known != made_.end()) {
+    at = known->second;
+    return Done{};
+  }
+  BV_TRY(rule, rule_for(parameter, foreign, kind, shapes));
   ++variants_[foreign.position];
   at = family_->rules.size();
   made_.emplace(key, at);

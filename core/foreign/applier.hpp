@@ -36,6 +36,10 @@ class Applier {
   void make(const WantedParameter& parameter);
   void add(const WantedParameter& parameter, const ForeignRule& rule, const ForeignKind& kind,
            std::vector<std::string> hf);
+  /// What this rule makes of tensors of these shapes, as a rule of a family.
+  [[nodiscard]] Result<family::Rule> rule_for(const WantedParameter& parameter,
+                                              const ForeignRule& foreign, const ForeignKind& kind,
+                                              const std::vector<Shape>& shapes);
   [[nodiscard]] Status line_for(const WantedParameter& parameter, const ForeignRule& foreign,
                                 const ForeignKind& kind, const std::vector<Shape>& shapes,
                                 std::size_t& at);
@@ -46,7 +50,11 @@ class Applier {
   [[nodiscard]] bool may_be_absent(const WantedParameter& parameter, const ForeignRule& rule,
                                    const ForeignKind& kind, const std::vector<std::string>& hf);
   void slice_of(const WantedParameter& parameter, const ForeignRule& rule, const std::string& hf);
-  void report_slices();
+  /// Tensors of which every slice has a rule become one mapping, as a stack of experts is one.
+  void make_slices();
+  void report_unread_slices(const std::string& hf, std::int64_t count);
+  [[nodiscard]] Status move_slices(const std::string& hf);
+  [[nodiscard]] Result<family::Rule> rule_of_slices(const std::string& hf);
   void leave_out(const WantedParameter& parameter, const ForeignRule& rule, const Error& error,
                  const std::vector<std::string>& hf);
   void report_twins(const std::vector<WantedParameter>& wanted);
@@ -77,7 +85,12 @@ class Applier {
   using MadeKey = std::tuple<const family::Rule*, std::size_t, std::string, std::vector<Shape>>;
   std::map<MadeKey, std::size_t> made_;
   std::map<std::size_t, int> variants_;
-  std::map<std::string, std::map<std::int64_t, std::string>> slices_;  // HF name -> index -> taker
+  struct SliceReader {
+    const WantedParameter* parameter = nullptr;
+    const ForeignRule* rule = nullptr;
+    std::size_t place = 0;  // of the parameter in the wanted list
+  };
+  std::map<std::string, std::map<std::int64_t, SliceReader>> slices_;  // HF name -> index
   std::map<std::pair<std::size_t, Code>, std::size_t> left_out_;       // -> place in out_.open
 };
 

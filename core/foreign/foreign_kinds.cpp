@@ -64,6 +64,8 @@ ForeignKind read_kind(const json& row) {
   out.transposed = line_at("transposed");
   out.pair = line_at("pair");
   out.bias = line_at("bias");
+  out.column = line_at("column");
+  out.column_transposed = line_at("column_transposed");
   return out;
 }
 
@@ -80,7 +82,8 @@ Status check_sizes(const ForeignKind& kind, const std::vector<std::string>& symb
   for (const Sizes& sizes : kind.vision) {
     all.push_back(&sizes);
   }
-  for (const auto* line : {&kind.transposed, &kind.pair, &kind.bias}) {
+  for (const auto* line :
+       {&kind.transposed, &kind.pair, &kind.bias, &kind.column, &kind.column_transposed}) {
     if (*line) {
       all.push_back(&(*line)->axes);
     }
@@ -109,6 +112,9 @@ Result<ForeignKinds> read_table(std::string_view text) {
     for (const json& row : top.at("permuted")) {
       out.permuted.push_back(read_kind(row));
     }
+    for (const json& row : top.at("sliced")) {
+      out.sliced.push_back(read_kind(row));
+    }
     for (const json& row : top.at("differences")) {
       out.differences.push_back(
           {row.at("family").get<std::string>(), row.at("number").get<std::string>(),
@@ -128,7 +134,7 @@ Result<ForeignKinds> read_table(std::string_view text) {
 Status check_table(ForeignKinds& kinds) {
   BV_TRY(symbols, usual_symbols());
   std::string text = std::string(kinds::builtin_text()) + "\n";
-  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
+  for (const auto* list : {&kinds.kinds, &kinds.permuted, &kinds.sliced}) {
     for (const ForeignKind& kind : *list) {
       BV_CHECK(check_sizes(kind, symbols));
       text += kind.text.empty() ? "" : kind.text + "\n";
@@ -139,7 +145,7 @@ Status check_table(ForeignKinds& kinds) {
     return table_fault(lines.error().message);
   }
   kinds.lines = std::move(*lines);
-  for (const auto* list : {&kinds.kinds, &kinds.permuted}) {
+  for (const auto* list : {&kinds.kinds, &kinds.permuted, &kinds.sliced}) {
     for (const ForeignKind& kind : *list) {
       if (kinds.lines.find(kind.line.kind) == nullptr) {
         return table_fault(fmt::format("there is no line {}", kind.line.kind));

@@ -38,13 +38,16 @@ struct ForeignKind {
   std::size_t hidden = 0;          // then: the dimension of [E, out, in] that has hidden_size
   std::optional<Line> pair;        // of a stack with gate and up as a dimension of its own
   std::optional<Line> bias;        // of a tensor with one dimension less
-  std::string text;                // a line of notation of its own, "" when the catalogue has it
+  std::optional<Line> column;  // of a parameter whose module is cut by rows, stored [E, out, in]
+  std::optional<Line> column_transposed;  // the same, stored [E, in, out]
+  std::string text;  // a line of notation of its own, "" when the catalogue has it
 };
 
 /// Data: core/families/tables/upstream_classes.json.
 struct ForeignKinds {
   std::vector<ForeignKind> kinds;
   std::vector<ForeignKind> permuted;  // lines for permute_dims [1, 0]; names[0] is the plain kind
+  std::vector<ForeignKind> sliced;    // of tensors whose slices are parameters of the kind names[0]
   // Globs on Megatron names.
   struct Difference {
     std::string family, number;

@@ -144,8 +144,20 @@ class LineChooser {
     return found->line;
   }
 
+  /// A stack of AutoMapping is cut as its module is: a first projection without a gate by rows.
+  bool is_column() const {
+    return kind_.column && (place_.parallelism.empty() ? kinds_.parallelism(place_.parameter)
+                                                       : place_.parallelism) == "column";
+  }
+
   Result<Line> packed_line() {
     const std::size_t dimensions = shapes_.front().size();
+    if (is_column()) {
+      rule_.hf.front().first = kinds_.find(kind_.column->kind)->sources.front().front();
+      if (dimensions != 3) {
+        return *kind_.column;  // a bias: one dimension less
+      }
+    }
     if (kind_.bias && dimensions == 2) {
       return *kind_.bias;
     }
@@ -157,8 +169,14 @@ class LineChooser {
     }
     BV_TRY(in_out, is_in_out());
     rule_.orientation = in_out ? family::Orientation::InOut : family::Orientation::OutIn;
+    if (is_column()) {
+      return in_out ? *kind_.column_transposed : *kind_.column;
+    }
     return in_out ? *kind_.transposed : kind_.line;
   }
+
+  /// The dimension of [E, out, in] that has hidden_size.
+  std::size_t hidden_dimension() const { return is_column() ? 3 - kind_.hidden : kind_.hidden; }
 
   /// How the stack is stored: as declared, else by where hidden_size stands.
   Result<bool> is_in_out() const {
@@ -166,8 +184,8 @@ class LineChooser {
       return foreign_.orientation == family::Orientation::InOut;
     }
     const Shape& shape = shapes_.front();
-    const std::int64_t out_in = shape[kind_.hidden];
-    const std::int64_t in_out = shape[3 - kind_.hidden];
+    const std::int64_t out_in = shape[hidden_dimension()];
+    const std::int64_t in_out = shape[3 - hidden_dimension()];
     const auto hidden = geometry_.hidden();
     if (hidden && out_in != in_out && (out_in == *hidden || in_out == *hidden)) {
       return in_out == *hidden;
@@ -193,7 +211,8 @@ class LineChooser {
         .at(foreign_.source)
         .pair(fmt::format("{} {}, hidden_size {}", shown(rule_.hf.front().second),
                           shape_text(shape), size),
-              fmt::format("hidden_size as dimension {} or {}", kind_.hidden, 3 - kind_.hidden))
+              fmt::format("hidden_size as dimension {} or {}", hidden_dimension(),
+                          3 - hidden_dimension()))
         .advise("say it in the rule: \"parameters\": {\"orientation\": \"out_in\"}");
   }
 

@@ -30,10 +30,9 @@ WantedParameter of_family(const model::Model& wanted, const model::Mapping& mapp
 
 std::vector<WantedParameter> of_family(const model::Model& wanted) {
   std::vector<WantedParameter> out;
-  const std::int64_t experts = wanted.geometry.experts();
   for (const model::Mapping& mapping : wanted.mappings) {
     const bool stack = mapping.is_stack();
-    for (std::int64_t e = stack ? 0 : -1; e < (stack ? experts : 0); ++e) {
+    for (std::int64_t e = stack ? 0 : -1; e < (stack ? wanted.parameters_of(mapping) : 0); ++e) {
       out.push_back(of_family(wanted, mapping, e));
     }
   }

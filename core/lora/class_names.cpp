@@ -126,6 +126,15 @@ std::vector<JoinedModules> joined_modules(const family::Family* family) {
   return out;
 }
 
+std::vector<std::string> modules_in_files(const family::Family* family, std::string_view in_class) {
+  for (const JoinedModules& one : joined_modules(family)) {
+    if (one.in_class == last_component(in_class)) {
+      return one.in_files;
+    }
+  }
+  return {};
+}
+
 std::string joined_module(const family::Family* family, std::string_view module) {
   const std::string_view last = last_component(module);
   for (const JoinedModules& one : joined_modules(family)) {

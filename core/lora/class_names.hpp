@@ -26,6 +26,11 @@ struct JoinedModules {
 };
 [[nodiscard]] std::vector<JoinedModules> joined_modules(const family::Family* family);
 
+/// The modules of files that one of the class is made of, by their last components, in the order of
+/// its rows; empty when it is one in the files too.
+[[nodiscard]] std::vector<std::string> modules_in_files(const family::Family* family,
+                                                        std::string_view in_class);
+
 /// "….mlp.gate_proj" -> "….mlp.gate_up_proj"; the module itself where the class has it.
 [[nodiscard]] std::string joined_module(const family::Family* family, std::string_view module);
 

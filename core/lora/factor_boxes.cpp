@@ -99,18 +99,19 @@ RowRun all_rows(std::int64_t rows) {
   return out;
 }
 
-/// Rows of B on rank t: those of the weight's shard, of the whole layer, or of one HF tensor.
+/// Rows of B on rank t: those of the weight's shard, of the whole layer, or of one key.
 std::vector<RowRun> b_runs(const Site& site, const AdapterCut& cut, std::int64_t t) {
-  if (cut.key >= 0) {
-    RowRun run = all_rows(site.rows_of(static_cast<std::size_t>(cut.key)));
-    run.hf = static_cast<std::int32_t>(cut.key);
+  if (cut.key) {
+    RowRun run = all_rows(cut.key->rows);
+    run.hf = static_cast<std::int32_t>(cut.key->hf);
+    run.row = cut.key->first;
     return {run};
   }
   return runs_of(*site.rows, cut.b_as_base ? t : 0);
 }
 
 std::int64_t rows_of_b(const Site& site, const AdapterCut& cut) {
-  return cut.key >= 0 ? site.rows_of(static_cast<std::size_t>(cut.key)) : site.out;
+  return cut.key ? cut.key->rows : site.out;
 }
 
 /// `width` 1 makes a vector of rows.
@@ -134,7 +135,7 @@ void add_rows(const Site& site, const AdapterCut& cut, std::int64_t t, const Lay
   for (const RowRun& run : runs) {  // no adapter there: a delta of zero
     boxes.push_back(matrix_box(run, {0, width, width}, nullptr, 0));
   }
-  const bool even = !cut.whole && (cut.key >= 0 || !cut.b_as_base);
+  const bool even = !cut.whole && (cut.key || !cut.b_as_base);
   cut_evenly(std::move(boxes), rows_of_b(site, cut) * width, even ? cut.ways : 1, even ? t : 0,
              origin, out);
 }

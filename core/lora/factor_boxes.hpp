@@ -3,6 +3,7 @@
 // side, once for each rank of the adapter. Nothing here knows a name of a projection.
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/layout/box.hpp"
@@ -38,10 +39,10 @@ struct LayerFactors {
 /// How the adapter of a site lies on T ranks.
 struct AdapterCut {
   std::int64_t ways = 1;
-  bool a_by_rank = true;  // A is cut along the rank axis; else A's columns lie as the weight's
-  bool b_as_base = true;  // B's rows lie as the weight's; else an even cut of all rows
-  bool whole = false;     // plain nn.Linear: nothing is cut
-  std::int64_t key = -1;  // canonical: B has the rows of this HF tensor alone, in its order
+  bool a_by_rank = true;       // A is cut along the rank axis; else A's columns lie as the weight's
+  bool b_as_base = true;       // B's rows lie as the weight's; else an even cut of all rows
+  bool whole = false;          // plain nn.Linear: nothing is cut
+  std::optional<KeyRows> key;  // canonical: B has these rows alone, in their order
 };
 [[nodiscard]] AdapterCut adapter_cut(const Site& site, std::int64_t ways);
 

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,20 @@ struct Gathered {
   std::vector<checkpoint::SourceTensor> sources;
   std::vector<layout::Box> boxes;
 };
+
+/// A linear layer of the class, and the HF tensors of a Megatron layer that are its rows.
+struct ClassLayer {
+  std::string path;                  // "model.layers.0.mlp.gate_up_proj"
+  std::string weight;                // the name that its factors go by
+  std::vector<std::size_t> sources;  // of the mapping, in the order of its rows
+};
+
+/// Its factors, as far as they are put together.
+struct JoinedPair {
+  Gathered a, b, magnitudes;
+  std::int64_t ranks_of_a = 0;  // that have been brought
+};
+using RowRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // [first, last)
 
 /// Plans one folder; `run` once.
 class HfPlanner {
@@ -49,9 +64,12 @@ class HfPlanner {
   /// "….experts" with one ".base_layer" for each wrapper inside.
   std::string wrapper_of(const std::string& parameter) const;
 
-  // One module.
+  // The modules of one layer: one, or one for each of its projections.
 
-  Status add_module(const AdapterModule& module);
+  Status add_layer(std::span<const AdapterModule> modules);
+
+  void add_experts(const AdapterModule& module, const Site& site,
+                   const std::vector<RecordBlock>& blocks);
 
   AdapterCut cut_of(const AdapterModule& module, const Site& site) const;
 
@@ -59,12 +77,20 @@ class HfPlanner {
   /// else no HF adapter says the same. Errors: AdapterNoForm.
   Status check_repeats(const AdapterModule& module, const Site& site) const;
 
-  /// The one module of the class that holds all HF tensors of the layer; "" when it has each.
-  std::string joined_in_class(const Site& site) const;
+  /// The class's layers that a layer of Megatron is made of.
+  std::vector<ClassLayer> class_layers(const Site& site) const;
 
-  /// The pair of the whole layer on that module. Errors: AdapterNoForm for canonical pairs and
-  /// magnitudes.
-  Status add_joined(const AdapterModule& module, const Site& site, const std::string& path);
+  /// One pair on a layer of the class from those that have some of its rows each: they share an A
+  /// that is equal, else A is stacked and B put beside zeros. Errors: ScaleWrong when their scales
+  /// differ, AdapterNoForm when some of the rows alone have magnitudes.
+  Status add_joined(std::span<const AdapterModule* const> modules, const Site& site,
+                    const ClassLayer& layer);
+  Status check_joined(std::span<const AdapterModule* const> modules, const Site& site,
+                      const ClassLayer& layer) const;
+  bool same_a(std::span<const AdapterModule* const> modules) const;
+  /// What one pair brings: its A at rank `at`, its B on its rows there.
+  void add_rows(const AdapterModule& module, const Site& site, const ClassLayer& layer,
+                std::int64_t at, RowRanges& brought, JoinedPair& pair) const;
 
   /// Every HF tensor of the layer with the whole pair, or the pairs that it was put together from
   /// when what was zero between them still is.
@@ -91,8 +117,9 @@ class HfPlanner {
 
   static double alpha_of_pair(const AdapterModule& module, std::int64_t rank);
 
-  void add_magnitude(const AdapterModule& module, const Site& site, Block block,
-                     const std::string& name);
+  /// Adds what the shards hold of the magnitudes of the block's rows, from row `first` on.
+  void gather_magnitude(const AdapterModule& module, const Site& site, Block block,
+                        std::int64_t first, Gathered& out) const;
 
   void add_packed(const AdapterModule& module, const Site& site, const RecordBlock& record,
                   const std::string& parameter, std::int64_t expert);

@@ -130,7 +130,7 @@ class MegatronReader {
     const Site& site = sites_.sites()[number];
     if (!parsed->key.empty() && !site.keys.contains(parsed->key)) {
       std::vector<std::string> keys;
-      for (const auto& [key, hf] : site.keys) {
+      for (const auto& [key, rows] : site.keys) {
         keys.push_back(key);
       }
       fault(Code::AdapterName, name, " names no projection of its layer",
@@ -276,7 +276,7 @@ class MegatronReader {
   AdapterCut cut_of(const Site& site, const AdapterModule& module) const {
     AdapterCut cut = adapter_cut(site, sites_.ways(site));
     if (!module.key.empty()) {
-      cut.key = static_cast<std::int64_t>(site.keys.at(module.key));
+      cut.key = site.keys.at(module.key);
       cut.b_as_base = false;
     }
     cut.whole = module.whole;

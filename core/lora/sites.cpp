@@ -49,6 +49,40 @@ bool repeats_rows(const layout::Rule& line) {
                      [](const layout::Dim& dim) { return repeats_rows(dim.product); });
 }
 
+bool is_canonical(std::string_view name) {
+  return std::find(kCanonical.begin(), kCanonical.end(), name) != kCanonical.end();
+}
+
+/// Projections of a layer, by their keys: HF tensors, or blocks of rows of the only one. Empty when
+/// the layer has other parts as well.
+std::map<std::string, KeyRows, std::less<>> projections(const family::Rule& rule,
+                                                        const layout::BoundRule& rows) {
+  std::map<std::string, KeyRows, std::less<>> out;
+  const auto add = [&](const std::string& name, const KeyRows& at) {
+    out["adapter_" + name] = at;
+    return is_canonical(name);
+  };
+  bool all = true;
+  if (rule.hf.size() > 1) {
+    for (std::size_t i = 0; i < rule.hf.size(); ++i) {
+      all = add(rule.hf[i].first, {i, 0, element_count(rows.source_shapes()[i]).value()}) && all;
+    }
+  } else if (const auto& product = rows.rule().sources.front().dims.front().product;
+             product.size() == 1 && product.front().kind == layout::Factor::Kind::Sum) {
+    std::int64_t first = 0;
+    for (const layout::Choice& choice : product.front().choices) {
+      std::int64_t count = 1;
+      for (const layout::Factor& factor : choice.product) {
+        all = all && factor.kind != layout::Factor::Kind::Sum;
+        count *= factor.kind == layout::Factor::Kind::Axis ? rows.size(factor.axis) : 1;
+      }
+      all = add(choice.name, {0, first, count}) && all;
+      first += count;
+    }
+  }
+  return all ? out : decltype(out)();
+}
+
 bool cuts_by_t(const layout::Rule& line) {
   return line.cut || std::any_of(line.targets.front().grid.begin(), line.targets.front().grid.end(),
                                  [](const layout::GridAxis& axis) {
@@ -165,13 +199,8 @@ std::size_t SitePlan::add_site(std::string module, const plan::Target& target, c
   site.out = element_count(lines.rows.target_shapes()[0]).value() *
              (site.cut == BaseCut::Rows ? ways(site) : 1);
   site.in = element_count(lines.columns.source_shapes()[0]).value();
-  const bool canonical =
-      !rule.expert && !site.repeats && mapping.stage != family::Stage::Vision &&
-      rule.hf.size() > 1 && std::all_of(rule.hf.begin(), rule.hf.end(), [](const auto& source) {
-        return std::find(kCanonical.begin(), kCanonical.end(), source.first) != kCanonical.end();
-      });
-  for (std::size_t i = 0; canonical && i < rule.hf.size(); ++i) {
-    site.keys["adapter_" + rule.hf[i].first] = i;
+  if (!rule.expert && !site.repeats && mapping.stage != family::Stage::Vision) {
+    site.keys = projections(rule, lines.rows);
   }
   by_module_[std::move(module)] = sites_.size();
   sites_.push_back(std::move(site));

@@ -20,6 +20,13 @@ namespace bv::lora {
 ///   is not
 enum class BaseCut { Rows, Columns, Nothing };
 
+/// Rows first, first + 1, ... of the HF tensor `hf` of a layer: what a key of canonical LoRA is
+/// about.
+struct KeyRows {
+  std::size_t hf = 0;
+  std::int64_t first = 0, rows = 0;
+};
+
 /// One linear layer; T is TP, for routed experts ETP.
 struct Site {
   std::string module;                   // "decoder.layers.3.self_attention.linear_qkv"
@@ -34,9 +41,9 @@ struct Site {
   std::int64_t out = 0, in = 0;                // of the whole layer
   /// Rows of the layer are copies of others, or zeros: HF has one tensor for both, or none.
   bool repeats = false;
-  /// Index of the HF source that a key of canonical LoRA is about: "adapter_q" -> 0. Empty where
-  /// the layer has none (experts, vision, other kinds).
-  std::map<std::string, std::size_t, std::less<>> keys;
+  /// The rows that a key of canonical LoRA is about: "adapter_q" -> those of q_proj, or the first
+  /// ones of qkv_proj. Empty where the layer has none (experts, vision, other kinds).
+  std::map<std::string, KeyRows, std::less<>> keys;
 
   /// The mapping that makes expert `e`; that of the layer without experts.
   [[nodiscard]] std::uint32_t mapping_of(std::int64_t e) const;

@@ -45,8 +45,12 @@ Result<HfAdapterFiles> HfPlanner::run() {
     }
   }
   find_packed();
-  for (const AdapterModule& module : adapter_.modules) {
-    BV_CHECK(add_module(module));
+  const std::span<const AdapterModule> all(adapter_.modules);
+  for (std::size_t first = 0, next = 0; first < all.size(); first = next) {
+    while (next < all.size() && all[next].site == all[first].site) {
+      ++next;
+    }
+    BV_CHECK(add_layer(all.subspan(first, next - first)));
   }
   BV_CHECK(check_experts());
   finish_tensors();

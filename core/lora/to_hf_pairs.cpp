@@ -136,33 +136,67 @@ Status HfPlanner::check_repeats(const AdapterModule& module, const Site& site) c
   return Done{};
 }
 
-Status HfPlanner::add_module(const AdapterModule& module) {
-  const Site& site = class_site(module);
+Status HfPlanner::add_layer(std::span<const AdapterModule> modules) {
+  const Site& site = class_site(modules.front());
   if (site.repeats) {
-    BV_CHECK(check_repeats(module, site));
+    BV_CHECK(check_repeats(modules.front(), site));
   }
-  const std::vector<RecordBlock> blocks = blocks_of(module, site);
-  if (const std::string joined = joined_in_class(site); !joined.empty()) {
-    return add_joined(module, site, joined);
+  std::map<const AdapterModule*, std::vector<RecordBlock>> blocks;
+  for (const AdapterModule& module : modules) {
+    blocks[&module] = blocks_of(module, site);
   }
+  if (site.expert) {
+    add_experts(modules.front(), site, blocks[&modules.front()]);
+    return Done{};
+  }
+  for (const ClassLayer& layer : class_layers(site)) {
+    std::vector<const AdapterModule*> here;
+    for (const AdapterModule& module : modules) {
+      const bool about =
+          module.key.empty() || std::find(layer.sources.begin(), layer.sources.end(),
+                                          site.keys.at(module.key).hf) != layer.sources.end();
+      if (about) {
+        here.push_back(&module);
+      }
+    }
+    const std::size_t hf = layer.sources.front();
+    const auto has_all = [&](const AdapterModule& module) {
+      return module.key.empty() || site.keys.at(module.key).rows == site.rows_of(hf);
+    };
+    if (here.empty()) {
+      continue;
+    }
+    if (layer.sources.size() > 1 || !has_all(*here.front())) {
+      BV_CHECK(add_joined(here, site, layer));
+      continue;
+    }
+    for (const RecordBlock& block : blocks[here.front()]) {
+      if (block.hf == static_cast<std::int64_t>(hf)) {
+        add_plain(*here.front(), site, block, layer.weight, -1);
+      }
+    }
+  }
+  return Done{};
+}
+
+void HfPlanner::add_experts(const AdapterModule& module, const Site& site,
+                            const std::vector<RecordBlock>& blocks) {
   const std::int64_t experts = site.experts;
   const bool packed = is_packed(site, class_mapping(site, experts > 0 ? 0 : -1));
   for (std::int64_t e = experts > 0 ? 0 : -1; e < std::max<std::int64_t>(experts, 0); ++e) {
     const model::Mapping& mapping = class_mapping(site, e);
     for (const RecordBlock& block : blocks) {
-      const auto hf = static_cast<std::size_t>(block.hf);
-      packed ? add_packed(module, site, block, mapping.hf[hf], e)
-             : add_plain(module, site, block, mapping.hf[hf], e);
+      const std::string& name = mapping.hf[static_cast<std::size_t>(block.hf)];
+      packed ? add_packed(module, site, block, name, e) : add_plain(module, site, block, name, e);
     }
   }
-  return Done{};
 }
 
 AdapterCut HfPlanner::cut_of(const AdapterModule& module, const Site& site) const {
   AdapterCut cut = adapter_cut(site, sites_.ways(site));
   cut.whole = module.whole;
   if (!module.key.empty()) {
-    cut.key = static_cast<std::int64_t>(site.keys.at(module.key));
+    cut.key = site.keys.at(module.key);
     cut.b_as_base = false;
   }
   return cut;
@@ -174,7 +208,7 @@ std::vector<RecordBlock> HfPlanner::blocks_of(const AdapterModule& module, const
   verbatim_ = verbatim_ && record != nullptr;
   std::vector<RecordBlock> all;
   for (std::size_t i = 0; i < site.rows->source_shapes().size(); ++i) {
-    if (module.key.empty() || site.keys.at(module.key) == i) {
+    if (module.key.empty() || site.keys.at(module.key).hf == i) {
       all.push_back({static_cast<std::int64_t>(i), module.rank, 0});
     }
   }
@@ -312,7 +346,9 @@ void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const R
   tensors_.push_back(std::move(a));
   tensors_.push_back(std::move(b));
   if (module.shards.front().magnitude != nullptr) {
-    add_magnitude(module, site, block, name);
+    tensors_.push_back({adapter_key(name, KeyKind::Magnitude), {block.rows}, {}, {}});
+    gather_magnitude(module, site, block, 0, tensors_.back());
+    dora_ = true;
   }
   const std::string path(module_of(name));
   const bool parameter = site.module.ends_with(kRouter) || moved_by_peft(base_, path);
@@ -326,13 +362,12 @@ double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank) 
              : module.alpha / static_cast<double>(module.rank) * static_cast<double>(rank);
 }
 
-void HfPlanner::add_magnitude(const AdapterModule& module, const Site& site, Block block,
-                              const std::string& name) {
-  Gathered out{adapter_key(name, KeyKind::Magnitude), {block.rows}, {}, {}};
+void HfPlanner::gather_magnitude(const AdapterModule& module, const Site& site, Block block,
+                                 std::int64_t first, Gathered& out) const {
   AdapterCut cut = cut_of(module, site);
   const bool whole = site.cut != BaseCut::Rows;
   cut.whole = cut.whole || whole;
-  block.b = {0, 0, 1, 0};
+  block.b = {0, first, 1, 0};
   LayerFactors factors;
   factors.rank = 1;
   factors.blocks = {block};
@@ -348,8 +383,6 @@ void HfPlanner::add_magnitude(const AdapterModule& module, const Site& site, Blo
       break;  // every rank has them all
     }
   }
-  tensors_.push_back(std::move(out));
-  dora_ = true;
 }
 
 }  // namespace bv::lora

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <tuple>
 
 #include "core/base/arith.hpp"
@@ -155,20 +156,28 @@ class MegatronWriter {
   Status add_site(std::size_t number, ByExpert& pairs) {
     const Site& site = sites_.sites()[number];
     if (options_.canonical && !site.keys.empty()) {
-      for (const auto& [key, hf] : site.keys) {
+      for (const auto& [key, rows] : site.keys) {
         ByExpert own;
         for (const PlacedPair& one : pairs[-1]) {
-          if (one.hf == hf) {
+          if (is_about(one, rows)) {
             own[-1].push_back(one);
           }
         }
         if (!own.empty()) {
-          BV_CHECK(add_module(number, key, static_cast<std::int64_t>(hf), own));
+          BV_CHECK(add_module(number, key, rows, own));
         }
       }
       return Done{};
     }
-    return add_module(number, "", -1, pairs);
+    return add_module(number, "", std::nullopt, pairs);
+  }
+
+  static bool is_about(const PlacedPair& one, const KeyRows& rows) {
+    const AdapterPair& pair = *one.pair;
+    const std::int64_t before = std::max<std::int64_t>(rows.first - pair.first_row, 0);
+    const std::int64_t i = div_ceil(before, pair.row_step);  // of its first row that is not before
+    return one.hf == rows.hf && i < pair.b.rows &&
+           pair.first_row + i * pair.row_step < rows.first + rows.rows;
   }
 
   /// What is common to all experts of a module.
@@ -181,20 +190,19 @@ class MegatronWriter {
     std::vector<RecordBlock> blocks;
   };
 
-  Status add_module(std::size_t number, const std::string& key, std::int64_t hf, ByExpert& pairs) {
+  Status add_module(std::size_t number, const std::string& key, const std::optional<KeyRows>& rows,
+                    ByExpert& pairs) {
     const Site& site = sites_.sites()[number];
     AdapterCut cut = adapter_cut(site, sites_.ways(site));
-    cut.key = hf;
-    if (hf >= 0) {
-      cut.b_as_base = false;
-    }
+    cut.key = rows;
+    cut.b_as_base = cut.b_as_base && !rows;
     BV_TRY(form, form_of(site, pairs));
     if (cut.a_by_rank) {
       form.rank = div_ceil(form.rank, cut.ways) * cut.ways;
     }
     BV_TRY(shapes, local_shapes(site, cut, form.rank));
     if (form.dora) {
-      BV_CHECK(check_dora(site, pairs, hf));
+      BV_CHECK(check_dora(site, pairs, rows.has_value()));
     }
     const std::string name = key.empty() ? site.module : site.module + "." + key;
     const auto first = pairs.begin()->second.front().pair;
@@ -262,8 +270,8 @@ class MegatronWriter {
                                   : "write one pair a projection: --canonical");
   }
 
-  static Status check_dora(const Site& site, const ByExpert& pairs, std::int64_t hf) {
-    const std::size_t wanted = hf >= 0 ? 1 : site.rows->source_shapes().size();
+  static Status check_dora(const Site& site, const ByExpert& pairs, bool canonical) {
+    const std::size_t wanted = canonical ? 1 : site.rows->source_shapes().size();
     if (site.expert || pairs.begin()->second.size() != wanted) {
       return no_form(
           fmt::format("DoRA on a part of {} has no magnitudes for its other rows", site.module),

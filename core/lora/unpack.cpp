@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
@@ -30,6 +31,38 @@ convert::OutputTensor tensor_of(const std::string& key, Shape shape, const Facto
   return out;
 }
 
+/// Forms of a family in which every expert has tensors of its own.
+std::set<std::string> forms_one_by_one(const family::Family& family) {
+  std::set<std::string> out;
+  for (const family::Rule& rule : family::rules(family)) {
+    if (rule.expert && rule.per_expert && !rule.form.empty()) {
+      out.insert(rule.form);
+    }
+  }
+  return out;
+}
+
+/// The model with the experts of each section one by one, as far as the family knows such a form of
+/// it; the forms that it has then are in `options`.
+Result<model::Model> one_by_one(const checkpoint::HfModel& base, const nlohmann::json& config,
+                                model::ResolveOptions& options) {
+  const std::set<std::string> forms = forms_one_by_one(*base.model.family);
+  for (const model::Detected& section : base.model.detected) {
+    if (!section.what.ends_with("_experts")) {
+      continue;
+    }
+    for (const std::string& form : forms) {
+      auto tried = options;
+      tried.forms[section.what] = form;
+      if (model::resolve(base.model.family, config, {}, tried)) {
+        options = std::move(tried);
+        break;
+      }
+    }
+  }
+  return model::resolve(base.model.family, config, {}, options);
+}
+
 }  // namespace
 
 Result<checkpoint::HfModel> per_expert_base(const checkpoint::HfModel& base,
@@ -40,20 +73,26 @@ Result<checkpoint::HfModel> per_expert_base(const checkpoint::HfModel& base,
   options.match.clear();
   for (const model::Detected& one : base.model.detected) {
     if (one.what.ends_with("_experts")) {
-      options.forms[one.what] = "per_expert";
+      options.forms[one.what] = one.value;
     }
   }
   for (const auto& [name, text] : base.model.prefixes) {
     options.forms[model::prefix_form(name)] = text;
   }
-  auto model = model::resolve(base.model.family, config, {}, options);
-  if (!model) {
-    return fail(Code::AdapterNoForm,
-                fmt::format("experts of {} are not stored one by one", base.architecture))
-        .pair("packed experts alone", "a family that also knows experts one by one")
-        .advise("leave the adapter packed");
+  BV_TRY(model, one_by_one(base, config, options));
+  for (const model::Mapping& mapping : model.mappings) {
+    if (mapping.rule->expert && mapping.is_stack()) {
+      return fail(Code::AdapterNoForm,
+                  fmt::format("a single expert of {} has no name: {} is a stack of all in every "
+                              "form that its family knows",
+                              base.architecture, io::in_quotes(mapping.hf.front())))
+          .pair("stacks of experts alone", "a family that also knows experts one by one")
+          .advise(
+              "leave the adapter packed, as PEFT reads it; for a server that reads no packed "
+              "adapters merge it into its base: bridge-verify lora merge");
+    }
   }
-  BV_TRY(headers, plan::expected_headers(*model, kinds));
+  BV_TRY(headers, plan::expected_headers(model, kinds));
   checkpoint::HfModel out;
   out.folder = base.folder;
   out.config_text = base.config_text;
@@ -62,7 +101,7 @@ Result<checkpoint::HfModel> per_expert_base(const checkpoint::HfModel& base,
   out.model_type = base.model_type;
   out.headers = std::move(headers);
   out.resolve = base.resolve;
-  out.model = std::move(*model);
+  out.model = std::move(model);
   for (const auto& [what, form] : options.forms) {
     out.model.detected.push_back({what, form, "one by one"});
   }

@@ -30,7 +30,7 @@ struct LocalFactor {
 struct LocalModule {
   const lora::Site* site = nullptr;
   std::string key;       // of canonical LoRA
-  std::int64_t hf = -1;  // its projection
+  std::int64_t hf = -1;  // that its projection is in
   std::int64_t ways = 1, rank = 0;
   std::int64_t first_expert = -1, experts = 0;  // of a stack
   std::string rank_name;                        // "etp1"
@@ -63,8 +63,8 @@ class LayoutPlacement {
         judge_module(shard, site, "", -1);
         continue;
       }
-      for (const auto& [key, hf] : site.keys) {
-        judge_module(shard, site, key, static_cast<std::int64_t>(hf));
+      for (const auto& [key, rows] : site.keys) {
+        judge_module(shard, site, key, static_cast<std::int64_t>(rows.hf));
       }
     }
     for (const auto& [place, tensor] : left_) {
@@ -216,7 +216,7 @@ class LayoutPlacement {
     out.weight.stated = stated(model_);
     out.hf_rows = hf_rows(mapping, *module.site);
     out.shared = module.shared;
-    out.canonical = module.hf >= 0;
+    out.canonical = module.key;
     out.rank = module.lora_rank;
     out.in = module.in;
     for (const LayerPair& one : pairs) {
@@ -263,7 +263,8 @@ class LayoutPlacement {
     SliceIdentity out;
     for (const std::int64_t number :
          {static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(mapping.rule)), module.ways,
-          module.rank, module.hf, std::int64_t{module.shared}, module.lora_rank, module.in}) {
+          module.rank, module.hf, std::int64_t{module.shared}, module.lora_rank, module.in,
+          static_cast<std::int64_t>(std::hash<std::string>()(module.key))}) {
       out.add(number);
     }
     for (const LayerPair& one : pairs) {

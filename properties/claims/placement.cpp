@@ -169,9 +169,9 @@ class Comparison {
     const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
     for (const std::uint32_t m : mappings) {
       const bool stacked = model_.mappings[m].is_stack();
-      std::set<std::int64_t> experts = {model_.mappings[m].expert};
-      if (stacked) {
-        experts = {0, bound->size("E") - 1};
+      std::set experts = {stacked ? bound->size("E") - 1 : model_.mappings[m].expert};
+      for (std::int64_t e = 0; stacked && e < (use_.rule->expert ? 1 : bound->size("E")); ++e) {
+        experts.insert(e);
       }
       for (const std::int64_t expert : experts) {
         for (std::int64_t rank = 0; rank < t && verdict.outcome == Outcome::Proved; ++rank) {
@@ -228,7 +228,11 @@ class Comparison {
     if (oracle::answered_by_build(question)) {
       verdict.evidence = {.proved = true, .upstream = true};
     }
-    const auto wanted = subject_.budget.oracle.wanted_shard(question);
+    auto wanted = subject_.budget.oracle.wanted_shard(question);
+    if (wanted && wanted->shape != shard.shape && mapping.is_stack() && !use_.rule->expert) {
+      question.hf = {slice_of(tagged_.hf.front(), expert)};  // of a module without such tensors
+      wanted = subject_.budget.oracle.wanted_shard(question);
+    }
     if (!wanted) {
       verdict.outcome = Outcome::Inconclusive;
       verdict.code = Code::NoTargetLayout;
@@ -260,9 +264,8 @@ class Comparison {
     report(bound, mapping, question.parameter, shard.shape, rank, found, wanted->tags, verdict);
   }
 
-  /// A name alone does not say that the module is Megatron's own: towers are often built of the
-  /// classes of HF, whose names can be like Megatron's. Neither does it say how many rows a module
-  /// has that computes more than the table knows.
+  /// A name alone does not say that the module is Megatron's own: towers of HF's classes have such
+  /// names too. Neither does it say how many rows a module has that computes more than is known.
   [[nodiscard]] bool is_guess(const std::string& parameter, const Shape& made,
                               const Shape& wanted) const {
     const std::size_t block = parameter.rfind("decoder.layers.");

@@ -116,4 +116,15 @@ Sequences sequences_at(const std::vector<std::int64_t>& found,
   return out;
 }
 
+oracle::TaggedTensor slice_of(const oracle::TaggedTensor& tensor, std::int64_t index) {
+  oracle::TaggedTensor out{{tensor.shape.begin() + 1, tensor.shape.end()}, {}};
+  const std::int64_t elements = std::ssize(tensor.tags) / tensor.shape.front();
+  out.tags.assign(tensor.tags.begin() + index * elements,
+                  tensor.tags.begin() + (index + 1) * elements);
+  if (out.shape.empty()) {
+    out.shape = {1};
+  }
+  return out;
+}
+
 }  // namespace bv::claims

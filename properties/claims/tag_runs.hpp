@@ -8,6 +8,7 @@
 
 #include "core/base/tensor_spec.hpp"
 #include "core/verdict/verdict.hpp"
+#include "oracles/oracle.hpp"
 
 namespace bv::claims {
 
@@ -32,5 +33,8 @@ struct Sequences {
 [[nodiscard]] Sequences sequences_at(const std::vector<std::int64_t>& found,
                                      const std::vector<std::int64_t>& wanted, const Shape& shape,
                                      std::size_t wrong);
+
+/// Index `index` of dimension 0; of a vector as a vector of one element.
+[[nodiscard]] oracle::TaggedTensor slice_of(const oracle::TaggedTensor& tensor, std::int64_t index);
 
 }  // namespace bv::claims

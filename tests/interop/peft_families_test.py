@@ -67,10 +67,10 @@ def adapted(model, folder, **targets):
     return wrapped
 
 
-def same_after_megatron(base, adapter, tmp_path):
+def same_after_megatron(base, adapter, tmp_path, *words):
     for number, layout in enumerate(layouts(base)):
         ranks, back = tmp_path / f"ranks{number}", tmp_path / f"back{number}"
-        run("lora", "convert", "--to", "megatron", "--model", base, "--adapter", adapter, "--out", ranks, *layout, "-q")
+        run("lora", "convert", "--to", "megatron", "--model", base, "--adapter", adapter, "--out", ranks, *layout, *words, "-q")
         run("lora", "convert", "--to", "hf", "--model", base, "--adapter", ranks, "--out", back, "-q")
         assert (back / "adapter_model.safetensors").read_bytes() == (adapter / "adapter_model.safetensors").read_bytes(), layout
 
@@ -170,6 +170,17 @@ def test_stacks_that_peft_takes_as_they_are_stored(base, request):
     name = request.node.callspec.params["base"].split("/")[0]
     family = json.loads((FAMILIES / f"{name}.json").read_text())
     assert unmarked == {family.get("peft_stacks") == "as_stored"}
+
+
+@pytest.mark.parametrize("words", [[], ["--canonical"]], ids=["fused", "canonical"])
+@pytest.mark.parametrize("base", ["glm4", "minimax_m3", "phi3"], indirect=True)
+def test_layers_that_are_one_in_the_class_keep_their_magnitudes_and_projections(base, words, tmp_path):
+    """Canonical LoRA has a pair for each projection of Megatron's layer, the class one linear layer."""
+    model, _ = load(base)
+    adapted(model, tmp_path / "dora", use_dora=True, target_modules=r".*\.(?:gate_up_proj|qkv_proj)")
+    assert any(name.endswith("lora_magnitude_vector") for name in tensors(tmp_path / "dora" / "adapter_model.safetensors"))
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "dora", "-q")
+    same_after_megatron(base, tmp_path / "dora", tmp_path, *words)
 
 
 PATTERNS = {

@@ -120,6 +120,47 @@ def test_the_container_recipe_installs_what_ci_does_and_leaves_builds_out():
     assert "build" in (TEMPLATES / "container" / "Dockerfile.dockerignore").read_text().splitlines()
 
 
+def installed(recipe):
+    """Packages that the recipe names, and its commands, a list of words each."""
+    steps = re.findall(r"^RUN (.*?)(?=^\S)", recipe.replace("\\\n", ""), re.M | re.S)
+    commands = [part.split() for step in steps for part in step.strip().split("&&")]
+    install = next(words for words in commands if "install" in words and "apt-get" in words)
+    return [word for word in install[install.index("install") + 1:] if not word.startswith("-")], commands
+
+
+def test_the_container_recipe_names_what_this_tree_has():
+    recipe = (TEMPLATES / "container" / "Dockerfile").read_text()
+    _, commands = installed(recipe)
+    words = [word for command in commands for word in command if command[0] == "cmake"]
+    presets = [one["name"] for one in json.loads((ROOT / "CMakePresets.json").read_text())["configurePresets"]]
+    assert words[words.index("--preset") + 1] in presets
+    listed = "".join(path.read_text() for path in [ROOT / "CMakeLists.txt", *ROOT.glob("*/CMakeLists.txt"), *ROOT.glob("*/*/CMakeLists.txt"),
+                                                   *ROOT.glob("ci/cmake/*.cmake")])
+    options = [word[2:].partition("=")[0] for word in words if word.startswith("-D")]
+    assert options and all(re.search(rf"option\({option}\b|set\({option}\b[^)]* CACHE ", listed) for option in options), options
+    target = words[words.index("--target") + 1]
+    assert re.search(rf"add_executable\({target}\b", listed)
+    component = words[words.index("--component") + 1]
+    assert re.search(rf"install\(TARGETS {target}\b[^)]*COMPONENT {component}\b", listed)
+    binary = re.search(r"^COPY --from=build (\S+) (\S+)$", recipe, re.M)
+    assert binary[1] == binary[2] == f"{words[words.index('--prefix') + 1]}/bin/bridge-verify"
+    install = re.search(r"apt-get install (.*?) \"", (ROOT / "ci" / "do").read_text())[1].split()  # as `ci/do run` of the README does
+    assert [word for word in next(one for one in commands if "install" in one and "apt-get" in one) if word.startswith("-")] == \
+        [word for word in install if word.startswith("-")]
+    assert "bash ci/do run" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("apt-cache") is None or "VERSION_ID=\"12\"" not in pathlib.Path("/etc/os-release").read_text(),
+                    reason="no Debian 12, whose packages the recipe installs")
+def test_every_package_of_the_container_recipe_is_one_of_debian_12():
+    packages, _ = installed((TEMPLATES / "container" / "Dockerfile").read_text())
+    assert len(packages) > 5
+    for package in [*packages, "no-such-package-of-debian"]:
+        found = subprocess.run(["apt-cache", "policy", package], capture_output=True, text=True).stdout
+        known = re.search(r"Candidate: (?!\(none\))\S+", found) is not None
+        assert known == (package in packages), package
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 @pytest.mark.parametrize("rules, code", [("rules/qwen3.rules.json", 0), ("broken/wildcard_count.rules.json", 1)])
 def test_the_pre_commit_hook_runs_on_rules_files_that_are_committed(environment, tmp_path, rules, code):

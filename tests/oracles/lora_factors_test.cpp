@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 namespace bv::oracle {
 namespace {
 
@@ -111,9 +114,33 @@ TEST(LoraFactors, QkvRowsFollowTheGroups) {
   const auto wanted = wanted_factors(question);
   ASSERT_TRUE(wanted);
   EXPECT_EQ(wanted->b.tags, (Tags{4, -1, 5, -1, 6, -1, 7, -1, 102, -1, 103, -1, 202, -1, 203, -1}));
-  question.canonical = true;  // one projection, cut as it is
+  question.canonical = "adapter_k";  // one projection, cut as it is
   question.parts = {part_of(1, 4, 2, 100)};
   EXPECT_EQ(wanted_factors(question)->b, (TaggedTensor{{2, 2}, {102, -1, 103, -1}}));
+}
+
+/// One HF tensor of queries, then keys, then values: a projection is a block of its rows.
+TEST(LoraFactors, AProjectionOfAFusedTensorIsABlockOfItsRows) {
+  AdapterQuestion question;
+  question.weight.parameter = "decoder.layers.0.self_attention.linear_qkv.weight";
+  question.weight.numbers = {{"num_attention_heads", 4}, {"num_query_groups", 2}};
+  question.weight.hf_names = {"model.layers.0.self_attn.qkv_proj.weight"};
+  question.weight.shard_size = 2;
+  question.weight.shard_rank = 1;
+  question.hf_rows = {16};  // of heads of two rows
+  question.parts = {part_of(0, 16, 2, 0)};
+  question.rank = 1;
+  question.in = 2;
+  question.shared = true;
+  for (const auto& [key, rows] : std::map<std::string, Tags>{
+           {"q", {4, -1, 5, -1, 6, -1, 7, -1}}, {"k", {10, -1, 11, -1}}, {"v", {14, -1, 15, -1}}}) {
+    question.canonical = "adapter_" + key;
+    EXPECT_EQ(wanted_factors(question)->b.tags, rows) << key;
+  }
+  question.weight.parameter = "decoder.layers.0.mlp.linear_fc1.weight";
+  question.weight.hf_names = {"model.layers.0.mlp.gate_up_proj.weight"};
+  question.canonical = "adapter_up";
+  EXPECT_EQ(wanted_factors(question)->b.tags, (Tags{12, -1, 13, -1, 14, -1, 15, -1}));
 }
 
 /// A row-parallel layer cuts the columns of A, a replicated one the rank axis of A; both cut the

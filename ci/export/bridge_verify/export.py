@@ -210,6 +210,8 @@ def run(library, options, replaced):
     if options.list:
         for name, cls in library.classes().items():
             print(f"{name}\t{cls.SOURCE_NAME}")
+        for line in library.trouble:
+            print(f"  trouble: {line}", file=sys.stderr)
         return 0
     if options.all:
         return export_all(library, options, replaced)

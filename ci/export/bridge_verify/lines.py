@@ -49,7 +49,7 @@ LINES = {
     "_SqueezeBiasMapping": lambda provider, mapping: {"layout": "x[u n] -> x{*t}[(u n)]"},
     "StackedExpertGatedMLPMapping": lambda provider, mapping: {
         "layout": "gate[E (t f) ...], up[E (t f) ...] -> linear_fc1{E t}[(gate: f | up: f) ...]"},
-    "StackedExpertAutoMapping": lambda provider, mapping: {"kind": "packed_fc2"},
+    "StackedExpertAutoMapping": lambda provider, mapping: {"kind": "fused_expert"},  # AutoMapping decides by the parameter how it is cut
     "_ConcatBiasMapping": lambda provider, mapping: {"kind": "replicated"},
     "_HCAlphaMapping": lambda provider, mapping: {"kind": "replicated"},
     "_HCAlphaSecondaryMapping": lambda provider, mapping: {"kind": "replicated"},
@@ -57,8 +57,9 @@ LINES = {
 }
 
 
-# Parts of a tensor, and tensors that may be absent: what the classes' own hf_to_megatron, or the hook of their bridge, do.
+# Parts of a tensor, how stacks are stored, and tensors that may be absent: what the classes' own hf_to_megatron, or the hook of their bridge, do.
 PARTS = {
+    "StackedExpertAutoMapping": lambda mapping: {"orientation": "out_in"},
     "_ConcatBiasMapping": lambda mapping: {"slice": 0 if mapping._slice_name == "text" else 1},
     "_HCAlphaMapping": lambda mapping: {"slice": 0},
     "_HCAlphaSecondaryMapping": lambda mapping: {"slice": mapping._index},

@@ -213,16 +213,69 @@ NewModel with_slices(const json& first, const json& second) {
   return model.layer_rule("replicated", "mlp.vision.bias", "mlp.bias", {{"slice", second}});
 }
 
-TEST(RuleParts, SlicesOfOneTensorAreJudgedByTheirNumbersAlone) {
+/// "slice 1 of model.layers.0.mlp.bias, slices": what makes a parameter, and its kind.
+std::string made_of(const AppliedRules& applied, const std::string& name) {
+  for (const model::Mapping& mapping : applied.model.mappings) {
+    for (std::int64_t part = 0; part < applied.model.parameters_of(mapping); ++part) {
+      if (mapping.is_stack() && applied.model.megatron_name(mapping, part) == name) {
+        return fmt::format("slice {} of {}, {}", part, mapping.hf.front(), mapping.rule->kind);
+      }
+    }
+  }
+  return "nothing";
+}
+
+TEST(RuleParts, SlicesOfOneTensorAreMovedTogether) {
   const NewModel right = with_slices(0, 1);
-  EXPECT_EQ(told(right.applied()),
-            (Told{kOpenList, "unsupported BV1016 decoder.layers.0.mlp.text.bias",
-                  "unsupported BV1016 decoder.layers.0.mlp.vision.bias"}));
-  EXPECT_EQ(unaccounted(right, right.applied()), Told{});
+  const AppliedRules applied = right.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(unaccounted(right, applied), Told{});
+  EXPECT_EQ(made_of(applied, "decoder.layers.0.mlp.text.bias"),
+            "slice 0 of model.layers.0.mlp.bias, slices");
+  EXPECT_EQ(made_of(applied, "decoder.layers.1.mlp.vision.bias"),
+            "slice 1 of model.layers.1.mlp.bias, slices");
+  const AppliedRules exchanged = with_slices(1, 0).applied();
+  EXPECT_EQ(made_of(exchanged, "decoder.layers.0.mlp.text.bias"),
+            "slice 1 of model.layers.0.mlp.bias, slices");
+}
+
+TEST(RuleParts, SlicesThatAreReadTwiceOrNotAtAllAreRefuted) {
   const Told twice = told(with_slices(0, 0).applied());
   EXPECT_THAT(twice, ::testing::Contains(HasSubstr("refuted BV1010")));
   EXPECT_THAT(twice, ::testing::Contains(HasSubstr("fault BV1001 model.layers.0.mlp.bias")));
   EXPECT_THAT(told(with_slices(0, 2).applied()), ::testing::Contains(HasSubstr("refuted BV2001")));
+}
+
+/// A vector of numbers that are a parameter each (DeepSeek-V4), and rows that the ranks cut.
+TEST(RuleParts, SlicesAreCutAsTheirKindIs) {
+  NewModel model = NewModel::plain();
+  model.per_layer("scale", {3});
+  for (const auto& [index, name] :
+       std::map<int, const char*>{{0, "pre"}, {1, "post"}, {2, "res"}}) {
+    model.layer_rule("replicated", fmt::format("mix.alpha_{}", name), "scale", {{"slice", index}});
+  }
+  model.per_layer("two.weight", {2, 40, 24});
+  model.layer_rule("column", "a.linear_fc1.weight", "two.weight", {{"slice", 0}});
+  model.layer_rule("column", "b.linear_fc1.weight", "two.weight", {{"slice", 1}});
+  const AppliedRules applied = model.applied();
+  EXPECT_EQ(told(applied), Told{kOpenList});
+  EXPECT_EQ(made_of(applied, "decoder.layers.2.mix.alpha_res"),
+            "slice 2 of model.layers.2.scale, single_slices");
+  EXPECT_EQ(made_of(applied, "decoder.layers.0.b.linear_fc1.weight"),
+            "slice 1 of model.layers.0.two.weight, packed_column");
+}
+
+TEST(RuleParts, SlicesThatAreCutInTwoWaysOrForTwoLayersAreNotMoved) {
+  NewModel model = NewModel::plain();
+  model.per_layer("two.weight", {2, 40, 24});
+  model.layer_rule("column", "a.linear_fc1.weight", "two.weight", {{"slice", 0}});
+  model.layer_rule("row", "b.linear_fc2.weight", "two.weight", {{"slice", 1}});
+  EXPECT_THAT(told(model.applied()), ::testing::Contains(HasSubstr("unsupported BV1016")));
+  NewModel layers = NewModel::plain();
+  layers.tensor("model.all", {2, 8});
+  layers.rule("replicated", "decoder.layers.0.x.bias", "model.all", {{"slice", 0}});
+  layers.rule("replicated", "decoder.layers.1.x.bias", "model.all", {{"slice", 1}});
+  EXPECT_THAT(told(layers.applied()), ::testing::Contains(HasSubstr("unsupported BV1016")));
 }
 
 TEST(RuleParts, PartsThatSayNothingAreRefused) {

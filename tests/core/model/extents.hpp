@@ -72,6 +72,7 @@ inline Extents extents_of(const family::Rule& rule, const Model& model) {
   if (kind == "packed_fc1") return {{{"gate_up", with_rest({E, 2 * f}, rest)}}, lead(2 * f)};
   if (kind == "packed_fc1_in_out" || kind == "gpt_oss_fc1")
     return {{{"gate_up", {E, x["h"], 2 * f}}}, {2 * f, x["h"]}};
+  if (kind == "packed_column_in_out") return {{{"x", {E, x["h"], x["o"]}}}, {x["o"], x["h"]}};
   if (kind == "packed_column") return {{{"x", with_rest({E, x["o"]}, rest)}}, lead(x["o"])};
   if (kind == "packed_fc2") return {{{"down", {E, x["o"], x["i"]}}}, {x["o"], x["i"]}};
   if (kind == "packed_fc2_in_out") return {{{"down", {E, x["i"], x["o"]}}}, {x["o"], x["i"]}};
