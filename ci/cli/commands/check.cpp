@@ -234,7 +234,8 @@ int check_other(Context& context, const Options& options) {
   const bool megatron = !options.megatron.empty();
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
-    if (options.has(other)) {
+    const bool merged = megatron && std::string_view(other) == "adapter";
+    if (options.has(other) && !merged) {
       return report_error(context, options, other_check(options, other, megatron));
     }
   }
@@ -259,6 +260,12 @@ int run_check(Context& context, const Options& given) {
       return world->fail_with(context, options, alone.error());
     }
     return check_other(context, options);
+  }
+  if (options.untie) {
+    return report_error(
+        context, options,
+        fail(Code::Conflict, "--untie belongs to check --megatron with --adapter")
+            .advise("leave it out, or add --megatron CKPT_DIR: what convert --adapter wrote"));
   }
   if (options.accept_changed) {
     return report_error(context, options,
