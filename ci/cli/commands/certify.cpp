@@ -94,7 +94,7 @@ Status make_certificate(Context& context, const Options& options) {
   Files files = rendered(run);
   files.emplace(kSums, sums_of(files));
   BV_TRY(packed, io::gzip(io::tar(files)));
-  BV_CHECK(check_report_file(options, options.out));
+  BV_CHECK(check_report_file(options, options.out, kCertificate));
   BV_CHECK(io::write_named(options.out, packed));
   context.streams.out(fmt::format("certified {}: {} in {}\n", escaped(run.model_ref),
                                   counted(files.size(), "file"), escaped(options.out)));
