@@ -5,6 +5,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/certified_model.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -69,6 +70,7 @@ class Check {
         run_.notes.push_back(std::move(note));
       }
     }
+    BV_CHECK(tell_contents());
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
@@ -159,6 +161,22 @@ class Check {
         world_, fmt::format("judging {} on {} layouts ({}), the first of them{}",
                             run_.header_digest, subject_.layouts.size(), digest.hex().substr(0, 8),
                             layouts.substr(0, layouts.find(' ', 1))));
+  }
+
+  /// A run that can be certified says of which bytes it speaks; one more reading beside those of
+  /// every layout.
+  Status tell_contents() {
+    const bool moved = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), [](const auto& one) {
+      return one.claim == "bytes" && one.evidence.bytes;
+    });
+    if (options_.layouts != "all" || !moved || !is_host() || !opened_.hf.checkpoint ||
+        stop_requested() != 0) {
+      return Done{};
+    }
+    CommandProgress progress(context_, options_, world_);
+    auto added = add_contents(*opened_.hf.checkpoint, opened_.hf.folder / "config.json",
+                              jobs_of(options_), &progress, run_);
+    return !added && added.error().code == Code::Stopped ? Status(Done{}) : std::move(added);
   }
 
   /// What is not divided is judged where the report is made.

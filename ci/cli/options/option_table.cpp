@@ -23,8 +23,8 @@ using O = Options;
 // listed
 constexpr std::array kOptions = {
     OptionSpec{"model", 'm', "", Form::Text, &O::model, "REF", "common",
-               "check roundtrip convert trace layout inspect rules:lint rules:show lora:check "
-               "lora:convert lora:merge lora:slice lora:unpack",
+               "check roundtrip convert trace layout inspect certify rules:lint rules:show "
+               "lora:check lora:convert lora:merge lora:slice lora:unpack",
                "directory, file, fixture:FAMILY or ORG/NAME of the local HF cache",
                "write --model DIR"},
     OptionSpec{"help", 'h', "", Form::Flag, &O::help, "", "common", kAll,
