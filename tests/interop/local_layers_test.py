@@ -38,7 +38,7 @@ transformer = TransformerConfig(
     use_cpu_initialization=True, perform_initialization=False, params_dtype=getattr(torch, sys.argv[4]), **more)
 spec = get_gpt_layer_local_spec(num_experts=experts, moe_grouped_gemm=False, qk_layernorm=qk, normalization="RMSNorm")
 model = GPTModel(transformer, spec, vocab_size=config["vocab_size"], max_sequence_length=64,
-                 share_embeddings_and_output_weights=False, position_embedding_type="rope")
+                 share_embeddings_and_output_weights=config["tie_word_embeddings"], position_embedding_type="rope")
 for parameter in model.parameters():
     parameter.data.fill_(float("nan"))
 loaded = dist_checkpointing.load(model.sharded_state_dict(), checkpoint, strict="raise_all")
