@@ -12,8 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kColumn = 42;
-
 Json head_json(const FamilyReport& family) {
   return {{"name", family.name},
           {"architectures", family.architectures},
@@ -23,10 +21,17 @@ Json head_json(const FamilyReport& family) {
 }  // namespace
 
 std::string families_text(const std::vector<FamilyReport>& families, const TextStyle& style) {
+  std::size_t names = 0;
+  for (const FamilyReport& family : families) {
+    names = std::max(names, family.name.size());
+  }
   std::string out;
   for (const FamilyReport& family : families) {
-    out += fmt::format("{:<30} {:>9}  ", family.name, counted(family.rules.size(), "rule")) +
-           flowed(family.architectures, " ", kColumn, static_cast<std::size_t>(style.width)) + "\n";
+    const std::string head =
+        fmt::format("{:<{}} {:>9}  ", family.name, names, counted(family.rules.size(), "rule"));
+    out += head +
+           flowed(family.architectures, " ", head.size(), static_cast<std::size_t>(style.width)) +
+           "\n";
   }
   return out;
 }

@@ -9,6 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::reports {
 namespace {
@@ -106,40 +107,59 @@ void inspect_plain(const InspectReport& seen, const TextSink& out) {
   }
 }
 
-void inspect_text(const InspectReport& seen, bool ascii, bool brief, const TextSink& out) {
-  std::size_t width = 0;
-  for (const InspectedTensor& row : seen.tensors) {
-    width = std::max(width, columns(printable(row.spec->name, ascii)));
+namespace {
+
+/// Name, type, shape, bytes and file in columns; names on lines of their own when they leave no
+/// room for the rest.
+void rows_text(const std::vector<InspectedTensor>& rows, const TextStyle& style,
+               const TextSink& out) {
+  const auto details = [&](const InspectedTensor& row) {
+    return fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec->dtype),
+                       shape_text(row.spec->shape), thousands(static_cast<std::int64_t>(row.bytes)),
+                       printable(row.shard, style.ascii));
+  };
+  std::size_t names = 0;
+  std::size_t rest = 0;
+  for (const InspectedTensor& row : rows) {
+    names = std::max(names, columns(printable(row.spec->name, style.ascii)));
+    rest = std::max(rest, columns(details(row)));
   }
-  width = std::min<std::size_t>(width, 80);
-  for (std::size_t i = 0; i < seen.tensors.size() && !brief; ++i) {
-    const InspectedTensor& row = seen.tensors[i];
-    const std::string printed = printable(row.spec->name, ascii);
-    const std::size_t taken = columns(printed);
-    out(printed + std::string(width > taken ? width - taken : 0, ' ') +
-        fmt::format("  {:<5} {:<20} {:>14}  {}\n", name(row.spec->dtype),
-                    shape_text(row.spec->shape), thousands(static_cast<std::int64_t>(row.bytes)),
-                    printable(row.shard, ascii)));
+  const bool below = names + rest > static_cast<std::size_t>(style.width);
+  for (const InspectedTensor& row : rows) {
+    const std::string printed = printable(row.spec->name, style.ascii);
+    out(printed + (below ? "\n" : std::string(names - columns(printed), ' ')) + details(row));
+  }
+}
+
+}  // namespace
+
+void inspect_text(const InspectReport& seen, const TextStyle& style, bool brief,
+                  const TextSink& out) {
+  const bool ascii = style.ascii;
+  const auto width = static_cast<std::size_t>(style.width);
+  const auto line = [&](const std::string& text) { out(wrapped(text, 0, "  ", width) + "\n"); };
+  if (!brief) {
+    rows_text(seen.tensors, style, out);
   }
   const Totals totals = totals_of(seen.tensors);
   std::vector<std::string> dtypes;
   for (const auto& [dtype, count] : totals.dtypes) {
     dtypes.push_back(fmt::format("{} {}", dtype, thousands(count)));
   }
-  out(fmt::format("{}{}: {}, {}, {} in {}; {}\n", brief ? "" : "\n", seen.form,
-                  counted(seen.tensors.size(), "tensor"), counted(totals.elements, "element"),
-                  human_bytes(totals.bytes), counted(seen.files, "file"),
-                  dtypes.empty() ? "nothing" : join(dtypes, ", ")));
+  out(brief ? "" : "\n");
+  line(fmt::format("{}: {}, {}, {} in {}; {}", seen.form, counted(seen.tensors.size(), "tensor"),
+                   counted(totals.elements, "element"), human_bytes(totals.bytes),
+                   counted(seen.files, "file"), dtypes.empty() ? "nothing" : join(dtypes, ", ")));
   if (!seen.beside.empty()) {
-    out(printable(seen.beside, ascii) + "\n");
+    line(printable(seen.beside, ascii));
   }
   if (seen.quantised) {
-    out(fmt::format(
-        "quantised: {}{}\n", printable(seen.quantised->summary, ascii),
+    line(fmt::format(
+        "quantised: {}{}", printable(seen.quantised->summary, ascii),
         seen.quantised->config.empty() ? "" : "; " + printable(seen.quantised->config, ascii)));
   }
   for (const FormatFinding& one : seen.findings) {
-    out(fmt::format("finding  {}: {}\n", printable(one.file, ascii), printable(one.what, ascii)));
+    line(fmt::format("finding  {}: {}", printable(one.file, ascii), printable(one.what, ascii)));
   }
 }
 

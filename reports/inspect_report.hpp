@@ -11,6 +11,7 @@
 
 #include "core/base/result.hpp"
 #include "core/base/tensor_spec.hpp"
+#include "reports/style.hpp"
 
 namespace bv::reports {
 
@@ -64,6 +65,7 @@ void inspect_json(const InspectReport& seen, const TextSink& out);
 /// One line a tensor: name, dtype, shape, bytes, shard. Names are escaped.
 void inspect_plain(const InspectReport& seen, const TextSink& out);
 /// One line a tensor, then the totals and the findings; the totals alone when `brief`.
-void inspect_text(const InspectReport& seen, bool ascii, bool brief, const TextSink& out);
+void inspect_text(const InspectReport& seen, const TextStyle& style, bool brief,
+                  const TextSink& out);
 
 }  // namespace bv::reports

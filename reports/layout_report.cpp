@@ -7,6 +7,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
+#include "reports/wrap.hpp"
 
 namespace bv::reports {
 namespace {
@@ -160,7 +161,13 @@ std::string shards_text(const LayoutReport& report) {
          out;
 }
 
-std::string holdings_text(const LayoutReport& report, bool ascii) {
+/// What does not fit goes below the name.
+std::string below_name(const std::string& line, const TextStyle& style) {
+  return wrapped(line, 0, "      ", static_cast<std::size_t>(style.width));
+}
+
+std::string holdings_text(const LayoutReport& report, const TextStyle& style) {
+  const bool ascii = style.ascii;
   const RankHoldings& rank = *report.rank;
   std::string out;
   if (rank.experts_all > 0) {
@@ -171,21 +178,24 @@ std::string holdings_text(const LayoutReport& report, bool ascii) {
   }
   out += "\n";
   for (const ShardTensor& tensor : rank.tensors) {
-    out += fmt::format(
-        "  {} {} {}  {}{}{}\n", printable(tensor.name, ascii), shape_text(tensor.shape),
-        tensor.dtype, bytes_text(tensor.bytes), tensor.copy ? ", a copy" : "",
+    const std::string line = fmt::format(
+        "  {} {} {}  {}{}{}", printable(tensor.name, ascii), shape_text(tensor.shape), tensor.dtype,
+        bytes_text(tensor.bytes), tensor.copy ? ", a copy" : "",
         tensor.global == tensor.name ? ""
                                      : "   " + printable(tensor.global, ascii) + " of the model");
+    out += below_name(line, style) + "\n";
   }
   return out;
 }
 
-std::string places_text(const TensorPlaces& tensor, bool ascii) {
+std::string places_text(const TensorPlaces& tensor, const TextStyle& style) {
+  const bool ascii = style.ascii;
   std::string out = fmt::format("\ntensor   {}\n", printable(tensor.name, ascii));
   for (const ShardTensor& place : tensor.places) {
-    out +=
-        fmt::format("  {}:{} {}  {}{}\n", place.file, printable(place.name, ascii),
+    const std::string line =
+        fmt::format("  {}:{} {}  {}{}", place.file, printable(place.name, ascii),
                     shape_text(place.shape), bytes_text(place.bytes), place.copy ? ", a copy" : "");
+    out += below_name(line, style) + "\n";
   }
   return out;
 }
@@ -234,8 +244,8 @@ std::string layout_text(const LayoutReport& report, const TextStyle& style) {
     out += fmt::format("\nvocabulary {} rows\n", thousands(report.padded_vocabulary));
   }
   out += "\n" + shards_text(report);
-  out += report.rank ? holdings_text(report, style.ascii) : "";
-  return out + (report.tensor ? places_text(*report.tensor, style.ascii) : "");
+  out += report.rank ? holdings_text(report, style) : "";
+  return out + (report.tensor ? places_text(*report.tensor, style) : "");
 }
 
 }  // namespace bv::reports

@@ -122,7 +122,21 @@ std::vector<Cells> tables(const Mutation& mutation) {
   return out;
 }
 
-std::string aligned(const Cells& cells) {
+/// Columns [begin, end) behind the first one.
+std::string column_block(const Cells& cells, const std::vector<std::size_t>& widths,
+                         std::size_t begin, std::size_t end) {
+  std::string out;
+  for (const auto& row : cells) {
+    out += fmt::format("  {:<{}}", row[0], widths[0]);
+    for (std::size_t i = begin; i < end; ++i) {
+      out += fmt::format("  {:>{}}", row[i], widths[i]);
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+std::string aligned(const Cells& cells, std::size_t width) {
   std::vector<std::size_t> widths(cells.front().size(), 0);
   for (const auto& row : cells) {
     for (std::size_t i = 0; i < row.size(); ++i) {
@@ -130,12 +144,14 @@ std::string aligned(const Cells& cells) {
     }
   }
   std::string out;
-  for (const auto& row : cells) {
-    out += fmt::format("  {:<{}}", row[0], widths[0]);
-    for (std::size_t i = 1; i < row.size(); ++i) {
-      out += fmt::format("  {:>{}}", row[i], widths[i]);
+  for (std::size_t begin = 1; begin < widths.size();) {
+    std::size_t taken = 2 + widths[0] + 2 + widths[begin];
+    std::size_t end = begin + 1;
+    while (end < widths.size() && taken + 2 + widths[end] <= width) {
+      taken += 2 + widths[end++];
     }
-    out += "\n";
+    out += (out.empty() ? "" : "\n") + column_block(cells, widths, begin, end);
+    begin = end;
   }
   return out;
 }
@@ -159,7 +175,8 @@ std::string markdown(const Cells& cells) {
   return out;
 }
 
-std::string joined(const std::vector<Cells>& tables, std::string (*form)(const Cells&)) {
+template <class Form>
+std::string joined(const std::vector<Cells>& tables, Form&& form) {
   std::string out;
   for (const Cells& cells : tables) {
     out += (out.empty() ? "" : "\n") + form(cells);
@@ -169,8 +186,8 @@ std::string joined(const std::vector<Cells>& tables, std::string (*form)(const C
 
 }  // namespace
 
-std::string mutation_table(const Mutation& mutation) {
-  return joined(tables(mutation), aligned);
+std::string mutation_table(const Mutation& mutation, std::size_t width) {
+  return joined(tables(mutation), [width](const Cells& cells) { return aligned(cells, width); });
 }
 
 std::string mutation_markdown(const Mutation& mutation) {

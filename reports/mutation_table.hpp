@@ -8,8 +8,8 @@
 namespace bv::reports {
 
 /// Three tables for a terminal: operators with the gate, operators by claim, reasons of
-/// equivalence. ASCII; the widest line has 99 columns.
-[[nodiscard]] std::string mutation_table(const Mutation& mutation);
+/// equivalence. ASCII; what does not fit `width` goes below, behind the first column once more.
+[[nodiscard]] std::string mutation_table(const Mutation& mutation, std::size_t width = 100);
 /// The same as Markdown.
 [[nodiscard]] std::string mutation_markdown(const Mutation& mutation);
 

@@ -50,13 +50,21 @@ std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t widt
   return out;
 }
 
-std::string rule_lines_text(const std::vector<RuleLine>& rules) {
+std::string rule_lines_text(const std::vector<RuleLine>& rules, std::size_t width) {
   std::string out;
+  const auto add = [&](std::string_view label, const std::string& text) {
+    const std::string margin(11, ' ');
+    out += text.empty()
+               ? ""
+               : fmt::format("    {:<6} {}\n", label, wrapped(text, margin.size(), margin, width));
+  };
   for (const RuleLine& rule : rules) {
-    out += fmt::format("{} {}  {}\n    hf     {}\n    kind   {}\n", rule.id, rule.stage,
-                       rule.megatron, pairs_text(rule.hf), rule.kind);
-    out += rule.axes.empty() ? "" : fmt::format("    axes   {}\n", pairs_text(rule.axes));
-    out += rule.value.empty() ? "" : fmt::format("    value  {}\n", rule.value);
+    const std::string head = fmt::format("{} {}  {}", rule.id, rule.stage, rule.megatron);
+    out += wrapped(head, 0, "    ", width) + "\n";
+    add("hf", pairs_text(rule.hf));
+    add("kind", rule.kind);
+    add("axes", pairs_text(rule.axes));
+    add("value", rule.value);
   }
   return out;
 }

@@ -32,7 +32,8 @@ struct RuleWord {
 [[nodiscard]] std::string kinds_text(const std::vector<KindLine>& kinds, std::size_t width);
 /// Name and first line of the comment, wrapped.
 [[nodiscard]] std::string kind_names_text(const std::vector<KindLine>& kinds, std::size_t width);
-[[nodiscard]] std::string rule_lines_text(const std::vector<RuleLine>& rules);
+/// Name, sources, notation and sizes of each rule, wrapped.
+[[nodiscard]] std::string rule_lines_text(const std::vector<RuleLine>& rules, std::size_t width);
 [[nodiscard]] std::string rule_words_text(const std::vector<RuleWord>& words);
 
 }  // namespace bv::reports

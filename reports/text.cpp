@@ -216,7 +216,9 @@ std::string render_text(const Run& run, const TextStyle& style) {
   std::string out;
   if (style.verbosity >= 0) {
     out += (style.header ? render_header(run, style) : "") + claim_table(run, style);
-    out += run.mutation ? "\n" + mutation_table(*run.mutation) : "";
+    out += run.mutation
+               ? "\n" + mutation_table(*run.mutation, static_cast<std::size_t>(style.width))
+               : "";
   }
   if (style.verbosity >= 1) {
     out += rule_lines(run, style);

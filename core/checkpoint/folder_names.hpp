@@ -13,6 +13,8 @@ namespace bv::checkpoint {
 inline constexpr std::string_view kManifestName = "manifest.json";
 inline constexpr std::string_view kCarriedFolder = "hf";
 inline constexpr std::string_view kRulesName = "rules.json";
+/// Beside the tensors of a torch_dist checkpoint of ours: what it was written with.
+inline constexpr std::string_view kRecordName = "bridge-verify.json";
 /// What the quantised form of the HF folder is made of beside the shards.
 inline constexpr std::string_view kQuantisedFolder = "quantised";
 inline constexpr std::string_view kCompanionsName = "quantised/companions.safetensors";

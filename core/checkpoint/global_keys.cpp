@@ -152,11 +152,11 @@ std::vector<KeyedChunk> chunks_of(const GlobalPlace& place, const Shape& shape,
 
 /// Modules of TransformerEngine keep an extra state; embeddings, the output layer, routers,
 /// convolutions and parameters without a module do not.
-std::optional<std::string> module_with_state(const std::string& key) {
+std::optional<std::string> module_with_state(const std::string& key, bool norms) {
   const std::size_t dot = key.rfind('.');
   const std::string module = dot == std::string::npos ? "" : key.substr(0, dot);
   const std::string name = module.substr(module.rfind('.') + 1);
-  const bool has_state = name.starts_with("linear_") || name.ends_with("norm") ||
+  const bool has_state = name.starts_with("linear_") || (norms && name.ends_with("norm")) ||
                          name == "in_proj" || name == "out_proj" || name == "eh_proj";
   return has_state ? std::optional(module) : std::nullopt;
 }
@@ -191,13 +191,14 @@ std::vector<std::string> state_keys(const std::map<std::string, std::set<Shape>>
 }  // namespace
 
 GlobalKeys global_keys(const plan::Plan& plan) {
+  const StoredNames names(plan);
   std::vector<Plain> all;
   for (const plan::ShardFile& file : plan.files()) {
     for (const plan::Target& target : file.targets) {
       if (!target.copy) {
         const model::Mapping& mapping = plan.model().mappings[target.mapping];
-        all.push_back(
-            {&target, global_place(target.global_name), plan.bound(mapping).target_shapes()[0]});
+        all.push_back({&target, global_place(names.of(target.global_name)),
+                       plan.bound(mapping).target_shapes()[0]});
       }
     }
   }
@@ -212,8 +213,9 @@ GlobalKeys global_keys(const plan::Plan& plan) {
     for (const KeyedChunk& chunk : keyed.chunks) {
       cover(out.shapes[chunk.key], chunk);
     }
-    if (const auto module = module_with_state(place.key)) {
-      states[*module].insert(place.index);
+    const GlobalPlace own = stacked(global_place(one.target->global_name), blocks);
+    if (const auto module = module_with_state(own.key, names.norms_have_states())) {
+      states[*module].insert(own.index);
     }
     out.targets.push_back(std::move(keyed));
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 
@@ -188,6 +189,31 @@ bool to_next(Shape& index, const Shape& shape) {
 
 }  // namespace
 
+StoredNames::StoredNames(const plan::Plan& plan)
+    : fuses_(plan.model().spelling.transformer_engine) {
+  constexpr std::string_view kQkv = "self_attention.linear_qkv.weight";
+  for (const plan::ShardFile& file : plan.files()) {
+    for (const plan::Target& target : file.targets) {
+      if (!fuses_ && target.global_name.ends_with(kQkv)) {
+        layers_.insert(target.global_name.substr(0, target.global_name.size() - kQkv.size()));
+      }
+    }
+  }
+}
+
+std::string StoredNames::of(const std::string& name) const {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kNorms = {
+      {{"input_layernorm.", "self_attention.linear_qkv.layer_norm_"},
+       {"pre_mlp_layernorm.", "mlp.linear_fc1.layer_norm_"}}};
+  for (const auto& [norm, stored] : kNorms) {
+    const std::size_t at = name.rfind(norm);
+    if (at != std::string::npos && layers_.contains(name.substr(0, at))) {
+      return name.substr(0, at) + std::string(stored) + name.substr(at + norm.size());
+    }
+  }
+  return name;
+}
+
 GlobalPlace global_place(const std::string& name) {
   Place out = without_expert(name);
   replace_text(out.key, ".mtp_model_layer.", ".transformer_layer.");
@@ -225,9 +251,10 @@ parallel::Layout global_layout(const io::TensorStore& store, const model::Model&
 }
 
 GlobalShard::GlobalShard(const io::TensorStore& store, const plan::Plan& plan) : store_(store) {
+  const StoredNames names(plan);
   for (const plan::ShardFile& file : plan.files()) {
     for (const plan::Target& target : file.targets) {
-      if (auto pieces = find_global(store, target.global_name); !pieces.empty()) {
+      if (auto pieces = find_global(store, names.of(target.global_name)); !pieces.empty()) {
         add(target.name, std::move(pieces));
       }
     }

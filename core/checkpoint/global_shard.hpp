@@ -3,6 +3,7 @@
 // whole model: the same parameters under their names, layer by layer and expert by expert.
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,23 @@ struct GlobalPiece {
 struct GlobalPlace {
   std::string key;
   Shape index;
+};
+
+/// The names under which Megatron-Core stores the parameters of a model. Its own layers
+/// (--transformer-impl local) keep their norms where those of TransformerEngine fuse them, but for
+/// latent attention: "L.input_layernorm.weight" is "L.self_attention.linear_qkv.layer_norm_weight".
+/// Source: Megatron-LM gpt_layer_specs.py, get_gpt_layer_local_submodules,
+/// sharded_state_dict_keys_map (megatron-core 0.19.2).
+class StoredNames {
+ public:
+  explicit StoredNames(const plan::Plan& plan);
+  [[nodiscard]] std::string of(const std::string& name) const;
+  /// The norms of these layers are modules of TransformerEngine, which keep extra states.
+  [[nodiscard]] bool norms_have_states() const { return fuses_; }
+
+ private:
+  bool fuses_;
+  std::set<std::string, std::less<>> layers_;  // "decoder.layers.3.", with a linear_qkv
 };
 
 /// Where Megatron-Core puts the parameter `name` (global numbers) when each layer has keys of its

@@ -82,6 +82,34 @@ Json hf_json(const MegatronFolder& folder) {
           {"tensors", std::move(tensors)}};
 }
 
+Json origin_json(const MegatronFolder& folder, std::string_view schema) {
+  Json out = {{"schema", schema}, {"family", folder.family}};
+  if (folder.rules) {
+    out["rules"] = print_json(*folder.rules);
+  }
+  return out;
+}
+
+/// What was decided, and tensors alone do not show.
+void add_choices(const MegatronFolder& folder, Json& json) {
+  const model::ResolveOptions& resolve = folder.resolve;
+  Json settings = Json::array();
+  for (const auto& [path, value] : folder.settings) {
+    settings.push_back(Json::array({path, value}));
+  }
+  json["dtype"] = name(folder.dtype);
+  json["spelling"] = {
+      {"transformer_impl", resolve.spelling.transformer_engine ? "transformer_engine" : "local"},
+      {"moe_grouped_gemm", resolve.spelling.grouped_experts}};
+  json["drop_mtp"] = resolve.drop_mtp;
+  json["expert_orientation"] = text(resolve.expert_orientation);
+  json["excluded"] = resolve.left_out;
+  json["settings"] = std::move(settings);
+  if (folder.adapter) {
+    json["adapter"] = {{"digest", folder.adapter->digest}, {"untied", folder.adapter->untied}};
+  }
+}
+
 }  // namespace
 
 std::string placed_headers_digest(const MegatronFolder& folder) {
@@ -104,33 +132,25 @@ std::string placed_headers_digest(const QuantisedSide& side) {
 }
 
 std::string manifest_text(const MegatronFolder& folder) {
-  Json settings = Json::array();
-  for (const auto& [path, value] : folder.settings) {
-    settings.push_back(Json::array({path, value}));
-  }
   Json files = Json::object();
   for (const auto& [file, tensors] : folder.digests) {
     files[file] = Json(tensors);
   }
-  Json json = {{"schema", kManifestSchema}, {"family", folder.family}};
-  if (folder.rules) {
-    json["rules"] = print_json(*folder.rules);
-  }
+  Json json = origin_json(folder, kManifestSchema);
   json["layout"] = layout_json(folder.layout);
-  json["dtype"] = name(folder.dtype);
-  json["spelling"] = {{"transformer_impl",
-                       folder.resolve.spelling.transformer_engine ? "transformer_engine" : "local"},
-                      {"moe_grouped_gemm", folder.resolve.spelling.grouped_experts}};
-  json["drop_mtp"] = folder.resolve.drop_mtp;
-  json["expert_orientation"] = text(folder.resolve.expert_orientation);
-  json["excluded"] = folder.resolve.left_out;
-  json["settings"] = std::move(settings);
+  add_choices(folder, json);
   json["plan_digest"] = folder.plan_digest;
   json["hf"] = hf_json(folder);
   if (folder.quantised) {
     json["quantised"] = quantised_json(*folder.quantised);
   }
   json["files"] = std::move(files);
+  return json.dump(2) + "\n";
+}
+
+std::string record_text(const MegatronFolder& folder) {
+  Json json = origin_json(folder, kRecordSchema);
+  add_choices(folder, json);
   return json.dump(2) + "\n";
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // manifest.json of a Megatron folder (schema bridge-megatron/2): what it is made of, and everything
-// needed to give the HF directory back.
+// needed to give the HF directory back. bridge-verify.json of a torch_dist checkpoint (schema
+// bridge-torch-dist/1): the part of it that says what was decided.
 
 #include <string>
 #include <string_view>
@@ -21,6 +22,14 @@ inline constexpr std::uint64_t kManifestBytesMax = std::uint64_t{1} << 30;
 /// folder are left empty. Nothing in it may lead out of the folder, and no file of the HF side can
 /// take another's place. Errors: ManifestInvalid with line and column; DuplicateKey.
 [[nodiscard]] Result<MegatronFolder> parse_manifest(std::string_view text, const std::string& file);
+
+inline constexpr std::string_view kRecordSchema = "bridge-torch-dist/1";
+inline constexpr std::uint64_t kRecordBytesMax = std::uint64_t{64} << 20;
+
+/// Family, rules, dtype, spelling, --drop-mtp, --expert-orientation, --exclude, --set, adapter.
+[[nodiscard]] std::string record_text(const MegatronFolder& folder);
+/// The same back; all else is left empty. Errors: those of parse_manifest.
+[[nodiscard]] Result<MegatronFolder> parse_record(std::string_view text, const std::string& file);
 
 /// Fingerprint of where every row goes: layout, shard files, and for each parameter its name, its
 /// HF tensors, the notation line and the axis sizes. Two plans with one fingerprint move the same

@@ -22,56 +22,82 @@ class ManifestReader : private ManifestValues {
   using ManifestValues::ManifestValues;
 
   Result<MegatronFolder> parse() {
-    const std::size_t invalid = io::first_invalid_utf8(text_);
-    const bool read = invalid == std::string_view::npos
-                          ? document() && cursor_.end()
-                          : cursor_.fault_at(invalid, "bytes that are not UTF-8");
-    if (!read) {
-      return error_ ? *std::move(error_) : syntax_error();
-    }
+    BV_CHECK(read([this] { return document(); }));
     BV_CHECK(check_files());
     return std::move(out_);
   }
 
+  Result<MegatronFolder> parse_choices() {
+    BV_CHECK(read([this] { return record(); }));
+    return std::move(out_);
+  }
+
  private:
+  template <class Document>
+  Status read(Document&& document_) {
+    const std::size_t invalid = io::first_invalid_utf8(text_);
+    const bool done = invalid == std::string_view::npos
+                          ? document_() && cursor_.end()
+                          : cursor_.fault_at(invalid, "bytes that are not UTF-8");
+    if (done) {
+      return Done{};
+    }
+    return error_ ? *std::move(error_) : syntax_error();
+  }
+
   // The document.
 
   bool document() {
-    return fields("the manifest",
-                  {{"schema", true, [this] { return schema(); }},
-                   {"family", true, [this] { return text(out_.family); }},
-                   {"rules", false, [this] { return print(out_.rules.emplace()); }},
-                   {"layout", true, [this] { return layout(); }},
-                   {"dtype", true, [this] { return dtype(); }},
-                   {"spelling", true, [this] { return spelling(); }},
-                   {"drop_mtp", true, [this] { return truth(out_.resolve.drop_mtp); }},
-                   {"expert_orientation", true, [this] { return orientation(); }},
-                   {"excluded", true, [this] { return excluded(); }},
-                   {"settings", true, [this] { return settings(); }},
-                   {"plan_digest", true, [this] { return digest(out_.plan_digest); }},
-                   {"hf", true, [this] { return hf(); }},
-                   {"quantised", false, [this] { return quantised(); }},
-                   {"files", true, [this] { return shards(); }}});
+    std::vector<Field> list = choices(kManifestSchema);
+    list.insert(list.end(), {{"layout", true, [this] { return layout(); }},
+                             {"plan_digest", true, [this] { return digest(out_.plan_digest); }},
+                             {"hf", true, [this] { return hf(); }},
+                             {"quantised", false, [this] { return quantised(); }},
+                             {"files", true, [this] { return shards(); }}});
+    return fields("the manifest", list);
   }
 
-  bool schema() {
+  bool record() { return fields("the record", choices(kRecordSchema)); }
+
+  /// What manifest and record both say.
+  std::vector<Field> choices(std::string_view schema_) {
+    return {{"schema", true, [this, schema_] { return schema(schema_); }},
+            {"family", true, [this] { return text(out_.family); }},
+            {"rules", false, [this] { return print(out_.rules.emplace()); }},
+            {"dtype", true, [this] { return dtype(); }},
+            {"spelling", true, [this] { return spelling(); }},
+            {"drop_mtp", true, [this] { return truth(out_.resolve.drop_mtp); }},
+            {"expert_orientation", true, [this] { return orientation(); }},
+            {"excluded", true, [this] { return excluded(); }},
+            {"settings", true, [this] { return settings(); }},
+            {"adapter", false, [this] { return adapter(out_.adapter.emplace()); }}};
+  }
+
+  bool adapter(MergedAdapter& out) {
+    return fields("adapter", {{"digest", true, [&, this] { return digest(out.digest); }},
+                              {"untied", true, [&, this] { return truth(out.untied); }}});
+  }
+
+  bool schema(std::string_view wanted) {
     const std::size_t at = here();
     std::string found;
     if (!text(found)) {
       return false;
     }
-    if (found == kManifestSchema) {
+    if (found == wanted) {
       return true;
     }
     const io::LineColumn place = io::line_column(text_, at);
-    error_ =
-        fail(Code::ManifestInvalid, fmt::format("{} has another schema", file_))
-            .at(fmt::format("{}:{}:{}", file_, place.line, place.column))
-            .pair(io::in_quotes(found), std::string(kManifestSchema))
-            .fact(
-                "bridge-megatron/1 has no fingerprints of config.json and of the plan: what it "
-                "gives back cannot be vouched for")
-            .advise("convert the HF directory again with this version");
+    Error error = fail(Code::ManifestInvalid, fmt::format("{} has another schema", file_))
+                      .at(fmt::format("{}:{}:{}", file_, place.line, place.column))
+                      .pair(io::in_quotes(found), std::string(wanted))
+                      .advise("convert the HF directory again with this version");
+    if (wanted == kManifestSchema) {
+      error.facts.emplace_back(
+          "bridge-megatron/1 has no fingerprints of config.json and of the plan: what it gives "
+          "back cannot be vouched for");
+    }
+    error_ = std::move(error);
     return fault(at, "another schema");
   }
 
@@ -361,6 +387,10 @@ class ManifestReader : private ManifestValues {
 
 Result<MegatronFolder> parse_manifest(std::string_view text, const std::string& file) {
   return ManifestReader(text, file).parse();
+}
+
+Result<MegatronFolder> parse_record(std::string_view text, const std::string& file) {
+  return ManifestReader(text, file).parse_choices();
 }
 
 }  // namespace bv::checkpoint

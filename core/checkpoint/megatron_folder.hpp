@@ -34,6 +34,12 @@ struct QuantisedSide {
   std::map<std::string, io::FilePrint> carried;
 };
 
+/// An adapter that was merged while a checkpoint was written.
+struct MergedAdapter {
+  std::string digest;   // 32 hex digits over its config and its tensors
+  bool untied = false;  // --untie: a tied tensor that it changes became two
+};
+
 /// A Megatron folder of ours: manifest, shards, and the HF side that it was made from.
 struct MegatronFolder {
   std::filesystem::path folder;
@@ -43,6 +49,7 @@ struct MegatronFolder {
   std::optional<io::FilePrint> rules;  // rules.json, what --rules gave
   model::ResolveOptions resolve;
   std::vector<std::pair<std::string, std::string>> settings;  // --set: config.json has them
+  std::optional<MergedAdapter> adapter;
   Headers hf_headers;
   std::map<std::string, std::string> hf_file_of;                          // tensor -> file name
   std::map<std::string, std::map<std::string, std::string>> hf_metadata;  // file -> __metadata__

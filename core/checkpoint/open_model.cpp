@@ -247,11 +247,8 @@ void add_unread_settings(const std::vector<std::string>& new_fields,
 Result<std::set<std::string, std::less<>>> take_left_out(const OpenOptions& options,
                                                          Headers& headers) {
   BV_TRY(out, model::excluded_names(options.filter, headers));
-  for (const std::string& name : options.resolve.left_out) {
-    if (headers.contains(name)) {
-      out.insert(name);
-    }
-  }
+  // Also where it is not there any more: in what came back of a folder that was written without it.
+  out.insert(options.resolve.left_out.begin(), options.resolve.left_out.end());
   for (const std::string& name : out) {
     headers.erase(name);
   }

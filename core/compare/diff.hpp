@@ -166,7 +166,7 @@ using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStor
 
 /// `store` holds global tensors, B's. A tensor has one type: parameters of several layers or
 /// experts that lie in one may have the widest of theirs.
-void share_tensors(const io::TensorStore& store, Comparison& comparison);
+void share_tensors(const io::TensorStore& store, const plan::Plan& plan, Comparison& comparison);
 
 /// The floating-point type of more than half of the tensors that B holds, as --params-dtype of
 /// Megatron gives it to them; nullopt when there is none.

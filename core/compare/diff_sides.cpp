@@ -129,11 +129,12 @@ std::optional<DType> own_dtype(const Comparison& comparison) {
   return most != counts.end() && 2 * most->second > all ? std::optional(most->first) : std::nullopt;
 }
 
-void share_tensors(const io::TensorStore& store, Comparison& comparison) {
+void share_tensors(const io::TensorStore& store, const plan::Plan& plan, Comparison& comparison) {
+  const checkpoint::StoredNames names(plan);
   std::map<const TensorSpec*, DType> widest;
   std::vector<std::vector<checkpoint::GlobalPiece>> pieces;
   for (const Subject& subject : comparison.subjects) {
-    pieces.push_back(checkpoint::find_global(store, subject.global));
+    pieces.push_back(checkpoint::find_global(store, names.of(subject.global)));
     for (const checkpoint::GlobalPiece& piece : pieces.back()) {
       DType& wide = widest.emplace(piece.tensor, subject.spec.dtype).first->second;
       wide = plan::widest_of(wide, subject.spec.dtype);

@@ -40,7 +40,8 @@ struct ConvertOptions {
   FormBack quantised = FormBack::Restored;  // to HF
   bool follow_links = false;                // files that go along may be links out of their folder
   std::filesystem::path rules;  // to Megatron: the file that --rules named; it goes along
-  std::vector<std::filesystem::path> also_read;  // what the output may not take the place of
+  std::optional<checkpoint::MergedAdapter> adapter;  // to Megatron: merged into the source
+  std::vector<std::filesystem::path> also_read;      // what the output may not take the place of
   ProgressSink* progress = nullptr;
   WindowSizes windows = {};
   /// Other processes that convert the same: each writes a part of the files into one folder, and
@@ -90,8 +91,9 @@ struct ConvertReport {
                                           const ConvertOptions& options);
 
 /// A torch_dist checkpoint that Megatron-Core loads in any layout: OUT/iter_0000000 and the file
-/// that names it. `layout` is one rank, and says how the vocabulary is padded. `options.resume` has
-/// no meaning. Errors: those of to_megatron.
+/// that names it. Beside the tensors lies checkpoint::kRecordName, which Megatron does not read:
+/// what the checkpoint was written with. `layout` is one rank, and says how the vocabulary is
+/// padded. `options.resume` has no meaning. Errors: those of to_megatron.
 [[nodiscard]] Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
                                                   const kinds::Catalogue& kinds,
                                                   const parallel::Layout& layout,

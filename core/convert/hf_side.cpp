@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr std::uint64_t kRulesBytesMax = std::uint64_t{64} << 20;
+
 /// Names of the HF tensors that the shards can give back: those of the rules, and stored copies of
 /// them.
 std::set<std::string> tensors_that_come_back(const model::Model& model) {
@@ -188,6 +190,12 @@ Result<CarryPlan> plan_quantised_side(const checkpoint::HfModel& source,
   }
   out.files[entry->first] = {index->from, std::move(text)};
   return out;
+}
+
+Result<io::FilePrint> copy_rules(const fs::path& rules, const fs::path& folder) {
+  BV_TRY(text, io::read_file(rules, kRulesBytesMax, Code::RulesInvalid));
+  BV_CHECK(io::write_file(folder / checkpoint::kRulesName, text));
+  return io::print_of_text(text);
 }
 
 void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,

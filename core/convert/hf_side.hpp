@@ -29,6 +29,11 @@ namespace bv::convert {
                                                     const checkpoint::QuantisedSide& side,
                                                     bool follow_links);
 
+/// The file of --rules into `folder`, as checkpoint::kRulesName. Errors: those of reading and
+/// writing.
+[[nodiscard]] Result<io::FilePrint> copy_rules(const std::filesystem::path& rules,
+                                               const std::filesystem::path& folder);
+
 /// Notes buffers that loaders compute; what --drop-mtp and --exclude take away is told by the
 /// command.
 void tell_left_out(const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,

@@ -23,8 +23,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t kRulesBytesMax = std::uint64_t{64} << 20;
-
 std::vector<OutputFile> shard_outputs(const checkpoint::HfModel& source, const plan::Plan& plan,
                                       const plan::DtypePolicy& policy) {
   std::vector<OutputFile> out;
@@ -81,9 +79,8 @@ Status write_companions(const fs::path& folder, const CarryPlan& carried,
   BV_TRY(prints, carry(carried, folder / checkpoint::kCarriedFolder));
   description.carried = std::move(prints);
   if (!options.rules.empty()) {
-    BV_TRY(rules, io::read_file(options.rules, kRulesBytesMax, Code::RulesInvalid));
-    BV_CHECK(io::write_file(folder / checkpoint::kRulesName, rules));
-    description.rules = io::print_of_text(rules);
+    BV_TRY(rules, copy_rules(options.rules, folder));
+    description.rules = rules;
   }
   return Done{};
 }
@@ -121,6 +118,7 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   }
   checkpoint::MegatronFolder description = describe_hf_side(source, layout, options.dtype);
   description.plan_digest = checkpoint::plan_digest(plan);
+  description.adapter = options.adapter;
   BV_TRY(carried, plan_hf_side(source, description, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried));
   BV_TRY(kept, keep_form(source, description, options.follow_links));

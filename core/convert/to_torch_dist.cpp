@@ -7,8 +7,10 @@
 #include "core/base/text.hpp"
 #include "core/base/workers.hpp"
 #include "core/checkpoint/global_keys.hpp"
+#include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
+#include "core/convert/hf_side.hpp"
 #include "core/convert/key_dtypes.hpp"
 #include "core/convert/shard_outputs.hpp"
 #include "core/convert/window_maker.hpp"
@@ -229,12 +231,18 @@ std::string uuid_of(const DistPlan& plan) {
                      hex.substr(17, 3), hex.substr(20, 12));
 }
 
-std::set<std::string> names_in(const DistPlan& plan) {
-  const std::string below = std::string(kIteration) + "/";
-  std::set<std::string> out = {kTracker, below + ".metadata", below + "metadata.json",
-                               below + "common.pt"};
+std::string in_iteration(std::string_view name) {
+  return fmt::format("{}/{}", kIteration, name);
+}
+
+std::set<std::string> names_in(const DistPlan& plan, const ConvertOptions& options) {
+  std::set<std::string> out = {kTracker, in_iteration(".metadata"), in_iteration("metadata.json"),
+                               in_iteration("common.pt"), in_iteration(checkpoint::kRecordName)};
+  if (!options.rules.empty()) {
+    out.insert(in_iteration(checkpoint::kRulesName));
+  }
   for (const DistFile& file : plan.files) {
-    out.insert(below + file.name);
+    out.insert(in_iteration(file.name));
   }
   return out;
 }
@@ -252,6 +260,18 @@ io::OutputRequest dist_request(const checkpoint::HfModel& source, const fs::path
   return request;
 }
 
+/// What Megatron does not read: how a reader of the checkpoint is to open the model it came from.
+Status write_record(const checkpoint::HfModel& source, const parallel::Layout& layout,
+                    const fs::path& iteration, const ConvertOptions& options) {
+  checkpoint::MegatronFolder record = describe_hf_side(source, layout, options.dtype);
+  record.adapter = options.adapter;
+  if (!options.rules.empty()) {
+    BV_TRY(rules, copy_rules(options.rules, iteration));
+    record.rules = rules;
+  }
+  return io::write_file(iteration / checkpoint::kRecordName, checkpoint::record_text(record));
+}
+
 }  // namespace
 
 Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
@@ -266,10 +286,12 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
   const KeyDtypes dtypes = key_dtypes(source, plan, options.dtype, keys);
   const DistPlan written = lay_out(source, plan, options.dtype, dtypes.types, keys);
   io::OutputRequest request = dist_request(source, out, options);
-  const std::set<std::string> names = names_in(written);
+  const std::set<std::string> names = names_in(written, options);
   request.files = names;
   request.first_stranger = [names](const fs::path& folder) {
-    return io::first_unlisted(folder, {names.begin(), names.end()});
+    std::vector<std::string> known(names.begin(), names.end());
+    known.push_back(in_iteration(checkpoint::kRulesName));
+    return io::first_unlisted(folder, known);
   };
   BV_TRY(folder, io::OutputFolder::create(std::move(request)));
   BV_CHECK(folder.keep_only({}));
@@ -283,6 +305,7 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
       io::write_file(iteration / ".metadata",
                      torch_dist::metadata_text(written.metadata, kIteration, uuid_of(written))));
   BV_CHECK(io::write_file(iteration / "metadata.json", torch_dist::format_text()));
+  BV_CHECK(write_record(source, layout, iteration, options));
   BV_CHECK(io::write_file(folder.partial() / kTracker, "0"));
   if (options.verify) {
     BV_CHECK(read_back(iteration, written, options));

@@ -130,7 +130,11 @@ void Applier::report_hook(bool guessed) {
 std::vector<std::string> Applier::excuse(const ForeignRule& rule) {
   std::vector<std::string> out;
   for (const auto& [role, pattern] : rule.hf) {
-    for (const NameIndex::Taken& taken : names_.readable_by(pattern)) {
+    // A number in the place of a wildcard, or too many of them: what it was meant to read is as
+    // unread by this one fault as what it names.
+    const bool miscounted = !is_numbered(pattern) && wildcards(pattern) != wildcards(rule.megatron);
+    const std::string meant = miscounted ? starred(pattern) : pattern;
+    for (const NameIndex::Taken& taken : names_.readable_by(meant)) {
       faults_.allow(taken.entry->first);
       out.push_back(taken.entry->first);
     }

@@ -22,7 +22,7 @@ bool is_number(std::string_view text) {
 }
 
 /// "a.3.experts.weight5" -> "a.*.experts.weight*".
-std::string starred(std::string_view name) {
+std::string with_stars(std::string_view name) {
   std::string out;
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = std::min(name.find('.', begin), name.size());
@@ -50,11 +50,11 @@ struct RuleNames {
 /// stack's experts.
 RuleNames names_of(const model::Model& model, const model::Mapping& mapping, bool patterns) {
   const std::string name = model.megatron_name(mapping, 0);
-  RuleNames out{starred(name), {}};
+  RuleNames out{with_stars(name), {}};
   const auto captures = match_pattern(out.megatron, name);
   bool right = patterns && captures.has_value();
   for (const std::string& hf : mapping.hf) {
-    out.hf.push_back(starred(hf));
+    out.hf.push_back(with_stars(hf));
     const std::size_t stars = wildcards(out.hf.back());
     right = right && fill_pattern(out.hf.back(), *captures) == hf &&
             (stars == captures->size() || (mapping.is_stack() && stars < captures->size()));
@@ -123,7 +123,8 @@ Json row_of(const family::Rule& rule, const RuleNames& names, const model::Model
 }  // namespace
 
 std::string written_rules(const model::Model& model, const ForeignKinds& kinds) {
-  // A pattern stands for all of its layers only where one row says what happens in each.
+  // A pattern stands for all of its layers only where one row says what happens in each: also in
+  // those whose own names no pattern leads to.
   std::map<std::pair<const family::Rule*, RuleNames>, std::string> rows_of_rules;
   std::map<std::string, std::set<std::string>> rows_of_pattern;
   for (const model::Mapping& mapping : model.mappings) {
@@ -131,14 +132,15 @@ std::string written_rules(const model::Model& model, const ForeignKinds& kinds) 
     std::string& row = rows_of_rules[{mapping.rule, names}];
     if (row.empty()) {
       row = row_of(*mapping.rule, names, model, kinds).dump();
-      rows_of_pattern[names.megatron].insert(row);
     }
+    rows_of_pattern[with_stars(model.megatron_name(mapping, 0))].insert(row);
   }
   std::set<std::string> written;
   std::string rows;
   for (const model::Mapping& mapping : model.mappings) {
     RuleNames names = names_of(model, mapping, true);
-    const bool one_row = rows_of_pattern.at(names.megatron).size() == 1;
+    const bool one_row =
+        rows_of_pattern.at(with_stars(model.megatron_name(mapping, 0))).size() == 1;
     if (one_row && !written.insert(rows_of_rules.at({mapping.rule, names})).second) {
       continue;
     }

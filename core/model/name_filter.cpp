@@ -35,7 +35,7 @@ std::string nearest_name(std::string_view glob, const Headers& headers) {
 
 Error takes_nothing(std::string_view option, const std::string& glob, const Headers& headers) {
   const std::string near = nearest_name(glob, headers);
-  return fail(Code::BadValue, fmt::format("--{} {} matches no HF tensor", option, escaped(glob)))
+  return fail(Code::BadValue, fmt::format("--{} {} matches no tensor", option, escaped(glob)))
       .pair(escaped(glob), fmt::format("a glob that takes one of the {} names",
                                        thousands(static_cast<std::int64_t>(headers.size()))))
       .advise(near.empty() ? std::string("the checkpoint has no tensor")
@@ -69,7 +69,7 @@ Result<std::set<std::string, std::less<>>> excluded_names(const NameFilter& filt
     }
   }
   if (!out.empty() && out.size() == headers.size()) {
-    return fail(Code::Conflict, "--exclude leaves no HF tensor")
+    return fail(Code::Conflict, "--exclude leaves no tensor")
         .pair(join(filter.exclude, " "), "globs that leave the model itself")
         .advise("exclude only what is not part of the model");
   }

@@ -106,6 +106,12 @@ void check_layouts(const Run& run, std::vector<std::string>& gaps) {
 
 }  // namespace
 
+std::string fact_of(const Run& run, std::string_view what) {
+  const auto found = std::find_if(run.detected.begin(), run.detected.end(),
+                                  [what](const Fact& fact) { return fact.what == what; });
+  return found == run.detected.end() ? "" : found->value;
+}
+
 std::vector<std::string> certificate_gaps(const Run& run) {
   std::vector<std::string> gaps;
   const Conclusion conclusion = conclude(run);
@@ -118,6 +124,10 @@ std::vector<std::string> certificate_gaps(const Run& run) {
   check_settings(run, gaps);
   check_claims(run, gaps);
   check_layouts(run, gaps);
+  if (run.header_digest.empty() || fact_of(run, kContentsFact).empty() ||
+      fact_of(run, kConfigFact).empty()) {
+    gaps.emplace_back("nothing says of which weights and of which config.json it speaks");
+  }
   return gaps;
 }
 

@@ -63,6 +63,56 @@ TEST(Certify, RefusesEveryRunThatWasWeakened) {
   EXPECT_EQ(run_line({"certify", "verify"}).code, 2);
 }
 
+/// One certificate, one model: other weights or another config under the same headers are not it.
+TEST(Certify, SpeaksOfTheWeightsAndTheConfigThatWereRead) {
+  const TempFolder folder;
+  const std::string model = (folder.path() / "m").string();
+  const std::string bundle = (folder.path() / "b").string();
+  ASSERT_EQ(run_line({"fixture", "make", "llama", "--out", model}).code, 0);
+  write_text((folder.path() / "v.json").string(),
+             run_line({"roundtrip", "--model", model, "--layouts", "all", "--json"}).out);
+  const std::string source = (folder.path() / "v.json").string();
+  ASSERT_EQ(run_line({"certify", source, "--out", bundle}).code, 0);
+  const auto verify = [&] { return run_line({"certify", "verify", bundle, "--model", model}); };
+  EXPECT_EQ(verify().code, 0) << verify().err;
+  EXPECT_NE(verify().out.find("holds those weights"), std::string::npos) << verify().out;
+  const Ended alone = run_line({"certify", "verify", bundle});
+  EXPECT_EQ(alone.code, 0) << alone.err;
+  EXPECT_NE(alone.out.find("no model was compared"), std::string::npos) << alone.out;
+
+  const std::string weights = model + "/model-00002-of-00002.safetensors";
+  const std::string right = file_text(weights);
+  std::string other = right;
+  other.back() = static_cast<char>(other.back() ^ 1);
+  write_text(weights, other);
+  EXPECT_EQ(verify().code, 5) << verify().out;
+  EXPECT_NE(verify().err.find("other weights"), std::string::npos) << verify().err;
+  write_text(weights, right);
+  EXPECT_EQ(verify().code, 0);
+  const std::string config = file_text(model + "/config.json");
+  write_text(model + "/config.json", config + " ");
+  EXPECT_EQ(verify().code, 5) << verify().out;
+  EXPECT_NE(verify().err.find("other config.json"), std::string::npos) << verify().err;
+  EXPECT_EQ(run_line({"certify", "verify", bundle, "--model", "fixture:qwen3"}).code, 5);
+  EXPECT_EQ(run_line({"certify", source, "--out", bundle, "--model", model}).code, 2);
+
+  for (const char* fact : {"contents", "config"}) {  // a run that does not say it
+    auto json = nlohmann::ordered_json::parse(file_text(source));
+    auto& facts = json.at("detected");
+    for (auto at = facts.begin(); at != facts.end(); ++at) {
+      if (at->at("what") == fact) {
+        facts.erase(at);
+        break;
+      }
+    }
+    write_text((folder.path() / "w.json").string(), json.dump(2));
+    const Ended refused =
+        run_line({"certify", (folder.path() / "w.json").string(), "--out", bundle + fact});
+    EXPECT_EQ(refused.code, 2) << refused.out;
+    EXPECT_NE(refused.err.find("of which weights"), std::string::npos) << refused.err;
+  }
+}
+
 TEST(Certify, AChangedBundleIsRefusedAlsoWithNewSums) {
   const TempFolder folder;
   const std::string bundle = (folder.path() / "m").string();

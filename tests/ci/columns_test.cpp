@@ -96,6 +96,54 @@ TEST(Columns, UsualOutputsFit) {
   }
 }
 
+/// Names of towers and of experts are longer than a column of 80 leaves room for.
+TEST(Columns, LongNamesFitInEveryCommand) {
+  const testing::TempFolder temp;
+  const std::string model = (testing::kGolden / "hf/qwen3_5_vl_moe_mtp_per_expert").string();
+  const std::string peft = (testing::kGolden / "peft/qwen35_moe").string();
+  const std::string name = "model.language_model.layers.0.linear_attn.in_proj_qkv.weight";
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"check", "--model", model, "--tp", "2", "-vv", "--out", temp / "v"},
+           {"roundtrip", "--model", "fixture:nemotron_h_omni", "--tp", "2", "-v"},
+           {"convert", "--to", "megatron", "--model", model, "--tp", "2", "--out", temp / "s"},
+           {"convert", "--to", "torch_dist", "--model", model, "--out", temp / "d"},
+           {"convert", "--to", "hf", "--model", temp / "s", "--out", temp / "h"},
+           {"check", "--model", model, "--megatron", temp / "d"},
+           {"check", "--model", (testing::kGolden / "hf/qwen3_5_vl_moe").string(), "--megatron",
+            temp / "s"},
+           {"diff", model, (testing::kGolden / "hf/qwen3_5_vl_moe").string()},
+           {"inspect", "--model", model},
+           {"inspect", "--model", temp / "s"},
+           {"inspect", "--model", temp / "d"},
+           {"layout", "--model", model, "--tp", "2", "--pp", "2", "--ep", "2"},
+           {"layout", "--model", model, "--tp", "2", "--rank", "0"},
+           {"layout", "--model", model, "--tp", "2", "--tensor", name},
+           {"trace", name, "1,0", "--model", model, "--tp", "2"},
+           {"trace", name, "1", "--model", model},
+           {"rules", "show", "qwen3_5_vl_moe"},
+           {"rules", "show", "nemotron_h_omni"},
+           {"rules", "lint", support::fixture("broken/per_expert_on_packed.rules.json"), "--model",
+            "fixture:qwen3_5_moe"},
+           {"models", "list"},
+           {"models", "show", "nemotron_h_omni"},
+           {"models", "show", "kimi_k25"},
+           {"survey", support::fixture("registries")},
+           {"mutate", "qwen3_5_vl_moe_mtp_per_expert", "--layout", "tp2pp1ep1etp2", "--operators",
+            "SWAP"},
+           {"config", "show"},
+           {"lora", "check", "--model", peft + "/base", "--adapter", peft + "/adapter", "-v"},
+           {"lora", "convert", "--to", "megatron", "--model", peft + "/base", "--adapter",
+            peft + "/adapter", "--tp", "2", "--out", temp / "a"},
+           {"lora", "slice", "--model", peft + "/base", "--adapter", peft + "/adapter", "--tp", "2",
+            "--out", temp / "c"},
+           {"report", "text", temp / "v/verdicts.json"},
+           {"report", "diff", temp / "v/verdicts.json", temp / "v/verdicts.json"}}) {
+    const testing::Ended ended = on_terminal(words);
+    EXPECT_GT((ended.out + ended.err).size(), 40U) << join(words, " ");
+    expect_narrow(join(words, " "), ended.out + ended.err);
+  }
+}
+
 /// Every outcome at once: the closing line of a person has no room for all of them.
 TEST(Columns, AClosingLineWithManyCountsFits) {
   const testing::Ended ended = on_terminal({"check", "--model", "fixture:qwen3", "--rules",

@@ -47,5 +47,14 @@ TEST(FuzzCommand, RefusesAFileThatIsNoCase) {
   EXPECT_EQ(absent.code, 5) << absent.err;
 }
 
+/// What is printed to be copied is a command.
+TEST(FuzzCommand, TheReplayOfASavedCaseIsALineThatRepeatsIt) {
+  const TempFolder folder;
+  const std::string file =
+      saved(folder, R"({"line": "a x[(t o)] -> x[o]", "axes": {"t": 2, "o": 3}})");
+  const Json json = Json::parse(run_line({"fuzz", "--json", "--replay", file}).out);
+  EXPECT_EQ(json.at("verdicts")[0].at("replay"), "bridge-verify fuzz --replay " + file);
+}
+
 }  // namespace
 }  // namespace bv::cli

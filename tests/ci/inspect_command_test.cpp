@@ -47,6 +47,33 @@ TEST(InspectCommand, TakesAGlob) {
   EXPECT_EQ(std::count(ended.out.begin(), ended.out.end(), '\n'), 1);
 }
 
+/// Everywhere: a pattern that takes nothing was misspelt.
+TEST(InspectCommand, APatternThatMatchesNothingIsAnErrorHereAndElsewhere) {
+  const TempFolder folder;
+  const std::string out = (folder.path() / "o").string();
+  for (const std::string option : {"--match", "--exclude"}) {
+    std::vector<std::vector<std::string>> lines = {
+        {"inspect", "--model", "fixture:llama"},
+        {"inspect", "--model", "fixture:llama", "--json"},
+        {"inspect", "--model", (testing::kGolden / "torch_dist/qwen3").string()},
+        {"check", "--model", "fixture:llama"},
+        {"roundtrip", "--model", "fixture:llama"}};
+    if (option == "--exclude") {
+      lines.push_back({"convert", "--to", "megatron", "--model", "fixture:llama", "--out", out});
+      lines.push_back({"diff", "fixture:llama", "fixture:llama"});
+      lines.push_back({"rules", "lint", support::fixture("rules/qwen3.rules.json"), "--model",
+                       "fixture:qwen3"});
+    }
+    for (std::vector<std::string> line : lines) {
+      line.insert(line.end(), {option, "nothing.of.this.name"});
+      const auto ended = run_line(line);
+      EXPECT_EQ(ended.code, 2) << option << " " << line[0] << ended.out << ended.err;
+      EXPECT_NE((ended.out + ended.err).find("matches no tensor"), std::string::npos)
+          << line[0] << ended.out << ended.err;
+    }
+  }
+}
+
 TEST(InspectCommand, NeedsNoRulesAndNoConfig) {
   const TempFolder folder;
   write_text(folder.path() / "model.safetensors",

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "fixtures/maker/fixture.hpp"
 #include "tests/ci/run_command.hpp"
 #include "tests/support/process.hpp"
 
@@ -56,6 +57,24 @@ TEST(RulesShow, TheRulesOfAFamilyAreAFileThatIsRight) {
     EXPECT_EQ(ended.code, 0) << family << ended.out;
   }
   EXPECT_EQ(run_line({"rules", "show", "--as-rules"}).code, 2);
+}
+
+/// Of every fixture: what a family is written down as says what the family says.
+TEST(RulesShow, OfEveryFixtureEndAsItsFamilyDoes) {
+  const TempFolder folder;
+  const std::string file = (folder.path() / "mine.rules.json").string();
+  const auto fixtures = fixtures::builtin_fixtures();
+  ASSERT_TRUE(fixtures.has_value());
+  ASSERT_GT(fixtures->size(), 100U);
+  for (const fixtures::Fixture& one : *fixtures) {
+    const std::string model = "fixture:" + one.name;
+    const Ended rules = run_line({"rules", "show", one.family, "--as-rules", "--model", model});
+    ASSERT_EQ(rules.code, 0) << model << rules.err;
+    write_text(file, rules.out);
+    const Ended family = run_line({"check", "--model", model, "--tp", "1"});
+    const Ended ended = run_line({"check", "--model", model, "--tp", "1", "--rules", file});
+    EXPECT_EQ(ended.code, family.code) << model << ended.out << ended.err;
+  }
 }
 
 /// They gave different answers about one file: copies of the embedding were "read by no rule".

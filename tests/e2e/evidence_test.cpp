@@ -122,5 +122,94 @@ TEST_F(Evidence, EntriesOfAnAdapterThatNameNothingAreNamed) {
       << run(check).all();
 }
 
+/// A file is ours when it has the form of what is written, not when it mentions us.
+TEST_F(Evidence, AReportNeverReplacesAFileOfSomebodyElse) {
+  for (const char* format : {"text", "plain", "json", "jsonl", "html", "junit", "sarif", "ctrf",
+                             "markdown", "github", "gitlab", "csv", "card"}) {
+    const Words line = {"check",
+                        "--model",
+                        "fixture:qwen2",
+                        "--tp",
+                        "1",
+                        "--report",
+                        std::string(format) + "=" + at("r")};
+    const std::string mine = "# how we run bridge-verify\nbridge-verify check --model m\n";
+    write_text(at("r"), mine);
+    const Ended refused = run(line);
+    EXPECT_EQ(refused.code, 5) << format << refused.all();
+    EXPECT_NE(refused.err.find("error[BV8006]"), std::string::npos) << format << refused.err;
+    EXPECT_EQ(file_text(at("r")), mine) << format;
+    fs::remove(at("r"));
+    for (int again = 0; again < 2; ++again) {
+      EXPECT_EQ(run(line).code, 0) << format << again;
+    }
+    const std::string other = std::string(format) == "json" ? "csv" : "json";
+    EXPECT_EQ(run({"check", "--model", "fixture:qwen2", "--report", other + "=" + at("r")}).code, 5)
+        << format;
+    fs::remove(at("r"));
+  }
+  write_text(at("c.gz"), "my notes of bridge-verify");
+  ASSERT_EQ(
+      run({"roundtrip", "--model", "fixture:llama", "--layouts", "all", "--out", at("v")}).code, 0);
+  const Words certify = {"certify", at("v/verdicts.json"), "--out", at("c.gz")};
+  EXPECT_EQ(run(certify).code, 5);
+  EXPECT_EQ(file_text(at("c.gz")), "my notes of bridge-verify");
+  fs::remove(at("c.gz"));
+  EXPECT_EQ(run(certify).code, 0);
+  EXPECT_EQ(run(certify).code, 0);
+  write_text(at("s"), "mine");
+  EXPECT_EQ(
+      run({"mutate", "llama", "--layout", "tp2", "--operators", "SWAP", "--survivors", at("s")})
+          .code,
+      5);
+  EXPECT_EQ(file_text(at("s")), "mine");
+}
+
+// Fixtures.
+
+/// The MTP layers stand behind the others: so do the copies that are stored with them.
+TEST_F(Evidence, CopiesOfMtpLayersFollowTheNumberOfLayers) {
+  for (const char* name : {"deepseek_v3/mtp", "glm4_moe/mtp"}) {
+    for (const Words& more :
+         {Words{"--set", "num_hidden_layers=6"}, Words{"--set", "num_hidden_layers=3"},
+          Words{"--set", "num_nextn_predict_layers=1"}}) {
+      Words make = {"fixture", "make", name, "--overwrite", "--out", at("f")};
+      make.insert(make.end(), more.begin(), more.end());
+      ASSERT_EQ(run(make).code, 0) << name << more.back() << run(make).all();
+      const Ended ended = run({"check", "--model", at("f"), "--tp", "1"});
+      EXPECT_EQ(ended.code, 0) << name << more.back() << ended.all();
+    }
+  }
+}
+
+/// Any fixture gives way to another one, and nothing else does.
+TEST_F(Evidence, AFixtureTakesThePlaceOfAnotherOneAndOfNothingElse) {
+  const auto make = [&](const std::string& name, const Words& more = {}) {
+    Words line = {"fixture", "make", name, "--overwrite", "--out", at("f")};
+    line.insert(line.end(), more.begin(), more.end());
+    return run(line);
+  };
+  ASSERT_EQ(make("llama").code, 0);
+  EXPECT_EQ(make("qwen3_moe", {"--seed", "4"}).code, 0) << make("qwen3_moe").all();
+  EXPECT_EQ(make("llama", {"--set", "num_hidden_layers=2"}).code, 0);
+  EXPECT_EQ(make("gemma4").code, 0) << make("gemma4").all();
+  write_text(at("f/notes.txt"), "mine");
+  EXPECT_EQ(make("llama").code, 5);
+  EXPECT_EQ(file_text(at("f/notes.txt")), "mine");
+  fs::remove(at("f/notes.txt"));
+  Json config = Json::parse(file_text(at("f/config.json")));
+  config["mine"] = 1;
+  write_text(at("f/config.json"), config.dump());
+  EXPECT_EQ(make("llama").code, 5);
+}
+
+TEST_F(Evidence, AFixtureThatIsNotTinyIsRefusedAtOnce) {
+  const Ended ended =
+      run({"fixture", "make", "llama", "--set", "num_hidden_layers=65536", "--out", at("f")});
+  EXPECT_EQ(ended.code, 2) << ended.all();
+  EXPECT_NE(ended.err.find("at most 100,000"), std::string::npos) << ended.err;
+  EXPECT_FALSE(fs::exists(at("f")));
+}
+
 }  // namespace
 }  // namespace bv::e2e

@@ -183,6 +183,38 @@ TEST_F(Interrupted, FixtureMakeEndsAndLeavesNothing) {
   }
 }
 
+/// Commands that work for long end at a signal, say so, and leave nothing in the folder for
+/// temporary files.
+TEST(InterruptedWork, OfEveryLongCommandEndsAndLeavesNothing) {
+  const std::vector<std::vector<std::string>> kLines = {{"mutate"},
+                                                        {"mutate", "qwen3_5_moe", "--survivors"},
+                                                        {"fuzz", "--seconds", "60", "--out"},
+                                                        {"survey", fixture("registries")}};
+  for (const std::vector<std::string>& line : kLines) {
+    for (const int signal : {SIGINT, SIGTERM}) {
+      const TempFolder folder;
+      fs::create_directory(folder / "tmp");
+      std::vector<std::string> words = line;
+      if (line.back().starts_with("--")) {
+        words.push_back(folder / "out");
+      }
+      int looks = 0;
+      const Ended ended = run(words, {{"TMPDIR", folder / "tmp"}}, [&](pid_t child) {
+        constexpr int kWorking = 200;  // a look takes about a millisecond
+        if (++looks == kWorking) {
+          ::kill(child, signal);
+        }
+      });
+      EXPECT_EQ(ended.code, 128 + signal) << line[0] << ended.all();
+      EXPECT_EQ(ended.all().find("PASS"), std::string::npos) << line[0] << ended.all();
+      EXPECT_TRUE(fs::is_empty(folder / "tmp")) << line[0];
+      for (const auto& entry : fs::directory_iterator(folder.path())) {
+        EXPECT_EQ(entry.path().string().find(".bv-"), std::string::npos) << entry.path();
+      }
+    }
+  }
+}
+
 /// A small file system of its own.
 class SmallDisk {
  public:

@@ -47,6 +47,29 @@ TEST(GeometryGenerator, GivesEveryChoiceAndOnlyValidWorlds) {
   }
 }
 
+/// A world that cannot even be made is a finding, and is saved so that it can be judged again.
+TEST(RandomWorlds, AWorldThatCannotBeMadeIsSavedWithItsSampleAndFailsAgain) {
+  for (std::int64_t sample = 0; sample < 20; ++sample) {
+    Draw draw = draw_from(static_cast<std::uint64_t>(sample));
+    draw.sample = sample;
+    const World whole = world_of(tools(), draw);
+    const auto made = prepare(tools(), draw);
+    ASSERT_TRUE(made);
+    EXPECT_TRUE(whole == made->world);
+    draw.geometry.hidden = -1;
+    const auto failed = prepare(tools(), draw);
+    ASSERT_FALSE(failed) << sample;
+    const World saved = world_of(tools(), draw);
+    EXPECT_EQ(saved.sample, whole.sample);
+    const auto read = world_from_text(to_text(saved), "world.json");
+    ASSERT_TRUE(read) << to_text(saved);
+    EXPECT_TRUE(*read == saved || read->layout.vocab_divisor) << to_text(saved);
+    const auto again = prepare(tools(), *read);
+    ASSERT_FALSE(again) << to_text(saved);
+    EXPECT_EQ(again.error().message, failed.error().message);
+  }
+}
+
 TEST(RandomWorlds, ARightBridgeHasNoFinding) {
   for (std::uint64_t seed = 0; seed < 150; ++seed) {
     const Prepared world = prepared(seed);

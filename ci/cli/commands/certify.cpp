@@ -5,8 +5,11 @@
 #include <filesystem>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/certified_model.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/report_file.hpp"
+#include "ci/cli/session/session.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/io/gzip.hpp"
@@ -82,6 +85,10 @@ Status make_certificate(Context& context, const Options& options) {
         .pair(escaped(options.operands.front()), "a verdicts.json, or verify and a certificate")
         .advise(std::string(kUsage));
   }
+  if (!options.model.empty()) {
+    return fail(Code::Conflict, "--model belongs to certify verify")
+        .advise("leave it out: verdicts.json says which model it is");
+  }
   if (options.out.empty()) {
     return fail(Code::BadValue, "certify needs --out FILE").advise(std::string(kUsage));
   }
@@ -94,7 +101,7 @@ Status make_certificate(Context& context, const Options& options) {
   Files files = rendered(run);
   files.emplace(kSums, sums_of(files));
   BV_TRY(packed, io::gzip(io::tar(files)));
-  BV_CHECK(check_report_file(options, options.out));
+  BV_CHECK(check_report_file(options, options.out, kCertificate));
   BV_CHECK(io::write_named(options.out, packed));
   context.streams.out(fmt::format("certified {}: {} in {}\n", escaped(run.model_ref),
                                   counted(files.size(), "file"), escaped(options.out)));
@@ -105,6 +112,28 @@ Error tampered(const std::string& path, const std::string& why) {
   return fail(Code::ContentsChanged,
               fmt::format("{} is not what was certified: {}", escaped(path), escaped(why)))
       .advise("get the file again from whoever made it");
+}
+
+/// The model that is here against the one that the certificate speaks of.
+Status verify_model(Context& context, const Options& options, const Run& run) {
+  BV_TRY(found, find_model(context, options));
+  BV_CHECK(io::require_hf(found.located));
+  BV_TRY(checkpoint, io::Checkpoint::open(found.located.path, options.strict));
+  return check_contents(run, checkpoint, found.located.folder / "config.json", jobs_of(options),
+                        options.model);
+}
+
+/// What a certificate binds, and what it does not.
+std::string scope_text(const Run& run, const Options& options) {
+  std::string out = fmt::format("speaks of weights {} ({}) and config.json {}\n",
+                                escaped(fact_of(run, kContentsFact)),
+                                counted(static_cast<std::uint64_t>(run.tensors), "tensor"),
+                                escaped(fact_of(run, kConfigFact)));
+  out += options.model.empty()
+             ? "no model was compared with it: add --model DIR\n"
+             : fmt::format("{} holds those weights and that config.json\n", escaped(options.model));
+  return out +
+         "not bound: tokenizer, code and other files; fingerprints find changes and sign nothing\n";
 }
 
 Status verify_certificate(Context& context, const Options& options) {
@@ -136,9 +165,12 @@ Status verify_certificate(Context& context, const Options& options) {
       return tampered(path, name + " does not say what verdicts.json says");
     }
   }
-  context.streams.out(fmt::format("{}: sums and reports are right{}\n{}", escaped(path),
+  if (!options.model.empty()) {
+    BV_CHECK(verify_model(context, options, run));
+  }
+  context.streams.out(fmt::format("{}: sums and reports are right{}\n{}{}", escaped(path),
                                   ours ? "" : " (made by another version: reports not repeated)",
-                                  files.at("card.yaml")));
+                                  scope_text(run, options), files.at("card.yaml")));
   return Done{};
 }
 

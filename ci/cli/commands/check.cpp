@@ -5,6 +5,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/certified_model.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -69,6 +70,7 @@ class Check {
         run_.notes.push_back(std::move(note));
       }
     }
+    BV_CHECK(tell_contents());
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
@@ -161,6 +163,22 @@ class Check {
                             layouts.substr(0, layouts.find(' ', 1))));
   }
 
+  /// A run that can be certified says of which bytes it speaks; one more reading beside those of
+  /// every layout.
+  Status tell_contents() {
+    const bool moved = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), [](const auto& one) {
+      return one.claim == "bytes" && one.evidence.bytes;
+    });
+    if (options_.layouts != "all" || !moved || !is_host() || !opened_.hf.checkpoint ||
+        stop_requested() != 0) {
+      return Done{};
+    }
+    CommandProgress progress(context_, options_, world_);
+    auto added = add_contents(*opened_.hf.checkpoint, opened_.hf.folder / "config.json",
+                              jobs_of(options_), &progress, run_);
+    return !added && added.error().code == Code::Stopped ? Status(Done{}) : std::move(added);
+  }
+
   /// What is not divided is judged where the report is made.
   [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
 
@@ -234,7 +252,8 @@ int check_other(Context& context, const Options& options) {
   const bool megatron = !options.megatron.empty();
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
-    if (options.has(other)) {
+    const bool merged = megatron && std::string_view(other) == "adapter";
+    if (options.has(other) && !merged) {
       return report_error(context, options, other_check(options, other, megatron));
     }
   }
@@ -259,6 +278,12 @@ int run_check(Context& context, const Options& given) {
       return world->fail_with(context, options, alone.error());
     }
     return check_other(context, options);
+  }
+  if (options.untie) {
+    return report_error(
+        context, options,
+        fail(Code::Conflict, "--untie belongs to check --megatron with --adapter")
+            .advise("leave it out, or add --megatron CKPT_DIR: what convert --adapter wrote"));
   }
   if (options.accept_changed) {
     return report_error(context, options,

@@ -5,7 +5,8 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/convert_direction.hpp"
-#include "ci/cli/commands/merging_source.hpp"
+#include "ci/cli/commands/convert_next.hpp"
+#include "ci/cli/commands/written_side.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -149,6 +150,9 @@ class Convert {
     BV_TRY(merging, open_merging(context_, options_, library_, run_));
     const bool shared = merging && convert_.world != nullptr;
     const std::string merged = shared ? identity_of(*merging->adapter, options_.untie) : "";
+    if (merging) {
+      convert_.adapter = {digest_of(*merging->adapter), options_.untie};
+    }
     auto model = merging ? Result<OpenedModel>(std::move(merging->model))
                          : open_model(context_, options_, library_);
     if (!model && is_unsupported(model.error().code)) {
@@ -196,14 +200,7 @@ class Convert {
       return stopped_or(std::move(report).error());
     }
     add_bytes(*report, parallel::layout_id(layout));
-    if (is_dist()) {
-      return Done{};
-    }
-    if (!options_.family.empty() || !options_.rules.empty()) {
-      run_.notes.push_back(
-          fmt::format("what comes back is the same model: judge it with the same {}",
-                      options_.rules.empty() ? "--family" : "--rules (rules.json of the output)"));
-    }
+    add_next_of_megatron(options_, opened.hf, run_);
     return Done{};
   }
 
@@ -236,7 +233,7 @@ class Convert {
     run_.shards = std::ssize(folder.digests);
     run_.layouts = layout_rows({folder.layout});
     run_.layouts_note = layouts_line(folder.layout, "", "");
-    tell_left_out(folder.left_out);
+    tell_left_out(options_, folder.left_out, run_);
     show_header(context_, options_, run_);
     BV_CHECK(
         agree_on(convert_.world, fmt::format("writing shards {} as HF files", folder.plan_digest)));
@@ -249,6 +246,7 @@ class Convert {
     }
     add_warnings(value_warnings(*report, options_.model, options_.out));
     add_bytes(*report, parallel::layout_id(folder.layout));
+    add_next_of_hf(options_, run_);
     return Done{};
   }
 
@@ -265,9 +263,13 @@ class Convert {
           .advise(
               "give the HF model that it was made from, or one of its architecture: --like DIR");
     }
-    Options like = options_;
-    like.model = options_.like;
-    BV_TRY(opened, open_model(context_, like, library_));
+    WrittenSide side;
+    BV_TRY(written, dist_written_with(options_, folder, "the checkpoint"));
+    side.written = std::move(written);
+    BV_TRY(opened, side.open(context_, options_, options_.like, library_, run_));
+    if (side.written) {
+      run_.notes.insert(run_.notes.end(), side.written->notes.begin(), side.written->notes.end());
+    }
     describe_model(opened, run_);
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
@@ -281,6 +283,8 @@ class Convert {
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;
     subject.under_test = opened.under_test.get();
+    Options like = options_;
+    like.model = options_.like;
     subject.replay = replay_base(like);
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
     describe_checkpoint(store, options_.like, run_);
@@ -300,17 +304,8 @@ class Convert {
     }
     add_warnings(value_warnings(*report, options_.model, options_.like));
     add_bytes(*report, parallel::layout_id(layout));
+    add_next_of_hf(options_, run_);
     return Done{};
-  }
-
-  /// Tensors of the model that were left out when the folder was written.
-  void tell_left_out(const std::vector<std::string>& names) {
-    if (!names.empty()) {
-      run_.notes.push_back(
-          fmt::format("left out when {} was written: {}{}", io::printable(options_.model),
-                      io::in_quotes(names.front()),
-                      names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1)));
-    }
   }
 
   Status stopped_or(Error error) {

@@ -44,6 +44,19 @@ constexpr std::array kToMegatron = {"set",
                                     "seed",
                                     "adapter",
                                     "untie"};
+/// What opens the model of --like as it was when the checkpoint was written: a torch_dist
+/// checkpoint that training saved says none of it.
+constexpr std::array kOfLike = {"set",
+                                "family",
+                                "revision",
+                                "transformer-impl",
+                                "moe-grouped-gemm",
+                                "no-moe-grouped-gemm",
+                                "drop-mtp",
+                                "expert-orientation",
+                                "exclude",
+                                "adapter",
+                                "untie"};
 constexpr std::array kToHf = {"accept-changed", "like", "quantised"};
 
 /// A torch_dist checkpoint is the same in every layout, and is not resumed.
@@ -134,6 +147,15 @@ Error no_way_back(const io::LocatedModel& located) {
       .advise(check);
 }
 
+void tell_left_out(const Options& options, const std::vector<std::string>& names, Run& run) {
+  if (!names.empty()) {
+    run.notes.push_back(
+        fmt::format("left out when {} was written: {}{}", io::printable(options.model),
+                    io::in_quotes(names.front()),
+                    names.size() == 1 ? "" : fmt::format(" and {} more", names.size() - 1)));
+  }
+}
+
 Status check_direction(const Options& options, Run& run) {
   if (options.from == options.to) {
     return fail(Code::Conflict,
@@ -145,7 +167,9 @@ Status check_direction(const Options& options, Run& run) {
       hf ? std::vector<std::string>(kToMegatron.begin(), kToMegatron.end())
          : std::vector<std::string>(kToHf.begin(), kToHf.end());
   for (const Setting& given : options.given) {
-    if (std::find(others.begin(), others.end(), given.name) == others.end()) {
+    const bool of_like = hf && !options.like.empty() &&
+                         std::find(kOfLike.begin(), kOfLike.end(), given.name) != kOfLike.end();
+    if (of_like || std::find(others.begin(), others.end(), given.name) == others.end()) {
       continue;
     }
     if (given.origin != Origin::CommandLine) {

@@ -32,4 +32,7 @@ void describe_checkpoint(const torch_dist::DistCheckpoint& store, const std::str
 /// followed. Errors: Conflict.
 [[nodiscard]] Status check_form(const Options& options, bool keeps_one);
 
+/// A note of tensors of the model that were left out when the folder was written.
+void tell_left_out(const Options& options, const std::vector<std::string>& names, Run& run);
+
 }  // namespace bv::cli

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/commands/written_side.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/diff_configs.hpp"
 #include "ci/cli/session/diff_sides.hpp"
@@ -17,7 +18,6 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/unsupported.hpp"
-#include "ci/cli/session/written_with.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
@@ -125,18 +125,16 @@ class Diff {
   /// The wanted side of a Megatron checkpoint; nothing when the verdicts are already there: A
   /// cannot be judged, or is no whole model.
   Result<std::optional<OpenedModel>> open_wanted(const std::string& a, const Library& library) {
-    Options one = options_;
-    one.model = a;
-    auto model =
-        written_ ? written_->open(context_, a, library) : open_model(context_, one, library);
+    auto model = side_.open_wanted(context_, options_, a, library, run_);
     if (!model && is_unsupported(model.error().code)) {
       add_unsupported(model.error(), "bytes", "every element of B is the wanted one", run_);
       return std::optional<OpenedModel>();
     }
     BV_TRY(opened, std::move(model));
     describe_model(opened, run_);
-    if (written_) {
-      run_.notes.insert(run_.notes.end(), written_->notes.begin(), written_->notes.end());
+    if (side_.written) {
+      const auto& notes = side_.written->notes;
+      run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
     }
     if (!opened.hf.checkpoint) {
       return fail(Code::ModelNotFound,
@@ -160,6 +158,8 @@ class Diff {
       }
     }
     BV_TRY(library, load_library(options_));
+    BV_TRY(written, dist_written_with(options_, folder, "B"));
+    side_.written = std::move(written);
     BV_TRY(opened, open_wanted(a, library));
     if (!opened) {
       return Done{};
@@ -203,19 +203,16 @@ class Diff {
   Status model_and_shards(const std::string& a, const std::map<std::string, fs::path>& files) {
     BV_TRY(library, load_library(options_));
     BV_TRY(written, written_with(options_, b_folder_));
-    written_ = std::move(written);
-    if (written_) {
-      asked_ = written_->options;
-    }
+    side_.written = std::move(written);
     BV_TRY(wanted, open_wanted(a, library));
     if (!wanted) {
       return Done{};
     }
     const OpenedModel& opened = *wanted;
     BV_TRY(shards, open_shards(files, options_.strict));
-    BV_TRY(layout, layout_of(files, asked_));
-    if (written_) {
-      BV_CHECK(written_->check_layout(layout));
+    BV_TRY(layout, layout_of(files, side_.options(options_)));
+    if (side_.written) {
+      BV_CHECK(side_.written->check_layout(layout));
     }
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
       return of_b(std::move(all).error().at(b_folder_.string()));
@@ -239,12 +236,12 @@ class Diff {
 
   /// What the manifest of B says is none of the user's mistakes.
   [[nodiscard]] Error of_b(Error error) const {
-    return written_ ? written_->as_input(std::move(error)) : error;
+    return side_.written ? side_.written->as_input(std::move(error)) : error;
   }
 
   Status compare_with(const OpenedModel& opened, const plan::Plan& plan, compare::Shards shards) {
     const checkpoint::HfModel& hf = opened.hf;
-    BV_TRY(policy, plan::dtype_policy(asked_.dtype));
+    BV_TRY(policy, plan::dtype_policy(side_.options(options_).dtype));
     BV_CHECK(shapes_right(hf, plan));
     if (const auto status = plan::check_dtypes(hf.model, hf.headers); !status) {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
@@ -253,7 +250,7 @@ class Diff {
     auto comparison = compare::compare_megatron(hf, plan, shards, policy);
     const bool strict = options_.has("dtype") && !policy.params;
     if (global_ != nullptr && !strict) {
-      compare::share_tensors(*global_, comparison);
+      compare::share_tensors(*global_, plan, comparison);
     }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
@@ -266,7 +263,11 @@ class Diff {
     }
     const auto is_red = [](const Verdict& one) { return one.outcome == Outcome::Refuted; };
     const bool refuted = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), is_red);
-    const bool several = written_ || plan.files().size() > 1;
+    if (const std::string hint = side_.written ? adapter_hint(*side_.written, options_) : "";
+        refuted && !hint.empty()) {
+      run_.notes.push_back(hint);
+    }
+    const bool several = side_.fingerprints() != nullptr || plan.files().size() > 1;
     return options_.accept_changed && !refuted && several ? compare_copies(plan, std::move(shards))
                                                           : Status(Done{});
   }
@@ -347,8 +348,8 @@ class Diff {
 
   /// Trained weights say nothing of the model; copies are equal, and none holds another's bytes.
   Status compare_copies(const plan::Plan& plan, compare::Shards shards) {
-    BV_TRY(verdicts, copy_verdicts(plan, std::move(shards),
-                                   written_ ? &written_->manifest : nullptr, jobs_of(options_)));
+    BV_TRY(verdicts,
+           copy_verdicts(plan, std::move(shards), side_.fingerprints(), jobs_of(options_)));
     if (!verdicts.empty()) {  // else names says so
       add("bytes", "copies are equal, and no rank holds another's", std::move(verdicts));
     }
@@ -369,8 +370,7 @@ class Diff {
 
   Context& context_;
   const Options& options_;
-  Options asked_ = options_;            // with what the manifest of B says
-  std::optional<WrittenWith> written_;  // where B is a folder of ours
+  WrittenSide side_;  // A, and what B says of it
   const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;

@@ -9,6 +9,7 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
+#include "fixtures/maker/earlier.hpp"
 #include "fixtures/maker/maker.hpp"
 #include "reports/wrap.hpp"
 
@@ -53,8 +54,9 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
   BV_TRY(fixture, fixtures::builtin_fixture(name, options.settings));
   BV_TRY(plan, fixtures::plan_checkpoint(fixture, library.families, library.kinds));
   const std::uint64_t seed = options.seed.value_or(0);
-  BV_CHECK(fixtures::make_checkpoint(plan, seed, options.out, options.overwrite,
-                                     [] { return stop_requested() != 0; }));
+  BV_CHECK(fixtures::make_checkpoint(
+      plan, seed, options.out, options.overwrite, [] { return stop_requested() != 0; },
+      fixtures::earlier_fixture(library.families, library.kinds)));
   if (options.json) {
     return nlohmann::ordered_json({{"name", fixture.name},
                                    {"seed", seed},

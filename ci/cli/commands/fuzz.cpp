@@ -18,6 +18,7 @@
 #include "properties/attacks/fuzz/adapters.hpp"
 #include "properties/attacks/fuzz/fuzz.hpp"
 #include "properties/attacks/lines/line_loop.hpp"
+#include "properties/attacks/mutants/museum.hpp"
 
 namespace bv::cli {
 namespace {
@@ -108,19 +109,21 @@ class Fuzz {
       ++verdict.cases;
       const Status status = lines::check(runner, line);
       if (!status) {
-        refute_line(verdict, line, status.error(), options_.replay);
+        refute_line(verdict, line, status.error(), replay_of(options_.replay));
       }
       finish_claim(std::move(verdict), "the saved line");
       return Done{};
     }
     BV_CHECK(load());
     BV_TRY(world, fuzz::world_from_text(text, options_.replay));
-    BV_TRY(prepared, fuzz::prepare(tools_, std::move(world)));
+    if (const auto known = mutants::find_sample(tools_.samples, world.sample); !known) {
+      return known.error();
+    }
     Verdict verdict = worlds_verdict();
     ++verdict.cases;
-    Judged result = judged(tools_, prepared);
+    Judged result = judged(tools_, fuzz::prepare(tools_, world));  // what cannot be made is refuted
     if (!result.said.empty()) {
-      refute_world(verdict, prepared.world, std::move(result), options_.replay);
+      refute_world(verdict, world, std::move(result), replay_of(options_.replay));
     }
     finish_claim(std::move(verdict), "the saved world");
     return Done{};
@@ -136,7 +139,8 @@ class Fuzz {
         if (const auto fault = loop.next()) {
           const std::string text = lines::to_text(fault->line);
           BV_TRY(saved, save(verdict, "line", text));
-          refute_line(verdict, fault->line, fault->error, saved);
+          refute_line(verdict, fault->line, fault->error,
+                      saved.empty() ? again(run_.seed) : replay_of(saved));
         }
       }
     }
@@ -159,10 +163,10 @@ class Fuzz {
       const fuzz::Draw least = fuzz::shrink(draw, [&](const fuzz::Draw& candidate) {
         return !judged(tools_, fuzz::prepare(tools_, candidate)).said.empty();
       });
-      const auto prepared = fuzz::prepare(tools_, least);
-      const fuzz::World world = prepared ? prepared->world : fuzz::World{};
+      const fuzz::World world = fuzz::world_of(tools_, least);
       BV_TRY(saved, save(verdict, "world", fuzz::to_text(world)));
-      refute_world(verdict, world, judged(tools_, prepared), saved);
+      refute_world(verdict, world, judged(tools_, fuzz::prepare(tools_, least)),
+                   saved.empty() ? again(run_.seed + i) : replay_of(saved));
     }
     const double seconds = context_.seconds() - start;
     const std::int64_t cases = verdict.cases;
@@ -184,9 +188,7 @@ class Fuzz {
                                         : prepared.error().message;
       if (!said.empty() && verdict.refuted_cases++ == 0) {
         refute(verdict, "an adapter is judged wrongly: " + said, said,
-               {prepared ? fuzz::to_text(prepared->world) : ""}, "");
-        verdict.help = std::string("bridge-verify fuzz") + " --seed " + std::to_string(seed);
-        verdict.replay = verdict.help;
+               {prepared ? fuzz::to_text(prepared->world) : ""}, again(seed));
       }
     }
     finish_claim(std::move(verdict), fmt::format("{} planted faults, seed {}", faults, run_.seed));
@@ -208,6 +210,14 @@ class Fuzz {
       }
     }
     return said;
+  }
+
+  static std::string replay_of(const std::string& file) {
+    return "bridge-verify fuzz --replay " + shell_quoted(file);
+  }
+  /// Draws that case first, or in its turn, and saves it.
+  static std::string again(std::uint64_t seed) {
+    return fmt::format("bridge-verify fuzz --seed {} --out fuzz-{}", seed, seed);
   }
 
   /// The name of the file, "" when none is written.
@@ -232,27 +242,27 @@ class Fuzz {
   }
 
   void refute_line(Verdict& verdict, const lines::SavedLine& line, const Error& error,
-                   const std::string& saved) {
+                   const std::string& replay) {
     if (verdict.refuted_cases++ == 0) {
       refute(verdict, fmt::format("a right line is refuted: {}", error.message), error.message,
-             {layout::print(line.rule), lines::to_text(line)}, saved);
+             {layout::print(line.rule), lines::to_text(line)}, replay);
     }
   }
 
   void refute_world(Verdict& verdict, const fuzz::World& world, Judged result,
-                    const std::string& saved) {
+                    const std::string& replay) {
     if (verdict.refuted_cases++ > 0) {
       return;
     }
     refute(verdict,
            fmt::format("a right bridge is refuted on {} {}: {}", world.sample,
                        parallel::layout_id(world.layout), result.said),
-           result.said, {fuzz::to_text(world)}, saved);
+           result.said, {fuzz::to_text(world)}, replay);
     verdict.counterexamples = {std::move(result.example)};
   }
 
   static void refute(Verdict& verdict, std::string title, std::string found,
-                     std::vector<std::string> facts, const std::string& saved) {
+                     std::vector<std::string> facts, const std::string& replay) {
     verdict.outcome = Outcome::Refuted;
     verdict.evidence = {};
     verdict.code = Code::Counterexample;
@@ -260,9 +270,8 @@ class Fuzz {
     verdict.found = std::move(found);
     verdict.wanted = "no finding";
     verdict.facts = std::move(facts);
-    verdict.help = saved.empty() ? "run it again with --out DIR to save the case"
-                                 : "bridge-verify fuzz --replay " + shell_quoted(saved);
-    verdict.replay = verdict.help;
+    verdict.help = replay;
+    verdict.replay = replay;
   }
 
   void finish_claim(Verdict verdict, std::string note) {

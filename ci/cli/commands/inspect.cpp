@@ -17,6 +17,7 @@
 #include "core/io/headers_dump.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
+#include "core/model/name_filter.hpp"
 #include "core/quantised/quantised.hpp"
 #include "core/torch_dist/store.hpp"
 #include "reports/inspect_report.hpp"
@@ -234,11 +235,24 @@ Result<Inspection> inspect(const Context& context, const Options& options) {
   return out;
 }
 
-bool admits(const Options& options, const std::string& name) {
-  const auto matches = [&](const std::string& glob) { return glob_match(glob, name); };
-  return (options.match.empty() ||
-          std::any_of(options.match.begin(), options.match.end(), matches)) &&
-         std::none_of(options.exclude.begin(), options.exclude.end(), matches);
+/// Rows that --match and --exclude leave. Errors: those of model::excluded_names.
+Status keep_asked(const Options& options, std::vector<reports::InspectedTensor>& rows) {
+  if (options.match.empty() && options.exclude.empty()) {
+    return Done{};
+  }
+  Headers headers;
+  for (const reports::InspectedTensor& one : rows) {
+    headers.emplace(one.spec->name, *one.spec);
+  }
+  BV_TRY(excluded, model::excluded_names({options.match, options.exclude}, headers));
+  std::erase_if(rows, [&](const reports::InspectedTensor& one) {
+    const std::string& name = one.spec->name;
+    return excluded.contains(name) ||
+           (!options.match.empty() &&
+            std::none_of(options.match.begin(), options.match.end(),
+                         [&](const std::string& glob) { return glob_match(glob, name); }));
+  });
+  return Done{};
 }
 
 /// Rows go out as they are made: a header may hold millions of them.
@@ -313,14 +327,14 @@ int run_inspect(Context& context, const Options& options) {
   if (!seen) {
     return report_error(context, options, seen.error());
   }
+  if (const auto asked = keep_asked(options, seen->report.tensors); !asked) {
+    return report_error(context, options, asked.error());
+  }
   if (!options.dump_headers.empty()) {
     if (const auto status = write_dump(context, options, *seen); !status) {
       return report_error(context, options, status.error());
     }
   }
-  std::erase_if(seen->report.tensors, [&](const reports::InspectedTensor& one) {
-    return !admits(options, one.spec->name);
-  });
   Rows rows(context);
   const auto out = [&rows](std::string_view text) { rows.out(text); };
   if (options.json) {
@@ -328,7 +342,7 @@ int run_inspect(Context& context, const Options& options) {
   } else if (options.plain) {
     reports::inspect_plain(seen->report, out);
   } else {
-    reports::inspect_text(seen->report, style_for(context, options, context.out_is_terminal).ascii,
+    reports::inspect_text(seen->report, style_for(context, options, context.out_is_terminal),
                           options.verbosity() < 0, out);
   }
   if (!rows.arrived()) {

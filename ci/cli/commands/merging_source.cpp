@@ -9,15 +9,28 @@
 
 namespace bv::cli {
 
-std::string identity_of(const lora::Adapter& adapter, bool untie) {
+std::string digest_of(const lora::Adapter& adapter) {
   std::string sums = lora::adapter_config_text(adapter.config);
   for (const auto& tensor : adapter.tensors) {
     const auto bytes = tensor->bytes;
     sums += fmt::format("{} {}\n", tensor->stored.spec.name,
                         io::sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   }
-  return fmt::format(" with an adapter {}{} merged", io::sha256(sums).substr(0, 16),
+  return io::sha256(sums).substr(0, 32);
+}
+
+std::string identity_of(const lora::Adapter& adapter, bool untie) {
+  return fmt::format(" with an adapter {}{} merged", digest_of(adapter).substr(0, 16),
                      untie ? ", untied," : "");
+}
+
+std::string merged_note(const MergingSource& merging, const checkpoint::MegatronFolder* written) {
+  const bool other = written != nullptr &&
+                     (!written->adapter || written->adapter->digest != digest_of(*merging.adapter));
+  return std::string("B must hold A with the adapter merged, rounded as bridge-verify merges") +
+         (!other             ? ""
+          : written->adapter ? "; the adapter is not the one that B was written with"
+                             : "; B was written without one");
 }
 
 Result<std::optional<MergingSource>> open_merging(Context& context, const Options& options,
@@ -44,10 +57,10 @@ Result<std::optional<MergingSource>> open_merging(Context& context, const Option
            open_model(context, options, library, AbsentShards::Refuse, std::move(additions)));
     opened.model = std::move(again);
   }
-  run.notes.push_back(
-      fmt::format("{} of {} merged while they are converted",
-                  thousands(static_cast<std::int64_t>(plan.edits.size())),
-                  counted(static_cast<std::uint64_t>(opened.model.hf.headers.size()), "tensor")));
+  run.notes.push_back(fmt::format(
+      "{} of {} merged while they are {}", thousands(static_cast<std::int64_t>(plan.edits.size())),
+      counted(static_cast<std::uint64_t>(opened.model.hf.headers.size()), "tensor"),
+      options.command == "convert" ? "converted" : "read"));
   MergingSource out{std::move(opened.model),
                     std::make_unique<lora::Adapter>(std::move(opened.adapter))};
   BV_CHECK(lora::merge_when_read(*out.adapter, plan, jobs_of(options), out.model.hf));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ci/cli/session/session.hpp"
+#include "core/checkpoint/megatron_folder.hpp"
 #include "core/lora/adapter.hpp"
 
 namespace bv::cli {
@@ -16,8 +17,13 @@ struct MergingSource {
   OpenedModel model;  // reads `adapter`
   std::unique_ptr<lora::Adapter> adapter;
 };
+/// 32 hex digits over config and tensors.
+[[nodiscard]] std::string digest_of(const lora::Adapter& adapter);
 /// Processes that merge the same adapter the same way have the same text.
 [[nodiscard]] std::string identity_of(const lora::Adapter& adapter, bool untie);
+/// What is compared with a checkpoint, and whether `written` names another adapter.
+[[nodiscard]] std::string merged_note(const MergingSource& merging,
+                                      const checkpoint::MegatronFolder* written);
 /// nullopt without --adapter. Notes and warnings of the merge are added to the run. Errors:
 /// Conflict for --untie alone; those of open_base_and_adapter, lora::plan_merge and
 /// lora::merge_when_read.

@@ -9,6 +9,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -132,6 +133,9 @@ void add_adapters(const fuzz::AdapterMatrix& matrix, Run& run) {
 }
 
 Result<Run> mutate(Context& context, const Options& options) {
+  if (!options.survivors.empty()) {  // before minutes of work
+    BV_CHECK(check_report_file(options, options.survivors, kSurvivors));
+  }
   BV_TRY(found, plant(context, options));
   if (!options.survivors.empty()) {
     BV_CHECK(

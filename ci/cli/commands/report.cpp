@@ -65,7 +65,8 @@ Status deliver(Context& context, const Options& options, std::string_view text) 
     context.streams.out(text);
     return Done{};
   }
-  BV_CHECK(check_report_file(options, options.out));
+  const reports::Format* format = reports::find_format(options.operands.front());
+  BV_CHECK(check_report_file(options, options.out, format == nullptr ? kAnyReport : format->name));
   return io::write_named(options.out, text);
 }
 

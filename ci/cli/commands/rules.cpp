@@ -92,7 +92,8 @@ int show_one(Context& context, const Options& options, const kinds::Catalogue& c
   std::vector<std::string> names;
   for (const family::FamilyPtr& family : *families) {
     if (family::name(*family) == wanted) {
-      context.streams.out(reports::rule_lines_text(rules_of(*family, catalogue)));
+      context.streams.out(
+          reports::rule_lines_text(rules_of(*family, catalogue), columns_of(context, options)));
       return 0;
     }
     names.push_back(family::name(*family));

@@ -23,8 +23,8 @@ using O = Options;
 // listed
 constexpr std::array kOptions = {
     OptionSpec{"model", 'm', "", Form::Text, &O::model, "REF", "common",
-               "check roundtrip convert trace layout inspect rules:lint rules:show lora:check "
-               "lora:convert lora:merge lora:slice lora:unpack",
+               "check roundtrip convert trace layout inspect certify rules:lint rules:show "
+               "lora:check lora:convert lora:merge lora:slice lora:unpack",
                "directory, file, fixture:FAMILY or ORG/NAME of the local HF cache",
                "write --model DIR"},
     OptionSpec{"help", 'h', "", Form::Flag, &O::help, "", "common", kAll,
@@ -172,7 +172,7 @@ constexpr std::array kOptions = {
                "--to megatron: one pair for each of q, k, v, gate and up", ""},
     OptionSpec{"merged", 0, "", Form::Text, &O::merged, "DIR", "model", "lora:check",
                "a merged checkpoint that is held against base and adapter", "write --merged DIR"},
-    OptionSpec{"untie", 0, "", Form::Flag, &O::untie, "", "selection", "convert lora:merge",
+    OptionSpec{"untie", 0, "", Form::Flag, &O::untie, "", "selection", "check convert lora:merge",
                "a tied tensor that the adapter changes becomes two", ""},
     OptionSpec{"fully-sharded", 0, "", Form::Flag, &O::fully_sharded, "", "selection", "lora:slice",
                "cut both factors, as a server with fully sharded adapters does", ""},

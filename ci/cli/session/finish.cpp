@@ -60,7 +60,7 @@ const reports::Format& stdout_format(const Context& context, const Options& opti
 Status check_report_place(const std::filesystem::path& folder) {
   std::error_code ignored;
   if (std::filesystem::exists(folder / "verdicts.json", ignored) &&
-      is_report(folder / "verdicts.json")) {
+      is_report(folder / "verdicts.json", "json")) {
     return Done{};
   }
   for (const reports::Format& format : reports::formats()) {
@@ -204,7 +204,7 @@ Status prepare(Context& context, const Options& options, bool folder) {
         .advise("leave out --format, or give the report a file");
   }
   for (const reports::Wanted& one : reports) {
-    BV_CHECK(check_report_file(options, one.file));
+    BV_CHECK(check_report_file(options, one.file, one.format->name));
   }
   context.gate.reports = std::move(reports);
   if (!options.waivers.empty()) {

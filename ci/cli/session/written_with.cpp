@@ -24,11 +24,13 @@ std::string option_text(std::string_view name, std::string_view value) {
 /// The facts of a manifest, one after the other, over the options of a command line.
 class Facts {
  public:
-  Facts(const checkpoint::MegatronFolder& manifest, Options& options)
-      : manifest_(manifest), options_(options) {}
+  Facts(const checkpoint::MegatronFolder& manifest, std::string who, Options& options)
+      : manifest_(manifest), who_(std::move(who)), options_(options) {}
 
-  std::vector<std::string> take_all() {
-    take_layout();
+  std::vector<std::string> take_all(bool has_layout) {
+    if (has_layout) {
+      take_layout();
+    }
     const model::ResolveOptions& resolve = manifest_.resolve;
     take("transformer-impl", options_.transformer_impl,
          std::string(resolve.spelling.transformer_engine ? "transformer_engine" : "local"),
@@ -42,9 +44,12 @@ class Facts {
     for (const std::string& name : resolve.left_out) {
       taken_.push_back(option_text("exclude", name));
     }
+    if (manifest_.adapter && !options_.adapter.empty()) {
+      flag("untie", options_.untie, manifest_.adapter->untied);
+    }
     std::vector<std::string> notes;
     if (!taken_.empty()) {
-      notes.push_back("taken from manifest.json of B, as it was written: " + shown(taken_));
+      notes.push_back(fmt::format("taken from {}, as it was written: {}", who_, shown(taken_)));
     }
     notes.insert(notes.end(), contradictions_.begin(), contradictions_.end());
     return notes;
@@ -71,8 +76,8 @@ class Facts {
   }
 
   void contradicts(const std::string& manifest, const std::string& line) {
-    contradictions_.push_back(fmt::format(
-        "manifest.json of B says {}, and {} was given: that is what is compared", manifest, line));
+    contradictions_.push_back(fmt::format("{} says {}, and {} was given: that is what is compared",
+                                          who_, manifest, line));
   }
 
   template <class Value>
@@ -167,44 +172,69 @@ class Facts {
   }
 
   const checkpoint::MegatronFolder& manifest_;
+  std::string who_;
   Options& options_;
   std::vector<std::string> taken_, contradictions_;
 };
 
-bool is_ours(std::string_view text) {
-  return text.find("\"bridge-megatron/") != std::string_view::npos;
+/// A file of ours names its schema; one of another program says nothing.
+Result<std::optional<std::string>> text_of_ours(const fs::path& file, std::uint64_t bytes_max,
+                                                std::string_view schema) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) {
+    return std::optional<std::string>();
+  }
+  BV_TRY(text, io::read_file(file, bytes_max, Code::ManifestInvalid));
+  const std::string start = fmt::format("\"{}", schema.substr(0, schema.find('/') + 1));
+  return text.find(start) == std::string::npos ? std::optional<std::string>()
+                                               : std::optional(std::move(text));
+}
+
+WrittenWith taken(const Options& given, checkpoint::MegatronFolder manifest, const fs::path& file,
+                  std::string who, bool has_layout) {
+  WrittenWith out{given, std::move(manifest), io::printable_path(file), std::move(who), {}};
+  out.manifest.folder = file.parent_path();
+  out.notes = Facts(out.manifest, out.who, out.options).take_all(has_layout);
+  return out;
 }
 
 }  // namespace
 
 Result<std::optional<WrittenWith>> written_with(const Options& given, const fs::path& folder) {
   const fs::path file = folder / checkpoint::kManifestName;
-  std::error_code ignored;
-  if (!fs::exists(file, ignored)) {
+  BV_TRY(text, text_of_ours(file, checkpoint::kManifestBytesMax, checkpoint::kManifestSchema));
+  if (!text) {
     return std::optional<WrittenWith>();
   }
-  BV_TRY(text, io::read_file(file, checkpoint::kManifestBytesMax, Code::ManifestInvalid));
-  if (!is_ours(text)) {
+  BV_TRY(manifest, checkpoint::parse_manifest(*text, io::printable_path(file)));
+  return std::optional(taken(given, std::move(manifest), file,
+                             fmt::format("{} of B", checkpoint::kManifestName), true));
+}
+
+Result<std::optional<WrittenWith>> dist_written_with(const Options& given,
+                                                     const fs::path& iteration,
+                                                     std::string_view side) {
+  const fs::path file = iteration / checkpoint::kRecordName;
+  BV_TRY(text, text_of_ours(file, checkpoint::kRecordBytesMax, checkpoint::kRecordSchema));
+  if (!text) {
     return std::optional<WrittenWith>();
   }
-  BV_TRY(manifest, checkpoint::parse_manifest(text, io::printable_path(file)));
-  WrittenWith out{given, std::move(manifest), io::printable_path(file), {}};
-  out.manifest.folder = folder;
-  out.notes = Facts(out.manifest, out.options).take_all();
-  return std::optional(std::move(out));
+  BV_TRY(record, checkpoint::parse_record(*text, io::printable_path(file)));
+  return std::optional(taken(given, std::move(record), file,
+                             fmt::format("{} of {}", checkpoint::kRecordName, side), false));
 }
 
 Result<OpenedModel> WrittenWith::open(const Context& context, const std::string& model,
                                       const Library& library) {
-  Options one = options;
+  Options& one = options;
   one.model = model;
   const bool named = !one.family.empty() || !one.rules.empty();
   if (named) {
     const std::string other = one.family.empty() || one.family == manifest.family ? "" : one.family;
     if (!other.empty()) {
-      notes.push_back(
-          fmt::format("manifest.json of B says {}, and {} was given: that is what is compared",
-                      option_text("family", manifest.family), option_text("family", other)));
+      notes.push_back(fmt::format("{} says {}, and {} was given: that is what is compared", who,
+                                  option_text("family", manifest.family),
+                                  option_text("family", other)));
     }
     return open_model(context, one, library, AbsentShards::Refuse, {}, manifest.resolve.left_out);
   }
@@ -217,10 +247,11 @@ Result<OpenedModel> WrittenWith::open(const Context& context, const std::string&
   }
   if (manifest.rules && manifest.family == family::name(*usual)) {
     one.rules = (manifest.folder / checkpoint::kRulesName).string();
-    notes.push_back("judged by the rules of B, rules.json: no family knows this architecture");
+    notes.push_back(fmt::format("judged by the rules of {}, {}: no family knows this architecture",
+                                who.substr(who.rfind(' ') + 1), checkpoint::kRulesName));
   } else if (opened || opened.error().code == Code::ArchitectureUnknown) {
     one.family = manifest.family;
-    notes.push_back(fmt::format("taken from manifest.json of B, as it was written: {}",
+    notes.push_back(fmt::format("taken from {}, as it was written: {}", who,
                                 option_text("family", manifest.family)));
   } else {
     return manifest.settings.empty() ? std::move(opened).error()
@@ -229,6 +260,15 @@ Result<OpenedModel> WrittenWith::open(const Context& context, const std::string&
   auto again =
       open_model(context, one, library, AbsentShards::Refuse, {}, manifest.resolve.left_out);
   return again ? std::move(again) : Result<OpenedModel>(as_input(std::move(again).error()));
+}
+
+Options WrittenWith::all_options(const std::string& model) const {
+  Options out = options;
+  out.model = model;
+  for (const std::string& name : manifest.resolve.left_out) {
+    out.exclude.push_back(name);
+  }
+  return out;
 }
 
 Status WrittenWith::check_layout(const parallel::Layout& of_names) const {
@@ -244,6 +284,18 @@ Status WrittenWith::check_layout(const parallel::Layout& of_names) const {
       .pair(fmt::format("{} in the names", parallel::layout_id(found)),
             fmt::format("{} in manifest.json", says))
       .advise("bring manifest and shards of one conversion together, or convert again");
+}
+
+std::string adapter_hint(const WrittenWith& written, const Options& options) {
+  if (!written.manifest.adapter || !options.adapter.empty()) {
+    return "";
+  }
+  const bool diff = options.megatron.empty() && options.operands.size() > 1;
+  return fmt::format(
+      "{} says that an adapter was merged into the model: if A is its base, give the adapter with "
+      "bridge-verify check --model {} --megatron {} --adapter DIR",
+      written.who, shell_quoted(diff ? options.operands[0] : options.model),
+      shell_quoted(diff ? options.operands[1] : options.megatron));
 }
 
 Error WrittenWith::as_input(Error error) const {

@@ -123,18 +123,34 @@ Result<World> world_from_text(std::string_view text, const std::string& file) {
   }
 }
 
-Result<Prepared> prepare(const Tools& tools, const Draw& draw) {
-  Prepared out;
+namespace {
+
+/// `out` has what was made of the draw before an error.
+Result<std::shared_ptr<const mutants::Case>> make_world(const Tools& tools, const Draw& draw,
+                                                        World& out) {
   const auto count = static_cast<std::int64_t>(tools.samples.size());
   const mutants::Sample& sample = tools.samples[static_cast<std::size_t>(draw.sample % count)];
-  out.world.sample = sample.name;
+  out.sample = sample.name;
   BV_TRY(config, checkpoint::parse_config(sample.config, sample.name));
-  out.world.settings =
-      generators::settings_of(config, draw.geometry, generators::layers_of(draw.layout));
-  BV_TRY(model, mutants::make_case(tools.library, sample, out.world.settings));
+  out.settings = generators::settings_of(config, draw.geometry, generators::layers_of(draw.layout));
+  BV_TRY(model, mutants::make_case(tools.library, sample, out.settings));
+  BV_TRY(layout, generators::layout_of(draw.layout, model->model, kRanksMax));
+  out.layout = std::move(layout);
+  return std::move(model);
+}
+
+}  // namespace
+
+World world_of(const Tools& tools, const Draw& draw) {
+  World out;
+  static_cast<void>(make_world(tools, draw, out));
+  return out;
+}
+
+Result<Prepared> prepare(const Tools& tools, const Draw& draw) {
+  Prepared out;
+  BV_TRY(model, make_world(tools, draw, out.world));
   out.model = std::move(model);
-  BV_TRY(layout, generators::layout_of(draw.layout, out.model->model, kRanksMax));
-  out.world.layout = std::move(layout);
   return out;
 }
 

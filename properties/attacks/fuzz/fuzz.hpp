@@ -42,6 +42,10 @@ struct Tools {
   oracle::Entry oracle;
 };
 
+/// The world of a draw as far as it can be made: the sample is always known. What `prepare` says of
+/// it, it says of the draw.
+[[nodiscard]] World world_of(const Tools& tools, const Draw& draw);
+
 /// A world with its model.
 struct Prepared {
   World world;

@@ -142,6 +142,9 @@ TEST(RulesFile, UnknownKindsAndWildcardCountsAreQuestionsAboutTheirRule) {
   const auto count = applied("qwen3", "broken/wildcard_count.rules.json");
   ASSERT_FALSE(count.has_value());
   EXPECT_EQ(count.error().code, Code::WildcardCount);
+  const AppliedRules counted = all_of("qwen3", rules_of("broken/wildcard_count.rules.json"));
+  EXPECT_EQ(counted.open.size(), 1U);
+  EXPECT_TRUE(counted.model.faults.empty()) << "what it was meant to read is no second cause";
 }
 
 TEST(RulesFile, BadTextIsRefusedWithItsPlace) {

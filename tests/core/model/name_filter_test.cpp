@@ -29,7 +29,7 @@ TEST(NameFilter, RefusesAGlobThatTakesNothingWithTheNearestName) {
     const auto out = excluded_names(filter, with_score());
     ASSERT_FALSE(out);
     EXPECT_EQ(out.error().code, Code::BadValue);
-    EXPECT_THAT(out.error().message, HasSubstr("scores.* matches no HF tensor"));
+    EXPECT_THAT(out.error().message, HasSubstr("scores.* matches no tensor"));
     EXPECT_THAT(out.error().help, HasSubstr("score.bias"));
   }
 }
