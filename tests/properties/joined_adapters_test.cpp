@@ -38,7 +38,7 @@ struct Layers {
   Layers(const Tools& tools, const std::string& sample, const std::string& layout_id)
       : kinds(tools.library.kinds), layout(mutants::padded_layout(layout_id).value()) {
     const auto prepared = prepare(tools, World{sample, {}, layout}).value();
-    base = base_of(tools, prepared).value();
+    base = base_of(prepared).value();
     plan = plan::Plan::make(base.model, kinds, layout).value();
     sites = lora::SitePlan::make(*plan, kinds).value();
     of_class = lora::class_model(base).value();

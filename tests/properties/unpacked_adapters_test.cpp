@@ -37,7 +37,7 @@ TEST(UnpackedAdapters, EveryExpertHasAPairOfItsOwnOrTheReasonIsSaid) {
     SCOPED_TRACE(sample.name);
     const auto layout = mutants::padded_layout("tp1pp1ep1etp1").value();
     const auto prepared = prepare(tools, World{sample.name, {}, layout}).value();
-    const auto base = base_of(tools, prepared).value();
+    const auto base = base_of(prepared).value();
     const auto of_class = lora::class_model(base).value();
     const bool packed =
         std::any_of(of_class.mappings.begin(), of_class.mappings.end(),
