@@ -175,6 +175,11 @@ class LineChooser {
     return in_out ? *kind_.transposed : kind_.line;
   }
 
+  /// What experts read and write: hidden_size, or what it is projected to for them (Nemotron 3).
+  std::string_view width_name() const {
+    return geometry_.get("moe_latent_size").value_or(0) > 0 ? "moe_latent_size" : "hidden_size";
+  }
+
   /// The dimension of [E, out, in] that has hidden_size.
   std::size_t hidden_dimension() const { return is_column() ? 3 - kind_.hidden : kind_.hidden; }
 
@@ -186,7 +191,7 @@ class LineChooser {
     const Shape& shape = shapes_.front();
     const std::int64_t out_in = shape[hidden_dimension()];
     const std::int64_t in_out = shape[3 - hidden_dimension()];
-    const auto hidden = geometry_.hidden();
+    const auto hidden = geometry_.get(width_name());
     if (hidden && out_in != in_out && (out_in == *hidden || in_out == *hidden)) {
       return in_out == *hidden;
     }
@@ -209,9 +214,9 @@ class LineChooser {
                     "how the expert stack of {} is stored cannot be determined from its shape",
                     named(foreign_)))
         .at(foreign_.source)
-        .pair(fmt::format("{} {}, hidden_size {}", shown(rule_.hf.front().second),
-                          shape_text(shape), size),
-              fmt::format("hidden_size as dimension {} or {}", hidden_dimension(),
+        .pair(fmt::format("{} {}, {} {}", shown(rule_.hf.front().second), shape_text(shape),
+                          width_name(), size),
+              fmt::format("{} as dimension {} or {}", width_name(), hidden_dimension(),
                           3 - hidden_dimension()))
         .advise("say it in the rule: \"parameters\": {\"orientation\": \"out_in\"}");
   }

@@ -1,5 +1,4 @@
-// The claim adapter-placement: local factors, element by element, against the oracle of the
-// modules.
+// The claim adapter-placement: each element of local factors, against the oracle of the modules.
 
 #include <fmt/format.h>
 

@@ -229,7 +229,8 @@ class Comparison {
       verdict.evidence = {.proved = true, .upstream = true};
     }
     auto wanted = subject_.budget.oracle.wanted_shard(question);
-    if (wanted && wanted->shape != shard.shape && mapping.is_stack() && !use_.rule->expert) {
+    const bool slices = mapping.is_stack() && !use_.rule->expert;
+    if (slices && (!wanted || wanted->shape != shard.shape)) {
       question.hf = {slice_of(tagged_.hf.front(), expert)};  // of a module without such tensors
       wanted = subject_.budget.oracle.wanted_shard(question);
     }

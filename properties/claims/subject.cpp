@@ -28,7 +28,7 @@ std::string without_number(const std::string& part) {
   return part.substr(0, end);
 }
 
-/// Two names of one rule differ in numbers only; where they do, a star stands.
+/// Two names of one rule differ in numbers, or in words that a rule lists; a star stands there.
 std::string merged(std::string_view a, std::string_view b) {
   const auto left = split(a);
   const auto right = split(b);
@@ -38,7 +38,8 @@ std::string merged(std::string_view a, std::string_view b) {
   std::string out;
   for (std::size_t i = 0; i < left.size(); ++i) {
     out += i > 0 ? "." : "";
-    out += left[i] == right[i] ? left[i] : without_number(left[i]) + "*";
+    const std::string common = without_number(left[i]);
+    out += left[i] == right[i] ? left[i] : common == without_number(right[i]) ? common + "*" : "*";
   }
   return out;
 }

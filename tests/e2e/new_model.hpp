@@ -26,6 +26,7 @@ inline void add(EditedCheckpoint& model, const std::string& name, Shape shape) {
 struct RuleRow {
   std::string kind, megatron;
   ordered_json hf;
+  ordered_json parameters = ordered_json::object();
 };
 
 struct NewModel {
@@ -53,7 +54,8 @@ struct NewModel {
       rows.push_back({{"id", fmt::format("r{}", rows.size())},
                       {"kind", row.kind},
                       {"megatron", row.megatron},
-                      {"hf", row.hf}});
+                      {"hf", row.hf},
+                      {"parameters", row.parameters}});
     }
     ordered_json file = extra;
     file["schema"] = "bridge-rules/1";

@@ -63,13 +63,13 @@ def checkout(tmp_path):
     file.parent.mkdir()
     (file.parent / "__init__.py").write_text("raise SystemExit('not to be run')\n")
     file.write_text(BRIDGE)
-    (folder / "tests" / "headers").mkdir(parents=True)
-    run("fixture", "make", "--family", "llama", "--out", folder / "tests" / "headers" / "llama")
+    (folder / "headers").mkdir(parents=True)
+    run("fixture", "make", "--family", "llama", "--out", folder / "headers" / "llama")
     return folder, file
 
 
 def hook(environment, folder, *files):  # noqa: F811
-    return subprocess.run([sys.executable, "-m", "bridge_verify.bridge_files", "--models", "tests/headers", *map(str, files)], cwd=folder,
+    return subprocess.run([sys.executable, "-m", "bridge_verify.bridge_files", "--models", "headers", *map(str, files)], cwd=folder,
                           env=environment, capture_output=True, text=True)
 
 
@@ -77,7 +77,7 @@ def test_a_right_bridge_passes_and_says_what_it_was_checked_on(environment, chec
     folder, file = checkout
     done = hook(environment, folder, file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "LlamaBridge on tests/headers/llama: every claim holds" in done.stdout
+    assert "LlamaBridge on headers/llama: every claim holds" in done.stdout
 
 
 @pytest.mark.parametrize("right, wrong, said", WRONG)
@@ -92,7 +92,7 @@ def test_a_wrong_bridge_fails_with_its_fault(environment, checkout, right, wrong
 
 def test_a_bridge_that_nothing_checks_is_not_green(environment, checkout):  # noqa: F811
     folder, file = checkout
-    shutil.rmtree(folder / "tests" / "headers" / "llama")
+    shutil.rmtree(folder / "headers" / "llama")
     done = hook(environment, folder, file)
     assert done.returncode == 1 and "LlamaForCausalLM" in done.stdout and "bridge_verify.headers" in done.stdout
     stray = folder / "stray_bridge.py"

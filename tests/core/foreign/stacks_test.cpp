@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/foreign/foreign_line.hpp"
 #include "tests/core/foreign/new_model.hpp"
 
 namespace bv::foreign {
@@ -70,6 +71,27 @@ TEST(StacksOfExperts, OfBiasesFollowTheirWeights) {
   const Kinds kinds = stacks_of(model);
   EXPECT_EQ(kinds.at(std::string(kUp) + "_bias"), "packed_column");
   EXPECT_EQ(kinds.at(std::string(kDown) + "_bias"), "packed_bias");
+}
+
+/// Nemotron 3 projects what its experts read: hidden_size is no dimension of their stacks.
+TEST(StacksOfExperts, OfALatentSizeAreReadByIt) {
+  model::Geometry geometry;
+  geometry.symbols = {{"hidden_size", 24}, {"moe_latent_size", 12}};
+  ForeignRule foreign;
+  foreign.kind = "fused_expert";
+  const auto kind_of = [&](const char* projection, const Shape& shape) {
+    LinePlace place;
+    place.parameter = fmt::format("decoder.layers.0.mlp.experts.{}.weight0", projection);
+    family::Rule rule;
+    rule.hf = {{"down", "stack"}};
+    const Status chosen = choose_line(geometry, all_kinds(), place, foreign, {shape}, rule);
+    return chosen ? rule.kind : std::string(label(chosen.error().code));
+  };
+  EXPECT_EQ(kind_of("linear_fc1", {8, 16, 12}), "packed_column");
+  EXPECT_EQ(kind_of("linear_fc1", {8, 12, 16}), "packed_column_in_out");
+  EXPECT_EQ(kind_of("linear_fc2", {8, 12, 16}), "packed_fc2");
+  EXPECT_EQ(kind_of("linear_fc2", {8, 16, 12}), "packed_fc2_in_out");
+  EXPECT_EQ(kind_of("linear_fc2", {8, 16, 24}), "BV7026");
 }
 
 }  // namespace
