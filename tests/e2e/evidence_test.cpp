@@ -8,7 +8,6 @@ namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
 
 class Evidence : public testing::Test {

@@ -9,7 +9,6 @@ namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 
 TEST(Limits, AThreadThatCannotStartIsNoCrash) {
   const ModelCopy model("llama");

@@ -9,4 +9,10 @@ namespace bv::e2e {
 
 using namespace support;
 
+using Words = std::vector<std::string>;  // of a command line
+inline Words operator+(Words a, const Words& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 }  // namespace bv::e2e

@@ -11,7 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-using Words = std::vector<std::string>;
 using stored_in::bytes_tensor;
 using stored_in::Form;
 using stored_in::forms;

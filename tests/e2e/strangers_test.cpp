@@ -9,7 +9,6 @@ namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 
 class Strangers : public testing::Test {
  protected:

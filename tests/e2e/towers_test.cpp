@@ -10,8 +10,6 @@
 namespace bv::e2e {
 namespace {
 
-using Words = std::vector<std::string>;
-
 /// The families whose towers are carried and whose classes are at hand, and what stands before the
 /// names of one.
 const std::map<std::string, Words>& towers() {

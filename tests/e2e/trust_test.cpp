@@ -14,16 +14,10 @@ namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 
 const std::string kRank0 = "pp0_tp0_ep0_etp0.safetensors";
 const std::string kRank1 = "pp0_tp1_ep0_etp0.safetensors";
 const Words kTwoRanks = {"--tp", "2", "--make-vocab-size-divisible-by", "4"};
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class Trust : public testing::Test {
  protected:

@@ -13,13 +13,7 @@ namespace bv::e2e::written_back {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 /// One conversion. `gone`: what a tensor that does not come back begins with.
 struct Way {
@@ -76,7 +70,7 @@ const std::map<std::string, std::vector<Way>>& ways() {
       {"exclude",
        {{"llama", {"--exclude", "lm_head.weight", "--allow-partial"}, true, "lm_head.weight"}}},
       {"allow-partial",
-       {{"qwen3", {"--exclude", "lm_head*", "--allow-partial"}, true, "lm_head.weight"}}},
+       {{"glm4_moe", {"--exclude", "lm_head*", "--allow-partial"}, true, "lm_head.weight"}}},
       {"set",
        {{"llama",
          {"--set", "num_attention_heads=4", "--set", "head_dim=20", "--set",

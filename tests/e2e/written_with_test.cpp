@@ -10,13 +10,7 @@ namespace bv::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class WrittenWith : public testing::Test {
  protected:
