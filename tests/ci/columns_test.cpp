@@ -27,7 +27,7 @@ testing::Ended on_terminal(std::vector<std::string> arguments) {
 /// Commands to be copied stay on one line, and a path or a name is never broken.
 bool is_copied(const std::string& line) {
   static const std::regex kCommand("^( *|   = \\w+ +|next +)bridge-verify [a-z]");
-  static const std::regex kLongWord("[^ ]{60,}");
+  static const std::regex kLongWord("[^ ]{40,}");
   return std::regex_search(line, kCommand) || std::regex_search(line, kLongWord);
 }
 

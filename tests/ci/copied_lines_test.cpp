@@ -93,11 +93,12 @@ std::vector<Line> documented_lines() {
 /// ("bridge-verify rules show ") is tried with a word more.
 testing::Ended tried(const Line& line) {
   testing::Ended out;
-  std::vector<std::string> words = line.words;
-  for (std::string& word : words) {
-    word = std::regex_replace(word, std::regex(R"(\{[^}]*\})"), "x");
-  }
-  for (const bool more : {false, true}) {
+  for (const auto& [value, more] : {std::pair("x", false), std::pair("x", true),
+                                    std::pair("1", false)}) {  // a name, or a number
+    std::vector<std::string> words = line.words;
+    for (std::string& word : words) {
+      word = std::regex_replace(word, std::regex(R"(\{[^}]*\})"), value);
+    }
     if (more) {
       words.emplace_back("x");
     }
@@ -115,7 +116,7 @@ testing::Ended tried(const Line& line) {
       out.err = "no subcommand " + operands.front();
       return out;
     }
-    out.err += (more ? " / " : "") + parsed.error().message;
+    out.err += (out.err.empty() ? "" : " / ") + parsed.error().message;
   }
   out.code = 2;
   return out;

@@ -220,8 +220,7 @@ TEST(Newcomer, EtpThatFollowsTpIsSaid) {
 TEST(Newcomer, AnotherCheckBesideMegatronSaysBothCommands) {
   for (const auto& [option, value, help] :
        {std::tuple("--level", "full", "bridge-verify check --model m --level full"),
-        std::tuple("--only", "names", "bridge-verify check --model m --only names"),
-        std::tuple("--adapter", "a", "bridge-verify lora merge --model m --adapter a --out DIR")}) {
+        std::tuple("--only", "names", "bridge-verify check --model m --only names")}) {
     const Ended ended = run_line({"check", "--model", "m", "--megatron", "c", option, value});
     EXPECT_EQ(ended.code, 2);
     EXPECT_THAT(unwrapped(ended.err), HasSubstr(help));

@@ -70,7 +70,7 @@ const std::map<std::string, std::vector<Way>>& ways() {
       {"exclude",
        {{"llama", {"--exclude", "lm_head.weight", "--allow-partial"}, true, "lm_head.weight"}}},
       {"allow-partial",
-       {{"glm4_moe", {"--exclude", "lm_head*", "--allow-partial"}, true, "lm_head.weight"}}},
+       {{"llama", {"--exclude", "lm_head*", "--allow-partial"}, true, "lm_head.weight"}}},
       {"set",
        {{"llama",
          {"--set", "num_attention_heads=4", "--set", "head_dim=20", "--set",

@@ -27,7 +27,7 @@ std::string identity_of(const lora::Adapter& adapter, bool untie) {
 std::string merged_note(const MergingSource& merging, const checkpoint::MegatronFolder* written) {
   const bool other = written != nullptr &&
                      (!written->adapter || written->adapter->digest != digest_of(*merging.adapter));
-  return std::string("B must hold A with the adapter merged, rounded as bridge-verify merges") +
+  return std::string("B must hold A with the adapter merged, rounded as lora merge does") +
          (!other             ? ""
           : written->adapter ? "; the adapter is not the one that B was written with"
                              : "; B was written without one");
