@@ -3,14 +3,17 @@
 // Source: modeling_<model_type>.py of transformers 5.12.1.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "oracles/model_form.hpp"
+
 namespace bv::oracle {
 
-/// Which projections have biases. Field: q, k, v and output where attention_bias says so.
-enum class Bias { None, Field, QkvAlways, QkvField };
+/// Which projections have biases. Field: q, k, v and output where the config's flag says so.
+enum class Bias { None, Field, QkvAlways, QkvField, Always };
 enum class Experts { None, Qwen, QwenShared, Mixtral, GptOss, DeepSeek, Llama4 };
 /// What HF stores for a norm: the weight itself, or its offset from one (the norm multiplies by
 /// 1 + weight). The gated norm of a delta net always stores the weight itself.
@@ -34,12 +37,21 @@ struct ModelStyle {
   /// Whether oracles/forward computes this model. Without, norms and layouts are known and the
   /// claim forward is unsupported.
   bool form = true;
+  /// Where the model computes otherwise than Llama; read by oracles/forward alone.
+  Form computes = {};
 
   /// gpt-oss: rows of gate and up alternate.
   [[nodiscard]] bool alternates() const { return experts == Experts::GptOss; }
   /// Stacks are [E, in, out], also where their shapes do not show it.
   [[nodiscard]] bool stacks_in_out() const { return alternates() || experts == Experts::Llama4; }
 };
+
+/// The rows: models without experts, models with experts, and those that no forward oracle
+/// computes.
+[[nodiscard]] std::span<const ModelStyle> dense_styles();
+[[nodiscard]] std::span<const ModelStyle> expert_styles();
+[[nodiscard]] std::span<const ModelStyle> wrapper_styles();
+[[nodiscard]] std::span<const ModelStyle> styles_without_form();
 
 /// The row of a model_type, of its text part ("qwen3_5" and "qwen3_5_text"), or of a model that
 /// computes the same under another name (kimi_k2). nullptr when no oracle knows it.

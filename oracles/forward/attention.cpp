@@ -11,6 +11,16 @@ at::Tensor causal_mask(std::int64_t tokens, std::int64_t window) {
   return window == 0 ? seen : seen.logical_and(back < window);
 }
 
+at::Tensor chunked_mask(std::int64_t tokens, std::int64_t chunk) {
+  if (chunk == 0) return causal_mask(tokens, 0);
+  const at::Tensor own = at::arange(tokens, at::kLong).div(chunk, "floor");
+  return causal_mask(tokens, 0).logical_and(own.unsqueeze(1) == own.unsqueeze(0));
+}
+
+at::Tensor clipped(const at::Tensor& x, double clip) {
+  return clip == 0 ? x : x.clamp(-clip, clip);
+}
+
 at::Tensor capped(const at::Tensor& x, double cap) {
   return cap == 0 ? x : at::tanh(x / cap) * cap;
 }

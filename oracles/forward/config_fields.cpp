@@ -13,6 +13,11 @@ const Json* Fields::find(std::string_view key) const {
   return at == object_->end() || at->is_null() ? nullptr : &*at;
 }
 
+bool Fields::is_null(std::string_view key) const {
+  const auto at = object_->find(key);
+  return at != object_->end() && at->is_null();
+}
+
 std::int64_t Fields::integer(std::string_view key, std::optional<std::int64_t> otherwise) {
   const Json* value = find(key);
   if (value == nullptr && otherwise) return *otherwise;
@@ -67,6 +72,21 @@ std::vector<std::int64_t> Fields::integers(std::string_view key) {
     if (!item.is_number_integer() || item < 0 || item > kSizeMax)
       return refuse(key, "an array of sizes"), out;
     out.push_back(item.get<std::int64_t>());
+  }
+  return out;
+}
+
+std::vector<double> Fields::reals(std::string_view key, std::size_t count, double otherwise) {
+  std::vector<double> out(count, otherwise);
+  const Json* value = find(key);
+  if (value == nullptr) return out;
+  if (!value->is_array() || value->size() != count)
+    return refuse(key, fmt::format("{} numbers", count)), out;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Json& item = (*value)[i];
+    if (!item.is_number() || !std::isfinite(item.get<double>()))
+      return refuse(key, "finite numbers"), out;
+    out[i] = item.get<double>();
   }
   return out;
 }

@@ -10,6 +10,7 @@
 
 #include "core/base/result.hpp"
 #include "oracles/forward/facts.hpp"
+#include "oracles/model_style.hpp"
 
 namespace bv::oracle::forward {
 
@@ -31,6 +32,7 @@ class Fields {
   Fields(const Json& object, std::string path) : object_(&object), path_(std::move(path)) {}
 
   [[nodiscard]] const Json* find(std::string_view key) const;
+  [[nodiscard]] bool is_null(std::string_view key) const;
   std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise = {});
   std::int64_t size(std::string_view key, std::optional<std::int64_t> otherwise = {},
                     std::int64_t most = kSizeMax);
@@ -39,6 +41,8 @@ class Fields {
   bool flag(std::string_view key, bool otherwise);
   std::string text(std::string_view key, std::string otherwise);
   std::vector<std::int64_t> integers(std::string_view key);
+  /// `count` numbers, each `otherwise` where the field is absent.
+  std::vector<double> reals(std::string_view key, std::size_t count, double otherwise);
   void refuse(std::string_view key, const std::string& wanted);
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }
   /// Takes over the first fault of a nested object.
@@ -50,7 +54,17 @@ class Fields {
   std::optional<Error> error_;
 };
 
+// The parts of read_facts; each fills its fields, in the order that they are listed.
+void read_attention(Fields& fields, const ModelStyle& style, ModelFacts& facts);
+void read_delta(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 /// Fills rope, sliding_rope and what the rope changes in attention_scale.
-void read_ropes(Fields& fields, ModelFacts& facts);
+void read_ropes(Fields& fields, const Form& form, ModelFacts& facts);
+/// Fills mixers, window and turns.
+void read_layers(Fields& fields, const ModelStyle& style, ModelFacts& facts);
+/// Fills blocks, mamba and the mixers that are Mamba's.
+void read_mamba(Fields& fields, const ModelStyle& style, ModelFacts& facts);
+/// Nemotron-H: one word or letter a layer; an empty list without them.
+[[nodiscard]] Json hybrid_kinds(Fields& fields);
+void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 
 }  // namespace bv::oracle::forward

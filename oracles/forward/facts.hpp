@@ -4,25 +4,41 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/base/result.hpp"
+#include "oracles/model_form.hpp"
 
 namespace bv::oracle::forward {
 
 /// What mixes the tokens of a layer.
-enum class Mixer { FullAttention, SlidingAttention, LatentAttention, GatedDeltaNet };
-
-/// How a token chooses its experts.
-enum class Router {
-  SoftmaxThenTopK,  // Qwen, Mixtral: softmax over all experts, the largest, divided by their sum
-  SigmoidGrouped,   // DeepSeek-V3, GLM-4: sigmoid, a bias that only chooses, groups, scaled sum
-  TopKThenSoftmax,  // gpt-oss: the largest logits, softmax over those
+enum class Mixer {
+  FullAttention,
+  SlidingAttention,
+  ChunkedAttention,  // as far back as the chunk begins (Llama 4)
+  LatentAttention,
+  GatedDeltaNet,
+  Mamba,
+  MambaAndAttention,  // both on the same input, their outputs summed (Falcon-H1)
 };
 
-enum class Activation { Silu, GeluTanh, ClampedSwiglu };
+/// What a layer holds: Nemotron-H has a mixer or an MLP in a layer, each with one norm.
+enum class Block { Both, MixerAlone, MlpAlone };
+
+enum class Activation { Silu, GeluTanh, Gelu, Relu2, ClampedSwiglu };
+
+/// Over what queries and keys are normed.
+enum class QkNorm {
+  None,
+  Head,      // each head, all with one weight
+  EachHead,  // each head with a weight of its own; a rank holds those of its heads
+  Whole,     // all heads together; every rank holds the weight whole
+  Unit,      // each head that turns, without a weight (Llama 4)
+  WholeCut,  // all heads together; a rank holds the part of its heads
+};
 
 struct RopeFacts {
   std::string type = "default";  // default, linear, llama3, yarn
@@ -45,6 +61,7 @@ struct MoeFacts {
   std::int64_t experts = 0;
   std::int64_t topk = 0;
   std::int64_t expert_ffn = 0;
+  std::int64_t latent = 0;      // experts work on a projection of this size; 0: on the hidden state
   std::int64_t shared_ffn = 0;  // 0 without a shared expert
   bool shared_gate = false;
   Router router = Router::SoftmaxThenTopK;
@@ -52,7 +69,11 @@ struct MoeFacts {
   std::int64_t groups = 1;
   std::int64_t topk_group = 1;
   double scaling = 1.0;
-  bool biases = false;  // gpt-oss: router and experts have biases
+  bool biases = false;   // gpt-oss: router and experts have biases
+  double least_sum = 0;  // the sum that weights are divided by is at least this
+  double added_sum = 0;  // or this is added to it
+  double closeness = 0;  // SparseMixer: how near to the best
+  HfExpertNames names;
   /// Declared by the caller, never read from config.json: square stacks are [E, in, out].
   bool square_stacks_in_out = false;
 };
@@ -66,12 +87,31 @@ struct DeltaNetFacts {
   bool grouped_projection = false;  // Qwen3-Next: in_proj_qkvz and in_proj_ba, grouped by key head
 };
 
+struct MambaFacts {
+  std::int64_t heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t groups = 0;
+  std::int64_t state = 0;
+  std::int64_t kernel = 0;
+  bool norm = true;  // a norm of each group, beside the gate
+  bool norm_before_gate = false;
+  double step_least = 0.0;  // bounds of the time step
+  double step_most = std::numeric_limits<double>::infinity();
+  // Falcon-H1 multiplies its input, the parts of its projection (z, x, B, C, dt) and its output.
+  double in_scale = 1.0;
+  std::array<double, 5> part_scales{1.0, 1.0, 1.0, 1.0, 1.0};
+  double out_scale = 1.0;
+
+  [[nodiscard]] std::int64_t inner() const { return heads * head_dim; }
+};
+
 struct LatentFacts {
   std::int64_t q_lora = 0;  // 0: one full q projection
   std::int64_t kv_lora = 0;
   std::int64_t nope = 0;
   std::int64_t rope = 0;
   std::int64_t value = 0;
+  double eps = 1e-6;  // of its norms, whatever rms_norm_eps says
 };
 
 struct VisionFacts {
@@ -99,32 +139,55 @@ struct ModelFacts {
   std::int64_t head_dim = 0;
   std::int64_t ffn = 0;
   double eps = 1e-6;
+  NormKind norm = NormKind::Rms;
+  Placement placement = Placement::Before;
   double attention_scale = 1.0;
   double embedding_scale = 1.0;
+  double residual_scale = 1.0;  // of what attention and MLP add
+  double logit_scale = 1.0;
+  double qkv_clip = 0;       // OLMo: queries, keys and values stay within it; 0: none
   double attention_cap = 0;  // Gemma 2: scores and logits pass through cap * tanh(x / cap)
   double logit_cap = 0;
+  std::int64_t chunk = 0;      // of ChunkedAttention
+  bool unturned_grow = false;  // only queries that do not turn grow (Llama 4)
+  double query_offset = 0;
+  double query_growth = 0;  // Ministral 3: queries beyond query_reach tokens grow
+  double query_reach = 1;
   std::int64_t window = 0;  // reach of SlidingAttention
   Activation activation = Activation::Silu;
   bool zero_centred = false;           // HF norms multiply by 1 + weight
   bool megatron_zero_centred = false;  // Megatron's do: layernorm_zero_centered_gamma
-  bool qk_norm = false;
+  QkNorm qk_norm = QkNorm::None;
+  bool qk_norm_behind_turn = false;
+  bool heads_together = false;  // HF: query, key and value of one head, then of the next
   bool output_gate = false;
   bool qkv_bias = false;
   bool output_bias = false;
   bool mlp_bias = false;
+  bool head_bias = false;
+  bool gated = true;  // the MLP has a gate
   bool sinks = false;
-  bool sandwich_norms = false;  // Gemma 2 and 3: a norm behind each block too
-  bool own_norm_names = false;  // GLM-4: those norms stand beside the block, not in it
+  bool norms_beside_blocks = false;  // GLM-4 in Megatron: the norms behind stand beside the blocks
   bool tied = false;
   std::int64_t mtp_layers = 0;
   bool mtp_behind_layers = false;  // HF names model.layers.{L + k} (DeepSeek, GLM), not mtp. (Qwen)
   std::int64_t labels = 0;         // token classification; 0: a language model
   std::vector<Mixer> mixers;       // one a layer
   std::vector<bool> is_moe;        // one a layer
-  RopeFacts rope;                  // of full and latent attention
+  std::vector<bool> turns;         // one a layer: queries and keys turn by position
+  HfNames names;
+  RopeFacts rope;  // of full and latent attention
   RopeFacts sliding_rope;
+  std::vector<Block> blocks;  // one a layer
+  // Falcon-H1: of what attention sees, gives and compares, of the gate and of what the MLP gives.
+  double attention_in_scale = 1.0;
+  double attention_out_scale = 1.0;
+  double key_scale = 1.0;
+  double gate_scale = 1.0;
+  double down_scale = 1.0;
   MoeFacts moe;
   DeltaNetFacts delta;
+  MambaFacts mamba;
   LatentFacts latent;
   VisionFacts vision;
 };

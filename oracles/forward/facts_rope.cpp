@@ -55,7 +55,7 @@ RopeFacts read_rope(const Json& object, const std::string& path, std::int64_t he
 
 }  // namespace
 
-void read_ropes(Fields& fields, ModelFacts& facts) {
+void read_ropes(Fields& fields, const Form& form, ModelFacts& facts) {
   const Json empty = Json::object();
   const Json* object = fields.find("rope_parameters");
   std::string path = "rope_parameters";
@@ -65,16 +65,12 @@ void read_ropes(Fields& fields, ModelFacts& facts) {
   }
   if (object == nullptr) object = &empty;
   if (!object->is_object()) return fields.refuse(path, "an object");
-  const double theta = fields.positive("rope_theta", 10000.0);
-  const double partial = fields.positive(
-      "partial_rotary_factor",
-      facts.model_type.starts_with("qwen3_5") || facts.model_type == "qwen3_next" ? 0.25
-      : facts.model_type == "glm" || facts.model_type == "glm4"                   ? 0.5
-                                                                                  : 1.0);
+  const double theta = fields.positive("rope_theta", form.theta);
+  const double partial = fields.positive("partial_rotary_factor", form.rotary);
   // Older configs keep the original reach outside the rope object.
   const double positions = fields.positive("original_max_position_embeddings",
                                            fields.positive("max_position_embeddings", 8192.0));
-  const std::int64_t dim = facts.latent.kv_lora > 0 ? facts.latent.rope : facts.head_dim;
+  const std::int64_t dim = form.latent ? facts.latent.rope : facts.head_dim;
   const auto nested = [&](const char* key) -> const Json* {
     const auto at = object->find(key);
     return at != object->end() && at->is_object() ? &*at : nullptr;
@@ -86,17 +82,20 @@ void read_ropes(Fields& fields, ModelFacts& facts) {
   const double local = fields.positive("rope_local_base_freq", theta);
   facts.sliding_rope =
       read_rope(sliding ? *sliding : *object, path + ".", dim, partial, local, positions, fields);
-  facts.rope.pairs_interleaved = facts.model_type == "glm" || facts.model_type == "glm4";
-  if (facts.model_type == "deepseek_v3") {
-    facts.rope.pairs_interleaved = fields.flag("rope_interleave", true);
-    if (facts.rope.type == "yarn" && object->contains("mscale_all_dim")) {
-      Fields inner(*object, path + ".");
-      const double all = inner.real("mscale_all_dim", 0.0);
-      const double magnitude = all != 0.0 ? yarn_magnitude(facts.rope.factor, all) : 1.0;
-      facts.attention_scale *= magnitude * magnitude;
-      fields.adopt(inner);
-    }
+  facts.rope.pairs_interleaved =
+      form.pairs_interleaved || (form.latent && fields.flag("rope_interleave", true));
+  facts.sliding_rope.pairs_interleaved = facts.rope.pairs_interleaved;
+  Fields inner(*object, path + ".");
+  if (form.scaled_queries) {
+    facts.query_growth = inner.real("llama_4_scaling_beta", 0.0);
+    facts.query_reach = facts.rope.original_positions;
   }
+  if (form.latent && form.magnified && facts.rope.type == "yarn") {
+    const double all = inner.real("mscale_all_dim", 0.0);
+    const double magnitude = all != 0.0 ? yarn_magnitude(facts.rope.factor, all) : 1.0;
+    facts.attention_scale *= magnitude * magnitude;
+  }
+  fields.adopt(inner);
 }
 
 }  // namespace bv::oracle::forward

@@ -4,18 +4,19 @@
 #include "oracles/forward/modules.hpp"
 
 namespace bv::oracle::forward {
-namespace {
 
-/// Depthwise causal convolution, then silu. x [S, C], taps [C, 1, K].
-at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& taps) {
+at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& taps,
+                              const std::optional<at::Tensor>& bias) {
   const std::int64_t kernel = taps.size(2);
   const at::Tensor padded = at::cat({at::zeros({kernel - 1, x.size(1)}, at::kDouble), x}, 0);
-  at::Tensor sum = at::zeros_like(x);
+  at::Tensor sum = bias ? bias->expand_as(x) : at::zeros_like(x);
   for (std::int64_t tap = 0; tap < kernel; ++tap) {
     sum = sum + padded.slice(0, tap, tap + x.size(0)) * taps.select(2, tap).squeeze(1);
   }
   return at::silu(sum);
 }
+
+namespace {
 
 at::Tensor unit_length(const at::Tensor& x) {
   return x * at::rsqrt(x.pow(2).sum(-1, true) + 1e-6);

@@ -9,18 +9,25 @@ namespace bv::oracle::forward::hf {
 /// y = x W^T + b; the bias exists exactly when `biased`.
 [[nodiscard]] at::Tensor linear(const Scope& scope, std::string_view name, const at::Tensor& x,
                                 std::int64_t out, bool biased);
-[[nodiscard]] at::Tensor attention(const Pass& pass, Mixer mixer, const Scope& self_attn,
+/// The norm `name` of the model's kind.
+[[nodiscard]] at::Tensor norm(const ModelFacts& facts, const Scope& scope, std::string_view name,
+                              const at::Tensor& x);
+/// gate_up [rows, 2F] -> halves; gpt-oss keeps gate and up in alternating columns.
+[[nodiscard]] std::pair<at::Tensor, at::Tensor> halves(const at::Tensor& gate_up, bool alternating);
+[[nodiscard]] at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
                                    const at::Tensor& x);
 [[nodiscard]] at::Tensor latent_attention(const Pass& pass, const Scope& self_attn,
                                           const at::Tensor& x);
 [[nodiscard]] at::Tensor delta_mixer(const Pass& pass, const Scope& linear_attn,
                                      const at::Tensor& x);
-[[nodiscard]] at::Tensor gated_mlp(const Pass& pass, const Scope& mlp, const at::Tensor& x,
-                                   std::int64_t ffn);
+[[nodiscard]] at::Tensor mamba_mixer(const Pass& pass, const Scope& mixer, const at::Tensor& x);
+/// The MLP, with a gate or without.
+[[nodiscard]] at::Tensor feed_forward(const Pass& pass, const Scope& mlp, const at::Tensor& x,
+                                      std::int64_t ffn);
 [[nodiscard]] at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x);
 /// One decoder layer; `layer` ends in "layers.3.".
-[[nodiscard]] at::Tensor decoder_layer(const Pass& pass, Mixer mixer, bool is_moe,
-                                       const Scope& layer, const at::Tensor& hidden);
+[[nodiscard]] at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& layer,
+                                       const at::Tensor& hidden);
 
 struct VisionOutputs {
   at::Tensor merged;  // [image tokens, H]

@@ -9,7 +9,7 @@
 namespace bv::oracle::forward::hf {
 namespace {
 
-at::Tensor normed(const Scope& scope, const std::string& name, const at::Tensor& x) {
+at::Tensor vision_norm(const Scope& scope, const std::string& name, const at::Tensor& x) {
   const std::int64_t width = x.size(-1);
   return layer_norm(x, scope.get(name + ".weight", {width}), scope.get(name + ".bias", {width}));
 }
@@ -18,7 +18,7 @@ at::Tensor block(const VisionFacts& vision, const Scope& scope, const VisionPlan
                  const at::Tensor& hidden) {
   const std::int64_t d = vision.hidden / vision.heads;
   const at::Tensor qkv =
-      linear(scope, "attn.qkv", normed(scope, "norm1", hidden), 3 * vision.hidden, true)
+      linear(scope, "attn.qkv", vision_norm(scope, "norm1", hidden), 3 * vision.hidden, true)
           .view({hidden.size(0), 3, vision.heads, d});
   const double scale = 1.0 / std::sqrt(static_cast<double>(d));
   const at::Tensor mixed =
@@ -26,7 +26,7 @@ at::Tensor block(const VisionFacts& vision, const Scope& scope, const VisionPlan
              qkv.select(1, 2), plan.allowed, scale, std::nullopt);
   const at::Tensor between = hidden + linear(scope, "attn.proj", mixed, vision.hidden, true);
   const at::Tensor up =
-      linear(scope, "mlp.linear_fc1", normed(scope, "norm2", between), vision.ffn, true);
+      linear(scope, "mlp.linear_fc1", vision_norm(scope, "norm2", between), vision.ffn, true);
   return between + linear(scope, "mlp.linear_fc2", at::gelu(up, "tanh"), vision.hidden, true);
 }
 
@@ -35,8 +35,8 @@ at::Tensor block(const VisionFacts& vision, const Scope& scope, const VisionPlan
 at::Tensor merger(const VisionFacts& vision, const Scope& scope, const at::Tensor& hidden,
                   bool norm_joined) {
   const std::int64_t joined = vision.hidden * vision.merge * vision.merge;
-  const at::Tensor x = norm_joined ? normed(scope, "norm", hidden.reshape({-1, joined}))
-                                   : normed(scope, "norm", hidden).reshape({-1, joined});
+  const at::Tensor x = norm_joined ? vision_norm(scope, "norm", hidden.reshape({-1, joined}))
+                                   : vision_norm(scope, "norm", hidden).reshape({-1, joined});
   return linear(scope, "linear_fc2", at::gelu(linear(scope, "linear_fc1", x, joined, true)),
                 vision.out, true);
 }

@@ -74,7 +74,8 @@ void check_inputs(const ModelFacts& facts, const Inputs& inputs) {
   const auto layers = static_cast<std::size_t>(facts.layers);
   const bool sized = facts.hidden > 0 && facts.vocab > 0 && facts.heads > 0 && facts.kv_heads > 0 &&
                      facts.head_dim > 0 && facts.layers > 0 && facts.mixers.size() == layers &&
-                     facts.is_moe.size() == layers;
+                     facts.is_moe.size() == layers && facts.turns.size() == layers &&
+                     facts.blocks.size() == layers;
   if (!sized)
     refuse_input("the facts are not those of a model", "an empty size", "what read_facts gives");
   const auto tokens = static_cast<std::int64_t>(inputs.input_ids.size());
@@ -107,8 +108,14 @@ at::Tensor later_token_ids(const Inputs& inputs, std::int64_t depth) {
 Pass make_pass(const ModelFacts& facts, const Inputs& inputs) {
   const auto tokens = static_cast<std::int64_t>(inputs.input_ids.size());
   const at::Tensor positions = token_positions(facts, inputs);
-  return {facts, rope_table(facts.rope, positions), rope_table(facts.sliding_rope, positions),
-          causal_mask(tokens, 0), causal_mask(tokens, facts.window)};
+  const at::Tensor reached = at::floor((positions[0] + facts.query_offset) / facts.query_reach);
+  return {facts,
+          rope_table(facts.rope, positions),
+          rope_table(facts.sliding_rope, positions),
+          causal_mask(tokens, 0),
+          causal_mask(tokens, facts.window),
+          chunked_mask(tokens, facts.chunk),
+          (1.0 + facts.query_growth * at::log1p(reached)).view({-1, 1, 1})};
 }
 
 Inputs probe_inputs(const ModelFacts& facts, std::int64_t tokens, std::uint64_t seed) {

@@ -26,6 +26,7 @@ struct Stage {
 [[nodiscard]] at::Tensor all_reduce(const PerRank& parts);
 [[nodiscard]] at::Tensor all_gather(const PerRank& parts);
 [[nodiscard]] PerRank plus(const PerRank& one, const PerRank& other);
+[[nodiscard]] PerRank scaled(const PerRank& x, double factor);
 
 /// Rank r gives rows r of the cut output: x[r] W_r^T (+ b_r).
 [[nodiscard]] PerRank column_linear(const Team& team, std::string_view name, const PerRank& x,
@@ -34,21 +35,33 @@ struct Stage {
 /// bias copy.
 [[nodiscard]] PerRank row_linear(const Team& team, std::string_view name, const PerRank& x,
                                  std::int64_t out, bool biased);
-/// Each rank norms with its own copy; `other` is the second spelling of the weight's name.
-[[nodiscard]] PerRank norms(const ModelFacts& facts, const Team& team, std::string_view name,
+/// A norm as Megatron computes it.
+struct NormFacts {
+  NormKind kind;
+  double eps;
+  bool zero_centred;
+};
+[[nodiscard]] inline NormFacts norm_of(const ModelFacts& facts) {
+  return {facts.norm, facts.eps, facts.megatron_zero_centred};
+}
+/// Each rank norms with its own copy; `other` is the second spelling of what stands before
+/// "weight" and "bias".
+[[nodiscard]] PerRank norms(const NormFacts& norm, const Team& team, std::string_view stem,
                             std::string_view other, const PerRank& x);
 
-[[nodiscard]] PerRank attention(const Pass& pass, Mixer mixer, const Team& self_attention,
-                                const PerRank& x);
+[[nodiscard]] PerRank attention(const Pass& pass, const LayerKind& layer,
+                                const Team& self_attention, const PerRank& x);
 [[nodiscard]] PerRank latent_attention(const Pass& pass, const Team& self_attention,
                                        const PerRank& x);
 [[nodiscard]] PerRank delta_mixer(const Pass& pass, const Team& self_attention, const PerRank& x);
-[[nodiscard]] PerRank gated_mlp(const Pass& pass, const Team& mlp, const PerRank& x,
-                                std::int64_t ffn);
+[[nodiscard]] PerRank mamba_mixer(const Pass& pass, const Team& mixer, const PerRank& x);
+/// The MLP, with a gate or without.
+[[nodiscard]] PerRank feed_forward(const Pass& pass, const Team& mlp, const PerRank& x,
+                                   std::int64_t ffn);
 [[nodiscard]] PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x);
 /// One transformer layer; `layer` ends in "layers.3." or "mtp_model_layer.".
-[[nodiscard]] PerRank transformer_layer(const Pass& pass, Mixer mixer, bool is_moe,
-                                        const Stage& layer, const PerRank& hidden);
+[[nodiscard]] PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& layer,
+                                        const PerRank& hidden);
 
 struct VisionOutputs {
   PerRank merged;  // [image tokens, H]
@@ -61,7 +74,7 @@ struct VisionOutputs {
 struct World {
   std::vector<Stage> stages;         // chunk-major: [vpp * pp_size + pp]
   std::vector<std::int64_t> layers;  // decoder layers of each stage
-  std::string body;                  // "" or "language_model."
+  std::string body;                  // "", "language_model.", "thinker.language_model." ...
 };
 /// Sorts shards by coordinate, compares copies, counts layers.
 /// Errors: BadValue for a shard that is missing, ReplicasDiffer, LayerOnNoStage.

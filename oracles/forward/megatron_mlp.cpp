@@ -7,10 +7,16 @@
 namespace bv::oracle::forward::megatron {
 namespace {
 
-/// A rank's fc1 output: its gate half first, its up half behind.
-at::Tensor activated(Activation activation, const at::Tensor& gate_up) {
-  const std::int64_t half = gate_up.size(-1) / 2;
-  return gated_activation(activation, gate_up.slice(-1, 0, half), gate_up.slice(-1, half));
+/// A rank's fc1 output: with a gate its half first, the up half behind.
+at::Tensor activated(const ModelFacts& facts, const at::Tensor& fc1) {
+  if (!facts.gated) return activation_of(facts.activation, fc1);
+  const std::int64_t half = fc1.size(-1) / 2;
+  return gated_activation(facts.activation, fc1.slice(-1, 0, half), fc1.slice(-1, half));
+}
+
+/// What experts work on: the hidden state, or a projection of it (Nemotron 3 Super).
+std::int64_t expert_width(const ModelFacts& facts) {
+  return facts.moe.latent > 0 ? facts.moe.latent : facts.hidden;
 }
 
 /// Row s of what rank s mod tp_size holds: with sequence parallelism each rank routes and sends its
@@ -39,19 +45,21 @@ at::Tensor expert_output(const ModelFacts& facts, const Team& ranks, std::int64_
   const auto etp_size = static_cast<std::int64_t>(ranks.size());
   const std::int64_t ffn =
       cut(facts.moe.expert_ffn, etp_size, "expert FFN over expert-tensor ranks");
+  const std::int64_t rows_of_fc1 = facts.gated ? 2 * ffn : ffn;
+  const std::int64_t width = expert_width(facts);
   PerRank partial;
   for (const Scope& rank : ranks) {
     const Scope experts = rank.in("experts.");
-    at::Tensor gate_up = at::matmul(
-        rows, expert_tensor(experts, "linear_fc1", "weight", local, {2 * ffn, facts.hidden}).t());
+    at::Tensor fc1 = at::matmul(
+        rows, expert_tensor(experts, "linear_fc1", "weight", local, {rows_of_fc1, width}).t());
     if (facts.moe.biases)
-      gate_up = gate_up + expert_tensor(experts, "linear_fc1", "bias", local, {2 * ffn});
-    const at::Tensor x = activated(facts.activation, gate_up);
-    at::Tensor out = at::matmul(
-        x, expert_tensor(experts, "linear_fc2", "weight", local, {facts.hidden, ffn}).t());
+      fc1 = fc1 + expert_tensor(experts, "linear_fc1", "bias", local, {rows_of_fc1});
+    const at::Tensor x = activated(facts, fc1);
+    at::Tensor out =
+        at::matmul(x, expert_tensor(experts, "linear_fc2", "weight", local, {width, ffn}).t());
     // The bias counts once; equal shares of every copy let each copy count.
     if (facts.moe.biases) {
-      out = out + expert_tensor(experts, "linear_fc2", "bias", local, {facts.hidden}) /
+      out = out + expert_tensor(experts, "linear_fc2", "bias", local, {width}) /
                       static_cast<double>(etp_size);
     }
     partial.push_back(out);
@@ -59,8 +67,17 @@ at::Tensor expert_output(const ModelFacts& facts, const Team& ranks, std::int64_
   return all_reduce(partial);
 }
 
+/// Each rank's own copy of a projection into what experts work on, or out of it.
+PerRank latent_projection(const Team& mlp, const std::string& name, const PerRank& x,
+                          std::int64_t out) {
+  PerRank y;
+  for (std::size_t r = 0; r < mlp.size(); ++r)
+    y.push_back(at::matmul(x[r], mlp[r].get(name + ".weight", {out, x[r].size(-1)}).t()));
+  return y;
+}
+
 PerRank shared_expert(const Pass& pass, const Team& shared, const PerRank& x) {
-  PerRank out = gated_mlp(pass, shared, x, pass.facts.moe.shared_ffn);
+  PerRank out = feed_forward(pass, shared, x, pass.facts.moe.shared_ffn);
   if (!pass.facts.moe.shared_gate) return out;
   for (std::size_t r = 0; r < shared.size(); ++r) {
     out[r] = out[r] * at::sigmoid(at::matmul(
@@ -71,13 +88,21 @@ PerRank shared_expert(const Pass& pass, const Team& shared, const PerRank& x) {
 
 }  // namespace
 
-PerRank gated_mlp(const Pass& pass, const Team& mlp, const PerRank& x, std::int64_t ffn) {
+PerRank feed_forward(const Pass& pass, const Team& mlp, const PerRank& x, std::int64_t ffn) {
+  const ModelFacts& facts = pass.facts;
   PerRank inner;
-  for (const at::Tensor& gate_up :
-       column_linear(mlp, "linear_fc1", x, 2 * ffn, pass.facts.mlp_bias)) {
-    inner.push_back(activated(pass.facts.activation, gate_up));
+  for (const at::Tensor& fc1 :
+       column_linear(mlp, "linear_fc1", x, facts.gated ? 2 * ffn : ffn, facts.mlp_bias)) {
+    if (facts.gate_scale == 1.0) {
+      inner.push_back(activated(facts, fc1));
+      continue;
+    }
+    const std::int64_t half = fc1.size(-1) / 2;
+    inner.push_back(gated_activation(facts.activation, fc1.slice(-1, 0, half) * facts.gate_scale,
+                                     fc1.slice(-1, half)));
   }
-  return row_linear(mlp, "linear_fc2", inner, pass.facts.hidden, pass.facts.mlp_bias);
+  return scaled(row_linear(mlp, "linear_fc2", inner, facts.hidden, facts.mlp_bias),
+                facts.down_scale);
 }
 
 PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
@@ -89,17 +114,21 @@ PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
     at::Tensor logits = at::matmul(x[r], router.get("weight", {experts, facts.hidden}).t());
     if (facts.moe.biases) logits = logits + router.get("bias", {experts});
     std::optional<at::Tensor> choice_bias;
-    if (facts.moe.router == Router::SigmoidGrouped)
+    if (facts.moe.router == Router::SigmoidGrouped || facts.moe.router == Router::SoftmaxBiased)
       choice_bias = router.get("expert_bias", {experts});
     chosen.push_back(routing(facts.moe, logits, choice_bias));
   }
   const std::int64_t local = cut(experts, static_cast<std::int64_t>(mlp.experts.size()), "experts");
+  const std::int64_t latent = facts.moe.latent;
+  const PerRank seen = latent > 0 ? latent_projection(mlp.dense, "fc1_latent_proj", x, latent) : x;
   const at::Tensor routed =
-      dispatched(owned_rows(x), owned_rows(chosen), [&](std::int64_t e, const at::Tensor& rows) {
-        return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)], e % local,
-                             rows);
-      });
+      dispatched(owned_rows(seen), owned_rows(chosen), before(facts.moe),
+                 [&](std::int64_t e, const at::Tensor& rows) {
+                   return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)],
+                                        e % local, rows);
+                 });
   PerRank out(mlp.dense.size(), routed);
+  if (latent > 0) out = latent_projection(mlp.dense, "fc2_latent_proj", out, facts.hidden);
   if (facts.moe.shared_ffn == 0) return out;
   return plus(out, shared_expert(pass, in(mlp.dense, "shared_experts."), x));
 }

@@ -145,7 +145,10 @@ World make_world(const ModelFacts& facts, const std::vector<RankTensors>& ranks)
   const Sizes sizes = sizes_of(ranks);
   World world;
   for (const auto& entry : ranks.front().tensors) {
-    if (entry.first.starts_with("language_model.")) world.body = "language_model.";
+    for (const char* body :
+         {"language_model.", "thinker.language_model.", "llava_model.language_model."}) {
+      if (entry.first.starts_with(body)) world.body = body;
+    }
   }
   std::int64_t total = 0;
   for (std::int64_t vpp = 0; vpp < sizes.vpp; ++vpp) {

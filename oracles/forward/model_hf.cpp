@@ -29,7 +29,7 @@ class HfModel {
         body_(root_) {
     // Text classes loaded from a VL checkpoint keep its names, so the keys decide.
     const bool nested = has_prefix(tensors, "model.language_model.");
-    body_ = root_.in(nested ? "model.language_model." : "model.");
+    body_ = root_.in(nested ? "model.language_model." : facts.names.body);
   }
 
   Outputs run(const Inputs& inputs) {
@@ -49,12 +49,11 @@ class HfModel {
     }
     for (std::size_t i = 0; i < facts_.mixers.size(); ++i) {
       const Scope layer = body_.in(fmt::format("layers.{}.", i));
-      hidden = hf::decoder_layer(pass, facts_.mixers[i], facts_.is_moe[i], layer, hidden);
+      hidden = hf::decoder_layer(pass, layer_kind(facts_, i), layer, hidden);
       out.layer_outputs.push_back(to_tensor(hidden));
       if (i < seen.deepstack.size()) hidden = with_rows(hidden, *plan, seen.deepstack[i], true);
     }
-    hidden = rms_norm(hidden, body_.get("norm.weight", {facts_.hidden}), facts_.eps,
-                      facts_.zero_centred);
+    hidden = hf::norm(facts_, body_, facts_.names.final_norm, hidden);
     out.final_norm_output = to_tensor(hidden);
     out.logits = to_tensor(head(hidden));
     for (std::int64_t depth = 0; depth < facts_.mtp_layers && holds_mtp(); ++depth) {
@@ -80,13 +79,18 @@ class HfModel {
 
   at::Tensor embed(const at::Tensor& ids) const { return embedding().index_select(0, ids); }
   at::Tensor embedding() const {
-    return body_.get("embed_tokens.weight", {facts_.vocab, facts_.hidden});
+    // Nemotron-H: published with an s, written by transformers without.
+    return body_.either(std::string(facts_.names.embedding) + ".weight", "embedding.weight",
+                        {facts_.vocab, facts_.hidden});
   }
 
   at::Tensor head(const at::Tensor& hidden) const {
     if (facts_.labels > 0) return hf::linear(root_, "score", hidden, facts_.labels, true);
-    if (facts_.tied) return capped(at::matmul(hidden, embedding().t()), facts_.logit_cap);
-    return capped(hf::linear(root_, "lm_head", hidden, facts_.vocab, false), facts_.logit_cap);
+    const std::string name(facts_.names.head);
+    at::Tensor logits = facts_.tied ? at::matmul(hidden, embedding().t())
+                                    : hf::linear(root_, name, hidden, facts_.vocab, false);
+    if (facts_.head_bias) logits = logits + root_.get(name + ".bias", {facts_.vocab});
+    return capped(logits * facts_.logit_scale, facts_.logit_cap);
   }
 
   std::string layer_part(std::int64_t number) const { return fmt::format("layers.{}.", number); }
@@ -105,16 +109,15 @@ class HfModel {
     const Scope block = behind ? body_.in(layer_part(facts_.layers + depth)) : root_.in("mtp.");
     const Scope layer = behind ? block : block.in(layer_part(depth));
     const auto norm = [&](std::string_view name, const at::Tensor& x) {
-      return rms_norm(x, block.get(std::string(name) + ".weight", {facts_.hidden}), facts_.eps,
-                      facts_.zero_centred);
+      return hf::norm(facts_, block, name, x);
     };
     const at::Tensor later = embed(later_token_ids(inputs, depth)) * facts_.embedding_scale;
     const at::Tensor joined = at::cat({norm(behind ? "enorm" : "pre_fc_norm_embedding", later),
                                        norm(behind ? "hnorm" : "pre_fc_norm_hidden", hidden)},
                                       -1);
     const at::Tensor x = hf::linear(block, behind ? "eh_proj" : "fc", joined, facts_.hidden, false);
-    return norm(behind ? "shared_head.norm" : "norm",
-                hf::decoder_layer(pass, mtp_mixer(facts_), facts_.is_moe.back(), layer, x));
+    return norm(behind ? facts_.names.mtp_norm : "norm",
+                hf::decoder_layer(pass, mtp_kind(facts_), layer, x));
   }
 
   const ModelFacts& facts_;

@@ -40,6 +40,7 @@ at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::str
   PerRank local;
   for (std::size_t r = 0; r < team.size(); ++r) {
     local.push_back(at::matmul(hidden[r], team[r].get(name, {rows, facts.hidden}).t()));
+    if (facts.head_bias) local[r] = local[r] + team[r].get("output_layer.bias", {rows});
   }
   const at::Tensor all = all_gather(local);
   if (all.size(1) < facts.vocab) {
@@ -86,8 +87,8 @@ class MegatronModel {
     }
     decode(pass, plan, seen, hidden, out);
     const Stage* const with_mtp = mtp_stage();
-    hidden = norms(facts_, in(norm_stage(with_mtp != nullptr).dense, world_.body),
-                   "decoder.final_layernorm.weight", "decoder.final_norm.weight", hidden);
+    hidden = norms(norm_of(facts_), in(norm_stage(with_mtp != nullptr).dense, world_.body),
+                   "decoder.final_layernorm.", "decoder.final_norm.", hidden);
     out.final_norm_output = to_tensor(hidden.front());
     const Team last = in(world_.stages.back().dense, world_.body);
     out.logits = to_tensor(head(last, hidden));
@@ -117,7 +118,7 @@ class MegatronModel {
       for (std::int64_t i = 0; i < world_.layers[s]; ++i, ++layer) {
         const Stage scope =
             world_.stages[s].in(fmt::format("{}decoder.layers.{}.", world_.body, i));
-        hidden = transformer_layer(pass, facts_.mixers[layer], facts_.is_moe[layer], scope, hidden);
+        hidden = transformer_layer(pass, layer_kind(facts_, layer), scope, hidden);
         out.layer_outputs.push_back(to_tensor(hidden.front()));
         if (layer < seen.deepstack.size()) put_rows(hidden, *plan, seen.deepstack[layer], true);
       }
@@ -131,7 +132,8 @@ class MegatronModel {
     const bool shared = facts_.tied && world_.stages.size() == 1;
     const std::string_view name =
         shared ? "embedding.word_embeddings.weight" : "output_layer.weight";
-    return capped(vocabulary_logits(facts_, last, name, hidden), facts_.logit_cap);
+    return capped(vocabulary_logits(facts_, last, name, hidden) * facts_.logit_scale,
+                  facts_.logit_cap);
   }
 
   /// The stage that the MTP layers stand on, any of a written pipeline layout; nullptr without
@@ -163,8 +165,8 @@ class MegatronModel {
               std::int64_t depth) const {
     const Stage block = stage.in(fmt::format("{}mtp.layers.{}.", world_.body, depth));
     const PerRank later(hidden.size(), embed(stage, later_token_ids(inputs, depth)));
-    const PerRank left = norms(facts_, block.dense, "enorm.weight", "enorm.weight", later);
-    const PerRank right = norms(facts_, block.dense, "hnorm.weight", "hnorm.weight", hidden);
+    const PerRank left = norms(norm_of(facts_), block.dense, "enorm.", "enorm.", later);
+    const PerRank right = norms(norm_of(facts_), block.dense, "hnorm.", "hnorm.", hidden);
     PerRank joined;
     for (std::size_t r = 0; r < hidden.size(); ++r)
       joined.push_back(at::cat({left[r], right[r]}, -1));
@@ -173,8 +175,8 @@ class MegatronModel {
     const bool old_name =
         block.dense.front().has("transformer_layer.self_attention.linear_proj.weight");
     const Stage inner = block.in(old_name ? "transformer_layer." : "mtp_model_layer.");
-    x = transformer_layer(pass, mtp_mixer(facts_), facts_.is_moe.back(), inner, x);
-    return norms(facts_, block.dense, "final_layernorm.weight", "final_layernorm.weight", x);
+    x = transformer_layer(pass, mtp_kind(facts_), inner, x);
+    return norms(norm_of(facts_), block.dense, "final_layernorm.", "final_layernorm.", x);
   }
 
   const ModelFacts& facts_;

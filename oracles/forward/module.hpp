@@ -9,7 +9,7 @@
 namespace bv::oracle::forward {
 
 /// Sizes of everything that crosses, and a number for changes that sizes do not show.
-inline constexpr std::array<std::size_t, 8> kAbi = {5,
+inline constexpr std::array<std::size_t, 8> kAbi = {6,
                                                     sizeof(ModelFacts),
                                                     sizeof(Tensor),
                                                     sizeof(RankTensors),

@@ -63,7 +63,21 @@ class Scope {
 [[nodiscard]] at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
                                   bool zero_centred);
 [[nodiscard]] at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight,
-                                    const at::Tensor& bias);
+                                    const at::Tensor& bias, double eps = 1e-6);
+/// What a checkpoint stores of one norm, as its kind asks.
+struct NormWeights {
+  std::optional<at::Tensor> weight;
+  std::optional<at::Tensor> bias;
+};
+/// Over the last axis; a weight of more axes lies on the last axes of x.
+[[nodiscard]] at::Tensor normed(NormKind kind, const at::Tensor& x, const NormWeights& stored,
+                                double eps, bool zero_centred);
+/// The kind of the norms of queries and keys.
+[[nodiscard]] inline NormKind head_norm(const ModelFacts& facts) {
+  return facts.norm == NormKind::LayerNoBias ? NormKind::LayerNoBias : NormKind::Rms;
+}
+/// What an activation alone makes of x.
+[[nodiscard]] at::Tensor activation_of(Activation activation, const at::Tensor& x);
 /// Feed-forward core: gate and up [S, F] -> [S, F].
 [[nodiscard]] at::Tensor gated_activation(Activation activation, const at::Tensor& gate,
                                           const at::Tensor& up);
@@ -84,15 +98,38 @@ struct RopeTable {
 // attention.cpp
 /// allowed [S, S]: query s may see key t. window 0: causal; otherwise also s - t < window.
 [[nodiscard]] at::Tensor causal_mask(std::int64_t tokens, std::int64_t window);
+/// causal, within chunks of so many tokens; 0: causal.
+[[nodiscard]] at::Tensor chunked_mask(std::int64_t tokens, std::int64_t chunk);
 /// q [S, n, d], k [S, g, d], v [S, g, e] -> [S, n * e]; head h reads key/value head h / (n / g).
 /// sinks [n]: one more logit a head that takes weight and gives nothing. cap: as in `capped`.
 [[nodiscard]] at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const at::Tensor& allowed, double scale,
                                 const std::optional<at::Tensor>& sinks, double cap = 0);
+/// x within -clip and clip; x itself without one (0).
+[[nodiscard]] at::Tensor clipped(const at::Tensor& x, double clip);
 /// cap * tanh(x / cap); x itself without a cap (0).
 [[nodiscard]] at::Tensor capped(const at::Tensor& x, double cap);
 
+// mamba.cpp
+/// The part of a Mamba 2 mixer between its projections, for all heads or one rank's.
+struct MambaHeads {
+  std::int64_t heads;
+  std::int64_t groups;
+  at::Tensor projected;            // [S, 2 i + 2 g n + h]: z, x, B, C, dt
+  at::Tensor conv;                 // [i + 2 g n, 1, kernel]
+  at::Tensor conv_bias;            // [i + 2 g n]
+  at::Tensor a_log;                // [h]
+  at::Tensor d;                    // [h]
+  at::Tensor dt_bias;              // [h]
+  std::optional<at::Tensor> norm;  // [i]
+};
+/// -> [S, i], to be projected out.
+[[nodiscard]] at::Tensor mamba(const MambaFacts& facts, const MambaHeads& heads, double eps);
+
 // gated_delta_net.cpp
+/// Depthwise causal convolution, then silu. x [S, C], taps [C, 1, K].
+[[nodiscard]] at::Tensor causal_convolution(const at::Tensor& x, const at::Tensor& taps,
+                                            const std::optional<at::Tensor>& bias = {});
 /// The part of a gated delta net between its projections, for any number of heads (all, or one
 /// rank's).
 struct DeltaHeads {
@@ -116,9 +153,13 @@ struct DeltaHeads {
 /// choice.
 [[nodiscard]] at::Tensor routing(const MoeFacts& facts, const at::Tensor& logits,
                                  const std::optional<at::Tensor>& choice_bias);
-/// Sums weights[:, e] * expert(e, rows of x that chose e).
+[[nodiscard]] inline bool before(const MoeFacts& facts) {
+  return facts.router == Router::SigmoidBefore;
+}
+/// Sums weights[:, e] * expert(e, rows of x that chose e); with `before`, the rows are multiplied
+/// instead.
 [[nodiscard]] at::Tensor dispatched(
-    const at::Tensor& x, const at::Tensor& weights,
+    const at::Tensor& x, const at::Tensor& weights, bool before,
     const std::function<at::Tensor(std::int64_t expert, const at::Tensor& rows)>& expert);
 
 // vision.cpp: what needs no weights, and what is looked up in them.
@@ -147,6 +188,26 @@ void check_inputs(const ModelFacts& facts, const Inputs& inputs);
   return facts.latent.kv_lora > 0 ? Mixer::LatentAttention : Mixer::FullAttention;
 }
 
+/// What kind of layer one is.
+struct LayerKind {
+  Mixer mixer;
+  bool is_moe;
+  bool turns;
+  Block block = Block::Both;
+};
+[[nodiscard]] inline LayerKind layer_kind(const ModelFacts& facts, std::size_t layer) {
+  return {facts.mixers[layer], facts.is_moe[layer], facts.turns[layer], facts.blocks[layer]};
+}
+[[nodiscard]] inline LayerKind mtp_kind(const ModelFacts& facts) {
+  return {mtp_mixer(facts), facts.is_moe.back(), true};
+}
+[[nodiscard]] inline bool beside(Placement placement) {
+  return placement == Placement::Beside || placement == Placement::BesideEach;
+}
+[[nodiscard]] inline bool behind(Placement placement) {
+  return placement == Placement::Behind || placement == Placement::Both;
+}
+
 /// What every layer of one pass shares.
 struct Pass {
   const ModelFacts& facts;
@@ -154,12 +215,25 @@ struct Pass {
   RopeTable sliding_rope;
   at::Tensor allowed;
   at::Tensor sliding_allowed;
+  at::Tensor chunked_allowed;
+  at::Tensor query_growth;  // [S, 1, 1]
 };
 [[nodiscard]] Pass make_pass(const ModelFacts& facts, const Inputs& inputs);
 [[nodiscard]] inline const RopeTable& rope_of(const Pass& pass, Mixer mixer) {
   return mixer == Mixer::SlidingAttention ? pass.sliding_rope : pass.rope;
 }
+/// Queries or keys of a layer, turned by their positions where the layer turns.
+[[nodiscard]] inline at::Tensor placed(const Pass& pass, const LayerKind& layer,
+                                       const at::Tensor& x) {
+  return layer.turns ? turned(x, rope_of(pass, layer.mixer)) : x;
+}
+/// Queries of a layer, grown with their positions where the model has that.
+[[nodiscard]] inline at::Tensor grown(const Pass& pass, const LayerKind& layer,
+                                      const at::Tensor& query) {
+  return pass.facts.unturned_grow && layer.turns ? query : query * pass.query_growth;
+}
 [[nodiscard]] inline const at::Tensor& mask_of(const Pass& pass, Mixer mixer) {
+  if (mixer == Mixer::ChunkedAttention) return pass.chunked_allowed;
   return mixer == Mixer::SlidingAttention ? pass.sliding_allowed : pass.allowed;
 }
 

@@ -8,25 +8,41 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, b
   return unit * (zero_centred ? 1.0 + weight : weight);
 }
 
-at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  constexpr double kVisionEps = 1e-6;
-  const at::Tensor centred = x - x.mean(-1, true);
-  return centred * at::rsqrt(centred.pow(2).mean(-1, true) + kVisionEps) * weight + bias;
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      double eps) {
+  return normed(NormKind::Layer, x, {weight, bias}, eps, false);
 }
 
-at::Tensor gated_activation(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor normed(NormKind kind, const at::Tensor& x, const NormWeights& stored, double eps,
+                  bool zero_centred) {
+  const at::Tensor centred = kind == NormKind::Rms ? x : x - x.mean(-1, true);
+  at::Tensor unit = centred * at::rsqrt(centred.pow(2).mean(-1, true) + eps);
+  if (stored.weight) unit = unit * (zero_centred ? 1.0 + *stored.weight : *stored.weight);
+  return stored.bias ? unit + *stored.bias : unit;
+}
+
+at::Tensor activation_of(Activation activation, const at::Tensor& x) {
   switch (activation) {
     case Activation::Silu:
-      return at::silu(gate) * up;
+      return at::silu(x);
     case Activation::GeluTanh:
-      return at::gelu(gate, "tanh") * up;
+      return at::gelu(x, "tanh");
+    case Activation::Gelu:
+      return at::gelu(x, "none");
+    case Activation::Relu2:
+      return at::relu(x).pow(2);
     case Activation::ClampedSwiglu: {
-      // gpt-oss: both halves are clamped at 7, the up half moves by one.
-      const at::Tensor bounded = gate.clamp_max(7.0);
-      return (up.clamp(-7.0, 7.0) + 1.0) * bounded * at::sigmoid(1.702 * bounded);
+      const at::Tensor bounded = x.clamp_max(7.0);
+      return bounded * at::sigmoid(1.702 * bounded);
     }
   }
   return {};
+}
+
+at::Tensor gated_activation(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+  // gpt-oss: both halves are clamped at 7, the up half moves by one.
+  const bool clamped = activation == Activation::ClampedSwiglu;
+  return activation_of(activation, gate) * (clamped ? up.clamp(-7.0, 7.0) + 1.0 : up);
 }
 
 }  // namespace bv::oracle::forward

@@ -178,6 +178,7 @@ class ForwardCheck {
                   fmt::format("{} tensors that nothing computes with", draw.wanted->unread.size()),
                   "every tensor used"));
     }
+    name_what_takes_no_part(*draw.wanted);
     const auto ranks = moved(plan, draw.weights);
     const auto found =
         subject_.budget.oracle.forward->megatron_forward(small_->facts, ranks, draw.inputs);
@@ -196,6 +197,17 @@ class ForwardCheck {
       run.position = result.first->position;
       name_suspects(run);
     }
+  }
+
+  /// What no form computes: towers around a text model, MTP blocks of a kind of their own.
+  void name_what_takes_no_part(const fw::Outputs& computed) {
+    if (told_ || small_->facts.vision.depth > 0 || computed.unread.empty()) {
+      return;
+    }
+    told_ = true;
+    verdict_.facts.push_back(fmt::format("nothing computes with {}, as {}",
+                                         counted(computed.unread.size(), "tensor"),
+                                         escaped(computed.unread.front())));
   }
 
   void report(const FirstDifference& first) {
@@ -251,6 +263,7 @@ class ForwardCheck {
   Verdict& verdict_;
   std::shared_ptr<const SmallModel> small_;
   bool decided_ = false;
+  bool told_ = false;  // what takes no part
   double largest_ = 0.0;
 };
 

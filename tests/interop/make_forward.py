@@ -20,16 +20,24 @@ def lifted(dtype):
 
 def lift_islands():
     """Whatever asks for float32 gets float64."""
-    to, softmax = torch.Tensor.to, torch.nn.functional.softmax
+    to, as_type, softmax = torch.Tensor.to, torch.Tensor.type, torch.nn.functional.softmax
 
     def to_lifted(self, *args, **kwargs):
         args = [lifted(one) if isinstance(one, torch.dtype) else one for one in args]
         kwargs = {key: lifted(one) if key == "dtype" else one for key, one in kwargs.items()}
         return to(self, *args, **kwargs)
 
+    def type_lifted(self, *args, **kwargs):
+        return as_type(self, *[lifted(one) if isinstance(one, torch.dtype) else one for one in args], **kwargs)
+
     torch.Tensor.to = to_lifted
+    torch.Tensor.type = type_lifted
     torch.Tensor.float = lambda self, *rest: to(self, torch.float64)
+    own_softmax = torch.Tensor.softmax
+    torch.Tensor.softmax = lambda self, dim, dtype=None: own_softmax(self, dim, dtype=lifted(dtype))
     torch.nn.functional.softmax = lambda x, dim=None, _stacklevel=3, dtype=None: softmax(x, dim=dim, dtype=lifted(dtype))
+    arange = torch.arange
+    torch.arange = lambda *args, **kwargs: arange(*args, **{key: lifted(one) if key == "dtype" else one for key, one in kwargs.items()})
     torch.set_default_dtype(torch.float64)
 
 

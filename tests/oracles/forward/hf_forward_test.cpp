@@ -38,7 +38,9 @@ INSTANTIATE_TEST_SUITE_P(
                     "qwen3_5_vl_moe_mtp_packed", "qwen3_5_vl_moe_mtp_per_expert",
                     "qwen3_5_token_cls", "qwen3_vl", "qwen3_vl_moe", "qwen3_vl_moe_transposed",
                     "mixtral", "gpt_oss", "deepseek_v3", "glm4_moe", "gemma3_text", "gemma",
-                    "gemma2", "glm", "glm4", "phi3", "qwen2_moe"),
+                    "gemma2", "glm", "glm4", "phi3", "qwen2_moe", "exaone4", "granite", "nemotron",
+                    "olmo2", "olmo3", "olmoe", "starcoder2", "hy_v3", "exaone_moe",
+                    "deepseek_v2_lite"),
     [](const auto& one) { return std::string(one.param); });
 
 class HfImageCase : public testing::TestWithParam<const char*> {};

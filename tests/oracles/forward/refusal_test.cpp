@@ -209,6 +209,8 @@ TEST(MegatronForward, RefusesStagesThatMissALayer) {
   facts.layers = 2;
   facts.mixers.push_back(Mixer::FullAttention);
   facts.is_moe.push_back(false);
+  facts.turns.push_back(true);
+  facts.blocks.push_back(Block::Both);
   expect_refused(megatron_forward(facts, {rank}, tokens({1})), Code::LayerOnNoStage, "layers");
   rank.tensors["decoder.layers.7.mlp.linear_fc2.weight"] = ramp({3, 6});
   expect_refused(megatron_forward(facts, {rank}, tokens({1})), Code::LayerOnNoStage, "gap");

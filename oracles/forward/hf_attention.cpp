@@ -1,0 +1,122 @@
+// The HF form of attention, where its weights lie as transformers 5.12.1 says.
+#include <array>
+
+#include "oracles/forward/hf_layer.hpp"
+
+namespace bv::oracle::forward::hf {
+namespace {
+
+/// Queries, keys and values [S, heads, d]; queries have their gates behind them.
+using Heads = std::array<at::Tensor, 3>;
+
+/// One matrix: queries, keys, values one behind the other (Phi-3), or those of one head after those
+/// of another (GPT-NeoX). Otherwise three.
+Heads projections(const Pass& pass, const Scope& self_attn, const at::Tensor& x,
+                  std::int64_t width) {
+  const ModelFacts& facts = pass.facts;
+  const std::int64_t tokens = x.size(0);
+  const std::int64_t query_rows = facts.heads * width;
+  const std::int64_t rows = facts.kv_heads * facts.head_dim;
+  const std::string together(facts.names.together);
+  Heads heads;
+  if (self_attn.has(together + ".weight")) {
+    const at::Tensor all = linear(self_attn, together, x, query_rows + 2 * rows, facts.qkv_bias);
+    const auto parts = facts.heads_together ? all.view({tokens, facts.heads, -1}).chunk(3, 2)
+                                            : all.split_with_sizes({query_rows, rows, rows}, 1);
+    heads = {parts[0], parts[1], parts[2]};
+  } else {
+    heads = {linear(self_attn, "q_proj", x, query_rows, facts.qkv_bias),
+             linear(self_attn, "k_proj", x, rows, facts.qkv_bias),
+             linear(self_attn, "v_proj", x, rows, facts.qkv_bias)};
+  }
+  return {heads[0].reshape({tokens, facts.heads, width}),
+          heads[1].reshape({tokens, -1, facts.head_dim}),
+          heads[2].reshape({tokens, -1, facts.head_dim})};
+}
+
+/// Normed queries or keys [S, heads, d].
+at::Tensor normed_heads(const ModelFacts& facts, const Scope& self_attn, std::string_view name,
+                        const at::Tensor& x) {
+  const std::int64_t heads = x.size(1);
+  const std::int64_t d = x.size(2);
+  const std::string weight = std::string(name) + ".weight";
+  const auto with = [&](const at::Tensor& of, const std::vector<std::int64_t>& shape) {
+    return normed(head_norm(facts), of, {self_attn.get(weight, shape), {}}, facts.eps,
+                  facts.zero_centred);
+  };
+  switch (facts.qk_norm) {
+    case QkNorm::None:
+      return x;
+    case QkNorm::Unit:
+      return normed(NormKind::Rms, x, {}, facts.eps, false);
+    case QkNorm::Head:
+      return with(x, {d});
+    case QkNorm::EachHead:
+      return with(x, {heads, d});
+    case QkNorm::Whole:
+    case QkNorm::WholeCut:
+      return with(x.reshape({x.size(0), -1}), {heads * d}).view({x.size(0), heads, d});
+  }
+  return x;
+}
+
+}  // namespace
+
+at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
+                     const at::Tensor& x) {
+  const ModelFacts& facts = pass.facts;
+  const std::int64_t tokens = x.size(0);
+  const std::int64_t d = facts.head_dim;
+  const std::int64_t width = facts.output_gate ? 2 * d : d;
+  const auto [query_gate, keys, values] = projections(pass, self_attn, x, width);
+  const auto made = [&](const at::Tensor& raw, std::string_view norm) {
+    if (facts.qk_norm == QkNorm::Unit && !layer.turns) return raw;
+    if (facts.qk_norm_behind_turn)
+      return normed_heads(facts, self_attn, norm, placed(pass, layer, raw));
+    const at::Tensor unit = normed_heads(facts, self_attn, norm, raw);
+    return placed(pass, layer, clipped(unit, facts.qkv_clip));
+  };
+  const at::Tensor q = grown(pass, layer, made(query_gate.slice(2, 0, d), facts.names.q_norm));
+  const at::Tensor k = made(keys, facts.names.k_norm) * facts.key_scale;
+  std::optional<at::Tensor> sinks;
+  if (facts.sinks) sinks = self_attn.get("sinks", {facts.heads});
+  at::Tensor out = attend(q, k, clipped(values, facts.qkv_clip), mask_of(pass, layer.mixer),
+                          facts.attention_scale, sinks, facts.attention_cap);
+  if (facts.output_gate)
+    out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
+  return linear(self_attn, facts.names.output, out, facts.hidden, facts.output_bias);
+}
+
+at::Tensor latent_attention(const Pass& pass, const Scope& self_attn, const at::Tensor& x) {
+  const ModelFacts& facts = pass.facts;
+  const LatentFacts& latent = facts.latent;
+  const std::int64_t tokens = x.size(0);
+  const std::int64_t width = latent.nope + latent.rope;
+  at::Tensor q;
+  if (latent.q_lora == 0) {
+    q = linear(self_attn, "q_proj", x, facts.heads * width, false);
+  } else {
+    const at::Tensor down = linear(self_attn, "q_a_proj", x, latent.q_lora, false);
+    const at::Tensor norm = self_attn.get("q_a_layernorm.weight", {latent.q_lora});
+    q = linear(self_attn, "q_b_proj", rms_norm(down, norm, latent.eps, false), facts.heads * width,
+               false);
+  }
+  q = q.view({tokens, facts.heads, width});
+  const at::Tensor compressed =
+      linear(self_attn, "kv_a_proj_with_mqa", x, latent.kv_lora + latent.rope, false);
+  const at::Tensor norm = self_attn.get("kv_a_layernorm.weight", {latent.kv_lora});
+  const at::Tensor unit = rms_norm(compressed.slice(1, 0, latent.kv_lora), norm, latent.eps, false);
+  const at::Tensor key_value =
+      linear(self_attn, "kv_b_proj", unit, facts.heads * (latent.nope + latent.value), false)
+          .view({tokens, facts.heads, latent.nope + latent.value});
+  const at::Tensor shared_key = turned(compressed.slice(1, latent.kv_lora).unsqueeze(1), pass.rope);
+  const at::Tensor query =
+      at::cat({q.slice(2, 0, latent.nope), turned(q.slice(2, latent.nope), pass.rope)}, 2);
+  const at::Tensor key =
+      at::cat({key_value.slice(2, 0, latent.nope), shared_key.expand({-1, facts.heads, -1})}, 2);
+  const at::Tensor out = attend(query, key, key_value.slice(2, latent.nope), pass.allowed,
+                                facts.attention_scale, std::nullopt);
+  return linear(self_attn, "o_proj", out, facts.hidden, false);
+}
+
+}  // namespace bv::oracle::forward::hf
