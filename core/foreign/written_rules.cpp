@@ -120,6 +120,29 @@ Json row_of(const family::Rule& rule, const RuleNames& names, const model::Model
   return out;
 }
 
+/// A stack whose rows are parameters of different names ("{text|vision}_moe_layer"): no star stands
+/// for them, so each is a slice of the tensor.
+std::vector<Json> slice_rows(const model::Model& model, const model::Mapping& mapping) {
+  std::vector<Json> out;
+  const std::int64_t count = mapping.is_stack() ? model.parameters_of(mapping) : 0;
+  const bool named_apart =
+      count > 1 && mapping.rule->kind == "packed_bias" &&
+      with_stars(model.megatron_name(mapping, 0)) != with_stars(model.megatron_name(mapping, 1));
+  for (std::int64_t e = 0; named_apart && e < count; ++e) {
+    const std::string name = model.megatron_name(mapping, e);
+    const std::string pattern = with_stars(name);
+    const std::string hf = with_stars(mapping.hf.front());
+    const auto captures = match_pattern(pattern, name);
+    const bool right = captures && wildcards(hf) == captures->size() &&
+                       fill_pattern(hf, *captures) == mapping.hf.front();
+    out.push_back({{"kind", "replicated"},
+                   {"megatron", right ? pattern : name},
+                   {"hf", right ? hf : mapping.hf.front()},
+                   {"parameters", {{"slice", e}}}});
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string written_rules(const model::Model& model, const ForeignKinds& kinds) {
@@ -137,7 +160,18 @@ std::string written_rules(const model::Model& model, const ForeignKinds& kinds) 
   }
   std::set<std::string> written;
   std::string rows;
+  const auto add = [&](const Json& content) {
+    Json row = {{"id", fmt::format("r{}", written.size() - 1)}};
+    row.update(content);
+    rows += fmt::format("{}\n  {}", rows.empty() ? "" : ",", row.dump());
+  };
   for (const model::Mapping& mapping : model.mappings) {
+    if (const std::vector<Json> slices = slice_rows(model, mapping); !slices.empty()) {
+      for (const Json& slice : slices) {
+        written.insert(slice.dump()).second ? add(slice) : void();
+      }
+      continue;
+    }
     RuleNames names = names_of(model, mapping, true);
     const bool one_row =
         rows_of_pattern.at(with_stars(model.megatron_name(mapping, 0))).size() == 1;
@@ -148,10 +182,7 @@ std::string written_rules(const model::Model& model, const ForeignKinds& kinds) 
       names = names_of(model, mapping, false);
       written.insert(names.megatron);
     }
-    const Json content = row_of(*mapping.rule, names, model, kinds);
-    Json row = {{"id", fmt::format("r{}", written.size() - 1)}};
-    row.update(content);
-    rows += fmt::format("{}\n  {}", rows.empty() ? "" : ",", row.dump());
+    add(row_of(*mapping.rule, names, model, kinds));
   }
   return fmt::format(
       "{{\"schema\": \"bridge-rules/1\",\n \"doc\": {},\n \"rules\": [{}\n ]}}\n",

@@ -56,7 +56,8 @@ TEST(RandomWorlds, AWorldThatCannotBeMadeIsSavedWithItsSampleAndFailsAgain) {
     const auto made = prepare(tools(), draw);
     ASSERT_TRUE(made);
     EXPECT_TRUE(whole == made->world);
-    draw.geometry.hidden = -1;
+    draw.geometry.hidden = -1;  // or what it is made of
+    draw.geometry.groups = -1;
     const auto failed = prepare(tools(), draw);
     ASSERT_FALSE(failed) << sample;
     const World saved = world_of(tools(), draw);
