@@ -83,6 +83,7 @@ struct BiasDelta {
   double alpha = 0;
   ScaleKind scale = ScaleKind::Lora;
   std::int64_t rank = 0;
+  bool of_layer = true;  // false: the layer has no bias: PEFT adds this one and merges it nowhere
 };
 
 /// A trained tensor that takes the place of the base's: a bias, or one of modules_to_save.

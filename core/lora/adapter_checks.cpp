@@ -51,12 +51,10 @@ void AdapterReader::check_overlaps() {
       }
     }
   }
-  std::map<std::string, const std::string*> changed;  // tensor -> the key that adds to it
+  // Tensor -> the key that adds to it. lora_B.bias is added to a trained bias: PEFT has both.
+  std::map<std::string, const std::string*> changed;
   for (const AdapterPair& pair : out_.pairs) {
     changed.try_emplace(pair.base, &pair.b.key());
-  }
-  for (const BiasDelta& bias : out_.biases) {
-    changed.try_emplace(bias.base, &bias.delta.key());
   }
   std::set<std::string> replaced;
   for (const Replacement& one : out_.replacements) {
@@ -80,7 +78,8 @@ void AdapterReader::check_trained() {
   for (const std::string& name : out_.config.modules_to_save) {
     const auto& all = base_.headers();  // PEFT also names heads that this model does not have
     const bool known = std::any_of(all.begin(), all.end(),
-                                   [&](const auto& one) { return lies_in(one.first, name); });
+                                   [&](const auto& one) { return lies_in(one.first, name); }) ||
+                       (base_.tied() && lies_in(base_.tied()->weight.name, name));
     if (known && !is_there([&](const Replacement& one) { return lies_in(one.base, name); })) {
       fault(Code::AdapterPairBroken, name, " is a module to save, and nothing of it was saved",
             "no tensor of that module", "its trained tensors",

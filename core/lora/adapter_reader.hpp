@@ -62,6 +62,7 @@ class AdapterReader {
   void classify(const AdapterTensor& tensor);
 
   void add_to_module(const AdapterKey& key, const AdapterTensor& tensor);
+  void join_magnitudes();
 
   /// The stored name: as PEFT has it, or under the prefix that this base has.
   std::string stored_name(const std::string& name);
@@ -97,7 +98,9 @@ class AdapterReader {
 
   bool magnitude_of(const ModuleKeys& module, std::int64_t rows, std::optional<Factor>& out);
 
-  void add_bias(const ModuleKeys& module, std::int64_t rank);
+  void add_bias(const ModuleKeys& module, const Factors& factors);
+  /// The class has the bias of one module where the files have it in several.
+  [[nodiscard]] bool has_joined_bias(const ModuleKeys& module) const;
 
   // Packed experts.
 

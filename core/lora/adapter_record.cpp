@@ -25,7 +25,7 @@ class RecordReader {
     AdapterRecord out;
     if (!known(json, "adapter.json",
                {"schema", "layout", "first_stage_layers", "last_stage_layers", "transformer_engine",
-                "grouped_experts", "config", "layers", "files"}) ||
+                "grouped_experts", "config", "layers", "files", "weights", "tensors"}) ||
         json.value("schema", Json()) != Json(kRecordSchema)) {
       return wrong("schema", std::string(kRecordSchema));
     }
@@ -53,10 +53,14 @@ class RecordReader {
         *value = number;
       }
     }
-    if (json.contains("config") && !json["config"].is_string()) {
-      return wrong("config", "the text of adapter_config.json");
+    for (const auto& [key, text] :
+         {std::pair{"config", &out.config}, std::pair{"weights", &out.weights},
+          std::pair{"tensors", &out.tensors}}) {
+      if (json.contains(key) && !json[key].is_string()) {
+        return wrong(key, "a text");
+      }
+      *text = json.value(key, std::string());
     }
-    out.config = json.value("config", std::string());
     if (!json.contains("files") || !json["files"].is_object()) {
       return wrong("files", "the shards and their fingerprints");
     }
@@ -158,8 +162,12 @@ std::string record_text(const AdapterRecord& record) {
   if (record.layout.last_stage_layers) {
     json["last_stage_layers"] = *record.layout.last_stage_layers;
   }
-  if (!record.config.empty()) {
-    json["config"] = record.config;
+  for (const auto& [key, text] :
+       {std::pair{"config", &record.config}, std::pair{"weights", &record.weights},
+        std::pair{"tensors", &record.tensors}}) {
+    if (!text->empty()) {
+      json[key] = *text;
+    }
   }
   return json.dump(1) + "\n";
 }

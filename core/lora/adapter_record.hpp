@@ -37,6 +37,10 @@ struct AdapterRecord {
       layers;          // "….linear_qkv" or "….linear_qkv.adapter_q"
   std::string config;  // adapter_config.json as it was read; "" when there was none
   std::map<std::string, std::string> files;  // shard -> XXH3-128 of all its tensors' fingerprints
+  // XXH3-128 of the adapter_model.safetensors that was converted, and of its tensors' fingerprints;
+  // "" when there was none.
+  std::string weights;
+  std::string tensors;
 };
 
 inline constexpr std::string_view kRecordName = "adapter.json";

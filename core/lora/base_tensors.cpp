@@ -86,6 +86,7 @@ Result<BaseTensors> BaseTensors::make(const checkpoint::HfModel& hf,
                                       const kinds::Catalogue& kinds) {
   BaseTensors out;
   out.headers_ = &hf.headers;
+  out.tied_ = tied_head(hf);
   for (const auto& [name, spec] : hf.headers) {
     if (spec.shape.size() == 3) {
       out.packed_[std::string(parent_of(name))].push_back(name);
@@ -255,6 +256,9 @@ Result<BaseTensors::Composition> BaseTensors::compose(const model::Model& model,
 }
 
 const TensorSpec* BaseTensors::stored(std::string_view name) const {
+  if (tied_ && name == tied_->weight.name) {
+    return &tied_->weight;
+  }
   const auto found = headers_->find(name);
   return found == headers_->end() ? nullptr : &found->second;
 }

@@ -11,6 +11,7 @@
 
 #include "core/checkpoint/hf_model.hpp"
 #include "core/kinds/catalogue.hpp"
+#include "core/lora/tied_head.hpp"
 
 namespace bv::lora {
 
@@ -42,7 +43,9 @@ class BaseTensors {
   static Result<BaseTensors> make(const checkpoint::HfModel& hf, const kinds::Catalogue& kinds);
 
   [[nodiscard]] const Headers& headers() const { return *headers_; }
-  /// A stored tensor, or nullptr.
+  /// The output layer of a tied model, which is a module of the class and no tensor of the files.
+  [[nodiscard]] const std::optional<TiedHead>& tied() const { return tied_; }
+  /// A stored tensor, or the weight of `tied`; else nullptr.
   [[nodiscard]] const TensorSpec* stored(std::string_view name) const;
   /// The weight that a module or a packed parameter has; `expert` chooses the stored rows of a
   /// packed one (parts are those of that expert).
@@ -91,6 +94,7 @@ class BaseTensors {
 
   const Headers* headers_ = nullptr;
   const model::Model* model_ = nullptr;
+  std::optional<TiedHead> tied_;
   std::map<std::string, bool, std::less<>> columns_first_;  // stored names that a rule knows
   std::map<std::string, Other, std::less<>> others_;
   std::vector<Composition> compositions_;

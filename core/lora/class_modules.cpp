@@ -4,6 +4,7 @@
 
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/class_names.hpp"
+#include "core/lora/tied_head.hpp"
 #include "core/lora/to_hf.hpp"
 
 namespace bv::lora {
@@ -68,6 +69,9 @@ Result<std::vector<std::string>> modules_of(const checkpoint::HfModel& base, Mtp
         !left_out.contains(name)) {
       out.insert(names.of(module_of(name)));
     }
+  }
+  if (const auto head = tied_head(base)) {
+    out.insert(names.of(module_of(head->weight.name)));
   }
   return std::vector<std::string>(out.begin(), out.end());
 }

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
+#include "core/io/carry_file.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 
@@ -72,6 +74,47 @@ std::string file_digest(const std::map<std::string, std::string>& tensors) {
   return out.hex();
 }
 
+std::string digest_of(std::span<const std::byte> bytes) {
+  io::Digest out;
+  out.add(bytes);
+  return out.hex();
+}
+
+std::string digest_of_tensors(const io::Checkpoint& file) {
+  std::map<std::string, std::string> tensors;
+  for (const auto& [name, stored] : file.tensors()) {
+    tensors[name] = digest_of(file.bytes(stored));
+  }
+  return file_digest(tensors);
+}
+
+/// The shards are those that lora convert wrote: nobody trained them since.
+bool is_as_written(const MegatronAdapter& adapter) {
+  return std::all_of(adapter.record->files.begin(), adapter.record->files.end(),
+                     [&](const auto& one) {
+                       const auto file = io::Checkpoint::open(adapter.folder / one.first);
+                       return file && digest_of_tensors(*file) == one.second;
+                     });
+}
+
+/// A sentence when adapter_model.safetensors does not come back byte for byte; "" when it does, or
+/// when it cannot: the adapter was trained since.
+Result<std::string> note_of_weights(const MegatronAdapter& adapter, const fs::path& out) {
+  if (!adapter.record || adapter.record->weights.empty()) {
+    return std::string();
+  }
+  const fs::path path = out / kAdapterModelName;
+  BV_TRY(print, io::print_of_file(path));
+  if (print.digest == adapter.record->weights || !is_as_written(adapter)) {
+    return std::string();
+  }
+  BV_TRY(file, io::Checkpoint::open(path));
+  return fmt::format("{} is not byte for byte the file that was converted: {}", kAdapterModelName,
+                     digest_of_tensors(file) == adapter.record->tensors
+                         ? "its tensors are, and their order or the metadata of its header differ"
+                         : "the names or dtypes of its tensors, or how they are divided, differ");
+}
+
 }  // namespace
 
 Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const SitePlan& sites,
@@ -81,6 +124,16 @@ Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const S
   const fs::path config_file = adapter.folder / kAdapterConfigName;
   auto config = io::read_file(config_file, kAdapterConfigBytesMax, Code::AdapterInvalid);
   planned.record.config = config ? std::move(*config) : adapter_config_text(adapter.config);
+  std::error_code absent;
+  if (const fs::path weights = adapter.folder / kAdapterModelName; fs::exists(weights, absent)) {
+    BV_TRY(print, io::print_of_file(weights));
+    planned.record.weights = print.digest;
+    std::map<std::string, std::string> tensors;
+    for (const auto& tensor : adapter.tensors) {
+      tensors[tensor->stored.spec.name] = digest_of(tensor->bytes);
+    }
+    planned.record.tensors = file_digest(tensors);
+  }
   const TextFile record = {
       std::string(kRecordName), [&planned](const io::Digests& digests) {
         for (const convert::OutputFile& file : planned.files) {
@@ -110,6 +163,10 @@ Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,
   BV_TRY(report, write_hf_adapter(files.weights, files.config_text, adapter.folder, out, options));
   report.notes = files.notes;
   report.notes.insert(report.notes.begin(), adapter.notes.begin(), adapter.notes.end());
+  BV_TRY(note, note_of_weights(adapter, out));
+  if (!note.empty()) {
+    report.notes.push_back(std::move(note));
+  }
   return std::move(report);
 }
 

@@ -16,6 +16,7 @@ struct HfTarget {
   bool parameter = false;  // packed experts and routers: target_parameters
   std::int64_t rank = 0;
   double alpha = 0;
+  bool router = false;  // which may be a linear layer of the class, or a parameter of a module
 };
 
 /// `modules` are all modules of the class with a weight: a bare last component is written only

@@ -135,6 +135,10 @@ class HfPlanner {
 
   /// The config that came along names these targets with these ranks.
   bool fits(const AdapterConfig& config) const;
+  static HfTarget as_named(const AdapterConfig& config, const HfTarget& target);
+
+  /// Why the config that came along (null: unreadable) is not that of these pairs; "" when it is.
+  std::string why_anew(const AdapterConfig* config) const;
 
   /// All that the record lists is there, and nothing else.
   bool same_modules() const;

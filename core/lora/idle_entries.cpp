@@ -11,6 +11,7 @@
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/class_modules.hpp"
 #include "core/lora/path_pattern.hpp"
+#include "core/lora/to_hf.hpp"
 #include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
@@ -24,6 +25,15 @@ Result<std::set<std::string>> nameable(const Adapter& adapter, const checkpoint:
   for (const auto& [name, spec] : base.headers) {
     out.insert(naming.of(name));
     out.insert(naming.of(module_of(name)));
+  }
+  if (base.model.family != nullptr) {  // parameters that the files hold in parts, as stacks
+    BV_TRY(of_class, class_model(base));
+    for (const model::Mapping& mapping : of_class.mappings) {
+      for (const std::string& name : mapping.hf) {
+        out.insert(name);
+        out.insert(naming.of(module_of(name)));
+      }
+    }
   }
   for (const AdapterPair& pair : adapter.pairs) {
     std::string why;

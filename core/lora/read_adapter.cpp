@@ -19,6 +19,7 @@ Status AdapterReader::read() {
   for (const auto& tensor : out_.tensors) {
     classify(*tensor);
   }
+  join_magnitudes();
   for (const auto& [place, module] : modules_) {
     read_module(module);
   }
@@ -111,6 +112,19 @@ void AdapterReader::add_to_module(const AdapterKey& key, const AdapterTensor& te
                                 : module.magnitude) = &tensor;
 }
 
+/// The key of a magnitude does not say that its factors are those of an embedding.
+void AdapterReader::join_magnitudes() {
+  for (auto& [place, module] : modules_) {
+    const auto [path, depth, embedding] = place;
+    const auto other = embedding ? modules_.find({path, depth, false}) : modules_.end();
+    if (other != modules_.end() && other->second.a == nullptr && other->second.b == nullptr &&
+        other->second.bias == nullptr) {
+      module.magnitude = other->second.magnitude;
+      modules_.erase(other);
+    }
+  }
+}
+
 std::string AdapterReader::stored_name(const std::string& name) {
   if (base_.stored(name) != nullptr || base_.weight(name)) {
     return name;
@@ -162,7 +176,9 @@ void AdapterReader::copy(const AdapterTensor& tensor, const std::string& name) {
   const bool same_header = spec->shape == tensor.stored.spec.shape;
   bool same = same_header;
   if (same && model_.checkpoint && spec->dtype == tensor.stored.spec.dtype) {
-    const checkpoint::WholeTensor base({&*model_.checkpoint, spec});
+    const bool tied = base_.tied() && stored == base_.tied()->weight.name;
+    const TensorSpec* bytes_of = tied ? base_.stored(base_.tied()->stored) : spec;
+    const checkpoint::WholeTensor base({&*model_.checkpoint, bytes_of});
     const auto bytes = base.bytes();
     same = std::equal(bytes.begin(), bytes.end(), tensor.bytes.begin(), tensor.bytes.end());
   }

@@ -161,7 +161,7 @@ void AdapterReader::plain(const ModuleKeys& module, const NamedWeight& weight) {
   std::optional<Factor> magnitude;
   if (magnitude_of(module, b.rows, magnitude)) {
     add_pairs(weight, {a, b, magnitude}, flip, path);
-    add_bias(module, a.rows);
+    add_bias(module, {a, b, magnitude});
   }
 }
 
@@ -223,24 +223,34 @@ bool AdapterReader::magnitude_of(const ModuleKeys& module, std::int64_t rows,
   return true;
 }
 
-void AdapterReader::add_bias(const ModuleKeys& module, std::int64_t rank) {
+bool AdapterReader::has_joined_bias(const ModuleKeys& module) const {
+  const auto joined = base_.joined(module.path);
+  return joined && std::any_of(joined->parts.begin(), joined->parts.end(), [&](const auto& part) {
+           return base_.stored(std::string(module_of(part.stored)) + ".bias") != nullptr;
+         });
+}
+
+/// PEFT adds it to the output, whether the layer has a bias of its own or none.
+void AdapterReader::add_bias(const ModuleKeys& module, const Factors& factors) {
   if (module.bias == nullptr) {
     return;
   }
   const std::string stored = stored_name(module.path + ".bias");
   const TensorSpec* spec = base_.stored(stored);
-  if (spec == nullptr || !out_.config.lora_bias) {
-    unknown(key_of(*module.bias),
-            spec == nullptr ? "the module has no bias" : "lora_bias is false in the config");
+  if (!out_.config.lora_bias || has_joined_bias(module)) {
+    unknown(key_of(*module.bias), out_.config.lora_bias
+                                      ? "the files have the bias of its module in parts"
+                                      : "lora_bias is false in the config");
     return;
   }
-  if (spec->shape != module.bias->stored.spec.shape) {
+  const Shape wanted = spec != nullptr ? spec->shape : Shape{factors.b.rows};
+  if (wanted != module.bias->stored.spec.shape) {
     fault(Code::AdapterShape, key_of(*module.bias), " does not fit " + stored,
-          shape_of(*module.bias), shape_text(spec->shape), "save the adapter again");
+          shape_of(*module.bias), shape_text(wanted), "save the adapter again");
     return;
   }
-  out_.biases.push_back(
-      {stored, matrix(*module.bias), alpha_at(module.path), out_.config.scale, rank});
+  out_.biases.push_back({stored, matrix(*module.bias), alpha_at(module.path), out_.config.scale,
+                         factors.a.rows, spec != nullptr});
 }
 
 bool AdapterReader::is_target_parameter(const std::string& name) const {

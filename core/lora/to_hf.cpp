@@ -145,13 +145,16 @@ void HfPlanner::finish_tensors() {
 }
 
 Status HfPlanner::finish_config() {
-  if (adapter_.record && !adapter_.record->config.empty() && verbatim_) {
+  if (adapter_.record && !adapter_.record->config.empty()) {
     auto config = parse_adapter_config(adapter_.record->config, std::string(kAdapterConfigName));
-    if (config && same_modules() && fits(*config)) {
+    const std::string why = why_anew(config ? &*config : nullptr);
+    if (why.empty()) {
       out_.config = std::move(*config);
       out_.config_text = adapter_.record->config;
       return Done{};
     }
+    out_.notes.push_back(fmt::format(
+        "{} is written anew, and is not the file that was converted: {}", kAdapterConfigName, why));
   }
   std::vector<std::string> tensors;
   for (const AdapterModule& module : adapter_.modules) {
@@ -202,22 +205,47 @@ bool same_scale(double a, double b) {
 
 }  // namespace
 
+std::string HfPlanner::why_anew(const AdapterConfig* config) const {
+  return config == nullptr ? "that file cannot be read any more"
+         : !same_modules() ? "other layers have adapters now"
+         : !verbatim_      ? "pairs of a layer came back as one"
+         : !fits(*config)  ? "its targets, ranks or scales are not those of the pairs"
+                           : "";
+}
+
+/// As the config names it: a router that it does not name as a parameter is a module.
+HfTarget HfPlanner::as_named(const AdapterConfig& config, const HfTarget& target) {
+  const auto& names = config.target_parameters;
+  const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& one) {
+    return names_module(one, target.path);
+  });
+  if (!target.router || named) {
+    return target;
+  }
+  HfTarget out = target;
+  out.path = module_of(target.path);
+  out.parameter = false;
+  return out;
+}
+
 bool HfPlanner::fits(const AdapterConfig& config) const {
   const auto ranks = compiled(config.rank_pattern);
   const auto alphas = compiled(config.alpha_pattern);
   if (!ranks || !alphas) {
     return false;
   }
+  std::vector<HfTarget> targets;
   std::vector<std::string> modules;
   for (const HfTarget& target : targets_) {
-    if (!target.parameter) {
-      modules.push_back(target.path);
+    targets.push_back(as_named(config, target));
+    if (!targets.back().parameter) {
+      modules.push_back(targets.back().path);
     }
   }
   if (!wraps_all(config, modules, base_)) {
     return false;
   }
-  return std::all_of(targets_.begin(), targets_.end(), [&](const HfTarget& target) {
+  return std::all_of(targets.begin(), targets.end(), [&](const HfTarget& target) {
     const auto& names = config.target_parameters;
     const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& one) {
       return target.path == one || target.path.ends_with("." + one);

@@ -351,9 +351,10 @@ void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const R
     dora_ = true;
   }
   const std::string path(module_of(name));
-  const bool parameter = site.module.ends_with(kRouter) || moved_by_peft(base_, path);
+  const bool router = site.module.ends_with(kRouter);
+  const bool parameter = router || moved_by_peft(base_, path);
   targets_.push_back(
-      {parameter ? name : path, parameter, block.rank, alpha_of_pair(module, block.rank)});
+      {parameter ? name : path, parameter, block.rank, alpha_of_pair(module, block.rank), router});
 }
 
 double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank) {

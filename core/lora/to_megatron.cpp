@@ -118,7 +118,12 @@ class MegatronWriter {
 
   Status check_forms() const {
     if (!adapter_.biases.empty()) {
-      return no_form("Megatron adapters have no bias", adapter_.biases.front().delta.key());
+      const BiasDelta& first = adapter_.biases.front();
+      Error error = no_form("Megatron adapters have no bias", first.delta.key());
+      error.help = first.of_layer
+                       ? error.help
+                       : "keep it for PEFT: its layer has no bias that it could be merged into";
+      return error;
     }
     if (!adapter_.replacements.empty()) {
       return no_form("a Megatron adapter holds no trained tensors of the base",

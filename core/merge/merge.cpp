@@ -35,6 +35,17 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
   return out;
 }
 
+/// What the adapter does to a tensor: `output` begins as `stored`.
+Status edit(const TensorEdits& edits, const io::Checkpoint& checkpoint,
+            const io::StoredTensor& stored, convert::OutputTensor& output) {
+  BV_TRY(merge, TensorMerge::make(output.spec, edits, best_merge_isa(), checkpoint.bytes(stored)));
+  const auto shared = std::make_shared<TensorMerge>(std::move(merge));
+  output.granule = shared->granule() * kTileRows;  // whole tiles
+  output.edit = [shared](std::int64_t begin, std::span<const std::byte> made,
+                         std::span<std::byte> to) { return shared->apply(begin, made, to); };
+  return Done{};
+}
+
 Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfModel& base,
                                                         const MergePlan& plan) {
   const io::Checkpoint& checkpoint = *base.checkpoint;
@@ -47,18 +58,18 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
     convert::OutputTensor output = unchanged(checkpoint, stored, tensor);
     if (const auto at = plan.edits.find(tensor); at != plan.edits.end()) {
-      BV_TRY(merge, TensorMerge::make(stored.spec, at->second, best_merge_isa()));
-      const auto shared = std::make_shared<TensorMerge>(std::move(merge));
-      output.granule = shared->granule() * kTileRows;  // whole tiles
-      output.edit = [shared](std::int64_t begin, std::span<const std::byte> made,
-                             std::span<std::byte> to) { return shared->apply(begin, made, to); };
+      BV_CHECK(edit(at->second, checkpoint, stored, output));
     }
     out[stored.file].tensors.push_back(std::move(output));
   }
   for (const Untied& one : plan.untied) {
-    const auto at = checkpoint.tensors().find(one.changed);
-    if (one.is_new && at != checkpoint.tensors().end()) {
-      out[at->second.file].tensors.push_back(unchanged(checkpoint, at->second, one.other));
+    const auto at = checkpoint.tensors().find(one.from);
+    if (one.is_new() && at != checkpoint.tensors().end()) {
+      convert::OutputTensor output = unchanged(checkpoint, at->second, one.made);
+      if (const auto own = plan.edits.find(one.made); own != plan.edits.end()) {
+        BV_CHECK(edit(own->second, checkpoint, at->second, output));
+      }
+      out[at->second.file].tensors.push_back(std::move(output));
     }
   }
   return out;
@@ -71,9 +82,9 @@ Result<std::string> index_with(const std::string& original, const std::vector<Un
     auto json = nlohmann::ordered_json::parse(original);
     std::uint64_t more = 0;
     for (const Untied& one : untied) {
-      if (one.is_new) {
-        json.at("weight_map")[one.other] = json.at("weight_map").at(one.changed);
-        more += tensor_bytes(checkpoint.tensors().find(one.changed)->second.spec);
+      if (one.is_new()) {
+        json.at("weight_map")[one.made] = json.at("weight_map").at(one.from);
+        more += tensor_bytes(checkpoint.tensors().find(one.from)->second.spec);
       }
     }
     if (json.contains("metadata") && json["metadata"].contains("total_size")) {

@@ -11,8 +11,6 @@
 
 namespace bv::lora {
 
-using Edits = std::map<std::string, TensorEdits, std::less<>>;
-
 /// The adapter must outlive it.
 struct MergePlan {
   Edits edits;                 // by name of the base tensor
@@ -22,7 +20,8 @@ struct MergePlan {
   /// A sentence for each tensor that was one with another.
   [[nodiscard]] std::vector<std::string> notes() const;
 };
-/// Errors: those of check_usable and check_unknown_ties; MergeTied without `untie`.
+/// Errors: those of check_usable and check_unknown_ties; AdapterNoForm for a bias on a layer that
+/// has none; MergeTied without `untie`.
 [[nodiscard]] Result<MergePlan> plan_merge(const checkpoint::HfModel& base, const Adapter& adapter,
                                            bool untie);
 

@@ -30,12 +30,6 @@ MatrixView one_by_one() {
   return {reinterpret_cast<const std::byte*>(&kOne), DType::F32, 1, 1, 1, 1};
 }
 
-MergeProduct product_of(const AdapterPair& pair) {
-  const float scale = scale32(pair.scale, pair.alpha, pair.rank());
-  return pair.transposed
-             ? MergeProduct(transposed(view_of(pair.a)), transposed(view_of(pair.b)), scale)
-             : MergeProduct(view_of(pair.b), view_of(pair.a), scale);
-}
 MergeProduct product_of(const BiasDelta& bias) {
   return {view_of(bias.delta), one_by_one(), scale32(bias.scale, bias.alpha, bias.rank)};
 }
@@ -60,8 +54,15 @@ Error not_merged(const std::string& name, std::string found, std::string wanted)
 
 }  // namespace
 
-std::map<std::string, TensorEdits, std::less<>> edits_of(const Adapter& adapter) {
-  std::map<std::string, TensorEdits, std::less<>> out;
+MergeProduct product_of(const AdapterPair& pair) {
+  const float scale = scale32(pair.scale, pair.alpha, pair.rank());
+  return pair.transposed
+             ? MergeProduct(transposed(view_of(pair.a)), transposed(view_of(pair.b)), scale)
+             : MergeProduct(view_of(pair.b), view_of(pair.a), scale);
+}
+
+Edits edits_of(const Adapter& adapter) {
+  Edits out;
   for (const AdapterPair& pair : adapter.pairs) {
     out[pair.base].pairs.push_back(&pair);
   }
@@ -87,7 +88,8 @@ TensorMerge::TensorMerge(TensorSpec base, TensorEdits edits, MergeIsa isa)
   }
 }
 
-Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeIsa isa) {
+Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeIsa isa,
+                                      std::span<const std::byte> whole) {
   if (!is_mergeable(base.dtype)) {
     return not_merged(base.name, std::string(name(base.dtype)), "F32, BF16 or F16");
   }
@@ -98,12 +100,14 @@ Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeI
                           "factors of F32, BF16 or F16");
       }
     }
-    if (pair->magnitude && pair->transposed) {
-      return not_merged(base.name, "DoRA magnitudes on a base that stores [in, out]",
-                        "a base that stores [out, in]");
+    if (pair->magnitude && pair->transposed && pair->expert >= 0) {
+      return not_merged(base.name, "DoRA magnitudes on a stack that stores [in, out]",
+                        "a stack that stores [out, in]");
     }
   }
-  return TensorMerge(std::move(base), std::move(edits), isa);
+  TensorMerge out(std::move(base), std::move(edits), isa);
+  BV_CHECK(out.take_norms(whole));
+  return out;
 }
 
 std::int64_t TensorMerge::elements() const {
@@ -114,7 +118,8 @@ std::size_t TensorMerge::held_bytes() const {
   std::size_t out = terms_.capacity() * sizeof(Term) +
                     edits_.pairs.capacity() * sizeof(const AdapterPair*) + sizeof(*this);
   for (const Term& term : terms_) {
-    out += term.product ? term.product->held_bytes() : 0;
+    out +=
+        (term.product ? term.product->held_bytes() : 0) + term.factors.capacity() * sizeof(float);
   }
   return out;
 }
@@ -135,11 +140,16 @@ Status TensorMerge::apply(std::int64_t begin, std::span<const std::byte> base,
   const std::int64_t size = bytes(base_.dtype);
   const std::int64_t count = std::ssize(out) / size;
   BV_ASSERT(begin % columns_ == 0 && count % columns_ == 0 && base.size() == out.size());
+  std::vector<std::byte> trained;
   if (edits_.replacement != nullptr) {
     const Replacement& other = *edits_.replacement;
     const DType dtype = other.tensor->spec.dtype;
     kinds::cast(other.bytes.data() + begin * bytes(dtype), dtype, out.data(), base_.dtype, count);
-    return Done{};
+    if (terms_.empty()) {
+      return Done{};
+    }
+    trained.assign(out.begin(), out.end());  // a trained bias, to which lora_B.bias is added
+    base = trained;
   }
   const std::int64_t last = (begin + count) / columns_;
   for (std::int64_t row = begin / columns_; row < last;) {
@@ -216,6 +226,9 @@ Status TensorMerge::merge_outputs(const Term& term, const Rows& rows) {
 
 /// The base stores [in, out]: the outputs are its columns.
 Status TensorMerge::merge_columns(const Term& term, const Rows& rows) {
+  if (!term.factors.empty()) {
+    return scale_columns(term, rows);
+  }
   const std::int64_t size = bytes(base_.dtype);
   const std::int64_t row_bytes = columns_ * size;
   const std::int64_t first = term.pair->first_row;

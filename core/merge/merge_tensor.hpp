@@ -21,15 +21,21 @@ struct TensorEdits {
   const Replacement* replacement = nullptr;
 };
 /// By name of the base tensor.
-[[nodiscard]] std::map<std::string, TensorEdits, std::less<>> edits_of(const Adapter& adapter);
+using Edits = std::map<std::string, TensorEdits, std::less<>>;
+[[nodiscard]] Edits edits_of(const Adapter& adapter);
+
+/// The delta of a pair as it stands in the base: [out, in], or [in, out] of a transposed one.
+[[nodiscard]] MergeProduct product_of(const AdapterPair& pair);
 
 /// Merges a tensor in ascending ranges of whole rows; one thread at a time. Factors are packed when
 /// an expert's turn comes and let go when it is over, so that memory is bounded by one pair.
 class TensorMerge {
  public:
-  /// The adapter must live. Errors: Unsupported dtypes (MergeDType), DoRA on a base that stores
-  /// [in, out] (MergeDType).
-  static Result<TensorMerge> make(TensorSpec base, TensorEdits edits, MergeIsa isa);
+  /// The adapter must live. `whole`: the bytes of the base, which DoRA on outputs that are columns
+  /// (embeddings, a base that stores [in, out]) takes the norms of. Errors: MergeDType for dtypes
+  /// that cannot be merged, MergeNotFinite for a column without a finite norm.
+  static Result<TensorMerge> make(TensorSpec base, TensorEdits edits, MergeIsa isa,
+                                  std::span<const std::byte> whole);
 
   /// Elements of one row: ranges begin and end on multiples of it.
   [[nodiscard]] std::int64_t granule() const { return columns_; }
@@ -50,6 +56,7 @@ class TensorMerge {
     const AdapterPair* pair = nullptr;
     const BiasDelta* bias = nullptr;
     std::optional<MergeProduct> product;
+    std::vector<float> factors = {};  // DoRA on columns: magnitude over norm, of each output
     [[nodiscard]] std::int64_t expert() const {
       return pair != nullptr && pair->expert >= 0 ? pair->expert : 0;
     }
@@ -65,6 +72,9 @@ class TensorMerge {
   Status merge_rows(const Rows& rows);
   Status merge_term(Term& term, const Rows& rows);
   Status merge_columns(const Term& term, const Rows& rows);
+  [[nodiscard]] Status scale_columns(const Term& term, const Rows& rows) const;
+  /// Of the columns of base + delta, summed in float64 over all rows.
+  [[nodiscard]] Status take_norms(std::span<const std::byte> whole);
   Status merge_outputs(const Term& term, const Rows& rows);
   [[nodiscard]] Error not_finite(const Term& term, const Rows& rows, std::int64_t first,
                                  std::int64_t step, const MergeRows& merged) const;

@@ -2,43 +2,61 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/lora/tied_head.hpp"
 
 namespace bv::lora {
 namespace {
 
-constexpr std::string_view kHead = "lm_head.weight";  // of every tied model of transformers
-constexpr std::string_view kEmbedding = "embedding.word_embeddings.weight";
+bool is_trained_alone(const TensorEdits& edits) {
+  return edits.replacement != nullptr && edits.pairs.empty() && edits.biases.empty();
+}
 
-/// The HF name of the embedding; "" when no rule makes one.
-std::string embedding_of(const checkpoint::HfModel& base) {
-  for (const model::Mapping& mapping : base.model.mappings) {
-    if (mapping.rule->megatron.ends_with(kEmbedding) && mapping.hf.size() == 1) {
-      return mapping.hf.front();
-    }
-  }
-  return "";
+/// Both are replaced by equal tensors.
+bool edited_alike(const TensorEdits& one, const TensorEdits& two) {
+  return is_trained_alone(one) && is_trained_alone(two) &&
+         one.replacement->tensor->spec.dtype == two.replacement->tensor->spec.dtype &&
+         std::ranges::equal(one.replacement->bytes, two.replacement->bytes);
 }
 
 }  // namespace
 
-std::vector<Untied> ties_broken(const checkpoint::HfModel& base,
-                                const std::map<std::string, TensorEdits, std::less<>>& edits) {
+std::vector<Untied> ties_broken(const checkpoint::HfModel& base, const Edits& edits) {
   std::vector<Untied> out;
   const auto note = [&](const std::string& one, const std::string& other, bool is_new) {
-    if (edits.contains(one) != edits.contains(other)) {
-      out.push_back(edits.contains(one) ? Untied{one, other, is_new} : Untied{other, one, is_new});
+    const auto first = edits.find(one);
+    const auto second = edits.find(other);
+    const bool both = first != edits.end() && second != edits.end();
+    if ((first == edits.end() && second == edits.end()) ||
+        (both && edited_alike(first->second, second->second))) {
+      return;
     }
+    Untied untied{one, other, both, is_new ? other : "", is_new ? one : ""};
+    if (first == edits.end()) {
+      std::swap(untied.changed, untied.other);
+    }
+    out.push_back(std::move(untied));
   };
   for (const auto& [copy, original] : base.model.must_equal) {
     note(original, copy, false);
   }
-  const std::string embedding = embedding_of(base);
-  if (base.model.tied && !embedding.empty() && !base.headers.contains(kHead)) {
-    note(embedding, std::string(kHead), true);
+  if (const auto head = tied_head(base)) {
+    note(head->stored, head->weight.name, true);
+  }
+  return out;
+}
+
+Edits merged_edits(const checkpoint::HfModel& base, const Adapter& adapter) {
+  Edits out = edits_of(adapter);
+  const auto head = tied_head(base);
+  const auto one = head ? out.find(head->weight.name) : out.end();
+  const auto other = head ? out.find(head->stored) : out.end();
+  if (one != out.end() && other != out.end() && edited_alike(one->second, other->second)) {
+    out.erase(one);
   }
   return out;
 }
@@ -54,9 +72,9 @@ Status check_unknown_ties(const checkpoint::HfModel& base,
   const bool apart = tied != config.end() && tied->is_boolean() && !tied->get<bool>();
   for (const auto& [tensor, edit] : edits) {
     const auto spec = base.headers.find(tensor);
-    const bool vocabulary = rows == config.end() || !rows->is_number_integer() ||
-                            (spec != base.headers.end() && !spec->second.shape.empty() &&
-                             spec->second.shape.front() == rows->get<std::int64_t>());
+    const bool vocabulary =
+        rows == config.end() || !rows->is_number_integer() || spec == base.headers.end() ||
+        (!spec->second.shape.empty() && spec->second.shape.front() == rows->get<std::int64_t>());
     if (!apart && vocabulary) {
       return fail(Code::MergeTied,
                   fmt::format("the adapter changes {}, and no family of {} says what is tied to it",

@@ -20,9 +20,9 @@ checkpoint::Additions merged_additions(const checkpoint::HfModel& base, const Me
   checkpoint::Additions out;
   out.members = merged_members(base, plan);
   for (const Untied& one : plan.untied) {
-    if (one.is_new) {
-      TensorSpec spec = base.headers.find(one.changed)->second;
-      spec.name = one.other;
+    if (one.is_new()) {
+      TensorSpec spec = base.headers.find(one.from)->second;
+      spec.name = one.made;
       out.tensors.push_back(std::move(spec));
     }
   }
@@ -39,19 +39,25 @@ Status merge_when_read(const Adapter& adapter, const MergePlan& plan, int jobs,
     const io::StoredTensor& base = checkpoint.tensors().find(stored)->second;
     TensorSpec spec = base.spec;
     spec.name = name;
-    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa()));
+    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa(), checkpoint.bytes(base)));
     checkpoint.add_made({std::move(spec), stored,
                          std::make_unique<MergedElements>(std::move(merge), checkpoint.bytes(base),
                                                           states, store)});
     return Done{};
   };
-  for (const auto& [tensor, edits] : plan.edits) {
-    BV_CHECK(add(tensor, tensor, edits));
-  }
+  std::map<std::string, std::string> made;  // tensors that the base does not store
   for (const Untied& one : plan.untied) {
-    if (one.is_new) {
-      BV_CHECK(add(one.changed, one.other, {}));
+    if (!one.is_new()) {
+      continue;
     }
+    made[one.made] = one.from;
+    if (!plan.edits.contains(one.made)) {
+      BV_CHECK(add(one.from, one.made, {}));
+    }
+  }
+  for (const auto& [tensor, edits] : plan.edits) {
+    const auto from = made.find(tensor);
+    BV_CHECK(add(from == made.end() ? tensor : from->second, tensor, edits));
   }
   return Done{};
 }

@@ -1,5 +1,7 @@
 #include "properties/claims/merge_terms.hpp"
 
+#include <tuple>
+
 namespace bv::claims {
 
 using lora::AdapterPair;
@@ -26,7 +28,9 @@ Term term_of(const AdapterPair& pair) {
   out.alpha = pair.alpha;
   out.divisor = out.rank;
   out.exact_products = is_half(pair.a.dtype) && is_half(pair.b.dtype);
-  const bool turned = pair.transposed;
+  // DoRA scales an output, which must be a row of the term.
+  out.by_columns = pair.transposed && pair.magnitude.has_value();
+  const bool turned = pair.transposed && !out.by_columns;
   out.rows = turned ? pair.a.columns : pair.b.rows;
   out.columns = turned ? pair.b.rows : pair.a.columns;
   (turned ? out.first_column : out.first_row) = pair.first_row;
@@ -66,9 +70,9 @@ void TensorJudge::term(const Term& term, double scale, MergeTally& tally) const 
   std::vector<double> found(base.size());
   std::vector<double> b(static_cast<std::size_t>(term.rank));
   for (std::int64_t i = 0; i < term.rows; ++i) {
-    const std::int64_t row = term.expert * sides_.rows + term.first_row + i * term.row_step;
     for (std::int64_t j = 0; j < term.columns; ++j) {
-      const std::int64_t element = row * sides_.columns + term.first_column + j * term.column_step;
+      const auto [row, column] = term.place(i, j, sides_.rows);
+      const std::int64_t element = row * sides_.columns + column;
       base[static_cast<std::size_t>(j)] = sides_.base_at(element);
       found[static_cast<std::size_t>(j)] = sides_.found_at(element);
     }
@@ -77,13 +81,14 @@ void TensorJudge::term(const Term& term, double scale, MergeTally& tally) const 
     }
     MergeTally own;
     if (term.magnitude) {
-      oracle::judge_scaled_row(terms, {base, b, term.right, found}, term.magnitude(i), row, own);
+      oracle::judge_scaled_row(terms, {base, b, term.right, found}, term.magnitude(i), i, own);
     } else {
-      oracle::judge_merged_row(terms, {base, b, term.right, found}, row, own);
+      oracle::judge_merged_row(terms, {base, b, term.right, found}, i, own);
     }
     for (auto* place : {&own.first_outside, &own.worst_place}) {
       if (*place) {
-        (*place)->column = term.first_column + (*place)->column * term.column_step;
+        std::tie((*place)->row, (*place)->column) =
+            term.place((*place)->row, (*place)->column, sides_.rows);
       }
     }
     tally.add(own);
@@ -95,10 +100,9 @@ void TensorJudge::rest(const std::vector<Term>& terms, MergeTally& tally) const 
   std::vector<bool> reached(static_cast<std::size_t>(elements), false);
   for (const Term& term : terms) {
     for (std::int64_t i = 0; i < term.rows; ++i) {
-      const std::int64_t row = term.expert * sides_.rows + term.first_row + i * term.row_step;
       for (std::int64_t j = 0; j < term.columns; ++j) {
-        reached[static_cast<std::size_t>(row * sides_.columns + term.first_column +
-                                         j * term.column_step)] = true;
+        const auto [row, column] = term.place(i, j, sides_.rows);
+        reached[static_cast<std::size_t>(row * sides_.columns + column)] = true;
       }
     }
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/kinds/values.hpp"
@@ -29,6 +30,16 @@ struct Term {
   std::function<double(std::int64_t, std::int64_t)> left;  // [rows, rank]
   std::vector<double> right;                               // [rank][columns]
   std::function<double(std::int64_t)> magnitude;           // DoRA; of a row
+  bool by_columns = false;  // row i of the term is a column of the tensor
+
+  /// Row, over all slices of so many, and column of an element of the term in the tensor.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> place(std::int64_t i, std::int64_t j,
+                                                            std::int64_t rows_of_slice) const {
+    const std::int64_t row = first_row + i * row_step;
+    const std::int64_t column = first_column + j * column_step;
+    return by_columns ? std::pair{expert * rows_of_slice + column, row}
+                      : std::pair{expert * rows_of_slice + row, column};
+  }
 };
 
 [[nodiscard]] Term term_of(const lora::AdapterPair& pair);

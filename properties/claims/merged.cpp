@@ -55,26 +55,57 @@ std::optional<Verdict> judge_header(const TensorSpec& base, const io::StoredTens
 
 /// Tensors that a merge must write although the base does not store them -> what they were one
 /// with.
-std::map<std::string, std::string, std::less<>> new_tensors(
-    const checkpoint::HfModel& base,
-    const std::map<std::string, lora::TensorEdits, std::less<>>& edits) {
-  std::map<std::string, std::string, std::less<>> out;
+std::map<std::string, lora::Untied, std::less<>> new_tensors(const checkpoint::HfModel& base,
+                                                             const lora::Edits& edits) {
+  std::map<std::string, lora::Untied, std::less<>> out;
   for (const lora::Untied& one : lora::ties_broken(base, edits)) {
-    if (one.is_new) {
-      out[one.other] = one.changed;
+    if (one.is_new()) {
+      out[one.made] = one;
     }
   }
   return out;
 }
 
-/// The output layer of a tied base computes with the embedding as it was.
+Verdict still_tied(const lora::Untied& one, bool there) {
+  const bool edited = one.both || one.made == one.changed;
+  return refuted_merge(
+      one.made, Code::MergeTied,
+      one.both
+          ? fmt::format("the adapter changes {} and {} in different ways, and they are still one",
+                        one.from, one.made)
+          : fmt::format("the adapter changes {} alone, and the merge changed {} with it",
+                        one.changed, one.other),
+      there ? one.made + " with other bytes" : one.made + " tied to the merged " + one.from,
+      edited ? fmt::format("{} as a tensor of its own: {} with the adapter", one.made, one.from)
+             : fmt::format("{} as a tensor of its own, with the bytes that {} had", one.made,
+                           one.from),
+      "merge again with bridge-verify lora merge --untie");
+}
+
+/// The output layer of a tied base computes with the embedding as it was, or with what the adapter
+/// makes of it.
 void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
-                  const std::map<std::string, std::string, std::less<>>& untied,
-                  std::vector<Verdict>& verdicts) {
-  for (const auto& [tensor, original] : untied) {
-    const auto wanted = source.tensors().find(original);
+                  const lora::Edits& edits,
+                  const std::map<std::string, lora::Untied, std::less<>>& untied,
+                  MergedJudgement& judgement) {
+  for (const auto& [tensor, one] : untied) {
+    const auto wanted = source.tensors().find(one.from);
     const auto found = merged.tensors().find(tensor);
     const bool there = found != merged.tensors().end();
+    const auto edit = edits.find(tensor);
+    if (there && edit != edits.end() && wanted != source.tensors().end()) {
+      TensorSpec spec = wanted->second.spec;
+      spec.name = tensor;
+      MergeTally own;
+      auto wrong = judge_header(spec, &found->second);
+      judgement.verdicts.push_back(wrong ? std::move(*wrong)
+                                         : judge_merged_tensor(spec, source.bytes(wanted->second),
+                                                               merged.bytes(found->second),
+                                                               edit->second, own));
+      judgement.tally.add(own);
+      ++judgement.merged;
+      continue;
+    }
     bool same = there && wanted != source.tensors().end();
     if (same) {
       const auto left = source.bytes(wanted->second);
@@ -84,16 +115,24 @@ void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
     if (same) {
       Verdict held = merge_verdict(tensor, Outcome::Held);
       held.evidence.bytes = true;
-      verdicts.push_back(std::move(held));
+      judgement.verdicts.push_back(std::move(held));
       continue;
     }
-    verdicts.push_back(refuted_merge(
-        tensor, Code::MergeTied,
-        fmt::format("the adapter changes {} alone, and the merge changed {} with it", original,
-                    tensor),
-        there ? tensor + " with other bytes" : tensor + " tied to the merged " + original,
-        tensor + " as a tensor of its own, with the bytes that " + original + " had",
-        "merge again with bridge-verify lora merge --untie"));
+    judgement.verdicts.push_back(still_tied(one, there));
+  }
+}
+
+/// A bias for a layer that has none: whatever the checkpoint holds, the class loads no such tensor.
+void judge_biases(const lora::Adapter& adapter, std::vector<Verdict>& verdicts) {
+  for (const lora::BiasDelta& bias : adapter.biases) {
+    if (!bias.of_layer) {
+      verdicts.push_back(refuted_merge(
+          bias.base, Code::AdapterNoForm,
+          fmt::format("the adapter adds a bias to {}, and the base has no such tensor",
+                      bias.base.substr(0, bias.base.rfind('.'))),
+          bias.delta.key(), "no lora_B.bias on a layer without a bias",
+          "use the adapter beside its base: no merge computes what it computes"));
+    }
   }
 }
 
@@ -103,7 +142,7 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
                                      const io::Checkpoint& merged, int jobs,
                                      ProgressSink* progress) {
   const io::Checkpoint& source = *base.checkpoint;
-  const auto edits = lora::edits_of(adapter);
+  const auto edits = lora::merged_edits(base, adapter);
   std::vector<const io::StoredTensor*> list;
   for (const auto& [tensor, stored] : source.tensors()) {
     list.push_back(&stored);
@@ -154,8 +193,9 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
     out.merged += edits.contains(list[i]->spec.name) ? 1 : 0;
     out.verdicts.push_back(std::move(*verdicts[i]));
   }
-  const auto untied = new_tensors(base, edits);
-  judge_untied(source, merged, untied, out.verdicts);
+  const auto untied = new_tensors(base, lora::edits_of(adapter));
+  judge_untied(source, merged, edits, untied, out);
+  judge_biases(adapter, out.verdicts);
   for (const auto& [tensor, stored] : merged.tensors()) {
     if (!source.tensors().contains(tensor) && !untied.contains(tensor)) {
       out.verdicts.push_back(refuted_merge(

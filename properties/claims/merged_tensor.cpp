@@ -81,12 +81,16 @@ Verdict refuted_merge(const std::string& tensor, Code code, std::string title, s
 Verdict judge_merged_tensor(const TensorSpec& spec, std::span<const std::byte> base,
                             std::span<const std::byte> found, const lora::TensorEdits& edits,
                             MergeTally& tally) {
-  const TwoTensors sides(spec, base, found, edits);
+  std::vector<std::byte> wanted(edits.replacement != nullptr ? base.size() : 0);
   if (edits.replacement != nullptr) {
     const lora::Replacement& other = *edits.replacement;
-    std::vector<std::byte> wanted(sides.base.size());
-    kinds::cast(other.bytes.data(), other.tensor->spec.dtype, wanted.data(), sides.spec.dtype,
-                std::ssize(wanted) / sides.size());
+    kinds::cast(other.bytes.data(), other.tensor->spec.dtype, wanted.data(), spec.dtype,
+                std::ssize(wanted) / bytes(spec.dtype));
+    base = wanted;  // lora_B.bias is added to a trained bias
+  }
+  const TwoTensors sides(spec, base, found, edits);
+  if (edits.replacement != nullptr && edits.pairs.empty() && edits.biases.empty()) {
+    const lora::Replacement& other = *edits.replacement;
     if (!std::equal(wanted.begin(), wanted.end(), sides.found.begin())) {
       return refuted_merge(sides.spec.name, Code::BytesDiffer,
                            sides.spec.name + " is not the tensor that was trained", "other bytes",

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/io/checkpoint.hpp"
+#include "properties/claims/adapter.hpp"
 #include "tests/ci/run_command.hpp"
 
 namespace bv::cli {
@@ -183,6 +184,31 @@ TEST(LoraCommand, UnpackedExpertsAreOnePairEach) {
   EXPECT_EQ(shape("mlp.experts.7.gate_proj.lora_A.weight"), (Shape{6, 40}));
   EXPECT_EQ(shape("mlp.experts.7.up_proj.lora_B.weight"), (Shape{12, 6}));
   EXPECT_EQ(shape("mlp.experts.0.down_proj.lora_B.weight"), (Shape{40, 3}));
+}
+
+/// What is missing is said in the first line: nothing is checked that has no name.
+TEST(LoraCommand, WithoutAModelTheFirstLineSaysSo) {
+  const Ended check = lora({"check", "--adapter", "a"});
+  EXPECT_EQ(check.code, 2);
+  EXPECT_TRUE(check.err.starts_with("error[BV0002]: lora needs a model")) << check.err;
+  for (const char* verb : {"merge", "slice", "unpack"}) {
+    const Ended made = lora({verb, "--adapter", "a", "--out", "b"});
+    EXPECT_EQ(made.code, 2) << verb;
+    EXPECT_TRUE(made.err.starts_with("error[BV0002]: ")) << made.err;
+  }
+  const Ended ended = lora({"check", "--model", "m", "--adapter", "a"});
+  EXPECT_TRUE(ended.err.starts_with("checking m\n")) << ended.err;
+}
+
+TEST(LoraCommand, ExplainListsItsClaimsInTwoColumns) {
+  const std::string list = run_line({"explain"}).out;
+  std::set<std::size_t> columns;
+  for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
+    const std::size_t row = list.find("\n  " + std::string(claim.id) + "  ");
+    ASSERT_NE(row, std::string::npos) << claim.id << " runs into its text";
+    columns.insert(list.find_first_not_of(' ', row + 3 + claim.id.size()) - row);
+  }
+  EXPECT_EQ(columns.size(), 1);
 }
 
 TEST(LoraCommand, WrongUseIsToldWithTheVerbs) {

@@ -2,6 +2,9 @@
 the files of their ranks, and those of PEFT's goldens after a way over Megatron's ranks."""
 
 import json
+import os
+import re
+import subprocess
 
 import peft
 import pytest
@@ -9,7 +12,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from command import GOLDEN, run
+from command import GOLDEN, run, run_failing
 
 LORA = GOLDEN / "lora"
 PEFT = GOLDEN / "peft"
@@ -87,3 +90,84 @@ def test_peft_adapter_after_a_way_over_ranks_is_merged_alike(case, tmp_path):
     assert before.keys() == after.keys()
     for name, wanted in before.items():
         assert torch.equal(after[name], wanted), name
+
+
+SIZES = dict(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+             head_dim=8, pad_token_id=None)
+EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, tie_word_embeddings=False)
+# What PEFT trains and loads beside pairs on linear layers: the class, its sizes, the config, and how a merge ends.
+FORMS = {
+    "tied output layer": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["q_proj", "lm_head"]), "--untie"),
+    "tied output layer alone": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["lm_head"]), "--untie"),
+    "tied output layer, trained": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["q_proj"], modules_to_save=["lm_head"]), "--untie"),
+    "both of a tie": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["embed_tokens", "lm_head"]), "--untie"),
+    "lora_bias without a bias": ("Llama", dict(tie_word_embeddings=False), dict(target_modules=["q_proj"], lora_bias=True), "BV4012"),
+    "lora_bias": ("Llama", dict(tie_word_embeddings=False, attention_bias=True), dict(target_modules=["q_proj"], lora_bias=True), ""),
+    "lora_bias, lora_only": ("Llama", dict(tie_word_embeddings=False, attention_bias=True),
+                             dict(target_modules=["q_proj"], lora_bias=True, bias="lora_only"), ""),
+    "lora_bias, all": ("Llama", dict(tie_word_embeddings=False, attention_bias=True),
+                       dict(target_modules=["q_proj"], lora_bias=True, bias="all"), ""),
+    "DoRA on the embedding": ("Llama", dict(tie_word_embeddings=False), dict(target_modules=["q_proj", "embed_tokens"], use_dora=True), ""),
+    "DoRA on a tied embedding": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["embed_tokens"], use_dora=True), "--untie"),
+    "DoRA on the output layer": ("Llama", dict(tie_word_embeddings=True), dict(target_modules=["lm_head"], use_dora=True), "--untie"),
+    "a packed parameter": ("Qwen3Moe", EXPERTS, dict(target_modules=["q_proj"], target_parameters=["experts.gate_up_proj"]), ""),
+    "all-linear": ("Qwen3Moe", EXPERTS, dict(target_modules="all-linear"), ""),
+}
+
+
+def trained(form, folder):
+    """The base and an adapter that PEFT wrote, loaded again from the disk."""
+    name, sizes, targets, _ = FORMS[form]
+    cls = getattr(transformers, f"{name}ForCausalLM")
+    torch.manual_seed(0)
+    base = cls(cls.config_class(**{**SIZES, **sizes}))
+    base.save_pretrained(folder / "base")
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=2, **targets))
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn_like(parameter) * 0.1
+    model.save_pretrained(folder / "adapter")
+    return cls, peft.PeftModel.from_pretrained(cls.from_pretrained(folder / "base", dtype=torch.float32), folder / "adapter")
+
+
+def judged_right(*words):
+    """What lora check says: nothing is refuted, though Megatron may have no such adapter."""
+    done = subprocess.run([os.environ["BV_COMMAND"], "lora", "check", *map(str, words)], capture_output=True, text=True)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode in (0, 3) and " refuted 0 " in said, said
+    assert done.returncode == 0 or set(re.findall(r"BV\d{4}", said)) == {"BV4012"}, said
+    return said
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_peft_loads_is_judged_and_merged(form, tmp_path):
+    cls, model = trained(form, tmp_path)
+    words = ["--model", tmp_path / "base", "--adapter", tmp_path / "adapter"]
+    said = judged_right(*words)
+    assert "matches nothing" not in said and "starts them at zero" not in said, said
+    ending = FORMS[form][3]
+    if ending.startswith("BV"):
+        assert ending in run_failing(5, "lora", "merge", *words, "--out", tmp_path / "merged")
+        assert ending in run_failing(5, "lora", "convert", "--to", "megatron", *words, "--out", tmp_path / "ranks", "--tp", 1)
+        with pytest.raises(RuntimeError, match="base layer has no bias"):
+            model.merge_and_unload()
+        return
+    if ending:
+        assert "BV4021" in run_failing(5, "lora", "merge", *words, "--out", tmp_path / "no")
+    untie = [ending] if ending else []
+    run("lora", "merge", *words, "--out", tmp_path / "merged", *untie)
+    judged_right(*words, "--merged", tmp_path / "merged")
+    # The merged model computes what the adapter computes beside its base.
+    ids = torch.arange(24).reshape(2, 12)
+    ours = cls.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.allclose(ours(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
+    # Merged while it is converted, it is the same.
+    run("convert", "--to", "megatron", *words, *untie, "--out", tmp_path / "shards", "--tp", 2)
+    run("convert", "--to", "megatron", "--model", tmp_path / "merged", "--out", tmp_path / "again", "--tp", 2)
+    for shard in sorted((tmp_path / "again").glob("*.safetensors")):
+        assert shard.read_bytes() == (tmp_path / "shards" / shard.name).read_bytes(), shard.name
+    if not untie:  # PEFT merges into the tied tensor, and so into both
+        theirs = model.merge_and_unload().state_dict()
+        for name, wanted in theirs.items():
+            assert torch.allclose(ours.state_dict()[name], wanted, rtol=1e-6, atol=1e-7), name

@@ -19,6 +19,13 @@ def run(*words):
     return done.stdout
 
 
+def run_noting(*words):
+    """All that a run says that must end with exit code 0, lines put together."""
+    done = subprocess.run([os.environ["BV_COMMAND"], *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return " ".join((done.stdout + done.stderr).split())
+
+
 def run_failing(code, *words):
     """All that a run says that must end with this exit code."""
     done = subprocess.run([os.environ["BV_COMMAND"], *map(str, words)], capture_output=True, text=True, timeout=300)

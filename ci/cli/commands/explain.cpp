@@ -44,36 +44,48 @@ std::string fitted(std::string_view text, const reports::TextStyle& style) {
   return out;
 }
 
-std::string entry(std::string_view name, std::string_view text, const reports::TextStyle& style) {
-  constexpr std::size_t kColumn = 16;
-  return fmt::format("  {:<{}}", name, kColumn - 2) +
-         reports::wrapped(text, kColumn, std::string(kColumn, ' '),
-                          static_cast<std::size_t>(style.width)) +
-         "\n";
+/// One below the other; the texts begin in one column, two behind the longest name.
+std::string entries(const std::vector<Topic>& topics, const reports::TextStyle& style) {
+  std::size_t column = 16;
+  for (const Topic& topic : topics) {
+    column = std::max(column, topic.name.size() + 4);
+  }
+  std::string out;
+  for (const Topic& topic : topics) {
+    out += fmt::format("  {:<{}}", topic.name, column - 2) +
+           reports::wrapped(topic.text, column, std::string(column, ' '),
+                            static_cast<std::size_t>(style.width)) +
+           "\n";
+  }
+  return out;
 }
 
 std::string list_text(const reports::TextStyle& style) {
-  std::string out = "results: bridge-verify explain results\n\nclaims:\n";
+  std::vector<Topic> of_models;
   for (const claims::Claim& claim : claims::catalogue()) {
-    out += entry(claim.id, claim.title, style);
+    of_models.push_back({claim.id, claim.title});
   }
-  out += "\nclaims about adapters:\n";
+  std::vector<Topic> of_adapters;
   for (const claims::AdapterClaim& claim : claims::kAdapterCatalogue) {
-    out += entry(claim.id, claim.title, style);
+    of_adapters.push_back({claim.id, claim.title});
   }
-  out += "\ncodes:\n";
+  std::vector<std::string> labels;  // what the topics view
   for (const CodeInfo& code : all_codes()) {
-    out += entry(label(code.code), code.title, style);
+    labels.push_back(label(code.code));
   }
-  return out;
+  std::vector<Topic> codes;
+  for (const CodeInfo& code : all_codes()) {
+    codes.push_back({labels[codes.size()], code.title});
+  }
+  return "results: bridge-verify explain results\n\nclaims:\n" + entries(of_models, style) +
+         "\nclaims about adapters:\n" + entries(of_adapters, style) + "\ncodes:\n" +
+         entries(codes, style);
 }
 
 std::string results_text(const reports::TextStyle& style) {
   std::string out =
       "A verdict is about one claim, one rule and one layout. Its result is one of:\n\n";
-  for (const Topic& topic : kResults) {
-    out += entry(topic.name, topic.text, style);
-  }
+  out += entries({kResults.begin(), kResults.end()}, style);
   return out + "\n" +
          fitted(
              "Only proved, held and waived are green. A run passes when at least one claim was "
@@ -110,7 +122,7 @@ Result<std::string> text_of(const std::string& word, const reports::TextStyle& s
   for (const Topic& topic : kResults) {
     names.emplace_back(topic.name);
     if (topic.name == word) {
-      return entry(topic.name, topic.text, style);
+      return entries({topic}, style);
     }
   }
   for (const claims::Claim& claim : claims::catalogue()) {

@@ -327,11 +327,14 @@ std::string start_line(const Options& options) {
     return "";
   }
   const std::string model = escaped(options.headers.empty() ? options.model : options.headers);
-  if (options.command == "convert") {
-    return fmt::format("converting {} to {}\n", model, options.to);
-  }
   if (options.command == "diff") {
     return fmt::format("comparing {}\n", escaped(join(options.operands, " with ")));
+  }
+  if (model.empty()) {
+    return "";  // the error that follows says what is missing
+  }
+  if (options.command == "convert") {
+    return fmt::format("converting {} to {}\n", model, options.to);
   }
   return fmt::format("checking {}\n", model);
 }

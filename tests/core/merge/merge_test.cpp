@@ -104,7 +104,8 @@ TEST(Merge, ConvolutionsThatStoreInputsFirstAreMergedTransposed) {
   ASSERT_TRUE(theirs);
   for (const auto& [tensor, edits] : edits_of(adapter)) {
     const auto& stored = base.checkpoint->tensors().find(tensor)->second;
-    auto merge = TensorMerge::make(stored.spec, edits, best_merge_isa());
+    auto merge =
+        TensorMerge::make(stored.spec, edits, best_merge_isa(), base.checkpoint->bytes(stored));
     ASSERT_TRUE(merge);
     std::vector<std::byte> out(tensor_bytes(stored.spec));
     ASSERT_TRUE(merge->apply(0, base.checkpoint->bytes(stored), out));
