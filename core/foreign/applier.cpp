@@ -85,6 +85,11 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   }
   report_rule_faults(guessed);
   report_hook(guessed);
+  report_export_hook();
+  report_row_facts();
+  if (!guessed) {
+    report_trouble();  // guessed: the question about the parameters tells of it
+  }
   // Those that are certain take their tensors first.
   for (const bool certain : {true, false}) {
     for (now_ = 0; now_ < wanted.size(); ++now_) {

@@ -31,6 +31,9 @@ class Applier {
   void report_rule_faults(bool guessed);
   void report_unsolved();
   void report_hook(bool guessed);
+  void report_export_hook();
+  void report_row_facts();
+  void report_trouble();
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
   void make(const WantedParameter& parameter);

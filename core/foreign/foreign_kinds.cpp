@@ -120,6 +120,7 @@ Result<ForeignKinds> read_table(std::string_view text) {
           {row.at("family").get<std::string>(), row.at("number").get<std::string>(),
            row.at("value").get<std::int64_t>(), row.at("note").get<std::string>()});
     }
+    top.at("neighbours_rotated").get_to(out.neighbours_rotated);
     const json& globs = top.at("auto");
     globs.at("replicated").get_to(out.auto_replicated);
     globs.at("row").get_to(out.auto_row);

@@ -55,6 +55,7 @@ struct ForeignKinds {
     std::string note;
   };
   std::vector<Difference> differences;
+  std::vector<std::string> neighbours_rotated;  // families: HF rotates rows 2i and 2i + 1 of a head
   std::vector<std::string> auto_replicated, auto_row, auto_row_bias, auto_column;
   kinds::Catalogue lines;  // the built-in lines and those that only foreign rules use
 

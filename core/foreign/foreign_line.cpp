@@ -87,7 +87,7 @@ class LineChooser {
  private:
   Result<Line> line_of() {
     if (kind_.packed) {
-      return packed_line();
+      return foreign_.permutation.empty() ? packed_line() : permuted_line(kind_.line.kind);
     }
     Line line = kind_.line;
     for (const auto& [flag, other] : kind_.when) {

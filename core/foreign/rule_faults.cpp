@@ -27,6 +27,19 @@ Error unknown_kind(const ForeignKinds& kinds, const ForeignRule& rule) {
                     "qkv, gated_mlp, ...");
 }
 
+/// The class has the name of a kind, and the library under test does something else by it.
+Error other_than_its_kind(const ForeignRule& rule) {
+  return fail(Code::RuleKindUnknown,
+              fmt::format("{}: {} was seen to do something else than the kind of that name",
+                          named(rule), rule.upstream_class))
+      .at(rule.source)
+      .fact("megatron  " + shown(rule.megatron))
+      .pair(rule.differs, "the elements where the released class puts them")
+      .advise(
+          "compare param_mapping.py of this library with the release, or write what the class "
+          "does as the rule's \"layout\"");
+}
+
 /// A name for every part of the kind, and none besides.
 void check_parts(const ForeignRule& rule, const ForeignKind& kind, std::vector<RuleFault>& out) {
   std::vector<std::string> wanted;
@@ -179,6 +192,10 @@ std::vector<RuleFault> rule_faults(const ForeignKinds& kinds, const ForeignRule&
   const ForeignKind* kind = kinds.find(rule.kind);
   if (kind == nullptr) {
     out.push_back({unknown_kind(kinds, rule), false});
+    return out;
+  }
+  if (!rule.differs.empty()) {
+    out.push_back({other_than_its_kind(rule), false});
     return out;
   }
   check_parts(rule, *kind, out);

@@ -12,6 +12,7 @@
 #include "core/family/symbols.hpp"
 #include "core/foreign/applier.hpp"
 #include "core/foreign/foreign_line.hpp"
+#include "core/foreign/shown.hpp"
 #include "core/foreign/survey.hpp"
 
 namespace bv::foreign {
@@ -175,6 +176,9 @@ Result<AppliedRules> apply_rules_alone(const model::Model& usual, const nlohmann
   add_constraints(input, found, out.model);
   out.open.insert(out.open.end(), found.questions.begin(), found.questions.end());
   if (!rules.parameters) {
+    for (auto line = rules.trouble.rbegin(); line != rules.trouble.rend(); ++line) {
+      found.unsaid.insert(found.unsaid.begin(), shown(*line));
+    }
     out.open.push_back(parameters_question(std::move(found.unsaid)));
   }
   return out;

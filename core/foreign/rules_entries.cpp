@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
@@ -48,6 +49,12 @@ std::vector<std::string> texts_at(const json& object, const char* key) {
 
 namespace {
 
+/// Modules of Megatron-Bridge 0.6.2 whose mapping classes upstream_classes.json knows.
+constexpr std::array kKnownModules = {
+    std::string_view("megatron.bridge.models.conversion.param_mapping"),
+    std::string_view("megatron.bridge.models.gpt_oss.gpt_oss_bridge"),
+    std::string_view("megatron.bridge.models.mimo_v2_flash.mimo_v2_flash_bridge")};
+
 constexpr std::int64_t kExtentMax = std::int64_t{1} << 40;
 
 /// Reads one entry of "rules". Messages name the rule and the place of the key.
@@ -66,10 +73,14 @@ class RuleReader {
           .pair(fmt::format("a {}", row_.type_name()), "an object with megatron, hf and kind");
     }
     BV_TRY(kind, kind_or_layout());
+    if (is_of_another_module()) {
+      kind = text_at(row_, "module") + "." + kind;
+    }
     BV_TRY(megatron, required_text("megatron", "megatron"));
     rule_.kind = std::move(kind);
     rule_.megatron = std::move(megatron);
     rule_.upstream_class = shown(text_at(row_, "class"));
+    rule_.differs = shown(text_at(row_, "differs"));
     rule_.when = text_at(row_, "when");
     rule_.source = source();
     BV_CHECK(read_hf());
@@ -120,6 +131,15 @@ class RuleReader {
       rule_.axes.emplace_back(axis, size.is_string() ? size.get<std::string>() : size.dump());
     }
     return fmt::format("line_{}", rule_.position);
+  }
+
+  /// A class of a module that has none of the classes that are known by name: it may have the name
+  /// of one of them and do something else. With a kind the exporter has looked at what it does.
+  [[nodiscard]] bool is_of_another_module() const {
+    const std::string module = text_at(row_, "module");
+    return !module.empty() && member(row_, "kind") == nullptr &&
+           member(row_, "layout") == nullptr &&
+           std::find(kKnownModules.begin(), kKnownModules.end(), module) == kKnownModules.end();
   }
 
   [[nodiscard]] std::string source() const {

@@ -43,7 +43,9 @@ class FileReader {
     BV_CHECK(read_rules());
     BV_CHECK(read_facts());
     BV_CHECK(read_norms());
+    read_row_facts();
     BV_CHECK(read_hooks());
+    out_.trouble = texts_at(top_, "trouble");
     BV_CHECK(read_model());
     out_.warnings = unknown_keys(top_, text_, file_);
     return std::move(out_);
@@ -126,37 +128,71 @@ class FileReader {
                              R"(each "weight" or "offset")");
   }
 
+  void read_row_facts() {
+    const json* facts = member(top_, "facts");
+    const auto flag = [facts](const char* key) {
+      const json* found = facts == nullptr ? nullptr : member(*facts, key);
+      return found != nullptr && found->is_boolean() ? std::optional(found->get<bool>())
+                                                     : std::nullopt;
+    };
+    out_.row_facts.rotary_interleaved = flag("rotary_interleaved");
+    out_.row_facts.latent_attention = flag("multi_latent_attention").value_or(false);
+    const json* size = facts == nullptr ? nullptr : member(*facts, "moe_mlp_glu_interleave_size");
+    out_.row_facts.glu_interleave_size = size == nullptr ? "" : dumped(*size);
+  }
+
   /// A hook of the base class changes nothing.
   Status read_hooks() {
+    const json none = json::object();
     const json* hooks = member(top_, "hooks");
-    const std::string owner =
-        hooks == nullptr ? "" : text_at(*hooks, "maybe_modify_loaded_hf_weight");
-    if (owner.empty() || owner == "base") {
-      return Done{};
+    hooks = hooks == nullptr ? &none : hooks;
+    const auto owner_of = [hooks](const char* hook) {
+      const std::string owner = text_at(*hooks, hook);
+      return owner == "base" ? "" : owner;
+    };
+    if (const std::string owner = owner_of("maybe_modify_loaded_hf_weight"); !owner.empty()) {
+      BV_TRY(changes, rule_ids(*hooks, "changes"));
+      out_.load_hook = LoadHook{owner, std::move(changes), texts_at(*hooks, "reads")};
     }
-    out_.load_hook = LoadHook{owner, std::nullopt, {}};
-    out_.load_hook->reads = texts_at(*hooks, "reads");
-    const json* changes = member(*hooks, "changes");
+    if (const std::string owner = owner_of("maybe_modify_converted_hf_weight"); !owner.empty()) {
+      BV_TRY(changes, rule_ids(*hooks, "exports"));
+      out_.export_hook = ExportHook{owner, std::move(changes)};
+    }
+    const std::vector<std::string> known = texts_at(*hooks, "known");
+    for (const char* method : {"build_conversion_tasks", "load_weights_hf_to_megatron",
+                               "stream_weights_megatron_to_hf"}) {
+      const std::string owner = owner_of(method);
+      if (!owner.empty() && std::find(known.begin(), known.end(), method) == known.end()) {
+        out_.own_methods.push_back(fmt::format("{} of {}", method, shown(owner)));
+      }
+    }
+    return Done{};
+  }
+
+  /// hooks.KEY: the rules that a hook changes something for; nullopt when it was not tried.
+  Result<std::optional<std::vector<std::string>>> rule_ids(const json& hooks,
+                                                           const char* key) const {
+    const json* changes = member(hooks, key);
     if (changes == nullptr) {
-      return Done{};
+      return std::optional<std::vector<std::string>>();
     }
-    out_.load_hook->changes = texts_at(*hooks, "changes");
-    if (!changes->is_array() || out_.load_hook->changes->size() != changes->size()) {
-      return invalid(file_, "hooks.changes is not a list of rule ids")
+    std::vector<std::string> out = texts_at(hooks, key);
+    if (!changes->is_array() || out.size() != changes->size()) {
+      return invalid(file_, fmt::format("hooks.{} is not a list of rule ids", key))
           .pair(dumped(*changes), R"(["r7"], or null when the hook was not tried)");
     }
     std::vector<std::string> ids;
     for (const ForeignRule& rule : out_.rules) {
       ids.push_back(rule.id);
     }
-    for (const std::string& id : *out_.load_hook->changes) {
+    for (const std::string& id : out) {
       if (std::find(ids.begin(), ids.end(), id) == ids.end()) {
         const auto near = nearest(id, ids);
-        return invalid(file_, fmt::format("hooks.changes names {}, which is not a rule", shown(id)))
+        return invalid(file_, fmt::format("hooks.{} names {}, which is not a rule", key, shown(id)))
             .pair(shown(id), near ? shown(*near) : "the id of a rule of this file");
       }
     }
-    return Done{};
+    return std::optional(std::move(out));
   }
 
   Status read_model() {

@@ -18,6 +18,7 @@ struct ForeignRule {
   std::string id;              // its own, or "r" + position
   std::string kind;            // as written: a kind name, else the class name
   std::string upstream_class;  // "" when the row gives its kind alone
+  std::string differs;         // what its class was seen to do otherwise than the kind of that name
   std::string megatron;        // pattern: `*` is digits, `**` anything
   std::vector<std::pair<std::string, std::string>> hf;  // role ("" when there is one) -> pattern
   family::Orientation orientation = family::Orientation::ByShape;
@@ -64,6 +65,19 @@ struct LoadHook {
   std::vector<std::string> reads;
 };
 
+/// The bridge changes tensors that its rules have written (hooks.maybe_modify_converted_hf_weight).
+struct ExportHook {
+  std::string owner;
+  std::optional<std::vector<std::string>> changes;  // as of LoadHook; hooks.exports
+};
+
+/// Settings of the provider that say how the rows of a weight are read.
+struct RowFacts {
+  std::optional<bool> rotary_interleaved;
+  bool latent_attention = false;    // multi_latent_attention: rows of its own
+  std::string glu_interleave_size;  // moe_mlp_glu_interleave_size as written; "" when it is not set
+};
+
 struct ForeignRules {
   std::string file;
   std::string repository;
@@ -74,7 +88,13 @@ struct ForeignRules {
   /// facts.layernorm_zero_centered_gamma: does Megatron keep norm weights as offsets from one?
   std::optional<bool> zero_centered_norms;
   MeasuredNorms norms;
+  RowFacts row_facts;
   std::optional<LoadHook> load_hook;
+  std::optional<ExportHook> export_hook;
+  /// Methods of the bridge that load or write all tensors, "NAME of CLASS", of which nobody knows
+  /// what they do.
+  std::vector<std::string> own_methods;
+  std::vector<std::string> trouble;  // what the exporter could not do
   /// model.parameters: all parameters of the Megatron model, and no others.
   std::optional<std::vector<ListedParameter>> parameters;
   std::vector<Error> warnings;  // keys that nobody reads: RulesKeyUnknown

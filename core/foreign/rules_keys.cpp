@@ -24,7 +24,7 @@ const Words& top_keys() {
 const Words& rule_keys() {
   static const Words keys = {"id",         "kind",     "class",  "megatron",  "hf",     "values",
                              "when",       "source",   "bases",  "overrides", "module", "doc",
-                             "parameters", "alias_of", "layout", "axes"};
+                             "parameters", "alias_of", "layout", "axes",      "differs"};
   return keys;
 }
 const Words& parameter_keys() {
@@ -45,7 +45,8 @@ const Words& model_keys() {
 }
 /// Provider fields: any may stand there, so only a near miss is told.
 const Words& read_facts() {
-  static const Words keys = {"layernorm_zero_centered_gamma", "norms"};
+  static const Words keys = {"layernorm_zero_centered_gamma", "norms", "rotary_interleaved",
+                             "moe_mlp_glu_interleave_size"};
   return keys;
 }
 

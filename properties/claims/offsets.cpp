@@ -25,7 +25,10 @@ std::string sum_text(std::span<const std::byte> element, DType dtype, double add
   return fmt::format("{:g}", kinds::load(sum, dtype));
 }
 
-/// What Megatron must hold by the oracle, against what the rule puts there.
+constexpr const char* kSeen = "facts.norms: so the modules of both libraries were seen to compute";
+
+/// What Megatron must hold by the oracle and by what was seen of the libraries, against what the
+/// rule puts there.
 class ValueStatement {
  public:
   ValueStatement(const Subject& subject, const RuleUse& use)
@@ -33,16 +36,16 @@ class ValueStatement {
 
   Verdict check() const {
     for (const std::uint32_t m : use_.mappings) {
-      oracle::Question question;
-      question.parameter = use_.model().megatron_name(use_.model().mappings[m]);
-      question.model_type = use_.source().model_type;
-      question.stated = stated(use_.model());
-      const oracle::WantedValue wanted = subject_.budget.oracle.wanted_value(question);
+      const std::string parameter = use_.model().megatron_name(use_.model().mappings[m]);
+      if (const auto added = seen(m); added && *added != added_) {
+        return wrong(m, parameter, *added, kSeen);
+      }
+      const oracle::WantedValue wanted = wanted_of(parameter);
       if (!wanted.added) {
         return measured() ? by_measurement() : by_rules_file(wanted.because);
       }
       if (*wanted.added != added_) {
-        return wrong(m, question.parameter, *wanted.added, wanted.because);
+        return wrong(m, parameter, *wanted.added, wanted.because);
       }
     }
     Verdict right = statement();
@@ -55,6 +58,35 @@ class ValueStatement {
   }
 
  private:
+  /// By the oracle. How Megatron keeps the weight is what was seen of the built module, else what
+  /// the provider sets; without either, what the family says.
+  oracle::WantedValue wanted_of(const std::string& parameter) const {
+    oracle::Question question;
+    question.parameter = parameter;
+    question.model_type = use_.source().model_type;
+    question.stated = stated(use_.model());
+    const oracle::WantedValue by_family = subject_.budget.oracle.wanted_value(question);
+    if (subject_.under_test == nullptr || question.stated.zero_centered_gamma) {
+      return by_family;
+    }
+    const foreign::ForeignRules& rules = subject_.under_test->rules;
+    const auto seen_of_built = kept_as_offset(rules.norms.megatron, parameter);
+    const auto built = seen_of_built ? seen_of_built : rules.zero_centered_norms;
+    if (!built || !by_family.added) {
+      return by_family;
+    }
+    question.stated.zero_centered_gamma = built;
+    oracle::WantedValue out = subject_.budget.oracle.wanted_value(question);
+    if (out.added != by_family.added) {
+      out.because += seen_of_built
+                         ? fmt::format(" (facts.norms: {} is kept as {})", parameter,
+                                       *built ? "an offset" : "a weight")
+                         : fmt::format(" (facts.layernorm_zero_centered_gamma is {} in {})", *built,
+                                       rules.file);
+    }
+    return out;
+  }
+
   /// A norm of a model that no oracle knows: the family file states how it is stored.
   bool rests_on_statement() const {
     return claims::rests_on_statement(use_.source()) &&
@@ -135,8 +167,7 @@ class ValueStatement {
   Verdict by_measurement() const {
     for (const std::uint32_t m : use_.mappings) {
       if (const double added = *seen(m); added != added_) {
-        return wrong(m, use_.model().megatron_name(use_.model().mappings[m]), added,
-                     "facts.norms: so the modules of both libraries were seen to compute");
+        return wrong(m, use_.model().megatron_name(use_.model().mappings[m]), added, kSeen);
       }
     }
     Verdict out = statement();

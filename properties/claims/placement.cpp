@@ -11,93 +11,13 @@
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/built_modules.hpp"
 #include "properties/claims/catalogue.hpp"
+#include "properties/claims/compared_sizes.hpp"
 #include "properties/claims/tag_runs.hpp"
 
 namespace bv::claims {
 namespace {
 
-constexpr std::int64_t kSmall = 64;  // carried sizes above this are compared on a smaller size
-constexpr std::int64_t kCandidates = 4096;
-constexpr std::int64_t kLeastAxis = 3;
 constexpr std::int64_t kTaggedMax = std::int64_t{1} << 24;  // of all sources of a rule
-
-/// The geometry symbols of an expression.
-void add_symbols(const model::Model& model, const std::string& expression,
-                 std::set<std::string>& out) {
-  std::string word;
-  for (const char c : expression + " ") {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_') {
-      word += c;
-      continue;
-    }
-    if (model.geometry.get(word)) {
-      out.insert(word);
-    }
-    word.clear();
-  }
-}
-
-/// Symbols that a rule carries along: they size the trailing dimensions, or are a whole axis that
-/// is never cut.
-std::set<std::string> carried_symbols(const model::Model& model, const family::Rule& rule) {
-  std::set<std::string> out;
-  for (const std::string& expression : rule.rest) {
-    add_symbols(model, expression, out);
-  }
-  for (const auto& [axis, expression] : rule.axes) {
-    if (model.geometry.get(expression) && (axis == "o" || axis == "h" || axis == "E")) {
-      out.insert(expression);
-    }
-  }
-  return out;
-}
-
-/// Every axis that could show an exchange still can: none above 2 has become 1 or 2.
-bool keeps_axes(const layout::Binding& full, const layout::Binding& small) {
-  for (const auto& [axis, extent] : full.axes) {
-    const auto found = small.axes.find(axis);
-    if (found == small.axes.end() || found->second < std::min(extent, kLeastAxis)) {
-      return false;
-    }
-  }
-  return true;
-}
-
-/// Those symbols made small, as far as the rule still binds on this layout.
-plan::Rebinding reduced(const model::Model& model, const family::Rule& rule,
-                        const kinds::Catalogue& kinds, const parallel::Layout& layout) {
-  plan::Rebinding out;
-  const auto whole = plan::binding_of(model.geometry, rule, layout);
-  if (!whole) {
-    return out;
-  }
-  const auto is_number = [](const std::string& size) {
-    return size.find_first_not_of("0123456789") == std::string::npos;
-  };
-  if (std::all_of(rule.rest.begin(), rule.rest.end(), is_number)) {  // a tower that goes as it is
-    std::vector<std::int64_t> sizes = whole->rest;
-    for (std::size_t i = 0; i < sizes.size(); ++i) {
-      sizes[i] = std::min(sizes[i], kSmall - static_cast<std::int64_t>(i));
-    }
-    out.rest = std::move(sizes);
-  }
-  for (const std::string& symbol : carried_symbols(model, rule)) {
-    const auto own = rule.sizes.find(symbol);
-    const std::int64_t full = own == rule.sizes.end() ? model.geometry.at(symbol) : own->second;
-    bool binds = false;
-    for (std::int64_t candidate = kLeastAxis;
-         !binds && full > kSmall && candidate < std::min(full, kCandidates); ++candidate) {
-      out.symbols[symbol] = candidate;
-      const auto binding = plan::binding_of(model.geometry, rule, layout, out);
-      binds = binding && keeps_axes(*whole, *binding) &&
-              plan::bind_rule(kinds, model.geometry, rule, layout, out);
-    }
-    if (!binds) {
-      out.symbols.erase(symbol);
-    }
-  }
-  return out;
-}
 
 struct Tagged {
   std::vector<oracle::TaggedTensor> hf;
@@ -166,7 +86,7 @@ class Comparison {
     verdict.outcome = Outcome::Proved;
     verdict.evidence = {.proved = true, .oracle = true};
     std::set<std::uint32_t> mappings = {use_.mappings.front(), use_.mappings.back()};
-    const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
+    const std::int64_t t = ranks_of(*use_.rule, layout_);
     for (const std::uint32_t m : mappings) {
       const bool stacked = model_.mappings[m].is_stack();
       std::set experts = {stacked ? bound->size("E") - 1 : model_.mappings[m].expert};
@@ -217,10 +137,11 @@ class Comparison {
     question.numbers = numbers_;
     question.hf_names = mapping.hf;
     question.hf = tagged_.hf;
-    question.shard_size = use_.rule->expert ? layout_.etp : layout_.tp;
+    question.shard_size = ranks_of(*use_.rule, layout_);
     question.shard_rank = rank;
     question.expert = expert;
-    question.padded_vocab = use_.rule->vocabulary ? bound.size("v") + bound.size("p") : 0;
+    question.padded_vocab =
+        use_.rule->vocabulary ? bound.size("v") + bound.size("p") : padded_rows();
     question.in_out_stack = use_.rule->orientation == family::Orientation::InOut;
     question.model_type = use_.source().model_type;
     question.stated = stated(model_);
@@ -265,6 +186,14 @@ class Comparison {
     report(bound, mapping, question.parameter, shard.shape, rank, found, wanted->tags, verdict);
   }
 
+  /// A vocabulary that a rule cuts as it would another matrix: Megatron pads its rows all the same.
+  [[nodiscard]] std::int64_t padded_rows() const {
+    const Shape& shape = tagged_.hf.front().shape;
+    const std::int64_t multiple = layout_.vocab_divisor.value_or(0) * layout_.tp;
+    return multiple <= 0 || shape.empty() ? 0
+                                          : (shape.front() + multiple - 1) / multiple * multiple;
+  }
+
   /// A name alone does not say that the module is Megatron's own: towers of HF's classes have such
   /// names too. Neither does it say how many rows a module has that computes more than is known.
   [[nodiscard]] bool is_guess(const std::string& parameter, const Shape& made,
@@ -276,7 +205,7 @@ class Comparison {
     const std::string usual = foreign::anatomy_of(parameter, prefix).usual;
     const std::int64_t here = element_count(made).value_or(0);
     const std::int64_t there = element_count(wanted).value_or(0);
-    const std::int64_t t = use_.rule->expert ? layout_.etp : layout_.tp;
+    const std::int64_t t = ranks_of(*use_.rule, layout_);
     const bool other_cut = here == there || here == there * t || here * t == there;
     return !other_cut || usual.empty() || table_->find(usual).empty();
   }

@@ -12,7 +12,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import export, named_output, names, norms, places, registry  # noqa: E402
+from bridge_verify import export, known, named_output, names, norms, places, registry  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -72,9 +72,21 @@ def rules(*mappings):
     return registry.Registry(list(mappings), STOCK).rules()
 
 
-def test_a_local_class_that_changes_the_export_alone_is_judged_as_its_base():
-    rule, = rules(local("Forgiving", megatron_to_hf=lambda self: None)("m", "h"))
-    assert rule["kind"] == "AutoMapping" and rule["class"] == "Forgiving" and rule["overrides"] == ["megatron_to_hf"]
+def test_a_local_class_that_changes_the_export_is_judged_as_its_base_where_its_source_was_read(monkeypatch):
+    cls = local("Forgiving", megatron_to_hf=lambda self: None)
+    rule, = rules(cls("m", "h"))
+    assert "kind" not in rule and rule["overrides"] == ["megatron_to_hf"]
+    monkeypatch.setitem(known.METHODS, "Forgiving.megatron_to_hf", known.digest(cls.megatron_to_hf))
+    rule, = registry.Registry([cls("m", "h")], STOCK, runs=False).rules()
+    assert rule["kind"] == "AutoMapping" and rule["class"] == "Forgiving"
+    monkeypatch.setitem(known.METHODS, "Forgiving.megatron_to_hf", "another source")
+    assert "kind" not in registry.Registry([cls("m", "h")], STOCK, runs=False).rules()[0]
+
+
+def test_a_class_of_an_author_has_no_line_of_the_library_s_class_of_its_name():
+    cls = type("StackedExpertAutoMapping", (AutoMapping,), {"__module__": "my_bridge", "hf_to_megatron": lambda self: None})
+    rule, = rules(cls("m", "h"))
+    assert "kind" not in rule and rule["module"] == "my_bridge"
 
 
 def test_a_local_class_that_changes_the_import_keeps_its_own_name():

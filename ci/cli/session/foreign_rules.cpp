@@ -9,6 +9,7 @@
 #include "core/checkpoint/open_model.hpp"
 #include "core/foreign/lint.hpp"
 #include "core/foreign/parameter.hpp"
+#include "core/foreign/shown.hpp"
 #include "core/foreign/usual.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/writer.hpp"
@@ -123,6 +124,9 @@ void describe_rules(const OpenedModel& opened, Run& run) {
       test.alone ? fmt::format("{}; {}: by the Megatron modules", file, why_alone(opened.hf))
                  : fmt::format("{}, held against family {}, {}", file,
                                family::name(*test.wanted.family), opened.hf.chosen.because);
+  for (const std::string& line : rules.trouble) {
+    run.notes.push_back("trouble of the export: " + foreign::shown(line));
+  }
   run.rules = static_cast<std::int64_t>(rules.rules.size());
   run.rules_digest = test.digest;
   run.rules_repository = rules.repository;

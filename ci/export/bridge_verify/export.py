@@ -55,6 +55,9 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         bridge = library.bridge_of(cls, config, tensors)
         rules = bridge.rules()
         touched = bridge.touched(rules)
+        hooks = bridge.hooks()
+        known = bridge.known()
+        exports = {} if hooks[live.EXPORT] == "base" else {"exports": bridge.exports(rules, touched)}
     trouble = bridge.trouble
     out = {
         "schema": "bridge-rules/1",
@@ -64,7 +67,8 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
                      "bridge_class": cls.__name__, "file": library.file_of(cls)},
         "selects": {"architectures": config.get("architectures") or [cls.SOURCE_NAME], "model_type": config.get("model_type")},
         "facts": bridge.facts(),
-        "hooks": {**bridge.hooks(), "changes": touched, **({"reads": sorted(bridge.read_by_hook)} if bridge.read_by_hook else {})},
+        "hooks": {**hooks, "changes": touched, **exports, **({"known": known} if known else {}),
+                  **({"reads": sorted(bridge.read_by_hook)} if bridge.read_by_hook else {})},
         "rules": rules,
     }
     if mode == "model" and bridge.provider is not None:

@@ -71,13 +71,18 @@ PARTS = {
 
 def parts_of(mapping):
     """Keys of `parameters`."""
-    make = PARTS.get(type(mapping).__name__)
+    make = PARTS.get(type(mapping).__name__) if is_of_library(mapping) else None
     return make(mapping) if make else {}
+
+
+def is_of_library(mapping):
+    """A class of an author may have the name of one that is known here."""
+    return type(mapping).__module__.startswith("megatron.bridge.")
 
 
 def line_of(mapping, provider):
     """Keys of the rule: a line with its sizes, or a kind. {} for a class that is not here."""
-    make = LINES.get(type(mapping).__name__)
+    make = LINES.get(type(mapping).__name__) if is_of_library(mapping) else None
     try:
         return make(provider, mapping) if make else {}
     except AttributeError:  # without a provider there are no sizes

@@ -10,7 +10,7 @@ import pkgutil
 import types
 import warnings
 
-from . import names, norms, places
+from . import known, names, norms, places
 from .registry import Registry, plain
 
 HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
@@ -22,7 +22,10 @@ FACTS = ("normalization", "layernorm_zero_centered_gamma", "share_embeddings_and
          "moe_shared_expert_intermediate_size", "moe_grouped_gemm", "mtp_num_layers", "vocab_size",
          "make_vocab_size_divisible_by", "should_pad_vocab", "linear_num_key_heads", "linear_key_head_dim",
          "linear_num_value_heads", "linear_value_head_dim", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups",
-         "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size")
+         "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size", "rotary_interleaved",
+         "moe_mlp_glu_interleave_size")
+LOAD, EXPORT, *FLOW = HOOKS
+NUMBERED_MAX = 1 << 18  # elements of a tensor that is filled with numbers; a larger one has no bytes
 
 
 class Trouble(Exception):
@@ -158,6 +161,8 @@ def _source(library, tensors):
 class Bridge:
     """One bridge class on one config."""
 
+    runs = True  # its classes can be run on tensors
+
     def __init__(self, library, cls, config, tensors):
         self.library, self.cls, self.config, self.tensors = library, cls, config, tensors
         self.trouble, self.read_by_hook = [], set()
@@ -206,6 +211,50 @@ class Bridge:
             owner = next((cls for cls in self.cls.__mro__ if name in vars(cls)), base)
             out[name] = "base" if owner is base else owner.__name__
         return out
+
+    def known(self):
+        """Methods that load or write all tensors and were read: they change none."""
+        return [name for name in FLOW if self.hooks()[name] != "base" and known.is_read(self.cls, name)]
+
+    def exports(self, rules, touched):
+        """Ids of the rules whose tensors the export hook does not hand on as they were written. None: it could not be tried.
+        Rules that the load hook changes are left out: nothing is judged of them."""
+        if not self.tensors:
+            return None
+        out = []
+        for rule in rules:
+            if rule["id"] in (touched or ()) or "module" in rule and not {"kind", "layout"} & set(rule):
+                continue
+            for megatron, hf in names.placed(rule, self.tensors):
+                try:
+                    same = self._is_handed_on(megatron, hf, "layout" in rule and "module" not in rule)
+                except Exception as error:
+                    same = known.is_read(self.cls, EXPORT)
+                    if not same:
+                        self.trouble.append(f"{EXPORT} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
+                if not same:
+                    out.append(rule["id"])
+                    break
+        return out
+
+    def _is_handed_on(self, megatron, hf, loads):
+        """`loads`: the load hook changes the tensors first, and the export hook must bring them back."""
+        import torch
+
+        stored = _Watched(self.tensors, NUMBERED_MAX)
+        wanted = {name: stored[name] for name in ([hf] if isinstance(hf, str) else hf.values())}
+        written = {hf: self.instance.maybe_modify_loaded_hf_weight(hf, stored)} if loads else wanted
+        task = types.SimpleNamespace(param_name=megatron, global_param_name=megatron, mapping=None, megatron_module=None,
+                                     param_weight=None, weight_dtype=None, pp_rank=0, vp_stage=0)
+        given = self.instance.maybe_modify_converted_hf_weight(task, dict(written), _Watched(self.tensors, NUMBERED_MAX))
+
+        def same(one, other):
+            return one is other or not one.is_meta and not other.is_meta and one.shape == other.shape and torch.equal(one, other)
+
+        whole = isinstance(given, dict) and all(name in given and same(given[name], tensor) for name, tensor in wanted.items())
+        # A name besides may be a copy, or a tensor that the checkpoint has.
+        return whole and all(name in wanted or name in self.tensors or any(same(tensor, one) or tensor.is_meta for one in wanted.values())
+                             for name, tensor in given.items())
 
     def touched(self, rules):
         """Ids of the rules whose tensors the load hook does not hand on as they are. None: it could not be tried."""
@@ -278,15 +327,15 @@ class Bridge:
         return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def rules(self):
-        return Registry(self.registry.mappings, self.library.mapping, self.provider).rules()
+        return Registry(self.registry.mappings, self.library.mapping, self.provider, self.runs).rules()
 
 
 class _Watched(dict):
-    """A state dict of small tensors that remembers what it gave."""
+    """A state dict that remembers what it gave: tensors without bytes, or numbers in those of up to `numbered` elements."""
 
-    def __init__(self, tensors):
+    def __init__(self, tensors, numbered=0):
         super().__init__()
-        self.tensors, self.given = tensors, {}
+        self.tensors, self.given, self.numbered = tensors, {}, numbered
 
     def __contains__(self, key):
         return key in self.tensors
@@ -306,7 +355,9 @@ class _Watched(dict):
         if key not in self.tensors:
             raise KeyError(key)
         if key not in self.given:
-            self.given[key] = torch.empty(self.tensors[key] or [], device="meta", dtype=torch.bfloat16)
+            shape = torch.Size(self.tensors[key] or [])
+            self.given[key] = (torch.arange(shape.numel(), dtype=torch.float32).reshape(shape) if shape.numel() <= self.numbered
+                               else torch.empty(shape, device="meta", dtype=torch.bfloat16))
         return self.given[key]
 
     def same(self, wanted, given):

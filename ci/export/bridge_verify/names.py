@@ -37,6 +37,15 @@ def resolved(rule, tensors):
         yield filled(hf, captures) if isinstance(hf, str) else {key: filled(name, captures) for key, name in hf.items()}
 
 
+def placed(rule, tensors):
+    """(Megatron name, names) of a rule in a checkpoint. Experts of a stack have the number 0."""
+    first = rule["hf"] if isinstance(rule["hf"], str) else next(iter(rule["hf"].values()))
+    for hf in resolved(rule, tensors):
+        name = hf if isinstance(hf, str) else next(iter(hf.values()))
+        captures = expression(first).match(name).groups() if "*" in first else ()
+        yield filled(rule["megatron"], captures).replace("**", "0").replace("*", "0"), hf
+
+
 def first_names(rule):
     """(wildcard filler, names) of a rule at its first layers, whether they are there or not."""
     for number in ("0", "1"):

@@ -1,13 +1,13 @@
 """A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
 
-from . import computed, lines, places
+from . import computed, known, lines, places, probed
 
-# Methods that change nothing on the way from HF to Megatron.
-NO_LAYOUT = {"megatron_to_hf", "megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
+# Methods that change nothing of what a rule says of full weights.
+NO_LAYOUT = {"megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
              "gather_from_ep_ranks_scale", "group_key", "is_grouped_export", "is_adapter"}
 PARAMETERS = ("permute_dims", "transpose_on_export", "allow_hf_name_mismatch", "is_grouped_export", "group_key")
 DUNDERS = {"__module__", "__doc__", "__dict__", "__weakref__", "__orig_bases__", "__parameters__", "__abstractmethods__",
-           "_abc_impl", "__annotations__", "__static_attributes__", "__firstlineno__", "__qualname__"}
+           "_abc_impl", "__slotnames__", "__annotations__", "__static_attributes__", "__firstlineno__", "__qualname__"}
 
 
 def plain(value):
@@ -24,8 +24,10 @@ def plain(value):
 class Registry:
     """`param_mapping` is the module of that name of the library; its classes are the stock ones."""
 
-    def __init__(self, mappings, param_mapping, provider=None):
-        self.mappings, self.provider = mappings, provider
+    def __init__(self, mappings, param_mapping, provider=None, runs=True):
+        """`runs`: the classes can be run on tensors; else those alone are known whose source was read."""
+        self.mappings, self.provider, self.library, self.runs = mappings, provider, param_mapping, runs
+        self.seen = {}  # class -> what it does otherwise than its stock class, as of probed.differs
         self.base = param_mapping.MegatronParamMapping
         self.stock = param_mapping.__name__
         self.ids = {id(mapping): f"r{position}" for position, mapping in enumerate(mappings)}
@@ -34,8 +36,10 @@ class Registry:
         return [self.rule(mapping) for mapping in self.mappings]
 
     def rule(self, mapping):
-        out = {"id": self.ids[id(mapping)], **self.kind(type(mapping)), "megatron": mapping.megatron_param,
+        out = {"id": self.ids[id(mapping)], **self.kind(type(mapping), mapping), "megatron": mapping.megatron_param,
                "hf": plain(mapping.hf_param)}
+        if "module" not in out and (other := self.differs(mapping, type(mapping).__name__)):
+            out["differs"] = other
         out.update(self.computed(mapping, out))
         out.update(lines.line_of(mapping, self.provider))
         parameters = {**self.parameters(mapping), **lines.parts_of(mapping)}
@@ -73,10 +77,24 @@ class Registry:
         hf, made = found
         if made.__module__ == self.stock:
             return {"hf": hf, "kind": made.__name__}  # everything else is done by the class that it makes
-        kind = self.kind(made, NO_LAYOUT | {"resolve"}).get("kind") if made is type(mapping) else None
+        kind = self.kind(made, mapping, NO_LAYOUT | {"resolve"}).get("kind") if made is type(mapping) else None
         return {"hf": hf, "kind": kind} if kind else {}
 
-    def kind(self, cls, harmless=NO_LAYOUT):
+    def differs(self, mapping, stock):
+        """"" for nothing, None where it cannot be seen."""
+        if not self.runs:
+            return None
+        key = type(mapping), stock
+        if key not in self.seen:
+            self.seen[key] = probed.differs(self.library, mapping, stock)
+        return self.seen[key]
+
+    def comes_back(self, cls, mapping, stock):
+        """An export of its own that does what that of `stock` does: seen by running it, else by its source."""
+        seen = self.differs(mapping, stock)
+        return known.is_read(cls, "megatron_to_hf") if seen is None else seen == ""
+
+    def kind(self, cls, mapping, harmless=NO_LAYOUT):
         """A local class is judged as its first stock ancestor when it replaces nothing that places elements."""
         out = {"class": cls.__name__, "module": cls.__module__}
         if cls.__module__ == self.stock:
@@ -90,7 +108,9 @@ class Registry:
         out["overrides"] = replaced
         methods = {name for name in replaced if callable(getattr(cls, name, None)) or isinstance(
             getattr(cls, name, None), property)}
-        if stock is not self.base and methods <= harmless:
+        own_export = "megatron_to_hf" in methods
+        if stock is not self.base and methods - {"megatron_to_hf"} <= harmless and (
+                not own_export or self.comes_back(cls, mapping, stock.__name__)):
             out["kind"] = stock.__name__
         return out
 

@@ -17,7 +17,7 @@ import re
 import sys
 import types
 
-from . import live
+from . import known, live
 
 # Packages that are stood in for, whether they are here or not: the result is the same everywhere.
 PACKAGES = ("torch", "transformers", "transformer_engine", "megatron.core", "megatron.training", "megatron.energon", "safetensors", "rich",
@@ -310,6 +310,8 @@ class Library(live.Library):
 
 
 class Bridge(live.Bridge):
+    runs = False
+
     def _provider(self):
         """What it is told is a fact. What it asked is not known, and neither is what the bridge noted by it."""
         _Asked.strict, _Asked.names = False, []
@@ -336,6 +338,10 @@ class Bridge(live.Bridge):
 
     def facts(self):
         return {key: value for key, value in super().facts().items() if _is_told(getattr(self.provider, key, None))}
+
+    def exports(self, rules, touched):
+        """No hook is run here: what a hook that was read does is known."""
+        return [] if known.is_read(self.cls, live.EXPORT) else None
 
     def touched(self, rules):
         return [] if self.hooks()[live.HOOKS[0]] == "base" else None

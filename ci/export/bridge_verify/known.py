@@ -1,0 +1,93 @@
+"""What is known of megatron-bridge 0.6.2: results of its mapping classes, and methods that were read and move no element."""
+
+import hashlib
+import inspect
+
+# By probed.results.
+RESULTS = {
+    "ColumnParallelMapping": {
+        "hf_to_megatron at TP 1": "7f847183d19d", "megatron_to_hf at TP 1": "e090bc069e67",
+        "hf_to_megatron at TP 2": "c460d2a489d3", "megatron_to_hf at TP 2": "e090bc069e67",
+    },
+    "RowParallelMapping": {
+        "hf_to_megatron at TP 1": "7f847183d19d", "megatron_to_hf at TP 1": "e090bc069e67",
+        "hf_to_megatron at TP 2": "be7130356a10", "megatron_to_hf at TP 2": "e090bc069e67",
+    },
+    "ReplicatedMapping": {
+        "hf_to_megatron at TP 1": "168a1673bc7f", "megatron_to_hf at TP 1": "fddaf796ffe3",
+        "hf_to_megatron at TP 2": "cba72efafa8f", "megatron_to_hf at TP 2": "fddaf796ffe3",
+    },
+    "DirectMapping": {
+        "hf_to_megatron at TP 1": "168a1673bc7f", "megatron_to_hf at TP 1": "fddaf796ffe3",
+        "hf_to_megatron at TP 2": "168a1673bc7f", "megatron_to_hf at TP 2": "fddaf796ffe3",
+    },
+    "AutoMapping": {
+        "hf_to_megatron at TP 1": "d03750f615f1", "megatron_to_hf at TP 1": "b7168f654fc7",
+        "hf_to_megatron at TP 2": "cde83b6d1daf", "megatron_to_hf at TP 2": "b7168f654fc7",
+    },
+    "RMSNorm2ZeroCenteredRMSNormMapping": {
+        "hf_to_megatron at TP 1": "e75de86426a4", "megatron_to_hf at TP 1": "0c0aa4feeaeb",
+        "hf_to_megatron at TP 2": "9baa64e8940e", "megatron_to_hf at TP 2": "0c0aa4feeaeb",
+    },
+    "QKVMapping": {
+        "hf_to_megatron at TP 1": "cb3803bfbbe6", "megatron_to_hf at TP 1": "b4e972eadf72",
+        "hf_to_megatron at TP 2": "9cd655554432", "megatron_to_hf at TP 2": "b4e972eadf72",
+    },
+    "ConcatenatedQKVMapping": {
+        "hf_to_megatron at TP 1": "671aaa6dc050", "megatron_to_hf at TP 1": "b63a36e452a4",
+        "hf_to_megatron at TP 2": "6181368f0aee", "megatron_to_hf at TP 2": "b63a36e452a4",
+    },
+    "KVMapping": {
+        "hf_to_megatron at TP 1": "70fbccc1ace7", "megatron_to_hf at TP 1": "4a437b722a2a",
+        "hf_to_megatron at TP 2": "e4b5afc15532", "megatron_to_hf at TP 2": "4a437b722a2a",
+    },
+    "GatedMLPMapping": {
+        "hf_to_megatron at TP 1": "f7e16582c025", "megatron_to_hf at TP 1": "84793266fcf5",
+        "hf_to_megatron at TP 2": "05daf6941af2", "megatron_to_hf at TP 2": "84793266fcf5",
+    },
+    "GDNLinearMapping": {
+        "hf_to_megatron at TP 1": "607d8b6a0a78", "megatron_to_hf at TP 1": "bfc4d00e6d3b",
+        "hf_to_megatron at TP 2": "a2af0fa8ccfb", "megatron_to_hf at TP 2": "bfc4d00e6d3b",
+    },
+    "GDNLinearMappingSeparate": {
+        "hf_to_megatron at TP 1": "b37aed8b5b40", "megatron_to_hf at TP 1": "42565e4d1fb1",
+        "hf_to_megatron at TP 2": "63483a82d8b7", "megatron_to_hf at TP 2": "42565e4d1fb1",
+    },
+    "GDNConv1dMapping": {
+        "hf_to_megatron at TP 1": "9c9581444025", "megatron_to_hf at TP 1": "de1bd29b2f22",
+        "hf_to_megatron at TP 2": "6e8ddfc322ca",
+    },
+    "MambaInProjMapping": {
+        "hf_to_megatron at TP 1": "b37aed8b5b40", "megatron_to_hf at TP 1": "2070fd46537e",
+        "hf_to_megatron at TP 2": "d32d468ca604",
+    },
+    "MambaConv1dMapping": {
+        "hf_to_megatron at TP 1": "713568b78dc1", "megatron_to_hf at TP 1": "87a5183daf9e",
+        "hf_to_megatron at TP 2": "8fe105c6ecea",
+    },
+}
+
+# Methods whose source is this one were read: they change no tensor that a rule reads or writes.
+METHODS = {
+    "DeepSeekV3Bridge.maybe_modify_converted_hf_weight": "2e94ed4dbf00",
+    "Ernie45VLBridge.stream_weights_megatron_to_hf": "3928265942f9",
+    "GLM47FlashBridge.maybe_modify_converted_hf_weight": "90ba6e05c64a",
+    "LlamaBridge.maybe_modify_converted_hf_weight": "80f8739d2d01",
+    "Gemma4Bridge.maybe_modify_converted_hf_weight": "8bb0de8ca2b9",
+    "Step35Bridge.maybe_modify_converted_hf_weight": "70f9f56e4c58",
+    "_PPSafeMixin.megatron_to_hf": "27adcc037495",
+}
+
+
+def digest(function):
+    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:12]
+
+
+def is_read(cls, name):
+    """Is the method that `cls` has under this name one that was read?"""
+    owner = next((one for one in cls.__mro__ if name in vars(one)), None)
+    function = None if owner is None else vars(owner)[name]
+    try:
+        return METHODS.get(f"{owner.__name__}.{name}") == digest(function)
+    except (OSError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,218 @@
+// Exports of real bridges with one fault each, as the exporter writes it: none may pass without a
+// word, and the export itself stays green.
+
+#include <functional>
+
+#include "tests/e2e/process.hpp"
+
+namespace bv::e2e {
+namespace {
+
+using nlohmann::json;
+
+std::string registry(const std::string& name) {
+  return fixture("registries/" + name);
+}
+
+/// The export `name` of fixtures/registries after `edit`, checked on the checkpoint that it is for.
+Ended checked(const std::string& name, const std::function<void(json&)>& edit) {
+  const TempFolder folder;
+  json rules = json::parse(read_text(registry(name + ".rules.json")));
+  edit(rules);
+  write_text(folder / "r.json", rules.dump());
+  return run(
+      {"check", "--model", registry(name + ".headers.json.gz"), "--rules", folder / "r.json"});
+}
+
+json& rule_of(json& rules, std::string_view end) {
+  for (json& rule : rules["rules"]) {
+    if (rule["megatron"].get_ref<const std::string&>().ends_with(end)) {
+      return rule;
+    }
+  }
+  ADD_FAILURE() << end;
+  return rules["rules"][0];
+}
+
+void set_all(json& words, const char* word) {
+  for (json& one : words) {
+    one = word;
+  }
+}
+
+bool says(const Ended& ended, std::string_view text) {
+  return ended.flat().find(text) != std::string::npos;
+}
+
+/// The oracle knows the family and the rule agrees with it; the module that was built does not.
+TEST(ExportedRules, NormsThatWereSeenOtherwiseRefuteTheRule) {
+  EXPECT_EQ(checked("llama", [](json&) {}).code, 0);
+  const Ended offsets =
+      checked("llama", [](json& rules) { set_all(rules["facts"]["norms"]["megatron"], "offset"); });
+  EXPECT_EQ(offsets.code, 1) << offsets.all();
+  EXPECT_TRUE(says(offsets, "error[BV3007]")) << offsets.out;
+  EXPECT_TRUE(says(offsets, "facts.norms")) << offsets.out;
+  const Ended weights =
+      checked("gemma", [](json& rules) { set_all(rules["facts"]["norms"]["megatron"], "weight"); });
+  EXPECT_EQ(weights.code, 1) << weights.all();
+  EXPECT_TRUE(says(weights, "error[BV3007]")) << weights.out;
+}
+
+/// One side was looked at, or only the provider's setting is known: the oracle knows what HF keeps.
+TEST(ExportedRules, WhatTheProviderSetsIsHeldAgainstWhatHfKeeps) {
+  const Ended one_side = checked("llama", [](json& rules) {
+    set_all(rules["facts"]["norms"]["megatron"], "offset");
+    rules["facts"]["norms"]["hf"] = json::object();
+  });
+  EXPECT_EQ(one_side.code, 1) << one_side.all();
+  EXPECT_TRUE(says(one_side, "facts.norms")) << one_side.out;
+  for (const auto& [name, centered] : {std::pair("llama", true), std::pair("gemma", false)}) {
+    const Ended set = checked(name, [centered = centered](json& rules) {
+      rules["facts"].erase("norms");
+      rules["facts"]["layernorm_zero_centered_gamma"] = centered;
+    });
+    EXPECT_EQ(set.code, 1) << name << set.all();
+    EXPECT_TRUE(says(set, "facts.layernorm_zero_centered_gamma")) << set.out;
+  }
+}
+
+/// An author's own class by the name of a stock one, with its methods replaced.
+TEST(ExportedRules, AClassOfAnotherModuleIsNotTheStockClassOfItsName) {
+  const auto own = [](json& rule) {
+    rule["module"] = "my_bridge";
+    rule["overrides"] = {"hf_to_megatron", "megatron_to_hf"};
+  };
+  for (const char* parameter : {"linear_qkv.weight", "linear_fc1.weight", "linear_proj.weight"}) {
+    const Ended ended = checked("llama", [&](json& rules) { own(rule_of(rules, parameter)); });
+    EXPECT_EQ(ended.code, 3) << parameter << ended.all();
+    EXPECT_TRUE(says(ended, "unsupported[BV1016]")) << ended.out;
+    EXPECT_TRUE(says(ended, "my_bridge.")) << ended.out;
+  }
+  const Ended judged = checked("llama", [&](json& rules) {
+    own(rule_of(rules, "linear_qkv.weight"));
+    rule_of(rules, "linear_qkv.weight")["kind"] = "QKVMapping";
+  });
+  EXPECT_EQ(judged.code, 0) << "the exporter says what it does: " << judged.all();
+}
+
+/// A fork of the library: the class is stock by name and module, and was seen to do something else.
+TEST(ExportedRules, AClassThatWasSeenToDoSomethingElseIsNamed) {
+  const Ended ended = checked("llama", [](json& rules) {
+    rule_of(rules, "linear_qkv.weight")["differs"] = "hf_to_megatron puts v where k belongs";
+  });
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_TRUE(says(ended, "unsupported[BV1016]")) << ended.out;
+  EXPECT_TRUE(says(ended, "hf_to_megatron puts v where k belongs")) << ended.out;
+}
+
+/// The way back is Megatron's rule and then the hook: `inverse` speaks of the rule alone.
+TEST(ExportedRules, AHookThatChangesWhatRulesWroteIsNamed) {
+  const auto hooked = [](const json& exports) {
+    return checked("qwen3", [&](json& rules) {
+      rules["hooks"]["maybe_modify_converted_hf_weight"] = "MyBridge";
+      rules["hooks"]["exports"] = exports;
+    });
+  };
+  EXPECT_EQ(hooked(json::array()).code, 0) << "it was run, and changes nothing";
+  for (const json& exports : {json(nullptr), json::array({"r7"})}) {
+    const Ended ended = hooked(exports);
+    EXPECT_EQ(ended.code, 3) << exports << ended.all();
+    EXPECT_TRUE(says(ended, "unsupported[BV1021]")) << ended.out;
+    EXPECT_TRUE(says(ended, "maybe_modify_converted_hf_weight of MyBridge")) << ended.out;
+  }
+  const Ended nobody = hooked({"r99"});
+  EXPECT_EQ(nobody.code, 5) << nobody.all();
+  EXPECT_TRUE(says(nobody, "hooks.exports names r99")) << nobody.err;
+}
+
+TEST(ExportedRules, AMethodThatMovesAllTensorsIsNamedUnlessItIsKnown) {
+  for (const char* method :
+       {"load_weights_hf_to_megatron", "stream_weights_megatron_to_hf", "build_conversion_tasks"}) {
+    const auto with = [&](const json& known) {
+      return checked("llama", [&](json& rules) {
+        rules["hooks"][method] = "MyBridge";
+        rules["hooks"]["known"] = known;
+      });
+    };
+    const Ended own = with(json::array());
+    EXPECT_EQ(own.code, 3) << method << own.all();
+    EXPECT_TRUE(says(own, method + std::string(" of MyBridge"))) << own.out;
+    EXPECT_EQ(with({method}).code, 0) << method;
+  }
+}
+
+TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
+  const auto with = [](const char* name, const char* fact, const json& value) {
+    return checked(name, [&](json& rules) { rules["facts"][fact] = value; });
+  };
+  EXPECT_EQ(with("llama", "rotary_interleaved", false).code, 0);
+  EXPECT_EQ(with("ernie45", "rotary_interleaved", true).code,
+            checked("ernie45", [](json&) {}).code);
+  EXPECT_EQ(with("deepseek_v3", "rotary_interleaved", false).code, 0) << "MLA has rows of its own";
+  EXPECT_EQ(with("qwen3_moe", "moe_mlp_glu_interleave_size", nullptr).code, 0);
+  for (const Ended& ended :
+       {with("llama", "rotary_interleaved", true), with("ernie45", "rotary_interleaved", false)}) {
+    EXPECT_EQ(ended.code, 3) << ended.all();
+    EXPECT_TRUE(says(ended, "facts.rotary_interleaved is")) << ended.out;
+  }
+  const Ended gate = with("qwen3_moe", "moe_mlp_glu_interleave_size", 8);
+  EXPECT_EQ(gate.code, 3) << gate.all();
+  EXPECT_TRUE(says(gate, "facts.moe_mlp_glu_interleave_size is 8")) << gate.out;
+}
+
+TEST(ExportedRules, TroubleOfTheExportIsSaidAndWithoutAListLeavesTheRunOpen) {
+  const auto troubled = [](bool listed) {
+    return checked("llama", [&](json& rules) {
+      rules["trouble"] = {"the Megatron model cannot be built: ValueError: no such expert bias"};
+      if (!listed) {
+        rules.erase("model");
+      }
+    });
+  };
+  EXPECT_EQ(checked("llama", [](json& rules) { rules.erase("model"); }).code, 0);
+  const Ended unlisted = troubled(false);
+  EXPECT_EQ(unlisted.code, 3) << unlisted.all();
+  EXPECT_TRUE(says(unlisted, "undecided[BV1019]")) << unlisted.out;
+  EXPECT_TRUE(says(unlisted, "no such expert bias")) << unlisted.out;
+  const Ended listed = troubled(true);
+  EXPECT_EQ(listed.code, 0) << listed.all();
+  EXPECT_TRUE(says(listed, "no such expert bias")) << "said all the same: " << listed.out;
+}
+
+TEST(ExportedRules, APermutationOfAStackOfExpertsIsRefusedByName) {
+  for (const auto& [name, parameter] :
+       {std::pair("qwen35_moe.packed", "experts.linear_fc1.weight*"),
+        std::pair("qwen35_moe.packed", "experts.linear_fc2.weight*"),
+        std::pair("gpt_oss", "experts.linear_fc1.weight*"),
+        std::pair("gpt_oss", "experts.linear_fc2.weight*")}) {
+    const Ended ended = checked(name, [&](json& rules) {
+      rule_of(rules, parameter)["parameters"]["permute_dims"] = {1, 0};
+    });
+    EXPECT_EQ(ended.code, 1) << name << parameter << ended.all();
+    EXPECT_TRUE(says(ended, "error[BV1018]")) << ended.out;
+  }
+}
+
+/// What is compared is made small first: it must stay a size that the ranks can cut.
+TEST(ExportedRules, AWrongCutIsRefutedAtItsParameterWhateverItsSize) {
+  for (const auto& [name, parameter, cls] :
+       {std::tuple("qwen3", "self_attention.linear_proj.weight", "ReplicatedMapping"),
+        std::tuple("qwen3_moe", "self_attention.linear_proj.weight", "ReplicatedMapping"),
+        std::tuple("deepseek_v2", "self_attention.linear_proj.weight", "ReplicatedMapping"),
+        std::tuple("qwen3", "embedding.word_embeddings.weight", "RowParallelMapping"),
+        std::tuple("qwen3", "output_layer.weight", "RowParallelMapping")}) {
+    const Ended ended = checked(name, [&, parameter = parameter, cls = cls](json& rules) {
+      for (json& rule : rules["rules"]) {
+        if (rule["megatron"].get_ref<const std::string&>().ends_with(parameter)) {
+          rule["class"] = cls;
+        }
+      }
+    });
+    EXPECT_EQ(ended.code, 1) << name << parameter << ended.all();
+    EXPECT_TRUE(says(ended, "error[BV2001]")) << ended.out;
+    EXPECT_TRUE(says(ended, parameter)) << ended.out;
+  }
+}
+
+}  // namespace
+}  // namespace bv::e2e
