@@ -47,12 +47,12 @@ std::optional<std::int64_t> value_of(const std::string& expression, const Symbol
 }
 
 /// The capture that an expression of one capture is made of, when it grows evenly with it.
-struct Line {
+struct NumberedLine {
   std::size_t capture = 0;
   std::int64_t at_zero = 0;
   std::int64_t step = 0;
 };
-std::optional<Line> line_of(const std::string& expression) {
+std::optional<NumberedLine> line_of(const std::string& expression) {
   const std::vector<std::string> words = family::identifiers(expression);
   if (words.size() != 1 || !capture_of(words.front())) {
     return std::nullopt;
@@ -67,8 +67,9 @@ std::optional<Line> line_of(const std::string& expression) {
   }
   const std::int64_t step = values[1] - values[0];
   const bool even = values[2] - values[1] == step && values[3] - values[2] == step;
-  return even && step != 0 ? std::optional(Line{*capture_of(words.front()), values[0], step})
-                           : std::nullopt;
+  return even && step != 0
+             ? std::optional(NumberedLine{*capture_of(words.front()), values[0], step})
+             : std::nullopt;
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ std::string registry(const std::string& name) {
 /// The export `name` of fixtures/registries after `edit`, checked on the checkpoint that it is for.
 Ended checked(const std::string& name, const std::function<void(json&)>& edit) {
   const TempFolder folder;
-  json rules = json::parse(read_text(registry(name + ".rules.json")));
+  json rules = json::parse(file_text(registry(name + ".rules.json")));
   edit(rules);
   write_text(folder / "r.json", rules.dump());
   return run(
