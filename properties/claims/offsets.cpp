@@ -148,6 +148,9 @@ class ValueStatement {
 
   /// The value that the two libraries, as they were seen to compute, ask a rule to add.
   std::optional<double> seen(std::uint32_t m) const {
+    if (subject_.under_test == nullptr) {
+      return std::nullopt;
+    }
     const model::Mapping& mapping = use_.model().mappings[m];
     const foreign::MeasuredNorms& norms = subject_.under_test->rules.norms;
     const auto hf = kept_as_offset(norms.hf, mapping.hf.front());
@@ -159,8 +162,7 @@ class ValueStatement {
   }
 
   bool measured() const {
-    return subject_.under_test != nullptr &&
-           std::all_of(use_.mappings.begin(), use_.mappings.end(),
+    return std::all_of(use_.mappings.begin(), use_.mappings.end(),
                        [this](std::uint32_t m) { return seen(m).has_value(); });
   }
 
