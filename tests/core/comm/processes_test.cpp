@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr Milliseconds kSocketPatience{1500};
+constexpr Milliseconds kSocketPatience{5000};
 
 /// A world on this host; every rank is a thread with a link of its own, as a process would have.
 std::vector<Status> on_sockets(const std::vector<Launch>& launches, Milliseconds patience,
