@@ -227,7 +227,8 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
     facts.names.body = wrapper->computes.names.body;
     facts.names.head = wrapper->computes.names.head;
     facts.tied = top.flag("tie_word_embeddings", wrapper->computes.tied_otherwise ||
-                                                     fields.flag("tie_word_embeddings", false));
+                                                     (wrapper->computes.text_ties &&
+                                                      fields.flag("tie_word_embeddings", false)));
     facts.mtp_layers = 0;
     if (fields.error()) return *fields.error();
     return facts;

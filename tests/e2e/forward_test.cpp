@@ -205,5 +205,20 @@ TEST(Forward, IsRepeatable) {
   EXPECT_NE(found[0], found[2]);
 }
 
+/// The classes of these read tie_word_embeddings of the whole config alone.
+TEST(Forward, ATextConfigThatSaysTiedTiesNoWrapper) {
+  for (const char* fixture : {"kimi_k25", "exaone4_5"}) {
+    const TempFolder folder;
+    const std::string model = folder / "m";
+    ASSERT_EQ(run({"fixture", "make", fixture, "--out", model, "--set",
+                   "text_config.tie_word_embeddings=true"})
+                  .code,
+              0);
+    const Ended ended =
+        run({"check", "--model", model, "--only", "forward", "--layout", "tp1pp2ep1etp1"});
+    EXPECT_EQ(ended.code, 0) << fixture << ended.all();
+  }
+}
+
 }  // namespace
 }  // namespace bv::e2e
