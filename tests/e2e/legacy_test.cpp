@@ -13,9 +13,10 @@ using pickle::pickled;
 
 /// The file that torch.save would have written for one rank; more than one model: the virtual
 /// stages.
-std::string megatron_file(const std::vector<Tensors>& models) {
-  const std::string arguments =
-      "cargparse\nNamespace\n)\x81}" + pickled("pipeline_model_parallel_size") + pickled(2) + "sb";
+std::string megatron_file(const std::vector<Tensors>& models, int stages = 2, int experts = 1) {
+  const std::string arguments = "cargparse\nNamespace\n)\x81}(" +
+                                pickled("pipeline_model_parallel_size") + pickled(stages) +
+                                pickled("expert_model_parallel_size") + pickled(experts) + "ub";
   return torch_file("model_optim_rng", models, [&](const std::vector<std::string>& weights) {
     std::string out = "}(" + pickled("args") + arguments;
     for (std::size_t i = 0; i < weights.size(); ++i) {
@@ -184,6 +185,33 @@ TEST_F(ExpertRanks, OfAnotherSizeThanStatedAreRefused) {
   const Ended open = check({});
   EXPECT_EQ(open.code, 2) << open.all();
   EXPECT_NE(open.flat().find("--pp N or --ep N"), std::string::npos) << open.all();
+}
+
+/// What the run says is untrusted: it neither adds ranks where the names count none, nor allocates.
+TEST(LegacyArguments, OfAnotherRunDoNotMakeRanks) {
+  const TempFolder folder;
+  const std::string model = golden_hf("qwen3").string();
+  ASSERT_EQ(run({"convert", "--to", "megatron", "--model", model, "--out", folder / "shards"}).code,
+            0);
+  const auto tensors = read_tensors(folder / "shards/pp0_tp0_ep0_etp0.safetensors");
+  const auto judged = [&](const std::string& rank, int stages) {
+    const fs::path file = folder.path() / rank / rank / "model_optim_rng.pt";
+    fs::create_directories(file.parent_path());
+    write_text(file, megatron_file({tensors}, stages));
+    return run_hostile({"check", "--model", model, "--megatron", folder / rank});
+  };
+  const Ended merged = judged("mp_rank_00", 2);
+  EXPECT_EQ(merged.code, 0) << merged.all();
+  EXPECT_EQ(judged("mp_rank_00_000", 2).code, 5);
+  for (const auto& [rank, size] :
+       {std::pair("mp_rank_00_000", 1 << 30), std::pair("mp_rank_00_000_000", 1 << 20)}) {
+    const fs::path file = folder.path() / "h" / rank / "model_optim_rng.pt";
+    fs::create_directories(file.parent_path());
+    write_text(file, megatron_file({tensors}, size, size));
+    const Ended hostile = run_hostile({"check", "--model", model, "--megatron", folder / "h"});
+    EXPECT_TRUE(hostile.code == 5 || hostile.code == 2) << hostile.all();
+    fs::remove_all(folder.path() / "h");
+  }
 }
 
 /// The names say which spelling they are of; an option that was given decides.

@@ -175,6 +175,27 @@ bool find_etp(std::optional<std::int64_t> stated, parallel::Layout& layout,
   return false;
 }
 
+/// Where the last ranks are missing, their numbers are too: the run says how many there were of
+/// what the names count. Its arguments are untrusted: so many ranks are counted, not listed.
+Status count_stated(const RankModels& first, const Numbers& numbers,
+                    const std::vector<torch_dist::LegacyFile>& files, parallel::Layout& layout) {
+  if (numbers.pp) {
+    layout.pp = std::max(layout.pp, first.argument(kPipelineSize).value_or(1));
+  }
+  if (numbers.ep) {
+    layout.ep = std::max(layout.ep, first.argument(kExpertSize).value_or(1));
+  }
+  const auto least = checked_mul(layout.pp, layout.ep);
+  if (least && *least <= parallel::kMaxSize) {
+    return Done{};
+  }
+  return fail(Code::CacheIncomplete, "the mp_rank files are fewer than those of their run")
+      .at(io::printable_path(files.front().path))
+      .pair(counted(files.size(), "file"),
+            fmt::format("PP {} times EP {}, as the arguments in it say", layout.pp, layout.ep))
+      .advise("copy the missing files beside the others");
+}
+
 }  // namespace
 
 Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& files,
@@ -188,9 +209,7 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   out.layout.tp = out.layout.pp = out.layout.ep = 1;
   out.layout.vpp = std::ssize(first.stages);
   std::vector<parallel::ShardKey> keys = named_ranks(files, numbers, out.layout);
-  // Where the last ranks are missing, their numbers are too: the run says how many there were.
-  out.layout.pp = std::max(out.layout.pp, first.argument(kPipelineSize).value_or(1));
-  out.layout.ep = std::max(out.layout.ep, first.argument(kExpertSize).value_or(1));
+  BV_CHECK(count_stated(first, numbers, files, out.layout));
   std::optional<std::int64_t> etp = first.argument(kExpertTensorSize);
   if (!etp && options.has("etp")) {
     etp = flags.etp;
