@@ -130,7 +130,7 @@ bool TensorMaker::is_transposed() const {
 }
 
 std::int64_t TensorMaker::window_bytes(std::int64_t least) const {
-  constexpr std::int64_t kRows = 64;
+  constexpr std::int64_t kRows = 96;
   constexpr std::int64_t kMost = std::int64_t{2} << 20;
   const std::int64_t row = transposed_row(recipe_.boxes, element_bytes());
   const auto bytes = static_cast<std::int64_t>(element_bytes());

@@ -20,24 +20,13 @@ namespace {
 constexpr std::int64_t kPad = 64;
 constexpr std::int64_t kTileBytes = std::int64_t{64} << 10;
 
-/// Elements of one tile along both sides, for elements of 2 bytes, and how many columns further on
-/// the source is fetched. Rows of the source that lie a power of two apart share a few cache sets,
-/// so that a fetch too far ahead is gone before it is used. Short rows lie so close that a narrow
-/// tile over many of them reads whole pages. The figures were found by trial.
-struct TileShape {
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  std::int64_t ahead = 0;
-};
-constexpr std::int64_t kShortBytes = 4096;
-constexpr TileShape kLong{128, 128, 8};
-constexpr TileShape kShort{32, 256, 32};
-
-TileShape tile_shape(const Transpose& shape, std::int64_t size) {
-  TileShape out = shape.source_step * size < kShortBytes ? kShort : kLong;
-  out.rows = std::max<std::int64_t>(16, out.rows * 2 / size);
-  return out;
-}
+/// One tile: rows of 192 bytes of the source, whose three lines are taken in one visit, and runs of
+/// 512 bytes on the target; rows as long as a power of two share a few cache sets, where shorter
+/// runs push each other out. The source is fetched so many columns ahead that memory answers in
+/// time, and no further: what is fetched must still be there. The figures were found by trial.
+constexpr std::int64_t kTileRowBytes = 192;
+constexpr std::int64_t kTileColumns = 256;
+constexpr std::int64_t kColumnsAhead = 32;
 
 /// Where a tile lies, and how it is cut off at the ends.
 struct Tile {
@@ -215,7 +204,7 @@ void turn(bool vectors, const Transpose& shape, const Tile& tile, const Tile& ne
 #if defined(__x86_64__)
   if constexpr (kBytes == 2 || kBytes == 4) {
     if (vectors) {
-      done = turn_blocks<kBytes>(shape, tile, next, tile_shape(shape, kBytes).ahead, source, out,
+      done = turn_blocks<kBytes>(shape, tile, next, kColumnsAhead, source, out,
                                  out_bytes);
     }
   }
@@ -247,21 +236,21 @@ template <class Visit>
 bool for_each_tile(Isa isa, const Transpose& shape, std::size_t element_bytes,
                    const std::byte* source, const Visit& visit) {
   const auto size = static_cast<std::int64_t>(element_bytes);
-  const TileShape step = tile_shape(shape, size);
+  const std::int64_t tile_rows = kTileRowBytes / size;
   const auto tile_at = [&](std::int64_t i, std::int64_t j) {
-    return Tile{i, j, std::min(step.rows, shape.rows - i),
-                std::min(step.columns, shape.columns - j)};
+    return Tile{i, j, std::min(tile_rows, shape.rows - i),
+                std::min(kTileColumns, shape.columns - j)};
   };
   alignas(64) std::byte turned[kTileBytes];
-  const std::int64_t turned_bytes = step.columns * size + kPad;
-  for (std::int64_t j = 0; j < shape.columns; j += step.columns) {
-    for (std::int64_t i = 0; i < shape.rows; i += step.rows) {
+  const std::int64_t turned_bytes = kTileColumns * size + kPad;
+  for (std::int64_t j = 0; j < shape.columns; j += kTileColumns) {
+    for (std::int64_t i = 0; i < shape.rows; i += tile_rows) {
       const Tile tile = tile_at(i, j);
-      const bool last_of_row = i + step.rows >= shape.rows;
-      const bool last = last_of_row && j + step.columns >= shape.columns;
+      const bool last_of_row = i + tile_rows >= shape.rows;
+      const bool last = last_of_row && j + kTileColumns >= shape.columns;
       const Tile next = last          ? Tile{}
-                        : last_of_row ? tile_at(0, j + step.columns)
-                                      : tile_at(i + step.rows, j);
+                        : last_of_row ? tile_at(0, j + kTileColumns)
+                                      : tile_at(i + tile_rows, j);
       turn(isa, shape, tile, next, element_bytes, source, turned, turned_bytes);
       for (std::int64_t way = 0; way < std::min(shape.row_ways, tile.rows); ++way) {
         const RowRuns rows{(tile.rows - way + shape.row_ways - 1) / shape.row_ways,
