@@ -58,6 +58,9 @@ Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
   const ElementOffset step(
       std::max<std::int64_t>(1, width.at_least_one_in(ByteOffset(window)).value / granule) *
       granule);
+  if (makers.size() > 1) {
+    makers.front().lead();
+  }
   std::int64_t unreleased = 0;
   for (ElementOffset begin; begin < elements; begin += step) {
     const ElementOffset end = std::min(elements, begin + step);

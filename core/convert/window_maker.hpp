@@ -30,6 +30,8 @@ class WindowMaker {
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);
   /// The fingerprint of what was made; Fingerprint::Made.
   [[nodiscard]] std::string digest() const { return hash_.hex(); }
+  /// See move::TensorMaker::lead.
+  void lead() { maker_.lead(); }
   /// Do axes change places? Small windows would read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const { return maker_.is_transposed(); }
   /// See move::TensorMaker::window_bytes.

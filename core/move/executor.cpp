@@ -39,7 +39,7 @@ void CpuExecutor::make(const MoveTask& task) {
       firsts_.push_back(source.first);
     }
     copy_pieces(isa_, task.pieces, firsts_, task.target, task.begin,
-                static_cast<std::size_t>(bytes(task.dtype)));
+                static_cast<std::size_t>(bytes(task.dtype)), task.leads);
     return;
   }
   for (const layout::BoxPiece& piece : task.pieces) {

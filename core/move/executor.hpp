@@ -36,6 +36,9 @@ struct MoveTask {
   std::int64_t end = 0;
   DType dtype = DType::F32;  // of the target
   double add = 0;
+  /// The first of several that are made in step from the same sources: what lies between its rows
+  /// is fetched along for the others. Changes no byte.
+  bool leads = false;
 };
 
 class Executor {

@@ -31,10 +31,10 @@ void cast_box(const layout::Box& box, const std::byte* source, DType source_dtyp
                                                            std::size_t element_bytes);
 
 /// The same for pieces of one tensor, with the loops of one instruction set; `sources` are those
-/// that the pieces name.
+/// that the pieces name. `leads`: see MoveTask.
 void copy_pieces(Isa isa, std::span<const layout::BoxPiece> pieces,
                  std::span<const std::byte* const> sources, std::byte* target,
-                 std::int64_t target_base, std::size_t element_bytes);
+                 std::int64_t target_base, std::size_t element_bytes, bool leads = false);
 /// The same for one piece, whose source is given.
 void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, std::byte* target,
                 std::int64_t target_base, std::size_t element_bytes);

@@ -53,6 +53,8 @@ class TensorMaker {
     return static_cast<std::size_t>(width_.bytes());
   }
   [[nodiscard]] ElementWidth width() const { return width_; }
+  /// Is the first of several that are asked for the same windows in turns (see MoveTask).
+  void lead() { leads_ = true; }
 
   /// Writes elements [begin, end), 0 <= begin <= end <= elements(), to `out`, which has room for
   /// them. Errors: Gap when boxes leave some of them out (with Gaps::Error), Overlap when they
@@ -82,6 +84,7 @@ class TensorMaker {
   Recipe recipe_;
   ElementWidth width_;
   bool moves_bits_ = true;
+  bool leads_ = false;
   BoxWindows windows_;
   std::vector<layout::BoxPiece> pieces_;
   std::unique_ptr<WindowBuffer> own_window_;

@@ -60,6 +60,9 @@ class Workload {
         for (const Part& part : step.targets) {
           targets.emplace_back(move::Recipe{DType::BF16, part.elements, part.boxes, sources});
         }
+        if (targets.size() > 1) {
+          targets.front().lead();
+        }
         make_in_step(targets);
       }
     }

@@ -190,6 +190,23 @@ void check_together(const std::vector<layout::Box>& boxes, std::uint64_t seed) {
       Bytes together(target_bytes, kPoison);
       move::copy_pieces(isa, pieces, {&first, 1}, together.data(), 0, size);
       ASSERT_EQ(together, wanted) << size;
+      Bytes leading(target_bytes, kPoison);
+      move::copy_pieces(isa, pieces, {&first, 1}, leading.data(), 0, size, true);
+      ASSERT_EQ(leading, wanted) << size;
+    }
+  }
+}
+
+TEST(Move, RowsOfTheFirstOfSeveralReadersHaveTheSameBytes) {
+  for (const std::int64_t run : {1, 3, 64, 200}) {
+    for (const std::int64_t ways : {1, 2, 8}) {
+      for (const std::int64_t rows : {1, 2, 7, 33}) {
+        layout::Box box;  // the second of `ways` parts of each row
+        box.source_offset = ways > 1 ? run : 0;
+        box.axes = {{rows, run * ways, run}, {run, 1, 1}};
+        layout::normalise(box);
+        check_together({box}, 50);
+      }
     }
   }
 }
