@@ -57,12 +57,12 @@ Status TensorMaker::run(ElementOffset begin, ElementOffset end, std::byte* out) 
     std::memset(out, 0, width_.to_bytes(end - begin).size());
   }
   if (!makes_sources_) {
-    const MoveTask task{pieces_,   recipe_.sources, out,        begin.value,
+    const MoveTask task{pieces_,   recipe_.sources, out,         begin.value,
                         end.value, recipe_.dtype,   recipe_.add, leads_};
     return executor_->run({&task, 1});
   }
   BV_CHECK(made_.make(pieces_, recipe_.sources));
-  const MoveTask task{made_.pieces(), made_.sources(), out,        begin.value,
+  const MoveTask task{made_.pieces(), made_.sources(), out,         begin.value,
                       end.value,      recipe_.dtype,   recipe_.add, leads_};
   return executor_->run({&task, 1});
 }
