@@ -9,12 +9,12 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_reader.hpp"
+#include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
 
 bool AdapterReader::lies_in(const std::string& parameter, const std::string& saved) {
-  const std::string module = "." + parameter.substr(0, parameter.rfind('.')) + ".";
-  return module.find("." + saved + ".") != std::string::npos;
+  return saves_module(saved, std::string_view(parameter).substr(0, parameter.rfind('.')));
 }
 
 namespace {

@@ -22,6 +22,11 @@ constexpr std::array kEndings = {
     std::pair{std::string_view(".base_layer.bias"), KeyKind::BaseBias},
     std::pair{std::string_view(".base_layer.weight"), KeyKind::BaseCopy},
 };
+/// What PEFT puts around a module to save: its copy, and the module itself.
+constexpr std::array kWrappers = {
+    std::pair{std::string_view(".modules_to_save"), KeyKind::Again},
+    std::pair{std::string_view(".original_module"), KeyKind::Original},
+};
 constexpr std::string_view kBaseLayer = ".base_layer";
 constexpr std::string_view kWeight = ".weight";
 
@@ -80,6 +85,13 @@ std::optional<AdapterKey> parse_adapter_key(std::string_view key, std::string& w
     return std::nullopt;
   }
   if (name.ends_with(kWeight) || name.ends_with(".bias")) {
+    for (const auto& [wrapper, kind] : kWrappers) {
+      const std::size_t at = name.rfind('.') - std::min(name.rfind('.'), wrapper.size());
+      if (at > 0 && name.substr(at).starts_with(wrapper)) {
+        return AdapterKey{
+            kind, std::string(name.substr(0, at)) + std::string(name.substr(at + wrapper.size()))};
+      }
+    }
     return AdapterKey{KeyKind::Trained, std::string(name)};
   }
   why = "it is neither a factor nor a weight or bias";

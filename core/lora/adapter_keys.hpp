@@ -20,11 +20,13 @@ enum class KeyKind {
   BaseBias,    // .base_layer.bias: of a module that has a pair
   BaseCopy,    // .base_layer.weight
   Trained,     // NAME.weight, NAME.bias: modules_to_save, or bias "all"
+  Again,       // NAME.modules_to_save.bias: bias "all" saves a trained bias a second time
+  Original,    // NAME.original_module.bias: and that of the base
 };
 
 struct AdapterKey {
   KeyKind kind = KeyKind::A;
-  std::string path;  // of the module: "model.layers.0.mlp.experts", the whole name for Trained
+  std::string path;  // of the module: "model.layers.0.mlp.experts", the whole name from Trained on
   int depth = 0;     // wrappers inside: ".base_layer" behind a module of packed parameters
 };
 

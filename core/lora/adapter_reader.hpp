@@ -72,7 +72,10 @@ class AdapterReader {
 
   void trained(const AdapterTensor& tensor, const std::string& name);
 
-  /// Is it a parameter of the module `saved` (its last components), or of one inside it?
+  /// The same trained tensor under a second key.
+  void trained_again(const AdapterTensor& tensor, const std::string& name);
+
+  /// Is it a parameter of a module that `saved` saves, or of one inside it?
   static bool lies_in(const std::string& parameter, const std::string& saved);
 
   /// PEFT writes the unchanged weight of an adapted embedding along.
@@ -136,6 +139,7 @@ class AdapterReader {
   const checkpoint::HfModel& model_;
   std::string name_;
   std::map<std::tuple<std::string, int, bool>, ModuleKeys> modules_;
+  std::vector<std::pair<const AdapterTensor*, std::string>> again_;
   bool doubles_ = false;  // gate_proj and up_proj of the targets become one parameter
   std::vector<std::pair<PathPattern, std::int64_t>> ranks_;
   std::vector<std::pair<PathPattern, double>> alphas_;

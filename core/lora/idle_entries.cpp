@@ -57,6 +57,14 @@ class IdleEntries {
     }
   }
 
+  void saved(const std::vector<std::string>& values) {
+    for (const std::string& value : values) {
+      if (none([&](const std::string& path) { return saves_module(value, path); })) {
+        say("modules_to_save", value);
+      }
+    }
+  }
+
   Status patterns(std::string_view entry, const std::vector<std::string>& values) {
     for (const std::string& value : values) {
       BV_TRY(pattern, PathPattern::compile(value, PathPattern::Extent::Suffix));
@@ -157,7 +165,7 @@ Result<std::vector<std::string>> idle_entries(const Adapter& adapter,
   idle.list("exclude_modules", config.exclude_modules.names);
   BV_CHECK(idle.whole("exclude_modules", config.exclude_modules.regex));
   idle.list("target_parameters", config.target_parameters);
-  idle.list("modules_to_save", config.modules_to_save);
+  idle.saved(config.modules_to_save);
   BV_CHECK(idle.patterns("rank_pattern", keys_of(config.rank_pattern)));
   BV_CHECK(idle.patterns("alpha_pattern", keys_of(config.alpha_pattern)));
   idle.layers();

@@ -19,6 +19,9 @@ Status AdapterReader::read() {
   for (const auto& tensor : out_.tensors) {
     classify(*tensor);
   }
+  for (const auto& [tensor, name] : again_) {
+    trained_again(*tensor, name);
+  }
   join_magnitudes();
   for (const auto& [place, module] : modules_) {
     read_module(module);
@@ -95,6 +98,12 @@ void AdapterReader::classify(const AdapterTensor& tensor) {
     case KeyKind::Trained:
       trained(tensor, parsed->path);
       return;
+    case KeyKind::Again:
+      again_.emplace_back(&tensor, parsed->path);
+      return;
+    case KeyKind::Original:
+      copy(tensor, parsed->path);
+      return;
   }
 }
 
@@ -164,6 +173,27 @@ void AdapterReader::trained(const AdapterTensor& tensor, const std::string& name
   replace(tensor, name, whole || bias,
           name.ends_with(".bias") ? "bias is not \"all\", and modules_to_save does not name it"
                                   : "modules_to_save does not name its module");
+}
+
+/// PEFT loads one of the two, and does not say which.
+void AdapterReader::trained_again(const AdapterTensor& tensor, const std::string& name) {
+  const std::string stored = stored_name(name);
+  const auto first = std::find_if(out_.replacements.begin(), out_.replacements.end(),
+                                  [&](const Replacement& one) { return one.base == stored; });
+  if (first == out_.replacements.end()) {
+    trained(tensor, name);
+    return;
+  }
+  const bool same = first->tensor->spec.dtype == tensor.stored.spec.dtype &&
+                    first->tensor->spec.shape == tensor.stored.spec.shape &&
+                    std::equal(first->bytes.begin(), first->bytes.end(), tensor.bytes.begin(),
+                               tensor.bytes.end());
+  if (!same) {
+    fault(Code::AdapterName, key_of(tensor),
+          fmt::format(" is the same parameter as {}, with another value",
+                      io::in_quotes(first->tensor->spec.name)),
+          "two values of a trained tensor", "one", "save the adapter again");
+  }
 }
 
 void AdapterReader::copy(const AdapterTensor& tensor, const std::string& name) {

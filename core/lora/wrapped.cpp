@@ -17,6 +17,16 @@ bool names_module(const std::string& name, const std::string& path) {
   return path == name || path.ends_with("." + name);
 }
 
+bool saves_module(const std::string& saved, std::string_view path) {
+  for (std::size_t end = path.size(); end != std::string_view::npos && end > 0;
+       end = path.rfind('.', end - 1)) {
+    if (path.substr(0, end).ends_with(saved)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::optional<std::int64_t> layer_of(const std::string& path,
                                      const std::vector<std::string>& patterns) {
   std::optional<std::int64_t> out;
@@ -305,7 +315,7 @@ Result<TargetGaps> target_gaps(const Adapter& adapter, const checkpoint::HfModel
       all_linear ? not_linear(base, names) : std::set<std::string>();
   for (const std::string& module : modules) {
     const bool kept = std::any_of(saved.begin(), saved.end(), [&](const std::string& one) {
-      return names_module(one, module);
+      return saves_module(one, module);
     });
     if (wrapping.takes(module) && !paired.contains(module) && !kept && !others.contains(module)) {
       out.fresh.push_back(module);

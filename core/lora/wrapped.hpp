@@ -41,6 +41,9 @@ struct TargetGaps {
 
 /// "q_proj" names "model.layers.0.self_attn.q_proj": PEFT compares the end of the path.
 [[nodiscard]] bool names_module(const std::string& name, const std::string& path);
+/// Is `path` a module to save, or does it lie in one? PEFT compares letters, not components: "norm"
+/// saves "model.layers.0.input_layernorm" too.
+[[nodiscard]] bool saves_module(const std::string& saved, std::string_view path);
 /// The number of the layer that PEFT takes from a path: behind one of the patterns, else the last
 /// number with a name before it.
 [[nodiscard]] std::optional<std::int64_t> layer_of(const std::string& path,

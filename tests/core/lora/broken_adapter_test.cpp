@@ -141,6 +141,65 @@ TEST_F(BrokenAdapter, TrainedTensorsThatTheConfigNamesMustBeThere) {
   EXPECT_EQ(fault(), "0 faults");
 }
 
+/// PEFT's own comparison, written anew: "norm" saves every module whose path ends in these letters.
+TEST_F(BrokenAdapter, ModulesToSaveAreNamedByTheLettersOfTheirEnds) {
+  const auto& stored =
+      base_.checkpoint->tensors().find("model.layers.0.input_layernorm.weight")->second;
+  AdapterTensor trained{stored, base_.checkpoint->bytes(stored)};
+  trained.stored.spec.name = "base_model.model.model.layers.0.input_layernorm.weight";
+  tensors_.push_back(trained);
+  for (const char* saved : {"norm", "input_layernorm", "layers.0.input_layernorm", "layers.0"}) {
+    config_.modules_to_save = {saved};
+    EXPECT_EQ(fault(), "0 faults") << saved;
+  }
+  for (const char* saved : {"input", "norms", "layers.1"}) {
+    config_.modules_to_save = {saved};
+    EXPECT_NE(fault(), "0 faults") << saved;
+  }
+}
+
+/// With bias "all" PEFT saves the biases of a module to save three times.
+TEST(ReadAdapter, ATrainedBiasThatIsSavedThreeTimesIsOne) {
+  const auto base = golden::open_base(golden::kGolden / "peft/bias_all/base");
+  const auto file = golden::adapter_file("bias_all");
+  std::ifstream in(golden::kGolden / "peft/bias_all/adapter/adapter_config.json");
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const AdapterConfig config = parse_adapter_config(text, "adapter_config.json").value();
+  std::vector<AdapterTensor> tensors;
+  for (const auto& [key, stored] : file.tensors()) {
+    tensors.push_back({stored, file.bytes(stored)});
+  }
+  const auto first = std::find_if(tensors.begin(), tensors.end(), [](const AdapterTensor& one) {
+    const std::string& key = one.stored.spec.name;
+    return key.ends_with(".bias") && key.find("layer.bias") == std::string::npos;
+  });
+  ASSERT_NE(first, tensors.end());
+  const std::string key = first->stored.spec.name;
+  const std::string module = key.substr(0, key.rfind('.'));
+  const std::string name = key.substr(kPeftPrefix.size());
+  AdapterTensor again = *first;
+  again.stored.spec.name = module + ".modules_to_save.bias";
+  const auto& own = base.checkpoint->tensors().find(name)->second;
+  AdapterTensor original{own, base.checkpoint->bytes(own)};
+  original.stored.spec.name = module + ".original_module.bias";
+  const std::size_t count = tensors.size();
+  const auto faults = [&] {
+    return fit_adapter(config, tensors, base, golden::kinds_of_build(), "bias_all").value().faults;
+  };
+  tensors.push_back(again);
+  tensors.push_back(original);
+  EXPECT_TRUE(faults().empty()) << faults()[0].message;
+  std::vector<std::byte> other(again.bytes.begin(), again.bytes.end());
+  other[0] ^= std::byte{1};
+  tensors[count].bytes = other;
+  ASSERT_EQ(faults().size(), 1u);
+  EXPECT_NE(faults()[0].message.find("the same parameter as"), std::string::npos);
+  tensors[count] = again;
+  tensors[count + 1].bytes = other;
+  ASSERT_EQ(faults().size(), 1u);
+  EXPECT_NE(faults()[0].message.find("is not the base's own"), std::string::npos);
+}
+
 TEST(ReadAdapter, BiasesThatWereTrainedMustBeThere) {
   for (const auto& [name, bias] :
        {std::pair{"bias_all", Bias::All}, std::pair{"bias_lora_only", Bias::LoraOnly}}) {
