@@ -82,8 +82,10 @@ class Layers {
   [[nodiscard]] std::int64_t groups() const {
     return base_.model.geometry.get("num_query_groups").value_or(0);
   }
-  [[nodiscard]] std::int64_t vision_heads() const {
-    return base_.model.geometry.get("vision_num_heads").value_or(0);
+  /// Which of its rule's sources a tensor is.
+  [[nodiscard]] std::size_t source_of(const std::string& tensor) const {
+    const std::vector<std::string>& hf = base_.model.mappings[mapping_of_.find(tensor)->second].hf;
+    return static_cast<std::size_t>(std::find(hf.begin(), hf.end(), tensor) - hf.begin());
   }
 
  private:
@@ -198,14 +200,39 @@ class Served {
         out.layer.kind = LayerKind::Column;
         break;
     }
-    const std::string last = split(std::string(module_of(pair.base))).last;
-    if (pair.expert >= 0 && last == "gate_up_proj" && !pair.transposed) {  // else they alternate
-      out.layer.kind = LayerKind::MergedColumn;
-      out.layer.slices = {extents->first / 2, extents->first / 2};
-    } else if (last == "qkv" && layers_.vision_heads() > 0) {
-      out.layer.kind = LayerKind::Qkv;
-      out.layer.kv_heads = layers_.vision_heads();
-      out.layer.slices = {extents->first / 3, extents->first / 3, extents->first / 3};
+    cut_by_parts(site, layers_.source_of(pair.base), out.layer);
+    return out;
+  }
+
+  /// A tensor whose rows are parts one below the other (q, k, v; gate, up) is cut part by part.
+  static void cut_by_parts(const Site& site, std::size_t source, ServedLayer& layer) {
+    const std::vector<layout::Dim>& dims = site.rows->rule().sources[source].dims;
+    if (dims.size() != 1 || dims.front().product.size() != 1 ||
+        dims.front().product.front().kind != layout::Factor::Kind::Sum) {
+      return;
+    }
+    const layout::Product& rows = dims.front().product;
+    layer.slices.clear();
+    std::vector<std::string> names;
+    for (const layout::Choice& choice : rows.front().choices) {
+      layer.slices.push_back(size_of(choice.product, *site.rows));
+      names.push_back(choice.name);
+    }
+    const bool heads = names == std::vector<std::string>{"q", "k", "v"};
+    layer.kind = heads ? LayerKind::Qkv : LayerKind::MergedColumn;
+    layer.kv_heads = heads ? site.rows->size("g") : layer.kv_heads;
+  }
+
+  static std::int64_t size_of(const layout::Product& product, const layout::BoundRule& bound) {
+    std::int64_t out = 1;
+    for (const layout::Factor& factor : product) {
+      std::int64_t sum = 0;
+      for (const layout::Choice& choice : factor.choices) {
+        sum += size_of(choice.product, bound);
+      }
+      out *= factor.kind == layout::Factor::Kind::Axis  ? bound.size(factor.axis)
+             : factor.kind == layout::Factor::Kind::Sum ? sum
+                                                        : 1;
     }
     return out;
   }
