@@ -66,28 +66,6 @@ Result<ConvertAdapterReport> write_folder(const std::vector<convert::OutputFile>
   return report;
 }
 
-std::string file_digest(const std::map<std::string, std::string>& tensors) {
-  io::Digest out;
-  for (const auto& [name, digest] : tensors) {
-    out.add(name + "=" + digest + "\n");
-  }
-  return out.hex();
-}
-
-std::string digest_of(std::span<const std::byte> bytes) {
-  io::Digest out;
-  out.add(bytes);
-  return out.hex();
-}
-
-std::string digest_of_tensors(const io::Checkpoint& file) {
-  std::map<std::string, std::string> tensors;
-  for (const auto& [name, stored] : file.tensors()) {
-    tensors[name] = digest_of(file.bytes(stored));
-  }
-  return file_digest(tensors);
-}
-
 /// The shards are those that lora convert wrote: nobody trained them since.
 bool is_as_written(const MegatronAdapter& adapter) {
   return std::all_of(adapter.record->files.begin(), adapter.record->files.end(),

@@ -58,6 +58,7 @@ class MegatronReader {
 
   Status read() {
     BV_CHECK(open_files());
+    check_contents();
     index_shards();
     for (std::size_t f = 0; f < out_.files.size(); ++f) {
       for (const auto& [name, stored] : out_.files[f].tensors()) {
@@ -106,6 +107,16 @@ class MegatronReader {
       out_.files.push_back(std::move(opened));
     }
     return Done{};
+  }
+
+  void check_contents() {
+    for (const ExchangedFile& one : exchanged_files(out_, sites_.plan())) {
+      fault(
+          Code::ContentsExchanged, one.name,
+          fmt::format(" holds what {} held when the adapter was converted", io::in_quotes(one.of)),
+          "the factors of another rank", "its own, by the fingerprints of adapter.json",
+          "put each file back under its own name, or convert the adapter again");
+    }
   }
 
   void index_shards() {

@@ -56,6 +56,20 @@ struct MegatronAdapter {
   std::int64_t parameters = 0;  // of all files
 };
 
+/// Of all tensors of a file, by name: XXH3-128, as adapter.json has it.
+[[nodiscard]] std::string file_digest(const std::map<std::string, std::string>& tensors);
+[[nodiscard]] std::string digest_of(std::span<const std::byte> bytes);
+[[nodiscard]] std::string digest_of_tensors(const io::Checkpoint& file);
+
+/// A file of a rank that holds what another one held when the adapter was converted.
+struct ExchangedFile {
+  std::string name, of;
+};
+/// By the fingerprints of adapter.json; none without one, and none of a file that was trained.
+/// `plan` is that of the files.
+[[nodiscard]] std::vector<ExchangedFile> exchanged_files(const MegatronAdapter& adapter,
+                                                         const plan::Plan& plan);
+
 /// What a folder without adapter.json does not say.
 struct StatedAdapter {
   parallel::Layout layout;

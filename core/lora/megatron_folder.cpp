@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/megatron_adapter.hpp"
@@ -41,6 +42,50 @@ Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
   BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));
   BV_TRY(record, parse_record(text, io::printable_path(path)));
   return std::optional(std::move(record));
+}
+
+std::string file_digest(const std::map<std::string, std::string>& tensors) {
+  io::Digest out;
+  for (const auto& [name, digest] : tensors) {
+    out.add(name + "=" + digest + "\n");
+  }
+  return out.hex();
+}
+
+std::string digest_of(std::span<const std::byte> bytes) {
+  io::Digest out;
+  out.add(bytes);
+  return out.hex();
+}
+
+std::string digest_of_tensors(const io::Checkpoint& file) {
+  std::map<std::string, std::string> tensors;
+  for (const auto& [name, stored] : file.tensors()) {
+    tensors[name] = digest_of(file.bytes(stored));
+  }
+  return file_digest(tensors);
+}
+
+std::vector<ExchangedFile> exchanged_files(const MegatronAdapter& adapter, const plan::Plan& plan) {
+  std::vector<ExchangedFile> out;
+  if (!adapter.record) {
+    return out;
+  }
+  const std::map<std::string, std::string>& written = adapter.record->files;
+  for (std::size_t f = 0; f < adapter.files.size(); ++f) {
+    const std::string& name = plan.files()[f].name;
+    const auto own = written.find(name);
+    const std::string found = digest_of_tensors(adapter.files[f]);
+    if (own == written.end() || own->second == found) {
+      continue;
+    }
+    const auto other = std::find_if(written.begin(), written.end(),
+                                    [&](const auto& one) { return one.second == found; });
+    if (other != written.end()) {
+      out.push_back({name, other->first});
+    }
+  }
+  return out;
 }
 
 }  // namespace bv::lora
