@@ -194,6 +194,44 @@ TEST_F(RoundTrip, PairsOfSingleExpertsAreStackedAsPeftStacksThem) {
   }
 }
 
+/// A file of a rank under another's name has the fingerprint of the other one in adapter.json; a
+/// file that was trained since has no other one's.
+TEST_F(RoundTrip, RankFilesThatAreExchangedAreNamed) {
+  const fs::path golden = golden::kGolden / "peft/llama_all";
+  const auto base = golden::open_base(golden / "base");
+  const auto& kinds = golden::kinds_of_build();
+  parallel::Layout layout;
+  layout.tp = 2;
+  layout.vocab_divisor = 1;
+  const auto adapter = open_adapter(golden / "adapter", base, kinds).value();
+  const auto plan = plan::Plan::make(base.model, kinds, layout).value();
+  const auto sites = SitePlan::make(plan, kinds).value();
+  const fs::path shards = folder_ / "shards";
+  ASSERT_TRUE(adapter_to_megatron(adapter, sites, shards, {}));
+  const auto faults = [&] {
+    std::vector<std::string> out;
+    const auto opened =
+        open_megatron_adapter(shards, sites, read_record(shards).value(), {layout, {}});
+    for (const AdapterFault& fault : opened.value().faults) {
+      out.push_back(std::string(info(fault.code).name) + " " + fault.key);
+    }
+    return out;
+  };
+  EXPECT_TRUE(faults().empty());
+  const fs::path first = shards / plan.files()[0].name;
+  const fs::path second = shards / plan.files()[1].name;
+  const std::string kept = text_of(first);
+  fs::copy_file(second, first, fs::copy_options::overwrite_existing);
+  EXPECT_EQ(faults(), std::vector<std::string>{"ContentsExchanged " + plan.files()[0].name});
+  std::ofstream(second, std::ios::binary) << kept;
+  EXPECT_EQ(faults().size(), 2u);
+  fs::copy_file(second, first, fs::copy_options::overwrite_existing);
+  std::string trained = text_of(first);
+  trained.back() = static_cast<char>(trained.back() ^ 1);
+  std::ofstream(second, std::ios::binary) << trained;
+  EXPECT_TRUE(faults().empty()) << faults()[0];
+}
+
 TEST_F(RoundTrip, AFolderOfSomebodyElseIsNotReplaced) {
   const fs::path folder = golden::kGolden / "peft/llama_all";
   const auto base = golden::open_base(folder / "base");
