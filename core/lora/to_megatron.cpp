@@ -202,7 +202,7 @@ class MegatronWriter {
     cut.key = rows;
     cut.b_as_base = cut.b_as_base && !rows;
     BV_TRY(form, form_of(site, pairs));
-    if (cut.a_by_rank) {
+    if (cut.a_by_rank && !cut.whole) {
       form.rank = div_ceil(form.rank, cut.ways) * cut.ways;
     }
     BV_TRY(shapes, local_shapes(site, cut, form.rank));
