@@ -204,6 +204,47 @@ def test_a_pair_on_a_tower_of_hf_is_whole_on_every_rank(base, tmp_path):
         assert (tmp_path / "back" / file).read_bytes() == (tmp_path / "tower" / file).read_bytes()
 
 
+SCALES = {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"k_proj": 16, "up_proj": 4}}  # q and gate 2, k and v 4, up 1
+
+
+def merged_tensors(base, adapter, out):
+    run("lora", "merge", "--model", base, "--adapter", adapter, "--out", out, "-q")
+    return tensors(next(out.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("base", ["llama", "qwen3_next", "minimax_m3"], indirect=True)
+def test_projections_of_several_scales_are_one_layer_of_megatron(base, tmp_path):
+    """Scales that differ by a power of two: B takes it in, and gives it back. Without what adapter.json says of the pairs, those
+    of one scale come back, and their merge is the same."""
+    model, absent = load(base)
+    wrapped = adapted(model, tmp_path / "two", target_modules=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"],
+                      exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern, r".*experts.*"]), **SCALES)
+    same_after_megatron(base, tmp_path / "two", tmp_path)
+    file = tmp_path / "ranks0" / "adapter.json"
+    record = json.loads(file.read_text())
+    assert any(len(block) == 4 for layer in record["layers"].values() for block in layer["blocks"])
+    for layer in record["layers"].values():
+        del layer["blocks"]
+    record["config"] = ""
+    file.write_text(json.dumps(record))
+    run("lora", "convert", "--to", "hf", "--model", base, "--adapter", tmp_path / "ranks0", "--out", tmp_path / "one", "-q")
+    config = json.loads((tmp_path / "one" / "adapter_config.json").read_text())
+    wanted, found = merged_tensors(base, tmp_path / "two", tmp_path / "wanted"), merged_tensors(base, tmp_path / "one", tmp_path / "found")
+    assert wanted.keys() == found.keys()
+    for name, value in wanted.items():
+        assert torch.equal(value, found[name]), (name, config)
+    merged_alike(base, tmp_path / "two", wrapped, tmp_path)
+
+
+def test_scales_that_no_power_of_two_parts_are_refused_or_canonical(tmp_path):
+    run("fixture", "make", "--family", "llama", "--out", tmp_path / "base", "--seed", "3")
+    adapted(load(tmp_path / "base")[0], tmp_path / "three", target_modules=["q_proj", "k_proj", "v_proj"], alpha_pattern={"k_proj": 24})
+    said = run_failing(5, "lora", "convert", "--to", "megatron", "--model", tmp_path / "base", "--adapter", tmp_path / "three", "--out",
+                       tmp_path / "no", "--tp", 2)
+    assert "power of two" in said and "--canonical" in said and "k_proj.weight: 6" in said
+    same_after_megatron(tmp_path / "base", tmp_path / "three", tmp_path, "--canonical")
+
+
 PATTERNS = {
     r".*\.mlp\.experts\.\w*_proj": True,
     r".*(?:[qkvo]_proj|experts.*\.(?:gate|up|down)_proj)": True,
