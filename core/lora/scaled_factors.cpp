@@ -7,17 +7,13 @@
 namespace bv::lora {
 namespace {
 
-/// False when an element is not its product.
-bool multiply(std::span<const std::byte> from, DType dtype, int exponent,
-              std::vector<std::byte>& out) {
+/// Nothing was lost on the way.
+bool comes_back(std::span<const std::byte> from, std::span<const std::byte> to, DType dtype,
+                int exponent) {
   const auto size = static_cast<std::size_t>(bytes(dtype));
-  out.resize(from.size());
   for (std::size_t at = 0; at + size <= from.size(); at += size) {
-    const double wanted = std::ldexp(kinds::load(&from[at], dtype), exponent);
-    kinds::store(wanted, &out[at], dtype);
-    const double found = kinds::load(&out[at], dtype);
-    if (!std::isfinite(wanted) || found != wanted ||
-        std::ldexp(found, -exponent) != kinds::load(&from[at], dtype)) {
+    const double found = kinds::load(&to[at], dtype);
+    if (!std::isfinite(found) || std::ldexp(found, -exponent) != kinds::load(&from[at], dtype)) {
       return false;
     }
   }
@@ -35,6 +31,15 @@ std::optional<int> power_between(double from, double to) {
   return same ? std::optional(to_exponent - from_exponent) : std::nullopt;
 }
 
+std::vector<std::byte> times_power(std::span<const std::byte> elements, DType dtype, int exponent) {
+  std::vector<std::byte> out(elements.size());
+  const auto size = static_cast<std::size_t>(bytes(dtype));
+  for (std::size_t at = 0; at + size <= elements.size(); at += size) {
+    kinds::store(std::ldexp(kinds::load(&elements[at], dtype), exponent), &out[at], dtype);
+  }
+  return out;
+}
+
 checkpoint::SourceTensor ScaledFactors::Scaled::source() const {
   return {&view, view.find(tensor.spec.name)};
 }
@@ -47,7 +52,12 @@ const ScaledFactors::Scaled* ScaledFactors::times(const checkpoint::SourceTensor
   }
   const checkpoint::WholeTensor whole(tensor);
   auto out = std::make_unique<Scaled>();
-  if (!whole.status() || !multiply(whole.bytes(), tensor.spec->dtype, exponent, out->bytes)) {
+  const DType dtype = tensor.spec->dtype;
+  if (!whole.status()) {
+    return nullptr;
+  }
+  out->bytes = times_power(whole.bytes(), dtype, exponent);
+  if (!comes_back(whole.bytes(), out->bytes, dtype, exponent)) {
     return nullptr;
   }
   out->tensor.spec = *tensor.spec;

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,10 @@ namespace bv::lora {
 
 /// The e with to == from * 2^e; nullopt when there is none.
 [[nodiscard]] std::optional<int> power_between(double from, double to);
+
+/// Elements times 2^exponent, rounded to their type where they have more digits than it.
+[[nodiscard]] std::vector<std::byte> times_power(std::span<const std::byte> elements, DType dtype,
+                                                 int exponent);
 
 /// The products, in memory while this lives.
 class ScaledFactors {

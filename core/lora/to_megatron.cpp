@@ -205,6 +205,9 @@ class MegatronWriter {
     const auto exponent = power_between(scale, own);
     one.b = exponent ? scaled_->times(one.pair->b.source(), *exponent) : nullptr;
     one.fold = exponent.value_or(0);
+    if (one.b != nullptr) {
+      out_.folds[one.b->source().spec] = one.fold;
+    }
     return one.b != nullptr;
   }
 

@@ -24,7 +24,8 @@ struct MegatronAdapterFiles {
   std::vector<convert::OutputFile> files;  // of the plan; without tensors where it has no adapter
   AdapterRecord record;
   std::vector<std::string> notes;
-  std::shared_ptr<const void> keeps;  // what was computed of the adapter
+  std::map<const TensorSpec*, int> folds;  // sources that are a factor times that power of two
+  std::shared_ptr<const void> keeps;       // them
 };
 
 /// The adapter must be free of faults. Pairs of one fused layer share its A when theirs are equal

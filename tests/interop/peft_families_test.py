@@ -22,7 +22,7 @@ NO_CLASS = {"BailingMoeV2ForCausalLM", "DeciLMForCausalLM", "KimiK25ForCondition
             "SarvamMLAForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"}
 # The class reads no such storage (hf_folders_test), or cannot be built from such sizes of its tower.
 NOT_READ = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert", "llama4", "qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"}
-# Modules that Megatron holds as a parameter or as its output layer: no adapter of Megatron is about them.
+# Modules that Megatron holds as a parameter or as its output layer: no adapter of Megatron is about them, nor about convolutions.
 NOT_IN_MEGATRON = re.compile(r".*(\.shared_expert_gate|score)")
 # PEFT refuses these modules of a Mamba model, and wrappers that are no linear layers.
 NOT_IN_PEFT = {"falcon_h1": r".*mamba\.out_proj", "nemotron_h": r".*mixer\.out_proj", "gemma4": r".*(vision_tower|audio_tower|embed_vision).*"}
@@ -107,12 +107,18 @@ def excluded(base, absent, also=()):
     return "|".join(f"(?:{pattern})" for pattern in patterns) or None
 
 
+def not_in_megatron(model):
+    convolutions = [re.escape(name) for name, module in model.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) > 2]
+    return re.compile("|".join([NOT_IN_MEGATRON.pattern, *(rf"(?:.*\.)?{name}" for name in convolutions)]))
+
+
 @pytest.mark.parametrize("base", fixture_names(), indirect=True)
 def test_every_linear_layer(base, tmp_path):
     model, absent = load(base)
+    no_form = not_in_megatron(model)
     targets = {"target_modules": "all-linear", "exclude_modules": excluded(base, absent)}
     wrapped = adapted(model, tmp_path / "all", **targets)
-    outside = [name for name, module in wrapped.named_modules() if hasattr(module, "lora_A") and NOT_IN_MEGATRON.fullmatch(name)]
+    outside = [name for name, module in wrapped.named_modules() if hasattr(module, "lora_A") and no_form.fullmatch(name)]
     if not outside:
         run("lora", "check", "--model", base, "--adapter", tmp_path / "all", "-q")
         same_after_megatron(base, tmp_path / "all", tmp_path)
@@ -122,7 +128,7 @@ def test_every_linear_layer(base, tmp_path):
     merged_alike(base, tmp_path / "all", wrapped, tmp_path)
     if outside:
         model, _ = load(base)
-        adapted(model, tmp_path / "in", target_modules="all-linear", exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern]))
+        adapted(model, tmp_path / "in", target_modules="all-linear", exclude_modules=excluded(base, absent, [no_form.pattern]))
         run("lora", "check", "--model", base, "--adapter", tmp_path / "in", "-q")
         same_after_megatron(base, tmp_path / "in", tmp_path)
 
@@ -219,6 +225,7 @@ def test_projections_of_several_scales_are_one_layer_of_megatron(base, tmp_path)
     model, absent = load(base)
     wrapped = adapted(model, tmp_path / "two", target_modules=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"],
                       exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern, r".*experts.*"]), **SCALES)
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "two", "--tp", 2, "-q")
     same_after_megatron(base, tmp_path / "two", tmp_path)
     file = tmp_path / "ranks0" / "adapter.json"
     record = json.loads(file.read_text())
