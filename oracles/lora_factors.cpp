@@ -11,7 +11,7 @@ namespace {
 
 /// The class of the adapter, by what tensor parallelism cuts of the weight
 /// (docs/reference/semantics.md#lora-shards).
-enum class AdapterClass { ColumnParallel, RowParallel, Replicated };
+enum class AdapterClass { ColumnParallel, RowParallel, Replicated, Plain };
 
 AdapterClass class_of(Formula formula) {
   switch (formula) {
@@ -193,9 +193,10 @@ WantedFactors factors_of(const AdapterQuestion& question) {
   if (!formula) {
     throw Unanswered("the target-layout table has no row for " + weight.parameter);
   }
-  const AdapterClass kind = class_of(*formula);
+  const bool plain = is_of_hf(weight.parameter);
+  const AdapterClass kind = plain ? AdapterClass::Plain : class_of(*formula);
   const bool by_rank = kind != AdapterClass::RowParallel;
-  const std::int64_t ways = weight.shard_size;
+  const std::int64_t ways = plain ? 1 : weight.shard_size;
   const std::int64_t rank =
       by_rank ? (question.rank + ways - 1) / ways * ways : question.rank;  // rows of zeros
   WholeFactors whole = whole_factors(question, rank);
@@ -203,14 +204,15 @@ WantedFactors factors_of(const AdapterQuestion& question) {
   const bool dora = !whole.magnitudes.empty();
   WantedFactors out;
   const Tensor a = columns_as_stored(tensor_of(whole.a), question, *formula);
-  out.a = tagged(block(a, by_rank ? 0 : 1, weight));
+  out.a = tagged(plain ? a : block(a, by_rank ? 0 : 1, weight));
   if (kind == AdapterClass::ColumnParallel) {
     out.b = tagged(rows_of_column_layer(question, *formula, whole.b));
     if (dora) {
       out.magnitude = tagged(rows_of_column_layer(question, *formula, whole.magnitudes));
     }
   } else {
-    out.b = tagged(block(tensor_of(only(whole.b, weight)), 0, weight));
+    const Tensor b = tensor_of(only(whole.b, weight));
+    out.b = tagged(plain ? b : block(b, 0, weight));
     if (dora) {
       out.magnitude = only(whole.magnitudes, weight);
     }

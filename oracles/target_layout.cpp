@@ -151,7 +151,7 @@ constexpr std::array kOfHfTower = {
     std::string_view("ln_pre"),           std::string_view("vit_downsampler1"),
     std::string_view("vit_downsampler2"), std::string_view("positional_embedding")};
 
-bool is_of_hf(const std::vector<std::string_view>& parts) {
+bool is_of_hf_path(const std::vector<std::string_view>& parts) {
   const bool wrapped =
       parts.front() == "thinker" || parts.front() == "model" || parts.front() == "llava_model";
   const std::size_t first = wrapped ? 1 : 0;
@@ -174,8 +174,13 @@ std::optional<Formula> expert_formula(std::string_view module, std::string_view 
 
 }  // namespace
 
+bool is_of_hf(std::string_view parameter) {
+  const std::vector<std::string_view> parts = components(parameter);
+  return is_of_hf_path(parts) && formula_of(parameter) == Formula::Replicated;
+}
+
 bool is_vision(std::string_view parameter) {
-  return is_of_hf(components(parameter)) || parameter.starts_with("vision_model.") ||
+  return is_of_hf_path(components(parameter)) || parameter.starts_with("vision_model.") ||
          parameter.find(".vision_model.") != std::string_view::npos;
 }
 
@@ -207,7 +212,7 @@ std::optional<Formula> formula_of(std::string_view parameter) {
   const std::string_view leaf = from_end(0);
   const std::string_view module = from_end(1);
   const std::string_view parent = from_end(2);
-  if (is_of_hf(parts)) {  // but for the projection of Gemma 3, a layer of Megatron-Core
+  if (is_of_hf_path(parts)) {  // but for the projection of Gemma 3, a layer of Megatron-Core
     const bool projection = parent == "multi_modal_projector" && module == "proj";
     return projection && leaf == "weight" ? Formula::Column : Formula::Replicated;
   }

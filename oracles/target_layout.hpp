@@ -34,6 +34,8 @@ std::optional<Formula> formula_of(std::string_view parameter);
 std::optional<std::int64_t> expert_in(std::string_view name);
 /// The weight of a norm, fused into a linear layer or standing alone.
 bool is_norm_weight(std::string_view parameter);
+/// Of a module of HF that Megatron's model holds as it is: PyTorch's own layers.
+bool is_of_hf(std::string_view parameter);
 /// Under the vision tower.
 bool is_vision(std::string_view parameter);
 

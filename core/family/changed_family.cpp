@@ -25,6 +25,7 @@ Rule carried_rule(const Family& family, const CarriedTensors& tensors) {
   out.megatron = tensors.megatron;
   out.hf = {{"x", tensors.hf}};
   out.rest = tensors.extents;
+  out.as_in_hf = true;
   out.source = fmt::format("{}: carried {}", family.file, tensors.hf);
   out.section = family.sections.size();
   return out;

@@ -334,8 +334,9 @@ Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
 }
 
 Result<Rule> parse_rule(const JsonPlace& place) {
-  BV_CHECK(place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary",
-                       "value", "keep_float32", "form", "orientation", "shapes", "over"}));
+  BV_CHECK(
+      place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary", "value",
+                  "keep_float32", "as_in_hf", "form", "orientation", "shapes", "over"}));
   Rule rule;
   BV_TRY(kind, place.at("kind"));
   BV_TRY(kind_text, kind.text());
@@ -357,6 +358,7 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   BV_TRY(vocabulary, place.boolean_or("vocabulary", false));
   BV_TRY(value, place.text_or("value", ""));
   BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
+  BV_TRY(as_in_hf, place.boolean_or("as_in_hf", false));
   rule.rest = rest;
   rule.when = when;
   rule.expert = expert;
@@ -367,6 +369,7 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   }
   rule.value = *steps;
   rule.keep_float32 = keep_float32;
+  rule.as_in_hf = as_in_hf;
   BV_CHECK(parse_form(place, rule));
   if (const auto over = place.find("over")) {
     BV_TRY(variable, parse_over(*over));

@@ -35,6 +35,8 @@ struct Rule {
   ValueRule value;
   bool keep_float32 =
       false;  // stored as F32 whatever params_dtype is (router.expert_bias, the vision tower)
+  bool as_in_hf = false;  // of a module that Megatron takes from HF as it is: no rank cuts it, or
+                          // an adapter on it
   std::string source;               // "qwen3_5_moe.json: decoder rule 3"
   std::string upstream_class;       // of a rule of another bridge: "GatedMLPMapping"
   std::string megatron_local;       // without Transformer Engine; "" when it is `megatron`

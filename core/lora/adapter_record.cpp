@@ -107,6 +107,13 @@ class RecordReader {
     out = value.get<std::int64_t>();
     return out >= least;
   }
+  static bool is_exponent(const Json& value, int& out) {
+    constexpr int kMost = 2048;  // beyond what doubles have
+    const bool right = value.is_number_integer() && value.get<std::int64_t>() >= -kMost &&
+                       value.get<std::int64_t>() <= kMost;
+    out = right ? value.get<int>() : 0;
+    return right;
+  }
   static bool read_layer(const Json& json, LayerRecord& out) {
     if (!known(json, "layer", {"rank", "alpha", "blocks"}) || !json.contains("rank") ||
         !json.contains("alpha") || !whole(json["rank"], 1, out.rank) ||
@@ -122,9 +129,10 @@ class RecordReader {
     }
     for (const Json& block : json["blocks"]) {
       RecordBlock one;
-      if (!block.is_array() || block.size() != 3 || !whole(block[0], 0, one.hf) ||
-          !whole(block[1], 1, one.rank) || !whole(block[2], 0, one.at) ||
-          one.at + one.rank > out.rank) {
+      if (!block.is_array() || block.size() < 3 || block.size() > 4 ||
+          !whole(block[0], 0, one.hf) || !whole(block[1], 1, one.rank) ||
+          !whole(block[2], 0, one.at) || one.at + one.rank > out.rank ||
+          (block.size() == 4 && !is_exponent(block[3], one.fold))) {
         return false;
       }
       out.blocks.push_back(one);
@@ -144,7 +152,11 @@ std::string record_text(const AdapterRecord& record) {
     if (!layer.blocks.empty()) {
       Json blocks = Json::array();
       for (const RecordBlock& block : layer.blocks) {
-        blocks.push_back({block.hf, block.rank, block.at});
+        Json numbers = {block.hf, block.rank, block.at};
+        if (block.fold != 0) {
+          numbers.push_back(block.fold);
+        }
+        blocks.push_back(std::move(numbers));
       }
       one["blocks"] = std::move(blocks);
     }

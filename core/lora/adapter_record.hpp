@@ -19,6 +19,7 @@ struct RecordBlock {
   std::int64_t hf = 0;  // source of the base rule
   std::int64_t rank = 0;
   std::int64_t at = 0;
+  int fold = 0;  // its B was multiplied by 2^fold: its own scale is the layer's times that
   bool operator==(const RecordBlock&) const = default;
 };
 /// One adapter module. Without blocks every HF tensor of the layer has the whole pair; experts have

@@ -155,6 +155,7 @@ AdapterCut adapter_cut(const Site& site, std::int64_t ways) {
   out.ways = ways;
   out.a_by_rank = site.cut != BaseCut::Columns;
   out.b_as_base = site.cut == BaseCut::Rows;
+  out.whole = site.as_in_hf;
   return out;
 }
 

@@ -3,6 +3,8 @@
 // Shards of an adapter of Megatron -> the tensors and the config that PEFT reads.
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -11,6 +13,7 @@
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/factor_boxes.hpp"
 #include "core/lora/hf_config.hpp"
+#include "core/lora/scaled_factors.hpp"
 #include "core/lora/to_hf.hpp"
 #include "core/lora/to_megatron.hpp"
 
@@ -81,16 +84,21 @@ class HfPlanner {
   std::vector<ClassLayer> class_layers(const Site& site) const;
 
   /// One pair on a layer of the class from those that have some of its rows each: they share an A
-  /// that is equal, else A is stacked and B put beside zeros. Errors: ScaleWrong when their scales
-  /// differ, AdapterNoForm when some of the rows alone have magnitudes.
+  /// that is equal, else A is stacked and B put beside zeros; scales that differ by a power of two
+  /// go into B. Errors: ScaleWrong when they differ otherwise, AdapterNoForm when some of the rows
+  /// alone have magnitudes.
   Status add_joined(std::span<const AdapterModule* const> modules, const Site& site,
                     const ClassLayer& layer);
+  /// The power of two by which the scale of `one` is that of `first`, when every B of it can take
+  /// that in.
+  std::optional<int> fold_of(const AdapterModule& one, const AdapterModule& first) const;
+  [[nodiscard]] bool takes(const AdapterModule& module, int fold) const;
   Status check_joined(std::span<const AdapterModule* const> modules, const Site& site,
                       const ClassLayer& layer) const;
   bool same_a(std::span<const AdapterModule* const> modules) const;
   /// What one pair brings: its A at rank `at`, its B on its rows there.
   void add_rows(const AdapterModule& module, const Site& site, const ClassLayer& layer,
-                std::int64_t at, RowRanges& brought, JoinedPair& pair) const;
+                std::int64_t at, int fold, RowRanges& brought, JoinedPair& pair) const;
 
   /// Every HF tensor of the layer with the whole pair, or the pairs that it was put together from
   /// when what was zero between them still is.
@@ -109,13 +117,14 @@ class HfPlanner {
   std::string name_of(const AdapterModule& module) const;
 
   /// Adds what the shards hold of one pair; `expert` -1 for a layer without experts.
+  /// B is taken times 2^fold.
   void gather(const AdapterModule& module, const Site& site, Block block, std::int64_t expert,
-              Gathered& a, Gathered& b) const;
+              Gathered& a, Gathered& b, int fold = 0) const;
 
   void add_plain(const AdapterModule& module, const Site& site, const RecordBlock& record,
                  const std::string& name, std::int64_t expert);
 
-  static double alpha_of_pair(const AdapterModule& module, std::int64_t rank);
+  static double alpha_of_pair(const AdapterModule& module, std::int64_t rank, int fold = 0);
 
   /// Adds what the shards hold of the magnitudes of the block's rows, from row `first` on.
   void gather_magnitude(const AdapterModule& module, const Site& site, Block block,
@@ -148,6 +157,7 @@ class HfPlanner {
   const SitePlan& class_;
   const checkpoint::HfModel& base_;
   std::string peft_version_;
+  std::shared_ptr<ScaledFactors> scaled_ = std::make_shared<ScaledFactors>();
   std::map<std::string, std::size_t, std::less<>> class_sites_;
   std::map<std::string, std::vector<std::string>> registered_;
   std::vector<std::string> targeted_;

@@ -195,6 +195,7 @@ std::size_t SitePlan::add_site(std::string module, const plan::Target& target, c
   site.cut = cuts_by_t(lines.rows.rule())      ? BaseCut::Rows
              : cuts_by_t(lines.columns.rule()) ? BaseCut::Columns
                                                : BaseCut::Nothing;
+  site.as_in_hf = rule.as_in_hf;
   site.repeats = repeats_rows(lines.rows.rule());
   site.out = element_count(lines.rows.target_shapes()[0]).value() *
              (site.cut == BaseCut::Rows ? ways(site) : 1);

@@ -35,6 +35,7 @@ struct Site {
   std::int64_t experts = 0;             // of a grouped layer; 0: a single matrix
   std::int64_t expert_number = -1;      // of a sequential expert; -1: none
   BaseCut cut = BaseCut::Rows;
+  bool as_in_hf = false;  // a plain nn.Linear of HF: its adapter is whole on every rank
   bool columns_first = false;                  // the HF tensors are [in, out]
   const layout::BoundRule* rows = nullptr;     // HF rows <-> rows of one shard
   const layout::BoundRule* columns = nullptr;  // HF columns <-> columns of one shard

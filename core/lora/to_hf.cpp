@@ -142,6 +142,7 @@ void HfPlanner::finish_tensors() {
     tensor.boxes = [boxes = std::move(one.boxes)] { return boxes; };
     out_.weights.tensors.push_back(std::move(tensor));
   }
+  out_.keeps = scaled_;
 }
 
 Status HfPlanner::finish_config() {

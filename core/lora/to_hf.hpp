@@ -16,6 +16,7 @@ struct HfAdapterFiles {
   AdapterConfig config;
   std::string config_text;  // adapter_config.json
   std::vector<std::string> notes;
+  std::shared_ptr<const void> keeps;  // what was computed of the adapter
 };
 
 /// The layout of the packed version that is written: A [E*r, in], B [out, r*E].
@@ -26,7 +27,8 @@ inline constexpr const char* kWrittenPeftVersion = "0.21.2";
 [[nodiscard]] Result<model::Model> class_model(const checkpoint::HfModel& base);
 
 /// `sites` are those of the adapter's layout, `of_class` those of class_model on the same layout.
-/// The adapter must be free of faults. Errors: AdapterNoForm.
+/// The adapter must be free of faults. Errors: AdapterNoForm; ScaleWrong for pairs on one layer of
+/// the class whose scales differ by no power of two.
 [[nodiscard]] Result<HfAdapterFiles> plan_to_hf(const MegatronAdapter& adapter,
                                                 const SitePlan& sites, const SitePlan& of_class,
                                                 const checkpoint::HfModel& base);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/text.hpp"
 #include "core/lora/class_names.hpp"
@@ -47,6 +48,10 @@ bool is_about(const AdapterModule& module, const Site& site, std::size_t hf) {
   return module.key.empty() || site.keys.at(module.key).hf == hf;
 }
 
+double scale_of(const AdapterModule& module) {
+  return module.alpha / static_cast<double>(module.rank);
+}
+
 bool has_magnitudes(const AdapterModule& module) {
   return module.shards.front().magnitude != nullptr;
 }
@@ -79,6 +84,25 @@ std::vector<ClassLayer> HfPlanner::class_layers(const Site& site) const {
   return out;
 }
 
+bool HfPlanner::takes(const AdapterModule& module, int fold) const {
+  return fold == 0 || std::all_of(module.shards.begin(), module.shards.end(), [&](const auto& one) {
+           const io::Checkpoint& file = adapter_.files[sites_.shards()[one.shard].file];
+           return scaled_->times({&file, &one.b->spec}, fold) != nullptr;
+         });
+}
+
+double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank, int fold) {
+  return std::ldexp(rank == module.rank ? module.alpha
+                                        : module.alpha / static_cast<double>(module.rank) *
+                                              static_cast<double>(rank),
+                    fold);
+}
+
+std::optional<int> HfPlanner::fold_of(const AdapterModule& one, const AdapterModule& first) const {
+  const auto fold = power_between(scale_of(first), scale_of(one));
+  return fold && takes(one, *fold) ? fold : std::nullopt;
+}
+
 bool HfPlanner::same_a(std::span<const AdapterModule* const> modules) const {
   const AdapterModule& first = *modules.front();
   return std::all_of(modules.begin(), modules.end(), [&](const AdapterModule* one) {
@@ -97,9 +121,6 @@ bool HfPlanner::same_a(std::span<const AdapterModule* const> modules) const {
 Status HfPlanner::check_joined(std::span<const AdapterModule* const> modules, const Site& site,
                                const ClassLayer& layer) const {
   const AdapterModule& first = *modules.front();
-  const auto scale = [](const AdapterModule& module) {
-    return module.alpha / static_cast<double>(module.rank);
-  };
   std::int64_t rows = 0;
   std::int64_t with_magnitudes = 0;
   for (const std::size_t hf : layer.sources) {
@@ -118,13 +139,14 @@ Status HfPlanner::check_joined(std::span<const AdapterModule* const> modules, co
         .advise("merge the adapter into its base, and convert the merged model");
   }
   for (const AdapterModule* one : modules) {
-    if (scale(*one) != scale(first)) {
+    if (!fold_of(*one, first)) {
       return fail(Code::ScaleWrong,
-                  fmt::format("{} is one linear layer of the class, and its pairs have different "
-                              "scales",
+                  fmt::format("{} is one linear layer of the class, and its pairs have scales that "
+                              "do not differ by a power of two, which alone B can take in without "
+                              "rounding",
                               layer.path))
-          .fact(fmt::format("{}: {}", name_of(first), scale(first)))
-          .fact(fmt::format("{}: {}", name_of(*one), scale(*one)))
+          .fact(fmt::format("{}: {}", name_of(first), scale_of(first)))
+          .fact(fmt::format("{}: {}", name_of(*one), scale_of(*one)))
           .pair("two scales", "one scale alpha / r for the layer")
           .advise("merge the adapter into its base, and convert the merged model");
     }
@@ -150,7 +172,7 @@ Status HfPlanner::add_joined(std::span<const AdapterModule* const> modules, cons
   RowRanges brought;  // rows of B that a pair is about
   std::int64_t at = 0;
   for (const AdapterModule* one : modules) {
-    add_rows(*one, site, layer, at, brought, pair);
+    add_rows(*one, site, layer, at, fold_of(*one, *modules.front()).value(), brought, pair);
     at += shared ? 0 : one->rank;
   }
   add_rows_without_a_pair(std::move(brought), pair.b);
@@ -168,7 +190,7 @@ Status HfPlanner::add_joined(std::span<const AdapterModule* const> modules, cons
 }
 
 void HfPlanner::add_rows(const AdapterModule& module, const Site& site, const ClassLayer& layer,
-                         std::int64_t at, RowRanges& brought, JoinedPair& pair) const {
+                         std::int64_t at, int fold, RowRanges& brought, JoinedPair& pair) const {
   const std::int64_t rank = pair.b.shape.back();
   std::int64_t first = 0;  // row of the layer that an HF tensor begins at
   for (const std::size_t hf : layer.sources) {
@@ -178,7 +200,7 @@ void HfPlanner::add_rows(const AdapterModule& module, const Site& site, const Cl
       block.b = {0, first * rank + at, rank, 1};
       const bool again = pair.ranks_of_a > at;  // an HF tensor or a pair before it has brought it
       Gathered known = again ? pair.a : Gathered{};
-      gather(module, site, block, -1, again ? known : pair.a, pair.b);
+      gather(module, site, block, -1, again ? known : pair.a, pair.b, fold);
       pair.ranks_of_a = at + module.rank;
       const KeyRows about = rows_about(module, site, hf);
       add_zeros({first + about.first, first + about.first + about.rows}, 0, at, pair.b);

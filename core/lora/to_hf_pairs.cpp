@@ -17,13 +17,13 @@ constexpr std::string_view kRouter = ".router";
 /// Shards of one module as numbered sources of an HF tensor.
 class ShardSources {
  public:
-  std::int32_t number(const io::Checkpoint& file, const io::StoredTensor& tensor, Gathered& out) {
+  std::int32_t number(const checkpoint::SourceTensor& tensor, Gathered& out) {
     for (std::size_t i = 0; i < out.sources.size(); ++i) {
-      if (out.sources[i].spec == &tensor.spec) {
+      if (out.sources[i].spec == tensor.spec) {
         return static_cast<std::int32_t>(i);
       }
     }
-    out.sources.push_back({&file, &tensor.spec});
+    out.sources.push_back(tensor);
     return static_cast<std::int32_t>(out.sources.size() - 1);
   }
 };
@@ -227,6 +227,12 @@ std::vector<RecordBlock> HfPlanner::blocks_of(const AdapterModule& module, const
            block.at + block.rank <= module.rank;
   });
   if (right && zeros_are_zero(module, site, recorded)) {
+    for (RecordBlock& block : recorded) {
+      if (!takes(module, -block.fold)) {
+        block.fold = 0;  // trained since: the pair keeps the scale of its layer
+        verbatim_ = false;
+      }
+    }
     return recorded;
   }
   verbatim_ = false;
@@ -304,7 +310,7 @@ Block HfPlanner::block_of(const Site& site, const RecordBlock& record) {
 }
 
 void HfPlanner::gather(const AdapterModule& module, const Site& site, Block block,
-                       std::int64_t expert, Gathered& a, Gathered& b) const {
+                       std::int64_t expert, Gathered& a, Gathered& b, int fold) const {
   const AdapterCut cut = cut_of(module, site);
   LayerFactors factors;
   factors.rank = module.rank;
@@ -316,6 +322,7 @@ void HfPlanner::gather(const AdapterModule& module, const Site& site, Block bloc
   std::set<std::int64_t> seen_rows;
   for (const ModuleShard& shard : module.shards) {
     const SiteShard& at = sites_.shards()[shard.shard];
+    const io::Checkpoint& file = adapter_.files[at.file];
     const std::int64_t local = expert - at.first_expert;
     const bool mine = expert < 0 || at.first_expert < 0 || (local >= 0 && local < at.experts);
     const auto origin = [&](ExpertForm form, const Shape& shape) {
@@ -324,13 +331,16 @@ void HfPlanner::gather(const AdapterModule& module, const Site& site, Block bloc
     if ((mine || module.a_form == ExpertForm::Shared) && seen_a.insert(at.t).second) {
       std::vector<layout::Box> boxes;
       add_a_boxes(site, cut, at.t, factors, origin(module.a_form, shapes.a), boxes);
-      add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.a, a), a);
+      add_inverse(boxes, numbers.number({&file, &shard.a->spec}, a), a);
     }
     if ((mine || module.b_form == ExpertForm::Shared) && seen_b.insert(at.t).second) {
       std::vector<layout::Box> boxes;
       add_b_boxes(site, cut, at.t, factors, origin(module.b_form, shapes.b), boxes);
       site.repeats ? keep_first_copies(boxes, block.rank, seen_rows) : void();
-      add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.b, b), b);
+      const checkpoint::SourceTensor as_held{&file, &shard.b->spec};
+      add_inverse(boxes,
+                  numbers.number(fold == 0 ? as_held : scaled_->times(as_held, fold)->source(), b),
+                  b);
     }
   }
 }
@@ -342,7 +352,7 @@ void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const R
   block.b = {0, 0, block.rank, 1};
   Gathered a{adapter_key(name, KeyKind::A), {block.rank, site.in}, {}, {}};
   Gathered b{adapter_key(name, KeyKind::B), {block.rows, block.rank}, {}, {}};
-  gather(module, site, block, expert, a, b);
+  gather(module, site, block, expert, a, b, -record.fold);
   tensors_.push_back(std::move(a));
   tensors_.push_back(std::move(b));
   if (module.shards.front().magnitude != nullptr) {
@@ -353,14 +363,8 @@ void HfPlanner::add_plain(const AdapterModule& module, const Site& site, const R
   const std::string path(module_of(name));
   const bool router = site.module.ends_with(kRouter);
   const bool parameter = router || moved_by_peft(base_, path);
-  targets_.push_back(
-      {parameter ? name : path, parameter, block.rank, alpha_of_pair(module, block.rank), router});
-}
-
-double HfPlanner::alpha_of_pair(const AdapterModule& module, std::int64_t rank) {
-  return rank == module.rank
-             ? module.alpha
-             : module.alpha / static_cast<double>(module.rank) * static_cast<double>(rank);
+  targets_.push_back({parameter ? name : path, parameter, block.rank,
+                      alpha_of_pair(module, block.rank, record.fold), router});
 }
 
 void HfPlanner::gather_magnitude(const AdapterModule& module, const Site& site, Block block,
@@ -379,7 +383,8 @@ void HfPlanner::gather_magnitude(const AdapterModule& module, const Site& site, 
     std::vector<layout::Box> boxes;
     add_row_boxes(site, cut, at.t, factors, 0, boxes);
     site.repeats ? keep_first_copies(boxes, 1, seen_rows) : void();
-    add_inverse(boxes, numbers.number(adapter_.files[at.file], *shard.magnitude, out), out);
+    add_inverse(boxes, numbers.number({&adapter_.files[at.file], &shard.magnitude->spec}, out),
+                out);
     if (whole) {
       break;  // every rank has them all
     }

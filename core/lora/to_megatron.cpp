@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <tuple>
 
@@ -12,79 +11,10 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_keys.hpp"
-#include "core/lora/factor_boxes.hpp"
+#include "core/lora/placed_pairs.hpp"
 
 namespace bv::lora {
 namespace {
-
-/// One pair at its layer.
-struct PlacedPair {
-  std::size_t hf = 0;
-  const AdapterPair* pair = nullptr;
-};
-using ByExpert = std::map<std::int64_t, std::vector<PlacedPair>>;  // -1 without experts
-
-bool equal_values(const Factor& a, const Factor& b) {
-  if (a.rows != b.rows || a.columns != b.columns || a.dtype != b.dtype) {
-    return false;
-  }
-  if (a.tensor == b.tensor && a.offset == b.offset) {
-    return true;
-  }
-  const auto size = static_cast<std::size_t>(bytes(a.dtype));
-  const bool in_runs = a.column_stride == 1 && b.column_stride == 1;
-  for (std::int64_t row = 0; row < a.rows; ++row) {
-    if (in_runs) {
-      const std::size_t run = static_cast<std::size_t>(a.columns) * size;
-      if (std::memcmp(a.at(row, 0), b.at(row, 0), run) != 0) {
-        return false;
-      }
-      continue;
-    }
-    for (std::int64_t column = 0; column < a.columns; ++column) {
-      if (std::memcmp(a.at(row, column), b.at(row, column), size) != 0) {
-        return false;
-      }
-    }
-  }
-  return true;
-}
-
-double scale_of(const AdapterPair& pair) {
-  return scale64(pair.scale, pair.alpha, pair.rank());
-}
-
-DType wider(DType a, DType b) {
-  if (a == b) {
-    return a;
-  }
-  return bits(a) == 64 || bits(b) == 64 ? DType::F64 : DType::F32;
-}
-
-/// Sources of one output tensor: each adapter tensor once.
-class Sources {
- public:
-  Slot slot(const Factor& factor) {
-    return {number(factor), factor.offset, factor.row_stride, factor.column_stride};
-  }
-  [[nodiscard]] const std::vector<checkpoint::SourceTensor>& list() const { return list_; }
-  [[nodiscard]] DType dtype() const { return dtype_; }
-
- private:
-  std::int32_t number(const Factor& factor) {
-    const auto [at, added] =
-        numbers_.try_emplace(factor.tensor, static_cast<std::int32_t>(list_.size()));
-    if (added) {
-      list_.push_back(factor.source());
-      dtype_ = list_.size() == 1 ? factor.dtype : wider(dtype_, factor.dtype);
-    }
-    return at->second;
-  }
-
-  std::map<const io::StoredTensor*, std::int32_t> numbers_;
-  std::vector<checkpoint::SourceTensor> list_;
-  DType dtype_ = DType::F32;
-};
 
 class MegatronWriter {
  public:
@@ -106,6 +36,7 @@ class MegatronWriter {
     for (auto& [site, pairs] : pairs_) {
       BV_CHECK(add_site(site, pairs));
     }
+    out_.keeps = scaled_;
     return std::move(out_);
   }
 
@@ -202,7 +133,7 @@ class MegatronWriter {
     cut.key = rows;
     cut.b_as_base = cut.b_as_base && !rows;
     BV_TRY(form, form_of(site, pairs));
-    if (cut.a_by_rank) {
+    if (cut.a_by_rank && !cut.whole) {
       form.rank = div_ceil(form.rank, cut.ways) * cut.ways;
     }
     BV_TRY(shapes, local_shapes(site, cut, form.rank));
@@ -220,7 +151,7 @@ class MegatronWriter {
     return Done{};
   }
 
-  Result<Form> form_of(const Site& site, ByExpert& pairs) const {
+  Result<Form> form_of(const Site& site, ByExpert& pairs) {
     Form out;
     const AdapterPair* first = pairs.begin()->second.front().pair;
     out.scale = scale_of(*first);
@@ -229,8 +160,8 @@ class MegatronWriter {
       std::stable_sort(list.begin(), list.end(), [](const PlacedPair& a, const PlacedPair& b) {
         return std::tie(a.hf, a.pair->first_row) < std::tie(b.hf, b.pair->first_row);
       });
-      for (const PlacedPair& one : list) {
-        if (scale_of(*one.pair) != out.scale) {
+      for (PlacedPair& one : list) {
+        if (!fold(out.scale, one)) {
           return other_scale(site, *first, *one.pair);
         }
         out.shared = out.shared && equal_values(list.front().pair->a, one.pair->a);
@@ -255,7 +186,7 @@ class MegatronWriter {
     out.rank = most;
     for (std::int64_t at = 0; const PlacedPair& one : pairs.begin()->second) {
       out.blocks.push_back(
-          {static_cast<std::int64_t>(one.hf), one.pair->rank(), out.shared ? 0 : at});
+          {static_cast<std::int64_t>(one.hf), one.pair->rank(), out.shared ? 0 : at, one.fold});
       at += one.pair->rank();
     }
     if (site.expert) {
@@ -264,9 +195,26 @@ class MegatronWriter {
     return out;
   }
 
+  /// B takes a power of two in that the scales differ by. False where they differ by another
+  /// number, or an element of B would lose digits.
+  bool fold(double scale, PlacedPair& one) {
+    const double own = scale_of(*one.pair);
+    if (own == scale) {
+      return true;
+    }
+    const auto exponent = power_between(scale, own);
+    one.b = exponent ? scaled_->times(one.pair->b.source(), *exponent) : nullptr;
+    one.fold = exponent.value_or(0);
+    if (one.b != nullptr) {
+      out_.folds[one.b->source().spec] = one.fold;
+    }
+    return one.b != nullptr;
+  }
+
   static Error other_scale(const Site& site, const AdapterPair& one, const AdapterPair& two) {
     return fail(Code::ScaleWrong,
-                fmt::format("{} is one layer in Megatron, and its pairs have different scales",
+                fmt::format("{} is one layer in Megatron, and its pairs have scales that do not "
+                            "differ by a power of two, which alone B can take in without rounding",
                             site.module))
         .fact(fmt::format("{}: {}", one.base, scale_of(one)))
         .fact(fmt::format("{}: {}", two.base, scale_of(two)))
@@ -301,7 +249,7 @@ class MegatronWriter {
       block.owns_a = out.blocks.empty() || !form.shared;
       block.a = a.slot(one.pair->a);
       block.b =
-          magnitudes != nullptr ? magnitudes->slot(*one.pair->magnitude) : b.slot(one.pair->b);
+          magnitudes != nullptr ? magnitudes->slot(*one.pair->magnitude) : b.slot(one.factor_b());
       at += block.rank;
       out.blocks.push_back(block);
     }
@@ -373,6 +321,7 @@ class MegatronWriter {
   const SitePlan& sites_;
   const ToMegatronOptions& options_;
   std::map<std::size_t, ByExpert> pairs_;
+  std::shared_ptr<ScaledFactors> scaled_ = std::make_shared<ScaledFactors>();
   MegatronAdapterFiles out_;
 };
 

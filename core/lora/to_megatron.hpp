@@ -2,6 +2,7 @@
 // A PEFT adapter -> one file a rank, as Megatron's adapter modules hold their factors.
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,12 +24,15 @@ struct MegatronAdapterFiles {
   std::vector<convert::OutputFile> files;  // of the plan; without tensors where it has no adapter
   AdapterRecord record;
   std::vector<std::string> notes;
+  std::map<const TensorSpec*, int> folds;  // sources that are a factor times that power of two
+  std::shared_ptr<const void> keeps;       // them
 };
 
 /// The adapter must be free of faults. Pairs of one fused layer share its A when theirs are equal
-/// bit for bit; else A is stacked and B put beside zeros, which is exact when their scales are
-/// equal. Errors: AdapterNoForm (embeddings, trained biases and modules, layers that Megatron has
-/// no module for, DoRA of a part of a layer), ScaleWrong (scales that one layer cannot have),
+/// bit for bit; else A is stacked and B put beside zeros. Where their scales differ by a power of
+/// two B takes it in, which changes no digit. Errors: AdapterNoForm (embeddings, trained biases and
+/// modules, layers that Megatron has no module for, DoRA of a part of a layer), ScaleWrong (other
+/// scales, which one layer cannot have),
 /// ExpertPairCount (experts of different ranks), IndivisibleDim.
 [[nodiscard]] Result<MegatronAdapterFiles> plan_to_megatron(const Adapter& adapter,
                                                             const SitePlan& sites,

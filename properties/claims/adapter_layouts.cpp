@@ -9,6 +9,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/lora/scaled_factors.hpp"
 #include "core/move/move.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/adapter.hpp"
@@ -106,7 +107,12 @@ class WayBack {
       const auto size = static_cast<std::size_t>(element_count(spec.shape).value()) *
                         static_cast<std::size_t>(bytes(spec.dtype));
       const auto place = back_.try_emplace(spec.name, size, kPoisonByte).first;
-      move_back(inverses, shard, tensor.spec.dtype, spec.dtype, place->second);
+      const auto fold = placed_.files.folds.find(&spec);
+      move_back(inverses,
+                fold == placed_.files.folds.end()
+                    ? shard
+                    : lora::times_power(shard, tensor.spec.dtype, -fold->second),
+                tensor.spec.dtype, spec.dtype, place->second);
     }
     note_shared(tensor.sources, unmoved);
     return Done{};

@@ -22,10 +22,8 @@ NO_CLASS = {"BailingMoeV2ForCausalLM", "DeciLMForCausalLM", "KimiK25ForCondition
             "SarvamMLAForCausalLM", "SarvamMoEForCausalLM", "Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"}
 # The class reads no such storage (hf_folders_test), or cannot be built from such sizes of its tower.
 NOT_READ = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert", "llama4", "qwen2_audio", "qwen2_5_omni", "qwen3_omni_moe"}
-# Modules that Megatron holds as a parameter, as a convolution or as its output layer: no adapter of Megatron is about them.
-NOT_IN_MEGATRON = re.compile(r".*(\.shared_expert_gate|\.patch_embed\.proj|score)")
-# Towers that Megatron holds as the library's own modules: they have no adapter of Megatron either.
-CARRIED = {"ernie4_5_vl_moe": r".*\.(?:vision_tower|resampler_model)\..*"}
+# Modules that Megatron holds as a parameter or as its output layer: no adapter of Megatron is about them, nor about convolutions.
+NOT_IN_MEGATRON = re.compile(r".*(\.shared_expert_gate|score)")
 # PEFT refuses these modules of a Mamba model, and wrappers that are no linear layers.
 NOT_IN_PEFT = {"falcon_h1": r".*mamba\.out_proj", "nemotron_h": r".*mixer\.out_proj", "gemma4": r".*(vision_tower|audio_tower|embed_vision).*"}
 TYPICAL = r".*\.(?:[qkvo]_proj|(?:gate|up|down)_proj|in_proj\w*|out_proj|(?:kv_a|q_a|q_b|kv_b)_proj\w*|qkv_proj|query_key_value|fc[12]|c_(?:attn|fc|proj))"
@@ -109,16 +107,18 @@ def excluded(base, absent, also=()):
     return "|".join(f"(?:{pattern})" for pattern in patterns) or None
 
 
-def not_in_megatron(base):
-    return re.compile("|".join(filter(None, [NOT_IN_MEGATRON.pattern, CARRIED.get(config_of(base)[0]["model_type"])])))
+def not_in_megatron(model):
+    convolutions = [re.escape(name) for name, module in model.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) > 2]
+    return re.compile("|".join([NOT_IN_MEGATRON.pattern, *(rf"(?:.*\.)?{name}" for name in convolutions)]))
 
 
 @pytest.mark.parametrize("base", fixture_names(), indirect=True)
 def test_every_linear_layer(base, tmp_path):
     model, absent = load(base)
+    no_form = not_in_megatron(model)
     targets = {"target_modules": "all-linear", "exclude_modules": excluded(base, absent)}
     wrapped = adapted(model, tmp_path / "all", **targets)
-    outside = [name for name, module in wrapped.named_modules() if hasattr(module, "lora_A") and not_in_megatron(base).fullmatch(name)]
+    outside = [name for name, module in wrapped.named_modules() if hasattr(module, "lora_A") and no_form.fullmatch(name)]
     if not outside:
         run("lora", "check", "--model", base, "--adapter", tmp_path / "all", "-q")
         same_after_megatron(base, tmp_path / "all", tmp_path)
@@ -128,7 +128,7 @@ def test_every_linear_layer(base, tmp_path):
     merged_alike(base, tmp_path / "all", wrapped, tmp_path)
     if outside:
         model, _ = load(base)
-        adapted(model, tmp_path / "in", target_modules="all-linear", exclude_modules=excluded(base, absent, [not_in_megatron(base).pattern]))
+        adapted(model, tmp_path / "in", target_modules="all-linear", exclude_modules=excluded(base, absent, [no_form.pattern]))
         run("lora", "check", "--model", base, "--adapter", tmp_path / "in", "-q")
         same_after_megatron(base, tmp_path / "in", tmp_path)
 
@@ -138,7 +138,7 @@ def test_a_pattern_of_typical_names(base, tmp_path):
     """target_modules as a string: all of a path must match it."""
     model, absent = load(base)
     wrapped = adapted(model, tmp_path / "names", target_modules=TYPICAL,
-                      exclude_modules=excluded(base, absent, [not_in_megatron(base).pattern]))
+                      exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern]))
     run("lora", "check", "--model", base, "--adapter", tmp_path / "names", "-q")
     same_after_megatron(base, tmp_path / "names", tmp_path)
     merged_alike(base, tmp_path / "names", wrapped, tmp_path)
@@ -189,6 +189,67 @@ def test_layers_that_are_one_in_the_class_keep_their_magnitudes_and_projections(
     assert any(name.endswith("lora_magnitude_vector") for name in tensors(tmp_path / "dora" / "adapter_model.safetensors"))
     run("lora", "check", "--model", base, "--adapter", tmp_path / "dora", "-q")
     same_after_megatron(base, tmp_path / "dora", tmp_path, *words)
+
+
+@pytest.mark.parametrize("base", ["ernie4_5_vl_moe", "gemma3_vl", "mistral3"], indirect=True)
+def test_a_pair_on_a_tower_of_hf_is_whole_on_every_rank(base, tmp_path):
+    """Megatron-Bridge wraps a plain nn.Linear in LinearAdapter, which nothing cuts: a rank that TP does not divide has a form."""
+    model, absent = load(base)
+    peft.get_peft_model(model, peft.LoraConfig(r=3, lora_alpha=6, target_modules=r".*vision_tower.*\.(?:fc[12]|[qkv]_proj)",
+                                               exclude_modules=excluded(base, absent))).save_pretrained(tmp_path / "tower")
+    pairs = len(tensors(tmp_path / "tower" / "adapter_model.safetensors"))
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "tower", "--tp", 2, "-q")
+    run("lora", "convert", "--to", "megatron", "--model", base, "--adapter", tmp_path / "tower", "--out", tmp_path / "ranks", "--tp", 2, "-q")
+    ranks = [tensors(file) for file in sorted((tmp_path / "ranks").glob("*.safetensors"))]
+    assert len(ranks) == 2 and len(ranks[0]) == pairs and ranks[0].keys() == ranks[1].keys()
+    for name, value in ranks[0].items():
+        assert torch.equal(value, ranks[1][name])
+        assert value.shape[0 if "linear_in" in name else 1] == 3, name
+    run("lora", "convert", "--to", "hf", "--model", base, "--adapter", tmp_path / "ranks", "--out", tmp_path / "back", "-q")
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "back" / file).read_bytes() == (tmp_path / "tower" / file).read_bytes()
+
+
+SCALES = {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"k_proj": 16, "up_proj": 4}}  # q and gate 2, k and v 4, up 1
+
+
+def merged_tensors(base, adapter, out):
+    run("lora", "merge", "--model", base, "--adapter", adapter, "--out", out, "-q")
+    return tensors(next(out.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("base", ["llama", "qwen3_next", "minimax_m3"], indirect=True)
+def test_projections_of_several_scales_are_one_layer_of_megatron(base, tmp_path):
+    """Scales that differ by a power of two: B takes it in, and gives it back. Without what adapter.json says of the pairs, those
+    of one scale come back, and their merge is the same."""
+    model, absent = load(base)
+    wrapped = adapted(model, tmp_path / "two", target_modules=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"],
+                      exclude_modules=excluded(base, absent, [NOT_IN_MEGATRON.pattern, r".*experts.*"]), **SCALES)
+    run("lora", "check", "--model", base, "--adapter", tmp_path / "two", "--tp", 2, "-q")
+    same_after_megatron(base, tmp_path / "two", tmp_path)
+    file = tmp_path / "ranks0" / "adapter.json"
+    record = json.loads(file.read_text())
+    assert any(len(block) == 4 for layer in record["layers"].values() for block in layer["blocks"])
+    for layer in record["layers"].values():
+        del layer["blocks"]
+    record["config"] = ""
+    file.write_text(json.dumps(record))
+    run("lora", "convert", "--to", "hf", "--model", base, "--adapter", tmp_path / "ranks0", "--out", tmp_path / "one", "-q")
+    config = json.loads((tmp_path / "one" / "adapter_config.json").read_text())
+    wanted, found = merged_tensors(base, tmp_path / "two", tmp_path / "wanted"), merged_tensors(base, tmp_path / "one", tmp_path / "found")
+    assert wanted.keys() == found.keys()
+    for name, value in wanted.items():
+        assert torch.equal(value, found[name]), (name, config)
+    merged_alike(base, tmp_path / "two", wrapped, tmp_path)
+
+
+def test_scales_that_no_power_of_two_parts_are_refused_or_canonical(tmp_path):
+    run("fixture", "make", "--family", "llama", "--out", tmp_path / "base", "--seed", "3")
+    adapted(load(tmp_path / "base")[0], tmp_path / "three", target_modules=["q_proj", "k_proj", "v_proj"], alpha_pattern={"k_proj": 24})
+    said = run_failing(5, "lora", "convert", "--to", "megatron", "--model", tmp_path / "base", "--adapter", tmp_path / "three", "--out",
+                       tmp_path / "no", "--tp", 2)
+    assert "power of two" in said and "--canonical" in said and "k_proj.weight: 6" in said
+    same_after_megatron(tmp_path / "base", tmp_path / "three", tmp_path, "--canonical")
 
 
 PATTERNS = {

@@ -170,5 +170,23 @@ TEST(LoraFactors, RowParallelAndReplicatedLayersCutTheRowsOfBEvenly) {
   EXPECT_FALSE(wanted_factors(question));
 }
 
+/// A tower of HF has layers of PyTorch: every rank holds both factors as they are, of any rank.
+TEST(LoraFactors, LayersOfHfAreNotCut) {
+  AdapterQuestion question;
+  question.weight.parameter = "vision_tower.blocks.0.attn.proj.weight";
+  question.weight.hf_names = {"model.vision_model.blocks.0.attn.proj.weight"};
+  question.weight.shard_size = 2;
+  question.weight.shard_rank = 1;
+  question.hf_rows = {3};
+  question.parts = {part_of(0, 3, 2, 0)};
+  question.rank = 1;
+  question.in = 2;
+  question.shared = true;
+  const auto wanted = wanted_factors(question);
+  ASSERT_TRUE(wanted) << why_unanswered(question);
+  EXPECT_EQ(wanted->a, (TaggedTensor{{1, 2}, {1000, 1001}}));
+  EXPECT_EQ(wanted->b, (TaggedTensor{{3, 1}, {0, 1, 2}}));
+}
+
 }  // namespace
 }  // namespace bv::oracle

@@ -5,8 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "core/lora/convert_adapter.hpp"
@@ -40,6 +42,32 @@ TEST(RandomAdapters, RightOnesAreHeldAndEveryFaultIsSeen) {
   EXPECT_GT(adapters, 40);
   for (const AdapterFault fault : kAdapterFaults) {
     EXPECT_GT(faults[fault], 0) << name(fault);
+  }
+}
+
+TEST(RandomAdapters, AreOfEveryKindThatPeftHas) {
+  const Tools tools{mutants::load_library().value(), mutants::builtin_samples().value(), {}};
+  std::map<std::string, int> kinds;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    const auto prepared = prepare(tools, draw_from(seed)).value();
+    const auto base = base_of(prepared).value();
+    generators::Random random(seed);
+    const auto drawn =
+        draw_adapter(base, tools.library.kinds, prepared.world.layout, random).value();
+    std::set<double> scales;
+    for (std::size_t i = 0; i < drawn.config.rank_pattern.size(); ++i) {
+      const double alpha = drawn.config.alpha_pattern[i].second;
+      scales.insert(std::round(
+          64 * lora::scale64(drawn.config.scale, alpha, drawn.config.rank_pattern[i].second)));
+    }
+    kinds["DoRA"] += drawn.config.use_dora ? 1 : 0;
+    kinds["rsLoRA"] += drawn.config.scale == lora::ScaleKind::RsLora ? 1 : 0;
+    kinds["bias"] += drawn.config.lora_bias ? 1 : 0;
+    kinds["trained"] += drawn.config.modules_to_save.empty() ? 0 : 1;
+    kinds["scales"] += scales.size() > 1 ? 1 : 0;
+  }
+  for (const char* kind : {"DoRA", "rsLoRA", "bias", "trained", "scales"}) {
+    EXPECT_GT(kinds[kind], 1) << kind;
   }
 }
 

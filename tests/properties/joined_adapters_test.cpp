@@ -202,6 +202,14 @@ class CanonicalLayer {
   bool is_last_key(const lora::AdapterModule& module) const {
     return layers_.sites->sites()[module.site].module == layer_->module && module.key == key_;
   }
+  /// Its scale is then so many times that of the others.
+  lora::MegatronAdapter with_alpha_of_last_key(double times) const {
+    lora::MegatronAdapter out = open();
+    for (lora::AdapterModule& one : out.modules) {
+      one.alpha *= is_last_key(one) ? times : 1;
+    }
+    return out;
+  }
   bool is_row_of_last_key(std::int64_t row) const {
     std::int64_t first = 0;
     const lora::KeyRows& rows = layer_->keys.at(key_);
@@ -304,6 +312,32 @@ TEST(JoinedAdapters, AProjectionWithoutAPairHasRowsOfZeros) {
   }
 }
 
+/// One pair has one scale: B takes in what a projection's has more, or less.
+TEST(JoinedAdapters, ScalesThatDifferByAPowerOfTwoGoIntoB) {
+  for (const char* sample : {"minimax_m3", "phi3", "glm4"}) {
+    for (const double times : {4.0, 0.5}) {
+      SCOPED_TRACE(fmt::format("{} times {}", sample, times));
+      const CanonicalLayer layer(sample, false);
+      const auto megatron = layer.with_alpha_of_last_key(times);
+      const auto back = layer.to_hf(megatron);
+      ASSERT_TRUE(back) << back.error().message;
+      Shape shape;
+      const auto b = values_of(*back, layer.module() + ".lora_B.weight", shape);
+      auto wanted = layer.drawn(".lora_B.weight");
+      for (std::int64_t row = 0; row < wanted.shape[0]; ++row) {
+        for (std::int64_t k = 0; k < kRank && layer.is_row_of_last_key(row); ++k) {
+          wanted.values[static_cast<std::size_t>(row * kRank + k)] *= static_cast<float>(times);
+        }
+      }
+      EXPECT_EQ(shape, wanted.shape);
+      EXPECT_EQ(b, wanted.values);
+      for (const lora::AdapterPair& pair : back->pairs) {
+        EXPECT_EQ(lora::scale64(pair.scale, pair.alpha, pair.rank()), 2.0) << pair.base;
+      }
+    }
+  }
+}
+
 TEST(JoinedAdapters, WhatOnePairCannotSayIsRefusedWithItsReason) {
   for (const char* sample : {"minimax_m3", "phi3"}) {
     SCOPED_TRACE(sample);
@@ -316,12 +350,9 @@ TEST(JoinedAdapters, WhatOnePairCannotSayIsRefusedWithItsReason) {
     EXPECT_EQ(partly.error().code, Code::AdapterNoForm);
     EXPECT_NE(partly.error().message.find("have no magnitude"), std::string::npos);
     const CanonicalLayer scaled(sample, false);
-    megatron = scaled.open();
-    for (lora::AdapterModule& one : megatron.modules) {
-      one.alpha = scaled.is_last_key(one) ? one.alpha * 2 : one.alpha;
-    }
-    const auto two_scales = scaled.to_hf(megatron);
+    const auto two_scales = scaled.to_hf(scaled.with_alpha_of_last_key(3));
     ASSERT_FALSE(two_scales);
+    EXPECT_NE(two_scales.error().message.find("power of two"), std::string::npos);
     EXPECT_EQ(two_scales.error().code, Code::ScaleWrong);
   }
 }

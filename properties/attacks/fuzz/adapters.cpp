@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "core/base/arith.hpp"
@@ -37,6 +38,10 @@ class AdapterDraw {
     out_.config.r = 1;
     out_.config.lora_alpha = 1;
     out_.config.peft_version = "0.21.2";
+    out_.config.use_dora = random_.below(4) == 0;
+    out_.config.lora_bias = !out_.config.use_dora && random_.below(8) == 0;
+    out_.config.scale = random_.below(4) == 0 ? lora::ScaleKind::RsLora : lora::ScaleKind::Lora;
+    several_scales_ = random_.below(4) == 0;
   }
 
   DrawnAdapter run() {
@@ -45,23 +50,69 @@ class AdapterDraw {
         site.expert ? add_experts(site) : add_layer(site);
       }
     }
+    if (!out_.tensors.empty() && random_.below(8) == 0) {
+      add_trained();
+    }
     return std::move(out_);
   }
 
  private:
-  /// One scale for all layers.
+  /// PEFT has no DoRA and no bias on parameters.
+  [[nodiscard]] bool of_modules_alone() const {
+    return out_.config.use_dora || out_.config.lora_bias;
+  }
+
+  [[nodiscard]] bool is_parameter(const std::string& base) const {
+    return sites_now_->module.ends_with(".router") ||
+           lora::moved_by_peft(base_, std::string(lora::module_of(base)));
+  }
+
+  /// A norm that was trained: one of modules_to_save.
+  void add_trained() {
+    std::vector<const TensorSpec*> norms;
+    for (const model::Mapping& mapping : model_.mappings) {
+      for (const std::string& name : mapping.hf) {
+        const auto found = base_.headers.find(name);
+        if (found != base_.headers.end() && found->second.shape.size() == 1 &&
+            name.ends_with("norm.weight")) {
+          norms.push_back(&found->second);
+        }
+      }
+    }
+    if (!norms.empty()) {
+      const TensorSpec& one = *norms[random_.below(norms.size())];
+      out_.tensors[std::string(lora::kPeftPrefix) + one.name] = random_factor(one.shape, random_);
+      out_.config.modules_to_save = {std::string(lora::module_of(one.name))};
+    }
+  }
+
+  /// One scale for all layers, or for each pair one that a power of two parts from it.
+  double alpha_of(std::int64_t rank) {
+    const auto r = static_cast<double>(rank);
+    const bool by_root = out_.config.scale == lora::ScaleKind::RsLora;
+    return std::ldexp(kAdapterScale * (by_root ? std::sqrt(r) : r),
+                      several_scales_ ? static_cast<int>(random_.between(-2, 2)) : 0);
+  }
+
   void name_target(const std::string& path, std::int64_t rank, bool parameter) {
     (parameter ? out_.config.target_parameters : out_.config.target_modules.names).push_back(path);
     out_.config.rank_pattern.emplace_back(path, rank);
-    out_.config.alpha_pattern.emplace_back(path, kAdapterScale * static_cast<double>(rank));
+    out_.config.alpha_pattern.emplace_back(path, alpha_of(rank));
   }
 
   void add_pair(const std::string& base, std::int64_t rank, FactorValues a, FactorValues b) {
+    const Shape rows = {b.shape.front()};
     out_.tensors[lora::adapter_key(base, lora::KeyKind::A)] = std::move(a);
     out_.tensors[lora::adapter_key(base, lora::KeyKind::B)] = std::move(b);
+    if (out_.config.use_dora) {
+      out_.tensors[lora::adapter_key(base, lora::KeyKind::Magnitude)] =
+          random_factor(rows, random_);
+    }
+    if (out_.config.lora_bias) {
+      out_.tensors[lora::adapter_key(base, lora::KeyKind::BiasB)] = random_factor(rows, random_);
+    }
     const std::string path(lora::module_of(base));
-    const bool parameter =
-        sites_now_->module.ends_with(".router") || lora::moved_by_peft(base_, path);
+    const bool parameter = is_parameter(base);
     name_target(parameter ? base : path, rank, parameter);
   }
 
@@ -71,12 +122,15 @@ class AdapterDraw {
       return;
     }
     const model::Mapping& mapping = model_.mappings[site.mappings.front()];
+    if (of_modules_alone() && is_parameter(mapping.hf.front())) {
+      return;
+    }
     const std::int64_t rank = random_.between(1, 5);
     const bool shared = random_.below(2) == 0;
     const FactorValues common = random_factor({rank, site.in}, random_);
     for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
-      if (mapping.hf.size() > 1 && random_.below(4) == 0) {
-        continue;  // an absent member is a delta of zero
+      if (mapping.hf.size() > 1 && !out_.config.use_dora && random_.below(4) == 0) {
+        continue;  // an absent member is a delta of zero, but no magnitude
       }
       add_pair(mapping.hf[i], rank, shared ? common : random_factor({rank, site.in}, random_),
                random_factor({site.rows_of(i), rank}, random_));
@@ -85,6 +139,9 @@ class AdapterDraw {
 
   void add_experts(const lora::Site& site) {
     sites_now_ = &site;
+    if (of_modules_alone()) {
+      return;
+    }
     const model::Mapping& first = model_.mappings[site.mappings.front()];
     const std::int64_t rank = random_.between(1, 5);
     if (!first.is_stack()) {  // stored one by one: a pair for each, on every expert
@@ -106,8 +163,9 @@ class AdapterDraw {
     const bool exchanged = site.columns_first && !lora::marks_stacks(base_);  // of 0.21.2
     const std::int64_t over_a = exchanged ? site.rows_of(0) : site.in;
     const std::int64_t over_b = exchanged ? site.in : site.rows_of(0);
-    out_.tensors[key + ".lora_A.weight"] = random_factor({site.experts * rank, over_a}, random_);
-    out_.tensors[key + ".lora_B.weight"] = random_factor({over_b, rank * site.experts}, random_);
+    const std::int64_t experts = model_.geometry.get("num_experts").value_or(site.experts);
+    out_.tensors[key + ".lora_A.weight"] = random_factor({experts * rank, over_a}, random_);
+    out_.tensors[key + ".lora_B.weight"] = random_factor({over_b, rank * experts}, random_);
     name_target(base, rank, true);
   }
 
@@ -117,6 +175,7 @@ class AdapterDraw {
   Random& random_;
   const lora::Site* sites_now_ = nullptr;
   std::set<std::string> stacks_;
+  bool several_scales_ = false;
   DrawnAdapter out_;
 };
 
@@ -160,7 +219,10 @@ std::string judge_adapter(const lora::Adapter& adapter, const checkpoint::HfMode
   for (const Verdict& verdict : run.verdicts) {
     const bool unknown = verdict.outcome == Outcome::Inconclusive &&
                          verdict.code == Code::NoTargetLayout;  // no oracle has the module
-    if (!unknown && verdict.outcome != Outcome::Proved && verdict.outcome != Outcome::Held) {
+    const bool has_no_form = verdict.code == Code::AdapterNoForm &&
+                             !(adapter.biases.empty() && adapter.replacements.empty());
+    if (!unknown && !has_no_form && verdict.outcome != Outcome::Proved &&
+        verdict.outcome != Outcome::Held) {
       return fmt::format("{}: {}", verdict.claim, verdict.title);
     }
   }

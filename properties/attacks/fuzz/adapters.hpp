@@ -17,7 +17,7 @@
 
 namespace bv::fuzz {
 
-inline constexpr double kAdapterScale = 2;  // of every pair that is drawn
+inline constexpr double kAdapterScale = 2;  // of the pairs that are drawn, times powers of two
 
 /// A factor of F32, row-major.
 struct FactorValues {
@@ -35,8 +35,9 @@ struct DrawnAdapter {
 /// The model of a world as the base of adapters: headers alone. Errors: those of open_headers.
 [[nodiscard]] Result<checkpoint::HfModel> base_of(const Prepared& prepared);
 
-/// Pairs on a random choice of the linear layers that Megatron has; the pairs of one layer have one
-/// scale, and one A or several. Errors: those of Plan::make and SitePlan::make.
+/// Pairs on a random choice of the linear layers that Megatron has, with one A for those of a layer
+/// or several, and one scale or several; some with DoRA, rsLoRA, biases of lora_B or a trained
+/// norm. Errors: those of Plan::make and SitePlan::make.
 [[nodiscard]] Result<DrawnAdapter> draw_adapter(const checkpoint::HfModel& base,
                                                 const kinds::Catalogue& kinds,
                                                 const parallel::Layout& layout,

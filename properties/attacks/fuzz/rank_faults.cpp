@@ -247,7 +247,9 @@ Result<RankTrial> try_ranks(const lora::Adapter& adapter, const checkpoint::HfMo
   BV_TRY(ways, Ways::make(base, kinds, layout));
   const fs::path right_folder = folder / "right";
   const fs::path faulty_folder = folder / "faulty";
-  const auto planned = lora::plan_to_megatron(adapter, *ways.sites);
+  lora::ToMegatronOptions options;
+  options.canonical = random.below(3) == 0;
+  const auto planned = lora::plan_to_megatron(adapter, *ways.sites, options);
   if (!planned) {
     return out;  // a factor that is cut unevenly
   }

@@ -146,7 +146,8 @@ TEST_F(RoundTrip, ProjectionsOfDifferentScalesNeedCanonicalAdapters) {
   EXPECT_EQ(
       there_and_back(folder / "adapter", base, {}, false),
       "ScaleWrong: decoder.layers.0.self_attention.linear_qkv is one layer in Megatron, and its "
-      "pairs have different scales");
+      "pairs have scales that do not differ by a power of two, which alone B can take in without "
+      "rounding");
 }
 
 TEST_F(RoundTrip, WhatMegatronHasNoModuleForIsRefusedByName) {
