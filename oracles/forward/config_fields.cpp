@@ -91,15 +91,30 @@ std::vector<double> Fields::reals(std::string_view key, std::size_t count, doubl
   return out;
 }
 
-void Fields::refuse(std::string_view key, const std::string& wanted) {
-  if (error_) return;
+std::string Fields::shown(std::string_view key) const {
   const Json* value = find(key);
   std::string found =
       value == nullptr ? "nothing" : value->dump(-1, ' ', true, Json::error_handler_t::replace);
   if (found.size() > 80) found = found.substr(0, 77) + "...";
+  return escaped(found);
+}
+
+void Fields::refuse(std::string_view key, const std::string& wanted) {
+  if (error_) return;
   error_ = fail(Code::ConfigField, fmt::format("config field {}{} cannot be used", path_, key))
-               .pair(escaped(found), wanted)
+               .pair(shown(key), wanted)
                .advise("correct the field, or leave the forward claim out for this model");
+}
+
+void Fields::lack(std::string_view key, const std::string& computed) {
+  if (error_) return;
+  error_ =
+      fail(Code::ArchitectureUnknown,
+           fmt::format("no forward form for a model with {}{} {}", path_, key, shown(key)))
+          .pair(shown(key), computed)
+          .advise(
+              "leave the forward claim out for this model: the other claims judge it, whatever "
+              "this field says");
 }
 
 void Fields::adopt(const Fields& inner) {

@@ -43,12 +43,17 @@ class Fields {
   std::vector<std::int64_t> integers(std::string_view key);
   /// `count` numbers, each `otherwise` where the field is absent.
   std::vector<double> reals(std::string_view key, std::size_t count, double otherwise);
+  /// The field holds what no config of this kind can hold.
   void refuse(std::string_view key, const std::string& wanted);
+  /// The field holds what a config may hold and no form here computes with.
+  void lack(std::string_view key, const std::string& computed);
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }
   /// Takes over the first fault of a nested object.
   void adopt(const Fields& inner);
 
  private:
+  [[nodiscard]] std::string shown(std::string_view key) const;
+
   const Json* object_;
   std::string path_;
   std::optional<Error> error_;
@@ -66,5 +71,7 @@ void read_mamba(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 /// Nemotron-H: one word or letter a layer; an empty list without them.
 [[nodiscard]] Json hybrid_kinds(Fields& fields);
 void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts);
+/// Gemma 4: fills sizes and what belongs to them. Behind the mixers and the MLP.
+void read_layer_sizes(Fields& fields, ModelFacts& facts);
 
 }  // namespace bv::oracle::forward

@@ -52,7 +52,7 @@ void read_moe_layers(Fields& fields, const Form& form, ModelFacts& facts) {
   if (const Json* types = fields.find("mlp_layer_types")) {
     return read_mlp_types(fields, *types, facts);
   }
-  const std::int64_t first = fields.integer("first_k_dense_replace", 0);
+  const std::int64_t first = fields.integer("first_k_dense_replace", form.moe.first_dense);
   const std::int64_t step = fields.size("decoder_sparse_step", 1);
   const auto dense = fields.integers("mlp_only_layers");
   for (std::int64_t i = 0; i < facts.layers; ++i) {
@@ -82,7 +82,7 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   if (form.router == Router::SoftmaxGrouped) {
     const std::string method = fields.text("topk_method", "greedy");
     if (method != "greedy" && method != "group_limited_greedy")
-      fields.refuse("topk_method", "greedy or group_limited_greedy");
+      fields.lack("topk_method", "greedy or group_limited_greedy");
     if (method == "group_limited_greedy") read_groups(fields, moe);
   }
   if (form.router == Router::SigmoidGrouped && form.groups) read_groups(fields, moe);
@@ -91,7 +91,7 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   if (form.router == Router::SoftmaxBiased) moe.least_sum = fields.real("moe_norm_min", 1e-12);
   if (form.router == Router::SparseMixer) {
     moe.closeness = fields.real("router_jitter_noise", 0.01);
-    if (moe.topk != 2) fields.refuse("num_experts_per_tok", "2");
+    if (moe.topk != 2) fields.lack("num_experts_per_tok", "2");
   }
 }
 
@@ -104,11 +104,14 @@ void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   if (form.ffn.empty() || (form.may_lack && fields.find(form.ffn) == nullptr)) return;
   MoeFacts& moe = facts.moe;
   moe.names = form.names;
+  if (!form.experts.empty() && fields.find(form.experts) != nullptr)
+    moe.experts = fields.size(form.experts);
   for (const char* key :
        {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
     if (moe.experts == 0 && fields.find(key) != nullptr) moe.experts = fields.size(key);
   }
   if (moe.experts == 0) fields.refuse("num_experts", "the number of experts");
+  moe.topk_field = form.topk;
   moe.topk = fields.size(form.topk);
   if (moe.topk > moe.experts) fields.refuse(form.topk, fmt::format("at most {}", moe.experts));
   moe.expert_ffn = fields.size(form.ffn);
