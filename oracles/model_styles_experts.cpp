@@ -28,6 +28,11 @@ constexpr MoeForm kDeepSeek = {.router = Router::SigmoidGrouped,
                                .scaling = kScaling,
                                .groups = true,
                                .shared_count = "n_shared_experts"};
+/// The same with so many layers in front that have no experts, where the config says nothing.
+constexpr MoeForm with_dense(std::int64_t dense, MoeForm form) {
+  form.first_dense = dense;
+  return form;
+}
 
 constexpr std::array kExpertStyles = {
     ModelStyle{.model_type = "qwen3_moe",
@@ -91,7 +96,16 @@ constexpr std::array kExpertStyles = {
                                     .names = {.router = "router"}}}},
     ModelStyle{.model_type = "deepseek_v3",
                .experts = Experts::DeepSeek,
-               .computes = {.latent = true, .mtp = kNextn, .mtp_behind = true, .moe = kDeepSeek}},
+               .computes = {.latent = true,
+                            .mtp = kNextn,
+                            .mtp_behind = true,
+                            .moe = with_dense(3, kDeepSeek)}},
+    ModelStyle{.model_type = "glm4_moe_lite",
+               .experts = Experts::DeepSeek,
+               .computes = {.latent = true,
+                            .mtp = kNextn,
+                            .mtp_behind = true,
+                            .moe = with_dense(1, kDeepSeek)}},
     ModelStyle{.model_type = "deepseek_v32",
                .experts = Experts::DeepSeek,
                .computes = {.latent = true,
@@ -131,7 +145,7 @@ constexpr std::array kExpertStyles = {
                             .rotary = 0.5,
                             .mtp = kNextn,
                             .mtp_behind = true,
-                            .moe = kDeepSeek}},
+                            .moe = with_dense(1, kDeepSeek)}},
     ModelStyle{.model_type = "deepseek_v2",
                .computes = {.latent = true,
                             .magnified = false,
@@ -161,6 +175,7 @@ constexpr std::array kExpertStyles = {
                             .moe = {.router = Router::SigmoidGrouped,
                                     .normalise = Normalise::Field,
                                     .ffn = kOwnWidth,
+                                    .first_dense = 1,
                                     .scaling = kScaling,
                                     .scaling_otherwise = 2.5,
                                     .groups = true,
@@ -177,6 +192,7 @@ constexpr std::array kExpertStyles = {
                             .names = {.mtp_norm = "final_layernorm"},
                             .moe = {.router = Router::SigmoidGrouped,
                                     .ffn = kOwnWidth,
+                                    .first_dense = 1,
                                     .scaling = "router_scaling_factor",
                                     .scaling_otherwise = 2.826,
                                     .shared_count = "num_shared_experts",

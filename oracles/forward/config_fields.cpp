@@ -108,9 +108,11 @@ void Fields::refuse(std::string_view key, const std::string& wanted) {
 
 void Fields::lack(std::string_view key, const std::string& computed) {
   if (error_) return;
+  const std::string what = find(key) == nullptr
+                               ? fmt::format("without {}{}", path_, key)
+                               : fmt::format("with {}{} {}", path_, key, shown(key));
   error_ =
-      fail(Code::ArchitectureUnknown,
-           fmt::format("no forward form for a model with {}{} {}", path_, key, shown(key)))
+      fail(Code::ArchitectureUnknown, fmt::format("no forward form for a model {}", what))
           .pair(shown(key), computed)
           .advise(
               "leave the forward claim out for this model: the other claims judge it, whatever "

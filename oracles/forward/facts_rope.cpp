@@ -37,7 +37,9 @@ RopeFacts read_rope(const Json& object, const std::string& path, std::int64_t he
       fields.refuse("partial_rotary_factor", fmt::format("a part of head_dim {}", head_dim));
   }
   if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
-    fields.refuse("partial_rotary_factor", fmt::format("an even part of head_dim {}", head_dim));
+    const std::string even = fmt::format("an even part of head_dim {}", head_dim);
+    partial < 1.0 ? fields.lack("partial_rotary_factor", even)
+                  : fields.refuse("partial_rotary_factor", even);
   }
   rope.factor = fields.positive("factor", 1.0);
   rope.low_freq_factor = fields.positive("low_freq_factor", 1.0);
