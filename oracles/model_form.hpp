@@ -140,7 +140,8 @@ struct Form {
   std::string_view activation_field = "hidden_act";
   std::string_view activation = "silu";
   bool tied_otherwise = false;
-  bool text_ties = true;  // of a wrapper: its text config decides where its own says nothing
+  bool text_ties = true;         // of a wrapper: its text config decides where its own says nothing
+  bool text_alone_ties = false;  // whatever its own says
   std::string_view bias = "attention_bias";
   bool bias_otherwise = false;
   std::string_view output_bias = {};           // where it has a field of its own

@@ -56,9 +56,10 @@ constexpr std::array kWrapperStyles = {
                .computes = {.wraps = "nemotron_h", .names = kBackbone}},
     ModelStyle{.model_type = "NemotronH_Nano_Omni_Reasoning_V3",
                .computes = {.wraps = "nemotron_h", .names = kBackbone}},
-    ModelStyle{.model_type = "llama4",
-               .experts = Experts::Llama4,
-               .computes = {.wraps = "llama4_text", .text_ties = false, .names = kLanguageModel}},
+    ModelStyle{
+        .model_type = "llama4",
+        .experts = Experts::Llama4,
+        .computes = {.wraps = "llama4_text", .text_alone_ties = true, .names = kLanguageModel}},
 };
 
 }  // namespace

@@ -234,9 +234,11 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
   if (const Style* wrapper = wrapper_of(config)) {
     facts.names.body = wrapper->computes.names.body;
     facts.names.head = wrapper->computes.names.head;
-    facts.tied = top.flag("tie_word_embeddings", wrapper->computes.tied_otherwise ||
-                                                     (wrapper->computes.text_ties &&
-                                                      fields.flag("tie_word_embeddings", false)));
+    const Form& form = wrapper->computes;
+    const bool inner = form.text_ties && fields.flag("tie_word_embeddings", false);
+    facts.tied = form.text_alone_ties
+                     ? inner
+                     : top.flag("tie_word_embeddings", form.tied_otherwise || inner);
     facts.mtp_layers = 0;
     if (fields.error()) return *fields.error();
     return facts;

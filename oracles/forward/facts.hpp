@@ -199,7 +199,8 @@ struct ModelFacts {
   bool layer_scalar = false;      // a number stored in each layer multiplies what leaves it
   std::int64_t layer_input = 0;   // each layer sees so many numbers of each token once more
   std::int64_t layer_input_vocab = 0;
-  std::vector<bool> indexes;  // one a layer: its own indexer, not the choice of the layer before
+  bool experts_beside = false;  // of every MLP, each behind norms of its own
+  std::vector<bool> indexes;    // one a layer: its own indexer, not the choice of the layer before
   // Falcon-H1: of what attention sees, gives and compares, of the gate and of what the MLP gives.
   double attention_in_scale = 1.0;
   double attention_out_scale = 1.0;

@@ -178,8 +178,7 @@ void read_attention(Fields& fields, const ModelStyle& style, ModelFacts& facts) 
   if (facts.heads % facts.kv_heads != 0) {
     fields.refuse("num_key_value_heads", fmt::format("a divisor of {} heads", facts.heads));
   }
-  const bool whole = facts.hidden % facts.heads == 0;
-  const auto even = whole ? std::optional(facts.hidden / facts.heads) : std::nullopt;
+  const std::int64_t even = facts.hidden / facts.heads;  // rounded down, as the classes do
   // Latent attention has sizes of its own.
   facts.head_dim = form.latent ? fields.size("qk_rope_head_dim", {}, kHeadDimMax)
                                : fields.size("head_dim", even, kHeadDimMax);

@@ -5,10 +5,29 @@
 #include "oracles/forward/config_fields.hpp"
 
 namespace bv::oracle::forward {
+namespace {
+
+void read_experts_beside(Fields& fields, ModelFacts& facts) {
+  facts.experts_beside = fields.flag("enable_moe_block", false);
+  if (!facts.experts_beside) return;
+  MoeFacts& moe = facts.moe;
+  moe.experts = fields.size("num_experts");
+  moe.topk_field = "top_k_experts";
+  moe.topk = fields.size("top_k_experts");
+  moe.expert_ffn = fields.size("moe_intermediate_size");
+  if (moe.topk > moe.experts)
+    fields.refuse("top_k_experts", fmt::format("at most {}", moe.experts));
+  // Megatron-Bridge has one form or the other.
+  facts.norms_beside_blocks = false;
+  if (fields.integer("hidden_size_per_layer_input", 256) > 0)
+    fields.lack("hidden_size_per_layer_input", "0 beside experts");
+}
+
+}  // namespace
 
 void read_layer_sizes(Fields& fields, ModelFacts& facts) {
   const auto count = static_cast<std::size_t>(facts.layers);
-  if (fields.flag("enable_moe_block", false)) fields.lack("enable_moe_block", "false");
+  read_experts_beside(fields, facts);
   if (const Json* ways = fields.find("use_bidirectional_attention");
       ways != nullptr && *ways != "vision") {
     fields.lack("use_bidirectional_attention", "null, or vision for an input of words");

@@ -90,7 +90,8 @@ at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& l
   const at::Tensor y = facts.placement == Placement::Beside ? x
                        : alone_behind                       ? between
                                       : norm(facts, layer, names.before_mlp, seen);
-  at::Tensor fed = fed_forward(pass, kind, layer, y);
+  at::Tensor fed = facts.experts_beside ? experts_beside(pass, layer, y, between)
+                                        : fed_forward(pass, kind, layer, y);
   if (behind(facts.placement)) fed = norm(facts, layer, names.behind_mlp, fed);
   return between + fed * facts.residual_scale;
 }

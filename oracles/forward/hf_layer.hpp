@@ -29,6 +29,9 @@ namespace bv::oracle::forward::hf {
 [[nodiscard]] at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& layer,
                                        const at::Tensor& hidden);
 
+/// Gemma 4: the MLP, which sees `y`, and the experts, which see `residual`; each normed, summed.
+[[nodiscard]] at::Tensor experts_beside(const Pass& pass, const Scope& layer, const at::Tensor& y,
+                                        const at::Tensor& residual);
 /// What Gemma 4 does behind a layer: the layer's own input of each token, and its scalar.
 [[nodiscard]] at::Tensor with_layer_input(const ModelFacts& facts, const Scope& layer,
                                           const at::Tensor& hidden, const at::Tensor& input);

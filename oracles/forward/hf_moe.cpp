@@ -1,6 +1,8 @@
 // The HF form of the experts, where their weights lie as transformers 5.12.1 says.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "oracles/forward/hf_layer.hpp"
 
 namespace bv::oracle::forward::hf {
@@ -129,6 +131,24 @@ at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {
   if (facts.shared_gate)
     shared = shared * at::sigmoid(linear(block, "shared_expert_gate", x, 1, false));
   return out + shared;
+}
+
+at::Tensor experts_beside(const Pass& pass, const Scope& layer, const at::Tensor& y,
+                          const at::Tensor& residual) {
+  const ModelFacts& facts = pass.facts;
+  const at::Tensor dense = norm(facts, layer, "post_feedforward_layernorm_1",
+                                feed_forward(pass, layer.in(facts.names.mlp), y, facts.ffn));
+  const Scope router = layer.in("router.");
+  const at::Tensor seen = normed(NormKind::Rms, residual, {}, facts.eps, false) *
+                          router.get("scale", {facts.hidden}) /
+                          std::sqrt(static_cast<double>(facts.hidden));
+  const at::Tensor weights =
+      routing(facts.moe, linear(router, "proj", seen, facts.moe.experts, false), {}) *
+      router.get("per_expert_scale", {facts.moe.experts});
+  const at::Tensor routed =
+      packed_experts(pass, layer.in("experts."), facts.moe.names.packed_up,
+                     norm(facts, layer, "pre_feedforward_layernorm_2", residual), weights);
+  return dense + norm(facts, layer, "post_feedforward_layernorm_2", routed);
 }
 
 }  // namespace bv::oracle::forward::hf

@@ -63,6 +63,8 @@ struct NormFacts {
 [[nodiscard]] PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& layer,
                                         const PerRank& hidden);
 
+/// Gemma 4: the MLP and the experts beside it, each behind norms of its own; their sum, normed.
+[[nodiscard]] PerRank experts_beside(const Pass& pass, const Stage& layer, const PerRank& residual);
 /// What Gemma 4 does behind a layer: the layer's own input of each token, and its scalar.
 [[nodiscard]] PerRank with_layer_input(const ModelFacts& facts, const Team& layer,
                                        const PerRank& hidden, const PerRank& input);

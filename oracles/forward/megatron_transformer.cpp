@@ -84,6 +84,7 @@ PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& 
             "post_self_attn_layernorm.", mixed_tokens(pass, kind, layer.dense, x));
   const PerRank between = plus(hidden, scaled(mixed, facts.residual_scale));
   if (kind.block == Block::MixerAlone) return between;
+  if (facts.experts_beside) return plus(between, experts_beside(pass, layer, between));
   const PerRank& seen = facts.placement == Placement::BesideEach ? hidden : between;
   const PerRank y = facts.placement == Placement::Beside ? x
                     : alone_behind                       ? between

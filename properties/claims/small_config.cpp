@@ -201,7 +201,7 @@ void shrink_widths(json& config, const Structure& structure, std::int64_t scale,
     }
     const std::string path = model::field_of(*model.family, model.geometry, symbol);
     const Place place = place_of(config, path);
-    if (place.object == nullptr || !done.insert(path).second) {
+    if (place.object == nullptr || done.contains(path)) {
       continue;
     }
     const auto there = place.object->find(place.name);
@@ -210,6 +210,7 @@ void shrink_widths(json& config, const Structure& structure, std::int64_t scale,
     const bool assumed = there == place.object->end() && origin != model.geometry.origin.end() &&
                          origin->second.starts_with(fmt::format("default {}:", size));
     if ((stated && *there == size) || assumed) {
+      done.insert(path);
       (*place.object)[place.name] = role == SizeRole::Width
                                         ? scaled(size, scale, ranks)
                                         : small_vocabulary(size, structure.layout);

@@ -37,16 +37,14 @@ PLANTED = {"rms_norm_eps": 1e5, "layer_norm_eps": 1e5, "norm_eps": 1e5, "norm_ep
            "final_logit_softcapping": 0.5, "query_pre_attn_scalar": 2, "sliding_window": 2, "attention_chunk_size": 0.5,
            "attn_scale": 1.5, "layer_norm_epsilon": 1e5, "attention_in_multiplier": 1.1,
            "attention_out_multiplier": 1.1, "key_multiplier": 1.1, "lm_head_multiplier": 1.1, "ssm_in_multiplier": 1.1, "ssm_out_multiplier": 1.1}
-PLANTED_COUNTS = ("num_experts_per_tok", "moe_k", "moe_topk", "index_topk")
+PLANTED_COUNTS = ("num_experts_per_tok", "top_k_experts", "moe_k", "moe_topk", "index_topk")
 PLANTED_FLAGS = ("norm_topk_prob", "use_parallel_residual")
 # Fields that the class does not read.
 WITHOUT_EFFECT = {"deepseek_v2": {"norm_topk_prob"}, "dots1": {"sliding_window"}, "qwen2_moe": {"sliding_window"}}
 
 
 # Families without a form; kKnownWithout of tests/properties/forward_claim_test.cpp lists their samples.
-# Experts beside a dense MLP have none either: that sample alone.
 WITHOUT_FORM = set()
-WITHOUT_FORM_SAMPLES = {"gemma4_text.experts"}
 
 
 # Models whose text part alone has a form: what sees and hears in them takes no part. Not here: llama4, whose vision tower has its
@@ -68,8 +66,7 @@ def samples():
     for path in sorted((FIXTURES / "configs").glob("*.json")):
         config = form_of(path)
         words_alone = "ForCausalLM" in config["architectures"][0] or path.name.split(".")[0] in WRAPPERS
-        lacks = path.name.split(".")[0] in LACKING | WITHOUT_FORM or path.name.removesuffix(".json") in WITHOUT_FORM_SAMPLES
-        if words_alone and not lacks and config not in known:
+        if words_alone and path.name.split(".")[0] not in LACKING | WITHOUT_FORM and config not in known:
             known.append(config)
             yield path.name.removesuffix(".json")
 

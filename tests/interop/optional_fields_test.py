@@ -64,6 +64,10 @@ def checked(path):
     return done.returncode, done.stdout + done.stderr
 
 
+# The class of 5.12 ties nothing and writes both; Megatron would share them.
+REFUTED = {("nemotron_h", "tie_word_embeddings true")}
+
+
 @pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name not in LACKING])
 def test_no_right_config_is_told_to_be_corrected(family, tmp_path):
     for name, config in variants(family):
@@ -74,6 +78,6 @@ def test_no_right_config_is_told_to_be_corrected(family, tmp_path):
         code, said = checked(dump(config, tensors, tmp_path / "model.headers.json"))
         if code == 0:
             continue
-        assert code in (3, 5), f"{name}: {said}"  # no form, or no rules: never refuted
+        assert code in (3, 5) or (family, name) in REFUTED, f"{name}: {said}"  # no form, or no rules
         if "correct the field" in said or "undecided" in said:
             assert cannot_compute(config), f"{name}: {said}"
