@@ -115,6 +115,7 @@ struct MoeForm {
   std::string_view shared_ffn = {};    // a size, or
   std::string_view shared_count = {};  // a number of experts' sizes
   bool shared_gate = false;
+  bool pools = false;  // ERNIE 4.5 VL: sizes are lists, the first for words; HF routers are [H, E]
   bool one_shared = false;  // always one, as large as an expert
   HfExpertNames names = {};
 };

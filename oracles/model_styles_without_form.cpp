@@ -17,7 +17,6 @@ constexpr std::array kFormlessStyles = {
     ModelStyle{.model_type = "bailing_moe_v2", .qk_norm = true, .form = false},
     ModelStyle{.model_type = "sarvam_moe", .qk_norm = true, .form = false},
     ModelStyle{.model_type = "sarvam_mla", .form = false},
-    ModelStyle{.model_type = "ernie4_5_vl_moe_text", .form = false},
     ModelStyle{.model_type = "mimo", .form = false},
 };
 

@@ -38,6 +38,12 @@ constexpr std::array kWrapperStyles = {
                             .tied_otherwise = true,
                             .text_ties = false,
                             .names = {.body = "model.language_model."}}},
+    ModelStyle{
+        .model_type = "ernie4_5_vl_moe",
+        .computes = {.wraps = "ernie4_5_vl_moe_text", .tied_otherwise = true, .text_ties = false}},
+    ModelStyle{
+        .model_type = "ernie4_5_moe_vl",
+        .computes = {.wraps = "ernie4_5_vl_moe_text", .tied_otherwise = true, .text_ties = false}},
     ModelStyle{.model_type = "glm4v_moe", .computes = {.wraps = "glm4_moe", .text_ties = false}},
     ModelStyle{.model_type = "kimi_k25",
                .computes = {.wraps = "deepseek_v3", .text_ties = false, .names = kLanguageModel}},

@@ -34,6 +34,14 @@ std::int64_t Fields::size(std::string_view key, std::optional<std::int64_t> othe
   return number;
 }
 
+std::int64_t Fields::first_size(std::string_view key) {
+  const Json* value = find(key);
+  if (value == nullptr || !value->is_array()) return size(key);
+  const auto all = integers(key);
+  if (all.empty() || all.front() < 1) return refuse(key, "sizes"), 1;
+  return all.front();
+}
+
 double Fields::real(std::string_view key, double otherwise) {
   const Json* value = find(key);
   if (value == nullptr) return otherwise;

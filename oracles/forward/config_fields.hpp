@@ -36,6 +36,8 @@ class Fields {
   std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise = {});
   std::int64_t size(std::string_view key, std::optional<std::int64_t> otherwise = {},
                     std::int64_t most = kSizeMax);
+  /// A size, or the first of a list of them.
+  std::int64_t first_size(std::string_view key);
   double real(std::string_view key, double otherwise);
   double positive(std::string_view key, double otherwise);
   bool flag(std::string_view key, bool otherwise);

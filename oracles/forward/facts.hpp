@@ -84,6 +84,7 @@ struct MoeFacts {
   double least_sum = 0;  // the sum that weights are divided by is at least this
   double added_sum = 0;  // or this is added to it
   double closeness = 0;  // SparseMixer: how near to the best
+  bool pools = false;    // experts of words and of pictures; words take no part of the second
   HfExpertNames names;
   /// Declared by the caller, never read from config.json: square stacks are [E, in, out].
   bool square_stacks_in_out = false;

@@ -21,9 +21,15 @@ void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
 
 /// ERNIE 4.5 counts from a first layer to a last one; -1: to the end.
 void read_moe_stretch(Fields& fields, ModelFacts& facts) {
-  const std::int64_t first = fields.integer("moe_layer_start_index", 1);
+  if (const Json* types = fields.find("mlp_layer_types"); types != nullptr && facts.moe.pools)
+    return read_mlp_types(fields, *types, facts);
+  const Json* start = fields.find("moe_layer_start_index");
+  const bool listed = start != nullptr && start->is_array() && facts.moe.pools;
+  const std::int64_t first = listed ? fields.integers("moe_layer_start_index").at(0)
+                                    : fields.integer("moe_layer_start_index", 1);
   const Json* end = fields.find("moe_layer_end_index");
-  const bool open = end == nullptr || *end == -1;
+  // Lists hold one entry a pool.
+  const bool open = end == nullptr || *end == -1 || facts.moe.pools;
   const std::int64_t last = open ? facts.layers - 1 : fields.integer("moe_layer_end_index", 0);
   const std::int64_t step = fields.size("moe_layer_interval", 1);
   for (std::int64_t i = 0; i < facts.layers; ++i) {
@@ -104,17 +110,21 @@ void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   if (form.ffn.empty() || (form.may_lack && fields.find(form.ffn) == nullptr)) return;
   MoeFacts& moe = facts.moe;
   moe.names = form.names;
-  if (!form.experts.empty() && fields.find(form.experts) != nullptr)
-    moe.experts = fields.size(form.experts);
+  const auto counted_by = [&](std::string_view key) {
+    if (moe.experts > 0 || key.empty() || fields.find(key) == nullptr) return;
+    moe.experts = form.pools ? fields.first_size(key) : fields.size(key);
+  };
+  counted_by(form.experts);
   for (const char* key :
        {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
-    if (moe.experts == 0 && fields.find(key) != nullptr) moe.experts = fields.size(key);
+    counted_by(key);
   }
   if (moe.experts == 0) fields.refuse("num_experts", "the number of experts");
   moe.topk_field = form.topk;
   moe.topk = fields.size(form.topk);
   if (moe.topk > moe.experts) fields.refuse(form.topk, fmt::format("at most {}", moe.experts));
-  moe.expert_ffn = fields.size(form.ffn);
+  moe.expert_ffn = form.pools ? fields.first_size(form.ffn) : fields.size(form.ffn);
+  moe.pools = form.pools;
   moe.shared_gate = form.shared_gate;
   if (!form.shared_ffn.empty()) moe.shared_ffn = fields.integer(form.shared_ffn, 0);
   if (!form.shared_count.empty())

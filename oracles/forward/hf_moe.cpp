@@ -114,13 +114,15 @@ at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {
   const bool mixtral = layer.has("block_sparse_moe.gate.weight");
   const Scope block = layer.in(mixtral ? "block_sparse_moe." : names.moe);
   const bool plain = block.has("router.weight");  // Phi-3.5-MoE, packed
+  const std::string router(plain ? "router" : names.router);
   const at::Tensor logits =
-      linear(block, plain ? "router" : names.router, x, facts.experts, facts.biases);
+      facts.pools ? at::matmul(x, block.get(router + ".weight", {x.size(-1), facts.experts}))
+                  : linear(block, router, x, facts.experts, facts.biases);
   std::optional<at::Tensor> choice_bias;
   if (facts.router == Router::SigmoidGrouped)
     choice_bias = block.get(names.choice_bias, {facts.experts});
   if (facts.router == Router::SoftmaxBiased)
-    choice_bias = block.get(names.choice_bias, {1, facts.experts}).squeeze(0);
+    choice_bias = block.get(names.choice_bias, {facts.pools ? 2 : 1, facts.experts})[0];
   const at::Tensor weights = routing(facts, logits, choice_bias);
   const std::int64_t latent = facts.latent;
   at::Tensor out = latent > 0 ? linear(block, "fc1_latent_proj", x, latent, false) : x;

@@ -119,7 +119,8 @@ PerRank feed_forward(const Pass& pass, const Team& mlp, const PerRank& x, std::i
                 facts.down_scale);
 }
 
-PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
+PerRank moe(const Pass& pass, const Stage& block, const PerRank& x) {
+  const Stage mlp = pass.facts.moe.pools ? block.in("text_moe_layer.") : block;
   const ModelFacts& facts = pass.facts;
   const std::int64_t experts = facts.moe.experts;
   PerRank chosen;
@@ -138,7 +139,7 @@ PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
   PerRank out(mlp.dense.size(), routed);
   if (latent > 0) out = latent_projection(mlp.dense, "fc2_latent_proj", out, facts.hidden);
   if (facts.moe.shared_ffn == 0) return out;
-  return plus(out, shared_expert(pass, in(mlp.dense, "shared_experts."), x));
+  return plus(out, shared_expert(pass, in(block.dense, "shared_experts."), x));
 }
 
 PerRank experts_beside(const Pass& pass, const Stage& layer, const PerRank& residual) {

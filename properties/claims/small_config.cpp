@@ -65,6 +65,28 @@ Place place_of(json& config, const std::string& path) {
   return {object, path.substr(begin)};
 }
 
+/// The number at a path; "sizes.0" is the first of a list, or the one number in its place.
+json* number_of(json& config, const std::string& path) {
+  const Place place = place_of(config, path);
+  if (place.object != nullptr) {
+    const auto found = place.object->find(place.name);
+    return found != place.object->end() && found->is_number_integer() ? &*found : nullptr;
+  }
+  const std::size_t dot = path.rfind('.');
+  const std::string last = path.substr(dot + 1);
+  if (dot == std::string::npos || last.find_first_not_of("0123456789") != std::string::npos) {
+    return nullptr;
+  }
+  const Place list = place_of(config, path.substr(0, dot));
+  const auto found = list.object == nullptr ? json::iterator() : list.object->find(list.name);
+  if (list.object == nullptr || found == list.object->end()) {
+    return nullptr;
+  }
+  const std::size_t index = std::stoul(last);
+  json* number = found->is_array() && index < found->size() ? &(*found)[index] : &*found;
+  return number->is_number_integer() ? number : nullptr;
+}
+
 Place place_of(json& config, const model::Model& model, std::string_view symbol) {
   return place_of(config, model::field_of(*model.family, model.geometry, symbol));
 }
@@ -114,15 +136,22 @@ void shrink_experts(json& text, const Structure& structure) {
   const char* per_token = structure.topk.c_str();
   const std::int64_t topk = std::min(integer_at(text, per_token).value_or(1), kTopK);
   const std::int64_t groups = std::min<std::int64_t>(integer_at(text, "n_group").value_or(1), 2);
-  for (const char* key : kExpertCounts) {
-    const auto experts = integer_at(text, key);
-    if (!experts || *experts < 1) {
-      continue;
+  const auto fewer = [&](json& count) {
+    const auto experts = count.is_number_integer() ? count.get<std::int64_t>() : 0;
+    if (experts < 1) {
+      return;
     }
     const std::int64_t step = std::lcm(layout.ep, groups);
-    const std::int64_t local = std::min<std::int64_t>(*experts / layout.ep, 2);
+    const std::int64_t local = std::min<std::int64_t>(experts / layout.ep, 2);
     const std::int64_t wanted = std::max({kLeastExperts, layout.ep * local, 2 * groups, topk + 1});
-    text[key] = std::min(*experts, div_ceil(wanted, step) * step);
+    count = std::min(experts, div_ceil(wanted, step) * step);
+  };
+  for (const char* key : kExpertCounts) {
+    if (const auto found = text.find(key); found != text.end() && found->is_array()) {
+      std::for_each(found->begin(), found->end(), fewer);  // one a pool
+    } else if (found != text.end()) {
+      fewer(*found);
+    }
   }
   if (integer_at(text, per_token)) {
     text[per_token] = topk;
@@ -201,20 +230,18 @@ void shrink_widths(json& config, const Structure& structure, std::int64_t scale,
     }
     const std::string path = model::field_of(*model.family, model.geometry, symbol);
     const Place place = place_of(config, path);
-    if (place.object == nullptr || done.contains(path)) {
+    json* there = number_of(config, path);
+    const auto origin = model.geometry.origin.find(symbol);
+    const bool assumed = place.object != nullptr && !place.object->contains(place.name) &&
+                         origin != model.geometry.origin.end() &&
+                         origin->second.starts_with(fmt::format("default {}:", size));
+    if (done.contains(path) || (!assumed && (there == nullptr || *there != size))) {
       continue;
     }
-    const auto there = place.object->find(place.name);
-    const auto origin = model.geometry.origin.find(symbol);
-    const bool stated = there != place.object->end() && there->is_number_integer();
-    const bool assumed = there == place.object->end() && origin != model.geometry.origin.end() &&
-                         origin->second.starts_with(fmt::format("default {}:", size));
-    if ((stated && *there == size) || assumed) {
-      done.insert(path);
-      (*place.object)[place.name] = role == SizeRole::Width
-                                        ? scaled(size, scale, ranks)
-                                        : small_vocabulary(size, structure.layout);
-    }
+    done.insert(path);
+    there = assumed ? &(*place.object)[place.name] : there;
+    *there = role == SizeRole::Width ? scaled(size, scale, ranks)
+                                     : small_vocabulary(size, structure.layout);
   }
 }
 
