@@ -8,6 +8,9 @@
 namespace bv::oracle::forward {
 namespace {
 
+/// Width of the experts of words in ERNIE 4.5 VL where the config has none.
+constexpr std::int64_t kPoolOfWords = 1536;
+
 /// "dense" or "sparse" for each layer, as the newer classes write it.
 void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
   if (!types.is_array() || types.size() != facts.is_moe.size())
@@ -123,7 +126,10 @@ void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   moe.topk_field = form.topk;
   moe.topk = fields.size(form.topk);
   if (moe.topk > moe.experts) fields.refuse(form.topk, fmt::format("at most {}", moe.experts));
-  moe.expert_ffn = form.pools ? fields.first_size(form.ffn) : fields.size(form.ffn);
+  const bool assumed = form.pools && fields.find(form.ffn) == nullptr;
+  moe.expert_ffn = assumed      ? kPoolOfWords
+                   : form.pools ? fields.first_size(form.ffn)
+                                : fields.size(form.ffn);
   moe.pools = form.pools;
   moe.shared_gate = form.shared_gate;
   if (!form.shared_ffn.empty()) moe.shared_ffn = fields.integer(form.shared_ffn, 0);
