@@ -68,6 +68,9 @@ void read_nemotron(Fields& fields, ModelFacts& facts) {
 Json hybrid_kinds(Fields& fields) {
   if (const Json* words = fields.find("layers_block_type"); words != nullptr && words->is_array())
     return *words;
+  if (fields.find("layers_block_type") == nullptr &&
+      fields.find("hybrid_override_pattern") == nullptr)
+    return Json::array({"mamba", "moe", "attention", "mlp"});  // the class's own
   Json letters = Json::array();
   for (const char letter : fields.text("hybrid_override_pattern", ""))
     letters.push_back(std::string(1, letter));
