@@ -34,6 +34,15 @@ enum class Turns {
   Listed,  // no_rope_layers: 1 turns
 };
 
+/// Which layers slide where use_sliding_window says so and layer_types says nothing.
+enum class UseWindow {
+  Never,       // there is no such flag
+  FromLayer,   // those from max_window_layers on
+  EveryOther,  // the first, the third, ... of those before it
+  Everywhere,
+  Unturned,  // those that do not turn (SmolLM3)
+};
+
 /// Where Mamba 2 mixers stand.
 enum class MambaKind {
   None,
@@ -95,6 +104,8 @@ struct MoeForm {
   bool listed = false;  // moe_layers, else every interleave_moe_layer_step-th
   std::string_view topk = "num_experts_per_tok";
   std::string_view ffn = {};      // "": no experts
+  std::string_view experts = {};  // the field that counts them; "": the first of the usual ones
+  std::int64_t first_dense = 0;   // first_k_dense_replace where the config has none
   bool may_lack = false;          // a config without that field has none either
   std::string_view scaling = {};  // "": none
   double scaling_otherwise = 1.0;
@@ -104,6 +115,7 @@ struct MoeForm {
   std::string_view shared_ffn = {};    // a size, or
   std::string_view shared_count = {};  // a number of experts' sizes
   bool shared_gate = false;
+  bool pools = false;  // ERNIE 4.5 VL: sizes are lists, the first for words; HF routers are [H, E]
   bool one_shared = false;  // always one, as large as an expert
   HfExpertNames names = {};
 };
@@ -129,7 +141,8 @@ struct Form {
   std::string_view activation_field = "hidden_act";
   std::string_view activation = "silu";
   bool tied_otherwise = false;
-  bool text_ties = true;  // of a wrapper: its text config decides where its own says nothing
+  bool text_ties = true;         // of a wrapper: its text config decides where its own says nothing
+  bool text_alone_ties = false;  // whatever its own says
   std::string_view bias = "attention_bias";
   bool bias_otherwise = false;
   std::string_view output_bias = {};           // where it has a field of its own
@@ -147,8 +160,11 @@ struct Form {
   double theta = 10000.0;
   /// Without layer_types, every so manieth layer sees everything; below 0, the first of so many.
   std::int64_t sliding_pattern = 0;
+  UseWindow use_window = UseWindow::Never;
+  std::int64_t window_layers = 28;  // max_window_layers where the config has none
   MambaKind mamba = MambaKind::None;
   bool latent = false;    // multi-head latent attention
+  bool indexed = false;   // an indexer chooses the tokens that it sees
   bool magnified = true;  // its scores grow with yarn's mscale_all_dim
   bool sinks = false;
   bool width_scales_embedding = false;  // Gemma: by the root of hidden_size
@@ -159,6 +175,7 @@ struct Form {
   bool caps = false;                    // attn_logit_softcapping and final_logit_softcapping
   bool norms_beside_blocks = false;     // Megatron keeps the norms behind the blocks beside them
   bool clips_qkv = false;
+  bool layers_differ = false;   // Gemma 4: sizes by kind of layer, shared keys, embeddings by layer
   bool scaled_queries = false;  // llama_4_scaling_beta of rope_parameters
   std::array<Must, 2> must = {};
   std::string_view mtp = "mtp_num_hidden_layers";

@@ -11,8 +11,7 @@ struct OtherName {
   std::string_view model_type;
   std::string_view same_as;
 };
-constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"},
-                                    OtherName{"glm4_moe_lite", "deepseek_v3"}};
+constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"}};
 
 std::array<std::span<const ModelStyle>, 4> tables() {
   return {dense_styles(), expert_styles(), wrapper_styles(), styles_without_form()};

@@ -32,6 +32,18 @@ constexpr std::array kWrapperStyles = {
                             .tied_otherwise = true,
                             .text_ties = false,
                             .names = kLanguageModel}},
+    ModelStyle{.model_type = "gemma4",
+               .qk_norm = true,
+               .computes = {.wraps = "gemma4_text",
+                            .tied_otherwise = true,
+                            .text_ties = false,
+                            .names = {.body = "model.language_model."}}},
+    ModelStyle{
+        .model_type = "ernie4_5_vl_moe",
+        .computes = {.wraps = "ernie4_5_vl_moe_text", .tied_otherwise = true, .text_ties = false}},
+    ModelStyle{
+        .model_type = "ernie4_5_moe_vl",
+        .computes = {.wraps = "ernie4_5_vl_moe_text", .tied_otherwise = true, .text_ties = false}},
     ModelStyle{.model_type = "glm4v_moe", .computes = {.wraps = "glm4_moe", .text_ties = false}},
     ModelStyle{.model_type = "kimi_k25",
                .computes = {.wraps = "deepseek_v3", .text_ties = false, .names = kLanguageModel}},
@@ -50,9 +62,10 @@ constexpr std::array kWrapperStyles = {
                .computes = {.wraps = "nemotron_h", .names = kBackbone}},
     ModelStyle{.model_type = "NemotronH_Nano_Omni_Reasoning_V3",
                .computes = {.wraps = "nemotron_h", .names = kBackbone}},
-    ModelStyle{.model_type = "llama4",
-               .experts = Experts::Llama4,
-               .computes = {.wraps = "llama4_text", .text_ties = false, .names = kLanguageModel}},
+    ModelStyle{
+        .model_type = "llama4",
+        .experts = Experts::Llama4,
+        .computes = {.wraps = "llama4_text", .text_alone_ties = true, .names = kLanguageModel}},
 };
 
 }  // namespace

@@ -195,6 +195,7 @@ class Family {
   std::vector<LayerFlag> layer_flags;
   std::vector<LayerSize> layer_sizes;
   bool fitted = false;  // rules were made for the layers of one config (model/fitted.hpp)
+  std::shared_ptr<const Family> unfitted;  // what it was before, for another config
   std::vector<MustRule> musts;
   /// Text for {M} in Megatron names, and for {HF}, {V} in HF names as transformers writes them. A
   /// checkpoint may have other HF prefixes: they come from its names (model/prefixes.hpp).

@@ -76,12 +76,13 @@ struct Group {
 
 class Fitter {
  public:
-  Fitter(const family::Family& family, const nlohmann::json& config, const Geometry& geometry)
-      : family_(family), config_(config), geometry_(geometry) {}
+  Fitter(const family::FamilyPtr& family, const nlohmann::json& config, const Geometry& geometry)
+      : whole_(family), family_(*family), config_(config), geometry_(geometry) {}
 
   Result<family::FamilyPtr> run() {
     auto out = std::make_shared<family::Family>(family_);
     out->fitted = true;
+    out->unfitted = whole_;
     out->rules.clear();
     for (family::Section& section : out->sections) {
       BV_TRY(unrolled, unroll(section));
@@ -249,6 +250,7 @@ class Fitter {
     }
   }
 
+  const family::FamilyPtr& whole_;
   const family::Family& family_;
   const nlohmann::json& config_;
   const Geometry& geometry_;
@@ -264,7 +266,7 @@ Result<family::FamilyPtr> fitted_to(const family::FamilyPtr& family, const nlohm
   if (family->fitted || (family->layer_sizes.empty() && !inner)) {
     return family;
   }
-  return Fitter(*family, config, geometry).run();
+  return Fitter(family, config, geometry).run();
 }
 
 }  // namespace bv::model

@@ -35,6 +35,8 @@ class Resolver {
         ledger_(headers) {}
 
   Result<Model> run() {
+    // Rules fitted to the layers of one config say nothing of those of another.
+    if (options_.config_only && family_->unfitted != nullptr) family_ = family_->unfitted;
     model_.family = family_;
     model_.spelling = options_.spelling;
     choose_prefixes();

@@ -1,5 +1,9 @@
 // Softmax attention over heads; where its weights lie is said in hf_layer.cpp and
 // megatron_layer.cpp.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "oracles/forward/modules.hpp"
 
 namespace bv::oracle::forward {
@@ -23,6 +27,28 @@ at::Tensor clipped(const at::Tensor& x, double clip) {
 
 at::Tensor capped(const at::Tensor& x, double cap) {
   return cap == 0 ? x : at::tanh(x / cap) * cap;
+}
+
+at::Tensor chosen_tokens(const LatentFacts& facts, const Indexer& indexer, const RopeTable& rope,
+                         const at::Tensor& x, const at::Tensor& latent_query,
+                         const at::Tensor& allowed) {
+  const std::int64_t tokens = x.size(0);
+  const RopeTable halves{rope.cos, rope.sin, false};
+  const at::Tensor query = turned(
+      at::matmul(latent_query, indexer.query.t()).view({tokens, facts.index_heads, -1}), halves);
+  const at::Tensor key = turned(
+      layer_norm(at::matmul(x, indexer.key.t()), indexer.norm, indexer.norm_bias).unsqueeze(1),
+      halves);
+  const auto root = [](std::int64_t of) { return 1.0 / std::sqrt(static_cast<double>(of)); };
+  const at::Tensor near =
+      at::relu(at::matmul(query, key.squeeze(1).t()) * root(facts.index_dim));  // [S, n, S]
+  const at::Tensor weights = at::matmul(x, indexer.weights.t()) * root(facts.index_heads);
+  const at::Tensor scores =
+      at::matmul(weights.unsqueeze(1), near)
+          .squeeze(1)
+          .masked_fill(allowed.logical_not(), -std::numeric_limits<double>::infinity());
+  const at::Tensor best = std::get<1>(scores.topk(std::min(facts.index_topk, tokens), -1));
+  return at::zeros_like(allowed).scatter(1, best, 1).logical_and(allowed);
 }
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

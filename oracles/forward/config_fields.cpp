@@ -34,6 +34,14 @@ std::int64_t Fields::size(std::string_view key, std::optional<std::int64_t> othe
   return number;
 }
 
+std::int64_t Fields::first_size(std::string_view key) {
+  const Json* value = find(key);
+  if (value == nullptr || !value->is_array()) return size(key);
+  const auto all = integers(key);
+  if (all.empty() || all.front() < 1) return refuse(key, "sizes"), 1;
+  return all.front();
+}
+
 double Fields::real(std::string_view key, double otherwise) {
   const Json* value = find(key);
   if (value == nullptr) return otherwise;
@@ -91,15 +99,32 @@ std::vector<double> Fields::reals(std::string_view key, std::size_t count, doubl
   return out;
 }
 
-void Fields::refuse(std::string_view key, const std::string& wanted) {
-  if (error_) return;
+std::string Fields::shown(std::string_view key) const {
   const Json* value = find(key);
   std::string found =
       value == nullptr ? "nothing" : value->dump(-1, ' ', true, Json::error_handler_t::replace);
   if (found.size() > 80) found = found.substr(0, 77) + "...";
+  return escaped(found);
+}
+
+void Fields::refuse(std::string_view key, const std::string& wanted) {
+  if (error_) return;
   error_ = fail(Code::ConfigField, fmt::format("config field {}{} cannot be used", path_, key))
-               .pair(escaped(found), wanted)
+               .pair(shown(key), wanted)
                .advise("correct the field, or leave the forward claim out for this model");
+}
+
+void Fields::lack(std::string_view key, const std::string& computed) {
+  if (error_) return;
+  const std::string what = find(key) == nullptr
+                               ? fmt::format("without {}{}", path_, key)
+                               : fmt::format("with {}{} {}", path_, key, shown(key));
+  error_ =
+      fail(Code::ArchitectureUnknown, fmt::format("no forward form for a model {}", what))
+          .pair(shown(key), computed)
+          .advise(
+              "leave the forward claim out for this model: the other claims judge it, whatever "
+              "this field says");
 }
 
 void Fields::adopt(const Fields& inner) {

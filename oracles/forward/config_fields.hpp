@@ -36,6 +36,8 @@ class Fields {
   std::int64_t integer(std::string_view key, std::optional<std::int64_t> otherwise = {});
   std::int64_t size(std::string_view key, std::optional<std::int64_t> otherwise = {},
                     std::int64_t most = kSizeMax);
+  /// A size, or the first of a list of them.
+  std::int64_t first_size(std::string_view key);
   double real(std::string_view key, double otherwise);
   double positive(std::string_view key, double otherwise);
   bool flag(std::string_view key, bool otherwise);
@@ -43,12 +45,17 @@ class Fields {
   std::vector<std::int64_t> integers(std::string_view key);
   /// `count` numbers, each `otherwise` where the field is absent.
   std::vector<double> reals(std::string_view key, std::size_t count, double otherwise);
+  /// The field holds what no config of this kind can hold.
   void refuse(std::string_view key, const std::string& wanted);
+  /// The field holds what a config may hold and no form here computes with.
+  void lack(std::string_view key, const std::string& computed);
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }
   /// Takes over the first fault of a nested object.
   void adopt(const Fields& inner);
 
  private:
+  [[nodiscard]] std::string shown(std::string_view key) const;
+
   const Json* object_;
   std::string path_;
   std::optional<Error> error_;
@@ -66,5 +73,7 @@ void read_mamba(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 /// Nemotron-H: one word or letter a layer; an empty list without them.
 [[nodiscard]] Json hybrid_kinds(Fields& fields);
 void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts);
+/// Gemma 4: fills sizes and what belongs to them. Behind the mixers and the MLP.
+void read_layer_sizes(Fields& fields, ModelFacts& facts);
 
 }  // namespace bv::oracle::forward

@@ -41,9 +41,14 @@ void read_scales(Fields& fields, const Form& form, ModelFacts& facts) {
 /// A cap that the class does not know is refused; null takes away one that it has.
 void read_caps(Fields& fields, const Form& form, ModelFacts& facts) {
   const auto cap = [&](const char* key, double otherwise) {
-    if (!form.caps && fields.find(key) != nullptr) fields.refuse(key, "null");
+    if (!form.caps && fields.find(key) != nullptr) fields.lack(key, "null");
     return form.caps && !fields.is_null(key) ? fields.positive(key, otherwise) : 0.0;
   };
+  if (form.layers_differ) {  // no cap where the config has none
+    if (fields.find("final_logit_softcapping") != nullptr)
+      facts.logit_cap = fields.positive("final_logit_softcapping", 30.0);
+    return;
+  }
   facts.attention_cap = cap("attn_logit_softcapping", 50.0);
   facts.logit_cap = cap("final_logit_softcapping", 30.0);
 }
@@ -60,7 +65,9 @@ void read_activation(Fields& fields, const ModelStyle& style, ModelFacts& facts)
   const auto* known =
       std::ranges::find_if(kKnown, [&](const auto& one) { return one.first == named; });
   if (known == std::end(kKnown)) {
-    return fields.refuse("hidden_act", "silu, gelu, gelu_pytorch_tanh, gelu_new or relu2");
+    return fields.lack(
+        fields.find(form.activation_field) != nullptr ? form.activation_field : "hidden_activation",
+        "silu, gelu, gelu_pytorch_tanh, gelu_new or relu2");
   }
   facts.activation = style.experts == Experts::GptOss ? Activation::ClampedSwiglu : known->second;
 }
@@ -71,7 +78,7 @@ void read_mlp(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   facts.ffn = all_moe ? fields.integer(form.ffn, 0) : fields.size(form.ffn);
   facts.gated = form.gated;
   read_activation(fields, style, facts);
-  if (form.mlp_bias.empty() && fields.flag("mlp_bias", false)) fields.refuse("mlp_bias", "false");
+  if (form.mlp_bias.empty() && fields.flag("mlp_bias", false)) fields.lack("mlp_bias", "false");
   facts.mlp_bias = form.mlp_bias_always ||
                    (!form.mlp_bias.empty() && fields.flag(form.mlp_bias, form.bias_otherwise));
 }
@@ -107,10 +114,11 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   read_mamba(fields, style, facts);
   read_moe(fields, style, facts);
   read_mlp(fields, style, facts);
+  if (form.layers_differ) read_layer_sizes(fields, facts);
   facts.mtp_behind_layers = form.mtp_behind;
   facts.mtp_layers = form.mtp.empty() ? 0 : fields.integer(form.mtp, 0);
   const std::int64_t depths_max = facts.mtp_behind_layers ? kMtpDepthsMax : 1;
-  if (facts.mtp_layers > depths_max) fields.refuse(form.mtp, fmt::format("0 to {}", depths_max));
+  if (facts.mtp_layers > depths_max) fields.lack(form.mtp, fmt::format("0 to {}", depths_max));
 }
 
 void read_vision(Fields& fields, ModelFacts& facts) {
@@ -140,7 +148,7 @@ void read_vision(Fields& fields, ModelFacts& facts) {
   }
   if (const std::string act = fields.text("hidden_act", "gelu_pytorch_tanh");
       act != "gelu_pytorch_tanh") {
-    fields.refuse("hidden_act", "gelu_pytorch_tanh");
+    fields.lack("hidden_act", "gelu_pytorch_tanh");
   }
 }
 
@@ -226,9 +234,11 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
   if (const Style* wrapper = wrapper_of(config)) {
     facts.names.body = wrapper->computes.names.body;
     facts.names.head = wrapper->computes.names.head;
-    facts.tied = top.flag("tie_word_embeddings", wrapper->computes.tied_otherwise ||
-                                                     (wrapper->computes.text_ties &&
-                                                      fields.flag("tie_word_embeddings", false)));
+    const Form& form = wrapper->computes;
+    const bool inner = form.text_ties && fields.flag("tie_word_embeddings", false);
+    facts.tied = form.text_alone_ties
+                     ? inner
+                     : top.flag("tie_word_embeddings", form.tied_otherwise || inner);
     facts.mtp_layers = 0;
     if (fields.error()) return *fields.error();
     return facts;

@@ -40,8 +40,17 @@ enum class QkNorm {
   WholeCut,  // all heads together; a rank holds the part of its heads
 };
 
+/// Gemma 4: what a layer has of its own.
+struct LayerSizes {
+  std::int64_t head_dim = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t ffn = 0;
+  bool keys_are_values = false;  // values are the keys before they are normed
+  bool shares = false;  // keys and values are those of the last layer of its kind that has some
+};
+
 struct RopeFacts {
-  std::string type = "default";  // default, linear, llama3, yarn
+  std::string type = "default";  // default, linear, llama3, yarn, proportional
   double theta = 10000.0;
   std::int64_t rotary_dim = 0;  // leading elements of a head that turn
   bool pairs_interleaved =
@@ -55,11 +64,13 @@ struct RopeFacts {
   bool truncate = true;
   double table_scale = 1.0;                            // yarn multiplies cos and sin
   std::array<std::int64_t, 3> mrope_section{0, 0, 0};  // all 0: one position a token
+  std::int64_t turning_pairs = -1;  // proportional: so many pairs turn, the others stand; -1: all
 };
 
 struct MoeFacts {
   std::int64_t experts = 0;
   std::int64_t topk = 0;
+  std::string topk_field;  // of the config
   std::int64_t expert_ffn = 0;
   std::int64_t latent = 0;      // experts work on a projection of this size; 0: on the hidden state
   std::int64_t shared_ffn = 0;  // 0 without a shared expert
@@ -73,6 +84,7 @@ struct MoeFacts {
   double least_sum = 0;  // the sum that weights are divided by is at least this
   double added_sum = 0;  // or this is added to it
   double closeness = 0;  // SparseMixer: how near to the best
+  bool pools = false;    // experts of words and of pictures; words take no part of the second
   HfExpertNames names;
   /// Declared by the caller, never read from config.json: square stacks are [E, in, out].
   bool square_stacks_in_out = false;
@@ -112,6 +124,10 @@ struct LatentFacts {
   std::int64_t rope = 0;
   std::int64_t value = 0;
   double eps = 1e-6;  // of its norms, whatever rms_norm_eps says
+  // An indexer chooses the tokens that a query sees, so many of them.
+  std::int64_t index_heads = 0;
+  std::int64_t index_dim = 0;
+  std::int64_t index_topk = 0;  // 0: every token before it
 };
 
 struct VisionFacts {
@@ -178,7 +194,14 @@ struct ModelFacts {
   HfNames names;
   RopeFacts rope;  // of full and latent attention
   RopeFacts sliding_rope;
-  std::vector<Block> blocks;  // one a layer
+  std::vector<Block> blocks;      // one a layer
+  std::vector<LayerSizes> sizes;  // one a layer, or none where all layers are alike
+  bool unit_values = false;       // values of each head are normed without a weight
+  bool layer_scalar = false;      // a number stored in each layer multiplies what leaves it
+  std::int64_t layer_input = 0;   // each layer sees so many numbers of each token once more
+  std::int64_t layer_input_vocab = 0;
+  bool experts_beside = false;  // of every MLP, each behind norms of its own
+  std::vector<bool> indexes;    // one a layer: its own indexer, not the choice of the layer before
   // Falcon-H1: of what attention sees, gives and compares, of the gate and of what the MLP gives.
   double attention_in_scale = 1.0;
   double attention_out_scale = 1.0;

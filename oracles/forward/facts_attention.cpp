@@ -18,7 +18,40 @@ void read_latent(Fields& fields, ModelFacts& facts) {
   latent.rope = fields.size("qk_rope_head_dim", {}, kHeadDimMax);
   latent.value = fields.size("v_head_dim");
   facts.attention_scale = 1.0 / std::sqrt(static_cast<double>(latent.nope + latent.rope));
-  if (fields.flag("attention_bias", false)) fields.refuse("attention_bias", "false");
+  if (fields.flag("attention_bias", false)) fields.lack("attention_bias", "false");
+}
+
+/// GLM-5: some layers take the choice of the last one that has an indexer.
+void read_indexers(Fields& fields, ModelFacts& facts) {
+  LatentFacts& latent = facts.latent;
+  latent.index_heads = fields.size("index_n_heads", 64);
+  latent.index_dim = fields.size("index_head_dim", 128);
+  latent.index_topk = fields.size("index_topk", 2048);
+  if (latent.q_lora == 0) fields.lack("q_lora_rank", "a size, which the indexer reads");
+  if (latent.index_dim < latent.rope)
+    fields.refuse("index_head_dim", fmt::format("at least {}", latent.rope));
+  const Json* types = fields.find("indexer_types");
+  if (types == nullptr) types = fields.find("index_topk_pattern");
+  const std::int64_t every = std::max<std::int64_t>(fields.integer("index_topk_freq", 1), 1);
+  const std::int64_t offset = fields.integer("index_skip_topk_offset", 2);
+  const auto count = static_cast<std::size_t>(facts.layers);
+  if (types != nullptr && types->is_string()) {
+    const auto letters = types->get<std::string>();
+    if (letters.size() != count)
+      return fields.refuse("index_topk_pattern", counted(count, "letter"));
+    for (std::size_t i = 0; i < count; ++i) facts.indexes[i] = letters[i] == 'F';
+  } else if (types != nullptr) {
+    if (!types->is_array() || types->size() != count)
+      return fields.refuse("indexer_types", counted(count, "entry"));
+    for (std::size_t i = 0; i < count; ++i) facts.indexes[i] = (*types)[i] == "full";
+  } else {
+    for (std::int64_t i = 0; i < facts.layers; ++i) {
+      facts.indexes[static_cast<std::size_t>(i)] =
+          std::max<std::int64_t>(i - offset + 1, 0) % every == 0;
+    }
+  }
+  if (count > 0 && !facts.indexes[0])
+    fields.refuse("indexer_types", "an indexer in the first layer");
 }
 
 void read_qk_norm(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
@@ -58,7 +91,18 @@ void read_layer_types(Fields& fields, const Json& types, const ModelStyle& style
     else if (type == "sliding_attention")
       facts.mixers[i] = Mixer::SlidingAttention;
     else
-      return fields.refuse("layer_types", "full_attention, sliding_attention or linear_attention");
+      return fields.lack("layer_types", "full_attention, sliding_attention or linear_attention");
+  }
+}
+
+/// Which layers slide once the config says that the window is used, and lists no kinds.
+void use_window(Fields& fields, const Form& form, ModelFacts& facts) {
+  const std::int64_t most = fields.integer("max_window_layers", form.window_layers);
+  for (std::int64_t i = 0; i < facts.layers; ++i) {
+    const bool slides = form.use_window == UseWindow::Everywhere ||
+                        (form.use_window == UseWindow::FromLayer && i >= most) ||
+                        (form.use_window == UseWindow::EveryOther && i % 2 == 0 && i < most);
+    if (slides) facts.mixers[static_cast<std::size_t>(i)] = Mixer::SlidingAttention;
   }
 }
 
@@ -66,8 +110,13 @@ void read_mixers(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   const auto count = static_cast<std::size_t>(facts.layers);
   const Form& form = style.computes;
   facts.mixers.assign(count, form.latent ? Mixer::LatentAttention : Mixer::FullAttention);
-  const bool window = fields.find("sliding_window") != nullptr;
   if (form.latent) return;
+  // Some classes take the window away again unless a flag says that it is used.
+  const bool flagged = form.use_window != UseWindow::Never;
+  const bool used = !flagged || fields.flag("use_sliding_window", false);
+  const bool windowed = form.layers_differ;  // 512 where the config has none
+  const bool window = windowed || flagged ? used && !fields.is_null("sliding_window")
+                                          : fields.find("sliding_window") != nullptr;
   const auto every_so_manieth = [&](std::int64_t step, Mixer mixer) {
     for (std::size_t i = 0; i < count; ++i) {
       const auto number = static_cast<std::int64_t>(i);
@@ -84,9 +133,15 @@ void read_mixers(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
     every_so_manieth(named ? fields.size("sliding_window_pattern") : form.sliding_pattern,
                      Mixer::SlidingAttention);
   }
+  if (flagged && window && fields.find("layer_types") == nullptr) use_window(fields, form, facts);
   if (style.slides && window) std::ranges::fill(facts.mixers, Mixer::SlidingAttention);
   const bool slides = std::ranges::count(facts.mixers, Mixer::SlidingAttention) > 0;
-  if (slides) facts.window = fields.size("sliding_window");
+  if (slides && flagged && !window)
+    return fields.refuse("layer_types", "full_attention alone, or use_sliding_window");
+  if (slides)
+    facts.window = fields.size("sliding_window", flagged    ? std::optional(4096)
+                                                 : windowed ? std::optional(512)
+                                                            : std::nullopt);
 }
 
 void read_turns(Fields& fields, const Form& form, ModelFacts& facts) {
@@ -106,6 +161,12 @@ void read_turns(Fields& fields, const Form& form, ModelFacts& facts) {
     const bool counted_out = (static_cast<std::int64_t>(i) + 1) % interval == 0;
     facts.turns[i] = listed.empty() ? !counted_out : listed[i] != 0;
   }
+  if (form.use_window != UseWindow::Unturned || !fields.flag("use_sliding_window", false)) return;
+  if (fields.find("layer_types") != nullptr || fields.find("sliding_window") == nullptr) return;
+  facts.window = fields.size("sliding_window");
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!facts.turns[i]) facts.mixers[i] = Mixer::SlidingAttention;
+  }
 }
 
 }  // namespace
@@ -117,30 +178,34 @@ void read_attention(Fields& fields, const ModelStyle& style, ModelFacts& facts) 
   if (facts.heads % facts.kv_heads != 0) {
     fields.refuse("num_key_value_heads", fmt::format("a divisor of {} heads", facts.heads));
   }
-  const bool whole = facts.hidden % facts.heads == 0;
-  const auto even = whole ? std::optional(facts.hidden / facts.heads) : std::nullopt;
-  facts.head_dim = fields.size("head_dim", even, kHeadDimMax);
+  const std::int64_t even = facts.hidden / facts.heads;  // rounded down, as the classes do
+  // Latent attention has sizes of its own.
+  facts.head_dim = form.latent ? fields.size("qk_rope_head_dim", {}, kHeadDimMax)
+                               : fields.size("head_dim", even, kHeadDimMax);
   facts.attention_scale = 1.0 / std::sqrt(static_cast<double>(facts.head_dim));
   if (form.query_scalar)
     facts.attention_scale = 1.0 / std::sqrt(fields.positive("query_pre_attn_scalar", 256.0));
   if (form.multipliers)
     facts.attention_scale =
         fields.real("attention_multiplier", form.root_multiplier ? facts.attention_scale : 1.0);
+  facts.indexes.assign(static_cast<std::size_t>(facts.layers), false);
   if (form.latent) read_latent(fields, facts);
+  if (form.indexed) read_indexers(fields, facts);
   read_biases(fields, style, facts);
   read_qk_norm(fields, style, facts);
   facts.output_gate = style.output_gate;
   facts.heads_together = style.heads_together;
   if (style.output_gate && !fields.flag("attn_output_gate", true))
-    fields.refuse("attn_output_gate", "true");
+    fields.lack("attn_output_gate", "true");
   facts.sinks = form.sinks;
   if (form.clips_qkv && fields.find("clip_qkv") != nullptr)
     facts.qkv_clip = fields.positive("clip_qkv", 1.0);
   for (const Must& one : form.must) {
     if (!one.field.empty() && fields.flag(one.field, one.value) != one.value)
-      fields.refuse(one.field, one.value ? "true" : "false");
+      fields.lack(one.field, one.value ? "true" : "false");
   }
-  if (fields.flag("use_sliding_window", false)) fields.refuse("use_sliding_window", "false");
+  if (form.use_window == UseWindow::Never && fields.flag("use_sliding_window", false))
+    fields.lack("use_sliding_window", "false");
 }
 
 /// Llama 4: what turns sees its chunk alone; what does not, grows.

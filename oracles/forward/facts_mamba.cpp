@@ -59,7 +59,7 @@ void read_nemotron(Fields& fields, ModelFacts& facts) {
   const Json kinds = hybrid_kinds(fields);
   if (kinds.size() != facts.mixers.size() || kinds.size() > kLayersMax)
     return fields.refuse("layers_block_type", counted(facts.mixers.size(), "entry"));
-  if (fields.text("mamba_hidden_act", "silu") != "silu") fields.refuse("mamba_hidden_act", "silu");
+  if (fields.text("mamba_hidden_act", "silu") != "silu") fields.lack("mamba_hidden_act", "silu");
   for (std::size_t i = 0; i < facts.mixers.size(); ++i) read_block(fields, kinds[i], i, facts);
 }
 
@@ -68,6 +68,9 @@ void read_nemotron(Fields& fields, ModelFacts& facts) {
 Json hybrid_kinds(Fields& fields) {
   if (const Json* words = fields.find("layers_block_type"); words != nullptr && words->is_array())
     return *words;
+  if (fields.find("layers_block_type") == nullptr &&
+      fields.find("hybrid_override_pattern") == nullptr)
+    return Json::array({"mamba", "moe", "attention", "mlp"});  // the class's own
   Json letters = Json::array();
   for (const char letter : fields.text("hybrid_override_pattern", ""))
     letters.push_back(std::string(1, letter));

@@ -8,6 +8,9 @@
 namespace bv::oracle::forward {
 namespace {
 
+/// Width of the experts of words in ERNIE 4.5 VL where the config has none.
+constexpr std::int64_t kPoolOfWords = 1536;
+
 /// "dense" or "sparse" for each layer, as the newer classes write it.
 void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
   if (!types.is_array() || types.size() != facts.is_moe.size())
@@ -21,9 +24,15 @@ void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
 
 /// ERNIE 4.5 counts from a first layer to a last one; -1: to the end.
 void read_moe_stretch(Fields& fields, ModelFacts& facts) {
-  const std::int64_t first = fields.integer("moe_layer_start_index", 1);
+  if (const Json* types = fields.find("mlp_layer_types"); types != nullptr && facts.moe.pools)
+    return read_mlp_types(fields, *types, facts);
+  const Json* start = fields.find("moe_layer_start_index");
+  const bool listed = start != nullptr && start->is_array() && facts.moe.pools;
+  const std::int64_t first = listed ? fields.integers("moe_layer_start_index").at(0)
+                                    : fields.integer("moe_layer_start_index", 1);
   const Json* end = fields.find("moe_layer_end_index");
-  const bool open = end == nullptr || *end == -1;
+  // Lists hold one entry a pool.
+  const bool open = end == nullptr || *end == -1 || facts.moe.pools;
   const std::int64_t last = open ? facts.layers - 1 : fields.integer("moe_layer_end_index", 0);
   const std::int64_t step = fields.size("moe_layer_interval", 1);
   for (std::int64_t i = 0; i < facts.layers; ++i) {
@@ -52,7 +61,7 @@ void read_moe_layers(Fields& fields, const Form& form, ModelFacts& facts) {
   if (const Json* types = fields.find("mlp_layer_types")) {
     return read_mlp_types(fields, *types, facts);
   }
-  const std::int64_t first = fields.integer("first_k_dense_replace", 0);
+  const std::int64_t first = fields.integer("first_k_dense_replace", form.moe.first_dense);
   const std::int64_t step = fields.size("decoder_sparse_step", 1);
   const auto dense = fields.integers("mlp_only_layers");
   for (std::int64_t i = 0; i < facts.layers; ++i) {
@@ -82,7 +91,7 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   if (form.router == Router::SoftmaxGrouped) {
     const std::string method = fields.text("topk_method", "greedy");
     if (method != "greedy" && method != "group_limited_greedy")
-      fields.refuse("topk_method", "greedy or group_limited_greedy");
+      fields.lack("topk_method", "greedy or group_limited_greedy");
     if (method == "group_limited_greedy") read_groups(fields, moe);
   }
   if (form.router == Router::SigmoidGrouped && form.groups) read_groups(fields, moe);
@@ -91,7 +100,7 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   if (form.router == Router::SoftmaxBiased) moe.least_sum = fields.real("moe_norm_min", 1e-12);
   if (form.router == Router::SparseMixer) {
     moe.closeness = fields.real("router_jitter_noise", 0.01);
-    if (moe.topk != 2) fields.refuse("num_experts_per_tok", "2");
+    if (moe.topk != 2) fields.lack("num_experts_per_tok", "2");
   }
 }
 
@@ -104,14 +113,24 @@ void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   if (form.ffn.empty() || (form.may_lack && fields.find(form.ffn) == nullptr)) return;
   MoeFacts& moe = facts.moe;
   moe.names = form.names;
+  const auto counted_by = [&](std::string_view key) {
+    if (moe.experts > 0 || key.empty() || fields.find(key) == nullptr) return;
+    moe.experts = form.pools ? fields.first_size(key) : fields.size(key);
+  };
+  counted_by(form.experts);
   for (const char* key :
        {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}) {
-    if (moe.experts == 0 && fields.find(key) != nullptr) moe.experts = fields.size(key);
+    counted_by(key);
   }
   if (moe.experts == 0) fields.refuse("num_experts", "the number of experts");
+  moe.topk_field = form.topk;
   moe.topk = fields.size(form.topk);
   if (moe.topk > moe.experts) fields.refuse(form.topk, fmt::format("at most {}", moe.experts));
-  moe.expert_ffn = fields.size(form.ffn);
+  const bool assumed = form.pools && fields.find(form.ffn) == nullptr;
+  moe.expert_ffn = assumed      ? kPoolOfWords
+                   : form.pools ? fields.first_size(form.ffn)
+                                : fields.size(form.ffn);
+  moe.pools = form.pools;
   moe.shared_gate = form.shared_gate;
   if (!form.shared_ffn.empty()) moe.shared_ffn = fields.integer(form.shared_ffn, 0);
   if (!form.shared_count.empty())

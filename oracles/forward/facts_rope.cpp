@@ -21,15 +21,25 @@ RopeFacts read_rope(const Json& object, const std::string& path, std::int64_t he
   rope.type = fields.text("rope_type", fields.text("type", "default"));
   if (rope.type == "mrope") rope.type = "default";
   if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3" &&
-      rope.type != "yarn") {
-    fields.refuse("rope_type", "default, linear, llama3 or yarn");
+      rope.type != "yarn" && rope.type != "proportional") {
+    fields.lack(fields.find("rope_type") != nullptr ? "rope_type" : "type",
+                "default, linear, llama3 or yarn");
   }
   rope.theta = fields.positive("rope_theta", theta);
   partial = fields.positive("partial_rotary_factor", partial);
   rope.rotary_dim =
       static_cast<std::int64_t>(static_cast<double>(head_dim) * std::min(partial, 1.0));
+  if (rope.type == "proportional") {  // a head turns as a whole, most of its pairs by nothing
+    rope.turning_pairs =
+        static_cast<std::int64_t>(std::floor(static_cast<double>(head_dim) * partial / 2.0));
+    rope.rotary_dim = head_dim;
+    if (rope.turning_pairs < 1 || 2 * rope.turning_pairs > head_dim)
+      fields.refuse("partial_rotary_factor", fmt::format("a part of head_dim {}", head_dim));
+  }
   if (rope.rotary_dim < 2 || rope.rotary_dim % 2 != 0) {
-    fields.refuse("partial_rotary_factor", fmt::format("an even part of head_dim {}", head_dim));
+    const std::string even = fmt::format("an even part of head_dim {}", head_dim);
+    partial < 1.0 ? fields.lack("partial_rotary_factor", even)
+                  : fields.refuse("partial_rotary_factor", even);
   }
   rope.factor = fields.positive("factor", 1.0);
   rope.low_freq_factor = fields.positive("low_freq_factor", 1.0);
@@ -53,10 +63,16 @@ RopeFacts read_rope(const Json& object, const std::string& path, std::int64_t he
   return rope;
 }
 
+/// Gemma 4 where the config says nothing.
+constexpr const char* kByKindOfLayer = R"({
+  "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+  "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25,
+                     "rope_theta": 1000000.0}})";
+
 }  // namespace
 
 void read_ropes(Fields& fields, const Form& form, ModelFacts& facts) {
-  const Json empty = Json::object();
+  const Json empty = form.layers_differ ? Json::parse(kByKindOfLayer) : Json::object();
   const Json* object = fields.find("rope_parameters");
   std::string path = "rope_parameters";
   if (object == nullptr) {
@@ -77,8 +93,9 @@ void read_ropes(Fields& fields, const Form& form, ModelFacts& facts) {
   };
   const Json* full = nested("full_attention");
   const Json* sliding = nested("sliding_attention");
-  facts.rope =
-      read_rope(full ? *full : *object, path + ".", dim, partial, theta, positions, fields);
+  const std::int64_t wide = form.layers_differ ? fields.integer("global_head_dim", 512) : 0;
+  facts.rope = read_rope(full ? *full : *object, path + ".", wide > 0 ? wide : dim, partial, theta,
+                         positions, fields);
   const double local = fields.positive("rope_local_base_freq", theta);
   facts.sliding_rope =
       read_rope(sliding ? *sliding : *object, path + ".", dim, partial, local, positions, fields);

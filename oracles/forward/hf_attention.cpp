@@ -11,8 +11,8 @@ using Heads = std::array<at::Tensor, 3>;
 
 /// One matrix: queries, keys, values one behind the other (Phi-3), or those of one head after those
 /// of another (GPT-NeoX). Otherwise three.
-Heads projections(const Pass& pass, const Scope& self_attn, const at::Tensor& x,
-                  std::int64_t width) {
+Heads projections(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
+                  const at::Tensor& x, std::int64_t width) {
   const ModelFacts& facts = pass.facts;
   const std::int64_t tokens = x.size(0);
   const std::int64_t query_rows = facts.heads * width;
@@ -25,9 +25,11 @@ Heads projections(const Pass& pass, const Scope& self_attn, const at::Tensor& x,
                                             : all.split_with_sizes({query_rows, rows, rows}, 1);
     heads = {parts[0], parts[1], parts[2]};
   } else {
-    heads = {linear(self_attn, "q_proj", x, query_rows, facts.qkv_bias),
-             linear(self_attn, "k_proj", x, rows, facts.qkv_bias),
-             linear(self_attn, "v_proj", x, rows, facts.qkv_bias)};
+    heads[0] = linear(self_attn, "q_proj", x, query_rows, facts.qkv_bias);
+    if (layer.shares) return {heads[0].reshape({tokens, facts.heads, width}), {}, {}};
+    heads[1] = linear(self_attn, "k_proj", x, rows, facts.qkv_bias);
+    heads[2] =
+        layer.keys_are_values ? heads[1] : linear(self_attn, "v_proj", x, rows, facts.qkv_bias);
   }
   return {heads[0].reshape({tokens, facts.heads, width}),
           heads[1].reshape({tokens, -1, facts.head_dim}),
@@ -68,7 +70,7 @@ at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self
   const std::int64_t tokens = x.size(0);
   const std::int64_t d = facts.head_dim;
   const std::int64_t width = facts.output_gate ? 2 * d : d;
-  const auto [query_gate, keys, values] = projections(pass, self_attn, x, width);
+  const auto [query_gate, keys, values] = projections(pass, layer, self_attn, x, width);
   const auto made = [&](const at::Tensor& raw, std::string_view norm) {
     if (facts.qk_norm == QkNorm::Unit && !layer.turns) return raw;
     if (facts.qk_norm_behind_turn)
@@ -77,29 +79,58 @@ at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self
     return placed(pass, layer, clipped(unit, facts.qkv_clip));
   };
   const at::Tensor q = grown(pass, layer, made(query_gate.slice(2, 0, d), facts.names.q_norm));
-  const at::Tensor k = made(keys, facts.names.k_norm) * facts.key_scale;
+  if (!layer.shares) {
+    pass.left->keys_values[layer.mixer].assign(
+        1, std::pair(made(keys, facts.names.k_norm) * facts.key_scale,
+                     value_of(facts, clipped(values, facts.qkv_clip))));
+  }
+  const auto& [k, v] = pass.left->keys_values.at(layer.mixer).front();
   std::optional<at::Tensor> sinks;
   if (facts.sinks) sinks = self_attn.get("sinks", {facts.heads});
-  at::Tensor out = attend(q, k, clipped(values, facts.qkv_clip), mask_of(pass, layer.mixer),
-                          facts.attention_scale, sinks, facts.attention_cap);
+  at::Tensor out = attend(q, k, v, mask_of(pass, layer.mixer), facts.attention_scale, sinks,
+                          facts.attention_cap);
   if (facts.output_gate)
     out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
   return linear(self_attn, facts.names.output, out, facts.hidden, facts.output_bias);
 }
 
-at::Tensor latent_attention(const Pass& pass, const Scope& self_attn, const at::Tensor& x) {
+namespace {
+
+/// What a query may see: everything before it, or what the last indexer chose.
+at::Tensor seen_tokens(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
+                       const at::Tensor& x, const at::Tensor& latent_query) {
+  const LatentFacts& latent = pass.facts.latent;
+  if (latent.index_topk == 0) return pass.allowed;
+  if (layer.indexes) {
+    const Scope scope = self_attn.in("indexer.");
+    const Indexer indexer{
+        scope.get("wq_b.weight", {latent.index_heads * latent.index_dim, latent.q_lora}),
+        scope.get("wk.weight", {latent.index_dim, pass.facts.hidden}),
+        scope.get("k_norm.weight", {latent.index_dim}),
+        scope.get("k_norm.bias", {latent.index_dim}),
+        scope.get("weights_proj.weight", {latent.index_heads, pass.facts.hidden})};
+    pass.left->chosen = {chosen_tokens(latent, indexer, pass.rope, x, latent_query, pass.allowed)};
+  }
+  return pass.left->chosen.front();
+}
+
+}  // namespace
+
+at::Tensor latent_attention(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
+                            const at::Tensor& x) {
   const ModelFacts& facts = pass.facts;
   const LatentFacts& latent = facts.latent;
   const std::int64_t tokens = x.size(0);
   const std::int64_t width = latent.nope + latent.rope;
   at::Tensor q;
+  at::Tensor latent_query = x;
   if (latent.q_lora == 0) {
     q = linear(self_attn, "q_proj", x, facts.heads * width, false);
   } else {
     const at::Tensor down = linear(self_attn, "q_a_proj", x, latent.q_lora, false);
     const at::Tensor norm = self_attn.get("q_a_layernorm.weight", {latent.q_lora});
-    q = linear(self_attn, "q_b_proj", rms_norm(down, norm, latent.eps, false), facts.heads * width,
-               false);
+    latent_query = rms_norm(down, norm, latent.eps, false);
+    q = linear(self_attn, "q_b_proj", latent_query, facts.heads * width, false);
   }
   q = q.view({tokens, facts.heads, width});
   const at::Tensor compressed =
@@ -114,7 +145,8 @@ at::Tensor latent_attention(const Pass& pass, const Scope& self_attn, const at::
       at::cat({q.slice(2, 0, latent.nope), turned(q.slice(2, latent.nope), pass.rope)}, 2);
   const at::Tensor key =
       at::cat({key_value.slice(2, 0, latent.nope), shared_key.expand({-1, facts.heads, -1})}, 2);
-  const at::Tensor out = attend(query, key, key_value.slice(2, latent.nope), pass.allowed,
+  const at::Tensor out = attend(query, key, key_value.slice(2, latent.nope),
+                                seen_tokens(pass, layer, self_attn, x, latent_query),
                                 facts.attention_scale, std::nullopt);
   return linear(self_attn, "o_proj", out, facts.hidden, false);
 }

@@ -51,7 +51,7 @@ at::Tensor mixed_tokens(const Pass& pass, const LayerKind& kind, const Scope& la
     case Mixer::GatedDeltaNet:
       return delta_mixer(pass, layer.in("linear_attn."), x);
     case Mixer::LatentAttention:
-      return latent_attention(pass, mixing, x);
+      return latent_attention(pass, kind, mixing, x);
     case Mixer::Mamba:
       return mamba_mixer(pass, mixing, x);
     case Mixer::MambaAndAttention:
@@ -90,9 +90,23 @@ at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& l
   const at::Tensor y = facts.placement == Placement::Beside ? x
                        : alone_behind                       ? between
                                       : norm(facts, layer, names.before_mlp, seen);
-  at::Tensor fed = fed_forward(pass, kind, layer, y);
+  at::Tensor fed = facts.experts_beside ? experts_beside(pass, layer, y, between)
+                                        : fed_forward(pass, kind, layer, y);
   if (behind(facts.placement)) fed = norm(facts, layer, names.behind_mlp, fed);
   return between + fed * facts.residual_scale;
+}
+
+at::Tensor with_layer_input(const ModelFacts& facts, const Scope& layer, const at::Tensor& hidden,
+                            const at::Tensor& input) {
+  at::Tensor out = hidden;
+  if (facts.layer_input > 0) {
+    const at::Tensor gate = activation_of(
+        facts.activation, linear(layer, "per_layer_input_gate", hidden, facts.layer_input, false));
+    const at::Tensor added =
+        linear(layer, "per_layer_projection", gate * input, facts.hidden, false);
+    out = out + norm(facts, layer, "post_per_layer_input_norm", added);
+  }
+  return facts.layer_scalar ? out * layer.get("layer_scalar", {1}) : out;
 }
 
 }  // namespace bv::oracle::forward::hf

@@ -16,8 +16,8 @@ namespace bv::oracle::forward::hf {
 [[nodiscard]] std::pair<at::Tensor, at::Tensor> halves(const at::Tensor& gate_up, bool alternating);
 [[nodiscard]] at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self_attn,
                                    const at::Tensor& x);
-[[nodiscard]] at::Tensor latent_attention(const Pass& pass, const Scope& self_attn,
-                                          const at::Tensor& x);
+[[nodiscard]] at::Tensor latent_attention(const Pass& pass, const LayerKind& layer,
+                                          const Scope& self_attn, const at::Tensor& x);
 [[nodiscard]] at::Tensor delta_mixer(const Pass& pass, const Scope& linear_attn,
                                      const at::Tensor& x);
 [[nodiscard]] at::Tensor mamba_mixer(const Pass& pass, const Scope& mixer, const at::Tensor& x);
@@ -28,6 +28,13 @@ namespace bv::oracle::forward::hf {
 /// One decoder layer; `layer` ends in "layers.3.".
 [[nodiscard]] at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& layer,
                                        const at::Tensor& hidden);
+
+/// Gemma 4: the MLP, which sees `y`, and the experts, which see `residual`; each normed, summed.
+[[nodiscard]] at::Tensor experts_beside(const Pass& pass, const Scope& layer, const at::Tensor& y,
+                                        const at::Tensor& residual);
+/// What Gemma 4 does behind a layer: the layer's own input of each token, and its scalar.
+[[nodiscard]] at::Tensor with_layer_input(const ModelFacts& facts, const Scope& layer,
+                                          const at::Tensor& hidden, const at::Tensor& input);
 
 struct VisionOutputs {
   at::Tensor merged;  // [image tokens, H]

@@ -1,6 +1,8 @@
 // The HF form of the experts, where their weights lie as transformers 5.12.1 says.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "oracles/forward/hf_layer.hpp"
 
 namespace bv::oracle::forward::hf {
@@ -112,13 +114,15 @@ at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {
   const bool mixtral = layer.has("block_sparse_moe.gate.weight");
   const Scope block = layer.in(mixtral ? "block_sparse_moe." : names.moe);
   const bool plain = block.has("router.weight");  // Phi-3.5-MoE, packed
+  const std::string router(plain ? "router" : names.router);
   const at::Tensor logits =
-      linear(block, plain ? "router" : names.router, x, facts.experts, facts.biases);
+      facts.pools ? at::matmul(x, block.get(router + ".weight", {x.size(-1), facts.experts}))
+                  : linear(block, router, x, facts.experts, facts.biases);
   std::optional<at::Tensor> choice_bias;
   if (facts.router == Router::SigmoidGrouped)
     choice_bias = block.get(names.choice_bias, {facts.experts});
   if (facts.router == Router::SoftmaxBiased)
-    choice_bias = block.get(names.choice_bias, {1, facts.experts}).squeeze(0);
+    choice_bias = block.get(names.choice_bias, {facts.pools ? 2 : 1, facts.experts})[0];
   const at::Tensor weights = routing(facts, logits, choice_bias);
   const std::int64_t latent = facts.latent;
   at::Tensor out = latent > 0 ? linear(block, "fc1_latent_proj", x, latent, false) : x;
@@ -129,6 +133,24 @@ at::Tensor moe(const Pass& pass, const Scope& layer, const at::Tensor& x) {
   if (facts.shared_gate)
     shared = shared * at::sigmoid(linear(block, "shared_expert_gate", x, 1, false));
   return out + shared;
+}
+
+at::Tensor experts_beside(const Pass& pass, const Scope& layer, const at::Tensor& y,
+                          const at::Tensor& residual) {
+  const ModelFacts& facts = pass.facts;
+  const at::Tensor dense = norm(facts, layer, "post_feedforward_layernorm_1",
+                                feed_forward(pass, layer.in(facts.names.mlp), y, facts.ffn));
+  const Scope router = layer.in("router.");
+  const at::Tensor seen = normed(NormKind::Rms, residual, {}, facts.eps, false) *
+                          router.get("scale", {facts.hidden}) /
+                          std::sqrt(static_cast<double>(facts.hidden));
+  const at::Tensor weights =
+      routing(facts.moe, linear(router, "proj", seen, facts.moe.experts, false), {}) *
+      router.get("per_expert_scale", {facts.moe.experts});
+  const at::Tensor routed =
+      packed_experts(pass, layer.in("experts."), facts.moe.names.packed_up,
+                     norm(facts, layer, "pre_feedforward_layernorm_2", residual), weights);
+  return dense + norm(facts, layer, "post_feedforward_layernorm_2", routed);
 }
 
 }  // namespace bv::oracle::forward::hf

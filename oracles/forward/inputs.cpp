@@ -70,12 +70,21 @@ void check_images(const ModelFacts& facts, const Inputs& inputs) {
 
 }  // namespace
 
+namespace {
+
+/// Tokens that every table has a row for.
+std::int64_t rows_of_tokens(const ModelFacts& facts) {
+  return facts.layer_input > 0 ? std::min(facts.vocab, facts.layer_input_vocab) : facts.vocab;
+}
+
+}  // namespace
+
 void check_inputs(const ModelFacts& facts, const Inputs& inputs) {
   const auto layers = static_cast<std::size_t>(facts.layers);
   const bool sized = facts.hidden > 0 && facts.vocab > 0 && facts.heads > 0 && facts.kv_heads > 0 &&
                      facts.head_dim > 0 && facts.layers > 0 && facts.mixers.size() == layers &&
                      facts.is_moe.size() == layers && facts.turns.size() == layers &&
-                     facts.blocks.size() == layers;
+                     facts.blocks.size() == layers && facts.indexes.size() == layers;
   if (!sized)
     refuse_input("the facts are not those of a model", "an empty size", "what read_facts gives");
   const auto tokens = static_cast<std::int64_t>(inputs.input_ids.size());
@@ -84,9 +93,9 @@ void check_inputs(const ModelFacts& facts, const Inputs& inputs) {
                  fmt::format("1 to {}", kTokensMax));
   }
   for (const std::int64_t id : inputs.input_ids) {
-    if (id < 0 || id >= facts.vocab) {
+    if (id < 0 || id >= rows_of_tokens(facts)) {
       refuse_input("a token id is outside the vocabulary", fmt::format("{}", id),
-                   fmt::format("0 to {}", facts.vocab - 1));
+                   fmt::format("0 to {}", rows_of_tokens(facts) - 1));
     }
   }
   if (!inputs.images.grid_thw.empty()) check_images(facts, inputs);
@@ -123,15 +132,16 @@ Inputs probe_inputs(const ModelFacts& facts, std::int64_t tokens, std::uint64_t 
   Inputs inputs;
   const std::int64_t image_tokens = facts.vision.depth > 0 ? 6 : 0;
   const std::int64_t count = std::clamp<std::int64_t>(tokens, 1, kTokensMax - image_tokens);
+  const std::int64_t rows = rows_of_tokens(facts);
   for (std::int64_t s = 0; s < count; ++s) {
     // One token from each of `count` equal stretches, the ends exactly; then shuffled.
-    const std::int64_t first = s * facts.vocab / count;
-    const std::int64_t last = std::max(first, (s + 1) * facts.vocab / count - 1);
+    const std::int64_t first = s * rows / count;
+    const std::int64_t last = std::max(first, (s + 1) * rows / count - 1);
     std::int64_t id =
         first + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(last - first + 1));
     if (s == 0) id = 0;
-    if (s == count - 1) id = facts.vocab - 1;
-    if (id == facts.vision.image_token) id = id == 0 ? 1 % facts.vocab : id - 1;
+    if (s == count - 1) id = rows - 1;
+    if (id == facts.vision.image_token) id = id == 0 ? 1 % rows : id - 1;
     inputs.input_ids.push_back(id);
   }
   for (std::size_t i = inputs.input_ids.size(); i > 1; --i) {

@@ -60,7 +60,7 @@ at::Tensor normed_over_all(const ModelFacts& facts, const at::Tensor& all, std::
 
 /// Norms queries and keys of rank r, whose parts they are.
 void norm_queries_and_keys(const ModelFacts& facts, const Team& team, const PerRank& mixed,
-                           std::size_t r, at::Tensor& query, at::Tensor& key) {
+                           std::size_t r, bool keys, at::Tensor& query, at::Tensor& key) {
   const std::string q_name = "q_layernorm.weight";
   const std::string k_name = "k_layernorm.weight";
   const std::int64_t d = facts.head_dim;
@@ -79,7 +79,7 @@ void norm_queries_and_keys(const ModelFacts& facts, const Team& team, const PerR
                     facts.megatron_zero_centred);
     };
     query = over_heads(query, q_name);
-    key = over_heads(key, k_name);
+    if (keys) key = over_heads(key, k_name);
     return;
   }
   const auto tp_size = static_cast<std::int64_t>(team.size());
@@ -101,28 +101,62 @@ PerRank attention(const Pass& pass, const LayerKind& layer, const Team& team, co
   const std::int64_t heads =
       cut(facts.heads, static_cast<std::int64_t>(team.size()), "query heads");
   PerRank out;
+  auto& kept = pass.left->keys_values[layer.mixer];
+  if (!layer.shares) kept.assign(team.size(), {});
   for (std::size_t r = 0; r < team.size(); ++r) {
     GroupParts parts = parts_of_rank(facts, mixed, r);
+    if (layer.keys_are_values) parts.value = parts.key;
     const auto place = [&] {
       parts.query = placed(pass, layer, clipped(parts.query, facts.qkv_clip));
       parts.key = placed(pass, layer, clipped(parts.key, facts.qkv_clip));
     };
     if (facts.qk_norm_behind_turn) place();
     if (facts.qk_norm != QkNorm::Unit || layer.turns)
-      norm_queries_and_keys(facts, team, mixed, r, parts.query, parts.key);
+      norm_queries_and_keys(facts, team, mixed, r, !layer.shares, parts.query, parts.key);
     if (!facts.qk_norm_behind_turn) place();
     std::optional<at::Tensor> sinks;
     if (facts.sinks) sinks = team[r].get("core_attention.softmax_offset", {heads});
-    at::Tensor seen = attend(grown(pass, layer, parts.query), parts.key * facts.key_scale,
-                             clipped(parts.value, facts.qkv_clip), mask_of(pass, layer.mixer),
-                             facts.attention_scale, sinks, facts.attention_cap);
+    if (!layer.shares) {
+      kept[r] = {parts.key * facts.key_scale,
+                 value_of(facts, clipped(parts.value, facts.qkv_clip))};
+    }
+    const auto& [key, value] = kept[r];
+    at::Tensor seen =
+        attend(grown(pass, layer, parts.query), key, value, mask_of(pass, layer.mixer),
+               facts.attention_scale, sinks, facts.attention_cap);
     if (facts.output_gate) seen = seen * at::sigmoid(parts.gate.reshape({seen.size(0), -1}));
     out.push_back(seen);
   }
   return row_linear(team, "linear_proj", out, facts.hidden, facts.output_bias);
 }
 
-PerRank latent_attention(const Pass& pass, const Team& team, const PerRank& x) {
+namespace {
+
+/// What queries of each rank may see: everything before them, or what the last indexer chose; every
+/// rank has the whole indexer. Source: Megatron-Core 0.19.2, experimental_attention_variant/dsa.py.
+PerRank seen_tokens(const Pass& pass, const LayerKind& layer, const Team& team, const PerRank& x,
+                    const PerRank& latent_query) {
+  const LatentFacts& latent = pass.facts.latent;
+  if (latent.index_topk == 0) return PerRank(team.size(), pass.allowed);
+  if (layer.indexes) pass.left->chosen.clear();
+  for (std::size_t r = 0; layer.indexes && r < team.size(); ++r) {
+    const Scope scope = team[r].in("core_attention.indexer.");
+    const Indexer indexer{
+        scope.get("linear_wq_b.weight", {latent.index_heads * latent.index_dim, latent.q_lora}),
+        scope.get("linear_wk.weight", {latent.index_dim, pass.facts.hidden}),
+        scope.get("k_norm.weight", {latent.index_dim}),
+        scope.get("k_norm.bias", {latent.index_dim}),
+        scope.get("linear_weights_proj.weight", {latent.index_heads, pass.facts.hidden})};
+    pass.left->chosen.push_back(
+        chosen_tokens(latent, indexer, pass.rope, x[r], latent_query[r], pass.allowed));
+  }
+  return pass.left->chosen;
+}
+
+}  // namespace
+
+PerRank latent_attention(const Pass& pass, const LayerKind& layer, const Team& team,
+                         const PerRank& x) {
   const ModelFacts& facts = pass.facts;
   const LatentFacts& latent = facts.latent;
   const std::int64_t heads =
@@ -145,6 +179,7 @@ PerRank latent_attention(const Pass& pass, const Team& team, const PerRank& x) {
   if (latent.q_lora > 0) {
     query = norms(latent_norm, team, "linear_q_up_proj.layer_norm_", "q_layernorm.", query);
   }
+  const PerRank seen = seen_tokens(pass, layer, team, x, query);
   const std::string_view up = latent.q_lora > 0 ? "linear_q_up_proj" : "linear_q_proj";
   query = column_linear(team, up, query, facts.heads * width, false);
   const PerRank unit =
@@ -160,7 +195,7 @@ PerRank latent_attention(const Pass& pass, const Team& team, const PerRank& x) {
     const at::Tensor k_full =
         at::cat({kv.slice(2, 0, latent.nope), shared_key[r].expand({-1, heads, -1})}, 2);
     out.push_back(
-        attend(q_full, k_full, kv.slice(2, latent.nope), pass.allowed, facts.attention_scale, {}));
+        attend(q_full, k_full, kv.slice(2, latent.nope), seen[r], facts.attention_scale, {}));
   }
   return row_linear(team, "linear_proj", out, facts.hidden, false);
 }

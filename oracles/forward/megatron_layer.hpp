@@ -51,8 +51,8 @@ struct NormFacts {
 
 [[nodiscard]] PerRank attention(const Pass& pass, const LayerKind& layer,
                                 const Team& self_attention, const PerRank& x);
-[[nodiscard]] PerRank latent_attention(const Pass& pass, const Team& self_attention,
-                                       const PerRank& x);
+[[nodiscard]] PerRank latent_attention(const Pass& pass, const LayerKind& layer,
+                                       const Team& self_attention, const PerRank& x);
 [[nodiscard]] PerRank delta_mixer(const Pass& pass, const Team& self_attention, const PerRank& x);
 [[nodiscard]] PerRank mamba_mixer(const Pass& pass, const Team& mixer, const PerRank& x);
 /// The MLP, with a gate or without.
@@ -62,6 +62,12 @@ struct NormFacts {
 /// One transformer layer; `layer` ends in "layers.3." or "mtp_model_layer.".
 [[nodiscard]] PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& layer,
                                         const PerRank& hidden);
+
+/// Gemma 4: the MLP and the experts beside it, each behind norms of its own; their sum, normed.
+[[nodiscard]] PerRank experts_beside(const Pass& pass, const Stage& layer, const PerRank& residual);
+/// What Gemma 4 does behind a layer: the layer's own input of each token, and its scalar.
+[[nodiscard]] PerRank with_layer_input(const ModelFacts& facts, const Team& layer,
+                                       const PerRank& hidden, const PerRank& input);
 
 struct VisionOutputs {
   PerRank merged;  // [image tokens, H]

@@ -2,6 +2,8 @@
 // expert. Source: Megatron-Core 0.19.2, transformer/mlp.py, transformer/moe.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "oracles/forward/megatron_layer.hpp"
 
 namespace bv::oracle::forward::megatron {
@@ -86,6 +88,18 @@ PerRank shared_expert(const Pass& pass, const Team& shared, const PerRank& x) {
   return out;
 }
 
+/// The experts' outputs, weighed and summed.
+at::Tensor routed_rows(const ModelFacts& facts, const Stage& mlp, const PerRank& seen,
+                       const PerRank& chosen) {
+  const std::int64_t local =
+      cut(facts.moe.experts, static_cast<std::int64_t>(mlp.experts.size()), "experts");
+  return dispatched(owned_rows(seen), owned_rows(chosen), before(facts.moe),
+                    [&](std::int64_t e, const at::Tensor& rows) {
+                      return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)],
+                                           e % local, rows);
+                    });
+}
+
 }  // namespace
 
 PerRank feed_forward(const Pass& pass, const Team& mlp, const PerRank& x, std::int64_t ffn) {
@@ -105,7 +119,8 @@ PerRank feed_forward(const Pass& pass, const Team& mlp, const PerRank& x, std::i
                 facts.down_scale);
 }
 
-PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
+PerRank moe(const Pass& pass, const Stage& block, const PerRank& x) {
+  const Stage mlp = pass.facts.moe.pools ? block.in("text_moe_layer.") : block;
   const ModelFacts& facts = pass.facts;
   const std::int64_t experts = facts.moe.experts;
   PerRank chosen;
@@ -118,19 +133,39 @@ PerRank moe(const Pass& pass, const Stage& mlp, const PerRank& x) {
       choice_bias = router.get("expert_bias", {experts});
     chosen.push_back(routing(facts.moe, logits, choice_bias));
   }
-  const std::int64_t local = cut(experts, static_cast<std::int64_t>(mlp.experts.size()), "experts");
   const std::int64_t latent = facts.moe.latent;
   const PerRank seen = latent > 0 ? latent_projection(mlp.dense, "fc1_latent_proj", x, latent) : x;
-  const at::Tensor routed =
-      dispatched(owned_rows(seen), owned_rows(chosen), before(facts.moe),
-                 [&](std::int64_t e, const at::Tensor& rows) {
-                   return expert_output(facts, mlp.experts[static_cast<std::size_t>(e / local)],
-                                        e % local, rows);
-                 });
+  const at::Tensor routed = routed_rows(facts, mlp, seen, chosen);
   PerRank out(mlp.dense.size(), routed);
   if (latent > 0) out = latent_projection(mlp.dense, "fc2_latent_proj", out, facts.hidden);
   if (facts.moe.shared_ffn == 0) return out;
-  return plus(out, shared_expert(pass, in(mlp.dense, "shared_experts."), x));
+  return plus(out, shared_expert(pass, in(block.dense, "shared_experts."), x));
+}
+
+PerRank experts_beside(const Pass& pass, const Stage& layer, const PerRank& residual) {
+  const ModelFacts& facts = pass.facts;
+  const Stage mlp = layer.in("mlp.");
+  const auto norm = [&](std::string_view name, const PerRank& x) {
+    return norms(norm_of(facts), layer.dense, name, name, x);
+  };
+  const PerRank dense =
+      norm("mlp.post_shared_expert_layernorm.",
+           feed_forward(pass, in(mlp.dense, "shared_experts."),
+                        norm("pre_shared_expert_layernorm.", residual), facts.ffn));
+  PerRank chosen;
+  for (std::size_t r = 0; r < mlp.dense.size(); ++r) {
+    const Scope router = mlp.dense[r].in("router.");
+    const at::Tensor seen = normed(NormKind::Rms, residual[r], {}, facts.eps, false) *
+                            router.get("scale", {facts.hidden}) /
+                            std::sqrt(static_cast<double>(facts.hidden));
+    const at::Tensor logits =
+        at::matmul(seen, router.get("weight", {facts.moe.experts, facts.hidden}).t());
+    chosen.push_back(routing(facts.moe, logits, {}) *
+                     router.get("per_expert_scale", {facts.moe.experts}));
+  }
+  const at::Tensor routed = routed_rows(facts, mlp, norm("pre_mlp_layernorm.", residual), chosen);
+  return norm("post_ffn_layernorm.",
+              plus(dense, norm("mlp.post_moe_layernorm.", PerRank(dense.size(), routed))));
 }
 
 }  // namespace bv::oracle::forward::megatron

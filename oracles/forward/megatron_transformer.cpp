@@ -31,7 +31,7 @@ PerRank mixed_tokens(const Pass& pass, const LayerKind& kind, const Team& layer,
     case Mixer::GatedDeltaNet:
       return delta_mixer(pass, mixing, x);
     case Mixer::LatentAttention:
-      return latent_attention(pass, mixing, x);
+      return latent_attention(pass, kind, mixing, x);
     case Mixer::Mamba:
       return mamba_mixer(pass, in(layer, "mixer."), x);
     case Mixer::MambaAndAttention:
@@ -84,6 +84,7 @@ PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& 
             "post_self_attn_layernorm.", mixed_tokens(pass, kind, layer.dense, x));
   const PerRank between = plus(hidden, scaled(mixed, facts.residual_scale));
   if (kind.block == Block::MixerAlone) return between;
+  if (facts.experts_beside) return plus(between, experts_beside(pass, layer, between));
   const PerRank& seen = facts.placement == Placement::BesideEach ? hidden : between;
   const PerRank y = facts.placement == Placement::Beside ? x
                     : alone_behind                       ? between
@@ -92,6 +93,26 @@ PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& 
       after(!facts.norms_beside_blocks && !kind.is_moe, "mlp.linear_fc2.post_layernorm.",
             "post_mlp_layernorm.", fed_forward(pass, kind, layer, y));
   return plus(between, scaled(fed, facts.residual_scale));
+}
+
+PerRank with_layer_input(const ModelFacts& facts, const Team& layer, const PerRank& hidden,
+                         const PerRank& input) {
+  PerRank out = hidden;
+  for (std::size_t r = 0; r < layer.size(); ++r) {
+    const Scope& own = layer[r];
+    const auto whole = [&](const char* name, const at::Tensor& x, std::int64_t rows) {
+      return at::matmul(x, own.get(std::string(name) + ".weight", {rows, x.size(-1)}).t());
+    };
+    if (facts.layer_input > 0) {
+      const at::Tensor gate = activation_of(
+          facts.activation, whole("per_layer_input_gate", hidden[r], facts.layer_input));
+      const at::Tensor added = whole("per_layer_projection", gate * input[r], facts.hidden);
+      out[r] = out[r] + rms_norm(added, own.get("post_per_layer_input_norm.weight", {facts.hidden}),
+                                 facts.eps, facts.megatron_zero_centred);
+    }
+    if (facts.layer_scalar) out[r] = out[r] * own.get("layer_scalar", {1});
+  }
+  return out;
 }
 
 }  // namespace bv::oracle::forward::megatron

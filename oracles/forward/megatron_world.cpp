@@ -18,7 +18,7 @@ std::string place_of(const RankTensors& rank) {
 }
 
 bool is_expert(std::string_view name) {
-  return name.find(".mlp.experts.") != std::string_view::npos;
+  return name.find(".experts.") != std::string_view::npos;
 }
 
 struct Sizes {

@@ -47,9 +47,10 @@ class HfModel {
       for (const at::Tensor& level : seen.deepstack)
         out.deepstack_outputs.push_back(to_tensor(level));
     }
+    const at::Tensor inputs_of_layers = layers_see(token_ids(inputs), hidden);
     for (std::size_t i = 0; i < facts_.mixers.size(); ++i) {
       const Scope layer = body_.in(fmt::format("layers.{}.", i));
-      hidden = hf::decoder_layer(pass, layer_kind(facts_, i), layer, hidden);
+      hidden = decoded(pass, i, layer, hidden, inputs_of_layers);
       out.layer_outputs.push_back(to_tensor(hidden));
       if (i < seen.deepstack.size()) hidden = with_rows(hidden, *plan, seen.deepstack[i], true);
     }
@@ -66,6 +67,30 @@ class HfModel {
   }
 
  private:
+  at::Tensor decoded(const Pass& pass, std::size_t i, const Scope& layer, const at::Tensor& hidden,
+                     const at::Tensor& inputs_of_layers) const {
+    if (facts_.sizes.empty()) return hf::decoder_layer(pass, layer_kind(facts_, i), layer, hidden);
+    const ModelFacts own = facts_of_layer(facts_, i);
+    const at::Tensor out =
+        hf::decoder_layer(with_facts(pass, own), layer_kind(facts_, i), layer, hidden);
+    return hf::with_layer_input(own, layer, out,
+                                facts_.layer_input > 0
+                                    ? inputs_of_layers.select(1, static_cast<std::int64_t>(i))
+                                    : at::Tensor());
+  }
+
+  /// What every layer sees of each token once more; nothing in most models.
+  at::Tensor layers_see(const at::Tensor& ids, const at::Tensor& embedded) const {
+    if (facts_.layer_input == 0) return {};
+    const std::int64_t width = facts_.layers * facts_.layer_input;
+    return layer_inputs(
+        facts_,
+        body_.get("embed_tokens_per_layer.weight", {facts_.layer_input_vocab, width})
+            .index_select(0, ids),
+        hf::linear(body_, "per_layer_model_projection", embedded, width, false),
+        body_.get("per_layer_projection_norm.weight", {facts_.layer_input}));
+  }
+
   /// Tensors that nothing computes with. An expert that no token chose counts with the others.
   std::vector<std::string> unread() const {
     std::set<std::string> places;

@@ -69,7 +69,7 @@ class MegatronModel {
   MegatronModel(const ModelFacts& facts, const std::vector<RankTensors>& ranks)
       : facts_(facts), world_(make_world(facts, ranks)) {}
 
-  Outputs run(const Inputs& inputs) const {
+  Outputs run(const Inputs& inputs) {
     check_inputs(facts_, inputs);
     const Pass pass = make_pass(facts_, inputs);
     Outputs out;
@@ -85,6 +85,7 @@ class MegatronModel {
       for (const PerRank& level : seen.deepstack)
         out.deepstack_outputs.push_back(to_tensor(level.front()));
     }
+    inputs_of_layers_ = layers_see(first, token_ids(inputs), hidden);
     decode(pass, plan, seen, hidden, out);
     const Stage* const with_mtp = mtp_stage();
     hidden = norms(norm_of(facts_), in(norm_stage(with_mtp != nullptr).dense, world_.body),
@@ -106,6 +107,46 @@ class MegatronModel {
            facts_.embedding_scale;
   }
 
+  PerRank decoded(const Pass& pass, std::size_t layer, const Stage& scope,
+                  const PerRank& hidden) const {
+    if (facts_.sizes.empty())
+      return transformer_layer(pass, layer_kind(facts_, layer), scope, hidden);
+    const ModelFacts own = facts_of_layer(facts_, layer);
+    PerRank input;
+    for (const at::Tensor& all : inputs_of_layers_)
+      input.push_back(all.select(1, static_cast<std::int64_t>(layer)));
+    return with_layer_input(
+        own, scope.dense,
+        transformer_layer(with_facts(pass, own), layer_kind(facts_, layer), scope, hidden), input);
+  }
+
+  /// A table cut by rows and a projection cut by rows, both on the stage that embeds; gathered.
+  /// Source: Megatron-Bridge 0.6.2, modeling_gemma4.py, _compute_per_layer_inputs.
+  PerRank layers_see(const Stage& stage, const at::Tensor& ids, const PerRank& embedded) const {
+    PerRank out;
+    if (facts_.layer_input == 0) return out;
+    const std::int64_t width = facts_.layers * facts_.layer_input;
+    const Team team = in(stage.dense, world_.body);
+    const std::int64_t rows = cut(facts_.layer_input_vocab, static_cast<std::int64_t>(team.size()),
+                                  "per_layer_embedding");
+    PerRank found;
+    for (std::size_t r = 0; r < team.size(); ++r) {
+      const at::Tensor table = team[r].get("per_layer_embedding.weight", {rows, width});
+      const at::Tensor local = ids - static_cast<std::int64_t>(r) * rows;
+      const at::Tensor inside = (local >= 0).logical_and(local < rows);
+      found.push_back(table.index_select(0, local.clamp(0, rows - 1)) *
+                      inside.unsqueeze(1).to(at::kDouble));
+    }
+    const at::Tensor looked_up = all_reduce(found);
+    const at::Tensor projected =
+        all_gather(column_linear(team, "per_layer_model_proj", embedded, width, false));
+    for (const Scope& rank : team) {
+      out.push_back(layer_inputs(facts_, looked_up, projected,
+                                 rank.get("per_layer_proj_norm.weight", {facts_.layer_input})));
+    }
+    return out;
+  }
+
   static void put_rows(PerRank& hidden, const VisionPlan& plan, const PerRank& rows, bool add) {
     for (std::size_t r = 0; r < hidden.size(); ++r)
       hidden[r] = with_rows(hidden[r], plan, rows[r], add);
@@ -118,7 +159,7 @@ class MegatronModel {
       for (std::int64_t i = 0; i < world_.layers[s]; ++i, ++layer) {
         const Stage scope =
             world_.stages[s].in(fmt::format("{}decoder.layers.{}.", world_.body, i));
-        hidden = transformer_layer(pass, layer_kind(facts_, layer), scope, hidden);
+        hidden = decoded(pass, layer, scope, hidden);
         out.layer_outputs.push_back(to_tensor(hidden.front()));
         if (layer < seen.deepstack.size()) put_rows(hidden, *plan, seen.deepstack[layer], true);
       }
@@ -181,6 +222,7 @@ class MegatronModel {
 
   const ModelFacts& facts_;
   World world_;
+  PerRank inputs_of_layers_;  // [S, L, D]; none in most models
 };
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 
 #include <initializer_list>
+#include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -109,6 +111,19 @@ struct RopeTable {
 [[nodiscard]] at::Tensor clipped(const at::Tensor& x, double clip);
 /// cap * tanh(x / cap); x itself without a cap (0).
 [[nodiscard]] at::Tensor capped(const at::Tensor& x, double cap);
+/// The weights of an indexer (DeepSeek-V3.2): heads n of size d, one key.
+struct Indexer {
+  at::Tensor query;      // [n d, q_lora]
+  at::Tensor key;        // [d, H]
+  at::Tensor norm;       // [d], of the key
+  at::Tensor norm_bias;  // [d]
+  at::Tensor weights;    // [n, H]
+};
+/// allowed [S, S] with the tokens alone that the indexer chooses for each query. x [S, H];
+/// latent_query [S, q_lora], normed.
+[[nodiscard]] at::Tensor chosen_tokens(const LatentFacts& facts, const Indexer& indexer,
+                                       const RopeTable& rope, const at::Tensor& x,
+                                       const at::Tensor& latent_query, const at::Tensor& allowed);
 
 // mamba.cpp
 /// The part of a Mamba 2 mixer between its projections, for all heads or one rank's.
@@ -194,12 +209,21 @@ struct LayerKind {
   bool is_moe;
   bool turns;
   Block block = Block::Both;
+  bool indexes = false;
+  bool keys_are_values = false;
+  bool shares = false;
 };
 [[nodiscard]] inline LayerKind layer_kind(const ModelFacts& facts, std::size_t layer) {
-  return {facts.mixers[layer], facts.is_moe[layer], facts.turns[layer], facts.blocks[layer]};
+  LayerKind kind{facts.mixers[layer], facts.is_moe[layer], facts.turns[layer], facts.blocks[layer],
+                 facts.indexes[layer]};
+  if (!facts.sizes.empty()) {
+    kind.keys_are_values = facts.sizes[layer].keys_are_values;
+    kind.shares = facts.sizes[layer].shares;
+  }
+  return kind;
 }
 [[nodiscard]] inline LayerKind mtp_kind(const ModelFacts& facts) {
-  return {mtp_mixer(facts), facts.is_moe.back(), true};
+  return {mtp_mixer(facts), facts.is_moe.back(), true, Block::Both, facts.latent.index_topk > 0};
 }
 [[nodiscard]] inline bool beside(Placement placement) {
   return placement == Placement::Beside || placement == Placement::BesideEach;
@@ -207,6 +231,14 @@ struct LayerKind {
 [[nodiscard]] inline bool behind(Placement placement) {
   return placement == Placement::Behind || placement == Placement::Both;
 }
+
+/// What layers leave for later ones, one of each a rank.
+struct Left {
+  /// What the last indexer chose; layers without one see the same.
+  std::vector<at::Tensor> chosen;
+  /// Keys and values of the last layer of a kind that has its own.
+  std::map<Mixer, std::vector<std::pair<at::Tensor, at::Tensor>>> keys_values;
+};
 
 /// What every layer of one pass shares.
 struct Pass {
@@ -217,7 +249,34 @@ struct Pass {
   at::Tensor sliding_allowed;
   at::Tensor chunked_allowed;
   at::Tensor query_growth;  // [S, 1, 1]
+  std::shared_ptr<Left> left = std::make_shared<Left>();
 };
+/// The facts with the sizes of one layer in place of the model's.
+[[nodiscard]] inline ModelFacts facts_of_layer(const ModelFacts& facts, std::size_t layer) {
+  ModelFacts out = facts;
+  out.head_dim = facts.sizes[layer].head_dim;
+  out.kv_heads = facts.sizes[layer].kv_heads;
+  out.ffn = facts.sizes[layer].ffn;
+  return out;
+}
+[[nodiscard]] inline Pass with_facts(const Pass& pass, const ModelFacts& facts) {
+  return {facts,
+          pass.rope,
+          pass.sliding_rope,
+          pass.allowed,
+          pass.sliding_allowed,
+          pass.chunked_allowed,
+          pass.query_growth,
+          pass.left};
+}
+/// Values of each head normed without a weight, where the model has that.
+[[nodiscard]] inline at::Tensor value_of(const ModelFacts& facts, const at::Tensor& value) {
+  return facts.unit_values ? normed(NormKind::Rms, value, {}, facts.eps, false) : value;
+}
+/// What a layer sees of each token once more [S, L, D]: `looked_up` [S, L D] in a table of its own,
+/// `projected` [S, L D] from the embedding, each layer's part normed.
+[[nodiscard]] at::Tensor layer_inputs(const ModelFacts& facts, const at::Tensor& looked_up,
+                                      const at::Tensor& projected, const at::Tensor& norm);
 [[nodiscard]] Pass make_pass(const ModelFacts& facts, const Inputs& inputs);
 [[nodiscard]] inline const RopeTable& rope_of(const Pass& pass, Mixer mixer) {
   return mixer == Mixer::SlidingAttention ? pass.sliding_rope : pass.rope;

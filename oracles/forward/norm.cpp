@@ -1,4 +1,6 @@
 // Norms and the elementwise core of a feed-forward block.
+#include <cmath>
+
 #include "oracles/forward/modules.hpp"
 
 namespace bv::oracle::forward {
@@ -19,6 +21,15 @@ at::Tensor normed(NormKind kind, const at::Tensor& x, const NormWeights& stored,
   at::Tensor unit = centred * at::rsqrt(centred.pow(2).mean(-1, true) + eps);
   if (stored.weight) unit = unit * (zero_centred ? 1.0 + *stored.weight : *stored.weight);
   return stored.bias ? unit + *stored.bias : unit;
+}
+
+at::Tensor layer_inputs(const ModelFacts& facts, const at::Tensor& looked_up,
+                        const at::Tensor& projected, const at::Tensor& norm) {
+  const auto root = [](std::int64_t of) { return std::sqrt(static_cast<double>(of)); };
+  const std::vector<std::int64_t> shape{looked_up.size(0), facts.layers, facts.layer_input};
+  const at::Tensor seen =
+      rms_norm((projected / root(facts.hidden)).reshape(shape), norm, facts.eps, false);
+  return (seen + looked_up.reshape(shape) * root(facts.layer_input)) / root(2);
 }
 
 at::Tensor activation_of(Activation activation, const at::Tensor& x) {

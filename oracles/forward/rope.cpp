@@ -45,6 +45,7 @@ double yarn_frequency(const RopeFacts& facts, double frequency, std::int64_t pai
 double frequency_of(const RopeFacts& facts, std::int64_t pair) {
   const double exponent = 2.0 * static_cast<double>(pair) / static_cast<double>(facts.rotary_dim);
   const double plain = 1.0 / std::pow(facts.theta, exponent);
+  if (facts.type == "proportional") return pair < facts.turning_pairs ? plain / facts.factor : 0.0;
   if (facts.type == "linear") return plain / facts.factor;
   if (facts.type == "llama3") return llama3_frequency(facts, plain);
   if (facts.type == "yarn") return yarn_frequency(facts, plain, pair);

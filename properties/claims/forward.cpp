@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -199,15 +200,36 @@ class ForwardCheck {
     }
   }
 
-  /// What no form computes: towers around a text model, MTP blocks of a kind of their own.
+  /// What no form computes: towers around a text model, MTP layers of a kind of their own.
   void name_what_takes_no_part(const fw::Outputs& computed) {
-    if (told_ || small_->facts.vision.depth > 0 || computed.unread.empty()) {
+    if (told_) {
       return;
     }
     told_ = true;
-    verdict_.facts.push_back(fmt::format("nothing computes with {}, as {}",
-                                         counted(computed.unread.size(), "tensor"),
-                                         escaped(computed.unread.front())));
+    std::set<std::string, std::less<>> mtp;
+    std::set<std::string, std::less<>> seeing;
+    for (const model::Mapping& mapping : small_->wanted.mappings) {
+      auto& names = mapping.stage == family::Stage::Mtp ? mtp : seeing;
+      if (mapping.stage == family::Stage::Mtp || mapping.stage == family::Stage::Vision) {
+        names.insert(mapping.hf.begin(), mapping.hf.end());
+      }
+    }
+    std::vector<std::string> unread_mtp;
+    std::vector<std::string> others;
+    for (const std::string& name : computed.unread) {
+      if (!seeing.contains(name)) {
+        (mtp.contains(name) ? unread_mtp : others).push_back(name);
+      }
+    }
+    name_idle("what sees or hears takes no part", small_->towers);
+    name_idle("MTP layers of this kind take no part", unread_mtp);
+    name_idle("nothing computes with these", others);
+  }
+  void name_idle(std::string_view what, const std::vector<std::string>& tensors) {
+    if (!tensors.empty()) {
+      verdict_.facts.push_back(fmt::format("{}: {}, as {}", what, counted(tensors.size(), "tensor"),
+                                           escaped(tensors.front())));
+    }
   }
 
   void report(const FirstDifference& first) {

@@ -1,5 +1,7 @@
 #include "properties/claims/small_config.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
@@ -7,6 +9,7 @@
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "properties/claims/size_roles.hpp"
 
 namespace bv::claims {
 namespace {
@@ -17,25 +20,18 @@ constexpr std::int64_t kLeastWidth = 4;
 constexpr std::int64_t kLeastLayers = 2;
 constexpr std::int64_t kVocabulary = 96;
 constexpr std::int64_t kTopK = 2;
+constexpr std::int64_t kIndexed = 3;  // tokens that an indexer chooses of seven
 constexpr std::int64_t kLeastExperts = 4;
 constexpr std::int64_t kGridSide = 5;
 constexpr std::int64_t kDeepstack = 2;
 constexpr std::int64_t kLargestScale = 256;
 
-constexpr std::array kTextWidths = {"hidden_size",
-                                    "head_dim",
-                                    "intermediate_size",
-                                    "moe_intermediate_size",
-                                    "shared_expert_intermediate_size",
-                                    "linear_key_head_dim",
-                                    "linear_value_head_dim",
-                                    "q_lora_rank",
-                                    "kv_lora_rank",
-                                    "qk_nope_head_dim",
-                                    "qk_rope_head_dim",
-                                    "v_head_dim"};
-constexpr std::array kExpertCounts = {"num_experts", "num_local_experts", "n_routed_experts"};
+constexpr std::array kExpertCounts = {"num_experts", "num_local_experts", "n_routed_experts",
+                                      "moe_num_experts"};
 constexpr std::array kMtpCounts = {"num_nextn_predict_layers", "mtp_num_hidden_layers"};
+constexpr std::array kLayerNumbers = {"mlp_only_layers", "moe_layers"};  // lists of them
+constexpr std::array kLastLayers = {"first_k_dense_replace", "moe_layer_end_index"};
+constexpr std::array kLayerLetters = {"hybrid_override_pattern", "index_topk_pattern"};
 
 std::optional<std::int64_t> integer_at(const json& object, const char* key) {
   const auto found = object.is_object() ? object.find(key) : object.end();
@@ -50,16 +46,60 @@ std::optional<double> number_at(const json& object, const char* key) {
                                                      : std::nullopt;
 }
 
-/// The object that holds the sizes of the text model.
-template <class Json>
-Json& text_of(Json& config) {
-  const auto inner = config.find("text_config");
-  return inner != config.end() && inner->is_object() ? *inner : config;
+/// Where a field stands: the object, and its name there.
+struct Place {
+  json* object = nullptr;  // nullptr where the path leads nowhere
+  std::string name;
+};
+Place place_of(json& config, const std::string& path) {
+  json* object = &config;
+  std::size_t begin = 0;
+  for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
+    const auto inner = object->find(path.substr(begin, dot - begin));
+    if (inner == object->end() || !inner->is_object()) {
+      return {};
+    }
+    object = &*inner;
+    begin = dot + 1;
+  }
+  return {object, path.substr(begin)};
 }
 
-bool has_vision(const json& config) {
+/// The number at a path; "sizes.0" is the first of a list, or the one number in its place.
+json* number_of(json& config, const std::string& path) {
+  const Place place = place_of(config, path);
+  if (place.object != nullptr) {
+    const auto found = place.object->find(place.name);
+    return found != place.object->end() && found->is_number_integer() ? &*found : nullptr;
+  }
+  const std::size_t dot = path.rfind('.');
+  const std::string last = path.substr(dot + 1);
+  if (dot == std::string::npos || last.find_first_not_of("0123456789") != std::string::npos) {
+    return nullptr;
+  }
+  const Place list = place_of(config, path.substr(0, dot));
+  const auto found = list.object == nullptr ? json::iterator() : list.object->find(list.name);
+  if (list.object == nullptr || found == list.object->end()) {
+    return nullptr;
+  }
+  const std::size_t index = std::stoul(last);
+  json* number = found->is_array() && index < found->size() ? &(*found)[index] : &*found;
+  return number->is_number_integer() ? number : nullptr;
+}
+
+Place place_of(json& config, const model::Model& model, std::string_view symbol) {
+  return place_of(config, model::field_of(*model.family, model.geometry, symbol));
+}
+
+/// The object that holds the sizes of the text model.
+json& text_of(json& config, const model::Model& model) {
+  const Place place = place_of(config, model, "hidden_size");
+  return place.object != nullptr ? *place.object : config;
+}
+
+bool has_vision(const json& config, const Structure& structure) {
   const auto found = config.find("vision_config");
-  return found != config.end() && found->is_object();
+  return structure.sees && found != config.end() && found->is_object();
 }
 
 /// Exactly width / scale where that is whole and wide enough; else a multiple of what the ranks cut
@@ -91,21 +131,30 @@ std::int64_t small_vocabulary(std::int64_t rows, const parallel::Layout& layout)
 }
 
 /// Two experts a rank where there were two, and enough for the router to choose from.
-void shrink_experts(json& text, const parallel::Layout& layout) {
-  const std::int64_t topk = std::min(integer_at(text, "num_experts_per_tok").value_or(1), kTopK);
+void shrink_experts(json& text, const Structure& structure) {
+  const parallel::Layout& layout = structure.layout;
+  const char* per_token = structure.topk.c_str();
+  const std::int64_t topk = std::min(integer_at(text, per_token).value_or(1), kTopK);
   const std::int64_t groups = std::min<std::int64_t>(integer_at(text, "n_group").value_or(1), 2);
-  for (const char* key : kExpertCounts) {
-    const auto experts = integer_at(text, key);
-    if (!experts || *experts < 1) {
-      continue;
+  const auto fewer = [&](json& count) {
+    const auto experts = count.is_number_integer() ? count.get<std::int64_t>() : 0;
+    if (experts < 1) {
+      return;
     }
     const std::int64_t step = std::lcm(layout.ep, groups);
-    const std::int64_t local = std::min<std::int64_t>(*experts / layout.ep, 2);
+    const std::int64_t local = std::min<std::int64_t>(experts / layout.ep, 2);
     const std::int64_t wanted = std::max({kLeastExperts, layout.ep * local, 2 * groups, topk + 1});
-    text[key] = std::min(*experts, div_ceil(wanted, step) * step);
+    count = std::min(experts, div_ceil(wanted, step) * step);
+  };
+  for (const char* key : kExpertCounts) {
+    if (const auto found = text.find(key); found != text.end() && found->is_array()) {
+      std::for_each(found->begin(), found->end(), fewer);  // one a pool
+    } else if (found != text.end()) {
+      fewer(*found);
+    }
   }
-  if (text.contains("num_experts_per_tok") && !text["num_experts_per_tok"].is_null()) {
-    text["num_experts_per_tok"] = topk;
+  if (integer_at(text, per_token)) {
+    text[per_token] = topk;
   }
   for (const char* key : {"n_group", "topk_group"}) {
     if (const auto count = integer_at(text, key)) {
@@ -114,31 +163,86 @@ void shrink_experts(json& text, const parallel::Layout& layout) {
   }
 }
 
-/// Lists with one entry a layer lose their ends, lists of layer numbers the numbers beyond.
-void shorten_layers(json& text, std::int64_t layers) {
-  const auto before = integer_at(text, "num_hidden_layers");
-  if (!before) {
-    return;
-  }
+/// Lists with one entry a layer (and one an MTP layer behind) lose their ends, so do letters; lists
+/// of layer numbers lose the numbers beyond.
+void shorten_layers(json& text, const model::Model& model, std::int64_t layers) {
+  const std::int64_t before = model.geometry.layers();
+  const auto cut = [&](auto& list) {
+    const auto size = static_cast<std::int64_t>(list.size());
+    if (size == before || size == before + model.mtp_layers) {
+      list.erase(list.begin() + static_cast<std::ptrdiff_t>(layers),
+                 list.begin() + static_cast<std::ptrdiff_t>(before));
+    }
+  };
   for (auto& [key, value] : text.items()) {
-    if (value.is_array() && static_cast<std::int64_t>(value.size()) == *before) {
-      value.erase(value.begin() + static_cast<std::ptrdiff_t>(layers), value.end());
+    if (value.is_array()) {
+      cut(value);
+    } else if (value.is_string() && std::ranges::count(kLayerLetters, key) > 0) {
+      cut(value.template get_ref<std::string&>());
     }
   }
-  if (const auto numbers = text.find("mlp_only_layers");
-      numbers != text.end() && numbers->is_array()) {
-    json kept = json::array();
-    for (const json& number : *numbers) {
-      if (number.is_number_integer() && number.get<std::int64_t>() < layers) {
-        kept.push_back(number);
+  for (const char* key : kLayerNumbers) {
+    if (const auto numbers = text.find(key); numbers != text.end() && numbers->is_array()) {
+      json kept = json::array();
+      for (const json& number : *numbers) {
+        if (number.is_number_integer() && number.get<std::int64_t>() < layers) {
+          kept.push_back(number);
+        }
       }
+      *numbers = kept;
     }
-    *numbers = kept;
   }
-  if (const auto dense = integer_at(text, "first_k_dense_replace")) {
-    text["first_k_dense_replace"] = std::min(*dense, layers);
+  for (const char* key : kLastLayers) {
+    if (const auto last = integer_at(text, key)) {
+      text[key] = std::min(*last, layers);
+    }
   }
-  text["num_hidden_layers"] = layers;
+  if (const auto full = integer_at(text, "max_window_layers"); full && *full < before) {
+    text["max_window_layers"] = std::min(*full, layers - 1);  // one layer still slides
+  }
+  if (const auto shared = integer_at(text, "num_kv_shared_layers"); shared && *shared > 0) {
+    text["num_kv_shared_layers"] = *shared - (before - layers);  // counted from the end
+  }
+}
+
+/// How many layers the config says, where it says that as a number.
+void put_layers(json& config, const model::Model& model, std::int64_t layers) {
+  const Place place = place_of(config, model, "num_hidden_layers");
+  if (place.object != nullptr &&
+      (!place.object->contains(place.name) || (*place.object)[place.name].is_number_integer())) {
+    (*place.object)[place.name] = layers;
+  }
+  json& text = text_of(config, model);
+  if (integer_at(text, "num_hidden_layers")) {
+    text["num_hidden_layers"] = layers;
+  }
+}
+
+/// Every width of the rules, where it is a number of the config or a default that is one.
+void shrink_widths(json& config, const Structure& structure, std::int64_t scale,
+                   std::int64_t ranks) {
+  const model::Model& model = *structure.model;
+  std::set<std::string> done;
+  for (const auto& [symbol, size] : model.geometry.symbols) {
+    const auto role = role_of(symbol);
+    if (size < 1 || (role != SizeRole::Width && role != SizeRole::Vocabulary)) {
+      continue;
+    }
+    const std::string path = model::field_of(*model.family, model.geometry, symbol);
+    const Place place = place_of(config, path);
+    json* there = number_of(config, path);
+    const auto origin = model.geometry.origin.find(symbol);
+    const bool assumed = place.object != nullptr && !place.object->contains(place.name) &&
+                         origin != model.geometry.origin.end() &&
+                         origin->second.starts_with(fmt::format("default {}:", size));
+    if (done.contains(path) || (!assumed && (there == nullptr || *there != size))) {
+      continue;
+    }
+    done.insert(path);
+    there = assumed ? &(*place.object)[place.name] : there;
+    *there = role == SizeRole::Width ? scaled(size, scale, ranks)
+                                     : small_vocabulary(size, structure.layout);
+  }
 }
 
 /// The sections of the rotary part share its half as before, the first taking what is left over.
@@ -220,30 +324,29 @@ std::optional<std::int64_t> least_layers(const Structure& structure) {
 
 json shrunk_config(const json& config, const Structure& structure, std::int64_t layers,
                    const Scale& scale) {
-  const parallel::Layout& layout = structure.layout;
-  const std::int64_t ranks = std::lcm(layout.tp, layout.etp);
+  const model::Model& model = *structure.model;
+  const std::int64_t ranks = std::lcm(structure.layout.tp, structure.layout.etp);
   json out = config;
-  json& text = text_of(out);
-  for (const char* key : kTextWidths) {
-    scale_field(text, key, scale.text, ranks);
+  shrink_widths(out, structure, scale.text, ranks);
+  json& text = text_of(out, model);
+  shrink_experts(text, structure);
+  if (const auto seen = integer_at(text, "index_topk")) {
+    text["index_topk"] = std::min(*seen, kIndexed);
   }
-  if (const auto rows = integer_at(text, "vocab_size")) {
-    text["vocab_size"] = small_vocabulary(*rows, layout);
-  }
-  shrink_experts(text, layout);
-  shorten_layers(text, layers);
+  shorten_layers(text, model, layers);
+  put_layers(out, model, layers);
   shrink_rope(text);
-  bool counted = structure.model->mtp_layers == 0;
+  bool counted = model.mtp_layers == 0;
   for (const char* key : kMtpCounts) {
     if (integer_at(text, key)) {
-      text[key] = structure.model->mtp_layers;
+      text[key] = model.mtp_layers;
       counted = true;
     }
   }
   if (!counted) {  // counted in the headers before
-    text[kMtpCounts.back()] = structure.model->mtp_layers;
+    text[kMtpCounts.back()] = model.mtp_layers;
   }
-  if (has_vision(out)) {
+  if (has_vision(out, structure)) {
     shrink_vision(out, scale.vision, integer_at(text, "hidden_size").value_or(0), layers, ranks);
     // Any row of the embedding may stand for the image.
     out["image_token_id"] = integer_at(text, "vocab_size").value_or(2) - 2;
@@ -251,9 +354,9 @@ json shrunk_config(const json& config, const Structure& structure, std::int64_t 
   return out;
 }
 
-std::vector<Scale> scales_of(const json& config) {
+std::vector<Scale> scales_of(const json& config, const Structure& structure) {
   std::vector<std::int64_t> vision{1};
-  if (has_vision(config)) {
+  if (has_vision(config, structure)) {
     const json& object = config["vision_config"];
     const std::int64_t heads = integer_at(object, "num_heads").value_or(1);
     const std::int64_t head =

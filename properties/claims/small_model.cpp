@@ -66,6 +66,32 @@ std::set<std::set<std::string, std::less<>>> layer_kinds(const model::Model& mod
   return {model.geometry.layer_flags.begin(), model.geometry.layer_flags.end()};
 }
 
+/// Whether a mapping is of a tower, which no form computes where the facts have no vision.
+bool takes_no_part(const model::Mapping& mapping, const fw::ModelFacts& facts) {
+  return facts.vision.depth == 0 && mapping.stage == family::Stage::Vision;
+}
+
+std::vector<std::string> tower_tensors(const model::Model& model, const fw::ModelFacts& facts) {
+  std::vector<std::string> out;
+  for (const model::Mapping& mapping : model.mappings) {
+    if (takes_no_part(mapping, facts)) {
+      out.insert(out.end(), mapping.hf.begin(), mapping.hf.end());
+    }
+  }
+  return out;
+}
+
+void drop_towers(SmallModel& small) {
+  for (const std::string& name : tower_tensors(small.wanted, small.facts)) {
+    small.headers.erase(name);
+  }
+  for (model::Model* one : {&small.wanted, &small.model}) {
+    std::erase_if(one->mappings, [&](const model::Mapping& mapping) {
+      return takes_no_part(mapping, small.facts);
+    });
+  }
+}
+
 std::uint64_t seed_of(std::string_view tensor, std::uint64_t seed) {
   io::Digest digest;
   digest.add(tensor);
@@ -84,14 +110,16 @@ Result<std::shared_ptr<const SmallModel>> SmallModels::on(const parallel::Layout
   BV_TRY(config, checkpoint::parse_config(subject_.base().config_text, "config.json"));
   const json whole = complete(std::move(config));
   BV_TRY(facts, subject_.budget.oracle.forward->read_facts(whole.dump(), like()));
-  const Structure structure{&wanted_of(subject_), layout};
+  const Structure structure{&wanted_of(subject_), layout,
+                            facts.moe.experts > 0 ? facts.moe.topk_field : "",
+                            facts.vision.depth > 0};
   const auto layers = least_layers(structure);
   if (!layers) {
     return fail(Code::LayerOnNoStage, "the layout does not hold this model's layers")
         .pair(parallel::layout_id(layout), "a layout that check_layout accepts")
         .advise("choose another layout");
   }
-  for (const Scale& scale : scales_of(whole)) {
+  for (const Scale& scale : scales_of(whole, structure)) {
     const Tried& one = tried(shrunk_config(whole, structure, *layers, scale).dump());
     if (one.model == nullptr || !plan::check_layout(one.model->wanted, layout)) {
       continue;
@@ -111,6 +139,7 @@ const SmallModels::Tried& SmallModels::tried(const std::string& config) {
       if (auto applied = put_rules_under_test(*made); !applied) {
         entry->second.fault = applied.error();
       }
+      drop_towers(*made);
       entry->second.model = std::move(made);
     }
   }
@@ -144,13 +173,16 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
   if (!headers) {
     return nullptr;
   }
+  out->facts.moe.square_stacks_in_out = stacks_in_out(*model);
+  out->wanted = std::move(*model);
+  const auto names = tower_tensors(out->wanted, out->facts);
+  const std::set<std::string, std::less<>> towers(names.begin(), names.end());
+  out->towers = tower_tensors(wanted_of(subject_), out->facts);
   for (auto& [name, spec] : *headers) {
     spec.dtype = DType::F64;
-    out->elements += element_count(spec.shape).value_or(kElementsMax);
+    out->elements += towers.contains(name) ? 0 : element_count(spec.shape).value_or(kElementsMax);
   }
-  out->facts.moe.square_stacks_in_out = stacks_in_out(*model);
   out->headers = std::move(*headers);
-  out->wanted = std::move(*model);
   return out;
 }
 
@@ -160,9 +192,12 @@ bool SmallModels::fits(const SmallModel& small) const {
     return false;
   }
   const Headers& whole = subject_.base().headers;
+  const auto names = tower_tensors(small.wanted, small.facts);
+  const std::set<std::string, std::less<>> towers(names.begin(), names.end());
   return std::all_of(small.headers.begin(), small.headers.end(), [&](const auto& one) {
     const auto found = whole.find(one.first);
-    return found == whole.end() || same_equalities(found->second.shape, one.second.shape);
+    return found == whole.end() || towers.contains(one.first) ||
+           same_equalities(found->second.shape, one.second.shape);
   });
 }
 

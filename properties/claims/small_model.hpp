@@ -3,6 +3,8 @@
 // test: what the forward claim computes with.
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "oracles/forward/forward.hpp"
 #include "properties/claims/catalogue.hpp"
@@ -16,6 +18,7 @@ struct SmallModel {
   model::Model wanted;  // by the family's own rules: which parameters, from which tensors
   model::Model model;   // by the rules under test; the same as `wanted` without --rules
   std::int64_t elements = 0;
+  std::vector<std::string> towers;  // HF tensors of the checkpoint that no form computes with
 };
 
 /// Small models by layout; layouts that want the same sizes share one.

@@ -1,6 +1,7 @@
 // The forward claim of the command: families green, faults that survive every round trip refuted.
 
 #include <array>
+#include <filesystem>
 #include <regex>
 
 #include "tests/e2e/process.hpp"
@@ -163,6 +164,15 @@ TEST(Forward, HoldsForPublishedGeometriesFromHeadersAlone) {
              "--only", "forward", "--layout", "tp1pp1ep1etp1", "--layout", "tp2pp1ep8etp1"});
     const bool dense = std::string_view(name) == "qwen3.6-27b";
     EXPECT_EQ(ended.code, dense ? 2 : 0) << name << ended.all();
+  }
+}
+
+/// Sizes by other names, in wrappers, of towers, of Mamba, of experts beyond what a token takes.
+TEST(Forward, HoldsForEveryPublishedGeometryWhoseFamilyHasAForm) {
+  for (const auto& entry : std::filesystem::directory_iterator(fixture("headers"))) {
+    const Ended ended = run({"check", "--headers", entry.path().string(), "--only", "forward",
+                             "--layout", "tp1pp1ep1etp1"});
+    EXPECT_EQ(ended.code, 0) << entry.path() << ended.all();
   }
 }
 

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
+
+#include "core/family/expression.hpp"
+#include "core/family/family.hpp"
+#include "properties/claims/size_roles.hpp"
 
 namespace bv::claims {
 namespace {
@@ -77,6 +82,68 @@ TEST(SmallConfig, AVocabularyThatNeedsPaddingStillDoes) {
   };
   EXPECT_EQ(rows(llama()) % 256, 0);
   EXPECT_NE(rows(odd) % 256, 0);
+}
+
+/// A new family that calls a size by a new name would have no small model.
+TEST(SmallConfig, EveryNumberThatARuleStandsOnHasARole) {
+  const auto families = family::builtin_families().value();
+  for (const family::FamilyPtr& family : families) {
+    std::set<std::string> seen;
+    const std::function<void(const std::string&)> look = [&](const std::string& expression) {
+      for (const std::string& word : family::identifiers(expression)) {
+        const family::SymbolRule* symbol = family->symbol(word);
+        if (symbol == nullptr || symbol->flag || !symbol->equals.empty() ||
+            !seen.insert(word).second) {
+          continue;
+        }
+        if (symbol->value) {
+          look(*symbol->value);
+        } else {
+          EXPECT_TRUE(role_of(word)) << family->name << ": " << word;
+        }
+      }
+    };
+    for (const family::Section& section : family->sections) {
+      if (section.stage == family::Stage::Vision) {
+        continue;  // towers shrink by fields of their own, or take no part
+      }
+      look(section.over);
+      for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
+        for (const auto& axis : family->rules[i].axes) {
+          look(axis.second);
+        }
+        for (const std::string& rest : family->rules[i].rest) {
+          look(rest);
+        }
+        look(family->rules[i].experts);
+      }
+    }
+  }
+}
+
+TEST(SmallConfig, FindsSizesWhereverTheFamilyReadsThem) {
+  json wrapped = llama();
+  wrapped.erase("architectures");
+  wrapped["model_type"] = "qwen2";
+  const json omni = {{"architectures", {"Qwen2_5OmniForConditionalGeneration"}},
+                     {"model_type", "qwen2_5_omni"},
+                     {"thinker_config", {{"text_config", wrapped}}}};
+  const model::Model model = resolved(omni);
+  const json small = shrunk_config(omni, {&model, {}}, 2, {32, 1});
+  const json& text = small["thinker_config"]["text_config"];
+  EXPECT_EQ(text["hidden_size"], 128);
+  EXPECT_EQ(text["num_hidden_layers"], 2);
+  EXPECT_LT(text["vocab_size"], 128);
+}
+
+TEST(SmallConfig, LeavesAsManyExpertsAsATokenTakes) {
+  json config = hybrid();
+  config["moe_topk"] = config["num_experts_per_tok"];
+  config.erase("num_experts_per_tok");
+  const model::Model model = resolved(config);
+  const json small = shrunk_config(config, {&model, {}, "moe_topk"}, 4, {32, 1});
+  EXPECT_EQ(small["num_experts"], 4);
+  EXPECT_EQ(small["moe_topk"], 2);
 }
 
 TEST(SmallConfig, SmallModelsKeepTheirSizes) {

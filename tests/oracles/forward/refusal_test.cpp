@@ -211,6 +211,7 @@ TEST(MegatronForward, RefusesStagesThatMissALayer) {
   facts.is_moe.push_back(false);
   facts.turns.push_back(true);
   facts.blocks.push_back(Block::Both);
+  facts.indexes.push_back(false);
   expect_refused(megatron_forward(facts, {rank}, tokens({1})), Code::LayerOnNoStage, "layers");
   rank.tensors["decoder.layers.7.mlp.linear_fc2.weight"] = ramp({3, 6});
   expect_refused(megatron_forward(facts, {rank}, tokens({1})), Code::LayerOnNoStage, "gap");
@@ -245,13 +246,10 @@ TEST(Facts, NameTheFieldThatCannotBeUsed) {
       {R"("num_hidden_layers": 1)", R"("num_hidden_layers": 16000000)"},
       {R"("num_key_value_heads": 1)", R"("num_key_value_heads": 3)"},
       {R"("head_dim": 4)", R"("head_dim": 5)"},
-      {R"("head_dim": 4)", R"("head_dim": 4, "rope_parameters": {"rope_type": "dynamic"})"},
       {R"("head_dim": 4)", R"("head_dim": 4, "rope_parameters": 7)"},
-      {R"("head_dim": 4)", R"("head_dim": 4, "hidden_act": "relu")"},
       {R"("head_dim": 4)", R"("head_dim": 4, "mlp_bias": 1)"},
       {R"("head_dim": 4)", R"("head_dim": 4, "tie_word_embeddings": 1)"},
       {R"("head_dim": 4)", R"("head_dim": 4, "layer_types": ["full_attention", "full_attention"])"},
-      {R"("head_dim": 4)", R"("head_dim": 4, "layer_types": ["linear_attention"])"},
   };
   for (const auto& [from, to] : faults) {
     const auto facts = read_facts(with(kTinyConfig, from, to));
@@ -259,7 +257,51 @@ TEST(Facts, NameTheFieldThatCannotBeUsed) {
     EXPECT_EQ(facts.error().code, Code::ConfigField) << to;
     EXPECT_NE(facts.error().message.find("config field"), std::string::npos);
     EXPECT_FALSE(facts.error().wanted.empty());
+    EXPECT_NE(facts.error().help.find("correct the field"), std::string::npos);
   }
+}
+
+/// A config that its class takes is right, whatever no form here computes.
+TEST(Facts, SayOfARightFieldThatItHasNoForm) {
+  const std::pair<const char*, const char*> without_form[] = {
+      {"rope_type", R"("head_dim": 4, "rope_parameters": {"rope_type": "dynamic"})"},
+      {"hidden_act", R"("head_dim": 4, "hidden_act": "relu")"},
+      {"layer_types", R"("head_dim": 4, "layer_types": ["linear_attention"])"},
+      {"use_sliding_window", R"("head_dim": 4, "use_sliding_window": true)"},
+      {"attn_logit_softcapping", R"("head_dim": 4, "attn_logit_softcapping": 30.0)"},
+  };
+  for (const auto& [field, to] : without_form) {
+    const auto facts = read_facts(with(kTinyConfig, R"("head_dim": 4)", to));
+    ASSERT_FALSE(facts) << to;
+    EXPECT_EQ(facts.error().code, Code::ArchitectureUnknown) << to;
+    EXPECT_NE(facts.error().message.find(field), std::string::npos) << facts.error().message;
+    EXPECT_EQ(facts.error().help.find("correct"), std::string::npos) << facts.error().help;
+  }
+}
+
+/// max_window_layers, every other layer, all layers, or those that do not turn.
+TEST(Facts, TakeTheWindowOnlyWhereTheConfigUsesIt) {
+  const auto sliding = [](const std::string& type, const std::string& more) {
+    const std::string fields =
+        R"("num_hidden_layers": 4, "max_window_layers": 2, "sliding_window": 3, "num_experts": 4, )"
+        R"("num_experts_per_tok": 2, "moe_intermediate_size": 2, "shared_expert_intermediate_size": 2)";
+    std::string text = with(kTinyConfig, R"("num_hidden_layers": 1)", fields + more);
+    text = with(text, R"("model_type": "llama")", R"("model_type": ")" + type + "\"");
+    const auto facts = read_facts(text);
+    EXPECT_TRUE(facts) << type << more << (facts ? "" : facts.error().message);
+    std::string out;
+    for (std::size_t i = 0; facts && i < facts->mixers.size(); ++i)
+      out += facts->mixers[i] == Mixer::SlidingAttention ? 's' : 'f';
+    return out;
+  };
+  const std::string used = R"(, "use_sliding_window": true)";
+  EXPECT_EQ(sliding("qwen2", ""), "ffff");
+  EXPECT_EQ(sliding("qwen2", used), "ffss");
+  EXPECT_EQ(sliding("qwen3", used), "ffss");
+  EXPECT_EQ(sliding("qwen2_moe", used), "sfff");
+  EXPECT_EQ(sliding("qwen3_moe", ""), "ffff");
+  EXPECT_EQ(sliding("qwen3_moe", used), "ssss");
+  EXPECT_EQ(sliding("smollm3", used), "fffs");
 }
 
 TEST(Facts, KnowAnMlpBiasOfLlamaAlone) {
@@ -270,7 +312,7 @@ TEST(Facts, KnowAnMlpBiasOfLlamaAlone) {
   EXPECT_TRUE(llama->mlp_bias);
   const auto qwen2 = read_facts(with(text, R"("model_type": "llama")", R"("model_type": "qwen2")"));
   ASSERT_FALSE(qwen2);
-  EXPECT_EQ(qwen2.error().code, Code::ConfigField);
+  EXPECT_EQ(qwen2.error().code, Code::ArchitectureUnknown);
 }
 
 TEST(Facts, RefuseWhatIsNoConfigOrNoKnownModel) {
