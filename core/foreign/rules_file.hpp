@@ -74,6 +74,9 @@ struct ExportHook {
 /// Settings of the provider that say how the rows of a weight are read.
 struct RowFacts {
   std::optional<bool> rotary_interleaved;
+  /// facts.rotary, as both sides' functions were seen to rotate: neighbouring rows, or halves?
+  std::optional<bool> hf_neighbours, megatron_neighbours;
+  double rotary_part = 1;           // rotary_percent: of the rows of a head
   bool latent_attention = false;    // multi_latent_attention: rows of its own
   std::string glu_interleave_size;  // moe_mlp_glu_interleave_size as written; "" when it is not set
 };

@@ -45,8 +45,9 @@ const Words& model_keys() {
 }
 /// Provider fields: any may stand there, so only a near miss is told.
 const Words& read_facts() {
-  static const Words keys = {"layernorm_zero_centered_gamma", "norms", "rotary_interleaved",
-                             "moe_mlp_glu_interleave_size"};
+  static const Words keys = {
+      "layernorm_zero_centered_gamma", "norms", "rotary_interleaved", "rotary", "rotary_percent",
+      "moe_mlp_glu_interleave_size"};
   return keys;
 }
 

@@ -141,21 +141,86 @@ TEST(ExportedRules, AMethodThatMovesAllTensorsIsNamedUnlessItIsKnown) {
   }
 }
 
-TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
-  const auto with = [](const char* name, const char* fact, const json& value) {
-    return checked(name, [&](json& rules) { rules["facts"][fact] = value; });
-  };
-  EXPECT_EQ(with("llama", "rotary_interleaved", false).code, 0);
-  EXPECT_EQ(with("ernie45", "rotary_interleaved", true).code,
-            checked("ernie45", [](json&) {}).code);
-  EXPECT_EQ(with("deepseek_v3", "rotary_interleaved", false).code, 0) << "MLA has rows of its own";
-  EXPECT_EQ(with("qwen3_moe", "moe_mlp_glu_interleave_size", nullptr).code, 0);
-  for (const Ended& ended :
-       {with("llama", "rotary_interleaved", true), with("ernie45", "rotary_interleaved", false)}) {
-    EXPECT_EQ(ended.code, 3) << ended.all();
-    EXPECT_TRUE(says(ended, "facts.rotary_interleaved is")) << ended.out;
+/// The rules file of the export `name` with these facts, and lines in place of rules by the ends of
+/// their names.
+Ended rotated(const std::string& name, const json& facts,
+              const std::vector<std::pair<std::string, json>>& lines = {}) {
+  return checked(name, [&](json& rules) {
+    for (const auto& [key, value] : facts.items()) {
+      rules["facts"][key] = value;
+    }
+    for (const auto& [end, line] : lines) {
+      json& rule = rule_of(rules, end);
+      rule.erase("class");
+      rule.update(line);
+    }
+  });
+}
+
+const json kTurnsNeighbours = {{"rotary", {{"hf", "halves"}, {"megatron", "neighbours"}}}};
+
+json qkv_line(const char* there, const char* here, json axes) {
+  axes.update({{"g", "num_query_groups"},
+               {"n", "s0d0 / s1d0"},
+               {"a", "2"},
+               {"e", "s2d0 / num_query_groups"}});
+  return {{"layout", std::string("q[(g n ") + there + ") ...], k[(g " + there +
+                         ") ...], v[(g e) ...] -> linear_qkv[(g (q: n " + here + " | k: " + here +
+                         " | v: e)) ...] cut 0 by t"},
+          {"axes", axes}};
+}
+
+TEST(ExportedRules, RowsThatMegatronRotatesInOtherPairsMustChangePlaces) {
+  const json exchanged = qkv_line("a b", "b a", {{"b", "head_dim / 2"}});
+  for (const json& facts : {kTurnsNeighbours, json{{"rotary_interleaved", true}}}) {
+    const Ended plain = rotated("llama", facts);
+    EXPECT_EQ(plain.code, 1) << plain.all();
+    EXPECT_TRUE(says(plain, "error[BV2006]")) << plain.out;
+    EXPECT_TRUE(says(plain, "linear_qkv.weight")) << plain.out;
+    EXPECT_TRUE(says(plain, "Megatron rotates neighbouring rows")) << plain.out;
+    const Ended right = rotated("llama", facts, {{"linear_qkv.weight", exchanged}});
+    EXPECT_EQ(right.code, 0) << right.all();
   }
-  const Ended gate = with("qwen3_moe", "moe_mlp_glu_interleave_size", 8);
+  const json back = qkv_line("b a", "a b", {{"b", "head_dim / 2"}});
+  EXPECT_EQ(rotated("llama", kTurnsNeighbours, {{"linear_qkv.weight", back}}).code, 1);
+  const Ended needless = rotated("llama", {{"rotary", {{"hf", "halves"}, {"megatron", "halves"}}}},
+                                 {{"linear_qkv.weight", exchanged}});
+  EXPECT_EQ(needless.code, 1) << needless.all();
+  const Ended halves = rotated("ernie45", {{"rotary_interleaved", false}});
+  EXPECT_EQ(halves.code, 1) << halves.all();
+  EXPECT_TRUE(says(halves, "Megatron rotates row i with row i + r/2")) << halves.out;
+}
+
+TEST(ExportedRules, RowsThatDoNotTurnStayAndNormsOverHeadsFollowTheirRows) {
+  json half = kTurnsNeighbours;
+  half["rotary_percent"] = 0.5;
+  const json parts = qkv_line("(turns: a b | stays: c)", "(turns: b a | stays: c)",
+                              {{"b", "head_dim / 4"}, {"c", "head_dim / 2"}});
+  EXPECT_EQ(rotated("llama", half, {{"linear_qkv.weight", parts}}).code, 0);
+  EXPECT_EQ(rotated("llama", kTurnsNeighbours, {{"linear_qkv.weight", parts}}).code, 1);
+  const json whole = qkv_line("a b", "b a", {{"b", "head_dim / 2"}});
+  const Ended norms = rotated("qwen3", kTurnsNeighbours, {{"linear_qkv.weight", whole}});
+  EXPECT_EQ(norms.code, 1) << norms.all();
+  EXPECT_TRUE(says(norms, "q_layernorm.weight")) << norms.out;
+  const json norm = {{"layout", "x[(a b)] -> x{*t}[(b a)]"},
+                     {"axes", {{"a", "2"}, {"b", "head_dim / 2"}}}};
+  const Ended right = rotated(
+      "qwen3", kTurnsNeighbours,
+      {{"linear_qkv.weight", whole}, {"q_layernorm.weight", norm}, {"k_layernorm.weight", norm}});
+  EXPECT_EQ(right.code, 0) << right.all();
+}
+
+TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
+  EXPECT_EQ(rotated("llama", {{"rotary_interleaved", false}}).code, 0);
+  EXPECT_EQ(rotated("ernie45", {{"rotary_interleaved", true}}).code,
+            checked("ernie45", [](json&) {}).code);
+  EXPECT_EQ(rotated("deepseek_v3", {{"rotary_interleaved", false}}).code, 0)
+      << "MLA has rows of its own";
+  const Ended wrong = rotated("llama", {{"rotary", {{"hf", "halves"}}}});
+  EXPECT_EQ(wrong.code, 5) << wrong.all();
+  EXPECT_TRUE(says(wrong, "facts.rotary does not say")) << wrong.err;
+  EXPECT_EQ(rotated("qwen3_moe", {{"moe_mlp_glu_interleave_size", nullptr}}).code, 0);
+  const Ended gate = rotated("qwen3_moe", {{"moe_mlp_glu_interleave_size", 8}});
   EXPECT_EQ(gate.code, 3) << gate.all();
   EXPECT_TRUE(says(gate, "facts.moe_mlp_glu_interleave_size is 8")) << gate.out;
 }

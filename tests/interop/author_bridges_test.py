@@ -119,7 +119,7 @@ def exported(tmp_path_factory):
     ("twin", 0, ""), ("same", 0, ""), ("idle", 0, ""),
     ("same_name", 3, "QKVMapping, which is not known here"),
     ("back", 3, "Back, which is not known here"),
-    ("rotated", 3, "facts.rotary_interleaved is true"),
+    ("rotated", 1, "Megatron rotates neighbouring rows"),
     ("offsets", 1, "facts.layernorm_zero_centered_gamma is true"),
     ("flipped", 3, "maybe_modify_converted_hf_weight of Flipped"),
     ("load", 3, "load_weights_hf_to_megatron of Load"),
