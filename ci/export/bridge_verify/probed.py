@@ -86,6 +86,13 @@ def played(library, tp, module):
             setattr(base, name, before[name]) if name in before else delattr(base, name)
 
 
+def as_class(mapping, cls):
+    """A copy of a mapping as an instance of one of its base classes."""
+    out = cls.__new__(cls)
+    vars(out).update(vars(mapping))
+    return out
+
+
 def fresh(mapping, roles, base, special):
     """A copy that has seen no module yet, with names without wildcards."""
     name = special.get("name", "x.weight")

@@ -1,7 +1,5 @@
 """A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
 
-import copy
-
 from . import computed, known, lines, places, probed, rotary
 
 # Methods that change nothing of what a rule says of full weights.
@@ -94,9 +92,7 @@ class Registry:
         stock = getattr(self.library, rule.get("kind", ""), None)
         if stock is None or not isinstance(mapping, stock):
             return None
-        base = copy.copy(mapping)  # what it takes from its base class
-        base.__class__ = stock
-        return self.differs(base, stock.__name__)
+        return self.differs(probed.as_class(mapping, stock), stock.__name__)  # what it takes from its base class
 
     def differs(self, mapping, stock):
         """"" for nothing, None where it cannot be seen."""

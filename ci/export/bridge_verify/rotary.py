@@ -4,7 +4,6 @@
 GLM and Cohere do. Rows of one order read in the other are a wrong model, so a registry must then exchange them.
 """
 
-import copy
 import sys
 import types
 
@@ -72,7 +71,7 @@ def of_megatron(provider):
         return None
     try:
         from megatron.core.models.common.embeddings.rope_utils import _rotate_half
-        return _word(_rotate_half(torch.arange(1.0, SIZE + 1), interleaved))
+        return _word(_rotate_half(torch.arange(1.0, SIZE + 1).reshape(1, 1, 1, SIZE), interleaved))
     except Exception:
         return None
 
@@ -163,8 +162,7 @@ def _is_exchange(library, mapping, provider, to):
         weights[role] = torch.arange(first, first + 2 * count * head, dtype=torch.float64).reshape(-1, 2)
         first += weights[role].numel()
     wanted = {role: one if role == "v" else exchanged(one, provider, to) for role, one in weights.items()}
-    stock = copy.copy(mapping)
-    stock.__class__ = library.QKVMapping
+    stock = probed.as_class(mapping, library.QKVMapping)
     config = {name: value for name, value in vars(provider).items() if isinstance(value, (bool, int, float, str, type(None)))}
     for tp in (1, 2) if groups % 2 == 0 else (1,):
         for layer in ("0", "1", "7"):
