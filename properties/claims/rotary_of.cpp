@@ -11,12 +11,11 @@ foreign::RotaryRows rotary_of(const Subject& subject) {
 }
 
 oracle::Turned turned(const foreign::RotaryRows& rows) {
-  using Wanted = oracle::Turned::Order;
   switch (rows.order) {
     case foreign::RotaryRows::Order::ToNeighbours:
-      return {Wanted::ToNeighbours, rows.part};
+      return {oracle::Turned::Order::ToNeighbours, rows.part};
     case foreign::RotaryRows::Order::ToHalves:
-      return {Wanted::ToHalves, rows.part};
+      return {oracle::Turned::Order::ToHalves, rows.part};
     case foreign::RotaryRows::Order::AsStored:
     case foreign::RotaryRows::Order::Unknown:
       break;
