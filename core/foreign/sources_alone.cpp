@@ -32,13 +32,20 @@ std::string behind_layer(std::string_view name) {
   return std::string(at == std::string_view::npos ? name : name.substr(at + kLayers.size()));
 }
 
-/// "model.layers.3.self_attn.q_norm.weight" -> "q_norm.weight"
+/// "model.layers.3.self_attn.q_norm.weight" -> "q_norm.weight", "attn.to_out.0.bias" ->
+/// "to_out.0.bias"
 std::string leaf_of(std::string_view name) {
-  const std::size_t last = name.rfind('.');
-  const std::size_t before = last == std::string_view::npos || last == 0
-                                 ? std::string_view::npos
-                                 : name.rfind('.', last - 1);
-  return std::string(before == std::string_view::npos ? name : name.substr(before + 1));
+  std::size_t begin = name.rfind('.');
+  while (begin != std::string_view::npos && begin > 0) {
+    const std::size_t before = name.rfind('.', begin - 1);
+    const std::size_t part = before == std::string_view::npos ? 0 : before + 1;
+    const bool number = name.find_first_not_of("0123456789", part) == begin && part < begin;
+    if (!number) {
+      return std::string(name.substr(part));
+    }
+    begin = before;
+  }
+  return std::string(name);
 }
 
 /// The name up to and including its `count`th part that is a number; "" when it has fewer.
@@ -80,8 +87,13 @@ std::string as_pattern(std::string_view name) {
 /// What parameters are made of in the families: ends of names on both sides.
 class Vocabulary {
  public:
-  static Result<Vocabulary> of_families() {
+  static Result<Vocabulary> of_families(const ForeignKinds& kinds) {
     Vocabulary out;
+    for (const auto& [megatron, hf] : kinds.spellings) {
+      for (const char* end : {"weight", "bias"}) {
+        out.pairs_.emplace(megatron + end, hf + "." + end);
+      }
+    }
     BV_TRY(families, family::builtin_families());
     for (const family::FamilyPtr& one : families) {
       for (const family::Rule& rule : one->rules) {
@@ -156,19 +168,32 @@ class SourceCheck {
   }
 
   void compare_experts() {
-    std::map<std::string, const Source*> first;
+    std::map<std::string, std::vector<const Source*>> readers;
+    std::map<std::int64_t, std::size_t> shifts;  // of the number in the HF name -> how often
     for (const Source& source : sources_) {
       const std::string expert =
           source.mapping->expert < 0 ? std::string() : up_to_number(source.hf, 2);
-      if (expert.empty()) {
-        continue;
-      }
-      const auto [entry, fresh] = first.try_emplace(expert, &source);
-      const Source& before = *entry->second;
-      if (!fresh && before.mapping->expert != source.mapping->expert) {
-        told(source, before, expert);
+      if (!expert.empty()) {
+        readers[expert].push_back(&source);
+        ++shifts[shift_of(source, expert)];
       }
     }
+    for (const auto& [expert, those] : readers) {
+      const auto most = *std::max_element(those.begin(), those.end(), [&](auto* one, auto* other) {
+        return shifts[shift_of(*one, expert)] < shifts[shift_of(*other, expert)];
+      });
+      for (const Source* one : those) {
+        if (one->mapping->expert != most->mapping->expert) {
+          told(*one, *most, expert);
+        }
+      }
+    }
+  }
+
+  /// "...experts.9" for the expert 1: 8, as for a second pool of experts behind eight others.
+  static std::int64_t shift_of(const Source& source, const std::string& expert) {
+    const std::string digits = expert.substr(expert.rfind('.') + 1);
+    return digits.size() > 9 ? -1 : std::stoll(digits) - source.mapping->expert;
   }
 
   void told(const Source& wrong, const Source& other, const std::string& part) {
@@ -267,8 +292,9 @@ OpenQuestion unsaid_question(const std::vector<const Source*>& unsaid) {
 
 }  // namespace
 
-Status check_sources(const ForeignRules& rules, const Headers& headers, AppliedRules& applied) {
-  BV_TRY(vocabulary, Vocabulary::of_families());
+Status check_sources(const ForeignRules& rules, const ForeignKinds& kinds, const Headers& headers,
+                     AppliedRules& applied) {
+  BV_TRY(vocabulary, Vocabulary::of_families(kinds));
   SourceCheck check(rules, headers, applied);
   check.run(vocabulary);
   const bool refuted =

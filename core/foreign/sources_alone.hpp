@@ -11,7 +11,7 @@ namespace bv::foreign {
 /// pairs that read each other's tensors by the names that the families know (OtherSource); and
 /// those of one shape whose names no family knows (NoTargetLayout, undecided).
 /// Errors: Assertion, when a family of ours is wrong.
-[[nodiscard]] Status check_sources(const ForeignRules& rules, const Headers& headers,
-                                   AppliedRules& applied);
+[[nodiscard]] Status check_sources(const ForeignRules& rules, const ForeignKinds& kinds,
+                                   const Headers& headers, AppliedRules& applied);
 
 }  // namespace bv::foreign

@@ -124,8 +124,7 @@ class ForgotBack(Turning):
 
 
 class TurnedHook(Rotated):
-    """As Llama's first weights are read: by hooks, in place of a mapping class."""
-
+    # As the first weights of Llama are read: by hooks, in place of a mapping class.
     def maybe_modify_loaded_hf_weight(self, hf, state):
         made = super().maybe_modify_loaded_hf_weight(hf, state)
         if not isinstance(hf, dict) or set(hf) != {"q", "k", "v"}:
