@@ -128,8 +128,28 @@ class FileReader {
                              R"(each "weight" or "offset")");
   }
 
+  void read_provider(const json& facts) {
+    for (const char* key : {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size",
+                            "num_layers", "num_moe_experts", "vocab_size"}) {
+      const json* size = member(facts, key);
+      if (size != nullptr && size->is_number_integer()) {
+        out_.provider.sizes.emplace(key, size->get<std::int64_t>());
+      }
+    }
+    for (const char* key : {"share_embeddings_and_output_weights", "add_qkv_bias",
+                            "add_bias_linear", "qk_layernorm", "gated_linear_unit"}) {
+      const json* flag = member(facts, key);
+      if (flag != nullptr && flag->is_boolean()) {
+        out_.provider.flags.emplace(key, flag->get<bool>());
+      }
+    }
+  }
+
   Status read_row_facts() {
     const json* facts = member(top_, "facts");
+    if (facts != nullptr) {
+      read_provider(*facts);
+    }
     const auto flag = [facts](const char* key) {
       const json* found = facts == nullptr ? nullptr : member(*facts, key);
       return found != nullptr && found->is_boolean() ? std::optional(found->get<bool>())

@@ -225,6 +225,49 @@ TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
   EXPECT_TRUE(says(gate, "facts.moe_mlp_glu_interleave_size is 8")) << gate.out;
 }
 
+/// Half as many heads of twice the size have tensors of the same shapes, in another order.
+TEST(ExportedRules, SizesOfTheProviderThatTheCheckpointDoesNotHaveAreRefuted) {
+  const auto with = [](const json& facts, bool listed) {
+    return checked("llama", [&](json& rules) {
+      rules["facts"].update(facts);
+      if (!listed) {
+        rules.erase("model");
+      }
+    });
+  };
+  for (const bool listed : {true, false}) {
+    for (const char* size : {"num_attention_heads", "num_query_groups", "kv_channels",
+                             "hidden_size", "num_layers", "vocab_size"}) {
+      const Ended ended = with({{size, 2}}, listed);
+      EXPECT_EQ(ended.code, 1) << size << ended.all();
+      EXPECT_TRUE(says(ended, std::string("facts.") + size + " is 2")) << ended.out;
+    }
+    EXPECT_EQ(with({{"vocab_size", 1024}}, listed).code, 0) << "padded";
+  }
+  const Ended experts =
+      checked("qwen3_moe", [](json& rules) { rules["facts"]["num_moe_experts"] = 2; });
+  EXPECT_EQ(experts.code, 1) << experts.all();
+}
+
+TEST(ExportedRules, WhatTheProviderBuildsAndNoRuleFillsIsRefutedWithoutAList) {
+  const auto without_list = [](const char* name, const char* fact, bool value) {
+    return checked(name, [&](json& rules) {
+      rules.erase("model");
+      rules["facts"][fact] = value;
+    });
+  };
+  for (const auto& [fact, value, code] :
+       {std::tuple("add_qkv_bias", true, "BV1003"), std::tuple("add_bias_linear", true, "BV1003"),
+        std::tuple("qk_layernorm", true, "BV1003"),
+        std::tuple("share_embeddings_and_output_weights", true, "BV1008"),
+        std::tuple("gated_linear_unit", false, "BV2001")}) {
+    const Ended ended = without_list("llama", fact, value);
+    EXPECT_EQ(ended.code, 1) << fact << ended.all();
+    EXPECT_TRUE(says(ended, std::string("error[") + code + "]")) << fact << ended.out;
+    EXPECT_EQ(without_list("llama", fact, !value).code, 0) << fact;
+  }
+}
+
 TEST(ExportedRules, TroubleOfTheExportIsSaidAndWithoutAListLeavesTheRunOpen) {
   const auto troubled = [](bool listed) {
     return checked("llama", [&](json& rules) {

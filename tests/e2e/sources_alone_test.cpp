@@ -57,6 +57,27 @@ TEST(SourcesAlone, ExpertsThatReadEachOthersTensorsAreRefuted) {
   expect_other_source(model, "model.layers.0.mlp.experts.1.down_proj.weight");
 }
 
+/// A stack under a name that does not say where the gate rows stand: neither order is refuted, and
+/// neither is green.
+TEST(SourcesAlone, AStackOfGateAndUpUnderAnUnknownNameIsOpenInEitherOrder) {
+  for (const char* name : {"up_gate_proj", "w13"}) {
+    NewModel model = nova_moe();
+    std::erase_if(model.checkpoint.tensors, [](const auto& one) {
+      return one.first.ends_with("gate_proj.weight") || one.first.ends_with("up_proj.weight");
+    });
+    for (int layer = 0; layer < 3; ++layer) {
+      add(model.checkpoint, fmt::format("model.layers.{}.mlp.experts.{}", layer, name),
+          {8, 32, 24});
+    }
+    RuleRow& rule = model.rule("linear_fc1.weight*");
+    rule.kind = "fused_gated_expert";
+    rule.hf = fmt::format("model.layers.*.mlp.experts.{}", name);
+    const Ended ended = model.check("placement", {"--tp", "1,2"});
+    EXPECT_EQ(ended.code, 3) << ended.all();
+    EXPECT_NE(ended.flat().find("no independent statement"), std::string::npos) << ended.out;
+  }
+}
+
 /// Names that no family has: nobody but the rules says which norm is which.
 TEST(SourcesAlone, TensorsOfOneShapeUnderUnknownNamesAreOpen) {
   NewModel model = nova_moe();

@@ -1,0 +1,124 @@
+// The provider of the bridge builds a model of its own sizes: rules that are right for the
+// checkpoint are wrong for another model, of which the shapes may be the same.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/family/symbols.hpp"
+#include "core/foreign/applier.hpp"
+#include "core/foreign/parameter.hpp"
+#include "core/foreign/pattern.hpp"
+#include "core/foreign/shown.hpp"
+
+namespace bv::foreign {
+namespace {
+
+constexpr const char* kCorrect = "correct provider_bridge of the bridge class";
+
+/// The first rule that makes a text parameter of this end.
+const ForeignRule* rule_for_end(const ForeignRules& rules, std::string_view end) {
+  const auto found =
+      std::find_if(rules.rules.begin(), rules.rules.end(), [end](const ForeignRule& rule) {
+        return rule.megatron.ends_with(end) || has_double_star(rule.megatron);
+      });
+  return found == rules.rules.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+/// 8 heads of 10 in 4 groups and 4 heads of 20 in 2 have tensors of the same shapes, in another
+/// order.
+void Applier::report_provider_sizes() {
+  struct Pair {
+    const char* fact;
+    std::string_view symbol;
+    bool latent;  // MLA has it too
+  };
+  const Pair pairs[] = {{"num_attention_heads", "num_attention_heads", true},
+                        {"num_query_groups", "num_query_groups", false},
+                        {"kv_channels", "head_dim", false},
+                        {"hidden_size", "hidden_size", true},
+                        {"num_layers", family::symbols::kLayers, true},
+                        {"num_moe_experts", family::symbols::kExperts, true},
+                        {"vocab_size", "vocab_size", true}};
+  for (const Pair& pair : pairs) {
+    const auto built = rules_.provider.sizes.find(pair.fact);
+    const auto stored = out_.model.geometry.get(pair.symbol);
+    if (built == rules_.provider.sizes.end() || !stored || *stored <= 0 ||
+        (rules_.row_facts.latent_attention && !pair.latent)) {
+      continue;
+    }
+    const bool padded = std::string_view(pair.fact) == "vocab_size" && built->second > *stored;
+    if (built->second == *stored || padded) {
+      continue;
+    }
+    const auto origin = out_.model.geometry.origin.find(pair.symbol);
+    out_.model.faults.push_back(
+        {Code::ShapeMismatch, fmt::format("facts.{}", pair.fact),
+         fmt::format("the provider builds a model whose {} is {}, and the checkpoint has {}",
+                     pair.fact, built->second, *stored),
+         fmt::format("facts.{} is {}", pair.fact, built->second),
+         fmt::format(
+             "{}, by {}", *stored,
+             origin == out_.model.geometry.origin.end() ? "the config" : shown(origin->second)),
+         kCorrect});
+  }
+}
+
+/// Parameters that the provider asks for, and no rule fills.
+void Applier::report_provider_flags() {
+  const auto flag = [this](const char* name, bool value) {
+    const auto found = rules_.provider.flags.find(name);
+    return found != rules_.provider.flags.end() && found->second == value;
+  };
+  const bool latent = rules_.row_facts.latent_attention;
+  struct Asked {
+    const char* fact;
+    const char* parameter;
+  };
+  for (const Asked& asked : {Asked{"add_qkv_bias", "self_attention.linear_qkv.bias"},
+                             Asked{"add_bias_linear", "self_attention.linear_proj.bias"},
+                             Asked{"qk_layernorm", "self_attention.q_layernorm.weight"}}) {
+    if (!latent && flag(asked.fact, true) && has_attention() &&
+        rule_for_end(rules_, asked.parameter) == nullptr) {
+      out_.model.faults.push_back(
+          {Code::MegatronParamWithoutRule, shown(asked.parameter),
+           fmt::format("the provider builds {} in every layer, and no rule makes it",
+                       asked.parameter),
+           fmt::format("facts.{} is true", asked.fact), "a rule for it, or false", kCorrect});
+    }
+  }
+  const ForeignRule* const head = rule_for_end(rules_, kOutput);
+  if (flag("share_embeddings_and_output_weights", true) && head != nullptr &&
+      !has_double_star(head->megatron) && head->hf.size() == 1 &&
+      headers_.contains(head->hf.front().second) && !out_.model.tied) {
+    out_.model.faults.push_back(
+        {Code::TiedEmbeddings, shown(head->hf.front().second),
+         "the provider ties the embeddings, and the checkpoint has an output layer of its own",
+         "facts.share_embeddings_and_output_weights is true", "false", kCorrect});
+  }
+  const ForeignRule* const fc1 = rule_for_end(rules_, "mlp.linear_fc1.weight");
+  const bool gated =
+      fc1 != nullptr && std::any_of(fc1->hf.begin(), fc1->hf.end(),
+                                    [](const auto& one) { return one.first == "gate"; });
+  if (flag("gated_linear_unit", false) && gated && takes_[fc1->position]) {
+    out_.model.faults.push_back({Code::ShapeMismatch, shown(fc1->megatron),
+                                 "the provider builds an MLP without a gate, and a rule brings one",
+                                 "facts.gated_linear_unit is false",
+                                 "true, or a rule without a gate", kCorrect});
+  }
+}
+
+bool Applier::has_attention() const {
+  for (const ForeignRule& rule : rules_.rules) {
+    if (takes_[rule.position] &&
+        rule.megatron.find("decoder.layers.*.self_attention.linear_qkv.weight") !=
+            std::string::npos) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace bv::foreign
