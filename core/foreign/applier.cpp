@@ -90,6 +90,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   report_provider_sizes();
   if (!certain_) {
     report_provider_flags();  // else the list shows what they built
+    report_provider_mtp();
   }
   if (!guessed) {
     report_trouble();  // guessed: the question about the parameters tells of it

@@ -35,6 +35,7 @@ class Applier {
   void report_row_facts();
   void report_provider_sizes();
   void report_provider_flags();
+  void report_provider_mtp();
   [[nodiscard]] bool has_attention() const;
   void report_trouble();
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/base/text.hpp"
 #include "core/family/symbols.hpp"
 #include "core/foreign/applier.hpp"
 #include "core/foreign/parameter.hpp"
@@ -64,6 +65,20 @@ void Applier::report_provider_sizes() {
              origin == out_.model.geometry.origin.end() ? "the config" : shown(origin->second)),
          kCorrect});
   }
+}
+
+/// An MTP layer that is built and not stored would keep random values.
+void Applier::report_provider_mtp() {
+  const auto built = rules_.provider.sizes.find("mtp_num_layers");
+  const std::int64_t stored = out_.model.mtp_layers;
+  if (built == rules_.provider.sizes.end() || built->second <= stored) {
+    return;
+  }
+  out_.model.faults.push_back({Code::MegatronParamUnfilled, "facts.mtp_num_layers",
+                               fmt::format("the provider builds {}, and the checkpoint has {}",
+                                           counted(built->second, "MTP layer"), stored),
+                               fmt::format("facts.mtp_num_layers is {}", built->second),
+                               fmt::format("at most {}", stored), kCorrect});
 }
 
 /// Parameters that the provider asks for, and no rule fills.

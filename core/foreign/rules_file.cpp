@@ -130,7 +130,7 @@ class FileReader {
 
   void read_provider(const json& facts) {
     for (const char* key : {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size",
-                            "num_layers", "num_moe_experts", "vocab_size"}) {
+                            "num_layers", "num_moe_experts", "vocab_size", "mtp_num_layers"}) {
       const json* size = member(facts, key);
       if (size != nullptr && size->is_number_integer()) {
         out_.provider.sizes.emplace(key, size->get<std::int64_t>());

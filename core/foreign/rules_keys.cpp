@@ -58,6 +58,7 @@ const Words& read_facts() {
                              "num_layers",
                              "num_moe_experts",
                              "vocab_size",
+                             "mtp_num_layers",
                              "share_embeddings_and_output_weights",
                              "add_qkv_bias",
                              "add_bias_linear",

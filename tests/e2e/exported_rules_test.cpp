@@ -247,6 +247,13 @@ TEST(ExportedRules, SizesOfTheProviderThatTheCheckpointDoesNotHaveAreRefuted) {
   const Ended experts =
       checked("qwen3_moe", [](json& rules) { rules["facts"]["num_moe_experts"] = 2; });
   EXPECT_EQ(experts.code, 1) << experts.all();
+  for (const int layers : {1, 2}) {
+    const Ended mtp = checked("qwen35.mtp", [&](json& rules) {
+      rules.erase("model");
+      rules["facts"]["mtp_num_layers"] = layers;
+    });
+    EXPECT_EQ(mtp.code, layers == 1 ? 0 : 1) << mtp.all();
+  }
 }
 
 TEST(ExportedRules, WhatTheProviderBuildsAndNoRuleFillsIsRefutedWithoutAList) {
