@@ -50,11 +50,15 @@ void Applier::report_provider_sizes() {
         (rules_.row_facts.latent_attention && !pair.latent)) {
       continue;
     }
+    const auto origin = out_.model.geometry.origin.find(pair.symbol);
+    if (origin != out_.model.geometry.origin.end() &&
+        origin->second == "the names of the checkpoint") {
+      continue;  // counted over whatever has numbers
+    }
     const bool padded = std::string_view(pair.fact) == "vocab_size" && built->second > *stored;
     if (built->second == *stored || padded) {
       continue;
     }
-    const auto origin = out_.model.geometry.origin.find(pair.symbol);
     out_.model.faults.push_back(
         {Code::ShapeMismatch, fmt::format("facts.{}", pair.fact),
          fmt::format("the provider builds a model whose {} is {}, and the checkpoint has {}",
@@ -105,13 +109,21 @@ void Applier::report_provider_flags() {
     }
   }
   const ForeignRule* const head = rule_for_end(rules_, kOutput);
-  if (flag("share_embeddings_and_output_weights", true) && head != nullptr &&
-      !has_double_star(head->megatron) && head->hf.size() == 1 &&
-      headers_.contains(head->hf.front().second) && !out_.model.tied) {
+  const bool has_head = head != nullptr && head->hf.size() == 1 &&
+                        !has_double_star(head->megatron) &&
+                        headers_.contains(head->hf.front().second);
+  if (flag("share_embeddings_and_output_weights", true) && has_head && !out_.model.tied) {
     out_.model.faults.push_back(
         {Code::TiedEmbeddings, shown(head->hf.front().second),
          "the provider ties the embeddings, and the checkpoint has an output layer of its own",
          "facts.share_embeddings_and_output_weights is true", "false", kCorrect});
+  }
+  if (flag("share_embeddings_and_output_weights", false) && out_.model.tied && !has_head) {
+    out_.model.faults.push_back(
+        {Code::TiedEmbeddings, std::string(kOutput),
+         "the provider builds an output layer of its own, and the checkpoint, whose embeddings are "
+         "tied, has no tensor for it",
+         "facts.share_embeddings_and_output_weights is false", "true", kCorrect});
   }
   const ForeignRule* const fc1 = rule_for_end(rules_, "mlp.linear_fc1.weight");
   const bool gated =

@@ -1,6 +1,7 @@
 // Exports of real bridges with one fault each, as the exporter writes it: none may pass without a
 // word, and the export itself stays green.
 
+#include <algorithm>
 #include <functional>
 
 #include "tests/e2e/process.hpp"
@@ -146,6 +147,7 @@ TEST(ExportedRules, AMethodThatMovesAllTensorsIsNamedUnlessItIsKnown) {
 Ended rotated(const std::string& name, const json& facts,
               const std::vector<std::pair<std::string, json>>& lines = {}) {
   return checked(name, [&](json& rules) {
+    rules["facts"].erase("rotary");
     for (const auto& [key, value] : facts.items()) {
       rules["facts"][key] = value;
     }
@@ -159,14 +161,20 @@ Ended rotated(const std::string& name, const json& facts,
 
 const json kTurnsNeighbours = {{"rotary", {{"hf", "halves"}, {"megatron", "neighbours"}}}};
 
-json qkv_line(const char* there, const char* here, json axes) {
+/// `there`, `here`: the rows of a head of q or k on either side, with # for the letter.
+json qkv_line(const std::string& there, const std::string& here, json axes) {
   axes.update({{"g", "num_query_groups"},
                {"n", "s0d0 / s1d0"},
                {"a", "2"},
                {"e", "s2d0 / num_query_groups"}});
-  return {{"layout", std::string("q[(g n ") + there + ") ...], k[(g " + there +
-                         ") ...], v[(g e) ...] -> linear_qkv[(g (q: n " + here + " | k: " + here +
-                         " | v: e)) ...] cut 0 by t"},
+  const auto of = [](const std::string& rows, char letter) {
+    std::string out = rows;
+    std::replace(out.begin(), out.end(), '#', letter);
+    return out;
+  };
+  return {{"layout", "q[(g n " + of(there, 'q') + ") ...], k[(g " + of(there, 'k') +
+                         ") ...], v[(g e) ...] -> linear_qkv[(g (q: n " + of(here, 'q') +
+                         " | k: " + of(here, 'k') + " | v: e)) ...] cut 0 by t"},
           {"axes", axes}};
 }
 
@@ -193,9 +201,9 @@ TEST(ExportedRules, RowsThatMegatronRotatesInOtherPairsMustChangePlaces) {
 
 TEST(ExportedRules, RowsThatDoNotTurnStayAndNormsOverHeadsFollowTheirRows) {
   json half = kTurnsNeighbours;
-  half["rotary_percent"] = 0.5;
-  const json parts = qkv_line("(turns: a b | stays: c)", "(turns: b a | stays: c)",
-                              {{"b", "head_dim / 4"}, {"c", "head_dim / 2"}});
+  half["rotary_percent"] = 0.4;  // 4 of 10 rows
+  const json parts = qkv_line("(#_turns: a b | #_stays: c)", "(#_turns: b a | #_stays: c)",
+                              {{"b", "2"}, {"c", "6"}});
   EXPECT_EQ(rotated("llama", half, {{"linear_qkv.weight", parts}}).code, 0);
   EXPECT_EQ(rotated("llama", kTurnsNeighbours, {{"linear_qkv.weight", parts}}).code, 1);
   const json whole = qkv_line("a b", "b a", {{"b", "head_dim / 2"}});
@@ -273,6 +281,9 @@ TEST(ExportedRules, WhatTheProviderBuildsAndNoRuleFillsIsRefutedWithoutAList) {
     EXPECT_TRUE(says(ended, std::string("error[") + code + "]")) << fact << ended.out;
     EXPECT_EQ(without_list("llama", fact, !value).code, 0) << fact;
   }
+  const Ended untied = without_list("llama.tied", "share_embeddings_and_output_weights", false);
+  EXPECT_EQ(untied.code, 1) << untied.all();
+  EXPECT_TRUE(says(untied, "error[BV1008]")) << untied.out;
 }
 
 TEST(ExportedRules, TroubleOfTheExportIsSaidAndWithoutAListLeavesTheRunOpen) {

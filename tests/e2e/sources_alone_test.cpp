@@ -42,8 +42,8 @@ TEST(SourcesAlone, LayersThatReadEachOthersTensorsAreRefuted) {
          fmt::format("model.layers.{}.self_attn.o_proj.weight", 1 - layer)});
   }
   expect_other_source(model,
-                      "decoder.layers.0.self_attention.linear_proj.weight is made of "
-                      "model.layers.1.self_attn.o_proj.weight");
+                      "decoder.layers.1.self_attention.linear_proj.weight is made of "
+                      "model.layers.0.self_attn.o_proj.weight");
 }
 
 TEST(SourcesAlone, ExpertsThatReadEachOthersTensorsAreRefuted) {
@@ -54,7 +54,7 @@ TEST(SourcesAlone, ExpertsThatReadEachOthersTensorsAreRefuted) {
         {"row", fmt::format("decoder.layers.*.mlp.experts.linear_fc2.weight{}", expert),
          fmt::format("model.layers.*.mlp.experts.{}.down_proj.weight", 1 - expert)});
   }
-  expect_other_source(model, "model.layers.0.mlp.experts.1.down_proj.weight");
+  expect_other_source(model, "is made of model.layers.0.mlp.experts.0.down_proj.weight");
 }
 
 /// A stack under a name that does not say where the gate rows stand: neither order is refuted, and

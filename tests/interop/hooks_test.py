@@ -119,6 +119,10 @@ def test_a_hook_that_exchanges_rows_of_q_and_k_is_a_line_and_one_that_turns_v_to
     made = {role: tensor if role == "v" else rotary.exchanged(tensor, one, "neighbours") for role, tensor in given.items()}
     found = rotary.of_hook(rule, given, made, one)
     assert "(g (q: n b a | k: b a | v: e))" in found["layout"] and found["axes"]["b"] == "4"
+    part = rotary.line(provider(part=0.5), "halves")
+    assert part["layout"] == ("q[(g n (q_turns: b a | q_stays: c)) ...], k[(g (k_turns: b a | k_stays: c)) ...], v[(g e) ...] -> linear_qkv"
+                              "[(g (q: n (q_turns: a b | q_stays: c) | k: (k_turns: a b | k_stays: c) | v: e)) ...] cut 0 by t")
+    assert (part["axes"]["b"], part["axes"]["c"]) == ("2", "4")
     assert rotary.of_hook(rule, given, {**made, "v": rotary.exchanged(given["v"], one, "neighbours")}, one) == {}
     assert rotary.of_hook(rule, given, {**made, "k": given["k"]}, one) == {}
 

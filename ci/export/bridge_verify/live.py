@@ -83,7 +83,10 @@ class Library:
         return dict(sorted(found.items()))
 
     def file_of(self, cls):
-        return places.short(inspect.getfile(cls))
+        try:
+            return places.short(inspect.getfile(cls))
+        except (OSError, TypeError):  # typed into an interpreter or a notebook
+            return cls.__module__
 
     def version(self):
         out = {}

@@ -104,12 +104,14 @@ def line(provider, to):
     """Keys of a rule: a QKV mapping whose q and k rows come into the other order."""
     head, turning = sizes(provider)
     there, here = ("a b", "b a") if to == "neighbours" else ("b a", "a b")
-    if turning < head:
-        there, here = (f"(turns: {text} | stays: c)" for text in (there, here))
+
+    def rows(part, text):
+        return text if turning == head else f"({part}_turns: {text} | {part}_stays: c)"
+
     axes = {"g": str(provider.num_query_groups), "n": "s0d0 / s1d0", "a": "2", "b": str(turning // 2),
             "e": f"s2d0 / {provider.num_query_groups}", **({"c": str(head - turning)} if turning < head else {})}
-    return {"layout": f"q[(g n {there}) ...], k[(g {there}) ...], v[(g e) ...] -> "
-                      f"linear_qkv[(g (q: n {here} | k: {here} | v: e)) ...] cut 0 by t", "axes": axes}
+    return {"layout": f"q[(g n {rows('q', there)}) ...], k[(g {rows('k', there)}) ...], v[(g e) ...] -> "
+                      f"linear_qkv[(g (q: n {rows('q', here)} | k: {rows('k', here)} | v: e)) ...] cut 0 by t", "axes": axes}
 
 
 def norm_line(provider, to):
