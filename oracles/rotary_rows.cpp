@@ -38,7 +38,7 @@ TaggedTensor exchanged(const TaggedTensor& tensor, const HeadRows& heads, const 
   }
   if (tensor.shape.empty() || tensor.shape.front() % heads.period != 0 ||
       heads.end % heads.period != 0 || tensor.shape.front() < heads.end) {
-    throw Unanswered("the rows of queries and keys are no whole heads of " +
+    throw Unanswered("the rows of queries and keys are not whole heads of " +
                      std::to_string(heads.period));
   }
   const std::int64_t width = std::ssize(tensor.tags) / tensor.shape.front();
