@@ -148,12 +148,19 @@ def with_rotation(cls):
 class Unbuilt(LlamaBridge):
     def provider_bridge(self, pretrained):
         provider = super().provider_bridge(pretrained)
-        provider.num_query_groups = 7
+        provider.normalization = "NoSuchNorm"
+        return provider
+
+
+class OtherHeads(LlamaBridge):
+    def provider_bridge(self, pretrained):
+        provider = super().provider_bridge(pretrained)
+        provider.num_attention_heads, provider.num_query_groups, provider.kv_channels = 4, 2, 20  # tensors of the same shapes
         return provider
 
 
 for name, cls in {"same_name": with_qkv(QKVMapping), "back": with_qkv(Back), "same": with_qkv(Same), "rotated": Rotated,
-                  "offsets": Offsets, "flipped": Flipped, "idle": Idle, "load": Load, "stream": Stream, "in_place": InPlace,
+                  "offsets": Offsets, "flipped": Flipped, "idle": Idle, "load": Load, "stream": Stream, "in_place": InPlace, "other_heads": OtherHeads,
                   "loaded_in_place": LoadedInPlace, "turning": with_rotation(Turning), "turning_needlessly": with_qkv(Turning),
                   "forgot_back": with_rotation(ForgotBack), "turned_hook": TurnedHook, "turned_one_way": TurnedOneWay}.items():
     put(name, cls)
@@ -196,6 +203,7 @@ def exported(tmp_path_factory):
     ("flipped", 3, "maybe_modify_converted_hf_weight of Flipped"),
     ("load", 3, "load_weights_hf_to_megatron of Load"),
     ("stream", 3, "stream_weights_megatron_to_hf of Stream"),
+    ("other_heads", 1, "facts.num_attention_heads is 4"),
     ("unbuilt", 3, "the Megatron model cannot be built"),
     ("fork", 3, "QKVMapping was seen to do something else"),
 ])
