@@ -26,11 +26,20 @@ const ForeignRule* rule_for_end(const ForeignRules& rules, std::string_view end)
   return found == rules.rules.end() ? nullptr : &*found;
 }
 
+/// A model without words (diffusion) has layers and heads under the same fields, counted otherwise.
+bool is_of_text(const ForeignRules& rules) {
+  return std::any_of(rules.rules.begin(), rules.rules.end(),
+                     [](const ForeignRule& rule) { return rule.megatron.ends_with(kEmbedding); });
+}
+
 }  // namespace
 
 /// 8 heads of 10 in 4 groups and 4 heads of 20 in 2 have tensors of the same shapes, in another
 /// order.
 void Applier::report_provider_sizes() {
+  if (!is_of_text(rules_)) {
+    return;
+  }
   struct Pair {
     const char* fact;
     std::string_view symbol;
@@ -87,6 +96,9 @@ void Applier::report_provider_mtp() {
 
 /// Parameters that the provider asks for, and no rule fills.
 void Applier::report_provider_flags() {
+  if (!is_of_text(rules_)) {
+    return;
+  }
   const auto flag = [this](const char* name, bool value) {
     const auto found = rules_.provider.flags.find(name);
     return found != rules_.provider.flags.end() && found->second == value;
