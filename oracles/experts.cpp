@@ -77,7 +77,12 @@ bool are_stacks(const Question& question) {
 Tensor ups_alone(const Question& question) {
   const Tensor rows = picked(question);
   const bool in_out = is_in_out(question, rows, ffn_size(question), known(question, "hidden_size"));
-  return in_out ? rows.t() : rows;
+  const Tensor out = in_out ? rows.t() : rows;
+  if (!has_part(question, "up_proj") && out.size(0) != ffn_size(question)) {
+    throw Unanswered("it is not known whether " + question.hf_names.front() +
+                     " holds a gate, and which of the two stands first");
+  }
+  return out;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
+#include "oracles/rotary_rows.hpp"
 #include "oracles/target_layout.hpp"
 
 namespace bv::oracle {
@@ -179,7 +180,7 @@ struct Answer {
 
 Answer answer_of(const Question& question) {
   try {
-    return {tagged(answered_upright(question)), ""};
+    return {tagged(answered_upright(in_rotary_order(question))), ""};
   } catch (const std::bad_alloc&) {
     throw;  // says nothing of the oracle
   } catch (const std::exception& thrown) {

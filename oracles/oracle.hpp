@@ -39,6 +39,13 @@ struct Built {
   std::optional<bool> gated = {};  // of a linear_fc1: it has twice the rows that linear_fc2 reads
 };
 
+/// Rows of queries and keys that Megatron rotates in other pairs than HF: they must change places.
+struct Turned {
+  enum class Order { AsStored, ToNeighbours, ToHalves };
+  Order order = Order::AsStored;
+  double part = 1;  // of the rows of a head: those that turn
+};
+
 /// One question: what must Megatron parameter `parameter` hold on this rank?
 /// `numbers` may hold more than is read; read are, by the family files' names (modules.hpp says
 /// which formula reads which): num_attention_heads, num_query_groups, head_dim, hidden_size,
@@ -61,6 +68,7 @@ struct Question {
   std::string model_type = {};  // of config.json: "gpt_oss" has its gate and up rows alternate
   Stated stated = {};
   Built built = {};
+  Turned turned = {};
 };
 
 /// The wanted shard, or nullopt when the target-layout table does not know the parameter (BV2011).

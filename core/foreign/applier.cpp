@@ -87,6 +87,11 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   report_hook(guessed);
   report_export_hook();
   report_row_facts();
+  report_provider_sizes();
+  if (!certain_) {
+    report_provider_flags();  // else the list shows what they built
+    report_provider_mtp();
+  }
   if (!guessed) {
     report_trouble();  // guessed: the question about the parameters tells of it
   }

@@ -33,6 +33,10 @@ class Applier {
   void report_hook(bool guessed);
   void report_export_hook();
   void report_row_facts();
+  void report_provider_sizes();
+  void report_provider_flags();
+  void report_provider_mtp();
+  [[nodiscard]] bool has_attention() const;
   void report_trouble();
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);

@@ -28,6 +28,20 @@ Error not_moved(const ForeignRule& rule, const std::string& hf, const char* why)
           "bridge-verify check --model DIR --megatron CKPT_DIR");
 }
 
+/// One tensor is moved to one layer, which stands on one pipeline stage.
+Error for_several_layers(const WantedParameter& one, const WantedParameter& other,
+                         const ForeignRule& rule, const std::string& hf) {
+  return fail(Code::RuleKindUnknown,
+              fmt::format("{} reads a slice of {}, and others of it are for other layers",
+                          named(rule), shown(hf)))
+      .at(rule.source)
+      .pair(shown(other.name) + " and " + shown(one.name), "parameters of one layer")
+      .advise(
+          "store one tensor a layer (split " + shown(hf) +
+          " along dimension 0) and read each by its name, or hold what the real bridge makes of "
+          "this checkpoint against it: bridge-verify check --model DIR --megatron CKPT_DIR");
+}
+
 /// "a.alpha_pre", "a.alpha_post" -> "a.{alpha_pre|alpha_post}": components that differ, by slice.
 /// nullopt when their numbers do, or one has no component of its own.
 std::optional<std::string> template_of(const std::vector<std::string>& names) {
@@ -148,12 +162,16 @@ Result<family::Rule> Applier::rule_of_slices(const std::string& hf) {
     BV_TRY(rule, rule_for(parameter, *reader.rule, *kinds_.find(reader.rule->kind),
                           {shape_of_slice(whole)}));
     BV_CHECK(check_listed_shape(parameter, *reader.rule, rule));
-    const bool one_place = parameter.stage == first.parameter->stage &&
-                           parameter.index == first.parameter->index && !rule.expert;
-    if (!one_place || (out && !cut_alike(*out, rule))) {
-      return not_moved(*reader.rule, hf,
-                       one_place ? "and others of it are cut in another way"
-                                 : "and others of it are for other layers");
+    const bool one_place =
+        parameter.stage == first.parameter->stage && parameter.index == first.parameter->index;
+    if (rule.expert) {
+      return not_moved(*reader.rule, hf, "and experts are cut by the kinds of stacks alone");
+    }
+    if (!one_place) {
+      return for_several_layers(parameter, *first.parameter, *reader.rule, hf);
+    }
+    if (out && !cut_alike(*out, rule)) {
+      return not_moved(*reader.rule, hf, "and others of it are cut in another way");
     }
     names.push_back(anatomy_of(parameter.name, text_prefix(rules_)).name_template);
     if (!out) {

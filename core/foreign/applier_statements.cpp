@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/foreign/applier.hpp"
+#include "core/foreign/rotary.hpp"
 #include "core/foreign/shown.hpp"
 
 namespace bv::foreign {
@@ -90,17 +91,11 @@ void Applier::report_export_hook() {
 /// Rows that both sides store alike are read otherwise: no place of an element shows it.
 void Applier::report_row_facts() {
   const RowFacts& facts = rules_.row_facts;
-  const std::string family = family::name(*family_);
-  const auto& pairs = kinds_.neighbours_rotated;
-  const bool hf_neighbours = std::find(pairs.begin(), pairs.end(), family) != pairs.end();
-  if (facts.rotary_interleaved && !facts.latent_attention && has_rule_for(rules_, "linear_q") &&
-      *facts.rotary_interleaved != hf_neighbours) {
+  const RotaryRows rotary = rotary_rows(rules_, kinds_, *family_);
+  if (rotary.order == RotaryRows::Order::Unknown && has_rule_for(rules_, "linear_q")) {
     out_.open.push_back(row_question(
-        fmt::format("the provider rotates {} of a head, which HF's class is not known to do",
-                    *facts.rotary_interleaved ? "neighbouring rows" : "row i with row i + d/2"),
-        fmt::format("facts.rotary_interleaved is {}", *facts.rotary_interleaved),
-        hf_neighbours ? "true: HF rotates neighbouring rows"
-                      : "false, or rules that bring the rows of q and k into that order"));
+        "the provider rotates neighbouring rows of a head, which HF's class is not known to do",
+        rotary.because, "facts.rotary, or a family that knows what HF's class rotates"));
   }
   if (!facts.glu_interleave_size.empty() && facts.glu_interleave_size != "0" &&
       has_rule_for(rules_, "experts.")) {

@@ -121,6 +121,13 @@ Result<ForeignKinds> read_table(std::string_view text) {
            row.at("value").get<std::int64_t>(), row.at("note").get<std::string>()});
     }
     top.at("neighbours_rotated").get_to(out.neighbours_rotated);
+    for (const json& row : top.at("spellings")) {
+      for (const json& megatron : row.at("megatron")) {
+        for (const json& hf : row.at("hf")) {
+          out.spellings.emplace_back(megatron.get<std::string>(), hf.get<std::string>());
+        }
+      }
+    }
     const json& globs = top.at("auto");
     globs.at("replicated").get_to(out.auto_replicated);
     globs.at("row").get_to(out.auto_row);

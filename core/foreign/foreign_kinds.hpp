@@ -56,6 +56,8 @@ struct ForeignKinds {
   };
   std::vector<Difference> differences;
   std::vector<std::string> neighbours_rotated;  // families: HF rotates rows 2i and 2i + 1 of a head
+  /// Norms under names that no family has: (start of the end of the Megatron name, HF name).
+  std::vector<std::pair<std::string, std::string>> spellings;
   std::vector<std::string> auto_replicated, auto_row, auto_row_bias, auto_column;
   kinds::Catalogue lines;  // the built-in lines and those that only foreign rules use
 

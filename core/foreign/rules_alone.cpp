@@ -13,6 +13,7 @@
 #include "core/foreign/applier.hpp"
 #include "core/foreign/foreign_line.hpp"
 #include "core/foreign/shown.hpp"
+#include "core/foreign/sources_alone.hpp"
 #include "core/foreign/survey.hpp"
 
 namespace bv::foreign {
@@ -174,6 +175,7 @@ Result<AppliedRules> apply_rules_alone(const model::Model& usual, const nlohmann
   AppliedRules out =
       Applier(base_of(input, found), rules, kinds, headers, options).run(wanted, !rules.parameters);
   add_constraints(input, found, out.model);
+  BV_CHECK(check_sources(rules, kinds, headers, out));
   out.open.insert(out.open.end(), found.questions.begin(), found.questions.end());
   if (!rules.parameters) {
     for (auto line = rules.trouble.rbegin(); line != rules.trouble.rend(); ++line) {

@@ -43,7 +43,7 @@ class FileReader {
     BV_CHECK(read_rules());
     BV_CHECK(read_facts());
     BV_CHECK(read_norms());
-    read_row_facts();
+    BV_CHECK(read_row_facts());
     BV_CHECK(read_hooks());
     out_.trouble = texts_at(top_, "trouble");
     BV_CHECK(read_model());
@@ -128,8 +128,28 @@ class FileReader {
                              R"(each "weight" or "offset")");
   }
 
-  void read_row_facts() {
+  void read_provider(const json& facts) {
+    for (const char* key : {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size",
+                            "num_layers", "num_moe_experts", "vocab_size", "mtp_num_layers"}) {
+      const json* size = member(facts, key);
+      if (size != nullptr && size->is_number_integer()) {
+        out_.provider.sizes.emplace(key, size->get<std::int64_t>());
+      }
+    }
+    for (const char* key : {"share_embeddings_and_output_weights", "add_qkv_bias",
+                            "add_bias_linear", "qk_layernorm", "gated_linear_unit"}) {
+      const json* flag = member(facts, key);
+      if (flag != nullptr && flag->is_boolean()) {
+        out_.provider.flags.emplace(key, flag->get<bool>());
+      }
+    }
+  }
+
+  Status read_row_facts() {
     const json* facts = member(top_, "facts");
+    if (facts != nullptr) {
+      read_provider(*facts);
+    }
     const auto flag = [facts](const char* key) {
       const json* found = facts == nullptr ? nullptr : member(*facts, key);
       return found != nullptr && found->is_boolean() ? std::optional(found->get<bool>())
@@ -139,6 +159,28 @@ class FileReader {
     out_.row_facts.latent_attention = flag("multi_latent_attention").value_or(false);
     const json* size = facts == nullptr ? nullptr : member(*facts, "moe_mlp_glu_interleave_size");
     out_.row_facts.glu_interleave_size = size == nullptr ? "" : dumped(*size);
+    const json* part = facts == nullptr ? nullptr : member(*facts, "rotary_percent");
+    if (part != nullptr && part->is_number()) {
+      out_.row_facts.rotary_part = part->get<double>();
+    }
+    return read_rotary(facts == nullptr ? nullptr : member(*facts, "rotary"));
+  }
+
+  /// facts.rotary: {"hf": "halves" or "neighbours", "megatron": ...}.
+  Status read_rotary(const json* seen) {
+    for (const auto& [side, out] : {std::pair("hf", &out_.row_facts.hf_neighbours),
+                                    std::pair("megatron", &out_.row_facts.megatron_neighbours)}) {
+      const json* word = seen == nullptr ? nullptr : member(*seen, side);
+      if (seen == nullptr) {
+        continue;
+      }
+      if (word == nullptr || (*word != "halves" && *word != "neighbours")) {
+        return invalid(file_, "facts.rotary does not say which rows of a head turn together")
+            .pair(dumped(*seen), R"({"hf": "halves", "megatron": "neighbours"})");
+      }
+      *out = *word == "neighbours";
+    }
+    return Done{};
   }
 
   /// A hook of the base class changes nothing.

@@ -2,6 +2,7 @@
 // A foreign rule set (schema bridge-rules/1, docs/howto/check-your-own-rules.md) as it stands in
 // its file.
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -74,8 +75,18 @@ struct ExportHook {
 /// Settings of the provider that say how the rows of a weight are read.
 struct RowFacts {
   std::optional<bool> rotary_interleaved;
+  /// facts.rotary, as both sides' functions were seen to rotate: neighbouring rows, or halves?
+  std::optional<bool> hf_neighbours, megatron_neighbours;
+  double rotary_part = 1;           // rotary_percent: of the rows of a head
   bool latent_attention = false;    // multi_latent_attention: rows of its own
   std::string glu_interleave_size;  // moe_mlp_glu_interleave_size as written; "" when it is not set
+};
+
+/// Fields of the provider that a checkpoint is held against; those that the file does not have are
+/// not there.
+struct ProviderFacts {
+  std::map<std::string, std::int64_t, std::less<>> sizes;
+  std::map<std::string, bool, std::less<>> flags;
 };
 
 struct ForeignRules {
@@ -89,6 +100,7 @@ struct ForeignRules {
   std::optional<bool> zero_centered_norms;
   MeasuredNorms norms;
   RowFacts row_facts;
+  ProviderFacts provider;
   std::optional<LoadHook> load_hook;
   std::optional<ExportHook> export_hook;
   /// Methods of the bridge that load or write all tensors, "NAME of CLASS", of which nobody knows

@@ -45,8 +45,25 @@ const Words& model_keys() {
 }
 /// Provider fields: any may stand there, so only a near miss is told.
 const Words& read_facts() {
-  static const Words keys = {"layernorm_zero_centered_gamma", "norms", "rotary_interleaved",
-                             "moe_mlp_glu_interleave_size"};
+  static const Words keys = {"layernorm_zero_centered_gamma",
+                             "norms",
+                             "rotary_interleaved",
+                             "rotary",
+                             "rotary_percent",
+                             "moe_mlp_glu_interleave_size",
+                             "num_attention_heads",
+                             "num_query_groups",
+                             "kv_channels",
+                             "hidden_size",
+                             "num_layers",
+                             "num_moe_experts",
+                             "vocab_size",
+                             "mtp_num_layers",
+                             "share_embeddings_and_output_weights",
+                             "add_qkv_bias",
+                             "add_bias_linear",
+                             "qk_layernorm",
+                             "gated_linear_unit"};
   return keys;
 }
 

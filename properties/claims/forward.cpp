@@ -6,6 +6,7 @@
 #include "core/base/text.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/forward_suspects.hpp"
+#include "properties/claims/rotary_of.hpp"
 
 namespace bv::claims {
 namespace {
@@ -92,6 +93,13 @@ class ForwardCheck {
       : subject_(subject), layout_(layout), draws_(draws), verdict_(verdict) {}
 
   void run() {
+    const foreign::RotaryRows rotary = rotary_of(subject_);
+    if (turned(rotary).order != oracle::Turned::Order::AsStored) {
+      return settle(Outcome::Unsupported,
+                    fail(Code::NoTargetLayout, "the forward form of Megatron rotates as HF does")
+                        .pair(rotary.because, "one order on both sides")
+                        .advise("placement judges the rows of q and k by what the file says"));
+    }
     auto made = draws_.model_on(layout_);
     if (!made) {
       return leave_open(made.error());

@@ -12,6 +12,7 @@
 #include "properties/claims/built_modules.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/compared_sizes.hpp"
+#include "properties/claims/rotary_of.hpp"
 #include "properties/claims/tag_runs.hpp"
 
 namespace bv::claims {
@@ -67,7 +68,9 @@ class Comparison {
         use_(use),
         layout_(layout),
         built_(built),
-        table_(table) {}
+        table_(table),
+        rotary_(rotary_of(subject)),
+        turned_(turned(rotary_)) {}
 
   void run(Verdict& verdict) {
     const plan::Rebinding small = reduced(model_, *use_.rule, *subject_.kinds, layout_);
@@ -145,6 +148,7 @@ class Comparison {
     question.in_out_stack = use_.rule->orientation == family::Orientation::InOut;
     question.model_type = use_.source().model_type;
     question.stated = stated(model_);
+    question.turned = turned_;
     question.built = built_.of(question.parameter, mapping.hf.front(), whole_shape(mapping));
     if (oracle::answered_by_build(question)) {
       verdict.evidence = {.proved = true, .upstream = true};
@@ -262,6 +266,10 @@ class Comparison {
         fmt::format("{} of {} elements of this shard {}", thousands(wrong),
                     thousands(static_cast<std::int64_t>(found.size())), shape_text(shape));
     verdict.help = "compare the rule's line with the layout of the module";
+    if (oracle::is_rotated(parameter) && turned_.order != oracle::Turned::Order::AsStored) {
+      verdict.facts.push_back(rotary_.because);
+      verdict.help = "bring the rows of q and k into that order, or correct the provider";
+    }
     Counterexample example;
     example.tensor = parameter;
     example.rank = where;
@@ -279,6 +287,8 @@ class Comparison {
   const foreign::UsualModules* table_;  // set when a module is known by its name alone
   std::map<std::string, std::int64_t, std::less<>> numbers_;  // of the geometry, some made small
   Tagged tagged_;
+  foreign::RotaryRows rotary_;
+  oracle::Turned turned_;
 };
 
 /// No family and no list of parameters: modules are known by their names alone.

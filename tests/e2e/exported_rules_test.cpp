@@ -1,6 +1,7 @@
 // Exports of real bridges with one fault each, as the exporter writes it: none may pass without a
 // word, and the export itself stays green.
 
+#include <algorithm>
 #include <functional>
 
 #include "tests/e2e/process.hpp"
@@ -141,23 +142,148 @@ TEST(ExportedRules, AMethodThatMovesAllTensorsIsNamedUnlessItIsKnown) {
   }
 }
 
-TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
-  const auto with = [](const char* name, const char* fact, const json& value) {
-    return checked(name, [&](json& rules) { rules["facts"][fact] = value; });
+/// The rules file of the export `name` with these facts, and lines in place of rules by the ends of
+/// their names.
+Ended rotated(const std::string& name, const json& facts,
+              const std::vector<std::pair<std::string, json>>& lines = {}) {
+  return checked(name, [&](json& rules) {
+    rules["facts"].erase("rotary");
+    for (const auto& [key, value] : facts.items()) {
+      rules["facts"][key] = value;
+    }
+    for (const auto& [end, line] : lines) {
+      json& rule = rule_of(rules, end);
+      rule.erase("class");
+      rule.update(line);
+    }
+  });
+}
+
+const json kTurnsNeighbours = {{"rotary", {{"hf", "halves"}, {"megatron", "neighbours"}}}};
+
+/// `there`, `here`: the rows of a head of q or k on either side, with # for the letter.
+json qkv_line(const std::string& there, const std::string& here, json axes) {
+  axes.update({{"g", "num_query_groups"},
+               {"n", "s0d0 / s1d0"},
+               {"a", "2"},
+               {"e", "s2d0 / num_query_groups"}});
+  const auto of = [](const std::string& rows, char letter) {
+    std::string out = rows;
+    std::replace(out.begin(), out.end(), '#', letter);
+    return out;
   };
-  EXPECT_EQ(with("llama", "rotary_interleaved", false).code, 0);
-  EXPECT_EQ(with("ernie45", "rotary_interleaved", true).code,
-            checked("ernie45", [](json&) {}).code);
-  EXPECT_EQ(with("deepseek_v3", "rotary_interleaved", false).code, 0) << "MLA has rows of its own";
-  EXPECT_EQ(with("qwen3_moe", "moe_mlp_glu_interleave_size", nullptr).code, 0);
-  for (const Ended& ended :
-       {with("llama", "rotary_interleaved", true), with("ernie45", "rotary_interleaved", false)}) {
-    EXPECT_EQ(ended.code, 3) << ended.all();
-    EXPECT_TRUE(says(ended, "facts.rotary_interleaved is")) << ended.out;
+  return {{"layout", "q[(g n " + of(there, 'q') + ") ...], k[(g " + of(there, 'k') +
+                         ") ...], v[(g e) ...] -> linear_qkv[(g (q: n " + of(here, 'q') +
+                         " | k: " + of(here, 'k') + " | v: e)) ...] cut 0 by t"},
+          {"axes", axes}};
+}
+
+TEST(ExportedRules, RowsThatMegatronRotatesInOtherPairsMustChangePlaces) {
+  const json exchanged = qkv_line("a b", "b a", {{"b", "head_dim / 2"}});
+  for (const json& facts : {kTurnsNeighbours, json{{"rotary_interleaved", true}}}) {
+    const Ended plain = rotated("llama", facts);
+    EXPECT_EQ(plain.code, 1) << plain.all();
+    EXPECT_TRUE(says(plain, "error[BV2006]")) << plain.out;
+    EXPECT_TRUE(says(plain, "linear_qkv.weight")) << plain.out;
+    EXPECT_TRUE(says(plain, "Megatron rotates neighbouring rows")) << plain.out;
+    const Ended right = rotated("llama", facts, {{"linear_qkv.weight", exchanged}});
+    EXPECT_EQ(right.code, 0) << right.all();
   }
-  const Ended gate = with("qwen3_moe", "moe_mlp_glu_interleave_size", 8);
+  const json back = qkv_line("b a", "a b", {{"b", "head_dim / 2"}});
+  EXPECT_EQ(rotated("llama", kTurnsNeighbours, {{"linear_qkv.weight", back}}).code, 1);
+  const Ended needless = rotated("llama", {{"rotary", {{"hf", "halves"}, {"megatron", "halves"}}}},
+                                 {{"linear_qkv.weight", exchanged}});
+  EXPECT_EQ(needless.code, 1) << needless.all();
+  const Ended halves = rotated("ernie45", {{"rotary_interleaved", false}});
+  EXPECT_EQ(halves.code, 1) << halves.all();
+  EXPECT_TRUE(says(halves, "Megatron rotates row i with row i + r/2")) << halves.out;
+}
+
+TEST(ExportedRules, RowsThatDoNotTurnStayAndNormsOverHeadsFollowTheirRows) {
+  json half = kTurnsNeighbours;
+  half["rotary_percent"] = 0.4;  // 4 of 10 rows
+  const json parts = qkv_line("(#_turns: a b | #_stays: c)", "(#_turns: b a | #_stays: c)",
+                              {{"b", "2"}, {"c", "6"}});
+  EXPECT_EQ(rotated("llama", half, {{"linear_qkv.weight", parts}}).code, 0);
+  EXPECT_EQ(rotated("llama", kTurnsNeighbours, {{"linear_qkv.weight", parts}}).code, 1);
+  const json whole = qkv_line("a b", "b a", {{"b", "head_dim / 2"}});
+  const Ended norms = rotated("qwen3", kTurnsNeighbours, {{"linear_qkv.weight", whole}});
+  EXPECT_EQ(norms.code, 1) << norms.all();
+  EXPECT_TRUE(says(norms, "q_layernorm.weight")) << norms.out;
+  const json norm = {{"layout", "x[(a b)] -> x{*t}[(b a)]"},
+                     {"axes", {{"a", "2"}, {"b", "head_dim / 2"}}}};
+  const Ended right = rotated(
+      "qwen3", kTurnsNeighbours,
+      {{"linear_qkv.weight", whole}, {"q_layernorm.weight", norm}, {"k_layernorm.weight", norm}});
+  EXPECT_EQ(right.code, 0) << right.all();
+}
+
+TEST(ExportedRules, SettingsThatReadRowsInAnotherOrderAreNamed) {
+  EXPECT_EQ(rotated("llama", {{"rotary_interleaved", false}}).code, 0);
+  EXPECT_EQ(rotated("ernie45", {{"rotary_interleaved", true}}).code,
+            checked("ernie45", [](json&) {}).code);
+  EXPECT_EQ(rotated("deepseek_v3", {{"rotary_interleaved", false}}).code, 0)
+      << "MLA has rows of its own";
+  const Ended wrong = rotated("llama", {{"rotary", {{"hf", "halves"}}}});
+  EXPECT_EQ(wrong.code, 5) << wrong.all();
+  EXPECT_TRUE(says(wrong, "facts.rotary does not say")) << wrong.err;
+  EXPECT_EQ(rotated("qwen3_moe", {{"moe_mlp_glu_interleave_size", nullptr}}).code, 0);
+  const Ended gate = rotated("qwen3_moe", {{"moe_mlp_glu_interleave_size", 8}});
   EXPECT_EQ(gate.code, 3) << gate.all();
   EXPECT_TRUE(says(gate, "facts.moe_mlp_glu_interleave_size is 8")) << gate.out;
+}
+
+/// Half as many heads of twice the size have tensors of the same shapes, in another order.
+TEST(ExportedRules, SizesOfTheProviderThatTheCheckpointDoesNotHaveAreRefuted) {
+  const auto with = [](const json& facts, bool listed) {
+    return checked("llama", [&](json& rules) {
+      rules["facts"].update(facts);
+      if (!listed) {
+        rules.erase("model");
+      }
+    });
+  };
+  for (const bool listed : {true, false}) {
+    for (const char* size : {"num_attention_heads", "num_query_groups", "kv_channels",
+                             "hidden_size", "num_layers", "vocab_size"}) {
+      const Ended ended = with({{size, 2}}, listed);
+      EXPECT_EQ(ended.code, 1) << size << ended.all();
+      EXPECT_TRUE(says(ended, std::string("facts.") + size + " is 2")) << ended.out;
+    }
+    EXPECT_EQ(with({{"vocab_size", 1024}}, listed).code, 0) << "padded";
+  }
+  const Ended experts =
+      checked("qwen3_moe", [](json& rules) { rules["facts"]["num_moe_experts"] = 2; });
+  EXPECT_EQ(experts.code, 1) << experts.all();
+  for (const int layers : {1, 2}) {
+    const Ended mtp = checked("qwen35.mtp", [&](json& rules) {
+      rules.erase("model");
+      rules["facts"]["mtp_num_layers"] = layers;
+    });
+    EXPECT_EQ(mtp.code, layers == 1 ? 0 : 1) << mtp.all();
+  }
+}
+
+TEST(ExportedRules, WhatTheProviderBuildsAndNoRuleFillsIsRefutedWithoutAList) {
+  const auto without_list = [](const char* name, const char* fact, bool value) {
+    return checked(name, [&](json& rules) {
+      rules.erase("model");
+      rules["facts"][fact] = value;
+    });
+  };
+  for (const auto& [fact, value, code] :
+       {std::tuple("add_qkv_bias", true, "BV1003"), std::tuple("add_bias_linear", true, "BV1003"),
+        std::tuple("qk_layernorm", true, "BV1003"),
+        std::tuple("share_embeddings_and_output_weights", true, "BV1008"),
+        std::tuple("gated_linear_unit", false, "BV2001")}) {
+    const Ended ended = without_list("llama", fact, value);
+    EXPECT_EQ(ended.code, 1) << fact << ended.all();
+    EXPECT_TRUE(says(ended, std::string("error[") + code + "]")) << fact << ended.out;
+    EXPECT_EQ(without_list("llama", fact, !value).code, 0) << fact;
+  }
+  const Ended untied = without_list("llama.tied", "share_embeddings_and_output_weights", false);
+  EXPECT_EQ(untied.code, 1) << untied.all();
+  EXPECT_TRUE(says(untied, "error[BV1008]")) << untied.out;
 }
 
 TEST(ExportedRules, TroubleOfTheExportIsSaidAndWithoutAListLeavesTheRunOpen) {

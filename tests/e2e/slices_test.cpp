@@ -88,6 +88,23 @@ TEST(Slices, ThatNoRuleReadsOrTwoReadAreRefuted) {
   EXPECT_NE(two.out.find("BV1010"), std::string::npos) << two.out;
 }
 
+/// No mapping class of Megatron-Bridge does so; what an author can do instead is said.
+TEST(Slices, OfSeveralLayersAreRefusedWithWhatToDo) {
+  NewModel model = nova_coder();
+  add(model.checkpoint, "model.pools.k_norms.weight", {4, 3});
+  for (int layer = 0; layer < 4; ++layer) {
+    model.rules.push_back({"replicated",
+                           fmt::format("decoder.layers.{}.pools.k_layernorm.weight", layer),
+                           "model.pools.k_norms.weight",
+                           {{"slice", layer}}});
+  }
+  const Ended ended = model.check("names");
+  EXPECT_EQ(ended.code, 3) << ended.all();
+  EXPECT_NE(ended.out.find("unsupported[BV1016]"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.flat().find("store one tensor a layer"), std::string::npos) << ended.out;
+  EXPECT_EQ(ended.out.find("error["), std::string::npos) << ended.out;
+}
+
 /// The rows of a slice are cut as its module is: a rule that keeps them whole is wrong.
 TEST(Slices, ThatAreCutWronglyAreRefuted) {
   NewModel whole = with_slices();

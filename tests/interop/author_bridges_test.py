@@ -89,20 +89,93 @@ class Stream(LlamaBridge):
             yield one._replace(weight=one.weight * 2)
 
 
+class InPlace(LlamaBridge):
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        for name, one in made.items():
+            if name.endswith("o_proj.weight"):
+                one.neg_()
+        return made
+
+
+class LoadedInPlace(LlamaBridge):
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        if hf == "model.norm.weight":
+            state[hf].add_(1)
+        return super().maybe_modify_loaded_hf_weight(hf, state)
+
+
+def turned(one, back=False):
+    heads = one.reshape(-1, 10, *one.shape[1:])
+    order = [*range(0, 10, 2), *range(1, 10, 2)] if back else [row // 2 + row % 2 * 5 for row in range(10)]
+    return heads[:, order].reshape(one.shape)
+
+
+class Turning(pm.QKVMapping):
+    def hf_to_megatron(self, weights, module):
+        return super().hf_to_megatron({"q": turned(weights["q"]), "k": turned(weights["k"]), "v": weights["v"]}, module)
+
+    def megatron_to_hf(self, weights, module):
+        made, names = super().megatron_to_hf(weights, module), self.hf_param
+        return {name: one if name == names["v"] else turned(one, back=True) for name, one in made.items()}
+
+
+class ForgotBack(Turning):
+    megatron_to_hf = pm.QKVMapping.megatron_to_hf
+
+
+class TurnedHook(Rotated):
+    # As the first weights of Llama are read: by hooks, in place of a mapping class.
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        made = super().maybe_modify_loaded_hf_weight(hf, state)
+        if not isinstance(hf, dict) or set(hf) != {"q", "k", "v"}:
+            return made
+        return {role: one if role == "v" else turned(one) for role, one in made.items()}
+
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        return {name: turned(one, back=True) if name.endswith(("q_proj.weight", "k_proj.weight")) else one for name, one in made.items()}
+
+
+class TurnedOneWay(TurnedHook):
+    maybe_modify_converted_hf_weight = LlamaBridge.maybe_modify_converted_hf_weight
+
+
+def with_rotation(cls):
+    class Own(with_qkv(cls), Rotated):
+        pass
+    return Own
+
+
 class Unbuilt(LlamaBridge):
     def provider_bridge(self, pretrained):
         provider = super().provider_bridge(pretrained)
-        provider.num_query_groups = 7
+        provider.normalization = "NoSuchNorm"
+        return provider
+
+
+class OtherHeads(LlamaBridge):
+    def provider_bridge(self, pretrained):
+        provider = super().provider_bridge(pretrained)
+        provider.num_attention_heads, provider.num_query_groups, provider.kv_channels = 4, 2, 20  # tensors of the same shapes
         return provider
 
 
 for name, cls in {"same_name": with_qkv(QKVMapping), "back": with_qkv(Back), "same": with_qkv(Same), "rotated": Rotated,
-                  "offsets": Offsets, "flipped": Flipped, "idle": Idle, "load": Load, "stream": Stream}.items():
+                  "offsets": Offsets, "flipped": Flipped, "idle": Idle, "load": Load, "stream": Stream, "in_place": InPlace, "other_heads": OtherHeads,
+                  "loaded_in_place": LoadedInPlace, "turning": with_rotation(Turning), "turning_needlessly": with_qkv(Turning),
+                  "forgot_back": with_rotation(ForgotBack), "turned_hook": TurnedHook, "turned_one_way": TurnedOneWay}.items():
     put(name, cls)
 put("unbuilt", Unbuilt, mode="model")
 real = pm.merge_qkv_weights
 pm.merge_qkv_weights = lambda provider, q, k, v: real(provider, q, v, k)
 put("fork", LlamaBridge)
+pm.merge_qkv_weights = real
+MODEL = MODEL.parent / "qwen3_vl_moe"
+put("experts", "Qwen3VLMoEBridge")
+for cls in (pm.FusedExpertMapping, pm.FusedGatedExpertMapping):
+    real = cls.hf_to_megatron
+    cls.hf_to_megatron = lambda self, weights, module, real=real: real(self, weights.flip(0), module)
+    put(f"fork_of_{cls.__name__}", "Qwen3VLMoEBridge")
+    cls.hf_to_megatron = real
 """
 
 
@@ -119,16 +192,34 @@ def exported(tmp_path_factory):
     ("twin", 0, ""), ("same", 0, ""), ("idle", 0, ""),
     ("same_name", 3, "QKVMapping, which is not known here"),
     ("back", 3, "Back, which is not known here"),
-    ("rotated", 3, "facts.rotary_interleaved is true"),
+    ("rotated", 1, "Megatron rotates neighbouring rows"),
     ("offsets", 1, "facts.layernorm_zero_centered_gamma is true"),
+    ("turning", 0, ""), ("turned_hook", 0, ""),
+    ("turning_needlessly", 1, "elements are in the wrong place"),
+    ("forgot_back", 3, "ForgotBack, which is not known here"),
+    ("turned_one_way", 3, "maybe_modify_converted_hf_weight of"),
+    ("in_place", 3, "maybe_modify_converted_hf_weight of InPlace"),
+    ("loaded_in_place", 3, "maybe_modify_loaded_hf_weight of LoadedInPlace"),
     ("flipped", 3, "maybe_modify_converted_hf_weight of Flipped"),
     ("load", 3, "load_weights_hf_to_megatron of Load"),
     ("stream", 3, "stream_weights_megatron_to_hf of Stream"),
+    ("other_heads", 1, "facts.num_attention_heads is 4"),
     ("unbuilt", 3, "the Megatron model cannot be built"),
     ("fork", 3, "QKVMapping was seen to do something else"),
 ])
 def test_no_fault_of_an_author_passes_without_a_word(exported, name, code, said):
     done = subprocess.run([os.environ["BV_COMMAND"], "check", "--model", GOLDEN / "hf" / "llama", "--rules",
+                           exported / f"{name}.rules.json"], capture_output=True, text=True, timeout=300)
+    out = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == code, out
+    assert said in out, out
+
+
+@pytest.mark.parametrize("name, code, said", [
+    ("experts", 0, ""), ("fork_of_FusedExpertMapping", 3, "FusedExpertMapping was seen to do something else"),
+    ("fork_of_FusedGatedExpertMapping", 3, "FusedGatedExpertMapping was seen to do something else")])
+def test_a_fork_that_takes_other_experts_is_named(exported, name, code, said):
+    done = subprocess.run([os.environ["BV_COMMAND"], "check", "--model", GOLDEN / "hf" / "qwen3_vl_moe", "--rules",
                            exported / f"{name}.rules.json"], capture_output=True, text=True, timeout=300)
     out = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == code, out

@@ -77,7 +77,8 @@ def test_a_right_bridge_passes_and_says_what_it_was_checked_on(environment, chec
     folder, file = checkout
     done = hook(environment, folder, file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "LlamaBridge on headers/llama: every claim holds" in done.stdout
+    # The mapping classes of this checkout are no release's, so that what they do is not known without running them.
+    assert "LlamaBridge on headers/llama: nothing is refuted, and some claims are not decided by stub mode" in done.stdout
 
 
 @pytest.mark.parametrize("right, wrong, said", WRONG)

@@ -18,6 +18,8 @@ pytestmark = needs_bridge
 FAULTY = {"deepseek_v2_lite": {"BV1003"}, "exaone4": {"BV1001", "BV1003"}, "qwen3_5_dense_from_vl": {"BV1001", "BV1004"},
           "qwen3_moe_packed": {"BV1001", "BV1004"}, "bailing_moe_v2": {"BV2001"}, "qwen3_5_moe": {"BV3005"},
           "qwen3_5_moe_packed": {"BV3005"}, "qwen3_5_vl_moe_mtp_packed": {"BV3005"}}
+# Configs that this version of the bridge cannot build a model of: without a list of parameters the run stays open, and says why.
+UNBUILT = {"falcon_h1": "the Megatron model cannot be built", "glm_moe_dsa": "provider_bridge failed", "hy_v3": "provider_bridge failed"}
 WITHOUT_BRIDGE = {"glm", "glm4", "granite", "mixtral", "olmo2", "olmo3", "phi3", "qwen2_moe", "qwen3_5_token_cls", "starcoder2"}
 
 
@@ -44,9 +46,11 @@ def test_every_checkpoint_has_rules_or_a_row_that_says_why_not(exported):
 
 @pytest.mark.parametrize("name", [name for name in hf_cases() if name not in WITHOUT_BRIDGE])
 def test_real_rules_hold_where_the_real_conversion_does(exported, name):
-    code, refuted, _ = check(name, exported / f"{name}.rules.json")
+    code, refuted, rows = check(name, exported / f"{name}.rules.json")
     assert refuted == FAULTY.get(name, set())
-    assert code == (1 if name in FAULTY else 0)
+    assert code == (1 if name in FAULTY else 3 if name in UNBUILT else 0)
+    if name in UNBUILT:
+        assert [row["found"] for row in rows if row.get("code") == "BV1019" and UNBUILT[name] in row["found"]], rows
 
 
 def test_rules_name_the_line_that_holds_their_text(exported):

@@ -12,7 +12,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import export, known, named_output, names, norms, places, registry  # noqa: E402
+from bridge_verify import export, known, lines, named_output, names, norms, places, registry  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -87,6 +87,20 @@ def test_a_class_of_an_author_has_no_line_of_the_library_s_class_of_its_name():
     cls = type("StackedExpertAutoMapping", (AutoMapping,), {"__module__": "my_bridge", "hf_to_megatron": lambda self: None})
     rule, = rules(cls("m", "h"))
     assert "kind" not in rule and rule["module"] == "my_bridge"
+
+
+def test_a_local_class_that_was_read_and_is_another_now_is_named(monkeypatch):
+    cls = local("_SqueezeBiasMapping", hf_to_megatron=lambda self: None)
+    rule, = rules(cls("m", "h"))
+    assert "layout" in rule and "differs" in rule and known.RELEASE in rule["differs"]
+    monkeypatch.setattr(known, "digest", lambda thing: known.SOURCES["_SqueezeBiasMapping"])
+    rule, = rules(cls("m", "h"))
+    assert "layout" in rule and "differs" not in rule
+
+
+def test_every_class_with_a_line_has_the_source_that_was_read():
+    by_results = set(known.RESULTS)
+    assert set(lines.LINES) | set(lines.PARTS) <= set(known.SOURCES) | by_results
 
 
 def test_a_local_class_that_changes_the_import_keeps_its_own_name():

@@ -2,6 +2,9 @@
 
 import hashlib
 import inspect
+import pathlib
+
+RELEASE = "megatron-bridge 0.6.2"
 
 # By probed.results.
 RESULTS = {
@@ -22,8 +25,8 @@ RESULTS = {
         "hf_to_megatron at TP 2": "168a1673bc7f", "megatron_to_hf at TP 2": "fddaf796ffe3",
     },
     "AutoMapping": {
-        "hf_to_megatron at TP 1": "d03750f615f1", "megatron_to_hf at TP 1": "b7168f654fc7",
-        "hf_to_megatron at TP 2": "cde83b6d1daf", "megatron_to_hf at TP 2": "b7168f654fc7",
+        "hf_to_megatron at TP 1": "65c451c9872d", "megatron_to_hf at TP 1": "bceabf15cd3d",
+        "hf_to_megatron at TP 2": "2248a6837f0f", "megatron_to_hf at TP 2": "bceabf15cd3d",
     },
     "RMSNorm2ZeroCenteredRMSNormMapping": {
         "hf_to_megatron at TP 1": "e75de86426a4", "megatron_to_hf at TP 1": "0c0aa4feeaeb",
@@ -65,6 +68,18 @@ RESULTS = {
         "hf_to_megatron at TP 1": "713568b78dc1", "megatron_to_hf at TP 1": "87a5183daf9e",
         "hf_to_megatron at TP 2": "8fe105c6ecea",
     },
+    "QKVGMapping": {
+        "hf_to_megatron at TP 1": "79c29f6be4fd", "megatron_to_hf at TP 1": "90429bcf2ff0",
+        "hf_to_megatron at TP 2": "beed2d69fdc5", "megatron_to_hf at TP 2": "90429bcf2ff0",
+    },
+    "FusedExpertMapping": {
+        "hf_to_megatron at TP 1": "a812b08f780c", "megatron_to_hf at TP 1": "3eb90fe11945",
+        "hf_to_megatron at TP 2": "0a51b543d388", "megatron_to_hf at TP 2": "3eb90fe11945",
+    },
+    "FusedGatedExpertMapping": {
+        "hf_to_megatron at TP 1": "a06e1874b9c7", "megatron_to_hf at TP 1": "b93a3b2c9fdf",
+        "hf_to_megatron at TP 2": "9fee0b35d00e", "megatron_to_hf at TP 2": "b93a3b2c9fdf",
+    },
 }
 
 # Methods whose source is this one were read: they change no tensor that a rule reads or writes.
@@ -77,6 +92,39 @@ METHODS = {
     "Step35Bridge.maybe_modify_converted_hf_weight": "70f9f56e4c58",
     "_PPSafeMixin.megatron_to_hf": "27adcc037495",
 }
+
+# Classes of single bridges whose line or kind (lines.py, core/families/tables/upstream_classes.json) was read off this source.
+SOURCES = {
+    "GPTOSSMLPDownProjMapping": "8c3efcd19605",
+    "GPTOSSMLPGateUpProjMapping": "10fb45bd8d83",
+    "MiMoV2FlashQKVMapping": "20b8cb6f6f59",
+    "StackedExpertAutoMapping": "58b4a102c9d9",
+    "StackedExpertGatedMLPMapping": "d8371b11a170",
+    "_ConcatBiasMapping": "036b87b920d8",
+    "_FullDimQKNormMapping": "c6e816f4df63",
+    "_Gemma4DenseQKVMapping": "a392cbc530ac",
+    "_Gemma4QKVMapping": "67d13328ae15",
+    "_HCAlphaMapping": "316fa0f858ff",
+    "_HCAlphaSecondaryMapping": "e0ecc2ac23b6",
+    "_ReplicatedByParamNameMapping": "8f1961ec461a",
+    "_ReplicatedOptional": "f87f9a17ef26",
+    "_SqueezeBiasMapping": "55862e4f316d",
+}
+PARAM_MAPPING = {"50f42b320ce6"}  # digests of the files param_mapping.py that RESULTS are of
+
+
+def is_other(cls):
+    """A class of the library by the name of one that was read, with another source."""
+    if cls.__name__ not in SOURCES or not cls.__module__.startswith("megatron.bridge."):
+        return False
+    try:
+        return digest(cls) != SOURCES[cls.__name__]
+    except (OSError, TypeError):
+        return True
+
+
+def file_digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:12]
 
 
 def digest(function):

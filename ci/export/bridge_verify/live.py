@@ -10,7 +10,7 @@ import pkgutil
 import types
 import warnings
 
-from . import known, names, norms, places
+from . import hooked, known, names, norms, places, rotary
 from .registry import Registry, plain
 
 HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
@@ -22,10 +22,9 @@ FACTS = ("normalization", "layernorm_zero_centered_gamma", "share_embeddings_and
          "moe_shared_expert_intermediate_size", "moe_grouped_gemm", "mtp_num_layers", "vocab_size",
          "make_vocab_size_divisible_by", "should_pad_vocab", "linear_num_key_heads", "linear_key_head_dim",
          "linear_num_value_heads", "linear_value_head_dim", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups",
-         "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size", "rotary_interleaved",
+         "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size", "rotary_interleaved", "rotary_percent",
          "moe_mlp_glu_interleave_size")
 LOAD, EXPORT, *FLOW = HOOKS
-NUMBERED_MAX = 1 << 18  # elements of a tensor that is filled with numbers; a larger one has no bytes
 
 
 class Trouble(Exception):
@@ -84,7 +83,10 @@ class Library:
         return dict(sorted(found.items()))
 
     def file_of(self, cls):
-        return places.short(inspect.getfile(cls))
+        try:
+            return places.short(inspect.getfile(cls))
+        except (OSError, TypeError):  # typed into an interpreter or a notebook
+            return cls.__module__
 
     def version(self):
         out = {}
@@ -202,7 +204,18 @@ class Bridge:
             value = getattr(self.provider, name, None)
             if value is not None and not callable(value):
                 out[name] = plain(value)
+        if self.runs and (seen := self._rotary()):
+            out["rotary"] = seen
         return out
+
+    def _rotary(self):
+        """Which rows of a head turn together, as both sides' functions were seen to do it; {} where one could not be looked at."""
+        try:
+            hf = rotary.of_hf((self.config.get("architectures") or [""])[0])
+        except Exception:
+            return {}
+        megatron = rotary.of_megatron(self.provider)
+        return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def hooks(self):
         base = self.library.bridge.MegatronModelBridge
@@ -226,35 +239,20 @@ class Bridge:
             if rule["id"] in (touched or ()) or "module" in rule and not {"kind", "layout"} & set(rule):
                 continue
             for megatron, hf in names.placed(rule, self.tensors):
-                try:
-                    same = self._is_handed_on(megatron, hf, "layout" in rule and "module" not in rule)
-                except Exception as error:
-                    same = known.is_read(self.cls, EXPORT)
-                    if not same:
-                        self.trouble.append(f"{EXPORT} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
-                if not same:
+                loads = "layout" in rule and "module" not in rule
+                if not self._tried(rule, EXPORT, lambda: hooked.export_hands_on(self.instance, megatron, hf, self.tensors, loads)):
                     out.append(rule["id"])
                     break
         return out
 
-    def _is_handed_on(self, megatron, hf, loads):
-        """`loads`: the load hook changes the tensors first, and the export hook must bring them back."""
-        import torch
-
-        stored = _Watched(self.tensors, NUMBERED_MAX)
-        wanted = {name: stored[name] for name in ([hf] if isinstance(hf, str) else hf.values())}
-        written = {hf: self.instance.maybe_modify_loaded_hf_weight(hf, stored)} if loads else wanted
-        task = types.SimpleNamespace(param_name=megatron, global_param_name=megatron, mapping=None, megatron_module=None,
-                                     param_weight=None, weight_dtype=None, pp_rank=0, vp_stage=0)
-        given = self.instance.maybe_modify_converted_hf_weight(task, dict(written), _Watched(self.tensors, NUMBERED_MAX))
-
-        def same(one, other):
-            return one is other or not one.is_meta and not other.is_meta and one.shape == other.shape and torch.equal(one, other)
-
-        whole = isinstance(given, dict) and all(name in given and same(given[name], tensor) for name, tensor in wanted.items())
-        # A name besides may be a copy, or a tensor that the checkpoint has.
-        return whole and all(name in wanted or name in self.tensors or any(same(tensor, one) or tensor.is_meta for one in wanted.values())
-                             for name, tensor in given.items())
+    def _tried(self, rule, hook, run):
+        """Does the hook hand on what it is given? One that cannot be tried is known by its source, else it is trouble."""
+        try:
+            return run()
+        except Exception as error:
+            if not known.is_read(self.cls, hook):
+                self.trouble.append(f"{hook} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
+            return known.is_read(self.cls, hook)
 
     def touched(self, rules):
         """Ids of the rules whose tensors the load hook does not hand on as they are. None: it could not be tried."""
@@ -270,15 +268,7 @@ class Bridge:
             if not found and self._is_made(rule):
                 out.append(rule["id"])
             for hf in found:
-                try:
-                    wanted = hf if isinstance(hf, str) else dict(hf)
-                    state = _Watched(self.tensors)
-                    given = self.instance.maybe_modify_loaded_hf_weight(wanted, state)
-                    same = state.same(wanted, given)
-                except Exception as error:
-                    self.trouble.append(f"{HOOKS[0]} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
-                    same = False
-                if not same:
+                if not self._tried(rule, LOAD, lambda: hooked.load_hands_on(self.instance, hf, self.tensors)):
                     line = self._line_of_hook(rule, hf)
                     rule.update(line)
                     out += [] if line else [rule["id"]]
@@ -288,7 +278,7 @@ class Bridge:
     def _is_made(self, rule):
         """The load hook gives a tensor for names that the checkpoint does not have."""
         for _, hf in names.first_names(rule):
-            state = _Watched(self.tensors)
+            state = hooked.Watched(self.tensors, bare=True)
             try:
                 made = self.instance.maybe_modify_loaded_hf_weight(hf, state) is not None
             except Exception:
@@ -299,21 +289,24 @@ class Bridge:
         return False
 
     def _line_of_hook(self, rule, hf):
-        """The hook run on a matrix of numbers: where it only exchanges the halves of the columns, a line says so."""
-        import torch
-
-        shape = self.tensors.get(hf) if isinstance(hf, str) else None
-        if not shape or len(shape) != 2 or shape[1] % 2 or not rule["megatron"].endswith("eh_proj.weight"):
+        """The hook run on numbers: where it only exchanges halves of columns, or rows of heads, a line says so. What it changes
+        on the way there must be brought back."""
+        if self.hooks()[EXPORT] == "base":
             return {}
-        numbers = torch.arange(shape[0] * shape[1], dtype=torch.float64).reshape(shape)
-        try:
-            given = self.instance.maybe_modify_loaded_hf_weight(hf, {hf: numbers})
-        except Exception:
-            return {}
-        first, second = numbers.chunk(2, 1)
-        if not isinstance(given, torch.Tensor) or not torch.equal(given, torch.cat([second, first], 1)):
-            return {}
-        return {"layout": "x[(t o) (first: h | second: h)] -> x{t}[o (second: h | first: h)]", "axes": {"o": "s0d0 / t", "h": "s0d1 / 2"}}
+        by_role = {"": hf} if isinstance(hf, str) else hf
+        found = []
+        for shapes in hooked.stand_ins(self.tensors, by_role.values()):
+            state = hooked.Watched(shapes)
+            try:
+                given = {role: state[name].clone() for role, name in by_role.items()}
+                made = hooked.loaded(self.instance, hf, state)
+                made = {role: made[name] for role, name in by_role.items()}
+            except Exception:
+                return {}
+            found.append(_exchanged_columns(rule, given, made) or rotary.of_hook(rule, given, made, self.provider))
+            if len(by_role) > 1:
+                break  # with all rows of all heads
+        return found[0] if all(one == found[0] for one in found) else {}
 
     def norms(self, model, rows):
         """facts.norms: both sides as their modules were seen to compute; {} where one side could not be looked at."""
@@ -330,38 +323,14 @@ class Bridge:
         return Registry(self.registry.mappings, self.library.mapping, self.provider, self.runs).rules()
 
 
-class _Watched(dict):
-    """A state dict that remembers what it gave: tensors without bytes, or numbers in those of up to `numbered` elements."""
+def _exchanged_columns(rule, given, made):
+    """The line of a matrix whose column halves are exchanged."""
+    import torch
 
-    def __init__(self, tensors, numbered=0):
-        super().__init__()
-        self.tensors, self.given, self.numbered = tensors, {}, numbered
-
-    def __contains__(self, key):
-        return key in self.tensors
-
-    def __iter__(self):
-        return iter(self.tensors)
-
-    def keys(self):
-        return self.tensors.keys()
-
-    def get(self, key, default=None):
-        return self[key] if key in self.tensors else default
-
-    def __getitem__(self, key):
-        import torch
-
-        if key not in self.tensors:
-            raise KeyError(key)
-        if key not in self.given:
-            shape = torch.Size(self.tensors[key] or [])
-            self.given[key] = (torch.arange(shape.numel(), dtype=torch.float32).reshape(shape) if shape.numel() <= self.numbered
-                               else torch.empty(shape, device="meta", dtype=torch.bfloat16))
-        return self.given[key]
-
-    def same(self, wanted, given):
-        if isinstance(wanted, str):
-            return given is self.given.get(wanted)
-        return isinstance(given, dict) and set(given) == set(wanted) and all(
-            given[key] is self.given.get(name) for key, name in wanted.items())
+    matrix = given.get("")
+    if matrix is None or matrix.ndim != 2 or matrix.shape[1] % 2 or not rule["megatron"].endswith("eh_proj.weight"):
+        return {}
+    first, second = matrix.chunk(2, 1)
+    if not torch.equal(made[""], torch.cat([second, first], 1)):
+        return {}
+    return {"layout": "x[(t o) (first: h | second: h)] -> x{t}[o (second: h | first: h)]", "axes": {"o": "s0d0 / t", "h": "s0d1 / 2"}}

@@ -16,13 +16,22 @@ CONFIG = {"num_attention_heads": 4, "num_query_groups": 2, "kv_channels": 3, "hi
           "linear_key_head_dim": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 2, "head_dim": 3, "v_head_dim": 3}
 COLUMN, ROW, NORM = "ColumnParallelLinear", "RowParallelLinear", "RMSNorm"
 QKV = {"q": [12, 12], "k": [6, 12], "v": [6, 12]}
-# stock class -> (changes of CONFIG, shapes by role, class of the module)
+EXPERTS = "decoder.layers.0.mlp.experts.x.weight{}"  # of a stack: which one is taken is part of what is seen
+
+
+def _expert(stored, whole, module, expert):
+    """One of four experts of a stack."""
+    return {}, {"": [4, *stored]}, module, {"name": EXPERTS.format(expert), "whole": whole}
+
+
+# stock class -> (changes of CONFIG, shapes by role, class of the module, and for some what is special)
 CASES = {
     "ColumnParallelMapping": [({}, {"": [8, 6]}, COLUMN), ({}, {"": [8]}, COLUMN)],
     "RowParallelMapping": [({}, {"": [8, 6]}, ROW), ({}, {"": [8]}, ROW)],
     "ReplicatedMapping": [({}, {"": [8, 6]}, NORM)],
     "DirectMapping": [({}, {"": [8, 6]}, NORM)],
-    "AutoMapping": [({}, {"": [8, 6]}, COLUMN), ({}, {"": [8, 6]}, ROW), ({}, {"": [8]}, NORM)],
+    "AutoMapping": [({}, {"": [8, 6]}, COLUMN), ({}, {"": [8, 6]}, ROW), ({}, {"": [8]}, NORM),
+                    ({}, {"": [8, 6]}, COLUMN, {"whole": [6, 8], "permute_dims": (1, 0)})],
     "RMSNorm2ZeroCenteredRMSNormMapping": [({}, {"": [8]}, NORM)],
     "QKVMapping": [({}, QKV, COLUMN), ({}, {"q": [12], "k": [6], "v": [6]}, COLUMN),
                    ({"attention_output_gate": True}, {**QKV, "q": [24, 12]}, COLUMN)],
@@ -34,12 +43,17 @@ CASES = {
     "GDNConv1dMapping": [({}, {"": [16, 1, 4]}, COLUMN)],
     "MambaInProjMapping": [({}, {"": [32, 12]}, COLUMN)],
     "MambaConv1dMapping": [({}, {"": [20, 1, 4]}, COLUMN)],
+    "QKVGMapping": [({}, {**QKV, "g": [4, 12]}, COLUMN), 
+                    ({"attention_output_gate": True}, {**QKV, "g": [4, 12]}, COLUMN, {"whole": [36, 12]})],
+    "FusedExpertMapping": [_expert([6, 8], [6, 8], ROW, 1), _expert([6, 8], [6, 8], ROW, 3), _expert([8, 6], [8, 6], COLUMN, 1)],
+    "FusedGatedExpertMapping": [_expert([16, 6], [16, 6], COLUMN, 1), _expert([16, 6], [16, 6], COLUMN, 3),
+                                _expert([6, 16], [16, 6], COLUMN, 1), _expert([2, 8, 6], [16, 6], COLUMN, 2)],
 }
 SCALARS = {"tp_rank": 0, "pp_rank": 0, "ep_rank": 0, "etp_rank": 0, "pp_size": 1, "ep_size": 1}
 
 
 @contextlib.contextmanager
-def _played(library, tp, module):
+def played(library, tp, module):
     """The base class as it is on rank 0 of `tp` ranks; yields the shards that were scattered."""
     import torch
 
@@ -72,20 +86,29 @@ def _played(library, tp, module):
             setattr(base, name, before[name]) if name in before else delattr(base, name)
 
 
-def _fresh(mapping, roles, base):
+def as_class(mapping, cls):
+    """A copy of a mapping as an instance of one of its base classes."""
+    out = cls.__new__(cls)
+    vars(out).update(vars(mapping))
+    return out
+
+
+def fresh(mapping, roles, base, special):
     """A copy that has seen no module yet, with names without wildcards."""
+    name = special.get("name", "x.weight")
     out = copy.copy(mapping)
     for key, value in vars(out).items():
         if isinstance(value, base):
             vars(out)[key] = child = copy.copy(value)
-            child.megatron_param = child.hf_param = "x.weight"
-            for name in ("_mapping", "_detected_type"):
-                if name in vars(child):
-                    setattr(child, name, None)
-    for name in ("_mapping", "_detected_type", "permute_dims"):
-        if name in vars(out):
-            setattr(out, name, None)
-    out.megatron_param = "x.weight"
+            child.megatron_param = name
+            child.hf_param = {role: f"x.{role}" for role in child.hf_param} if isinstance(child.hf_param, dict) else name
+            for cached in ("_mapping", "_detected_type"):
+                if cached in vars(child):
+                    setattr(child, cached, None)
+    for cached in ("_mapping", "_detected_type", "permute_dims"):
+        if cached in vars(out):
+            setattr(out, cached, special.get(cached))
+    out.megatron_param = name
     out.hf_param = "x" if roles == {""} else {role: role for role in roles}
     return out
 
@@ -100,7 +123,8 @@ def _run(library, mapping, case, tp):
     """(text of the shards, text of what comes back); None for a direction that the class does not do here."""
     import torch
 
-    changes, shapes, name = case
+    changes, shapes, name, *special = case
+    special = special[0] if special else {}
     numbers, first = {}, 1
     for role, shape in shapes.items():
         count = torch.Size(shape).numel()
@@ -108,16 +132,17 @@ def _run(library, mapping, case, tp):
         first += count
     rows = sum(shape[0] for shape in shapes.values())
     one = next(iter(shapes.values()))
+    one, rows = (special["whole"], special["whole"][0]) if special else (one, rows)  # of the parameter, where it is not the sum
     local = [one[0], one[1] // tp] if name == ROW and len(one) > 1 else [rows // tp if name == COLUMN else rows, *one[1:]]
     module = type(name, (torch.nn.Module,), {})()
     module.weight = torch.nn.Parameter(torch.zeros(local))
     module.config = types.SimpleNamespace(**{**CONFIG, **changes, "tensor_model_parallel_size": tp})
     given = numbers[""] if set(shapes) == {""} else numbers
-    with _played(library, tp, module) as shards, torch.no_grad():
-        fresh = _fresh(mapping, set(shapes), library.MegatronParamMapping)
-        made = fresh.hf_to_megatron(given, module)
+    with played(library, tp, module) as shards, torch.no_grad():
+        asked = fresh(mapping, set(shapes), library.MegatronParamMapping, special)
+        made = asked.hf_to_megatron(given, module)
         there = list(shards) if tp > 1 and shards else [made]
-        back = _fresh(mapping, set(shapes), library.MegatronParamMapping).megatron_to_hf(there[0], module)
+        back = fresh(mapping, set(shapes), library.MegatronParamMapping, special).megatron_to_hf(there[0], module)
     return "|".join(_text(shard) for shard in there), _text(back)
 
 

@@ -1,6 +1,6 @@
 """A mapping registry of Megatron-Bridge as rules of bridge-rules/1."""
 
-from . import computed, known, lines, places, probed
+from . import computed, known, lines, places, probed, rotary
 
 # Methods that change nothing of what a rule says of full weights.
 NO_LAYOUT = {"megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
@@ -38,10 +38,12 @@ class Registry:
     def rule(self, mapping):
         out = {"id": self.ids[id(mapping)], **self.kind(type(mapping), mapping), "megatron": mapping.megatron_param,
                "hf": plain(mapping.hf_param)}
-        if "module" not in out and (other := self.differs(mapping, type(mapping).__name__)):
-            out["differs"] = other
         out.update(self.computed(mapping, out))
         out.update(lines.line_of(mapping, self.provider))
+        if self.runs and not {"kind", "layout"} & set(out) and "module" in out:
+            out.update(rotary.of_mapping(self.library, mapping, self.provider))
+        if other := self.other(mapping, out):
+            out["differs"] = other
         parameters = {**self.parameters(mapping), **lines.parts_of(mapping)}
         if parameters:
             out["parameters"] = parameters
@@ -79,6 +81,18 @@ class Registry:
             return {"hf": hf, "kind": made.__name__}  # everything else is done by the class that it makes
         kind = self.kind(made, mapping, NO_LAYOUT | {"resolve"}).get("kind") if made is type(mapping) else None
         return {"hf": hf, "kind": kind} if kind else {}
+
+    def other(self, mapping, rule):
+        """What the class does otherwise than the kind, or the line, that stands for it."""
+        cls = type(mapping)
+        if known.is_other(cls):
+            return f"its source is another one than that of {known.RELEASE}, which was read"
+        if "module" not in rule:
+            return self.differs(mapping, cls.__name__)
+        stock = getattr(self.library, rule.get("kind", ""), None)
+        if stock is None or not isinstance(mapping, stock):
+            return None
+        return self.differs(probed.as_class(mapping, stock), stock.__name__)  # what it takes from its base class
 
     def differs(self, mapping, stock):
         """"" for nothing, None where it cannot be seen."""
