@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/megatron_adapter.hpp"
@@ -34,8 +35,7 @@ std::optional<parallel::Layout> layout_from_files(const fs::path& folder) {
 
 Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
   const fs::path path = folder / kRecordName;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
+  if (!io::has_entry(path)) {
     return std::optional<AdapterRecord>();
   }
   BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));
