@@ -165,12 +165,10 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
       BV_TRY(whole, io::WholeTensor::read(source, *list[i]));
       BV_TRY(other, io::WholeTensor::read(merged, *stored));
       const auto edit = edits.find(spec.name);
-      if (edit == edits.end()) {
-        verdicts[i] = judge_kept(spec.name, whole.bytes(), other.bytes());
-      } else {
-        verdicts[i] =
-            judge_merged_tensor(spec, whole.bytes(), other.bytes(), edit->second, tallies[i]);
-      }
+      verdicts[i] = edit == edits.end()
+                        ? judge_kept(spec.name, whole.bytes(), other.bytes())
+                        : std::optional(judge_merged_tensor(spec, whole.bytes(), other.bytes(),
+                                                            edit->second, tallies[i]));
       source.release(source.bytes(*list[i]));
       merged.release(merged.bytes(*stored));
     }
