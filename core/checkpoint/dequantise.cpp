@@ -37,7 +37,8 @@ Shape integers_of(const io::StoredTensor& stored, std::span<const std::byte> byt
 Status check_said_shape(const Dequantised& weight, const io::Checkpoint& checkpoint) {
   for (const std::string& companion : weight.companions) {
     const auto stored = checkpoint.tensors().find(companion);
-    if (!companion.ends_with(kShape) || stored == checkpoint.tensors().end()) {
+    if (!companion.ends_with(kShape) || stored == checkpoint.tensors().end() ||
+        !stored->second.strides.empty()) {
       continue;
     }
     const Shape said = integers_of(stored->second, checkpoint.bytes(stored->second));
@@ -89,6 +90,14 @@ Status add_dequantised(const std::vector<Dequantised>& weights, io::Checkpoint& 
     BV_CHECK(check_said_shape(one, checkpoint));
     const auto& values = checkpoint.tensors().find(one.stored.name)->second;
     const auto& scales = checkpoint.tensors().find(one.scale.name)->second;
+    for (const io::StoredTensor* stored : {&values, &scales}) {
+      if (!stored->strides.empty()) {
+        return fail(Code::QuantisedSource,
+                    fmt::format("{} is not stored row by row", readable(stored->spec.name)))
+            .pair("strides " + shape_text(stored->strides), "those of a contiguous tensor")
+            .advise("save the quantised weights again with .contiguous()");
+      }
+    }
     checkpoint.add_made(
         {one.weight, one.stored.name,
          std::make_unique<kinds::Dequantiser>(one.form, checkpoint.bytes(values),

@@ -10,6 +10,7 @@
 #include "core/checkpoint/manifest.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/checkpoint/open_model.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/plan/legality.hpp"
@@ -255,8 +256,7 @@ Result<MegatronFolder> open_megatron(const fs::path& folder,
 Status check_shards_there(const fs::path& folder, const io::Digests& listed) {
   std::vector<std::string> absent;
   for (const auto& [name, tensors] : listed) {
-    std::error_code ignored;
-    if (!fs::exists(folder / name, ignored)) {
+    if (!io::has_entry(folder / name)) {
       absent.push_back(io::in_quotes(name));
     }
   }

@@ -12,6 +12,7 @@
 #include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/utf8.hpp"
 #include "core/io/writer.hpp"
@@ -174,8 +175,7 @@ Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions
 
 /// The text of config.json. Errors: NoConfig.
 Result<std::string> read_config(const fs::path& folder) {
-  std::error_code error;
-  if (!fs::exists(folder / "config.json", error)) {
+  if (!io::has_entry(folder / "config.json")) {
     return fail(Code::NoConfig, fmt::format("{} has no config.json", folder.string()))
         .at(folder.string())
         .advise("give the directory that transformers save_pretrained wrote");

@@ -9,15 +9,25 @@
 #include "core/io/checkpoint_parts.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
+#include "core/pickle/strided.hpp"
 
 namespace bv::io {
 
 struct Checkpoint::State {
   State(CheckpointParts&& loaded, std::filesystem::path from)
-      : parts(std::move(loaded)), path(std::move(from)) {}
+      : parts(std::move(loaded)), path(std::move(from)) {
+    for (const auto& [name, stored] : parts.tensors) {
+      if (!stored.strides.empty()) {
+        const auto file = parts.shards[stored.file].mapping.bytes();
+        strided.try_emplace(name, file.subspan(stored.begin, stored.end - stored.begin),
+                            bv::bytes(stored.spec.dtype), stored.spec.shape, stored.strides);
+      }
+    }
+  }
   CheckpointParts parts;
   std::filesystem::path path;
   std::map<std::string, MadeTensor, std::less<>> made;
+  std::map<std::string, pickle::StridedElements, std::less<>> strided;
   DescriptorCache descriptors{kOpenFilesMax};
 };
 
@@ -122,6 +132,12 @@ std::span<const std::byte> Checkpoint::bytes(const StoredTensor& tensor) const {
   return file.subspan(tensor.begin, tensor.end - tensor.begin);
 }
 
+const ElementMaker* Checkpoint::maker(const StoredTensor& tensor) const {
+  const auto found =
+      tensor.strides.empty() ? state_->strided.end() : state_->strided.find(tensor.spec.name);
+  return found == state_->strided.end() ? nullptr : &found->second;
+}
+
 Status Checkpoint::read(const StoredTensor& tensor, std::uint64_t offset,
                         std::span<std::byte> out) const {
   BV_ASSERT(tensor.file < state_->parts.shards.size());
@@ -164,7 +180,8 @@ std::vector<Chunk> Checkpoint::chunks(const TensorSpec& tensor) const {
   }
   const auto found = tensors().find(tensor.name);
   BV_ASSERT(found != tensors().end());
-  return {{Shape(tensor.shape.size(), 0), tensor.shape, bytes(found->second)}};
+  return {
+      {Shape(tensor.shape.size(), 0), tensor.shape, bytes(found->second), maker(found->second)}};
 }
 
 Status Checkpoint::unchanged() const {

@@ -38,6 +38,7 @@ struct StoredTensor {
   std::size_t file = 0;     // index into Checkpoint::files()
   std::uint64_t begin = 0;  // bytes from the start of the file
   std::uint64_t end = 0;
+  Shape strides = {};  // in elements, where it is not stored row by row; else empty
 };
 
 /// A tensor that a checkpoint gives in another form than it stores it.
@@ -113,8 +114,12 @@ class Checkpoint : public TensorStore {
   /// `__metadata__` of a file, and where its data section begins.
   [[nodiscard]] const std::map<std::string, std::string>& metadata(std::size_t file) const;
   [[nodiscard]] std::uint64_t data_begin(std::size_t file) const;
-  /// The mapped bytes of one tensor; valid while the checkpoint lives. A file that another process
-  /// truncates meanwhile ends this process on access (SIGBUS); `read` does not have that fault.
+  /// Makes the elements of a tensor that is not stored row by row; nullptr for any other.
+  [[nodiscard]] const ElementMaker* maker(const StoredTensor& tensor) const;
+  /// The mapped bytes of one tensor, those between its elements included where it has strides
+  /// (WholeTensor gives them row by row); valid while the checkpoint lives. A file that another
+  /// process truncates meanwhile ends this process on access (SIGBUS); `read` does not have that
+  /// fault.
   [[nodiscard]] std::span<const std::byte> bytes(const StoredTensor& tensor) const;
   /// Copies out.size() bytes of the tensor from its byte `offset`, without the mapping. At most
   /// kOpenFilesMax files stay open. Errors: IndexDisagrees when the file changed since it was

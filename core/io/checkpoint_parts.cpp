@@ -93,7 +93,7 @@ Status Loader::add_file(const fs::path& path) {
 Status Loader::add_tensor(StoredTensor&& tensor) {
   const auto [place, added] = parts.tensors.try_emplace(tensor.spec.name);
   if (added) {
-    parts.total_bytes += tensor.end - tensor.begin;
+    parts.total_bytes += tensor_bytes(tensor.spec);
     place->second = std::move(tensor);
     return Done{};
   }

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 
@@ -197,7 +198,7 @@ Result<CachedSnapshot> resolve_hf_cache(const fs::path& root, const RepositoryNa
   CachedSnapshot snapshot{name.repository, name.revision, {}, {}};
   if (!is_commit(name.revision)) {
     const fs::path reference = folder / "refs" / name.revision;
-    if (!fs::is_regular_file(reference, ignored)) {
+    if (!has_entry(reference)) {
       return name.revision == "main" ? only_snapshot(name, folder)
                                      : Result<CachedSnapshot>(unknown_revision(name, folder));
     }

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 
@@ -13,8 +14,6 @@ namespace bv::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kTracker = "latest_checkpointed_iteration.txt";
 
 /// Iterations that hold a checkpoint, the last one last.
 Result<std::vector<std::string>> iterations_in(const fs::path& folder) {
@@ -47,7 +46,7 @@ std::optional<std::string> folder_of(std::string_view text) {
 
 Error not_there(const fs::path& folder, std::string_view text,
                 const std::optional<std::string>& named, const std::vector<std::string>& there) {
-  const std::string tracker = printable_path(folder / kTracker);
+  const std::string tracker = printable_path(folder / kIterationTracker);
   Error error = named ? fail(Code::CacheIncomplete,
                              fmt::format("{} names {}, which holds no checkpoint", tracker, *named))
                       : fail(Code::CacheIncomplete, fmt::format("{} names no iteration", tracker));
@@ -70,7 +69,7 @@ std::string why_named(const std::string& named, const std::vector<std::string>& 
       others.empty()
           ? ""
           : fmt::format("; not looked at: {}", printable(join(first_lines(others, 4), ", ")));
-  return fmt::format("{} is taken: {} names it{}", named, kTracker, more);
+  return fmt::format("{} is taken: {} names it{}", named, kIterationTracker, more);
 }
 
 }  // namespace
@@ -92,17 +91,16 @@ std::vector<std::string> rank_names(const FolderListing& listing) {
 
 Result<std::optional<ChosenIteration>> latest_iteration(const fs::path& folder) {
   constexpr std::uint64_t kBytesMax = 64;
-  std::error_code ignored;
   BV_TRY(there, iterations_in(folder));
-  if (!fs::exists(folder / kTracker, ignored)) {
+  if (!has_entry(folder / kIterationTracker)) {
     if (there.empty()) {
       return std::optional<ChosenIteration>();
     }
     return std::optional(ChosenIteration{
         there.back(), fmt::format("{} is taken, the last of {}: there is no {}", there.back(),
-                                  counted(there.size(), "iteration"), kTracker)});
+                                  counted(there.size(), "iteration"), kIterationTracker)});
   }
-  BV_TRY(text, read_file(folder / kTracker, kBytesMax, Code::ReadFailed));
+  BV_TRY(text, read_file(folder / kIterationTracker, kBytesMax, Code::ReadFailed));
   std::string_view number = text;
   number = number.substr(0, number.find_last_not_of(" \r\n\t") + 1);
   const auto named = folder_of(number);

@@ -14,6 +14,8 @@ namespace bv::io {
 /// pp0_tp1_ep0_etp0.safetensors.
 [[nodiscard]] std::vector<std::string> rank_names(const FolderListing& listing);
 
+inline constexpr const char* kIterationTracker = "latest_checkpointed_iteration.txt";
+
 struct ChosenIteration {
   std::string folder;  // "iter_0000010", "release"
   std::string note;    // why it was chosen, and which others lie there

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 #include <bit>
-#include <cstdint>
+#include <vector>
 
 namespace bv::io {
 namespace {
@@ -21,11 +21,11 @@ constexpr std::array<std::uint32_t, 64> kRoundConstants = {
 
 using Words = std::array<std::uint32_t, 8>;
 
-void add_block(std::string_view block, Words& state) {
+void add_block(std::span<const std::byte> block, Words& state) {
   std::array<std::uint32_t, 64> w{};
   for (std::size_t i = 0; i < 16; ++i) {
     for (std::size_t b = 0; b < 4; ++b) {
-      w[i] = w[i] << 8U | static_cast<unsigned char>(block[4 * i + b]);
+      w[i] = w[i] << 8U | std::to_integer<std::uint32_t>(block[4 * i + b]);
     }
   }
   for (std::size_t i = 16; i < 64; ++i) {
@@ -49,28 +49,47 @@ void add_block(std::string_view block, Words& state) {
 
 }  // namespace
 
-std::string sha256(std::string_view bytes) {
-  Words state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  const std::uint64_t bits = std::uint64_t{bytes.size()} * 8;
-  while (bytes.size() >= 64) {
-    add_block(bytes.substr(0, 64), state);
-    bytes.remove_prefix(64);
+void Sha256::add(std::span<const std::byte> bytes) {
+  const std::size_t begun = size_ % begun_.size();
+  size_ += bytes.size();
+  if (begun > 0) {
+    const auto first = bytes.first(std::min(bytes.size(), begun_.size() - begun));
+    std::copy(first.begin(), first.end(), begun_.begin() + static_cast<std::ptrdiff_t>(begun));
+    bytes = bytes.subspan(first.size());
+    if (begun + first.size() < begun_.size()) {
+      return;
+    }
+    add_block(begun_, state_);
   }
-  std::string tail(bytes);
-  tail += '\x80';
-  tail.resize(tail.size() <= 56 ? 56 : 120, '\0');
+  while (bytes.size() >= begun_.size()) {
+    add_block(bytes.first(begun_.size()), state_);
+    bytes = bytes.subspan(begun_.size());
+  }
+  std::copy(bytes.begin(), bytes.end(), begun_.begin());
+}
+
+std::string Sha256::digits() {
+  const std::uint64_t bits = size_ * 8;
+  constexpr std::size_t kLengthAt = 56;
+  std::vector<std::byte> tail(1, std::byte{0x80});
+  while ((size_ + tail.size()) % begun_.size() != kLengthAt) {
+    tail.push_back(std::byte{0});
+  }
   for (int shift = 56; shift >= 0; shift -= 8) {
-    tail += static_cast<char>(bits >> static_cast<unsigned>(shift) & 0xffU);
+    tail.push_back(static_cast<std::byte>(bits >> static_cast<unsigned>(shift) & 0xffU));
   }
-  for (std::size_t at = 0; at < tail.size(); at += 64) {
-    add_block(std::string_view(tail).substr(at, 64), state);
-  }
+  add(tail);
   std::string out;
-  for (const std::uint32_t word : state) {
+  for (const std::uint32_t word : state_) {
     out += fmt::format("{:08x}", word);
   }
   return out;
+}
+
+std::string sha256(std::string_view bytes) {
+  Sha256 sum;
+  sum.add(std::as_bytes(std::span(bytes)));
+  return sum.digits();
 }
 
 }  // namespace bv::io

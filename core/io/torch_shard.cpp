@@ -66,8 +66,11 @@ Result<SafetensorsHeader> torch_header(std::span<const std::byte> bytes,
   BV_TRY(dict, pickle::state_dict_of(file));
   SafetensorsHeader out;
   for (const pickle::NamedTensor& one : dict.tensors) {
-    out.tensors.push_back(
-        {{one.name, one.tensor.dtype, one.tensor.shape}, 0, one.tensor.begin, one.tensor.end});
+    out.tensors.push_back({{one.name, one.tensor.dtype, one.tensor.shape},
+                           0,
+                           one.tensor.begin,
+                           one.tensor.end,
+                           one.tensor.strides});
   }
   std::stable_sort(out.tensors.begin(), out.tensors.end(),
                    [](const StoredTensor& a, const StoredTensor& b) { return a.begin < b.begin; });

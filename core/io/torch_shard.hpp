@@ -25,8 +25,7 @@ namespace bv::io {
 /// The tensors of the state dict in `bytes`, a whole file, as a safetensors header would list them.
 /// Several may share bytes: torch stores tied weights once. What is no tensor is left out, with a
 /// finding. Errors: NotSafetensors for a file that is no archive (torch before 1.6 wrote those),
-/// ZipInvalid, PickleInvalid (a tensor that is not stored row by row included), PickleGlobal, DtypeUnknown,
-/// DuplicateKey.
+/// ZipInvalid, PickleInvalid, PickleGlobal, DtypeUnknown, DuplicateKey.
 [[nodiscard]] Result<SafetensorsHeader> torch_header(std::span<const std::byte> bytes,
                                                      const std::filesystem::path& path);
 

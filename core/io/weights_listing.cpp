@@ -35,7 +35,8 @@ bool is_pickle_weights(std::string_view name) {
 void sort_into(FolderListing& out, const fs::directory_entry& entry) {
   const std::string name = entry.path().filename().string();
   std::error_code ignored;
-  if (entry.is_directory(ignored)) {
+  const bool index = name.ends_with(".safetensors.index.json") || name.ends_with(".bin.index.json");
+  if (entry.is_directory(ignored) && !index) {
     out.folders.push_back(name);
   } else if (name.starts_with('.')) {
     return;

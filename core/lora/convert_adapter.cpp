@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/io/carry_file.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 
@@ -102,8 +103,7 @@ Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const S
   const fs::path config_file = adapter.folder / kAdapterConfigName;
   auto config = io::read_file(config_file, kAdapterConfigBytesMax, Code::AdapterInvalid);
   planned.record.config = config ? std::move(*config) : adapter_config_text(adapter.config);
-  std::error_code absent;
-  if (const fs::path weights = adapter.folder / kAdapterModelName; fs::exists(weights, absent)) {
+  if (const fs::path weights = adapter.folder / kAdapterModelName; io::has_entry(weights)) {
     BV_TRY(print, io::print_of_file(weights));
     planned.record.weights = print.digest;
     std::map<std::string, std::string> tensors;

@@ -7,6 +7,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_keys.hpp"
@@ -95,8 +96,7 @@ class MegatronReader {
   Status open_files() {
     for (const plan::ShardFile& file : sites_.plan().files()) {
       const fs::path path = out_.folder / file.name;
-      std::error_code ignored;
-      if (!fs::exists(path, ignored)) {
+      if (!io::has_entry(path)) {
         return fail(Code::AdapterInvalid,
                     fmt::format("{} has no {}", io::printable_path(out_.folder), file.name))
             .pair("no such file",

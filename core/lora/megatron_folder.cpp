@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/io/digest.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/megatron_adapter.hpp"
@@ -35,8 +36,7 @@ std::optional<parallel::Layout> layout_from_files(const fs::path& folder) {
 
 Result<std::optional<AdapterRecord>> read_record(const fs::path& folder) {
   const fs::path path = folder / kRecordName;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
+  if (!io::has_entry(path)) {
     return std::optional<AdapterRecord>();
   }
   BV_TRY(text, io::read_file(path, kRecordBytesMax, Code::AdapterInvalid));

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_reader.hpp"
@@ -316,8 +317,8 @@ Result<Adapter> open_adapter(const fs::path& folder, const checkpoint::HfModel& 
                              const kinds::Catalogue& kinds) {
   const fs::path config_file = folder / kAdapterConfigName;
   std::error_code ignored;
-  if (!fs::exists(config_file, ignored) || !fs::exists(folder / kAdapterModelName, ignored)) {
-    const bool has_config = fs::exists(config_file, ignored);
+  const bool has_config = io::has_entry(config_file);
+  if (!has_config || !io::has_entry(folder / kAdapterModelName)) {
     return fail(Code::AdapterInvalid,
                 fmt::format("{} is not an adapter of PEFT", io::printable_path(folder)))
         .pair(fs::exists(folder, ignored)

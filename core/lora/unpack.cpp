@@ -111,9 +111,12 @@ Result<checkpoint::HfModel> per_expert_base(const checkpoint::HfModel& base,
 Result<UnpackedAdapter> plan_unpacked(const Adapter& adapter, const checkpoint::HfModel& base) {
   BV_CHECK(check_usable(adapter));
   if (!adapter.biases.empty() || !adapter.replacements.empty()) {
+    const bool mergeable = std::all_of(adapter.biases.begin(), adapter.biases.end(),
+                                       [](const BiasDelta& one) { return one.of_layer; });
     return fail(Code::AdapterNoForm, "an adapter with trained biases or modules is not unpacked")
         .pair("more than pairs", "pairs alone")
-        .advise("merge the adapter instead");
+        .advise(mergeable ? "merge the adapter instead"
+                          : "keep it for PEFT: a layer without a bias takes none up");
   }
   UnpackedAdapter out;
   out.weights.name = std::string(kAdapterModelName);

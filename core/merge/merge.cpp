@@ -13,6 +13,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/torch_shard.hpp"
+#include "core/io/whole_tensor.hpp"
 #include "core/merge/merge_plan.hpp"
 
 namespace bv::lora {
@@ -38,7 +39,8 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
 /// What the adapter does to a tensor: `output` begins as `stored`.
 Status edit(const TensorEdits& edits, const io::Checkpoint& checkpoint,
             const io::StoredTensor& stored, convert::OutputTensor& output) {
-  BV_TRY(merge, TensorMerge::make(output.spec, edits, best_merge_isa(), checkpoint.bytes(stored)));
+  BV_TRY(whole, io::WholeTensor::read(checkpoint, stored));
+  BV_TRY(merge, TensorMerge::make(output.spec, edits, best_merge_isa(), whole.bytes()));
   const auto shared = std::make_shared<TensorMerge>(std::move(merge));
   output.granule = shared->granule() * kTileRows;  // whole tiles
   output.edit = [shared](std::int64_t begin, std::span<const std::byte> made,

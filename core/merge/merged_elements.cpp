@@ -48,8 +48,8 @@ void MergeStates::give_back(State& state) {
   }
 }
 
-MergedElements::MergedElements(TensorMerge merge, std::span<const std::byte> base,
-                               std::shared_ptr<MergeStates> states, const io::TensorStore* store)
+MergedElements::MergedElements(TensorMerge merge, Base base, std::shared_ptr<MergeStates> states,
+                               const io::TensorStore* store)
     : merge_(std::move(merge)),
       base_(base),
       states_(std::move(states)),
@@ -76,8 +76,16 @@ Status MergedElements::advance(MergeStates::State& state, std::int64_t begin,
     const std::int64_t first = state.slice * merge_.rows() + from;
     const auto at = static_cast<std::size_t>(first * row_bytes_);
     const auto size = static_cast<std::size_t>((end - from) * row_bytes_);
+    std::vector<std::byte> gathered;
+    if (base_.maker != nullptr) {
+      gathered.resize(size);
+      BV_CHECK(base_.maker->make(first * merge_.granule(), (first + end - from) * merge_.granule(),
+                                 gathered.data()));
+    }
     BV_CHECK(state.merge.apply(
-        first * merge_.granule(), base_.subspan(at, size),
+        first * merge_.granule(),
+        base_.maker != nullptr ? std::span<const std::byte>(gathered)
+                               : base_.bytes.subspan(at, size),
         std::span(rows).subspan(static_cast<std::size_t>((from - begin) * row_bytes_), size)));
   }
   state.begin = begin;

@@ -50,9 +50,14 @@ class MergeStates {
 /// layer wants some columns of them) are merged once.
 class MergedElements : public ElementMaker {
  public:
-  /// `base` are the bytes of the tensor; they and the adapter must live. `store`: of the adapter.
-  MergedElements(TensorMerge merge, std::span<const std::byte> base,
-                 std::shared_ptr<MergeStates> states, const io::TensorStore* store);
+  /// What is merged into: bytes, row by row, or what makes them.
+  struct Base {
+    std::span<const std::byte> bytes;
+    const ElementMaker* maker = nullptr;
+  };
+  /// The base and the adapter must live. `store`: of the adapter.
+  MergedElements(TensorMerge merge, Base base, std::shared_ptr<MergeStates> states,
+                 const io::TensorStore* store);
 
   /// Errors: MergeNotFinite naming tensor and element.
   [[nodiscard]] Status make(std::int64_t begin, std::int64_t end, std::byte* out) const override;
@@ -68,7 +73,7 @@ class MergedElements : public ElementMaker {
                                std::int64_t end) const;
 
   TensorMerge merge_;  // has packed nothing: what states start from
-  std::span<const std::byte> base_;
+  Base base_;
   std::shared_ptr<MergeStates> states_;
   const io::TensorStore* store_;
   std::int64_t row_bytes_;

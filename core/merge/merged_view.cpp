@@ -1,5 +1,6 @@
 #include "core/merge/merged_view.hpp"
 
+#include "core/io/whole_tensor.hpp"
 #include "core/merge/merged_elements.hpp"
 
 namespace bv::lora {
@@ -39,10 +40,13 @@ Status merge_when_read(const Adapter& adapter, const MergePlan& plan, int jobs,
     const io::StoredTensor& base = checkpoint.tensors().find(stored)->second;
     TensorSpec spec = base.spec;
     spec.name = name;
-    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa(), checkpoint.bytes(base)));
-    checkpoint.add_made({std::move(spec), stored,
-                         std::make_unique<MergedElements>(std::move(merge), checkpoint.bytes(base),
-                                                          states, store)});
+    BV_TRY(whole, io::WholeTensor::read(checkpoint, base));
+    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa(), whole.bytes()));
+    checkpoint.add_made(
+        {std::move(spec), stored,
+         std::make_unique<MergedElements>(
+             std::move(merge), MergedElements::Base{checkpoint.bytes(base), checkpoint.maker(base)},
+             states, store)});
     return Done{};
   };
   std::map<std::string, std::string> made;  // tensors that the base does not store

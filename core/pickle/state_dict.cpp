@@ -10,6 +10,8 @@
 namespace bv::pickle {
 namespace {
 
+constexpr std::uint64_t kRepeatedBytesMax = std::uint64_t{1} << 30;
+
 /// Keys and values of a dict, or of an OrderedDict, which is an object that items were given to.
 std::vector<Id> entries_of(const Pickle& pickle, Id id) {
   std::vector<Id> out;
@@ -91,6 +93,18 @@ Error nameless(const std::string& file, const std::string& key, bool deep) {
       .advise("save one dict of names and tensors");
 }
 
+/// A storage of four bytes can be a tensor of 2^60 elements.
+Error repeats_too_much(const std::string& file, const std::string& key, std::uint64_t bytes) {
+  return fail(Code::PickleInvalid,
+              fmt::format("{}: tensors that repeat what is stored are too large", file))
+      .at(file)
+      .pair(fmt::format("{} bytes with the entry {}", thousands(static_cast<std::int64_t>(bytes)),
+                        key),
+            fmt::format("at most {} bytes in all",
+                        thousands(static_cast<std::int64_t>(kRepeatedBytesMax))))
+      .advise("save .contiguous() of the tensors that were expanded");
+}
+
 }  // namespace
 
 std::optional<Id> value_of(const Pickle& pickle, Id dict, std::string_view key) {
@@ -114,6 +128,7 @@ Result<StateDict> state_dict_of(const TorchFile& file, std::string_view key) {
   StateDict out;
   std::set<std::string, std::less<>> names;
   TensorSearch search(pickle);
+  std::uint64_t repeated = 0;
   for (std::size_t i = 0; i + 1 < entries.size(); i += 2) {
     const auto name =
         pickle.kind(entries[i]) == Kind::Text ? pickle.text(entries[i]) : std::nullopt;
@@ -135,6 +150,10 @@ Result<StateDict> state_dict_of(const TorchFile& file, std::string_view key) {
     auto tensor = tensor_of(file, entries[i + 1]);
     if (!tensor) {
       return std::move(tensor).error().fact("it is " + key_text(pickle, entries[i]));
+    }
+    repeated += may_repeat(*tensor) ? tensor_bytes({"", tensor->dtype, tensor->shape}) : 0;
+    if (repeated > kRepeatedBytesMax) {
+      return repeats_too_much(file.file, key_text(pickle, entries[i]), repeated);
     }
     out.tensors.push_back({std::string(*name), std::move(*tensor)});
   }

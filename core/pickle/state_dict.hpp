@@ -26,7 +26,8 @@ struct StateDict {
 [[nodiscard]] std::optional<Id> value_of(const Pickle& pickle, Id dict, std::string_view key);
 
 /// The dict that the file holds, or the one under `key` in it. Errors: PickleInvalid when there is
-/// no such dict or a tensor of it cannot be read, DtypeUnknown, DuplicateKey.
+/// no such dict, a tensor of it cannot be read, or tensors that repeat stored elements come to more
+/// than 1 GiB; DtypeUnknown, DuplicateKey.
 [[nodiscard]] Result<StateDict> state_dict_of(const TorchFile& file, std::string_view key = "");
 
 }  // namespace bv::pickle

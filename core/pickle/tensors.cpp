@@ -161,6 +161,17 @@ bool is_dense(const Shape& shape, const std::vector<std::int64_t>& strides) {
   return true;
 }
 
+/// How many elements of the storage a tensor reaches over, from its first one on; nullopt above
+/// 2^63 or for a stride that leads back.
+std::optional<std::int64_t> reach_of(const Shape& shape, const std::vector<std::int64_t>& strides) {
+  std::optional<std::int64_t> out = 1;
+  for (std::size_t i = 0; i < shape.size() && out; ++i) {
+    const auto step = strides[i] < 0 ? std::nullopt : checked_mul(shape[i] - 1, strides[i]);
+    out = step ? checked_add(*out, *step) : std::nullopt;
+  }
+  return out;
+}
+
 /// What torch does to the stored elements when it loads them: bits that it keeps beside a tensor,
 /// in the last argument. Elements are read as they are stored, so that none may be set.
 Status check_bits(const TorchFile& file, std::span<const Id> arguments, std::size_t at) {
@@ -225,8 +236,10 @@ Result<ArchiveTensor> rebuilt(const TorchFile& file, std::span<const Id> argumen
         .at(file.file)
         .advise("save it in a type that safetensors has");
   }
-  const auto count = element_count(*shape);
-  const auto last = count ? checked_add(*offset, *count) : std::nullopt;
+  const std::int64_t count = element_count(*shape).value_or(-1);
+  const bool dense = count == 0 || (count > 0 && is_dense(*shape, *strides));
+  const std::int64_t reach = dense || count < 0 ? count : reach_of(*shape, *strides).value_or(-1);
+  const auto last = reach < 0 ? std::nullopt : checked_add(*offset, reach);
   const auto size = static_cast<std::uint64_t>(bytes(*dtype));
   const std::int64_t held =
       typed ? storage.elements / static_cast<std::int64_t>(size) : storage.elements;
@@ -234,17 +247,13 @@ Result<ArchiveTensor> rebuilt(const TorchFile& file, std::span<const Id> argumen
     return refuse(file, fmt::format("a tensor of shape {} is larger than its storage",
                                     shape_text(*shape)))
         .pair(fmt::format("{} bytes in {}", storage.record->size, escaped(storage.record->name)),
-              fmt::format("{} elements of {} bytes", held, size));
+              dense ? fmt::format("{} elements of {} bytes", held, size)
+                    : fmt::format("{} elements of {} bytes for strides {}", held, size,
+                                  shape_text(*strides)));
   }
-  if (*count > 0 && !is_dense(*shape, *strides)) {
-    return refuse(file,
-                  fmt::format("a tensor of shape {} is not stored row by row", shape_text(*shape)))
-        .pair("strides " + shape_text(*strides), "those of a contiguous tensor")
-        .advise("save it again with .contiguous()");
-  }
-  ArchiveTensor out{*dtype, *shape, 0, 0, storage.record};
+  ArchiveTensor out{*dtype, *shape, 0, 0, storage.record, dense ? Shape() : *strides};
   out.begin = storage.record->begin + static_cast<std::uint64_t>(*offset) * size;
-  out.end = out.begin + static_cast<std::uint64_t>(*count) * size;
+  out.end = out.begin + static_cast<std::uint64_t>(reach) * size;
   return out;
 }
 
@@ -266,6 +275,24 @@ Id unwrapped(const Pickle& pickle, Id id) {
 }
 
 }  // namespace
+
+bool may_repeat(const ArchiveTensor& tensor) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride, extent
+  for (std::size_t i = 0; i < tensor.strides.size(); ++i) {
+    if (tensor.shape[i] > 1) {
+      axes.emplace_back(tensor.strides[i], tensor.shape[i]);
+    }
+  }
+  std::sort(axes.begin(), axes.end());
+  std::int64_t reach = 1;  // what the axes before lie in
+  for (const auto& [stride, extent] : axes) {
+    if (stride < reach) {
+      return true;
+    }
+    reach += (extent - 1) * stride;
+  }
+  return false;
+}
 
 std::span<const Allowed> tensor_globals() {
   return kGlobals;

@@ -19,14 +19,20 @@ namespace bv::pickle {
 /// The type that torch names so ("bfloat16"); nullopt for one that no safetensors file has.
 [[nodiscard]] std::optional<DType> dtype_named(std::string_view torch_name);
 
-/// A dense, row-major tensor; its elements are bytes [begin, end) of the archive, in `record`.
+/// A tensor whose elements are in bytes [begin, end) of the archive, in `record`: one behind the
+/// other, row by row, unless it has strides.
 struct ArchiveTensor {
   DType dtype = DType::F32;
   Shape shape;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   const Record* record = nullptr;
+  Shape strides = {};  // in elements, none negative; empty for a dense tensor
 };
+
+/// May one stored element be several of the tensor (expand, overlapping windows)? True where the
+/// strides alone do not rule it out.
+[[nodiscard]] bool may_repeat(const ArchiveTensor& tensor);
 
 /// An archive with its pickle.
 struct TorchFile {
@@ -42,9 +48,8 @@ struct TorchFile {
 /// Is the value a tensor, or a parameter around one?
 [[nodiscard]] bool is_tensor(const Pickle& pickle, Id id);
 /// The tensor that a value of the pickle is. Errors: PickleInvalid for what is no tensor, or one
-/// whose storage, size, strides or type do not fit the record (what is not stored row by row
-/// included), or whose elements torch changes when it loads them (the negative and the conjugate
-/// bit, metadata that is not known).
+/// whose storage, size, strides or type do not fit the record, or whose elements torch changes when
+/// it loads them (the negative and the conjugate bit, metadata that is not known).
 [[nodiscard]] Result<ArchiveTensor> tensor_of(const TorchFile& file, Id id);
 
 }  // namespace bv::pickle

@@ -6,28 +6,17 @@
 
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
-#include "core/serve/serve.hpp"
+#include "core/serve/pieces.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
 
-namespace {
-
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kSlicesName = "slices.json";
-
-/// A part of a factor, as it is written.
-struct Piece {
-  TensorSpec spec;
-  const Factor* factor = nullptr;
-  Interval rows, columns;
-};
-
-/// What a rank holds, without the zeros that fill its buffers.
-std::vector<Piece> pieces_of(const std::vector<ServedModule>& modules, std::size_t rank) {
-  std::vector<Piece> out;
-  for (const ServedModule& module : modules) {
+std::vector<SlicePiece> slice_pieces(const std::vector<ServedModule>& modules, std::size_t rank) {
+  std::vector<SlicePiece> out;
+  for (std::size_t m = 0; m < modules.size(); ++m) {
+    const ServedModule& module = modules[m];
     for (std::size_t i = 0; i < module.ranks[rank].size(); ++i) {
       const SliceShard& shard = module.ranks[rank][i];
       if (!shard.member) {
@@ -41,7 +30,8 @@ std::vector<Piece> pieces_of(const std::vector<ServedModule>& modules, std::size
                         {rows.size(), columns.size()}},
                        &factor,
                        rows,
-                       columns});
+                       columns,
+                       m});
       };
       add("lora_A", pair.a, shard.a_from_rows, shard.a_from_columns);
       add("lora_B", pair.b, shard.b_from_rows, shard.b_from_columns);
@@ -50,7 +40,7 @@ std::vector<Piece> pieces_of(const std::vector<ServedModule>& modules, std::size
   return out;
 }
 
-std::vector<std::byte> bytes_of(const Piece& piece) {
+std::vector<std::byte> slice_bytes(const SlicePiece& piece) {
   const auto size = static_cast<std::size_t>(bytes(piece.factor->dtype));
   std::vector<std::byte> out(static_cast<std::size_t>(piece.rows.size() * piece.columns.size()) *
                              size);
@@ -63,24 +53,26 @@ std::vector<std::byte> bytes_of(const Piece& piece) {
   return out;
 }
 
-std::string file_name(std::size_t rank) {
+std::string rank_file(std::size_t rank) {
   return fmt::format("tp{}.safetensors", rank);
 }
 
+namespace {
+
 Result<std::int64_t> write_rank(const std::vector<ServedModule>& modules, std::size_t rank,
                                 const fs::path& folder) {
-  const std::vector<Piece> pieces = pieces_of(modules, rank);
-  std::map<std::string, const Piece*> by_name;
+  const std::vector<SlicePiece> pieces = slice_pieces(modules, rank);
+  std::map<std::string, const SlicePiece*> by_name;
   std::vector<TensorSpec> specs;
-  for (const Piece& piece : pieces) {
+  for (const SlicePiece& piece : pieces) {
     by_name[piece.spec.name] = &piece;
     specs.push_back(piece.spec);
   }
   BV_TRY(plan, io::plan_safetensors(std::move(specs), {{"format", "pt"}}));
-  BV_TRY(file, io::PendingFile::create(folder / file_name(rank), plan.file_size));
+  BV_TRY(file, io::PendingFile::create(folder / rank_file(rank), plan.file_size));
   BV_CHECK(file.write_at(0, std::as_bytes(std::span(plan.header))));
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    BV_CHECK(file.write_at(plan.offsets[i], bytes_of(*by_name.at(plan.tensors[i].name))));
+    BV_CHECK(file.write_at(plan.offsets[i], slice_bytes(*by_name.at(plan.tensors[i].name))));
   }
   BV_CHECK(file.commit());
   return static_cast<std::int64_t>(pieces.size());
@@ -115,9 +107,11 @@ Json described(const ServedModule& module) {
   return out;
 }
 
-std::string description(const std::vector<ServedModule>& modules, const Serving& serving) {
+}  // namespace
+
+std::string slices_text(const std::vector<ServedModule>& modules, const Serving& serving) {
   Json out;
-  out["schema"] = "bridge-lora-slices/1";
+  out["schema"] = kSlicesSchema;
   out["tp"] = serving.tp;
   out["fully_sharded"] = serving.fully_sharded;
   out["max_rank"] = serving.rank_max;
@@ -129,13 +123,11 @@ std::string description(const std::vector<ServedModule>& modules, const Serving&
   return out.dump(2) + "\n";
 }
 
-}  // namespace
-
 Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const Adapter& adapter,
                                  const Serving& serving, const fs::path& out, bool overwrite) {
   std::set<std::string> names = {kSlicesName};
   for (std::size_t t = 0; t < static_cast<std::size_t>(serving.tp); ++t) {
-    names.insert(file_name(t));
+    names.insert(rank_file(t));
   }
   io::OutputRequest request{out, overwrite, false};
   request.sources = {adapter.folder};
@@ -155,7 +147,7 @@ Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const
     report.tensors += *written;
     ++report.files;
   }
-  BV_CHECK(io::write_file(folder.partial() / kSlicesName, description(modules, serving)));
+  BV_CHECK(io::write_file(folder.partial() / kSlicesName, slices_text(modules, serving)));
   BV_CHECK(folder.finish(names));
   return report;
 }

@@ -8,10 +8,12 @@
 #include <optional>
 #include <tuple>
 
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/pickle/crc32.hpp"
 #include "core/pickle/state_dict.hpp"
+#include "core/pickle/strided.hpp"
 #include "core/pickle/tensors.hpp"
 
 namespace bv::torch_dist {
@@ -22,6 +24,7 @@ struct FileTensor {
   TensorSpec spec;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  std::unique_ptr<const pickle::StridedElements> maker = nullptr;  // not stored row by row
 };
 
 struct FileStore::State {
@@ -52,10 +55,15 @@ Result<FileStore> FileStore::open(const fs::path& path, std::string_view key) {
   BV_TRY(dict, pickle::state_dict_of(state->file, key));
   state->left_out = dict.left_out;
   for (const pickle::NamedTensor& one : dict.tensors) {
-    state->total_bytes += one.tensor.end - one.tensor.begin;
-    state->tensors.try_emplace(one.name, FileTensor{{one.name, one.tensor.dtype, one.tensor.shape},
-                                                    one.tensor.begin,
-                                                    one.tensor.end});
+    FileTensor tensor{
+        {one.name, one.tensor.dtype, one.tensor.shape}, one.tensor.begin, one.tensor.end};
+    if (!one.tensor.strides.empty()) {
+      tensor.maker = std::make_unique<pickle::StridedElements>(
+          state->mapping.bytes().subspan(tensor.begin, tensor.end - tensor.begin),
+          bytes(one.tensor.dtype), one.tensor.shape, one.tensor.strides);
+    }
+    state->total_bytes += tensor_bytes(tensor.spec);
+    state->tensors.try_emplace(one.name, std::move(tensor));
   }
   return FileStore(std::move(state));
 }
@@ -76,7 +84,8 @@ Headers FileStore::headers() const {
 std::vector<io::Chunk> FileStore::chunks(const TensorSpec& tensor) const {
   const FileTensor& found = state_->tensors.find(tensor.name)->second;
   return {{Shape(found.spec.shape.size(), 0), found.spec.shape,
-           state_->mapping.bytes().subspan(found.begin, found.end - found.begin)}};
+           state_->mapping.bytes().subspan(found.begin, found.end - found.begin),
+           found.maker.get()}};
 }
 
 const std::vector<fs::path>& FileStore::files() const {
@@ -174,8 +183,7 @@ std::vector<LegacyFile> files_in(const fs::path& folder) {
     const bool is_weights = at->path().extension() == ".safetensors";
     const auto ranks = ranks_in((is_weights ? at->path().stem() : at->path().filename()).string());
     const fs::path file = is_weights ? at->path() : at->path() / "model_optim_rng.pt";
-    std::error_code ignored;
-    if (!ranks.empty() && fs::is_regular_file(file, ignored)) {
+    if (!ranks.empty() && io::has_entry(file)) {
       out.push_back({file, ranks[0], {ranks.begin() + 1, ranks.end()}});
     }
   }

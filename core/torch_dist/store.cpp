@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/base/workers.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
 #include "core/io/shard_index.hpp"
@@ -16,6 +17,7 @@
 #include "core/pickle/crc32.hpp"
 #include "core/pickle/tensors.hpp"
 #include "core/torch_dist/extra_states.hpp"
+#include "core/torch_dist/leads_out.hpp"
 #include "core/torch_dist/metadata.hpp"
 
 namespace bv::torch_dist {
@@ -55,8 +57,7 @@ Error refuse(const fs::path& file, const std::string& what) {
 /// metadata.json names the format; a folder without it, or without .metadata, is not complete.
 Status check_format(const fs::path& folder) {
   for (const std::string_view name : {std::string_view("metadata.json"), kMetadataName}) {
-    std::error_code ignored;
-    if (!fs::exists(folder / name, ignored)) {
+    if (!io::has_entry(folder / name)) {
       const std::string shown = io::printable_path(folder);
       return fail(Code::DistMetadataInvalid,
                   fmt::format("{} is not complete: it has no {}", shown, name))
@@ -76,13 +77,6 @@ Status check_format(const fs::path& folder) {
              ? Status(Done{})
              : Status(refuse(path, fmt::format("its format is {}", io::in_quotes(name)))
                           .pair(io::in_quotes(name), "\"torch_dist\""));
-}
-
-/// By the name alone: files are not looked at.
-bool leads_out(const std::string& name) {
-  const fs::path path(name);
-  return name.empty() || path.is_absolute() || name.find('\0') != std::string::npos ||
-         std::any_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
 }
 
 bool is_of_the_optimizer(std::string_view key) {
@@ -207,6 +201,14 @@ class Opener {
                 fmt::format("{} {}", name(tensor.dtype), shape_text(chunk.place.extent)))
           .advise("files of two saves lie together: save the checkpoint again");
     }
+    if (!found.strides.empty()) {
+      return fail(Code::PickleInvalid,
+                  fmt::format("{}: a tensor of shape {} is not stored row by row", where,
+                              shape_text(found.shape)))
+          .at(shown)
+          .pair("strides " + shape_text(found.strides), "those of a contiguous tensor")
+          .advise("save the checkpoint again with contiguous parameters");
+    }
     HeldChunk out;
     out.chunk = {chunk.place.origin, chunk.place.extent,
                  slice.subspan(found.begin, found.end - found.begin)};
@@ -239,10 +241,6 @@ std::string beside_text(const Beside& beside) {
 
 void tell_beside(const Beside& beside, std::vector<std::string>& notes) {
   notes.push_back(beside_text(beside));
-  if (beside.integrity) {
-    notes.emplace_back(
-        "integrity.json is not compared: Megatron does that when it loads with verify_integrity");
-  }
   if (const auto count = beside.absent_states.size(); count > 0) {
     notes.push_back(fmt::format(
         "{} absent that modules of the same kind have ({}): a strict load of Megatron fails "
@@ -285,8 +283,6 @@ Result<DistCheckpoint> DistCheckpoint::open(const fs::path& folder) {
     BV_CHECK(opener.check_object(key, slice));
   }
   state->beside.absent_states = absent_states(metadata);
-  std::error_code ignored;
-  state->beside.integrity = fs::exists(folder / "integrity.json", ignored);
   return DistCheckpoint(std::move(state));
 }
 

@@ -16,7 +16,6 @@ namespace bv::torch_dist {
 struct Beside {
   std::int64_t optimizer_tensors = 0;
   std::int64_t objects = 0;  // extra states, common state, random numbers
-  bool integrity = false;    // integrity.json is there: SHA-256 of every file
   /// Extra states that modules of the same kind have and these do not, by name, sorted.
   std::vector<std::string> absent_states;
 };

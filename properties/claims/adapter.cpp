@@ -183,6 +183,20 @@ Verdict without_family(const AdapterClaim& claim, const AdapterSubject& subject)
   return out;
 }
 
+bool needs_no_ranks(const std::vector<Verdict>& verdicts) {
+  return !verdicts.empty() && std::all_of(verdicts.begin(), verdicts.end(), [](const Verdict& one) {
+    return one.outcome == Outcome::Unsupported;
+  });
+}
+
+/// Ranks that Megatron cannot have say nothing of what is asked.
+void add_not_asked(Run& run, const AdapterClaim& claim, const Verdict& why) {
+  ClaimSummary row = summary_of(claim);
+  row.requested = false;
+  row.note = why.title;
+  run.claims.push_back(std::move(row));
+}
+
 /// Pairs whose every product is zero: an adapter that was never trained, or never loaded.
 void warn_of_no_effect(const lora::Adapter& adapter, Run& run) {
   const lora::AdapterPair* first = nullptr;
@@ -230,12 +244,19 @@ void judge_adapter(const AdapterSubject& subject, Run& run) {
     if (claim.judge == nullptr) {
       continue;  // asked with another subject
     }
-    if (claim.on_layouts && subject.adapter->faults.empty() && !subject.base->model.family) {
-      add_row(run, claim, {without_family(claim, subject)});
+    if (claim.on_layouts && subject.adapter->faults.empty()) {
+      std::vector<Verdict> verdicts = subject.base->model.family
+                                          ? claim.judge(subject)
+                                          : std::vector{without_family(claim, subject)};
+      if (subject.ranks_optional && needs_no_ranks(verdicts)) {
+        add_not_asked(run, claim, verdicts.front());
+      } else {
+        add_row(run, claim, std::move(verdicts));
+      }
       continue;
     }
     const bool explained = claim.after_names && wrong_names;  // by the faults of the keys
-    if (!explained && (!claim.on_layouts || subject.adapter->faults.empty())) {
+    if (!explained && !claim.on_layouts) {
       add_row(run, claim, claim.judge(subject));
       continue;
     }

@@ -19,6 +19,10 @@ struct AdapterSubject {
   const checkpoint::HfModel* base = nullptr;
   const kinds::Catalogue* kinds = nullptr;
   std::vector<parallel::Layout> layouts;
+  /// Something else is asked of the adapter, which needs no ranks of Megatron (a merge, slices for
+  /// serving): where Megatron has no form for it, claims about ranks are not asked, with the reason
+  /// in their row.
+  bool ranks_optional = false;
 };
 
 /// Every key of the file is read once, and belongs to a tensor of the base.
@@ -136,6 +140,14 @@ inline constexpr std::array kAdapterCatalogue = {
                              "code with the merge",
                  .noun = "tensors",
                  .asked = "by lora check --merged"},
+    AdapterClaim{.id = "adapter-slices",
+                 .title = "slices lie where the base's rows lie",
+                 .statement = "every rank of a server holds the rows and columns of each factor "
+                              "that its part of the layer has",
+                 .known_by = "B: every slice against what slicing computes; O: the parts of all "
+                             "ranks put together are the factors",
+                 .noun = "layers",
+                 .asked = "by lora slice and lora check --slices"},
 };
 /// The row of this id, which must be one.
 [[nodiscard]] const AdapterClaim& adapter_claim(std::string_view id);

@@ -9,6 +9,7 @@
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
 #include "core/base/workers.hpp"
+#include "core/io/whole_tensor.hpp"
 #include "core/merge/merge_ties.hpp"
 #include "properties/claims/merged_tensor.hpp"
 
@@ -84,10 +85,10 @@ Verdict still_tied(const lora::Untied& one, bool there) {
 
 /// The output layer of a tied base computes with the embedding as it was, or with what the adapter
 /// makes of it.
-void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
-                  const lora::Edits& edits,
-                  const std::map<std::string, lora::Untied, std::less<>>& untied,
-                  MergedJudgement& judgement) {
+Status judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
+                    const lora::Edits& edits,
+                    const std::map<std::string, lora::Untied, std::less<>>& untied,
+                    MergedJudgement& judgement) {
   for (const auto& [tensor, one] : untied) {
     const auto wanted = source.tensors().find(one.from);
     const auto found = merged.tensors().find(tensor);
@@ -98,19 +99,21 @@ void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
       spec.name = tensor;
       MergeTally own;
       auto wrong = judge_header(spec, &found->second);
-      judgement.verdicts.push_back(wrong ? std::move(*wrong)
-                                         : judge_merged_tensor(spec, source.bytes(wanted->second),
-                                                               merged.bytes(found->second),
-                                                               edit->second, own));
+      if (!wrong) {
+        BV_TRY(base, io::WholeTensor::read(source, wanted->second));
+        BV_TRY(other, io::WholeTensor::read(merged, found->second));
+        wrong = judge_merged_tensor(spec, base.bytes(), other.bytes(), edit->second, own);
+      }
+      judgement.verdicts.push_back(std::move(*wrong));
       judgement.tally.add(own);
       ++judgement.merged;
       continue;
     }
     bool same = there && wanted != source.tensors().end();
     if (same) {
-      const auto left = source.bytes(wanted->second);
-      const auto right = merged.bytes(found->second);
-      same = std::equal(left.begin(), left.end(), right.begin(), right.end());
+      BV_TRY(left, io::WholeTensor::read(source, wanted->second));
+      BV_TRY(right, io::WholeTensor::read(merged, found->second));
+      same = std::ranges::equal(left.bytes(), right.bytes());
     }
     if (same) {
       Verdict held = merge_verdict(tensor, Outcome::Held);
@@ -120,6 +123,7 @@ void judge_untied(const io::Checkpoint& source, const io::Checkpoint& merged,
     }
     judgement.verdicts.push_back(still_tied(one, there));
   }
+  return Done{};
 }
 
 /// A bias for a layer that has none: whatever the checkpoint holds, the class loads no such tensor.
@@ -158,16 +162,15 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
     const io::StoredTensor* stored = found == merged.tensors().end() ? nullptr : &found->second;
     verdicts[i] = judge_header(spec, stored);
     if (!verdicts[i]) {
-      const auto kept = source.bytes(*list[i]);
-      const auto other = merged.bytes(*stored);
+      BV_TRY(whole, io::WholeTensor::read(source, *list[i]));
+      BV_TRY(other, io::WholeTensor::read(merged, *stored));
       const auto edit = edits.find(spec.name);
-      if (edit == edits.end()) {
-        verdicts[i] = judge_kept(spec.name, kept, other);
-      } else {
-        verdicts[i] = judge_merged_tensor(spec, kept, other, edit->second, tallies[i]);
-      }
-      source.release(kept);
-      merged.release(other);
+      verdicts[i] = edit == edits.end()
+                        ? judge_kept(spec.name, whole.bytes(), other.bytes())
+                        : std::optional(judge_merged_tensor(spec, whole.bytes(), other.bytes(),
+                                                            edit->second, tallies[i]));
+      source.release(source.bytes(*list[i]));
+      merged.release(merged.bytes(*stored));
     }
     if (progress != nullptr) {
       progress->advance(tensor_bytes(spec), 1, spec.name);
@@ -194,7 +197,7 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
     out.verdicts.push_back(std::move(*verdicts[i]));
   }
   const auto untied = new_tensors(base, lora::edits_of(adapter));
-  judge_untied(source, merged, edits, untied, out);
+  BV_CHECK(judge_untied(source, merged, edits, untied, out));
   judge_biases(adapter, out.verdicts);
   for (const auto& [tensor, stored] : merged.tensors()) {
     if (!source.tensors().contains(tensor) && !untied.contains(tensor)) {

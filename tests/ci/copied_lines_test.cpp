@@ -6,6 +6,7 @@
 #include <array>
 #include <regex>
 #include <set>
+#include <tuple>
 
 #include "core/base/text.hpp"
 #include "tests/ci/command_lines.hpp"
@@ -235,6 +236,67 @@ TEST(CopiedLines, NextOfAPassMovesTheBytesWithTheSameOptions) {
                            "--make-vocab-size-divisible-by 1"),
             std::string::npos)
       << ended.out;
+}
+
+/// Every verb that writes something prints the command that goes on with it, and that command runs
+/// green: folders with blanks in their names, options kept, those that files say left out.
+TEST(CopiedLines, NextOfEveryVerbThatWritesRuns) {
+  const auto peft = [](const std::string& name, const std::string& part) {
+    return (testing::kGolden / "peft" / name / part).string();
+  };
+  using Words = std::vector<std::string>;
+  const auto on = [&](const std::string& name) {
+    return Words{"--model", peft(name, "base"), "--adapter", peft(name, "adapter")};
+  };
+  const testing::TempFolder temp;
+  const auto out = [&](const std::string& name) { return (temp.path() / name).string(); };
+  const std::string ranks = out("the ranks");
+  const std::vector<std::tuple<Words, Words, std::string>> lines = {
+      {{"lora", "merge"}, on("llama_all"), "lora check"},
+      {{"lora", "merge", "--untie"}, on("tied_embed"), "lora check"},
+      {{"lora", "merge"}, on("lora_bias_true"), "lora check"},
+      {{"lora", "merge"}, on("gpt2_conv1d"), "lora check"},
+      {{"lora", "convert", "--to", "megatron", "--tp", "2", "--pp", "2"},
+       on("llama_all"),
+       "lora check"},
+      {{"lora", "slice", "--tp", "2"}, on("llama_all"), "lora check"},
+      {{"lora", "unpack"}, on("qwen3_moe_named_targets"), "lora check"},
+      {{"lora", "unpack"}, on("qwen35_moe_down_only"), "lora slice"},
+      {{"fixture", "make", "qwen3_moe"}, {}, "check"}};
+  int number = 0;
+  for (const auto& [verb, files, wanted] : lines) {
+    Words line = verb;
+    line.insert(line.end(), files.begin(), files.end());
+    line.insert(line.end(), {"--out", out("my out " + std::to_string(number++))});
+    const testing::Ended ended = run_line(line);
+    ASSERT_EQ(ended.code, 0) << join(line, " ") << ended.err << ended.out;
+    const Words words = words_behind(ended.out, "next     ");
+    EXPECT_EQ(join(words, " ").rfind(wanted + " --model ", 0), 0U) << join(words, " ");
+    const testing::Ended next = run_line(words);
+    EXPECT_EQ(next.code, 0) << join(words, " ") << next.err << next.out;
+  }
+  Words line = {"lora", "convert", "--to", "megatron", "--tp", "2", "--out", ranks};
+  const Words files = on("llama_all");
+  line.insert(line.end(), files.begin(), files.end());
+  ASSERT_EQ(run_line(line).code, 0);
+  const testing::Ended back = run_line({"lora", "convert", "--to", "hf", "--model", files[1],
+                                        "--adapter", ranks, "--out", out("back")});
+  ASSERT_EQ(back.code, 0) << back.err << back.out;
+  const Words words = words_behind(back.out, "next     ");
+  const testing::Ended next = run_line(words);
+  EXPECT_EQ(next.code, 0) << join(words, " ") << next.err << next.out;
+}
+
+/// What was not read back is not called right, and leads nowhere.
+TEST(CopiedLines, ARunThatIsUndecidedPrintsNoNext) {
+  const testing::TempFolder temp;
+  const testing::Ended ended =
+      run_line({"lora", "merge", "--no-verify", "--model",
+                (testing::kGolden / "peft/llama_all/base").string(), "--adapter",
+                (testing::kGolden / "peft/llama_all/adapter").string(), "--out",
+                (temp.path() / "out").string()});
+  EXPECT_EQ(ended.code, 3) << ended.out;
+  EXPECT_EQ(ended.out.find("next     "), std::string::npos) << ended.out;
 }
 
 }  // namespace

@@ -165,13 +165,43 @@ TEST(LoraMergeCommand, MergesIntoABaseThatNoFamilyKnows) {
     EXPECT_TRUE(std::equal(found.begin(), found.end(), wanted.begin(), wanted.end())) << tensor;
   }
   const auto judged = check("gpt2_conv1d", temp.path() / "out", {"--json"});
-  EXPECT_EQ(judged.code, 3) << judged.err;  // nothing is known of ranks
+  EXPECT_EQ(judged.code, 0) << judged.err;  // nothing is known of ranks, and nothing is asked
   for (const Json& verdict : lora_verdicts(judged.out)) {
     EXPECT_EQ(verdict.at("outcome"), "Held");
   }
   const auto named = merge("gpt2_conv1d", temp.path() / "named", {"--family", "gpt2"});
   EXPECT_EQ(named.code, 5);
   EXPECT_NE(named.err.find("error[BV7010]: no family is named gpt2"), std::string::npos);
+}
+
+/// Megatron has no form for biases, trained modules and embeddings of adapters, and a merge needs
+/// none: it is judged, and ranks are asked of only where somebody asks.
+TEST(LoraMergeCommand, WhatMegatronHasNoFormForIsJudgedAsAMerge) {
+  for (const char* name : {"bias_all", "bias_lora_only", "lora_bias_true", "modules_to_save",
+                           "qwen35_moe", "tied_embed"}) {
+    SCOPED_TRACE(name);
+    const TempFolder temp;
+    const fs::path out = temp.path() / "out";
+    ASSERT_EQ(merge(name, out,
+                    name == std::string("tied_embed") ? std::vector<std::string>{"--untie"}
+                                                      : std::vector<std::string>{})
+                  .code,
+              0);
+    const auto judged = check(name, out, {"--json"});
+    EXPECT_EQ(judged.code, 0) << judged.out;
+    EXPECT_FALSE(lora_verdicts(judged.out).empty());
+    for (const Json& row : Json::parse(judged.out).at("claims")) {
+      if (row.at("claim") == "adapter-placement") {
+        EXPECT_FALSE(row.at("requested").get<bool>()) << row;
+        EXPECT_NE(row.at("note").get<std::string>(), "") << row;
+      }
+    }
+    EXPECT_EQ(check(name, base_of(name)).code, 1) << "the base is not its own merge";
+    EXPECT_EQ(check(name, out, {"--tp", "2"}).code, 3) << "ranks were asked for";
+    EXPECT_EQ(
+        run_line({"lora", "check", "--model", base_of(name), "--adapter", adapter_of(name)}).code,
+        3);
+  }
 }
 
 /// An adapter of llama_all with a change to its config or its factors.

@@ -13,17 +13,21 @@ using pickle::pickled;
 
 /// The file that torch.save would have written for one rank; more than one model: the virtual
 /// stages.
-std::string megatron_file(const std::vector<Tensors>& models, int stages = 2, int experts = 1) {
+std::string megatron_file(const std::vector<Tensors>& models, int stages = 2, int experts = 1,
+                          Kept kept = Kept::RowByRow) {
   const std::string arguments = "cargparse\nNamespace\n)\x81}(" +
                                 pickled("pipeline_model_parallel_size") + pickled(stages) +
                                 pickled("expert_model_parallel_size") + pickled(experts) + "ub";
-  return torch_file("model_optim_rng", models, [&](const std::vector<std::string>& weights) {
-    std::string out = "}(" + pickled("args") + arguments;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      out += pickled(weights.size() == 1 ? "model" : fmt::format("model{}", i)) + weights[i];
-    }
-    return out + "u";
-  });
+  return torch_file(
+      "model_optim_rng", models,
+      [&](const std::vector<std::string>& weights) {
+        std::string out = "}(" + pickled("args") + arguments;
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+          out += pickled(weights.size() == 1 ? "model" : fmt::format("model{}", i)) + weights[i];
+        }
+        return out + "u";
+      },
+      kept);
 }
 
 /// qwen3 on TP 2 and PP 2.
@@ -58,6 +62,20 @@ TEST_F(Legacy, EqualsItsModel) {
   const Ended ended = check();
   EXPECT_EQ(ended.code, 0) << ended.all();
   EXPECT_EQ(ended.word(), "PASS") << ended.all();
+}
+
+/// A parameter that was transposed before it was saved; in the second rank another number.
+TEST_F(Legacy, TensorsStoredByColumnsAreRead) {
+  const Tensors right = read_tensors(folder / "shards/pp0_tp1_ep0_etp0.safetensors");
+  write_text(file_of(1, 0), megatron_file({right}, 2, 1, Kept::Turned));
+  EXPECT_EQ(check().code, 0) << check().all();
+  Tensors wrong = right;
+  wrong.at("decoder.layers.0.mlp.linear_fc2.weight").bytes[3] ^= std::byte{1};
+  write_text(file_of(1, 0), megatron_file({wrong}, 2, 1, Kept::Turned));
+  const Ended ended = check();
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.flat().find("decoder.layers.0.mlp.linear_fc2.weight"), std::string::npos)
+      << ended.all();
 }
 
 TEST_F(Legacy, ExchangedRanksAreRefuted) {

@@ -16,7 +16,8 @@ std::string text_of(const fs::path& file) {
 
 /// A golden model whose every model*.safetensors became pytorch_model*.bin.
 struct TorchModel {
-  explicit TorchModel(const std::string& name) : golden(golden_hf(name)), model(temp / "m") {
+  explicit TorchModel(const std::string& name, Kept kept = Kept::RowByRow)
+      : golden(golden_hf(name)), model(temp / "m") {
     fs::create_directories(model);
     for (const auto& entry : fs::directory_iterator(golden)) {
       const std::string file = entry.path().filename().string();
@@ -24,7 +25,7 @@ struct TorchModel {
         write_text(model / "pytorch_model.bin.index.json", index_of_torch(text_of(entry.path())));
       } else if (file.starts_with("model") && file.ends_with(".safetensors")) {
         const std::string stem = "pytorch_" + entry.path().stem().string();
-        write_text(model / (stem + ".bin"), torch_file(stem, read_tensors(entry.path())));
+        write_text(model / (stem + ".bin"), torch_file(stem, read_tensors(entry.path()), kept));
       } else if (file == "config.json") {
         fs::copy(entry.path(), model / file);
       }
@@ -84,6 +85,76 @@ TEST_P(TorchWeights, ComeBackAsSafetensors) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OneFileAndShards, TorchWeights, ::testing::Values("qwen3", "llama"));
+
+/// Every matrix stored column by column: other bytes, the same tensors, for every command.
+TEST(TorchWeightsByColumns, AreTheSameModel) {
+  const TorchModel turned("llama", Kept::Turned);
+  const std::string right = turned.golden.string();
+  const std::string model = turned.model.string();
+  const Ended check = turned.check(model);
+  ASSERT_EQ(check.code, 0) << check.all();
+  EXPECT_EQ(nlohmann::json::parse(check.out).at("claims"),
+            nlohmann::json::parse(turned.check(right).out).at("claims"));
+  const Ended same = run({"diff", right, model});
+  EXPECT_EQ(same.code, 0) << same.all();
+  for (const auto& [name, words] : std::vector<std::pair<std::string, Words>>{
+           {"m", {"--to", "megatron", "--tp", "2"}}, {"d", {"--to", "torch_dist"}}}) {
+    const std::string one = turned.temp / (name + "1");
+    const std::string two = turned.temp / (name + "2");
+    ASSERT_EQ(run(Words{"convert", "--model", right, "--out", one} + words).code, 0);
+    const Ended ended = run(Words{"convert", "--model", model, "--out", two} + words);
+    ASSERT_EQ(ended.code, 0) << ended.all();
+    for (const std::string& file : files_below(one)) {
+      if (file.ends_with(".safetensors") || file.ends_with(".distcp")) {
+        EXPECT_EQ(file_text(fs::path(two) / file), file_text(fs::path(one) / file)) << file;
+      }
+    }
+  }
+  const Ended trip = run({"roundtrip", "--model", model});
+  EXPECT_EQ(trip.code, 0) << trip.all();
+}
+
+/// The twin of the test above: one number changed in a matrix that is stored by columns.
+TEST(TorchWeightsByColumns, AreRefutedWhereOneNumberDiffers) {
+  const TorchModel turned("llama_tied_kv2", Kept::Turned);
+  Tensors tensors = read_tensors(turned.golden / "model.safetensors");
+  auto& weight = tensors.at("model.layers.0.mlp.down_proj.weight");
+  weight.bytes[5] ^= std::byte{4};
+  write_text(turned.model / "pytorch_model.bin",
+             torch_file("pytorch_model", tensors, Kept::Turned));
+  const Ended ended = run({"diff", turned.golden.string(), turned.model.string()});
+  EXPECT_EQ(ended.code, 1) << ended.all();
+  EXPECT_NE(ended.flat().find("model.layers.0.mlp.down_proj.weight"), std::string::npos)
+      << ended.all();
+}
+
+/// An adapter merged into a base that is stored by columns, and what it merged judged from it.
+TEST(TorchWeightsByColumns, AreMergedAndJudgedAsTheirTwin) {
+  const TempFolder folder;
+  const fs::path base = golden("peft/llama_all/base");
+  const std::string adapter = golden("peft/llama_all/adapter").string();
+  fs::create_directory(folder.path() / "m");
+  fs::copy(base / "config.json", folder.path() / "m/config.json");
+  write_text(folder / "m/pytorch_model.bin",
+             torch_file("pytorch_model", read_tensors(base / "model.safetensors"), Kept::Turned));
+  for (const auto& [model, out] :
+       {std::pair(base.string(), folder / "one"), std::pair(folder / "m", folder / "two")}) {
+    const Ended ended =
+        run({"lora", "merge", "--model", model, "--adapter", adapter, "--out", out});
+    ASSERT_EQ(ended.code, 0) << ended.all();
+  }
+  EXPECT_EQ(read_tensors(folder / "one/model.safetensors"),
+            read_tensors(folder / "two/model.safetensors"));
+  const Ended judged = run(
+      {"lora", "check", "--model", folder / "m", "--adapter", adapter, "--merged", folder / "one"});
+  EXPECT_EQ(judged.code, 0) << judged.all();
+  const Ended shards = run({"convert", "--to", "megatron", "--model", folder / "m", "--adapter",
+                            adapter, "--tp", "2", "--out", folder / "s"});
+  ASSERT_EQ(shards.code, 0) << shards.all();
+  const Ended check =
+      run({"check", "--model", base.string(), "--adapter", adapter, "--megatron", folder / "s"});
+  EXPECT_EQ(check.code, 0) << check.all();
+}
 
 /// llama's first shard replaced, the rest as it was.
 Ended check_with(const std::string& first_shard) {

@@ -102,7 +102,7 @@ const std::map<std::string, std::set<std::string>>& arrows() {
       {"properties/claims",
        {"core/base", "core/checkpoint", "core/comm", "core/convert", "core/foreign", "core/io",
         "core/kinds", "core/layout", "core/lora", "core/merge", "core/model", "core/move",
-        "core/parallel", "core/plan", "core/verdict", "oracles"}},
+        "core/parallel", "core/plan", "core/serve", "core/verdict", "oracles"}},
       {"reports", {"core/base", "core/verdict"}},
   };
   return table;

@@ -9,6 +9,7 @@
 #include "ci/cli/commands/written_side.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/device.hpp"
+#include "ci/cli/session/file_hashes.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
@@ -292,6 +293,11 @@ class Convert {
     BV_TRY(right, claims_hold(subject, layout, false));
     if (!right) {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
+      return Done{};
+    }
+    BV_TRY(whole, add_file_hashes(folder, store, convert_.jobs, run_));
+    if (!whole) {
+      run_.notes.emplace_back(kNothingWritten[0]);
       return Done{};
     }
     BV_CHECK(store.check_sums(convert_.jobs, run_.notes));

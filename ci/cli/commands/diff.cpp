@@ -12,6 +12,7 @@
 #include "ci/cli/session/diff_configs.hpp"
 #include "ci/cli/session/diff_sides.hpp"
 #include "ci/cli/session/diff_verdicts.hpp"
+#include "ci/cli/session/file_hashes.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/legacy_shards.hpp"
@@ -151,12 +152,7 @@ class Diff {
   /// All global tensors as what one rank would hold: the layout that they were saved in does not
   /// matter.
   Status model_and_global(const std::string& a, const fs::path& folder) {
-    for (const char* size : {"tp", "pp", "ep", "etp", "vpp", "cp"}) {
-      if (options_.has(size)) {
-        return fail(Code::Conflict, fmt::format("--{} has no meaning here", size))
-            .advise("leave it out: a torch_dist checkpoint is the same in every layout");
-      }
-    }
+    BV_CHECK(check_no_sizes(options_));
     BV_TRY(library, load_library(options_));
     BV_TRY(written, dist_written_with(options_, folder, "B"));
     side_.written = std::move(written);
@@ -167,7 +163,11 @@ class Diff {
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
     iteration_ = escaped(folder.filename().string());
     global_ = &store;
-    check_sums_ = [&] { return store.check_sums(jobs_of(options_), run_.notes); };
+    check_sums_ = [&](bool values_differ) -> Status {
+      BV_TRY(whole, add_file_hashes(folder, store, jobs_of(options_), run_));
+      return whole && values_differ ? store.check_sums(jobs_of(options_), run_.notes)
+                                    : Status(Done{});
+    };
     torch_dist::tell_beside(store.beside(), run_.notes);
     const checkpoint::HfModel& hf = opened->hf;
     const parallel::Layout layout = checkpoint::global_layout(store, hf.model);
@@ -322,8 +322,8 @@ class Diff {
       }
       return std::move(report).error();
     }
-    if (check_sums_ && (!report->differences.empty() || !how.values)) {
-      BV_CHECK(check_sums_());
+    if (check_sums_) {
+      BV_CHECK(check_sums_(!report->differences.empty() || !how.values));
     }
     const auto notes = recast_notes(*report, how);
     run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
@@ -375,9 +375,9 @@ class Diff {
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
   std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
-  /// Of B, where it has checksums: read only when some bytes are not the wanted ones, to tell a
-  /// damaged file from another value.
-  std::function<Status()> check_sums_;
+  /// Of B, where it has checksums. Those of tensors are read only when some bytes are not the
+  /// wanted ones, to tell a damaged file from another value.
+  std::function<Status(bool values_differ)> check_sums_;
   const io::TensorStore* global_ = nullptr;  // B, where it holds global tensors
   Run run_;
 };

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -46,6 +47,15 @@ Result<std::string> wanted_name(const Options& options) {
   return operand ? options.operands[1] : options.family;
 }
 
+/// The command that looks at what was made.
+std::string check_line(const Options& options) {
+  Options check = options;
+  check.command = "check";
+  check.operands.clear();
+  check.given = {{"model", options.out, Origin::CommandLine, ""}};
+  return shell_line(command_words(check, [](const OptionSpec&) { return true; }));
+}
+
 Result<std::string> make_fixture(const Options& options, const Library& library) {
   BV_TRY(name, wanted_name(options));
   if (options.out.empty()) {
@@ -66,9 +76,9 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
                .dump(2) +
            "\n";
   }
-  return fmt::format("{} with seed {}: {}, {} in {} written to {}\n", fixture.name, seed,
-                     counted(plan.tensors, "tensor"), human_bytes(plan.bytes),
-                     counted(plan.files.size(), "file"), options.out);
+  return fmt::format("{} with seed {}: {}, {} in {} written to {}\nnext     {}\n", fixture.name,
+                     seed, counted(plan.tensors, "tensor"), human_bytes(plan.bytes),
+                     counted(plan.files.size(), "file"), options.out, check_line(options));
 }
 
 Result<std::string> run(const Options& options, int width) {

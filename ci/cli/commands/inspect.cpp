@@ -55,7 +55,7 @@ void add_rows(io::Checkpoint&& checkpoint, Inspection& out) {
   }
   for (const auto& [name, stored] : kept.tensors()) {
     out.report.tensors.push_back(
-        {&stored.spec, stored.end - stored.begin, out.file_names[first + stored.file]});
+        {&stored.spec, tensor_bytes(stored.spec), out.file_names[first + stored.file]});
   }
   sort_rows(first_row, out);
   for (const io::FormatFinding& one : kept.findings()) {

@@ -4,9 +4,31 @@
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "properties/claims/slices.hpp"
 
 namespace bv::cli {
 namespace {
+
+/// --slices DIR: what a server loads on each rank.
+Status judge_slices_folder(const Options& options, const checkpoint::HfModel& base,
+                           const kinds::Catalogue& kinds, Run& run) {
+  BV_TRY(pairs, open_pairs(options, base, kinds));
+  ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-slices"));
+  if (!pairs.adapter.faults.empty()) {
+    summary.reached = false;
+    summary.note = "the adapter has faults";
+    run.claims.push_back(std::move(summary));
+    return Done{};
+  }
+  BV_TRY(verdicts, claims::judge_slices({&pairs.adapter, &base, &kinds, {}}, options.slices));
+  for (Verdict& verdict : verdicts) {
+    summary.subjects += verdict.cases;
+    run.verdicts.push_back(std::move(verdict));
+  }
+  summary.vacuous = verdicts.empty();
+  run.claims.push_back(std::move(summary));
+  return Done{};
+}
 
 Result<Run> check_adapter(Context& context, const Options& options) {
   Run run;
@@ -25,6 +47,9 @@ Result<Run> check_adapter(Context& context, const Options& options) {
   if (!options.merged.empty()) {
     BV_TRY(pairs, open_pairs(options, opened.hf, library.kinds));
     BV_CHECK(judge_merged_folder(context, options, opened.hf, pairs.adapter, run));
+  }
+  if (!options.slices.empty()) {
+    BV_CHECK(judge_slices_folder(options, opened.hf, library.kinds, run));
   }
   fill_replays(options, "lora", run);
   return run;

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include "ci/cli/commands/lora.hpp"
+#include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/convert_adapter.hpp"
 #include "properties/claims/adapter.hpp"
@@ -40,12 +42,11 @@ class ConvertAdapter {
     convert_.verify = !options_.no_verify;
     convert_.canonical = options_.canonical;
     const bool of_ranks = is_megatron_adapter(options_.adapter);
-    if (std::error_code ignored;
-        options_.to == "hf" && !of_ranks &&
-        !fs::exists(fs::path(options_.adapter) / lora::kAdapterConfigName, ignored)) {
+    if (options_.to == "hf" && !of_ranks &&
+        !io::has_entry(fs::path(options_.adapter) / lora::kAdapterConfigName)) {
       return fail(Code::AdapterInvalid, fmt::format("{} holds no adapter of Megatron's ranks",
                                                     io::printable_path(options_.adapter)))
-          .pair(fs::exists(options_.adapter, ignored) ? "none of its files" : "no such folder",
+          .pair(io::has_entry(options_.adapter) ? "none of its files" : "no such folder",
                 "the folder that lora convert --to megatron wrote")
           .advise("check the path of --adapter");
     }
@@ -58,6 +59,13 @@ class ConvertAdapter {
           .advise(of_ranks ? "write --to hf" : "write --to megatron");
     }
     BV_CHECK(of_ranks ? to_hf() : to_megatron());
+    if (written_) {
+      add_next_of_lora(
+          options_, "check",
+          {{"model", options_.model}, {"adapter", options_.out}, {"against", options_.adapter}},
+          of_ranks ? KeptRanks::Yes : KeptRanks::No,
+          "reads what was written, and compares what both add", run_);
+    }
     fill_replays(options_, "lora", run_);
     return std::move(run_);
   }
@@ -81,6 +89,7 @@ class ConvertAdapter {
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_megatron(adapter, *layers.sites, options_.out, convert_));
     add_written(report, options_, parallel::layout_id(layout), run_);
+    written_ = true;
     return Done{};
   }
 
@@ -104,6 +113,7 @@ class ConvertAdapter {
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_hf(ranks.adapter, files, options_.out, convert_));
     add_written(report, options_, parallel::layout_id(ranks.adapter.layout), run_);
+    written_ = true;
     return Done{};
   }
 
@@ -112,6 +122,7 @@ class ConvertAdapter {
   Library library_;
   OpenedModel opened_;
   lora::ConvertAdapterOptions convert_;
+  bool written_ = false;
   Run run_;
 };
 

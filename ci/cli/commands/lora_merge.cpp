@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ci/cli/commands/lora.hpp"
+#include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
@@ -45,6 +46,10 @@ class Merge {
       BV_CHECK(stopped_or(std::move(report).error()));
     } else {
       describe(*report, opened.adapter);
+      add_next_of_lora(
+          options_, "check",
+          {{"model", options_.model}, {"adapter", options_.adapter}, {"merged", options_.out}},
+          KeptRanks::Yes, "computes every element again, within the derived bound", run_);
     }
     fill_replays(options_, "lora", run_);
     return std::move(run_);

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include "ci/cli/commands/lora.hpp"
+#include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/serve/serve.hpp"
+#include "properties/claims/adapter.hpp"
 
 namespace bv::cli {
 namespace {
@@ -53,10 +55,7 @@ Result<Run> sliced(Context& context, const Options& options) {
   Run run;
   BV_TRY(opened, open_base_and_adapter(context, options, library, run, UnknownBase::Refuse));
   BV_TRY(serving, serving_of(options, opened.adapter));
-  ClaimSummary summary;
-  summary.claim = "adapter-slices";
-  summary.title = "slices lie where the base's rows lie";
-  summary.noun = "layers";
+  ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-slices"));
   auto modules = lora::serve_adapter(opened.model.hf, library.kinds, opened.adapter, serving);
   if (!modules) {
     if (!is_refutation(modules.error().code)) {
@@ -84,6 +83,10 @@ Result<Run> sliced(Context& context, const Options& options) {
         counted(static_cast<std::uint64_t>(serving.tp), "rank"), io::printable(options.out)));
   }
   run.claims.push_back(std::move(summary));
+  add_next_of_lora(
+      options, "check",
+      {{"model", options.model}, {"adapter", options.adapter}, {"slices", options.out}},
+      KeptRanks::No, "reads what was written, and puts the parts together", run);
   fill_replays(options, "lora", run);
   return run;
 }

@@ -14,6 +14,7 @@
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/named_output.hpp"
 #include "core/io/writer.hpp"
 #include "core/verdict/gather.hpp"
@@ -69,10 +70,9 @@ std::string name_of(const fs::path& rules) {
 /// The checkpoint of a rules file: a headers dump or a folder of its name beside it.
 Result<fs::path> model_of(const fs::path& rules) {
   const fs::path base = rules.parent_path() / name_of(rules);
-  std::error_code ignored;
   for (const char* end : {".headers.json.gz", ".headers.json", ""}) {
     const fs::path path = base.string() + end;
-    if (path != rules && fs::exists(path, ignored)) {
+    if (path != rules && io::has_entry(path)) {
       return path;
     }
   }
@@ -87,8 +87,7 @@ class Notes {
  public:
   /// Errors: BadValue for a file that is no JSON.
   Status read(const fs::path& folder) {
-    std::error_code ignored;
-    if (!fs::exists(folder / kNotes, ignored)) {
+    if (!io::has_entry(folder / kNotes)) {
       return Done{};
     }
     BV_TRY(parsed, json_of_file((folder / kNotes).string()));

@@ -172,6 +172,8 @@ constexpr std::array kOptions = {
                "--to megatron: one pair for each of q, k, v, gate and up", ""},
     OptionSpec{"merged", 0, "", Form::Text, &O::merged, "DIR", "model", "lora:check",
                "a merged checkpoint that is held against base and adapter", "write --merged DIR"},
+    OptionSpec{"slices", 0, "", Form::Text, &O::slices, "DIR", "model", "lora:check",
+               "a folder of lora slice that is held against the adapter", "write --slices DIR"},
     OptionSpec{"untie", 0, "", Form::Flag, &O::untie, "", "selection", "check convert lora:merge",
                "a tied tensor that the adapter changes becomes two", ""},
     OptionSpec{"fully-sharded", 0, "", Form::Flag, &O::fully_sharded, "", "selection", "lora:slice",

@@ -56,6 +56,7 @@ struct Options {
   bool canonical = false;                // to Megatron: one pair a projection
   std::string against;                   // the adapter that it was made from or to
   std::string merged;                    // a checkpoint that somebody merged
+  std::string slices;                    // what lora slice wrote, or somebody else
   std::optional<std::int64_t> max_rank;  // rows of a server's buffers
   bool untie = false, fully_sharded = false;
   // selection

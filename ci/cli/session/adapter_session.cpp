@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/idle_entries.hpp"
 #include "properties/claims/adapter.hpp"
@@ -24,10 +25,8 @@ Result<LayerPlan> plan_layers(const model::Model& model, const kinds::Catalogue&
 }
 
 bool is_megatron_adapter(const fs::path& folder) {
-  std::error_code ignored;
-  return !fs::exists(folder / lora::kAdapterConfigName, ignored) &&
-         (fs::exists(folder / lora::kRecordName, ignored) ||
-          lora::layout_from_files(folder).has_value());
+  return !io::has_entry(folder / lora::kAdapterConfigName) &&
+         (io::has_entry(folder / lora::kRecordName) || lora::layout_from_files(folder).has_value());
 }
 
 Result<OpenedMegatronAdapter> open_adapter_of_ranks(const Options& options,
@@ -207,6 +206,8 @@ Status judge_adapter_folder(const Options& options, const checkpoint::HfModel& b
                             const kinds::Catalogue& kinds, const ChosenLayouts& layouts, Run& run) {
   BV_TRY(opened, open_pairs(options, base, kinds));
   claims::AdapterSubject subject{&opened.adapter, &base, &kinds, layouts.layouts};
+  subject.ranks_optional =
+      !layouts.asked_for && (!options.merged.empty() || !options.slices.empty());
   if (opened.layout) {
     subject.layouts = {*opened.layout};
   } else if (!layouts.asked_for) {

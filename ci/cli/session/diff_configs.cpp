@@ -9,6 +9,7 @@
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/writer.hpp"
 #include "core/model/model.hpp"
 
@@ -137,9 +138,8 @@ std::string other_fields(const std::map<std::string, std::string>& a,
 Result<ConfigDifference> diff_configs(const fs::path& wanted, const fs::path& found,
                                       const std::vector<family::FamilyPtr>& families) {
   ConfigDifference out;
-  std::error_code ignored;
-  const bool has_a = fs::exists(wanted / "config.json", ignored);
-  const bool has_b = fs::exists(found / "config.json", ignored);
+  const bool has_a = io::has_entry(wanted / "config.json");
+  const bool has_b = io::has_entry(found / "config.json");
   if (!has_a || !has_b) {
     if (has_a != has_b) {
       out.notes.push_back(

@@ -13,7 +13,9 @@
 #include "core/compare/diff.hpp"
 #include "core/convert/fingerprints.hpp"
 #include "core/io/checkpoint.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/megatron_iteration.hpp"
 #include "core/model/name_filter.hpp"
 
 namespace bv::cli {
@@ -46,8 +48,9 @@ Result<std::optional<io::LocatedModel>> megatron_in(const std::string& reference
       located = std::move(*below);
     }
   }
-  if (!located && located.error().code == Code::CacheIncomplete) {
-    return std::move(located).error();  // the iteration that it names is not there
+  if (!located && (located.error().code == Code::CacheIncomplete ||
+                   io::has_entry(fs::path(reference) / io::kIterationTracker))) {
+    return std::move(located).error();  // no iteration is named, or one that is not there
   }
   const bool megatron = located && (located->kind == io::ModelKind::TorchDist ||
                                     located->kind == io::ModelKind::RankFiles);
@@ -69,6 +72,16 @@ Status check_sides(const std::vector<std::string>& sides) {
                             io::printable_path(sides[0])))
         .pair("Megatron shards", "an HF model")
         .advise("bridge-verify diff HF_DIR " + shell_quoted(sides[0]));
+  }
+  return Done{};
+}
+
+Status check_no_sizes(const Options& options) {
+  for (const char* size : {"tp", "pp", "ep", "etp", "vpp", "cp"}) {
+    if (options.has(size)) {
+      return fail(Code::Conflict, fmt::format("--{} has no meaning here", size))
+          .advise("leave it out: a torch_dist checkpoint is the same in every layout");
+    }
   }
   return Done{};
 }

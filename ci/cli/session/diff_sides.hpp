@@ -33,6 +33,8 @@ namespace bv::cli {
 
 /// Why `reference` is no checkpoint of Megatron, and what was meant.
 [[nodiscard]] Error no_megatron(const std::string& reference);
+/// Errors: Conflict for --tp and its like, which say nothing of a torch_dist checkpoint.
+[[nodiscard]] Status check_no_sizes(const Options& options);
 
 /// Sizes of the names of shards, and what names cannot say from the options. Errors: Conflict when
 /// they disagree; those of compare::layout_of_shards.

@@ -8,6 +8,7 @@
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_kinds.hpp"
 #include "core/io/digest.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/writer.hpp"
 #include "oracles/model_style.hpp"
 
@@ -62,8 +63,7 @@ Result<FamilyFiles> read_families(const Options& options) {
       return unreadable(folder, "no *.json");
     }
     std::move(files.begin(), files.end(), std::back_inserter(out.families));
-    std::error_code ignored;
-    if (fs::exists(fs::path(folder) / "tables", ignored)) {
+    if (io::has_entry(fs::path(folder) / "tables")) {
       BV_TRY(more, read_folder(fs::path(folder) / "tables"));
       std::move(more.begin(), more.end(), std::back_inserter(out.tables));
     }

@@ -4,6 +4,7 @@
 
 #include "ci/cli/session/context.hpp"
 #include "core/base/text.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/writer.hpp"
 
 namespace bv::cli {
@@ -14,19 +15,14 @@ namespace {
 constexpr std::uint64_t kBytesMax = std::uint64_t{1} << 20;
 constexpr std::string_view kName = "bridge-verify.toml";
 
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 /// The file that counts for this folder, empty without one.
 fs::path nearest_file(const fs::path& folder) {
   fs::path found;
   for (fs::path at = folder; !at.empty(); at = at.parent_path()) {
-    if (found.empty() && is_there(at / kName)) {
+    if (found.empty() && io::has_entry(at / kName)) {
       found = at / kName;
     }
-    if (is_there(at / ".git")) {
+    if (io::has_entry(at / ".git")) {
       return found;
     }
     if (at == at.root_path()) {
@@ -55,7 +51,7 @@ Result<std::vector<SettingsText>> read_settings(const Environment& environment,
     return out;
   }
   for (const fs::path& path : {nearest_file(folder), user_file(environment)}) {
-    if (path.empty() || !is_there(path)) {
+    if (path.empty() || !io::has_entry(path)) {
       continue;
     }
     const bool here = path.parent_path() == folder;

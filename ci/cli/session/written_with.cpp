@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/foreign/usual.hpp"
+#include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 
@@ -177,17 +179,26 @@ class Facts {
   std::vector<std::string> taken_, contradictions_;
 };
 
-/// A file of ours names its schema; one of another program says nothing.
-Result<std::optional<std::string>> text_of_ours(const fs::path& file, std::uint64_t bytes_max,
-                                                std::string_view schema) {
-  std::error_code ignored;
-  if (!fs::exists(file, ignored)) {
-    return std::optional<std::string>();
-  }
-  BV_TRY(text, io::read_file(file, bytes_max, Code::ManifestInvalid));
+/// A whole JSON object that does not name our schema: no damage makes one of a manifest of ours.
+bool is_of_another_program(const std::string& text) {
+  const std::string_view schema = checkpoint::kManifestSchema;
   const std::string start = fmt::format("\"{}", schema.substr(0, schema.find('/') + 1));
-  return text.find(start) == std::string::npos ? std::optional<std::string>()
-                                               : std::optional(std::move(text));
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  return first != std::string::npos && text[first] == '{' &&
+         text.find(start) == std::string::npos && nlohmann::json::accept(text);
+}
+
+constexpr std::string_view kHelp =
+    "copy it again from where convert wrote it; or move it away, and give the options again that "
+    "convert was given";
+
+/// With what to do about a file beside the tensors that cannot be used.
+Error unusable(Error error) {
+  if (error.code != Code::PermissionDenied) {
+    error.help = kHelp;
+  }
+  error.facts.emplace_back("what it says is not known, so that nothing was judged");
+  return error;
 }
 
 WrittenWith taken(const Options& given, checkpoint::MegatronFolder manifest, const fs::path& file,
@@ -202,12 +213,21 @@ WrittenWith taken(const Options& given, checkpoint::MegatronFolder manifest, con
 
 Result<std::optional<WrittenWith>> written_with(const Options& given, const fs::path& folder) {
   const fs::path file = folder / checkpoint::kManifestName;
-  BV_TRY(text, text_of_ours(file, checkpoint::kManifestBytesMax, checkpoint::kManifestSchema));
-  if (!text) {
+  if (!io::has_entry(file)) {
     return std::optional<WrittenWith>();
   }
-  BV_TRY(manifest, checkpoint::parse_manifest(*text, io::printable_path(file)));
-  return std::optional(taken(given, std::move(manifest), file,
+  auto text = io::read_file(file, checkpoint::kManifestBytesMax, Code::ManifestInvalid);
+  if (!text) {
+    return unusable(std::move(text).error());
+  }
+  if (is_of_another_program(*text)) {
+    return std::optional<WrittenWith>();
+  }
+  auto manifest = checkpoint::parse_manifest(*text, io::printable_path(file));
+  if (!manifest) {
+    return unusable(std::move(manifest).error());
+  }
+  return std::optional(taken(given, std::move(*manifest), file,
                              fmt::format("{} of B", checkpoint::kManifestName), true));
 }
 
@@ -215,12 +235,16 @@ Result<std::optional<WrittenWith>> dist_written_with(const Options& given,
                                                      const fs::path& iteration,
                                                      std::string_view side) {
   const fs::path file = iteration / checkpoint::kRecordName;
-  BV_TRY(text, text_of_ours(file, checkpoint::kRecordBytesMax, checkpoint::kRecordSchema));
-  if (!text) {
+  if (!io::has_entry(file)) {
     return std::optional<WrittenWith>();
   }
-  BV_TRY(record, checkpoint::parse_record(*text, io::printable_path(file)));
-  return std::optional(taken(given, std::move(record), file,
+  auto text = io::read_file(file, checkpoint::kRecordBytesMax, Code::ManifestInvalid);
+  auto record = text ? checkpoint::parse_record(*text, io::printable_path(file))
+                     : Result<checkpoint::MegatronFolder>(std::move(text).error());
+  if (!record) {
+    return unusable(std::move(record).error());
+  }
+  return std::optional(taken(given, std::move(*record), file,
                              fmt::format("{} of {}", checkpoint::kRecordName, side), false));
 }
 

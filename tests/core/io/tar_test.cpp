@@ -9,6 +9,13 @@ namespace {
 
 TEST(Sha256, EqualsTheVectorsOfTheStandard) {
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  const std::string text(1000, 'a');
+  for (const std::size_t cut : {0U, 1U, 55U, 56U, 63U, 64U, 65U, 128U, 999U}) {
+    Sha256 sum;  // piece by piece
+    sum.add(std::as_bytes(std::span(text).first(cut)));
+    sum.add(std::as_bytes(std::span(text).subspan(cut)));
+    EXPECT_EQ(sum.digits(), "41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3");
+  }
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");

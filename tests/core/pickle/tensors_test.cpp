@@ -95,13 +95,57 @@ TEST(TorchFile, StridesOfSingleRowsDoNotMatter) {
   EXPECT_EQ(tensor_fault(none), "");
 }
 
-TEST(TorchFile, TensorsThatAreNotStoredRowByRowAreRefused) {
-  SmallTensor turned;
-  turned.strides = {1, 2};
-  EXPECT_EQ(tensor_fault(turned), "f: a tensor of shape [2, 3] is not stored row by row");
-  SmallTensor repeated;
-  repeated.strides = {0, 1};
-  EXPECT_EQ(tensor_fault(repeated), "f: a tensor of shape [2, 3] is not stored row by row");
+TEST(TorchFile, TensorsThatAreNotStoredRowByRowKeepTheirStrides) {
+  SmallTensor small;
+  std::string bytes;
+  small.strides = {1, 2};
+  const auto turned = open(small.archive(), bytes);
+  ASSERT_TRUE(turned.has_value()) << turned.error().message;
+  EXPECT_EQ(turned->strides, (Shape{1, 2}));
+  EXPECT_EQ(turned->end - turned->begin, 12U);
+  EXPECT_FALSE(may_repeat(*turned));
+  small.strides = {0, 1};
+  small.offset = 3;
+  const auto repeated = open(small.archive(), bytes);
+  ASSERT_TRUE(repeated.has_value()) << repeated.error().message;
+  EXPECT_EQ(repeated->end - repeated->begin, 6U);
+  EXPECT_TRUE(may_repeat(*repeated));
+  small.strides = {3, 1};
+  small.offset = 0;
+  EXPECT_EQ(open(small.archive(), bytes)->strides, Shape());
+}
+
+TEST(TorchFile, StridesThatLeadOutOfTheStorageAreRefused) {
+  const std::string larger = "f: a tensor of shape [2, 3] is larger than its storage";
+  for (const std::vector<int>& strides :
+       {std::vector{4, 1}, {1, 3}, {2, 2}, {-1, 1}, {3, -1}, {0, -1}, {2147483647, 2147483647}}) {
+    SmallTensor small;
+    small.strides = strides;
+    EXPECT_EQ(tensor_fault(small), larger) << strides[0] << " " << strides[1];
+  }
+  SmallTensor moved;
+  moved.strides = {0, 1};
+  moved.offset = 4;
+  EXPECT_EQ(tensor_fault(moved), larger);
+  SmallTensor wide;  // the reach is above 2^63
+  wide.shape = {2147483647, 2147483647, 2147483647};
+  wide.strides = {2147483647, 2147483647, 2147483647};
+  EXPECT_NE(tensor_fault(wide).find("is larger than its storage"), std::string::npos);
+  wide.strides = {0, 0, 0};  // so is the number of elements
+  EXPECT_NE(tensor_fault(wide).find("is larger than its storage"), std::string::npos);
+}
+
+TEST(TorchFile, OverlapsAreSeenByTheStrides) {
+  const auto overlaps = [](Shape shape, Shape strides) {
+    return may_repeat({DType::F32, std::move(shape), 0, 0, nullptr, std::move(strides)});
+  };
+  EXPECT_TRUE(overlaps({4, 4}, {2, 1}));  // windows
+  EXPECT_TRUE(overlaps({3, 3}, {0, 0}));  // expanded
+  EXPECT_TRUE(overlaps({3, 5}, {1, 2}));
+  EXPECT_FALSE(overlaps({2, 5}, {1, 2}));
+  EXPECT_FALSE(overlaps({4, 1}, {1, 0}));  // one index
+  EXPECT_FALSE(overlaps({4, 3}, {3, 1}));
+  EXPECT_FALSE(overlaps({3, 4}, {1, 3}));
 }
 
 TEST(TorchFile, ATensorLargerThanItsStorageIsRefused) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/io/checkpoint.hpp"
+#include "core/io/whole_tensor.hpp"
 #include "tests/core/io/scratch.hpp"
 #include "tests/core/pickle/small_archive.hpp"
 #include "tests/core/torch_dist/golden_copy.hpp"
@@ -11,6 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using pickle::pickled;
+using pickle::pickled_tuple;
 using pickle::SmallArchive;
 using std::string_literals::operator""s;
 
@@ -43,6 +46,54 @@ class TorchFileStore : public ::testing::Test {
   }
   io::testing::ScratchFolder folder_;
 };
+
+/// What PyTorch itself saved of views of its storages, and the same row by row.
+TEST(TorchViews, AreWhatPyTorchSaysThatTheyAre) {
+  const fs::path folder = fs::path(BV_FIXTURES) / "torch";
+  const auto wanted = io::Checkpoint::open(folder / "views.safetensors");
+  const auto found = FileStore::open(folder / "views.bin");
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  const auto as_checkpoint = io::Checkpoint::open(folder / "views.bin");
+  ASSERT_TRUE(as_checkpoint.has_value()) << as_checkpoint.error().message;
+  EXPECT_EQ(found->headers(), wanted->headers());
+  EXPECT_EQ(as_checkpoint->headers(), wanted->headers());
+  EXPECT_EQ(found->total_bytes(), wanted->total_bytes());
+  std::size_t gathered = 0;
+  for (const auto& [name, stored] : wanted->tensors()) {
+    const auto whole = wanted->bytes(stored);
+    const std::vector<std::byte> right(whole.begin(), whole.end());
+    const auto chunks = found->chunks(*found->find(name));
+    ASSERT_EQ(chunks.size(), 1U);
+    std::vector<std::byte> bytes(chunks[0].bytes.begin(), chunks[0].bytes.end());
+    if (chunks[0].made != nullptr) {
+      ++gathered;
+      bytes.resize(right.size());
+      ASSERT_TRUE(chunks[0].made->make(0, chunks[0].made->elements(), bytes.data()));
+    }
+    EXPECT_EQ(bytes, right) << name;
+    const auto again =
+        io::WholeTensor::read(*as_checkpoint, as_checkpoint->tensors().find(name)->second);
+    EXPECT_EQ(std::vector<std::byte>(again->bytes().begin(), again->bytes().end()), right) << name;
+  }
+  EXPECT_EQ(gathered, 17U);  // the other four are contiguous, whatever made them
+}
+
+/// A storage of eight bytes says that it is terabytes.
+TEST_F(TorchFileStore, RefusesRepeatedElementsWithoutABound) {
+  const auto expanded = [](const std::string& shape) {
+    return pickled("c.weight") + std::string("ctorch._utils\n_rebuild_tensor_v2\n((") +
+           pickled("storage") + "ctorch\nFloatStorage\n" + pickled("0") + pickled("cpu") +
+           pickled(2) + "tQ" + pickled(0) + shape + pickled_tuple(std::vector{0, 0}) + "\x89" +
+           "ccollections\nOrderedDict\n)RtR";
+  };
+  const auto huge = open(megatron_file(expanded(pickled_tuple(std::vector{1 << 20, 1 << 20}))));
+  ASSERT_FALSE(huge.has_value());
+  EXPECT_EQ(huge.error().code, Code::PickleInvalid);
+  EXPECT_NE(huge.error().message.find("repeat what is stored"), std::string::npos)
+      << huge.error().message;
+  EXPECT_NE(huge.error().found.find("c.weight"), std::string::npos) << huge.error().found;
+  EXPECT_TRUE(open(megatron_file(expanded(pickled_tuple(std::vector{1 << 10, 1 << 10})))));
+}
 
 TEST_F(TorchFileStore, HoldsTheTensorsOfTheDictByName) {
   const auto store = open(megatron_file());

@@ -111,17 +111,6 @@ TEST_F(DamagedCheckpoint, AWholeFolderIsNeeded) {
   EXPECT_EQ(error().code, Code::DistMetadataInvalid);
 }
 
-TEST_F(DamagedCheckpoint, HashesOfFilesAreNamedAsNotCompared) {
-  const auto notes_of = [&] {
-    std::vector<std::string> notes;
-    tell_beside(DistCheckpoint::open(copy_.iteration)->beside(), notes);
-    return join(notes, "\n");
-  };
-  EXPECT_EQ(notes_of().find("integrity.json"), std::string::npos);
-  spill(copy_.iteration / "integrity.json", R"({"algorithm": "sha256", "files": {}})");
-  EXPECT_NE(notes_of().find("integrity.json is not compared"), std::string::npos);
-}
-
 TEST_F(DamagedCheckpoint, FilesThatEndEarlyAreRefused) {
   fs::resize_file(copy_.iteration / "__1_0.distcp", 61'000);
   EXPECT_EQ(error().code, Code::DistMetadataInvalid);
