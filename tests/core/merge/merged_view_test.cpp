@@ -198,11 +198,11 @@ TEST(MergedView, WhatRestsIsBounded) {
     const Edits edits = edits_of(twins.adapter);
     for (const auto& [tensor, edit] : edits) {
       const auto& stored = twins.base.checkpoint->tensors().find(tensor)->second;
-      makers.push_back(
-          std::make_unique<MergedElements>(TensorMerge::make(stored.spec, edit, best_merge_isa(),
-                                                             twins.base.checkpoint->bytes(stored))
-                                               .value(),
-                                           twins.base.checkpoint->bytes(stored), states, nullptr));
+      makers.push_back(std::make_unique<MergedElements>(
+          TensorMerge::make(stored.spec, edit, best_merge_isa(),
+                            twins.base.checkpoint->bytes(stored))
+              .value(),
+          MergedElements::Base{twins.base.checkpoint->bytes(stored)}, states, nullptr));
     }
     std::size_t most = 0;
     for (int round = 0; round < 2; ++round) {
