@@ -206,7 +206,7 @@ class MegatronWriter {
     one.b = exponent ? scaled_->times(one.pair->b.source(), *exponent) : nullptr;
     one.fold = exponent.value_or(0);
     if (one.b != nullptr) {
-      out_.folds[one.b->source().spec] = one.fold;
+      out_.folds[&one.b->tensor.spec] = one.fold;  // as factor_b().source() has it
     }
     return one.b != nullptr;
   }

@@ -24,7 +24,8 @@ void expect_single_experts(const lora::UnpackedAdapter& unpacked) {
   std::set<std::string> keys;
   for (const convert::OutputTensor& tensor : unpacked.weights.tensors) {
     EXPECT_TRUE(keys.insert(tensor.spec.name).second) << tensor.spec.name;
-    EXPECT_EQ(tensor.spec.shape.size(), 2u) << tensor.spec.name;
+    const bool magnitude = tensor.spec.name.ends_with("magnitude_vector");
+    EXPECT_EQ(tensor.spec.shape.size(), magnitude ? 1u : 2u) << tensor.spec.name;
   }
   EXPECT_FALSE(keys.empty());
 }
@@ -51,17 +52,23 @@ TEST(UnpackedAdapters, EveryExpertHasAPairOfItsOwnOrTheReasonIsSaid) {
       continue;
     }
     EXPECT_FALSE(has_stacks(*one_by_one));
-    for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    int done = 0;
+    for (std::uint64_t seed = 0; seed < 20 && done < 3; ++seed) {
       generators::Random random(seed);
       const auto drawn = draw_adapter(base, tools.library.kinds, layout, random).value();
       const auto adapter = fitted(drawn, *one_by_one, tools.library.kinds);
       ASSERT_TRUE(adapter) << adapter.error().message;
       ASSERT_TRUE(adapter->faults.empty())
           << adapter->faults.front().key << adapter->faults.front().message;
+      if (!adapter->replacements.empty() || !adapter->biases.empty()) {
+        continue;  // what is trained beside the pairs is refused
+      }
+      ++done;
       const auto files = lora::plan_unpacked(*adapter, *one_by_one);
       ASSERT_TRUE(files) << files.error().message;
       expect_single_experts(*files);
     }
+    EXPECT_EQ(done, 3);
     if (packed) {
       unpacked.insert(base.model_type);
     }

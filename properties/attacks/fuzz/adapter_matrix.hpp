@@ -32,7 +32,7 @@ using AdapterMatrix = std::array<AdapterRow, kAdapterFaults.size()>;  // as kAda
 
 struct AdapterMatrixOptions {
   std::uint64_t seed = 1;
-  int adapters = 3;  // of each place
+  int adapters = 6;  // of each place
   int jobs = 1;
   std::filesystem::path folder = {};   // for Megatron's ranks, empty; no path: these are not tried
   std::function<bool()> stopped = {};  // asked before each place, on several threads
