@@ -105,8 +105,8 @@ TEST_F(HostileFamily, NoCommandPrintsItsControlCharacters) {
                               Words{"inspect"} + model,
                               Words{"config"} + model,
                               Words{"layout"} + model + Words{"--tp", "1"}};
-  for (const std::string format : {"markdown", "html", "sarif", "junit", "github", "gitlab", "csv",
-                                   "plain", "jsonl", "ctrf"}) {
+  for (const std::string format :
+       {"markdown", "html", "sarif", "junit", "github", "gitlab", "csv", "plain", "ctrf"}) {
     lines.push_back(Words{"check", "--tp", "1", "--format", format} + model);
   }
   for (const Words& line : lines) {
@@ -141,7 +141,7 @@ TEST_F(HostileFamily, ItsNameIsAName) {
 
 TEST_F(HostileFamily, ANumberOfItsOwnIsItsOwnFault) {
   for (const std::string value :
-       {"9223372036854775807 * 9223372036854775807", "1 // 0", "num_heads / 0", "2 - 2"}) {
+       {"9223372036854775807 * 9223372036854775807", "1 // 0", "num_hidden_layers / 0", "2 - 2"}) {
     edit([&](ordered_json& family) { family["symbols"]["boom"] = {{"value", value}}; });
     expect_refused("symbol boom");
   }

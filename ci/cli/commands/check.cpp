@@ -202,7 +202,9 @@ class Check {
       run_.next_note = "repeats the first refuted verdict alone";
     } else if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty() &&
                options_.adapter.empty() && conclude(run_).exit_code == 0) {
-      run_.next = next_line(lines_, "roundtrip");
+      Options roundtrip = options_;  // which moves bytes, and draws values for them
+      roundtrip.level = "data";
+      run_.next = next_line(without_idle(roundtrip, opened_.hf.model), "roundtrip");
       run_.next_note =
           fmt::format("moves the bytes ({} x {})", human_bytes(run_.bytes),
                       counted(static_cast<std::uint64_t>(run_.layouts.size()), "layout"));
