@@ -163,7 +163,9 @@ Status NamedOutputs::commit() {
     if (const Status named = files_[i].second.commit(); !named) {
       std::error_code ignored;
       for (std::size_t done = 0; done <= i; ++done) {  // this one may have got its name as well
-        fs::remove(files_[done].first, ignored);
+        if (fs::is_regular_file(files_[done].first, ignored)) {
+          fs::remove(files_[done].first, ignored);
+        }
       }
       return named;
     }
