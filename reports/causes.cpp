@@ -273,7 +273,11 @@ Block block_of(const Cause& cause) {
   block.code = verdict.code;
   block.title = verdict.title.empty() ? std::string(info(verdict.code).title) : verdict.title;
   if (!others.empty()) {
-    block.title += fmt::format(", and {} more like it", others.size());
+    // Behind a second clause the words would be read as part of it.
+    const bool clauses = block.title.find("; ") != std::string::npos ||
+                         block.title.find(", and ") != std::string::npos;
+    block.title += fmt::format(
+        fmt::runtime(clauses ? " ({} more like it)" : ", and {} more like it"), others.size());
   }
   block.where = verdict.rule_source;
   if (!verdict.kind.empty()) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/text.hpp"
+#include "reports/printable.hpp"
 #include "reports/wrap.hpp"
 
 namespace bv::reports {
@@ -14,7 +15,7 @@ namespace {
 std::string pairs_text(const std::vector<std::pair<std::string, std::string>>& pairs) {
   std::vector<std::string> out;
   for (const auto& [name, value] : pairs) {
-    out.push_back(name + "=" + value);
+    out.push_back(printable(name, false) + "=" + printable(value, false));
   }
   return join(out, " ");
 }
@@ -59,10 +60,11 @@ std::string rule_lines_text(const std::vector<RuleLine>& rules, std::size_t widt
                : fmt::format("    {:<6} {}\n", label, wrapped(text, margin.size(), margin, width));
   };
   for (const RuleLine& rule : rules) {
-    const std::string head = fmt::format("{} {}  {}", rule.id, rule.stage, rule.megatron);
+    const std::string head = fmt::format("{} {}  {}", rule.id, printable(rule.stage, false),
+                                         printable(rule.megatron, false));
     out += wrapped(head, 0, "    ", width) + "\n";
     add("hf", pairs_text(rule.hf));
-    add("kind", rule.kind);
+    add("kind", printable(rule.kind, false));
     add("axes", pairs_text(rule.axes));
     add("value", rule.value);
   }

@@ -71,8 +71,8 @@ std::string blocks(const Run& run, const TextStyle& style) {
     out += fmt::format("\n{} {} not shown; --format plain lists every verdict\n",
                        counted(more, "more cause"), more == 1 ? "is" : "are");
   }
-  for (const Error& error : run.input_errors) {
-    out += "\n" + render_error(error, style);
+  for (std::size_t i = 0; i + style.told < run.input_errors.size(); ++i) {
+    out += "\n" + render_error(run.input_errors[i], style);
   }
   for (const Error& warning : run.warnings) {
     out += style.verbosity < 0 && run.fail_on != FailOn::Warning
@@ -156,6 +156,7 @@ std::string remarks(const Run& run, const TextStyle& style) {
     const std::string folder = printable_whole(run.report, style.ascii);
     const bool converts = run.command == "convert";  // its --out is the checkpoint
     out += converts             ? (has_written(run) ? "output   " + folder + "\n" : "")
+           : style.reports_lost ? ""
            : run.report.empty() ? "report   add --out DIR for reports\n"
                                 : "report   " + folder + "\n";
   }
@@ -226,6 +227,10 @@ std::string render_text(const Run& run, const TextStyle& style) {
   out += blocks(run, style);
   if (style.verbosity >= 0) {
     out += remarks(run, style);
+  }
+  if (const auto why = undecided_reasons(run);
+      style.verbosity == -1 && out.empty() && !why.empty() && conclude(run).word == "INCOMPLETE") {
+    out += "\n" + labelled("open", {printable(why.front(), style.ascii)}, style);
   }
   out += (out.empty() ? "" : "\n") + closing(run, style);
   return out.starts_with('\n') && style.header ? out.substr(1) : out;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <exception>
 #include <new>
 
@@ -243,8 +244,15 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
   const Error lost =
       fail(Code::IndexDisagrees, "a file of the model was truncated while it was read")
           .advise("let the other program finish, then run this again");
+  StopWords stopped;
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
+    stopped.emplace_back(
+        signal,
+        last_words(context, options, fail(Code::Stopped, "stopped while the inputs were read"),
+                   concludes, signal));
+  }
   set_last_words(last_words(context, options, lost, concludes),
-                 last_words(context, options, out_of_memory(), concludes));
+                 last_words(context, options, out_of_memory(), concludes), std::move(stopped));
 }
 
 int dispatch(Context& context, Options& options) {

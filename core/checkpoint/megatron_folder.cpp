@@ -28,6 +28,14 @@ Error disagrees(const std::string& file, const std::string& message) {
   return fail(Code::ManifestDisagrees, message).at(file).advise(kTogether);
 }
 
+/// Is it a family of --families?
+bool is_added(std::string_view name, const std::vector<family::FamilyPtr>& families) {
+  const auto is_it = [&](const family::FamilyPtr& one) { return family::name(*one) == name; };
+  const auto built_in = family::builtin_families();
+  return built_in && std::any_of(families.begin(), families.end(), is_it) &&
+         std::none_of(built_in->begin(), built_in->end(), is_it);
+}
+
 /// What a manifest says is input, never the command line: its numbers are no usage errors.
 Error as_input(Error error, const std::string& file) {
   if (static_cast<unsigned>(error.code) < 1000) {
@@ -245,6 +253,11 @@ Result<MegatronFolder> open_megatron(const fs::path& folder,
   }
   if (auto fits = fit_manifest(out, config, families, kinds, rules, file); !fits) {
     Error error = std::move(fits).error();
+    if (out.changed.empty() && error.help == kTogether && is_added(out.family, families)) {
+      error.help =
+          "give the --families DIR that it was written with, as it was then, or convert the HF "
+          "directory again";
+    }
     for (const std::string& name : out.changed) {
       error.facts.push_back(fmt::format("{} is not the file that convert wrote", name));
     }

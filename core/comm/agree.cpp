@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <fstream>
 #include <map>
 #include <numeric>
 
@@ -17,7 +18,6 @@
 #include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
-#include "core/io/writer.hpp"
 
 namespace bv::comm {
 namespace {
@@ -55,13 +55,13 @@ std::string shown(const std::string* value) {
 
 /// The system that runs here, so that numbers of devices and inodes mean the same files.
 std::string this_system(int rank) {
-  constexpr std::uint64_t kIdBytesMax = 256;
   std::array<char, 256> host{};
-  const auto id = io::read_file("/proc/sys/kernel/random/boot_id", kIdBytesMax, Code::ReadFailed);
-  if (!id || id->empty() || ::gethostname(host.data(), host.size() - 1) != 0) {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");  // without a size: io refuses such files
+  std::string id;
+  if (!std::getline(file, id) || id.empty() || ::gethostname(host.data(), host.size() - 1) != 0) {
     return fmt::format("rank {}", rank);  // nothing to know it by: like no other
   }
-  return *id + host.data();
+  return id + host.data();
 }
 
 /// The stores that the tensors are of, in the order of the tensors.

@@ -70,10 +70,13 @@ class Evaluator {
         .pair(found, std::string(wanted))
         .advise("write names, whole numbers, + - * / and parentheses only");
   }
+  /// Without a name in it, the number is the file's own.
   Error overflow(std::size_t begin) const {
-    return fail(Code::BadValue, fmt::format("\"{}\" leaves 63 bits", escaped(since(begin))))
+    const bool own = identifiers(since(begin)).empty();
+    return fail(own ? Code::RulesInvalid : Code::SizeOutOfBounds,
+                fmt::format("\"{}\" leaves 63 bits", escaped(since(begin))))
         .pair("a product or sum above 9223372036854775807", "a tensor size")
-        .advise("check the sizes in config.json");
+        .advise(own ? "correct this number of the rules file" : "check the sizes in config.json");
   }
   char peek() {
     skip_blanks();
@@ -135,6 +138,12 @@ class Evaluator {
       return value.text == digits ? digits : fmt::format("{} = {}", escaped(value.text), digits);
     };
     const bool positive = right.number > 0;
+    if (!positive && identifiers(right.text).empty()) {
+      return fail(Code::RulesInvalid,
+                  fmt::format("{} is divided by {}", escaped(left.text), escaped(right.text)))
+          .pair(named(right), "a divisor of at least 1")
+          .advise("correct this number of the rules file");
+    }
     return fail(Code::IndivisibleDim,
                 fmt::format("{} is not divisible by {}", named(left), named(right)))
         .pair(positive ? fmt::format("a remainder of {}", left.number % right.number)
@@ -213,6 +222,21 @@ Result<std::int64_t> evaluate(std::string_view expression,
         const auto found = symbols.find(word);
         return found == symbols.end() ? std::nullopt : std::optional(found->second);
       });
+}
+
+Result<std::int64_t> evaluate_at(std::string_view place, std::string_view expression,
+                                 const std::map<std::string, std::int64_t, std::less<>>& symbols) {
+  auto value = evaluate(expression, symbols);
+  return value ? value
+               : Result<std::int64_t>(at_place(std::move(value).error(), place, expression));
+}
+
+Error at_place(Error error, std::string_view place, std::string_view expression) {
+  if (error.code == Code::RulesInvalid) {
+    error.where = std::string(place);
+  }
+  error.facts.push_back(fmt::format("{}: {}", place, escaped(expression)));
+  return error;
 }
 
 std::vector<std::string> identifiers(std::string_view expression) {

@@ -14,10 +14,18 @@
 namespace bv::family {
 
 /// Integer expressions over symbols: + - * / // ( ); `/` is exact division, `//` rounds down.
-/// Errors: IndivisibleDim naming both operands with their expression text; RulesInvalid for unknown
-/// symbols and syntax.
+/// Errors: IndivisibleDim naming both operands with their expression text; SizeOutOfBounds above 63
+/// bits; RulesInvalid for unknown symbols and syntax, and for numbers that are wrong whatever the
+/// config says.
 [[nodiscard]] Result<std::int64_t> evaluate(
     std::string_view expression, const std::map<std::string, std::int64_t, std::less<>>& symbols);
+
+/// The same; an error says where the expression stands: "glm4_moe.json: symbol head_dim".
+[[nodiscard]] Result<std::int64_t> evaluate_at(
+    std::string_view place, std::string_view expression,
+    const std::map<std::string, std::int64_t, std::less<>>& symbols);
+/// An error of `evaluate` with that place: a fact, and where the fault is when it is the file's.
+[[nodiscard]] Error at_place(Error error, std::string_view place, std::string_view expression);
 
 using Lookup = std::function<std::optional<std::int64_t>(std::string_view)>;
 

@@ -9,6 +9,8 @@
 namespace bv::family {
 namespace {
 
+constexpr std::size_t kNameMax = 4096;
+
 /// What the braces and expressions at one place may name.
 struct Scope {
   const Family* family = nullptr;
@@ -67,10 +69,14 @@ Status check_template(const Scope& scope, const std::string& source, const std::
     return problem(source, fmt::format("the braces of \"{}\" do not pair up", escaped(text)),
                    escaped(text), "{name} with a name inside");
   }
+  std::size_t length = text.size();  // with its prefixes
   bool has_variable = scope.variable.empty();
   bool has_expert = false;
   for (const TemplatePiece& piece : *pieces) {
-    if (!piece.braces || scope.family->prefixes.contains(piece.text)) {
+    const auto prefix =
+        piece.braces ? scope.family->prefixes.find(piece.text) : scope.family->prefixes.end();
+    length += prefix == scope.family->prefixes.end() ? 0 : prefix->second.size();
+    if (!piece.braces || prefix != scope.family->prefixes.end()) {
       continue;
     }
     std::vector<std::string> words = identifiers(piece.text);
@@ -88,6 +94,10 @@ Status check_template(const Scope& scope, const std::string& source, const std::
     }
     BV_CHECK(check_expression(*scope.family, source, piece.text,
                               {scope.variable, scope.inner, scope.experts ? "e" : ""}));
+  }
+  if (length > kNameMax) {
+    return problem(source, "a name is too long with its prefixes", counted(length, "character"),
+                   fmt::format("at most {}", kNameMax));
   }
   if (!expressions && !has_variable) {  // two repetitions would make one parameter
     return problem(

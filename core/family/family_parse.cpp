@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
@@ -53,7 +54,7 @@ class FamilyParser {
     BV_TRY(include, top.texts_or_none("include"));
     for (const std::string& name : include) {
       BV_TRY(table, table_named(name, top));
-      BV_CHECK(facts_of(table));
+      BV_CHECK(facts_once(name, table));
     }
     BV_CHECK(facts_of(top));
     BV_CHECK(lists(top));
@@ -76,13 +77,12 @@ class FamilyParser {
  private:
   Status head(const JsonPlace& top) {
     BV_TRY(name, top.at("family"));
-    BV_TRY(name_text, name.text());
+    BV_TRY(name_text, parse_family_name(name));
     BV_TRY(doc, top.text_or("doc", ""));
     BV_TRY(architectures, top.texts_or_none("architectures"));
     BV_TRY(model_types, top.texts_or_none("model_types"));
     family_->name = name_text;
-    family_->doc = doc;
-    family_->file = top.file();
+    family_->doc = doc, family_->file = top.file();
     family_->architectures = architectures;
     family_->model_types = model_types;
     BV_CHECK(parse_class_facts(top, *family_));
@@ -124,7 +124,8 @@ class FamilyParser {
     }
     const auto near = nearest(name, known);
     return user.error(fmt::format("there is no table \"{}\"", escaped(name)), escaped(name),
-                      near ? fmt::format("perhaps \"{}\"", *near) : join(known, ", "));
+                      near ? fmt::format("perhaps \"{}\"", *near)
+                           : "a table of this file's \"tables\", or of core/families/tables");
   }
 
   /// A family's own symbols overrule those of tables: they are read first, and the first statement
@@ -146,6 +147,18 @@ class FamilyParser {
     return Done{};
   }
 
+  /// Those of a table count once, however often it is used.
+  Status facts_once(const std::string& name, const JsonPlace& table) {
+    return taken_.insert(name).second ? facts_of(table) : Status(Done{});
+  }
+
+  Status few(const JsonPlace& place, std::size_t count, std::size_t most) const {
+    return count <= most ? Status(Done{})
+                         : Status(place.error("the family grows too large here",
+                                              fmt::format("more than {} entries", most),
+                                              fmt::format("at most {}", most)));
+  }
+
   /// Symbols, layer flags, conditions and allow-lists of a family or table.
   Status facts_of(const JsonPlace& place) {
     BV_CHECK(symbols_of(place, false));
@@ -165,21 +178,14 @@ class FamilyParser {
         family_->musts.push_back(must);
       }
     }
-    return Done{};
+    return few(
+        place,
+        std::max({family_->symbols.size(), family_->layer_flags.size(), family_->musts.size()}),
+        kFactsMax);
   }
 
   Status lists(const JsonPlace& top) {
-    if (const auto prefixes = top.find("prefixes")) {
-      BV_TRY(members, prefixes->members());
-      for (const auto& [name, place] : members) {
-        BV_TRY(all, place.texts());
-        if (all.empty()) {
-          return place.error("no prefix is listed", "[]", "a prefix, or a list of them");
-        }
-        family_->prefixes[name] = all.front();
-        family_->also_prefixes.insert(family_->also_prefixes.end(), all.begin() + 1, all.end());
-      }
-    }
+    BV_CHECK(parse_prefixes(top, *family_));
     BV_CHECK(list_of(top, "ignore_hf", parse_ignored, family_->ignore_hf));
     if (const auto buffers = tables_.find(kBuffers); buffers != tables_.end()) {
       BV_CHECK(list_of(JsonPlace(*buffers->second.json, buffers->second.file, ""), "ignore_hf",
@@ -232,14 +238,8 @@ class FamilyParser {
   }
 
   Status section_lists(const JsonPlace& place, Section& out) {
-    names_.clear();
-    if (const auto names = place.find("names")) {
-      BV_TRY(members, names->members());
-      for (const auto& [name, value_place] : members) {
-        BV_TRY(value, value_place.text());
-        names_.emplace_back(name, with_names(value, names_));
-      }
-    }
+    BV_TRY(names, parse_names(place));
+    names_ = std::move(names);
     if (const auto forms = place.find("forms")) {
       BV_TRY(members, forms->members());
       for (const auto& [group, list] : members) {
@@ -249,15 +249,17 @@ class FamilyParser {
     }
     BV_TRY(owns, place.texts_or_none("owns"));
     for (const std::string& prefix : owns) {
-      out.owns.push_back(with_names(prefix, names_));
+      BV_TRY(whole, with_names(place, prefix, names_));
+      out.owns.push_back(whole);
     }
     if (const auto copies = place.find("copies")) {
       BV_TRY(items, copies->items());
       for (const JsonPlace& item : items) {
         BV_TRY(copy, parse_copy(item));
-        copy.copy = with_names(copy.copy, names_);
-        copy.of = with_names(copy.of, names_);
-        copy.of_tied = with_names(copy.of_tied, names_);
+        for (std::string* name : {&copy.copy, &copy.of, &copy.of_tied}) {
+          BV_TRY(whole, with_names(item, *name, names_));
+          *name = whole;
+        }
         out.copies.push_back(copy);
       }
     }
@@ -314,7 +316,7 @@ class FamilyParser {
     BV_TRY(table, table_named(name, item));
     BV_CHECK(table.only(
         {"doc", "symbols", "layer_flags", "must", "constraints", "keep_float32", "rules"}));
-    BV_CHECK(facts_of(table));
+    BV_CHECK(facts_once(name, table));
     BV_CHECK(constraints_of(table, when, out));
     return rules_of(table, when, out);
   }
@@ -331,7 +333,7 @@ class FamilyParser {
       constraint.when.insert(constraint.when.begin(), when.begin(), when.end());
       out.constraints.push_back(constraint);
     }
-    return Done{};
+    return few(place, out.constraints.size(), kFactsMax);
   }
 
   Status rules_of(const JsonPlace& place, const std::vector<std::string>& when, Section& out) {
@@ -341,14 +343,18 @@ class FamilyParser {
     }
     BV_TRY(keep_float32, place.boolean_or("keep_float32", false));
     BV_TRY(items, rules->items());
+    rules_read_ += items.size();
+    BV_CHECK(few(place, rules_read_, kRulesMax));
     for (const JsonPlace& item : items) {
       BV_TRY(rule, parse_rule(item));
       rule.keep_float32 = rule.keep_float32 || keep_float32;
       for (std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
-        *name = with_names(*name, names_);
+        BV_TRY(whole, with_names(item, *name, names_));
+        *name = whole;
       }
       for (auto& [source, name] : rule.hf) {
-        name = with_names(name, names_);
+        BV_TRY(whole, with_names(item, name, names_));
+        name = whole;
       }
       rule.when.insert(rule.when.begin(), when.begin(), when.end());
       rule.section = family_->sections.size();
@@ -379,6 +385,8 @@ class FamilyParser {
 
   Tables tables_;
   TextsByName names_;
+  std::set<std::string> taken_;  // tables whose facts are in
+  std::size_t rules_read_ = 0;
   std::shared_ptr<Family> family_ = std::make_shared<Family>();
 };
 

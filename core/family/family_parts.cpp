@@ -384,15 +384,4 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   return rule;
 }
 
-std::string with_names(std::string text, const TextsByName& names) {
-  for (const auto& [name, value] : names) {
-    const std::string brace = fmt::format("{{{}}}", name);
-    for (std::size_t at = text.find(brace); at != std::string::npos;
-         at = text.find(brace, at + value.size())) {
-      text.replace(at, brace.size(), value);
-    }
-  }
-  return text;
-}
-
 }  // namespace bv::family

@@ -50,7 +50,24 @@ namespace bv::family {
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
 
 using TextsByName = std::vector<std::pair<std::string, std::string>>;
-/// Replaces {D}, {L} and the like by their text; other braces stay.
-[[nodiscard]] std::string with_names(std::string text, const TextsByName& names);
+/// Replaces {D}, {L} and the like by their text; other braces stay. Errors: RulesInvalid at
+/// `place` when the text grows beyond kTemplateMax, naming what it grew by.
+[[nodiscard]] Result<std::string> with_names(const JsonPlace& place, std::string text,
+                                             const TextsByName& names);
+/// The names of a section: each may use those before it. Errors: RulesInvalid for one that is made
+/// of itself or grows without end.
+[[nodiscard]] Result<TextsByName> parse_names(const JsonPlace& section);
+/// Prefixes of names by their key, the first of each list, and the others. A prefix is plain text.
+[[nodiscard]] Status parse_prefixes(const JsonPlace& top, Family& out);
+/// The name of the family: letters, digits, _ and -.
+[[nodiscard]] Result<std::string> parse_family_name(const JsonPlace& place);
+
+/// Bounds of a family file, far above every real one: what it is expanded to stays small, whatever
+/// it says.
+inline constexpr std::size_t kTemplateMax = 1024;  // characters of a name before its prefixes
+inline constexpr std::size_t kPrefixMax = 256;
+inline constexpr std::size_t kNamesMax = 256;    // short names of a section
+inline constexpr std::size_t kRulesMax = 20000;  // with those of tables, each time they are used
+inline constexpr std::size_t kFactsMax = 2000;   // symbols, flags, conditions
 
 }  // namespace bv::family

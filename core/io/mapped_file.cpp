@@ -62,6 +62,15 @@ Result<OpenedFile> open_regular(const std::filesystem::path& path) {
         .pair(S_ISDIR(status.st_mode) ? "a folder" : "a pipe, socket or device", "a regular file")
         .advise("give the file itself");
   }
+  // The kernel writes such a file while it is read: what stands there is of this process or this
+  // machine, as in /proc/self/environ.
+  char first = 0;
+  if (status.st_size == 0 && ::pread(number, &first, 1, 0) > 0) {
+    return fail(Code::ReadFailed, fmt::format("{} is not a regular file", printable_path(path)))
+        .at(printable_path(path))
+        .pair("a file without a size, as in /proc", "a regular file")
+        .advise("give the file itself");
+  }
   file.stamp = stamp_of(status);
   return file;
 }

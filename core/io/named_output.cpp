@@ -7,7 +7,9 @@
 
 #include <cerrno>
 #include <chrono>
+#include <span>
 #include <thread>
+#include <utility>
 
 #include "core/io/fault_text.hpp"
 #include "core/io/mapped_file.hpp"
@@ -86,37 +88,89 @@ Result<Descriptor> open_there(const fs::path& path, const struct stat& there) {
   return out;
 }
 
-}  // namespace
+/// What a name leads to at this moment.
+struct Place {
+  fs::path file;         // a regular file, or a name that is free; "" for what takes a stream
+  int own = -1;          // stdout or stderr
+  struct stat there {};  // of a pipe or a character device
+};
 
-Status write_named(const fs::path& path, std::string_view text) {
-  struct stat there {};
-  if (::stat(path.c_str(), &there) != 0) {
-    return write_file(errno == ENOENT ? end_of_links(path) : path, text);
+Result<Place> place_of(const fs::path& path) {
+  Place out;
+  if (::stat(path.c_str(), &out.there) != 0) {
+    out.file = errno == ENOENT ? end_of_links(path) : path;
+    return out;
   }
-  if (const int stream = own_stream(there); stream >= 0 && !S_ISDIR(there.st_mode)) {
-    return write_into(stream, text, path);
+  out.own = S_ISDIR(out.there.st_mode) ? -1 : own_stream(out.there);
+  if (out.own >= 0) {
+    return out;
   }
-  if (S_ISREG(there.st_mode)) {
+  if (S_ISREG(out.there.st_mode)) {
     std::error_code error;
     const fs::path real = fs::canonical(path, error);
     struct stat found {};
-    if (!error && ::stat(real.c_str(), &found) == 0 && is_same(there, found)) {
-      return write_file(real, text);
+    if (!error && ::stat(real.c_str(), &found) == 0 && is_same(out.there, found)) {
+      out.file = real;
     }
-  } else if (!S_ISCHR(there.st_mode) && !S_ISFIFO(there.st_mode)) {
+  } else if (!S_ISCHR(out.there.st_mode) && !S_ISFIFO(out.there.st_mode)) {
     return fail(Code::CannotWrite, fmt::format("{} is not a file", printable_path(path)))
         .at(printable_path(path))
-        .pair(S_ISDIR(there.st_mode)    ? "a folder"
-              : S_ISSOCK(there.st_mode) ? "a socket"
-                                        : "a block device",
+        .pair(S_ISDIR(out.there.st_mode)    ? "a folder"
+              : S_ISSOCK(out.there.st_mode) ? "a socket"
+                                            : "a block device",
               "the name of a file")
         .advise("give the name of a file");
   }
-  BV_TRY(descriptor, open_there(path, there));
+  return out;
+}
+
+Status write_stream(const fs::path& path, const Place& place, std::string_view text) {
+  if (place.own >= 0) {
+    return write_into(place.own, text, path);
+  }
+  BV_TRY(descriptor, open_there(path, place.there));
   BV_CHECK(write_into(descriptor.number(), text, path));
   return ::close(descriptor.release()) == 0
              ? Status(Done{})
              : Status(system_fault(errno, "writing", path, Code::WriteLost));
+}
+
+}  // namespace
+
+Status write_named(const fs::path& path, std::string_view text) {
+  BV_TRY(place, place_of(path));
+  return place.file.empty() ? write_stream(path, place, text) : write_file(place.file, text);
+}
+
+Status NamedOutputs::add(const fs::path& path, std::string text) {
+  BV_TRY(place, place_of(path));
+  if (place.file.empty()) {
+    streams_.emplace_back(path, std::move(text));
+    return Done{};
+  }
+  BV_TRY(file, PendingFile::create(place.file, text.size(), IfExists::Replace));
+  BV_CHECK(file.write_at(0, std::as_bytes(std::span(text.data(), text.size()))));
+  files_.emplace_back(place.file, std::move(file));
+  return Done{};
+}
+
+Status NamedOutputs::commit() {
+  for (const auto& [path, text] : streams_) {
+    told_.insert(path);
+    BV_CHECK(write_named(path, text));
+  }
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    if (const Status named = files_[i].second.commit(); !named) {
+      std::error_code ignored;
+      for (std::size_t done = 0; done <= i; ++done) {  // this one may have got its name as well
+        if (fs::is_regular_file(files_[done].first, ignored)) {
+          fs::remove(files_[done].first, ignored);
+        }
+      }
+      return named;
+    }
+  }
+  return Done{};
 }
 
 }  // namespace bv::io

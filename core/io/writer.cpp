@@ -248,7 +248,7 @@ Result<std::string> read_file(const fs::path& path, std::uint64_t limit_bytes, C
   if (opened.stamp.size > limit_bytes) {
     return refused(counted(opened.stamp.size, "byte"));
   }
-  // The size is a hint only: files of /proc have none, and a file may grow meanwhile.
+  // The size is a hint only: a file may grow meanwhile.
   std::string out;
   std::size_t done = 0;
   out.resize(opened.stamp.size + 1);

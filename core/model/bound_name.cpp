@@ -83,8 +83,12 @@ Status for_each_name(
       }
       for (std::int64_t expert = 0; expert < row.experts; ++expert) {
         for (std::size_t slot = 0; slot < row.hf.size(); ++slot) {
-          BV_TRY(name, row.hf[slot].at(index, expert));
-          use(row, {index, expert, slot}, std::move(name));
+          auto name = row.hf[slot].at(index, expert);
+          if (!name) {
+            return family::at_place(std::move(name).error(), row.rule->source,
+                                    row.rule->hf[slot].second);
+          }
+          use(row, {index, expert, slot}, *std::move(name));
         }
       }
     }

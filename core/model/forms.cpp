@@ -220,7 +220,8 @@ class FormChooser {
         }
         Shape shape;
         for (const std::string& extent : extents->second) {
-          BV_TRY(number, family::evaluate(extent, model_.geometry.with(row.rule->sizes)));
+          BV_TRY(number, family::evaluate_at(row.rule->source, extent,
+                                             model_.geometry.with(row.rule->sizes)));
           shape.push_back(number);
         }
         wanted[row.hf[slot].pattern()].emplace_back(row.rule->form, std::move(shape));

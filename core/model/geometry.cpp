@@ -93,6 +93,22 @@ class GeometryReader {
   Error out_of_range(const family::SymbolRule& symbol, std::int64_t value) const {
     const std::string wanted = value < symbol.min ? fmt::format("at least {}", symbol.min)
                                                   : fmt::format("at most {}", symbol.max);
+    const std::string& origin = geometry_.origin.at(symbol.name);
+    const bool stated = std::any_of(
+        symbol.fields.begin(), symbol.fields.end(),
+        [&](const family::FieldPath& field) { return family::dotted(family_, field) == origin; });
+    if (!stated) {  // the family computes it
+      const std::string& text = symbol.value ? *symbol.value : symbol.default_value.value_or("");
+      const bool own = family::identifiers(text).empty();
+      return fail(own ? Code::RulesInvalid : Code::ConfigField,
+                  fmt::format("{}: symbol {} is {}, wanted {}", escaped(symbol.file),
+                              escaped(symbol.name), value, wanted))
+          .at(own ? symbol.file : "config.json")
+          .fact(escaped(origin))
+          .pair(std::to_string(value), wanted)
+          .advise(own ? "correct this number of the rules file"
+                      : "correct the sizes in config.json, or overrule them with --set");
+    }
     return fail(Code::ConfigField, fmt::format("config.json {} is {}, wanted {}",
                                                geometry_.origin.at(symbol.name), value, wanted))
         .at("config.json")
@@ -181,12 +197,17 @@ class GeometryReader {
         return Value();
       }
     }
-    auto evaluated = family::evaluate(expression, geometry_.symbols);
+    auto evaluated =
+        family::evaluate_at(fmt::format("{}: symbol {}", symbol.file, escaped(symbol.name)),
+                            expression, geometry_.symbols);
     if (!evaluated) {
-      return std::move(evaluated)
-          .error()
-          .at("config.json")
-          .fact(join(fields_behind(family_, geometry_, expression), ", "));
+      Error error = std::move(evaluated).error();
+      const auto fields = fields_behind(family_, geometry_, expression);
+      if (!fields.empty() && error.code != Code::RulesInvalid) {
+        error.where = "config.json";
+        error.facts.push_back(join(fields, ", "));
+      }
+      return error;
     }
     const std::int64_t value = *evaluated;
     geometry_.origin[symbol.name] = std::move(origin);
@@ -307,7 +328,15 @@ Result<std::int64_t> repeats(const family::Family& family, const family::Section
   if (section.over.empty()) {
     return std::int64_t{1};
   }
-  BV_TRY(count, family::evaluate(section.over, geometry.symbols));
+  const std::string place =
+      fmt::format("{}: section {}", escaped(family.file), escaped(section.title));
+  BV_TRY(count, family::evaluate_at(place, section.over, geometry.symbols));
+  if ((count < 0 || count > kRepeatsMax) && fields_behind(family, geometry, section.over).empty()) {
+    return fail(Code::RulesInvalid, fmt::format("{} is repeated {} times", place, count))
+        .at(place)
+        .pair(escaped(section.over), fmt::format("0 to {}", kRepeatsMax))
+        .advise("correct \"over\" in the rules file");
+  }
   if (count < 0 || count > kRepeatsMax) {
     return fail(Code::ConfigField,
                 fmt::format("config.json asks for {} repetitions of the section {} ({})", count,

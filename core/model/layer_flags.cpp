@@ -107,9 +107,13 @@ struct FlagReader {
     return yes;
   }
 
+  [[nodiscard]] std::string place() const {
+    return fmt::format("{}: layer flag {}", family.file, flag.name);
+  }
+
   /// The layers from `flag.from` on.
   Result<std::vector<bool>> from_first() const {
-    BV_TRY(first, family::evaluate(flag.from, geometry.symbols));
+    BV_TRY(first, family::evaluate_at(place(), flag.from, geometry.symbols));
     std::vector<bool> later(static_cast<std::size_t>(layers), false);
     for (std::int64_t i = first; first >= 0 && i < layers; ++i) {
       later[static_cast<std::size_t>(i)] = true;
@@ -180,7 +184,7 @@ struct FlagReader {
   }
 
   Result<std::vector<bool>> from_below() const {
-    BV_TRY(limit, family::evaluate(flag.below, geometry.symbols));
+    BV_TRY(limit, family::evaluate_at(place(), flag.below, geometry.symbols));
     std::vector<bool> yes(static_cast<std::size_t>(layers), false);
     for (std::int64_t i = 0; i < std::min(limit, layers); ++i) {
       yes[static_cast<std::size_t>(i)] = true;

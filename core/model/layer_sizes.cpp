@@ -106,7 +106,8 @@ class SizeReader {
           return word == "entry" && node != nullptr ? std::optional(entry) : geometry_.get(word);
         });
     if (!value) {
-      return std::move(value).error().at("config.json").fact(at);
+      const Error error = family::at_place(std::move(value).error(), size.source, size.value);
+      return error.code == Code::RulesInvalid ? error : Error(error).at("config.json").fact(at);
     }
     const family::SymbolRule& symbol = *family_.symbol(size.symbol);
     if (*value < symbol.min || *value > symbol.max) {
@@ -140,7 +141,8 @@ class SizeReader {
         }
         if (known && touched) {
           BV_TRY(value,
-                 family::evaluate(*symbol.value, own == nullptr ? into : geometry_.with(*own)));
+                 family::evaluate_at(fmt::format("{}: symbol {}", symbol.file, symbol.name),
+                                     *symbol.value, own == nullptr ? into : geometry_.with(*own)));
           into[symbol.name] = value;
           more = true;
         }

@@ -14,18 +14,19 @@ std::size_t common_length(std::string_view a, std::string_view b) {
   return static_cast<std::size_t>(differs.first - a.begin());
 }
 
-/// The name that agrees longest with the text before the first wildcard and behind the last.
+/// The name that agrees longest with the text before the first wildcard and behind the last; ""
+/// when none agrees with half of it.
 std::string nearest_name(std::string_view glob, const Headers& headers) {
   const std::string_view start = glob.substr(0, glob.find_first_of("*?"));
   const std::size_t last = glob.find_last_of("*?");
   std::string end(last == std::string_view::npos ? std::string_view() : glob.substr(last + 1));
   std::reverse(end.begin(), end.end());
   std::string best;
-  std::size_t length = 0;
+  std::size_t length = (start.size() + end.size() + 1) / 2;  // less is no name that was meant
   for (const auto& [name, spec] : headers) {
     const std::string backwards(name.rbegin(), name.rend());
     const std::size_t agreed = common_length(start, name) + common_length(end, backwards);
-    if (best.empty() || agreed > length) {
+    if (agreed > 0 && agreed >= length + (best.empty() ? 0 : 1)) {
       best = name;
       length = agreed;
     }
@@ -38,9 +39,11 @@ Error takes_nothing(std::string_view option, const std::string& glob, const Head
   return fail(Code::BadValue, fmt::format("--{} {} matches no tensor", option, escaped(glob)))
       .pair(escaped(glob), fmt::format("a glob that takes one of the {} names",
                                        thousands(static_cast<std::int64_t>(headers.size()))))
-      .advise(near.empty() ? std::string("the checkpoint has no tensor")
-                           : fmt::format("the nearest name is {}; bridge-verify inspect lists all",
-                                         escaped(near)));
+      .advise(headers.empty() ? std::string("the checkpoint has no tensor")
+              : near.empty()
+                  ? std::string("bridge-verify inspect lists the names")
+                  : fmt::format("the nearest name is {}; bridge-verify inspect lists all",
+                                escaped(near)));
 }
 
 }  // namespace

@@ -214,7 +214,7 @@ class Resolver {
         row.hf.push_back(std::move(bound_name));
       }
       if (rule.per_expert) {
-        BV_TRY(experts, family::evaluate(rule.experts, model_.geometry.symbols));
+        BV_TRY(experts, family::evaluate_at(rule.source, rule.experts, model_.geometry.symbols));
         row.experts = experts;
       }
       BV_CHECK(count_names(section, rule, count, row));
@@ -243,14 +243,17 @@ class Resolver {
     const std::string larger = experts <= count ? section.over
                                : stack          ? std::string(family::symbols::kExperts)
                                                 : rule.experts;
+    const bool own = fields_behind(*family_, model_.geometry, larger).empty();
     return fail(Code::SizeOutOfBounds,
-                fmt::format("config.json asks for {} in the section {} ({}): more tensors than {}",
-                            asked, section.title, field_of(*family_, model_.geometry, larger),
+                fmt::format("{} asks for {} in the section {} ({}): more tensors than {}",
+                            own ? escaped(family_->file) : "config.json", asked, section.title,
+                            field_of(*family_, model_.geometry, larger),
                             options_.config_only ? "any model has" : "the checkpoint can hold"))
-        .at("config.json")
+        .at(own ? rule.source : "config.json")
         .pair(asked, options_.config_only ? fmt::format("at most {}", counted(most, "tensor"))
                                           : counted(tensors, "tensor") + " in the headers")
-        .advise("correct the number of layers or experts, or overrule it with --set");
+        .advise(own ? "correct \"over\" in the rules file"
+                    : "correct the number of layers or experts, or overrule it with --set");
   }
 
   Status add_mappings(const BoundSection& bound, const FormChoice& forms) {

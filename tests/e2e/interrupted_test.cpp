@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/mount.h>
 
 #include <fstream>
 
 #include "tests/e2e/process.hpp"
+#include "tests/e2e/small_disk.hpp"
 
 namespace bv::e2e {
 namespace {
@@ -214,30 +214,6 @@ TEST(InterruptedWork, OfEveryLongCommandEndsAndLeavesNothing) {
     }
   }
 }
-
-/// A small file system of its own.
-class SmallDisk {
- public:
-  explicit SmallDisk(const fs::path& at, const std::string& size) : at_(at) {
-    fs::create_directories(at);
-    mounted_ = ::mount("tmpfs", at.c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) {
-      ::umount2(at_.c_str(), MNT_DETACH);
-    }
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  [[nodiscard]] bool mounted() const { return mounted_; }
-  [[nodiscard]] bool grow(const std::string& size) const {
-    return ::mount("tmpfs", at_.c_str(), "tmpfs", MS_REMOUNT, ("size=" + size).c_str()) == 0;
-  }
-
- private:
-  fs::path at_;
-  bool mounted_ = false;
-};
 
 TEST_F(Interrupted, ADiskThatIsTooSmallIsToldBeforeTheFirstByte) {
   const SmallDisk disk(folder.path() / "disk", "40m");

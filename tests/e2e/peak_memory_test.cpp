@@ -11,6 +11,7 @@
 
 namespace bv::e2e {
 namespace {
+namespace fs = std::filesystem;
 
 /// Peaks of the commands on a model of one size.
 struct Peaks {

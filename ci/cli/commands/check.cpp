@@ -8,6 +8,7 @@
 #include "ci/cli/session/certified_model.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -48,7 +49,8 @@ class Check {
     if (opened_.hf.incomplete) {
       run_.input_errors.push_back(*opened_.hf.incomplete);
     }
-    describe_model(opened_, run_);
+    describe_model(options_, opened_, run_);
+    lines_ = without_idle(options_, opened_.hf.model);
     subject_.parts = {{&opened_.hf}};
     subject_.kinds = &library_.kinds;
     subject_.dtype = policy;
@@ -56,7 +58,7 @@ class Check {
     if (subject_.under_test != nullptr) {
       subject_.kinds = &subject_.under_test->kinds.lines;
     }
-    subject_.replay = replay_base(options_);
+    subject_.replay = replay_base(lines_);
     subject_.budget.jobs = jobs_of(options_);
     subject_.budget.seed = options_.seed.value_or(0);
     subject_.budget.world = world_;
@@ -74,7 +76,7 @@ class Check {
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
-    fill_replays(options_, options_.command, run_);
+    fill_replays(lines_, options_.command, run_);
     add_next(level);
     if (const int signal = stop_requested(); signal != 0) {
       run_.stopped = true;
@@ -200,7 +202,9 @@ class Check {
       run_.next_note = "repeats the first refuted verdict alone";
     } else if (level == claims::Level::Headers && opened_.hf.checkpoint && options_.only.empty() &&
                options_.adapter.empty() && conclude(run_).exit_code == 0) {
-      run_.next = next_line(options_, "roundtrip");
+      Options roundtrip = options_;  // which moves bytes, and draws values for them
+      roundtrip.level = "data";
+      run_.next = next_line(without_idle(roundtrip, opened_.hf.model), "roundtrip");
       run_.next_note =
           fmt::format("moves the bytes ({} x {})", human_bytes(run_.bytes),
                       counted(static_cast<std::uint64_t>(run_.layouts.size()), "layout"));
@@ -209,6 +213,7 @@ class Check {
 
   Context& context_;
   const Options& options_;
+  Options lines_ = options_;  // those that change something
   comm::Link* world_;
   std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   Library library_;

@@ -11,6 +11,7 @@
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/file_hashes.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
@@ -99,7 +100,7 @@ class Convert {
     if (!done) {
       return std::move(done).error();
     }
-    fill_replays(options_, options_.to == "hf" ? "convert" : "check", run_);
+    fill_replays(lines_, options_.to == "hf" ? "convert" : "check", run_);
     return std::move(run_);
   }
 
@@ -163,7 +164,8 @@ class Convert {
     }
     BV_TRY(opened, std::move(model));
     BV_CHECK(agree_on_model(convert_.world, options_, opened));
-    describe_model(opened, run_);
+    describe_model(options_, opened, run_);
+    lines_ = without_idle(options_, opened.hf.model);
     if (!opened.hf.checkpoint) {
       return fail(
                  Code::ModelNotFound,
@@ -180,7 +182,7 @@ class Convert {
     subject.under_test = opened.under_test.get();
     subject.dtype = convert_.dtype;
     subject.budget.jobs = convert_.jobs;
-    Options check = options_;
+    Options check = lines_;
     check.command = "check";
     subject.replay = replay_base(check);
     const parallel::Layout layout = settle(asked, options_, opened.hf.model);
@@ -201,7 +203,7 @@ class Convert {
       return stopped_or(std::move(report).error());
     }
     add_bytes(*report, parallel::layout_id(layout));
-    add_next_of_megatron(options_, opened.hf, run_);
+    add_next_of_megatron(lines_, opened.hf, run_);
     return Done{};
   }
 
@@ -247,7 +249,7 @@ class Convert {
     }
     add_warnings(value_warnings(*report, options_.model, options_.out));
     add_bytes(*report, parallel::layout_id(folder.layout));
-    add_next_of_hf(options_, run_);
+    add_next_of_hf(lines_, run_);
     return Done{};
   }
 
@@ -271,7 +273,8 @@ class Convert {
     if (side.written) {
       run_.notes.insert(run_.notes.end(), side.written->notes.begin(), side.written->notes.end());
     }
-    describe_model(opened, run_);
+    describe_model(options_, opened, run_);
+    lines_ = without_idle(options_, opened.hf.model);
     run_.model_ref = options_.model;
     run_.model_source = "megatron";
     if (!opened.hf.checkpoint) {
@@ -284,7 +287,7 @@ class Convert {
     subject.parts = {{&opened.hf}};
     subject.kinds = &library_.kinds;
     subject.under_test = opened.under_test.get();
-    Options like = options_;
+    Options like = lines_;
     like.model = options_.like;
     subject.replay = replay_base(like);
     BV_TRY(store, torch_dist::DistCheckpoint::open(folder));
@@ -310,7 +313,7 @@ class Convert {
     }
     add_warnings(value_warnings(*report, options_.model, options_.like));
     add_bytes(*report, parallel::layout_id(layout));
-    add_next_of_hf(options_, run_);
+    add_next_of_hf(lines_, run_);
     return Done{};
   }
 
@@ -373,6 +376,7 @@ class Convert {
 
   Context& context_;
   const Options& options_;
+  Options lines_ = options_;  // those that change something
   Library library_;
   std::unique_ptr<cuda::StagedExecutor> device_;  // of --device; null: the processor
   convert::ConvertOptions convert_;

@@ -1,10 +1,10 @@
-// diff A B: two HF models, or an HF model and the Megatron shards it should have become. Says where
-// the rows of a wrong tensor came from.
+// diff A B: two HF models, or one and its Megatron shards; says where the wrong rows came from.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/written_side.hpp"
@@ -15,6 +15,7 @@
 #include "ci/cli/session/file_hashes.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/fixture_model.hpp"
+#include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/legacy_shards.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -39,8 +40,7 @@ class Diff {
 
   Result<Run> run() {
     BV_CHECK(check_sides(sides_));
-    const std::string& a = sides_[0];
-    const std::string& b = sides_[1];
+    const std::string &a = sides_[0], &b = sides_[1];
     context_.streams.err(start_line(options_));
     BV_CHECK(checkpoint::check_shards_there(b));
     const auto shards = shards_in(b);
@@ -50,7 +50,7 @@ class Diff {
     if (megatron && megatron->kind == io::ModelKind::TorchDist) {
       run_.notes.emplace_back("diff of an HF model (wanted) and a torch_dist checkpoint (found)");
       BV_CHECK(model_and_global(a, megatron->path));
-      fill_replays(options_, options_.command, run_);
+      fill_replays(lines_, options_.command, run_);
       return std::move(run_);
     }
     if (const auto files = torch_dist::legacy_files(megatron ? megatron->path : fs::path(b));
@@ -58,7 +58,7 @@ class Diff {
       run_.notes.push_back(fmt::format("diff of an HF model (wanted) and {} (found)",
                                        counted(files.size(), "mp_rank file")));
       BV_CHECK(model_and_legacy(a, files));
-      fill_replays(options_, options_.command, run_);
+      fill_replays(lines_, options_.command, run_);
       return std::move(run_);
     }
     if (shards.empty() && !options_.megatron.empty()) {
@@ -71,7 +71,7 @@ class Diff {
     if (!done) {
       return std::move(done).error();
     }
-    fill_replays(options_, options_.command, run_);
+    fill_replays(lines_, options_.command, run_);
     return std::move(run_);
   }
 
@@ -132,10 +132,10 @@ class Diff {
       return std::optional<OpenedModel>();
     }
     BV_TRY(opened, std::move(model));
-    describe_model(opened, run_);
+    describe_model(options_, opened, run_);
+    lines_ = without_idle(options_, opened.hf.model);
     if (side_.written) {
-      const auto& notes = side_.written->notes;
-      run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
+      std::ranges::copy(side_.written->notes, std::back_inserter(run_.notes));
     }
     if (!opened.hf.checkpoint) {
       return fail(Code::ModelNotFound,
@@ -363,20 +363,21 @@ class Diff {
     subject.kinds = &opened.under_test->kinds.lines;
     subject.under_test = opened.under_test.get();
     subject.layouts = {layout};
-    subject.replay = replay_base(options_);
+    subject.replay = replay_base(lines_);
     subject.budget.jobs = jobs_of(options_);
     return subject;
   }
 
   Context& context_;
   const Options& options_;
-  WrittenSide side_;  // A, and what B says of it
+  Options lines_ = options_;  // those that change something
+  WrittenSide side_;          // A, and what B says of it
   const std::vector<std::string>& sides_;
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
   std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
-  /// Of B, where it has checksums. Those of tensors are read only when some bytes are not the
-  /// wanted ones, to tell a damaged file from another value.
+  /// Of B, where it has checksums. Those of tensors are read only when bytes are not the wanted
+  /// ones, to tell damage from another value.
   std::function<Status(bool values_differ)> check_sums_;
   const io::TensorStore* global_ = nullptr;  // B, where it holds global tensors
   Run run_;

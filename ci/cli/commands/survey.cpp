@@ -11,6 +11,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/survey_baseline.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/report_file.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -224,10 +225,16 @@ class SurveyRun {
       out_.rows.push_back(row_of(file));
       progress.advance(0, 1, out_.rows.back().name);
     }
+    if (!written_) {
+      drop_pages();
+    }
     BV_CHECK(compare(before));
     std::stable_sort(out_.rows.begin(), out_.rows.end(),
                      [](const SurveyRow& a, const SurveyRow& b) { return rank(a) < rank(b); });
-    BV_CHECK(deliver());
+    if (const Status delivered = deliver(); !delivered) {
+      drop_pages();
+      return delivered.error();
+    }
     return exit_code();
   }
 
@@ -240,6 +247,17 @@ class SurveyRun {
       if (!options_.out.empty() &&
           fs::symlink_status(file, ignored).type() == fs::file_type::regular) {
         fs::remove(file, ignored);
+      }
+    }
+  }
+
+  /// A survey that could not be written leaves no page of its own that says PASS.
+  void drop_pages() const {
+    for (const SurveyRow& row : out_.rows) {
+      std::error_code ignored;
+      const fs::path page = fs::path(options_.out) / row.link;
+      if (!row.link.empty() && fs::is_regular_file(page, ignored) && is_report(page, "html")) {
+        fs::remove(page, ignored);
       }
     }
   }
@@ -334,8 +352,10 @@ class SurveyRun {
   Status deliver() {
     if (!options_.out.empty()) {
       const fs::path folder = options_.out;
-      BV_CHECK(io::write_named(folder / "survey.html", reports::survey_html(out_)));
-      BV_CHECK(io::write_named(folder / "survey.json", reports::survey_json(out_)));
+      io::NamedOutputs outputs;
+      BV_CHECK(outputs.add(folder / "survey.html", reports::survey_html(out_)));
+      BV_CHECK(outputs.add(folder / "survey.json", reports::survey_json(out_)));
+      BV_CHECK(outputs.commit());
     }
     context_.streams.out(
         options_.json

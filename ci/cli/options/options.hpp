@@ -95,6 +95,7 @@ struct Options {
   std::vector<std::string> operators;   // mutate: which, commas split
   std::string survivors;                // mutate: file for those that no claim sees
 
+  bool alone = false;   // one process does the command: known once a world was looked for
   std::string unbuilt;  // the value of an option that only refuses (OptionSpec::not_built)
 
   /// Everything that was said and holds: weaker layers that a stronger one overrides are not here,

@@ -105,7 +105,7 @@ Result<OpenedModel> open_adapter_base(Context& context, const Options& options,
         .pair(fault.found, fault.wanted)
         .advise("bridge-verify check --model DIR says what is wrong with it");
   }
-  describe_model(opened, run);
+  describe_model(options, opened, run);
   return std::move(opened);
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "core/base/text.hpp"
 #include "core/foreign/foreign_kinds.hpp"
@@ -55,17 +56,31 @@ struct FamilyFiles {
   std::vector<family::RulesText> tables;
 };
 
+/// A folder that is named twice, or by two spellings, and a link to a file that is there already:
+/// the same file counts once.
+void add_new(std::vector<family::RulesText>& files, std::set<fs::path>& seen,
+             std::vector<family::RulesText>& out) {
+  for (family::RulesText& file : files) {
+    std::error_code error;
+    const fs::path real = fs::canonical(file.name, error);
+    if (seen.insert(error ? fs::path(file.name) : real).second) {
+      out.push_back(std::move(file));
+    }
+  }
+}
+
 Result<FamilyFiles> read_families(const Options& options) {
   FamilyFiles out;
+  std::set<fs::path> seen;
   for (const std::string& folder : options.families) {
     BV_TRY(files, read_folder(folder));
     if (files.empty()) {
       return unreadable(folder, "no *.json");
     }
-    std::move(files.begin(), files.end(), std::back_inserter(out.families));
+    add_new(files, seen, out.families);
     if (io::has_entry(fs::path(folder) / "tables")) {
       BV_TRY(more, read_folder(fs::path(folder) / "tables"));
-      std::move(more.begin(), more.end(), std::back_inserter(out.tables));
+      add_new(more, seen, out.tables);
     }
   }
   return out;

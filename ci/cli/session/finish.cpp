@@ -11,10 +11,12 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/report_file.hpp"
+#include "ci/cli/session/report_output.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
@@ -55,49 +57,6 @@ const reports::Format& stdout_format(const Context& context, const Options& opti
   return format == nullptr ? *reports::find_format("text") : *format;
 }
 
-/// Reports of an earlier run are replaced, which its verdicts.json shows; files of the same names
-/// without one are somebody's own.
-Status check_report_place(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  if (std::filesystem::exists(folder / "verdicts.json", ignored) &&
-      is_report(folder / "verdicts.json", "json")) {
-    return Done{};
-  }
-  for (const reports::Format& format : reports::formats()) {
-    if (format.in_folder && std::filesystem::exists(folder / format.file, ignored)) {
-      return fail(Code::OutputExists,
-                  fmt::format("{} is there and is not of an earlier run, which would have left "
-                              "verdicts.json",
-                              escaped((folder / format.file).string())))
-          .advise("choose another --out, or move the file away; nothing was written");
-    }
-  }
-  return Done{};
-}
-
-Status write_reports(const Context& context, const Options& options, const Run& run, bool folder) {
-  const reports::TextStyle plain;
-  std::error_code ignored;
-  // Somebody's own files stay: prepare() has refused them, and its error is not written over them.
-  if (folder && !options.out.empty() && std::filesystem::is_directory(options.out, ignored) &&
-      check_report_place(options.out)) {
-    BV_TRY(lock, io::FolderLock::take(options.out));  // the files of one run, not of two
-    static_cast<void>(lock);
-    for (const reports::Format& format : reports::formats()) {
-      if (format.in_folder) {
-        BV_CHECK(io::write_named(std::filesystem::path(options.out) / format.file,
-                                 format.render(run, plain)));
-      }
-    }
-  }
-  for (const reports::Wanted& one : context.gate.reports) {
-    if (one.file != "-") {
-      BV_CHECK(io::write_named(one.file, one.format->render(run, plain)));
-    }
-  }
-  return Done{};
-}
-
 Run run_of(const Context& context, const Options& options, const Error& error) {
   Run run;
   stamp(context, options, run);
@@ -111,10 +70,12 @@ Run run_of(const Context& context, const Options& options, const Error& error) {
   return run;
 }
 
-void print_run(Context& context, const Options& options, const Run& run) {
+void print_run(Context& context, const Options& options, const Run& run, bool reports_lost) {
   const reports::Format& format = stdout_format(context, options);
   reports::TextStyle style = style_for(context, options, context.out_is_terminal);
   style.header = !context.header_shown;
+  style.reports_lost = reports_lost;
+  style.told = reports_lost ? 1 : 0;
   if (format.name == "text" && run.claims.empty() && run.verdicts.empty()) {
     style.verbosity = std::min(style.verbosity, -1);  // an error's block went to stderr
     const bool silent = style.verbosity <= -2;
@@ -155,13 +116,13 @@ void tell_ci(Context& context, const Options& options, const Run& run) {
 int conclude_run(Context& context, const Options& options, Run run, bool folder) {
   run = waive(std::move(run), context.gate.waivers, date_of(context.started()));
   run.verdicts = gathered(std::move(run.verdicts));
-  if (const auto written = write_reports(context, options, run, folder); !written) {
+  const auto written = write_reports(context, options, run, folder);
+  if (!written) {
     context.streams.err(reports::render_error(
         written.error(), style_for(context, options, context.err_is_terminal)));
-    run.input_errors.push_back(written.error());
   }
   tell_ci(context, options, run);
-  print_run(context, options, run);
+  print_run(context, options, run, !written);
   const int code = conclude(run).exit_code;
   return options.exit_zero && (code == 1 || code == 3) ? 0 : code;
 }
@@ -299,15 +260,17 @@ int finish_with_error(Context& context, const Options& options, const Error& err
 }
 
 std::string last_words(const Context& context, const Options& options, const Error& error,
-                       bool concludes) {
+                       bool concludes, int signal) {
   if (!concludes) {
     return options.json ? error_json(options.command, error) : "";
   }
+  Run run = run_of(context, options, error);
+  run.stop_signal = signal == 0 ? run.stop_signal : signal;
   const reports::Format& format = stdout_format(context, options);
   if (format.name == "text") {
-    return options.verbosity() > -2 ? last_line(run_of(context, options, error)) + "\n" : "";
+    return options.verbosity() > -2 ? last_line(run) + "\n" : "";
   }
-  return format.render(run_of(context, options, error), {});
+  return format.render(run, {});
 }
 
 void fill_replays(const Options& options, std::string_view command, Run& run) {

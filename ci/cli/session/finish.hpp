@@ -35,9 +35,9 @@ int report_and_finish(Context& context, const Options& options, Run run);
 int finish_with_error(Context& context, const Options& options, const Error& error, bool folder);
 
 /// The document or the line for stdout of a run that ends with `error` where nothing can be made
-/// any more (signals.hpp).
+/// any more (signals.hpp); `signal` is the one that stopped it.
 [[nodiscard]] std::string last_words(const Context& context, const Options& options,
-                                     const Error& error, bool concludes);
+                                     const Error& error, bool concludes, int signal = 0);
 
 /// Sets the replay of every verdict that is not green: the command with the options that it can use
 /// and that decide what is found, asked of that claim on that layout. Green verdicts have none.

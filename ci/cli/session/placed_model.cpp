@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/megatron_model.hpp"
 #include "core/base/text.hpp"
 #include "core/io/writer.hpp"
@@ -122,6 +123,9 @@ Result<PlacedModel> open_placed(const Context& context, const Options& options,
           .advise("leave the layout options out, or give the HF folder");
     }
     return std::move(out);
+  }
+  for (const IdleOption& idle : idle_options(options, out.model)) {
+    out.notes.push_back(idle.note);
   }
   BV_TRY(asked, one_layout(options));
   out.layout = settle(asked, options, out.model);

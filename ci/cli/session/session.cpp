@@ -13,6 +13,7 @@
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/foreign_rules.hpp"
+#include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -191,7 +192,7 @@ std::string reason_of(const OpenedModel& opened) {
                            family::name(*opened.under_test->wanted.family), hf.chosen.because);
 }
 
-void describe_model(const OpenedModel& opened, Run& run) {
+void describe_model(const Options& options, const OpenedModel& opened, Run& run) {
   const checkpoint::HfModel& hf = opened.hf;
   run.model_ref = opened.reference;
   run.model_source = opened.source;
@@ -228,6 +229,9 @@ void describe_model(const OpenedModel& opened, Run& run) {
   if (const std::size_t dropped = hf.model.dropped.size(); dropped > 0) {
     run.notes.push_back(fmt::format("{} left out by --drop-mtp: {}{}", counted(dropped, "tensor"),
                                     hf.model.dropped.front(), dropped > 1 ? ", ..." : ""));
+  }
+  for (const IdleOption& idle : idle_options(options, hf.model)) {
+    run.notes.push_back(idle.note);
   }
   if (const std::int64_t unasked = hf.model.unasked; unasked > 0) {
     run.partial = true;
@@ -315,6 +319,7 @@ void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
 }
 
 bool CommandProgress::stop_requested() const {
+  look_at_stops();
   return cli::stop_requested() != 0;
 }
 

@@ -68,7 +68,7 @@ void tell_findings(const io::Checkpoint& checkpoint, std::vector<std::string>& n
 [[nodiscard]] std::string why_alone(const checkpoint::HfModel& hf);
 
 /// Facts of the model for the report's header.
-void describe_model(const OpenedModel& opened, Run& run);
+void describe_model(const Options& options, const OpenedModel& opened, Run& run);
 
 /// --tp is given, --etp is not: experts are cut as all else is, which Megatron does too.
 [[nodiscard]] bool etp_follows(const Options& options);

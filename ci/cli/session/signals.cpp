@@ -18,15 +18,20 @@ namespace {
 // A handler gets no argument, so what it sets has to be static; only this file writes it.
 std::atomic<int> g_stop_signal{0};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<bool> g_status_wanted{
-    false};                            // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+    false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+// Does the work look at the stop signal?
+std::atomic<bool> g_looked_at{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<bool> g_file_lost{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 // Text for stdout when the process ends from a handler; never freed once it is set.
 struct LastWords {
   std::string file_lost, no_memory;
+  StopWords stopped;
 };
 std::atomic<const LastWords*> g_last_words{
     nullptr};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
+
+constexpr unsigned kSecondsUntilLooked = 5;
 
 /// What a handler calls may change errno under the code that it interrupted.
 class KeepErrno {
@@ -48,6 +53,9 @@ void on_stop(int signal) {
     const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
     static_cast<void>(written);
   }
+  if (!g_looked_at.load()) {
+    ::alarm(kSecondsUntilLooked);
+  }
 }
 
 void handle_default(int signal) {
@@ -63,6 +71,19 @@ void handle_default(int signal) {
   static_cast<void>(text);
   static_cast<void>(words);
   ::_exit(code);
+}
+
+/// A stop was asked for while a checkpoint or a family was read, and nobody has looked since:
+/// nothing is half done under a final name.
+void on_not_looked(int) {
+  const int signal = g_stop_signal.load();
+  std::string_view last;
+  if (const LastWords* words = g_last_words.load()) {
+    for (const auto& [of, text] : words->stopped) {
+      last = of == signal ? std::string_view(text) : last;
+    }
+  }
+  end_with(128 + signal, "\nstopped while the inputs were read\n", last);
 }
 
 /// A mapped file was cut short by another process while it was read. Outputs appear by rename, so
@@ -159,6 +180,7 @@ void install_signal_handlers() {
   if (!is_ignored(SIGHUP)) {  // nohup
     handle(SIGHUP, on_stop, static_cast<int>(SA_RESETHAND));
   }
+  handle(SIGALRM, on_not_looked, 0);
   handle(SIGUSR1, on_status, SA_RESTART);
   handle(SIGPIPE, SIG_IGN, 0);
   handle(SIGXFSZ, SIG_IGN, 0);  // a write above the limit (ulimit -f) then fails as on a full disk
@@ -169,9 +191,9 @@ void install_signal_handlers() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-void set_last_words(std::string file_lost, std::string no_memory) {
-  g_last_words.store(new LastWords{
-      std::move(file_lost), std::move(no_memory)});  // a handler may still read the one before
+void set_last_words(std::string file_lost, std::string no_memory, StopWords stopped) {
+  g_last_words.store(new LastWords{std::move(file_lost), std::move(no_memory),
+                                   std::move(stopped)});  // a handler may still read the one before
 }
 
 void install_terminate_handler() {
@@ -180,7 +202,15 @@ void install_terminate_handler() {
 }
 
 int stop_requested() {
-  return g_stop_signal.load();
+  const int signal = g_stop_signal.load();
+  if (signal != 0) {
+    ::alarm(0);
+  }
+  return signal;
+}
+
+void look_at_stops() {
+  g_looked_at.store(true);
 }
 
 bool status_requested() {

@@ -108,6 +108,7 @@ Result<World> World::enter(Context& context, Options& options) {
            return std::string(variable(context.environment, name));
          }));
   if (!launch) {
+    options.alone = true;
     BV_CHECK(carriers_of(context, options, patience));  // what was asked for is there, or an error
     return out;
   }

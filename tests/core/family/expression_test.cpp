@@ -66,11 +66,26 @@ TEST(Expression, RefusesBadSyntaxWithItsPosition) {
 }
 
 TEST(Expression, SeesOverflow) {
-  for (const char* text : {"big * 2", "big + 1", "zero - big - 2", "99999999999999999999"}) {
+  for (const char* text : {"big * 2", "big + 1", "zero - big - 2"}) {
     const auto result = family::evaluate(text, kNumbers);
     ASSERT_FALSE(result) << text;
-    EXPECT_EQ(result.error().code, Code::BadValue) << text;
+    EXPECT_EQ(result.error().code, Code::SizeOutOfBounds) << text;
   }
+}
+
+TEST(Expression, ANumberThatIsWrongWhateverTheConfigSaysIsTheFilesOwn) {
+  for (const char* text : {"99999999999999999999", "4294967296 * 4294967296", "heads // 0",
+                           "heads / (3 - 3)", "1 // 0", "1 / (2 - 4)"}) {
+    const auto result = family::evaluate_at("a.json: symbol x", text, kNumbers);
+    ASSERT_FALSE(result) << text;
+    EXPECT_EQ(result.error().code, Code::RulesInvalid) << text;
+    EXPECT_EQ(result.error().where, "a.json: symbol x") << text;
+    EXPECT_EQ(result.error().help.find("config.json"), std::string::npos) << text;
+  }
+  const auto result = family::evaluate_at("a.json: symbol x", "heads // zero", kNumbers);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::IndivisibleDim);
+  EXPECT_EQ(result.error().facts, (std::vector<std::string>{"a.json: symbol x: heads // zero"}));
 }
 
 TEST(Expression, BoundsItsDepthAndLength) {

@@ -33,6 +33,38 @@ TEST(NamedOutput, AFileIsWrittenAndReplaced) {
   EXPECT_EQ(file_text(file), "second");
 }
 
+TEST(NamedOutputs, AreAllThereOrNone) {
+  const ScratchFolder folder;
+  const fs::path a = folder.path() / "a";
+  const fs::path b = folder.path() / "b";
+  ASSERT_TRUE(write_named(a, "old"));
+  {
+    NamedOutputs lost;
+    ASSERT_TRUE(lost.add(a, "new"));
+    EXPECT_FALSE(lost.add(folder.path() / "absent/b", "new"));
+  }
+  EXPECT_EQ(file_text(a), "old");
+  NamedOutputs whole;
+  ASSERT_TRUE(whole.add(a, "new"));
+  ASSERT_TRUE(whole.add(b, "also"));
+  EXPECT_EQ(file_text(a), "old");
+  EXPECT_FALSE(fs::exists(b));
+  ASSERT_TRUE(whole.commit());
+  EXPECT_EQ(file_text(a) + file_text(b), "newalso");
+  EXPECT_EQ(support::files_below(folder.path()).size(), 2U);  // no temporary names
+}
+
+/// A name is taken by a folder between the two steps.
+TEST(NamedOutputs, OneThatGetsNoNameTakesTheOthersAway) {
+  const ScratchFolder folder;
+  NamedOutputs outputs;
+  ASSERT_TRUE(outputs.add(folder.path() / "a", "new"));
+  ASSERT_TRUE(outputs.add(folder.path() / "b", "also"));
+  fs::create_directories(folder.path() / "b/c");
+  EXPECT_FALSE(outputs.commit());
+  EXPECT_FALSE(fs::exists(folder.path() / "a"));
+}
+
 TEST(NamedOutput, ALinkStaysALinkAndItsTargetGetsTheText) {
   const ScratchFolder folder;
   fs::create_directory(folder.path() / "other");
