@@ -35,7 +35,6 @@ class Resolver {
         ledger_(headers) {}
 
   Result<Model> run() {
-    // Rules fitted to the layers of one config say nothing of those of another.
     if (options_.config_only && family_->unfitted != nullptr) family_ = family_->unfitted;
     model_.family = family_;
     model_.spelling = options_.spelling;
@@ -339,8 +338,7 @@ class Resolver {
     }
   }
 
-  /// Stored copies of other tensors take no part in the mapping; their bytes must be those of the
-  /// other.
+  /// Stored copies of other tensors take no part; their bytes must be those of the other.
   Status add_copies(const family::Section& section, std::int64_t count) {
     for (std::int64_t index = 0; index < count; ++index) {
       const auto flags = section_flags(section, model_.geometry, index);

@@ -116,8 +116,7 @@ class Convert {
     return options_.fail_on == "warning" && !run_.warnings.empty();
   }
 
-  /// The claims of `check`, in its order; `values`: those about weights too. False: nothing is to
-  /// be written.
+  /// The claims of `check`; `values`: those about weights too. False: nothing is to be written.
   Result<bool> claims_hold(claims::Subject& subject, const parallel::Layout& layout,
                            bool values = true) {
     claims::Wanted wanted{claims::Level::Headers};
@@ -139,7 +138,6 @@ class Convert {
       std::erase_if(run_.claims, [](const ClaimSummary& one) { return one.claim == "values"; });
       std::erase_if(run_.verdicts, [](const Verdict& one) { return one.claim == "values"; });
     }
-    // The claim bytes is this command's own, about what it wrote.
     std::erase_if(run_.claims,
                   [](const ClaimSummary& one) { return one.reached && !one.requested; });
     return names && subject.base().model.faults.empty() && !warned() &&

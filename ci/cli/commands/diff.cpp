@@ -376,8 +376,7 @@ class Diff {
   std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
   std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
-  /// Of B, where it has checksums. Those of tensors are read only when bytes are not the wanted
-  /// ones, to tell damage from another value.
+  /// Of B: those of tensors are read only when bytes differ, to tell damage from another value.
   std::function<Status(bool values_differ)> check_sums_;
   const io::TensorStore* global_ = nullptr;  // B, where it holds global tensors
   Run run_;
