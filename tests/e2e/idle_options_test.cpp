@@ -42,17 +42,15 @@ TEST(IdleOptions, EachIsSaidOnceAndNotRepeated) {
 }
 
 TEST(IdleOptions, LinesOfReplayLeaveThemOut) {
-  const ModelCopy copy("llama");
-  EditedCheckpoint checkpoint = EditedCheckpoint::read(copy.folder);
-  checkpoint.tensors.erase("model.norm.weight");
-  checkpoint.write(copy.folder);
-  const Ended ended = run({"check", "--model", copy.folder.string(), "--tp", "1", "--drop-mtp",
-                           "--no-moe-grouped-gemm", "--seed", "3"});
+  const Ended ended =
+      run({"check", "--model", golden_hf("llama").string(), "--tp", "1", "--set",
+           "num_hidden_layers=9", "--drop-mtp", "--no-moe-grouped-gemm", "--seed", "3"});
   EXPECT_EQ(ended.code, 1) << ended.all();
   EXPECT_THAT(ended.out, HasSubstr("= replay"));
   for (const std::string option : {" --drop-mtp", " --no-moe-grouped-gemm", " --seed"}) {
     EXPECT_THAT(ended.out, Not(HasSubstr("llama" + option)));
     const std::size_t replay = ended.out.find("= replay");
+    ASSERT_NE(replay, std::string::npos) << ended.out;
     EXPECT_EQ(ended.out.substr(replay, ended.out.find('\n', replay) - replay).find(option),
               std::string::npos)
         << ended.out;

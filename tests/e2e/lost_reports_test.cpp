@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <fstream>
+
 #include "tests/e2e/process.hpp"
 #include "tests/e2e/small_disk.hpp"
 
@@ -30,7 +32,8 @@ std::vector<std::string> green_files(const fs::path& folder) {
       continue;
     }
     const std::string text = file_text(entry.path());
-    if (text.find("PASS") != std::string::npos || text.find("<title>PASS") != std::string::npos) {
+    const bool page = entry.path().extension() == ".html";  // its script knows every word
+    if (text.find(page ? "<title>PASS" : "PASS") != std::string::npos) {
       out.push_back(entry.path().string());
     }
   }
@@ -82,7 +85,9 @@ TEST(LostReports, ReportsOfAnEarlierRunDoNotStayGreen) {
   const Words line = {"check", "--model",        golden_hf("llama").string(), "--tp", "1",
                       "--out", folder / "disk/r"};
   ASSERT_EQ(run(line).code, 0);
-  ASSERT_TRUE(disk.grow("60k"));
+  std::ofstream filler(folder.path() / "disk/filler", std::ios::binary);
+  filler << std::string(std::size_t{400} << 10, 'x');
+  filler.close();
   expect_one_error(run(line), "BV8001");
   EXPECT_TRUE(green_files(folder / "disk").empty());
 }
@@ -96,7 +101,7 @@ TEST(LostReports, OneOfSeveralFilesIsEnough) {
       {"check", "--model", model, "--tp", "1"},
       {"convert", "--to", "megatron", "--model", model, "--tp", "1", "--out", out},
       {"diff", model, model},
-      {"fuzz", "--cases", "2"}};
+      {"fuzz", "--seconds", "1"}};
   for (const Words& line : lines) {
     const Ended ended = run(line + Words{"--report", "json=" + (folder / "good/v.json"), "--report",
                                          "text=" + (folder / "good/r.txt"), "--report",

@@ -90,7 +90,7 @@ TEST_F(Families, ATableThatIsNotThereNamesTheNearest) {
   EXPECT_THAT(check({"-q"}).flat(), HasSubstr("perhaps \"lumen_router\""));
   write(
       replaced(family_of_howto(), "\"table\": \"lumen_router\"", "\"table\": \"something_else\""));
-  EXPECT_THAT(check({"-q"}).flat(), HasSubstr("wanted a table of this file's \"tables\""));
+  EXPECT_THAT(check({"-q"}).flat(), HasSubstr("a table of this file's \"tables\""));
 }
 
 }  // namespace

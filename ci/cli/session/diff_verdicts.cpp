@@ -73,9 +73,9 @@ class Grouping {
   [[nodiscard]] std::string where(const compare::Difference& one) const {
     const std::string& local =
         stray(one) ? stray_of(one).tensor : comparison_.subjects[one.subject].tensor;
-    return place_of(one).empty() ? escaped(local)
-                                 : fmt::format("{} in {}", escaped(local),
-                                               holder_.empty() ? place_of(one) : holder_);
+    return place_of(one).empty()
+               ? escaped(local)
+               : fmt::format("{} in {}", escaped(local), holder_.empty() ? place_of(one) : holder_);
   }
 
   std::vector<Verdict> verdicts_of(const Groups& groups, std::string_view claim) {

@@ -17,8 +17,7 @@ struct DiffVerdicts {
 /// files of ranks where there are none: the iteration of a torch_dist checkpoint.
 [[nodiscard]] DiffVerdicts diff_verdicts(const compare::Comparison& comparison,
                                          const compare::DiffReport& report,
-                                         const std::string& layout,
-                                         const std::string& holder = "");
+                                         const std::string& layout, const std::string& holder = "");
 /// A sentence for each reason why parameters in another type than the model's are none the less
 /// equal to it.
 [[nodiscard]] std::vector<std::string> recast_notes(const compare::DiffReport& report,

@@ -116,8 +116,9 @@ void tell_ci(Context& context, const Options& options, const Run& run) {
 int conclude_run(Context& context, const Options& options, Run run, bool folder) {
   run = waive(std::move(run), context.gate.waivers, date_of(context.started()));
   run.verdicts = gathered(std::move(run.verdicts));
+  const std::vector<Error> before = run.input_errors;
   const auto written = write_reports(context, options, run, folder);
-  if (!written) {
+  if (!written && !is_said(before, written.error())) {
     context.streams.err(reports::render_error(
         written.error(), style_for(context, options, context.err_is_terminal)));
   }

@@ -97,6 +97,12 @@ Status check_report_place(const std::filesystem::path& folder) {
   return Done{};
 }
 
+bool is_said(const std::vector<Error>& errors, const Error& error) {
+  return std::any_of(errors.begin(), errors.end(), [&](const Error& one) {
+    return one.code == error.code && one.where == error.where;
+  });
+}
+
 Status write_reports(const Context& context, const Options& options, Run& run, bool folder) {
   std::optional<io::FolderLock> lock;  // the files of one run, not of two
   Status written = Done{};
@@ -116,7 +122,9 @@ Status write_reports(const Context& context, const Options& options, Run& run, b
   std::set<std::filesystem::path> told;
   written = written ? deliver(files, run, told) : written;
   if (!written) {
-    run.input_errors.push_back(written.error());
+    if (!is_said(run.input_errors, written.error())) {
+      run.input_errors.push_back(written.error());
+    }
     run.next.clear();
     run.next_note.clear();
     deliver_loss(options, files, run, told);
