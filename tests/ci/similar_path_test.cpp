@@ -61,6 +61,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kLines = {
     {"adapter", {"lora", "check", "--model", "fixture:llama", "--adapter", "@"}},
     {"against", {"check", "--model", "fixture:llama", "--against", "@"}},
     {"merged", {"lora", "check", "--model", "MODEL", "--adapter", "ADAPTER", "--merged", "@"}},
+    {"slices", {"lora", "check", "--model", "MODEL", "--adapter", "ADAPTER", "--slices", "@"}},
     {"waivers", {"check", "--model", "fixture:llama", "--waivers", "@"}},
     {"baseline", {"survey", "RULES", "--baseline", "@"}},
     {"replay", {"fuzz", "--replay", "@"}},
