@@ -138,7 +138,8 @@ Status check_unties(const checkpoint::HfModel& base) {
   BV_TRY(config, checkpoint::parse_config(text, "config.json"));
   const auto geometry = model::read_geometry(*base.base, config);
   if (!geometry) {
-    return stays_tied(base, geometry.error().message);
+    const Error& why = geometry.error();
+    return stays_tied(base, why.facts.empty() ? why.message : why.facts.front());
   }
   return geometry->ties_embeddings()
              ? Status(stays_tied(base, "its class ties it whatever config.json says"))
