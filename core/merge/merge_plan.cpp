@@ -32,6 +32,24 @@ Error tied(const Untied& one) {
       .advise("repeat with --untie: " + one.other + " then stays as the base has it");
 }
 
+/// A stored copy that is not the output layer: no config says that it is a tensor of its own.
+Status check_copies(const checkpoint::HfModel& base, const std::vector<Untied>& untied) {
+  const std::string head = head_name(base);
+  for (const Untied& one : untied) {
+    if (one.is_new() || one.changed == head || one.other == head) {
+      continue;
+    }
+    return fail(Code::MergeTied,
+                fmt::format(
+                    "the adapter changes {} alone, and {} is a stored copy of it that cannot "
+                    "be untied",
+                    one.changed, one.other))
+        .pair("a change of one of the two", "the same change for both")
+        .advise("use the adapter beside its base, or merge into a base without " + one.other);
+  }
+  return Done{};
+}
+
 /// As PEFT refuses it: a layer without a bias cannot take one up.
 Status check_biases(const Adapter& adapter) {
   for (const BiasDelta& bias : adapter.biases) {
@@ -70,6 +88,7 @@ Result<MergePlan> plan_merge(const checkpoint::HfModel& base, const Adapter& ada
   out.edits = merged_edits(base, adapter);
   BV_CHECK(check_unknown_ties(base, out.edits));
   out.untied = ties_broken(base, edits_of(adapter));
+  BV_CHECK(check_copies(base, out.untied));
   if (unties_head(base, out.untied)) {
     BV_CHECK(check_unties(base));
   }

@@ -131,6 +131,29 @@ TEST(LoraUntie, OfEveryTiedFixtureIsAModelOrRefusedByName) {
   EXPECT_GT(refused, 2);  // Gemma 2, 3 and their wrappers
 }
 
+/// The embedding that an MTP layer stores again is the same tensor whatever a config says.
+TEST(LoraUntie, ACopyThatIsNotTheOutputLayerIsRefusedByName) {
+  for (const char* name : {"glm4_moe/mtp", "deepseek_v3/mtp"}) {
+    const TempFolder folder;
+    const std::string base = (folder.path() / "base").string();
+    ASSERT_EQ(run_line({"fixture", "make", name, "--out", base, "-q"}).code, 0);
+    const std::string module = "model.embed_tokens";
+    const Shape shape = support::read_tensors(base).at(module + ".weight").shape;
+    const std::string adapter = (folder.path() / "adapter").string();
+    write_adapter(adapter,
+                  {{module + ".lora_embedding_A", small({2, shape[0]})},
+                   {module + ".lora_embedding_B", small({shape[1], 2})}},
+                  {module});
+    const std::string out = (folder.path() / "merged").string();
+    const auto ended =
+        run_line({"lora", "merge", "--model", base, "--adapter", adapter, "--out", out, "--untie"});
+    EXPECT_EQ(ended.code, 5) << ended.out << ended.err;
+    EXPECT_NE(ended.err.find("embed_tokens.weight is a stored copy"), std::string::npos)
+        << ended.err;
+    EXPECT_FALSE(fs::exists(out));
+  }
+}
+
 /// PEFT's key of the output layer is the class's own name of it: embed_out of GPT-NeoX.
 TEST(LoraUntie, APairOnTheOutputLayerOfAnyFamilyIsRead) {
   const TempFolder folder;
