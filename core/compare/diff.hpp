@@ -137,6 +137,15 @@ struct Comparison {
 /// Every tensor of `a` against the tensor of that name in `b`; both must outlive the result.
 [[nodiscard]] Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b);
 
+/// Tensors that one side may leave out because another of its tensors holds their bytes.
+using Copies = std::vector<std::pair<std::string, std::string>>;  // copy, what it repeats
+/// A copy that one side alone stores is compared with what it repeats on the other; so it is on its
+/// own side where the bytes are equal. `of_a` and `of_b` are copies that the sides store. Returns
+/// a sentence for each.
+std::vector<std::string> compare_copies(const io::TensorStore& a, const Copies& of_a,
+                                        const io::TensorStore& b, const Copies& of_b,
+                                        Comparison& comparison);
+
 /// What each rank holds.
 using Shards = std::map<parallel::ShardKey, std::unique_ptr<const io::TensorStore>>;
 

@@ -163,6 +163,40 @@ Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
   return out;
 }
 
+std::vector<std::string> compare_copies(const io::TensorStore& a, const Copies& of_a,
+                                        const io::TensorStore& b, const Copies& of_b,
+                                        Comparison& comparison) {
+  std::vector<std::string> out;
+  for (const auto& [copy, original] : of_a) {
+    for (Subject& subject : comparison.subjects) {
+      if (subject.tensor != copy || subject.found || b.find(original) == nullptr) {
+        continue;
+      }
+      subject.found = find_in(b, original);
+      out.push_back(fmt::format("{} is stored in A alone, and compared with {} of B", escaped(copy),
+                                escaped(original)));
+    }
+  }
+  for (const auto& [copy, original] : of_b) {
+    const TensorSpec* const wanted = a.find(original);
+    const auto stray = std::ranges::find(comparison.strays, copy, &Stray::tensor);
+    if (wanted == nullptr || stray == comparison.strays.end()) {
+      continue;
+    }
+    Subject& subject = comparison.subjects.emplace_back();
+    subject.tensor = copy;
+    subject.hf = {original};
+    subject.repeats = true;
+    subject.spec = *wanted;
+    subject.wanted = [tensor = checkpoint::SourceTensor{&a, wanted}] { return view_of(tensor); };
+    subject.found = stray->found;
+    comparison.strays.erase(stray);
+    out.push_back(fmt::format("{} is stored in B alone, and compared with {} of A", escaped(copy),
+                              escaped(original)));
+  }
+  return out;
+}
+
 std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
                                               const parallel::Layout& layout,
                                               const Shards& shards) {
@@ -170,6 +204,7 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
   if (rows % layout.tp == 0) {
     return std::nullopt;
   }
+  bool there = false;
   for (const model::Mapping& mapping : model.mappings) {
     if (!mapping.rule->vocabulary) {
       continue;
@@ -177,6 +212,7 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
     const std::string name = model.megatron_name(mapping);
     for (const auto& [rank, shard] : shards) {
       const TensorSpec* const found = shard->find(name);
+      there = there || found != nullptr;
       const bool stored = found != nullptr && !found->shape.empty();
       const auto padded = stored ? checked_mul(found->shape[0], layout.tp) : std::nullopt;
       if (padded && *padded >= rows) {
@@ -184,7 +220,8 @@ std::optional<std::int64_t> padded_shard_rows(const model::Model& model,
       }
     }
   }
-  return std::nullopt;
+  // Where no rank holds one, names are wrong and not the layout: the fewest rows of a legal one.
+  return there ? std::nullopt : std::optional((rows + layout.tp - 1) / layout.tp);
 }
 
 Status check_all_ranks(const model::Model& model, const kinds::Catalogue& kinds,

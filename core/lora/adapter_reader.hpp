@@ -11,6 +11,7 @@
 #include "core/lora/adapter.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/base_tensors.hpp"
+#include "core/lora/class_names.hpp"
 #include "core/lora/path_pattern.hpp"
 
 namespace bv::lora {
@@ -66,6 +67,9 @@ class AdapterReader {
 
   /// The stored name: as PEFT has it, or under the prefix that this base has.
   std::string stored_name(const std::string& name);
+  /// The name in the whole class, where the keys are those of its text model.
+  [[nodiscard]] std::string in_whole_class(const std::string& path) const;
+  void find_text_class();
 
   void replace(const AdapterTensor& tensor, const std::string& name, bool allowed,
                const std::string& why_not);
@@ -140,6 +144,7 @@ class AdapterReader {
   std::string name_;
   std::map<std::tuple<std::string, int, bool>, ModuleKeys> modules_;
   std::vector<std::pair<const AdapterTensor*, std::string>> again_;
+  std::optional<TextClass> text_;
   bool doubles_ = false;  // gate_proj and up_proj of the targets become one parameter
   std::vector<std::pair<PathPattern, std::int64_t>> ranks_;
   std::vector<std::pair<PathPattern, double>> alphas_;

@@ -23,9 +23,10 @@ class RecordReader {
 
   Result<AdapterRecord> read(const Json& json) {
     AdapterRecord out;
-    if (!known(json, "adapter.json",
-               {"schema", "layout", "first_stage_layers", "last_stage_layers", "transformer_engine",
-                "grouped_experts", "config", "layers", "files", "weights", "tensors"}) ||
+    if (!known(
+            json, "adapter.json",
+            {"schema", "layout", "first_stage_layers", "last_stage_layers", "transformer_engine",
+             "grouped_experts", "config", "layers", "files", "weights", "tensors", "text_model"}) ||
         json.value("schema", Json()) != Json(kRecordSchema)) {
       return wrong("schema", std::string(kRecordSchema));
     }
@@ -42,6 +43,9 @@ class RecordReader {
     if (!truth("transformer_engine", out.spelling.transformer_engine) ||
         !truth("grouped_experts", out.spelling.grouped_experts)) {
       return wrong("transformer_engine, grouped_experts", "true or false");
+    }
+    if (json.contains("text_model") && !truth("text_model", out.text_model)) {
+      return wrong("text_model", "true or false");
     }
     for (auto [key, value] : {std::pair{"first_stage_layers", &out.layout.first_stage_layers},
                               std::pair{"last_stage_layers", &out.layout.last_stage_layers}}) {
@@ -180,6 +184,9 @@ std::string record_text(const AdapterRecord& record) {
     if (!text->empty()) {
       json[key] = *text;
     }
+  }
+  if (record.text_model) {
+    json["text_model"] = true;
   }
   return json.dump(1) + "\n";
 }

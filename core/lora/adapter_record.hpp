@@ -42,6 +42,7 @@ struct AdapterRecord {
   // "" when there was none.
   std::string weights;
   std::string tensors;
+  bool text_model = false;  // its keys are those of the text model alone (TextClass)
 };
 
 inline constexpr std::string_view kRecordName = "adapter.json";

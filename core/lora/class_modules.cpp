@@ -23,19 +23,66 @@ std::set<std::string> mtp_tensors(const checkpoint::HfModel& base) {
 
 }  // namespace
 
+std::string Naming::of_whole(std::string name) const {
+  return text ? text->to_own(name) : name;
+}
+
 std::string Naming::of(std::string_view in_file) const {
-  return joined_module(family, class_name(family, in_file));
+  return of_whole(joined_module(family, class_name(family, in_file)));
+}
+
+std::optional<TextClass> text_class_of(const checkpoint::HfModel& base,
+                                       const std::vector<std::string>& paths) {
+  auto text = text_class(base.model, head_name(base));
+  std::set<std::string> beginnings;  // "model.layers.", "lm_head."
+  for (const std::string& path : paths) {
+    const auto whole = text ? text->to_whole(path) : std::nullopt;
+    if (whole && *whole != path) {
+      const std::size_t first = std::min(path.find('.'), path.size());
+      beginnings.insert(path.substr(0, path.find('.', std::min(first + 1, path.size()))) + ".");
+    }
+  }
+  for (const auto& [name, spec] : base.headers) {
+    if (beginnings.empty()) {
+      return std::nullopt;
+    }
+    const std::string in_class = class_name(base.model.family.get(), name);
+    std::erase_if(beginnings, [&, &stored = name](const std::string& one) {
+      return stored.starts_with(one) || in_class.starts_with(one);
+    });
+  }
+  return beginnings.empty() ? std::nullopt : std::move(text);
+}
+
+bool is_of_text_class(const Adapter& adapter, const model::Model& model) {
+  const auto text = text_class(model, "lm_head.weight");
+  return text && std::any_of(adapter.pairs.begin(), adapter.pairs.end(), [&](const auto& pair) {
+           std::string why;
+           const auto key = parse_adapter_key(pair.b.key(), why);
+           const std::string in_class = class_name(model.family.get(), pair.base);
+           return key &&
+                  text->to_own(in_class).starts_with(key->path.substr(0, key->path.find('.'))) &&
+                  !in_class.starts_with(key->path) && !pair.base.starts_with(key->path) &&
+                  text->to_own(key->path).empty();
+         });
 }
 
 Naming naming_of(const Adapter& adapter, const checkpoint::HfModel& base) {
   const family::Family* family = base.model.family.get();
   const Naming names_of_class{family};
-  const bool of_files =
-      std::any_of(adapter.pairs.begin(), adapter.pairs.end(), [&](const AdapterPair& pair) {
-        std::string why;
-        const auto key = parse_adapter_key(pair.b.key(), why);
-        return key && names_of_class.of(key->path) != key->path;
-      });
+  std::vector<std::string> paths;
+  for (const AdapterPair& pair : adapter.pairs) {
+    std::string why;
+    if (auto key = parse_adapter_key(pair.b.key(), why)) {
+      paths.push_back(std::move(key->path));
+    }
+  }
+  if (auto text = text_class_of(base, paths)) {
+    return {family, std::move(text)};
+  }
+  const bool of_files = std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
+    return names_of_class.of(path) != path;
+  });
   return {of_files ? nullptr : family};
 }
 
@@ -73,6 +120,7 @@ Result<std::vector<std::string>> modules_of(const checkpoint::HfModel& base, Mtp
   if (const auto head = tied_head(base)) {
     out.insert(names.of(module_of(head->weight.name)));
   }
+  out.erase("");
   return std::vector<std::string>(out.begin(), out.end());
 }
 
@@ -88,6 +136,9 @@ std::set<std::string> not_linear(const checkpoint::HfModel& base, const Naming& 
         out.insert(names.of(module_of(name)));
       }
     }
+  }
+  if (const auto head = tied_head(base)) {
+    out.insert(names.of(module_of(head->weight.name)));
   }
   for (const auto& [name, spec] : base.headers) {
     if (spec.shape.size() != 2) {

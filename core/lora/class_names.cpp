@@ -106,6 +106,35 @@ std::vector<std::string> file_names(const family::Family* family, std::string_vi
   return out;
 }
 
+std::optional<TextClass> text_class(const model::Model& model, std::string_view head) {
+  const auto prefix = model.prefixes.find("HF");
+  if (model.family == nullptr || prefix == model.prefixes.end() || !prefix->second.ends_with('.')) {
+    return std::nullopt;
+  }
+  const std::string in_files = prefix->second.substr(0, prefix->second.size() - 1);
+  const std::string_view last = last_component(in_files);
+  TextClass out;
+  out.whole = class_name(model.family.get(), in_files);
+  out.own = last == "language_model" ? "model" : std::string(last);
+  out.whole_head = class_name(model.family.get(), module_of(head));
+  return out.whole == out.own ? std::nullopt : std::optional(std::move(out));
+}
+
+std::optional<std::string> TextClass::to_whole(std::string_view name) const {
+  if (begins_with(name, kOwnHead)) {
+    return whole_head + std::string(name.substr(kOwnHead.size()));
+  }
+  return begins_with(name, own) ? std::optional(whole + std::string(name.substr(own.size())))
+                                : std::nullopt;
+}
+
+std::string TextClass::to_own(std::string_view name) const {
+  if (begins_with(name, whole_head)) {
+    return std::string(kOwnHead) + std::string(name.substr(whole_head.size()));
+  }
+  return begins_with(name, whole) ? own + std::string(name.substr(whole.size())) : "";
+}
+
 std::vector<JoinedModules> joined_modules(const family::Family* family) {
   std::vector<JoinedModules> out;
   if (family == nullptr) {

@@ -1,11 +1,13 @@
 #pragma once
 // Names that transformers' class has where files have others: PEFT's keys are those of the class.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/family/family.hpp"
+#include "core/model/model.hpp"
 
 namespace bv::lora {
 
@@ -17,6 +19,22 @@ namespace bv::lora {
 /// of another age may have the beginning of the one and the modules of the other.
 [[nodiscard]] std::vector<std::string> file_names(const family::Family* family,
                                                   std::string_view in_class);
+
+/// The text model of a class with towers, as a class of its own: AutoModelForCausalLM loads it from
+/// the same files. Its modules are those below the text prefix, and the output layer.
+struct TextClass {
+  std::string whole;       // what the modules begin with in the whole class: "model.language_model"
+  std::string own;         // and in the text class: "model"
+  std::string whole_head;  // the output layer in the whole class; the text class has kOwnHead
+  static constexpr std::string_view kOwnHead = "lm_head";
+
+  /// The name in the whole class; nullopt for one that the text class does not have.
+  [[nodiscard]] std::optional<std::string> to_whole(std::string_view name) const;
+  /// The way back: "" for what is not part of the text class.
+  [[nodiscard]] std::string to_own(std::string_view name) const;
+};
+/// nullopt when the two classes name their modules alike. `head`: the output layer in the files.
+[[nodiscard]] std::optional<TextClass> text_class(const model::Model& model, std::string_view head);
 
 /// Linear layers of the files that are one in the class, their rows in this order. In the family's
 /// class_modules: "gate_proj+up_proj": "gate_up_proj".

@@ -9,6 +9,7 @@
 #include "core/io/entry.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
+#include "core/lora/class_modules.hpp"
 
 namespace bv::lora {
 namespace fs = std::filesystem;
@@ -103,6 +104,7 @@ Result<ConvertAdapterReport> adapter_to_megatron(const Adapter& adapter, const S
   const fs::path config_file = adapter.folder / kAdapterConfigName;
   auto config = io::read_file(config_file, kAdapterConfigBytesMax, Code::AdapterInvalid);
   planned.record.config = config ? std::move(*config) : adapter_config_text(adapter.config);
+  planned.record.text_model = is_of_text_class(adapter, sites.plan().model());
   if (const fs::path weights = adapter.folder / kAdapterModelName; io::has_entry(weights)) {
     BV_TRY(print, io::print_of_file(weights));
     planned.record.weights = print.digest;

@@ -138,6 +138,7 @@ class HfPlanner {
 
   // The folder.
 
+  [[nodiscard]] std::string own_name(const std::string& name) const;
   void finish_tensors();
 
   Status finish_config();

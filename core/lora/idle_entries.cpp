@@ -30,7 +30,7 @@ Result<std::set<std::string>> nameable(const Adapter& adapter, const checkpoint:
     BV_TRY(of_class, class_model(base));
     for (const model::Mapping& mapping : of_class.mappings) {
       for (const std::string& name : mapping.hf) {
-        out.insert(name);
+        out.insert(naming.of_whole(name));
         out.insert(naming.of(module_of(name)));
       }
     }

@@ -10,6 +10,7 @@
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 #include "core/lora/adapter_reader.hpp"
+#include "core/lora/class_modules.hpp"
 #include "core/lora/wrapped.hpp"
 
 namespace bv::lora {
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 
 Status AdapterReader::read() {
   BV_CHECK(compile_patterns());
+  find_text_class();
   for (const auto& tensor : out_.tensors) {
     classify(*tensor);
   }
@@ -135,12 +137,37 @@ void AdapterReader::join_magnitudes() {
   }
 }
 
+/// PEFT's class is the text model where AutoModelForCausalLM loaded a checkpoint with towers.
+void AdapterReader::find_text_class() {
+  std::vector<std::string> paths;
+  for (const auto& tensor : out_.tensors) {
+    std::string why;
+    if (auto key = parse_adapter_key(key_of(*tensor), why)) {
+      paths.push_back(std::move(key->path));
+    }
+  }
+  text_ = text_class_of(model_, paths);
+  if (text_) {
+    out_.notes.push_back(fmt::format(
+        "the adapter is of the text model alone: {} of its keys is {} of the whole class",
+        io::in_quotes(text_->own + "."), io::in_quotes(text_->whole + ".")));
+  }
+}
+
+std::string AdapterReader::in_whole_class(const std::string& path) const {
+  return text_ ? text_->to_whole(path).value_or(path) : path;
+}
+
 std::string AdapterReader::stored_name(const std::string& name) {
   if (base_.stored(name) != nullptr || base_.weight(name)) {
     return name;
   }
   if (auto moved = base_.under_other_module(name)) {
     return *moved;
+  }
+  if (const std::string whole = in_whole_class(name); whole != name) {
+    const bool there = base_.stored(whole) != nullptr || base_.weight(whole);
+    return there ? whole : base_.under_other_module(whole).value_or(whole);
   }
   const auto other = base_.under_other_prefix(name);
   if (other && out_.notes.empty()) {

@@ -94,13 +94,14 @@ void AdapterReader::read_module(const ModuleKeys& module) {
     return;
   }
   auto named = base_.weight(weight);
-  named = named ? named : base_.joined(module.path);
+  named = named ? named : base_.joined(in_whole_class(module.path));
   if (named && named->experts == 0) {
     module.depth == 0 ? plain(module, *named)
                       : unknown(key_of(*any), "there is one wrapper too many around the module");
     return;
   }
-  packed(module, named ? std::vector<std::string>{weight} : base_.packed_in(module.path));
+  packed(module,
+         named ? std::vector<std::string>{weight} : base_.packed_in(in_whole_class(module.path)));
 }
 
 /// lora_A is a convolution of its own, with r outputs, and lora_B one of size 1.
@@ -224,7 +225,7 @@ bool AdapterReader::magnitude_of(const ModuleKeys& module, std::int64_t rows,
 }
 
 bool AdapterReader::has_joined_bias(const ModuleKeys& module) const {
-  const auto joined = base_.joined(module.path);
+  const auto joined = base_.joined(in_whole_class(module.path));
   return joined && std::any_of(joined->parts.begin(), joined->parts.end(), [&](const auto& part) {
            return base_.stored(std::string(module_of(part.stored)) + ".bias") != nullptr;
          });

@@ -13,6 +13,7 @@
 #include "core/lora/class_names.hpp"
 #include "core/lora/hf_planner.hpp"
 #include "core/lora/path_pattern.hpp"
+#include "core/lora/tied_head.hpp"
 #include "core/lora/wrapped.hpp"
 #include "core/move/tensor_maker.hpp"
 
@@ -124,6 +125,15 @@ std::string HfPlanner::name_of(const AdapterModule& module) const {
   return module.key.empty() ? site : site + "." + module.key;
 }
 
+/// A key is of the class that the record says.
+std::string HfPlanner::own_name(const std::string& name) const {
+  const auto text = adapter_.record && adapter_.record->text_model
+                        ? text_class(base_.model, head_name(base_))
+                        : std::nullopt;
+  const std::string own = text ? text->to_own(name) : "";
+  return own.empty() ? name : own;
+}
+
 void HfPlanner::finish_tensors() {
   out_.weights.name = std::string(kAdapterModelName);
   out_.weights.metadata = {{"format", "pt"}};
@@ -132,7 +142,8 @@ void HfPlanner::finish_tensors() {
       return a.target_offset < b.target_offset;
     });
     convert::OutputTensor tensor;
-    tensor.spec = {one.key, one.sources.front().spec->dtype, one.shape};
+    tensor.spec = {std::string(kPeftPrefix) + own_name(one.key.substr(kPeftPrefix.size())),
+                   one.sources.front().spec->dtype, one.shape};
     for (const checkpoint::SourceTensor& source : one.sources) {
       if (source.spec->dtype != tensor.spec.dtype) {
         tensor.spec.dtype = DType::F32;
@@ -239,6 +250,7 @@ bool HfPlanner::fits(const AdapterConfig& config) const {
   std::vector<std::string> modules;
   for (const HfTarget& target : targets_) {
     targets.push_back(as_named(config, target));
+    targets.back().path = own_name(targets.back().path);
     if (!targets.back().parameter) {
       modules.push_back(targets.back().path);
     }

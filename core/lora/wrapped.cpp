@@ -163,7 +163,8 @@ Result<AdapterConfig> with_pattern_resolved(const AdapterConfig& config,
     }
   }
   for (const model::Mapping& mapping : of_class.mappings) {
-    for (const std::string& parameter : mapping.hf) {
+    for (const std::string& in_class : mapping.hf) {
+      const std::string parameter = naming.of_whole(in_class);
       const std::string container(module_of(parameter + ".weight"));
       const std::string_view last = last_component(container);
       for (const std::string_view projection : kExpertNames) {

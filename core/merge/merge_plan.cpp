@@ -4,10 +4,18 @@
 
 #include <algorithm>
 
+#include "core/lora/tied_head.hpp"
+
 namespace bv::lora {
 namespace {
 
-constexpr const char* kTieKey = "tie_word_embeddings";
+/// The output layer becomes a tensor of its own, and the config has to say so.
+bool unties_head(const checkpoint::HfModel& base, const std::vector<Untied>& untied) {
+  const std::string head = head_name(base);
+  return std::any_of(untied.begin(), untied.end(), [&](const Untied& one) {
+    return one.is_new() || one.changed == head || one.other == head;
+  });
+}
 
 Error tied(const Untied& one) {
   if (one.both) {
@@ -22,6 +30,24 @@ Error tied(const Untied& one) {
                                            one.changed, one.other))
       .pair("a delta for one of them", "two tensors, or the same delta for both")
       .advise("repeat with --untie: " + one.other + " then stays as the base has it");
+}
+
+/// A stored copy that is not the output layer: no config says that it is a tensor of its own.
+Status check_copies(const checkpoint::HfModel& base, const std::vector<Untied>& untied) {
+  const std::string head = head_name(base);
+  for (const Untied& one : untied) {
+    if (one.is_new() || one.changed == head || one.other == head) {
+      continue;
+    }
+    return fail(Code::MergeTied,
+                fmt::format(
+                    "the adapter changes {} alone, and {} is a stored copy of it that cannot "
+                    "be untied",
+                    one.changed, one.other))
+        .pair("a change of one of the two", "the same change for both")
+        .advise("use the adapter beside its base, or merge into a base without " + one.other);
+  }
+  return Done{};
 }
 
 /// As PEFT refuses it: a layer without a bias cannot take one up.
@@ -62,6 +88,10 @@ Result<MergePlan> plan_merge(const checkpoint::HfModel& base, const Adapter& ada
   out.edits = merged_edits(base, adapter);
   BV_CHECK(check_unknown_ties(base, out.edits));
   out.untied = ties_broken(base, edits_of(adapter));
+  BV_CHECK(check_copies(base, out.untied));
+  if (unties_head(base, out.untied)) {
+    BV_CHECK(check_unties(base));
+  }
   if (!out.untied.empty() && !untie) {
     return tied(out.untied.front());
   }
@@ -70,19 +100,8 @@ Result<MergePlan> plan_merge(const checkpoint::HfModel& base, const Adapter& ada
 
 std::vector<std::pair<std::string, std::string>> merged_members(const checkpoint::HfModel& base,
                                                                 const MergePlan& plan) {
-  std::vector<std::pair<std::string, std::string>> out;
-  const bool head = std::any_of(plan.untied.begin(), plan.untied.end(), [](const Untied& one) {
-    return one.is_new() || one.changed.starts_with("lm_head.") || one.other.starts_with("lm_head.");
-  });
-  if (head) {
-    const auto origin = base.model.geometry.origin.find(kTieKey);
-    const std::string path = origin == base.model.geometry.origin.end() ? "" : origin->second;
-    if (path.ends_with(kTieKey) && path != kTieKey) {
-      out.emplace_back(path, "false");
-    }
-    out.emplace_back(kTieKey, "false");
-  }
-  return out;
+  return unties_head(base, plan.untied) ? untied_members(base)
+                                        : std::vector<std::pair<std::string, std::string>>();
 }
 
 }  // namespace bv::lora

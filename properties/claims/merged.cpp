@@ -10,6 +10,7 @@
 #include "core/base/text.hpp"
 #include "core/base/workers.hpp"
 #include "core/io/whole_tensor.hpp"
+#include "core/lora/tied_head.hpp"
 #include "core/merge/merge_ties.hpp"
 #include "properties/claims/merged_tensor.hpp"
 
@@ -140,10 +141,63 @@ void judge_biases(const lora::Adapter& adapter, std::vector<Verdict>& verdicts) 
   }
 }
 
+/// Where the merge holds a tensor of the base: a stored copy that it leaves out is what it repeats,
+/// the output layer only where the config ties it.
+const io::StoredTensor* stored_in(const io::Checkpoint& merged, const checkpoint::HfModel& base,
+                                  const std::string& tensor, bool ties) {
+  const auto found = merged.tensors().find(tensor);
+  if (found != merged.tensors().end()) {
+    return &found->second;
+  }
+  for (const auto& [copy, original] : base.model.must_equal) {
+    if (copy == tensor && (ties || copy != lora::head_name(base))) {
+      const auto other = merged.tensors().find(original);
+      return other == merged.tensors().end() ? nullptr : &other->second;
+    }
+  }
+  return nullptr;
+}
+
+/// An output layer that the merge stores beside the embedding it is tied to.
+bool repeats_embedding(const io::Checkpoint& merged, const checkpoint::HfModel& base,
+                       const io::StoredTensor& head) {
+  const auto tied = lora::tied_head(base);
+  if (!tied || tied->weight.name != head.spec.name) {
+    return false;
+  }
+  const auto embedding = merged.tensors().find(tied->stored);
+  if (embedding == merged.tensors().end() || embedding->second.spec.dtype != head.spec.dtype ||
+      embedding->second.spec.shape != head.spec.shape) {
+    return false;
+  }
+  const auto left = merged.bytes(embedding->second);
+  const auto right = merged.bytes(head);
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+/// Tensors of the merge that the base does not have.
+void judge_strays(const io::Checkpoint& merged, const checkpoint::HfModel& base,
+                  const std::map<std::string, lora::Untied, std::less<>>& untied,
+                  MergedJudgement& out) {
+  for (const auto& [tensor, stored] : merged.tensors()) {
+    if (base.checkpoint->tensors().contains(tensor) || untied.contains(tensor)) {
+      continue;
+    }
+    if (repeats_embedding(merged, base, stored)) {
+      out.notes.push_back(
+          fmt::format("{} is stored by the merge alone, and repeats the embedding", tensor));
+      continue;
+    }
+    out.verdicts.push_back(refuted_merge(
+        tensor, Code::HfTensorUnused, tensor + " is not in the base", "a tensor of that name",
+        "the tensors of the base alone", "give the base that the adapter was merged into"));
+  }
+}
+
 }  // namespace
 
 Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora::Adapter& adapter,
-                                     const io::Checkpoint& merged, int jobs,
+                                     const io::Checkpoint& merged, bool ties, int jobs,
                                      ProgressSink* progress) {
   const io::Checkpoint& source = *base.checkpoint;
   const auto edits = lora::merged_edits(base, adapter);
@@ -158,8 +212,7 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
   std::vector<MergeTally> tallies(list.size());
   BV_CHECK(for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
     const TensorSpec& spec = list[i]->spec;
-    const auto found = merged.tensors().find(spec.name);
-    const io::StoredTensor* stored = found == merged.tensors().end() ? nullptr : &found->second;
+    const io::StoredTensor* stored = stored_in(merged, base, spec.name, ties);
     verdicts[i] = judge_header(spec, stored);
     if (!verdicts[i]) {
       BV_TRY(whole, io::WholeTensor::read(source, *list[i]));
@@ -199,11 +252,11 @@ Result<MergedJudgement> judge_merged(const checkpoint::HfModel& base, const lora
   const auto untied = new_tensors(base, lora::edits_of(adapter));
   BV_CHECK(judge_untied(source, merged, edits, untied, out));
   judge_biases(adapter, out.verdicts);
-  for (const auto& [tensor, stored] : merged.tensors()) {
-    if (!source.tensors().contains(tensor) && !untied.contains(tensor)) {
-      out.verdicts.push_back(refuted_merge(
-          tensor, Code::HfTensorUnused, tensor + " is not in the base", "a tensor of that name",
-          "the tensors of the base alone", "give the base that the adapter was merged into"));
+  judge_strays(merged, base, untied, out);
+  for (const auto& [copy, original] : base.model.must_equal) {
+    if (!merged.tensors().contains(copy) && stored_in(merged, base, copy, ties) != nullptr) {
+      out.notes.push_back(fmt::format(
+          "{} is stored by the base alone, and judged as {} of the merge", copy, original));
     }
   }
   if (kept.cases > 0) {

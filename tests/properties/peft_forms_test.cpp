@@ -85,7 +85,10 @@ void expect_near(const std::vector<double>& found, const std::vector<double>& wa
 
 Codes judged_merge(const EditedAdapter& edited, const Adapter& adapter, const fs::path& merged) {
   const auto file = io::Checkpoint::open(merged).value();
-  return codes_of(claims::judge_merged(edited.base, adapter, file, 1, nullptr).value().verdicts);
+  return codes_of(
+      claims::judge_merged(edited.base, adapter, file, edited.base.model.tied, 1, nullptr)
+          .value()
+          .verdicts);
 }
 
 Error to_megatron(const EditedAdapter& edited, const Adapter& adapter) {

@@ -62,7 +62,9 @@ class UpstreamMerge {
     merge.write(temp_.path() / "merged");
     const auto file = io::Checkpoint::open(temp_.path() / "merged").value();
     std::map<std::string, std::string> out;
-    const auto judged = claims::judge_merged(case_->base, *adapter_, file, 1, nullptr).value();
+    const auto judged =
+        claims::judge_merged(case_->base, *adapter_, file, case_->base.model.tied, 1, nullptr)
+            .value();
     for (const Verdict& verdict : judged.verdicts) {
       if (verdict.outcome != Outcome::Held) {
         out[verdict.hf.empty() ? verdict.title : verdict.hf.front()] = info(verdict.code).name;

@@ -19,6 +19,7 @@
 #include "ci/cli/session/legacy_shards.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/stored_copies.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
@@ -67,10 +68,7 @@ class Diff {
     run_.notes.push_back(shards.empty() ? "diff of two HF checkpoints: A is wanted, B is found"
                                         : fmt::format("diff of an HF model (wanted) and {} (found)",
                                                       counted(shards.size(), "Megatron shard")));
-    auto done = shards.empty() ? two_models(a, b) : model_and_shards(a, shards);
-    if (!done) {
-      return std::move(done).error();
-    }
+    BV_CHECK(shards.empty() ? two_models(a, b) : model_and_shards(a, shards));
     fill_replays(lines_, options_.command, run_);
     return std::move(run_);
   }
@@ -110,7 +108,8 @@ class Diff {
     run_.tensors = static_cast<std::int64_t>(wanted.tensors().size());
     run_.bytes = wanted.total_bytes();
     run_.shards = static_cast<std::int64_t>(wanted.files().size());
-    auto comparison = compare::compare_hf(wanted, found);
+    auto comparison = compare_models({&wanted, left.folder}, {&found, right.folder},
+                                     library.families, run_.notes);
     if (!options_.exclude.empty()) {
       BV_CHECK(leave_out(options_, wanted.headers(), found.headers(), comparison, run_.notes));
     }
@@ -175,7 +174,7 @@ class Diff {
     BV_CHECK(plan::check_layout(hf.model, layout));
     run_.layouts = layout_rows({layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, layout));
-    tell_wrapper(plan, store.headers(), run_.notes);
+    tell_wrapper(hf.model, store.headers(), run_.notes);
     compare::Shards shards;
     shards.emplace(plan.files().front().key,
                    std::make_unique<const checkpoint::GlobalShard>(store, plan));
@@ -191,12 +190,12 @@ class Diff {
     checkpoint::HfModel& hf = opened->hf;
     BV_TRY(found, open_legacy(files, options_, hf.model));
     run_.notes.insert(run_.notes.end(), found.notes.begin(), found.notes.end());
+    tell_wrapper(hf.model, found.shards, run_.notes);
     run_.layouts_note =
         fmt::format("{}, from the names of the mp_rank folders", parallel::layout_id(found.layout));
     BV_CHECK(plan::check_layout(hf.model, found.layout));
     run_.layouts = layout_rows({found.layout});
     BV_TRY(plan, plan::Plan::make(hf.model, library.kinds, found.layout));
-    tell_wrapper(plan, found.shards.begin()->second->headers(), run_.notes);
     return compare_with(*opened, plan, std::move(found.shards));
   }
 
@@ -217,6 +216,7 @@ class Diff {
     if (auto all = compare::check_all_ranks(opened.hf.model, library.kinds, layout, shards); !all) {
       return of_b(std::move(all).error().at(b_folder_.string()));
     }
+    tell_wrapper(opened.hf.model, shards, run_.notes);
     run_.layouts_note =
         fmt::format("{}, from the names of the shard files", parallel::layout_id(layout));
     if (!layout.vocab_divisor) {

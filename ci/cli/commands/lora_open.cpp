@@ -2,19 +2,26 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "ci/cli/session/diff_configs.hpp"
 #include "core/base/text.hpp"
+#include "core/checkpoint/config_text.hpp"
 #include "core/family/symbols.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/writer.hpp"
 #include "properties/claims/adapter.hpp"
 #include "properties/claims/merged.hpp"
 
 namespace bv::cli {
 namespace {
 
+using Json = nlohmann::json;
+
 /// "merge  384 tensors, worst error 0.21 of its bound (layers.12...)"; for BF16 and F16 also how
 /// many elements had two admissible values.
 void add_notes(const claims::MergedJudgement& judged, Run& run) {
+  run.notes.insert(run.notes.end(), judged.notes.begin(), judged.notes.end());
   const oracle::MergeTally& tally = judged.tally;
   if (tally.elements == 0) {
     return;
@@ -53,6 +60,20 @@ Result<BaseAndAdapter> open_base_and_adapter(Context& context, const Options& op
 }
 
 namespace {
+
+/// Does the config of the merge tie the output layer? Without a config it is the base's.
+bool ties_head(const checkpoint::HfModel& base, const std::string& merged) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path file = fs::path(merged) / "config.json";
+  if (base.base == nullptr || !fs::exists(file, ignored)) {
+    return base.model.tied;
+  }
+  const auto text = io::read_file(file, checkpoint::kConfigBytesMax, Code::ConfigField);
+  const auto config = text ? checkpoint::parse_config(*text, file.string()) : Result<Json>(Json());
+  const auto geometry = model::read_geometry(*base.base, config ? *config : Json::object());
+  return config && geometry && geometry->ties_embeddings();
+}
 
 /// The merge is of the same sizes as its base; an output layer that was untied is its own tensor.
 Status judge_merged_config(const checkpoint::HfModel& base, const std::string& merged, Run& run) {
@@ -95,7 +116,8 @@ Status judge_merged_folder(Context& context, const Options& options,
   }
   BV_TRY(merged, io::Checkpoint::open(options.merged, options.strict));
   CommandProgress progress(context, options);
-  BV_TRY(judged, claims::judge_merged(base, adapter, merged, jobs_of(options), &progress));
+  BV_TRY(judged, claims::judge_merged(base, adapter, merged, ties_head(base, options.merged),
+                                      jobs_of(options), &progress));
   add_notes(judged, run);
   for (Verdict& verdict : judged.verdicts) {
     summary.subjects += verdict.cases;

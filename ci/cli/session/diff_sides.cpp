@@ -157,7 +157,17 @@ Status shapes_right(const checkpoint::HfModel& hf, const plan::Plan& plan) {
   return Done{};
 }
 
-void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes) {
+void tell_wrapper(const model::Model& model, const compare::Shards& found,
+                  std::vector<std::string>& notes) {
+  Headers all;
+  for (const auto& [rank, shard] : found) {
+    all.merge(shard->headers());
+  }
+  tell_wrapper(model, all, notes);
+}
+
+void tell_wrapper(const model::Model& model, const Headers& found,
+                  std::vector<std::string>& notes) {
   constexpr std::array<std::string_view, 4> kStarts = {"embedding.", "decoder.", "output_layer.",
                                                        "mtp."};
   std::map<std::string, std::int64_t> behind;  // prefix -> names
@@ -177,14 +187,12 @@ void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std:
   const auto most =
       std::max_element(behind.begin(), behind.end(),
                        [](const auto& a, const auto& b) { return a.second < b.second; });
-  const bool expected =
+  const bool unexpected =
       most != behind.end() && !most->first.empty() &&
-      std::none_of(plan.files().begin(), plan.files().end(), [&](const plan::ShardFile& file) {
-        return std::any_of(file.targets.begin(), file.targets.end(), [&](const auto& target) {
-          return target.global_name.starts_with(most->first);
-        });
+      std::none_of(model.mappings.begin(), model.mappings.end(), [&](const auto& mapping) {
+        return model.megatron_name(mapping).starts_with(most->first);
       });
-  if (expected) {
+  if (unexpected) {
     notes.push_back(fmt::format(
         "{} of {} names of the checkpoint begin with {}: a wrapper was saved with the model; save "
         "the state_dict of the model itself (unwrap_model)",

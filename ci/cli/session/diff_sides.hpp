@@ -48,7 +48,10 @@ namespace bv::cli {
 
 /// A note when the tensors of a Megatron checkpoint stand behind a common prefix ("module.",
 /// "model."): what wrapped the model was saved with it.
-void tell_wrapper(const plan::Plan& plan, const Headers& found, std::vector<std::string>& notes);
+void tell_wrapper(const model::Model& model, const Headers& found, std::vector<std::string>& notes);
+/// The same of the tensors of all ranks.
+void tell_wrapper(const model::Model& model, const compare::Shards& found,
+                  std::vector<std::string>& notes);
 /// What a layout of one rank says of a torch_dist checkpoint.
 [[nodiscard]] std::string one_rank_note(const parallel::Layout& layout);
 

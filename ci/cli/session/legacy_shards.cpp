@@ -38,15 +38,18 @@ constexpr std::string_view kExpertSize = "expert_model_parallel_size";
 constexpr std::string_view kExpertTensorSize = "expert_tensor_parallel_size";
 
 /// mp_rank_00_001 is a pipeline or an expert rank: only the arguments of the run, or the options,
-/// say which.
+/// say which; a model without experts has pipeline ranks alone.
 Result<Numbers> numbers_of(const std::vector<torch_dist::LegacyFile>& files,
-                           const RankModels& first, const parallel::Layout& flags) {
+                           const RankModels& first, const parallel::Layout& flags, bool experts) {
   const std::size_t count = files.front().others.size();
   const bool alike =
       std::all_of(files.begin(), files.end(),
                   [&](const torch_dist::LegacyFile& one) { return one.others.size() == count; });
   const std::int64_t pp = first.argument(kPipelineSize).value_or(flags.pp);
   const std::int64_t ep = first.argument(kExpertSize).value_or(flags.ep);
+  if (alike && count == 1 && !experts && pp == 1 && ep == 1) {
+    return Numbers{true, false};
+  }
   if (!alike || (count == 1 && (pp > 1) == (ep > 1))) {
     return fail(alike ? Code::BadValue : Code::ShardContents,
                 "the mp_rank names do not say which rank is which")
@@ -102,20 +105,24 @@ Result<std::vector<RankModels>> models_of(const std::vector<torch_dist::LegacyFi
 }
 
 /// Rows of a vocabulary shard, when the shards hold more rows than the model has: Megatron pads
-/// also where TP divides the vocabulary.
+/// also where TP divides the vocabulary. Where no rank holds one, the names are wrong and not the
+/// layout: the fewest rows that a legal one has.
 std::optional<std::int64_t> padded_rows(const LegacyShards& legacy, const model::Model& model) {
   const std::int64_t rows = model.geometry.get("vocab_size").value_or(0);
+  bool there = false;
   for (const model::Mapping& mapping : model.mappings) {
     for (const auto& [rank, shard] : legacy.shards) {
       const TensorSpec* const found =
           mapping.rule->vocabulary ? shard->find(model.megatron_name(mapping)) : nullptr;
+      there = there || found != nullptr;
       if (found != nullptr && !found->shape.empty() &&
           checked_mul(found->shape[0], legacy.layout.tp).value_or(0) > rows) {
         return found->shape[0];
       }
     }
   }
-  return std::nullopt;
+  const std::int64_t tp = legacy.layout.tp;
+  return there || rows % tp == 0 ? std::nullopt : std::optional((rows + tp - 1) / tp);
 }
 
 /// Coordinates that the names state; the expert tensor rank is not among them.
@@ -204,7 +211,8 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   BV_TRY(models, models_of(files, options.strict));
   BV_TRY(flags, one_layout(options));
   const RankModels& first = models.front();
-  BV_TRY(numbers, numbers_of(files, first, flags));
+  const bool experts = model.geometry.experts() > 0;
+  BV_TRY(numbers, numbers_of(files, first, flags, experts));
   out.layout = flags;
   out.layout.tp = out.layout.pp = out.layout.ep = 1;
   out.layout.vpp = std::ssize(first.stages);
@@ -214,7 +222,7 @@ Result<LegacyShards> open_legacy(const std::vector<torch_dist::LegacyFile>& file
   if (!etp && options.has("etp")) {
     etp = flags.etp;
   }
-  if (model.geometry.get("num_experts").value_or(0) == 0) {
+  if (!experts) {
     etp = 1;
   }
   if (!find_etp(etp, out.layout, keys)) {
