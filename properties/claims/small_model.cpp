@@ -35,12 +35,41 @@ const model::Model& wanted_of(const Subject& subject) {
   return subject.under_test ? subject.under_test->wanted : subject.base().model;
 }
 
+/// A class without a language head or without its wrapper's prefix (a base model, a classifier):
+/// the oracles know the one with both, whose other rules are the same.
+bool is_bare(const Subject& subject) {
+  const model::Model& model = wanted_of(subject);
+  const auto text = model.prefixes.find("HF");
+  return subject.under_test == nullptr &&
+         ((text != model.prefixes.end() && text->second.empty()) ||
+          std::any_of(model.detected.begin(), model.detected.end(), [](const auto& one) {
+            return one.what == "output_layer" && one.value == "none";
+          }));
+}
+
+json class_with_head(json config, const family::Family& family) {
+  const auto named = std::find_if(
+      family.architectures.begin(), family.architectures.end(), [](const std::string& one) {
+        return one.ends_with("ForCausalLM") || one.ends_with("ForConditionalGeneration");
+      });
+  if (named != family.architectures.end()) {
+    config["architectures"] = json::array({*named});
+  }
+  return config;
+}
+
 /// Storage forms as they were found in the checkpoint.
 model::ResolveOptions forms_of(const Subject& subject) {
   model::ResolveOptions out = subject.base().resolve;
   out.config_only = true;
+  const bool bare = is_bare(subject);
   for (const model::Detected& one : wanted_of(subject).detected) {
-    out.forms[one.what] = one.value;
+    if (!bare || !(one.what == "output_layer" || one.what.starts_with("prefix"))) {
+      out.forms[one.what] = one.value;
+    }
+  }
+  if (bare) {
+    return out;
   }
   for (const auto& [prefix, text] : wanted_of(subject).prefixes) {
     out.forms[model::prefix_form(prefix)] = text;
@@ -164,8 +193,12 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
     out->facts.megatron_zero_centred =
         claims::stated(wanted_of(subject_)).zero_centered_gamma.value_or(out->facts.zero_centred);
   }
-  auto model =
-      model::resolve(wanted_of(subject_).family, json::parse(config), {}, forms_of(subject_));
+  const auto& family = wanted_of(subject_).family;
+  json fields = json::parse(config);
+  if (is_bare(subject_)) {
+    fields = class_with_head(std::move(fields), *family);
+  }
+  auto model = model::resolve(family, fields, {}, forms_of(subject_));
   if (!model) {
     return nullptr;
   }
