@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "tests/e2e/process.hpp"
+#include "tests/support/checkpoint_edit.hpp"
 
 namespace bv::e2e {
 namespace {
@@ -227,6 +228,40 @@ TEST(Forward, ATextConfigThatSaysTiedTiesNoWrapper) {
     const Ended ended =
         run({"check", "--model", model, "--only", "forward", "--layout", "tp1pp2ep1etp1"});
     EXPECT_EQ(ended.code, 0) << fixture << ended.all();
+  }
+}
+
+/// A base model and a classifier have the rules of the class with a head; their own names and what
+/// they lack are judged by the other claims.
+TEST(Forward, HoldsForClassesWithoutAHeadOrAPrefix) {
+  for (const auto& [name, stem] : {std::pair{"llama", "Llama"}, std::pair{"qwen3", "Qwen3"},
+                                   std::pair{"gemma2", "Gemma2"}, std::pair{"olmoe", "Olmoe"}}) {
+    const TempFolder folder;
+    const auto whole = support::EditedCheckpoint::golden(name);
+    support::EditedCheckpoint base = whole;
+    base.config["architectures"] = {std::string(stem) + "Model"};
+    base.tensors.clear();
+    support::EditedCheckpoint classifier = whole;
+    classifier.config["architectures"] = {std::string(stem) + "ForSequenceClassification"};
+    classifier.tensors.erase("lm_head.weight");
+    const auto width = whole.tensors.at("model.norm.weight").shape[0];
+    classifier.tensors["score.weight"] = {
+        DType::F32, {2, width}, std::vector<std::byte>(static_cast<std::size_t>(8 * width))};
+    for (const auto& [tensor, value] : whole.tensors) {
+      if (tensor.starts_with("model.")) {
+        base.tensors[tensor.substr(6)] = value;
+      }
+    }
+    base.write(folder.path() / "base");
+    classifier.write(folder.path() / "classifier");
+    const std::vector<std::string> full = {"--level", "full", "--tp", "1"};
+    for (const auto& line :
+         {Words{"check", "--model", folder / "base"},
+          Words{"check", "--model", folder / "classifier", "--exclude", "score.*"}}) {
+      const Ended ended = run(line + full);
+      EXPECT_EQ(ended.code, 0) << name << ended.all();
+      EXPECT_TRUE(std::regex_search(ended.out, std::regex("forward +[0-9]+  ok"))) << ended.out;
+    }
   }
 }
 
