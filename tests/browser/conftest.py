@@ -47,8 +47,23 @@ def with_rows(source, count):
                           "hf": [f"model.layers.{i % 96}.mlp.experts.{i // 96}.gate_proj.weight"]}
         rows.append(one)
     run["verdicts"] = rows
-    if count == 0:
-        run["claims"], run["layouts"] = [], []
+    return told_again(run)
+
+
+def told_again(run):
+    """What a run says of its verdicts, counted again: the command refuses a file that disagrees with itself."""
+    sets = run.get("layout_sets", [])
+    times = [len(sets[one["layouts"]]) if "layouts" in one else 1 for one in run["verdicts"]]
+    for name in run["result"]["counts"]:
+        run["result"]["counts"][name] = sum(many for one, many in zip(run["verdicts"], times) if one["outcome"].lower() == name)
+    run["claims"] = []  # no table says more than the verdicts
+    if not run["verdicts"]:
+        run["layouts"] = []
+        run["result"].update(word="INCOMPLETE", exit_code=3, undecided=["no claim was checked"])
+    elif run["result"]["counts"]["refuted"] == 0:
+        run["result"].update(word="PASS", exit_code=0)
+    elif not any(one["outcome"] in ("Proved", "Held") for one in run["verdicts"]):
+        run["result"]["undecided"] = ["no claim had anything to check"]
     return run
 
 
