@@ -1,6 +1,7 @@
 #include "oracles/lora_slices.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace bv::oracle {
 namespace {
@@ -65,7 +66,50 @@ std::string wrong_a(const SlicedMember& member, std::size_t slice) {
   return right ? "" : "the parts of all ranks together are not lora_A";
 }
 
-std::string wrong_b(const SlicedMember& member, std::size_t slice, std::int64_t first) {
+/// "3 to 6", for rows or columns.
+std::string from_to(std::int64_t first, std::int64_t end) {
+  return std::to_string(first) + " to " + std::to_string(end);
+}
+
+/// Row-parallel layers: the columns of a rank are those that its part of the base multiplies.
+std::string wrong_columns(const SlicedMember& member) {
+  std::int64_t first = 0;
+  for (std::size_t rank = 0; rank < member.base_columns.size(); ++rank) {
+    const std::int64_t count = member.a_parts[rank].front().columns;
+    std::vector<std::int64_t> held(static_cast<std::size_t>(count));
+    std::iota(held.begin(), held.end(), first);
+    if (held != member.base_columns[rank]) {
+      return of_rank(rank) + " has columns " + from_to(first, first + count) +
+             " of lora_A, which are not those of its part of the base layer";
+    }
+    first += count;
+  }
+  return "";
+}
+
+/// Column-parallel layers: the rows of all slices of a rank are those of its part of the base.
+std::string wrong_rows(const SlicedMember& member,
+                       const std::vector<std::vector<std::int64_t>>& held) {
+  for (std::size_t rank = 0; rank < member.base_rows.size(); ++rank) {
+    std::vector<std::int64_t> rows = held[rank];
+    std::ranges::sort(rows);
+    if (rows != member.base_rows[rank]) {
+      const auto at = static_cast<std::size_t>(
+          std::ranges::mismatch(rows, member.base_rows[rank]).in1 - rows.begin());
+      const std::string has = at < rows.size() ? "row " + std::to_string(rows[at]) : "no row";
+      const std::string wants = at < member.base_rows[rank].size()
+                                    ? "row " + std::to_string(member.base_rows[rank][at])
+                                    : "no row";
+      return of_rank(rank) + " holds " + has + " of lora_B where its part of the base layer has " +
+             wants;
+    }
+  }
+  return "";
+}
+
+/// `held`: the rows of lora_B that each rank holds are added.
+std::string wrong_b(const SlicedMember& member, std::size_t slice, std::int64_t first,
+                    std::vector<std::vector<std::int64_t>>& held) {
   const std::int64_t rows = member.slice_rows[slice];
   const auto ranks = static_cast<std::int64_t>(member.b_parts.size());
   const std::int64_t each = member.b_parts.front()[slice].rows;
@@ -77,8 +121,10 @@ std::string wrong_b(const SlicedMember& member, std::size_t slice, std::int64_t 
     const std::int64_t at = first + rank / (ranks / ways) * each;
     const auto number = static_cast<std::size_t>(rank);
     if (!equal(member.b_parts[number][slice], rows_of(member.b, at, each, member.element_bytes))) {
-      return of_rank(number) + " is not rows " + std::to_string(at) + " to " +
-             std::to_string(at + each) + " of lora_B";
+      return of_rank(number) + " is not rows " + from_to(at, at + each) + " of lora_B";
+    }
+    for (std::int64_t row = at; row < at + each; ++row) {
+      held[number].push_back(row);
     }
   }
   return "";
@@ -96,15 +142,17 @@ std::string wrong_when_put_together(const SlicedMember& member) {
            std::to_string(member.b.rows);
   }
   std::int64_t first = 0;
+  std::vector<std::vector<std::int64_t>> held(member.b_parts.size());
   for (std::size_t slice = 0; slice < member.slice_rows.size(); ++slice) {
     std::string wrong = wrong_a(member, slice);
-    wrong = wrong.empty() ? wrong_b(member, slice, first) : wrong;
+    wrong = wrong.empty() ? wrong_b(member, slice, first, held) : wrong;
     if (!wrong.empty()) {
       return wrong;
     }
     first += member.slice_rows[slice];
   }
-  return "";
+  std::string wrong = wrong_columns(member);
+  return wrong.empty() ? wrong_rows(member, held) : wrong;
 }
 
 }  // namespace bv::oracle

@@ -22,12 +22,16 @@ struct SlicedMember {
   std::vector<std::int64_t> slice_rows;            // of the whole layer, in order
   std::vector<std::vector<SlicedMatrix>> a_parts;  // [rank][slice]
   std::vector<std::vector<SlicedMatrix>> b_parts;
+  /// What each rank's part of the base layer has, ascending: rows of a column-parallel layer,
+  /// columns of a row-parallel one. Empty: nobody said so.
+  std::vector<std::vector<std::int64_t>> base_rows, base_columns;  // [rank]
 };
 
 /// "" when they do; else what is wrong, with the rank.
 /// A: whole on every rank, or cut by columns (a row-parallel layer), or by rows (fully sharded).
 /// B: the rows of each slice, cut into equal parts; where there are fewer parts than ranks,
-/// neighbouring ranks hold the same one (key and value heads).
+/// neighbouring ranks hold the same one (key and value heads). A rank that holds other rows, or
+/// columns, than its part of the base layer is wrong however well the parts fit together.
 [[nodiscard]] std::string wrong_when_put_together(const SlicedMember& member);
 
 }  // namespace bv::oracle

@@ -145,7 +145,8 @@ inline constexpr std::array kAdapterCatalogue = {
                  .statement = "every rank of a server holds the rows and columns of each factor "
                               "that its part of the layer has",
                  .known_by = "B: every slice against what slicing computes; O: the parts of all "
-                             "ranks put together are the factors",
+                             "ranks put together are the factors, and each has the rows that an "
+                             "oracle of Megatron's modules gives to that rank",
                  .noun = "layers",
                  .asked = "by lora slice and lora check --slices"},
 };

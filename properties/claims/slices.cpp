@@ -13,6 +13,7 @@
 #include "core/serve/slices_folder.hpp"
 #include "oracles/lora_slices.hpp"
 #include "properties/claims/adapter_verdicts.hpp"
+#include "properties/claims/slice_rows.hpp"
 
 namespace bv::claims {
 namespace {
@@ -37,8 +38,12 @@ Verdict refuted(Code code, const std::string& subject, std::string title, std::s
 /// Compares the files with what slicing computes, and puts the parts together.
 class SlicesJudge {
  public:
-  SlicesJudge(const lora::SlicesFolder& folder, const std::vector<lora::ServedModule>& modules)
-      : folder_(folder), modules_(modules), wrong_(modules.size(), false) {}
+  SlicesJudge(const AdapterSubject& subject, const lora::SlicesFolder& folder,
+              const std::vector<lora::ServedModule>& modules)
+      : folder_(folder),
+        modules_(modules),
+        base_(subject, folder.serving.tp),
+        wrong_(modules.size(), false) {}
 
   std::vector<Verdict> run() {
     for (std::size_t rank = 0; rank < folder_.files.size(); ++rank) {
@@ -213,7 +218,7 @@ class SlicesJudge {
   }
 
   /// The member from what the files hold under the slices that slices.json gives to it.
-  [[nodiscard]] std::string put_together(std::size_t m, std::size_t j) const {
+  [[nodiscard]] std::string put_together(std::size_t m, std::size_t j) {
     const Json said = Json::parse(folder_.text).at("modules").at(m);
     const lora::AdapterPair& pair = *modules_[m].members[j];
     oracle::SlicedMember member;
@@ -236,7 +241,22 @@ class SlicesJudge {
         b.push_back(stored_matrix(file, stem + "B.weight"));
       }
     }
+    add_base(modules_[m].layer, pair, member);
     return oracle::wrong_when_put_together(member);
+  }
+
+  /// What the ranks have of the base layer, where it is cut.
+  void add_base(const lora::ServedLayer& layer, const lora::AdapterPair& pair,
+                oracle::SlicedMember& member) {
+    if (layer.kind == lora::LayerKind::Replicated) {
+      return;
+    }
+    auto part = base_.of(pair);
+    if (part && layer.kind == lora::LayerKind::Row) {
+      member.base_columns = std::move(part->columns);
+    } else if (part) {
+      member.base_rows = std::move(part->rows);
+    }
   }
 
   static oracle::SlicedMatrix stored_matrix(const io::Checkpoint& file, const std::string& tensor) {
@@ -259,6 +279,7 @@ class SlicesJudge {
 
   const lora::SlicesFolder& folder_;
   const std::vector<lora::ServedModule>& modules_;
+  SliceRows base_;
   std::vector<std::vector<lora::SlicePiece>> pieces_;  // [rank]
   std::vector<bool> wrong_;
   std::vector<Verdict> out_;
@@ -308,7 +329,7 @@ Result<std::vector<Verdict>> judge_slices(const AdapterSubject& subject,
     out.megatron = lora::kSlicesName;
     return std::vector{std::move(out)};
   }
-  return SlicesJudge(folder, *modules).run();
+  return SlicesJudge(subject, folder, *modules).run();
 }
 
 }  // namespace bv::claims

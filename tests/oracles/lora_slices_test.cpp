@@ -78,5 +78,24 @@ TEST(LoraSlicesOracle, RepeatsHeadsOnNeighbours) {
   EXPECT_EQ(wrong_when_put_together(qkv), "the part of rank 1 is not rows 4 to 5 of lora_B");
 }
 
+/// Parts that fit together, and lie on other ranks than the base's.
+TEST(LoraSlicesOracle, AsksTheBaseWhoHoldsWhat) {
+  SlicedMember rows = column_parallel();
+  rows.base_rows = {{0, 1}, {2, 3}};
+  EXPECT_EQ(wrong_when_put_together(rows), "");
+  rows.base_rows = {{0, 2}, {1, 3}};  // two projections in one, each cut by itself
+  EXPECT_EQ(wrong_when_put_together(rows),
+            "the part of rank 0 holds row 1 of lora_B where its part of the base layer has row 2");
+  SlicedMember columns = column_parallel();
+  columns.a_parts = {{matrix(2, 2, "abef")}, {matrix(2, 2, "cdgh")}};
+  columns.b_parts = {{columns.b}, {columns.b}};
+  columns.base_columns = {{0, 1}, {2, 3}};
+  EXPECT_EQ(wrong_when_put_together(columns), "");
+  columns.base_columns = {{0, 2}, {1, 3}};
+  EXPECT_EQ(wrong_when_put_together(columns),
+            "the part of rank 0 has columns 0 to 2 of lora_A, which are not those of its part of "
+            "the base layer");
+}
+
 }  // namespace
 }  // namespace bv::oracle

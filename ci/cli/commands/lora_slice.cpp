@@ -9,7 +9,7 @@
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/serve/serve.hpp"
-#include "properties/claims/adapter.hpp"
+#include "properties/claims/slices.hpp"
 
 namespace bv::cli {
 namespace {
@@ -67,14 +67,9 @@ Result<Run> sliced(Context& context, const Options& options) {
   } else {
     BV_TRY(report,
            lora::write_slices(*modules, opened.adapter, serving, options.out, options.overwrite));
-    for (const lora::ServedModule& module : *modules) {
-      Verdict verdict;
-      verdict.claim = "adapter-slices";
-      verdict.megatron = module.layer.name;
-      verdict.hf = module.names;
-      verdict.outcome = Outcome::Proved;
-      verdict.evidence.proved = true;
-      verdict.cases = 1;
+    BV_TRY(verdicts, claims::judge_slices({&opened.adapter, &opened.model.hf, &library.kinds, {}},
+                                          options.out));
+    for (Verdict& verdict : verdicts) {
       run.verdicts.push_back(std::move(verdict));
     }
     summary.subjects = std::ssize(*modules);
