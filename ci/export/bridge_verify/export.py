@@ -57,6 +57,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         touched = bridge.touched(rules)
         hooks = bridge.hooks()
         known = bridge.known()
+        base = bridge.base()
         exports = {} if hooks[live.EXPORT] == "base" else {"exports": bridge.exports(rules, touched)}
     trouble = bridge.trouble
     out = {
@@ -68,6 +69,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         "selects": {"architectures": config.get("architectures") or [cls.SOURCE_NAME], "model_type": config.get("model_type")},
         "facts": bridge.facts(),
         "hooks": {**hooks, "changes": touched, **exports, **({"known": known} if known else {}),
+                  **({"base": base} if base else {}),
                   **({"reads": sorted(bridge.read_by_hook)} if bridge.read_by_hook else {})},
         "rules": rules,
     }
@@ -138,6 +140,8 @@ def told(content, where):
     print(f"{content['upstream']['bridge_class']}: {counts} -> {where}", file=sys.stderr)
     for line in content["trouble"]:
         print(f"  trouble: {line}", file=sys.stderr)
+    for row in content["hooks"].get("base", ()):
+        print(f"  not judged: {row['file']}:{row['line']} {row['name']} {row['what']}", file=sys.stderr)
 
 
 def sources(folder):
