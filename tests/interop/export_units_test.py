@@ -12,7 +12,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import export, granted, known, lines, named_output, names, norms, places, registry  # noqa: E402
+from bridge_verify import api, export, granted, known, lines, named_output, names, norms, places, registry, visible  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -333,3 +333,26 @@ def test_the_table_has_what_tensors_pass_through_and_no_quantised_forms_or_adapt
             "_megatron_local_name_to_global", "AutoMapping._MODULE_TYPE_REGISTRY"} <= names
     assert not [name for name in names if "quant" in name.lower() or "adapter" in name.split(".")[-1]]
     assert set(content["files"]) == set(content["parts"]) == set(granted.FILES)
+
+
+HIDDEN = "a\x1b[31mb\x85c\xadd\u200be\u202ef\u2066g\u2028h\ufeffi\U000e0041j\udcffk"
+
+
+def test_names_of_others_are_said_without_what_a_terminal_obeys(capsys):
+    visible.say(HIDDEN + "\nö\t")
+    said = capsys.readouterr().out
+    assert said == "a\\x1b[31mb\\u{85}c\\u{ad}d\\u{200b}e\\u{202e}f\\u{2066}g\\u{2028}h\\u{feff}i\\u{e0041}j\\xffk\nö\t\n"
+    row = {"id": "i", "claim": "names", "outcome": "Refuted", "code": "BV1001", "rule": {"id": HIDDEN}, "layout": None, "layouts": None,
+           "subject": {"megatron": HIDDEN, "hf": [HIDDEN]}, "title": HIDDEN, "found": HIDDEN, "wanted": HIDDEN, "help": HIDDEN, "replay": HIDDEN}
+    run = api.from_document({"result": {"word": "FAIL", "exit_code": 1, "undecided": [HIDDEN]}, "verdicts": [row]})
+    for text in (run.text(), run.verdicts[0].text(), api._error_text({"message": HIDDEN, "where": HIDDEN})):
+        assert text == visible.visible(text) and "\\u{202e}" in text
+    assert run.verdicts[0].megatron == HIDDEN  # the object has the name as it is
+
+
+def test_the_exporter_says_names_visibly_and_writes_them_as_json(tmp_path, capsys):
+    content = {"rules": [], "trouble": [HIDDEN], "upstream": {"bridge_class": HIDDEN}, "hooks": {"base": [dict.fromkeys(("file", "line", "name", "what"), HIDDEN)]}}
+    export.told(content, HIDDEN)
+    export.write(content, str(tmp_path / "x.json"))
+    for text in (capsys.readouterr().err, (tmp_path / "x.json").read_text()):
+        assert text == visible.visible(text) and text.count("202e") >= 3
