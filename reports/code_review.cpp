@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/escape.hpp"
 #include "reports/findings.hpp"
@@ -77,7 +78,7 @@ std::string render_gitlab(const Run& run, const TextStyle&) {
                                                           : readable(finding.source.file)},
                      {"lines", {{"begin", finding.source.line > 0 ? finding.source.line : 1}}}}}});
   }
-  return out.dump(2, ' ', false, QualityJson::error_handler_t::replace) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 }  // namespace bv::reports

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/machine_formats.hpp"
 #include "reports/test_cases.hpp"
@@ -129,7 +130,7 @@ std::string render_ctrf(const Run& run, const TextStyle&) {
           {"appVersion", readable(run.revision)},
           {"healthy", conclusion.exit_code == 0},
           {"extra", {{"result", conclusion.word}, {"rules_digest", run.rules_digest}}}}}}}};
-  return out.dump(2, ' ', false, CtrfJson::error_handler_t::replace) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 }  // namespace bv::reports

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 #include "reports/wrap.hpp"
@@ -56,7 +57,7 @@ std::string families_json(const std::vector<FamilyReport>& families) {
     row["rules"] = family.rules.size();
     out.push_back(std::move(row));
   }
-  return out.dump(2) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 std::string family_text(const FamilyReport& family, const TextStyle& style) {
@@ -97,7 +98,7 @@ std::string family_json(const FamilyReport& family) {
   }
   Json out = head_json(family);
   out["rules"] = std::move(rules);
-  return out.dump(2) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 }  // namespace bv::reports

@@ -2,6 +2,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/ids.hpp"
 #include "core/verdict/mutation_json.hpp"
@@ -146,7 +147,7 @@ std::string html_data(const Run& run) {
       {"mutation", run.mutation ? mutation_json(*run.mutation) : HtmlJson(nullptr)},
       {"baseline", run.baseline ? baseline_data(*run.baseline) : HtmlJson(nullptr)}};
   std::string safe;
-  for (const char c : out.dump(-1, ' ', false, HtmlJson::error_handler_t::replace)) {
+  for (const char c : json_text(out, -1)) {
     safe += c == '<' ? "\\u003c" : std::string(1, c);  // no end of the script, no comment
   }
   return safe;

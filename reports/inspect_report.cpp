@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/arith.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 #include "reports/wrap.hpp"
@@ -33,7 +34,7 @@ Totals totals_of(const std::vector<InspectedTensor>& rows) {
 }
 
 std::string dumped(const Json& json) {
-  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+  return json_text(json, 2);
 }
 
 Json quantised_json(const InspectReport& seen) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/arith.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 #include "reports/wrap.hpp"
@@ -222,7 +223,7 @@ std::string layout_json(const LayoutReport& report) {
       {"tensor", tensor_json(report)},
       {"rank", rank_json(report)},
   };
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 std::string layout_text(const LayoutReport& report, const TextStyle& style) {

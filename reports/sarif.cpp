@@ -3,6 +3,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/escape.hpp"
 #include "reports/findings.hpp"
@@ -139,7 +140,7 @@ std::string render_sarif(const Run& run, const TextStyle&) {
   const SarifJson out = {{"$schema", "https://json.schemastore.org/sarif-2.1.0.json"},
                          {"version", "2.1.0"},
                          {"runs", {one}}};
-  return out.dump(2, ' ', false, SarifJson::error_handler_t::replace) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 }  // namespace bv::reports

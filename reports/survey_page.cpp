@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/escape.hpp"
 #include "reports/html_assets.hpp"
@@ -291,7 +292,7 @@ std::string survey_json(const Survey& survey) {
                       {"findings", sum.findings},
                       {"findings_shown", sum.findings_shown}}},
                     {"rows", rows}};
-  return out.dump(1, ' ', true, Json::error_handler_t::replace) + "\n";
+  return json_text(out, 1) + "\n";
 }
 
 }  // namespace bv::reports

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 
@@ -104,7 +105,7 @@ std::string trace_json(const TraceReport& report) {
       {"value", report.value},
       {"places", std::move(places)},
   };
-  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 }  // namespace bv::reports

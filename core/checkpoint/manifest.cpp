@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/io/digest.hpp"
 #include "core/layout/notation.hpp"
 
@@ -145,13 +146,13 @@ std::string manifest_text(const MegatronFolder& folder) {
     json["quantised"] = quantised_json(*folder.quantised);
   }
   json["files"] = std::move(files);
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 std::string record_text(const MegatronFolder& folder) {
   Json json = origin_json(folder, kRecordSchema);
   add_choices(folder, json);
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 std::string plan_digest(const plan::Plan& plan) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/base/json_text.hpp"
 #include "core/io/torch_shard.hpp"
 #include "core/io/weights_listing.hpp"
 #include "core/io/writer.hpp"
@@ -23,7 +24,7 @@ Result<std::string> index_of_safetensors(const std::string& original) {
     for (auto& file : json.at("weight_map")) {
       file = io::safetensors_name(file.get<std::string>());
     }
-    return json.dump(2) + "\n";
+    return visible_json(json.dump(2)) + "\n";
   } catch (const std::exception& problem) {  // it was read before, but by another reader
     return cannot_write_index(problem);
   }

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
 #include "core/checkpoint/dequantise.hpp"
@@ -78,7 +79,7 @@ Result<std::string> index_without(const std::string& original, const Headers& ba
     }
     json["weight_map"] = std::move(kept);
     json["metadata"]["total_size"] = total;
-    return json.dump(2) + "\n";
+    return visible_json(json.dump(2)) + "\n";
   } catch (const std::exception& problem) {  // it was read before, but by another reader
     return cannot_write_index(problem);
   }

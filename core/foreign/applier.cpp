@@ -86,6 +86,7 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   report_rule_faults(guessed);
   report_hook(guessed);
   report_export_hook();
+  report_base();
   report_row_facts();
   report_provider_sizes();
   if (!certain_) {

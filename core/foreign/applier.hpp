@@ -38,6 +38,7 @@ class Applier {
   void report_provider_mtp();
   [[nodiscard]] bool has_attention() const;
   void report_trouble();
+  void report_base();
   [[nodiscard]] bool never_fires(const ForeignRule& rule, const RuleFault& fault) const;
   [[nodiscard]] std::vector<std::string> excuse(const ForeignRule& rule);
   void make(const WantedParameter& parameter);

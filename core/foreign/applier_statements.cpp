@@ -49,6 +49,34 @@ bool has_rule_for(const ForeignRules& rules, std::string_view part) {
 
 }  // namespace
 
+/// A bridge that stands on other code than was read may do anything with its rules.
+void Applier::report_base() {
+  if (rules_.base_changes.empty()) {
+    return;
+  }
+  const auto told = [](const BaseChange& change) {
+    return shown(fmt::format("{} {}{}{}", change.name, change.what,
+                             change.source.empty() ? "" : ", in ", change.source));
+  };
+  const BaseChange& first = rules_.base_changes.front();
+  OpenQuestion question = hook_question(
+      "the library below the bridge is not the one that was read: what it does with these rules is "
+      "not known",
+      told(first));
+  question.subject = shown(first.name);
+  question.source = shown(first.source);
+  question.wanted = "the classes of a release that is known to the exporter, as they are";
+  constexpr std::size_t kTold = 8;
+  for (std::size_t i = 1; i < rules_.base_changes.size() && i < kTold; ++i) {
+    question.facts.push_back(told(rules_.base_changes[i]));
+  }
+  if (rules_.base_changes.size() > kTold) {
+    question.facts.push_back(fmt::format("and {} more in hooks.base of the rules file",
+                                         rules_.base_changes.size() - kTold));
+  }
+  out_.open.push_back(std::move(question));
+}
+
 /// The inverse of a rule is not what is written where the bridge changes it afterwards.
 void Applier::report_export_hook() {
   for (const std::string& method : rules_.own_methods) {

@@ -208,6 +208,30 @@ class FileReader {
         out_.own_methods.push_back(fmt::format("{} of {}", method, shown(owner)));
       }
     }
+    return read_base(*hooks);
+  }
+
+  Status read_base(const json& hooks) {
+    const json* rows = member(hooks, "base");
+    if (rows == nullptr || rows->is_null()) {
+      return Done{};
+    }
+    const bool listed =
+        rows->is_array() && std::all_of(rows->begin(), rows->end(), [](const json& row) {
+          return row.is_object() && !text_at(row, "name").empty();
+        });
+    if (!listed) {
+      return invalid(file_, "hooks.base is not a list of parts of the library")
+          .pair(dumped(*rows), R"([{"name": ..., "file": ..., "line": ..., "what": ...}])");
+    }
+    for (const json& row : *rows) {
+      const std::string file = text_at(row, "file");
+      const json* line = member(row, "line");
+      const std::string place = line != nullptr && line->is_number_integer()
+                                    ? fmt::format("{}:{}", file, line->dump())
+                                    : file;
+      out_.base_changes.push_back({text_at(row, "name"), place, text_at(row, "what")});
+    }
     return Done{};
   }
 

@@ -72,6 +72,14 @@ struct ExportHook {
   std::optional<std::vector<std::string>> changes;  // as of LoadHook; hooks.exports
 };
 
+/// A part of the library below the bridge that is not the one that the exporter takes for granted
+/// (hooks.base): what the bridge does with its rules is then not known.
+struct BaseChange {
+  std::string name;    // "MegatronModelBridge.load_weights_hf_to_megatron"
+  std::string source;  // "model_bridge.py:1018"
+  std::string what;    // "is not that of megatron-bridge 0.6.2"
+};
+
 /// Settings of the provider that say how the rows of a weight are read.
 struct RowFacts {
   std::optional<bool> rotary_interleaved;
@@ -106,6 +114,7 @@ struct ForeignRules {
   /// Methods of the bridge that load or write all tensors, "NAME of CLASS", of which nobody knows
   /// what they do.
   std::vector<std::string> own_methods;
+  std::vector<BaseChange> base_changes;
   std::vector<std::string> trouble;  // what the exporter could not do
   /// model.parameters: all parameters of the Megatron model, and no others.
   std::optional<std::vector<ListedParameter>> parameters;

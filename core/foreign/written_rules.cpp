@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
 #include "core/foreign/pattern.hpp"
@@ -184,11 +185,11 @@ std::string written_rules(const model::Model& model, const ForeignKinds& kinds) 
     }
     add(row_of(*mapping.rule, names, model, kinds));
   }
-  return fmt::format(
+  return visible_json(fmt::format(
       "{{\"schema\": \"bridge-rules/1\",\n \"doc\": {},\n \"rules\": [{}\n ]}}\n",
       Json(fmt::format("The rules of family {}, to start from.", family::name(*model.family)))
           .dump(),
-      rows);
+      rows));
 }
 
 }  // namespace bv::foreign

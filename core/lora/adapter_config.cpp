@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
@@ -379,7 +380,7 @@ std::string adapter_config_text(const AdapterConfig& config) {
       {"use_dora", config.use_dora},
       {"use_rslora", config.scale == ScaleKind::RsLora},
   };
-  return json.dump(2) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 double scale64(ScaleKind kind, double alpha, std::int64_t r) {

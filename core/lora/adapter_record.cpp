@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
@@ -188,7 +189,7 @@ std::string record_text(const AdapterRecord& record) {
   if (record.text_model) {
     json["text_model"] = true;
   }
-  return json.dump(1) + "\n";
+  return json_text(json, 1) + "\n";
 }
 
 Result<AdapterRecord> parse_record(std::string_view text, const std::string& file) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/arith.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
 #include "core/convert/carried_index.hpp"
@@ -92,7 +93,7 @@ Result<std::string> index_with(const std::string& original, const std::vector<Un
     if (json.contains("metadata") && json["metadata"].contains("total_size")) {
       json["metadata"]["total_size"] = checkpoint.total_bytes() + more;
     }
-    return json.dump(2) + "\n";
+    return visible_json(json.dump(2)) + "\n";
   } catch (const std::exception& problem) {  // it was read before, but by another reader
     return convert::cannot_write_index(problem);
   }

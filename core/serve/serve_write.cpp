@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "core/base/json_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/serve/pieces.hpp"
@@ -120,7 +121,7 @@ std::string slices_text(const std::vector<ServedModule>& modules, const Serving&
     list.push_back(described(module));
   }
   out["modules"] = std::move(list);
-  return out.dump(2) + "\n";
+  return json_text(out, 2) + "\n";
 }
 
 Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const Adapter& adapter,

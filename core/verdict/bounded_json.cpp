@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 
 namespace bv {
@@ -22,7 +23,7 @@ void bound_texts(nlohmann::ordered_json& json) {
 
 std::string dump_bounded(nlohmann::ordered_json json, int indent) {
   bound_texts(json);
-  return json.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return json_text(json, indent);
 }
 
 }  // namespace bv

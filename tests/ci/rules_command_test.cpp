@@ -31,6 +31,50 @@ TEST(RulesLint, WarningsFailOnlyWhenStrict) {
   EXPECT_EQ(run_line({"rules", "lint", file, "--strict"}).code, 1);
 }
 
+/// Without a model nothing is asked of one.
+TEST(RulesLint, OptionsThatChangeNothingAreSaid) {
+  const std::string file = rules_file("rules/qwen3.rules.json");
+  for (const std::vector<std::string>& option :
+       std::vector<std::vector<std::string>>{{"--drop-mtp"},
+                                             {"--no-moe-grouped-gemm"},
+                                             {"--transformer-impl", "local"},
+                                             {"--family", "qwen3"},
+                                             {"--set", "num_hidden_layers=1"},
+                                             {"--exclude", "*.1.*"},
+                                             {"--expert-orientation", "in_out"},
+                                             {"--revision", "main"}}) {
+    std::vector<std::string> line = {"rules", "lint", file};
+    line.insert(line.end(), option.begin(), option.end());
+    const std::string note = option[0] + " changes nothing: no model is given";
+    const Ended text = run_line(line);
+    EXPECT_EQ(text.code, 0) << text.err;
+    EXPECT_NE(text.out.find("note     " + note + "\n"), std::string::npos) << text.out;
+    line.push_back("--json");
+    EXPECT_EQ(nlohmann::json::parse(run_line(line).out)["notes"], nlohmann::json::array({note}));
+  }
+  const Ended both = run_line({"rules", "lint", file, "--rules", file});
+  EXPECT_NE(both.out.find("--rules changes nothing"), std::string::npos) << both.out;
+  for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
+           {"rules", "lint", file, "--strict"},
+           {"rules", "lint", "--rules", file},
+           {"rules", "lint", file, "--model", hf_case("qwen3"), "--family", "qwen3"},
+           {"rules", "lint", file, "-q", "--drop-mtp"}}) {
+    EXPECT_EQ(run_line(line).out.find("changes nothing"), std::string::npos) << line.back();
+  }
+  EXPECT_FALSE(
+      nlohmann::json::parse(run_line({"rules", "lint", file, "--json"}).out).contains("notes"));
+}
+
+TEST(RulesLint, WhatIsOpenPassesWhereOnlyRefutedFails) {
+  const std::string file = rules_file("broken/unknown_kind.rules.json");
+  EXPECT_EQ(run_line({"rules", "lint", file, "--fail-on", "inconclusive"}).code, 3);
+  EXPECT_EQ(run_line({"rules", "lint", file, "--fail-on", "refuted"}).code, 0);
+  EXPECT_EQ(run_line({"rules", "lint", rules_file("broken/wildcard_count.rules.json"), "--fail-on",
+                      "refuted"})
+                .code,
+            1);
+}
+
 TEST(RulesLint, ParametersThatNoRuleMakesAreNamedWhenTheModelIsGiven) {
   const std::string file = rules_file("broken/missing_k_norm.rules.json");
   EXPECT_EQ(run_line({"rules", "lint", file}).out.find("BV1003"), std::string::npos);

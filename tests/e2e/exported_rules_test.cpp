@@ -142,6 +142,33 @@ TEST(ExportedRules, AMethodThatMovesAllTensorsIsNamedUnlessItIsKnown) {
   }
 }
 
+/// The bridge of an author is judged as what it adds to the released library: on another one
+/// nothing is known.
+TEST(ExportedRules, ALibraryThatIsNotTheOneThatWasReadLeavesTheRunOpen) {
+  const auto on = [](const json& base) {
+    return checked("llama", [&](json& rules) { rules["hooks"]["base"] = base; });
+  };
+  EXPECT_EQ(on(json::array()).code, 0);
+  json rows = json::array();
+  for (int i = 0; i < 10; ++i) {
+    rows.push_back({{"name", "MegatronModelBridge._unwrap_name"},
+                    {"file", "megatron/bridge/models/conversion/model_bridge.py"},
+                    {"line", 1550 + i},
+                    {"what", "is not that of megatron-bridge 0.6.2"}});
+  }
+  const Ended changed = on(rows);
+  EXPECT_EQ(changed.code, 3) << changed.all();
+  EXPECT_TRUE(says(changed, "unsupported[BV1021]")) << changed.out;
+  EXPECT_TRUE(says(changed, "_unwrap_name is not that of megatron-bridge 0.6.2")) << changed.out;
+  EXPECT_TRUE(says(changed, "conversion/model_bridge.py:1550")) << changed.out;
+  EXPECT_TRUE(says(changed, "and 2 more in hooks.base")) << changed.out;
+  for (const json& base : {json("text"), json::array({"text"}), json::array({json::object()})}) {
+    const Ended odd = on(base);
+    EXPECT_EQ(odd.code, 5) << base << odd.all();
+    EXPECT_TRUE(says(odd, "hooks.base is not a list of parts of the library")) << odd.err;
+  }
+}
+
 /// The rules file of the export `name` with these facts, and lines in place of rules by the ends of
 /// their names.
 Ended rotated(const std::string& name, const json& facts,

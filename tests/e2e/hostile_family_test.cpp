@@ -99,14 +99,17 @@ TEST_F(HostileFamily, NoCommandPrintsItsControlCharacters) {
   const Words families = {"--families", folder_ / "families"};
   const Words model = {"--model", folder_ / "lumen"};
   std::vector<Words> lines = {{"models", "list"},
+                              {"models", "list", "--json"},
+                              {"models", "show", "lumen_moe", "--json"},
+                              {"rules", "show", "lumen_moe", "--as-rules"},
                               {"models", "show", "lumen_moe"},
                               {"rules", "show", "lumen_moe"},
                               Words{"check", "--tp", "1"} + model,
                               Words{"inspect"} + model,
                               Words{"config"} + model,
                               Words{"layout"} + model + Words{"--tp", "1"}};
-  for (const std::string format :
-       {"markdown", "html", "sarif", "junit", "github", "gitlab", "csv", "plain", "ctrf"}) {
+  for (const std::string format : {"markdown", "html", "sarif", "junit", "github", "gitlab", "csv",
+                                   "plain", "ctrf", "json", "jsonl", "card"}) {
     lines.push_back(Words{"check", "--tp", "1", "--format", format} + model);
   }
   for (const Words& line : lines) {

@@ -12,7 +12,7 @@ from bridge_environment import PACKAGE
 
 sys.path.insert(0, str(PACKAGE))
 
-from bridge_verify import export, known, lines, named_output, names, norms, places, registry  # noqa: E402
+from bridge_verify import api, export, granted, known, lines, named_output, names, norms, places, registry, visible  # noqa: E402
 
 
 def test_one_star_is_digits_and_two_are_anything():
@@ -236,3 +236,123 @@ def test_a_named_output_stays_what_it_is(tmp_path):
     named_output.write(pipe, b"through")
     assert reader.communicate(timeout=10)[0] == b"through" and pipe.is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "later.json", "link.json", "pipe", "real.json"]
+
+
+LIBRARY = """
+import os
+from a.b import helper
+from megatron.bridge.other import shared
+
+SIZES: dict = {"x": 1}
+
+
+class Base:
+    def name(self, text: str) -> str:
+        \"\"\"Cuts it.\"\"\"
+        return helper(text)  # here
+
+    @staticmethod
+    def cast(one):
+        return one
+
+
+class Child(Base):
+    kept = 2
+"""
+
+
+@pytest.mark.parametrize("before, after", [
+    ("# here", "# there"), ('"""Cuts it."""', '"""Other words."""'), ("text: str) -> str", "text)"), (": dict = {", " = {"),
+    ("        return one\n", "\n\n        return one\n"), ('"x"', "'x'")])
+def test_what_is_no_code_has_the_digest_of_the_release(before, after):
+    assert before in LIBRARY
+    wanted, found = (granted.parts(text) for text in (LIBRARY, LIBRARY.replace(before, after)))
+    assert {name: part.digest for name, part in wanted.items()} == {name: part.digest for name, part in found.items()}
+
+
+@pytest.mark.parametrize("before, after, other", [
+    ("return helper(text)", "return helper(text).strip()", {"Base.name"}), ("    @staticmethod\n", "", {"Base.cast"}),
+    ("import helper", "import other as helper", {"helper"}), ("Child(Base)", "Child(object)", {"Child"}), ("kept = 2", "kept = 3", {"Child.kept"}),
+    ('"x": 1', '"x": 2', {"SIZES"}), ("def name(self, text", "def name(self, other, text", {"Base.name"}),
+    ("\n\nclass Child", "\n\nBase.name = shared\n\n\nclass Child", {"<statements>"}), ("    kept = 2", "    kept = 2\n    print(kept)", {"Child.<statements>"}),
+    ("\n\nclass Child", "\n\ndef shared():\n    pass\n\n\nclass Child", {"shared"})])
+def test_each_piece_of_code_is_told_apart(before, after, other):
+    assert before in LIBRARY
+    wanted, found = (granted.parts(text) for text in (LIBRARY, LIBRARY.replace(before, after)))
+    assert {name for name in {*wanted, *found} if name not in wanted or name not in found or wanted[name].digest != found[name].digest} == other
+
+
+def released(tmp_path, monkeypatch, text):
+    """The one file of a library, of which LIBRARY is the release; its differences."""
+    file = "models/conversion/model_bridge.py"
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    wanted = {name: part.digest for name, part in granted.parts(LIBRARY).items()}
+    monkeypatch.setattr(granted, "releases", lambda: {"library 1": {"files": {file: "another"}, "parts": {file: wanted}}})
+    granted.in_files.cache_clear()
+    found = granted.in_files(tmp_path)[1]
+    granted.in_files.cache_clear()
+    return [(one.name, one.line, one.what) for one in found]
+
+
+@pytest.mark.parametrize("before, after, told", [
+    ("", "", []), ("kept = 2", "kept = 2\n\n    def own(self):\n        pass", []), ("import os\n", "import os\nimport re\n", []),
+    ("        return one\n", "        return -one\n", [("Base.cast", 15, "is not that of library 1")]),
+    ("    kept = 2\n", "    pass\n", [("Child.kept", 1, "is not there; library 1 has it")]),
+    ("kept = 2", "kept = 2\n\n    def name(self, text):\n        return text", [("Child.name", 22, "is new since library 1")]),
+    ("kept = 2", "kept = 2\n\n    def __getattribute__(self, name):\n        return 1", [("Child.__getattribute__", 22, "is new since library 1")]),
+    ("import os\n", "import os\nfrom x import *\n", [("<statements>", 3, "is new since library 1")]),
+    ("import os\n", "import os\nfrom x import sorted\n", [("sorted", 3, "is new since library 1")])])
+def test_a_library_is_held_against_the_release(tmp_path, monkeypatch, before, after, told):
+    assert released(tmp_path, monkeypatch, LIBRARY.replace(before, after) if before else LIBRARY) == told
+
+
+def test_a_method_that_was_read_is_read_with_what_it_calls(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "def halved(x):\n    return x / 2\n\n\ndef apart(x):\n    return x\n\n\nclass Bridge:\n    def hook(self, x):\n        return halved(x)\n"
+
+    def seen(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        return known.digest(__import__(name).Bridge.hook)
+
+    wanted = seen("bridge_a", text)
+    assert seen("bridge_b", text.replace("return x\n", "return -x\n")) == wanted
+    assert seen("bridge_c", text.replace("x / 2", "x / 3")) != wanted
+    import bridge_a
+
+    bridge_a.Bridge.hook = lambda self, x: x
+    assert known.digest(bridge_a.Bridge.hook) != wanted
+
+
+def test_the_table_has_what_tensors_pass_through_and_no_quantised_forms_or_adapters():
+    content, = granted.releases().values()
+    names = {name for parts in content["parts"].values() for name in parts}
+    assert {"MegatronModelBridge.load_weights_hf_to_megatron", "MegatronModelBridge.maybe_modify_converted_hf_weight", "HFWeightTuple.iter_finalized",
+            "MegatronParamMapping.resolve", "MegatronParamMapping.gather_from_ep_ranks", "MegatronMappingRegistry.megatron_to_hf_lookup",
+            "QKVMapping.hf_to_megatron", "merge_qkv_weights", "SafeTensorsStateSource.load_tensors", "get_module_and_param_from_name",
+            "_megatron_local_name_to_global", "AutoMapping._MODULE_TYPE_REGISTRY"} <= names
+    assert not [name for name in names if "quant" in name.lower() or "adapter" in name.split(".")[-1]]
+    assert set(content["files"]) == set(content["parts"]) == set(granted.FILES)
+
+
+HIDDEN = "a\x1b[31mb\x85c\xadd\u200be\u202ef\u2066g\u2028h\ufeffi\U000e0041j\udcffk"
+
+
+def test_names_of_others_are_said_without_what_a_terminal_obeys(capsys):
+    visible.say(HIDDEN + "\nö\t")
+    said = capsys.readouterr().out
+    assert said == "a\\x1b[31mb\\u{85}c\\u{ad}d\\u{200b}e\\u{202e}f\\u{2066}g\\u{2028}h\\u{feff}i\\u{e0041}j\\xffk\nö\t\n"
+    row = {"id": "i", "claim": "names", "outcome": "Refuted", "code": "BV1001", "rule": {"id": HIDDEN}, "layout": None, "layouts": None,
+           "subject": {"megatron": HIDDEN, "hf": [HIDDEN]}, "title": HIDDEN, "found": HIDDEN, "wanted": HIDDEN, "help": HIDDEN, "replay": HIDDEN}
+    run = api.from_document({"result": {"word": "FAIL", "exit_code": 1, "undecided": [HIDDEN]}, "verdicts": [row]})
+    for text in (run.text(), run.verdicts[0].text(), api._error_text({"message": HIDDEN, "where": HIDDEN})):
+        assert text == visible.visible(text) and "\\u{202e}" in text
+    assert run.verdicts[0].megatron == HIDDEN  # the object has the name as it is
+
+
+def test_the_exporter_says_names_visibly_and_writes_them_as_json(tmp_path, capsys):
+    content = {"rules": [], "trouble": [HIDDEN], "upstream": {"bridge_class": HIDDEN}, "hooks": {"base": [dict.fromkeys(("file", "line", "name", "what"), HIDDEN)]}}
+    export.told(content, HIDDEN)
+    export.write(content, str(tmp_path / "x.json"))
+    for text in (capsys.readouterr().err, (tmp_path / "x.json").read_text()):
+        assert text == visible.visible(text) and text.count("202e") >= 3

@@ -159,6 +159,22 @@ TEST(Tidy, NothingBelowCiPrintsOrExits) {
   }
 }
 
+/// core/base/json_text.hpp escapes what a reader cannot see; these two make a text of a value that
+/// is escaped where it is shown.
+TEST(Tidy, WhatIsWrittenAsJsonGoesThroughOnePlace) {
+  const std::set<std::string> texts = {"ci/cli/session/diff_configs.cpp",
+                                       "ci/cli/commands/survey.cpp"};
+  std::size_t seen = 0;
+  for (const fs::path& path : sources({"reports", "ci/cli"})) {
+    const std::string text = read(path);
+    seen += text.find("json_text(") != std::string::npos ? 1 : 0;
+    if (!texts.contains(path.lexically_relative(kRoot).generic_string())) {
+      EXPECT_EQ(text.find(".dump("), std::string::npos) << path << ": json_text(value, indent)";
+    }
+  }
+  EXPECT_GT(seen, 10U);
+}
+
 TEST(Tidy, LibTorchStaysOutOfHeadersAndOutOfTheEngine) {
   for (const fs::path& path :
        sources({"core", "oracles", "properties", "reports", "ci", "fixtures"})) {

@@ -7,6 +7,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/layers.hpp"
 #include "ci/cli/session/settings.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 
@@ -61,8 +62,8 @@ std::string json_of(const std::vector<Row>& rows) {
          {"place",
           row.place.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(row.place)}});
   }
-  return nlohmann::ordered_json({{"schema", "bridge-settings/1"}, {"settings", out}})
-             .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+  return json_text(nlohmann::ordered_json({{"schema", "bridge-settings/1"}, {"settings", out}}),
+                   2) +
          "\n";
 }
 

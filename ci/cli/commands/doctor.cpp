@@ -14,6 +14,7 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/cuda/cuda.hpp"
 #include "reports/wrap.hpp"
@@ -138,8 +139,7 @@ int run_doctor(Context& context, const Options& options) {
     for (const auto& [key, value] : rows) {
       out[key == "hf cache" ? "hf_cache" : key] = value;
     }
-    context.streams.out(out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                        "\n");
+    context.streams.out(json_text(out, 2) + "\n");
     return 0;
   }
   for (const auto& [key, value] : rows) {

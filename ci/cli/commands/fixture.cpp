@@ -9,6 +9,7 @@
 #include "ci/cli/options/command_text.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "fixtures/maker/earlier.hpp"
 #include "fixtures/maker/maker.hpp"
@@ -33,7 +34,7 @@ Result<std::string> list_fixtures(const Options& options, const Library& library
                         human_bytes(plan.bytes),
                         reports::wrapped(fixture.doc, 4, "    ", static_cast<std::size_t>(width)));
   }
-  return options.json ? rows.dump(2) + "\n" : text;
+  return options.json ? json_text(rows, 2) + "\n" : text;
 }
 
 /// The name is the operand or --family.
@@ -68,13 +69,12 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
       plan, seed, options.out, options.overwrite, [] { return stop_requested() != 0; },
       fixtures::earlier_fixture(library.families, library.kinds)));
   if (options.json) {
-    return nlohmann::ordered_json({{"name", fixture.name},
-                                   {"seed", seed},
-                                   {"tensors", plan.tensors},
-                                   {"bytes", plan.bytes},
-                                   {"out", options.out}})
-               .dump(2) +
-           "\n";
+    const nlohmann::ordered_json made = {{"name", fixture.name},
+                                         {"seed", seed},
+                                         {"tensors", plan.tensors},
+                                         {"bytes", plan.bytes},
+                                         {"out", options.out}};
+    return json_text(made, 2) + "\n";
   }
   return fmt::format("{} with seed {}: {}, {} in {} written to {}\nnext     {}\n", fixture.name,
                      seed, counted(plan.tensors, "tensor"), human_bytes(plan.bytes),

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ci/cli/session/foreign_rules.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "core/foreign/lint.hpp"
 #include "reports/error_text.hpp"
@@ -86,7 +87,8 @@ struct Linted {
     if (of(Severity::Error) > 0 || (warnings_fail && of(Severity::Warning) > 0)) {
       return 1;
     }
-    return of(Severity::Unsupported) + of(Severity::Undecided) > 0 ? 3 : 0;
+    const bool open = of(Severity::Unsupported) + of(Severity::Undecided) > 0;
+    return open && options.fail_on != "refuted" ? 3 : 0;
   }
 };
 
@@ -97,12 +99,39 @@ Result<Linted> lint_file(const std::string& file) {
   return Linted{foreign::lint_rules(read.rules, kinds), read.rules.rules.size()};
 }
 
-nlohmann::ordered_json document_of(const std::string& file, const Linted& linted) {
+/// Options of the command line that say something of a model, where none is given; and a rules file
+/// beside those that are named.
+std::vector<std::string> idle_notes(const Options& options, bool with_model) {
+  std::vector<std::string> out;
+  for (const Setting& setting : options.given) {
+    if (setting.origin != Origin::CommandLine) {
+      continue;
+    }
+    const auto spec = std::find_if(option_specs().begin(), option_specs().end(),
+                                   [&](const OptionSpec& one) { return one.name == setting.name; });
+    const bool of_model =
+        spec != option_specs().end() && (spec->group == "model" || spec->group == "layout" ||
+                                         (spec->group == "selection" && setting.name != "strict"));
+    if (setting.name == "rules" && options.operands.size() > 1) {
+      out.push_back("--rules changes nothing: the files are named without it");
+    } else if (setting.name != "rules" && of_model && !with_model) {
+      out.push_back(fmt::format("--{} changes nothing: no model is given", setting.name));
+    }
+  }
+  return out;
+}
+
+nlohmann::ordered_json document_of(const std::string& file, const Linted& linted,
+                                   const std::vector<std::string>& notes) {
   auto rows = nlohmann::ordered_json::array();
   for (const LintFinding& finding : linted.findings) {
     rows.push_back(row_of(finding));
   }
-  return {{"file", file}, {"rules", linted.rules}, {"findings", rows}};
+  nlohmann::ordered_json out = {{"file", file}, {"rules", linted.rules}, {"findings", rows}};
+  if (!notes.empty()) {
+    out["notes"] = notes;
+  }
+  return out;
 }
 
 void show_text(Context& context, const Options& options, const std::string& file,
@@ -150,6 +179,12 @@ int run_rules_lint(Context& context, const Options& options) {
                             .advise("bridge-verify rules lint FILE, or - for stdin"));
   }
   const bool with_model = !options.model.empty() || !options.headers.empty();
+  const std::vector<std::string> notes = idle_notes(options, with_model);
+  if (!options.json && options.verbosity() >= 0) {
+    for (const std::string& note : notes) {
+      context.streams.out("note     " + note + "\n");
+    }
+  }
   auto documents = nlohmann::ordered_json::array();
   int code = 0;
   for (const std::string& file : files) {
@@ -163,7 +198,7 @@ int run_rules_lint(Context& context, const Options& options) {
       continue;
     }
     if (options.json) {
-      documents.push_back(document_of(file, *linted));
+      documents.push_back(document_of(file, *linted, notes));
     } else {
       show_text(context, options, file, *linted);
     }
@@ -171,8 +206,7 @@ int run_rules_lint(Context& context, const Options& options) {
   }
   if (options.json && !with_model && !documents.empty()) {
     const nlohmann::ordered_json out = files.size() == 1 ? documents.front() : documents;
-    context.streams.out(out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                        "\n");
+    context.streams.out(json_text(out, 2) + "\n");
   }
   return code;
 }

@@ -4,6 +4,7 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/wrap.hpp"
 
@@ -24,7 +25,7 @@ int run_version(Context& context, const Options& options) {
     const nlohmann::ordered_json out = {{"name", tool.name},         {"version", tool.version},
                                         {"commit", tool.commit},     {"build", tool.build},
                                         {"compiler", tool.compiler}, {"schemas", schemas}};
-    context.streams.out(out.dump(2) + "\n");
+    context.streams.out(json_text(out, 2) + "\n");
     return 0;
   }
   context.streams.out(fmt::format(

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/arith.hpp"
+#include "core/base/json_text.hpp"
 #include "core/base/text.hpp"
 #include "reports/printable.hpp"
 
@@ -148,7 +149,7 @@ std::string progress_json(const ProgressState& state) {
       {"eta_s", state.eta_seconds ? nlohmann::ordered_json(std::ceil(*state.eta_seconds))
                                   : nlohmann::ordered_json(nullptr)},
       {"current", state.current}};
-  return out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return json_text(out, -1);
 }
 
 ProgressMode progress_mode(std::string_view flag, bool terminal, int verbosity) {

@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 
 from . import command
+from .visible import visible
 
 GREEN = ("Proved", "Held", "Waived")
 
@@ -39,7 +40,7 @@ class Verdict:
         lines = [f"{self.outcome} {self.code or ''} {self.title or self.id}".replace("  ", " ")]
         rows = (("rule", " ".join(filter(None, (self.rule, self.source)))), ("parameter", self.megatron), ("layout", self.layout),
                 ("found", self.found), ("wanted", self.wanted), ("help", self.help), ("replay", self.replay))
-        return "\n".join(lines + [f"  {name:9} {value}" for name, value in rows if value])
+        return visible("\n".join(lines + [f"  {name:9} {value}" for name, value in rows if value]))
 
     def check(self):
         """Raises AssertionError when it is not green. An undecided verdict is not green."""
@@ -77,7 +78,7 @@ class Verdicts:
 
     def text(self):
         bad = [one.text() for one in self.verdicts if not one.green]
-        return "\n".join([self.word, *bad, *self.undecided])
+        return "\n".join([self.word, *bad, *map(visible, self.undecided)])
 
     def check(self):
         """Raises AssertionError unless the run passed."""
@@ -140,8 +141,8 @@ def _layout_words(layouts):
 
 
 def _error_text(error):
-    return "\n".join(str(value) for value in (error["message"], *(f"  {key:9} {error[key]}" for key in (
-        "where", "found", "wanted", "help") if error.get(key))))
+    return visible("\n".join(str(value) for value in (error["message"], *(f"  {key:9} {error[key]}" for key in (
+        "where", "found", "wanted", "help") if error.get(key)))))
 
 
 def check(model, rules=None, layouts=None, *, level=None, only=None, skip=None, waivers=None, options=(), timeout=None):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 from . import command, export, names
+from .visible import say
 
 CHECKED, REFUTED, UNDECIDED = 0, 1, 3  # exit codes of `bridge-verify check`
 
@@ -77,20 +78,20 @@ def check_file(file, known, trouble, models, scratch):
     root, right = root_of(file), True
     for name in classes_in(file):
         if name not in known:
-            print(f"{file}: {name} makes a registry and is checked by nothing: stub mode finds no such bridge\n{trouble}".rstrip())
+            say(f"{file}: {name} makes a registry and is checked by nothing: stub mode finds no such bridge\n{trouble}".rstrip())
             right = False
             continue
         found = models.get(known[name], [])
         if not found:
-            print(f"{file}: {name} is checked on no checkpoint: none of {known[name]} in --models; write one with "
+            say(f"{file}: {name} is checked on no checkpoint: none of {known[name]} in --models; write one with "
                   "python -m bridge_verify.headers ORG/NAME -o FOLDER/NAME.headers.json")
             right = False
         for model in found:
             code, said = check(root, name, model, scratch)
             word = {CHECKED: "every claim holds", UNDECIDED: "nothing is refuted, and some claims are not decided by stub mode"}.get(code, "FAIL")
-            print(f"{file}: {name} on {model}: {word}")
+            say(f"{file}: {name} on {model}: {word}")
             if code not in (CHECKED, UNDECIDED):
-                print(said.rstrip())
+                say(said.rstrip())
                 right = False
     return right
 
@@ -108,7 +109,7 @@ def main(words=None):
             for file in options.files:
                 root = root_of(file)
                 if root is None:
-                    print(f"{file} lies in no checkout of Megatron-Bridge: megatron/bridge/models/conversion/param_mapping.py is above none "
+                    say(f"{file} lies in no checkout of Megatron-Bridge: megatron/bridge/models/conversion/param_mapping.py is above none "
                           "of its folders")
                     right = False
                     continue
@@ -116,7 +117,7 @@ def main(words=None):
                     listed[root] = bridges(root)
                 right = check_file(file, *listed[root], models, scratch) and right
     except (ValueError, OSError, SyntaxError, command.CommandError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     return 0 if right else 1
 

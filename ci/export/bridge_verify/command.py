@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from .visible import visible
+
 NAME = "bridge-verify"
 
 
@@ -52,5 +54,5 @@ def run(words, timeout=None):
                               text=True, timeout=timeout, stdin=subprocess.DEVNULL)
         if not out.exists():
             said = (done.stderr.strip() or done.stdout.strip())[-4000:]
-            raise CommandError(f"{NAME} {' '.join(map(str, words))} ended with exit code {done.returncode}\n{said}", done.returncode)
+            raise CommandError(visible(f"{NAME} {' '.join(map(str, words))} ended with exit code {done.returncode}\n{said}"), done.returncode)
         return json.loads(out.read_text())

@@ -15,6 +15,7 @@ import pathlib
 import sys
 
 from . import __version__, named_output, names, stand_ins
+from .visible import say
 
 
 def arguments(words):
@@ -57,6 +58,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         touched = bridge.touched(rules)
         hooks = bridge.hooks()
         known = bridge.known()
+        base = bridge.base()
         exports = {} if hooks[live.EXPORT] == "base" else {"exports": bridge.exports(rules, touched)}
     trouble = bridge.trouble
     out = {
@@ -68,6 +70,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         "selects": {"architectures": config.get("architectures") or [cls.SOURCE_NAME], "model_type": config.get("model_type")},
         "facts": bridge.facts(),
         "hooks": {**hooks, "changes": touched, **exports, **({"known": known} if known else {}),
+                  **({"base": base} if base else {}),
                   **({"reads": sorted(bridge.read_by_hook)} if bridge.read_by_hook else {})},
         "rules": rules,
     }
@@ -135,9 +138,11 @@ def write(content, out):
 def told(content, where):
     listed = content.get("model", {}).get("parameters")
     counts = f"{len(content['rules'])} rules" + (f", {len(listed)} parameters" if listed else "")
-    print(f"{content['upstream']['bridge_class']}: {counts} -> {where}", file=sys.stderr)
+    say(f"{content['upstream']['bridge_class']}: {counts} -> {where}", file=sys.stderr)
     for line in content["trouble"]:
-        print(f"  trouble: {line}", file=sys.stderr)
+        say(f"  trouble: {line}", file=sys.stderr)
+    for row in content["hooks"].get("base", ()):
+        say(f"  not judged: {row['file']}:{row['line']} {row['name']} {row['what']}", file=sys.stderr)
 
 
 def sources(folder):
@@ -165,7 +170,7 @@ def export_all(library, options, replaced):
         except (Trouble, ValueError, OSError) as error:
             bad += 1
             rows.append({"name": name, "error": str(error)})
-            print(f"{name}: {error}", file=sys.stderr)
+            say(f"{name}: {error}", file=sys.stderr)
     write({"schema": "bridge-export/1", "rows": rows}, str(pathlib.Path(options.out) / "export.json"))
     return 1 if bad and options.strict else 0
 
@@ -194,12 +199,12 @@ def main(words=None):
             failure = str(error)
             library = None
     if library is None:
-        print(f"error: {failure}", file=sys.stderr)
+        say(f"error: {failure}", file=sys.stderr)
         return 2
     try:
         return run(library, options, replaced)
     except (live.Trouble, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     finally:
         if "torch" in sys.modules:
@@ -213,9 +218,9 @@ def run(library, options, replaced):
 
     if options.list:
         for name, cls in library.classes().items():
-            print(f"{name}\t{cls.SOURCE_NAME}")
+            say(f"{name}\t{cls.SOURCE_NAME}")
         for line in library.trouble:
-            print(f"  trouble: {line}", file=sys.stderr)
+            say(f"  trouble: {line}", file=sys.stderr)
         return 0
     if options.all:
         return export_all(library, options, replaced)

@@ -20,6 +20,7 @@ import urllib.parse
 import urllib.request
 
 from . import named_output
+from .visible import say
 
 HEADER_MAX = 100_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -166,10 +167,10 @@ def main(words=None):
         document = collect(source_of(options.model, options.revision))
         write(document, out)
     except (Refused, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     if out != "-":
-        print(f"{len(document['tensors'])} tensors -> {out}", file=sys.stderr)
+        say(f"{len(document['tensors'])} tensors -> {out}", file=sys.stderr)
     return 0
 
 

@@ -4,6 +4,8 @@ import hashlib
 import inspect
 import pathlib
 
+from . import granted
+
 RELEASE = "megatron-bridge 0.6.2"
 
 # By probed.results.
@@ -84,33 +86,34 @@ RESULTS = {
 
 # Methods whose source is this one were read: they change no tensor that a rule reads or writes.
 METHODS = {
-    "DeepSeekV3Bridge.maybe_modify_converted_hf_weight": "2e94ed4dbf00",
-    "Ernie45VLBridge.stream_weights_megatron_to_hf": "3928265942f9",
-    "GLM47FlashBridge.maybe_modify_converted_hf_weight": "90ba6e05c64a",
-    "LlamaBridge.maybe_modify_converted_hf_weight": "80f8739d2d01",
-    "Gemma4Bridge.maybe_modify_converted_hf_weight": "8bb0de8ca2b9",
-    "Step35Bridge.maybe_modify_converted_hf_weight": "70f9f56e4c58",
-    "_PPSafeMixin.megatron_to_hf": "27adcc037495",
+    "_OffsetGatedMLPMapping.gather_from_ep_ranks": "6652b2fc9b1d",
+    "_OffsetRowParallelMapping.gather_from_ep_ranks": "b2a1399d4a48",
+    "DeepSeekV3Bridge.maybe_modify_converted_hf_weight": "e9ac17b292ee",
+    "Ernie45VLBridge.stream_weights_megatron_to_hf": "3599da5724b7",
+    "GLM47FlashBridge.maybe_modify_converted_hf_weight": "dab99b19cc08",
+    "LlamaBridge.maybe_modify_converted_hf_weight": "3ec42973453c",
+    "Gemma4Bridge.maybe_modify_converted_hf_weight": "ec9ca033ba0f",
+    "Step35Bridge.maybe_modify_converted_hf_weight": "6143ae8d9a08",
+    "_PPSafeMixin.megatron_to_hf": "a9e11df79624",
 }
 
 # Classes of single bridges whose line or kind (lines.py, core/families/tables/upstream_classes.json) was read off this source.
 SOURCES = {
-    "GPTOSSMLPDownProjMapping": "8c3efcd19605",
-    "GPTOSSMLPGateUpProjMapping": "10fb45bd8d83",
-    "MiMoV2FlashQKVMapping": "20b8cb6f6f59",
-    "StackedExpertAutoMapping": "58b4a102c9d9",
-    "StackedExpertGatedMLPMapping": "d8371b11a170",
-    "_ConcatBiasMapping": "036b87b920d8",
-    "_FullDimQKNormMapping": "c6e816f4df63",
-    "_Gemma4DenseQKVMapping": "a392cbc530ac",
-    "_Gemma4QKVMapping": "67d13328ae15",
-    "_HCAlphaMapping": "316fa0f858ff",
-    "_HCAlphaSecondaryMapping": "e0ecc2ac23b6",
+    "GPTOSSMLPDownProjMapping": "c9876ee10c32",
+    "GPTOSSMLPGateUpProjMapping": "f16e58d8ba88",
+    "MiMoV2FlashQKVMapping": "cbc8d8d4cd8e",
+    "StackedExpertAutoMapping": "931398f370fd",
+    "StackedExpertGatedMLPMapping": "b99d4ebc3624",
+    "_ConcatBiasMapping": "3e6d03b4d21e",
+    "_FullDimQKNormMapping": "2234635683ab",
+    "_Gemma4DenseQKVMapping": "bbce179bdcb4",
+    "_Gemma4QKVMapping": "41bebdfe0bd5",
+    "_HCAlphaMapping": "068459d7e762",
+    "_HCAlphaSecondaryMapping": "ec22199a1a96",
     "_ReplicatedByParamNameMapping": "8f1961ec461a",
-    "_ReplicatedOptional": "f87f9a17ef26",
-    "_SqueezeBiasMapping": "55862e4f316d",
+    "_ReplicatedOptional": "ef606e8d4b77",
+    "_SqueezeBiasMapping": "c9ade6ccf00f",
 }
-PARAM_MAPPING = {"50f42b320ce6"}  # digests of the files param_mapping.py that RESULTS are of
 
 
 def is_other(cls):
@@ -123,12 +126,16 @@ def is_other(cls):
         return True
 
 
-def file_digest(path):
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:12]
-
-
-def digest(function):
-    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:12]
+def digest(thing):
+    """Of the source of a function or class, with what it names of its file: a method that was read calls what was read. Raises where
+    it has no source, or another function stands in its place."""
+    path = inspect.getsourcefile(thing)
+    found = granted.parts(pathlib.Path(path).read_text())
+    names = granted.within(found, thing.__qualname__)
+    if names and inspect.isfunction(thing) and granted.stranger(thing, path, {found[thing.__qualname__].line}):
+        raise TypeError("another function stands in its place")
+    text = repr([(name, found[name].digest) for name in names]) if names else inspect.getsource(thing)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def is_read(cls, name):

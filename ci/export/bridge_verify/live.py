@@ -6,11 +6,12 @@ import importlib.metadata
 import inspect
 import io
 import logging
+import pathlib
 import pkgutil
 import types
 import warnings
 
-from . import hooked, known, names, norms, places, rotary
+from . import granted, hooked, known, names, norms, places, rotary
 from .registry import Registry, plain
 
 HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
@@ -50,11 +51,11 @@ class Library:
             self.mapping = importlib.import_module("megatron.bridge.models.conversion.param_mapping")
             self.bridge = importlib.import_module("megatron.bridge.models.conversion.model_bridge")
             self.state = importlib.import_module("megatron.bridge.models.hf_pretrained.state")
-            registry = importlib.import_module("megatron.bridge.models.conversion.mapping_registry")
+            self.registry = importlib.import_module("megatron.bridge.models.conversion.mapping_registry")
         except ImportError as error:
             raise Trouble(f"Megatron-Bridge cannot be imported: {error}. Install it (pip install --no-deps megatron-bridge "
                           "megatron-core transformer-engine)") from error
-        places.watch(self.mapping.MegatronParamMapping, {self.mapping.__file__, registry.__file__})
+        places.watch(self.mapping.MegatronParamMapping, {self.mapping.__file__, self.registry.__file__})
         self.trouble = self._import_all()
 
     def _import_all(self):
@@ -81,6 +82,10 @@ class Library:
                 if not inspect.isabstract(cls):
                     found[cls.__name__] = cls
         return dict(sorted(found.items()))
+
+    def folder(self):
+        """megatron/bridge of the library that was imported."""
+        return pathlib.Path(self.mapping.__file__).parents[2]
 
     def file_of(self, cls):
         try:
@@ -218,12 +223,36 @@ class Bridge:
         return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def hooks(self):
+        """The class that has each hook; "base" for that of the base class as the known release has it."""
         base = self.library.bridge.MegatronModelBridge
+        changed = {one.name for one in self._of_base() if one.name.endswith((LOAD, EXPORT))}
         out = {}
         for name in HOOKS:
             owner = next((cls for cls in self.cls.__mro__ if name in vars(cls)), base)
-            out[name] = "base" if owner is base else owner.__name__
+            out[name] = "base" if owner is base and f"{base.__name__}.{name}" not in changed else owner.__name__
         return out
+
+    def _of_base(self):
+        """What the library's own classes do otherwise than those of the release that was read: its files, and what is imported."""
+        folder = self.library.folder()
+        release, found = granted.in_files(folder)
+        return [*found, *(granted.in_place(folder) if self.runs else ())]
+
+    def base(self):
+        """Rows of hooks.base: of the library, of what this bridge puts in place of it, and of its registry."""
+        base, registry = self.library.bridge.MegatronModelBridge, self.library.registry.MegatronMappingRegistry
+        tried = {f"{base.__name__}.{name}" for name in (LOAD, EXPORT)} if self.runs else ()  # they are run, and their rules named
+        rows = [vars(one) for one in self._of_base() if one.name not in tried]
+        found = [(base, *one) for one in granted.overridden(self.cls, base, vars(self.instance)) if one[1] not in HOOKS]
+        found += [(registry, *one) for one in granted.overridden(type(self.registry), registry, vars(self.registry))]
+        rows += [{"name": f"{cls.__name__}.{name}", "file": self.library.file_of(cls), "line": places.defined_at(cls, name),
+                  "what": f"stands in place of {of.__name__}.{name}, which was read"} for of, cls, name in found]
+        used = [mapping for _, mapping in getattr(self.registry, "_compiled_patterns", ())]
+        if self.runs and [*map(id, used)] != [*map(id, self.registry.mappings)]:
+            rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
+                         "line": places.defined_at(self.cls, "mapping_registry"),
+                         "what": "changes the list of mappings of its registry after it was made, which then uses others than it lists"})
+        return rows
 
     def known(self):
         """Methods that load or write all tensors and were read: they change none."""

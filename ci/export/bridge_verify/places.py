@@ -1,7 +1,9 @@
 """Where in a bridge's source each mapping was written."""
 
 import ast
+import contextlib
 import functools
+import inspect
 import pathlib
 import sys
 
@@ -62,6 +64,14 @@ def line_of(file, constructed_at, first, name):
         if within:
             return min(within, key=lambda line: abs(line - constructed_at))
     return constructed_at
+
+
+def defined_at(cls, name):
+    """The first line of what a class has under this name, else that of the class; 1 where neither has a source."""
+    for thing in (vars(cls).get(name), cls):
+        with contextlib.suppress(OSError, TypeError):
+            return inspect.getsourcelines(getattr(thing, "__func__", getattr(thing, "fget", None) or thing))[1]
+    return 1
 
 
 def short(file):

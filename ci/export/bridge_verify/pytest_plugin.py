@@ -11,6 +11,7 @@ that was not reached or a question that is open has no other item.
 import pytest
 
 from . import api, command
+from .visible import visible
 
 MARK = "bridge_verify"
 
@@ -44,7 +45,7 @@ class Run:
                 pytest.skip(str(self.error))
             raise AssertionError(str(self.error))
         if not self.verdicts.passed:
-            reasons = "\n  ".join(self.verdicts.undecided) or f"{len(self.verdicts.refuted)} refuted, each a test of its own"
+            reasons = "\n  ".join(map(visible, self.verdicts.undecided)) or f"{len(self.verdicts.refuted)} refuted, each a test of its own"
             raise AssertionError(f"{self.verdicts.word}\n  {reasons}")
 
 

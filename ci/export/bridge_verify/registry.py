@@ -3,8 +3,9 @@
 from . import computed, known, lines, places, probed, rotary
 
 # Methods that change nothing of what a rule says of full weights.
-NO_LAYOUT = {"megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks",
-             "gather_from_ep_ranks_scale", "group_key", "is_grouped_export", "is_adapter"}
+NO_LAYOUT = {"megatron_to_hf_quant", "_validate_patterns", "__init__", "__repr__", "gather_from_ep_ranks_scale", "is_adapter"}
+# They put experts together on the way back: harmless where they were read.
+IF_READ = {"gather_from_ep_ranks", "group_key", "is_grouped_export"}
 PARAMETERS = ("permute_dims", "transpose_on_export", "allow_hf_name_mismatch", "is_grouped_export", "group_key")
 DUNDERS = {"__module__", "__doc__", "__dict__", "__weakref__", "__orig_bases__", "__parameters__", "__abstractmethods__",
            "_abc_impl", "__slotnames__", "__annotations__", "__static_attributes__", "__firstlineno__", "__qualname__"}
@@ -121,7 +122,8 @@ class Registry:
         out["bases"] = [base.__name__ for base in cls.__mro__ if base.__module__ == self.stock and base is not self.base]
         out["overrides"] = replaced
         methods = {name for name in replaced if callable(getattr(cls, name, None)) or isinstance(
-            getattr(cls, name, None), property)}
+            getattr(cls, name, None), property)} | {name for name, value in vars(mapping).items() if callable(value) and hasattr(stock, name)}
+        methods -= {name for name in methods & IF_READ if known.is_read(cls, name)}
         own_export = "megatron_to_hf" in methods
         if stock is not self.base and methods - {"megatron_to_hf"} <= harmless and (
                 not own_export or self.comes_back(cls, mapping, stock.__name__)):

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/base/json_text.hpp"
 #include "properties/attacks/mutants/matrix.hpp"
 
 namespace bv::mutants {
@@ -152,7 +153,7 @@ std::string survivors_text(const Matrix& matrix, bool whole) {
     line["sample"] = fate.sample;
     line["layout"] = fate.layout;
     line["equivalent_here"] = fate.equivalence ? fate.equivalence->proof : "";
-    out += line.dump() + "\n";
+    out += json_text(line, -1) + "\n";
   }
   return out;
 }
