@@ -214,4 +214,104 @@ PUBLISHED = {
         "hidden_size": 4096, "intermediate_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
         "head_dim": 128, "num_experts": 64, "moe_topk": 8, "vocab_size": 128167, "tie_word_embeddings": True},
         2 + 32 * (GQA + HEAD_NORMS + moe(64, score_bias=0))),
+    "llama-3.1-8b": ("LlamaForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "vocab_size": 128256}, 3 + 32 * (GQA + MLP)),
+    "llama-3.1-405b": ("LlamaForCausalLM", {
+        "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128,
+        "num_key_value_heads": 8, "vocab_size": 128256}, 3 + 126 * (GQA + MLP)),
+    "mistral-7b-v0.3": ("MistralForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "sliding_window": None, "vocab_size": 32768}, 3 + 32 * (GQA + MLP)),
+    "ministral-8b-2410": ("MinistralForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 128, "sliding_window": 32768, "vocab_size": 131072}, 3 + 36 * (GQA + MLP)),
+    "ministral-3-8b": ("Ministral3ForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 34, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 131072}, 3 + 34 * (GQA + MLP)),
+    "mixtral-8x7b": ("MixtralForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "vocab_size": 32000},
+        3 + 32 * (GQA + moe(8, shared=0, score_bias=0))),
+    "qwen2.5-7b": ("Qwen2ForCausalLM", {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064}, 3 + 28 * (GQA + BIAS + MLP)),
+    "qwen3-32b": ("Qwen3ForCausalLM", {
+        "hidden_size": 5120, "intermediate_size": 25600, "num_hidden_layers": 64, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}, 3 + 64 * (GQA + HEAD_NORMS + MLP)),
+    "qwen3-vl-8b": ("Qwen3VLForConditionalGeneration", {
+        "text_config": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+                        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936},
+        "vision_config": {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096,
+                          "num_position_embeddings": 2304, "patch_size": 16, "deepstack_visual_indexes": [8, 16, 24]},
+        "tie_word_embeddings": False}, 3 + 36 * (GQA + HEAD_NORMS + MLP) + 27 * 12 + 3 + 4 * 6),
+    "qwen3-vl-30b-a3b": ("Qwen3VLMoeForConditionalGeneration", {
+        "text_config": {"hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 48,
+                        "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
+                        "num_experts_per_tok": 8, "vocab_size": 151936},
+        "vision_config": {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 2048,
+                          "num_position_embeddings": 2304, "patch_size": 16, "deepstack_visual_indexes": [8, 16, 24]},
+        "tie_word_embeddings": False}, 3 + 48 * (GQA + HEAD_NORMS + moe(128, shared=0, score_bias=0)) + 27 * 12 + 3 + 4 * 6),
+    "gemma-3-1b": ("Gemma3ForCausalLM", {
+        "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1,
+        "head_dim": 256, "vocab_size": 262144}, 2 + 26 * (GQA + HEAD_NORMS + MLP + 2)),
+    "vaultgemma-1b": ("VaultGemmaForCausalLM", {
+        "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "head_dim": 256, "vocab_size": 256000}, 2 + 26 * (GQA + MLP)),
+    "glm-4.5-air": ("Glm4MoeForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 46,
+        "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "attention_bias": True, "n_routed_experts": 128,
+        "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 1, "vocab_size": 151552},
+        3 + 46 * (GQA + BIAS) + MLP + 45 * moe(128)),
+    "glm-4.6": ("Glm4MoeForCausalLM", {
+        "hidden_size": 5120, "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_hidden_layers": 92,
+        "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128, "attention_bias": True, "use_qk_norm": True,
+        "n_routed_experts": 160, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "vocab_size": 151552},
+        3 + 92 * (GQA + BIAS + HEAD_NORMS) + 3 * MLP + 89 * moe(160)),
+    "gpt-oss-120b": ("GptOssForCausalLM", {
+        "hidden_size": 2880, "intermediate_size": 2880, "num_hidden_layers": 36, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 64, "num_local_experts": 128, "num_experts_per_tok": 4, "vocab_size": 201088},
+        3 + 36 * (GQA + 2 * BIAS + 1 + 3 + 4 * 128)),
+    "solar-open-100b": ("SolarOpenForCausalLM", {
+        "hidden_size": 4096, "moe_intermediate_size": 1280, "num_hidden_layers": 48, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "head_dim": 128, "n_routed_experts": 128, "n_shared_experts": 1, "num_experts_per_tok": 8,
+        "vocab_size": 196608}, 3 + 48 * (GQA + moe(128))),
+    "youtu-llm-2b": ("YoutuForCausalLM", {
+        "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 32, "num_attention_heads": 16,
+        "num_key_value_heads": 16, "q_lora_rank": 1536, **LATENT, "vocab_size": 128256, "tie_word_embeddings": True},
+        2 + 32 * (MLA + MLP)),
+    "jais-2-8b": ("Jais2ForCausalLM", {
+        "hidden_size": 3328, "intermediate_size": 26624, "num_hidden_layers": 32, "num_attention_heads": 26,
+        "num_key_value_heads": 26, "head_dim": 128, "vocab_size": 150272}, 4 + 32 * 2 * (GQA + MLP)),
+    "afm-4.5b": ("ArceeForCausalLM", {
+        "hidden_size": 2560, "intermediate_size": 18432, "num_hidden_layers": 36, "num_attention_heads": 20,
+        "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 128256}, 3 + 36 * (GQA + MLP)),
+    "cwm-32b": ("CwmForCausalLM", {
+        "hidden_size": 6144, "intermediate_size": 21504, "num_hidden_layers": 64, "num_attention_heads": 48,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256}, 3 + 64 * (GQA + MLP)),
+    "flex-olmo-7x7b": ("FlexOlmoForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "num_experts": 7, "num_experts_per_tok": 5, "vocab_size": 100352},
+        3 + 32 * (GQA + HEAD_NORMS + moe(7, shared=0, score_bias=0))),
+    "olmo-7b": ("OlmoForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "vocab_size": 50304}, 2 + 32 * 4),
+    "stablelm-2-1.6b": ("StableLmForCausalLM", {
+        "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "use_qkv_bias": True, "vocab_size": 100352}, 4 + 24 * (GQA + BIAS + MLP + 2)),
+    "phi-3.5-moe": ("PhimoeForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 6400, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "num_local_experts": 16, "num_experts_per_tok": 2, "attention_bias": True, "lm_head_bias": True,
+        "vocab_size": 32064}, 5 + 32 * (GQA + 2 * BIAS + 2 + moe(16, shared=0, score_bias=0))),
+    "command-r7b": ("Cohere2ForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 256000}, 2 + 32 * (GQA + MLP - 1)),
+    "granite-3.1-3b-a800m": ("GraniteMoeForCausalLM", {
+        "hidden_size": 1536, "intermediate_size": 512, "num_hidden_layers": 32, "num_attention_heads": 24,
+        "num_key_value_heads": 8, "num_local_experts": 40, "num_experts_per_tok": 8, "vocab_size": 49155,
+        "tie_word_embeddings": True}, 2 + 32 * (GQA + moe(40, shared=0, score_bias=0))),
+    "hunyuan-7b": ("HunYuanDenseV1ForCausalLM", {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128167, "tie_word_embeddings": True},
+        2 + 32 * (GQA + HEAD_NORMS + MLP)),
 }
