@@ -64,7 +64,8 @@ enum class Router {
   SparseMixer,      // Phi-3.5-MoE: the best, then the best of the others, each among those near it
 };
 
-enum class Normalise { Field, Always, Never };
+/// Whether the weights of the chosen experts are divided by their sum.
+enum class Normalise { Field, Always, Never, AboveOne };  // AboveOne: where there are several
 
 /// Names of HF tensors below their layer or the model; "" where there is none.
 struct HfNames {
@@ -75,6 +76,7 @@ struct HfNames {
   std::string_view attention = "self_attn.";
   std::string_view together = "qkv_proj";  // read where it exists
   std::string_view output = "o_proj";
+  std::string_view sinks = "sinks";
   std::string_view q_norm = "q_norm";
   std::string_view k_norm = "k_norm";
   std::string_view before_attention = "input_layernorm";
@@ -85,6 +87,7 @@ struct HfNames {
   std::string_view up = "up_proj";
   std::string_view down = "down_proj";
   std::string_view mtp_norm = "shared_head.norm";
+  std::string_view mtp_list = {};  // MTP layers in a list of their own (MiMo)
 };
 
 /// Names below a layer with experts.
@@ -163,9 +166,10 @@ struct Form {
   UseWindow use_window = UseWindow::Never;
   std::int64_t window_layers = 28;  // max_window_layers where the config has none
   MambaKind mamba = MambaKind::None;
-  bool latent = false;    // multi-head latent attention
-  bool indexed = false;   // an indexer chooses the tokens that it sees
-  bool magnified = true;  // its scores grow with yarn's mscale_all_dim
+  bool latent = false;         // multi-head latent attention
+  bool indexed = false;        // an indexer chooses the tokens that it sees
+  bool block_indexed = false;  // an indexer of some layers chooses blocks of tokens (MiniMax-M3)
+  bool magnified = true;       // its scores grow with yarn's mscale_all_dim
   bool sinks = false;
   bool width_scales_embedding = false;  // Gemma: by the root of hidden_size
   bool query_scalar = false;            // query_pre_attn_scalar instead of the head size
@@ -176,6 +180,9 @@ struct Form {
   bool norms_beside_blocks = false;     // Megatron keeps the norms behind the blocks beside them
   bool clips_qkv = false;
   bool layers_differ = false;   // Gemma 4: sizes by kind of layer, shared keys, embeddings by layer
+  bool by_blocks = false;       // block_configs: sizes of each layer, and what it lacks (DeciLM)
+  bool by_pattern = false;      // hybrid_layer_pattern: key/value heads and sinks of sliding layers
+  bool clamped_swiglu = false;  // gpt-oss's activation, whatever hidden_act says
   bool scaled_queries = false;  // llama_4_scaling_beta of rope_parameters
   std::array<Must, 2> must = {};
   std::string_view mtp = "mtp_num_hidden_layers";

@@ -13,8 +13,9 @@ struct OtherName {
 };
 constexpr std::array kOtherNames = {OtherName{"kimi_k2", "deepseek_v3"}};
 
-std::array<std::span<const ModelStyle>, 4> tables() {
-  return {dense_styles(), expert_styles(), wrapper_styles(), styles_without_form()};
+std::array<std::span<const ModelStyle>, 5> tables() {
+  return {dense_styles(), expert_styles(), wrapper_styles(), classless_styles(),
+          styles_without_form()};
 }
 
 const ModelStyle* row(std::string_view model_type) {

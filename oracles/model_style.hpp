@@ -21,6 +21,8 @@ enum class Norms { Weights, Offsets };
 
 struct ModelStyle {
   std::string_view model_type;
+  /// transformers has no class of it, which its form could be held against.
+  bool classless = false;
   Norms norms = Norms::Weights;
   Bias bias = Bias::None;
   bool qk_norm = false;
@@ -46,11 +48,12 @@ struct ModelStyle {
   [[nodiscard]] bool stacks_in_out() const { return alternates() || experts == Experts::Llama4; }
 };
 
-/// The rows: models without experts, models with experts, and those that no forward oracle
-/// computes.
+/// The rows: models without experts, models with experts, wrappers, models that transformers lacks,
+/// and those that no forward oracle computes.
 [[nodiscard]] std::span<const ModelStyle> dense_styles();
 [[nodiscard]] std::span<const ModelStyle> expert_styles();
 [[nodiscard]] std::span<const ModelStyle> wrapper_styles();
+[[nodiscard]] std::span<const ModelStyle> classless_styles();
 [[nodiscard]] std::span<const ModelStyle> styles_without_form();
 
 /// The row of a model_type, of its text part ("qwen3_5" and "qwen3_5_text"), or of a model that

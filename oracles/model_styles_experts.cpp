@@ -35,6 +35,22 @@ constexpr MoeForm with_dense(std::int64_t dense, MoeForm form) {
 }
 
 constexpr std::array kExpertStyles = {
+    ModelStyle{.model_type = "minimax_m3_vl_text",
+               .norms = Norms::Offsets,
+               .qk_norm = true,
+               .computes = {.ffn = "dense_intermediate_size",
+                            .theta = 5000000.0,
+                            .block_indexed = true,
+                            .clamped_swiglu = true,
+                            .mtp = "",
+                            .moe = {.router = Router::SigmoidGrouped,
+                                    .ffn = "intermediate_size",
+                                    .scaling = kScaling,
+                                    .scaling_otherwise = 2.0,
+                                    .added_sum = 0.0,
+                                    .shared_ffn = "shared_intermediate_size",
+                                    .names = {.choice_bias = "e_score_correction_bias",
+                                              .shared = "block_sparse_moe.shared_experts."}}}},
     ModelStyle{.model_type = "qwen3_moe",
                .bias = Bias::Field,
                .qk_norm = true,

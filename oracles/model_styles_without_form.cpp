@@ -7,17 +7,8 @@ namespace bv::oracle {
 namespace {
 
 constexpr std::array kFormlessStyles = {
-    ModelStyle{
-        .model_type = "minimax_m3_vl", .norms = Norms::Offsets, .qk_norm = true, .form = false},
-    ModelStyle{.model_type = "nemotron-nas", .form = false},
     ModelStyle{.model_type = "step3p5", .norms = Norms::Offsets, .qk_norm = true, .form = false},
     ModelStyle{.model_type = "step3p7", .norms = Norms::Offsets, .qk_norm = true, .form = false},
-    ModelStyle{.model_type = "mimo_v2_flash", .form = false},
-    ModelStyle{.model_type = "bailing_moe", .qk_norm = true, .form = false},
-    ModelStyle{.model_type = "bailing_moe_v2", .qk_norm = true, .form = false},
-    ModelStyle{.model_type = "sarvam_moe", .qk_norm = true, .form = false},
-    ModelStyle{.model_type = "sarvam_mla", .form = false},
-    ModelStyle{.model_type = "mimo", .form = false},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -71,15 +72,20 @@ std::string shown(const json& node) {
   return escaped(bounded(text, kValueMax));
 }
 
-/// compressed-tensors: config_groups.group_0.weights.
-const json* weights_of(const json& node) {
+/// compressed-tensors: config_groups.*.weights, one for the modules that each group names.
+std::vector<const json*> weights_of(const json& node) {
+  std::vector<const json*> out;
   const auto groups = node.find("config_groups");
-  if (groups == node.end() || !groups->is_object() || groups->empty() ||
-      !groups->front().is_object()) {
-    return nullptr;
+  if (groups == node.end() || !groups->is_object()) {
+    return out;
   }
-  const auto weights = groups->front().find("weights");
-  return weights == groups->front().end() || !weights->is_object() ? nullptr : &*weights;
+  for (const json& group : *groups) {
+    const auto weights = group.is_object() ? group.find("weights") : json::const_iterator();
+    if (group.is_object() && weights != group.end() && weights->is_object()) {
+      out.push_back(&*weights);
+    }
+  }
+  return out;
 }
 
 /// Rows and columns of a block; empty when the field is not two positive numbers.
@@ -108,6 +114,20 @@ std::int64_t whole(const json& node, const char* key) {
              : 0;
 }
 
+bool says(const json& node, const char* key, const char* text) {
+  const auto found = node.find(key);
+  return found != node.end() && *found == text;
+}
+
+std::int64_t bits_of(const json& node) {
+  for (const char* key : {"bits", "num_bits", "w_bit"}) {
+    if (const std::int64_t bits = whole(node, key); bits != 0) {
+      return bits;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::string stated(const json& config) {
@@ -124,7 +144,7 @@ std::string stated(const json& config) {
     }
   };
   tell(*place.node);
-  if (const json* weights = weights_of(*place.node)) {
+  for (const json* weights : weights_of(*place.node)) {
     tell(*weights);
   }
   return fmt::format("{} of config.json{}{}", readable(place.path), told.empty() ? "" : ": ",
@@ -139,21 +159,37 @@ Hints hints_of(const json& config) {
   }
   const auto method = place.node->find("quant_method");
   out.method = method != place.node->end() && method->is_string() ? method->get<std::string>() : "";
-  const json* weights = weights_of(*place.node);
-  for (const char* key : {"bits", "num_bits", "w_bit"}) {
-    out.bits = out.bits == 0 ? whole(*place.node, key) : out.bits;
-    out.bits = out.bits == 0 && weights != nullptr ? whole(*weights, key) : out.bits;
+  const std::vector<const json*> weights = weights_of(*place.node);
+  const auto add = [&out](const Packing& one) {
+    if (std::ranges::find(out.packings, one) == out.packings.end()) {
+      out.packings.push_back(one);
+    }
+  };
+  const std::int64_t at_the_top = bits_of(*place.node);
+  for (const json* one : weights) {
+    if (says(*one, "type", "float")) {
+      continue;
+    }
+    const std::int64_t bits = at_the_top > 0 ? at_the_top : bits_of(*one);
+    add({bits, std::max<std::int64_t>(whole(*one, "group_size"), 0),
+         says(*one, "strategy", "channel")});
   }
+  if (weights.empty()) {
+    add({at_the_top, 0});
+  }
+  std::int64_t bits = at_the_top;
+  for (const json* one : weights) {
+    bits = bits == 0 || bits == bits_of(*one) ? bits_of(*one) : -1;
+  }
+  out.bits = std::max<std::int64_t>(bits, 0);
   out.block = block_of(*place.node, "weight_block_size");
-  const bool one_kind = weights != nullptr && place.node->at("config_groups").size() == 1;
-  if (one_kind) {  // else each holds for the modules that it names
-    out.block = out.block.empty() ? block_of(*weights, "block_structure") : out.block;
-    out.group = std::max<std::int64_t>(whole(*weights, "group_size"), 0);
+  if (weights.size() == 1 && out.block.empty()) {  // else each holds for the modules that it names
+    out.block = block_of(*weights[0], "block_structure");
   }
-  if (weights != nullptr) {
-    const auto symmetric = weights->find("symmetric");
-    out.asymmetric = symmetric != weights->end() && *symmetric == false;
-  }
+  out.asymmetric = !weights.empty() && std::ranges::all_of(weights, [](const json* one) {
+    const auto symmetric = one->find("symmetric");
+    return symmetric != one->end() && *symmetric == false;
+  });
   return out;
 }
 

@@ -138,10 +138,10 @@ std::string mxfp4(const Weight& weight, QuantisedForm& form) {
 }
 
 /// Words [rows, columns / (32 / bits)] and scales [rows, groups].
-std::string packed(const Weight& weight, const Hints& hints, QuantisedForm& form) {
+std::string packed_as(const Weight& weight, const Packing& packing, QuantisedForm& form) {
   const Shape& words = weight.bits->shape;
   const std::int64_t in_word =
-      hints.bits == 2 || hints.bits == 4 || hints.bits == 8 ? 32 / hints.bits : 0;
+      packing.bits == 2 || packing.bits == 4 || packing.bits == 8 ? 32 / packing.bits : 0;
   const auto columns =
       words.size() == 2 && in_word > 0 ? checked_mul(words[1], in_word) : std::nullopt;
   if (in_word == 0) {
@@ -151,11 +151,36 @@ std::string packed(const Weight& weight, const Hints& hints, QuantisedForm& form
     return not_fit(*weight.scale, *weight.bits);
   }
   form.values = QuantisedValues::PackedIntegers;
-  form.bits = static_cast<int>(hints.bits);
+  form.bits = static_cast<int>(packing.bits);
   set_matrix({words[0], *columns}, form);
   form.rounds_to_scale = true;
-  const std::vector<std::int64_t> group = {1, hints.group};
-  return scaled(weight, 2, hints.group > 0 ? group : std::vector<std::int64_t>(), form);
+  if (packing.by_row && element_count(weight.scale->shape) != form.rows) {
+    return not_fit(*weight.scale, *weight.bits);
+  }
+  const std::vector<std::int64_t> group = {1, packing.group};
+  return scaled(weight, 2, packing.group > 0 ? group : std::vector<std::int64_t>(), form);
+}
+
+/// As config.json says; where modules differ, as the one kind that the shapes of this one allow.
+std::string packed(const Weight& weight, const Hints& hints, QuantisedForm& form) {
+  std::string why = "config.json does not say 2, 4 or 8 bits";
+  std::vector<QuantisedForm> fitting;
+  for (const Packing& packing : hints.packings) {
+    QuantisedForm tried = form;
+    if (std::string reason = packed_as(weight, packing, tried); reason.empty()) {
+      fitting.push_back(std::move(tried));
+    } else {
+      why = std::move(reason);
+    }
+  }
+  if (fitting.size() > 1) {
+    return "config.json says several kinds of packed integers, and its shapes allow more than one";
+  }
+  if (fitting.size() == 1) {
+    form = std::move(fitting[0]);
+    why.clear();
+  }
+  return why;
 }
 
 std::string define_form(Weight& weight, const Hints& hints, QuantisedForm& form) {

@@ -30,12 +30,20 @@ struct Name {
 /// looked at.
 [[nodiscard]] bool is_odd(const TensorSpec& spec, std::string_view parameter);
 
+/// Packed integers as config.json says that some modules hold them.
+struct Packing {
+  std::int64_t bits = 0;
+  std::int64_t group = 0;  // columns that share a scale; 0 when not said
+  bool by_row = false;     // each row has one scale
+  friend bool operator==(const Packing&, const Packing&) = default;
+};
+
 /// What config.json says that decides between schemes.
 struct Hints {
   std::string method;               // quant_method, "" when not said
   std::vector<std::int64_t> block;  // rows and columns of a block, empty when not said
-  std::int64_t group = 0;           // columns of a group of packed integers, 0 when not said
-  std::int64_t bits = 0;            // 0 when not said
+  std::vector<Packing> packings;    // each once; several where modules differ
+  std::int64_t bits = 0;            // 0 when not said, or not for all modules alike
   bool asymmetric = false;          // weights.symmetric is false
 };
 [[nodiscard]] Hints hints_of(const nlohmann::json& config);

@@ -51,6 +51,45 @@ at::Tensor chosen_tokens(const LatentFacts& facts, const Indexer& indexer, const
   return at::zeros_like(allowed).scatter(1, best, 1).logical_and(allowed);
 }
 
+BlockIndexer block_indexer(const ModelFacts& facts, const Scope& scope, std::string_view stem) {
+  const BlockIndexFacts& index = facts.block_index;
+  const auto get = [&](const char* name, const std::vector<std::int64_t>& shape) {
+    return scope.get(std::string(stem) + name + ".weight", shape);
+  };
+  return {get("q_proj", {index.heads * index.dim, facts.hidden}),
+          get("k_proj", {index.dim, facts.hidden}), get("q_norm", {index.dim}),
+          get("k_norm", {index.dim})};
+}
+
+at::Tensor chosen_blocks(const ModelFacts& facts, const BlockIndexer& indexer,
+                         const RopeTable& rope, const at::Tensor& x, const at::Tensor& allowed) {
+  constexpr double kClosed = -std::numeric_limits<double>::infinity();
+  const BlockIndexFacts& index = facts.block_index;
+  const std::int64_t tokens = x.size(0);
+  const std::int64_t blocks = (tokens + index.block - 1) / index.block;
+  const RopeTable table{rope.cos.slice(1, 0, index.dim), rope.sin.slice(1, 0, index.dim),
+                        rope.pairs_interleaved};
+  const auto placed = [&](const at::Tensor& weight, const at::Tensor& norm, std::int64_t heads) {
+    const at::Tensor raw = at::matmul(x, weight.t()).view({tokens, heads, index.dim});
+    return turned(rms_norm(raw, norm, facts.eps, facts.zero_centred), table);
+  };
+  const at::Tensor query = placed(indexer.query, indexer.query_norm, index.heads);
+  const at::Tensor key = placed(indexer.key, indexer.key_norm, 1).squeeze(1);
+  const at::Tensor near = std::get<0>(at::matmul(query, key.t()).max(1));  // [S, S], of all heads
+  const at::Tensor open = near.masked_fill(allowed.logical_not(), kClosed);
+  const at::Tensor padded = at::constant_pad_nd(open, {0, blocks * index.block - tokens}, kClosed);
+  at::Tensor scores = std::get<0>(padded.view({tokens, blocks, index.block}).max(-1));
+  const at::Tensor own = at::arange(tokens, at::kLong).div(index.block, "floor").unsqueeze(1);
+  for (std::int64_t back = 0; back < index.nearest; ++back)
+    scores = scores.scatter(1, (own - back).clamp_min(0), -kClosed);
+  const at::Tensor best = std::get<1>(scores.topk(std::min(index.topk, blocks), -1));
+  const at::Tensor chosen = at::zeros({tokens, blocks}, at::kLong).scatter(1, best, 1);
+  return chosen.repeat_interleave(index.block, 1)
+      .slice(1, 0, tokens)
+      .to(at::kBool)
+      .logical_and(allowed);
+}
+
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const at::Tensor& allowed, double scale, const std::optional<at::Tensor>& sinks,
                   double cap) {

@@ -75,5 +75,9 @@ void read_mamba(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts);
 /// Gemma 4: fills sizes and what belongs to them. Behind the mixers and the MLP.
 void read_layer_sizes(Fields& fields, ModelFacts& facts);
+/// DeciLM: the same, and which layers lack attention or their MLP.
+void read_block_configs(Fields& fields, ModelFacts& facts);
+/// MiMo-V2: which layers slide, with sinks and key/value heads of their own; the size of values.
+void read_layer_pattern(Fields& fields, ModelFacts& facts);
 
 }  // namespace bv::oracle::forward

@@ -55,6 +55,12 @@ void read_caps(Fields& fields, const Form& form, ModelFacts& facts) {
 
 void read_activation(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   const Form& form = style.computes;
+  if (form.clamped_swiglu) {
+    facts.activation = Activation::ClampedSwiglu;
+    if (fields.real("swiglu_alpha", 1.702) != 1.702) fields.lack("swiglu_alpha", "1.702");
+    if (fields.real("swiglu_limit", 7.0) != 7.0) fields.lack("swiglu_limit", "7");
+    return;
+  }
   constexpr std::pair<std::string_view, Activation> kKnown[] = {
       {"silu", Activation::Silu},         {"swish", Activation::Silu},
       {"gelu", Activation::Gelu},         {"gelu_pytorch_tanh", Activation::GeluTanh},
@@ -75,7 +81,7 @@ void read_activation(Fields& fields, const ModelStyle& style, ModelFacts& facts)
 void read_mlp(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   const Form& form = style.computes;
   const bool all_moe = std::ranges::count(facts.is_moe, false) == 0;
-  facts.ffn = all_moe ? fields.integer(form.ffn, 0) : fields.size(form.ffn);
+  facts.ffn = all_moe || form.by_blocks ? fields.integer(form.ffn, 0) : fields.size(form.ffn);
   facts.gated = form.gated;
   read_activation(fields, style, facts);
   if (form.mlp_bias.empty() && fields.flag("mlp_bias", false)) fields.lack("mlp_bias", "false");
@@ -115,9 +121,12 @@ void read_text(Fields& fields, const Style& style, ModelFacts& facts) {
   read_moe(fields, style, facts);
   read_mlp(fields, style, facts);
   if (form.layers_differ) read_layer_sizes(fields, facts);
+  if (form.by_blocks) read_block_configs(fields, facts);
+  if (form.by_pattern) read_layer_pattern(fields, facts);
   facts.mtp_behind_layers = form.mtp_behind;
   facts.mtp_layers = form.mtp.empty() ? 0 : fields.integer(form.mtp, 0);
-  const std::int64_t depths_max = facts.mtp_behind_layers ? kMtpDepthsMax : 1;
+  const bool several = facts.mtp_behind_layers || !facts.names.mtp_list.empty();
+  const std::int64_t depths_max = several ? kMtpDepthsMax : 1;
   if (facts.mtp_layers > depths_max) fields.lack(form.mtp, fmt::format("0 to {}", depths_max));
 }
 

@@ -26,7 +26,7 @@ enum class Mixer {
 };
 
 /// What a layer holds: Nemotron-H has a mixer or an MLP in a layer, each with one norm.
-enum class Block { Both, MixerAlone, MlpAlone };
+enum class Block { Both, MixerAlone, MlpAlone, Nothing };
 
 enum class Activation { Silu, GeluTanh, Gelu, Relu2, ClampedSwiglu };
 
@@ -40,11 +40,12 @@ enum class QkNorm {
   WholeCut,  // all heads together; a rank holds the part of its heads
 };
 
-/// Gemma 4: what a layer has of its own.
+/// What a layer has of its own (Gemma 4, DeciLM).
 struct LayerSizes {
   std::int64_t head_dim = 0;
   std::int64_t kv_heads = 0;
   std::int64_t ffn = 0;
+  bool sinks = false;            // whatever the others have
   bool keys_are_values = false;  // values are the keys before they are normed
   bool shares = false;  // keys and values are those of the last layer of its kind that has some
 };
@@ -130,6 +131,15 @@ struct LatentFacts {
   std::int64_t index_topk = 0;  // 0: every token before it
 };
 
+/// MiniMax-M3: an indexer scores tokens; the best blocks of them are seen whole.
+struct BlockIndexFacts {
+  std::int64_t heads = 0;  // 0: no such indexers
+  std::int64_t dim = 0;
+  std::int64_t block = 1;    // tokens
+  std::int64_t topk = 1;     // blocks
+  std::int64_t nearest = 0;  // blocks up to the query's own that are always among them
+};
+
 struct VisionFacts {
   std::int64_t depth = 0;  // 0: no vision tower
   std::int64_t hidden = 0;
@@ -153,6 +163,7 @@ struct ModelFacts {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;  // of a value head; 0: as its key
   std::int64_t ffn = 0;
   double eps = 1e-6;
   NormKind norm = NormKind::Rms;
@@ -197,6 +208,7 @@ struct ModelFacts {
   std::vector<Block> blocks;      // one a layer
   std::vector<LayerSizes> sizes;  // one a layer, or none where all layers are alike
   bool unit_values = false;       // values of each head are normed without a weight
+  double value_scale = 1.0;       // values are multiplied
   bool layer_scalar = false;      // a number stored in each layer multiplies what leaves it
   std::int64_t layer_input = 0;   // each layer sees so many numbers of each token once more
   std::int64_t layer_input_vocab = 0;
@@ -212,8 +224,14 @@ struct ModelFacts {
   DeltaNetFacts delta;
   MambaFacts mamba;
   LatentFacts latent;
+  BlockIndexFacts block_index;
   VisionFacts vision;
 };
+
+/// Size of a value head.
+[[nodiscard]] inline std::int64_t value_dim_of(const ModelFacts& facts) {
+  return facts.value_dim > 0 ? facts.value_dim : facts.head_dim;
+}
 
 /// Reads the facts of one model. `like`: the model_type whose modules an unknown one computes with.
 /// Errors: NoConfig (not JSON), ArchitectureUnknown (no forward form), ConfigField naming the

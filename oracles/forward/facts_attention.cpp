@@ -54,6 +54,34 @@ void read_indexers(Fields& fields, ModelFacts& facts) {
     fields.refuse("indexer_types", "an indexer in the first layer");
 }
 
+/// MiniMax-M3: newer configs have fields of their own and kinds of layers, older ones an object.
+void read_block_indexers(Fields& fields, ModelFacts& facts) {
+  const Json none = Json::object();
+  const Json* object = fields.find("sparse_attention_config");
+  Fields older(object != nullptr && object->is_object() ? *object : none,
+               "sparse_attention_config.");
+  const auto size = [&](const char* name, const char* old, std::int64_t otherwise) {
+    return older.find(old) != nullptr ? older.size(old) : fields.size(name, otherwise);
+  };
+  BlockIndexFacts& index = facts.block_index;
+  index.heads = size("index_n_heads", "sparse_num_index_heads", 4);
+  index.dim = size("index_head_dim", "sparse_index_dim", 128);
+  index.block = size("index_block_size", "sparse_block_size", 128);
+  index.topk = size("index_topk_blocks", "sparse_topk_blocks", 16);
+  index.nearest = older.find("sparse_local_block") != nullptr
+                      ? older.integer("sparse_local_block")
+                      : fields.integer("index_local_blocks", 1);
+  if (index.dim % 2 != 0) fields.lack("index_head_dim", "an even size");
+  const auto each = older.integers("sparse_attention_freq");
+  if (fields.find("layer_types") == nullptr && !each.empty()) {
+    if (each.size() != facts.indexes.size())
+      older.refuse("sparse_attention_freq", counted(facts.indexes.size(), "entry"));
+    for (std::size_t i = 0; i < each.size() && i < facts.indexes.size(); ++i)
+      facts.indexes[i] = each[i] != 0;
+  }
+  fields.adopt(older);
+}
+
 void read_qk_norm(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   const Form& form = style.computes;
   facts.qk_norm_behind_turn = form.qk_norm_behind_turn;
@@ -84,6 +112,10 @@ void read_layer_types(Fields& fields, const Json& types, const ModelStyle& style
   for (std::size_t i = 0; i < count; ++i) {
     const Json& type = types[i];
     if (type == "full_attention") continue;
+    if (type == "minimax_m3_sparse" && style.computes.block_indexed) {
+      facts.indexes[i] = true;
+      continue;
+    }
     if (type == "linear_attention" && style.delta)
       facts.mixers[i] = Mixer::GatedDeltaNet;
     else if (type == "chunked_attention" && style.computes.chunks)
@@ -174,7 +206,9 @@ void read_turns(Fields& fields, const Form& form, ModelFacts& facts) {
 void read_attention(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   const Form& form = style.computes;
   facts.heads = fields.size("num_attention_heads");
-  facts.kv_heads = fields.size("num_key_value_heads", facts.heads);
+  // A matrix that holds query, key and value of every head has as many of each.
+  facts.kv_heads =
+      style.heads_together ? facts.heads : fields.size("num_key_value_heads", facts.heads);
   if (facts.heads % facts.kv_heads != 0) {
     fields.refuse("num_key_value_heads", fmt::format("a divisor of {} heads", facts.heads));
   }
@@ -191,6 +225,7 @@ void read_attention(Fields& fields, const ModelStyle& style, ModelFacts& facts) 
   facts.indexes.assign(static_cast<std::size_t>(facts.layers), false);
   if (form.latent) read_latent(fields, facts);
   if (form.indexed) read_indexers(fields, facts);
+  if (form.block_indexed) read_block_indexers(fields, facts);
   read_biases(fields, style, facts);
   read_qk_norm(fields, style, facts);
   facts.output_gate = style.output_gate;

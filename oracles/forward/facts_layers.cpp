@@ -2,6 +2,8 @@
 // configuration_gemma4.py and modeling_gemma4.py of transformers 5.12.1.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "oracles/forward/config_fields.hpp"
 
 namespace bv::oracle::forward {
@@ -64,6 +66,89 @@ void read_layer_sizes(Fields& fields, ModelFacts& facts) {
   facts.layer_input = fields.integer("hidden_size_per_layer_input", 256);
   if (facts.layer_input > 0)
     facts.layer_input_vocab = fields.size("vocab_size_per_layer_input", 262144);
+}
+
+namespace {
+
+/// Rows of an MLP are a multiple of this, upwards.
+constexpr std::int64_t kRows = 256;
+
+/// One half of a block: whether it is there. A matrix in its place has no form.
+bool half_is_there(Fields& half) {
+  if (half.flag("replace_with_linear", false)) half.lack("replace_with_linear", "false");
+  return !half.flag("no_op", false);
+}
+
+void read_block_config(const Json& block, const std::string& path, std::size_t i, Fields& fields,
+                       ModelFacts& facts) {
+  const auto half = [&](const char* key) {
+    const Json* at = block.is_object() && block.contains(key) ? &block[key] : nullptr;
+    if (at == nullptr || !at->is_object()) fields.refuse("block_configs", "objects of two halves");
+    static const Json kNone = Json::object();
+    return Fields(at != nullptr && at->is_object() ? *at : kNone, path + key + ".");
+  };
+  Fields attention = half("attention");
+  Fields mlp = half("ffn");
+  const bool attends = half_is_there(attention);
+  const bool feeds = half_is_there(mlp);
+  LayerSizes& own = facts.sizes[i];
+  if (attends) {
+    const std::int64_t together = attention.size("n_heads_in_group");
+    if (facts.heads % together != 0)
+      attention.refuse("n_heads_in_group", fmt::format("a divisor of {} heads", facts.heads));
+    own.kv_heads = std::max<std::int64_t>(facts.heads / together, 1);
+  }
+  if (feeds) {
+    const double rows =
+        2.0 * mlp.positive("ffn_mult", 1.0) * static_cast<double>(facts.hidden) / 3.0;
+    own.ffn = (static_cast<std::int64_t>(rows) + kRows - 1) / kRows * kRows;
+  }
+  facts.blocks[i] = attends && feeds ? Block::Both
+                    : attends        ? Block::MixerAlone
+                    : feeds          ? Block::MlpAlone
+                                     : Block::Nothing;
+  fields.adopt(attention);
+  fields.adopt(mlp);
+}
+
+}  // namespace
+
+void read_block_configs(Fields& fields, ModelFacts& facts) {
+  const Json* list = fields.find("block_configs");
+  const auto count = static_cast<std::size_t>(facts.layers);
+  if (list == nullptr || !list->is_array() || list->size() != count)
+    return fields.refuse("block_configs", fmt::format("{} entries", count));
+  facts.sizes.assign(count, {facts.head_dim, facts.kv_heads, facts.ffn});
+  for (std::size_t i = 0; i < count; ++i)
+    read_block_config((*list)[i], fmt::format("block_configs[{}].", i), i, fields, facts);
+}
+
+void read_layer_pattern(Fields& fields, ModelFacts& facts) {
+  const auto count = static_cast<std::size_t>(facts.layers);
+  const auto pattern = fields.integers("hybrid_layer_pattern");
+  if (pattern.size() != count)
+    return fields.refuse("hybrid_layer_pattern", fmt::format("{} entries", count));
+  facts.value_dim = fields.size("v_head_dim", facts.head_dim, kHeadDimMax);
+  facts.value_scale = fields.real("attention_value_scale", 1.0);
+  const auto alike = [&](const char* key, std::int64_t size) {
+    if (fields.size(key, size) != size)
+      fields.lack(key, fmt::format("{}, as in other layers", size));
+  };
+  alike("swa_num_attention_heads", facts.heads);
+  alike("swa_head_dim", facts.head_dim);
+  alike("swa_v_head_dim", facts.value_dim);
+  const std::int64_t groups = fields.size("swa_num_key_value_heads", 8);
+  if (facts.heads % groups != 0)
+    fields.refuse("swa_num_key_value_heads", fmt::format("a divisor of {} heads", facts.heads));
+  facts.window = fields.size(
+      fields.find("sliding_window") != nullptr ? "sliding_window" : "sliding_window_size", 128);
+  facts.sizes.assign(count, {facts.head_dim, facts.kv_heads, facts.ffn});
+  for (std::size_t i = 0; i < count; ++i) {
+    if (pattern[i] == 0) continue;
+    facts.mixers[i] = Mixer::SlidingAttention;
+    facts.sizes[i].kv_heads = groups;
+    facts.sizes[i].sinks = true;
+  }
 }
 
 }  // namespace bv::oracle::forward

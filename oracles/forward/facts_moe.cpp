@@ -61,6 +61,13 @@ void read_moe_layers(Fields& fields, const Form& form, ModelFacts& facts) {
   if (const Json* types = fields.find("mlp_layer_types")) {
     return read_mlp_types(fields, *types, facts);
   }
+  if (const Json* each = fields.find("moe_layer_freq"); each != nullptr && each->is_array()) {
+    const auto flags = fields.integers("moe_layer_freq");
+    if (flags.size() != facts.is_moe.size())
+      return fields.refuse("moe_layer_freq", fmt::format("{} entries", facts.is_moe.size()));
+    for (std::size_t i = 0; i < flags.size(); ++i) facts.is_moe[i] = flags[i] != 0;
+    return;
+  }
   const std::int64_t first = fields.integer("first_k_dense_replace", form.moe.first_dense);
   const std::int64_t step = fields.size("decoder_sparse_step", 1);
   const auto dense = fields.integers("mlp_only_layers");
@@ -87,7 +94,8 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   moe.router = form.router;
   moe.normalise = form.normalise == Normalise::Field
                       ? fields.flag("norm_topk_prob", form.normalise_otherwise)
-                      : form.normalise == Normalise::Always;
+                  : form.normalise == Normalise::AboveOne ? moe.topk > 1
+                                                          : form.normalise == Normalise::Always;
   if (form.router == Router::SoftmaxGrouped) {
     const std::string method = fields.text("topk_method", "greedy");
     if (method != "greedy" && method != "group_limited_greedy")

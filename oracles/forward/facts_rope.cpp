@@ -96,7 +96,8 @@ void read_ropes(Fields& fields, const Form& form, ModelFacts& facts) {
   const std::int64_t wide = form.layers_differ ? fields.integer("global_head_dim", 512) : 0;
   facts.rope = read_rope(full ? *full : *object, path + ".", wide > 0 ? wide : dim, partial, theta,
                          positions, fields);
-  const double local = fields.positive("rope_local_base_freq", theta);
+  const double local =
+      fields.positive(form.by_pattern ? "swa_rope_theta" : "rope_local_base_freq", theta);
   facts.sliding_rope =
       read_rope(sliding ? *sliding : *object, path + ".", dim, partial, local, positions, fields);
   facts.rope.pairs_interleaved =

@@ -17,6 +17,7 @@ Heads projections(const Pass& pass, const LayerKind& layer, const Scope& self_at
   const std::int64_t tokens = x.size(0);
   const std::int64_t query_rows = facts.heads * width;
   const std::int64_t rows = facts.kv_heads * facts.head_dim;
+  const std::int64_t value_rows = facts.kv_heads * value_dim_of(facts);
   const std::string together(facts.names.together);
   Heads heads;
   if (self_attn.has(together + ".weight")) {
@@ -28,12 +29,12 @@ Heads projections(const Pass& pass, const LayerKind& layer, const Scope& self_at
     heads[0] = linear(self_attn, "q_proj", x, query_rows, facts.qkv_bias);
     if (layer.shares) return {heads[0].reshape({tokens, facts.heads, width}), {}, {}};
     heads[1] = linear(self_attn, "k_proj", x, rows, facts.qkv_bias);
-    heads[2] =
-        layer.keys_are_values ? heads[1] : linear(self_attn, "v_proj", x, rows, facts.qkv_bias);
+    heads[2] = layer.keys_are_values ? heads[1]
+                                     : linear(self_attn, "v_proj", x, value_rows, facts.qkv_bias);
   }
   return {heads[0].reshape({tokens, facts.heads, width}),
           heads[1].reshape({tokens, -1, facts.head_dim}),
-          heads[2].reshape({tokens, -1, facts.head_dim})};
+          heads[2].reshape({tokens, -1, value_dim_of(facts)})};
 }
 
 /// Normed queries or keys [S, heads, d].
@@ -86,9 +87,11 @@ at::Tensor attention(const Pass& pass, const LayerKind& layer, const Scope& self
   }
   const auto& [k, v] = pass.left->keys_values.at(layer.mixer).front();
   std::optional<at::Tensor> sinks;
-  if (facts.sinks) sinks = self_attn.get("sinks", {facts.heads});
-  at::Tensor out = attend(q, k, v, mask_of(pass, layer.mixer), facts.attention_scale, sinks,
-                          facts.attention_cap);
+  if (facts.sinks) sinks = self_attn.get(facts.names.sinks, {facts.heads});
+  at::Tensor seen = mask_of(pass, layer.mixer);
+  if (layer.indexes)
+    seen = chosen_blocks(facts, block_indexer(facts, self_attn, "index_"), pass.rope, x, seen);
+  at::Tensor out = attend(q, k, v, seen, facts.attention_scale, sinks, facts.attention_cap);
   if (facts.output_gate)
     out = out * at::sigmoid(query_gate.slice(2, d, 2 * d).reshape({tokens, -1}));
   return linear(self_attn, facts.names.output, out, facts.hidden, facts.output_bias);

@@ -79,6 +79,7 @@ at::Tensor decoder_layer(const Pass& pass, const LayerKind& kind, const Scope& l
   const ModelFacts& facts = pass.facts;
   const HfNames& names = facts.names;
   const bool alone_behind = facts.placement == Placement::Behind;
+  if (kind.block == Block::Nothing) return hidden;
   if (kind.block == Block::MlpAlone)
     return hidden + fed_forward(pass, kind, layer, norm(facts, layer, names.before_mlp, hidden));
   const at::Tensor x = alone_behind ? hidden : norm(facts, layer, names.before_attention, hidden);

@@ -1,5 +1,7 @@
 // The Megatron form of attention. Source: Megatron-Core 0.19.2, transformer/attention.py,
 // transformer/multi_latent_attention.py; norms over all heads: Megatron-Bridge 0.6.2, OLMoE.
+#include <fmt/format.h>
+
 #include "oracles/forward/megatron_layer.hpp"
 
 namespace bv::oracle::forward::megatron {
@@ -17,13 +19,14 @@ struct GroupParts {
 GroupParts split_groups(const ModelFacts& facts, const at::Tensor& mixed, std::int64_t groups) {
   const std::int64_t queries = facts.heads / facts.kv_heads;
   const std::int64_t gates = facts.output_gate ? queries : 0;
-  const at::Tensor heads =
-      mixed.reshape({mixed.size(0), groups, queries + gates + 2, facts.head_dim});
-  const auto parts = heads.split_with_sizes({queries, gates, 1, 1}, 2);
-  const auto flat = [&](const at::Tensor& part) {
-    return part.reshape({part.size(0), -1, facts.head_dim});
+  const std::int64_t d = facts.head_dim;
+  const std::int64_t e = value_dim_of(facts);
+  const at::Tensor rows = mixed.reshape({mixed.size(0), groups, -1});
+  const auto parts = rows.split_with_sizes({queries * d, gates * d, d, e}, 2);
+  const auto heads = [&](const at::Tensor& part, std::int64_t size) {
+    return part.reshape({part.size(0), part.size(1) * part.size(2) / size, size});
   };
-  return {flat(parts[0]), flat(parts[1]), flat(parts[2]), flat(parts[3])};
+  return {heads(parts[0], d), heads(parts[1], d), heads(parts[2], d), heads(parts[3], e)};
 }
 
 /// What rank r attends with. With fewer groups than ranks the qkv outputs are all-gathered, the
@@ -90,13 +93,25 @@ void norm_queries_and_keys(const ModelFacts& facts, const Team& team, const PerR
                         k_name);
 }
 
+/// Megatron-Bridge 0.6.2 keeps the block indexers of MiniMax-M3 beside the layers, by their numbers
+/// in the whole model, and attends to everything. Here they choose, as in HF: so their weights
+/// count.
+at::Tensor mask_of_rank(const Pass& pass, const LayerKind& layer, const Scope& rank,
+                        const at::Tensor& x) {
+  const at::Tensor& allowed = mask_of(pass, layer.mixer);
+  if (!layer.indexes) return allowed;
+  const Scope beside = rank.whole().in(fmt::format("lightning_indexers.{}.", layer.number));
+  return chosen_blocks(pass.facts, block_indexer(pass.facts, beside, ""), pass.rope, x, allowed);
+}
+
 }  // namespace
 
 PerRank attention(const Pass& pass, const LayerKind& layer, const Team& team, const PerRank& x) {
   const ModelFacts& facts = pass.facts;
   const std::int64_t d = facts.head_dim;
   const std::int64_t gates = facts.output_gate ? facts.heads : 0;
-  const std::int64_t rows = (facts.heads + gates + 2 * facts.kv_heads) * d;
+  const std::int64_t rows =
+      (facts.heads + gates + facts.kv_heads) * d + facts.kv_heads * value_dim_of(facts);
   const PerRank mixed = column_linear(team, "linear_qkv", x, rows, facts.qkv_bias);
   const std::int64_t heads =
       cut(facts.heads, static_cast<std::int64_t>(team.size()), "query heads");
@@ -121,9 +136,9 @@ PerRank attention(const Pass& pass, const LayerKind& layer, const Team& team, co
                  value_of(facts, clipped(parts.value, facts.qkv_clip))};
     }
     const auto& [key, value] = kept[r];
-    at::Tensor seen =
-        attend(grown(pass, layer, parts.query), key, value, mask_of(pass, layer.mixer),
-               facts.attention_scale, sinks, facts.attention_cap);
+    at::Tensor seen = attend(grown(pass, layer, parts.query), key, value,
+                             mask_of_rank(pass, layer, team[r], x[r]), facts.attention_scale, sinks,
+                             facts.attention_cap);
     if (facts.output_gate) seen = seen * at::sigmoid(parts.gate.reshape({seen.size(0), -1}));
     out.push_back(seen);
   }

@@ -74,6 +74,7 @@ PerRank transformer_layer(const Pass& pass, const LayerKind& kind, const Stage& 
   };
   const std::string_view mlp_norm =
       kind.is_moe ? "pre_mlp_layernorm." : "mlp.linear_fc1.layer_norm_";
+  if (kind.block == Block::Nothing) return hidden;
   if (kind.block == Block::MlpAlone) {
     return plus(hidden,
                 fed_forward(pass, kind, layer, norm(mlp_norm, "pre_mlp_layernorm.", hidden)));

@@ -121,28 +121,50 @@ class HfModel {
   std::string layer_part(std::int64_t number) const { return fmt::format("layers.{}.", number); }
 
   bool holds_mtp() const {
-    const std::string behind = body_.in(layer_part(facts_.layers)).prefix();
-    return has_prefix(root_.tensors(), facts_.mtp_behind_layers ? behind : "mtp.");
+    return has_prefix(root_.tensors(), facts_.mtp_behind_layers || !facts_.names.mtp_list.empty()
+                                           ? mtp_block(0).prefix()
+                                           : "mtp.");
   }
 
-  /// The projection sees the embedding of a later token first, the hidden state second.
-  /// Source: vLLM qwen3_next_mtp.py and deepseek_mtp.py; transformers has no MTP module. Depths are
-  /// chained as in Megatron-Core: each takes the normed output of the one before.
+  /// Names of an MTP layer by where it stands.
+  struct MtpNames {
+    std::string_view embedding_norm = "pre_fc_norm_embedding";
+    std::string_view hidden_norm = "pre_fc_norm_hidden";
+    std::string_view projection = "fc";
+    std::string_view last_norm = "norm";
+  };
+  MtpNames mtp_names() const {
+    if (!facts_.names.mtp_list.empty())
+      return {"token_layernorm", "hidden_layernorm", "input_proj", "final_layernorm"};
+    if (facts_.mtp_behind_layers) return {"enorm", "hnorm", "eh_proj", facts_.names.mtp_norm};
+    return {};
+  }
+  Scope mtp_block(std::int64_t depth) const {
+    if (!facts_.names.mtp_list.empty())
+      return body_.in(fmt::format("{}{}.", facts_.names.mtp_list, depth));
+    return facts_.mtp_behind_layers ? body_.in(layer_part(facts_.layers + depth))
+                                    : root_.in("mtp.");
+  }
+
+  /// The projection sees the embedding of a later token first, the hidden state second; in MiMo the
+  /// other way round. Source: vLLM qwen3_next_mtp.py, deepseek_mtp.py and mimo_mtp.py; transformers
+  /// has no MTP module. Depths are chained as in Megatron-Core: each takes the normed output of the
+  /// one before.
   at::Tensor mtp(const Pass& pass, const Inputs& inputs, const at::Tensor& hidden,
                  std::int64_t depth) const {
-    const bool behind = facts_.mtp_behind_layers;
-    const Scope block = behind ? body_.in(layer_part(facts_.layers + depth)) : root_.in("mtp.");
-    const Scope layer = behind ? block : block.in(layer_part(depth));
+    const bool listed = !facts_.names.mtp_list.empty();
+    const MtpNames names = mtp_names();
+    const Scope block = mtp_block(depth);
+    const Scope layer = listed || facts_.mtp_behind_layers ? block : block.in(layer_part(depth));
     const auto norm = [&](std::string_view name, const at::Tensor& x) {
       return hf::norm(facts_, block, name, x);
     };
     const at::Tensor later = embed(later_token_ids(inputs, depth)) * facts_.embedding_scale;
-    const at::Tensor joined = at::cat({norm(behind ? "enorm" : "pre_fc_norm_embedding", later),
-                                       norm(behind ? "hnorm" : "pre_fc_norm_hidden", hidden)},
-                                      -1);
-    const at::Tensor x = hf::linear(block, behind ? "eh_proj" : "fc", joined, facts_.hidden, false);
-    return norm(behind ? facts_.names.mtp_norm : "norm",
-                hf::decoder_layer(pass, mtp_kind(facts_), layer, x));
+    const at::Tensor first = norm(names.embedding_norm, later);
+    const at::Tensor second = norm(names.hidden_norm, hidden);
+    const at::Tensor joined = listed ? at::cat({second, first}, -1) : at::cat({first, second}, -1);
+    const at::Tensor x = hf::linear(block, names.projection, joined, facts_.hidden, false);
+    return norm(names.last_norm, hf::decoder_layer(pass, mtp_kind(facts_), layer, x));
   }
 
   const ModelFacts& facts_;

@@ -33,6 +33,8 @@ class Scope {
     read_ = &read;
   }
 
+  /// The scope without a prefix.
+  [[nodiscard]] Scope whole() const;
   /// The scope one level deeper; `part` ends in a dot.
   [[nodiscard]] Scope in(std::string_view part) const;
   [[nodiscard]] bool has(std::string_view name) const;
@@ -125,6 +127,21 @@ struct Indexer {
                                        const RopeTable& rope, const at::Tensor& x,
                                        const at::Tensor& latent_query, const at::Tensor& allowed);
 
+/// The weights of an indexer that chooses blocks (MiniMax-M3): heads n of size d, one key.
+struct BlockIndexer {
+  at::Tensor query;       // [n d, H]
+  at::Tensor key;         // [d, H]
+  at::Tensor query_norm;  // [d]
+  at::Tensor key_norm;    // [d]
+};
+/// That of a layer, under the names of its scope.
+[[nodiscard]] BlockIndexer block_indexer(const ModelFacts& facts, const Scope& scope,
+                                         std::string_view stem);
+/// allowed [S, S] with the blocks alone that the indexer chooses for each query. x [S, H].
+[[nodiscard]] at::Tensor chosen_blocks(const ModelFacts& facts, const BlockIndexer& indexer,
+                                       const RopeTable& rope, const at::Tensor& x,
+                                       const at::Tensor& allowed);
+
 // mamba.cpp
 /// The part of a Mamba 2 mixer between its projections, for all heads or one rank's.
 struct MambaHeads {
@@ -212,10 +229,12 @@ struct LayerKind {
   bool indexes = false;
   bool keys_are_values = false;
   bool shares = false;
+  std::size_t number = 0;  // in the whole model
 };
 [[nodiscard]] inline LayerKind layer_kind(const ModelFacts& facts, std::size_t layer) {
   LayerKind kind{facts.mixers[layer], facts.is_moe[layer], facts.turns[layer], facts.blocks[layer],
                  facts.indexes[layer]};
+  kind.number = layer;
   if (!facts.sizes.empty()) {
     kind.keys_are_values = facts.sizes[layer].keys_are_values;
     kind.shares = facts.sizes[layer].shares;
@@ -257,6 +276,7 @@ struct Pass {
   out.head_dim = facts.sizes[layer].head_dim;
   out.kv_heads = facts.sizes[layer].kv_heads;
   out.ffn = facts.sizes[layer].ffn;
+  out.sinks = facts.sinks || facts.sizes[layer].sinks;
   return out;
 }
 [[nodiscard]] inline Pass with_facts(const Pass& pass, const ModelFacts& facts) {
@@ -269,9 +289,11 @@ struct Pass {
           pass.query_growth,
           pass.left};
 }
-/// Values of each head normed without a weight, where the model has that.
+/// Values of each head as they are summed: normed without a weight, or multiplied.
 [[nodiscard]] inline at::Tensor value_of(const ModelFacts& facts, const at::Tensor& value) {
-  return facts.unit_values ? normed(NormKind::Rms, value, {}, facts.eps, false) : value;
+  const at::Tensor out =
+      facts.unit_values ? normed(NormKind::Rms, value, {}, facts.eps, false) : value;
+  return facts.value_scale == 1.0 ? out : out * facts.value_scale;
 }
 /// What a layer sees of each token once more [S, L, D]: `looked_up` [S, L D] in a table of its own,
 /// `projected` [S, L D] from the embedding, each layer's part normed.

@@ -7,6 +7,12 @@
 
 namespace bv::oracle::forward {
 
+Scope Scope::whole() const {
+  Scope out = *this;
+  out.prefix_.clear();
+  return out;
+}
+
 Scope Scope::in(std::string_view part) const {
   Scope deeper = *this;
   deeper.prefix_ += part;

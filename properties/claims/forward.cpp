@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "oracles/model_style.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/forward_suspects.hpp"
 #include "properties/claims/rotary_of.hpp"
@@ -173,6 +174,12 @@ class ForwardCheck {
         small_->facts.moe.experts, small_->facts.vocab, thousands(small_->elements)));
     verdict_.facts.push_back(fmt::format("{} random models and inputs from seed {}, float64",
                                          kDraws, subject_.budget.seed));
+    const oracle::ModelStyle* style = oracle::style_of(subject_.base().model_type);
+    if (style != nullptr && style->classless) {
+      verdict_.facts.push_back(
+          "transformers has no class of this model: both forms are written from "
+          "the code beside its checkpoints, and held against none");
+    }
   }
 
   void compute(const plan::Plan& plan, const Draw& draw) {

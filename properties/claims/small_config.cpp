@@ -21,6 +21,8 @@ constexpr std::int64_t kLeastLayers = 2;
 constexpr std::int64_t kVocabulary = 96;
 constexpr std::int64_t kTopK = 2;
 constexpr std::int64_t kIndexed = 3;  // tokens that an indexer chooses of seven
+constexpr std::int64_t kBlock = 2;    // tokens of a block, and blocks of four that are chosen
+constexpr const char* kSparse = "sparse_attention_config";  // of older configs of MiniMax-M3
 constexpr std::int64_t kLeastExperts = 4;
 constexpr std::int64_t kGridSide = 5;
 constexpr std::int64_t kDeepstack = 2;
@@ -177,6 +179,10 @@ void shorten_layers(json& text, const model::Model& model, std::int64_t layers) 
   for (auto& [key, value] : text.items()) {
     if (value.is_array()) {
       cut(value);
+    } else if (value.is_object() && key == kSparse) {
+      for (auto& inner : value) {
+        if (inner.is_array()) cut(inner);
+      }
     } else if (value.is_string() && std::ranges::count(kLayerLetters, key) > 0) {
       cut(value.template get_ref<std::string&>());
     }
@@ -302,6 +308,14 @@ void shrink_vision(json& config, std::int64_t scale, std::int64_t hidden, std::i
   }
 }
 
+/// An indexer that chooses blocks leaves some out.
+void shrink_blocks(json& object, const char* size, const char* topk) {
+  if (const auto tokens = integer_at(object, size)) {
+    object[size] = std::min(*tokens, kBlock);
+    object[topk] = std::min(integer_at(object, topk).value_or(kBlock), kBlock);
+  }
+}
+
 }  // namespace
 
 std::optional<std::int64_t> least_layers(const Structure& structure) {
@@ -332,6 +346,10 @@ json shrunk_config(const json& config, const Structure& structure, std::int64_t 
   shrink_experts(text, structure);
   if (const auto seen = integer_at(text, "index_topk")) {
     text["index_topk"] = std::min(*seen, kIndexed);
+  }
+  shrink_blocks(text, "index_block_size", "index_topk_blocks");
+  if (const auto sparse = text.find(kSparse); sparse != text.end() && sparse->is_object()) {
+    shrink_blocks(*sparse, "sparse_block_size", "sparse_topk_blocks");
   }
   shorten_layers(text, model, layers);
   put_layers(out, model, layers);

@@ -184,7 +184,12 @@ std::string SmallModels::like() const {
 std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) const {
   auto out = std::make_shared<SmallModel>();
   out->config = config;
-  auto facts = subject_.budget.oracle.forward->read_facts(config, like());
+  const auto& family = wanted_of(subject_).family;
+  json fields = json::parse(config);
+  if (is_bare(subject_)) {
+    fields = class_with_head(std::move(fields), *family);
+  }
+  auto facts = subject_.budget.oracle.forward->read_facts(fields.dump(), like());
   if (!facts) {
     return nullptr;
   }
@@ -192,11 +197,6 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
   if (!oracle::style_of(subject_.base().model_type)) {
     out->facts.megatron_zero_centred =
         claims::stated(wanted_of(subject_)).zero_centered_gamma.value_or(out->facts.zero_centred);
-  }
-  const auto& family = wanted_of(subject_).family;
-  json fields = json::parse(config);
-  if (is_bare(subject_)) {
-    fields = class_with_head(std::move(fields), *family);
   }
   auto model = model::resolve(family, fields, {}, forms_of(subject_));
   if (!model) {

@@ -252,12 +252,17 @@ TEST(Forward, HoldsForClassesWithoutAHeadOrAPrefix) {
         base.tensors[tensor.substr(6)] = value;
       }
     }
+    support::EditedCheckpoint tokens = classifier;
+    tokens.config["architectures"] = {std::string(stem) + "ForTokenClassification"};
+    tokens.tensors["score.bias"] = {DType::F32, {2}, std::vector<std::byte>(8)};
     base.write(folder.path() / "base");
     classifier.write(folder.path() / "classifier");
+    tokens.write(folder.path() / "tokens");
     const std::vector<std::string> full = {"--level", "full", "--tp", "1"};
     for (const auto& line :
          {Words{"check", "--model", folder / "base"},
-          Words{"check", "--model", folder / "classifier", "--exclude", "score.*"}}) {
+          Words{"check", "--model", folder / "classifier", "--exclude", "score.*"},
+          Words{"check", "--model", folder / "tokens", "--exclude", "score.*"}}) {
       const Ended ended = run(line + full);
       EXPECT_EQ(ended.code, 0) << name << ended.all();
       EXPECT_TRUE(std::regex_search(ended.out, std::regex("forward +[0-9]+  ok"))) << ended.out;

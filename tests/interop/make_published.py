@@ -33,7 +33,7 @@ def built(name):
         model = cls(cls.config_class(**{"pad_token_id": None, **numbers}))
     flat = {key: value for key, value in numbers.items() if not isinstance(value, dict)}
     config = {**json.loads(model.config.to_json_string()), **flat, "architectures": [class_name], "dtype": "bfloat16"}
-    config.setdefault("tie_word_embeddings", model.config.tie_word_embeddings)
+    config.setdefault("tie_word_embeddings", getattr(model.config, "tie_word_embeddings", False))  # not in those of Omni
     return model, {key: config[key] for key in sorted(config) if key != "transformers_version"}
 
 

@@ -8,8 +8,8 @@ LATENT = {"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "k
 GLM_LATENT = {"qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "v_head_dim": 256, "kv_lora_rank": 512}
 
 # Parameters of one module, norms included: latent attention with and without the query bottleneck, grouped-query
-# attention, its two head norms, one bias, a gated MLP, the indexer of sparse attention.
-MLA, MLA_WHOLE_QUERY, GQA, HEAD_NORMS, BIAS, MLP, INDEXER = 8, 6, 3, 2, 1, 3, 5
+# attention, its two head norms, one bias, a gated MLP, the indexer of sparse attention, a gated delta net.
+MLA, MLA_WHOLE_QUERY, GQA, HEAD_NORMS, BIAS, MLP, INDEXER, GDN = 8, 6, 3, 2, 1, 3, 5, 7
 
 
 def moe(experts, shared=2, score_bias=1, gate=0):
@@ -314,4 +314,41 @@ PUBLISHED = {
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128167, "tie_word_embeddings": True},
         2 + 32 * (GQA + HEAD_NORMS + MLP)),
+    "qwen3.5-4b-text": ("Qwen3_5ForCausalLM", {
+        "full_attention_interval": 4, "head_dim": 256, "hidden_size": 2560, "intermediate_size": 9216,
+        "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
+        "linear_value_head_dim": 128, "num_attention_heads": 16, "num_hidden_layers": 32, "num_key_value_heads": 4,
+        "vocab_size": 248320,
+        "tie_word_embeddings": True}, 2 + 24 * GDN + 8 * (GQA + HEAD_NORMS) + 32 * MLP),
+    "qwen3.5-35b-a3b-text": ("Qwen3_5MoeForCausalLM", {
+        "full_attention_interval": 4, "head_dim": 256, "hidden_size": 2048, "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32, "linear_value_head_dim": 128,
+        "moe_intermediate_size": 512, "num_attention_heads": 16, "num_experts": 256, "num_experts_per_tok": 8,
+        "num_hidden_layers": 40, "num_key_value_heads": 2, "shared_expert_intermediate_size": 512, "vocab_size": 248320},
+        3 + 30 * GDN + 10 * (GQA + HEAD_NORMS) + 40 * moe(256, score_bias=0, gate=1)),
+    "exaone-4.5-33b": ("Exaone4_5_ForConditionalGeneration", {
+        "text_config": {"hidden_size": 5120, "intermediate_size": 27392, "num_hidden_layers": 64, "num_attention_heads": 40,
+                        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 153600, "sliding_window": 4096,
+                        "sliding_window_pattern": 4},
+        "vision_config": {"depth": 32, "hidden_size": 2048, "intermediate_size": 5120, "num_heads": 32, "num_key_value_heads": 8,
+                          "out_hidden_size": 5120},
+        "tie_word_embeddings": False}, 3 + 64 * (GQA + HEAD_NORMS + MLP) + 32 * 10 + 6),
+    "qwen2.5-omni-7b": ("Qwen2_5OmniForConditionalGeneration", {
+        "enable_audio_output": False, "thinker_config": {
+            "text_config": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+                            "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False},
+            "vision_config": {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584},
+            "audio_config": {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+                             "num_mel_bins": 128, "output_dim": 3584}}},
+        3 + 28 * (GQA + BIAS + MLP) + 32 * 15 + 9 + 32 * 16 + 6),
+    "qwen3-omni-30b-a3b": ("Qwen3OmniMoeForConditionalGeneration", {
+        "enable_audio_output": False, "thinker_config": {
+            "text_config": {"hidden_size": 2048, "intermediate_size": 768, "moe_intermediate_size": 768, "num_hidden_layers": 48,
+                            "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
+                            "num_experts_per_tok": 8, "vocab_size": 152064, "tie_word_embeddings": False},
+            "vision_config": {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 2048,
+                              "num_position_embeddings": 2304, "patch_size": 16, "deepstack_visual_indexes": [8, 16, 24]},
+            "audio_config": {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120,
+                             "num_mel_bins": 128, "output_dim": 2048}}},
+        3 + 48 * (GQA + HEAD_NORMS + moe(128, shared=0, score_bias=0)) + 32 * 16 + 13 + 27 * 12 + 3 + 4 * 6),
 }

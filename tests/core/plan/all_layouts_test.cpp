@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "core/checkpoint/open_model.hpp"
+#include "core/model/resolve.hpp"
 #include "core/plan/legality.hpp"
+#include "tests/support/files.hpp"
 #include "tests/support/golden_model.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::plan {
 namespace {
@@ -56,6 +60,50 @@ TEST(AllLayouts, ASizeThatTheConditionsAllowAndARuleDoesNotIsNamed) {
   EXPECT_EQ(proof.error().code, Code::IndivisibleDim);
   ASSERT_FALSE(proof.error().facts.empty());
   EXPECT_NE(proof.error().facts.back().find("TP="), std::string::npos);
+}
+
+/// The object with the sizes of the text model.
+nlohmann::json& text_of(nlohmann::json& config) {
+  nlohmann::json* at = &config;
+  for (const char* level : {"thinker_config", "llm_config", "text_config"}) {
+    if (const auto found = at->find(level); found != at->end() && found->is_object()) {
+      at = &*found;
+    }
+  }
+  return *at;
+}
+
+/// Norms of single heads, biases and sinks are cut as well: with fewer key/value heads than ranks a
+/// rule that the conditions of its family forgot cannot be bound.
+TEST(AllLayouts, BindEveryRuleOfEveryFamilyWhateverTheNumberOfKeyValueHeads) {
+  int proved = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(BV_FIXTURES "/configs")) {
+    nlohmann::json config = support::read_json(entry.path()).at("config");
+    nlohmann::json& text = text_of(config);
+    const std::int64_t heads = text.value("num_attention_heads", std::int64_t{0});
+    for (const std::int64_t groups : {std::int64_t{1}, std::int64_t{2}, heads}) {
+      const bool read = text.contains("num_key_value_heads") &&
+                        text["num_key_value_heads"].is_number() && heads % groups == 0;
+      if (!read || text.contains("kv_lora_rank")) {
+        continue;
+      }
+      text["num_key_value_heads"] = groups;
+      model::ResolveOptions options;
+      options.config_only = true;
+      const auto family = model::choose_family(config, support::families());
+      ASSERT_TRUE(family) << entry.path();
+      const auto model = model::resolve(*family, config, {}, options);
+      if (!model) {
+        continue;  // the family says why it has no such model
+      }
+      parallel::Layout base;
+      base.vocab_divisor = 1;
+      const auto proof = plan::prove_all_layouts(*model, catalogue(), base, kBound);
+      EXPECT_TRUE(proof) << entry.path() << " " << groups << ": " << proof.error().message;
+      ++proved;
+    }
+  }
+  EXPECT_GT(proved, 200);
 }
 
 }  // namespace

@@ -295,6 +295,41 @@ TEST(Form, IsUnknownWhereTheConfigSaysOtherBlocks) {
   EXPECT_EQ(form({6, 4}, {6, 1}, groups), "defined");
 }
 
+/// llm-compressor quantises some modules to other bits than others: each group of config_groups
+/// says one kind. Which one a module has is what its shapes allow, and nothing where they allow
+/// two.
+TEST(Form, IsTheOneOfSeveralKindsThatTheShapesAllow) {
+  const auto weights = [](int bits, const char* type, const char* strategy, int group) {
+    json out = {{"num_bits", bits}, {"type", type}, {"strategy", strategy}};
+    out["group_size"] = group > 0 ? json(group) : json(nullptr);
+    return json{{"weights", out}};
+  };
+  const auto form = [](const Shape& words, const Shape& scales, std::vector<json> groups) {
+    json says = {{"quant_method", "compressed-tensors"}};
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      says["config_groups"]["group_" + std::to_string(i)] = groups[i];
+    }
+    Headers headers;
+    const Weight out =
+        defined({{"weight_packed", DType::I32, words}, {"weight_scale", DType::BF16, scales}}, says,
+                headers);
+    return out.form ? out.form->bits : 0;
+  };
+  const json four = weights(4, "int", "group", 32);
+  const json eight = weights(8, "int", "group", 32);
+  for (const auto& groups : {std::vector{four, eight}, std::vector{eight, four}}) {
+    EXPECT_EQ(form({64, 12}, {64, 3}, groups), 4);  // 96 columns
+    EXPECT_EQ(form({64, 24}, {64, 3}, groups), 8);
+    EXPECT_EQ(form({64, 24}, {64, 5}, groups), 0);
+  }
+  EXPECT_EQ(form({64, 12}, {64, 3}, {four, weights(8, "int", "group", 16)}), 0);  // 96 or 48
+  EXPECT_EQ(form({64, 12}, {64, 3}, {weights(8, "float", "channel", 0), four}), 4);
+  EXPECT_EQ(form({64, 12}, {64, 1}, {weights(8, "int", "channel", 0), four}), 8);
+  const json four_too = weights(4, "int", "channel", 0);
+  EXPECT_EQ(form({64, 12}, {64, 1}, {weights(8, "int", "channel", 0), four_too}), 0);
+  EXPECT_EQ(form({64, 12}, {64, 1}, {four_too, four_too}), 4);
+}
+
 TEST(Headers, HaveTheWeightsInPlaceOfBitsAndCompanions) {
   Headers headers;
   headers["m.norm"] = {"m.norm", DType::BF16, {4}};
