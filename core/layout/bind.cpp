@@ -12,11 +12,10 @@ namespace {
 
 using Sizes = std::map<std::string, std::int64_t, std::less<>>;
 
-/// One axis of a part: its name (of the rule's text), size, and elements from one position to the
-/// next.
+/// One axis of a part: where its size stands in the binding, which is what tells axes apart, and
+/// elements from one position to the next.
 struct Step {
-  std::string_view axis;
-  std::int64_t extent = 1;
+  const std::int64_t* extent = nullptr;
   std::int64_t stride = 0;
 };
 
@@ -30,24 +29,9 @@ struct PlacedPart {
 
 class Placer {
  public:
-  explicit Placer(const Binding& binding) : binding_(binding) {
-    for (std::size_t i = 0; i < binding.rest.size(); ++i) {
-      Factor factor;
-      factor.kind = Factor::Kind::Axis;
-      factor.axis = rest_axis(i);
-      rest_.push_back(std::move(factor));
-    }
-  }
-  Placer(const Placer&) = delete;  // steps view its axes
-  Placer& operator=(const Placer&) = delete;
+  explicit Placer(const Binding& binding) : binding_(binding) {}
 
-  /// Axes of "...": ".0", ".1", ...; no name of the notation starts with a dot.
-  static std::string rest_axis(std::size_t index) { return fmt::format(".{}", index); }
-
-  Result<std::int64_t> size(const std::string& axis) const {
-    if (axis.starts_with('.')) {
-      return binding_.rest[std::stoul(axis.substr(1))];
-    }
+  Result<const std::int64_t*> size(const std::string& axis) const {
     const auto found = binding_.axes.find(axis);
     if (found == binding_.axes.end()) {
       return fail(Code::RulesInvalid, fmt::format("axis {} has no size", axis))
@@ -57,80 +41,30 @@ class Placer {
       return fail(Code::BadValue, fmt::format("axis {} has size {}", axis, found->second))
           .advise("sizes are 0 or more");
     }
-    return found->second;
+    return &found->second;
   }
 
-  Result<std::int64_t> extent(const Factor& factor) const {
-    if (factor.kind == Factor::Kind::Axis) {
-      return size(factor.axis);
-    }
-    if (factor.kind == Factor::Kind::One) {
-      return std::int64_t{1};
-    }
-    std::int64_t total = 0;
-    for (const Choice& choice : factor.choices) {
-      BV_TRY(part, extent(choice.product));
-      const auto sum = checked_add(total, part);
-      if (!sum) {
-        return overflow();
-      }
-      total = *sum;
-    }
-    return total;
-  }
-
-  Result<std::int64_t> extent(std::span<const Factor> product) const {
-    std::int64_t total = 1;
-    for (const Factor& factor : product) {
-      BV_TRY(one, extent(factor));
-      const auto product_so_far = checked_mul(total, one);
-      if (!product_so_far) {
-        return overflow();
-      }
-      total = *product_so_far;
-    }
-    return total;
-  }
-
-  /// Dimensions with "..." replaced by one axis each.
-  std::vector<std::span<const Factor>> dims(const TensorExpr& tensor) const {
-    std::vector<std::span<const Factor>> out;
-    for (const Dim& dim : tensor.dims) {
-      if (!dim.rest) {
-        out.emplace_back(dim.product);
-        continue;
-      }
-      for (const Factor& factor : rest_) {
-        out.emplace_back(&factor, 1);
-      }
-    }
-    return out;
-  }
-
-  Result<Shape> shape(const TensorExpr& tensor) const {
-    Shape out;
-    std::int64_t elements = 1;
-    for (const std::span<const Factor> product : dims(tensor)) {
-      BV_TRY(rows, extent(product));
-      const auto total = checked_mul(elements, rows);
-      if (!total) {
-        return overflow();
-      }
-      elements = *total;
-      out.push_back(rows);
-    }
-    return out;
-  }
-
-  Result<std::vector<PlacedPart>> place(const std::vector<TensorExpr>& tensors) const {
+  /// The parts of all tensors, whose shapes are appended to `shapes`.
+  Result<std::vector<PlacedPart>> place(const std::vector<TensorExpr>& tensors,
+                                        std::vector<Shape>& shapes) const {
     std::vector<PlacedPart> out;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      const auto products = dims(tensors[i]);
       std::vector<PlacedPart> parts(1);
+      Shape& shape = shapes.emplace_back();
       std::int64_t unit = 1;
-      for (auto product = products.rbegin(); product != products.rend(); ++product) {
-        BV_CHECK(place(*product, parts, unit));
+      for (auto dim = tensors[i].dims.rbegin(); dim != tensors[i].dims.rend(); ++dim) {
+        if (!dim->rest) {
+          BV_TRY(rows, place(std::span<const Factor>(dim->product), parts, unit));
+          shape.push_back(rows);
+          continue;
+        }
+        for (auto extent = binding_.rest.rbegin(); extent != binding_.rest.rend(); ++extent) {
+          BV_CHECK(step(*extent, parts, unit));
+          shape.push_back(*extent);
+        }
       }
+      std::reverse(shape.begin(), shape.end());
+      BV_CHECK(countable(shape));
       for (PlacedPart& part : parts) {
         if (part.name.empty()) {
           part.name = tensors[i].name;
@@ -159,63 +93,94 @@ class Placer {
         .advise("check the sizes in config.json");
   }
 
-  /// Walks a product from its innermost factor outwards: `unit`, the stride of the innermost, grows
-  /// to that of what stands before the product.
-  Status place(std::span<const Factor> product, std::vector<PlacedPart>& parts,
-               std::int64_t& unit) const {
-    for (auto factor = product.rbegin(); factor != product.rend(); ++factor) {
-      BV_TRY(rows, extent(*factor));
-      // A 0 further out does not make the strides inside it small.
-      const auto next = checked_mul(unit, rows);
-      if (!next) {
-        return overflow();
-      }
-      if (factor->kind == Factor::Kind::Axis) {
-        if (factor->replica) {
-          BV_CHECK(repeats(factor->axis, rows));
-        }
-        for (PlacedPart& part : parts) {
-          part.steps.push_back({factor->axis, rows, unit});
-        }
-      } else if (factor->kind == Factor::Kind::Sum) {
-        BV_CHECK(place_choices(*factor, parts, unit));
-      }
-      unit = *next;
+  static Status countable(const Shape& shape) {
+    return element_count(shape) ? Status(Done{}) : Status(overflow());
+  }
+
+  /// An axis is done with: what stands before it steps over all of it. A 0 further out does not
+  /// make the strides inside it small.
+  static Status grow(std::int64_t& unit, std::int64_t rows) {
+    const auto next = checked_mul(unit, rows);
+    if (!next) {
+      return overflow();
     }
+    unit = *next;
     return Done{};
   }
 
-  Status place_choices(const Factor& sum, std::vector<PlacedPart>& parts, std::int64_t unit) const {
+  static Status step(const std::int64_t& extent, std::vector<PlacedPart>& parts,
+                     std::int64_t& unit) {
+    for (PlacedPart& part : parts) {
+      part.steps.push_back({&extent, unit});
+    }
+    return grow(unit, extent);
+  }
+
+  /// Walks a product from its innermost factor outwards: `unit`, the stride of the innermost, grows
+  /// to that of what stands before the product, whose extent is returned.
+  Result<std::int64_t> place(std::span<const Factor> product, std::vector<PlacedPart>& parts,
+                             std::int64_t& unit) const {
+    std::int64_t total = 1;
+    for (auto factor = product.rbegin(); factor != product.rend(); ++factor) {
+      std::int64_t rows = 1;
+      if (factor->kind == Factor::Kind::Axis) {
+        BV_TRY(extent, size(factor->axis));
+        if (factor->replica) {
+          BV_CHECK(repeats(factor->axis, *extent));
+        }
+        BV_CHECK(step(*extent, parts, unit));
+        rows = *extent;
+      } else if (factor->kind == Factor::Kind::Sum) {
+        BV_TRY(sum, place_choices(*factor, parts, unit));
+        BV_CHECK(grow(unit, sum));
+        rows = sum;
+      }
+      BV_CHECK(grow(total, rows));
+    }
+    return total;
+  }
+
+  Result<std::int64_t> place_choices(const Factor& sum, std::vector<PlacedPart>& parts,
+                                     std::int64_t unit) const {
     const std::vector<PlacedPart> inner_parts = std::move(parts);
     parts.clear();
-    std::int64_t start = 0;
+    parts.reserve(inner_parts.size() * sum.choices.size());
+    std::int64_t rows = 0;   // of the choices so far
+    std::int64_t start = 0;  // their elements
     for (const Choice& choice : sum.choices) {
       std::vector<PlacedPart> heads(1);
       std::int64_t end = unit;
-      BV_CHECK(place(std::span<const Factor>(choice.product), heads, end));
+      BV_TRY(own, place(std::span<const Factor>(choice.product), heads, end));
       for (const PlacedPart& inner : inner_parts) {
         for (const PlacedPart& head : heads) {
-          PlacedPart joined = inner;
+          PlacedPart& joined = parts.emplace_back();
           joined.name = head.name.empty() ? choice.name : head.name;
-          joined.name += inner.name.empty() ? "" : "." + inner.name;
-          joined.offset += start + head.offset;
+          if (!inner.name.empty()) {
+            joined.name += "." + inner.name;
+          }
+          joined.offset = inner.offset + start + head.offset;
+          joined.steps.reserve(inner.steps.size() + head.steps.size() + 4);
+          joined.steps = inner.steps;
           joined.steps.insert(joined.steps.end(), head.steps.begin(), head.steps.end());
-          parts.push_back(std::move(joined));
         }
       }
-      BV_TRY(rows, extent(std::span<const Factor>(choice.product)));
-      start += rows * unit;  // at most the whole sum, which the caller has checked
+      const auto so_far = checked_add(rows, own);
+      const auto next = so_far ? checked_mul(*so_far, unit) : std::nullopt;
+      if (!next) {
+        return overflow();
+      }
+      rows = *so_far;
+      start = *next;
     }
-    return Done{};
+    return rows;
   }
 
   const Binding& binding_;
-  std::vector<Factor> rest_;
 };
 
-std::int64_t stride_of(const PlacedPart& part, std::string_view axis) {
+std::int64_t stride_of(const PlacedPart& part, const std::int64_t* axis) {
   for (const Step& step : part.steps) {
-    if (step.axis == axis) {
+    if (step.extent == axis) {
       return step.stride;
     }
   }
@@ -223,12 +188,12 @@ std::int64_t stride_of(const PlacedPart& part, std::string_view axis) {
 }
 
 /// The shape of one shard of a target: its rows cut as the rule says.
-Result<Shape> shard_shape(const Placer& placer, const Rule& rule, const TensorExpr& tensor) {
+Result<Shape> shard_shape(const Placer& placer, const Rule& rule, const TensorExpr& tensor,
+                          Shape shape) {
   for (const GridAxis& axis : tensor.grid) {
     BV_TRY(known, placer.size(axis.axis));
     static_cast<void>(known);
   }
-  BV_TRY(shape, placer.shape(tensor));
   if (!rule.cut) {
     return shape;
   }
@@ -238,7 +203,8 @@ Result<Shape> shard_shape(const Placer& placer, const Rule& rule, const TensorEx
         .pair("no dimension", "rows")
         .advise("use a kind without a cut for a single number");
   }
-  BV_TRY(ways, placer.size(rule.cut->axis));
+  BV_TRY(size, placer.size(rule.cut->axis));
+  const std::int64_t ways = *size;
   const auto rows = ways == 0 ? std::nullopt : div_exact(shape[0], ways);
   if (!rows) {
     return fail(Code::IndivisibleDim,
@@ -259,9 +225,10 @@ Result<Box> box_of(const Rule& rule, const PlacedPart& part, const PlacedPart* s
   out.source = source == nullptr ? -1 : static_cast<int>(source->tensor);
   out.source_offset = source == nullptr ? 0 : source->offset;
   std::vector<BoxAxis> axes;
+  axes.reserve(part.steps.size());
   for (const Step& step : part.steps) {
     axes.push_back(
-        {step.extent, source == nullptr ? 0 : stride_of(*source, step.axis), step.stride});
+        {*step.extent, source == nullptr ? 0 : stride_of(*source, step.extent), step.stride});
   }
   axes.resize(collapse(axes));
   if (axes.size() > kBoxAxesMax) {
@@ -294,17 +261,16 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
   out.rule_ = &rule;
   out.binding_ = std::move(binding);
   const Placer placer(out.binding_);
-  for (const TensorExpr& tensor : rule.sources) {
-    BV_TRY(shape, placer.shape(tensor));
-    out.source_shapes_.push_back(shape);
+  BV_TRY(sources, placer.place(rule.sources, out.source_shapes_));
+  BV_TRY(targets, placer.place(rule.targets, out.target_shapes_));
+  for (std::size_t i = 0; i < rule.targets.size(); ++i) {
+    Shape& shape = out.target_shapes_[i];
+    BV_TRY(cut, shard_shape(placer, rule, rule.targets[i], std::move(shape)));
+    shape = std::move(cut);
   }
-  for (const TensorExpr& tensor : rule.targets) {
-    BV_TRY(shape, shard_shape(placer, rule, tensor));
-    out.target_shapes_.push_back(shape);
-  }
-  BV_TRY(sources, placer.place(rule.sources));
-  BV_TRY(targets, placer.place(rule.targets));
   auto placed = std::make_shared<Placed>();
+  placed->parts.reserve(targets.size());
+  placed->names.reserve(targets.size());
   for (const PlacedPart& part : targets) {
     const auto found = std::find_if(sources.begin(), sources.end(), [&](const PlacedPart& other) {
       return other.name == part.name;
@@ -318,7 +284,8 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
     placed->names.push_back(part.name);
     for (const GridAxis& axis : rule.targets[part.tensor].grid) {
       if (source != nullptr && !axis.replica) {
-        pair.grid.emplace_back(axis.axis, stride_of(*source, axis.axis));
+        BV_TRY(size, placer.size(axis.axis));
+        pair.grid.emplace_back(axis.axis, stride_of(*source, size));
       }
     }
     placed->parts.push_back(std::move(pair));
@@ -344,6 +311,7 @@ Shard BoundRule::shard(std::size_t target, const Sizes& grid) const {
   const std::int64_t window = cut ? element_count(out.shape).value() : 0;
   const auto rank = cut ? grid.find(rule_->cut->axis) : grid.end();
   const std::int64_t begin = rank == grid.end() ? 0 : rank->second * window;
+  out.boxes.reserve(placed_->parts.size());
   for (const Placed::Part& part : placed_->parts) {
     if (part.target != target || part.box.elements() == 0) {
       continue;
@@ -354,7 +322,9 @@ Shard BoundRule::shard(std::size_t target, const Sizes& grid) const {
       offset += at == grid.end() ? 0 : at->second * stride;
     }
     const std::size_t first_new = out.boxes.size();
-    if (cut) {
+    const bool whole = !cut || (part.box.target_offset >= begin &&
+                                part.box.target_offset + span_of(part.box, 0) <= begin + window);
+    if (!whole) {
       clip_to_target(part.box, begin, begin + window, out.boxes);
     } else {
       out.boxes.push_back(part.box);
@@ -364,8 +334,10 @@ Shard BoundRule::shard(std::size_t target, const Sizes& grid) const {
       out.boxes[i].source_offset += offset;
     }
   }
-  std::stable_sort(out.boxes.begin(), out.boxes.end(),
-                   [](const Box& a, const Box& b) { return a.target_offset < b.target_offset; });
+  const auto before = [](const Box& a, const Box& b) { return a.target_offset < b.target_offset; };
+  if (!std::is_sorted(out.boxes.begin(), out.boxes.end(), before)) {
+    std::stable_sort(out.boxes.begin(), out.boxes.end(), before);
+  }
   return out;
 }
 

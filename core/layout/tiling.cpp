@@ -165,6 +165,11 @@ std::int64_t runs_of(std::span<const Box> boxes) {
   return all;
 }
 
+/// Does it write neighbouring elements, each once?
+bool is_run(const Box& box) {
+  return box.axes.empty() || (box.axes.size() == 1 && box.axes[0].target_stride == 1);
+}
+
 /// Where a part of a target lies in the whole: its first element, and elements of one of its
 /// positions.
 struct Frame {
@@ -191,8 +196,12 @@ class Tiling {
         break;
       }
     }
-    std::sort(boxes.begin(), boxes.end(),
-              [](const Box& a, const Box& b) { return a.target_offset < b.target_offset; });
+    const auto before = [](const Box& a, const Box& b) {
+      return a.target_offset < b.target_offset;
+    };
+    if (!std::is_sorted(boxes.begin(), boxes.end(), before)) {
+      std::sort(boxes.begin(), boxes.end(), before);
+    }
     std::int64_t cursor = 0;
     for (std::size_t first = 0; first < boxes.size();) {
       const std::int64_t begin = boxes[first].target_offset;
@@ -204,10 +213,12 @@ class Tiling {
       if (begin != cursor) {
         return gap(cursor, begin, frame);
       }
-      std::vector<Box> apart(std::make_move_iterator(boxes.begin() + offset_of(first)),
-                             std::make_move_iterator(boxes.begin() + offset_of(last)));
-      BV_CHECK(first == 0 && last == boxes.size() ? sweep(apart, end, frame)
-                                                  : inside(std::move(apart), begin, end, frame));
+      const std::span<const Box> apart = std::span(boxes).subspan(first, last - first);
+      if (last - first == boxes.size()) {
+        BV_CHECK(sweep(apart, end, frame));
+      } else if (apart.size() > 1 || !is_run(apart.front())) {
+        BV_CHECK(inside({apart.begin(), apart.end()}, begin, end, frame));
+      }
       cursor = end;
       first = last;
     }
@@ -215,8 +226,6 @@ class Tiling {
   }
 
  private:
-  static std::ptrdiff_t offset_of(std::size_t index) { return static_cast<std::ptrdiff_t>(index); }
-
   Status inside(std::vector<Box> boxes, std::int64_t begin, std::int64_t end, Frame frame) {
     for (Box& box : boxes) {
       box.target_offset -= begin;
@@ -285,6 +294,7 @@ class Tiling {
 
 Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cover) {
   std::vector<Box> left;
+  left.reserve(boxes.size());
   for (const Box& box : boxes) {
     if (box.elements() > 0) {
       left.push_back(box);

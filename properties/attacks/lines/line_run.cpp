@@ -37,6 +37,30 @@ bool repeats(const layout::Rule& rule) {
       });
 }
 
+/// Marks the target elements of axes [axis, end) of a box; false when one lies outside.
+bool mark(const layout::Box& box, std::size_t axis, std::int64_t at,
+          std::span<std::uint8_t> reached) {
+  if (axis == box.axes.size()) {
+    const bool inside = at >= 0 && at < static_cast<std::int64_t>(reached.size());
+    if (inside) {
+      reached[static_cast<std::size_t>(at)] = 1;
+    }
+    return inside;
+  }
+  const layout::BoxAxis& current = box.axes[axis];
+  const bool run = axis + 1 == box.axes.size() && current.target_stride == 1 && at >= 0 &&
+                   at + current.extent <= static_cast<std::int64_t>(reached.size());
+  if (run) {
+    std::memset(reached.data() + at, 1, static_cast<std::size_t>(current.extent));
+    return true;
+  }
+  bool inside = true;
+  for (std::int64_t i = 0; i < current.extent; ++i) {
+    inside = mark(box, axis + 1, at + i * current.target_stride, reached) && inside;
+  }
+  return inside;
+}
+
 /// Does every source element stand in some box? A line that declares copies reads one twice where
 /// the cut parts them.
 Status check_reached(std::span<const layout::Box> boxes, std::size_t elements,
@@ -44,19 +68,17 @@ Status check_reached(std::span<const layout::Box> boxes, std::size_t elements,
   reached.assign(elements, 0);
   bool inside = true;
   for (const layout::Box& box : boxes) {
-    for_each_element(box, [&](std::int64_t, std::int64_t at) {
-      inside = inside && at >= 0 && at < static_cast<std::int64_t>(elements);
-      if (inside) {
-        reached[static_cast<std::size_t>(at)] = 1;
-      }
-    });
+    inside = mark(box, 0, box.target_offset, reached) && inside;
   }
-  const auto missing = std::find(reached.begin(), reached.end(), 0);
-  if (inside && missing == reached.end()) {
+  const void* missing = std::memchr(reached.data(), 0, reached.size());
+  if (inside && missing == nullptr) {
     return Done{};
   }
+  const std::int64_t at = missing == nullptr
+                              ? static_cast<std::int64_t>(elements)
+                              : static_cast<const std::uint8_t*>(missing) - reached.data();
   return fail(inside ? Code::Gap : Code::Overlap,
-              fmt::format("element {} of a source is read by nobody", missing - reached.begin()));
+              fmt::format("element {} of a source is read by nobody", at));
 }
 
 }  // namespace
