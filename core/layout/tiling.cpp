@@ -165,6 +165,31 @@ std::int64_t runs_of(std::span<const Box> boxes) {
   return all;
 }
 
+/// Does it write neighbouring elements, each once? Each axis then steps over all that is inside it.
+bool is_run(const Box& box) {
+  std::int64_t inside = 1;
+  for (std::size_t i = box.axes.size(); i-- > 0;) {
+    if (box.axes[i].target_stride != inside) {
+      return false;
+    }
+    inside *= box.axes[i].extent;
+  }
+  return true;
+}
+
+/// Are the boxes, none of them empty, runs that lie one behind the other and fill [0, size)?
+bool are_runs_in_order(std::span<const Box> boxes, std::int64_t size) {
+  std::int64_t cursor = 0;
+  for (const Box& box : boxes) {
+    const std::int64_t elements = box.elements();
+    if (box.target_offset != cursor || elements == 0 || !is_run(box)) {
+      return false;
+    }
+    cursor += elements;
+  }
+  return cursor == size;
+}
+
 /// Where a part of a target lies in the whole: its first element, and elements of one of its
 /// positions.
 struct Frame {
@@ -191,8 +216,12 @@ class Tiling {
         break;
       }
     }
-    std::sort(boxes.begin(), boxes.end(),
-              [](const Box& a, const Box& b) { return a.target_offset < b.target_offset; });
+    const auto before = [](const Box& a, const Box& b) {
+      return a.target_offset < b.target_offset;
+    };
+    if (!std::is_sorted(boxes.begin(), boxes.end(), before)) {
+      std::sort(boxes.begin(), boxes.end(), before);
+    }
     std::int64_t cursor = 0;
     for (std::size_t first = 0; first < boxes.size();) {
       const std::int64_t begin = boxes[first].target_offset;
@@ -204,10 +233,12 @@ class Tiling {
       if (begin != cursor) {
         return gap(cursor, begin, frame);
       }
-      std::vector<Box> apart(std::make_move_iterator(boxes.begin() + offset_of(first)),
-                             std::make_move_iterator(boxes.begin() + offset_of(last)));
-      BV_CHECK(first == 0 && last == boxes.size() ? sweep(apart, end, frame)
-                                                  : inside(std::move(apart), begin, end, frame));
+      const std::span<const Box> apart = std::span(boxes).subspan(first, last - first);
+      if (last - first == boxes.size()) {
+        BV_CHECK(sweep(apart, end, frame));
+      } else if (apart.size() > 1 || !is_run(apart.front())) {
+        BV_CHECK(inside({apart.begin(), apart.end()}, begin, end, frame));
+      }
       cursor = end;
       first = last;
     }
@@ -215,8 +246,6 @@ class Tiling {
   }
 
  private:
-  static std::ptrdiff_t offset_of(std::size_t index) { return static_cast<std::ptrdiff_t>(index); }
-
   Status inside(std::vector<Box> boxes, std::int64_t begin, std::int64_t end, Frame frame) {
     for (Box& box : boxes) {
       box.target_offset -= begin;
@@ -284,7 +313,11 @@ class Tiling {
 }  // namespace
 
 Status check_tiling(std::span<const Box> boxes, std::int64_t elements, Cover cover) {
+  if (are_runs_in_order(boxes, elements)) {
+    return Done{};
+  }
   std::vector<Box> left;
+  left.reserve(boxes.size());
   for (const Box& box : boxes) {
     if (box.elements() > 0) {
       left.push_back(box);

@@ -37,6 +37,30 @@ bool repeats(const layout::Rule& rule) {
       });
 }
 
+/// Marks the target elements of axes [axis, end) of a box; false when one lies outside.
+bool mark(const layout::Box& box, std::size_t axis, std::int64_t at,
+          std::span<std::uint8_t> reached) {
+  if (axis == box.axes.size()) {
+    const bool inside = at >= 0 && at < static_cast<std::int64_t>(reached.size());
+    if (inside) {
+      reached[static_cast<std::size_t>(at)] = 1;
+    }
+    return inside;
+  }
+  const layout::BoxAxis& current = box.axes[axis];
+  const bool run = axis + 1 == box.axes.size() && current.target_stride == 1 && at >= 0 &&
+                   at + current.extent <= static_cast<std::int64_t>(reached.size());
+  if (run) {
+    std::memset(reached.data() + at, 1, static_cast<std::size_t>(current.extent));
+    return true;
+  }
+  bool inside = true;
+  for (std::int64_t i = 0; i < current.extent; ++i) {
+    inside = mark(box, axis + 1, at + i * current.target_stride, reached) && inside;
+  }
+  return inside;
+}
+
 /// Does every source element stand in some box? A line that declares copies reads one twice where
 /// the cut parts them.
 Status check_reached(std::span<const layout::Box> boxes, std::size_t elements,
@@ -44,19 +68,17 @@ Status check_reached(std::span<const layout::Box> boxes, std::size_t elements,
   reached.assign(elements, 0);
   bool inside = true;
   for (const layout::Box& box : boxes) {
-    for_each_element(box, [&](std::int64_t, std::int64_t at) {
-      inside = inside && at >= 0 && at < static_cast<std::int64_t>(elements);
-      if (inside) {
-        reached[static_cast<std::size_t>(at)] = 1;
-      }
-    });
+    inside = mark(box, 0, box.target_offset, reached) && inside;
   }
-  const auto missing = std::find(reached.begin(), reached.end(), 0);
-  if (inside && missing == reached.end()) {
+  const void* missing = std::memchr(reached.data(), 0, reached.size());
+  if (inside && missing == nullptr) {
     return Done{};
   }
+  const std::int64_t at = missing == nullptr
+                              ? static_cast<std::int64_t>(elements)
+                              : static_cast<const std::uint8_t*>(missing) - reached.data();
   return fail(inside ? Code::Gap : Code::Overlap,
-              fmt::format("element {} of a source is read by nobody", missing - reached.begin()));
+              fmt::format("element {} of a source is read by nobody", at));
 }
 
 }  // namespace
@@ -76,8 +98,9 @@ const std::byte* LineRunner::source(std::size_t index, std::size_t bytes) {
 }
 
 Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
-  BV_CHECK(layout::check_tiling(shard.boxes, static_cast<std::int64_t>(count_of(shard.shape))));
-  const std::size_t bytes = count_of(shard.shape) * size;
+  const std::size_t elements = count_of(shard.shape);
+  BV_CHECK(layout::check_tiling(shard.boxes, static_cast<std::int64_t>(elements)));
+  const std::size_t bytes = elements * size;
   shard_.resize(std::max(shard_.size(), bytes));
   std::memset(shard_.data(), std::to_integer<int>(kPoison), bytes);
   sources_.clear();
@@ -140,18 +163,18 @@ Status LineRunner::run(const layout::BoundRule& bound, std::size_t size) {
     return fail(Code::BadValue, fmt::format("{} elements are more than a small case has", total));
   }
   const auto move = [&](const GridPlace& place) -> Status {
-    layout::Shard shard = bound.shard(place.target, place.grid);
+    bound.shard(place.target, place.grid, boxes_);
     if (there_) {
-      layout::Shard there = shard;
+      layout::Shard there = boxes_;
       there_(there);
       BV_CHECK(move_there(there, size));
     } else {
-      BV_CHECK(move_there(shard, size));
+      BV_CHECK(move_there(boxes_, size));
     }
     if (back_) {
-      back_(shard);
+      back_(boxes_);
     }
-    return move_back(shard, size);
+    return move_back(boxes_, size);
   };
   BV_CHECK(for_each_place(bound, move));
   return check_sources(bound, size);
