@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 256;  // as cudaMalloc gives
 constexpr int kPoison = 0xA5;
+constexpr std::size_t kPoisonedMost = std::size_t{4} << 20;  // of both ends; zeros in between
 
 std::size_t page() {
   static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -38,7 +39,9 @@ std::byte* Memories::take(int device, std::size_t bytes) {
   block.mapped = static_cast<std::byte*>(mapped);
   std::byte* const first = block.mapped + page() + (open - room);
   ::mprotect(block.mapped + page(), open, PROT_READ | PROT_WRITE);
-  std::memset(block.mapped + page(), kPoison, open);
+  const std::size_t end = std::min(open, kPoisonedMost);
+  std::memset(block.mapped + page(), kPoison, end);
+  std::memset(block.mapped + page() + open - end, kPoison, end);
   if (device >= 0) {
     ::mprotect(block.mapped + page(), open, PROT_NONE);
   }
