@@ -106,12 +106,22 @@ class CudaDevice : public Device {
     return Done{};
   }
 
+  void give_up() override {
+    for (Lane& lane : lanes_) {
+      lane.downloads.clear();
+      if (here()) {
+        // The next task fills the same memory. Where this fails as well, so will its calls.
+        static_cast<void>(checked(cudaStreamSynchronize(lane.stream), "giving up"));
+      }
+    }
+  }
+
  private:
   /// Threads have a current device each.
   Status here() const { return checked(cudaSetDevice(number_), "choosing a device"); }
 
   Status room_for(Lane& lane, std::size_t bytes) {
-    if (lane.moves.size() >= bytes) {
+    if (std::min(lane.moves.size(), lane.pinned_moves.size()) >= bytes) {
       return Done{};
     }
     const std::size_t size = std::max(bytes, 2 * lane.moves.size());

@@ -40,6 +40,8 @@ class Device {
   [[nodiscard]] virtual Status download(int lane, std::size_t at, std::span<std::byte> to) = 0;
   /// Until everything of the lane is done. Errors: those of the device.
   [[nodiscard]] virtual Status wait(int lane) = 0;
+  /// After an error: what was begun ends, and nothing that was to come back is written any more.
+  virtual void give_up() = 0;
 };
 
 }  // namespace bv::cuda

@@ -66,29 +66,36 @@ Status checked(cudaError_t code, const char* doing) {
       .advise("use --device cpu; nvidia-smi says more of the device");
 }
 
+/// Errors of the launch itself; those of the kernel are told by the next wait.
+template <class... Wanted>
+Status start(void (*kernel)(Wanted...), std::int64_t blocks, std::int64_t threads,
+             cudaStream_t stream, Wanted... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(std::min(kBlocksMax, blocks)));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = stream;
+  return checked(cudaLaunchKernelEx(&config, kernel, arguments...), "starting a kernel");
+}
+
 Status launch(const MoveList& list, const std::byte* moves, const std::byte* transposes,
               cudaStream_t stream) {
   if (list.units > 0) {
-    const std::int64_t blocks = std::min(kBlocksMax, (list.units + kThreads - 1) / kThreads);
-    run_all<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(
-        reinterpret_cast<const Move*>(moves), static_cast<std::int64_t>(list.moves.size()),
-        list.units);
+    BV_CHECK(start(run_all, (list.units + kThreads - 1) / kThreads, kThreads, stream,
+                   reinterpret_cast<const Move*>(moves),
+                   static_cast<std::int64_t>(list.moves.size()), list.units));
   }
   if (list.tiles > 0) {
-    run_tiles<<<static_cast<unsigned>(std::min(kBlocksMax, list.tiles)), kThreads, 0, stream>>>(
-        reinterpret_cast<const TileMove*>(transposes),
-        static_cast<std::int64_t>(list.transposes.size()), list.tiles);
+    BV_CHECK(start(run_tiles, list.tiles, kThreads, stream,
+                   reinterpret_cast<const TileMove*>(transposes),
+                   static_cast<std::int64_t>(list.transposes.size()), list.tiles));
   }
-  return checked(cudaGetLastError(), "starting a kernel");
+  return Done{};
 }
 
 Status launch(const MergeBlock& block, cudaStream_t stream) {
   const std::int64_t tiles = merge_tiles(block);
-  if (tiles > 0) {
-    run_merge<<<static_cast<unsigned>(std::min(kBlocksMax, tiles)),
-                static_cast<unsigned>(kMergeThreads), 0, stream>>>(block, tiles);
-  }
-  return checked(cudaGetLastError(), "starting a kernel");
+  return tiles == 0 ? Status(Done{})
+                    : start(run_merge, tiles, kMergeThreads, stream, block, tiles);
 }
 
 }  // namespace bv::cuda

@@ -51,33 +51,40 @@ std::vector<std::string> StagedExecutor::notes() const {
 
 Status StagedExecutor::run(std::span<const move::MoveTask> tasks) {
   const std::lock_guard lock(mutex_);
-  BV_CHECK(reserve());
-  for (const move::MoveTask& task : tasks) {
-    BV_CHECK(make(task));
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    BV_CHECK(device_->wait(lane));
-  }
-  return Done{};
-}
-
-Status StagedExecutor::reserve() {
   const std::size_t wanted = lane_bytes_;
-  while (!reserved_) {
-    Status done = Done{};
-    for (int lane = 0; done && lane < kLanes; ++lane) {
-      done = device_->reserve(lane, lane_bytes_);
-    }
-    reserved_ = done.has_value();
-    if (!done && (done.error().code != Code::OutOfMemory || lane_bytes_ / 2 < kLaneBytesMin)) {
-      return done;
-    }
-    lane_bytes_ = done ? lane_bytes_ : aligned(lane_bytes_ / 2);
+  Status done = attempt(tasks);
+  // What was made is made again: a task reads nothing that it writes.
+  while (!done && done.error().code == Code::OutOfMemory && lane_bytes_ / 2 >= kLaneBytesMin) {
+    lane_bytes_ = aligned(lane_bytes_ / 2);
+    reserved_ = false;
+    done = attempt(tasks);
   }
-  if (lane_bytes_ != wanted) {
+  if (done && lane_bytes_ != wanted) {
     notes_.push_back(fmt::format("the GPU has little memory left: chunks of {} in place of {}",
                                  human_bytes(lane_bytes_), human_bytes(wanted)));
   }
+  return done;
+}
+
+Status StagedExecutor::attempt(std::span<const move::MoveTask> tasks) {
+  Status done = reserved_ ? Status(Done{}) : reserve();
+  for (std::size_t i = 0; done && i < tasks.size(); ++i) {
+    done = make(tasks[i]);
+  }
+  for (int lane = 0; done && lane < kLanes; ++lane) {
+    done = device_->wait(lane);
+  }
+  if (!done) {
+    device_->give_up();
+  }
+  return done;
+}
+
+Status StagedExecutor::reserve() {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    BV_CHECK(device_->reserve(lane, lane_bytes_));
+  }
+  reserved_ = true;
   return Done{};
 }
 

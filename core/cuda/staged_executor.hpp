@@ -27,6 +27,7 @@ class StagedExecutor : public move::Executor {
 
  private:
   struct Layout;
+  [[nodiscard]] Status attempt(std::span<const move::MoveTask> tasks);
   [[nodiscard]] Status reserve();
   [[nodiscard]] Status make(const move::MoveTask& task);
   [[nodiscard]] Status halves(const move::MoveTask& task);

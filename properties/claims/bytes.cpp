@@ -91,9 +91,10 @@ Moved move_mappings(const Subject& subject, const Part& part, const plan::Plan& 
           return Done{};  // another process, or Unsupported below
         }
         claims::MoveCount count;
-        out.faults[i] =
-            claims::check_round_trip(plan, i, *part.source->checkpoint,
-                                     windows_bytes(subject.budget), count, subject.budget.device);
+        BV_TRY(fault,
+               check_round_trip(plan, i, *part.source->checkpoint, windows_bytes(subject.budget),
+                                count, subject.budget.device));
+        out.faults[i] = std::move(fault);
         if (subject.budget.progress != nullptr) {
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());

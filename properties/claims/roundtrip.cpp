@@ -48,6 +48,9 @@ class Window {
   std::map<std::size_t, std::vector<std::byte>> buffers_;
 };
 
+/// The first fault, or none. Errors: those of the device, which say nothing of the elements.
+using Found = Result<std::optional<MoveFault>>;
+
 /// One mapping on the way: HF bytes, and how many elements of each HF tensor were read back.
 class Trip {
  public:
@@ -75,7 +78,7 @@ class Trip {
 
   /// Shards that read neighbouring elements go window by window in step, so that the bytes of the
   /// checkpoint pass once.
-  std::optional<MoveFault> shards(const std::vector<const plan::Target*>& targets) {
+  Found shards(const std::vector<const plan::Target*>& targets) {
     const auto widest = static_cast<std::int64_t>(*widths_.rbegin());
     std::vector<ByWidth> made;
     std::int64_t longest = 0;
@@ -90,14 +93,15 @@ class Trip {
     for (std::int64_t begin = 0; begin < longest; begin += window) {
       for (std::size_t i = 0; i < made.size(); ++i) {
         const std::int64_t elements = made[i].begin()->second.elements();
-        if (auto fault = window_of(made[i], begin, std::min(elements, begin + window))) {
+        BV_TRY(fault, window_of(made[i], begin, std::min(elements, begin + window)));
+        if (fault) {
           fault->tensor = fault->tensor.empty() ? targets[i]->global_name : fault->tensor;
           fault->rank = fmt::format("{}{}", mapping_.rule->expert ? "etp" : "tp", targets[i]->t);
-          return fault;
+          return std::move(fault);
         }
       }
     }
-    return std::nullopt;
+    return std::optional<MoveFault>();
   }
 
   /// Every HF element must have come back once from the distinct shards, or at least once where a
@@ -138,31 +142,30 @@ class Trip {
     return out;
   }
 
-  std::optional<MoveFault> window_of(ByWidth& shard, std::int64_t begin, std::int64_t end) {
+  Found window_of(ByWidth& shard, std::int64_t begin, std::int64_t end) {
     if (begin >= end) {
-      return std::nullopt;
+      return std::optional<MoveFault>();
     }
     const auto count = static_cast<std::size_t>(end - begin);
     std::int64_t written = 0;
     for (auto& [width, maker] : shard) {
       window_.prepare(width, count, kPoison);
-      if (auto made = maker.make(ElementOffset(begin), ElementOffset(end), window_.data(width));
-          !made) {
-        return MoveFault{"", "", {begin}, made.error().message};
-      }
+      BV_CHECK(maker.make(ElementOffset(begin), ElementOffset(end), window_.data(width)));
       for (const layout::BoxPiece& piece : maker.pieces()) {
         written += piece.elements();
       }
     }
     if (written != static_cast<std::int64_t>(count)) {
-      return MoveFault{"",
-                       "",
-                       {begin},
-                       fmt::format("{} of {} elements stay unwritten",
-                                   static_cast<std::int64_t>(count) - written, count)};
+      return std::optional(
+          MoveFault{"",
+                    "",
+                    {begin},
+                    fmt::format("{} of {} elements stay unwritten",
+                                static_cast<std::int64_t>(count) - written, count)});
     }
-    if (auto fault = unwritten_in(shard, begin, count)) {
-      return fault;
+    BV_TRY(open, unwritten_in(shard, begin, count));
+    if (open) {
+      return std::move(open);
     }
     for (const auto& [width, maker] : shard) {
       for (const layout::BoxPiece& piece : maker.pieces()) {
@@ -172,28 +175,27 @@ class Trip {
       }
     }
     release_some(static_cast<std::int64_t>(count * sizes_.front()));
-    return std::nullopt;
+    return std::optional<MoveFault>();
   }
 
   /// The poison must be gone. Data may look like poison: then the window is filled over another
   /// poison as well, and only an element that nobody writes differs. Windows of mixed widths have a
   /// buffer each, of which every element is written in one only: an element is unwritten when it is
   /// so in all of them.
-  std::optional<MoveFault> unwritten_in(ByWidth& shard, std::int64_t begin, std::size_t count) {
+  Found unwritten_in(ByWidth& shard, std::int64_t begin, std::size_t count) {
     std::vector<bool> open;
     for (auto& [width, maker] : shard) {
       if (!move::holds_filler(isa_, window_.data(width), static_cast<std::int64_t>(count), width,
                               kPoison)) {
-        return std::nullopt;  // each element of this buffer is written
+        return std::optional<MoveFault>();  // each element of this buffer is written
       }
       other_.prepare(width, count, kOtherPoison);
-      const auto again =
-          maker.make(ElementOffset(begin), ElementOffset(begin + static_cast<std::int64_t>(count)),
-                     other_.data(width));
-      BV_ASSERT(again.has_value());  // it could be made before
+      BV_CHECK(maker.make(ElementOffset(begin),
+                          ElementOffset(begin + static_cast<std::int64_t>(count)),
+                          other_.data(width)));
       const move::RowRuns whole{1, static_cast<std::int64_t>(count * width), 0, 0};
       if (move::equal_rows(isa_, whole, window_.data(width), other_.data(width))) {
-        return std::nullopt;
+        return std::optional<MoveFault>();
       }
       const auto still = unwritten(window_.data(width), other_.data(width), count, width);
       for (std::size_t i = 0; open.size() == count && i < count; ++i) {
@@ -203,7 +205,7 @@ class Trip {
     }
     const auto at = std::find(open.begin(), open.end(), true);
     return at == open.end()
-               ? std::nullopt
+               ? std::optional<MoveFault>()
                : std::optional(MoveFault{"", "", {begin + (at - open.begin())}, "stays unwritten"});
   }
 
@@ -301,10 +303,10 @@ std::vector<bool> unwritten(const std::byte* first, const std::byte* second, std
   return out;
 }
 
-std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t index,
-                                          const io::Checkpoint& checkpoint,
-                                          std::int64_t window_bytes, MoveCount& count,
-                                          move::Executor* device) {
+Result<std::optional<MoveFault>> check_round_trip(const plan::Plan& plan, std::size_t index,
+                                                  const io::Checkpoint& checkpoint,
+                                                  std::int64_t window_bytes, MoveCount& count,
+                                                  move::Executor* device) {
   Trip trip(plan, index, checkpoint, window_bytes, device);
   const layout::Rule& line = plan.bound(plan.model().mappings[index]).rule();
   const bool replicated = std::any_of(line.targets[0].grid.begin(), line.targets[0].grid.end(),
@@ -322,8 +324,9 @@ std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t in
     for (const auto& [rank, target] : of_rank) {
       targets.push_back(target);
     }
-    if (auto fault = trip.shards(targets)) {
-      return fault;
+    BV_TRY(fault, trip.shards(targets));
+    if (fault) {
+      return std::move(fault);
     }
   }
   return trip.finish(replicated ? static_cast<std::int64_t>(ranks.size()) : 1, count);

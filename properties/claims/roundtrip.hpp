@@ -38,10 +38,10 @@ inline constexpr std::byte kOtherPoison{0x5A};
 /// first), then every HF element is read back from the shards through the inverse boxes. Windows
 /// keep memory bounded: at most `window_bytes` of shards are held at once. Value-changing rules
 /// move their bits unchanged here; the values claim judges the sum. `device` fills the shards;
-/// null: the processor, which always reads them back.
-[[nodiscard]] std::optional<MoveFault> check_round_trip(const plan::Plan& plan, std::size_t index,
-                                                        const io::Checkpoint& checkpoint,
-                                                        std::int64_t window_bytes, MoveCount& count,
-                                                        move::Executor* device = nullptr);
+/// null: the processor, which always reads them back. Errors: those of the device; of the elements
+/// they say nothing.
+[[nodiscard]] Result<std::optional<MoveFault>> check_round_trip(
+    const plan::Plan& plan, std::size_t index, const io::Checkpoint& checkpoint,
+    std::int64_t window_bytes, MoveCount& count, move::Executor* device = nullptr);
 
 }  // namespace bv::claims

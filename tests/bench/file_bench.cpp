@@ -96,7 +96,7 @@ void verify_bench(benchmark::State& state, const Settings& settings, std::int64_
     for (std::size_t i = 0; i < at.source->model.mappings.size(); ++i) {
       const auto fault =
           claims::check_round_trip(plan, i, *at.source->checkpoint, std::int64_t{4} << 20, count);
-      BV_ASSERT(!fault.has_value());
+      BV_ASSERT(fault.has_value() && !fault->has_value());
     }
   };
   paired(state, {[&] { sum_all(*at.source->checkpoint); }, at.bytes()}, {check, at.bytes()});

@@ -76,7 +76,9 @@ int round_trip_step(const fs::path& folder) {
   const auto plan = plan::Plan::make(source.model, kinds, layout).value();
   claims::MoveCount count;
   for (std::size_t i = 0; i < source.model.mappings.size(); ++i) {
-    if (claims::check_round_trip(plan, i, *source.checkpoint, std::int64_t{4} << 20, count)) {
+    const auto fault =
+        claims::check_round_trip(plan, i, *source.checkpoint, std::int64_t{4} << 20, count);
+    if (!fault || *fault) {
       return 1;
     }
   }

@@ -58,7 +58,8 @@ TEST_F(Copies, ThatAWindowPartsAreNoFault) {
     claims::MoveCount count;
     const auto fault =
         claims::check_round_trip(*plan, i, *source_.checkpoint, std::int64_t{5} * 8, count);
-    EXPECT_FALSE(fault) << fault->tensor << " " << fault->what;
+    ASSERT_TRUE(fault) << fault.error().message;
+    EXPECT_FALSE(*fault) << (*fault)->tensor << " " << (*fault)->what;
   }
 }
 

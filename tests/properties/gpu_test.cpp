@@ -157,6 +157,49 @@ TEST(GpuClaim, IsUndecidedWithoutADeviceAndWhenItFails) {
   }
 }
 
+/// The processor, which fails for ever from a task on.
+class DyingExecutor : public move::Executor {
+ public:
+  explicit DyingExecutor(int last_task) : left_(last_task) {}
+  Status run(std::span<const move::MoveTask> tasks) override {
+    if (left_-- <= 0) {
+      return fail(Code::NoGpu, "the GPU fell off the bus").advise("reset it");
+    }
+    return right_.run(tasks);
+  }
+
+ private:
+  move::CpuExecutor right_;
+  int left_;
+};
+
+/// A device that fails says nothing of the elements: never a refutation, and never a pass.
+TEST(BytesClaim, IsUndecidedWhereTheDeviceFailsAtAnyTask) {
+  for (const char* const name : {"llama", "of_poison"}) {
+    support::EditedCheckpoint edited = support::EditedCheckpoint::golden("llama");
+    for (auto& [tensor, content] : edited.tensors) {
+      if (std::string_view(name) == "of_poison") {  // each window is filled twice
+        std::fill(content.bytes.begin(), content.bytes.end(), std::byte{0xA5});
+      }
+    }
+    const support::TempFolder folder;
+    edited.write(folder.path());
+    std::int64_t undecided = 0;
+    for (int last = 0; last < 12; ++last) {
+      auto model = checkpoint::open_hf(folder.path(), support::families(), {});
+      ASSERT_TRUE(model) << model.error().message;
+      DyingExecutor device(last);
+      const auto world = world_of(std::move(*model), &device);
+      for (const Verdict& one : judged(*find_claim("bytes"), world->subject)) {
+        EXPECT_NE(one.outcome, Outcome::Refuted) << last << " " << one.title;
+        EXPECT_NE(one.outcome, Outcome::Broken) << last << " " << one.title;
+        undecided += one.outcome == Outcome::Inconclusive && one.code == Code::NoGpu ? 1 : 0;
+      }
+    }
+    EXPECT_GT(undecided, 12) << name;
+  }
+}
+
 /// A merge and a transpose on a device, against the processor's; the host as a device tries the
 /// test.
 void expect_merge_of_the_processor(cuda::Device& device) {
