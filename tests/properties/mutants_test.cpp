@@ -296,23 +296,15 @@ TEST(Mutants, AnEquivalentThatNothingKillsIsASurvivorOfTheWholeRun) {
   EXPECT_TRUE(never_killed(matrix).empty());
 }
 
-/// Query groups of one head make no difference between orders of their axes, and nothing can change
-/// places in a tensor of one element: the first needs a sample with more heads, the second is a
-/// reason of the rule itself.
-TEST(Mutants, OfOneHeadAGroupAreKilledOnAnotherSampleAndOfOneElementNeedNoOther) {
+/// Nothing can change places in a tensor of one element: that is a reason of the rule itself.
+TEST(Mutants, OfATensorOfOneElementNeedNoOtherSample) {
   MatrixOptions options;
   options.wanted = [](const Place&, const Mutant& mutant) {
-    return (mutant.op == Operator::Perm && mutant.parameter.ends_with("linear_qkv.weight")) ||
-           (mutant.op == Operator::Offset && mutant.parameter.ends_with("layer_scalar"));
+    return mutant.op == Operator::Offset && mutant.parameter.ends_with("layer_scalar");
   };
-  for (const std::vector<std::string>& names :
-       {std::vector<std::string>{"olmoe", "olmoe_kv4"}, std::vector<std::string>{"gemma4_text"}}) {
-    const Matrix matrix = matrix_of(places_of(samples(), names, {}).value(), options);
-    EXPECT_FALSE(matrix.equivalents.empty()) << names[0];
-    for (const Fate& fate : never_killed(matrix)) {
-      ADD_FAILURE() << text(fate.mutant) << " on " << fate.sample << " " << fate.layout;
-    }
-  }
+  const Matrix matrix = matrix_of(places_of(samples(), {"gemma4_text"}, {}).value(), options);
+  EXPECT_FALSE(matrix.equivalents.empty());
+  EXPECT_TRUE(never_killed(matrix).empty());
 }
 
 /// A place has hundreds of mutants: whoever stops the run does not wait for the last of them.
