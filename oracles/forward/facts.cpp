@@ -245,11 +245,19 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
     facts.names.head = wrapper->computes.names.head;
     const Form& form = wrapper->computes;
     const bool inner = form.text_ties && fields.flag("tie_word_embeddings", false);
-    facts.tied = form.text_alone_ties
-                     ? inner
-                     : top.flag("tie_word_embeddings", form.tied_otherwise || inner);
+    if (const Json* thinker = top.find("thinker_config");
+        thinker != nullptr && thinker->is_object() && !form.text_alone_ties) {
+      Fields own(*thinker, "thinker_config.");  // the class of the thinker has the head
+      facts.tied = own.flag("tie_word_embeddings", false);
+      top.adopt(own);
+    } else {
+      facts.tied = form.text_alone_ties
+                       ? inner
+                       : top.flag("tie_word_embeddings", form.tied_otherwise || inner);
+    }
     facts.mtp_layers = 0;
     if (fields.error()) return *fields.error();
+    if (top.error()) return *top.error();
     return facts;
   }
   facts.labels = read_labels(top);

@@ -95,6 +95,17 @@ std::set<std::set<std::string, std::less<>>> layer_kinds(const model::Model& mod
   return {model.geometry.layer_flags.begin(), model.geometry.layer_flags.end()};
 }
 
+/// Names of a file may begin otherwise than those of the class (transformers 5.12 writes some
+/// beginnings twice): the HF form reads them where they are.
+void take_prefix(SmallModel& small) {
+  const auto usual = small.wanted.family->prefixes.find("HF");
+  const auto found = small.wanted.prefixes.find("HF");
+  if (usual != small.wanted.family->prefixes.end() && found != small.wanted.prefixes.end() &&
+      small.facts.names.body == usual->second) {
+    small.facts.names.body = found->second;
+  }
+}
+
 /// Whether a mapping is of a tower, which no form computes where the facts have no vision.
 bool takes_no_part(const model::Mapping& mapping, const fw::ModelFacts& facts) {
   return facts.vision.depth == 0 && mapping.stage == family::Stage::Vision;
@@ -208,6 +219,7 @@ std::shared_ptr<SmallModel> SmallModels::attempt(const std::string& config) cons
   }
   out->facts.moe.square_stacks_in_out = stacks_in_out(*model);
   out->wanted = std::move(*model);
+  take_prefix(*out);
   const auto names = tower_tensors(out->wanted, out->facts);
   const std::set<std::string, std::less<>> towers(names.begin(), names.end());
   out->towers = tower_tensors(wanted_of(subject_), out->facts);

@@ -296,6 +296,17 @@ TEST(Mutants, AnEquivalentThatNothingKillsIsASurvivorOfTheWholeRun) {
   EXPECT_TRUE(never_killed(matrix).empty());
 }
 
+/// Nothing can change places in a tensor of one element: that is a reason of the rule itself.
+TEST(Mutants, OfATensorOfOneElementNeedNoOtherSample) {
+  MatrixOptions options;
+  options.wanted = [](const Place&, const Mutant& mutant) {
+    return mutant.op == Operator::Offset && mutant.parameter.ends_with("layer_scalar");
+  };
+  const Matrix matrix = matrix_of(places_of(samples(), {"gemma4_text"}, {}).value(), options);
+  EXPECT_FALSE(matrix.equivalents.empty());
+  EXPECT_TRUE(never_killed(matrix).empty());
+}
+
 /// A place has hundreds of mutants: whoever stops the run does not wait for the last of them.
 TEST(MutantMatrix, AStopIsAskedForBeforeEachMutant) {
   int asked = 0;

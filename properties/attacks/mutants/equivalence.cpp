@@ -185,6 +185,13 @@ std::optional<Equivalence> reason_on_the_text(const Rule& right, const Rule& cha
   return std::nullopt;
 }
 
+/// A tensor of one element, whatever the sizes of the model: nothing in it can change places.
+bool has_one_element(const family::Rule& rule) {
+  const auto one = [](std::string_view text) { return text == "1"; };
+  return !rule.rest.empty() && std::ranges::all_of(rule.rest, one) &&
+         std::ranges::all_of(rule.axes, [&](const auto& axis) { return one(axis.second); });
+}
+
 Equivalence reason_of(const Library& library, const Reference& reference, const Mutant& mutant) {
   const Equivalence sizes{Reason::TheseSizes,
                           "every element carries its tag to the same place, there and back"};
@@ -195,6 +202,9 @@ Equivalence reason_of(const Library& library, const Reference& reference, const 
   const Rule* line = library.kinds.find(rule.kind);
   if (line == nullptr) {
     return sizes;
+  }
+  if (has_one_element(rule)) {
+    return {Reason::FixedAxis, "the rule gives the tensor one element"};
   }
   const auto changed = mutant.parameters.find("line");
   if (changed == mutant.parameters.end()) {
