@@ -41,6 +41,9 @@ class BoundRule {
   /// Errors: RulesInvalid for an axis without a size; IndivisibleDim when `cut` leaves a remainder;
   /// BadValue on overflow and for a part of more than kBoxAxesMax axes.
   static Result<BoundRule> bind(const Rule& rule, Binding binding);
+  /// Binds the same rule to other sizes; "..." stands for as many dimensions as before. After an
+  /// error the rule must be bound again before it is asked. Errors: those of bind.
+  [[nodiscard]] Status bind_again(const Binding& binding);
 
   [[nodiscard]] const Rule& rule() const { return *rule_; }
   /// Whole shapes, in the order of rule().sources.
@@ -55,12 +58,17 @@ class BoundRule {
   /// Missing coordinates are 0.
   [[nodiscard]] Shard shard(std::size_t target,
                             const std::map<std::string, std::int64_t, std::less<>>& grid) const;
+  /// The same into a shard whose memory is used again.
+  void shard(std::size_t target, const std::map<std::string, std::int64_t, std::less<>>& grid,
+             Shard& out) const;
 
  private:
   struct Placed;
+  Status place();
+
   const Rule* rule_ = nullptr;
   Binding binding_;
-  std::shared_ptr<const Placed> placed_;
+  std::shared_ptr<Placed> placed_;
   std::vector<Shape> source_shapes_;
   std::vector<Shape> target_shapes_;
 };

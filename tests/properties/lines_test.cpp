@@ -188,6 +188,30 @@ TEST(Lines, TheSweepAndTheCountSayTheSame) {
   }
 }
 
+TEST(Lines, BoundAgainAreAsIfBoundForTheFirstTime) {
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    const generators::BoundLine first = generators::make_line(drawn(seed));
+    Line other = drawn(seed);
+    other.size_a = other.size_a % 5 + 1;
+    other.size_g = other.size_g % 3 + 1;
+    other.t = other.t == 1 ? 4 : 1;
+    const layout::Binding sizes = generators::binding_of(other);
+    layout::BoundRule again = bound(first);
+    const layout::BoundRule copy = again;
+    ASSERT_TRUE(again.bind_again(sizes)) << layout::print(first.rule);
+    const auto same = [](const layout::BoundRule& a, const layout::BoundRule& b) {
+      EXPECT_EQ(a.source_shapes(), b.source_shapes());
+      for (const GridPlace& place : grid_places(b)) {
+        const layout::Shard one = a.shard(place.target, place.grid);
+        const layout::Shard two = b.shard(place.target, place.grid);
+        EXPECT_TRUE(one.shape == two.shape && one.boxes == two.boxes);
+      }
+    };
+    same(again, bound({first.rule, sizes}));
+    same(copy, bound(first));
+  }
+}
+
 TEST(Lines, AreWhatTheNotationSaysReadLiterally) {
   int elements = 0;
   for (int i = 0; i < 1000; ++i) {

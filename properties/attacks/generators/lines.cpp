@@ -220,18 +220,62 @@ TensorExpr target_tensor(const Line& line, std::string name, const std::vector<s
   return out;
 }
 
+/// Sizes by the letter of the axis; 0: not an axis of the line.
+using Sizes = std::array<std::int64_t, 128>;
+
+std::int64_t& size_of(Sizes& sizes, std::string_view axis) {
+  return sizes[static_cast<unsigned char>(axis.front())];
+}
+
 /// Rows of a target in units of the group, when each part has so many.
-std::int64_t rows_of(const Line& line, const layout::Binding& binding, std::size_t from,
-                     std::size_t to) {
+std::int64_t rows_of(const Line& line, Sizes& sizes, std::size_t from, std::size_t to) {
   std::int64_t total = 0;
   for (std::size_t part = from; part < to; ++part) {
-    std::int64_t rows = 1;
-    for (const Factor& factor : target_choice(line, part, true).product) {
-      rows *= binding.axes.find(factor.axis)->second;
-    }
-    total += rows;
+    const bool repeated = line.repeat != 0 && part + 1 == static_cast<std::size_t>(line.parts);
+    total += size_of(sizes, first_axis(line, part)) * (line.own == 2 ? line.size_b : 1) *
+             (repeated ? line.repeat : 1);
   }
   return total;
+}
+
+Sizes sizes_of(const Line& line) {
+  Sizes out{};
+  const auto set = [&](bool used, const char* name, std::int64_t size) {
+    if (used) {
+      size_of(out, name) = size;
+    }
+  };
+  for (std::size_t part = 0; part < static_cast<std::size_t>(line.parts); ++part) {
+    const bool shared = alternates(line) && part > 0;  // the axes of the first part are all
+    set(!shared, kFirst.at(part), line.size_a + static_cast<std::int64_t>(part));
+    set(!shared && line.own == 2, kSecond.at(part), line.size_b);
+  }
+  set(line.grouped != 0, "g", line.size_g);
+  set(line.carried != 0, "h", 2);
+  set(line.experts != 0, "E", line.experts);
+  set(line.repeat != 0, "o", line.repeat);
+  set(line.pad != 0, "z", line.pad);
+  set(!is(line, Spread::None), "t", line.t);
+  if (is(line, Spread::Cut)) {
+    // The rows of each target must divide: groups where there are some (the cut may fall inside
+    // one), else the first axis of each part. Pads in a group count as rows of it.
+    const std::size_t split = main_parts(line);
+    const bool groups = line.grouped != 0 && (line.target_outside != 0 || line.pad == 0);
+    if (groups) {
+      const std::int64_t pad = line.pad;
+      const std::int64_t main = rows_of(line, out, 0, split) + pad;
+      const std::int64_t other = rows_of(line, out, split, static_cast<std::size_t>(line.parts));
+      const std::int64_t step =
+          std::lcm(line.t / std::gcd(line.t, main), line.t / std::gcd(line.t, other));
+      size_of(out, "g") *= step;
+    } else {
+      for (const char* name : kFirst) {
+        size_of(out, name) *= line.t;
+      }
+      set(line.pad != 0, "z", line.pad * line.t);
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -263,47 +307,26 @@ layout::Rule rule_of(const Line& line) {
 
 layout::Binding binding_of(const Line& line) {
   layout::Binding out;
-  const auto set = [&](bool used, const char* name, std::int64_t size) {
-    if (used) {
-      out.axes[name] = size;
+  bind_sizes(line, out);
+  return out;
+}
+
+void bind_sizes(const Line& line, layout::Binding& out) {
+  const Sizes sizes = sizes_of(line);
+  if (out.axes.empty()) {
+    for (std::size_t letter = 0; letter < sizes.size(); ++letter) {
+      if (sizes[letter] > 0) {
+        out.axes[std::string(1, static_cast<char>(letter))] = 0;
+      }
     }
-  };
-  for (std::size_t part = 0; part < static_cast<std::size_t>(line.parts); ++part) {
-    const bool shared = alternates(line) && part > 0;  // the axes of the first part are all
-    set(!shared, kFirst.at(part), line.size_a + static_cast<std::int64_t>(part));
-    set(!shared && line.own == 2, kSecond.at(part), line.size_b);
   }
-  set(line.grouped != 0, "g", line.size_g);
-  set(line.carried != 0, "h", 2);
-  set(line.experts != 0, "E", line.experts);
-  set(line.repeat != 0, "o", line.repeat);
-  set(line.pad != 0, "z", line.pad);
-  set(!is(line, Spread::None), "t", line.t);
+  for (auto& [name, size] : out.axes) {
+    size = sizes[static_cast<unsigned char>(name.front())];
+  }
+  out.rest.clear();
   for (std::int64_t i = 0; i < line.rest; ++i) {
     out.rest.push_back(2 + i);
   }
-  if (is(line, Spread::Cut)) {
-    // The rows of each target must divide: groups where there are some (the cut may fall inside
-    // one), else the first axis of each part. Pads in a group count as rows of it.
-    const std::size_t split = main_parts(line);
-    const bool groups = line.grouped != 0 && (line.target_outside != 0 || line.pad == 0);
-    if (groups) {
-      const std::int64_t pad = line.pad;
-      const std::int64_t main = rows_of(line, out, 0, split) + pad;
-      const std::int64_t other = rows_of(line, out, split, static_cast<std::size_t>(line.parts));
-      const std::int64_t step =
-          std::lcm(line.t / std::gcd(line.t, main), line.t / std::gcd(line.t, other));
-      out.axes["g"] *= step;
-    } else {
-      for (const char* name : kFirst) {
-        if (const auto found = out.axes.find(name); found != out.axes.end()) {
-          found->second *= line.t;
-        }
-      }
-      set(line.pad != 0, "z", line.pad * line.t);
-    }
-  }
-  return out;
 }
 
 BoundLine make_line(const Line& description) {

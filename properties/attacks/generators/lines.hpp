@@ -49,5 +49,7 @@ struct BoundLine {
 [[nodiscard]] layout::Rule rule_of(const Line& description);
 /// The sizes alone.
 [[nodiscard]] layout::Binding binding_of(const Line& description);
+/// The same into a binding of the same line, whose memory is used again.
+void bind_sizes(const Line& description, layout::Binding& out);
 
 }  // namespace bv::generators

@@ -2,6 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <array>
+
 #include "core/base/text.hpp"
 #include "core/layout/notation.hpp"
 
@@ -11,13 +14,17 @@ namespace {
 using generators::Line;
 using nlohmann::json;
 
-/// Fields that change sizes and leave the line as it is.
-void draw_sizes(Line& line, generators::Random& random) {
+/// Fields that change sizes and leave the line as it is. In a small case one of them has all its
+/// choices, and the others their two least.
+void draw_sizes(Line& line, generators::Random& random, std::uint64_t small_of_eight) {
+  constexpr std::size_t kSmall = 2;
+  constexpr std::array kSizes = {&Line::t, &Line::size_a, &Line::size_b, &Line::size_g};
+  const bool small = random.below(8) < small_of_eight;
+  const auto large = kSizes[random.below(kSizes.size())];
   for (const generators::Field<Line>& one : generators::line_fields()) {
-    const bool is_size = one.member == &Line::t || one.member == &Line::size_a ||
-                         one.member == &Line::size_b || one.member == &Line::size_g;
-    if (is_size) {
-      line.*one.member = one.list[random.below(one.count)];
+    if (std::find(kSizes.begin(), kSizes.end(), one.member) != kSizes.end()) {
+      const bool least = small && one.member != large;
+      line.*one.member = one.list[random.below(least ? kSmall : one.count)];
     }
   }
 }
@@ -70,34 +77,45 @@ Line shrink(LineRunner& runner, const Line& from, std::size_t element_bytes) {
   });
 }
 
-LineLoop::LineLoop(std::uint64_t seed) : random_(seed), runner_(seed) {}
+LineLoop::LineLoop(std::uint64_t seed, std::uint64_t small_of_eight)
+    : random_(seed), small_of_eight_(small_of_eight), runner_(seed) {}
 
-Status LineLoop::run(const Line& description, std::size_t element_bytes) {
-  BV_TRY(bound, layout::BoundRule::bind(rule_, generators::binding_of(description)));
-  return runner_.run(bound, element_bytes);
+Status LineLoop::run() {
+  generators::bind_sizes(description_, binding_);
+  if (!bound_) {
+    BV_TRY(bound, layout::BoundRule::bind(rule_, binding_));
+    bound_ = std::move(bound);
+  } else {
+    BV_CHECK(bound_->bind_again(binding_));
+  }
+  return runner_.run(*bound_, element_bytes_);
+}
+
+Status LineLoop::draw_and_run() {
+  element_bytes_ = std::size_t{1} << random_.below(4);
+  if (cases_++ % kSizesOfALine != 0) {
+    draw_sizes(description_, random_, small_of_eight_);
+    return run();
+  }
+  description_ = generators::draw(generators::line_fields(), random_);
+  rule_ = generators::rule_of(description_);
+  binding_ = {};
+  bound_.reset();
+  ++lines_;
+  BV_CHECK(layout::prove_bijection(rule_));
+  return run();
 }
 
 std::optional<LineFault> LineLoop::next() {
-  const std::size_t element_bytes = std::size_t{1} << random_.below(4);
-  Status status = Done{};
-  if (cases_++ % kSizesOfALine == 0) {
-    description_ = generators::draw(generators::line_fields(), random_);
-    rule_ = generators::rule_of(description_);
-    ++lines_;
-    status = layout::prove_bijection(rule_);
-  } else {
-    draw_sizes(description_, random_);
-  }
-  if (status) {
-    status = run(description_, element_bytes);
-  }
+  const Status status = draw_and_run();
   if (status) {
     return std::nullopt;
   }
+  bound_.reset();
   LineFault out;
-  out.description = shrink(runner_, description_, element_bytes);
+  out.description = shrink(runner_, description_, element_bytes_);
   const generators::BoundLine made = generators::make_line(out.description);
-  out.line = {made.rule, made.binding, element_bytes};
+  out.line = {made.rule, made.binding, element_bytes_};
   const Status again = check(runner_, out.line);
   out.error = again ? status.error() : again.error();
   return out;

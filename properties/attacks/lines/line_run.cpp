@@ -98,8 +98,9 @@ const std::byte* LineRunner::source(std::size_t index, std::size_t bytes) {
 }
 
 Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
-  BV_CHECK(layout::check_tiling(shard.boxes, static_cast<std::int64_t>(count_of(shard.shape))));
-  const std::size_t bytes = count_of(shard.shape) * size;
+  const std::size_t elements = count_of(shard.shape);
+  BV_CHECK(layout::check_tiling(shard.boxes, static_cast<std::int64_t>(elements)));
+  const std::size_t bytes = elements * size;
   shard_.resize(std::max(shard_.size(), bytes));
   std::memset(shard_.data(), std::to_integer<int>(kPoison), bytes);
   sources_.clear();
@@ -162,18 +163,18 @@ Status LineRunner::run(const layout::BoundRule& bound, std::size_t size) {
     return fail(Code::BadValue, fmt::format("{} elements are more than a small case has", total));
   }
   const auto move = [&](const GridPlace& place) -> Status {
-    layout::Shard shard = bound.shard(place.target, place.grid);
+    bound.shard(place.target, place.grid, boxes_);
     if (there_) {
-      layout::Shard there = shard;
+      layout::Shard there = boxes_;
       there_(there);
       BV_CHECK(move_there(there, size));
     } else {
-      BV_CHECK(move_there(shard, size));
+      BV_CHECK(move_there(boxes_, size));
     }
     if (back_) {
-      back_(shard);
+      back_(boxes_);
     }
-    return move_back(shard, size);
+    return move_back(boxes_, size);
   };
   BV_CHECK(for_each_place(bound, move));
   return check_sources(bound, size);

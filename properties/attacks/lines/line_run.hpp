@@ -40,6 +40,7 @@ class LineRunner {
 
   std::vector<std::byte> pattern_;   // what sources are filled with
   std::vector<std::size_t> starts_;  // where each source begins in the pattern, in elements
+  layout::Shard boxes_;              // of one shard
   std::vector<std::byte> shard_;
   std::vector<const std::byte*> sources_;
   std::vector<std::vector<std::byte>> came_back_;
