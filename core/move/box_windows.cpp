@@ -5,6 +5,7 @@
 namespace bv::move {
 
 BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
+  spans_.reserve(boxes.size());
   for (const layout::Box& box : boxes) {
     if (box.elements() == 0) {
       continue;
@@ -15,8 +16,10 @@ BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
     }
     spans_.push_back({box.target_offset, last + 1, &box});
   }
-  std::stable_sort(spans_.begin(), spans_.end(),
-                   [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  const auto before = [](const Span& a, const Span& b) { return a.begin < b.begin; };
+  if (!std::is_sorted(spans_.begin(), spans_.end(), before)) {
+    std::stable_sort(spans_.begin(), spans_.end(), before);
+  }
 }
 
 void BoxWindows::list(std::int64_t begin, std::int64_t end, std::vector<layout::BoxPiece>& out) {

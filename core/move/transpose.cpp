@@ -62,14 +62,6 @@ __attribute__((target("avx2"), always_inline)) inline __m256i load32(const std::
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
 }
 
-/// Sixteen elements of 2 bytes that lie two apart, as neighbours. The second load begins one
-/// element earlier, so that nothing behind the last one is read.
-__attribute__((target("avx2"), always_inline)) inline __m256i every_second(const std::byte* at) {
-  const __m256i low = _mm256_srai_epi32(_mm256_slli_epi32(load32(at), 16), 16);
-  const __m256i high = _mm256_srai_epi32(load32(at + 30), 16);
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
-}
-
 /// Eight columns of sixteen elements of 2 bytes become sixteen rows of eight, in three rounds of
 /// interleaving.
 __attribute__((target("avx2"), always_inline)) inline void turn_8x16(__m256i (&a)[8],
@@ -100,8 +92,43 @@ __attribute__((target("avx2"), always_inline)) inline void turn_8x16(__m256i (&a
   }
 }
 
+/// Four vectors of eight pairs, each of two columns, become eight rows of eight elements.
+__attribute__((target("avx2"), always_inline)) inline void turn_pairs(const __m256i (&pairs)[4],
+                                                                      std::byte* out,
+                                                                      std::int64_t out_bytes) {
+  const __m256i low[2] = {_mm256_unpacklo_epi32(pairs[0], pairs[1]),
+                          _mm256_unpacklo_epi32(pairs[2], pairs[3])};
+  const __m256i high[2] = {_mm256_unpackhi_epi32(pairs[0], pairs[1]),
+                           _mm256_unpackhi_epi32(pairs[2], pairs[3])};
+  const __m256i rows[4] = {
+      _mm256_unpacklo_epi64(low[0], low[1]), _mm256_unpackhi_epi64(low[0], low[1]),
+      _mm256_unpacklo_epi64(high[0], high[1]), _mm256_unpackhi_epi64(high[0], high[1])};
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    store16(out + i * out_bytes, _mm256_castsi256_si128(rows[i]));
+    store16(out + (i + 4) * out_bytes, _mm256_extracti128_si256(rows[i], 1));
+  }
+}
+
 constexpr std::int64_t kBlockColumns = 8;
 using Columns = const std::byte* [kBlockColumns];
+
+/// Every second of 32 elements of 2 bytes of eight columns: each vector has two columns beside each
+/// other. The second loads begin one element earlier, so that nothing behind the last one is read.
+__attribute__((target("avx2"), always_inline)) inline void turn_every_second(
+    const Columns& from, std::int64_t at, std::byte* out, std::int64_t out_bytes) {
+  __m256i first[4];
+  __m256i second[4];
+#pragma GCC unroll 4
+  for (int q = 0; q < 4; ++q) {
+    const std::byte* const a = from[2 * q] + at;
+    const std::byte* const b = from[2 * q + 1] + at;
+    first[q] = _mm256_blend_epi16(load32(a), _mm256_slli_epi32(load32(b), 16), 0xAA);
+    second[q] = _mm256_blend_epi16(_mm256_srli_epi32(load32(a + 30), 16), load32(b + 30), 0xAA);
+  }
+  turn_pairs(first, out, out_bytes);
+  turn_pairs(second, out + 8 * out_bytes, out_bytes);
+}
 
 /// Eight columns of a tile, elements of 2 bytes; returns how many rows are turned.
 __attribute__((target("avx2"))) std::int64_t turn_columns(const Columns& from,
@@ -120,11 +147,7 @@ __attribute__((target("avx2"))) std::int64_t turn_columns(const Columns& from,
     }
   } else if (shape.source_unit == 2) {
     for (; i + 16 <= rows; i += 16) {
-#pragma GCC unroll 8
-      for (int q = 0; q < kBlockColumns; ++q) {
-        a[q] = every_second(from[q] + i * 4);
-      }
-      turn_8x16(a, out + i * out_bytes, out_bytes);
+      turn_every_second(from, i * 4, out + i * out_bytes, out_bytes);
     }
   }
   return i;
@@ -204,8 +227,7 @@ void turn(bool vectors, const Transpose& shape, const Tile& tile, const Tile& ne
 #if defined(__x86_64__)
   if constexpr (kBytes == 2 || kBytes == 4) {
     if (vectors) {
-      done = turn_blocks<kBytes>(shape, tile, next, kColumnsAhead, source, out,
-                                 out_bytes);
+      done = turn_blocks<kBytes>(shape, tile, next, kColumnsAhead, source, out, out_bytes);
     }
   }
 #endif

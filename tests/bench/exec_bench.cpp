@@ -1,12 +1,13 @@
 // Exec/KIND/to_megatron and Exec/KIND/to_hf: every kind of the catalogue on large sizes, made
-// window by window for all ranks in step, as convert makes them before it writes: into windows that
-// stay in the cache. The anchor is one streaming copy of the same bytes. Exec/rows/N: row-parallel
-// cuts with runs of N bytes.
+// window by window, as convert makes them before it writes: for all ranks in step, or one after
+// another where axes change places, into windows that stay in the cache. The anchor is one
+// streaming copy of the same bytes. Exec/rows/N: row-parallel cuts with runs of N bytes.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
+#include <span>
 
 #include "core/base/arith.hpp"
 #include "core/kinds/catalogue.hpp"
@@ -53,12 +54,21 @@ class Workload {
     for (std::int64_t copy = 0; copy < copies_; ++copy) {
       for (const Step& step : steps_) {
         std::vector<move::SourceBytes> sources;
+        sources.reserve(step.sources.size());
         for (const std::int64_t at : step.sources) {
           sources.push_back({source_->data() + copy * source_->size() / copies_ + at, DType::BF16});
         }
         std::vector<move::TensorMaker> targets;
+        targets.reserve(step.targets.size());
         for (const Part& part : step.targets) {
-          targets.emplace_back(move::Recipe{DType::BF16, part.elements, part.boxes, sources});
+          targets.emplace_back(move::Recipe{DType::BF16, part.elements, part.boxes, sources},
+                               nullptr, &window_);
+        }
+        if (targets.front().is_transposed()) {
+          for (move::TensorMaker& one : targets) {
+            make_in_step({&one, 1});
+          }
+          continue;
         }
         if (targets.size() > 1) {
           targets.front().lead();
@@ -79,7 +89,7 @@ class Workload {
 
  private:
   /// Windows as convert has them: those of all tensors in step share the second-level cache.
-  void make_in_step(std::vector<move::TensorMaker>& targets) {
+  void make_in_step(std::span<move::TensorMaker> targets) {
     constexpr std::int64_t kCacheBytes = std::int64_t{256} << 10;
     constexpr std::int64_t kWindowMin = std::int64_t{64} << 10;
     const auto ways = static_cast<std::int64_t>(targets.size());
