@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <fstream>
 #include <mutex>
 #include <optional>
@@ -46,25 +47,47 @@ struct Place {
 /// Tensors of several files that are made of the same sources, in step: their bytes pass once.
 using Task = std::vector<Place>;
 
+/// Where the windows of a tensor end: in the file, at multiples of their size. The page cache of a
+/// disk takes such a piece as one: 256 MiB to ext4 took 0.025 s then, and 0.048 s across them.
+struct WindowEnds {
+  std::int64_t window = 1;   // bytes
+  std::int64_t granule = 1;  // elements
+  std::int64_t at = 0;       // the tensor's first byte in the file
+  ElementWidth width;
+
+  [[nodiscard]] ElementOffset after(ElementOffset begin) const {
+    std::int64_t bytes = window - (at + width.to_bytes(begin).value) % window;
+    bytes += bytes < window / 2 ? window : 0;
+    const std::int64_t granules = width.at_least_one_in(ByteOffset(bytes)).value / granule;
+    return begin + ElementOffset(std::max<std::int64_t>(1, granules) * granule);
+  }
+};
+
+WindowEnds window_ends(std::span<const WindowMaker> makers, const OutputTensor& first,
+                       const WindowSizes& sizes, std::uint64_t file_offset) {
+  const ElementWidth width(first.spec.dtype);
+  if (makers.front().is_transposed()) {  // whole rows
+    return {makers.front().window_bytes(sizes.bytes), first.granule, 0, width};
+  }
+  const auto ways = static_cast<std::int64_t>(makers.size());
+  const std::int64_t least = std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
+  return {static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(least))),
+          first.granule, static_cast<std::int64_t>(file_offset), width};
+}
+
 /// Makes tensors of one size and the same sources window by window, in step.
 Status make_in_step(std::span<WindowMaker> makers, const OutputTensor& first,
-                    const WindowSizes& sizes, ProgressSink* progress) {
+                    const WindowSizes& sizes, std::uint64_t file_offset, ProgressSink* progress) {
   const ElementOffset elements(element_count(first.spec.shape).value());
   const ElementWidth width(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
-  const std::int64_t window = makers.front().is_transposed()
-                                  ? makers.front().window_bytes(sizes.bytes)
-                                  : std::max(sizes.least_bytes, sizes.bytes * 2 / (ways + 1));
-  const std::int64_t granule = first.granule;  // all of a task have one
-  const ElementOffset step(
-      std::max<std::int64_t>(1, width.at_least_one_in(ByteOffset(window)).value / granule) *
-      granule);
+  const WindowEnds ends = window_ends(makers, first, sizes, file_offset);
   if (makers.size() > 1) {
     makers.front().lead();
   }
   std::int64_t unreleased = 0;
-  for (ElementOffset begin; begin < elements; begin += step) {
-    const ElementOffset end = std::min(elements, begin + step);
+  for (ElementOffset begin, end; begin < elements; begin = end) {
+    end = std::min(elements, ends.after(begin));
     const ByteOffset made = width.to_bytes(end - begin);
     for (WindowMaker& maker : makers) {
       BV_CHECK(maker.make(begin, end));
@@ -89,12 +112,12 @@ Status make_in_step(std::span<WindowMaker> makers, const OutputTensor& first,
 /// In step, but one after another where axes change places: ranks then share no line of a source,
 /// and pairs of rows that one rank reads twice are still in a cache.
 Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
-                    const WindowSizes& sizes, ProgressSink* progress) {
+                    const WindowSizes& sizes, std::uint64_t file_offset, ProgressSink* progress) {
   if (!makers.front().is_transposed()) {
-    return make_in_step(makers, first, sizes, progress);
+    return make_in_step(makers, first, sizes, file_offset, progress);
   }
   for (WindowMaker& maker : makers) {
-    BV_CHECK(make_in_step({&maker, 1}, first, sizes, progress));
+    BV_CHECK(make_in_step({&maker, 1}, first, sizes, file_offset, progress));
   }
   return Done{};
 }
@@ -207,7 +230,7 @@ Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
     std::vector<WindowMaker> makers;
     makers.emplace_back(tensor,
                         [](ByteOffset, std::span<const std::byte>) -> Status { return Done{}; });
-    BV_CHECK(make_tensors(makers, tensor, sizes, nullptr));
+    BV_CHECK(make_tensors(makers, tensor, sizes, 0, nullptr));
     const auto there = found->find(tensor.spec.name);
     if (there == found->end() || there->second != makers.front().digest()) {
       return false;
@@ -337,7 +360,7 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
     };
     BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()),
                           options.device == nullptr ? options.windows : kDeviceWindows,
-                          options.progress));
+                          tasks[i].front().offset, options.progress));
     for (std::size_t k = 0; k < makers.size(); ++k) {
       const Place& place = tasks[i][k];
       BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));
