@@ -12,6 +12,8 @@
 namespace bv::lora {
 namespace {
 
+constexpr int kWays = 4;  // panels of sixteen columns
+
 template <DType kDType>
 BV_AVX512_INLINE __m512 widen_lanes(const std::byte* at) {
   if constexpr (kDType == DType::F32) {
@@ -54,7 +56,7 @@ BV_AVX512_INLINE void note_magnitude(__m512 sums, __mmask16 fresh, __m512i& larg
 }
 
 /// Adds the deltas of one row of a tile to its base.
-template <DType kDType, int kWays>
+template <DType kDType>
 BV_AVX512_INLINE void add_row(const __m512 (&sums)[kWays], __m512 scale, const std::byte* base,
                               std::byte* out, __m512i& largest) {
   constexpr std::int64_t kLaneBytes = 16 * (kDType == DType::F32 ? 4 : 2);
@@ -77,7 +79,6 @@ BV_AVX512_INLINE __m512i rounded(__m512 value) {
 
 /// The same for bfloat16, 32 lanes at a time: words are widened and narrowed by one permutation
 /// each.
-template <int kWays>
 BV_AVX512_INLINE void add_row_bf16(const __m512 (&sums)[kWays], __m512 scale, const std::byte* base,
                                    std::byte* out, __m512i& largest) {
   alignas(64) static constexpr auto kWords = [] {
@@ -117,7 +118,6 @@ BV_AVX512_INLINE void add_row_bf16(const __m512 (&sums)[kWays], __m512 scale, co
 template <DType kDType>
 BV_AVX512 bool merge512(const Tile& tile) {
   constexpr int kRows = static_cast<int>(kTileRows);
-  constexpr int kWays = 4;  // panels of sixteen columns
   __m512 sums[kRows][kWays];
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) {
