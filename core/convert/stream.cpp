@@ -47,22 +47,6 @@ struct Place {
 /// Tensors of several files that are made of the same sources, in step: their bytes pass once.
 using Task = std::vector<Place>;
 
-/// Where the windows of a tensor end: in the file, at multiples of their size. The page cache of a
-/// disk takes such a piece as one: 256 MiB to ext4 took 0.025 s then, and 0.048 s across them.
-struct WindowEnds {
-  std::int64_t window = 1;   // bytes
-  std::int64_t granule = 1;  // elements
-  std::int64_t at = 0;       // the tensor's first byte in the file
-  ElementWidth width;
-
-  [[nodiscard]] ElementOffset after(ElementOffset begin) const {
-    std::int64_t bytes = window - (at + width.to_bytes(begin).value) % window;
-    bytes += bytes < window / 2 ? window : 0;
-    const std::int64_t granules = width.at_least_one_in(ByteOffset(bytes)).value / granule;
-    return begin + ElementOffset(std::max<std::int64_t>(1, granules) * granule);
-  }
-};
-
 WindowEnds window_ends(std::span<const WindowMaker> makers, const OutputTensor& first,
                        const WindowSizes& sizes, std::uint64_t file_offset) {
   const ElementWidth width(first.spec.dtype);

@@ -107,6 +107,10 @@ class ItemWriter {
   ItemWriter(const Item& item, ElementWidth width, const io::PendingFile& file)
       : item_(item), begin_(width.to_bytes(item.chunk->begin)), file_(file) {}
 
+  /// Where the file would have the parameter's first byte: below 0 for parts further on.
+  [[nodiscard]] std::int64_t first_byte() const {
+    return static_cast<std::int64_t>(item_.offset + item_.archive.head().size()) - begin_.value;
+  }
   Status start() { return write(item_.offset, item_.archive.head()); }
   /// Windows of the parameter come in ascending order.
   Status take(ByteOffset at, std::span<const std::byte> window) {
@@ -133,7 +137,6 @@ class ItemWriter {
 Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
                  const ConvertOptions& options) {
   const ElementWidth width(job.tensor.spec.dtype);
-  const ElementOffset step = width.at_least_one_in(ByteOffset(options.windows.bytes));
   ItemWriter* now = nullptr;
   WindowMaker maker(
       job.tensor,
@@ -144,8 +147,9 @@ Status write_job(const Job& job, const std::deque<io::PendingFile>& files,
     ItemWriter writer(item, width, files[item.file]);
     now = &writer;
     BV_CHECK(writer.start());
-    for (ElementOffset at = item.chunk->begin; at < item.chunk->end; at += step) {
-      const ElementOffset end = std::min(item.chunk->end, at + step);
+    const WindowEnds ends{options.windows.bytes, 1, writer.first_byte(), width};
+    for (ElementOffset at = item.chunk->begin, end; at < item.chunk->end; at = end) {
+      end = std::min(item.chunk->end, ends.after(at));
       BV_CHECK(maker.make(at, end));
       unreleased += width.to_bytes(end - at).value;
       if (unreleased >= options.windows.release_bytes) {
