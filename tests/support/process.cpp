@@ -59,7 +59,7 @@ void drop_privileges() {
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
   std::vector<char*> words;
-  std::string binary = BV_BINARY;
+  std::string binary = setting.program.empty() ? BV_BINARY : setting.program;
   words.push_back(binary.data());
   for (const std::string& word : arguments) {
     words.push_back(const_cast<char*>(word.c_str()));

@@ -97,6 +97,10 @@ cudaError_t counted(const char* name) {
 
 cudaError_t drain(FakeStream& stream) {
   cudaError_t out = cudaSuccess;
+  if (stream.work.empty()) {
+    return out;
+  }
+  const Memories::Open open(runtime().memories);
   while (!stream.work.empty()) {
     const auto one = std::move(stream.work.front());
     stream.work.pop_front();
@@ -146,7 +150,6 @@ bool fits(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind ki
 }
 
 cudaError_t copied(void* to, const void* from, std::size_t bytes) {
-  const Memories::Open open(runtime().memories);
   std::memmove(to, from, bytes);
   return cudaSuccess;
 }
@@ -215,7 +218,6 @@ cudaError_t launch(const cudaLaunchConfig_t& config, std::function<void()> threa
   }
   ++all.seen.kernels;
   return put(config.stream, [grid, block, thread = std::move(thread)] {
-    const Memories::Open open(runtime().memories);
     return run_blocks(grid, block, thread, runtime().random);
   });
 }
@@ -305,7 +307,11 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   if (const cudaError_t code = counted("cudaMemcpy")) {
     return code;
   }
-  return fits(to, from, bytes, kind) ? copied(to, from, bytes) : said(cudaErrorInvalidValue);
+  if (!fits(to, from, bytes, kind)) {
+    return said(cudaErrorInvalidValue);
+  }
+  const Memories::Open open(runtime().memories);
+  return copied(to, from, bytes);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
