@@ -129,6 +129,9 @@ Error Link::blame(std::span<const int> ranks, Error why) {
   }
   for (const int rank : ranks) {
     if (rank != rank_ && !ask(rank, std::max(Milliseconds(1), patience_ / 4))) {
+      if (auto here = all_are_here(); !here) {  // it ended meanwhile
+        return here.error();
+      }
       return note(stuck({Suspect::Kind::Silent, rank, {}}, "bytes of a collective"));
     }
   }

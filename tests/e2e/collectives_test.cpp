@@ -65,21 +65,28 @@ Named carried(const TempFolder& folder) {
 TEST(Collectives, ByNcclGiveTheVerdictsOfOneProcessInWorldsOfMany) {
   const TempFolder folder;
   const Named variables = carried(folder);
-  const std::vector<std::string> line = {"check",   "--model", golden_hf("qwen3_moe").string(),
-                                         "--level", "data",    "--tp",
-                                         "2",       "--out",   folder / "out"};
+  const std::vector<std::string> line = {"check",
+                                         "--model",
+                                         golden_hf("qwen3_moe").string(),
+                                         "--level",
+                                         "data",
+                                         "--tp",
+                                         "2",
+                                         "--out",
+                                         folder / "out",
+                                         "--collectives",
+                                         "nccl"};
   const auto verdicts = [&] {
     auto out = nlohmann::ordered_json::parse(file_text(folder / "out/verdicts.json"));
     out.erase("run");
     fs::remove_all(folder / "out");
     return out.dump(1);
   };
-  ASSERT_EQ(run(line).code, 0);
+  const Variables alone = {{"LD_LIBRARY_PATH", folder.path().string()}};
+  ASSERT_EQ(run(line, alone).code, 0);
   const std::string wanted = verdicts();
   for (const int size : {2, 4, 8}) {
-    auto words = line;
-    words.insert(words.end(), {"--collectives", "nccl"});
-    for (const Ended& end : run_world(size, words, {}, variables)) {
+    for (const Ended& end : run_world(size, line, {}, variables)) {
       EXPECT_EQ(end.code, 0) << end.all();
     }
     EXPECT_EQ(verdicts(), wanted) << size;

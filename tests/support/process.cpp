@@ -182,7 +182,7 @@ std::string without_places(std::string text) {
 }
 
 Ended run_in(const Setting& setting, const std::vector<std::string>& arguments) {
-  const auto& [variables, watch, limit_seconds, limits, folder] = setting;
+  const auto& [variables, watch, limit_seconds, limits, folder, program] = setting;
   std::array<int, 2> out{};
   std::array<int, 2> err{};
   EXPECT_EQ(::pipe2(out.data(), O_CLOEXEC | O_NONBLOCK), 0);
