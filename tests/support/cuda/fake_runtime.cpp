@@ -235,11 +235,9 @@ const char* cudaGetErrorName(cudaError_t code) {
     case cudaErrorMemoryAllocation:
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice:
-      return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
-      return "cudaErrorInvalidDevice";
+      return "cudaErrorInvalid";
     case cudaErrorInvalidResourceHandle:
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorIllegalAddress:
@@ -258,7 +256,6 @@ cudaError_t cudaGetLastError() {
   runtime().last = cudaSuccess;
   return out;
 }
-
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = runtime().choice.devices > 0 ? 12040 : 0;
   return cudaSuccess;
@@ -288,7 +285,6 @@ cudaError_t cudaSetDevice(int device) {
   current_device = device;
   return cudaSuccess;
 }
-
 cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   return taken("cudaMalloc", out, bytes, current_device);
 }
@@ -301,7 +297,6 @@ cudaError_t cudaFree(void* first) {
 cudaError_t cudaFreeHost(void* first) {
   return given_back("cudaFreeHost", first, true);
 }
-
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaMemcpy")) {
@@ -336,7 +331,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   }
   return put(stream, [=] { return copied(to, from, bytes); });
 }
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned /*flags*/) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaStreamCreate")) {
@@ -363,7 +357,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return runtime().streams.contains(stream) ? said(drain(*stream))
                                             : said(cudaErrorInvalidResourceHandle);
 }
-
 cudaError_t cudaEventCreate(cudaEvent_t* out) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaEventCreate")) {
