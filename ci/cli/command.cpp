@@ -294,6 +294,7 @@ int dispatch(Context& context, Options& options) {
     return report_error(context, options, ready.error());
   }
   if (const auto alone = check_alone(context, options, command); !alone) {
+    context.streams.be_silent(!writes_for_all(context));  // all are refused, one says it
     return report_error(context, options, alone.error());
   }
   if (command.concludes && writes_for_all(context)) {

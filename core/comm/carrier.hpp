@@ -3,6 +3,7 @@
 // calls are agreed on over the link first, so that ranks at different places are told apart before
 // anything is carried.
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -42,9 +43,12 @@ class CarrierMaker {
   /// 128 bytes that the first member makes and all get: they name the group to the library.
   using Identity = std::vector<std::byte>;
   [[nodiscard]] virtual Result<Identity> identity() = 0;
+  /// Errors: those of Link::all_are_here. It is asked while a carrier waits.
+  using AllAreHere = std::function<Status()>;
   /// All members call it at the same time.
   [[nodiscard]] virtual Result<std::unique_ptr<Carrier>> make(const Identity& identity, int place,
-                                                              int size) = 0;
+                                                              int size,
+                                                              AllAreHere all_are_here) = 0;
 };
 
 }  // namespace bv::comm

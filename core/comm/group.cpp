@@ -130,13 +130,19 @@ Result<Carrier*> Group::carrier() {
   }
   BV_CHECK(wait_for_all(0, label));  // all are here before the library waits for them
   link_.work_untold(true);
-  auto made = maker_->make(identity, place_, size());
+  auto made =
+      maker_->make(identity, place_, size(), [&link = link_] { return link.all_are_here(); });
   link_.work_untold(false);
   if (!made) {
-    return std::move(made).error();
+    return link_.blame(ranks_, std::move(made).error());
   }
   carrier_ = std::move(*made);
   return carrier_.get();
+}
+
+/// A library knows nobody: the link says who it was.
+Status Group::carried(Status by_carrier) {
+  return by_carrier ? by_carrier : Status(link_.blame(ranks_, by_carrier.error()));
 }
 
 Result<std::size_t> Group::size_of_root(int root, std::size_t bytes, const std::string& label) {
@@ -172,7 +178,7 @@ Result<Bytes> Group::scatter_by(Carrier& by, int root, std::span<const Bytes> pa
     mine.resize(count);
   }
   BV_CHECK(wait_for_all(root, label + ": ready"));
-  BV_CHECK(by.scatter(root, parts, mine));
+  BV_CHECK(carried(by.scatter(root, parts, mine)));
   BV_CHECK(wait_for_all(root, label));
   return mine;
 }
@@ -201,7 +207,7 @@ Result<std::vector<Bytes>> Group::gather_by(Carrier& by, std::span<const std::by
   padded.resize(most);
   Bytes all(most * sizes.size());
   if (most > 0) {
-    BV_CHECK(by.all_gather(padded, all));
+    BV_CHECK(carried(by.all_gather(padded, all)));
   }
   std::vector<Bytes> out;
   for (std::size_t place = 0; place < sizes.size(); ++place) {
@@ -287,7 +293,7 @@ Result<Bytes> Group::broadcast(int root, std::span<const std::byte> bytes, std::
       std::copy(bytes.begin(), bytes.end(), out.begin());
     }
     if (count > 0) {
-      BV_CHECK(by->broadcast(root, out));
+      BV_CHECK(carried(by->broadcast(root, out)));
     }
     BV_CHECK(wait_for_all(root, label));
     return out;

@@ -61,6 +61,7 @@ class Group {
   [[nodiscard]] Status wait_for_all(int root, const std::string& label);
   /// The carrier of this group, made when it is needed first; null: the link carries.
   [[nodiscard]] Result<Carrier*> carrier();
+  [[nodiscard]] Status carried(Status by_carrier);
   [[nodiscard]] Result<Bytes> scatter_by(Carrier& by, int root, std::span<const Bytes> parts,
                                          const std::string& label);
   [[nodiscard]] Result<std::vector<Bytes>> gather_by(Carrier& by, std::span<const std::byte> mine,

@@ -114,6 +114,30 @@ Result<Bytes> Link::receive(int from, std::string_view label) {
   }
 }
 
+Status Link::all_are_here() {
+  if (failure_) {
+    return *failure_;
+  }
+  const Arrival arrival = take(rank_, Milliseconds(0));  // nobody sends to itself
+  const bool gone = arrival.kind == Arrival::Kind::Lost || arrival.kind == Arrival::Kind::Failed;
+  return gone ? Status(note(error_of(arrival, "bytes of a collective"))) : Status(Done{});
+}
+
+Error Link::blame(std::span<const int> ranks, Error why) {
+  if (auto here = all_are_here(); !here) {
+    return here.error();
+  }
+  for (const int rank : ranks) {
+    if (rank != rank_ && !ask(rank, std::max(Milliseconds(1), patience_ / 4))) {
+      if (auto here = all_are_here(); !here) {  // it ended meanwhile
+        return here.error();
+      }
+      return note(stuck({Suspect::Kind::Silent, rank, {}}, "bytes of a collective"));
+    }
+  }
+  return why;
+}
+
 Link::Suspect Link::follow(int from) {
   const Milliseconds most = std::max(Milliseconds(1), patience_ / 4);
   std::set<int> passed = {rank_};

@@ -74,6 +74,12 @@ class Link {
   /// chain.
   [[nodiscard]] Result<Bytes> receive(int from, std::string_view label);
 
+  /// For waits that are not for a message. Errors: RankLost and what a rank said that failed, for
+  /// the whole world; one that hangs is not seen.
+  [[nodiscard]] Status all_are_here();
+  /// The error that names who of `ranks` is gone or does not answer; `why` when all do.
+  [[nodiscard]] Error blame(std::span<const int> ranks, Error why);
+
   /// This rank moves: to be called now and then during long work.
   void advance() { ++progress_; }
   /// The work that follows cannot tell how far it is: while this holds, the rank counts as moving

@@ -1,133 +1,21 @@
 #include "core/comm/nccl.hpp"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <future>
 #include <thread>
 
 #include "core/base/text.hpp"
+#include "core/comm/nccl_table.hpp"
 
 namespace bv::comm {
 namespace {
 
-// The C interfaces of nccl.h (2.x) and cuda.h, as far as they are called.
-using Memory = unsigned long long;
-struct Identity {
-  std::array<char, 128> bytes{};
-};
-constexpr int kInt8 = 0;            // ncclInt8
-constexpr int kInProgress = 7;      // ncclInProgress
-constexpr int kNotReady = 600;      // CUDA_ERROR_NOT_READY
-constexpr int kOldestNccl = 21000;  // 2.10: point to point, asynchronous errors
-
-/// What is called of both libraries.
-struct Table {
-  int (*version)(int*) = nullptr;
-  int (*unique_id)(Identity*) = nullptr;
-  int (*init_rank)(void**, int, Identity, int) = nullptr;
-  int (*destroy)(void*) = nullptr;
-  int (*abort)(void*) = nullptr;
-  int (*async_error)(void*, int*) = nullptr;
-  int (*broadcast)(const void*, void*, std::size_t, int, int, void*, void*) = nullptr;
-  int (*all_gather)(const void*, void*, std::size_t, int, void*, void*) = nullptr;
-  int (*send)(const void*, std::size_t, int, int, void*, void*) = nullptr;
-  int (*receive)(void*, std::size_t, int, int, void*, void*) = nullptr;
-  int (*group_start)() = nullptr;
-  int (*group_end)() = nullptr;
-  const char* (*error_text)(int) = nullptr;
-
-  int (*init)(unsigned) = nullptr;
-  int (*device_count)(int*) = nullptr;
-  int (*device_get)(int*, int) = nullptr;
-  int (*context_retain)(void**, int) = nullptr;
-  int (*context_set)(void*) = nullptr;
-  int (*allocate)(Memory*, std::size_t) = nullptr;
-  int (*release)(Memory) = nullptr;
-  int (*to_device)(Memory, const void*, std::size_t) = nullptr;
-  int (*to_host)(void*, Memory, std::size_t) = nullptr;
-  int (*stream_create)(void**, unsigned) = nullptr;
-  int (*stream_destroy)(void*) = nullptr;
-  int (*stream_query)(void*) = nullptr;
-};
-
-/// The names of functions to look for, each with its place in the table.
-class Loader {
- public:
-  explicit Loader(const std::vector<std::string>& names) {
-    for (const std::string& name : names) {
-      library_ = library_ == nullptr ? ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL) : library_;
-      tried_ += (tried_.empty() ? "" : ", ") + name;
-    }
-    const char* why = library_ == nullptr ? ::dlerror() : nullptr;
-    said_ = why == nullptr ? "" : why;
-  }
-
-  template <class Function>
-  void find(Function& into, const char* name) {
-    into = library_ == nullptr ? nullptr : reinterpret_cast<Function>(::dlsym(library_, name));
-    if (into == nullptr) {
-      missing_.emplace_back(name);
-    }
-  }
-
-  [[nodiscard]] Status status(const char* what) const {
-    if (library_ == nullptr) {
-      return fail(Code::NoGpu, fmt::format("{} is not here", what))
-          .pair(said_.empty() ? "no library of that name" : said_,
-                tried_ + " where the loader looks")
-          .advise("add its folder to LD_LIBRARY_PATH, or leave the collectives to the sockets");
-    }
-    if (!missing_.empty()) {
-      return fail(Code::NoGpu,
-                  fmt::format("{} lacks {}", what, counted(missing_.size(), "function")))
-          .pair(join(missing_, ", "), tried_ + " with all of them")
-          .advise("use a newer library, or leave the collectives to the sockets");
-    }
-    return Done{};
-  }
-
- private:
-  void* library_ = nullptr;
-  std::string tried_, said_;
-  std::vector<std::string> missing_;
-};
-
-Result<Table> open_table(const NcclNames& names) {
-  Table out;
-  Loader driver(names.driver);
-  driver.find(out.init, "cuInit");
-  driver.find(out.device_count, "cuDeviceGetCount");
-  driver.find(out.device_get, "cuDeviceGet");
-  driver.find(out.context_retain, "cuDevicePrimaryCtxRetain");
-  driver.find(out.context_set, "cuCtxSetCurrent");
-  driver.find(out.allocate, "cuMemAlloc_v2");
-  driver.find(out.release, "cuMemFree_v2");
-  driver.find(out.to_device, "cuMemcpyHtoD_v2");
-  driver.find(out.to_host, "cuMemcpyDtoH_v2");
-  driver.find(out.stream_create, "cuStreamCreate");
-  driver.find(out.stream_destroy, "cuStreamDestroy_v2");
-  driver.find(out.stream_query, "cuStreamQuery");
-  BV_CHECK(driver.status("the NVIDIA driver"));
-  Loader nccl(names.nccl);
-  nccl.find(out.version, "ncclGetVersion");
-  nccl.find(out.unique_id, "ncclGetUniqueId");
-  nccl.find(out.init_rank, "ncclCommInitRank");
-  nccl.find(out.destroy, "ncclCommDestroy");
-  nccl.find(out.abort, "ncclCommAbort");
-  nccl.find(out.async_error, "ncclCommGetAsyncError");
-  nccl.find(out.broadcast, "ncclBroadcast");
-  nccl.find(out.all_gather, "ncclAllGather");
-  nccl.find(out.send, "ncclSend");
-  nccl.find(out.receive, "ncclRecv");
-  nccl.find(out.group_start, "ncclGroupStart");
-  nccl.find(out.group_end, "ncclGroupEnd");
-  nccl.find(out.error_text, "ncclGetErrorString");
-  BV_CHECK(nccl.status("NCCL"));
-  return out;
-}
+using nccl::Memory;
+using nccl::Table;
 
 Status by_driver(int code, const char* doing) {
   if (code == 0) {
@@ -137,6 +25,27 @@ Status by_driver(int code, const char* doing) {
       .pair(fmt::format("CUDA error {}", code), "success")
       .advise("nvidia-smi says more of the device");
 }
+
+/// What a call gives, if it ends. NCCL waits for ever for a rank that is gone when a group is
+/// joined or left: a thread of its own does that, and is left alone where it does not end.
+template <class Call>
+std::future<int> on_a_thread(Call call) {
+  const auto ended = std::make_shared<std::promise<int>>();
+  std::future<int> out = ended->get_future();
+  std::thread([ended, call = std::move(call)]() mutable { ended->set_value(call()); }).detach();
+  return out;
+}
+
+/// A call for a thread that has chosen no device yet.
+template <class Call>
+auto on_device(const Table& table, void* context, Call call) {
+  return [set = table.context_set, context, call = std::move(call)] {
+    const int chosen = set(context);
+    return chosen == 0 ? call() : chosen;
+  };
+}
+
+constexpr auto kLook = std::chrono::milliseconds(20);  // how often others are looked at
 
 /// Memory of the device, given back at the end.
 class DeviceBytes {
@@ -175,15 +84,24 @@ class DeviceBytes {
 
 class NcclCarrier : public Carrier {
  public:
-  NcclCarrier(const Table& table, void* context, Milliseconds patience)
-      : table_(table), context_(context), patience_(patience) {}
+  NcclCarrier(const Table& table, void* context, Milliseconds patience,
+              CarrierMaker::AllAreHere all_are_here)
+      : table_(table),
+        context_(context),
+        patience_(patience),
+        all_are_here_(std::move(all_are_here)) {}
   NcclCarrier(const NcclCarrier&) = delete;
   NcclCarrier& operator=(const NcclCarrier&) = delete;
   NcclCarrier(NcclCarrier&&) = delete;
   NcclCarrier& operator=(NcclCarrier&&) = delete;
   ~NcclCarrier() override {
     if (communicator_ != nullptr) {
-      static_cast<void>(broken_ ? table_.abort(communicator_) : table_.destroy(communicator_));
+      // Leaving waits for the others, and one of them may be gone.
+      broken_ = broken_ || !all_are_here_();
+      on_a_thread(on_device(table_, context_,
+                            [leave = broken_ ? table_.abort : table_.destroy,
+                             communicator = communicator_] { return leave(communicator); }))
+          .wait_for(patience_);
     }
     if (stream_ != nullptr) {
       table_.stream_destroy(stream_);
@@ -191,14 +109,25 @@ class NcclCarrier : public Carrier {
   }
 
   Status open(const CarrierMaker::Identity& identity, int place, int size) {
-    Identity id;
-    BV_ASSERT(identity.size() == id.bytes.size());
+    nccl::Identity id;
+    if (identity.size() != id.bytes.size()) {
+      return fail(Code::RankDiverged, "the first rank of a group names it by something else")
+          .pair(fmt::format("{} bytes", identity.size()), fmt::format("{} bytes", id.bytes.size()))
+          .advise("install one version on all hosts");
+    }
     std::memcpy(id.bytes.data(), identity.data(), identity.size());
     place_ = place;
     size_ = size;
     BV_CHECK(here());
     BV_CHECK(by_driver(table_.stream_create(&stream_, 1), "making a stream"));
-    return by_nccl(table_.init_rank(&communicator_, size, id, place), "joining the group");
+    const auto made = std::make_shared<void*>(nullptr);
+    auto joining =
+        on_a_thread(on_device(table_, context_, [join = table_.init_rank, made, size, id, place] {
+          return join(made.get(), size, id, place);
+        }));
+    BV_TRY(code, ended(joining, "joining the group"));
+    communicator_ = *made;
+    return by_nccl(code, "joining the group");
   }
 
   Status broadcast(int root, std::span<std::byte> bytes) override {
@@ -208,7 +137,7 @@ class NcclCarrier : public Carrier {
     if (place_ == root) {
       BV_CHECK(memory.fill(0, bytes));
     }
-    BV_CHECK(by_nccl(table_.broadcast(memory.at(0), memory.at(0), bytes.size(), kInt8, root,
+    BV_CHECK(by_nccl(table_.broadcast(memory.at(0), memory.at(0), bytes.size(), nccl::kInt8, root,
                                       communicator_, stream_),
                      "a broadcast"));
     BV_CHECK(wait("a broadcast"));
@@ -221,9 +150,9 @@ class NcclCarrier : public Carrier {
     BV_CHECK(memory.allocate(all.size()));
     const std::size_t at = mine.size() * static_cast<std::size_t>(place_);
     BV_CHECK(memory.fill(at, mine));
-    BV_CHECK(by_nccl(
-        table_.all_gather(memory.at(at), memory.at(0), mine.size(), kInt8, communicator_, stream_),
-        "an all-gather"));
+    BV_CHECK(by_nccl(table_.all_gather(memory.at(at), memory.at(0), mine.size(), nccl::kInt8,
+                                       communicator_, stream_),
+                     "an all-gather"));
     BV_CHECK(wait("an all-gather"));
     return memory.read(0, all);
   }
@@ -253,12 +182,12 @@ class NcclCarrier : public Carrier {
     std::size_t at = mine;
     for (std::size_t i = 0; code == 0 && place_ == root && i < parts.size(); ++i) {
       code = parts[i].empty() ? 0
-                              : table_.send(memory.at(at), parts[i].size(), kInt8,
+                              : table_.send(memory.at(at), parts[i].size(), nccl::kInt8,
                                             static_cast<int>(i), communicator_, stream_);
       at += parts[i].size();
     }
     if (code == 0 && mine > 0) {
-      code = table_.receive(memory.at(0), mine, kInt8, root, communicator_, stream_);
+      code = table_.receive(memory.at(0), mine, nccl::kInt8, root, communicator_, stream_);
     }
     const int ended = table_.group_end();
     return code == 0 ? ended : code;
@@ -268,7 +197,7 @@ class NcclCarrier : public Carrier {
   Status here() const { return by_driver(table_.context_set(context_), "choosing a device"); }
 
   Status by_nccl(int code, const char* doing) {
-    if (code == 0 || code == kInProgress) {
+    if (code == 0 || code == nccl::kInProgress) {
       return Done{};
     }
     broken_ = true;
@@ -277,10 +206,37 @@ class NcclCarrier : public Carrier {
         .advise("set NCCL_DEBUG=INFO to see why, or leave the collectives to the sockets");
   }
 
+  Result<int> ended(std::future<int>& one, const char* doing) {
+    const auto end = std::chrono::steady_clock::now() + patience_;
+    while (one.wait_for(kLook) != std::future_status::ready) {
+      BV_CHECK(others(doing, end));
+    }
+    return one.get();
+  }
+
+  /// Errors: RankLost for a rank that is gone, and when `end` has passed.
+  Status others(const char* doing, std::chrono::steady_clock::time_point end) {
+    if (auto here = all_are_here_(); !here) {
+      broken_ = true;
+      return here;
+    }
+    if (std::chrono::steady_clock::now() > end) {
+      return did_not_end(doing);
+    }
+    return Done{};
+  }
+
+  Error did_not_end(const char* doing) {
+    broken_ = true;
+    return fail(Code::RankLost, fmt::format("{} of {} ranks did not end", doing, size_))
+        .pair(fmt::format("nothing after {} ms", patience_.count()), "an end")
+        .advise("look at the ranks that wrote nothing; set NCCL_DEBUG=INFO to see more");
+  }
+
   /// NCCL waits for ever for a rank that is gone: this does not.
   Status wait(const char* doing) {
     const auto end = std::chrono::steady_clock::now() + patience_;
-    while (true) {
+    for (auto look = std::chrono::steady_clock::now() + kLook;;) {
       int failed = 0;
       BV_CHECK(by_nccl(table_.async_error(communicator_, &failed), doing));
       BV_CHECK(by_nccl(failed, doing));
@@ -288,15 +244,13 @@ class NcclCarrier : public Carrier {
       if (ready == 0) {
         return Done{};
       }
-      if (ready != kNotReady) {
+      if (ready != nccl::kNotReady) {
         broken_ = true;
         return by_driver(ready, doing);
       }
-      if (std::chrono::steady_clock::now() > end) {
-        broken_ = true;
-        return fail(Code::RankLost, fmt::format("{} of {} ranks did not end", doing, size_))
-            .pair(fmt::format("nothing after {} ms", patience_.count()), "an end")
-            .advise("look at the ranks that wrote nothing; set NCCL_DEBUG=INFO to see more");
+      if (std::chrono::steady_clock::now() > look) {
+        BV_CHECK(others(doing, end));
+        look = std::chrono::steady_clock::now() + kLook;
       }
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
@@ -305,6 +259,7 @@ class NcclCarrier : public Carrier {
   const Table& table_;
   void* context_;
   Milliseconds patience_;
+  CarrierMaker::AllAreHere all_are_here_;
   void* stream_ = nullptr;
   void* communicator_ = nullptr;
   int place_ = 0;
@@ -318,7 +273,7 @@ class NcclMaker : public CarrierMaker {
       : table_(table), context_(context), patience_(patience) {}
 
   Result<Identity> identity() override {
-    bv::comm::Identity id;
+    nccl::Identity id;
     if (const int code = table_.unique_id(&id); code != 0) {
       return fail(Code::NoGpu, "NCCL does not start")
           .pair(table_.error_text(code), "ncclSuccess")
@@ -327,8 +282,9 @@ class NcclMaker : public CarrierMaker {
     const auto bytes = std::as_bytes(std::span(id.bytes));
     return Identity(bytes.begin(), bytes.end());
   }
-  Result<std::unique_ptr<Carrier>> make(const Identity& identity, int place, int size) override {
-    auto out = std::make_unique<NcclCarrier>(table_, context_, patience_);
+  Result<std::unique_ptr<Carrier>> make(const Identity& identity, int place, int size,
+                                        AllAreHere all_are_here) override {
+    auto out = std::make_unique<NcclCarrier>(table_, context_, patience_, std::move(all_are_here));
     BV_CHECK(out->open(identity, place, size));
     return std::unique_ptr<Carrier>(std::move(out));
   }
@@ -343,11 +299,11 @@ class NcclMaker : public CarrierMaker {
 
 Result<std::shared_ptr<CarrierMaker>> open_nccl(int device, Milliseconds patience,
                                                 const NcclNames& names) {
-  BV_TRY(table, open_table(names));
+  BV_TRY(table, nccl::open_table(names));
   int version = 0;
-  if (table.version(&version) != 0 || version < kOldestNccl) {
+  if (table.version(&version) != 0 || version < nccl::kOldestNccl) {
     return fail(Code::NoGpu, "this NCCL is too old")
-        .pair(std::to_string(version), fmt::format("{} or newer", kOldestNccl))
+        .pair(std::to_string(version), fmt::format("{} or newer", nccl::kOldestNccl))
         .advise("use a newer library, or leave the collectives to the sockets");
   }
   BV_CHECK(by_driver(table.init(0), "starting"));

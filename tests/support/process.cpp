@@ -59,7 +59,7 @@ void drop_privileges() {
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
   std::vector<char*> words;
-  std::string binary = BV_BINARY;
+  std::string binary = setting.program.empty() ? BV_BINARY : setting.program;
   words.push_back(binary.data());
   for (const std::string& word : arguments) {
     words.push_back(const_cast<char*>(word.c_str()));
@@ -182,7 +182,7 @@ std::string without_places(std::string text) {
 }
 
 Ended run_in(const Setting& setting, const std::vector<std::string>& arguments) {
-  const auto& [variables, watch, limit_seconds, limits, folder] = setting;
+  const auto& [variables, watch, limit_seconds, limits, folder, program] = setting;
   std::array<int, 2> out{};
   std::array<int, 2> err{};
   EXPECT_EQ(::pipe2(out.data(), O_CLOEXEC | O_NONBLOCK), 0);

@@ -52,6 +52,7 @@ struct Setting {
   double limit_seconds = 120;
   Limits limits = {};
   std::filesystem::path folder = {};  // where it starts; empty: here
+  std::string program = {};           // in place of the built command
 };
 Ended run_in(const Setting& setting, const std::vector<std::string>& arguments);
 

@@ -1,15 +1,18 @@
 // Benchmarks of a GPU, as one JSON: bytes a second of each kind beside a device-to-device copy of
 // as many bytes, streaming through the executor beside a copy from pinned memory, merges beside
-// cuBLAS. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU. bv_gpu_bench --dry makes every workload
-// on the host and times nothing.
+// cuBLAS. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU. bv_gpu_bench --device says which GPU
+// there is, and tries it; bv_gpu_bench --dry makes every workload on the host and times nothing.
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string_view>
 
 #include "core/cuda/cuda.hpp"
 #include "core/cuda/meter.hpp"
@@ -23,23 +26,29 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int kRounds = 10;
+constexpr std::size_t kLargeBytes = std::size_t{64} << 20;  // merges are small below
+constexpr std::size_t kLayersMax = 2048;  // of tensors so small that they are nowhere the limit
+/// Elements of BF16: rows of 512 bytes, of 128, of one element.
+constexpr std::array<std::int64_t, 3> kRuns = {256, 64, 1};
 
-/// A kind on the sizes of one layer of a large model, for one of eight ranks.
-struct Sized {
-  const char* kind;
-  std::map<std::string, std::int64_t, std::less<>> axes;
-  std::vector<std::int64_t> rest;
-};
-std::vector<Sized> sizes() {
-  return {{"column", {{"t", 8}, {"o", 2048}}, {4096}},
-          {"row", {{"t", 8}, {"o", 4096}, {"i", 2048}}, {}},
-          {"replicated", {{"t", 8}}, {4096, 2048}},
-          {"qkv", {{"t", 8}, {"g", 32}, {"n", 6}, {"d", 128}}, {4096}},
-          {"qkv_gated", {{"t", 8}, {"g", 32}, {"n", 4}, {"d", 128}}, {4096}},
-          {"gated_mlp", {{"t", 8}, {"f", 2048}}, {4096}},
-          {"packed_fc1", {{"t", 8}, {"E", 8}, {"f", 256}}, {4096}},
-          {"packed_fc1_in_out", {{"t", 8}, {"E", 8}, {"f", 256}, {"h", 4096}}, {}},
-          {"packed_fc2_in_out", {{"t", 8}, {"E", 8}, {"i", 256}, {"o", 4096}}, {}}};
+/// Sizes of one layer of a large mixture of experts on eight ranks: the same axis letters mean the
+/// same in every kind. `run`: elements that a rank has of each row of a row-parallel tensor.
+layout::Binding sizes_of(const layout::Rule& rule, std::int64_t run) {
+  layout::Binding out;
+  out.axes = {
+      {"t", 8}, {"o", 131072 / run}, {"i", run}, {"v", 16384}, {"p", 256}, {"one", 1}, {"g", 8},
+      {"n", 4}, {"d", 128},          {"f", 512}, {"a", 2},     {"b", 4},   {"c", 128}, {"e", 128},
+      {"r", 2}, {"s", 128},          {"m", 8},   {"E", 8},     {"h", 2048}};
+  const auto& last = rule.sources[0].dims;
+  out.rest = {2048};
+  if (last.size() == 1 && last.back().rest) {
+    out.rest = {2048, 2048};
+  }
+  const auto& grid = rule.targets[0].grid;
+  if (std::none_of(grid.begin(), grid.end(), [](const auto& one) { return one.axis == "E"; })) {
+    out.axes["E"] = 1;
+  }
+  return out;
 }
 
 /// No device: every move and merge is run by the host, so that a workload that does not fit is
@@ -91,18 +100,17 @@ double gigabytes(std::size_t bytes, double seconds) {
 }
 
 /// The boxes of one shard as moves on the device, repeated until `wanted` bytes are written.
-Result<ordered_json> kind_row(Meter& meter, const layout::Rule& rule, const Sized& sized,
+Result<ordered_json> kind_row(Meter& meter, const layout::Rule& rule, std::int64_t run,
                               std::size_t wanted) {
   constexpr DType kType = DType::BF16;
-  layout::Binding binding{sized.axes, sized.rest};
-  BV_TRY(bound, layout::BoundRule::bind(rule, std::move(binding)));
-  const layout::Shard shard = bound.shard(0, {{"t", 1}});
+  BV_TRY(bound, layout::BoundRule::bind(rule, sizes_of(rule, run)));
+  const layout::Shard shard = bound.shard(0, {{"t", 1}, {"E", 0}});
   std::int64_t elements = 1;
   for (const std::int64_t extent : shard.shape) {
     elements *= extent;
   }
   const auto bytes_once = static_cast<std::size_t>(elements) * 2;
-  const std::size_t layers = std::max<std::size_t>(1, wanted / bytes_once);
+  const std::size_t layers = std::clamp<std::size_t>(wanted / bytes_once, 1, kLayersMax);
   std::vector<layout::BoxPiece> pieces;
   for (const layout::Box& box : shard.boxes) {
     pieces.push_back(layout::whole(box));
@@ -126,7 +134,8 @@ Result<ordered_json> kind_row(Meter& meter, const layout::Rule& rule, const Size
   BV_TRY(seconds, meter.moves(list, kRounds));
   BV_TRY(copy, meter.copy(to, from, layers * bytes_once, kRounds));
   meter.release();
-  return ordered_json{{"kind", sized.kind},
+  return ordered_json{{"kind", rule.name},
+                      {"run_bytes", run * 2},
                       {"bytes", layers * bytes_once},
                       {"pieces", list.moves.size()},
                       {"transposes", list.transposes.size()},
@@ -166,9 +175,8 @@ Result<ordered_json> streaming_row(Meter& meter, move::Executor& executor, std::
                       {"ratio", best > 0 ? pinned / best : 0}};
 }
 
-Result<ordered_json> merge_row(Meter& meter, DType dtype, std::int64_t rank) {
-  const std::int64_t rows = 8192;
-  const std::int64_t columns = 8192;
+Result<ordered_json> merge_row(Meter& meter, DType dtype, std::int64_t rank, std::int64_t rows) {
+  const std::int64_t columns = rows;
   MergeBlock block;
   block.rows = rows;
   block.columns = columns;
@@ -212,23 +220,18 @@ Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std:
                               std::size_t bytes) {
   BV_TRY(catalogue, kinds::Catalogue::parse(kinds::builtin_text(), "kinds.layout"));
   ordered_json out{{"schema", "bridge-gpu-bench/1"}, {"gpu", gpu}};
-  for (const Sized& sized : sizes()) {
-    const layout::Rule* rule = catalogue.find(sized.kind);
-    auto row =
-        rule == nullptr
-            ? Result<ordered_json>(fail(Code::Assertion, std::string("no kind ") + sized.kind))
-            : kind_row(meter, *rule, sized, bytes);
-    meter.release();
-    if (!row) {
-      return row;
+  for (const layout::Rule& rule : catalogue.rules()) {
+    const bool has_rows = rule.name == "row";
+    for (const std::int64_t run : std::span(kRuns).first(has_rows ? kRuns.size() : 1)) {
+      BV_TRY(row, kind_row(meter, rule, run, bytes));
+      out["kinds"].push_back(std::move(row));
     }
-    out["kinds"].push_back(std::move(*row));
   }
   BV_TRY(streaming, streaming_row(meter, executor, bytes));
   out["streaming"] = std::move(streaming);
   for (const DType dtype : {DType::BF16, DType::F32}) {
     for (const std::int64_t rank : {16, 64, 256}) {
-      BV_TRY(row, merge_row(meter, dtype, rank));
+      BV_TRY(row, merge_row(meter, dtype, rank, bytes >= kLargeBytes ? 8192 : 128));
       out["merge"].push_back(std::move(row));
     }
   }
@@ -248,12 +251,28 @@ Result<ordered_json> measured_dry() {
   return measured(meter, executor, "none: a dry run, without times", std::size_t{1} << 20);
 }
 
+/// The name of the first GPU, when it does what it is asked.
+Result<std::string> tried_here() {
+  BV_TRY(meter, open_meter(0));
+  BV_TRY(memory, meter->allocate(1024));
+  BV_CHECK(meter->copy(memory + 512, memory, 512, 1));
+  return look_around().devices.front();
+}
+
 }  // namespace
 }  // namespace bv::cuda
 
 int main(int argc, char** argv) {
   constexpr std::size_t kMib = std::size_t{1} << 20;
   const long mib = argc > 1 ? std::atol(argv[1]) : 1024;
+  if (argc > 1 && std::string_view(argv[1]) == "--device") {
+    const auto device = bv::cuda::tried_here();
+    if (!device) {
+      return bv::cuda::told(device.error());
+    }
+    fmt::print("{}\n", *device);
+    return 0;
+  }
   const bool dry = argc > 1 && std::string_view(argv[1]) == "--dry";
   const auto out =
       dry ? bv::cuda::measured_dry()

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <random>
 
@@ -126,6 +127,7 @@ TEST(Nccl, EveryWayToFailSaysWhy) {
   };
   for (const auto& [name, code, message] : {std::tuple("old", Code::NoGpu, "too old"),
                                             {"no-device", Code::NoGpu, "no GPU 0"},
+                                            {"identity", Code::NoGpu, "NCCL does not start"},
                                             {"init", Code::RankLost, "joining the group"},
                                             {"broadcast", Code::RankLost, "a broadcast"},
                                             {"async", Code::RankLost, "a broadcast"}}) {
@@ -139,6 +141,69 @@ TEST(Nccl, EveryWayToFailSaysWhy) {
   const Error error = failed_alone(broadcast, Milliseconds(100));
   EXPECT_THAT(error.message, HasSubstr("did not end"));
   EXPECT_THAT(error.found, HasSubstr("100 ms"));
+}
+
+TEST(Nccl, ErrorsOfTheSystemAreSaidInItsWords) {
+  const Fault fault("init");
+  const Error error = failed_alone([](Link& link) -> Status {
+    BV_CHECK(whole_world(link).broadcast(0, some(10, 1), "bytes"));
+    return Done{};
+  });
+  EXPECT_THAT(error.found, HasSubstr("unhandled system error"));
+}
+
+/// Joining and leaving a group wait for all of it, and never end where one is gone.
+TEST(Nccl, JoiningOrLeavingThatNeverEndsKeepsNobodyForEver) {
+  const auto broadcast = [](Link& link) -> Status {
+    BV_CHECK(whole_world(link).broadcast(0, some(10, 1), "bytes"));
+    return Done{};
+  };
+  {
+    const Fault fault("join");
+    const Error error = failed_alone(broadcast, Milliseconds(100));
+    EXPECT_EQ(error.code, Code::RankLost);
+    EXPECT_THAT(error.message, HasSubstr("joining the group of 1 ranks did not end"));
+  }
+  const Fault fault("destroy");
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_TRUE(in_carried_world(1, broadcast, Milliseconds(100)).front());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+}
+
+/// The rank that is gone is named, long before the patience ends.
+TEST(Nccl, ARankThatDiesWhileBytesAreCarriedIsNamedAtOnce) {
+  for (const int odd : {0, 2}) {
+    const auto began = std::chrono::steady_clock::now();
+    const auto ends = in_carried_world(
+        3,
+        [&](Link& link) -> Status {
+          link.name_coordinates({"tp0 pp0", "tp1 pp0", "tp2 pp0"});
+          Group world = whole_world(link);
+          BV_CHECK(world.all_gather(some(100, 1), "the first bytes"));
+          if (link.rank() == odd) {
+            // It agrees on the sizes of the second, and ends before it gives its bytes.
+            for (int rank = 0; rank < 3; ++rank) {
+              if (rank != odd) {
+                BV_CHECK(link.send(rank, "all-gather over the world of the second bytes: size",
+                                   bytes_of("100")));
+              }
+            }
+            throw std::runtime_error("died");
+          }
+          BV_CHECK(world.all_gather(some(100, 1), "the second bytes"));
+          return Done{};
+        },
+        Milliseconds(60000));
+    for (std::size_t rank = 0; rank < ends.size(); ++rank) {
+      if (static_cast<int>(rank) != odd) {
+        ASSERT_FALSE(ends[rank]) << rank;
+        EXPECT_THAT(ends[rank].error().message,
+                    HasSubstr("rank " + std::to_string(odd) + " (tp" + std::to_string(odd) +
+                              " pp0) ended while the others were at work"));
+      }
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+  }
 }
 
 TEST(Nccl, ALibraryThatIsNotThereOrLacksAFunctionIsNamed) {

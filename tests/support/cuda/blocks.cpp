@@ -1,5 +1,6 @@
 #include "tests/support/cuda/blocks.hpp"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -24,7 +25,9 @@ constexpr std::size_t kStackBytes = std::size_t{128} << 10;
 
 /// Runs threads until one of them waits, and then that one alone.
 struct Fiber {
-  ucontext_t context{};
+  ucontext_t context{};  // of its start; from then on it is left and entered by jumps, which call
+  jmp_buf place{};       // nothing of the system
+  bool started = false;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   unsigned thread = 0;
 };
@@ -81,16 +84,29 @@ class Block {
   void resume(Fiber& fiber) {
     running_ = &fiber;
     threadIdx.x = fiber.thread;
-    ::swapcontext(&scheduler_, &fiber.context);
+    if (_setjmp(scheduler_) != 0) {
+      return;
+    }
+    if (fiber.started) {
+      _longjmp(fiber.place, 1);
+    }
+    fiber.started = true;
+    ::setcontext(&fiber.context);
+  }
+
+  /// Of the fiber that runs, until it is resumed.
+  void leave() {
+    if (_setjmp(running_->place) == 0) {
+      _longjmp(scheduler_, 1);
+    }
   }
 
   /// Of a fiber, for ever: the block may be another one after each rest.
   static void live() {
     while (true) {
       current_->start_threads();
-      Fiber& mine = *current_->running_;
-      current_->fibers_.idle.push_back(&mine);
-      ::swapcontext(&mine.context, &current_->scheduler_);
+      current_->fibers_.idle.push_back(current_->running_);
+      current_->leave();
     }
   }
 
@@ -104,9 +120,8 @@ class Block {
   }
 
   void wait() {
-    Fiber& mine = *running_;
-    waiting_.push_back(&mine);
-    ::swapcontext(&mine.context, &scheduler_);
+    waiting_.push_back(running_);
+    leave();
   }
 
   static thread_local Block* current_;
@@ -117,7 +132,7 @@ class Block {
   std::size_t ended_ = 0;  // threads
   std::vector<Fiber*> waiting_;
   Fiber* running_ = nullptr;
-  ucontext_t scheduler_{};
+  jmp_buf scheduler_{};
 };
 thread_local Block* Block::current_ = nullptr;
 

@@ -97,6 +97,10 @@ cudaError_t counted(const char* name) {
 
 cudaError_t drain(FakeStream& stream) {
   cudaError_t out = cudaSuccess;
+  if (stream.work.empty()) {
+    return out;
+  }
+  const Memories::Open open(runtime().memories);
   while (!stream.work.empty()) {
     const auto one = std::move(stream.work.front());
     stream.work.pop_front();
@@ -146,7 +150,6 @@ bool fits(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind ki
 }
 
 cudaError_t copied(void* to, const void* from, std::size_t bytes) {
-  const Memories::Open open(runtime().memories);
   std::memmove(to, from, bytes);
   return cudaSuccess;
 }
@@ -215,7 +218,6 @@ cudaError_t launch(const cudaLaunchConfig_t& config, std::function<void()> threa
   }
   ++all.seen.kernels;
   return put(config.stream, [grid, block, thread = std::move(thread)] {
-    const Memories::Open open(runtime().memories);
     return run_blocks(grid, block, thread, runtime().random);
   });
 }
@@ -233,11 +235,9 @@ const char* cudaGetErrorName(cudaError_t code) {
     case cudaErrorMemoryAllocation:
       return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
     case cudaErrorNoDevice:
-      return "cudaErrorNoDevice";
     case cudaErrorInvalidDevice:
-      return "cudaErrorInvalidDevice";
+      return "cudaErrorInvalid";
     case cudaErrorInvalidResourceHandle:
       return "cudaErrorInvalidResourceHandle";
     case cudaErrorIllegalAddress:
@@ -256,7 +256,6 @@ cudaError_t cudaGetLastError() {
   runtime().last = cudaSuccess;
   return out;
 }
-
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = runtime().choice.devices > 0 ? 12040 : 0;
   return cudaSuccess;
@@ -286,7 +285,6 @@ cudaError_t cudaSetDevice(int device) {
   current_device = device;
   return cudaSuccess;
 }
-
 cudaError_t cudaMalloc(void** out, std::size_t bytes) {
   return taken("cudaMalloc", out, bytes, current_device);
 }
@@ -299,13 +297,16 @@ cudaError_t cudaFree(void* first) {
 cudaError_t cudaFreeHost(void* first) {
   return given_back("cudaFreeHost", first, true);
 }
-
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaMemcpy")) {
     return code;
   }
-  return fits(to, from, bytes, kind) ? copied(to, from, bytes) : said(cudaErrorInvalidValue);
+  if (!fits(to, from, bytes, kind)) {
+    return said(cudaErrorInvalidValue);
+  }
+  const Memories::Open open(runtime().memories);
+  return copied(to, from, bytes);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
@@ -330,7 +331,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   }
   return put(stream, [=] { return copied(to, from, bytes); });
 }
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned /*flags*/) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaStreamCreate")) {
@@ -357,7 +357,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return runtime().streams.contains(stream) ? said(drain(*stream))
                                             : said(cudaErrorInvalidResourceHandle);
 }
-
 cudaError_t cudaEventCreate(cudaEvent_t* out) {
   const std::lock_guard lock(runtime().mutex);
   if (const cudaError_t code = counted("cudaEventCreate")) {

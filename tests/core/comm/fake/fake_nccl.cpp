@@ -1,84 +1,119 @@
 // A library with the C interfaces of NCCL and of the NVIDIA driver, as far as core/comm calls them:
-// devices are memory of the host, groups are threads of this process. FAKE_NCCL in the environment
-// chooses a fault: "old", "no-device", "init", "broadcast", "async", "hang".
+// devices are memory of the host, ranks are threads or processes of this machine, bytes go through
+// memory that all ranks of a group share. As in NCCL, joining a group waits for all of it, calls
+// return at once, and work that waits for a rank that is gone never ends.
+// FAKE_NCCL in the environment chooses a fault: "old", "no-device", "identity", "init",
+// "broadcast", "async", "hang", "join" (joining never ends), "destroy" (leaving never ends).
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <condition_variable>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
+
+constexpr int kRanksMost = 16;
+constexpr std::size_t kSlotBytes = std::size_t{1} << 20;  // a longer message goes in pieces
 
 bool fault(const char* name) {
   const char* set = std::getenv("FAKE_NCCL");
   return set != nullptr && std::string(set) == name;
 }
 
+[[noreturn]] void wait_for_ever() {
+  while (true) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
 struct Id {
   std::array<char, 128> bytes;
 };
 
-/// Members hand pointers to each other and leave together.
-struct Meeting {
-  std::mutex mutex;
-  std::condition_variable changed;
-  int size = 0;
-  int here = 0;
-  long turn = 0;
-  std::vector<const void*> given;
-  std::vector<std::size_t> sizes;
-  std::map<std::pair<int, int>, std::deque<std::vector<char>>> mail;  // (from, to)
-
-  template <class Use>
-  void meet(int rank, const void* mine, std::size_t count, const Use& use) {
-    std::unique_lock lock(mutex);
-    given.resize(static_cast<std::size_t>(size));
-    sizes.resize(static_cast<std::size_t>(size));
-    given[static_cast<std::size_t>(rank)] = mine;
-    sizes[static_cast<std::size_t>(rank)] = count;
-    wait_for_all(lock);
-    use(*this);
-    wait_for_all(lock);  // nobody takes its memory away before all have read
-  }
-  void wait_for_all(std::unique_lock<std::mutex>& lock) {
-    const long now = turn;
-    if (++here == size) {
-      here = 0;
-      ++turn;
-      changed.notify_all();
-    } else {
-      changed.wait(lock, [&] { return turn != now; });
-    }
-  }
+/// From one rank to another; full while sent is one more than received.
+struct Slot {
+  std::atomic<long> sent;
+  std::atomic<long> received;
+  std::array<char, kSlotBytes> bytes;
 };
 
-std::mutex all_mutex;
-std::map<std::string, std::shared_ptr<Meeting>>& meetings() {
-  static std::map<std::string, std::shared_ptr<Meeting>> all;
-  return all;
-}
-
-struct Sent {
-  const void* bytes;
-  std::size_t count;
-  int peer;
+/// What all ranks of a group share; zeros at first.
+struct Shared {
+  std::atomic<int> joined;
+  std::array<Slot, static_cast<std::size_t>(kRanksMost) * kRanksMost> slots;
 };
+
+/// Bytes on their way to a rank or from one.
+struct Transfer {
+  bool sends = false;
+  int peer = 0;
+  char* bytes = nullptr;
+  std::size_t count = 0;
+  std::size_t done = 0;
+};
+
 struct Communicator {
-  std::shared_ptr<Meeting> meeting;
+  Shared* shared = nullptr;
   int rank = 0;
-  std::vector<Sent> sends;
-  void* into = nullptr;
-  std::size_t wanted = 0;
-  int from = 0;
+  int size = 1;
+  std::vector<Transfer> work;
+
+  Slot& slot(int from, int to) const {
+    return shared->slots[static_cast<std::size_t>(from * kRanksMost + to)];
+  }
+
+  /// Moves what can be moved; true when nothing is left.
+  bool progress() {
+    bool left = false;
+    for (Transfer& one : work) {
+      while (one.done < one.count) {
+        Slot& way = one.sends ? slot(rank, one.peer) : slot(one.peer, rank);
+        const bool full = way.sent.load() != way.received.load();
+        if (full == one.sends) {
+          break;
+        }
+        const std::size_t piece = std::min(one.count - one.done, kSlotBytes);
+        if (one.sends) {
+          std::memcpy(way.bytes.data(), one.bytes + one.done, piece);
+          ++way.sent;
+        } else {
+          std::memcpy(one.bytes + one.done, way.bytes.data(), piece);
+          ++way.received;
+        }
+        one.done += piece;
+      }
+      left = left || one.done < one.count;
+    }
+    if (!left) {
+      work.clear();
+    }
+    return !left;
+  }
+
+  void send(const void* bytes, std::size_t count, int peer) {
+    work.push_back({true, peer, static_cast<char*>(const_cast<void*>(bytes)), count, 0});
+  }
+  void receive(void* bytes, std::size_t count, int peer) {
+    work.push_back({false, peer, static_cast<char*>(bytes), count, 0});
+  }
 };
-thread_local std::vector<Communicator*> grouped;
+
+/// Streams are of a thread here: one carrier works at a time.
+thread_local std::vector<Communicator*> active;
+
+void activate(Communicator* one) {
+  active.push_back(one);
+}
 
 }  // namespace
 
@@ -89,36 +124,54 @@ int ncclGetVersion(int* version) {
   return 0;
 }
 int ncclGetUniqueId(Id* id) {
-  static int next = 0;
-  const std::lock_guard lock(all_mutex);
+  static std::atomic<int> next = 0;
+  if (fault("identity")) {
+    return 2;
+  }
   id->bytes = {};
-  std::snprintf(id->bytes.data(), id->bytes.size(), "group %d", next++);
+  std::snprintf(id->bytes.data(), id->bytes.size(), "/bv-fake-nccl-%d-%d",
+                static_cast<int>(::getpid()), next++);
   return 0;
 }
 int ncclCommInitRank(void** out, int size, Id id, int rank) {
   if (fault("init")) {
     return 2;
   }
-  auto* made = new Communicator;
-  {
-    const std::lock_guard lock(all_mutex);
-    auto& meeting = meetings()[id.bytes.data()];
-    if (meeting == nullptr) {
-      meeting = std::make_shared<Meeting>();
-      meeting->size = size;
-    }
-    made->meeting = meeting;
+  if (fault("join")) {
+    wait_for_ever();
   }
+  const int file = ::shm_open(id.bytes.data(), O_RDWR | O_CREAT, 0600);
+  if (file < 0 || size > kRanksMost || ::ftruncate(file, sizeof(Shared)) != 0) {
+    return 2;
+  }
+  void* const mapped = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  ::close(file);
+  if (mapped == MAP_FAILED) {
+    return 2;
+  }
+  auto* made = new Communicator;
+  made->shared = static_cast<Shared*>(mapped);
   made->rank = rank;
+  made->size = size;
+  ++made->shared->joined;
+  while (made->shared->joined.load() < size) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  ::shm_unlink(id.bytes.data());  // all have it
   *out = made;
   return 0;
 }
-int ncclCommDestroy(void* one) {
-  delete static_cast<Communicator*>(one);
+int ncclCommAbort(void* one) {
+  auto* here = static_cast<Communicator*>(one);
+  ::munmap(here->shared, sizeof(Shared));
+  delete here;
   return 0;
 }
-int ncclCommAbort(void* one) {
-  return ncclCommDestroy(one);
+int ncclCommDestroy(void* one) {
+  if (fault("destroy")) {
+    wait_for_ever();
+  }
+  return ncclCommAbort(one);
 }
 int ncclCommGetAsyncError(void* /*one*/, int* error) {
   *error = fault("async") ? 6 : 0;
@@ -130,11 +183,15 @@ int ncclBroadcast(const void* send, void* receive, std::size_t count, int type, 
   if (fault("broadcast") || type != 0) {
     return 3;
   }
-  here->meeting->meet(here->rank, send, count, [&](const Meeting& all) {
-    if (here->rank != root) {
-      std::memcpy(receive, all.given[static_cast<std::size_t>(root)], count);
+  for (int peer = 0; here->rank == root && peer < here->size; ++peer) {
+    if (peer != root) {
+      here->send(send, count, peer);
     }
-  });
+  }
+  if (here->rank != root) {
+    here->receive(receive, count, root);
+  }
+  activate(here);
   return 0;
 }
 int ncclAllGather(const void* send, void* receive, std::size_t count, int type, void* one,
@@ -143,11 +200,15 @@ int ncclAllGather(const void* send, void* receive, std::size_t count, int type, 
   if (type != 0) {
     return 4;
   }
-  here->meeting->meet(here->rank, send, count, [&](const Meeting& all) {
-    for (std::size_t i = 0; i < all.given.size(); ++i) {
-      std::memmove(static_cast<char*>(receive) + i * count, all.given[i], count);
+  auto* all = static_cast<char*>(receive);
+  std::memmove(all + static_cast<std::size_t>(here->rank) * count, send, count);
+  for (int peer = 0; peer < here->size; ++peer) {
+    if (peer != here->rank) {
+      here->send(all + static_cast<std::size_t>(here->rank) * count, count, peer);
+      here->receive(all + static_cast<std::size_t>(peer) * count, count, peer);
     }
-  });
+  }
+  activate(here);
   return 0;
 }
 int ncclGroupStart() {
@@ -155,46 +216,23 @@ int ncclGroupStart() {
 }
 int ncclSend(const void* bytes, std::size_t count, int /*type*/, int peer, void* one, void* /*s*/) {
   auto* here = static_cast<Communicator*>(one);
-  here->sends.push_back({bytes, count, peer});
-  grouped.push_back(here);
+  here->send(bytes, count, peer);
+  activate(here);
   return 0;
 }
 int ncclRecv(void* bytes, std::size_t count, int /*type*/, int peer, void* one, void* /*stream*/) {
   auto* here = static_cast<Communicator*>(one);
-  here->into = bytes;
-  here->wanted = count;
-  here->from = peer;
-  grouped.push_back(here);
+  here->receive(bytes, count, peer);
+  activate(here);
   return 0;
 }
-/// Sends wait for nobody; each receive waits for its own.
 int ncclGroupEnd() {
-  const std::vector<Communicator*> all = std::move(grouped);
-  grouped.clear();
-  for (Communicator* here : all) {
-    const std::lock_guard lock(here->meeting->mutex);
-    for (const Sent& sent : here->sends) {
-      const auto* first = static_cast<const char*>(sent.bytes);
-      here->meeting->mail[{here->rank, sent.peer}].emplace_back(first, first + sent.count);
-    }
-    here->sends.clear();
-    here->meeting->changed.notify_all();
-  }
-  for (Communicator* here : all) {
-    if (here->into == nullptr) {
-      continue;
-    }
-    std::unique_lock lock(here->meeting->mutex);
-    auto& box = here->meeting->mail[{here->from, here->rank}];
-    here->meeting->changed.wait(lock, [&] { return !box.empty(); });
-    std::memcpy(here->into, box.front().data(), std::min(box.front().size(), here->wanted));
-    box.pop_front();
-    here->into = nullptr;
-  }
   return 0;
 }
 const char* ncclGetErrorString(int code) {
-  return code == 3 ? "internal error" : "remote error";
+  return code == 2   ? "unhandled system error (run with NCCL_DEBUG=INFO for details)"
+         : code == 3 ? "internal error"
+                     : "remote error";
 }
 
 int cuInit(unsigned /*flags*/) {
@@ -241,7 +279,15 @@ int cuStreamDestroy_v2(void* /*stream*/) {
   return 0;
 }
 int cuStreamQuery(void* /*stream*/) {
-  return fault("hang") ? 600 : 0;
+  constexpr int kNotReady = 600;
+  bool left = fault("hang");
+  for (Communicator* one : active) {
+    left = !one->progress() || left;
+  }
+  if (!left) {
+    active.clear();
+  }
+  return left ? kNotReady : 0;
 }
 
 }  // extern "C"
