@@ -167,7 +167,7 @@ TEST(Tidy, WhatIsWrittenAsJsonGoesThroughOnePlace) {
   std::size_t seen = 0;
   for (const fs::path& path : sources({"reports", "ci/cli"})) {
     const std::string text = read(path);
-    seen += text.find("json_text(") != std::string::npos ? 1 : 0;
+    seen += text.find("json_text(") != std::string::npos ? 1U : 0U;
     if (!texts.contains(path.lexically_relative(kRoot).generic_string())) {
       EXPECT_EQ(text.find(".dump("), std::string::npos) << path << ": json_text(value, indent)";
     }
