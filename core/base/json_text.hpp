@@ -6,7 +6,7 @@
 
 namespace bv {
 
-/// A text of JSON in which each character that `escaped` would make visible stands as \uXXXX: a
+/// A text of JSON in which each character that `escaped` would make visible stands as \u202e: a
 /// bidirectional override of a name cannot turn the lines of a log or of an editor around.
 [[nodiscard]] std::string visible_json(std::string_view json);
 

@@ -55,8 +55,8 @@ void Applier::report_base() {
     return;
   }
   const auto told = [](const BaseChange& change) {
-    return shown(fmt::format("{} {}{}{}", change.name, change.what,
-                             change.source.empty() ? "" : ", in ", change.source));
+    return readable(fmt::format("{} {}{}{}", change.name, change.what,
+                                change.source.empty() ? "" : ", in ", change.source));
   };
   const BaseChange& first = rules_.base_changes.front();
   OpenQuestion question = hook_question(
@@ -66,7 +66,7 @@ void Applier::report_base() {
   question.subject = shown(first.name);
   question.source = shown(first.source);
   question.wanted = "the classes of a release that is known to the exporter, as they are";
-  constexpr std::size_t kTold = 8;
+  constexpr std::size_t kTold = 6;  // a text shows as many lines
   for (std::size_t i = 1; i < rules_.base_changes.size() && i < kTold; ++i) {
     question.facts.push_back(told(rules_.base_changes[i]));
   }

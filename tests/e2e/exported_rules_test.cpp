@@ -161,7 +161,7 @@ TEST(ExportedRules, ALibraryThatIsNotTheOneThatWasReadLeavesTheRunOpen) {
   EXPECT_TRUE(says(changed, "unsupported[BV1021]")) << changed.out;
   EXPECT_TRUE(says(changed, "_unwrap_name is not that of megatron-bridge 0.6.2")) << changed.out;
   EXPECT_TRUE(says(changed, "conversion/model_bridge.py:1550")) << changed.out;
-  EXPECT_TRUE(says(changed, "and 2 more in hooks.base")) << changed.out;
+  EXPECT_TRUE(says(changed, "and 4 more in hooks.base")) << changed.out;
   for (const json& base : {json("text"), json::array({"text"}), json::array({json::object()})}) {
     const Ended odd = on(base);
     EXPECT_EQ(odd.code, 5) << base << odd.all();

@@ -93,6 +93,41 @@ TEST_F(HiddenCharacters, OfTensorsAndPaths) {
   expect_visible("no such word", run({kHidden}).all());
 }
 
+TEST_F(HiddenCharacters, OfWhatIsWritten) {
+  const std::string llama = golden_hf("llama").string();
+  const auto out = [&](const std::string& name) { return folder_ / (name + kHidden); };
+  for (const Words& words : std::vector<Words>{
+           {"fixture", "make", "llama", "--out", out("f")},
+           {"fixture", "make", "llama", "--json", "--out", out("g")},
+           {"inspect", "--model", llama, "--dump-headers", out("h") + ".headers.json"},
+           {"convert", "--to", "megatron", "--tp", "1", "--model", llama, "--out", out("c")},
+           {"convert", "--to", "megatron", "--tp", "1", "--json", "--model", llama, "--out",
+            out("j")},
+           {"convert", "--to", "hf", "--model", out("c"), "--out", out("b")},
+           {"check", "--tp", "1", "--model", llama, "--out", out("o")},
+           {"report", "junit", out("o") + "/verdicts.json", "--out", out("r")},
+           {"report", "merge", out("o") + "/verdicts.json", "--out", out("m")},
+           {"report", "diff", out("o") + "/verdicts.json", out("o") + "/verdicts.json"},
+           {"certify", out("o") + "/verdicts.json", "--out", out("t")},
+           {"certify", "verify", out("t")},
+           {"trace", "model.norm.weight", "0", "--model", out("f")},
+           {"layout", "--tp", "1", "--rank", "0", "--model", out("f")},
+           {"lora", "check", out("none"), "--model", llama},
+           {"explain", kHidden},
+           {"models", "show", kHidden},
+           {"check", "--tp", "1", "--model", llama, "--only", kHidden},
+           {"check", "--tp", "1", "--model", llama, "--waivers", out("w")},
+           {"check", "--tp", "1", "--model", llama, "--set", kHidden + "=1"}}) {
+    const Ended ended = run(words);
+    EXPECT_EQ(hidden_in(ended.all()), "") << words[0] << " " << words[1];
+  }
+  for (const std::string& file : files_below(folder_.path())) {
+    if (file.ends_with(".json") && file.find("model.safetensors.index") == std::string::npos) {
+      EXPECT_EQ(hidden_in(file_text(folder_.path() / file)), "") << file.substr(file.size() - 20);
+    }
+  }
+}
+
 TEST_F(HiddenCharacters, OfRulesFiles) {
   nlohmann::ordered_json rules =
       nlohmann::ordered_json::parse(file_text(fixture("rules/qwen3.rules.json")));

@@ -46,9 +46,8 @@ IN_FILES = {
                 "SafeTensorsStateSource.load_tensors is not that"),
     "a method of a stock class": (MAPPING, "class QKVGMapping(", "class _Resolves:\n    pass\n\n\nQKVMapping.resolve = AutoMapping.resolve\n\n\nclass QKVGMapping(",
                                   "<statements> is new since"),
-    "a new method": (MAPPING, "    def get_shard_idx(self, config: TransformerConfig, local_tp: bool) -> List[int]:\n        raise",
-                     "    def resolve(self, captures):\n        return self\n\n    def get_shard_idx(self, config: TransformerConfig, local_tp: bool) -> List[int]:\n        raise",
-                     "ChunkedMapping.resolve is new since"),
+    "a new method": (MAPPING, "class GDNConv1dMapping(ChunkedMapping):\n", "class GDNConv1dMapping(ChunkedMapping):\n    def resolve(self, captures):\n        return self\n\n",
+                     "GDNConv1dMapping.resolve is new since"),
     "an import": (BRIDGE, "from megatron.core.utils import get_pg_size\n", "from megatron.core.utils import get_pg_rank as get_pg_size\n", "get_pg_size is not that"),
     "a type of module": (MAPPING, '            "RowParallelLinear",\n', '            "RowParallelLinear",\n            "OwnLinear",\n', "AutoMapping._MODULE_TYPE_REGISTRY is not that"),
     "a method of the bridge": (LLAMA, CLASS, f"{CLASS}    def _unwrap_name(self, name):\n        return name\n\n",
@@ -123,3 +122,10 @@ def test_a_library_at_work_is_held_against_its_files(fork, name):
     *edit, said = AT_WORK[name]
     code, out, _ = fork("live", *edit)
     assert code == 3 and said in out, out
+
+
+def test_a_module_that_the_library_cuts_otherwise_than_megatron_is_named(fork):
+    edit = ('AutoMapping._MODULE_TYPE_REGISTRY["row"].discard("TERowParallelLinear")\n'
+            'AutoMapping.register_module_type("TERowParallelLinear", "column")\n\n\n@MegatronModelBridge.register')
+    code, out, _ = fork("model", LLAMA, "@MegatronModelBridge.register", edit)
+    assert code == 3 and "linear_proj.weight as column, and Megatron as row" in out, out

@@ -82,7 +82,7 @@ def exported_shapes(library, cls, config, fields):
         if bridge.provider is None:
             raise ValueError(bridge.trouble[-1])
         vars(bridge.provider).update(fields)
-        rows, model = built.parameters(bridge)
+        rows, model, _ = built.parameters(bridge)
         names = dict.fromkeys(sorted({hf for row in rows for hf in _read_for(bridge.registry, row[0])}))
     _with_values(library, bridge, names)
     tasks = [task for task in bridge.instance.build_conversion_tasks(bridge.pretrained, model) if task is not None]

@@ -78,8 +78,11 @@ def test_a_check_that_leaves_no_verdicts_is_no_pass(environment, tmp_path):
     (tmp_path / "bin" / "bridge-verify").unlink()
     (tmp_path / "bin" / "bridge-verify").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "bin" / "bridge-verify").chmod(0o755)
+    for name in ("report.html", "junit.xml", "results.sarif"):
+        (tmp_path / "out" / name).write_text("of an earlier step")
     said, _ = github(environment, tmp_path)
     assert (said["exit-code"], said["result"]) == ("5", "INPUT")
+    assert list((tmp_path / "out").iterdir()) == []  # nothing old is uploaded
 
 
 @pytest.mark.parametrize("name", ["BRIDGE_VERIFY_VERSION", "BRIDGE_VERIFY_HELP"])

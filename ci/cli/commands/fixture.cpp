@@ -78,7 +78,7 @@ Result<std::string> make_fixture(const Options& options, const Library& library)
   }
   return fmt::format("{} with seed {}: {}, {} in {} written to {}\nnext     {}\n", fixture.name,
                      seed, counted(plan.tensors, "tensor"), human_bytes(plan.bytes),
-                     counted(plan.files.size(), "file"), options.out, check_line(options));
+                     counted(plan.files.size(), "file"), escaped(options.out), check_line(options));
 }
 
 Result<std::string> run(const Options& options, int width) {

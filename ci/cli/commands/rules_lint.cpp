@@ -138,10 +138,11 @@ void show_text(Context& context, const Options& options, const std::string& file
                const Linted& linted) {
   show_all(context, options, linted.findings);
   const std::size_t open = linted.of(Severity::Unsupported) + linted.of(Severity::Undecided);
-  const std::string line = fmt::format("{}: {}, {}, {}{}", file, counted(linted.rules, "rule"),
-                                       counted(linted.of(Severity::Error), "error"),
-                                       counted(linted.of(Severity::Warning), "warning"),
-                                       open == 0 ? "" : fmt::format(", {} not judged", open));
+  const std::string line =
+      fmt::format("{}: {}, {}, {}{}", escaped(file), counted(linted.rules, "rule"),
+                  counted(linted.of(Severity::Error), "error"),
+                  counted(linted.of(Severity::Warning), "warning"),
+                  open == 0 ? "" : fmt::format(", {} not judged", open));
   const int width = style_for(context, options, context.out_is_terminal).width;
   context.streams.out(reports::wrapped(line, 0, "  ", static_cast<std::size_t>(width)) + "\n");
 }

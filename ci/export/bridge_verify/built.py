@@ -3,7 +3,7 @@
 import os
 import socket
 
-from . import stand_ins
+from . import places, stand_ins
 
 _started = []
 
@@ -48,23 +48,48 @@ def build(provider, meta):
                                               init_model_with_meta_device=meta)
 
 
-def _parallelism(library, name, module, tensor):
-    """How the module cuts it: what Megatron marks on the parameter, else what the library finds out, else, for a module of
-    another library, that every rank holds all of it. None where nothing says it."""
+def _marked(module, tensor):
+    """How Megatron says that it cuts a parameter; None where it says nothing."""
     if getattr(tensor, "tensor_model_parallel", False):
         return {0: "column", 1: "row"}.get(getattr(tensor, "partition_dim", None))
     if hasattr(module, "global_dim"):  # cut by its rank in its own code: MegatronParamMapping._get_shard_spec reads this
         return "column"
+    return None
+
+
+def _found(library, name, module):
+    """How AutoMapping would cut it; None where it cannot say."""
     try:
         return library.mapping.AutoMapping(name, name)._detect_parallelism_type(module)
     except Exception:
+        return None
+
+
+def _parallelism(library, name, module, tensor):
+    """How the module cuts it: what Megatron marks on the parameter, else what the library finds out, else, for a module of
+    another library, that every rank holds all of it. None where nothing says it."""
+    said = _marked(module, tensor) or _found(library, name, module)
+    if said is None:
         home = type(module).__module__.split(".")
         outside = home[0] not in ("megatron", "transformer_engine") or "conversion" not in home and home[:2] == ["megatron", "bridge"]
         return "replicated" if outside else None
+    return said
+
+
+def _cut_otherwise(bridge, rule, name, module, tensor):
+    """A row of hooks.base where AutoMapping cuts a parameter that it fills otherwise than Megatron does."""
+    library = bridge.library
+    marked, found = _marked(module, tensor), _found(library, name, module)
+    if None in (marked, found) or marked == found or not isinstance(rule, library.mapping.AutoMapping):
+        return None
+    return {"name": f"AutoMapping of {type(module).__name__}", "file": places.short(library.mapping.__file__),
+            "line": places.defined_at(library.mapping.AutoMapping, "_detect_parallelism_type"),
+            "what": f"cuts {name} as {found}, and Megatron as {marked}"}
 
 
 def parameters(bridge, meta=False):
-    """(rows, model). A row is [name, shape, module class, parallelism, id of the rule or None]; all that the library fills."""
+    """(rows, model, rows of hooks.base). A row is [name, shape, module class, parallelism, id of the rule or None]; all that the
+    library fills."""
     from megatron.bridge.models.conversion.utils import get_module_and_param_from_name, persistent_buffers
     from megatron.core.utils import unwrap_model
 
@@ -73,7 +98,7 @@ def parameters(bridge, meta=False):
     instance, library = bridge.instance, bridge.library
     ids = {id(mapping): f"r{place}" for place, mapping in enumerate(bridge.registry.mappings)}
     tied = instance._share_embeddings_and_output_weights(unwrap_model(model)[0].config)
-    rows = []
+    rows, otherwise = [], {}
     for chunk in model:
         for name, tensor in [*chunk.named_parameters(), *persistent_buffers(chunk)]:
             name = instance._unwrap_name(name)
@@ -83,7 +108,9 @@ def parameters(bridge, meta=False):
             module, _ = get_module_and_param_from_name(model, name, 0)
             rows.append([name, list(tensor.shape), type(module).__name__, _parallelism(library, name, module, tensor),
                          None if rule is None else ids[id(rule)]])
-    return rows, model
+            if odd := _cut_otherwise(bridge, rule, name, module, tensor):
+                otherwise.setdefault(odd["name"], odd)
+    return rows, model, [*otherwise.values()]
 
 
 def _rule_for(registry, name):

@@ -77,7 +77,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
     if mode == "model" and bridge.provider is not None:
         try:
             with live.quiet():
-                rows, model = built.parameters(bridge, meta)
+                rows, model, otherwise = built.parameters(bridge, meta)
                 measured = bridge.norms(model, rows)
             unsure = sorted(name for name in stand_ins.constructed if not name.startswith("transformer_engine_torch"))
             if unsure:
@@ -85,6 +85,8 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
                                "so they are not listed")
             else:
                 out["model"] = {"parameters": rows}
+                if otherwise:
+                    out["hooks"]["base"] = [*base, *otherwise]
                 if measured:
                     out["facts"]["norms"] = measured
         except Exception as error:

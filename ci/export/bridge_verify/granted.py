@@ -19,6 +19,8 @@ import sys
 import sysconfig
 import types
 
+from . import places
+
 TABLE = pathlib.Path(__file__).with_name("granted.json")
 PACKAGE = "megatron.bridge"
 # Files below megatron/bridge that tensors pass through, and where a reader of them starts: "*" for all that is in it.
@@ -313,7 +315,7 @@ def _replaced(holder, name, part, path):
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         other = stranger(value, path, {one.lineno for one in part.nodes} | {part.line} | {
             min([one.lineno, *(each.lineno for each in getattr(one, "decorator_list", ()))]) for one in part.nodes})
-        return other and f"was replaced by what stands in {other[0]}:{other[1]}"
+        return other and f"was replaced by what stands in {places.short(other[0])}:{other[1]}"
     if isinstance(node, ast.ClassDef):
         return None if isinstance(value, type) and value.__module__ == holder.__name__ else "was replaced while the library was imported"
     wanted = _imported(node)

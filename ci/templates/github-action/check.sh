@@ -3,7 +3,7 @@
 # the last step of the action ends with the exit code of the check, after the reports are uploaded.
 set -uo pipefail
 mkdir -p "$OUT"
-rm -f "$OUT/verdicts.json" # of an earlier step
+rm -f "$OUT"/{verdicts.json,report.html,report.txt,junit.xml,ctrf.json,summary.md,results.sarif} # of an earlier step
 code=0
 fetched=()
 if [[ "$MODEL" =~ ^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$ && ! -e "$MODEL" ]]; then

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "core/base/unicode.hpp"
@@ -14,10 +15,10 @@ std::string utf8(std::uint32_t point) {
     return std::string(1, static_cast<char>(point));
   }
   std::string out;
-  const int more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
-  constexpr unsigned kLeads[] = {0, 0xc0, 0xe0, 0xf0};
+  const unsigned more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+  constexpr std::array<unsigned, 4> kLeads = {0, 0xc0, 0xe0, 0xf0};
   out += static_cast<char>(kLeads[more] | (point >> (6 * more)));
-  for (int i = more; i-- > 0;) {
+  for (unsigned i = more; i-- > 0;) {
     out += static_cast<char>(0x80U | ((point >> (6 * i)) & 0x3fU));
   }
   return out;
