@@ -235,6 +235,9 @@ std::optional<Formula> formula_of(std::string_view parameter) {
       ((parent == "patch_embed" && module == "proj") || module == "pos_embed")) {
     return Formula::Replicated;
   }
+  if (parent == "output_layer" && digits_after(module, "")) {
+    return Formula::OutputLayer;  // the head of a reward model: several layers
+  }
   const auto row = std::ranges::find(kModules, module, &Row::module);
   return row == kModules.end() ? std::nullopt
                                : std::optional(leaf == "weight" ? row->weight : row->bias);

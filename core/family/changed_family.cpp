@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/family/family.hpp"
+#include "core/family/symbols.hpp"
 
 namespace bv::family {
 
@@ -53,6 +54,79 @@ FamilyPtr with_carried(const Family& family, const std::vector<CarriedTensors>& 
     section.end_rule = out->rules.size();
     out->sections.push_back(std::move(section));
   }
+  return out;
+}
+
+namespace {
+
+/// The rule of the language head; nullptr without.
+const Rule* language_head(const Family& family) {
+  for (const Section& section : family.sections) {
+    for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
+      if (section.stage == Stage::Output && family.rules[i].vocabulary) {
+        return &family.rules[i];
+      }
+    }
+  }
+  return nullptr;
+}
+
+/// transformers counts labels in num_labels, or as the entries of id2label, of which two are the
+/// default.
+SymbolRule labels_symbol(const std::string& file) {
+  SymbolRule out;
+  out.name = "num_labels";
+  out.fields = {{"/num_labels", false}, {"/id2label", true}};
+  out.default_value = "2";
+  out.null_value = "";
+  out.file = file;
+  return out;
+}
+
+void untie(Family& family) {
+  for (SymbolRule& symbol : family.symbols) {
+    if (symbol.name == symbols::kTied) {
+      SymbolRule never;
+      never.name = symbol.name;
+      never.value = "0";
+      never.min = 0;
+      never.file = symbol.file;
+      symbol = std::move(never);
+    }
+  }
+}
+
+}  // namespace
+
+FamilyPtr with_head(const FamilyPtr& family, const std::vector<HeadTensor>& head) {
+  const Rule* language = language_head(*family);
+  if (language == nullptr) {
+    return nullptr;
+  }
+  const std::string module = language->megatron.substr(0, language->megatron.rfind('.') + 1);
+  auto out = std::make_shared<Family>(*family);
+  out->headless = family;
+  if (out->symbol("num_labels") == nullptr) {
+    out->symbols.push_back(labels_symbol(out->file));
+  }
+  untie(*out);
+  Section section;
+  section.stage = Stage::Output;
+  section.title = "head";
+  section.of_class = true;
+  section.first_rule = out->rules.size();
+  for (const HeadTensor& tensor : head) {
+    Rule& rule = out->rules.emplace_back();
+    rule.id = fmt::format("r{}", out->rules.size() - 1);
+    rule.kind = "replicated";
+    rule.megatron = module + tensor.leaf;
+    rule.hf = {{"x", tensor.hf}};
+    rule.rest = tensor.extents;
+    rule.source = fmt::format("{}: head {}", out->file, tensor.hf);
+    rule.section = out->sections.size();
+  }
+  section.end_rule = out->rules.size();
+  out->sections.push_back(std::move(section));
   return out;
 }
 

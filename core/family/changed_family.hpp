@@ -1,6 +1,6 @@
 #pragma once
 // A family with other rules: how faults are planted into the rules of a right one, and how tensors
-// that go as they are get rules of their own.
+// that go as they are, and heads other than the language head, get rules of their own.
 
 #include <string>
 #include <vector>
@@ -25,5 +25,15 @@ struct CarriedTensors {
 /// It carries nothing else, so that it can be resolved again.
 [[nodiscard]] FamilyPtr with_carried(const Family& family,
                                      const std::vector<CarriedTensors>& tensors);
+
+/// A tensor of the head that a class has in place of the language head.
+struct HeadTensor {
+  std::string hf;                    // "score.weight"
+  std::string leaf;                  // of the module output_layer: "weight"
+  std::vector<std::string> extents;  // expressions over symbols, num_labels among them
+};
+/// The family with such a head, whole on every rank of the last stage; its embedding is not tied.
+/// nullptr for a family without a language head.
+[[nodiscard]] FamilyPtr with_head(const FamilyPtr& family, const std::vector<HeadTensor>& head);
 
 }  // namespace bv::family

@@ -172,6 +172,7 @@ struct Section {
   std::vector<ConstraintRule> constraints;
   std::size_t first_rule = 0;
   std::size_t end_rule = 0;
+  bool of_class = false;  // the head that the class of a config has in place of the language head
 };
 
 class Family {
@@ -196,6 +197,7 @@ class Family {
   std::vector<LayerSize> layer_sizes;
   bool fitted = false;  // rules were made for the layers of one config (model/fitted.hpp)
   std::shared_ptr<const Family> unfitted;  // what it was before, for another config
+  std::shared_ptr<const Family> headless;  // likewise, before a class's head was added
   std::vector<MustRule> musts;
   /// Text for {M} in Megatron names, and for {HF}, {V} in HF names as transformers writes them. A
   /// checkpoint may have other HF prefixes: they come from its names (model/prefixes.hpp).

@@ -11,6 +11,7 @@
 #include "core/family/symbols.hpp"
 #include "core/model/carried.hpp"
 #include "core/model/fitted.hpp"
+#include "core/model/label_head.hpp"
 #include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
 #include "core/model/prefixes.hpp"
@@ -36,6 +37,7 @@ class Resolver {
 
   Result<Model> run() {
     if (options_.config_only && family_->unfitted != nullptr) family_ = family_->unfitted;
+    family_ = with_class_head(std::move(family_), config_, headers_, options_.config_only);
     model_.family = family_;
     model_.spelling = options_.spelling;
     choose_prefixes();
@@ -114,8 +116,13 @@ class Resolver {
   /// tensors are there all the same.
   bool has_output(const family::Section& section) {
     const HeadClass head = head_class(*family_, config_);
-    if (head.language) {
-      return true;
+    if (section.of_class) {
+      const auto& hf = family_->rules[section.first_rule].hf.front().second;
+      model_.detected.push_back({"output_layer", hf.substr(0, hf.find('.')),
+                                 fmt::format("class {}", escaped(head.name))});
+    }
+    if (section.of_class || family_->headless != nullptr || head.language) {
+      return section.of_class || family_->headless == nullptr;
     }
     for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
       for (const auto& [source, text] : family_->rules[i].hf) {

@@ -161,11 +161,14 @@ void read_vision(Fields& fields, ModelFacts& facts) {
   }
 }
 
-std::int64_t read_labels(Fields& top) {
+/// Classifiers of tokens have a bias, those of whole sequences none (transformers 5).
+std::int64_t read_labels(Fields& top, ModelFacts& facts) {
   const Json* names = top.find("architectures");
   if (names == nullptr || !names->is_array() || names->empty() || !names->front().is_string())
     return 0;
-  if (!names->front().get<std::string>().ends_with("ForTokenClassification")) return 0;
+  const auto name = names->front().get<std::string>();
+  facts.label_bias = name.ends_with("ForTokenClassification");
+  if (!facts.label_bias && !name.ends_with("ForSequenceClassification")) return 0;
   if (top.find("num_labels") != nullptr) return top.size("num_labels");
   const Json* labels = top.find("id2label");
   if (labels == nullptr) return 2;
@@ -260,7 +263,7 @@ Result<ModelFacts> read_facts(std::string_view config_json, std::string_view lik
     if (top.error()) return *top.error();
     return facts;
   }
-  facts.labels = read_labels(top);
+  facts.labels = read_labels(top, facts);
   if (const Json* object = top.find("vision_config"); object != nullptr && has_text) {
     if (!object->is_object()) top.refuse("vision_config", "an object");
     if (top.error()) return *top.error();

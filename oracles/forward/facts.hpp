@@ -198,7 +198,8 @@ struct ModelFacts {
   bool tied = false;
   std::int64_t mtp_layers = 0;
   bool mtp_behind_layers = false;  // HF names model.layers.{L + k} (DeepSeek, GLM), not mtp. (Qwen)
-  std::int64_t labels = 0;         // token classification; 0: a language model
+  std::int64_t labels = 0;         // of a classifier; 0: a language model
+  bool label_bias = false;
   std::vector<Mixer> mixers;       // one a layer
   std::vector<bool> is_moe;        // one a layer
   std::vector<bool> turns;         // one a layer: queries and keys turn by position

@@ -52,14 +52,14 @@ at::Tensor vocabulary_logits(const ModelFacts& facts, const Team& team, std::str
   return all.slice(1, 0, facts.vocab);
 }
 
-/// The last linear of a token classification model: whole on every rank; each rank's copy gives its
+/// The last linear of a classifier: whole on every rank; each rank's copy gives its
 /// share of rows.
 at::Tensor label_logits(const ModelFacts& facts, const Team& team, const PerRank& hidden) {
   at::Tensor sum = at::zeros({hidden.front().size(0), facts.labels}, at::kDouble);
   for (std::size_t r = 0; r < team.size(); ++r) {
     const at::Tensor weight = team[r].get("output_layer.weight", {facts.labels, facts.hidden});
-    sum =
-        sum + at::matmul(hidden[r], weight.t()) + team[r].get("output_layer.bias", {facts.labels});
+    sum = sum + at::matmul(hidden[r], weight.t());
+    if (facts.label_bias) sum = sum + team[r].get("output_layer.bias", {facts.labels});
   }
   return sum / static_cast<double>(team.size());
 }

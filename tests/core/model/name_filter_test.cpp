@@ -80,8 +80,6 @@ TEST(Matched, TensorsAreTheOnlySubjects) {
 /// Heads that Megatron's language model does not have.
 TEST(ForeignHead, OfAKnownFamilyIsOneFaultThatNamesExclude) {
   for (const auto& [suffix, head] : std::vector<std::pair<std::string, std::string>>{
-           {"ForSequenceClassification", "score."},
-           {"ForTokenClassification", "classifier."},
            {"ForRewardModel", "reward_head."},
            {"ForCausalLMWithValueHead", "v_head.summary."},
            {"ForValue", "value_head."}}) {
