@@ -200,9 +200,9 @@ struct ModelFacts {
   bool mtp_behind_layers = false;  // HF names model.layers.{L + k} (DeepSeek, GLM), not mtp. (Qwen)
   std::int64_t labels = 0;         // of a classifier; 0: a language model
   bool label_bias = false;
-  std::vector<Mixer> mixers;       // one a layer
-  std::vector<bool> is_moe;        // one a layer
-  std::vector<bool> turns;         // one a layer: queries and keys turn by position
+  std::vector<Mixer> mixers;  // one a layer
+  std::vector<bool> is_moe;   // one a layer
+  std::vector<bool> turns;    // one a layer: queries and keys turn by position
   HfNames names;
   RopeFacts rope;  // of full and latent attention
   RopeFacts sliding_rope;

@@ -12,7 +12,7 @@ std::string peft(const std::string& name, const std::string& part) {
   return support::golden("peft/" + name + "/" + part).string();
 }
 
-std::map<std::string, std::string> files_below(const fs::path& folder) {
+std::map<std::string, std::string> bytes_below(const fs::path& folder) {
   std::map<std::string, std::string> out;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (entry.is_regular_file()) {
@@ -37,8 +37,8 @@ TEST_P(MergedTorchDist, IsWhatConvertMakesOfTheMergedModel) {
   const Ended found = run({"convert", "--to", "torch_dist", "--model", base, "--adapter", adapter,
                            "--out", folder / "one"});
   ASSERT_EQ(found.code, 0) << found.all();
-  auto one = files_below(folder / "one");
-  auto two = files_below(folder / "two");
+  auto one = bytes_below(folder / "one");
+  auto two = bytes_below(folder / "two");
   EXPECT_EQ(one.erase("iter_0000000/bridge-verify.json"), 1U);  // it names the adapter
   EXPECT_EQ(two.erase("iter_0000000/bridge-verify.json"), 1U);
   EXPECT_EQ(one, two);
