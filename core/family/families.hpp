@@ -51,6 +51,8 @@ struct StatedFacts {
 [[nodiscard]] const std::vector<std::string>& architectures(const Family& family);
 [[nodiscard]] const std::vector<std::string>& model_types(const Family& family);
 [[nodiscard]] const StatedFacts& stated_facts(const Family& family);
+/// The family takes no config in which these two symbols differ.
+[[nodiscard]] bool must_be_equal(const Family& family, std::string_view a, std::string_view b);
 [[nodiscard]] const std::vector<Rule>& rules(const Family& family);
 /// The stage of a rule's section: "decoder", "mtp", ...
 [[nodiscard]] std::string_view stage_name(const Family& family, const Rule& rule);

@@ -31,6 +31,12 @@ const std::vector<std::string>& architectures(const Family& family) {
 const std::vector<std::string>& model_types(const Family& family) {
   return family.model_types;
 }
+bool must_be_equal(const Family& family, std::string_view a, std::string_view b) {
+  return std::ranges::any_of(family.musts, [&](const MustRule& must) {
+    return must.equal.size() == 2 && ((must.equal[0] == a && must.equal[1] == b) ||
+                                      (must.equal[0] == b && must.equal[1] == a));
+  });
+}
 const StatedFacts& stated_facts(const Family& family) {
   return family.stated;
 }

@@ -118,6 +118,14 @@ struct UnitAxes {
   bool no_padding = false;
 };
 
+/// "1", or the ratio of two numbers that the family wants equal.
+bool is_one_for_every_config(const family::Family& family, const std::string& expression) {
+  const std::size_t slash = expression.find(" / ");
+  return expression == "1" ||
+         (slash != std::string::npos &&
+          family::must_be_equal(family, expression.substr(0, slash), expression.substr(slash + 3)));
+}
+
 UnitAxes unit_axes(const Reference& reference, const family::Rule& rule, const Mutant& mutant) {
   UnitAxes out;
   const auto binding =
@@ -132,7 +140,9 @@ UnitAxes unit_axes(const Reference& reference, const family::Rule& rule, const M
     } else if (axis == "t") {
       out.one_rank = size == 1;
     } else if (size == 1) {
-      const bool fixed = expression != rule.axes.end() && expression->second == "1";
+      const bool fixed =
+          expression != rule.axes.end() &&
+          is_one_for_every_config(*reference.model().model.family, expression->second);
       (fixed ? out.fixed : out.sized).push_back(axis);
     }
   }
