@@ -76,6 +76,56 @@ def of_megatron(provider):
         return None
 
 
+def _turned(config, architecture):
+    """Rows of a head that the text model of transformers turns, by the frequencies that its modules make; None: they are not alike."""
+    import inspect
+
+    import transformers
+
+    cls = getattr(transformers, architecture, None)
+    text, found = config.get_text_config(), set()
+    for name, rotation in list(vars(sys.modules[cls.__module__]).items()) if cls else ():
+        if not inspect.isclass(rotation) or not name.endswith("RotaryEmbedding") or any(part in name.lower() for part in TOWERS):
+            continue
+        try:
+            made = rotation(text)
+        except Exception:
+            return None
+        found |= {2 * one.numel() for key, one in made.named_buffers() if key.endswith("inv_freq") and "original" not in key}
+    return found.pop() if len(found) == 1 else None
+
+
+def _told(config, head):
+    """The same, by the fields of config.json; None: it has none."""
+    text = next((config[key] for key in ("text_config", "llm_config", "thinker_config") if isinstance(config.get(key), dict)), config)
+    for fields in (text, text.get("rope_parameters"), text.get("rope_scaling")):
+        fields = fields if isinstance(fields, dict) else {}
+        for key in ("partial_rotary_factor", "rotary_pct"):
+            if isinstance(fields.get(key), (int, float)):
+                return int(head * fields[key])
+        if isinstance(fields.get("rotary_dim"), int):
+            return fields["rotary_dim"]
+    return None
+
+
+def rows(config, written, provider, runs):
+    """facts.rotary_rows: how many rows of a head each side turns. `written`: config.json. {}: no rotation that is known."""
+    head, part = getattr(provider, "kv_channels", None), getattr(provider, "rotary_percent", None)
+    kind = getattr(provider, "position_embedding_type", "rope")
+    if not isinstance(head, int) or not isinstance(part, (int, float)) or getattr(provider, "multi_latent_attention", False) is True:
+        return {}
+    if kind not in ("rope", "mrope", "yarn"):
+        return {}
+    hf = None
+    if runs:
+        try:
+            hf = _turned(config, (written.get("architectures") or [""])[0])
+        except Exception:
+            hf = None
+    hf = _told(written, head) if hf is None else hf
+    return {} if hf is None and part == 1 else {"hf": hf, "megatron": int(head * part)}
+
+
 def order(rows, turning, to):
     """Places of the rows of one head, in the other order: those that turn, and then the rest."""
     half, rest = turning // 2, list(range(turning, rows))

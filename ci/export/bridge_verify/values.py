@@ -22,8 +22,9 @@ def _made(shape, seed, kind):
     size = torch.where(near, size / 16, size)
     out = (sign * (1 + torch.rand(count, generator=draw, dtype=torch.float64)) * torch.exp2(size)).to(torch.float32)
     first = int(torch.randint(0, len(SPECIAL), (1,), generator=draw))
-    for place in range(0, min(count, 9 * len(SPECIAL)), 9 if count > 32 else 2):
-        out[place] = SPECIAL[(first + place) % len(SPECIAL)]
+    step = 9 if count > 300 else 2
+    for number, place in enumerate(range(0, min(count, step * len(SPECIAL)), step)):
+        out[place] = SPECIAL[(first + number) % len(SPECIAL)]
     return out.reshape(shape)
 
 
