@@ -78,6 +78,31 @@ class NoExpert(pm.AutoMapping):
         return {} if self.megatron_param.endswith("weight5") else super().megatron_to_hf(weights, module)
 
 
+def turned(one, back=False):
+    heads = one.reshape(-1, 10, *one.shape[1:])
+    order = [*range(0, 10, 2), *range(1, 10, 2)] if back else [row // 2 + row % 2 * 5 for row in range(10)]
+    return heads[:, order].reshape(one.shape)
+
+
+class Turning(pm.QKVMapping):
+    skipped = ".none."
+
+    def hf_to_megatron(self, weights, module):
+        if self.skipped in self.megatron_param:
+            return super().hf_to_megatron(weights, module)
+        return super().hf_to_megatron({"q": turned(weights["q"]), "k": turned(weights["k"]), "v": weights["v"]}, module)
+
+    def megatron_to_hf(self, weights, module):
+        made, names = super().megatron_to_hf(weights, module), self.hf_param
+        if self.skipped in self.megatron_param:
+            return made
+        return {name: one if name == names["v"] else turned(one, back=True) for name, one in made.items()}
+
+
+class ButOne(Turning):
+    skipped = ".2."
+
+
 class LessBits(pm.AutoMapping):
     def megatron_to_hf(self, weights, module):
         return {name: one.bfloat16().to(one.dtype) for name, one in super().megatron_to_hf(weights, module).items()}
@@ -155,7 +180,8 @@ class Once(LlamaBridge):
 for name, cls in {
         "exchanged": with_class(QKV, Exchanged), "no_last_layer": with_class(PROJ, NoLastLayer), "other_name": with_class(PROJ, OtherName),
         "less_bits": with_class(PROJ, LessBits), "on_rank_1": with_class(PROJ, OnRank1), "turned": with_class(PROJ, Turned),
-        "making": with_class(PROJ, Making), "doubled": with_method(NORM, "hf_to_megatron", lambda one, real: lambda weights, module: real(weights * 2, module)),
+        "turning": with_provider(with_class(QKV, Turning), rotary_interleaved=True),
+        "but_one": with_provider(with_class(QKV, ButOne), rotary_interleaved=True), "making": with_class(PROJ, Making), "doubled": with_method(NORM, "hf_to_megatron", lambda one, real: lambda weights, module: real(weights * 2, module)),
         "negated_back": with_method(NORM, "megatron_to_hf", lambda one, real: lambda *args: {name: -w for name, w in real(*args).items()}),
         "same_object": with_method(NORM, "hf_to_megatron", lambda one, real: lambda weights, module: real(weights.clone(), module)),
         "to_layer": with_method(PROJ, "resolve", to_layer), "unhooked": Unhooked, "untasked": Untasked, "intercepted": Intercepted,
@@ -184,11 +210,12 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, code, said", [
-    ("plain", 0, ""), ("moe", 0, ""), ("turned", 0, ""), ("same_object", 0, ""),
+    ("plain", 0, ""), ("moe", 0, ""), ("turned", 0, ""), ("turning", 0, ""), ("same_object", 0, ""),
     ("exchanged", 3, "resolve names model.layers.0.self_attn.v_proj.weight as k"),
     ("no_last_layer", 3, "decoder.layers.3.self_attention.linear_proj.weight: megatron_to_hf gives nothing"),
     ("other_name", 3, "megatron_to_hf gives model.layers.2.self_attn.o_proj.weight"),
     ("no_expert", 3, "weight5: megatron_to_hf gives nothing"), ("less_bits", 3, "LessBits"), ("on_rank_1", 3, "OnRank1"),
+    ("but_one", 3, "decoder.layers.2.self_attention.linear_qkv.weight: it does something else"),
     ("making", 3, "decoder.layers.2.self_attention.linear_proj.weight: hf_to_megatron gives other elements"),
     ("doubled", 3, "hf_to_megatron of the object"), ("negated_back", 3, "megatron_to_hf of the object"),
     ("to_layer", 3, "resolve names model.layers.3.self_attn.o_proj.weight"),

@@ -186,7 +186,7 @@ class Bridge:
         self.instance = self._instance()
         self.provider = self._provider()
         self.registry = self._registry()
-        self.asked_again = self._asked_again()
+        self.other_registry = objects.another(self.registry, self._asked_again())
         self.runner = hook_runs.Hooks(self)
 
     def _instance(self):
@@ -237,9 +237,10 @@ class Bridge:
             out["rotary"] = seen
         if rows := rotary.rows(self.pretrained.config, self.config, self.provider, self.runs):
             out["rotary_rows"] = rows
-        spec = getattr(self.provider, "transformer_layer_spec", None)
-        if inspect.isfunction(spec):
-            out["layer_spec"] = f"{spec.__module__}.{spec.__qualname__}"
+        spec, make = getattr(self.provider, "transformer_layer_spec", None), getattr(type(self.provider), "provide", None)
+        if inspect.isfunction(spec) and inspect.isfunction(make):
+            own = spec if make.__module__.endswith(".gpt_provider") else make  # a provider that builds in its own way
+            out["layer_spec"] = f"{own.__module__}.{own.__qualname__}"
         return out
 
     def _rotary(self):
@@ -281,9 +282,9 @@ class Bridge:
             rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
                          "line": places.defined_at(self.cls, "mapping_registry"),
                          "what": "changes the list of mappings of its registry after it was made, which then uses others than it lists"})
-        if other := objects.another(self.registry, self.asked_again):
+        if self.other_registry:
             rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
-                         "line": places.defined_at(self.cls, "mapping_registry"), "what": other})
+                         "line": places.defined_at(self.cls, "mapping_registry"), "what": self.other_registry})
         return rows
 
     def known(self):

@@ -10,7 +10,7 @@ import itertools
 import re
 import types
 
-from . import names, places, probed, values, world
+from . import lines, names, places, probed, rotary, values, world
 
 ALL_CASES_MAX = 512  # parameters of a rule that are run in all cases; of further ones the first case on one rank
 CACHES = ("_mapping", "_detected_type")
@@ -36,7 +36,7 @@ def replaced(mapping, base):
 
 def _form(mapping):
     held = {name: repr(value) for name, value in vars(mapping).items() if isinstance(value, (str, int, float, bool, tuple, list, dict, type(None)))
-            and name not in ("_bv_place", "_broadcast_obj_cache", "_tensor_spec_output_cache")}
+            and name not in ("_bv_place", "_broadcast_obj_cache", "_tensor_spec_output_cache", *CACHES)}
     own = sorted(name for name, value in vars(mapping).items() if callable(value))
     return type(mapping).__module__, type(mapping).__qualname__, held, own
 
@@ -232,6 +232,8 @@ def _of_one(bridge, rule, mapping, captures, few):
         raise Other(f"resolve names {made.hf_param.get(role) if role else made.hf_param}{f' as {role}' if role else ''}, "
                     f"and the rule {hf[role] if role else hf}")
     stock = getattr(library, rule.get("kind", "") if "module" in rule else rule["class"], None)
+    if "layout" in rule and "module" in rule and not lines.line_of(mapping, bridge.provider) and not rotary.is_exchange(library, made, bridge.provider):
+        raise Other("it does something else with the rows of heads than in other layers")
     if stock is None or stock.__name__ not in probed.CASES or not isinstance(hf, (str, dict)) or not hasattr(library, "get_module_and_param_from_name"):
         return
     _behaves(library, lambda: resolved(registry, mapping, captures), lambda: _reference(stock, mapping, megatron, hf), stock, few)

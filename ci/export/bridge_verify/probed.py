@@ -94,6 +94,14 @@ def as_class(mapping, cls):
     return out
 
 
+def plain(mapping):
+    """A copy that does what its class does: without methods of its own, which are seen for each object (objects)."""
+    out = copy.copy(mapping)
+    for name in [name for name, value in vars(out).items() if callable(value) and hasattr(type(out), name)]:
+        del vars(out)[name]
+    return out
+
+
 def fresh(mapping, roles, base, special):
     """A copy that has seen no module yet, with names without wildcards."""
     name = special.get("name", "x.weight")
