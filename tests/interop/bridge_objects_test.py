@@ -178,7 +178,7 @@ class Once(LlamaBridge):
 
 
 for name, cls in {
-        "exchanged": with_class(QKV, Exchanged), "no_last_layer": with_class(PROJ, NoLastLayer), "other_name": with_class(PROJ, OtherName),
+        "exchanged": with_mapping(QKV, lambda one: Exchanged(one.megatron_param, **one.hf_param)), "no_last_layer": with_class(PROJ, NoLastLayer), "other_name": with_class(PROJ, OtherName),
         "less_bits": with_class(PROJ, LessBits), "on_rank_1": with_class(PROJ, OnRank1), "turned": with_class(PROJ, Turned),
         "turning": with_provider(with_class(QKV, Turning), rotary_interleaved=True),
         "but_one": with_provider(with_class(QKV, ButOne), rotary_interleaved=True), "making": with_class(PROJ, Making), "doubled": with_method(NORM, "hf_to_megatron", lambda one, real: lambda weights, module: real(weights * 2, module)),
@@ -211,14 +211,14 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("name, code, said", [
     ("plain", 0, ""), ("moe", 0, ""), ("turned", 0, ""), ("turning", 0, ""), ("same_object", 0, ""),
-    ("exchanged", 3, "resolve names model.layers.0.self_attn.v_proj.weight as k"),
-    ("no_last_layer", 3, "decoder.layers.3.self_attention.linear_proj.weight: megatron_to_hf gives nothing"),
-    ("other_name", 3, "megatron_to_hf gives model.layers.2.self_attn.o_proj.weight"),
-    ("no_expert", 3, "weight5: megatron_to_hf gives nothing"), ("less_bits", 3, "LessBits"), ("on_rank_1", 3, "OnRank1"),
-    ("but_one", 3, "decoder.layers.2.self_attention.linear_qkv.weight: it does something else"),
-    ("making", 3, "decoder.layers.2.self_attention.linear_proj.weight: hf_to_megatron gives other elements"),
+    ("exchanged", 3, "at 0: resolve names model.layers.0.self_attn.v_proj.weight as k"),
+    ("no_last_layer", 3, "at 3: megatron_to_hf writes no model.layers.3.self_attn.o_proj.weight"),
+    ("other_name", 3, "at 1: megatron_to_hf writes model.layers.2.self_attn.o_proj.weight"),
+    ("no_expert", 3, "at 0.5: megatron_to_hf writes no model.layers.0.mlp.experts.5.down_proj.weight"), ("less_bits", 3, "LessBits"), ("on_rank_1", 3, "OnRank1"),
+    ("but_one", 3, "at 2: it does something else"),
+    ("making", 3, "at 2: hf_to_megatron gives other elements"),
     ("doubled", 3, "hf_to_megatron of the object"), ("negated_back", 3, "megatron_to_hf of the object"),
-    ("to_layer", 3, "resolve names model.layers.3.self_attn.o_proj.weight"),
+    ("to_layer", 3, "at 0: resolve names model.layers.3.self_attn.o_proj.weight"),
     ("unhooked", 3, "maybe_modify_loaded_hf_weight of Unhooked"), ("untasked", 3, "build_conversion_tasks of Untasked"),
     ("intercepted", 3, "Intercepted.__getattribute__"),
     ("shrinking", 3, "gives another registry when it is asked again"), ("once", 3, "gives another registry when it is asked again"),

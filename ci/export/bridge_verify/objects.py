@@ -184,7 +184,7 @@ def _said(direction, seen, wanted):
     if isinstance(seen, Exception):
         return f"{direction} fails: {type(seen).__name__}: {seen}"
     if isinstance(seen, dict) and isinstance(wanted, dict) and set(seen) != set(wanted):
-        return f"{direction} gives {', '.join(sorted(seen)) or 'nothing'}, and {', '.join(sorted(wanted))} is wanted"
+        return f"{direction} writes {', '.join(sorted(set(seen) - set(wanted))) or 'no ' + ', '.join(sorted(set(wanted) - set(seen)))}"
     return f"{direction} gives other elements"
 
 
@@ -201,7 +201,7 @@ def _behaves(library, make, reference, stock, few):
             seen, also, _ = _run(library, make, case, where, (numbers, sent if where[1] else ()))
             for direction, one, other in zip(("hf_to_megatron", "megatron_to_hf"), seen, wanted, strict=True):
                 if not isinstance(other, Exception) and not _alike(one, other):
-                    raise Other(f"{_said(direction, one, other)}, on rank {where[1]} of {where[0]}")
+                    raise Other(_said(direction, one, other) + (f" on rank {where[1]} of {where[0]}" if where[0] > 1 else ""))
             if len(also) != len(made) or not all(_alike(one, other) for one, other in zip(also, made)):
                 raise Other(f"hf_to_megatron gives other elements on the ranks of {where[0]}")
 
@@ -229,8 +229,7 @@ def _of_one(bridge, rule, mapping, captures, few):
     if made.hf_param != hf:
         roles = [role for role in hf if dict(made.hf_param).get(role) != hf[role]] if isinstance(hf, dict) and isinstance(made.hf_param, dict) else []
         role = roles[0] if roles else None
-        raise Other(f"resolve names {made.hf_param.get(role) if role else made.hf_param}{f' as {role}' if role else ''}, "
-                    f"and the rule {hf[role] if role else hf}")
+        raise Other(f"resolve names {made.hf_param.get(role) if role else made.hf_param}{f' as {role}' if role else ''}")
     stock = getattr(library, rule.get("kind", "") if "module" in rule else rule["class"], None)
     if "layout" in rule and "module" in rule and not lines.line_of(mapping, bridge.provider) and not rotary.is_exchange(library, made, bridge.provider):
         raise Other("it does something else with the rows of heads than in other layers")
@@ -251,10 +250,11 @@ def differs(bridge, rule, mapping):
     if "module" not in rule and not own:
         found = found[-1:]  # an object of the library's own class: that of one layer is like that of the next
     for place, captures in enumerate(found):
+        at = f"at {'.'.join(captures)}: " if captures else ""
         try:
             _of_one(bridge, rule, mapping, captures, place >= ALL_CASES_MAX)
         except Other as other:
-            return f"{names.filled(mapping.megatron_param, captures)}: {other}{f'; {own[0]}' if own else ''}"
+            return f"{at}{other}{f'; {own[0]}' if own else ''}"
         except Exception as error:
-            return f"{names.filled(mapping.megatron_param, captures)}: it cannot be run: {type(error).__name__}: {error}"
+            return f"{at}it cannot be run: {type(error).__name__}: {error}"
     return ""
