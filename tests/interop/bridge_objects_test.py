@@ -177,6 +177,22 @@ class Once(LlamaBridge):
         return Registry(*(made if self.whole else made[1:]))
 
 
+class Registering(LlamaBridge):
+    told = ("OwnRowLinear", "row")
+
+    def mapping_registry(self):
+        pm.AutoMapping.register_module_type(*self.told)
+        return super().mapping_registry()
+
+
+class Misregistering(Registering):
+    told = ("TERowParallelLinear", "column")
+
+
+put("registering", Registering)
+known = {kind: set(names) for kind, names in pm.AutoMapping._MODULE_TYPE_REGISTRY.items()}
+put("misregistering", Misregistering)
+pm.AutoMapping._MODULE_TYPE_REGISTRY = known
 for name, cls in {
         "exchanged": with_mapping(QKV, lambda one: Exchanged(one.megatron_param, **one.hf_param)), "no_last_layer": with_class(PROJ, NoLastLayer), "other_name": with_class(PROJ, OtherName),
         "less_bits": with_class(PROJ, LessBits), "on_rank_1": with_class(PROJ, OnRank1), "turned": with_class(PROJ, Turned),
@@ -210,7 +226,8 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, code, said", [
-    ("plain", 0, ""), ("moe", 0, ""), ("turned", 0, ""), ("turning", 0, ""), ("same_object", 0, ""),
+    ("plain", 0, ""), ("moe", 0, ""), ("turned", 0, ""), ("turning", 0, ""), ("registering", 0, ""),
+    ("misregistering", 3, "was told that TERowParallelLinear is column"), ("same_object", 0, ""),
     ("exchanged", 3, "at 0: resolve names model.layers.0.self_attn.v_proj.weight as k"),
     ("no_last_layer", 3, "at 3: megatron_to_hf writes no model.layers.3.self_attn.o_proj.weight"),
     ("other_name", 3, "at 1: megatron_to_hf writes model.layers.2.self_attn.o_proj.weight"),

@@ -282,6 +282,8 @@ class Bridge:
             rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
                          "line": places.defined_at(self.cls, "mapping_registry"),
                          "what": "changes the list of mappings of its registry after it was made, which then uses others than it lists"})
+        if told := objects.other_types(self.library.mapping):
+            rows.append({"name": "AutoMapping.register_module_type", "file": places.short(self.library.mapping.__file__), "line": 1, "what": told})
         if self.other_registry:
             rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
                          "line": places.defined_at(self.cls, "mapping_registry"), "what": self.other_registry})

@@ -4,9 +4,10 @@ A class is known by its source or by what it does (probed); an object may hold m
 order, or do another thing for one layer. Objects of the library's classes that hold nothing of their own are sampled.
 """
 
-import copy
+import ast
 import inspect
 import itertools
+import pathlib
 import re
 import types
 
@@ -54,6 +55,24 @@ def another(registry, later):
         name = next((one[at].megatron_param for one in (registry.mappings, made.mappings) if at is not None and at < len(one)), "")
         return (f"gives another registry when it is asked again: {len(wanted)} mappings, then {len(found)}"
                 f"{f', first another one at {name}' if name else ''}")
+    return None
+
+
+def other_types(library):
+    """What the library's AutoMapping was told of a module that its file knows as another type; None for nothing. New modules are fine."""
+    cls = getattr(library, "AutoMapping", None)
+    now = getattr(cls, "_MODULE_TYPE_REGISTRY", None)
+    if now is None or not getattr(library, "__file__", None):
+        return None
+    tree = ast.parse(pathlib.Path(library.__file__).read_text())
+    for node in ast.walk(tree):
+        name = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(name, ast.Name) and name.id == "_MODULE_TYPE_REGISTRY":
+            for kind, modules in ast.literal_eval(node.value).items():
+                for module in sorted(modules):
+                    found = sorted(one for one, known in now.items() if module in known)
+                    if found != [kind]:
+                        return f"was told that {module} is {' and '.join(found) or 'of no type'}, and its file says {kind}"
     return None
 
 
