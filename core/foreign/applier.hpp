@@ -40,10 +40,11 @@ class Applier {
   void report_provider_widths();
   void report_provider_attention();
   void report_provider_parts();
+  void report_provider_layers();
   void report_turning_rows();
   void contradicts(const std::string& fact, const ForeignRule& rule, const TensorSpec& tensor,
                    std::int64_t wanted, std::int64_t stored);
-  void not_built(const ForeignRule& rule, const std::string& found, const std::string& wanted);
+  void told_of(const ForeignRule& rule, bool standard, model::NameFault fault);
   [[nodiscard]] std::optional<std::int64_t> built(std::string_view fact) const;
   [[nodiscard]] bool is_built(std::string_view fact, bool value) const;
   [[nodiscard]] const TensorSpec* read_as(const ForeignRule& rule, std::string_view role) const;

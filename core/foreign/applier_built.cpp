@@ -62,13 +62,33 @@ const TensorSpec* Applier::read_as(const ForeignRule& rule, std::string_view rol
 
 void Applier::contradicts(const std::string& fact, const ForeignRule& rule,
                           const TensorSpec& tensor, std::int64_t wanted, std::int64_t stored) {
-  out_.model.faults.push_back(
-      {Code::ShapeMismatch, "facts." + fact,
-       fmt::format("the provider builds {} of another size than {} reads", shown(rule.megatron),
-                   named(rule)),
-       fmt::format("{} by facts.{}", wanted, fact),
-       fmt::format("{}, by {} of {}", stored, shown(tensor.name), shape_text(tensor.shape)),
-       kBridge});
+  const std::string& spec = rules_.provider.layer_spec;
+  told_of(rule, spec.empty() || spec.starts_with(kStandardSpec),
+          {Code::ShapeMismatch, "facts." + fact,
+           fmt::format("the provider builds {} of another size than {} reads", shown(rule.megatron),
+                       named(rule)),
+           fmt::format("{} by facts.{}", wanted, fact),
+           fmt::format("{}, by {} of {}", stored, shown(tensor.name), shape_text(tensor.shape)),
+           kBridge});
+}
+
+/// A layer specification of the bridge's own may build what the settings do not say.
+void Applier::told_of(const ForeignRule& rule, bool standard, model::NameFault fault) {
+  if (standard) {
+    out_.model.faults.push_back(std::move(fault));
+    return;
+  }
+  OpenQuestion question;
+  question.code = Code::ParametersUnknown;
+  question.subject = fault.subject;
+  question.message = fault.message + "; layers of the bridge's own may build it otherwise";
+  question.found = fault.found;
+  question.wanted = "model.parameters, or " + fault.wanted;
+  question.help = "export the rules again with --mode model";
+  question.answer = OpenQuestion::Answer::Undecided;
+  question.rule = shown(rule.id);
+  question.source = rule.source;
+  out_.open.push_back(std::move(question));
 }
 
 /// The width of an MLP is the dimension of its way down that is not the hidden size.
@@ -171,7 +191,11 @@ void Applier::report_provider_parts() {
   };
   const ForeignRule* const norm = fires("self_attention.q_layernorm.weight");
   if (norm != nullptr && is_built("qk_layernorm", false) && !rules_.row_facts.latent_attention) {
-    not_built(*norm, "facts.qk_layernorm is false", "true, or no rule for norms of q and k");
+    told_of(*norm, rules_.provider.layer_spec.starts_with(kStandardSpec),
+            {Code::ShapeMismatch, shown(norm->megatron),
+             fmt::format("the provider builds no {}, and {} brings it", shown(norm->megatron),
+                         named(*norm)),
+             "facts.qk_layernorm is false", "true, or no rule for norms of q and k", kBridge});
   }
   const auto has_rule = [this](std::string_view part) {
     return std::any_of(rules_.rules.begin(), rules_.rules.end(), [part](const ForeignRule& rule) {
@@ -188,6 +212,10 @@ void Applier::report_provider_parts() {
       !has_rule("layer_norm_bias") && !has_rule("layernorm.bias")) {
     unfilled("self_attention.linear_qkv.layer_norm_bias", "facts.normalization is LayerNorm");
   }
+  const auto latent = built("moe_latent_size");
+  if (latent && *latent > 0 && has_rule("mlp.experts.") && !has_rule("latent_proj")) {
+    unfilled("mlp.fc1_latent_proj.weight", fmt::format("facts.moe_latent_size is {}", *latent));
+  }
   const auto shared = built("moe_shared_expert_intermediate_size");
   if (shared && *shared > 0 && has_rule("mlp.experts.") && !has_rule("shared_expert")) {
     unfilled("mlp.shared_experts.linear_fc2.weight",
@@ -203,27 +231,32 @@ void Applier::report_provider_parts() {
   }
 }
 
-/// A layer specification of the bridge's own may build what the setting does not say.
-void Applier::not_built(const ForeignRule& rule, const std::string& found,
-                        const std::string& wanted) {
-  const std::string message =
-      fmt::format("the provider builds no {}, and {} brings it", shown(rule.megatron), named(rule));
-  if (rules_.provider.layer_spec.starts_with(kStandardSpec)) {
-    out_.model.faults.push_back(
-        {Code::ShapeMismatch, shown(rule.megatron), message, found, wanted, kBridge});
-    return;
+/// Layers that the provider builds with experts are those of which a rule brings a router.
+void Applier::report_provider_layers() {
+  const std::vector<std::int64_t>& built_with = rules_.provider.expert_layers;
+  for (const ForeignRule& rule : rules_.rules) {
+    const std::string* const pattern = source_of(rule, "");
+    if (built_with.empty() || pattern == nullptr || !is_of_layer(rule, "mlp.router.weight") ||
+        wildcards(*pattern) != 1 || !takes_[rule.position] || faulty_[rule.position]) {
+      continue;
+    }
+    std::set<std::string> stored;
+    for (const NameIndex::Taken& taken : names_.taken_by(*pattern)) {
+      stored.insert(taken.captures.front());
+    }
+    for (std::size_t layer = 0; layer < built_with.size() && !stored.empty(); ++layer) {
+      const bool wanted = built_with[layer] != 0;
+      if (wanted != stored.contains(std::to_string(layer))) {
+        out_.model.faults.push_back(
+            {Code::ShapeMismatch, "facts.moe_layer_freq",
+             fmt::format("the provider builds layer {} {} experts, and the checkpoint has it {}",
+                         layer, wanted ? "with" : "without", wanted ? "without" : "with"),
+             fmt::format("facts.moe_layer_freq is {} at {}", built_with[layer], layer),
+             fmt::format("{}, by {}", wanted ? 0 : 1, shown(*pattern)), kBridge});
+        return;
+      }
+    }
   }
-  OpenQuestion question;
-  question.code = Code::ParametersUnknown;
-  question.subject = shown(rule.megatron);
-  question.message = message + " by a layer of the bridge's own, which is not known";
-  question.found = found;
-  question.wanted = "model.parameters, or " + wanted;
-  question.help = "export the rules again with --mode model";
-  question.answer = OpenQuestion::Answer::Undecided;
-  question.rule = shown(rule.id);
-  question.source = rule.source;
-  out_.open.push_back(std::move(question));
 }
 
 void Applier::report_provider_built() {
@@ -233,6 +266,7 @@ void Applier::report_provider_built() {
   report_provider_widths();
   report_provider_attention();
   report_provider_parts();
+  report_provider_layers();
 }
 
 /// Rows of a head that turn on one side alone are another model, wherever they lie.

@@ -133,7 +133,7 @@ class FileReader {
          {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size", "num_layers",
           "num_moe_experts", "vocab_size", "mtp_num_layers", "ffn_hidden_size",
           "moe_ffn_hidden_size", "moe_shared_expert_intermediate_size", "q_lora_rank",
-          "kv_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim"}) {
+          "kv_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim", "moe_latent_size"}) {
       const json* size = member(facts, key);
       if (size != nullptr && size->is_number_integer()) {
         out_.provider.sizes.emplace(key, size->get<std::int64_t>());
@@ -146,6 +146,10 @@ class FileReader {
       if (flag != nullptr && flag->is_boolean()) {
         out_.provider.flags.emplace(key, flag->get<bool>());
       }
+    }
+    const json* layers = member(facts, "moe_layer_freq");
+    for (const json& one : layers != nullptr && layers->is_array() ? *layers : json::array()) {
+      out_.provider.expert_layers.push_back(one.is_number_integer() ? one.get<std::int64_t>() : 1);
     }
     for (const auto& [key, out] : {std::pair("normalization", &out_.provider.normalization),
                                    std::pair("position_embedding_type", &out_.provider.positions),

@@ -97,9 +97,10 @@ struct RowFacts {
 struct ProviderFacts {
   std::map<std::string, std::int64_t, std::less<>> sizes;
   std::map<std::string, bool, std::less<>> flags;
-  std::string normalization;  // "LayerNorm" has biases, "RMSNorm" none
-  std::string positions;      // position_embedding_type
-  std::string layer_spec;     // the function that names the modules of a layer, with its module
+  std::vector<std::int64_t> expert_layers;  // moe_layer_freq, where it is a list: 1 with experts
+  std::string normalization;                // "LayerNorm" has biases, "RMSNorm" none
+  std::string positions;                    // position_embedding_type
+  std::string layer_spec;  // the function that names the modules of a layer, with its module
 };
 
 struct ForeignRules {

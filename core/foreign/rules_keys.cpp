@@ -67,6 +67,8 @@ const Words& read_facts() {
                              "gated_linear_unit",
                              "ffn_hidden_size",
                              "moe_ffn_hidden_size",
+                             "moe_latent_size",
+                             "moe_layer_freq",
                              "moe_shared_expert_intermediate_size",
                              "q_lora_rank",
                              "kv_lora_rank",

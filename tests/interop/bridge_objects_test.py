@@ -209,11 +209,12 @@ for name, cls in {
 for name, cls in {
         "moe": "Qwen3MoEBridge", "no_expert": with_class(DOWN, NoExpert, Qwen3MoEBridge), "no_norms": with_provider(Qwen3MoEBridge, qk_layernorm=False),
         "wide_experts": with_provider(Qwen3MoEBridge, moe_ffn_hidden_size=32), "expert_bias": with_provider(Qwen3MoEBridge, moe_router_enable_expert_bias=True),
+        "dense_layer": with_provider(Qwen3MoEBridge, moe_layer_freq=[0, 1, 1, 1]), "latent": with_provider(Qwen3MoEBridge, moe_latent_size=8),
         "shared": with_provider(Qwen3MoEBridge, moe_shared_expert_intermediate_size=16)}.items():
     put(name, cls, "qwen3_moe")
 put("half_of_a_head_built", with_provider(rotary_percent=0.5), mode="model")
 """
-MOE = {"moe", "no_expert", "no_norms", "wide_experts", "expert_bias", "shared"}
+MOE = {"moe", "no_expert", "no_norms", "wide_experts", "expert_bias", "shared", "dense_layer", "latent"}
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +244,7 @@ def exported(tmp_path_factory):
     ("bias_of_norms", 1, "facts.normalization is LayerNorm"), ("gate", 1, "facts.attention_output_gate"), ("wider", 1, "facts.ffn_hidden_size"),
     ("positions", 1, "facts.position_embedding_type is learned_absolute"), ("no_norms", 1, "facts.qk_layernorm is false"),
     ("wide_experts", 1, "facts.moe_ffn_hidden_size"), ("expert_bias", 1, "facts.moe_router_enable_expert_bias is true"),
+    ("dense_layer", 1, "the provider builds layer 0 without experts"), ("latent", 1, "facts.moe_latent_size is 8"),
     ("shared", 1, "facts.moe_shared_expert_intermediate_size is 16"),
 ])
 def test_no_fault_of_an_object_passes_without_a_word(exported, name, code, said):

@@ -24,7 +24,7 @@ FACTS = ("normalization", "layernorm_zero_centered_gamma", "share_embeddings_and
          "make_vocab_size_divisible_by", "should_pad_vocab", "linear_num_key_heads", "linear_key_head_dim",
          "linear_num_value_heads", "linear_value_head_dim", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups",
          "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size", "rotary_interleaved", "rotary_percent",
-         "moe_mlp_glu_interleave_size", "position_embedding_type", "moe_router_enable_expert_bias")
+         "moe_mlp_glu_interleave_size", "position_embedding_type", "moe_router_enable_expert_bias", "moe_latent_size")
 LOAD, EXPORT, *FLOW = HOOKS
 
 
