@@ -88,8 +88,10 @@ AppliedRules Applier::run(const std::vector<WantedParameter>& wanted, bool guess
   report_export_hook();
   report_base();
   report_row_facts();
+  report_turning_rows();
   report_provider_sizes();
   if (!certain_) {
+    report_provider_built();
     report_provider_flags();  // else the list shows what they built
     report_provider_mtp();
   }

@@ -36,6 +36,18 @@ class Applier {
   void report_provider_sizes();
   void report_provider_flags();
   void report_provider_mtp();
+  void report_provider_built();
+  void report_provider_widths();
+  void report_provider_attention();
+  void report_provider_parts();
+  void report_provider_layers();
+  void report_turning_rows();
+  void contradicts(const std::string& fact, const ForeignRule& rule, const TensorSpec& tensor,
+                   std::int64_t wanted, std::int64_t stored);
+  void told_of(const ForeignRule& rule, bool standard, model::NameFault fault);
+  [[nodiscard]] std::optional<std::int64_t> built(std::string_view fact) const;
+  [[nodiscard]] bool is_built(std::string_view fact, bool value) const;
+  [[nodiscard]] const TensorSpec* read_as(const ForeignRule& rule, std::string_view role) const;
   [[nodiscard]] bool has_attention() const;
   void report_trouble();
   void report_base();
@@ -101,6 +113,9 @@ class Applier {
   std::map<std::string, std::map<std::int64_t, SliceReader>> slices_;  // HF name -> index
   std::map<std::pair<std::size_t, Code>, std::size_t> left_out_;       // -> place in out_.open
 };
+
+/// A model without words (diffusion) has layers and heads under the same fields, counted otherwise.
+[[nodiscard]] bool is_of_text(const ForeignRules& rules);
 
 /// The question that an error of one rule leaves.
 [[nodiscard]] OpenQuestion question_of(const Error& error, OpenQuestion::Answer answer);

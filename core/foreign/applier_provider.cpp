@@ -26,13 +26,12 @@ const ForeignRule* rule_for_end(const ForeignRules& rules, std::string_view end)
   return found == rules.rules.end() ? nullptr : &*found;
 }
 
-/// A model without words (diffusion) has layers and heads under the same fields, counted otherwise.
+}  // namespace
+
 bool is_of_text(const ForeignRules& rules) {
   return std::any_of(rules.rules.begin(), rules.rules.end(),
                      [](const ForeignRule& rule) { return rule.megatron.ends_with(kEmbedding); });
 }
-
-}  // namespace
 
 /// 8 heads of 10 in 4 groups and 4 heads of 20 in 2 have tensors of the same shapes, in another
 /// order.

@@ -129,19 +129,33 @@ class FileReader {
   }
 
   void read_provider(const json& facts) {
-    for (const char* key : {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size",
-                            "num_layers", "num_moe_experts", "vocab_size", "mtp_num_layers"}) {
+    for (const char* key :
+         {"num_attention_heads", "num_query_groups", "kv_channels", "hidden_size", "num_layers",
+          "num_moe_experts", "vocab_size", "mtp_num_layers", "ffn_hidden_size",
+          "moe_ffn_hidden_size", "moe_shared_expert_intermediate_size", "q_lora_rank",
+          "kv_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim", "moe_latent_size"}) {
       const json* size = member(facts, key);
       if (size != nullptr && size->is_number_integer()) {
         out_.provider.sizes.emplace(key, size->get<std::int64_t>());
       }
     }
-    for (const char* key : {"share_embeddings_and_output_weights", "add_qkv_bias",
-                            "add_bias_linear", "qk_layernorm", "gated_linear_unit"}) {
+    for (const char* key :
+         {"share_embeddings_and_output_weights", "add_qkv_bias", "add_bias_linear", "qk_layernorm",
+          "gated_linear_unit", "attention_output_gate", "moe_router_enable_expert_bias"}) {
       const json* flag = member(facts, key);
       if (flag != nullptr && flag->is_boolean()) {
         out_.provider.flags.emplace(key, flag->get<bool>());
       }
+    }
+    const json* layers = member(facts, "moe_layer_freq");
+    for (const json& one : layers != nullptr && layers->is_array() ? *layers : json::array()) {
+      out_.provider.expert_layers.push_back(one.is_number_integer() ? one.get<std::int64_t>() : 1);
+    }
+    for (const auto& [key, out] : {std::pair("normalization", &out_.provider.normalization),
+                                   std::pair("position_embedding_type", &out_.provider.positions),
+                                   std::pair("layer_spec", &out_.provider.layer_spec)}) {
+      const json* word = member(facts, key);
+      *out = word != nullptr && word->is_string() ? word->get<std::string>() : "";
     }
   }
 
@@ -162,6 +176,14 @@ class FileReader {
     const json* part = facts == nullptr ? nullptr : member(*facts, "rotary_percent");
     if (part != nullptr && part->is_number()) {
       out_.row_facts.rotary_part = part->get<double>();
+    }
+    const json* rows = facts == nullptr ? nullptr : member(*facts, "rotary_rows");
+    for (const auto& [side, out] : {std::pair("hf", &out_.row_facts.hf_rows),
+                                    std::pair("megatron", &out_.row_facts.megatron_rows)}) {
+      const json* count = rows == nullptr ? nullptr : member(*rows, side);
+      if (count != nullptr && count->is_number_integer()) {
+        *out = count->get<std::int64_t>();
+      }
     }
     return read_rotary(facts == nullptr ? nullptr : member(*facts, "rotary"));
   }

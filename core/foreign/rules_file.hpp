@@ -85,6 +85,8 @@ struct RowFacts {
   std::optional<bool> rotary_interleaved;
   /// facts.rotary, as both sides' functions were seen to rotate: neighbouring rows, or halves?
   std::optional<bool> hf_neighbours, megatron_neighbours;
+  /// facts.rotary_rows: how many rows of a head each side turns.
+  std::optional<std::int64_t> hf_rows, megatron_rows;
   double rotary_part = 1;           // rotary_percent: of the rows of a head
   bool latent_attention = false;    // multi_latent_attention: rows of its own
   std::string glu_interleave_size;  // moe_mlp_glu_interleave_size as written; "" when it is not set
@@ -95,6 +97,10 @@ struct RowFacts {
 struct ProviderFacts {
   std::map<std::string, std::int64_t, std::less<>> sizes;
   std::map<std::string, bool, std::less<>> flags;
+  std::vector<std::int64_t> expert_layers;  // moe_layer_freq, where it is a list: 1 with experts
+  std::string normalization;                // "LayerNorm" has biases, "RMSNorm" none
+  std::string positions;                    // position_embedding_type
+  std::string layer_spec;  // the function that names the modules of a layer, with its module
 };
 
 struct ForeignRules {

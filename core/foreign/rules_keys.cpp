@@ -50,6 +50,7 @@ const Words& read_facts() {
                              "rotary_interleaved",
                              "rotary",
                              "rotary_percent",
+                             "rotary_rows",
                              "moe_mlp_glu_interleave_size",
                              "num_attention_heads",
                              "num_query_groups",
@@ -63,7 +64,22 @@ const Words& read_facts() {
                              "add_qkv_bias",
                              "add_bias_linear",
                              "qk_layernorm",
-                             "gated_linear_unit"};
+                             "gated_linear_unit",
+                             "ffn_hidden_size",
+                             "moe_ffn_hidden_size",
+                             "moe_latent_size",
+                             "moe_layer_freq",
+                             "moe_shared_expert_intermediate_size",
+                             "q_lora_rank",
+                             "kv_lora_rank",
+                             "qk_head_dim",
+                             "qk_pos_emb_head_dim",
+                             "v_head_dim",
+                             "attention_output_gate",
+                             "moe_router_enable_expert_bias",
+                             "normalization",
+                             "position_embedding_type",
+                             "layer_spec"};
   return keys;
 }
 

@@ -313,6 +313,35 @@ TEST(ExportedRules, WhatTheProviderBuildsAndNoRuleFillsIsRefutedWithoutAList) {
   EXPECT_TRUE(says(untied, "error[BV1008]")) << untied.out;
 }
 
+TEST(ExportedRules, SettingsOfTheProviderAreHeldAgainstTheTensorsWithoutAList) {
+  const auto with = [](const char* name, const json& facts) {
+    return checked(name, [&](json& rules) {
+      rules.erase("model");
+      rules["facts"].update(facts);
+    });
+  };
+  for (const auto& [name, facts, said] :
+       {std::tuple("llama", json{{"normalization", "LayerNorm"}}, "normalization is LayerNorm"),
+        std::tuple("llama", json{{"attention_output_gate", true}},
+                   "by facts.attention_output_gate"),
+        std::tuple("llama", json{{"ffn_hidden_size", 64}}, "64 by facts.ffn_hidden_size"),
+        std::tuple("qwen3_moe", json{{"moe_ffn_hidden_size", 32}}, "by facts.moe_ffn_hidden_size"),
+        std::tuple("qwen3_moe", json{{"moe_layer_freq", {0, 1, 1, 1}}},
+                   "facts.moe_layer_freq is 0"),
+        std::tuple("llama", json{{"rotary_rows", {{"hf", 10}, {"megatron", 4}}}}, "rotates 4 rows"),
+        std::tuple("deepseek_v3", json{{"kv_lora_rank", 3}}, "by facts.kv_lora_rank")}) {
+    EXPECT_EQ(with(name, json::object()).code, 0) << name;
+    const Ended ended = with(name, facts);
+    EXPECT_EQ(ended.code, 1) << said << ended.all();
+    EXPECT_TRUE(says(ended, said)) << ended.out;
+  }
+  json norms = {{"qk_layernorm", false}, {"layer_spec", "my_provider.layers"}};
+  EXPECT_EQ(with("qwen3_moe", norms).code, 3) << "its layers may build them";
+  norms["layer_spec"] = "megatron.bridge.models.gpt_provider.default_layer_spec";
+  EXPECT_EQ(with("qwen3_moe", norms).code, 1);
+  EXPECT_EQ(with("llama", {{"rotary_rows", {{"hf", nullptr}, {"megatron", 4}}}}).code, 3);
+}
+
 TEST(ExportedRules, TroubleOfTheExportIsSaidAndWithoutAListLeavesTheRunOpen) {
   const auto troubled = [](bool listed) {
     return checked("llama", [&](json& rules) {

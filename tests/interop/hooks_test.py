@@ -10,7 +10,7 @@ sys.path.insert(0, str(PACKAGE))
 
 torch = pytest.importorskip("torch")
 
-from bridge_verify import hooked, rotary  # noqa: E402
+from bridge_verify import hook_runs, hooked, rotary, values, world  # noqa: E402
 
 SMALL = {"w": [6, 4], "other": [3]}
 LARGE = {"w": [3000, 400], "other": [3]}
@@ -50,7 +50,10 @@ UNTOUCHED = {"as it is": lambda one: one, "times one": lambda one: one * 1, "clo
 CHANGED = {"times two": lambda one: one * 2, "in place": in_place, "in place past the counter": hidden_in_place,
            "rows": lambda one: one.flip(0), "columns": lambda one: one.flip(-1), "shape": lambda one: one[:-1],
            "first row": lambda one: torch.cat([one[:1] + 1, one[1:]]), "last column": lambda one: torch.cat([one[..., :-1], one[..., :1]], -1),
-           "absent": lambda one: None}
+           "absent": lambda one: None, "small values": lambda one: torch.where(one.abs() < 1e-2, torch.zeros_like(one), one),
+           "tiny values": lambda one: torch.where(one.abs() < 1e-37, torch.zeros_like(one), one), "signs of zero": lambda one: one + 0.0,
+           "large values": lambda one: one.clamp(-65504, 65504), "half of the bits": lambda one: one.to(torch.bfloat16), "signs": lambda one: one.abs(),
+           "whole numbers": lambda one: torch.where(one.abs() < 2.0**20, one.trunc(), one)}
 
 
 def seen(change, tensors, direction):
@@ -143,3 +146,142 @@ def test_both_forms_of_rotation_are_told_apart_by_running_them():
     assert rotary._seen(halves) == "halves" and rotary._seen(neighbours) == "neighbours"
     assert rotary._seen(complex_numbers) == "neighbours"
     assert rotary._seen(lambda q, k, cos, sin: (q, k)) is None
+
+
+LAYERS = {f"l.{layer}.w": [3, 2] for layer in range(4)}
+
+
+def runner(cls, tensors=LAYERS):
+    """hook_runs of a bridge class with one rule for all layers."""
+    bridge = type("Of", (), {"cls": cls, "instance": cls(), "tensors": tensors, "provider": None, "registry": None, "trouble": [],
+                             "hooks": lambda self: dict.fromkeys((hook_runs.LOAD, hook_runs.EXPORT), "Own"), "again": lambda self: cls(),
+                             "library": type("Library", (), {"file_of": lambda self, cls: "own_bridge.py"})(), "read_by_hook": set()})()
+    return hook_runs.Hooks(bridge)
+
+
+RULE = {"id": "r0", "class": "AutoMapping", "megatron": "d.*.w", "hf": "l.*.w"}
+
+
+def seen_of(cls):
+    """(rules whose tensors the load hook changes, those of the export hook, what is told)."""
+    found = runner(cls)
+    touched = found.touched([dict(RULE)])
+    return touched, found.exports([dict(RULE)], touched), " ".join(found.told())
+
+
+class Plain:
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        return state[hf]
+
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        return made
+
+
+class OneForAll(Plain):
+    """Kept under too short a key."""
+
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        self.kept = getattr(self, "kept", {})
+        return self.kept.setdefault(hf.split(".")[-1], state[hf])
+
+
+class Counting(Plain):
+    calls = 0
+
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        self.calls += 1
+        return -state[hf] if self.calls == 7 else state[hf]
+
+
+class AfterAnother(Plain):
+    """What it does with a layer depends on the layer before."""
+
+    last = -1
+
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        layer, last = int(hf.split(".")[1]), self.last
+        self.last = layer
+        return -state[hf] if layer < last else state[hf]
+
+
+class LastLayer(Plain):
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        return -state[hf] if hf == "l.3.w" else state[hf]
+
+
+class Asking(Plain):
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        return -state[hf] if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1 else state[hf]
+
+
+class OnRank1(Plain):
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return {name: one * (2 if rank else 1) for name, one in made.items()}
+
+
+class Environment(Plain):
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        import os
+
+        return -state[hf] if os.environ.get("WORLD_SIZE", "1") != "1" else state[hf]
+
+
+class OfTheTask(Plain):
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        return {name: one if task.param_weight is None else -one for name, one in made.items()}
+
+
+class OfTheModule(Plain):
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        return {name: -one if task.megatron_module is not None and task.megatron_module.weight is task.param_weight else one
+                for name, one in made.items()}
+
+
+class OfAnotherRank(Plain):
+    def maybe_modify_converted_hf_weight(self, task, made, state=None):
+        return {} if task.param_weight is None else made
+
+
+class Kept(Plain):
+    """A cache that changes nothing."""
+
+    def maybe_modify_loaded_hf_weight(self, hf, state):
+        self.kept = getattr(self, "kept", {})
+        self.kept[hf] = state[hf]
+        return self.kept[hf]
+
+
+@pytest.mark.parametrize("cls", [Plain, Kept])
+def test_a_hook_that_changes_nothing_is_seen_to_change_nothing_each_time(cls):
+    assert seen_of(cls) == ([], [], "")
+
+
+@pytest.mark.parametrize("cls", [OneForAll, Counting, AfterAnother, LastLayer, Asking, Environment])
+def test_a_load_hook_that_is_not_the_same_for_each_layer_each_time_and_each_rank_changes_tensors(cls):
+    touched, _, told = seen_of(cls)
+    assert touched == ["r0"]
+    assert "own_bridge.py:" in told or cls in (OneForAll, Counting, LastLayer), told
+
+
+@pytest.mark.parametrize("cls", [OnRank1, OfTheTask, OfTheModule, OfAnotherRank])
+def test_an_export_hook_is_run_with_the_tasks_and_the_ranks_of_a_real_export(cls):
+    assert seen_of(cls)[1] == ["r0"]
+
+
+def test_a_world_of_ranks_leaves_everything_as_it_was():
+    import os
+
+    before = dict(os.environ), torch.distributed.is_initialized, torch.distributed.get_world_size
+    with world.played(2, 1):
+        assert (torch.distributed.get_world_size(), torch.distributed.get_rank(), os.environ["RANK"]) == (2, 1, "1")
+    assert (dict(os.environ), torch.distributed.is_initialized, torch.distributed.get_world_size) == before
+
+
+def test_numbers_have_all_sizes_and_no_two_names_have_the_same():
+    wide = values.numbers([40, 40], "a")
+    sizes = wide.abs()
+    assert (wide == 0).sum() > 1 and torch.signbit(wide[wide == 0]).any() and not torch.signbit(wide[wide == 0]).all()
+    assert ((sizes > 0) & (sizes < 1.1e-38)).any() and (sizes > 1e38).any() and (wide < 0).any() and (wide == wide.trunc()).any()
+    assert not values.same(wide, values.numbers([40, 40], "b")) and values.same(wide, values.numbers([40, 40], "a"))
+    assert values.same(torch.zeros(1), torch.zeros(1)) and not values.same(torch.zeros(1), -torch.zeros(1))

@@ -60,6 +60,7 @@ def export(library, cls, config, tensors, mode="model", meta=False, replaced=())
         known = bridge.known()
         base = bridge.base()
         exports = {} if hooks[live.EXPORT] == "base" else {"exports": bridge.exports(rules, touched)}
+    bridge.trouble += bridge.runner.told()
     trouble = bridge.trouble
     out = {
         "schema": "bridge-rules/1",

@@ -351,7 +351,8 @@ def overridden(cls, base, own=()):
     names = {name.rpartition(".")[2] for known in releases().values() for parts_of in known["parts"].values() for name in parts_of
              if name.split(".")[0] in {one.__name__ for one in base.__mro__} and "." in name}
     above = [one for one in cls.__mro__ if one not in base.__mro__]
-    return [(one, name) for one in above for name in vars(one) if name in names and not name.startswith("__")] + [
+    names = {name for name in names if not name.startswith("__")} | {"__getattribute__"}
+    return [(one, name) for one in above for name in vars(one) if name in names] + [
         (cls, name) for name in own if name in names and callable(own[name])]
 
 

@@ -7,6 +7,8 @@ each dimension on a stand-in that keeps this dimension whole and has a few eleme
 
 import types
 
+from . import values
+
 NUMBERED_MAX = 1 << 18  # elements of a tensor that is filled with numbers; a larger one has no bytes
 KEPT = 8  # elements of each other dimension of a stand-in
 
@@ -14,10 +16,10 @@ KEPT = 8  # elements of each other dimension of a stand-in
 class Watched(dict):
     """A state dict that remembers what it gave: tensors without bytes, or numbers, each with a copy of what it was."""
 
-    def __init__(self, tensors, bare=False):
-        """`bare`: without bytes, whatever their size."""
+    def __init__(self, tensors, bare=False, kind=values.WIDE):
+        """`bare`: without bytes, whatever their size. `kind`: of numbers."""
         super().__init__()
-        self.tensors, self.given, self.before, self.bare = tensors, {}, {}, bare
+        self.tensors, self.given, self.before, self.bare, self.kind = tensors, {}, {}, bare, kind
 
     def __contains__(self, key):
         return key in self.tensors
@@ -42,8 +44,7 @@ class Watched(dict):
         if key not in self.given:
             shape = torch.Size(self.tensors[key] or [])
             numbered = not self.bare and shape.numel() <= NUMBERED_MAX
-            first = 1 + sum(one.numel() for one in self.given.values() if not one.is_meta)  # no two tensors have the same numbers
-            self.given[key] = (torch.arange(first, first + shape.numel(), dtype=torch.float64).reshape(shape) if numbered
+            self.given[key] = (values.numbers(shape, key, self.kind) if numbered
                                else torch.empty(shape, device="meta", dtype=torch.bfloat16))
             self.before[key] = (self.given[key].clone() if numbered else None, self.given[key]._version)
         return self.given[key]
@@ -57,7 +58,7 @@ class Watched(dict):
         before, version = self.before[key]
         if before is None:
             return tensor is self.given[key] and tensor._version == version
-        return not tensor.is_meta and tensor.shape == before.shape and torch.equal(tensor.double(), before)
+        return values.same(tensor, before)
 
 
 class Undecided(Exception):
@@ -145,33 +146,51 @@ def loaded(instance, hf, state):
     return {name: given[role] for role, name in hf.items()}
 
 
-def load_hands_on(instance, hf, tensors):
+def load_hands_on(instance, hf, tensors, kind=values.WIDE):
     names = [hf] if isinstance(hf, str) else list(hf.values())
 
     def run(shapes, bare):
-        state = Watched(shapes, bare)
+        state = Watched(shapes, bare, kind)
         made = loaded(instance, hf, state)
         return made is not None and all(state.holds(name, tensor) for name, tensor in made.items())
 
     return hands_on(run, tensors, names)
 
 
-def export_hands_on(instance, megatron, hf, tensors, loads):
-    """`loads`: the load hook changes the tensors first, and the export hook must bring them back."""
+def bare_task(megatron):
+    """As on a rank that does not have the parameter, without a library."""
+    return types.SimpleNamespace(param_name=megatron, global_param_name=megatron, mapping=None, megatron_module=None, param_weight=None,
+                                 weight_dtype=None, pp_rank=0, vp_stage=0, export_hook=None)
+
+
+def tasks(library, megatron, mapping, provider):
+    """Tasks as the library fills them: on the rank that has the parameter, and on one that has not. `mapping` may be None."""
+    import torch
+
+    made = getattr(getattr(library, "bridge", None), "WeightConversionTask", types.SimpleNamespace)
+    fields = {"param_name": megatron, "global_param_name": megatron, "mapping": mapping, "pp_rank": 0, "vp_stage": 0, "weight_dtype": None}
+    module = type("ColumnParallelLinear", (torch.nn.Module,), {})()
+    module.weight = torch.nn.Parameter(torch.zeros(2, 2))
+    module.config = provider
+    owned = made(**fields, megatron_module=module, param_weight=module.weight)
+    return [owned, made(**fields, megatron_module=None, param_weight=None)]
+
+
+def export_hands_on(instance, megatron, hf, tensors, loads, kind=values.WIDE, asked=None):
+    """`loads`: the load hook changes the tensors first, and the export hook must bring them back. `asked`: tasks, each of which the
+    hook must treat so."""
     names = [hf] if isinstance(hf, str) else list(hf.values())
 
-    def run(shapes, bare):
-        stored = Watched(shapes, bare)
+    def one(task, shapes, bare):
+        stored = Watched(shapes, bare, kind)
         wanted = {name: stored[name] for name in names}
-        written = loaded(instance, hf, Watched(shapes, bare)) if loads else wanted
+        written = loaded(instance, hf, Watched(shapes, bare, kind)) if loads else wanted
         if written is None:
             return False
-        task = types.SimpleNamespace(param_name=megatron, global_param_name=megatron, mapping=None, megatron_module=None,
-                                     param_weight=None, weight_dtype=None, pp_rank=0, vp_stage=0)
-        given = instance.maybe_modify_converted_hf_weight(task, dict(written), Watched(shapes, bare))
+        given = instance.maybe_modify_converted_hf_weight(task, dict(written), Watched(shapes, bare, kind))
         whole = isinstance(given, dict) and all(name in given and stored.holds(name, given[name]) for name in wanted)
         # A name besides may be a copy, or a tensor that the checkpoint has.
         return whole and all(name in wanted or name in shapes or any(stored.holds(one, tensor) or tensor.is_meta for one in wanted)
                              for name, tensor in given.items())
 
-    return hands_on(run, tensors, names)
+    return hands_on(lambda shapes, bare: all([one(task, shapes, bare) for task in asked or [bare_task(megatron)]]), tensors, names)

@@ -11,7 +11,7 @@ import pkgutil
 import types
 import warnings
 
-from . import granted, hooked, known, names, norms, places, rotary
+from . import granted, hook_runs, known, norms, objects, places, rotary
 from .registry import Registry, plain
 
 HOOKS = ("maybe_modify_loaded_hf_weight", "maybe_modify_converted_hf_weight", "build_conversion_tasks",
@@ -24,7 +24,7 @@ FACTS = ("normalization", "layernorm_zero_centered_gamma", "share_embeddings_and
          "make_vocab_size_divisible_by", "should_pad_vocab", "linear_num_key_heads", "linear_key_head_dim",
          "linear_num_value_heads", "linear_value_head_dim", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups",
          "mamba_state_dim", "attention_output_gate", "hybrid_layer_pattern", "tensor_model_parallel_size", "rotary_interleaved", "rotary_percent",
-         "moe_mlp_glu_interleave_size")
+         "moe_mlp_glu_interleave_size", "position_embedding_type", "moe_router_enable_expert_bias", "moe_latent_size")
 LOAD, EXPORT, *FLOW = HOOKS
 
 
@@ -183,11 +183,35 @@ class Bridge:
             self.pretrained.state = library.source(tensors)
         else:
             self.trouble.append("no tensor names were given: a registry that looks at them takes its default branch")
-        self.instance = cls()
-        self.instance.hf_pretrained = self.pretrained
-        self.instance.hf_config = made
+        self.instance = self._instance()
         self.provider = self._provider()
         self.registry = self._registry()
+        self.other_registry = objects.another(self.registry, self._asked_again())
+        self.runner = hook_runs.Hooks(self)
+
+    def _instance(self):
+        made = self.cls()
+        made.hf_pretrained, made.hf_config = self.pretrained, self.pretrained.config
+        return made
+
+    def again(self):
+        """A bridge that was asked nothing yet, with what provider_bridge notes."""
+        try:
+            made = self._instance()
+            made.provider_bridge(self.pretrained)
+            return made
+        except Exception:  # its trouble is told of the first one
+            return self.instance
+
+    def _asked_again(self):
+        """Registries of further calls, on the same bridge and on a fresh one: a load and an export ask for one each."""
+        out = []
+        for make in (lambda: self.instance, lambda: self.instance, self.again if self.runs else lambda: self.instance):
+            try:
+                out.append(make().mapping_registry())
+            except Exception as error:
+                out.append(error)
+        return out
 
     def _provider(self):
         """Some bridges note facts here that their registry needs, so it comes first."""
@@ -211,6 +235,12 @@ class Bridge:
                 out[name] = plain(value)
         if self.runs and (seen := self._rotary()):
             out["rotary"] = seen
+        if rows := rotary.rows(self.pretrained.config, self.config, self.provider, self.runs):
+            out["rotary_rows"] = rows
+        spec, make = getattr(self.provider, "transformer_layer_spec", None), getattr(type(self.provider), "provide", None)
+        if inspect.isfunction(spec) and inspect.isfunction(make):
+            own = spec if make.__module__.endswith(".gpt_provider") else make  # a provider that builds in its own way
+            out["layer_spec"] = f"{own.__module__}.{own.__qualname__}"
         return out
 
     def _rotary(self):
@@ -228,7 +258,7 @@ class Bridge:
         changed = {one.name for one in self._of_base() if one.name.endswith((LOAD, EXPORT))}
         out = {}
         for name in HOOKS:
-            owner = next((cls for cls in self.cls.__mro__ if name in vars(cls)), base)
+            owner = self.cls if name in vars(self.instance) else next((cls for cls in self.cls.__mro__ if name in vars(cls)), base)
             out[name] = "base" if owner is base and f"{base.__name__}.{name}" not in changed else owner.__name__
         return out
 
@@ -248,94 +278,28 @@ class Bridge:
         rows += [{"name": f"{cls.__name__}.{name}", "file": self.library.file_of(cls), "line": places.defined_at(cls, name),
                   "what": f"stands in place of {of.__name__}.{name}, which was read"} for of, cls, name in found]
         used = [mapping for _, mapping in getattr(self.registry, "_compiled_patterns", ())]
-        if self.runs and [*map(id, used)] != [*map(id, self.registry.mappings)]:
+        if hasattr(self.registry, "_compiled_patterns") and [*map(id, used)] != [*map(id, self.registry.mappings)]:
             rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
                          "line": places.defined_at(self.cls, "mapping_registry"),
                          "what": "changes the list of mappings of its registry after it was made, which then uses others than it lists"})
+        if told := objects.other_types(self.library.mapping):
+            rows.append({"name": "AutoMapping.register_module_type", "file": places.short(self.library.mapping.__file__), "line": 1, "what": told})
+        if self.other_registry:
+            rows.append({"name": f"{self.cls.__name__}.mapping_registry", "file": self.library.file_of(self.cls),
+                         "line": places.defined_at(self.cls, "mapping_registry"), "what": self.other_registry})
         return rows
 
     def known(self):
         """Methods that load or write all tensors and were read: they change none."""
-        return [name for name in FLOW if self.hooks()[name] != "base" and known.is_read(self.cls, name)]
+        return [name for name in FLOW if self.hooks()[name] != "base" and self.runner.is_read(name)]
 
     def exports(self, rules, touched):
-        """Ids of the rules whose tensors the export hook does not hand on as they were written. None: it could not be tried.
-        Rules that the load hook changes are left out: nothing is judged of them."""
-        if not self.tensors:
-            return None
-        out = []
-        for rule in rules:
-            if rule["id"] in (touched or ()) or "module" in rule and not {"kind", "layout"} & set(rule):
-                continue
-            for megatron, hf in names.placed(rule, self.tensors):
-                loads = "layout" in rule and "module" not in rule
-                if not self._tried(rule, EXPORT, lambda: hooked.export_hands_on(self.instance, megatron, hf, self.tensors, loads)):
-                    out.append(rule["id"])
-                    break
-        return out
-
-    def _tried(self, rule, hook, run):
-        """Does the hook hand on what it is given? One that cannot be tried is known by its source, else it is trouble."""
-        try:
-            return run()
-        except Exception as error:
-            if not known.is_read(self.cls, hook):
-                self.trouble.append(f"{hook} could not be tried for rule {rule['id']}: {type(error).__name__}: {error}")
-            return known.is_read(self.cls, hook)
+        """Rules whose tensors the export hook changes, as of hook_runs."""
+        return self.runner.exports(rules, touched)
 
     def touched(self, rules):
-        """Ids of the rules whose tensors the load hook does not hand on as they are. None: it could not be tried."""
-        if self.hooks()[HOOKS[0]] == "base":
-            return []
-        if not self.tensors:
-            return None
-        out = []
-        for rule in rules:
-            if "module" in rule and "kind" not in rule:
-                continue  # a class of the bridge itself is judged together with its hook
-            found = list(names.resolved(rule, self.tensors))
-            if not found and self._is_made(rule):
-                out.append(rule["id"])
-            for hf in found:
-                if not self._tried(rule, LOAD, lambda: hooked.load_hands_on(self.instance, hf, self.tensors)):
-                    line = self._line_of_hook(rule, hf)
-                    rule.update(line)
-                    out += [] if line else [rule["id"]]
-                    break
-        return out
-
-    def _is_made(self, rule):
-        """The load hook gives a tensor for names that the checkpoint does not have."""
-        for _, hf in names.first_names(rule):
-            state = hooked.Watched(self.tensors, bare=True)
-            try:
-                made = self.instance.maybe_modify_loaded_hf_weight(hf, state) is not None
-            except Exception:
-                continue
-            if made:
-                self.read_by_hook |= {norms.starred(name) for name in state.given}
-                return True
-        return False
-
-    def _line_of_hook(self, rule, hf):
-        """The hook run on numbers: where it only exchanges halves of columns, or rows of heads, a line says so. What it changes
-        on the way there must be brought back."""
-        if self.hooks()[EXPORT] == "base":
-            return {}
-        by_role = {"": hf} if isinstance(hf, str) else hf
-        found = []
-        for shapes in hooked.stand_ins(self.tensors, by_role.values()):
-            state = hooked.Watched(shapes)
-            try:
-                given = {role: state[name].clone() for role, name in by_role.items()}
-                made = hooked.loaded(self.instance, hf, state)
-                made = {role: made[name] for role, name in by_role.items()}
-            except Exception:
-                return {}
-            found.append(_exchanged_columns(rule, given, made) or rotary.of_hook(rule, given, made, self.provider))
-            if len(by_role) > 1:
-                break  # with all rows of all heads
-        return found[0] if all(one == found[0] for one in found) else {}
+        """Rules whose tensors the load hook changes, as of hook_runs."""
+        return self.runner.touched(rules)
 
     def norms(self, model, rows):
         """facts.norms: both sides as their modules were seen to compute; {} where one side could not be looked at."""
@@ -349,17 +313,9 @@ class Bridge:
         return {"hf": hf, "megatron": megatron} if hf and megatron else {}
 
     def rules(self):
-        return Registry(self.registry.mappings, self.library.mapping, self.provider, self.runs).rules()
-
-
-def _exchanged_columns(rule, given, made):
-    """The line of a matrix whose column halves are exchanged."""
-    import torch
-
-    matrix = given.get("")
-    if matrix is None or matrix.ndim != 2 or matrix.shape[1] % 2 or not rule["megatron"].endswith("eh_proj.weight"):
-        return {}
-    first, second = matrix.chunk(2, 1)
-    if not torch.equal(made[""], torch.cat([second, first], 1)):
-        return {}
-    return {"layout": "x[(t o) (first: h | second: h)] -> x{t}[o (second: h | first: h)]", "axes": {"o": "s0d0 / t", "h": "s0d1 / 2"}}
+        """Rules of the registry, each held against what its mapping objects do."""
+        rules = Registry(self.registry.mappings, self.library.mapping, self.provider, self.runs).rules()
+        for rule, mapping in zip(rules, self.registry.mappings, strict=True):
+            if other := objects.differs(self, rule, mapping):
+                rule.setdefault("differs", other)
+        return rules

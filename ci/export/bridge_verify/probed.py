@@ -53,21 +53,22 @@ SCALARS = {"tp_rank": 0, "pp_rank": 0, "ep_rank": 0, "etp_rank": 0, "pp_size": 1
 
 
 @contextlib.contextmanager
-def played(library, tp, module):
-    """The base class as it is on rank 0 of `tp` ranks; yields the shards that were scattered."""
+def played(library, tp, module, rank=0, sent=()):
+    """The base class as it is on a rank of `tp` ranks; yields the shards that were scattered. `sent`: by rank 0, before."""
     import torch
 
-    base, shards = library.MegatronParamMapping, []
+    base, shards = library.MegatronParamMapping, list(sent)
 
     def scatter(self, splits, *args, **kwargs):
-        shards[:] = splits
-        return splits[0]
+        shards[:] = shards if rank else splits
+        return shards[rank]
 
     def broadcast(self, tensor, *args, **kwargs):
-        shards[:] = [tensor] * tp
-        return tensor
+        shards[:] = shards if rank else [tensor] * tp
+        return shards[rank]
 
-    changes = {**{name: property(lambda self, value=value: value) for name, value in SCALARS.items()},
+    scalars = {**SCALARS, "tp_rank": rank, "etp_rank": rank}
+    changes = {**{name: property(lambda self, value=value: value) for name, value in scalars.items()},
                "tp_size": property(lambda self: tp), "etp_size": property(lambda self: tp), "scatter_to_tp_ranks": scatter,
                "broadcast_tensor_to_tp_ranks": broadcast, "gather_from_tp_ranks": lambda self, tensor: shards if tp > 1 else [tensor],
                "broadcast_from_pp_rank": lambda self, tensor, *args, **kwargs: tensor,
@@ -90,6 +91,14 @@ def as_class(mapping, cls):
     """A copy of a mapping as an instance of one of its base classes."""
     out = cls.__new__(cls)
     vars(out).update(vars(mapping))
+    return out
+
+
+def plain(mapping):
+    """A copy that does what its class does: without methods of its own, which are seen for each object (objects)."""
+    out = copy.copy(mapping)
+    for name in [name for name, value in vars(out).items() if callable(value) and hasattr(type(out), name)]:
+        del vars(out)[name]
     return out
 
 

@@ -101,7 +101,7 @@ class Registry:
             return None
         key = type(mapping), stock
         if key not in self.seen:
-            self.seen[key] = probed.differs(self.library, mapping, stock)
+            self.seen[key] = probed.differs(self.library, probed.plain(mapping), stock)
         return self.seen[key]
 
     def comes_back(self, cls, mapping, stock):

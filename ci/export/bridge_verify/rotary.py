@@ -7,7 +7,7 @@ GLM and Cohere do. Rows of one order read in the other are a wrong model, so a r
 import sys
 import types
 
-from . import probed
+from . import probed, values
 
 SIZE = 8
 TOWERS = ("vision", "visual", "audio", "talker", "code", "token2wav", "dit")  # with functions of their own
@@ -74,6 +74,60 @@ def of_megatron(provider):
         return _word(_rotate_half(torch.arange(1.0, SIZE + 1).reshape(1, 1, 1, SIZE), interleaved))
     except Exception:
         return None
+
+
+def _turned(config, architecture):
+    """Rows of a head that the text model of transformers turns, by the frequencies that its modules make; None: they are not alike."""
+    import inspect
+
+    import transformers
+
+    cls = getattr(transformers, architecture, None)
+    text, found = config.get_text_config(), set()
+    for name, rotation in list(vars(sys.modules[cls.__module__]).items()) if cls else ():
+        if not inspect.isclass(rotation) or not name.endswith("RotaryEmbedding") or any(part in name.lower() for part in TOWERS):
+            continue
+        try:
+            made = rotation(text)
+        except Exception:
+            return None
+        found |= {2 * one.numel() for key, one in made.named_buffers() if key.endswith("inv_freq") and "original" not in key}
+    return found.pop() if len(found) == 1 else None
+
+
+def _pairs(count):
+    """Rows that turn: both libraries make a frequency for each two of a whole number of rows, and one for a last row without a partner."""
+    return 2 * ((int(count) + 1) // 2)
+
+
+def _told(config, head):
+    """The same, by the fields of config.json; None: it has none."""
+    text = next((config[key] for key in ("text_config", "llm_config", "thinker_config") if isinstance(config.get(key), dict)), config)
+    for fields in (text, text.get("rope_parameters"), text.get("rope_scaling")):
+        fields = fields if isinstance(fields, dict) else {}
+        for key in ("partial_rotary_factor", "rotary_pct"):
+            if isinstance(fields.get(key), (int, float)):
+                return _pairs(head * fields[key])
+        if isinstance(fields.get("rotary_dim"), int):
+            return fields["rotary_dim"]
+    return None
+
+
+def rows(config, written, provider, runs):
+    """facts.rotary_rows: how many rows of a head each side turns. `written`: config.json. {}: no rotation that is known."""
+    head, part = getattr(provider, "kv_channels", None), getattr(provider, "rotary_percent", None)
+    kind = getattr(provider, "position_embedding_type", "rope")
+    if not isinstance(head, int) or not isinstance(part, (int, float)) or getattr(provider, "multi_latent_attention", False) is True:
+        return {}
+    if kind not in ("rope", "mrope", "yarn"):
+        return {}
+    hf = _told(written, head)  # classes of transformers read rotary_dim of some models in another way than the code beside their weights
+    if hf is None and runs:
+        try:
+            hf = _turned(config, (written.get("architectures") or [""])[0])
+        except Exception:
+            hf = None
+    return {} if hf is None and part == 1 else {"hf": hf, "megatron": _pairs(head * part)}
 
 
 def order(rows, turning, to):
@@ -154,20 +208,20 @@ def of_hook(rule, given, made, provider):
     return {}
 
 
-def _is_exchange(library, mapping, provider, to):
-    """Its shards are those that the stock class makes of exchanged rows, in several layers; and it brings the rows back."""
-    import torch
+def is_exchange(library, mapping, provider):
+    """Of a mapping without wildcards: does it exchange the rows of heads, either way?"""
+    return any(_is_exchange(library, mapping, provider, to, ("",)) for to in ("neighbours", "halves"))
 
+
+def _is_exchange(library, mapping, provider, to, layers=("0", "1", "7")):
+    """Its shards are those that the stock class makes of exchanged rows, in several layers; and it brings the rows back."""
     heads, groups, head = provider.num_attention_heads, provider.num_query_groups, sizes(provider)[0]
-    weights, first = {}, 1
-    for role, count in (("q", heads), ("k", groups), ("v", groups)):
-        weights[role] = torch.arange(first, first + 2 * count * head, dtype=torch.float64).reshape(-1, 2)
-        first += weights[role].numel()
+    weights = {role: values.numbers((count * head, 2), role) for role, count in (("q", heads), ("k", groups), ("v", groups))}
     wanted = {role: one if role == "v" else exchanged(one, provider, to) for role, one in weights.items()}
     stock = probed.as_class(mapping, library.QKVMapping)
     config = {name: value for name, value in vars(provider).items() if isinstance(value, (bool, int, float, str, type(None)))}
     for tp in (1, 2) if groups % 2 == 0 else (1,):
-        for layer in ("0", "1", "7"):
+        for layer in layers:
             if not _same(library, mapping, stock, (weights, wanted), config, (tp, layer)):
                 return False
     return True
@@ -180,7 +234,7 @@ def _same(library, mapping, stock, weights, config, where):
     tp, layer = where
     rows = sum(one.shape[0] for one in given.values())
     module = type(probed.COLUMN, (torch.nn.Module,), {})()
-    module.weight = torch.nn.Parameter(torch.zeros(rows // tp, 2, dtype=torch.float64))
+    module.weight = torch.nn.Parameter(torch.zeros(rows // tp, 2))
     module.config = types.SimpleNamespace(**{**config, "hidden_size": 2, "tensor_model_parallel_size": tp})
     name = mapping.megatron_param.replace("*", layer)
     names = {role: one.replace("*", layer) for role, one in mapping.hf_param.items()}
@@ -197,5 +251,5 @@ def _same(library, mapping, stock, weights, config, where):
             made.append([shard.clone() for shard in shards] if tp > 1 else [whole])
         shards[:] = made[0]
         back = fresh(mapping).megatron_to_hf(made[0][0], module)
-    return all(torch.equal(one, other) for one, other in zip(*made, strict=True)) and all(
-        torch.equal(back[names[role]].double(), tensor) for role, tensor in given.items())
+    return all(values.same(one, other) for one, other in zip(*made, strict=True)) and set(back) == set(names.values()) and all(
+        values.same(back[names[role]], tensor) for role, tensor in given.items())

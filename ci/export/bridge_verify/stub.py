@@ -17,7 +17,7 @@ import re
 import sys
 import types
 
-from . import known, live
+from . import live
 
 # Packages that are stood in for, whether they are here or not: the result is the same everywhere.
 PACKAGES = ("torch", "transformers", "transformer_engine", "megatron.core", "megatron.training", "megatron.energon", "safetensors", "rich",
@@ -336,12 +336,19 @@ class Bridge(live.Bridge):
                                 "not have: transformers may have another default")
         return registry
 
+    def _asked_again(self):
+        _Asked.strict = True
+        try:
+            return super()._asked_again()
+        finally:
+            _Asked.strict = False
+
     def facts(self):
         return {key: value for key, value in super().facts().items() if _is_told(getattr(self.provider, key, None))}
 
     def exports(self, rules, touched):
         """No hook is run here: what a hook that was read does is known."""
-        return [] if known.is_read(self.cls, live.EXPORT) else None
+        return [] if self.runner.is_read(live.EXPORT) else None
 
     def touched(self, rules):
         return [] if self.hooks()[live.HOOKS[0]] == "base" else None
