@@ -172,23 +172,27 @@ const Run& InCheckout::for_form(const reports::Format& format) const {
   if (!format.in_repository || folder_.empty()) {
     return run_;
   }
-  if (!named_) {
-    named_ = run_;
+  if (!looked_) {
+    looked_ = true;
     Checkout checkout(folder_);
-    for (Verdict& verdict : named_->verdicts) {
-      if (std::string place = renamed(verdict, checkout); !place.empty()) {
-        verdict.rule_source = std::move(place);
+    for (std::size_t i = 0; i < run_.verdicts.size(); ++i) {
+      if (std::string place = renamed(run_.verdicts[i], checkout); !place.empty()) {
+        own().verdicts[i].rule_source = std::move(place);
       }
     }
-    for (std::vector<Error>* list : {&named_->input_errors, &named_->warnings}) {
-      for (Error& error : *list) {
-        if (std::string place = renamed(error, checkout); !place.empty()) {
-          error.where = std::move(place);
+    for (const auto list : {&Run::input_errors, &Run::warnings}) {
+      for (std::size_t i = 0; i < (run_.*list).size(); ++i) {
+        if (std::string place = renamed((run_.*list)[i], checkout); !place.empty()) {
+          (own().*list)[i].where = std::move(place);
         }
       }
     }
   }
-  return *named_;
+  return named_ ? *named_ : run_;
+}
+
+Run& InCheckout::own() const {
+  return named_ ? *named_ : named_.emplace(run_);
 }
 
 }  // namespace bv::cli

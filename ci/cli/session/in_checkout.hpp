@@ -22,9 +22,12 @@ class InCheckout {
   [[nodiscard]] const Run& for_form(const reports::Format& format) const;
 
  private:
+  [[nodiscard]] Run& own() const;
+
   const Run& run_;
   const std::filesystem::path& folder_;
-  mutable std::optional<Run> named_;  // made when it is first asked for
+  mutable bool looked_ = false;       // at the files, when a form first asks for it
+  mutable std::optional<Run> named_;  // a copy, where a place is named otherwise
 };
 
 }  // namespace bv::cli
