@@ -189,7 +189,7 @@ TEST(ReportDiff, WhatWasGreenAndIsUndecidedIsWorse) {
   write_text(before, run.dump());
   json& first = run.at("verdicts").at(0);
   first["outcome"] = "Inconclusive";
-  first["code"] = "BV5005";
+  first["code"] = "BV1021";
   write_text(after, run.dump());
   const Ended worse = run_line({"report", "diff", before, after, "--fail-on-new"});
   EXPECT_EQ(worse.code, 1) << worse.out << worse.err;
