@@ -185,12 +185,12 @@ TEST(ReportDiff, WhatWasGreenAndIsUndecidedIsWorse) {
   const std::string before = (folder.path() / "before.json").string();
   const std::string after = (folder.path() / "after.json").string();
   const std::vector<std::string> right = {"check", "--model", "fixture:llama", "--json"};
-  json run = json::parse(run_line(right).out);
-  write_text(before, run.dump());
-  json& first = run.at("verdicts").at(0);
-  first["outcome"] = "Inconclusive";
-  first["code"] = "BV1021";
-  write_text(after, run.dump());
+  auto run = read_verdicts_json(run_line(right).out);
+  ASSERT_TRUE(run.has_value());
+  write_text(before, verdicts_json(*run));
+  run->verdicts.front().outcome = Outcome::Inconclusive;
+  run->verdicts.front().code = Code::NoTargetLayout;
+  write_text(after, verdicts_json(*run));
   const Ended worse = run_line({"report", "diff", before, after, "--fail-on-new"});
   EXPECT_EQ(worse.code, 1) << worse.out << worse.err;
   EXPECT_EQ(run_line({"report", "diff", after, after, "--fail-on-new"}).code, 0);
