@@ -95,30 +95,22 @@ TEST_F(Survey, WithABaselineOnlyNewRedsFail) {
 
 /// The hook of a fork changes a tensor of a rule: that rule is no longer judged.
 TEST_F(Survey, ARowThatIsNoLongerJudgedFailsTheBaseline) {
+  fs::remove(at("exaone4.rules.json"));
   write_text(at("before.json"), survey({"--json"}).out);
   json rules = json::parse(support::file_text(at("llama.rules.json")));
-  const auto leave_open = [&](std::initializer_list<std::size_t> which) {
-    json changes = json::array();
-    for (const std::size_t i : which) {
-      changes.push_back(rules.at("rules").at(i).at("id"));
-    }
-    rules["hooks"]["maybe_modify_loaded_hf_weight"] = "Fork";
-    rules["hooks"]["changes"] = changes;
-    write_text(at("llama.rules.json"), rules.dump());
-  };
-  leave_open({7});
-  const Ended green_before = survey({"--baseline", at("before.json").string()});
-  EXPECT_EQ(green_before.code, 1) << green_before.out;
-  EXPECT_NE(green_before.out.find("newly undecided"), std::string::npos) << green_before.out;
-  EXPECT_NE(green_before.out.find("1 newly undecided"), std::string::npos) << green_before.out;
-  write_text(at("open.json"), survey({"--json"}).out);
+  rules["hooks"]["maybe_modify_loaded_hf_weight"] = "Fork";
+  rules["hooks"]["changes"] = {rules.at("rules").at(7).at("id")};
+  write_text(at("llama.rules.json"), rules.dump());
+  const Ended worse = survey({"--baseline", at("before.json").string()});
+  EXPECT_EQ(worse.code, 1) << worse.out;
+  EXPECT_NE(worse.out.find("; newly undecided"), std::string::npos) << worse.out;
+  EXPECT_NE(worse.out.find("1 newly undecided"), std::string::npos) << worse.out;
+  json open = json::parse(survey({"--json"}).out);
+  write_text(at("open.json"), open.dump());
   EXPECT_EQ(survey({"--baseline", at("open.json").string()}).code, 0);
-  leave_open({6, 7});  // of a row that was undecided already, one more
-  const Ended open_before = survey({"--baseline", at("open.json").string()});
-  EXPECT_EQ(open_before.code, 1) << open_before.out;
-  leave_open({7});
-  write_text(at("more.json"), survey({"--json"}).out);
-  EXPECT_EQ(survey({"--baseline", at("more.json").string()}).code, 0);
+  open["rows"][0]["rules_not_judged"] = 0;  // a row that was undecided, and of which less is judged
+  write_text(at("open.json"), open.dump());
+  EXPECT_EQ(survey({"--baseline", at("open.json").string()}).code, 1);
 }
 
 TEST_F(Survey, ARowThatIsGoneFailsTheBaseline) {

@@ -177,7 +177,7 @@ TEST(WaiversFile, FaultsNameTheLine) {
            {with("2027-03-01", "2027"), Code::WaiversInvalid, "w.toml:6:11",
             "expires is not a date"},
            {with("\"BV2006\"", "2006"), Code::WaiversInvalid, "w.toml:2:8", "code is not a text"},
-           {with("[[waiver]]", "[waiver]"), Code::WaiversInvalid, "w.toml:1:1",
+           {with("[[waiver]]", "[waiver]"), Code::WaiversInvalid, "w.toml:1:2",
             "waiver is a table, and not a list of tables"},
            {with("BV2006", "BV9999"), Code::WaiversInvalid, "w.toml:2:8",
             "\"BV9999\" is not a code"},
