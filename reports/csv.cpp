@@ -32,7 +32,7 @@ std::string render_csv(const Run& run, const TextStyle&) {
   for (std::size_t i = 0; i < run.verdicts.size(); ++i) {
     const Verdict& one = run.verdicts[i];
     const bool coded = one.outcome != Outcome::Proved && one.outcome != Outcome::Held;
-    const SourcePlace place = source_place(one.rule_source);
+    const SourcePlace place = source_place_of(one);
     out += csv_line({ids[i], std::string(name(one.outcome)), coded ? label(one.code) : "",
                      one.claim, one.rule, one.kind, one.layout, evidence_cell(one.evidence),
                      std::to_string(one.cases), std::to_string(one.refuted_cases), one.megatron,

@@ -69,7 +69,7 @@ Finding finding_of(const std::vector<const Verdict*>& verdicts, const Run& run) 
   out.subject = subject_name_of(first);
   out.replay = first.replay;
   out.waiver = first.waiver;
-  out.source = source_place(first.rule_source);
+  out.source = source_place_of(first);
   out.fingerprint = fault_fingerprint(first);
   out.verdicts = verdicts;
   for (const Verdict* verdict : verdicts) {

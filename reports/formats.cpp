@@ -31,19 +31,19 @@ std::string plain(const Run& run, const TextStyle&) {
 }
 
 constexpr std::array kFormats = {
-    Format{"text", "report.txt", true, render_text},
-    Format{"plain", "verdicts.tsv", false, plain},
-    Format{"json", "verdicts.json", true, json},
-    Format{"jsonl", "verdicts.jsonl", false, json_lines},
-    Format{"html", "report.html", true, render_html},
-    Format{"junit", "junit.xml", true, render_junit},
-    Format{"sarif", "results.sarif", true, render_sarif},
-    Format{"ctrf", "ctrf.json", true, render_ctrf},
-    Format{"markdown", "summary.md", true, render_markdown},
-    Format{"github", "annotations.txt", false, render_github},
-    Format{"gitlab", "gl-code-quality.json", false, render_gitlab},
-    Format{"csv", "verdicts.csv", false, render_csv},
-    Format{"card", "card.yaml", false, render_card},
+    Format{"text", "report.txt", true, false, render_text},
+    Format{"plain", "verdicts.tsv", false, false, plain},
+    Format{"json", "verdicts.json", true, false, json},
+    Format{"jsonl", "verdicts.jsonl", false, false, json_lines},
+    Format{"html", "report.html", true, false, render_html},
+    Format{"junit", "junit.xml", true, true, render_junit},
+    Format{"sarif", "results.sarif", true, true, render_sarif},
+    Format{"ctrf", "ctrf.json", true, true, render_ctrf},
+    Format{"markdown", "summary.md", true, false, render_markdown},
+    Format{"github", "annotations.txt", false, true, render_github},
+    Format{"gitlab", "gl-code-quality.json", false, true, render_gitlab},
+    Format{"csv", "verdicts.csv", false, false, render_csv},
+    Format{"card", "card.yaml", false, false, render_card},
 };
 
 }  // namespace

@@ -14,9 +14,10 @@
 namespace bv::reports {
 
 struct Format {
-  std::string_view name;                                          // "json"
-  std::string_view file;                                          // what it is called in a folder
-  bool in_folder = false;                                         // --out DIR writes it
+  std::string_view name;       // "json"
+  std::string_view file;       // what it is called in a folder
+  bool in_folder = false;      // --out DIR writes it
+  bool in_repository = false;  // files are named below the root of a checkout, as forges ask for
   std::string (*render)(const Run&, const TextStyle&) = nullptr;  // the style is for text alone
 };
 [[nodiscard]] std::span<const Format> formats();

@@ -180,6 +180,7 @@ SurveyTotals totals(const Survey& survey) {
     out.stopped += row.exit_code != 0 && row.exit_code != 1 && row.exit_code != 3 ? 1 : 0;
     out.contradicting += contradicts(row) ? 1 : 0;
     out.newly_red += row.change == "newly red" ? 1 : 0;
+    out.newly_undecided += row.change == "newly undecided" ? 1 : 0;
     for (const auto& [name, is_shown] : row.findings) {
       findings.insert(name);
       if (is_shown) {
@@ -202,6 +203,10 @@ std::string survey_line(const Survey& survey) {
   out += sum.findings == 0
              ? ""
              : fmt::format("; {} of {} known defects shown", sum.findings_shown, sum.findings);
+  if (sum.newly_red + sum.newly_undecided > 0 || !survey.lost.empty()) {
+    out += fmt::format("; worse than the baseline: {} newly red, {} newly undecided, {} lost",
+                       sum.newly_red, sum.newly_undecided, survey.lost.size());
+  }
   return out;
 }
 

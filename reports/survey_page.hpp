@@ -49,7 +49,7 @@ struct Survey {
 
 struct SurveyTotals {
   std::int64_t rows = 0, green = 0, refuted = 0, undecided = 0, stopped = 0, contradicting = 0,
-               findings = 0, findings_shown = 0, newly_red = 0;
+               findings = 0, findings_shown = 0, newly_red = 0, newly_undecided = 0;
 };
 [[nodiscard]] SurveyTotals totals(const Survey& survey);
 

@@ -68,7 +68,7 @@ TestCase case_of(const Verdict& verdict, const std::string& id, const Run& run) 
   out.kind = verdict.kind;
   out.evidence = letters(verdict.evidence);
   out.layout = verdict.layout;
-  const SourcePlace place = source_place(verdict.rule_source);
+  const SourcePlace place = source_place_of(verdict);
   out.source_file = place.file;
   out.source_line = place.line;
   if (!is_green(verdict.outcome)) {

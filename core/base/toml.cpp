@@ -61,8 +61,14 @@ Value value_of(const ::toml::node& node) {
 }  // namespace
 
 std::string_view Value::kind() const {
-  constexpr std::string_view kKinds[] = {"a time",        "a string", "a whole number", "a number",
-                                         "true or false", "a date",   "a list",         "a table"};
+  constexpr std::string_view kKinds[] = {"a time or a date with a time",
+                                         "a string",
+                                         "a whole number",
+                                         "a number",
+                                         "true or false",
+                                         "a date",
+                                         "a list",
+                                         "a table"};
   return kKinds[data.index()];
 }
 

@@ -34,6 +34,15 @@ toml::Date later(toml::Date date, int by) {
           static_cast<int>(static_cast<unsigned>(day.day()))};
 }
 
+/// The date that a text begins with; "" when it is none.
+std::string written_date(const std::string* text) {
+  const toml::Date date = text == nullptr ? toml::Date{} : date_of(*text);
+  const std::chrono::year_month_day day{std::chrono::year(date.year),
+                                        std::chrono::month(static_cast<unsigned>(date.month)),
+                                        std::chrono::day(static_cast<unsigned>(date.day))};
+  return date.year > 0 && day.ok() ? date_text(date) : "";
+}
+
 /// Fewer do not name a tensor: "*e*" takes them all.
 constexpr std::ptrdiff_t kPlainLeast = 3;
 /// A subject that takes every name of a run with so many names or more covers everything.
@@ -149,12 +158,22 @@ class Entry {
   Status read_expires() {
     const toml::Entry* entry = find("expires");
     const auto* date = entry == nullptr ? nullptr : entry->value.as<toml::Date>();
-    if (date == nullptr) {
+    const std::string usual = date_text(later(today_, kDaysUsual));
+    if (entry == nullptr) {
       return fail(Code::WaiversInvalid, "the waiver has no last day")
-          .at(entry == nullptr ? out_.place : toml::place_text(file_, entry->value.at))
-          .pair(entry == nullptr ? "nothing" : std::string(entry->value.kind()), "a date")
-          .advise(fmt::format("add expires = {}, or another day at most {} days ahead",
-                              date_text(later(today_, kDaysUsual)), kDaysAheadMax));
+          .at(out_.place)
+          .pair("nothing", "a date")
+          .advise(fmt::format("add expires = {}, or another day at most {} days ahead", usual,
+                              kDaysAheadMax));
+    }
+    if (date == nullptr) {
+      const auto* text = entry->value.as<std::string>();
+      const std::string written = written_date(text);
+      return bad("expires is not a date", entry->value.at)
+          .pair(text == nullptr ? std::string(entry->value.kind())
+                                : fmt::format("a string, \"{}\"", escaped(*text)),
+                "a date, without quotes and without a time")
+          .advise("write expires = " + (written.empty() ? usual : written));
     }
     if (days(*date) - days(today_) > kDaysAheadMax) {
       return bad(fmt::format("{} is more than {} days ahead", date_text(*date), kDaysAheadMax),
@@ -288,7 +307,14 @@ Result<std::vector<Waiver>> read_waivers(std::string_view text, std::string_view
   std::vector<Waiver> out;
   for (const toml::Entry& entry : table) {
     const auto* list = entry.value.as<toml::Array>();
-    if (entry.key != "waiver" || list == nullptr) {
+    if (entry.key == "waiver" && list == nullptr) {
+      return fail(Code::WaiversInvalid,
+                  fmt::format("waiver is {}, and not a list of tables", entry.value.kind()))
+          .at(toml::place_text(file, entry.at))
+          .pair(std::string(entry.value.kind()), "a list of tables")
+          .advise("write each waiver as a table: [[waiver]]");
+    }
+    if (list == nullptr || entry.key != "waiver") {
       return fail(Code::WaiversInvalid,
                   fmt::format("\"{}\" does not belong in a waivers file", escaped(entry.key)))
           .at(toml::place_text(file, entry.at))

@@ -140,6 +140,62 @@ TEST(Ci, GitHubGetsASummaryAndAnnotationsAndStdoutStaysClean) {
   EXPECT_EQ(run_line(kFailing).err.find("::error "), std::string::npos);
 }
 
+TEST(Ci, AVariableThatSaysNoIsNoJob) {
+  const TempFolder folder;
+  const std::string summary = (folder.path() / "summary.md").string();
+  write_text(summary, "");
+  for (const char* no : {"false", "False", "0", "no", "off", ""}) {
+    const Environment environment = {
+        {"LANG", "C.UTF-8"}, {"GITHUB_ACTIONS", no}, {"GITHUB_STEP_SUMMARY", summary}};
+    EXPECT_EQ(run_line(kFailing, environment).err.find("::error "), std::string::npos) << no;
+    EXPECT_EQ(file_text(summary), "") << no;
+  }
+  run_line(kFailing, {{"LANG", "C.UTF-8"}, {"GITHUB_STEP_SUMMARY", summary}});
+  EXPECT_EQ(file_text(summary), "");
+  run_line(kFailing,
+           {{"LANG", "C.UTF-8"}, {"GITHUB_ACTIONS", "1"}, {"GITHUB_STEP_SUMMARY", summary}});
+  EXPECT_NE(file_text(summary), "");
+}
+
+/// What --help and docs/reference/reports.md say of --report FORMAT without a file.
+TEST(Reports, WithoutAFileEachFormHasItsUsualName) {
+  const TempFolder folder;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  for (const reports::Format& format : reports::formats()) {
+    const std::string name(format.name);
+    for (int again = 0; again < 2; ++again) {
+      const Ended done = run_line(with(kFailing, {"--report", name}));
+      EXPECT_EQ(done.code, 1) << name << done.err;
+      EXPECT_TRUE(std::filesystem::is_regular_file(folder.path() / std::string(format.file)))
+          << name << done.err;
+    }
+    std::filesystem::remove(folder.path() / std::string(format.file));
+    EXPECT_EQ(run_line(with(kFailing, {"--report", name + "=" + std::string(format.file)})).code, 1)
+        << name;
+    EXPECT_TRUE(std::filesystem::exists(folder.path() / std::string(format.file))) << name;
+    std::filesystem::remove(folder.path() / std::string(format.file));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  std::filesystem::current_path(before);
+}
+
+TEST(ReportDiff, WhatWasGreenAndIsUndecidedIsWorse) {
+  const TempFolder folder;
+  const std::string before = (folder.path() / "before.json").string();
+  const std::string after = (folder.path() / "after.json").string();
+  const std::vector<std::string> right = {"check", "--model", "fixture:llama", "--json"};
+  auto run = read_verdicts_json(run_line(right).out);
+  ASSERT_TRUE(run.has_value());
+  write_text(before, verdicts_json(*run));
+  run->verdicts.front().outcome = Outcome::Inconclusive;
+  run->verdicts.front().code = Code::NoTargetLayout;
+  write_text(after, verdicts_json(*run));
+  const Ended worse = run_line({"report", "diff", before, after, "--fail-on-new"});
+  EXPECT_EQ(worse.code, 1) << worse.out << worse.err;
+  EXPECT_EQ(run_line({"report", "diff", after, after, "--fail-on-new"}).code, 0);
+}
+
 TEST(Ci, ASummaryThatCannotBeWrittenDoesNotChangeTheVerdict) {
   const Environment environment = {
       {"LANG", "C.UTF-8"}, {"GITHUB_ACTIONS", "true"}, {"GITHUB_STEP_SUMMARY", "/none/here"}};

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/ci/run_command.hpp"
+#include "tests/support/golden_text.hpp"
 
 namespace bv::cli::testing {
 namespace {
@@ -90,6 +91,26 @@ TEST_F(Survey, WithABaselineOnlyNewRedsFail) {
   fewer["rows"][0]["refuted"].begin().value() = 0;  // the same code, of another rule too
   write_text(at("before.json"), fewer.dump());
   EXPECT_EQ(survey({"--baseline", at("before.json").string()}).code, 1);
+}
+
+/// The hook of a fork changes a tensor of a rule: that rule is no longer judged.
+TEST_F(Survey, ARowThatIsNoLongerJudgedFailsTheBaseline) {
+  fs::remove(at("exaone4.rules.json"));
+  write_text(at("before.json"), survey({"--json"}).out);
+  json rules = json::parse(support::file_text(at("llama.rules.json")));
+  rules["hooks"]["maybe_modify_loaded_hf_weight"] = "Fork";
+  rules["hooks"]["changes"] = {rules.at("rules").at(7).at("id")};
+  write_text(at("llama.rules.json"), rules.dump());
+  const Ended worse = survey({"--baseline", at("before.json").string()});
+  EXPECT_EQ(worse.code, 1) << worse.out;
+  EXPECT_NE(worse.out.find("; newly undecided"), std::string::npos) << worse.out;
+  EXPECT_NE(worse.out.find("1 newly undecided"), std::string::npos) << worse.out;
+  json open = json::parse(survey({"--json"}).out);
+  write_text(at("open.json"), open.dump());
+  EXPECT_EQ(survey({"--baseline", at("open.json").string()}).code, 0);
+  open["rows"][0]["rules_not_judged"] = 0;  // a row that was undecided, and of which less is judged
+  write_text(at("open.json"), open.dump());
+  EXPECT_EQ(survey({"--baseline", at("open.json").string()}).code, 1);
 }
 
 TEST_F(Survey, ARowThatIsGoneFailsTheBaseline) {

@@ -1,6 +1,7 @@
 """The pre-commit hook on bridge files: a checkout made here, of which nothing is installed; a right bridge and wrong ones."""
 
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from command import run
 from stub_test import TREE
-from templates_test import PACKAGE, TEMPLATES, environment  # noqa: F401
+from templates_test import COMMAND, PACKAGE, TEMPLATES, environment  # noqa: F401
 
 PARTS = """
 class QKVMapping(MegatronParamMapping):
@@ -89,6 +90,39 @@ def test_a_wrong_bridge_fails_with_its_fault(environment, checkout, right, wrong
     done = hook(environment, folder, file)
     assert done.returncode == 1, done.stdout + done.stderr
     assert said in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+def lines_to_run(text):
+    """Every line that a text of the hook shows to see a finding again."""
+    return [line.split("= replay ")[1] for line in text.splitlines() if "= replay " in line]
+
+
+def test_the_lines_that_show_a_finding_again_can_be_run_after_the_hook(environment, checkout, tmp_path):  # noqa: F811
+    folder, file = checkout
+    cache = tmp_path / "cache"
+    file.write_text(BRIDGE.replace(*WRONG[0][:2]))
+    done = hook({**environment, "XDG_CACHE_HOME": str(cache)}, folder, file)
+    assert done.returncode == 1 and "BV2006" in done.stdout
+    lines = lines_to_run(done.stdout)
+    assert lines
+    for line in lines:
+        again = subprocess.run([COMMAND, *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True)
+        assert again.returncode in (1, 3), line + again.stdout + again.stderr
+    file.write_text(BRIDGE)
+    kept = list((cache / "bridge-verify" / "rules").iterdir())
+    assert hook({**environment, "XDG_CACHE_HOME": str(cache)}, folder, file).returncode == 0
+    assert list((cache / "bridge-verify" / "rules").iterdir()) == kept  # a right registry leaves no file
+
+
+def test_where_nothing_can_be_kept_at_home_the_lines_can_be_run_too(environment, checkout, tmp_path):  # noqa: F811
+    folder, file = checkout
+    (tmp_path / "file").write_text("")
+    file.write_text(BRIDGE.replace(*WRONG[0][:2]))
+    done = hook({**environment, "XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}, folder, file)
+    assert lines_to_run(done.stdout)
+    for line in lines_to_run(done.stdout):
+        again = subprocess.run([COMMAND, *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True)
+        assert again.returncode in (1, 3), line + again.stdout + again.stderr
 
 
 def test_a_bridge_that_nothing_checks_is_not_green(environment, checkout):  # noqa: F811

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from command import FIXTURES, GOLDEN, run
 sys.path.insert(0, str(PACKAGE))
 
 import bridge_verify  # noqa: E402
-from bridge_verify import headers  # noqa: E402
+from bridge_verify import headers, kept  # noqa: E402
 
 pytest_plugins = ["pytester"]
 LLAMA = GOLDEN / "hf" / "llama"
@@ -82,6 +83,31 @@ def test_a_command_that_is_not_there_is_named(monkeypatch):
     assert caught.value.exit_code is None
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Where rules are kept that a line of a finding names."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "bridge-verify" / "rules"
+
+
+def test_the_line_of_a_finding_can_be_run_when_the_rules_were_an_object(cache):
+    bridge_verify.check(LLAMA, rules=json.loads(RULES.read_text()))
+    assert list(cache.iterdir()) == []  # nothing was said that names it
+    verdicts = bridge_verify.check(LLAMA, rules=swapped())
+    lines = {one.replay for one in verdicts.refuted}
+    assert lines and None not in lines
+    for line in lines:
+        again = subprocess.run([os.environ["BV_COMMAND"], *shlex.split(line)[1:]], capture_output=True, text=True)
+        assert again.returncode == 1, line + again.stdout + again.stderr
+
+
+def test_rules_are_not_kept_for_ever(cache):
+    for number in range(kept.KEPT + 5):
+        last = kept.Rules("rules", json.dumps({"n": number}))
+    assert len(list(cache.iterdir())) == kept.KEPT and last.path.exists()
+
+
 SUITE = """
 import pytest
 
@@ -130,6 +156,47 @@ def test_bad_input_fails_the_run(suite):
     result = suite({"schema": "other"})
     assert result.parseoutcomes() == {"failed": 1}
     result.stdout.fnmatch_lines(["*is not a rules file*"])
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ('modle="fixture:llama"', "modle: did you mean model?"), ("", "missing a required argument: 'model'"),
+    ('model="fixture:llama", layout="tp2"', "layout: did you mean layouts?"), ('model="fixture:llama", layouts=3', "layouts=3"),
+    ('model="fixture:llama", rules=42', "rules=42"), ('model="fixture:llama", timeout="long"', "timeout='long'"),
+    ('"fixture:llama", None, None, "headers"', "too many positional arguments")])
+def test_a_mistyped_mark_fails_its_test_alone_with_its_usage(pytester, monkeypatch, arguments, said):
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
+    pytester.makepyfile(f"""
+import pytest
+
+@pytest.mark.bridge_verify({arguments})
+def test_typo(verdict):
+    verdict.check()
+
+def test_other():
+    pass
+""")
+    result = pytester.runpytest_subprocess("-p", "bridge_verify.pytest_plugin", "-p", "no:cacheprovider")
+    assert result.parseoutcomes() == {"failed": 1, "passed": 1}
+    text = result.stdout.str()
+    assert said in text and "::test_typo" in text and "bridge_verify" in text, text
+
+
+def test_a_marked_test_without_the_fixture_fails_alone(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
+    pytester.makepyfile("""
+import pytest
+
+@pytest.mark.bridge_verify(model="fixture:llama")
+def test_forgets():
+    pass
+
+def test_other():
+    pass
+""")
+    result = pytester.runpytest_subprocess("-p", "bridge_verify.pytest_plugin", "-p", "no:cacheprovider")
+    outcome = result.parseoutcomes()
+    assert outcome == {"passed": 1, "errors": 1} or outcome == {"passed": 1, "failed": 1}, result.stdout.str()
+    result.stdout.fnmatch_lines(["*test_forgets*takes the fixture `verdict`*"])
 
 
 def test_a_missing_command_fails_unless_it_is_optional(suite, monkeypatch):

@@ -127,6 +127,22 @@ def test_a_registry_is_made_without_a_library_and_says_what_stood_in(stub):
     assert source["file"] == "megatron/bridge/models/tiny/tiny_bridge.py" and "linear_fc2" in text
 
 
+@pytest.mark.parametrize("words", [[], ["--bridge", "BrokenBridge"]])
+def test_a_bridge_file_that_cannot_be_imported_is_said_where_its_bridge_is_looked_for(stub, tmp_path, words):
+    stub()
+    tree = tmp_path / "tree" / "src" / "megatron" / "bridge" / "models" / "broken"
+    tree.mkdir()
+    (tree / "__init__.py").write_text("")
+    (tree / "broken_bridge.py").write_text("import transformers\nNEW = transformers.__version__ >= (4, 50)\nclass BrokenBridge: pass\n")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "architectures": ["BrokenForCausalLM"]}))
+    done = subprocess.run([sys.executable, "-m", "bridge_verify.export", "--mode", "stub", "--bridge-repo", tmp_path / "tree", *words, "--config",
+                           tmp_path / "config.json", "-o", tmp_path / "x.json"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(PACKAGE)})
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "broken_bridge cannot be imported: TypeError: '>=' not supported" in done.stderr, done.stderr
+    assert ("BrokenBridge" if words else "BrokenForCausalLM") in done.stderr.splitlines()[0]
+
+
 def test_names_of_tensors_decide_as_with_the_library(stub):
     body = 'rules = rules[:1] if "lm_head.weight" in self.hf_pretrained.state.source.get_all_keys() else rules'
     assert len(stub(body, tensors=["lm_head.weight"])["rules"]) == 1

@@ -23,7 +23,8 @@ def environment(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "bridge-verify").symlink_to(COMMAND)
     (tmp_path / "bin" / "python3").symlink_to(sys.executable)
-    return {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE)}
+    return {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE),
+            "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
 
 def variables_and_script(text):

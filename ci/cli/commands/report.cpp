@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ci/cli/command.hpp"
+#include "ci/cli/session/in_checkout.hpp"
 #include "ci/cli/session/report_file.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
@@ -81,7 +82,10 @@ Result<int> report_diff(Context& context, const Options& options) {
                                            style_for(context, options, context.out_is_terminal))));
   const std::vector<Changed> all = changes(runs[0], runs[1]);
   const bool worse = std::any_of(all.begin(), all.end(), [](const Changed& one) {
-    return one.change <= Change::EvidenceLost;
+    const bool was_green = one.before != nullptr && (one.before->outcome == Outcome::Proved ||
+                                                     one.before->outcome == Outcome::Held);
+    return one.change <= Change::EvidenceLost ||
+           (one.change == Change::NewlyUndecided && was_green);
   });
   return options.fail_on_new && worse ? 1 : 0;
 }
@@ -104,7 +108,8 @@ Result<int> render_stored(Context& context, const Options& options) {
     run.baseline = baseline_of(before, run, options.baseline);
   }
   BV_CHECK(deliver(context, options,
-                   format->render(run, style_for(context, options, context.out_is_terminal))));
+                   format->render(InCheckout(run, context.folder).for_form(*format),
+                                  style_for(context, options, context.out_is_terminal))));
   return merges ? conclude(run).exit_code : 0;
 }
 

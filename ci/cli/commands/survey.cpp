@@ -364,10 +364,11 @@ class SurveyRun {
     return Done{};
   }
 
-  /// That of the worst row; with a baseline only what is newly red counts.
+  /// That of the worst row; with a baseline only what is newly red, no longer judged or gone.
   [[nodiscard]] int exit_code() const {
     if (!options_.baseline.empty()) {
-      return reports::totals(out_).newly_red > 0 || !out_.lost.empty() ? 1 : 0;
+      const reports::SurveyTotals sum = reports::totals(out_);
+      return sum.newly_red > 0 || sum.newly_undecided > 0 || !out_.lost.empty() ? 1 : 0;
     }
     int worst = 0;
     for (const int code : {3, 5, 2, 1, 4}) {

@@ -57,7 +57,31 @@ Result<std::optional<json>> survey_baseline(const std::string& file) {
   return std::optional<json>(std::move(before));
 }
 
-/// A code that is newly refuted, or more often, makes a red row newly red too.
+namespace {
+
+/// Is a code among `now` that the row of the baseline does not have under `key`, or less often?
+bool has_more(const json& before, const std::string& key,
+              const std::vector<reports::CodeCount>& now) {
+  const json* codes = member_of(before, key);
+  return std::any_of(now.begin(), now.end(), [codes](const auto& one) {
+    const json* count = codes == nullptr ? nullptr : member_of(*codes, one.first);
+    return count == nullptr || !count->is_number_integer() ||
+           count->get<std::int64_t>() < one.second;
+  });
+}
+
+/// Fewer rules are judged than before, or more is asked that nothing answers.
+bool is_less_judged(const json& before, const reports::SurveyRow& row) {
+  const json* count = member_of(before, "rules_not_judged");
+  const bool counted = count != nullptr && count->is_number_integer();
+  return has_more(before, "open", row.open) ||
+         row.rules_not_judged > (counted ? count->get<std::int64_t>() : 0);
+}
+
+}  // namespace
+
+/// A code that is newly refuted, or more often, makes a red row newly red too; one that is open,
+/// newly undecided.
 std::string survey_change(const json* before, const reports::SurveyRow& row) {
   const bool red = row.exit_code != 0 && row.exit_code != 3;
   if (before == nullptr) {
@@ -66,17 +90,13 @@ std::string survey_change(const json* before, const reports::SurveyRow& row) {
   const json* code = member_of(*before, "exit_code");
   const int was = code != nullptr && code->is_number_integer() ? code->get<int>() : 0;
   const bool was_red = was != 0 && was != 3;
-  const json* codes = member_of(*before, "refuted");
-  const bool more = std::any_of(row.refuted.begin(), row.refuted.end(), [codes](const auto& one) {
-    const json* count = codes == nullptr ? nullptr : member_of(*codes, one.first);
-    return count == nullptr || !count->is_number_integer() ||
-           count->get<std::int64_t>() < one.second;
-  });
-  return red && (!was_red || more)        ? "newly red"
-         : was_red && !red                ? "no longer red"
-         : was == 0 && row.exit_code == 3 ? "newly undecided"
-         : was != row.exit_code           ? "changed"
-                                          : "";
+  const bool less_judged =
+      (was == 0 && row.exit_code == 3) || (was_red == red && is_less_judged(*before, row));
+  return red && (!was_red || has_more(*before, "refuted", row.refuted)) ? "newly red"
+         : was_red && !red                                              ? "no longer red"
+         : less_judged                                                  ? "newly undecided"
+         : was != row.exit_code                                         ? "changed"
+                                                                        : "";
 }
 
 }  // namespace bv::cli

@@ -191,7 +191,8 @@ constexpr std::array kOptions = {
                "report:html report:json report:merge survey",
                "an earlier verdicts.json, or of survey its --json: what changed since", ""},
     OptionSpec{"fail-on-new", 0, "", Form::Flag, &O::fail_on_new, "", "gate", "report:diff",
-               "exit 1 when something is newly refuted, lost or known by less", ""},
+               "exit 1 when something is newly refuted, no longer judged, lost or known by less",
+               ""},
     OptionSpec{"exit-zero", 0, "", Form::Flag, &O::exit_zero, "", "gate",
                "check roundtrip convert diff fuzz lora:check lora:convert lora:merge lora:unpack",
                "report only: hides exit 1 and 3", ""},
@@ -213,10 +214,11 @@ constexpr std::array kOptions = {
                kVerdicts, "form of stdout", "", "text"},
     OptionSpec{"ci", 0, "", Form::Choice, &O::ci, "auto|github|none", "output", kVerdicts,
                "tells a CI service: the summary of the job, findings beside the lines; auto: where "
-               "GITHUB_ACTIONS is set",
+               "GITHUB_ACTIONS is set, and not to false, no, off or 0",
                "", "auto"},
     OptionSpec{"report", 0, "", Form::Repeat, &O::reports, "FORMAT[=FILE]", "output", kVerdicts,
-               "writes one more form to FILE, or to stdout with -; repeatable",
+               "writes one more form to FILE (left out: its usual name), or to stdout with -; "
+               "repeatable",
                "write --report json=verdicts.json"},
     OptionSpec{"plain", 0, "", Form::Flag, &O::plain, "", "output", "inspect",
                "one tab-separated line a tensor", ""},

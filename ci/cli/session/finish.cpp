@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +16,7 @@
 
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/options/command_text.hpp"
+#include "ci/cli/session/in_checkout.hpp"
 #include "ci/cli/session/report_file.hpp"
 #include "ci/cli/session/report_output.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -83,7 +85,7 @@ void print_run(Context& context, const Options& options, const Run& run, bool re
     context.streams.out(silent ? "" : (context.header_shown ? "\n" : "") + line + "\n");
     return;
   }
-  context.streams.out(format.render(run, style));
+  context.streams.out(format.render(InCheckout(run, context.folder).for_form(format), style));
 }
 
 /// Appends to a file that others write too: the summary of a job.
@@ -96,15 +98,28 @@ Status append_file(const std::string& path, std::string_view text) {
                            .advise("leave --ci out, or see to it that the file can be written"));
 }
 
+/// Does a service say with this variable that it runs the job? Tools that stand in for one, and
+/// scripts, say "false".
+bool is_on(const Context& context, std::string_view name) {
+  std::string text(variable(context.environment, name));
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::array<std::string_view, 5> kNo = {"", "0", "false", "no", "off"};
+  return std::find(kNo.begin(), kNo.end(), text) == kNo.end();
+}
+
 /// What a CI service reads beside the reports: a summary of the job, and findings beside the lines
 /// of a change. Both go where they cannot be taken for the result on stdout.
 void tell_ci(Context& context, const Options& options, const Run& run) {
-  const std::string summary(variable(context.environment, "GITHUB_STEP_SUMMARY"));
-  const bool actions = !variable(context.environment, "GITHUB_ACTIONS").empty();
-  if (options.ci == "github" || (options.ci == "auto" && actions)) {
-    context.streams.err(reports::find_format("github")->render(run, {}));
+  const bool tells =
+      options.ci == "github" || (options.ci == "auto" && is_on(context, "GITHUB_ACTIONS"));
+  if (!tells) {
+    return;
   }
-  if ((options.ci != "auto" && options.ci != "github") || summary.empty()) {
+  const reports::Format& github = *reports::find_format("github");
+  context.streams.err(github.render(InCheckout(run, context.folder).for_form(github), {}));
+  const std::string summary(variable(context.environment, "GITHUB_STEP_SUMMARY"));
+  if (summary.empty()) {
     return;
   }
   const auto done = append_file(summary, reports::find_format("markdown")->render(run, {}));

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ci/cli/session/in_checkout.hpp"
 #include "ci/cli/session/report_file.hpp"
 #include "core/base/text.hpp"
 #include "core/io/named_output.hpp"
@@ -40,11 +41,18 @@ ReportFiles report_files(const Context& context, const Options& options, bool fo
   return out;
 }
 
+/// Is it a file of the folder of --out? Without one there is none, whatever a --report is called.
+bool is_in_folder(const Options& options, const ReportFiles::value_type& file) {
+  return !options.out.empty() && file.second->in_folder &&
+         file.first == std::filesystem::path(options.out) / file.second->file;
+}
+
 /// All or none of the files; `told` are the streams that have theirs, which cannot be taken back.
-Status deliver(const ReportFiles& files, const Run& run, std::set<std::filesystem::path>& told) {
+Status deliver(const ReportFiles& files, const InCheckout& run,
+               std::set<std::filesystem::path>& told) {
   io::NamedOutputs outputs;
   for (const auto& [file, format] : files) {
-    BV_CHECK(outputs.add(file, format->render(run, {})));
+    BV_CHECK(outputs.add(file, format->render(run.for_form(*format), {})));
   }
   const Status done = outputs.commit();
   told = outputs.told();
@@ -52,7 +60,7 @@ Status deliver(const ReportFiles& files, const Run& run, std::set<std::filesyste
 }
 
 /// A report was lost: those that can be written say so, and none says anything else.
-void deliver_loss(const Options& options, const ReportFiles& files, const Run& run,
+void deliver_loss(const Options& options, const ReportFiles& files, const InCheckout& run,
                   const std::set<std::filesystem::path>& told) {
   reports::TextStyle style;
   style.reports_lost = true;
@@ -63,15 +71,16 @@ void deliver_loss(const Options& options, const ReportFiles& files, const Run& r
     }
   };
   for (const auto& [file, format] : files) {
-    if (!told.contains(file) && !io::write_named(file, format->render(run, style))) {
+    if (!told.contains(file) &&
+        !io::write_named(file, format->render(run.for_form(*format), style))) {
       drop(file);
     }
   }
   // A folder without verdicts.json would be taken for somebody else's by the next run.
   if (!std::filesystem::exists(std::filesystem::path(options.out) / "verdicts.json", ignored)) {
-    for (const auto& [file, format] : files) {
-      if (format->in_folder && file == std::filesystem::path(options.out) / format->file) {
-        drop(file);
+    for (const auto& file : files) {
+      if (is_in_folder(options, file)) {
+        drop(file.first);
       }
     }
   }
@@ -107,10 +116,8 @@ Status write_reports(const Context& context, const Options& options, Run& run, b
   std::optional<io::FolderLock> lock;  // the files of one run, not of two
   Status written = Done{};
   ReportFiles files = report_files(context, options, folder);
-  if (std::any_of(files.begin(), files.end(), [&](const auto& one) {
-        return one.second->in_folder &&
-               one.first == std::filesystem::path(options.out) / one.second->file;
-      })) {
+  if (std::any_of(files.begin(), files.end(),
+                  [&](const auto& one) { return is_in_folder(options, one); })) {
     auto taken = io::FolderLock::take(options.out);
     if (taken) {
       lock.emplace(std::move(*taken));
@@ -120,14 +127,14 @@ Status write_reports(const Context& context, const Options& options, Run& run, b
     }
   }
   std::set<std::filesystem::path> told;
-  written = written ? deliver(files, run, told) : written;
+  written = written ? deliver(files, InCheckout(run, context.folder), told) : written;
   if (!written) {
     if (!is_said(run.input_errors, written.error())) {
       run.input_errors.push_back(written.error());
     }
     run.next.clear();
     run.next_note.clear();
-    deliver_loss(options, files, run, told);
+    deliver_loss(options, files, InCheckout(run, context.folder), told);
   }
   return written;
 }

@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import tempfile
+import types
 
-from . import command
+from . import command, kept
 from .visible import visible
 
 GREEN = ("Proved", "Held", "Waived")
@@ -115,18 +115,21 @@ def from_document(document):
 
 @contextlib.contextmanager
 def _rules_file(rules, model):
-    """A path as it is; rules as a dict, or a bridge class of Megatron-Bridge, in a file."""
+    """(path, what keeps it): a path as it is; rules as a dict, or a bridge class of Megatron-Bridge, in a file."""
     if rules is None or isinstance(rules, (str, pathlib.Path)):
-        yield rules
+        yield rules, None
         return
+    name = "rules" if isinstance(rules, dict) else getattr(rules, "__name__", "rules")
     if not isinstance(rules, dict):
         from . import export
 
         rules = export.of_class(rules, model)
-    with tempfile.TemporaryDirectory(prefix="bridge-verify-") as folder:
-        path = pathlib.Path(folder) / "rules.json"
-        path.write_text(json.dumps(rules))
-        yield path
+    made, asked = kept.Rules(name, json.dumps(rules)), types.SimpleNamespace(keep=False)
+    try:
+        yield made.path, asked
+    finally:
+        if not asked.keep:
+            made.drop()
 
 
 def _layout_words(layouts):
@@ -158,9 +161,11 @@ def check(model, rules=None, layouts=None, *, level=None, only=None, skip=None, 
         words += [flag, str(value)] if value is not None else []
     for flag, value in (("--only", only), ("--skip", skip)):
         words += [flag, value if isinstance(value, str) else ",".join(value)] if value else []
-    with _rules_file(rules, model) as path:
+    with _rules_file(rules, model) as (path, made):
         words += ["--rules", str(path)] if path is not None else []
         document = command.run([*words, *options], timeout)
+        if made is not None:
+            made.keep = any(row["replay"] for row in document["verdicts"])
     if document["result"]["word"] == "INPUT":
         raise command.CommandError("\n".join(_error_text(one) for one in document["input_errors"]), document["result"]["exit_code"])
     return from_document(document)

@@ -4,6 +4,8 @@
 
 Nothing but Python and bridge-verify is needed: the registries are exported in stub mode. FOLDER holds checkpoints or headers dumps
 (NAME.headers.json, written by `python -m bridge_verify.headers`); those of a bridge are the ones whose architecture it is made for.
+The rules of a registry that is refuted are kept in the cache folder of the user (~/.cache/bridge-verify/rules), for the lines that are
+printed.
 Exit code: 0 nothing refuted, 1 a registry is refuted, cannot be made or has no checkpoint to be checked on, 2 wrong use.
 """
 
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from . import command, export, names
+from . import command, export, kept, names
 from .visible import say
 
 CHECKED, REFUTED, UNDECIDED = 0, 1, 3  # exit codes of `bridge-verify check`
@@ -68,8 +70,11 @@ def check(root, name, model, scratch):
     done = exporter("--bridge-repo", root, "--bridge", name, "--model", model, "-o", rules)
     if done.returncode != 0:
         return REFUTED, done.stderr
-    judged = subprocess.run([command.find(), "check", "--model", str(model), "--rules", str(rules), "-q", "--color", "never"],
-                            capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    said_of = kept.Rules(name, rules.read_text())  # the lines that are printed name it: they are run after the hook
+    judged = subprocess.run([command.find(), "check", "--model", str(pathlib.Path(model).resolve()), "--rules", str(said_of.path), "-q",
+                             "--color", "never"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if judged.returncode in (CHECKED, UNDECIDED):
+        said_of.drop()
     return judged.returncode, judged.stdout + judged.stderr
 
 

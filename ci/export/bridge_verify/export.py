@@ -233,7 +233,7 @@ def run(library, options, replaced):
     if options.bridge:
         cls = library.classes().get(options.bridge)
         if cls is None:
-            raise Trouble(f"there is no bridge class {options.bridge}; --list shows them")
+            raise Trouble(library.with_trouble(f"there is no bridge class {options.bridge}; --list shows them"))
     else:
         cls = library.for_architectures(config.get("architectures") or [])
     content = export(library, cls, config, tensors, options.mode, options.meta, replaced)

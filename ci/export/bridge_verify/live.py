@@ -70,7 +70,7 @@ class Library:
                     try:
                         importlib.import_module(found.name)
                     except Exception as error:  # a missing optional package must not hide the other bridges
-                        failed.append(f"{found.name} cannot be imported: {error}")
+                        failed.append(f"{found.name} cannot be imported: {type(error).__name__}: {error}")
         return failed
 
     def classes(self):
@@ -119,8 +119,12 @@ class Library:
         for architecture in architectures:  # registered under a second name
             with contextlib.suppress(Exception):
                 return type(self.bridge.get_model_bridge(architecture))
-        raise Trouble(f"no bridge is registered for {', '.join(architectures) or 'a config without architectures'}; "
-                      "name one with --bridge (--list shows them)")
+        raise Trouble(self.with_trouble(f"no bridge is registered for {', '.join(architectures) or 'a config without architectures'}; "
+                                        "name one with --bridge (--list shows them)"))
+
+    def with_trouble(self, said):
+        """That there is no bridge, and the files that could not be imported: it may be in one of them."""
+        return "\n  ".join([said, *self.trouble])
 
 
 def _decoded(value):

@@ -8,6 +8,9 @@ The marker takes the arguments of bridge_verify.check. A further item, `run`, fa
 that was not reached or a question that is open has no other item.
 """
 
+import difflib
+import inspect
+
 import pytest
 
 from . import api, command
@@ -49,11 +52,36 @@ class Run:
             raise AssertionError(f"{self.verdicts.word}\n  {reasons}")
 
 
-def _items(marker, optional):
+class Mistake(Exception):
+    """Of the arguments of a mark: its test fails alone."""
+
+    exit_code = 2
+
+
+def _mistake(marker, test):
+    """What is wrong with the names or the number of the arguments; None: nothing."""
+    form = inspect.signature(api.check)
+    try:
+        form.bind(*marker.args, **marker.kwargs)
+    except TypeError as error:
+        unknown = [name for name in marker.kwargs if name not in form.parameters]
+        near = [f"{name}: did you mean {found[0]}?" for name in unknown
+                if (found := difflib.get_close_matches(name, form.parameters, 1, 0.5))]
+        return Mistake("\n  ".join([f"usage of the mark {MARK} on {test}: {error}", *near, f"arguments: {', '.join(form.parameters)}"]))
+    return None
+
+
+def _items(marker, optional, test):
+    mistake = _mistake(marker, test)
+    if mistake is not None:
+        return [Run(error=mistake)]
     try:
         verdicts = api.check(*marker.args, **marker.kwargs)
     except command.CommandError as error:
         return [Run(error=error, optional=optional)]
+    except Exception as error:  # a value that check cannot use: the other tests of the file are none of its business
+        given = ", ".join([*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())])
+        return [Run(error=Mistake(f"the mark {MARK} of {test} cannot be used: {type(error).__name__}: {error}\n  given  {given}"))]
     return [*verdicts, Run(verdicts)]
 
 
@@ -62,6 +90,11 @@ def pytest_generate_tests(metafunc):
     if marker is None:
         return
     if "verdict" not in metafunc.fixturenames:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: a test marked {MARK} takes the fixture `verdict`")
-    items = _items(marker, metafunc.config.getoption("--bridge-verify-optional"))
+        return  # pytest_runtest_setup fails it
+    items = _items(marker, metafunc.config.getoption("--bridge-verify-optional"), metafunc.definition.nodeid)
     metafunc.parametrize("verdict", items, ids=[item.id for item in items])
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker(MARK) is not None and "verdict" not in getattr(item, "fixturenames", ("verdict",)):
+        pytest.fail(f"{item.nodeid}: a test marked {MARK} takes the fixture `verdict`", pytrace=False)

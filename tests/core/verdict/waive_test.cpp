@@ -171,7 +171,14 @@ TEST(WaiversFile, FaultsNameTheLine) {
            {with("2027-03-01", "2028-03-01"), Code::WaiversInvalid, "w.toml:6:11",
             "2028-03-01 is more than 400 days ahead"},
            {with("2027-03-01", "\"2027-03-01\""), Code::WaiversInvalid, "w.toml:6:11",
-            "the waiver has no last day"},
+            "expires is not a date"},
+           {with("2027-03-01", "2027-03-01T00:00:00Z"), Code::WaiversInvalid, "w.toml:6:11",
+            "expires is not a date"},
+           {with("2027-03-01", "2027"), Code::WaiversInvalid, "w.toml:6:11",
+            "expires is not a date"},
+           {with("\"BV2006\"", "2006"), Code::WaiversInvalid, "w.toml:2:8", "code is not a text"},
+           {with("[[waiver]]", "[waiver]"), Code::WaiversInvalid, "w.toml:1:2",
+            "waiver is a table, and not a list of tables"},
            {with("BV2006", "BV9999"), Code::WaiversInvalid, "w.toml:2:8",
             "\"BV9999\" is not a code"},
            {with("BV2006", "BV26"), Code::WaiversInvalid, "w.toml:2:8", "\"BV26\" is not a code"},
@@ -242,6 +249,21 @@ TEST(DateOf, ReadsTheDayOfATime) {
   EXPECT_EQ(date_of("2026-11-28T10:00:00Z"), kToday);
   EXPECT_EQ(date_text(kToday), "2026-11-28");
   EXPECT_EQ(date_of("yesterday"), toml::Date{});
+}
+
+TEST(WaiversFile, ADateOfAnotherTypeIsSaidAsItWasFoundAndWanted) {
+  const auto error = [](std::string_view value) {
+    std::string text(kGood);
+    text.replace(text.find("2027-03-01"), 10, value);
+    return read_waivers(text, "w.toml", kToday).error();
+  };
+  EXPECT_EQ(error("\"2027-03-01\"").found, "a string, \"2027-03-01\"");
+  EXPECT_EQ(error("\"2027-03-01\"").help, "write expires = 2027-03-01");
+  EXPECT_EQ(error("\"soon\"").help, "write expires = 2027-02-26");
+  EXPECT_EQ(error("\"2027-02-31\"").help, "write expires = 2027-02-26");
+  EXPECT_EQ(error("2027-03-01T10:00:00Z").found, "a time or a date with a time");
+  EXPECT_EQ(error("10:00:00").found, "a time or a date with a time");
+  EXPECT_EQ(error("2027").wanted, "a date, without quotes and without a time");
 }
 
 }  // namespace
