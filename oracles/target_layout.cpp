@@ -236,7 +236,7 @@ std::optional<Formula> formula_of(std::string_view parameter) {
     return Formula::Replicated;
   }
   if (parent == "output_layer" && digits_after(module, "")) {
-    return Formula::OutputLayer;  // the head of a reward model: several layers
+    return Formula::Replicated;  // the head of a reward model: several layers
   }
   const auto row = std::ranges::find(kModules, module, &Row::module);
   return row == kModules.end() ? std::nullopt

@@ -55,15 +55,16 @@ std::vector<HeadTensor> head_of(std::string_view name, const Headers& headers, b
 }  // namespace
 
 family::FamilyPtr with_class_head(family::FamilyPtr family, const nlohmann::json& config,
-                                  const Headers& headers, bool config_only) {
+                                  const Headers& headers, const ResolveOptions& options) {
   if (family->headless != nullptr) {
     family = family->headless;
   }
   const HeadClass known = head_class(*family, config);
-  if (known.language || (!config_only && has_language_head(headers))) {
+  if (known.language || (!options.config_only && has_language_head(headers))) {
     return family;
   }
-  const std::vector<HeadTensor> head = head_of(known.name, headers, config_only);
+  std::vector<HeadTensor> head = head_of(known.name, headers, options.config_only);
+  std::erase_if(head, [&](const HeadTensor& one) { return options.left_out.contains(one.hf); });
   if (head.empty() || family->symbol("hidden_size") == nullptr) {
     return family;
   }

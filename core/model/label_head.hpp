@@ -8,13 +8,15 @@
 namespace bv::model {
 
 /// The family with the head of the class that config.json names, or the same family: for a class of
-/// the family or with a language head, a bare model, a checkpoint that holds a language head as
-/// well, and heads that no class of transformers writes. "...ForSequenceClassification" and
-/// "...ForTokenClassification" have one linear layer `score` (or `classifier`), with as many rows
-/// as labels; "...RewardModel" has whatever stands under `score`. Megatron-Bridge takes a linear
-/// layer that no rank cuts for its output_layer (Qwen35TokenClassificationBridge).
+/// the family or with a language head, a bare model, a head that --exclude leaves out, a checkpoint
+/// that holds a language head as well, and heads that no class of transformers writes.
+/// "...ForSequenceClassification" and "...ForTokenClassification" have one linear layer `score` (or
+/// `classifier`), with as many rows as labels; "...RewardModel" has whatever stands under `score`.
+/// Megatron-Bridge takes a linear layer that no rank cuts for its output_layer
+/// (Qwen35TokenClassificationBridge).
 [[nodiscard]] family::FamilyPtr with_class_head(family::FamilyPtr family,
                                                 const nlohmann::json& config,
-                                                const Headers& headers, bool config_only);
+                                                const Headers& headers,
+                                                const ResolveOptions& options);
 
 }  // namespace bv::model

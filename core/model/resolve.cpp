@@ -37,7 +37,7 @@ class Resolver {
 
   Result<Model> run() {
     if (options_.config_only && family_->unfitted != nullptr) family_ = family_->unfitted;
-    family_ = with_class_head(std::move(family_), config_, headers_, options_.config_only);
+    family_ = with_class_head(std::move(family_), config_, headers_, options_);
     model_.family = family_;
     model_.spelling = options_.spelling;
     choose_prefixes();

@@ -51,7 +51,9 @@ TEST_F(ClassHeads, OfEveryKindOfFamilyAreProvedAndComputed) {
     for (const auto& [suffix, labels] :
          {std::pair{"ForSequenceClassification", 1}, std::pair{"ForTokenClassification", 3}}) {
       EditedCheckpoint model = classifier(golden, suffix, labels);
-      model.config["tie_word_embeddings"] = labels == 1;  // nothing is left to tie
+      if (labels == 1) {
+        model.config["tie_word_embeddings"] = true;  // nothing is left to tie
+      }
       std::erase_if(model.tensors, [](const auto& one) { return one.first.starts_with("mtp."); });
       const Ended ended = check(model, {"--level", "full", "--tp", "1,2", "--pp", "1,2"});
       EXPECT_EQ(ended.code, 0) << golden << suffix << ended.all();
@@ -86,11 +88,12 @@ TEST_F(ClassHeads, GoThereAndBack) {
                         ranks);
       ASSERT_EQ(ended.code, 0) << ended.all();
       const Words like = std::string(to) == "megatron" ? Words{} : Words{"--like", folder / "m"};
-      ended = run(Words{"convert", "--to", "hf", "--model", folder / "s", "--out", folder / "b",
-                        "--overwrite"} +
+      ended = run(Words{"convert", "--to", "hf", "--model", folder / "s", "--out",
+                        folder / (std::string(suffix) + to)} +
                   like);
       ASSERT_EQ(ended.code, 0) << ended.all();
-      EXPECT_TRUE(read_tensors(folder / "b") == model.tensors) << suffix << to;
+      EXPECT_TRUE(read_tensors(folder / (std::string(suffix) + to)) == model.tensors)
+          << suffix << to;
       std::filesystem::remove_all(folder / "s");
     }
   }

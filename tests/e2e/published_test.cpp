@@ -125,8 +125,8 @@ TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
 
 EditedCheckpoint classifier() {
   EditedCheckpoint model = EditedCheckpoint::golden("llama");
-  model.config["architectures"] = {"LlamaForSequenceClassification"};
-  model.tensors["score.weight"] = model.tensors.at("lm_head.weight");
+  model.config["architectures"] = {"LlamaForQuestionAnswering"};
+  model.tensors["qa_outputs.weight"] = model.tensors.at("lm_head.weight");
   model.tensors.erase("lm_head.weight");
   return model;
 }
@@ -137,14 +137,14 @@ TEST(Exclude, IsTheWayOutForAHeadThatMegatronDoesNotHave) {
   const Ended refuted = run({"check", "--model", folder / "m"});
   EXPECT_EQ(refuted.code, 1) << refuted.all();
   EXPECT_EQ(count(refuted.out, "error["), 1U) << refuted.out;
-  EXPECT_NE(refuted.out.find("--exclude 'score.*'"), std::string::npos) << refuted.out;
-  expect_green(classifier(), {"--exclude", "score.*"}, {"score.weight"});
-  const Ended told = run({"check", "--model", folder / "m", "--exclude", "score.*"});
-  EXPECT_NE(told.all().find("left out by --exclude: score.weight"), std::string::npos)
+  EXPECT_NE(refuted.out.find("--exclude 'qa_outputs.*'"), std::string::npos) << refuted.out;
+  expect_green(classifier(), {"--exclude", "qa_outputs.*"}, {"qa_outputs.weight"});
+  const Ended told = run({"check", "--model", folder / "m", "--exclude", "qa_outputs.*"});
+  EXPECT_NE(told.all().find("left out by --exclude: qa_outputs.weight"), std::string::npos)
       << told.all();
   for (const Line& line : std::vector<Line>{{"roundtrip", "--model", folder / "m"},
                                             {"diff", folder / "m", folder / "m"}}) {
-    const Ended ended = run(joined(line, {"--exclude", "score.*"}));
+    const Ended ended = run(joined(line, {"--exclude", "qa_outputs.*"}));
     EXPECT_EQ(ended.code, 0) << ended.all();
   }
 }
