@@ -63,7 +63,7 @@ const TensorSpec* Applier::read_as(const ForeignRule& rule, std::string_view rol
 void Applier::contradicts(const std::string& fact, const ForeignRule& rule,
                           const TensorSpec& tensor, std::int64_t wanted, std::int64_t stored) {
   const std::string& spec = rules_.provider.layer_spec;
-  told_of(rule, spec.empty() || spec.starts_with(kStandardSpec),
+  told_of(rule, spec.starts_with(kStandardSpec),
           {Code::ShapeMismatch, "facts." + fact,
            fmt::format("the provider builds {} of another size than {} reads", shown(rule.megatron),
                        named(rule)),
