@@ -15,18 +15,24 @@ namespace bv::checkpoint {
 /// What each rank holds, in the plan's order.
 using Shards = std::vector<std::unique_ptr<const io::TensorStore>>;
 
-/// Every file holds the tensors of the plan with their shapes and dtypes, and no others.
-/// Errors: those of Checkpoint::open; MegatronParamUnfilled when a tensor is absent, so that the HF
-/// tensor it belongs to cannot be put together; ShapeMismatch; DtypeChanged; ShardContents.
+/// The files, which need not hold what the plan says. Errors: those of Checkpoint::open.
 [[nodiscard]] Result<Shards> open_shards(const MegatronFolder& folder, const plan::Plan& plan,
                                          bool strict = false);
 
-/// The part of open_shards that needs no files: what `shard` holds is what `file` of the plan
-/// should.
+/// `shard` holds the tensors of `file` of the plan with their shapes and dtypes, and no others.
+/// Errors: MegatronParamUnfilled when a tensor is absent, so that the HF tensor it belongs to
+/// cannot be put together; ShapeMismatch; DtypeChanged; ShardContents.
 [[nodiscard]] Status check_shard(const io::TensorStore& shard, const plan::ShardFile& file,
                                  const MegatronFolder& folder, const plan::Plan& plan);
 
-/// The tensor of an owner; open_shards has seen that it is there.
+/// Names in which a shard differs from the file of the plan.
+struct OtherNames {
+  std::vector<const plan::Target*> absent;  // of the plan, in its order
+  std::vector<std::string> beyond;          // of the shard, printable
+};
+[[nodiscard]] OtherNames other_names(const io::TensorStore& shard, const plan::ShardFile& file);
+
+/// The tensor of an owner; check_shard has seen that it is there.
 [[nodiscard]] SourceTensor stored_at(const Shards& shards, const plan::Plan& plan,
                                      const plan::Plan::Owner& owner);
 [[nodiscard]] const plan::Target& target_at(const plan::Plan& plan, const plan::Plan::Owner& owner);

@@ -132,10 +132,15 @@ struct Stray {
 struct Comparison {
   std::vector<Subject> subjects;
   std::vector<Stray> strays;
+  std::vector<std::shared_ptr<const io::TensorStore>> keeps = {};  // those that it alone holds
 };
 
 /// Every tensor of `a` against the tensor of that name in `b`; both must outlive the result.
 [[nodiscard]] Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b);
+/// The same of the tensors that these headers name: dequantised weights, and not what is stored for
+/// them.
+[[nodiscard]] Comparison compare_hf(const io::TensorStore& a, const Headers& of_a,
+                                    const io::TensorStore& b, const Headers& of_b);
 
 /// Tensors that one side may leave out because another of its tensors holds their bytes.
 using Copies = std::vector<std::pair<std::string, std::string>>;  // copy, what it repeats

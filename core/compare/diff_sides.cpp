@@ -150,16 +150,27 @@ void share_tensors(const io::TensorStore& store, const plan::Plan& plan, Compari
 }
 
 Comparison compare_hf(const io::TensorStore& a, const io::TensorStore& b) {
+  return compare_hf(a, a.headers(), b, b.headers());
+}
+
+Comparison compare_hf(const io::TensorStore& a, const Headers& of_a, const io::TensorStore& b,
+                      const Headers& of_b) {
   Comparison out;
-  a.for_each([&](const TensorSpec& spec) {
+  for (const auto& [name, of_header] : of_a) {
+    const TensorSpec* const spec = a.find(name);
     Subject& subject = out.subjects.emplace_back();
-    subject.tensor = spec.name;
-    subject.spec = spec;
-    subject.wanted = [tensor = checkpoint::SourceTensor{&a, &spec}] { return view_of(tensor); };
-    subject.found = find_in(b, spec.name);
-  });
-  add_strays(
-      b, "", [&a](std::string_view name) { return a.find(name) != nullptr; }, out);
+    subject.tensor = name;
+    subject.spec = *spec;
+    subject.wanted = [tensor = checkpoint::SourceTensor{&a, spec}] { return view_of(tensor); };
+    if (of_b.contains(name)) {
+      subject.found = find_in(b, name);
+    }
+  }
+  for (const auto& [name, of_header] : of_b) {
+    if (!of_a.contains(name)) {
+      out.strays.push_back({name, "", {&b, b.find(name)}});
+    }
+  }
   return out;
 }
 

@@ -81,7 +81,8 @@ struct ConvertReport {
                                                 const std::filesystem::path& out,
                                                 const ConvertOptions& options);
 
-/// Every tensor and every carried file is held against its fingerprint first, then replicas
+/// Names of tensors come first: what a shard has beyond its rank, and what it lacks. Then every
+/// tensor and every carried file is held against its fingerprint, then replicas
 /// (tensor-parallel copies, expert-parallel copies, tied copies, elements that a line repeats)
 /// against each other; a difference is reported and nothing is written. Padding rows that are not
 /// zero are reported and dropped.
@@ -102,8 +103,8 @@ struct ConvertReport {
 
 /// The HF checkpoint that the global tensors of `store` (torch_dist) are, with the names, files and
 /// companions of `like`, whose own weights are not read. Element types are those of `like`.
-/// Errors: those of to_hf; MegatronParamUnfilled, ShapeMismatch or ShardContents when the store is
-/// of another model.
+/// A store with tensors of another model is reported, and nothing is written. Errors: those of
+/// to_hf; ShapeMismatch when the store is of another model.
 [[nodiscard]] Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like,
                                                  const io::TensorStore& store,
                                                  const kinds::Catalogue& kinds,

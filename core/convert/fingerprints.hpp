@@ -54,6 +54,12 @@ struct FolderFault {
 /// something new is no fault; one that holds what another held still is.
 [[nodiscard]] std::vector<FolderFault> folder_faults(const Fingerprints& fingerprints,
                                                      bool accept_changed);
+/// Tensors that a shard has and its rank has not, and the other way round: a fault for each file
+/// and way. None: every tensor of the plan is there, and no other. `holder` is what holds global
+/// tensors, whose model --like names; "": the files of the plan.
+[[nodiscard]] std::vector<FolderFault> name_faults(const checkpoint::Shards& shards,
+                                                   const plan::Plan& plan,
+                                                   const std::string& holder = "");
 /// Changes that `accept_changed` takes.
 [[nodiscard]] std::int64_t trained(const Fingerprints& fingerprints);
 

@@ -8,6 +8,7 @@
 #include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/movable.hpp"
 #include "core/convert/convert.hpp"
+#include "core/convert/fingerprints.hpp"
 #include "core/convert/hf_outputs.hpp"
 #include "core/convert/hf_side.hpp"
 #include "core/io/output_folder.hpp"
@@ -74,6 +75,11 @@ Result<ConvertReport> global_to_hf(const checkpoint::HfModel& like, const io::Te
   checkpoint::Shards shards;
   shards.push_back(std::make_unique<const checkpoint::GlobalShard>(store, plan));
   ConvertReport report;
+  report.faults = name_faults(shards, plan, "the checkpoint");
+  if (!report.faults.empty()) {
+    BV_CHECK(store.unchanged());
+    return report;
+  }
   checkpoint::MegatronFolder stored = description;
   report.recast = take_dtypes(plan, shards, stored);
   if (auto fits = checkpoint::check_shard(*shards.front(), plan.files().front(), stored, plan);

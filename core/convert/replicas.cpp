@@ -34,12 +34,14 @@ class CopyCheck {
  public:
   CopyCheck(const plan::Plan& plan, const checkpoint::Shards& shards, std::size_t mapping,
             std::size_t hf)
-      : plan_(plan), shards_(shards), hf_(static_cast<int>(hf)) {
-    const model::Mapping& map = plan.model().mappings[mapping];
+      : plan_(plan),
+        shards_(shards),
+        mapping_(plan.model().mappings[mapping]),
+        hf_(static_cast<int>(hf)) {
     owners_ = checkpoint::split_owners(plan, mapping).distinct;
     size_ = static_cast<std::size_t>(bytes(checkpoint::stored_at(shards, plan, owners_.front())
                                                .spec->dtype));  // one dtype a parameter
-    const auto elements = element_count(plan.hf_shapes(map)[hf]).value();
+    const auto elements = element_count(plan.hf_shapes(mapping_)[hf]).value();
     gathered_.resize(static_cast<std::size_t>(elements) * size_);
   }
 
@@ -60,9 +62,7 @@ class CopyCheck {
       for (const layout::Box& box : boxes(owner)) {
         const auto at = move::first_difference(box, gathered_.data(), whole, 0, size_);
         if (at) {
-          const std::string& file = plan_.files()[owner.file].name;
-          out.push_back({checkpoint::target_at(plan_, owner).global_name,
-                         file + " (copy of one row)", file, *at});
+          out.push_back(fault_of(owner, box, *at));
           break;
         }
       }
@@ -71,6 +71,43 @@ class CopyCheck {
   }
 
  private:
+  /// The element at `at` of `owner`, and the first copy of it that holds something else.
+  [[nodiscard]] ReplicaFault fault_of(const plan::Plan::Owner& owner, const layout::Box& box,
+                                      std::int64_t at) const {
+    const layout::BoundRule& bound = plan_.bound(mapping_);
+    const std::string part =
+        box.part < 0 ? "" : bound.part_names()[static_cast<std::size_t>(box.part)];
+    ReplicaFault out{checkpoint::target_at(plan_, owner).global_name,
+                     plan_.files()[owner.file].name, plan_.files()[owner.file].name, at,
+                     std::nullopt};
+    out.repeated =
+        RepeatedElement{mapping_.hf[static_cast<std::size_t>(hf_)], part, row_of(at), row_of(at)};
+    const std::int64_t wanted = layout::source_of(box, at);
+    const auto bytes_at = [this](const plan::Plan::Owner& one, std::int64_t element) {
+      checkpoint::TensorBytes held(shard(one));
+      const auto size = static_cast<std::int64_t>(size_);
+      const auto found = held.read(ByteOffset(element * size), ByteOffset((element + 1) * size));
+      return std::vector<std::byte>(found.begin(), found.end());
+    };
+    const auto here = bytes_at(owner, at);
+    for (const plan::Plan::Owner& other : owners_) {
+      for (const layout::Box& copy : boxes(other)) {
+        for (std::int64_t i = 0; i < copy.elements(); ++i) {
+          const layout::BoxPlace place = layout::place_of(copy, i);
+          if (place.source == wanted && bytes_at(other, place.target) != here) {
+            out.first_owner = plan_.files()[other.file].name;
+            out.repeated->row = row_of(place.target);
+            return out;
+          }
+        }
+      }
+    }
+    return out;
+  }
+  [[nodiscard]] std::int64_t row_of(std::int64_t element) const {
+    const Shape& shape = plan_.bound(mapping_).target_shapes()[0];
+    return element / std::max<std::int64_t>(1, element_count(shape).value() / shape.front());
+  }
   [[nodiscard]] std::vector<layout::Box> boxes(const plan::Plan::Owner& owner) const {
     auto all = plan_.shard(checkpoint::target_at(plan_, owner)).boxes;
     std::erase_if(all, [this](const layout::Box& box) { return box.source != hf_; });
@@ -82,6 +119,7 @@ class CopyCheck {
 
   const plan::Plan& plan_;
   const checkpoint::Shards& shards_;
+  const model::Mapping& mapping_;
   int hf_;
   std::size_t size_ = 1;
   std::vector<plan::Plan::Owner> owners_;
@@ -181,7 +219,7 @@ std::vector<ReplicaFault> compare_replicas(const plan::Plan& plan, const checkpo
       if (const auto at = first_difference(stored, checkpoint::stored_at(shards, plan, other))) {
         out.push_back({checkpoint::target_at(plan, first).global_name,
                        plan.files()[first.file].name, plan.files()[other.file].name,
-                       static_cast<std::int64_t>(*at) / bytes(stored.spec->dtype)});
+                       static_cast<std::int64_t>(*at) / bytes(stored.spec->dtype), std::nullopt});
       }
     }
     for (std::size_t hf = 0; repeats_elements(plan.bound(map).rule()) && hf < map.hf.size(); ++hf) {

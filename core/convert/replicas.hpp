@@ -3,6 +3,7 @@
 // zero.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,11 +12,21 @@
 
 namespace bv::convert {
 
+/// Where a line puts one HF element a second time.
+struct RepeatedElement {
+  std::string hf;
+  std::string part;                     // of the line: "k"
+  std::int64_t row = 0, other_row = 0;  // of the parameter
+};
+
+/// Two copies that differ: those of a parameter on two ranks, or (`repeated`) those of an element
+/// that lie in `first_owner` and in `other_owner`, which may be one file.
 struct ReplicaFault {
   std::string tensor;
   std::string first_owner;
   std::string other_owner;
-  std::int64_t element = 0;
+  std::int64_t element = 0;  // in `other_owner`
+  std::optional<RepeatedElement> repeated = {};
 };
 
 /// Padding rows of a vocabulary that hold values: they have no place in the HF tensor.

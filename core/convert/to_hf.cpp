@@ -227,6 +227,14 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_CHECK(plan::check_dtypes(source.model, source.hf_headers));
   BV_TRY(plan, plan::Plan::make(source.model, kinds, source.layout));
   BV_TRY(shards, checkpoint::open_shards(source, plan, options.strict));
+  ConvertReport report;
+  report.faults = name_faults(shards, plan);
+  if (!report.faults.empty()) {
+    return report;
+  }
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    BV_CHECK(checkpoint::check_shard(*shards[i], plan.files()[i], source, plan));
+  }
   const bool restores = source.quantised && options.quantised == FormBack::Restored;
   BV_TRY(carried, carried_files(source, restores, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried.plan));
@@ -242,7 +250,6 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   io::OutputRequest request = request_for(source, shards, out, options);
   request.first_stranger = strangers(known_files(outputs, plans), carried.prints);
   const bool is_host = options.world == nullptr || options.world->rank() == 0;
-  ConvertReport report;
   if (is_host) {
     BV_CHECK(io::check_output_place(request));
     BV_TRY(notes, stay_behind(source));

@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t kComparedBytes = std::int64_t{16} << 20;
 
 /// The first element that the two make differently.
-struct Difference {
+struct DeviceDifference {
   std::string tensor;
   std::int64_t t = 0;
   std::int64_t element = 0;
@@ -52,7 +52,8 @@ move::Recipe recipe_of(const Subject& subject, const Part& part, const plan::Pla
 }
 
 /// Both make the same windows over different poisons. Errors: those of the device.
-Result<std::optional<Difference>> compare(const move::Recipe& recipe, move::Executor& device) {
+Result<std::optional<DeviceDifference>> compare(const move::Recipe& recipe,
+                                                move::Executor& device) {
   move::TensorMaker by_processor(recipe);
   move::TensorMaker by_device(recipe, &device);
   const std::int64_t size = bytes(recipe.dtype);
@@ -69,17 +70,18 @@ Result<std::optional<Difference>> compare(const move::Recipe& recipe, move::Exec
     if (a != wanted.end()) {
       const std::int64_t at = (a - wanted.begin()) / size;
       const auto width = static_cast<std::size_t>(size);
-      return std::optional(Difference{"", 0, begin + at,
-                                      hex(&wanted[static_cast<std::size_t>(at) * width], width),
-                                      hex(&found[static_cast<std::size_t>(at) * width], width)});
+      return std::optional(DeviceDifference{
+          "", 0, begin + at, hex(&wanted[static_cast<std::size_t>(at) * width], width),
+          hex(&found[static_cast<std::size_t>(at) * width], width)});
     }
   }
-  return std::optional<Difference>();
+  return std::optional<DeviceDifference>();
 }
 
 /// Every distinct shard of a mapping.
-Result<std::optional<Difference>> compare_mapping(const Subject& subject, const Part& part,
-                                                  const plan::Plan& plan, std::uint32_t mapping) {
+Result<std::optional<DeviceDifference>> compare_mapping(const Subject& subject, const Part& part,
+                                                        const plan::Plan& plan,
+                                                        std::uint32_t mapping) {
   std::set<std::pair<std::int64_t, std::int64_t>> seen;
   for (const plan::Plan::Owner& owner : plan.owners()[mapping]) {
     const plan::Target& target = plan.files()[owner.file].targets[owner.target];
@@ -93,10 +95,10 @@ Result<std::optional<Difference>> compare_mapping(const Subject& subject, const 
       return std::move(found);
     }
   }
-  return std::optional<Difference>();
+  return std::optional<DeviceDifference>();
 }
 
-void refute(Verdict& verdict, const Difference& difference, const family::Rule& rule) {
+void refute(Verdict& verdict, const DeviceDifference& difference, const family::Rule& rule) {
   verdict.outcome = Outcome::Refuted;
   verdict.code = Code::CpuGpuDiffer;
   verdict.evidence = {};

@@ -3,9 +3,9 @@
 #include <map>
 
 #include "core/base/text.hpp"
-#include "core/checkpoint/source_tensor.hpp"
 #include "core/convert/value_losses.hpp"
 #include "properties/claims/catalogue.hpp"
+#include "properties/claims/copies.hpp"
 #include "properties/claims/dequantised.hpp"
 #include "properties/claims/dtypes.hpp"
 
@@ -124,58 +124,6 @@ void add_computed(const Subject& subject, const RuleUse& use, const Losses& loss
   }
 }
 
-/// A tensor that is stored twice: the bytes of the copy are those of the original.
-Verdict copy_verdict(const Subject& subject, const Part& part, const std::string& copy,
-                     const std::string& original) {
-  Verdict verdict;
-  verdict.claim = "values";
-  verdict.rule = "copy:" + copy;
-  verdict.kind = "copy";
-  verdict.megatron = original;
-  verdict.hf = {copy, original};
-  verdict.cases = 1;
-  verdict.replay = subject.replay + " --only values";
-  verdict.code = Code::TiedEmbeddings;
-  if (!part.source->checkpoint) {
-    verdict.outcome = Outcome::Inconclusive;
-    verdict.code = Code::NoBytes;
-    verdict.title = fmt::format("{} and {} must hold equal bytes; there are no bytes to compare",
-                                copy, original);
-    verdict.help = "give the directory with the weights instead of headers";
-    return verdict;
-  }
-  const io::Checkpoint& checkpoint = *part.source->checkpoint;
-  const checkpoint::WholeTensor first({&checkpoint, checkpoint.find(copy)});
-  const checkpoint::WholeTensor second({&checkpoint, checkpoint.find(original)});
-  for (const checkpoint::WholeTensor* one : {&first, &second}) {
-    if (!one->status()) {  // it cannot be made: nothing is written of it
-      const Error& error = one->status().error();
-      verdict.outcome = Outcome::Inconclusive;
-      verdict.code = error.code;
-      verdict.title = error.message;
-      verdict.help = error.help;
-      return verdict;
-    }
-  }
-  const auto left = first.bytes();
-  const auto right = second.bytes();
-  if (std::equal(left.begin(), left.end(), right.begin(), right.end())) {
-    verdict.outcome = Outcome::Held;
-    verdict.evidence.bytes = true;
-  } else {
-    verdict.outcome = Outcome::Refuted;
-    verdict.refuted_cases = 1;
-    verdict.title = fmt::format("{} is stored beside {} and differs from it", copy, original);
-    verdict.found = "different bytes";
-    verdict.wanted = "equal bytes: Megatron keeps one tensor for both";
-    verdict.help =
-        "set tie_word_embeddings to false if the two are meant to differ, else remove " + copy;
-  }
-  checkpoint.release(left);
-  checkpoint.release(right);
-  return verdict;
-}
-
 /// Memory ran out before every value was looked at: what they lose is open.
 Verdict unfinished(const Subject& subject, const RuleUse& use, const Error& error) {
   Verdict verdict = about(subject, "values", use, "");
@@ -193,8 +141,11 @@ Verdict unfinished(const Subject& subject, const RuleUse& use, const Error& erro
 std::vector<Verdict> check_copies(const Subject& subject) {
   std::vector<Verdict> out;
   for (const Part& part : subject.parts) {
-    for (const auto& [copy, original] : part.source->model.must_equal) {
-      out.push_back(copy_verdict(subject, part, copy, original));
+    const io::TensorStore* const store =
+        part.source->checkpoint ? &*part.source->checkpoint : nullptr;
+    for (Verdict& verdict : judge_copies(store, part.source->model.must_equal)) {
+      verdict.replay = subject.replay + " --only values";
+      out.push_back(std::move(verdict));
     }
   }
   return out;

@@ -14,12 +14,11 @@
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/file_hashes.hpp"
 #include "ci/cli/session/finish.hpp"
-#include "ci/cli/session/fixture_model.hpp"
 #include "ci/cli/session/idle_options.hpp"
 #include "ci/cli/session/legacy_shards.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
-#include "ci/cli/session/stored_copies.hpp"
+#include "ci/cli/session/two_models.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
@@ -74,46 +73,25 @@ class Diff {
   }
 
  private:
-  struct Opened {
-    io::Checkpoint checkpoint;
-    fs::path folder;  // where config.json is, or would be
-  };
-  Result<Opened> open(const std::string& reference) {
-    Options one = options_;
-    one.model = reference;
-    BV_TRY(model, find_model(context_, one));
-    const io::LocatedModel& located = model.located;
-    keeps_.push_back(model.keeps);
-    if (located.kind != io::ModelKind::SafetensorsFile &&
-        located.kind != io::ModelKind::IndexFile) {
-      BV_CHECK(io::require_hf(located));
-    }
-    BV_TRY(checkpoint,
-           io::Checkpoint::open(
-               located.kind == io::ModelKind::ConfigFile ? located.folder : located.path,
-               options_.strict));
-    tell_findings(checkpoint, run_.notes, run_.warnings);
-    return Opened{std::move(checkpoint), located.folder};
-  }
-
   Status two_models(const std::string& a, const std::string& b) {
-    BV_TRY(left, open(a));
-    BV_TRY(right, open(b));
-    const io::Checkpoint& wanted = left.checkpoint;
-    const io::Checkpoint& found = right.checkpoint;
     BV_TRY(library, load_library(options_));
+    BV_TRY(left, open_side(context_, options_, a, library, run_));
+    BV_TRY(right, open_side(context_, options_, b, library, run_));
+    find_models(library, left, right);
+    const io::Checkpoint& wanted = left.checkpoint();
+    const io::Checkpoint& found = right.checkpoint();
     BV_TRY(configs, diff_configs(left.folder, right.folder, library.families));
     run_.notes.insert(run_.notes.end(), configs.notes.begin(), configs.notes.end());
     run_.model_source = "dir";
     run_.tensors = static_cast<std::int64_t>(wanted.tensors().size());
     run_.bytes = wanted.total_bytes();
     run_.shards = static_cast<std::int64_t>(wanted.files().size());
-    auto comparison = compare_models({&wanted, left.folder}, {&found, right.folder},
-                                     library.families, run_.notes);
+    auto comparison = compare_models(options_, library, left, right, run_.notes);
     if (!options_.exclude.empty()) {
-      BV_CHECK(leave_out(options_, wanted.headers(), found.headers(), comparison, run_.notes));
+      BV_CHECK(leave_out(options_, left.headers(), right.headers(), comparison, run_.notes));
     }
     BV_CHECK(compare(comparison, ""));
+    add_copies(copies_of(options_, left, right));
     BV_CHECK(wanted.unchanged());
     BV_CHECK(found.unchanged());
     if (!configs.verdicts.empty()) {
@@ -254,6 +232,9 @@ class Diff {
     }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
                      strict ? std::nullopt : compare::own_dtype(comparison)));
+    if (!options_.accept_changed) {  // else nothing is said of the values of A
+      add_copies(copies_of(*hf.checkpoint, hf.model.must_equal, "A"));
+    }
     if (opened.under_test) {
       judge_rules(subject_of(opened, plan.layout()));
     }
@@ -302,6 +283,13 @@ class Diff {
     }
     run_.claims.push_back(std::move(summary));
     std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run_.verdicts));
+  }
+
+  /// A tensor that a model holds twice and that Megatron holds once.
+  void add_copies(std::vector<Verdict> verdicts) {
+    if (!verdicts.empty() && stop_requested() == 0) {
+      add("values", "stored copies hold what they repeat", std::move(verdicts));
+    }
   }
 
   Status compare(const compare::Comparison& comparison, const std::string& layout,
@@ -373,7 +361,6 @@ class Diff {
   Options lines_ = options_;  // those that change something
   WrittenSide side_;          // A, and what B says of it
   const std::vector<std::string>& sides_;
-  std::vector<std::shared_ptr<void>> keeps_;  // fixtures of the two sides
   fs::path b_folder_;
   std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
   /// Of B: those of tensors are read only when bytes differ, to tell damage from another value.

@@ -26,6 +26,26 @@ Verdict refuted(std::string rule, Code code, std::string subject, std::string ti
   return verdict;
 }
 
+/// One parameter that holds rows of an HF tensor twice.
+Verdict repeated_verdict(const convert::ReplicaFault& fault, std::size_t number) {
+  const convert::RepeatedElement& repeated = *fault.repeated;
+  const std::string part = repeated.part.empty() ? "" : fmt::format(" of part {}", repeated.part);
+  Verdict out =
+      refuted(fmt::format("replica{}", number), Code::ReplicasDiffer, fault.tensor,
+              fmt::format("{} holds {} more than once{}, and the copies differ", fault.tensor,
+                          repeated.hf, part.empty() ? "" : ", as rows" + part));
+  out.hf = {repeated.hf};
+  out.found =
+      fault.first_owner == fault.other_owner
+          ? fmt::format("row {} differs from row {}{} in {} (element {})", repeated.other_row,
+                        repeated.row, part, fault.other_owner, fault.element)
+          : fmt::format("row {} of {} differs from row {} of {}{} (element {})", repeated.other_row,
+                        fault.other_owner, repeated.row, fault.first_owner, part, fault.element);
+  out.wanted = fmt::format("equal rows: {} has each of them once", repeated.hf);
+  out.help = "find out which of the rows is right, and write it to both places";
+  return out;
+}
+
 }  // namespace
 
 std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report) {
@@ -51,6 +71,10 @@ std::vector<Verdict> folder_verdicts(const convert::ConvertReport& report) {
 std::vector<Verdict> replica_verdicts(const std::vector<convert::ReplicaFault>& faults) {
   std::vector<Verdict> out;
   for (const convert::ReplicaFault& fault : faults) {
+    if (fault.repeated) {
+      out.push_back(repeated_verdict(fault, out.size()));
+      continue;
+    }
     Verdict verdict =
         refuted(fmt::format("replica{}", out.size()), Code::ReplicasDiffer, fault.tensor,
                 fmt::format("two ranks hold different copies of {}", fault.tensor));
