@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "core/base/text.hpp"
+#include "core/quantised/blocks.hpp"
 #include "core/quantised/form.hpp"
 #include "core/quantised/module.hpp"
 
@@ -15,8 +16,6 @@ namespace {
 
 constexpr std::size_t kShownGroups = 5;
 constexpr std::size_t kShownCompanions = 4;
-
-using Modules = std::unordered_map<std::string_view, Module>;
 
 /// The parameters of every module that holds an odd tensor.
 Modules odd_modules(std::span<const TensorSpec* const> tensors) {
@@ -142,13 +141,22 @@ std::string undefined_of(const Source& source) {
 
 std::optional<Source> find(std::span<const TensorSpec* const> tensors,
                            const nlohmann::json& config) {
-  Collector collector(hints_of(config));
-  for (const auto& [name, module] : odd_modules(tensors)) {
+  const Modules modules = odd_modules(tensors);
+  if (modules.empty()) {
+    return std::nullopt;
+  }
+  Hints hints = hints_of(config);
+  settle_blocks(modules, hints);
+  std::vector<std::string> taken = {hints.squares.taken, hints.runs.taken, hints.words.taken};
+  std::erase(taken, "");
+  Collector collector(std::move(hints));
+  for (const auto& [name, module] : modules) {
     collector.add(name, module);
   }
   auto out = collector.take(tensors.size());
   if (out) {
     out->config = stated(config);
+    out->taken = std::move(taken);
   }
   return out;
 }
