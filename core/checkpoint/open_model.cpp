@@ -168,7 +168,7 @@ Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions
   out.notes = source.taken;
   out.notes.push_back(dequantised_note(out.weights, quantised::summary(source)));
   out.config_text = with_settings(config_text, config, options.settings);
-  BV_TRY(plain, quantised::dequantised(headers, source, *options.dequantise));
+  BV_TRY(plain, quantised::dequantised(std::move(headers), source, *options.dequantise));
   headers = std::move(plain);
   drop_quantisation(config, config_text);
   return out;
