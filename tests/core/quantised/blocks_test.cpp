@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-struct Stored {
+struct StoredWeight {
   DType dtype = DType::F8E4M3;
   Shape weight;
   Shape scale;
@@ -21,7 +21,7 @@ struct Stored {
 };
 
 /// Modules m0, m1, ... as they are stored.
-Headers headers_of(const std::vector<Stored>& all) {
+Headers stored_headers(const std::vector<StoredWeight>& all) {
   Headers out;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const bool packed = all[i].dtype == DType::I32;
@@ -34,15 +34,15 @@ Headers headers_of(const std::vector<Stored>& all) {
   return out;
 }
 
-json said(json quantisation) {
+json config_with(json quantisation) {
   return quantisation.is_null() ? json::object()
                                 : json{{"quantization_config", std::move(quantisation)}};
 }
 
 /// "128 x 128 1 x 32": the block of each weight in name order, or why there is none.
-std::string blocks_of(const std::vector<Stored>& all, json quantisation) {
-  const Headers headers = headers_of(all);
-  const auto source = find(headers, said(std::move(quantisation))).value();
+std::string blocks_of(const std::vector<StoredWeight>& all, json quantisation) {
+  const Headers headers = stored_headers(all);
+  const auto source = find(headers, config_with(std::move(quantisation))).value();
   std::map<std::string, std::string> out;
   for (const Group& group : source.groups) {
     for (const Weight& weight : group.weights) {
@@ -60,9 +60,9 @@ std::string blocks_of(const std::vector<Stored>& all, json quantisation) {
   return joined;
 }
 
-std::string taken_of(const std::vector<Stored>& all, json quantisation) {
-  const Headers headers = headers_of(all);
-  const auto source = find(headers, said(std::move(quantisation))).value();
+std::string taken_of(const std::vector<StoredWeight>& all, json quantisation) {
+  const Headers headers = stored_headers(all);
+  const auto source = find(headers, config_with(std::move(quantisation))).value();
   return source.taken.empty() ? "" : source.taken.front();
 }
 
@@ -71,10 +71,10 @@ const json kFp8Said = {{"quant_method", "fp8"}};
 
 /// 200 rows with 2 scales were taken for two blocks of 100: DeepSeek's are 128 and 72.
 TEST(Blocks, OfACutWeightAreTheOneSizeThatExplainsAll) {
-  const std::vector<Stored> ragged = {{kFp8, {192, 192}, {2, 2}},
-                                      {kFp8, {200, 192}, {2, 2}},
-                                      {kFp8, {192, 200}, {2, 2}},
-                                      {kFp8, {96, 192}, {1, 2}}};
+  const std::vector<StoredWeight> ragged = {{kFp8, {192, 192}, {2, 2}},
+                                            {kFp8, {200, 192}, {2, 2}},
+                                            {kFp8, {192, 200}, {2, 2}},
+                                            {kFp8, {96, 192}, {1, 2}}};
   const std::string wanted = "128 x 128 128 x 128 128 x 128 128 x 128 ";
   EXPECT_EQ(blocks_of(ragged, nullptr), wanted);
   EXPECT_THAT(taken_of(ragged, nullptr), HasSubstr("128 x 128 was taken"));
@@ -88,7 +88,7 @@ TEST(Blocks, OfACutWeightAreTheOneSizeThatExplainsAll) {
 }
 
 TEST(Blocks, AreRefusedWhereCutAndEvenOnesBothExplain) {
-  const std::vector<Stored> both = {{kFp8, {192, 256}, {2, 2}}, {kFp8, {384, 256}, {4, 2}}};
+  const std::vector<StoredWeight> both = {{kFp8, {192, 256}, {2, 2}}, {kFp8, {384, 256}, {4, 2}}};
   const std::string why = blocks_of({both[0]}, nullptr);
   EXPECT_THAT(why, HasSubstr("rows: 96 or 128, columns: 128"));
   EXPECT_THAT(why, HasSubstr("weight_block_size"));
@@ -129,13 +129,13 @@ TEST(Blocks, OfPartsOfARowAreOneSizeToo) {
   EXPECT_EQ(blocks_of({{DType::I32, {8, 12}, {8, 1}, DType::BF16}}, four), "1 x 96 ");
 }
 
-struct Row {
+struct Contradiction {
   std::string wanted;  // in the reason
-  Stored stored;
+  StoredWeight stored;
   json quantisation;
 };
 
-json group(json weights, const char* format = "pack-quantized") {
+json one_group(json weights, const char* format = "pack-quantized") {
   return {{"quant_method", "compressed-tensors"},
           {"format", format},
           {"config_groups", {{"group_0", {{"weights", std::move(weights)}}}}}};
@@ -143,20 +143,20 @@ json group(json weights, const char* format = "pack-quantized") {
 
 /// Each field that decides values, said as something else than what is stored.
 TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
-  const Stored one{kFp8, {64, 32}, {}};
-  const Stored block{kFp8, {64, 32}, {1, 1}};
-  const Stored five{DType::F8E5M2, {64, 32}, {}};
-  const Stored four{DType::I32, {64, 8}, {64, 2}, DType::BF16};
+  const StoredWeight one{kFp8, {64, 32}, {}};
+  const StoredWeight block{kFp8, {64, 32}, {1, 1}};
+  const StoredWeight five{DType::F8E5M2, {64, 32}, {}};
+  const StoredWeight four{DType::I32, {64, 8}, {64, 2}, DType::BF16};
   const json int4 = {{"num_bits", 4},    {"type", "int"},     {"strategy", "group"},
                      {"group_size", 32}, {"symmetric", true}, {"actorder", nullptr}};
   const auto with = [&int4](const char* key, const json& value) {
     json out = int4;
     out[key] = value;
-    return group(out);
+    return one_group(out);
   };
-  EXPECT_EQ(blocks_of({four}, group(int4)), "1 x 32 ");
+  EXPECT_EQ(blocks_of({four}, one_group(int4)), "1 x 32 ");
   EXPECT_EQ(blocks_of({four}, with("actorder", "static")), "1 x 32 ");
-  const std::vector<Row> rows = {
+  const std::vector<Contradiction> rows = {
       {"fmt e4m3", five, {{"quant_method", "fp8"}, {"fmt", "e4m3"}}},
       {"fmt e5m2", one, {{"quant_method", "fp8"}, {"fmt", "float8_e5m2"}}},
       {"fmt int8", one, {{"quant_method", "fp8"}, {"fmt", "int8"}}},
@@ -166,13 +166,13 @@ TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
       {"quant_method gptq", one, {{"quant_method", "gptq"}, {"bits", 8}}},
       {"quant_algo NVFP4", one, {{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}},
       {"4 bits", one, {{"quant_method", "fp8"}, {"bits", 4}}},
-      {"type int", one, group({{"num_bits", 8}, {"type", "int"}}, "float-quantized")},
-      {"format pack-quantized", one, group({{"num_bits", 8}, {"type", "float"}})},
+      {"type int", one, one_group({{"num_bits", 8}, {"type", "int"}}, "float-quantized")},
+      {"format pack-quantized", one, one_group({{"num_bits", 8}, {"type", "float"}})},
       {"strategy channel", one,
-       group({{"num_bits", 8}, {"type", "float"}, {"strategy", "channel"}}, "float-quantized")},
+       one_group({{"num_bits", 8}, {"type", "float"}, {"strategy", "channel"}}, "float-quantized")},
       {"strategy tensor",
        {kFp8, {64, 32}, {64, 1}},
-       group({{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}}, "float-quantized")},
+       one_group({{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}}, "float-quantized")},
       {"blocks of 16 x 8", block, {{"quant_method", "fp8"}, {"weight_block_size", {16, 8}}}},
       {"quant_method fp8", four, {{"quant_method", "fp8"}, {"bits", 4}}},
       {"type float", four, with("type", "float")},
@@ -183,17 +183,17 @@ TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
       {"strategy tensor", four, with("strategy", "tensor")},
       {"blocks of 1 x 16", four, with("group_size", 16)},
       {"blocks of 1 x 32, which take 64 x 1", four, with("num_bits", 8)},
-      {"format int-quantized", four, group(int4, "int-quantized")},
+      {"format int-quantized", four, one_group(int4, "int-quantized")},
   };
-  for (const Row& row : rows) {
+  for (const Contradiction& row : rows) {
     EXPECT_THAT(blocks_of({row.stored}, row.quantisation),
                 HasSubstr("config.json says " + row.wanted))
         << row.quantisation;
   }
-  json turned = group(int4);
+  json turned = one_group(int4);
   turned["transform_config"] = {{"config_groups", {{"R1", {{"type", "hadamard"}}}}}};
   EXPECT_THAT(blocks_of({four}, turned), HasSubstr("transform_config"));
-  json bits = group(int4);
+  json bits = one_group(int4);
   bits["bits"] = 8;
   EXPECT_THAT(blocks_of({four}, bits), HasSubstr("8 bits for all weights, and 4 bits"));
 }
@@ -204,8 +204,8 @@ TEST(Quantised, FormatsAreCalledAsTheConfigCallsThem) {
     Headers headers;
     headers["m.weight_packed"] = {"m.weight_packed", DType::U8, std::move(packed)};
     headers["m.weight_scale"] = {"m.weight_scale", scale, {64, 2}};
-    return find(headers,
-                format == nullptr ? json::object() : said(group({{"num_bits", bits}}, format)))
+    return find(headers, format == nullptr ? json::object()
+                                           : config_with(one_group({{"num_bits", bits}}, format)))
         .value()
         .groups.front()
         .scheme;
