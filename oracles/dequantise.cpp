@@ -107,16 +107,12 @@ std::int64_t scale_place(const QuantisedWeight& weight, std::int64_t m, std::int
   }
   const std::int64_t down = shape[shape.size() - 2];
   const std::int64_t across = shape.back();
-  std::int64_t high = rows / down;
-  std::int64_t wide = columns / across;
-  if (weight.block.size() == 2) {
-    // Blocks of the size that is said, when as many of them as there are scales cover the weight.
-    const bool rows_fit = (down - 1) * weight.block[0] < rows && rows <= down * weight.block[0];
-    const bool columns_fit =
-        (across - 1) * weight.block[1] < columns && columns <= across * weight.block[1];
-    high = rows_fit && columns_fit ? weight.block[0] : high;
-    wide = rows_fit && columns_fit ? weight.block[1] : wide;
-  }
+  // Without a size that is given, only scales that one size explains may be asked for.
+  const bool given = weight.block.size() == 2;
+  BV_ASSERT(given || (rows % down == 0 && columns % across == 0));
+  const std::int64_t high = given ? weight.block[0] : rows / down;
+  const std::int64_t wide = given ? weight.block[1] : columns / across;
+  BV_ASSERT((rows + high - 1) / high == down && (columns + wide - 1) / wide == across);
   return m * down * across + r / high * across + c / wide;
 }
 

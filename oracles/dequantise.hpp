@@ -20,7 +20,9 @@ struct StoredNumbers {
   std::span<const std::byte> bytes;
 };
 
-/// One quantised weight. `block` is what config.json says of blocks: rows and columns, or empty.
+/// One quantised weight. `block` is the size of its blocks, rows and columns; empty when they
+/// divide it evenly. The last ones are cut by the edge; as many of them as there are scales cover
+/// it.
 struct QuantisedWeight {
   StoredNumbers values;  // F8_E4M3 or F8_E5M2; U8 blocks [E, rows, groups, 16]; I32 words
   StoredNumbers scale;

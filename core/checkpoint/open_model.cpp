@@ -152,7 +152,7 @@ void name_classes(const nlohmann::json& config, HfModel& out) {
 
 struct PlainWeights {
   std::vector<Dequantised> weights;
-  std::string note;
+  std::vector<std::string> notes;
   std::string config_text;  // with what it says of a quantisation, and with the settings
 };
 
@@ -165,9 +165,10 @@ Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions
   }
   PlainWeights out;
   out.weights = dequantised_weights(source, *options.dequantise);
-  out.note = dequantised_note(out.weights, quantised::summary(source));
+  out.notes = source.taken;
+  out.notes.push_back(dequantised_note(out.weights, quantised::summary(source)));
   out.config_text = with_settings(config_text, config, options.settings);
-  BV_TRY(plain, quantised::dequantised(headers, source, *options.dequantise));
+  BV_TRY(plain, quantised::dequantised(std::move(headers), source, *options.dequantise));
   headers = std::move(plain);
   drop_quantisation(config, config_text);
   return out;
@@ -317,7 +318,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers);
     if (quantised) {
-      out.notes.push_back(std::move(plain.note));
+      out.notes.insert(out.notes.end(), plain.notes.begin(), plain.notes.end());
     }
   }
   add_unread_settings(new_fields, out.model.geometry, out.notes);

@@ -7,7 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
-#include "core/quantised/module.hpp"
+#include "core/quantised/config_place.hpp"
+#include "core/quantised/quantised.hpp"
 
 namespace bv::quantised {
 namespace {
@@ -34,12 +35,16 @@ constexpr std::array kTold = {"quant_method",
                               "bnb_4bit_quant_type",
                               "activation_scheme"};
 
-struct Place {
-  std::string path;
-  const json* node = nullptr;
-};
+std::string shown(const json& node) {
+  constexpr std::size_t kValueMax = 60;
+  const std::string text = node.is_string()
+                               ? node.get<std::string>()
+                               : node.dump(-1, ' ', false, json::error_handler_t::replace);
+  return escaped(bounded(text, kValueMax));
+}
 
-/// The object at the top, or in one of the objects there (text_config, llm_config, ...).
+}  // namespace
+
 Place place_of(const json& config) {
   if (!config.is_object()) {
     return {};
@@ -64,16 +69,7 @@ Place place_of(const json& config) {
   return {};
 }
 
-std::string shown(const json& node) {
-  constexpr std::size_t kValueMax = 60;
-  const std::string text = node.is_string()
-                               ? node.get<std::string>()
-                               : node.dump(-1, ' ', false, json::error_handler_t::replace);
-  return escaped(bounded(text, kValueMax));
-}
-
-/// compressed-tensors: config_groups.*.weights, one for the modules that each group names.
-std::vector<const json*> weights_of(const json& node) {
+std::vector<const json*> config_groups_of(const json& node) {
   std::vector<const json*> out;
   const auto groups = node.find("config_groups");
   if (groups == node.end() || !groups->is_object()) {
@@ -82,53 +78,11 @@ std::vector<const json*> weights_of(const json& node) {
   for (const json& group : *groups) {
     const auto weights = group.is_object() ? group.find("weights") : json::const_iterator();
     if (group.is_object() && weights != group.end() && weights->is_object()) {
-      out.push_back(&*weights);
+      out.push_back(&group);
     }
   }
   return out;
 }
-
-/// Rows and columns of a block; empty when the field is not two positive numbers.
-std::vector<std::int64_t> block_of(const json& node, const char* key) {
-  const auto found = node.find(key);
-  std::vector<std::int64_t> out;
-  if (found == node.end() || !found->is_array() || found->size() != 2) {
-    return out;
-  }
-  for (const json& one : *found) {
-    const bool fits = one.is_number_integer() && one.get<std::int64_t>() > 0 &&
-                      one.get<std::int64_t>() < (std::int64_t{1} << 31);
-    if (!fits) {
-      return {};
-    }
-    out.push_back(one.get<std::int64_t>());
-  }
-  return out;
-}
-
-std::int64_t whole(const json& node, const char* key) {
-  const auto found = node.find(key);
-  return found != node.end() && found->is_number_integer() &&
-                 (!found->is_number_unsigned() || found->get<std::uint64_t>() <= INT64_MAX)
-             ? found->get<std::int64_t>()
-             : 0;
-}
-
-bool says(const json& node, const char* key, const char* text) {
-  const auto found = node.find(key);
-  return found != node.end() && *found == text;
-}
-
-std::int64_t bits_of(const json& node) {
-  for (const char* key : {"bits", "num_bits", "w_bit"}) {
-    if (const std::int64_t bits = whole(node, key); bits != 0) {
-      return bits;
-    }
-  }
-  return 0;
-}
-
-}  // namespace
 
 std::string stated(const json& config) {
   const Place place = place_of(config);
@@ -144,53 +98,11 @@ std::string stated(const json& config) {
     }
   };
   tell(*place.node);
-  for (const json* weights : weights_of(*place.node)) {
-    tell(*weights);
+  for (const json* group : config_groups_of(*place.node)) {
+    tell(group->at("weights"));
   }
   return fmt::format("{} of config.json{}{}", readable(place.path), told.empty() ? "" : ": ",
                      join(told, ", "));
-}
-
-Hints hints_of(const json& config) {
-  Hints out;
-  const Place place = place_of(config);
-  if (place.node == nullptr) {
-    return out;
-  }
-  const auto method = place.node->find("quant_method");
-  out.method = method != place.node->end() && method->is_string() ? method->get<std::string>() : "";
-  const std::vector<const json*> weights = weights_of(*place.node);
-  const auto add = [&out](const Packing& one) {
-    if (std::ranges::find(out.packings, one) == out.packings.end()) {
-      out.packings.push_back(one);
-    }
-  };
-  const std::int64_t at_the_top = bits_of(*place.node);
-  for (const json* one : weights) {
-    if (says(*one, "type", "float")) {
-      continue;
-    }
-    const std::int64_t bits = at_the_top > 0 ? at_the_top : bits_of(*one);
-    add({bits, std::max<std::int64_t>(whole(*one, "group_size"), 0),
-         says(*one, "strategy", "channel")});
-  }
-  if (weights.empty()) {
-    add({at_the_top, 0});
-  }
-  std::int64_t bits = at_the_top;
-  for (const json* one : weights) {
-    bits = bits == 0 || bits == bits_of(*one) ? bits_of(*one) : -1;
-  }
-  out.bits = std::max<std::int64_t>(bits, 0);
-  out.block = block_of(*place.node, "weight_block_size");
-  if (weights.size() == 1 && out.block.empty()) {  // else each holds for the modules that it names
-    out.block = block_of(*weights[0], "block_structure");
-  }
-  out.asymmetric = !weights.empty() && std::ranges::all_of(weights, [](const json* one) {
-    const auto symmetric = one->find("symmetric");
-    return symmetric != one->end() && *symmetric == false;
-  });
-  return out;
 }
 
 std::vector<std::string> forget(json& config) {

@@ -7,6 +7,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
+#include "core/quantised/agreement.hpp"
 
 namespace bv::quantised {
 namespace {
@@ -60,48 +61,56 @@ std::string not_said(const TensorSpec& scale, const std::vector<std::int64_t>& s
                      shape_text(scale.shape));
 }
 
-/// Rows and columns that a block has: those that config.json says, or by the shapes; false when
-/// these are others, or do not say it.
-bool fit_blocks(const Shape& scales, std::size_t ndim, const std::vector<std::int64_t>& said,
-                QuantisedForm& form) {
-  const std::int64_t count = element_count(scales).value_or(0);
-  form.block_rows = std::max<std::int64_t>(form.rows, 1);
-  form.block_columns = std::max<std::int64_t>(form.columns, 1);
-  if (said.size() != 2 && count == 1 && scales.size() <= 1) {
-    form.one_scale = true;
-    return true;
-  }
-  if (said.size() != 2 && scales.size() == 1 && ndim == 2 && scales[0] == form.rows) {
-    form.block_rows = 1;
-    return true;
-  }
-  if (scales.size() != ndim || ndim < 2 ||
-      !std::equal(scales.begin(), scales.end() - 2, form.shape.begin())) {
-    return false;
-  }
-  const std::int64_t rows = scales[ndim - 2];
-  const std::int64_t columns = scales[ndim - 1];
-  if (rows < 1 || columns < 1) {
-    return false;
-  }
-  if (said.size() == 2) {
-    form.block_rows = said[0];
-    form.block_columns = said[1];
-    return div_ceil(form.rows, said[0]) == rows && div_ceil(form.columns, said[1]) == columns;
-  }
-  if (form.rows % rows != 0 || form.columns % columns != 0) {
-    return false;
-  }
-  form.block_rows = std::max<std::int64_t>(form.rows / rows, 1);
-  form.block_columns = std::max<std::int64_t>(form.columns / columns, 1);
-  return true;
+/// The weight's scales in rows and columns, with blocks of this size.
+std::string sized(const TensorSpec& scale, const std::vector<std::int64_t>& size,
+                  QuantisedForm& form) {
+  const std::size_t n = scale.shape.size();
+  const bool fits = n >= 2 && n == form.shape.size() &&
+                    std::equal(scale.shape.begin(), scale.shape.end() - 2, form.shape.begin()) &&
+                    div_ceil(form.rows, size[0]) == scale.shape[n - 2] &&
+                    div_ceil(form.columns, size[1]) == scale.shape[n - 1] &&
+                    scale.shape[n - 2] > 0 && scale.shape[n - 1] > 0;
+  form.block_rows = size[0];
+  form.block_columns = size[1];
+  return fits ? "" : not_said(scale, size, form);
 }
 
-std::string scaled(const Weight& weight, std::size_t ndim, const std::vector<std::int64_t>& said,
-                   QuantisedForm& form) {
-  return fit_blocks(weight.scale->shape, ndim, said, form) ? ""
-         : said.size() == 2                                ? not_said(*weight.scale, said, form)
-                                                           : not_fit(*weight.scale, *weight.bits);
+/// By the shapes, and by the one size of blocks that those of all weights allow (blocks.hpp).
+std::string unsized(const Weight& weight, const Blocks& runs, const Blocks& squares,
+                    QuantisedForm& form) {
+  const Shape& scales = weight.scale->shape;
+  const std::size_t n = form.shape.size();
+  form.block_rows = std::max<std::int64_t>(form.rows, 1);
+  form.block_columns = std::max<std::int64_t>(form.columns, 1);
+  if (element_count(scales) == 1 && scales.size() <= 1) {
+    form.one_scale = true;
+    return "";
+  }
+  if (scales.size() == 1 && n == 2 && scales[0] == form.rows) {
+    form.block_rows = 1;
+    return "";
+  }
+  if (scales.size() != n || n < 2 ||
+      !std::equal(scales.begin(), scales.end() - 2, form.shape.begin())) {
+    return not_fit(*weight.scale, *weight.bits);
+  }
+  const bool by_row = scales[n - 2] == form.rows && form.rows > 1;
+  if (by_row && scales[n - 1] == 1) {
+    form.block_rows = 1;
+    return "";
+  }
+  const Blocks& settled = by_row ? runs : squares;
+  if (settled.size.empty()) {
+    return scales[n - 2] == 1 && scales[n - 1] == 1 ? ""
+           : settled.why.empty()                    ? not_fit(*weight.scale, *weight.bits)
+                                                    : settled.why;
+  }
+  form.block_rows = by_row ? 1 : settled.size[0];
+  form.block_columns = settled.size[1];
+  return div_ceil(form.rows, form.block_rows) == scales[n - 2] &&
+                 div_ceil(form.columns, form.block_columns) == scales[n - 1]
+             ? ""
+             : not_fit(*weight.scale, *weight.bits);
 }
 
 /// The last two extents are a matrix; what stands before counts matrices.
@@ -109,13 +118,6 @@ void set_matrix(const Shape& shape, QuantisedForm& form) {
   form.shape = shape;
   form.rows = shape.size() < 2 ? 1 : shape[shape.size() - 2];
   form.columns = shape.empty() ? 1 : shape.back();
-}
-
-std::string float8(const Weight& weight, const Hints& hints, QuantisedForm& form) {
-  form.values = QuantisedValues::Float8;
-  set_matrix(weight.bits->shape, form);
-  form.rounds_to_scale = hints.method == "compressed-tensors";
-  return scaled(weight, weight.bits->shape.size(), hints.block, form);
 }
 
 /// Blocks [E, rows, G, 16] and scales [E, rows, G]: the weight is [E, 32 G, rows].
@@ -137,74 +139,120 @@ std::string mxfp4(const Weight& weight, QuantisedForm& form) {
   return "";
 }
 
-/// Words [rows, columns / (32 / bits)] and scales [rows, groups].
-std::string packed_as(const Weight& weight, const Packing& packing, QuantisedForm& form) {
+/// What one scale is for, as this kind says it.
+std::string scaled(const Weight& weight, const Kind& kind, const Hints& hints,
+                   QuantisedForm& form) {
+  const bool packed = form.values == QuantisedValues::PackedIntegers;
+  const std::vector<std::int64_t> group = {1, kind.group};
+  const std::vector<std::int64_t>& block = kind.block.empty() ? hints.block : kind.block;
+  const std::string& strategy = kind.strategy;
+  if (strategy == "tensor" || strategy == "channel") {
+    const auto count = element_count(weight.scale->shape);
+    const std::int64_t one_each = strategy == "tensor" ? form.columns * form.rows : form.columns;
+    const auto elements = element_count(form.shape);
+    const bool fits = count && elements && one_each > 0 &&
+                      (*count == *elements / one_each || (strategy == "tensor" && *count == 1));
+    if (!fits) {
+      return fmt::format("config.json says strategy {}, and {} is {} for {}", strategy,
+                         readable(parameter_of(*weight.scale)), shape_text(weight.scale->shape),
+                         shape_text(form.shape));
+    }
+    return unsized(weight, hints.runs, hints.squares, form);
+  }
+  if (!strategy.empty() && strategy != "group" && strategy != "block") {
+    return fmt::format("config.json says strategy {}, and this version does not define it",
+                       strategy);
+  }
+  if (strategy == "group" || (strategy.empty() && kind.group > 0 && block.empty())) {
+    return kind.group > 0 ? sized(*weight.scale, group, form)
+                          : unsized(weight, packed ? hints.words : hints.runs, {}, form);
+  }
+  if (!block.empty()) {
+    return sized(*weight.scale, block, form);
+  }
+  return unsized(weight, packed ? hints.words : hints.runs, packed ? hints.words : hints.squares,
+                 form);
+}
+
+/// Words [rows, columns / (32 / bits)] and scales [rows, groups]; or numbers as they are.
+std::string as_kind(const Weight& weight, const Kind& kind, const Hints& hints,
+                    QuantisedForm& form) {
+  if (std::string why = against_kind(weight, kind); !why.empty()) {
+    return why;
+  }
+  form.rounds_to_scale = hints.method == "compressed-tensors";
+  if (kinds::is_float8(weight.bits->dtype)) {
+    form.values = QuantisedValues::Float8;
+    set_matrix(weight.bits->shape, form);
+    return scaled(weight, kind, hints, form);
+  }
   const Shape& words = weight.bits->shape;
-  const std::int64_t in_word =
-      packing.bits == 2 || packing.bits == 4 || packing.bits == 8 ? 32 / packing.bits : 0;
-  const auto columns =
-      words.size() == 2 && in_word > 0 ? checked_mul(words[1], in_word) : std::nullopt;
-  if (in_word == 0) {
+  if (kind.bits != 2 && kind.bits != 4 && kind.bits != 8) {
     return "config.json does not say 2, 4 or 8 bits";
   }
+  const auto columns = words.size() == 2 ? checked_mul(words[1], 32 / kind.bits) : std::nullopt;
   if (!columns) {
     return not_fit(*weight.scale, *weight.bits);
   }
   form.values = QuantisedValues::PackedIntegers;
-  form.bits = static_cast<int>(packing.bits);
-  set_matrix({words[0], *columns}, form);
+  form.bits = static_cast<int>(kind.bits);
   form.rounds_to_scale = true;
-  if (packing.by_row && element_count(weight.scale->shape) != form.rows) {
-    return not_fit(*weight.scale, *weight.bits);
-  }
-  const std::vector<std::int64_t> group = {1, packing.group};
-  return scaled(weight, 2, packing.group > 0 ? group : std::vector<std::int64_t>(), form);
+  set_matrix({words[0], *columns}, form);
+  return scaled(weight, kind, hints, form);
 }
 
 /// As config.json says; where modules differ, as the one kind that the shapes of this one allow.
-std::string packed(const Weight& weight, const Hints& hints, QuantisedForm& form) {
-  std::string why = "config.json does not say 2, 4 or 8 bits";
+std::string by_kinds(const Weight& weight, const Hints& hints, QuantisedForm& form) {
+  const std::vector<Kind> nothing_said(1);
+  const std::vector<Kind>& all = hints.kinds.empty() ? nothing_said : hints.kinds;
+  std::vector<std::string> why;
   std::vector<QuantisedForm> fitting;
-  for (const Packing& packing : hints.packings) {
+  for (const Kind& kind : all) {
     QuantisedForm tried = form;
-    if (std::string reason = packed_as(weight, packing, tried); reason.empty()) {
+    std::string reason = as_kind(weight, kind, hints, tried);
+    if (!reason.empty()) {
+      if (std::ranges::find(why, reason) == why.end()) {
+        why.push_back(std::move(reason));
+      }
+    } else if (std::ranges::find(fitting, tried) == fitting.end()) {
       fitting.push_back(std::move(tried));
-    } else {
-      why = std::move(reason);
     }
   }
   if (fitting.size() > 1) {
-    return "config.json says several kinds of packed integers, and its shapes allow more than one";
+    return "config.json says several kinds of weights, and its shapes allow more than one";
   }
-  if (fitting.size() == 1) {
-    form = std::move(fitting[0]);
-    why.clear();
+  if (fitting.empty()) {
+    return join(why, "; ");
   }
-  return why;
+  form = std::move(fitting[0]);
+  return "";
 }
 
 std::string define_form(Weight& weight, const Hints& hints, QuantisedForm& form) {
   const Parts parts = parts_of(weight);
+  weight.scale = parts.scale;
   if (!parts.other.empty()) {
     return fmt::format("{} changes its values, and this version does not know how",
                        readable(parts.other));
   }
-  if (parts.scale == nullptr || !kinds::is_scale(parts.scale->dtype) || hints.asymmetric) {
+  if (parts.scale == nullptr || !kinds::is_scale(parts.scale->dtype)) {
     return "this version does not define its values";
   }
-  weight.scale = parts.scale;
+  if (std::string why = against_config(weight, hints); !why.empty()) {
+    return why;
+  }
   form.stored = weight.bits->dtype;
   form.scale = parts.scale->dtype;
   const std::string_view values = parameter_of(*weight.bits);
   const bool exponents = form.scale == DType::U8 || form.scale == DType::F8E8M0;
   if (kinds::is_float8(weight.bits->dtype) && values == name_of(weight.name).parameter) {
-    return float8(weight, hints, form);
+    return by_kinds(weight, hints, form);
   }
   if (weight.bits->dtype == DType::U8 && values.ends_with("_blocks") && exponents) {
     return mxfp4(weight, form);
   }
   if (weight.bits->dtype == DType::I32 && values == "weight_packed" && !exponents) {
-    return packed(weight, hints, form);
+    return by_kinds(weight, hints, form);
   }
   return "this version does not define its values";
 }

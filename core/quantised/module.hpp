@@ -30,21 +30,43 @@ struct Name {
 /// looked at.
 [[nodiscard]] bool is_odd(const TensorSpec& spec, std::string_view parameter);
 
-/// Packed integers as config.json says that some modules hold them.
-struct Packing {
+/// How config.json says that some modules hold their weights; "" and 0 when it does not say it.
+struct Kind {
   std::int64_t bits = 0;
-  std::int64_t group = 0;  // columns that share a scale; 0 when not said
-  bool by_row = false;     // each row has one scale
-  friend bool operator==(const Packing&, const Packing&) = default;
+  std::string type;                 // "int", "float"
+  std::string strategy;             // what one scale is for: "tensor", "channel", "group", "block"
+  std::string format;               // "pack-quantized", "float-quantized"
+  std::string order;                // actorder, when columns are in another order than their groups
+  std::int64_t group = 0;           // columns that share a scale
+  std::vector<std::int64_t> block;  // rows and columns that share a scale
+  bool asymmetric = false;          // symmetric is false
+  bool symmetric = false;           // symmetric is true
+  friend bool operator==(const Kind&, const Kind&) = default;
 };
 
-/// What config.json says that decides between schemes.
+/// One size of blocks for many weights.
+struct Blocks {
+  std::vector<std::int64_t> size;  // rows and columns, empty when there is none
+  std::string why;                 // why there is none, "" when no weight asks for one
+  std::string taken;               // what it was taken from, when config.json does not say it
+};
+
+/// What config.json says that decides between schemes, and between the values of one.
 struct Hints {
+  std::string path;                 // "quantization_config", "" when it says nothing
   std::string method;               // quant_method, "" when not said
-  std::vector<std::int64_t> block;  // rows and columns of a block, empty when not said
-  std::vector<Packing> packings;    // each once; several where modules differ
+  std::string algorithm;            // quant_algo of modelopt
+  std::string number;               // fmt of FP8: "e4m3"
+  std::string scale_number;         // scale_fmt of FP8: "float", "ue8m0"
+  bool block_is_null = false;       // weight_block_size is there, and null
+  std::vector<std::int64_t> block;  // rows and columns of a block that all weights have
+  std::vector<Kind> kinds;          // each once; several where modules differ
   std::int64_t bits = 0;            // 0 when not said, or not for all modules alike
-  bool asymmetric = false;          // weights.symmetric is false
+  std::string against;  // what in config.json makes values that this version does not define
+  // Found in the shapes of all weights where config.json says nothing (blocks.hpp).
+  Blocks squares;  // FP8: blocks of rows and columns
+  Blocks runs;     // FP8: parts of one row
+  Blocks words;    // packed integers: parts of one row
 };
 [[nodiscard]] Hints hints_of(const nlohmann::json& config);
 

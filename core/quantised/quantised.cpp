@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "core/base/text.hpp"
+#include "core/quantised/blocks.hpp"
 #include "core/quantised/form.hpp"
 #include "core/quantised/module.hpp"
 
@@ -15,8 +16,6 @@ namespace {
 
 constexpr std::size_t kShownGroups = 5;
 constexpr std::size_t kShownCompanions = 4;
-
-using Modules = std::unordered_map<std::string_view, Module>;
 
 /// The parameters of every module that holds an odd tensor.
 Modules odd_modules(std::span<const TensorSpec* const> tensors) {
@@ -43,26 +42,20 @@ class Collector {
  public:
   explicit Collector(Hints hints) : hints_(std::move(hints)) {}
 
+  /// Modules whose parameters have the same names, dtypes and shapes hold the same: a model has
+  /// a few kinds of them, and up to a hundred thousand modules.
   void add(std::string_view module_name, const Module& module) {
-    const std::vector<std::string_view> companions = quantised::companions(module);
-    for (const auto& [parameter, spec] : module) {
-      auto known = recognise(module, companions, parameter, hints_);
-      if (!known) {
-        continue;
-      }
-      Group& group = groups_[known->scheme];
-      group.upstream = std::move(known->upstream);
-      Weight weight;
-      weight.name = std::string(module_name) + (module_name.empty() ? "" : ".") + known->weight;
-      weight.bits = spec;
-      taken_.insert(spec);
-      for (const std::string_view companion : known->companions) {
-        weight.companions.push_back(module.find(companion)->second);
-        taken_.insert(weight.companions.back());
-      }
-      define(weight, hints_);
-      group.weights.push_back(std::move(weight));
+    constexpr std::size_t kRememberedMax = 16;
+    if (module.size() > kRememberedMax) {
+      place(module_name, module, known_of(module));
+      return;
     }
+    set_signature(module);
+    const auto found = remembered_.find(signature_);
+    place(module_name, module,
+          found != remembered_.end()
+              ? found->second
+              : remembered_.emplace(signature_, known_of(module)).first->second);
   }
 
   std::optional<Source> take(std::size_t tensors) {
@@ -85,9 +78,86 @@ class Collector {
   }
 
  private:
+  /// A weight of a module, by the names of its parameters.
+  struct Known {
+    Group* group = nullptr;
+    std::string stem;
+    std::string bits;
+    std::vector<std::string> companions;
+    std::string scale;  // "" when none is read
+    std::optional<kinds::QuantisedForm> form;
+    std::string undefined;
+  };
+
+  void set_signature(const Module& module) {
+    signature_.clear();
+    const auto add_number = [this](std::int64_t number) {
+      signature_.append(reinterpret_cast<const char*>(&number), sizeof number);
+    };
+    for (const auto& [parameter, spec] : module) {
+      add_number(static_cast<std::int64_t>(parameter.size()));
+      signature_.append(parameter);
+      add_number(static_cast<std::int64_t>(spec->dtype));
+      add_number(static_cast<std::int64_t>(spec->shape.size()));
+      for (const std::int64_t extent : spec->shape) {
+        add_number(extent);
+      }
+    }
+  }
+
+  std::vector<Known> known_of(const Module& module) {
+    std::vector<Known> out;
+    const std::vector<std::string_view> companions = quantised::companions(module);
+    for (const auto& [parameter, spec] : module) {
+      auto recognised = recognise(module, companions, parameter, hints_);
+      if (!recognised) {
+        continue;
+      }
+      Group& group = groups_[recognised->scheme];
+      group.upstream = std::move(recognised->upstream);
+      Weight weight;
+      weight.name = "m." + recognised->weight;
+      weight.bits = spec;
+      for (const std::string_view companion : recognised->companions) {
+        weight.companions.push_back(module.find(companion)->second);
+      }
+      define(weight, hints_);
+      out.push_back(
+          {&group,
+           std::move(recognised->weight),
+           std::string(parameter),
+           {recognised->companions.begin(), recognised->companions.end()},
+           weight.scale == nullptr ? "" : std::string(name_of(weight.scale->name).parameter),
+           std::move(weight.form),
+           std::move(weight.undefined)});
+    }
+    return out;
+  }
+
+  void place(std::string_view module_name, const Module& module, const std::vector<Known>& all) {
+    for (const Known& known : all) {
+      Weight weight;
+      weight.name.reserve(module_name.size() + known.stem.size() + 1);
+      weight.name.append(module_name).append(module_name.empty() ? "" : ".").append(known.stem);
+      weight.bits = module.find(known.bits)->second;
+      taken_.insert(weight.bits);
+      weight.companions.reserve(known.companions.size());
+      for (const std::string& companion : known.companions) {
+        weight.companions.push_back(module.find(companion)->second);
+        taken_.insert(weight.companions.back());
+      }
+      weight.scale = known.scale.empty() ? nullptr : module.find(known.scale)->second;
+      weight.form = known.form;
+      weight.undefined = known.undefined;
+      known.group->weights.push_back(std::move(weight));
+    }
+  }
+
   Hints hints_;
   std::map<std::string, Group> groups_;
   std::unordered_set<const TensorSpec*> taken_;
+  std::unordered_map<std::string, std::vector<Known>> remembered_;
+  std::string signature_;
 };
 
 std::string count_of(const Group& group) {
@@ -142,13 +212,22 @@ std::string undefined_of(const Source& source) {
 
 std::optional<Source> find(std::span<const TensorSpec* const> tensors,
                            const nlohmann::json& config) {
-  Collector collector(hints_of(config));
-  for (const auto& [name, module] : odd_modules(tensors)) {
+  const Modules modules = odd_modules(tensors);
+  if (modules.empty()) {
+    return std::nullopt;
+  }
+  Hints hints = hints_of(config);
+  settle_blocks(modules, hints);
+  std::vector<std::string> taken = {hints.squares.taken, hints.runs.taken, hints.words.taken};
+  std::erase(taken, "");
+  Collector collector(std::move(hints));
+  for (const auto& [name, module] : modules) {
     collector.add(name, module);
   }
   auto out = collector.take(tensors.size());
   if (out) {
     out->config = stated(config);
+    out->taken = std::move(taken);
   }
   return out;
 }
@@ -181,20 +260,35 @@ bool can_dequantise(const Source& source) {
 }
 
 Result<Headers> dequantised(Headers headers, const Source& source, DType dtype) {
-  std::vector<TensorSpec> made;
-  std::vector<std::string> taken;
+  std::unordered_map<std::string_view, const Weight*> taken;  // nullptr: a companion
+  taken.reserve(static_cast<std::size_t>(source.tensors));
   for (const Group& group : source.groups) {
     for (const Weight& weight : group.weights) {
       BV_ASSERT(weight.form.has_value());
-      made.push_back({weight.name, dtype, weight.form->shape});
-      taken.push_back(weight.bits->name);
+      taken.emplace(weight.bits->name, &weight);
       for (const TensorSpec* companion : weight.companions) {
-        taken.push_back(companion->name);
+        taken.emplace(companion->name, nullptr);
       }
     }
   }
-  for (const std::string& name : taken) {
-    headers.erase(name);
+  std::vector<Headers::node_type> gone;  // the names are read until the end
+  gone.reserve(taken.size());
+  std::vector<TensorSpec> made;
+  for (auto at = headers.begin(); at != headers.end();) {
+    const auto found = taken.find(at->first);
+    const auto here = at++;
+    if (found == taken.end()) {
+      continue;
+    }
+    if (const Weight* weight = found->second; weight != nullptr) {
+      if (weight->name == here->first) {
+        here->second.dtype = dtype;
+        here->second.shape = weight->form->shape;
+        continue;
+      }
+      made.push_back({weight->name, dtype, weight->form->shape});
+    }
+    gone.push_back(headers.extract(here));
   }
   for (TensorSpec& spec : made) {
     std::string name = spec.name;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <set>
 
 #include "core/base/arith.hpp"
 #include "core/base/text.hpp"
@@ -51,16 +53,6 @@ const TensorSpec* scale_of(const Stored& stored) {
                            "_" + stem + "_scale", stem + "._scale", "scale", "scales"});
 }
 
-/// The power of two that `parts` blocks cover `whole` with; 0 when there is none.
-std::int64_t block_of(std::int64_t whole, std::int64_t parts) {
-  for (std::int64_t block = 1; parts > 0 && block < (std::int64_t{1} << 20); block *= 2) {
-    if (div_ceil(whole, block) == parts) {
-      return block;
-    }
-  }
-  return 0;
-}
-
 /// "128 x 128 block scales", "per-channel scales", ...: what one number of the scale covers.
 std::string granularity(const Stored& stored, const TensorSpec& scale) {
   const Shape& values = stored.bits.shape;
@@ -68,22 +60,25 @@ std::string granularity(const Stored& stored, const TensorSpec& scale) {
   const std::int64_t count = element_count(scales).value_or(0);
   const std::size_t n = values.size();
   const bool aligned = n >= 2 && scales.size() == n;
-  if (const auto& block = stored.hints.block; aligned && block.size() == 2 &&
-                                              div_ceil(values[n - 2], block[0]) == scales[n - 2] &&
-                                              div_ceil(values[n - 1], block[1]) == scales[n - 1]) {
-    return fmt::format("{} x {} block scales", block[0], block[1]);
+  const auto fit = [&](const std::vector<std::int64_t>& block) {
+    return aligned && block.size() == 2 && div_ceil(values[n - 2], block[0]) == scales[n - 2] &&
+           div_ceil(values[n - 1], block[1]) == scales[n - 1];
+  };
+  const bool by_row = aligned && scales[n - 2] == values[n - 2] && values[n - 2] > 1;
+  for (const auto& block : {stored.hints.block, stored.hints.squares.size}) {
+    if (fit(block) && !(by_row && scales[n - 1] == 1)) {
+      return fmt::format("{} x {} block scales", block[0], block[1]);
+    }
   }
   if (count == 1) {
     return "a per-tensor scale";
   }
   if (aligned && scales[n - 1] > 1) {
-    const std::int64_t rows = block_of(values[n - 2], scales[n - 2]);
-    const std::int64_t columns = block_of(values[n - 1], scales[n - 1]);
-    if (columns > 1) {
-      return rows == 1  ? fmt::format("scales of {} values each", columns)
-             : rows > 1 ? fmt::format("{} x {} block scales", rows, columns)
-                        : "block scales";
+    std::int64_t group = stored.hints.runs.size.empty() ? 0 : stored.hints.runs.size[1];
+    for (const Kind& kind : stored.hints.kinds) {
+      group = kind.group > 0 && fit({1, kind.group}) ? kind.group : group;
     }
+    return by_row && group > 0 ? fmt::format("scales of {} values each", group) : "block scales";
   }
   return n >= 2 && count ==
                        element_count(values).value_or(0) / std::max<std::int64_t>(values.back(), 1)
@@ -113,14 +108,67 @@ Scheme qweight(const Stored& stored) {
   return {(awq ? "AWQ" : "GPTQ") + bits_text(bits), ""};
 }
 
+/// "MXFP6" of the format mxfp6-pack-quantized, of quant_algo W4A8_MXFP4_FP8, ...: what config.json
+/// calls the numbers; "" when it calls them nothing of the kind, or modules differ.
+std::string told_number(const Hints& hints) {
+  std::set<std::string> out;
+  std::vector<std::string> fields = {hints.algorithm};
+  for (const Kind& kind : hints.kinds) {
+    fields.push_back(kind.format);
+  }
+  for (std::string& field : fields) {
+    std::transform(field.begin(), field.end(), field.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    for (const char* lead : {"MXFP", "NVFP", "MXINT"}) {
+      const std::size_t at = field.find(lead);
+      if (at == std::string::npos) {
+        continue;
+      }
+      std::size_t end = at + std::string_view(lead).size();
+      while (end < field.size() && field[end] >= '0' && field[end] <= '9') {
+        ++end;
+      }
+      out.insert(field.substr(at, end - at));
+    }
+  }
+  return out.size() == 1 ? *out.begin() : "";
+}
+
+/// Numbers of fewer than eight bits that share a power of two, 32 each: 16 bytes of them hold four
+/// bits a number, 24 bytes six.
+std::string mx_number(const Stored& stored, const TensorSpec& scale) {
+  const auto bytes = element_count(stored.bits.shape);
+  const auto groups = element_count(scale.shape);
+  const std::int64_t each = bytes && groups && *groups > 0 ? *bytes / *groups : 0;
+  return each == 24 ? "MXFP6" : each == 32 ? "MXFP8" : "MXFP4";
+}
+
+/// As config.json calls the numbers; else as their scales show it.
+std::string small_number(const Stored& stored, const TensorSpec& scale) {
+  const std::string told = told_number(stored.hints);
+  return !told.empty() ? told : scale.dtype == DType::F8E4M3 ? "NVFP4" : mx_number(stored, scale);
+}
+
+/// A format that config.json names, when it is not that of packed integers.
+std::string other_format(const Hints& hints) {
+  const std::string format = hints.kinds.empty() ? "" : hints.kinds.front().format;
+  const bool alike = std::ranges::all_of(
+      hints.kinds, [&format](const Kind& kind) { return kind.format == format; });
+  return !alike || format == "pack-quantized" || format == "mixed-precision" ? "" : format;
+}
+
 Scheme packed(const Stored& stored) {
   const TensorSpec* scale = scale_of(stored);
   const bool bytes = stored.bits.dtype == DType::U8 || stored.bits.dtype == DType::F4;
-  if (bytes && scale != nullptr && scale->dtype == DType::F8E4M3) {
-    return {"NVFP4 (compressed-tensors)", kCompressed};
+  if (bytes && scale != nullptr && (scale->dtype == DType::F8E4M3 || is_exponent(scale->dtype))) {
+    return {small_number(stored, *scale) + " (compressed-tensors)", kCompressed};
   }
-  if (bytes && scale != nullptr && is_exponent(scale->dtype)) {
-    return {"MXFP4 (compressed-tensors)", kCompressed};
+  const std::string told = told_number(stored.hints);
+  if (!told.empty()) {
+    return {told + " (compressed-tensors)", kCompressed};
+  }
+  if (const std::string format = other_format(stored.hints); !format.empty()) {
+    return {fmt::format("format {} of compressed-tensors", format), kCompressed};
   }
   return {"compressed-tensors packed integers" + bits_text(stored.hints.bits), kCompressed};
 }
@@ -192,11 +240,8 @@ std::optional<Scheme> by_dtype(const Stored& stored) {
         kMlx};
   }
   const bool halves = dtype == DType::U8 || dtype == DType::F4 || dtype == DType::I8;
-  if (halves && scale->dtype == DType::F8E4M3) {
-    return Scheme{"NVFP4", ""};
-  }
-  if (halves && is_exponent(scale->dtype)) {
-    return Scheme{"MXFP4", ""};
+  if (halves && (scale->dtype == DType::F8E4M3 || is_exponent(scale->dtype))) {
+    return Scheme{small_number(stored, *scale), ""};
   }
   if (dtype == DType::I8) {
     return Scheme{"INT8 with " + granularity(stored, *scale), compressed ? kCompressed : ""};

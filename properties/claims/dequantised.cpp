@@ -39,7 +39,8 @@ oracle::QuantisedWeight question_of(const Dequantised& one, const io::Checkpoint
   out.product_in_scale_type = one.form.rounds_to_scale;
   if (one.form.values == kinds::QuantisedValues::PackedIntegers) {
     out.integer_bits = one.form.bits;
-  } else if (one.form.values == kinds::QuantisedValues::Float8 && !one.form.one_scale) {
+  }
+  if (one.form.values != kinds::QuantisedValues::Fp4Transposed && !one.form.one_scale) {
     out.block = {one.form.block_rows, one.form.block_columns};
   }
   return out;

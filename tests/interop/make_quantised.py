@@ -64,7 +64,8 @@ def cases(g):
     stored = {"m.weight": codes(g, 24, 20), "m.weight_scale": scales(g, 24, 1).to(torch.bfloat16)}
     yield "fp8_channel", channel, stored, compressed(stored["m.weight"], stored["m.weight_scale"], num_bits=8, type="float", strategy="channel")
     stored = {"m.weight": codes(g, 24, 20), "m.weight_scale": scales(g, 1), "m.input_scale": scales(g, 1)}
-    yield "fp8_tensor", channel, stored, compressed(stored["m.weight"], stored["m.weight_scale"], num_bits=8, type="float", strategy="tensor")
+    tensor = json.loads(json.dumps(channel).replace("channel", "tensor"))
+    yield "fp8_tensor", tensor, stored, compressed(stored["m.weight"], stored["m.weight_scale"], num_bits=8, type="float", strategy="tensor")
 
     for bits, group in ((4, 32), (8, 16)):
         packed = {"quant_method": "compressed-tensors", "format": "pack-quantized",

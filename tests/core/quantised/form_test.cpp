@@ -84,7 +84,9 @@ class Golden {
       question.integer_bits = form.bits;
     }
     const json& said = config_.at("quantization_config");
-    question.block = said.value("weight_block_size", std::vector<std::int64_t>{});
+    if (said.contains("weight_block_size")) {
+      question.block = said["weight_block_size"].get<std::vector<std::int64_t>>();
+    }
     std::vector<std::uint64_t> out;
     for (std::int64_t at = 0; at < element_count(form.shape).value(); ++at) {
       out.push_back(oracle::dequantised_bits(question, index_of(at, form.shape), dtype));

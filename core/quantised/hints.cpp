@@ -1,0 +1,153 @@
+// The fields of config.json that decide what the values of a quantised weight are.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/base/text.hpp"
+#include "core/quantised/config_place.hpp"
+#include "core/quantised/module.hpp"
+
+namespace bv::quantised {
+namespace {
+
+using nlohmann::json;
+
+/// Rows and columns of a block; empty when the field is not two positive numbers.
+std::vector<std::int64_t> block_of(const json& node, const char* key) {
+  const auto found = node.find(key);
+  std::vector<std::int64_t> out;
+  if (found == node.end() || !found->is_array() || found->size() != 2) {
+    return out;
+  }
+  for (const json& one : *found) {
+    const bool fits = one.is_number_integer() && one.get<std::int64_t>() > 0 &&
+                      one.get<std::int64_t>() < (std::int64_t{1} << 31);
+    if (!fits) {
+      return {};
+    }
+    out.push_back(one.get<std::int64_t>());
+  }
+  return out;
+}
+
+std::int64_t whole(const json& node, const char* key) {
+  const auto found = node.find(key);
+  return found != node.end() && found->is_number_integer() &&
+                 (!found->is_number_unsigned() || found->get<std::uint64_t>() <= INT64_MAX)
+             ? found->get<std::int64_t>()
+             : 0;
+}
+
+/// A word that is shown and compared; "" when it is null, false or not there.
+std::string word(const json& node, const char* key) {
+  const auto found = node.find(key);
+  if (found == node.end() || found->is_null() || *found == false) {
+    return "";
+  }
+  constexpr std::size_t kWordMax = 60;
+  return escaped(bounded(found->is_string()
+                             ? found->get<std::string>()
+                             : found->dump(-1, ' ', false, json::error_handler_t::replace),
+                         kWordMax));
+}
+
+std::int64_t bits_of(const json& node) {
+  for (const char* key : {"bits", "num_bits", "w_bit"}) {
+    if (const std::int64_t bits = whole(node, key); bits != 0) {
+      return bits;
+    }
+  }
+  return 0;
+}
+
+bool is(const json& node, const char* key, bool value) {
+  const auto found = node.find(key);
+  return found != node.end() && *found == value;
+}
+
+/// One group of config_groups, under what is said for all of them.
+Kind kind_of(const json& group, const Kind& all) {
+  const json& weights = group.at("weights");
+  Kind out;
+  out.bits = bits_of(weights) > 0 ? bits_of(weights) : all.bits;
+  out.type = word(weights, "type");
+  out.strategy = word(weights, "strategy");
+  out.format = word(group, "format");
+  out.format = out.format.empty() ? all.format : out.format;
+  out.order = word(weights, "actorder");
+  // A static order changes which scales are found, and not how they are stored.
+  out.order = out.order == "weight" || out.order == "static" ? "" : out.order;
+  out.group = std::max<std::int64_t>(whole(weights, "group_size"), 0);
+  out.block = block_of(weights, "block_structure");
+  out.symmetric = is(weights, "symmetric", true);
+  out.asymmetric = is(weights, "symmetric", false);
+  return out;
+}
+
+bool is_filled(const json& node, const char* key) {
+  const auto found = node.find(key);
+  return found != node.end() && !found->is_null() && !found->empty() && *found != false;
+}
+
+/// What is said for all weights and makes other values than number x scale.
+std::string against_all(const json& node, const Kind& all, const std::vector<Kind>& kinds) {
+  const auto transform = node.find("transform_config");
+  if (transform != node.end() && transform->is_object() && is_filled(*transform, "config_groups")) {
+    return "config.json says transform_config: the weights are stored turned";
+  }
+  const auto sparsity = node.find("sparsity_config");
+  if (sparsity != node.end() && sparsity->is_object()) {
+    if (const std::string format = word(*sparsity, "format");
+        !format.empty() && format != "dense") {
+      return fmt::format("config.json says sparsity_config with format {}", format);
+    }
+  }
+  for (const Kind& one : kinds) {
+    if (all.bits > 0 && one.bits != all.bits) {
+      return fmt::format("config.json says {} bits for all weights, and {} bits in config_groups",
+                         all.bits, one.bits);
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+Hints hints_of(const json& config) {
+  Hints out;
+  const Place place = place_of(config);
+  if (place.node == nullptr) {
+    return out;
+  }
+  const json& node = *place.node;
+  out.path = place.path;
+  out.method = word(node, "quant_method");
+  out.algorithm = word(node, "quant_algo");
+  out.number = word(node, "fmt");
+  out.scale_number = word(node, "scale_fmt");
+  out.block = block_of(node, "weight_block_size");
+  out.block_is_null = node.contains("weight_block_size") && node["weight_block_size"].is_null();
+  Kind all;
+  all.bits = bits_of(node);
+  all.format = word(node, "format");
+  for (const json* group : config_groups_of(node)) {
+    if (Kind one = kind_of(*group, all); std::ranges::find(out.kinds, one) == out.kinds.end()) {
+      out.kinds.push_back(std::move(one));
+    }
+  }
+  out.against = against_all(node, all, out.kinds);
+  if (out.kinds.empty()) {
+    out.kinds.push_back(all);
+  }
+  const bool alike = std::ranges::all_of(
+      out.kinds, [&](const Kind& one) { return one.bits == out.kinds.front().bits; });
+  out.bits = alike ? std::max<std::int64_t>(out.kinds.front().bits, 0) : 0;
+  if (out.kinds.size() == 1 && out.block.empty()) {  // else each holds for the modules it names
+    out.block = out.kinds.front().block;
+  }
+  return out;
+}
+
+}  // namespace bv::quantised
