@@ -86,14 +86,14 @@ TEST_F(ShardContents, EveryFileIsNamedWithWhatItLacksAndWhatItHasBeyond) {
                             kTp1 + " holds stale.0, stale.1, stale.2, stale.3 and 3 more"});
 }
 
-void exchange(std::map<std::string, EditedTensor>& tensors, const std::string& name) {
+void exchange_tensors(std::map<std::string, EditedTensor>& tensors, const std::string& name) {
   std::swap(tensors.at("decoder.layers.0." + name).bytes,
             tensors.at("decoder.layers.1." + name).bytes);
 }
 
 TEST_F(ShardContents, OneTensorOfTwoLayersThatChangedPlacesIsNamed) {
   make("qwen3_moe");
-  edit(kTp0, [](auto& tensors) { exchange(tensors, "mlp.router.weight"); });
+  edit(kTp0, [](auto& tensors) { exchange_tensors(tensors, "mlp.router.weight"); });
   expect_refuted("BV3009",
                  {"decoder.layers.0.mlp.router.weight of " + kTp0 +
                       " and decoder.layers.1.mlp.router.weight of " + kTp0 + " are exchanged",
@@ -104,8 +104,8 @@ TEST_F(ShardContents, OneTensorOfTwoLayersThatChangedPlacesIsNamed) {
 TEST_F(ShardContents, SomeTensorsOfTwoLayersThatChangedPlacesAreNamed) {
   make("qwen3_moe");
   edit(kTp0, [](auto& tensors) {
-    exchange(tensors, "mlp.router.weight");
-    exchange(tensors, "self_attention.linear_proj.weight");
+    exchange_tensors(tensors, "mlp.router.weight");
+    exchange_tensors(tensors, "self_attention.linear_proj.weight");
   });
   expect_refuted(
       "BV3009",
