@@ -158,7 +158,7 @@ TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
   EXPECT_EQ(blocks_of({four}, with("actorder", "static")), "1 x 32 ");
   const std::vector<Contradiction> rows = {
       {"fmt e4m3", five, {{"quant_method", "fp8"}, {"fmt", "e4m3"}}},
-      {"fmt e5m2", one, {{"quant_method", "fp8"}, {"fmt", "float8_e5m2"}}},
+      {"fmt float8_e5m2", one, {{"quant_method", "fp8"}, {"fmt", "float8_e5m2"}}},
       {"fmt int8", one, {{"quant_method", "fp8"}, {"fmt", "int8"}}},
       {"scale_fmt float",
        {kFp8, {64, 32}, {64, 1}, DType::U8},

@@ -61,7 +61,7 @@ std::vector<Row> float_schemes() {
        "model.layers.0.mlp.experts"},
       {"MXFP8 with scales of 32 values each",
        {{"weight", D::F8E4M3, {64, 96}}, {"weight_scale", D::U8, {64, 3}}}},
-      {"MXFP8 with 128 x 128 block scales",  // DeepSeek-V4
+      {"MXFP8 with block scales",  // DeepSeek-V4
        {{"weight", D::F8E4M3, {256, 512}}, {"scale", D::F8E8M0, {2, 4}}}},
       {"NVFP4",
        {{"weight", D::U8, {64, 12}},
