@@ -94,8 +94,7 @@ Status launch(const MoveList& list, const std::byte* moves, const std::byte* tra
 
 Status launch(const MergeBlock& block, cudaStream_t stream) {
   const std::int64_t tiles = merge_tiles(block);
-  return tiles == 0 ? Status(Done{})
-                    : start(run_merge, tiles, kMergeThreads, stream, block, tiles);
+  return tiles == 0 ? Status(Done{}) : start(run_merge, tiles, kMergeThreads, stream, block, tiles);
 }
 
 }  // namespace bv::cuda

@@ -110,7 +110,8 @@ class HfModel {
   }
 
   at::Tensor head(const at::Tensor& hidden) const {
-    if (facts_.labels > 0) return hf::linear(root_, "score", hidden, facts_.labels, facts_.label_bias);
+    if (facts_.labels > 0)
+      return hf::linear(root_, "score", hidden, facts_.labels, facts_.label_bias);
     const std::string name(facts_.names.head);
     at::Tensor logits = facts_.tied ? at::matmul(hidden, embedding().t())
                                     : hf::linear(root_, name, hidden, facts_.vocab, false);

@@ -317,6 +317,7 @@ TEST(ExportedRules, SettingsOfTheProviderAreHeldAgainstTheTensorsWithoutAList) {
   const auto with = [](const char* name, const json& facts) {
     return checked(name, [&](json& rules) {
       rules.erase("model");
+      rules["facts"]["layer_spec"] = "megatron.bridge.models.gpt_provider.default_layer_spec";
       rules["facts"].update(facts);
     });
   };

@@ -211,7 +211,7 @@ std::vector<std::byte> joined(std::vector<std::byte> a, const std::vector<std::b
 /// The experts of each layer in two stacks, as transformers 5 writes them.
 EditedCheckpoint packed(const EditedCheckpoint& one_by_one) {
   EditedCheckpoint out{one_by_one.config, {}};
-  const auto experts = one_by_one.config.at("num_experts").get<std::int64_t>();
+  const auto experts = one_by_one.config.at("num_local_experts").get<std::int64_t>();
   for (const auto& [name, tensor] : one_by_one.tensors) {
     const std::size_t at = name.find(".experts.");
     if (at == std::string::npos) {
@@ -279,8 +279,8 @@ TEST(AgainstInAnotherForm, SeesOneElementOfAnExpertAndAnExpertThatIsNotThere) {
   packed(one_by_one).write(folder / "p");
   auto& last = one_by_one.tensors.at("model.layers.1.mlp.experts.3.up_proj.weight").bytes.back();
   last ^= std::byte{0x80};
-  one_by_one.write(folder / "o");
-  for (const auto& [a, b] : {std::pair("o", "p"), std::pair("p", "o")}) {
+  one_by_one.write(folder / "q");
+  for (const auto& [a, b] : {std::pair("q", "p"), std::pair("p", "q")}) {
     const Ended other = run({"check", "--model", folder / a, "--against", folder / b});
     EXPECT_EQ(other.code, 1) << other.all();
     EXPECT_NE(other.out.find("decoder.layers.1.mlp.experts.linear_fc1.weight3"), std::string::npos)
@@ -288,8 +288,8 @@ TEST(AgainstInAnotherForm, SeesOneElementOfAnExpertAndAnExpertThatIsNotThere) {
   }
   last ^= std::byte{0x80};
   one_by_one.tensors.erase("model.layers.1.mlp.experts.3.up_proj.weight");
-  one_by_one.write(folder / "o");
-  for (const auto& [a, b] : {std::pair("o", "p"), std::pair("p", "o")}) {
+  one_by_one.write(folder / "q");
+  for (const auto& [a, b] : {std::pair("q", "p"), std::pair("p", "q")}) {
     const Ended other = run({"check", "--model", folder / a, "--against", folder / b});
     EXPECT_EQ(other.code, 1) << other.all();
   }
