@@ -55,7 +55,7 @@ TEST_F(ClassHeads, OfEveryKindOfFamilyAreProvedAndComputed) {
         model.config["tie_word_embeddings"] = true;  // nothing is left to tie
       }
       std::erase_if(model.tensors, [](const auto& one) { return one.first.starts_with("mtp."); });
-      const Ended ended = check(model, {"--level", "full", "--tp", "1,2", "--pp", "1,2"});
+      const Ended ended = check(model, {"--level", "full", "--tp", "1,2"});
       EXPECT_EQ(ended.code, 0) << golden << suffix << ended.all();
       EXPECT_TRUE(std::regex_search(ended.out, std::regex("forward +[0-9]+  ok"))) << ended.out;
       EXPECT_NE(ended.all().find("output_layer score"), std::string::npos) << ended.all();
