@@ -1,7 +1,10 @@
 #include "core/model/label_head.hpp"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
+#include "core/base/text.hpp"
 #include "core/family/changed_family.hpp"
 #include "core/family/family.hpp"
 
@@ -70,6 +73,12 @@ family::FamilyPtr with_class_head(family::FamilyPtr family, const nlohmann::json
   }
   family::FamilyPtr out = family::with_head(family, head);
   return out == nullptr ? family : out;
+}
+
+Detected head_of_class(const family::Family& family, const family::Section& section,
+                       const HeadClass& head) {
+  const std::string& hf = family.rules[section.first_rule].hf.front().second;
+  return {"output_layer", hf.substr(0, hf.find('.')), fmt::format("class {}", escaped(head.name))};
 }
 
 }  // namespace bv::model

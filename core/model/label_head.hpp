@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "core/family/family.hpp"
 #include "core/model/model.hpp"
 
 namespace bv::model {
@@ -18,5 +19,9 @@ namespace bv::model {
                                                 const nlohmann::json& config,
                                                 const Headers& headers,
                                                 const ResolveOptions& options);
+
+/// What the header of a run says of it.
+[[nodiscard]] Detected head_of_class(const family::Family& family, const family::Section& section,
+                                     const HeadClass& head);
 
 }  // namespace bv::model

@@ -79,4 +79,10 @@ Result<std::set<std::string, std::less<>>> excluded_names(const NameFilter& filt
   return out;
 }
 
+bool is_asked_for(const ResolveOptions& options, std::string_view name) {
+  return options.match.empty() ||
+         std::any_of(options.match.begin(), options.match.end(),
+                     [&](const std::string& glob) { return glob_match(glob, name); });
+}
+
 }  // namespace bv::model

@@ -362,4 +362,8 @@ FoundPrefixes find_prefixes(const family::Family& family, const Headers& headers
   return Finder(family, headers).run();
 }
 
+std::string prefix_form(std::string_view prefix) {
+  return prefix.empty() ? "prefix" : fmt::format("prefix_{}", prefix);
+}
+
 }  // namespace bv::model

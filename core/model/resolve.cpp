@@ -117,9 +117,7 @@ class Resolver {
   bool has_output(const family::Section& section) {
     const HeadClass head = head_class(*family_, config_);
     if (section.of_class) {
-      const auto& hf = family_->rules[section.first_rule].hf.front().second;
-      model_.detected.push_back({"output_layer", hf.substr(0, hf.find('.')),
-                                 fmt::format("class {}", escaped(head.name))});
+      model_.detected.push_back(head_of_class(*family_, section, head));
     }
     if (section.of_class || family_->headless != nullptr || head.language) {
       return section.of_class || family_->headless == nullptr;
@@ -388,16 +386,6 @@ class Resolver {
 };
 
 }  // namespace
-
-bool is_asked_for(const ResolveOptions& options, std::string_view name) {
-  return options.match.empty() ||
-         std::any_of(options.match.begin(), options.match.end(),
-                     [&](const std::string& glob) { return glob_match(glob, name); });
-}
-
-std::string prefix_form(std::string_view prefix) {
-  return prefix.empty() ? "prefix" : fmt::format("prefix_{}", prefix);
-}
 
 Result<Model> resolve(family::FamilyPtr family, const nlohmann::json& config,
                       const Headers& headers, const ResolveOptions& options) {
