@@ -112,7 +112,7 @@ class NcclCarrier : public Carrier {
     nccl::Identity id;
     if (identity.size() != id.bytes.size()) {
       return fail(Code::RankDiverged, "the first rank of a group names it by something else")
-          .pair(fmt::format("{} bytes", identity.size()), fmt::format("{} bytes", id.bytes.size()))
+          .pair(counted(identity.size(), "byte"), counted(id.bytes.size(), "byte"))
           .advise("install one version on all hosts");
     }
     std::memcpy(id.bytes.data(), identity.data(), identity.size());

@@ -93,7 +93,10 @@ TEST_P(LostProcess, IsNamedAndNothingIsHalf) {
         named = named || end.flat().find("rank " + std::to_string(odd)) != std::string::npos;
       }
     }
-    EXPECT_EQ(failed, named) << where;
+    // Rank 0 has said that all is well and is gone: who waits for its last word names nobody else.
+    const bool over = odd != 0 && ends[0].code == 0;
+    EXPECT_TRUE(named || !failed || over) << where << ends[2].all();
+    EXPECT_TRUE(failed || !named) << where;
     lost += failed ? 1 : 0;
   }
   EXPECT_GT(lost, 0) << "no process was lost early enough";
