@@ -218,6 +218,7 @@ TEST(LoraCommand, WrongUseIsToldWithTheVerbs) {
   EXPECT_EQ(lora({"unmerge", "--adapter", "x"}).code, 2);  // what a merge rounded away is gone
   const Ended none = lora({"check", "--model", hf_case("llama"), "--adapter", hf_case("llama")});
   EXPECT_EQ(none.code, 5);
+  EXPECT_NE(none.err.find("error[BV7012]"), std::string::npos) << none.err;
   EXPECT_NE(none.err.find("no adapter_config.json"), std::string::npos) << none.err;
 }
 
