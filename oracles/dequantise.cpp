@@ -79,12 +79,14 @@ double to_nearest(double value, DType dtype) {
                                  : out;
 }
 
-double scale_at(const StoredNumbers& scale, std::int64_t element) {
+double scale_at(const QuantisedWeight& weight, std::int64_t element) {
+  const StoredNumbers& scale = weight.scale;
   const std::uint64_t code = code_at(scale, element);
   if (scale.dtype == DType::U8 || scale.dtype == DType::F8E8M0) {
     return scale.dtype == DType::F8E8M0 && code == 255 ? std::numeric_limits<double>::quiet_NaN()
-           : code == 255 ? std::numeric_limits<double>::infinity()  // 2^128 is no float32
-                         : std::pow(2.0, static_cast<double>(code) - 127.0);
+           : code == 255 && weight.values.dtype != DType::U8
+               ? std::numeric_limits<double>::infinity()  // compressed-tensors makes it BF16
+               : std::pow(2.0, static_cast<double>(code) - 127.0);
   }
   return number_of(code, layout_of(scale.dtype));
 }
@@ -191,10 +193,10 @@ Found found_at(const QuantisedWeight& weight, std::span<const std::int64_t> inde
 std::uint64_t scaled_bits(const QuantisedWeight& weight, double number, std::int64_t scale,
                           DType dtype) {
   // At most 11 bits by 24 bits: the product is exact in float64.
-  const double scaled = to_nearest(number * scale_at(weight.scale, scale), DType::F32);
-  const bool narrow = weight.scale.dtype == DType::BF16 || weight.scale.dtype == DType::F16;
-  const double product =
-      weight.product_in_scale_type && narrow ? to_nearest(scaled, weight.scale.dtype) : scaled;
+  const double scaled = to_nearest(number * scale_at(weight, scale), DType::F32);
+  const DType type = weight.scale.dtype == DType::U8 ? DType::BF16 : weight.scale.dtype;
+  const bool narrow = type == DType::BF16 || type == DType::F16;
+  const double product = weight.product_in_scale_type && narrow ? to_nearest(scaled, type) : scaled;
   return bits_of(to_nearest(product, dtype), dtype);
 }
 

@@ -38,7 +38,8 @@ struct QuantisedForm {
   std::int64_t block_columns = 1;  // at least 1
   bool one_scale = false;          // for all matrices together
   int bits = 8;                    // of a packed integer: 2, 4 or 8
-  /// The product is rounded to the type of the scale first (compressed-tensors).
+  /// The product is rounded to the type of the scale first, to BF16 where that is U8
+  /// (compressed-tensors).
   bool rounds_to_scale = false;
 
   bool operator==(const QuantisedForm&) const = default;

@@ -85,8 +85,14 @@ QuantisedNumbers::QuantisedNumbers(QuantisedForm form, std::span<const std::byte
                : form_.values == QuantisedValues::Fp4Transposed ? 4
                                                                 : form_.bits;
   numbers_ = numbers_of(form_);
+  // The byte 255 of MXFP4 is 2^128, which is no float: numbers twice as large, powers half.
+  const bool doubled = form_.values == QuantisedValues::Fp4Transposed && form_.scale == DType::U8;
+  const int bias = doubled ? 128 : 127;
+  for (float& number : numbers_) {
+    number = std::ldexp(number, bias - 127);
+  }
   for (int exponent = 0; exponent < 256; ++exponent) {
-    powers_.push_back(std::ldexp(1.0F, exponent - 127));
+    powers_.push_back(std::ldexp(1.0F, exponent - bias));
   }
   if (form_.scale == DType::F8E8M0) {
     powers_.back() = std::numeric_limits<float>::quiet_NaN();
@@ -107,8 +113,9 @@ float QuantisedNumbers::scale_at(std::int64_t matrix, std::int64_t block_row,
 }
 
 void QuantisedNumbers::round(float* products, std::int64_t count, std::byte* out) const {
-  if (form_.rounds_to_scale && form_.scale != DType::F32 && is_computable(form_.scale)) {
-    round_to(form_.scale, products, count);
+  const DType type = form_.scale == DType::U8 ? DType::BF16 : form_.scale;
+  if (form_.rounds_to_scale && type != DType::F32 && is_computable(type)) {
+    round_to(type, products, count);
   }
   if (dtype_ == DType::BF16) {
     store_bfloat16(products, count, out);

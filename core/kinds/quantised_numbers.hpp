@@ -20,7 +20,8 @@ class QuantisedNumbers {
 
   [[nodiscard]] const QuantisedForm& form() const { return form_; }
   [[nodiscard]] DType dtype() const { return dtype_; }
-  /// By code.
+  /// By code, and a block's scale: their product is the value. The numbers of MXFP4 are twice as
+  /// large and its scales half, because 2^128, the greatest, is no float.
   [[nodiscard]] std::span<const float> numbers() const { return numbers_; }
   [[nodiscard]] float scale_at(std::int64_t matrix, std::int64_t block_row,
                                std::int64_t block_column) const;

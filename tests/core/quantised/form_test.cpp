@@ -144,6 +144,46 @@ TEST(DequantiseOracle, GivesTheBitsOfTheRealLibraries) {
   }
 }
 
+/// Scales of U8 at the ends of their range: MXFP4 of gpt-oss, and MXFP8 of compressed-tensors.
+TEST(Dequantiser, AgreesWithTheOracleAtEveryExponent) {
+  for (const bool fp4 : {true, false}) {
+    kinds::QuantisedForm form;
+    form.values = fp4 ? kinds::QuantisedValues::Fp4Transposed : kinds::QuantisedValues::Float8;
+    form.scale = DType::U8;
+    form.shape = fp4 ? Shape{1, 32, 2} : Shape{2, 32};
+    form.rows = 2;
+    form.columns = 32;
+    form.block_columns = 32;
+    form.rounds_to_scale = !fp4;
+    form.stored = fp4 ? DType::U8 : DType::F8E4M3;
+    std::vector<std::byte> values(fp4 ? 32 : 64);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<std::byte>(fp4 ? i * 37 : i * 4 + 1);
+    }
+    for (int exponent = 0; exponent < 256; ++exponent) {
+      const std::vector<std::byte> scales = {static_cast<std::byte>(exponent), std::byte{127}};
+      const Shape stored = fp4 ? Shape{1, 2, 1, 16} : Shape{2, 32};
+      const oracle::QuantisedWeight question{
+          {form.stored, stored, values},
+          {DType::U8, fp4 ? Shape{1, 2, 1} : Shape{2, 1}, scales},
+          {},
+          0,
+          form.rounds_to_scale};
+      for (const DType dtype : {DType::BF16, DType::F16, DType::F32}) {
+        const kinds::Dequantiser maker(form, values, scales, dtype);
+        std::vector<std::byte> made(static_cast<std::size_t>(64 * bv::bytes(dtype)));
+        ASSERT_TRUE(maker.make(0, 64, made.data()).has_value());
+        for (std::int64_t at = 0; at < 64; ++at) {
+          ASSERT_EQ(
+              oracle::plain_bits(&made[static_cast<std::size_t>(at * bv::bytes(dtype))], dtype),
+              oracle::dequantised_bits(question, index_of(at, form.shape), dtype))
+              << (fp4 ? "MXFP4 " : "MXFP8 ") << exponent << " " << name(dtype) << " " << at;
+        }
+      }
+    }
+  }
+}
+
 std::vector<std::byte> halves_exchanged(std::vector<std::byte> values) {
   for (std::byte& one : values) {
     one = one << 4 | one >> 4;
