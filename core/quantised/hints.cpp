@@ -91,8 +91,46 @@ bool is_filled(const json& node, const char* key) {
   return found != node.end() && !found->is_null() && !found->empty() && *found != false;
 }
 
+/// "config.json says weight_block_size "96,96", which is not ...": a field that is there and was
+/// not read, because it is not what it has to be. "" when it is that, null or not there.
+std::string unread(const json& node, const char* key, bool was_read, const char* wanted) {
+  const auto found = node.find(key);
+  if (was_read || found == node.end() || found->is_null()) {
+    return "";
+  }
+  constexpr std::size_t kShownMax = 60;
+  return fmt::format(
+      "config.json says {} {}, which is not {}", key,
+      escaped(bounded(found->dump(-1, ' ', false, json::error_handler_t::replace), kShownMax)),
+      wanted);
+}
+
+constexpr const char* kTwoSizes = "two positive whole numbers";
+
+/// The first field of the weights of one group, or of all of them, that was not read.
+std::string unread_of(const json& weights) {
+  std::string out;
+  for (const char* key : {"weight_block_size", "block_structure"}) {
+    out = out.empty() ? unread(weights, key, !block_of(weights, key).empty(), kTwoSizes) : out;
+  }
+  for (const char* key : {"bits", "num_bits", "w_bit"}) {
+    out = out.empty() ? unread(weights, key, whole(weights, key) > 0, "a positive whole number")
+                      : out;
+  }
+  const auto group = weights.find("group_size");
+  const bool whole_group = group != weights.end() && group->is_number_integer();
+  return out.empty() ? unread(weights, "group_size", whole_group, "a whole number") : out;
+}
+
 /// What is said for all weights and makes other values than number x scale.
 std::string against_all(const json& node, const Kind& all, const std::vector<Kind>& kinds) {
+  std::string not_read = unread_of(node);
+  for (const json* group : config_groups_of(node)) {
+    not_read = not_read.empty() ? unread_of(group->at("weights")) : not_read;
+  }
+  if (!not_read.empty()) {
+    return not_read;
+  }
   const auto transform = node.find("transform_config");
   if (transform != node.end() && transform->is_object() && is_filled(*transform, "config_groups")) {
     return "config.json says transform_config: the weights are stored turned";

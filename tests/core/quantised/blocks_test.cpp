@@ -220,5 +220,32 @@ TEST(Quantised, FormatsAreCalledAsTheConfigCallsThem) {
             "format nobody-knows of compressed-tensors");
 }
 
+/// A field that is there and cannot be read is not the same as none.
+TEST(Blocks, AFieldThatCannotBeReadIsRefusedByName) {
+  const std::vector<StoredWeight> one = {{DType::F8E4M3, {192, 192}, {2, 2}}};
+  for (const json& wrong : {json{1, 96, 96}, json("96,96"), json{"96", "96"}, json{0, 0},
+                            json{96.0, 96.0}, json(96), json::object(), json{96, -96}}) {
+    const json config = {{"quant_method", "fp8"}, {"weight_block_size", wrong}};
+    EXPECT_THAT(blocks_of(one, config), HasSubstr("config.json says weight_block_size")) << config;
+    EXPECT_THAT(blocks_of(one, config), HasSubstr("which is not two positive whole numbers"));
+  }
+  EXPECT_EQ(blocks_of(one, {{"quant_method", "fp8"}, {"weight_block_size", {96, 96}}}), "96 x 96 ");
+}
+
+TEST(Blocks, AGroupWhoseFieldsCannotBeReadIsRefusedByName) {
+  const std::vector<StoredWeight> one = {{DType::I32, {8, 16}, {8, 4}}};
+  const auto config = [](json weights) {
+    return json{{"quant_method", "compressed-tensors"},
+                {"format", "pack-quantized"},
+                {"config_groups", {{"group_0", {{"weights", std::move(weights)}}}}}};
+  };
+  EXPECT_EQ(blocks_of(one, config({{"num_bits", 4}, {"group_size", 32}, {"symmetric", true}})),
+            "1 x 32 ");
+  EXPECT_THAT(blocks_of(one, config({{"num_bits", "4"}, {"group_size", 32}, {"symmetric", true}})),
+              HasSubstr("config.json says num_bits \"4\", which is not a positive whole number"));
+  EXPECT_THAT(blocks_of(one, config({{"num_bits", 4}, {"group_size", "32"}, {"symmetric", true}})),
+              HasSubstr("config.json says group_size \"32\", which is not a whole number"));
+}
+
 }  // namespace
 }  // namespace bv::quantised
