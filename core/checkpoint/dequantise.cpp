@@ -42,14 +42,24 @@ Status check_said_shape(const Dequantised& weight, const io::Checkpoint& checkpo
       continue;
     }
     const Shape said = integers_of(stored->second, checkpoint.bytes(stored->second));
+    if (said.size() == 2 && said != weight.weight.shape &&
+        weight.form.values == kinds::QuantisedValues::PackedIntegers &&
+        said[0] == weight.form.rows && said[1] < weight.form.columns &&
+        weight.form.columns - said[1] < 32 / weight.form.bits) {
+      return fail(Code::QuantisedSource,
+                  fmt::format("rows of {} do not fill their last word: this version does not read "
+                              "them",
+                              readable(weight.stored.name)))
+          .pair(fmt::format("{} of {} bits a row", counted(said[1], "number"), weight.form.bits),
+                fmt::format("a multiple of {}", 32 / weight.form.bits))
+          .advise("give a dequantised checkpoint");
+    }
     if (said != weight.weight.shape) {
       return fail(Code::QuantisedSource,
                   fmt::format("{} says another shape than its packed values have",
                               readable(companion)))
           .pair(shape_text(said), shape_text(weight.weight.shape))
-          .advise(
-              "rows that do not fill their last word are not read: give a dequantised "
-              "checkpoint");
+          .advise("write it again with compressed-tensors, or give a dequantised checkpoint");
     }
   }
   return Done{};
@@ -116,6 +126,30 @@ Error unfit(const std::string& file, const std::string& message) {
           "again; --quantised plain gives the weights that the shards hold");
 }
 
+/// What is of no weight is a tensor that the shards cannot give back: one that no rule reads, or
+/// one that lost bits.
+Status check_beside(const MegatronFolder& folder, const std::vector<Dequantised>& weights,
+                    const std::string& file) {
+  std::set<std::string_view> of_weights;
+  for (const Dequantised& one : weights) {
+    of_weights.insert(one.stored.name);
+    of_weights.insert(one.companions.begin(), one.companions.end());
+  }
+  for (const auto& [tensor, spec] : folder.quantised->headers) {
+    if (of_weights.contains(tensor) || std::ranges::binary_search(folder.left_out, tensor)) {
+      continue;
+    }
+    const auto plain = folder.hf_headers.find(tensor);
+    if (plain == folder.hf_headers.end() || plain->second != spec) {
+      return unfit(file,
+                   fmt::format("{} of quantised.tensors is of no quantised weight, and is not what "
+                               "hf.tensors or hf.left_out has",
+                               readable(tensor)));
+    }
+  }
+  return Done{};
+}
+
 /// Every weight is a tensor of the HF side as it was dequantised, and takes no other's name.
 Status check_kept(const MegatronFolder& folder, const std::vector<Dequantised>& weights,
                   const std::string& file) {
@@ -135,7 +169,8 @@ Status check_kept(const MegatronFolder& folder, const std::vector<Dequantised>& 
     }
   }
   for (const auto& [tensor, spec] : folder.quantised->headers) {
-    if (folder.hf_headers.contains(tensor) && !names.contains(tensor)) {
+    const auto plain = folder.hf_headers.find(tensor);
+    if (plain != folder.hf_headers.end() && !names.contains(tensor) && plain->second != spec) {
       return unfit(file,
                    fmt::format("{} is stored twice: quantised and as it is", readable(tensor)));
     }
@@ -150,7 +185,7 @@ Result<std::vector<Dequantised>> kept_weights(const MegatronFolder& folder,
                                               const std::string& file) {
   BV_ASSERT(folder.quantised.has_value());
   const auto source = quantised::find(folder.quantised->headers, config);
-  if (!source || source->left > 0 || !quantised::can_dequantise(*source) || !folder.dtype.params) {
+  if (!source || !quantised::can_dequantise(*source) || !folder.dtype.params) {
     return unfit(file,
                  "quantised.tensors are not weights of a form that is known, each with its "
                  "companions")
@@ -159,6 +194,7 @@ Result<std::vector<Dequantised>> kept_weights(const MegatronFolder& folder,
   }
   std::vector<Dequantised> out = dequantised_weights(*source, *folder.dtype.params);
   BV_CHECK(check_kept(folder, out, file));
+  BV_CHECK(check_beside(folder, out, file));
   return out;
 }
 

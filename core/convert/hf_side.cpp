@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -137,6 +138,30 @@ checkpoint::MegatronFolder describe_hf_side(const checkpoint::HfModel& source,
   return out;
 }
 
+namespace {
+
+/// What quantisers write beside config.json. Source: ModelOpt (hf_quant_config.json), AutoGPTQ and
+/// GPTQModel (quantize_config.json), AutoAWQ (quant_config.json), llm-compressor (recipe.yaml).
+constexpr std::array<std::string_view, 4> kSaysQuantised = {
+    "hf_quant_config.json", "quantize_config.json", "quant_config.json", "recipe.yaml"};
+
+/// Servers read these files, and would take plain weights for quantised ones.
+void leave_to_quantised(CarryPlan& plan) {
+  std::vector<std::string> left;
+  for (const std::string_view name : kSaysQuantised) {
+    if (plan.files.erase(std::string(name)) > 0) {
+      left.emplace_back(name);
+    }
+  }
+  if (!left.empty()) {
+    plan.notes.push_back(fmt::format(
+        "{} {} of quantised weights, and {} not go along with plain ones", join(left, " and "),
+        left.size() == 1 ? "tells" : "tell", left.size() == 1 ? "does" : "do"));
+  }
+}
+
+}  // namespace
+
 Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
                                const checkpoint::MegatronFolder& description, bool follow_links) {
   const auto& names = source.checkpoint->names();
@@ -157,6 +182,9 @@ Result<CarryPlan> plan_hf_side(const checkpoint::HfModel& source,
   const bool adds = std::any_of(made.begin(), made.end(), [&](const auto& one) {
     return !source.checkpoint->tensors().contains(one.first);
   });
+  if (!source.dequantised.empty()) {
+    leave_to_quantised(carried);
+  }
   if (index != nullptr && (adds || !description.left_out.empty() || !source.dequantised.empty())) {
     BV_TRY(text, text_of(*index));
     BV_TRY(changed, index_without(text, description.hf_headers, description.hf_file_of));
@@ -173,6 +201,11 @@ Result<CarryPlan> plan_quantised_side(const checkpoint::HfModel& source,
   out.files["config.json"] = {source.folder / "config.json", std::move(config)};
   const auto& names = source.checkpoint->names();
   BV_TRY(all, plan_carry(source.folder, {names.begin(), names.end()}, follow_links));
+  for (const std::string_view name : kSaysQuantised) {
+    if (const auto found = all.files.find(std::string(name)); found != all.files.end()) {
+      out.files.insert(*found);
+    }
+  }
   BV_TRY(index, carried_index(all, source.folder));
   if (index == nullptr) {
     return out;
@@ -180,7 +213,10 @@ Result<CarryPlan> plan_quantised_side(const checkpoint::HfModel& source,
   const auto entry = std::find_if(all.files.begin(), all.files.end(),
                                   [&](const auto& one) { return &one.second == index; });
   BV_TRY(text, text_of(*index));
-  if (!description.left_out.empty()) {
+  const bool leaves_out = std::ranges::any_of(description.left_out, [&](const std::string& name) {
+    return !side.headers.contains(name);
+  });
+  if (leaves_out) {
     checkpoint::MegatronFolder plain = description;
     plain.quantised = side;
     auto file_of = description.hf_file_of;
@@ -203,6 +239,11 @@ void tell_left_out(const checkpoint::HfModel& source, const checkpoint::Megatron
                    std::vector<std::string>& notes) {
   std::set<std::string> dropped(source.model.dropped.begin(), source.model.dropped.end());
   dropped.insert(source.excluded.begin(), source.excluded.end());
+  if (description.quantised) {
+    for (const auto& [tensor, file] : description.quantised->file_of) {
+      dropped.insert(tensor);
+    }
+  }
   std::vector<std::string> rest;
   for (const std::string& name : description.left_out) {
     if (!dropped.contains(name)) {

@@ -9,6 +9,7 @@
 #include "core/base/workers.hpp"
 #include "core/checkpoint/folder_names.hpp"
 #include "core/convert/hf_side.hpp"
+#include "core/convert/value_losses.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/torch_shard.hpp"
@@ -29,6 +30,13 @@ void place(const checkpoint::HfModel& source, const std::string& tensor,
   side.file_of[tensor] = file;
   side.metadata[file] = checkpoint.metadata(stored.file);
   side.metadata[file].try_emplace("format", "pt");
+}
+
+void add_companion(const checkpoint::HfModel& source, const std::string& tensor, KeptForm& out) {
+  if (!out.side.headers.contains(tensor)) {
+    place(source, tensor, out.side);
+    out.companions.tensors.push_back(as_stored(*source.checkpoint, out.side.headers.at(tensor)));
+  }
 }
 
 /// Fingerprint of the values, and how many codes cannot be told from what they stand for.
@@ -68,9 +76,13 @@ std::string kept_note(const KeptForm& form, const std::vector<Looked>& looked) {
       ++weights;
     }
   }
+  const std::string beside = form.beside == 0
+                                 ? ""
+                                 : fmt::format(", with {} that the shards cannot give back",
+                                               counted(form.beside, "other tensor"));
   const std::string kept =
-      fmt::format("the quantised form of {} is kept in {}/", counted(form.weights.size(), "weight"),
-                  checkpoint::kQuantisedFolder);
+      fmt::format("the quantised form of {} is kept in {}/{}",
+                  counted(form.weights.size(), "weight"), checkpoint::kQuantisedFolder, beside);
   return first == nullptr
              ? kept + ": convert --to hf gives it back"
              : fmt::format(
@@ -98,6 +110,7 @@ OutputTensor as_stored(const io::TensorStore& store, const TensorSpec& spec, std
 
 Result<std::optional<KeptForm>> keep_form(const checkpoint::HfModel& source,
                                           const checkpoint::MegatronFolder& description,
+                                          const plan::DtypePolicy& policy, int jobs,
                                           bool follow_links) {
   KeptForm out;
   out.side.metadata = description.hf_metadata;
@@ -113,14 +126,25 @@ Result<std::optional<KeptForm>> keep_form(const checkpoint::HfModel& source,
   out.companions.name = checkpoint::kCompanionsName;
   out.companions.metadata = {{"format", "pt"}};
   for (const checkpoint::Dequantised* one : out.weights) {
-    for (const std::string& companion : one->companions) {
-      if (!out.side.headers.contains(companion)) {  // two weights may share one
-        place(source, companion, out.side);
-        out.companions.tensors.push_back(
-            as_stored(*source.checkpoint, out.side.headers.at(companion)));
-      }
+    for (const std::string& companion : one->companions) {  // two weights may share one
+      add_companion(source, companion, out);
     }
   }
+  const std::size_t of_weights = out.side.headers.size();
+  for (const std::string& name : source.model.ignored) {
+    if (!description.hf_headers.contains(name)) {
+      add_companion(source, name, out);
+    }
+  }
+  BV_TRY(losses, find_losses(source, policy, jobs));
+  for (const ValueLoss& one : losses) {
+    const bool is_weight = std::ranges::any_of(
+        out.weights, [&](const auto* weight) { return weight->weight.name == one.hf; });
+    if (!is_weight && description.hf_headers.contains(one.hf)) {
+      add_companion(source, one.hf, out);
+    }
+  }
+  out.beside = out.side.headers.size() - of_weights;
   BV_TRY(carried, plan_quantised_side(source, description, out.side, follow_links));
   out.carried = std::move(carried);
   return std::optional(std::move(out));

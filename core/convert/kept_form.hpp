@@ -1,6 +1,6 @@
 #pragma once
 // What a Megatron folder keeps of a quantised HF folder beside the plain weights, so that the
-// quantised form comes back: the companions of the weights, the config and the index as they were,
+// quantised form comes back: the companions of the weights, what the shards lose, the config and the index as they were,
 // and fingerprints of all stored tensors.
 
 #include <map>
@@ -24,15 +24,17 @@ namespace bv::convert {
 struct KeptForm {
   checkpoint::QuantisedSide side;  // sealed by `seal`
   std::vector<const checkpoint::Dequantised*> weights;
+  std::size_t beside = 0;  // companions that are of no weight
   OutputFile companions;
   CarryPlan carried;  // below kQuantisedFolder
 };
 
-/// The form of those dequantised weights that come back; nullopt when there are none. Errors: those
-/// of plan_hf_side.
+/// The form of those dequantised weights that come back, and as companions all that shards of
+/// `policy` cannot give back: tensors that no rule reads, and those that lose bits. nullopt when
+/// there are no such weights. Errors: those of plan_hf_side and find_losses.
 [[nodiscard]] Result<std::optional<KeptForm>> keep_form(
     const checkpoint::HfModel& source, const checkpoint::MegatronFolder& description,
-    bool follow_links);
+    const plan::DtypePolicy& policy, int jobs, bool follow_links);
 
 /// Fills in the fingerprints: those of the companions were made when they were written, those of
 /// the values are made here, one pass over them. `notes` says what is kept, and of which weights

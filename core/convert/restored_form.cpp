@@ -80,8 +80,11 @@ constexpr const char* kPlain =
 Status check_companions(const io::Checkpoint& companions, const checkpoint::QuantisedSide& side,
                         const std::vector<checkpoint::Dequantised>& weights) {
   std::set<std::string> wanted;
+  for (const auto& [name, spec] : side.headers) {
+    wanted.insert(name);
+  }
   for (const checkpoint::Dequantised& one : weights) {
-    wanted.insert(one.companions.begin(), one.companions.end());
+    wanted.erase(one.stored.name);
   }
   const Headers found = companions.headers();
   const std::string file = companions.files().front().string();
@@ -265,6 +268,10 @@ void RestoredForm::lay_out(std::vector<OutputFile> plain) {
       const auto weight = weight_of.find(tensor.spec.name);
       if (weight == weight_of.end()) {
         files[file.name].name = file.name;
+        if (side.headers.contains(tensor.spec.name)) {  // the stored one, below
+          lost_bits_.push_back(tensor.spec.name);
+          continue;
+        }
         files[file.name].tensors.push_back(std::move(tensor));
         continue;
       }

@@ -32,6 +32,8 @@ class RestoredForm {
 
   [[nodiscard]] const std::vector<OutputFile>& outputs() const { return outputs_; }
   [[nodiscard]] const Headers& headers() const { return headers_; }
+  /// HF tensors that lost bits in the shards and come back as the source stored them.
+  [[nodiscard]] const std::vector<std::string>& lost_bits() const { return lost_bits_; }
 
   /// Companions against their fingerprints, then the codes of every weight against those of the
   /// source: what does not come back, by cause. Errors: Stopped; those of the shards.
@@ -50,6 +52,7 @@ class RestoredForm {
   std::vector<checkpoint::Dequantised> weights_;
   std::unique_ptr<RestoredStore> store_;
   Headers headers_;
+  std::vector<std::string> lost_bits_;
   std::vector<OutputFile> outputs_;
 };
 

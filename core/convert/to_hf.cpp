@@ -119,9 +119,25 @@ Result<std::vector<std::string>> changed_files(const checkpoint::MegatronFolder&
   return out;
 }
 
+/// A tensor that lost bits comes back as the source stored it, which says nothing of a trained one.
+FolderFault trained_beside_stored(const std::vector<std::string>& stored, std::int64_t trained) {
+  FolderFault out;
+  out.code = Code::ContentsChanged;
+  out.subject = stored.front();
+  out.cases = std::ssize(stored);
+  out.title = fmt::format(
+      "{} of the shards changed, and {} that lost bits in them {} back as the source stored {}",
+      counted(trained, "tensor"), counted(stored.size(), "tensor"),
+      stored.size() == 1 ? "comes" : "come", stored.size() == 1 ? "it" : "them");
+  out.found = io::in_quotes(stored.front()) + " of the source";
+  out.wanted = "the values of the shards";
+  out.help = "take the weights plain with --accept-changed --quantised plain; nothing was written";
+  return out;
+}
+
 /// The quantised form is that of the source: no change of the files that decide it is taken.
 Status judge_restored(const RestoredForm& restored, const std::vector<std::string>& changed,
-                      const ConvertOptions& options, ConvertReport& report) {
+                      std::int64_t trained, const ConvertOptions& options, ConvertReport& report) {
   for (FolderFault& fault : report.faults) {
     fault.help += "; trained weights come back with --accept-changed --quantised plain";
   }
@@ -133,6 +149,9 @@ Status judge_restored(const RestoredForm& restored, const std::vector<std::strin
           "put the file back that convert wrote, or take the changed one with --quantised plain; "
           "nothing was written";
     }
+  }
+  if (trained > 0 && !restored.lost_bits().empty()) {
+    report.faults.push_back(trained_beside_stored(restored.lost_bits(), trained));
   }
   if (!report.faults.empty()) {
     return Done{};
@@ -177,7 +196,7 @@ Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
     report.replicas = compare_replicas(plan, shards, prints.found);
   }
   if (restored && report.replicas.empty()) {
-    BV_CHECK(judge_restored(*restored, files, options, report));
+    BV_CHECK(judge_restored(*restored, files, trained(prints), options, report));
   }
   for (const auto& shard : shards) {
     BV_CHECK(shard->unchanged());

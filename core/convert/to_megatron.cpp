@@ -121,7 +121,7 @@ Result<ConvertReport> to_megatron(const checkpoint::HfModel& source, const kinds
   description.adapter = options.adapter;
   BV_TRY(carried, plan_hf_side(source, description, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried));
-  BV_TRY(kept, keep_form(source, description, options.follow_links));
+  BV_TRY(kept, keep_form(source, description, options.dtype, options.jobs, options.follow_links));
   auto outputs = shard_outputs(source, plan, options.dtype);
   if (kept) {
     outputs.push_back(kept->companions);

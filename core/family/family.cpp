@@ -72,11 +72,17 @@ const std::string& megatron_template(const Rule& rule, const Spelling& spelling)
                                                                         : rule.megatron;
 }
 
-bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name, std::size_t ndim) {
-  return std::any_of(ignored.begin(), ignored.end(), [&](const Ignored& one) {
+const Ignored* find_ignored(const std::vector<Ignored>& ignored, std::string_view name,
+                            std::size_t ndim) {
+  const auto found = std::ranges::find_if(ignored, [&](const Ignored& one) {
     return (one.ndim < 0 || static_cast<std::size_t>(one.ndim) == ndim) &&
            glob_match(one.glob, name);
   });
+  return found == ignored.end() ? nullptr : &*found;
+}
+
+bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name, std::size_t ndim) {
+  return find_ignored(ignored, name, ndim) != nullptr;
 }
 
 std::string_view root_of(const Family& family, std::string_view hf_template) {

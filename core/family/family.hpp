@@ -127,11 +127,17 @@ struct Unsupported {
   std::string help;
 };
 
-/// HF tensors that may stay unused: buffers that every loader computes again.
+inline constexpr std::string_view kComputedAgain = "buffers that every loader computes again";
+
+/// HF tensors that may stay unused, and what they are.
 struct Ignored {
   std::string glob;
   std::int64_t ndim = -1;  // only tensors with so many axes; -1: any
+  std::string because = std::string(kComputedAgain);
 };
+/// The first that fits; nullptr when none does.
+[[nodiscard]] const Ignored* find_ignored(const std::vector<Ignored>& ignored,
+                                          std::string_view name, std::size_t ndim);
 [[nodiscard]] bool is_ignored(const std::vector<Ignored>& ignored, std::string_view name,
                               std::size_t ndim);
 

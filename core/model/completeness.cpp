@@ -294,8 +294,10 @@ void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOp
     if (!is_asked_for(options, tensor.name)) {
       continue;
     }
-    if (family::is_ignored(model.family->ignore_hf, tensor.name, tensor.shape.size())) {
+    if (const family::Ignored* why =
+            family::find_ignored(model.family->ignore_hf, tensor.name, tensor.shape.size())) {
       model.ignored.push_back(tensor.name);
+      ++model.ignored_because[why->because];
     } else {
       gaps.push_back({NameGap::Kind::Unused, tensor.name, best_spot(model, spots, tensor.name)});
     }

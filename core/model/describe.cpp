@@ -70,10 +70,8 @@ void describe_defaults(Model& model) {
 }
 
 void describe_lists(const ResolveOptions& options, Model& model) {
-  const std::size_t copies = model.must_equal.size();
-  if (model.ignored.size() > copies) {
-    model.detected.push_back({"ignored", count_text(model.ignored.size() - copies),
-                              "buffers that every loader computes again"});
+  for (const auto& [because, count] : model.ignored_because) {
+    model.detected.push_back({"ignored", count_text(count), because});
   }
   if (!model.dropped.empty()) {
     model.detected.push_back({"dropped", count_text(model.dropped.size()), "--drop-mtp"});

@@ -100,6 +100,7 @@ struct Model {
   std::vector<std::string> dropped;  // HF tensors left out by an explicit option (--drop-mtp)
   std::vector<std::string>
       ignored;  // HF tensors that the family file allows to stay unused (buffers, shared copies)
+  std::map<std::string, std::size_t> ignored_because;  // what those are, copies apart -> how many
   std::vector<std::pair<std::string, std::string>>
       must_equal;  // a stored copy -> the tensor whose bytes it repeats
   std::vector<family::Constraint> constraints;

@@ -171,22 +171,67 @@ TEST_F(Requantised, IsPlainWhereThatIsAskedFor) {
   EXPECT_FALSE(found.tensors.contains(kUp + "_scale_inv"));
 }
 
-/// A buffer that no rule reads stays behind in both forms, and the index does not name it.
-TEST_F(Requantised, LeavesOutWhatThePlainFormLeavesOut) {
+/// Scales of a cache and buffers, which no rule reads, come back with the quantised form, and stay
+/// behind in the plain one.
+TEST_F(Requantised, GivesBackWhatNoRuleReads) {
   EditedCheckpoint model = in_form(EditedCheckpoint::golden("llama"), forms().front());
-  write_sharded(model, at("without"));
-  model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {
-      DType::F32, {5}, std::vector<std::byte>(20)};
+  const std::vector<std::string> unread = {"model.layers.0.self_attn.rotary_emb.inv_freq",
+                                           "model.layers.1.self_attn.k_scale",
+                                           "model.layers.1.self_attn.v_scale"};
+  for (const std::string& name : unread) {
+    model.tensors[name] = {DType::F32, {5}, std::vector<std::byte>(20, std::byte{7})};
+  }
   write_sharded(model, at("m"));
   const Ended ended = there({"--dtype", "bfloat16", "--tp", "2"});
   ASSERT_EQ(ended.code, 0) << ended.all();
-  const Ended returned = back();
-  ASSERT_EQ(returned.code, 0) << returned.all();
-  EXPECT_EQ(EditedCheckpoint::read(at("back")).tensors,
-            EditedCheckpoint::read(at("without")).tensors);
+  EXPECT_NE(flat(ended).find("with 3 other tensors that the shards cannot give back"),
+            std::string::npos)
+      << ended.all();
+  EXPECT_NE(flat(ended).find("ignored 2 (scales of a quantised cache"), std::string::npos)
+      << ended.all();
+  expect_back("with tensors that no rule reads");
+  ASSERT_EQ(back({"--quantised", "plain"}).code, 0);
+  const auto plain = EditedCheckpoint::read(at("back")).tensors;
   const auto index = ordered_json::parse(file_text(at("back/model.safetensors.index.json")));
-  EXPECT_TRUE(index["weight_map"].contains(kUp + "_scale_inv"));
-  EXPECT_FALSE(index["weight_map"].contains("model.layers.0.self_attn.rotary_emb.inv_freq"));
+  for (const std::string& name : unread) {
+    EXPECT_FALSE(plain.contains(name)) << name;
+    EXPECT_FALSE(index["weight_map"].contains(name)) << name;
+  }
+}
+
+/// A tensor that lost bits in the shards comes back as it was stored; not beside trained ones.
+TEST_F(Requantised, GivesBackTensorsThatLostBits) {
+  EditedCheckpoint model = in_form(EditedCheckpoint::golden("llama"), forms().front());
+  EditedTensor& norm = model.tensors.at("model.norm.weight");
+  norm = {DType::F32, norm.shape, std::vector<std::byte>(norm.bytes.size() * 2, std::byte{0x3f})};
+  write_sharded(model, at("m"));
+  const Ended ended = there({"--dtype", "bfloat16", "--tp", "2"});
+  ASSERT_EQ(ended.code, 1) << ended.all();  // the norm lost bits, as it was asked for
+  expect_back("with a norm that lost bits");
+  edit(kRank1, [&](Tensors& tensors) {
+    tensors.at("decoder.layers.0.self_attention.linear_qkv.layer_norm_weight").bytes[0] ^=
+        std::byte{1};
+  });
+  edit("mg/pp0_tp0_ep0_etp0.safetensors", [&](Tensors& tensors) {
+    tensors.at("decoder.layers.0.self_attention.linear_qkv.layer_norm_weight").bytes[0] ^=
+        std::byte{1};
+  });
+  expect_refuted(back({"--accept-changed"}), "BV3008",
+                 {"1 tensor that lost bits in them comes back as the source stored it",
+                  "--accept-changed --quantised plain"});
+}
+
+/// Servers take a folder with these files for quantised weights.
+TEST_F(Requantised, KeepsWhatQuantisersWriteBesideTheConfigOutOfThePlainForm) {
+  write_sharded(in_form(EditedCheckpoint::golden("llama"), forms().front()), at("m"));
+  write_text(at("m/hf_quant_config.json"), R"({"quantization": {"quant_algo": "FP8"}})");
+  write_text(at("m/recipe.yaml"), "quant_stage: {}\n");
+  const Ended ended = there({"--dtype", "bfloat16"});
+  ASSERT_EQ(ended.code, 0) << ended.all();
+  expect_back("with files of quantisers");
+  ASSERT_EQ(back({"--quantised", "plain"}).code, 0);
+  EXPECT_FALSE(fs::exists(at("back/hf_quant_config.json")));
+  EXPECT_FALSE(fs::exists(at("back/recipe.yaml")));
 }
 
 TEST_F(Requantised, RefusesTrainedWeightsByNameWithTheNextStep) {
