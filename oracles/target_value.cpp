@@ -17,8 +17,12 @@ WantedValue wanted_value(const Question& question) {
   }
   const ModelStyle* style = style_of(question.model_type, question.stated.like);
   if (style == nullptr) {
-    return {std::nullopt, "whether norms of " + question.model_type +
-                              " are stored as offsets from one is not known"};
+    return {std::nullopt,
+            question.model_type.empty()
+                ? "config.json has no model_type, which decides whether norms are stored as "
+                  "offsets from one"
+                : "whether norms of " + question.model_type +
+                      " are stored as offsets from one is not known"};
   }
   const bool of_model = style->norms == Norms::Offsets;
   const bool in_megatron = question.stated.zero_centered_gamma.value_or(of_model);

@@ -94,11 +94,20 @@ class Names {
 
 }  // namespace
 
-std::vector<std::string> dtype_notes(const nlohmann::json& config, const Headers& headers) {
+std::vector<std::string> dtype_notes(const nlohmann::json& config, const Headers& headers,
+                                     const std::vector<Dequantised>& dequantised) {
+  const auto is_stored = [&](const std::string& name) {
+    return !std::ranges::binary_search(
+        dequantised, name, {},
+        [](const auto& one) -> const std::string& { return one.weight.name; });
+  };
   std::map<DType, std::int64_t> counts;
   std::int64_t known = 0;
   bool odd = false;
   for (const auto& [name, spec] : headers) {
+    if (!is_stored(name)) {
+      continue;
+    }
     odd = odd || !kinds::is_computable(spec.dtype);
     counts[spec.dtype] += kinds::is_computable(spec.dtype) ? 1 : 0;
     ++known;
@@ -120,7 +129,7 @@ std::vector<std::string> dtype_notes(const nlohmann::json& config, const Headers
   const DType usual = stated ? stated->dtype : most->first;
   std::map<DType, Names> others;
   for (const auto& [name, spec] : headers) {
-    if (spec.dtype != usual && kinds::is_computable(spec.dtype)) {
+    if (spec.dtype != usual && is_stored(name) && kinds::is_computable(spec.dtype)) {
       others[spec.dtype].add(name);
     }
   }

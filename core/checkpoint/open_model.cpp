@@ -11,6 +11,7 @@
 #include "core/checkpoint/config_edit.hpp"
 #include "core/checkpoint/dequantise.hpp"
 #include "core/checkpoint/dtype_notes.hpp"
+#include "core/family/family.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
@@ -141,9 +142,13 @@ void keep_asked(const model::NameFilter& filter, const model::Model& model, Head
   });
 }
 
-/// model_type and architecture, as the config says them.
-void name_classes(const nlohmann::json& config, HfModel& out) {
+/// model_type and architecture, as the config says them. A config without a model_type has the
+/// one of its family, when there is but one.
+void name_classes(const nlohmann::json& config, const family::Family* family, HfModel& out) {
   out.model_type = text_at(config, "model_type");
+  if (out.model_type.empty() && family != nullptr && family->model_types.size() == 1) {
+    out.model_type = family->model_types.front();
+  }
   if (const auto names = config.find("architectures");
       names != config.end() && names->is_array() && !names->empty()) {
     out.architecture = names->front().is_string() ? names->front().get<std::string>() : "";
@@ -303,7 +308,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   HfModel out;
   out.chosen = choice->reason;
   out.excluded = std::move(excluded);
-  name_classes(config, out);
+  name_classes(config, choice->family.get(), out);
   // Settings become part of the config that is carried along, so that the way back reads the same
   // numbers.
   out.config_text = with_settings(std::move(config_text), config, options.settings);
@@ -316,7 +321,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.dequantised = std::move(plain.weights);
   out.quantised_config = std::move(plain.config_text);
   if (!options.resolve.config_only) {
-    out.notes = dtype_notes(config, out.headers);
+    out.notes = dtype_notes(config, out.headers, out.dequantised);
     if (quantised) {
       out.notes.insert(out.notes.end(), plain.notes.begin(), plain.notes.end());
     }
@@ -367,7 +372,7 @@ Result<HfModel> open_without_family(const fs::path& folder, const OpenOptions& o
     return quantised::refusal(*quantised).at(config_file);
   }
   out.folder = folder;
-  name_classes(config, out);
+  name_classes(config, nullptr, out);
   out.config_text = std::move(text);
   out.header_digest = header_digest(out.headers);
   out.files = checkpoint.files().size();

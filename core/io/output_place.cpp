@@ -313,7 +313,9 @@ Status check_own_folder(const fs::path& folder, const OutputRequest& request) {
   return fail(Code::NotOurs,
               fmt::format("{} is in the way and is not ours: {}", printable_path(folder), stranger))
       .at(printable_path(folder))
-      .advise("move it away, or choose another --out; nothing was touched");
+      .advise(
+          "move the folder away, also when another command line wrote it, or choose another "
+          "--out; nothing was touched");
 }
 
 Status check_replaceable(const fs::path& name, const OutputRequest& request) {
@@ -363,12 +365,15 @@ Status check_replaceable(const fs::path& name, const OutputRequest& request) {
         .advise("choose another --out, or add --overwrite to replace an earlier output");
   }
   if (stranger) {
-    return fail(Code::NotOurs, fmt::format("--overwrite would delete {}, which is not an output of "
-                                           "this command",
-                                           printable_path(name / *stranger)))
+    return fail(Code::NotOurs,
+                fmt::format("--overwrite would delete {}, which this command would not "
+                            "write",
+                            printable_path(name / *stranger)))
         .at(printable_path(name))
-        .pair(in_quotes(*stranger), "only files that an earlier run wrote")
-        .advise("move it away, or choose another --out; nothing was touched");
+        .pair(in_quotes(*stranger), "only files that this command line writes, as it writes them")
+        .advise(
+            "move the folder away, also when another command line wrote it, or choose another "
+            "--out; nothing was touched");
   }
   return Done{};
 }

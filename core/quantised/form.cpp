@@ -16,8 +16,9 @@ using kinds::QuantisedForm;
 using kinds::QuantisedValues;
 
 /// Companions that are about activations or the cache, and change no weight.
-constexpr std::array kBeside = {"input_scale", "activation_scale", "output_scale", "input_scale_ub",
-                                "k_scale",     "v_scale",          "kv_scale",     "weight_shape"};
+constexpr std::array kBeside = {
+    "input_scale",    "input_zero_point", "activation_scale", "output_scale", "output_zero_point",
+    "input_scale_ub", "k_scale",          "v_scale",          "kv_scale",     "weight_shape"};
 
 std::string_view parameter_of(const TensorSpec& spec) {
   return name_of(spec.name).parameter;

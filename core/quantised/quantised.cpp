@@ -180,11 +180,11 @@ std::string example_of(const Weight& weight) {
 }
 
 std::string help_of(const Source& source) {
-  const std::string here =
-      can_dequantise(source)
-          ? "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
-            "float32), as transformers does, without an adapter; or "
-          : "";
+  const std::string here = can_dequantise(source)
+                               ? "check, roundtrip, convert, diff and layout dequantise them with "
+                                 "--dtype bfloat16 (or float16, "
+                                 "float32), as transformers does, without an adapter; or "
+                               : "";
   std::string way;
   for (const Group& group : source.groups) {
     if (!group.upstream.empty()) {

@@ -132,7 +132,7 @@ EditedCheckpoint quantised(const std::string& model, const Scheme& scheme, bool 
 /// One block, Unsupported, with what the message must say.
 void expect_refused(const Ended& ended, const std::string& scheme) {
   EXPECT_EQ(ended.code, 3) << ended.all();
-  const std::string all = ended.all();
+  const std::string all = ended.flat();
   const std::string block = "unsupported[BV7035]";
   const std::size_t first = all.find(block);
   ASSERT_NE(first, std::string::npos) << all;

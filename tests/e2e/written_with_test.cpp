@@ -196,5 +196,13 @@ TEST_F(WrittenWith, TheManifestBeatsTheEnvironment) {
   expect(ended, 0, {"--make-vocab-size-divisible-by 64"});
 }
 
+/// The wrong folder: neither model is blamed for what the other one lacks.
+TEST_F(WrittenWith, ACheckpointOfAnotherModelIsCalledThat) {
+  convert(golden_hf("qwen3_moe").string(), {});
+  const std::string other = golden_hf("llama").string();
+  expect(check(other), 5,
+         {"are not the same model", "written of family qwen3_moe", "family llama, which"});
+}
+
 }  // namespace
 }  // namespace bv::e2e

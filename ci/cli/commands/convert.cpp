@@ -184,8 +184,10 @@ class Convert {
     check.command = "check";
     subject.replay = replay_base(check);
     const parallel::Layout layout = settle(asked, options_, opened.hf.model);
-    run_.layouts_note = layouts_line(layout, etp_note(options_, opened.hf.model),
-                                     plan::padding_note(opened.hf.model, asked, {layout}));
+    const std::string padding = plan::padding_note(opened.hf.model, asked, {layout});
+    run_.layouts_note = layouts_line(layout, etp_note(options_, opened.hf.model), padding);
+    run_.notes.insert(run_.notes.end(), padding.empty() ? 0 : 1,
+                      padding + ", as --make-vocab-size-divisible-by 1 does");
     BV_TRY(right, claims_hold(subject, layout));
     if (!right) {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -107,11 +109,14 @@ checkpoint::OpenOptions open_options(const Options& options) {
   out.family = options.family;
   out.filter = {options.match, options.exclude};
   out.strict = options.strict;
-  const bool takes = options.command == "check" || options.command == "roundtrip" ||
-                     options.command == "convert" || options.command == "diff";
+  constexpr std::array<std::string_view, 5> kTakes = {"check", "roundtrip", "convert", "diff",
+                                                      "layout"};
+  const bool takes = std::ranges::find(kTakes, options.command) != kTakes.end();
   const auto policy = plan::dtype_policy(options.dtype);
   if (takes && options.adapter.empty() && policy) {
     out.dequantise = policy->params;
+  } else if (options.command == "trace") {
+    out.dequantise = DType::BF16;  // places are those of any type
   }
   return out;
 }

@@ -209,6 +209,10 @@ WrittenWith taken(const Options& given, checkpoint::MegatronFolder manifest, con
   return out;
 }
 
+bool is_well_formed(const OpenedModel& opened) {
+  return opened.hf.model.family && opened.hf.model.faults.empty();
+}
+
 }  // namespace
 
 Result<std::optional<WrittenWith>> written_with(const Options& given, const fs::path& folder) {
@@ -248,6 +252,18 @@ Result<std::optional<WrittenWith>> dist_written_with(const Options& given,
                              fmt::format("{} of {}", checkpoint::kRecordName, side), false));
 }
 
+Error WrittenWith::another_model(const OpenedModel& opened, const std::string& model) const {
+  const std::string own = family::name(*opened.hf.model.family);
+  return fail(Code::ManifestDisagrees,
+              fmt::format("{} and {} are not the same model", io::printable_path(manifest.folder),
+                          io::printable(model)))
+      .at(file)
+      .pair("written of family " + io::printable(manifest.family),
+            fmt::format("family {}, which {} is of", own, io::printable(model)))
+      .advise(fmt::format("give the two folders of one model; --family {} judges it as that family",
+                          shell_quoted(io::printable(manifest.family))));
+}
+
 Result<OpenedModel> WrittenWith::open(const Context& context, const std::string& model,
                                       const Library& library) {
   Options& one = options;
@@ -283,6 +299,9 @@ Result<OpenedModel> WrittenWith::open(const Context& context, const std::string&
   }
   auto again =
       open_model(context, one, library, AbsentShards::Refuse, {}, manifest.resolve.left_out);
+  if (opened && is_well_formed(*opened) && !(again && is_well_formed(*again))) {
+    return another_model(*opened, model);
+  }
   return again ? std::move(again) : Result<OpenedModel>(as_input(std::move(again).error()));
 }
 

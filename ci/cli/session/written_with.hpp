@@ -20,7 +20,8 @@ struct WrittenWith {
   std::vector<std::string> notes;       // what was taken, and what contradicts the command line
 
   /// The options with which the model of A is opened: with the family or the rules of the manifest
-  /// where those that A has of itself are others.
+  /// where those that A has of itself are others. Errors: those of opening it; ManifestDisagrees
+  /// when only its own family reads it, and the file names another.
   [[nodiscard]] Result<OpenedModel> open(const Context& context, const std::string& model,
                                          const Library& library);
   /// After `open`: the options that name family, rules and what was left out, for who opens the
@@ -30,6 +31,9 @@ struct WrittenWith {
   [[nodiscard]] Status check_layout(const parallel::Layout& of_names) const;
   /// The error with what was taken. A manifest is input: its numbers are no usage errors.
   [[nodiscard]] Error as_input(Error error) const;
+
+ private:
+  [[nodiscard]] Error another_model(const OpenedModel& opened, const std::string& model) const;
 };
 
 /// nullopt when the folder has no manifest of ours. Only whole facts are taken: the shards are

@@ -205,7 +205,8 @@ TEST(Quantised, TheRefusalSaysSchemeCountsHowItIsKnownAndWhatToDo) {
                              "weight_block_size [128,128]"}));
   EXPECT_EQ(error.found, "quantised weights and their scales in 2 tensors, others in 1 tensor");
   EXPECT_EQ(error.help,
-            "check, roundtrip, convert and diff dequantise them with --dtype bfloat16 (or float16, "
+            "check, roundtrip, convert, diff and layout dequantise them with --dtype bfloat16 (or "
+            "float16, "
             "float32), as transformers does, without an adapter; or give a dequantised checkpoint: "
             "load it with transformers and FineGrainedFP8Config(dequantize=True), then "
             "save_pretrained, or take the release that it was quantised from");
