@@ -44,6 +44,12 @@ AtNumber split_at_number(std::string_view name) {
 /// Tensors of one pattern: number -> shape.
 using Blocks = std::map<std::int64_t, const Shape*>;
 
+/// The numbers that stand behind one prefix, and whether each tensor under them has one shape.
+struct Numbered {
+  const std::set<std::int64_t>& numbers;
+  bool alike;
+};
+
 /// "blocks.{k}.norm.weight", 3 -> "blocks.3.norm.weight"
 std::string at_number(std::string name, std::int64_t number) {
   const std::size_t braces = name.find("{k}");
@@ -155,8 +161,15 @@ class CarriedFinder {
       patterns[{parts.before, parts.after}].emplace(*parts.number, &at->second.shape);
       blocks[parts.before].insert(*parts.number);
     }
+    std::set<std::string> differing;  // what stands before the numbers of a sequence of modules
     for (const auto& [pattern, list] : patterns) {
-      add_pattern(carried, prefix, pattern, list, blocks.at(pattern.first));
+      if (!equal(list)) {
+        differing.insert(pattern.first);
+      }
+    }
+    for (const auto& [pattern, list] : patterns) {
+      add_pattern(carried, prefix, pattern, list,
+                  {blocks.at(pattern.first), !differing.contains(pattern.first)});
     }
     out.detected.push_back(
         {"carried", prefix + "*",
@@ -165,15 +178,17 @@ class CarriedFinder {
                      counted(found, "tensor"), carried.megatron)});
   }
 
+  [[nodiscard]] static bool equal(const Blocks& list) {
+    return std::all_of(list.begin(), list.end(),
+                       [&](const auto& one) { return *one.second == *list.begin()->second; });
+  }
+
   void add_pattern(const family::Carried& carried, const std::string& prefix,
                    const std::pair<std::string, std::string>& pattern, const Blocks& list,
-                   const std::set<std::int64_t>& blocks) {
+                   const Numbered& blocks) {
     const auto& [before, after] = pattern;
-    const std::int64_t count = *blocks.rbegin() + 1;
-    const bool equal = std::all_of(list.begin(), list.end(), [&](const auto& one) {
-      return *one.second == *list.begin()->second;
-    });
-    if (equal && std::ssize(list) == count) {
+    const std::int64_t count = *blocks.numbers.rbegin() + 1;
+    if (equal(list) && std::ssize(list) == count) {
       const std::string name = before + "{k}" + after;
       tensors.push_back({prefix + name, carried.megatron + name, extents_of(*list.begin()->second),
                          std::to_string(count)});
@@ -184,7 +199,7 @@ class CarriedFinder {
       tensors.push_back({prefix + name, carried.megatron + name, extents_of(*shape), ""});
     }
     add_reshaped(carried, prefix, pattern, list);
-    const std::set<std::int64_t> lacking = lacking_blocks(list, blocks, equal);
+    const std::set<std::int64_t> lacking = lacking_blocks(list, blocks);
     if (!lacking.empty()) {
       out.faults.push_back(torn(carried, prefix, pattern, lacking, count));
     }
@@ -220,20 +235,20 @@ class CarriedFinder {
 
   /// The blocks that lack a tensor which most of them have. A number that nothing stands under is a
   /// block that is missing where those that are there are alike; it is none in a sequence of
-  /// modules, some of which have no tensors: those differ, or come at equal distances.
+  /// modules, some of which have no tensors: those differ in a shape, or come at equal distances.
   [[nodiscard]] static std::set<std::int64_t> lacking_blocks(const Blocks& list,
-                                                             const std::set<std::int64_t>& blocks,
-                                                             bool equal) {
+                                                             const Numbered& blocks) {
+    const std::set<std::int64_t>& numbers = blocks.numbers;
     std::set<std::int64_t> distances;
-    for (auto at = blocks.begin(); std::next(at) != blocks.end(); ++at) {
+    for (auto at = numbers.begin(); std::next(at) != numbers.end(); ++at) {
       distances.insert(*std::next(at) - *at);
     }
-    const bool alike = equal && list.size() == blocks.size() && blocks.size() > 2 &&
-                       (distances.size() > 1 || *blocks.begin() > 0);
-    const bool most = list.size() * 2 > blocks.size();
+    const bool gap =
+        blocks.alike && numbers.size() > 2 && (distances.size() > 1 || *numbers.begin() > 0);
+    const bool most = list.size() * 2 > numbers.size();
     std::set<std::int64_t> out;
-    for (std::int64_t number = 0; number <= *blocks.rbegin(); ++number) {
-      if (!list.contains(number) && (blocks.contains(number) ? most : alike)) {
+    for (std::int64_t number = 0; number <= *numbers.rbegin(); ++number) {
+      if (!list.contains(number) && (numbers.contains(number) ? most : gap)) {
         out.insert(number);
       }
     }

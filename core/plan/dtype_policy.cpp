@@ -70,10 +70,15 @@ bool is_parameter_dtype(DType dtype) {
   return kinds::is_computable(dtype);
 }
 
+bool is_buffer_dtype(const family::Rule& rule, DType dtype) {
+  return rule.as_in_hf && dtype == DType::I64;
+}
+
 bool has_odd_dtype(const Headers& headers, const model::Mapping& mapping) {
   return std::any_of(mapping.hf.begin(), mapping.hf.end(), [&](const std::string& hf) {
     const auto header = headers.find(hf);
-    return header != headers.end() && !is_parameter_dtype(header->second.dtype);
+    return header != headers.end() && !is_parameter_dtype(header->second.dtype) &&
+           !is_buffer_dtype(*mapping.rule, header->second.dtype);
   });
 }
 
@@ -90,7 +95,8 @@ Status check_dtypes(const model::Model& model, const Headers& headers) {
         continue;
       }
       ++all;
-      if (is_parameter_dtype(header->second.dtype)) {
+      if (is_parameter_dtype(header->second.dtype) ||
+          is_buffer_dtype(*mapping.rule, header->second.dtype)) {
         continue;
       }
       ++counts[header->second.dtype];

@@ -38,6 +38,9 @@ struct DtypePolicy {
 /// and numbers of 8 bits or fewer are buffers or quantised values: no rule makes a parameter of
 /// them, and no policy casts them.
 [[nodiscard]] bool is_parameter_dtype(DType dtype);
+/// A counter or a table of positions of a module that Megatron takes from HF as it is: an integer
+/// of 64 bits goes as it is too, whatever --dtype says.
+[[nodiscard]] bool is_buffer_dtype(const family::Rule& rule, DType dtype);
 /// Is a tensor of the mapping of another dtype? Tensors that are not there are not.
 [[nodiscard]] bool has_odd_dtype(const Headers& headers, const model::Mapping& mapping);
 /// Done when every parameter is made of parameter dtypes. Error: DtypeUnsupported, once for all of

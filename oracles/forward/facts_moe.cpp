@@ -22,6 +22,10 @@ void read_mlp_types(Fields& fields, const Json& types, ModelFacts& facts) {
   }
 }
 
+bool is_of_experts(const Json& kind) {
+  return kind == "moe" || kind == "E";
+}
+
 /// ERNIE 4.5 counts from a first layer to a last one; -1: to the end.
 void read_moe_stretch(Fields& fields, ModelFacts& facts) {
   if (const Json* types = fields.find("mlp_layer_types"); types != nullptr && facts.moe.pools)
@@ -54,8 +58,7 @@ void read_moe_layers(Fields& fields, const Form& form, ModelFacts& facts) {
   }
   if (form.mamba == MambaKind::LayerByLayer) {
     const Json kinds = hybrid_kinds(fields);
-    for (std::size_t i = 0; i < facts.is_moe.size(); ++i)
-      facts.is_moe[i] = kinds[i] == "moe" || kinds[i] == "E";
+    for (std::size_t i = 0; i < facts.is_moe.size(); ++i) facts.is_moe[i] = is_of_experts(kinds[i]);
     return;
   }
   if (const Json* types = fields.find("mlp_layer_types")) {
@@ -112,13 +115,26 @@ void read_router(Fields& fields, const MoeForm& form, MoeFacts& moe) {
   }
 }
 
+/// Has a hybrid a layer of experts, in its decoder or in an MTP layer?
+bool has_experts(Fields& fields) {
+  const Json kinds = hybrid_kinds(fields);
+  if (std::any_of(kinds.begin(), kinds.end(), is_of_experts)) return true;
+  if (fields.integer("num_nextn_predict_layers", 0) == 0) return false;
+  const Json* words = fields.find("mtp_layers_block_type");
+  return (words != nullptr && words->is_array() &&
+          std::any_of(words->begin(), words->end(), is_of_experts)) ||
+         fields.text("mtp_hybrid_override_pattern", "").find('E') != std::string::npos;
+}
+
 }  // namespace
 
 void read_moe(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   facts.is_moe.assign(static_cast<std::size_t>(facts.layers), false);
   const MoeForm& form = style.computes.moe;
-  // Some hybrids have no layer of experts, and then no number of them.
-  if (form.ffn.empty() || (form.may_lack && fields.find(form.ffn) == nullptr)) return;
+  // Some hybrids have no layer of experts; sizes of experts then say nothing.
+  if (form.ffn.empty() ||
+      (form.may_lack && (fields.find(form.ffn) == nullptr || !has_experts(fields))))
+    return;
   MoeFacts& moe = facts.moe;
   moe.names = form.names;
   const auto counted_by = [&](std::string_view key) {

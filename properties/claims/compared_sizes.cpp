@@ -64,6 +64,19 @@ std::int64_t small_size(std::int64_t full, std::int64_t most, std::int64_t t,
   return full <= most || out <= kLeastAxis ? full : out;
 }
 
+/// Numbers of the headers size it, as a tower that goes as it is: no symbol makes all of it small.
+bool is_of_numbers(const family::Rule& rule, const layout::Binding& whole) {
+  std::size_t numbers = 0;
+  bool large = false;
+  for (std::size_t i = 0; i < rule.rest.size(); ++i) {
+    if (rule.rest[i].find_first_not_of("0123456789") == std::string::npos) {
+      ++numbers;
+      large = large || whole.rest[i] > kSmall;
+    }
+  }
+  return large || numbers == rule.rest.size();
+}
+
 }  // namespace
 
 std::int64_t ranks_of(const family::Rule& rule, const parallel::Layout& layout) {
@@ -77,10 +90,7 @@ plan::Rebinding reduced(const model::Model& model, const family::Rule& rule,
   if (!whole) {
     return out;
   }
-  const auto is_number = [](const std::string& size) {
-    return size.find_first_not_of("0123456789") == std::string::npos;
-  };
-  if (std::all_of(rule.rest.begin(), rule.rest.end(), is_number)) {  // a tower that goes as it is
+  if (is_of_numbers(rule, *whole)) {
     std::vector<std::int64_t> sizes;
     for (const std::int64_t full : whole->rest) {
       sizes.push_back(small_size(full, kSmall - std::ssize(sizes), ranks_of(rule, layout), sizes));

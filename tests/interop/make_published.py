@@ -2,7 +2,8 @@
 are those of the real transformers class on the meta device, at the sizes of a published model.
 
 Usage: make_published.py FIXTURES [NAME ...]     (same input, same bytes)
-Experts are stored one by one where that is few tensors, else in stacks, the two forms that transformers writes.
+Experts are stored one by one where that is few tensors, else in stacks, the two forms that transformers writes; one by one
+where the stacks in memory stand under another prefix than the files.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import torch
 import transformers
 from transformers.core_model_loading import revert_weight_conversion
 
-from published import PUBLISHED
+from published_towers import PUBLISHED
 
 TENSORS_MAX = 8000
 # transformers 5.12.1 undoes the loader's renaming of this tensor twice; the published files have the name on the right.
@@ -43,8 +44,14 @@ def tensors_of(model):
     stored = {name: list(tensor.shape) for name, tensor in untied.items()}
     single = {name: list(tensor.shape) for name, tensor in revert_weight_conversion(model, dict(untied)).items()}
     single = {AS_PUBLISHED.get(name, name): shape for name, shape in single.items()}
-    per_expert = len(single) <= TENSORS_MAX or len(single) == len(stored)
+    per_expert = len(single) <= TENSORS_MAX or len(single) == len(stored) or not stacks_fit(stored, single)
     return single if per_expert else renamed_alone(stored, single), "per_expert" if per_expert else "packed"
+
+
+def stacks_fit(stored, single):
+    """Whether the stacks stand under the prefix that the files have."""
+    prefixes = {name.split("layers.")[0] for name in stored if ".experts." in name}
+    return all(any(name.startswith(f"{prefix}layers.") for name in single) for prefix in prefixes)
 
 
 def renamed_alone(stored, single):

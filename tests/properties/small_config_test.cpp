@@ -8,12 +8,15 @@
 
 #include "core/family/expression.hpp"
 #include "core/family/family.hpp"
+#include "core/kinds/catalogue.hpp"
+#include "properties/claims/compared_sizes.hpp"
 #include "properties/claims/size_roles.hpp"
 
 namespace bv::claims {
 namespace {
 
 using nlohmann::json;
+using Sizes = std::vector<std::int64_t>;
 
 family::FamilyPtr family_of(const json& config) {
   return model::choose_family(config, family::builtin_families().value()).value();
@@ -41,6 +44,28 @@ json hybrid() {
       "num_experts_per_tok": 10, "moe_intermediate_size": 1024,
       "shared_expert_intermediate_size": 1024, "vocab_size": 248320,
       "mtp_num_hidden_layers": 1})");
+}
+
+/// A tower whose sizes are those of the headers here, and of the config there.
+TEST(ComparedSizes, ANumberBesideASymbolIsMadeSmallToo) {
+  const model::Model model = resolved(llama());
+  const kinds::Catalogue kinds = kinds::load_catalogue().value();
+  family::Rule rule;
+  rule.kind = "replicated";
+  rule.hf = {{"x", "tower.mlp.weight"}};
+  for (const auto& [rest, wanted] : std::vector<std::pair<std::vector<std::string>, Sizes>>{
+           {{"500000", "hidden_size"}, {64, 63}},
+           {{"hidden_size", "500000"}, {64, 63}},
+           {{"500000", "3", "3"}, {64, 3, 3}},
+           {{"500000"}, {64}}}) {
+    rule.rest = rest;
+    const plan::Rebinding small = reduced(model, rule, kinds, {});
+    ASSERT_TRUE(small.rest.has_value()) << rest.front();
+    EXPECT_EQ(*small.rest, wanted) << rest.front();
+    EXPECT_TRUE(plan::binding_of(model.geometry, rule, {}, small).has_value());
+  }
+  rule.rest = {"hidden_size", "3"};
+  EXPECT_FALSE(reduced(model, rule, kinds, {}).rest.has_value()) << "its symbol makes it small";
 }
 
 TEST(SmallConfig, DividesEveryWidthByOneNumberAndKeepsTheHeads) {

@@ -88,6 +88,29 @@ TEST(Carried, ASequenceWithModulesWithoutTensorsIsWhole) {
   EXPECT_TRUE(model.faults.empty()) << all_faults(model);
 }
 
+/// Convolutions by channel and by point, with activations at irregular distances between them:
+/// their biases are alike, their weights are not.
+TEST(Carried, ASequenceOfModulesThatDifferInOneTensorIsWhole) {
+  Headers headers = with_blocks("tower.", 3);
+  for (const auto& [number, kernel] :
+       std::map<std::string, std::int64_t>{{"0", 3}, {"2", 3}, {"3", 1}, {"5", 3}, {"6", 1}}) {
+    add(headers, "tower.conv." + number + ".weight", {4, 1, kernel, kernel});
+    add(headers, "tower.conv." + number + ".bias", {4});
+  }
+  const Model model = resolved(headers);
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+}
+
+/// Of blocks that are alike one is missing whole, though another has a tensor of its own.
+TEST(Carried, ABlockThatIsMissingWholeIsAFault) {
+  Headers headers = with_blocks("tower.", 5);
+  std::erase_if(headers, [](const auto& one) { return one.first.starts_with("tower.blocks.2."); });
+  add(headers, "tower.blocks.0.downsample.weight", {4, 4});
+  const Model model = resolved(headers);
+  ASSERT_FALSE(model.faults.empty());
+  EXPECT_THAT(all_faults(model), HasSubstr("tower.blocks.2."));
+}
+
 TEST(Carried, ABlockWithOneTensorMissingIsAFault) {
   Headers headers = with_blocks("tower.", 4);
   for (const char* number : {"0", "1", "3"}) {

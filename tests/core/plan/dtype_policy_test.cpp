@@ -48,6 +48,21 @@ TEST(CheckDtypes, EveryOtherDtypeOfAParameterIsRefusedByName) {
   }
 }
 
+/// Counters and positions stand beside the weights of a module that Megatron takes from HF as it
+/// is; packed values of such a module are no buffers.
+TEST(CheckDtypes, IntegersOfAModuleThatGoesAsItIsAreItsBuffers) {
+  checkpoint::HfModel model = support::open_golden("ernie4_5_vl_moe");
+  const auto with = [&](const std::string& name, DType dtype) {
+    Headers headers = model.headers;
+    headers.at(name).dtype = dtype;
+    return check_dtypes(model.model, headers).has_value();
+  };
+  EXPECT_TRUE(with("model.vision_model.ln.bias", DType::I64));
+  EXPECT_FALSE(with("model.vision_model.ln.bias", DType::I32));
+  EXPECT_FALSE(with("model.vision_model.ln.bias", DType::U8));
+  EXPECT_FALSE(with("model.norm.weight", DType::I64));
+}
+
 TEST(CheckDtypes, ManyTensorsAreOneErrorWithTheFirstOfThem) {
   checkpoint::HfModel model = support::open_golden("llama");
   for (auto& [name, spec] : model.headers) {
