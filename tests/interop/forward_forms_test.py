@@ -149,9 +149,11 @@ def planted(folder, config):
         yield key, place
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def float64():
-    lift_islands()
+    undo = lift_islands()
+    yield
+    undo()  # the other files of a run have the torch that they ask for
 
 
 @pytest.mark.parametrize("name", list(samples()))

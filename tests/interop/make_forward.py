@@ -19,7 +19,11 @@ def lifted(dtype):
 
 
 def lift_islands():
-    """Whatever asks for float32 gets float64."""
+    """Whatever asks for float32 gets float64, until the function that this returns is called."""
+    before = [(place, name, getattr(place, name)) for place, names in
+              [(torch.Tensor, ("to", "type", "float", "softmax")), (torch.nn.functional, ("softmax",)), (torch, ("arange",))]
+              for name in names]
+    default = torch.get_default_dtype()
     to, as_type, softmax = torch.Tensor.to, torch.Tensor.type, torch.nn.functional.softmax
 
     def to_lifted(self, *args, **kwargs):
@@ -39,6 +43,12 @@ def lift_islands():
     arange = torch.arange
     torch.arange = lambda *args, **kwargs: arange(*args, **{key: lifted(one) if key == "dtype" else one for key, one in kwargs.items()})
     torch.set_default_dtype(torch.float64)
+
+    def undo():
+        for place, name, own in before:
+            setattr(place, name, own)
+        torch.set_default_dtype(default)
+    return undo
 
 
 def outputs_of(folder):
