@@ -161,7 +161,8 @@ def test_form_computes_what_the_class_computes(name, tmp_path):
     write(tmp_path, name)
     difference, unread = answers([tmp_path])[0].split("\t")
     assert float(difference) < SAME
-    towers = ("vision", "visual", "audio", "multi_modal_projector", "patch_merge_mlp", "resampler", "weight_1") if name in WRAPPERS else ()
+    wrapper = name.split(".")[0] in WRAPPERS
+    towers = ("vision", "visual", "audio", "multi_modal_projector", "patch_merge_mlp", "resampler", "weight_1") if wrapper else ()
     assert not [one for one in unread.split() if not any(tower in one for tower in towers)]
 
 
