@@ -1,7 +1,8 @@
 // Benchmarks of a GPU, as one JSON: bytes a second of each kind beside a device-to-device copy of
 // as many bytes, streaming through the executor beside a copy from pinned memory, merges beside
-// cuBLAS. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU. bv_gpu_bench --device says which GPU
-// there is, and tries it; bv_gpu_bench --dry makes every workload on the host and times nothing.
+// cuBLAS, collectives by NCCL beside sockets. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU.
+// bv_gpu_bench --device says which GPU there is, and tries it; bv_gpu_bench --dry makes every
+// workload on the host and times nothing; bv_gpu_bench --adapter MODEL OUT RANK writes an adapter.
 
 #include <fmt/format.h>
 
@@ -19,6 +20,8 @@
 #include "core/cuda/staged_executor.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/box.hpp"
+#include "tests/bench/gpu/collectives.hpp"
+#include "tests/bench/gpu/slice_adapter.hpp"
 
 namespace bv::cuda {
 namespace {
@@ -239,16 +242,24 @@ Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std:
 }
 
 Result<ordered_json> measured_here(std::size_t bytes) {
+  const auto devices = look_around().devices;
   BV_TRY(meter, open_meter(0));
   BV_TRY(device, open_device(0));
   StagedExecutor executor(std::move(device));
-  return measured(*meter, executor, look_around().devices.front(), bytes);
+  BV_TRY(out, measured(*meter, executor, devices.front(), bytes));
+  BV_TRY(rows, collective_rows(static_cast<int>(devices.size()), bytes / 16, true));
+  out["collectives"] = std::move(rows);
+  return std::move(out);
 }
 
 Result<ordered_json> measured_dry() {
+  constexpr std::size_t kDryBytes = std::size_t{1} << 20;
   DryMeter meter;
   move::CpuExecutor executor;
-  return measured(meter, executor, "none: a dry run, without times", std::size_t{1} << 20);
+  BV_TRY(out, measured(meter, executor, "none: a dry run, without times", kDryBytes));
+  BV_TRY(rows, collective_rows(2, kDryBytes / 16, false));
+  out["collectives"] = std::move(rows);
+  return std::move(out);
 }
 
 /// The name of the first GPU, when it does what it is asked.
@@ -272,6 +283,11 @@ int main(int argc, char** argv) {
     }
     fmt::print("{}\n", *device);
     return 0;
+  }
+  if (argc == 5 && std::string_view(argv[1]) == "--adapter") {
+    const auto factors =
+        bv::cuda::write_adapter(argv[2], argv[3], std::max(1L, std::atol(argv[4])));
+    return factors ? 0 : bv::cuda::told(factors.error());
   }
   const bool dry = argc > 1 && std::string_view(argv[1]) == "--dry";
   const auto out =
