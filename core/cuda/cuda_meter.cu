@@ -80,9 +80,7 @@ class CudaMeter : public Meter {
     }
     for (std::size_t at = 0; at < bytes; at += words.size() * 4) {
       const std::size_t size = std::min(words.size() * 4, bytes - at);
-      BV_CHECK(checked(cudaMemcpy(static_cast<std::byte*>(first) + at, words.data(), size,
-                                  cudaMemcpyHostToDevice),
-                       "filling tensors"));
+      BV_CHECK(send(static_cast<std::byte*>(first) + at, words.data(), size, "filling tensors"));
       if (words.empty()) {
         break;
       }
@@ -99,11 +97,8 @@ class CudaMeter : public Meter {
     Memory<FreeDevice> lists;
     BV_CHECK(checked(cudaMalloc(&first, moves + transposes + 1), "a list of moves"));
     lists.reset(first, moves + transposes);
-    BV_CHECK(checked(cudaMemcpy(lists.bytes(), list.moves.data(), moves, cudaMemcpyHostToDevice),
-                     "sending moves"));
-    BV_CHECK(checked(cudaMemcpy(lists.bytes() + moves, list.transposes.data(), transposes,
-                                cudaMemcpyHostToDevice),
-                     "sending moves"));
+    BV_CHECK(send(lists.bytes(), list.moves.data(), moves, "sending moves"));
+    BV_CHECK(send(lists.bytes() + moves, list.transposes.data(), transposes, "sending moves"));
     return best(rounds, [&] { return launch(list, lists.bytes(), lists.bytes() + moves, stream_); });
   }
 
@@ -120,7 +115,7 @@ class CudaMeter : public Meter {
   Result<double> upload(std::byte* to, std::size_t bytes, int rounds) override {
     void* first = nullptr;
     Memory<FreePinned> pinned;
-    BV_CHECK(checked(cudaMallocHost(&first, bytes), "transfers"));
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, bytes), "transfers"));
     pinned.reset(first, bytes);
     return best(rounds, [&] {
       return checked(cudaMemcpyAsync(to, pinned.bytes(), bytes, cudaMemcpyHostToDevice, stream_),
@@ -155,6 +150,13 @@ class CudaMeter : public Meter {
   }
 
  private:
+  /// On the stream of the kernels: pages that are not pinned may be on their way still when a copy
+  /// on another stream returns.
+  Status send(std::byte* to, const void* from, std::size_t bytes, const char* doing) {
+    BV_CHECK(checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), doing));
+    return checked(cudaStreamSynchronize(stream_), doing);
+  }
+
   template <class Run>
   Result<double> best(int rounds, const Run& run) {
     double least = 0;

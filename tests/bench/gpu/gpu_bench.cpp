@@ -216,7 +216,13 @@ Result<ordered_json> merge_row(Meter& meter, DType dtype, std::int64_t rank, std
 
 int told(const Error& error) {
   fmt::print(stderr, "{}: {}\n", error.message, error.found);
-  return error.code == Code::NoGpu ? 3 : 1;
+  return 1;
+}
+
+/// Exit code of a machine without a GPU. One that is listed and fails is another thing.
+int told_none(const Found& found) {
+  fmt::print(stderr, "there is no GPU: {}\n", text_of(found));
+  return 3;
 }
 
 Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std::string& gpu,
@@ -241,8 +247,8 @@ Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std:
   return out;
 }
 
-Result<ordered_json> measured_here(std::size_t bytes) {
-  const auto devices = look_around().devices;
+/// `devices` are not none.
+Result<ordered_json> measured_here(const std::vector<std::string>& devices, std::size_t bytes) {
   BV_TRY(meter, open_meter(0));
   BV_TRY(device, open_device(0));
   StagedExecutor executor(std::move(device));
@@ -262,12 +268,12 @@ Result<ordered_json> measured_dry() {
   return std::move(out);
 }
 
-/// The name of the first GPU, when it does what it is asked.
-Result<std::string> tried_here() {
+/// Does the first GPU do what it is asked?
+Status try_here() {
   BV_TRY(meter, open_meter(0));
   BV_TRY(memory, meter->allocate(1024));
   BV_CHECK(meter->copy(memory + 512, memory, 512, 1));
-  return look_around().devices.front();
+  return Done{};
 }
 
 }  // namespace
@@ -277,11 +283,15 @@ int main(int argc, char** argv) {
   constexpr std::size_t kMib = std::size_t{1} << 20;
   const long mib = argc > 1 ? std::atol(argv[1]) : 1024;
   if (argc > 1 && std::string_view(argv[1]) == "--device") {
-    const auto device = bv::cuda::tried_here();
-    if (!device) {
-      return bv::cuda::told(device.error());
+    const auto found = bv::cuda::look_around();
+    if (found.devices.empty()) {
+      return bv::cuda::told_none(found);
     }
-    fmt::print("{}\n", *device);
+    const auto tried = bv::cuda::try_here();
+    if (!tried) {
+      return bv::cuda::told(tried.error());
+    }
+    fmt::print("{}\n", found.devices.front());
     return 0;
   }
   if (argc == 5 && std::string_view(argv[1]) == "--adapter") {
@@ -290,9 +300,13 @@ int main(int argc, char** argv) {
     return factors ? 0 : bv::cuda::told(factors.error());
   }
   const bool dry = argc > 1 && std::string_view(argv[1]) == "--dry";
-  const auto out =
-      dry ? bv::cuda::measured_dry()
-          : bv::cuda::measured_here(static_cast<std::size_t>(std::max(1L, mib)) * kMib);
+  const auto found = bv::cuda::look_around();
+  if (!dry && found.devices.empty()) {
+    return bv::cuda::told_none(found);
+  }
+  const auto out = dry ? bv::cuda::measured_dry()
+                       : bv::cuda::measured_here(
+                             found.devices, static_cast<std::size_t>(std::max(1L, mib)) * kMib);
   if (!out) {
     return bv::cuda::told(out.error());
   }
