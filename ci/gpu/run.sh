@@ -100,7 +100,7 @@ if $ran; then
       lora="\"kib\": $(du -sk "$work/adapter" | cut -f1)"
       for where in cuda cpu; do
         began=$(now)
-        "$command" lora merge --model "$work/slice" --adapter "$work/adapter" --out "$work/merged.$where" --device $where --no-verify -q \
+        "$command" lora merge --model "$work/slice" --adapter "$work/adapter" --out "$work/merged.$where" --device $where -q \
           >"$work/slice.log" 2>&1
         ended=$?
         [ $ended -eq 0 ] || { code=1; tail -20 "$work/slice.log" >&2; }
