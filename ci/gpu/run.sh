@@ -153,7 +153,7 @@ if $ran; then
       lora="\"kib\": $(kib_of "$work/adapter")"
       for where in cuda cpu; do
         began=$(now)
-        step "$command" lora merge --model "$work/slice" --adapter "$work/adapter" --out "$work/merged.$where" --device $where --no-verify -q \
+        step "$command" lora merge --model "$work/slice" --adapter "$work/adapter" --out "$work/merged.$where" --device $where -q \
           >"$work/slice.log" 2>&1
         ended=$?
         [ $ended -eq 0 ] || { code=1; tail -20 "$work/slice.log" >&2; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -150,10 +151,18 @@ class CudaMeter : public Meter {
   }
 
  private:
-  /// On the stream of the kernels: pages that are not pinned may be on their way still when a copy
-  /// on another stream returns.
+  /// A copy of pages that are not pinned may return while its bytes are on their way: streams that
+  /// do not wait for others would read what was there before.
   Status send(std::byte* to, const void* from, std::size_t bytes, const char* doing) {
-    BV_CHECK(checked(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), doing));
+    if (bytes == 0) {
+      return Done{};
+    }
+    void* first = nullptr;
+    Memory<FreePinned> pinned;
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, bytes), doing));
+    pinned.reset(first, bytes);
+    std::memcpy(first, from, bytes);
+    BV_CHECK(checked(cudaMemcpyAsync(to, first, bytes, cudaMemcpyHostToDevice, stream_), doing));
     return checked(cudaStreamSynchronize(stream_), doing);
   }
 
