@@ -47,7 +47,7 @@ class CudaDevice : public Device {
     void* first = nullptr;
     BV_CHECK(checked(cudaMalloc(&first, bytes), "tensors"));
     lane.device.reset(first, bytes);
-    BV_CHECK(checked(cudaMallocHost(&first, bytes), "transfers"));
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, bytes), "transfers"));
     lane.pinned.reset(first, bytes);
     return Done{};
   }
@@ -130,7 +130,7 @@ class CudaDevice : public Device {
     lane.pinned_moves.reset(nullptr, 0);
     BV_CHECK(checked(cudaMalloc(&first, size), "a list of moves"));
     lane.moves.reset(first, size);
-    BV_CHECK(checked(cudaMallocHost(&first, size), "a list of moves"));
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, size), "a list of moves"));
     lane.pinned_moves.reset(first, size);
     return Done{};
   }

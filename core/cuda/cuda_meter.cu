@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -80,9 +81,7 @@ class CudaMeter : public Meter {
     }
     for (std::size_t at = 0; at < bytes; at += words.size() * 4) {
       const std::size_t size = std::min(words.size() * 4, bytes - at);
-      BV_CHECK(checked(cudaMemcpy(static_cast<std::byte*>(first) + at, words.data(), size,
-                                  cudaMemcpyHostToDevice),
-                       "filling tensors"));
+      BV_CHECK(send(static_cast<std::byte*>(first) + at, words.data(), size, "filling tensors"));
       if (words.empty()) {
         break;
       }
@@ -99,11 +98,8 @@ class CudaMeter : public Meter {
     Memory<FreeDevice> lists;
     BV_CHECK(checked(cudaMalloc(&first, moves + transposes + 1), "a list of moves"));
     lists.reset(first, moves + transposes);
-    BV_CHECK(checked(cudaMemcpy(lists.bytes(), list.moves.data(), moves, cudaMemcpyHostToDevice),
-                     "sending moves"));
-    BV_CHECK(checked(cudaMemcpy(lists.bytes() + moves, list.transposes.data(), transposes,
-                                cudaMemcpyHostToDevice),
-                     "sending moves"));
+    BV_CHECK(send(lists.bytes(), list.moves.data(), moves, "sending moves"));
+    BV_CHECK(send(lists.bytes() + moves, list.transposes.data(), transposes, "sending moves"));
     return best(rounds, [&] { return launch(list, lists.bytes(), lists.bytes() + moves, stream_); });
   }
 
@@ -120,7 +116,7 @@ class CudaMeter : public Meter {
   Result<double> upload(std::byte* to, std::size_t bytes, int rounds) override {
     void* first = nullptr;
     Memory<FreePinned> pinned;
-    BV_CHECK(checked(cudaMallocHost(&first, bytes), "transfers"));
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, bytes), "transfers"));
     pinned.reset(first, bytes);
     return best(rounds, [&] {
       return checked(cudaMemcpyAsync(to, pinned.bytes(), bytes, cudaMemcpyHostToDevice, stream_),
@@ -155,6 +151,21 @@ class CudaMeter : public Meter {
   }
 
  private:
+  /// A copy of pages that are not pinned may return while its bytes are on their way: streams that
+  /// do not wait for others would read what was there before.
+  Status send(std::byte* to, const void* from, std::size_t bytes, const char* doing) {
+    if (bytes == 0) {
+      return Done{};
+    }
+    void* first = nullptr;
+    Memory<FreePinned> pinned;
+    BV_CHECK(checked_pinned(cudaMallocHost(&first, bytes), doing));
+    pinned.reset(first, bytes);
+    std::memcpy(first, from, bytes);
+    BV_CHECK(checked(cudaMemcpyAsync(to, first, bytes, cudaMemcpyHostToDevice, stream_), doing));
+    return checked(cudaStreamSynchronize(stream_), doing);
+  }
+
   template <class Run>
   Result<double> best(int rounds, const Run& run) {
     double least = 0;

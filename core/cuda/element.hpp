@@ -345,15 +345,19 @@ namespace element {
 
 }  // namespace element
 
-/// The bits of base + scale * sum, rounded once; those of the base where the product is zero.
-[[nodiscard]] BV_HOST_DEVICE inline std::uint64_t with_sum(std::uint64_t base, DType dtype,
-                                                           float scale, float acc) {
+/// base + scale * acc, rounded once; the bits of the base where the product is zero.
+struct MergedBits {
+  std::uint64_t bits = 0;
+  float sum = 0;  // before it was rounded; 0 where the base stays
+};
+[[nodiscard]] BV_HOST_DEVICE inline MergedBits with_sum(std::uint64_t base, DType dtype,
+                                                        float scale, float acc) {
   const float delta = element::product(scale, acc);
   if (delta == 0) {
-    return base;
+    return {base, 0};
   }
   const float out = element::sum(element::as_float(base, dtype), delta);
-  return element::from_double(element::to_double(element::bits_of(out), DType::F32), dtype);
+  return {element::from_double(element::to_double(element::bits_of(out), DType::F32), dtype), out};
 }
 
 /// The bits of the merged element whose base has `base` as bits.
@@ -368,7 +372,7 @@ namespace element {
     acc = element::fused(element::as_float(left, one.left_dtype),
                          element::as_float(right, one.right_dtype), acc);
   }
-  return with_sum(base, one.base_dtype, one.scale, acc);
+  return with_sum(base, one.base_dtype, one.scale, acc).bits;
 }
 
 }  // namespace bv::cuda

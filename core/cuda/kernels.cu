@@ -66,6 +66,16 @@ Status checked(cudaError_t code, const char* doing) {
       .advise("use --device cpu; nvidia-smi says more of the device");
 }
 
+Status checked_pinned(cudaError_t code, const char* doing) {
+  if (code != cudaErrorMemoryAllocation) {
+    return checked(code, doing);
+  }
+  cudaGetLastError();
+  return fail(Code::OutOfMemory,
+              std::string("the host has no memory left that can be pinned for ") + doing)
+      .advise("raise `ulimit -l` or the memory limit of the job, or use --device cpu");
+}
+
 /// Errors of the launch itself; those of the kernel are told by the next wait.
 template <class... Wanted>
 Status start(void (*kernel)(Wanted...), std::int64_t blocks, std::int64_t threads,

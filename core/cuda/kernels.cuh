@@ -11,6 +11,8 @@
 namespace bv::cuda {
 
 [[nodiscard]] Status checked(cudaError_t code, const char* doing);
+/// The same of memory of the host that the GPU reads: it is the host that has none.
+[[nodiscard]] Status checked_pinned(cudaError_t code, const char* doing);
 
 /// Memory of the device or of transfers, given back at the end.
 template <class Release>

@@ -22,6 +22,10 @@ struct MergeBlock {
   DType factor_dtype = DType::F32;  // F32, BF16 or F16, as the base
   DType base_dtype = DType::F32;
   float scale = 0;
+  /// On the device: 1 afterwards when an element that the product changes is NaN, or as large as
+  /// `limit`; else it is left as it was. Null: nobody asks.
+  std::uint32_t* unfit = nullptr;
+  float limit = 0;
 };
 
 /// A block of threads makes kMergeTile x kMergeTile elements; a thread kMergeEach x kMergeEach of
@@ -99,10 +103,12 @@ class MergeThread {
         const std::int64_t column = column_ + column_in() + j * kMergeStep;
         if (row < block_.rows && column < block_.columns) {
           const std::int64_t at = (row * block_.columns + column) * width;
-          element::write(block_.out + at,
-                         with_sum(element::read(block_.base + at, width), block_.base_dtype,
-                                  block_.scale, sums_[i][j]),
-                         width);
+          const MergedBits one = with_sum(element::read(block_.base + at, width), block_.base_dtype,
+                                          block_.scale, sums_[i][j]);
+          element::write(block_.out + at, one.bits, width);
+          if (block_.unfit != nullptr && !(one.sum < block_.limit && one.sum > -block_.limit)) {
+            *block_.unfit = 1;  // many threads may, and all write the same
+          }
         }
       }
     }

@@ -51,13 +51,17 @@ std::vector<std::string> StagedExecutor::notes() const {
 
 Status StagedExecutor::run(std::span<const move::MoveTask> tasks) {
   const std::lock_guard lock(mutex_);
-  const std::size_t wanted = lane_bytes_;
-  Status done = attempt(tasks);
   // What was made is made again: a task reads nothing that it writes.
+  return in_less_memory([&] { return attempt(tasks); });
+}
+
+Status StagedExecutor::in_less_memory(const std::function<Status()>& attempt) {
+  const std::size_t wanted = lane_bytes_;
+  Status done = attempt();
   while (!done && done.error().code == Code::OutOfMemory && lane_bytes_ / 2 >= kLaneBytesMin) {
     lane_bytes_ = aligned(lane_bytes_ / 2);
     reserved_ = false;
-    done = attempt(tasks);
+    done = attempt();
   }
   if (done && lane_bytes_ != wanted) {
     notes_.push_back(fmt::format("the GPU has little memory left: chunks of {} in place of {}",

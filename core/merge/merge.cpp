@@ -39,9 +39,9 @@ convert::OutputTensor unchanged(const io::Checkpoint& checkpoint, const io::Stor
 
 /// What the adapter does to a tensor: `output` begins as `stored`.
 Status edit(const TensorEdits& edits, const io::Checkpoint& checkpoint,
-            const io::StoredTensor& stored, convert::OutputTensor& output) {
+            const io::StoredTensor& stored, const MergeBy& by, convert::OutputTensor& output) {
   BV_TRY(whole, io::WholeTensor::read(checkpoint, stored));
-  BV_TRY(merge, TensorMerge::make(output.spec, edits, best_merge_isa(), whole.bytes()));
+  BV_TRY(merge, TensorMerge::make(output.spec, edits, by, whole.bytes()));
   const auto shared = std::make_shared<TensorMerge>(std::move(merge));
   output.granule = shared->granule() * kTileRows;  // whole tiles
   output.edit = [shared](std::int64_t begin, std::span<const std::byte> made,
@@ -50,7 +50,7 @@ Status edit(const TensorEdits& edits, const io::Checkpoint& checkpoint,
 }
 
 Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfModel& base,
-                                                        const MergePlan& plan) {
+                                                        const MergePlan& plan, const MergeBy& by) {
   const io::Checkpoint& checkpoint = *base.checkpoint;
   std::vector<convert::OutputFile> out(checkpoint.names().size());
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -61,7 +61,7 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
   for (const auto& [tensor, stored] : checkpoint.tensors()) {
     convert::OutputTensor output = unchanged(checkpoint, stored, tensor);
     if (const auto at = plan.edits.find(tensor); at != plan.edits.end()) {
-      BV_CHECK(edit(at->second, checkpoint, stored, output));
+      BV_CHECK(edit(at->second, checkpoint, stored, by, output));
     }
     out[stored.file].tensors.push_back(std::move(output));
   }
@@ -70,7 +70,7 @@ Result<std::vector<convert::OutputFile>> merged_outputs(const checkpoint::HfMode
     if (one.is_new() && at != checkpoint.tensors().end()) {
       convert::OutputTensor output = unchanged(checkpoint, at->second, one.made);
       if (const auto own = plan.edits.find(one.made); own != plan.edits.end()) {
-        BV_CHECK(edit(own->second, checkpoint, at->second, output));
+        BV_CHECK(edit(own->second, checkpoint, at->second, by, output));
       }
       out[at->second.file].tensors.push_back(std::move(output));
     }
@@ -155,9 +155,11 @@ Status write(const checkpoint::HfModel& base, const Adapter& adapter, const fs::
   request.files = names;
   BV_TRY(folder, io::OutputFolder::create(std::move(request)));
   BV_CHECK(folder.keep_only(convert::names_of(outputs)));
-  BV_TRY(digests, convert::write_files(folder.partial(), outputs, std::move(plans),
-                                       {options.jobs, options.progress, options.resume,
-                                        options.windows, more_bytes}));
+  BV_TRY(digests,
+         convert::write_files(
+             folder.partial(), outputs, std::move(plans),
+             {options.jobs, options.progress, options.resume,
+              options.device == nullptr ? options.windows : convert::kDeviceWindows, more_bytes}));
   if (options.verify) {
     BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
   }
@@ -179,7 +181,7 @@ Status check_place_for_merge(const checkpoint::HfModel& base, const Adapter& ada
 Result<MergeReport> merge_model(const checkpoint::HfModel& base, const Adapter& adapter,
                                 const fs::path& out, const MergeOptions& options) {
   BV_TRY(plan, plan_merge(base, adapter, options.untie));
-  BV_TRY(outputs, merged_outputs(base, plan));
+  BV_TRY(outputs, merged_outputs(base, plan, {best_merge_isa(), options.device}));
   BV_TRY(carried, carried_files(base, plan, options.follow_links));
   MergeReport report;
   report.notes = carried.notes;

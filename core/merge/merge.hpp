@@ -8,6 +8,7 @@
 
 #include "core/convert/stream.hpp"
 #include "core/lora/adapter.hpp"
+#include "core/move/merger.hpp"
 
 namespace bv::lora {
 
@@ -21,6 +22,7 @@ struct MergeOptions {
   bool untie = false;
   ProgressSink* progress = nullptr;
   convert::WindowSizes windows = {};
+  move::Merger* device = nullptr;  // merges; null: the processor
 };
 
 struct MergeReport {

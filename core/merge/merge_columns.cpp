@@ -12,13 +12,13 @@
 namespace bv::lora {
 namespace {
 
-constexpr std::int64_t kRowsAtOnce = 64;
+constexpr std::int64_t kSumBytes = sizeof(float);
 
 /// Columns of rows [begin, end) that a pair changes, widened to float32, with its product added.
 /// `first` is the first byte of row `begin`. True when a sum is infinite or NaN.
-bool sums_of(const MergeProduct& product, const AdapterPair& pair, MergeIsa isa, DType dtype,
-             std::int64_t begin, std::int64_t end, const std::byte* first, std::int64_t row_bytes,
-             std::vector<float>& out) {
+Result<bool> sums_of(const MergeProduct& product, const AdapterPair& pair, const MergeBy& by,
+                     DType dtype, std::int64_t begin, std::int64_t end, const std::byte* first,
+                     std::int64_t row_bytes, std::vector<float>& out) {
   const std::int64_t width = product.columns();
   out.resize(static_cast<std::size_t>((end - begin) * width));
   for (std::int64_t i = 0; i < end - begin; ++i) {
@@ -30,7 +30,7 @@ bool sums_of(const MergeProduct& product, const AdapterPair& pair, MergeIsa isa,
   }
   auto* sums = reinterpret_cast<std::byte*>(out.data());
   const std::int64_t step = width * static_cast<std::int64_t>(sizeof(float));
-  return product.add_to(isa, DType::F32, {begin, end, sums, sums, step, step});
+  return product.add_by(by, DType::F32, {begin, end, sums, sums, step, step});
 }
 
 }  // namespace
@@ -46,10 +46,12 @@ Status TensorMerge::take_norms(std::span<const std::byte> whole) {
     const MergeProduct product = product_of(pair);
     std::vector<double> squares(static_cast<std::size_t>(product.columns()), 0);
     std::vector<float> sums;
-    for (std::int64_t row = 0; row < rows_; row += kRowsAtOnce) {
-      const std::int64_t end = std::min(rows_, row + kRowsAtOnce);
-      sums_of(product, pair, isa_, base_.dtype, row, end, whole.data() + row * row_bytes, row_bytes,
-              sums);
+    const std::int64_t most = by_.rows_at_once(product.columns() * kSumBytes);
+    for (std::int64_t row = 0; row < rows_; row += most) {
+      const std::int64_t end = std::min(rows_, row + most);
+      BV_TRY(unfit, sums_of(product, pair, by_, base_.dtype, row, end,
+                            whole.data() + row * row_bytes, row_bytes, sums));
+      static_cast<void>(unfit);  // its column has no finite norm
       for (std::size_t i = 0; i < sums.size(); ++i) {
         squares[i % squares.size()] += static_cast<double>(sums[i]) * static_cast<double>(sums[i]);
       }
@@ -78,10 +80,13 @@ Status TensorMerge::scale_columns(const Term& term, const Rows& rows) const {
   const std::int64_t width = term.product->columns();
   const float limit = overflow_from(base_.dtype);
   std::vector<float> sums;
-  for (std::int64_t row = rows.begin; row < rows.end; row += kRowsAtOnce) {
-    const std::int64_t end = std::min(rows.end, row + kRowsAtOnce);
+  const std::int64_t most = by_.rows_at_once(width * kSumBytes);
+  for (std::int64_t row = rows.begin; row < rows.end; row += most) {
+    const std::int64_t end = std::min(rows.end, row + most);
     const std::int64_t offset = (row - rows.begin) * row_bytes;
-    sums_of(*term.product, pair, isa_, base_.dtype, row, end, rows.base + offset, row_bytes, sums);
+    BV_TRY(unfit, sums_of(*term.product, pair, by_, base_.dtype, row, end, rows.base + offset,
+                          row_bytes, sums));
+    static_cast<void>(unfit);  // seen below, element by element
     for (std::int64_t i = 0; i < end - row; ++i) {
       for (std::int64_t j = 0; j < width; ++j) {
         const float value = term.factors[static_cast<std::size_t>(j)] *

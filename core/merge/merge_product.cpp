@@ -133,40 +133,4 @@ std::optional<MergeProduct::Unfit> MergeProduct::first_unfit(DType dtype,
   return std::nullopt;
 }
 
-std::optional<std::int64_t> merge_dora_rows(MergeIsa isa, DType dtype, const MergeProduct& product,
-                                            std::span<const float> magnitude,
-                                            const MergeRows& rows) {
-  const std::int64_t columns = product.columns();
-  std::vector<float> sums(static_cast<std::size_t>(columns));
-  const std::int64_t step = columns * static_cast<std::int64_t>(sizeof(float));
-  for (std::int64_t i = rows.begin; i < rows.end; ++i) {
-    const std::int64_t local = i - rows.begin;
-    for (std::int64_t j = 0; j < columns; ++j) {
-      sums[static_cast<std::size_t>(j)] =
-          widen(rows.base + local * rows.base_step + j * bytes(dtype), dtype);
-    }
-    auto* wide = reinterpret_cast<std::byte*>(sums.data());
-    const bool bad = product.add_to(isa, DType::F32, {i, i + 1, wide, wide, step, step});
-    double squares = 0;
-    for (const float sum : sums) {
-      squares += static_cast<double>(sum) * static_cast<double>(sum);
-    }
-    const double norm = std::sqrt(squares);
-    const auto factor =
-        static_cast<float>(static_cast<double>(magnitude[static_cast<std::size_t>(local)]) / norm);
-    const auto limit = overflow_from(dtype);
-    const bool fits = std::all_of(sums.begin(), sums.end(), [&](float sum) {
-      return std::abs(factor * sum) < limit;  // false for NaN
-    });
-    if (bad || !(norm > 0) || !std::isfinite(norm) || !fits) {
-      return i;
-    }
-    for (std::int64_t j = 0; j < columns; ++j) {
-      narrow(factor * sums[static_cast<std::size_t>(j)],
-             rows.out + local * rows.out_step + j * bytes(dtype), dtype);
-    }
-  }
-  return std::nullopt;
-}
-
 }  // namespace bv::lora

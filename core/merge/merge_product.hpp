@@ -10,6 +10,7 @@
 
 #include "core/base/dtype.hpp"
 #include "core/merge/merge_tile.hpp"
+#include "core/move/merger.hpp"
 
 namespace bv::lora {
 
@@ -27,6 +28,17 @@ struct MatrixView {
   }
 };
 [[nodiscard]] MatrixView transposed(const MatrixView& matrix);
+
+/// Who adds: a device, or the loops of an instruction set.
+struct MergeBy {
+  MergeBy(MergeIsa with) : isa(with) {}
+  MergeBy(MergeIsa with, move::Merger* on) : isa(with), device(on) {}
+  MergeIsa isa;
+  move::Merger* device = nullptr;
+
+  /// Rows of `row_bytes` that are worth a call.
+  [[nodiscard]] std::int64_t rows_at_once(std::int64_t row_bytes) const;
+};
 
 /// Rows of a base and where they go; `out` may be the base itself.
 struct MergeRows {
@@ -52,6 +64,8 @@ class MergeProduct {
   /// Adds to rows of a base of `dtype` with as many columns. True when an element that the product
   /// changes came out infinite or NaN; `first_unfit` then says which.
   [[nodiscard]] bool add_to(MergeIsa isa, DType dtype, const MergeRows& rows) const;
+  /// The same by whoever adds. Errors: those of a device.
+  [[nodiscard]] Result<bool> add_by(const MergeBy& by, DType dtype, const MergeRows& rows) const;
 
   /// The first such element in the order of rows, from the untouched base.
   struct Unfit {
@@ -61,6 +75,7 @@ class MergeProduct {
   [[nodiscard]] std::optional<Unfit> first_unfit(DType dtype, const MergeRows& rows) const;
 
  private:
+  [[nodiscard]] std::vector<float> dense_right() const;
   void pack_left(std::int64_t begin, std::int64_t end, std::vector<float>& out) const;
 
   MatrixView left_;
@@ -71,10 +86,10 @@ class MergeProduct {
 
 /// DoRA: row i of base + product times magnitude[i] / its 2-norm. The norm is taken in float64 over
 /// all columns of the float32 sums. `rows` of `dtype`; `magnitude` for row `begin` on. Nothing is
-/// written for a row without a finite, positive norm: it is returned.
-[[nodiscard]] std::optional<std::int64_t> merge_dora_rows(MergeIsa isa, DType dtype,
-                                                          const MergeProduct& product,
-                                                          std::span<const float> magnitude,
-                                                          const MergeRows& rows);
+/// written for a row without a finite, positive norm: it is returned. Errors: those of a device.
+[[nodiscard]] Result<std::optional<std::int64_t>> merge_dora_rows(const MergeBy& by, DType dtype,
+                                                                  const MergeProduct& product,
+                                                                  std::span<const float> magnitude,
+                                                                  const MergeRows& rows);
 
 }  // namespace bv::lora

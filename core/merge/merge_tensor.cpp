@@ -75,8 +75,8 @@ Edits edits_of(const Adapter& adapter) {
   return out;
 }
 
-TensorMerge::TensorMerge(TensorSpec base, TensorEdits edits, MergeIsa isa)
-    : base_(std::move(base)), edits_(std::move(edits)), isa_(isa) {
+TensorMerge::TensorMerge(TensorSpec base, TensorEdits edits, const MergeBy& by)
+    : base_(std::move(base)), edits_(std::move(edits)), by_(by) {
   const MatrixSides sides = matrix_sides(base_.shape, edits_.pairs);
   columns_ = sides.columns;
   rows_ = sides.rows;
@@ -88,7 +88,7 @@ TensorMerge::TensorMerge(TensorSpec base, TensorEdits edits, MergeIsa isa)
   }
 }
 
-Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeIsa isa,
+Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, const MergeBy& by,
                                       std::span<const std::byte> whole) {
   if (!is_mergeable(base.dtype)) {
     return not_merged(base.name, std::string(name(base.dtype)), "F32, BF16 or F16");
@@ -105,7 +105,7 @@ Result<TensorMerge> TensorMerge::make(TensorSpec base, TensorEdits edits, MergeI
                         "a stack that stores [out, in]");
     }
   }
-  TensorMerge out(std::move(base), std::move(edits), isa);
+  TensorMerge out(std::move(base), std::move(edits), by);
   BV_CHECK(out.take_norms(whole));
   return out;
 }
@@ -208,7 +208,7 @@ Status TensorMerge::merge_outputs(const Term& term, const Rows& rows) {
     for (std::int64_t i = own.begin; i < own.end; ++i) {
       magnitude.push_back(widen(term.pair->magnitude->at(i, 0), term.pair->magnitude->dtype));
     }
-    const auto bad = merge_dora_rows(isa_, base_.dtype, *term.product, magnitude, merged);
+    BV_TRY(bad, merge_dora_rows(by_, base_.dtype, *term.product, magnitude, merged));
     if (bad) {
       return fail(Code::MergeNotFinite,
                   fmt::format("row {} of {} has no finite norm", first + *bad * step, base_.name))
@@ -218,10 +218,8 @@ Status TensorMerge::merge_outputs(const Term& term, const Rows& rows) {
     }
     return Done{};
   }
-  if (term.product->add_to(isa_, base_.dtype, merged)) {
-    return not_finite(term, rows, first, step, merged);
-  }
-  return Done{};
+  BV_TRY(unfit, term.product->add_by(by_, base_.dtype, merged));
+  return unfit ? Status(not_finite(term, rows, first, step, merged)) : Done{};
 }
 
 /// The base stores [in, out]: the outputs are its columns.
@@ -237,9 +235,8 @@ Status TensorMerge::merge_columns(const Term& term, const Rows& rows) {
   MergeRows merged{rows.begin, rows.end, rows.base + first * size, rows.out + first * size,
                    row_bytes,  row_bytes};
   if (step == 1) {
-    return term.product->add_to(isa_, base_.dtype, merged)
-               ? Status(not_finite(term, rows, first, step, merged))
-               : Done{};
+    BV_TRY(unfit, term.product->add_by(by_, base_.dtype, merged));
+    return unfit ? Status(not_finite(term, rows, first, step, merged)) : Done{};
   }
   // Every step-th column: gathered, merged, scattered.
   const std::int64_t height = rows.end - rows.begin;
@@ -256,7 +253,8 @@ Status TensorMerge::merge_columns(const Term& term, const Rows& rows) {
   });
   std::vector<std::byte> sums(gathered.size());
   merged = {rows.begin, rows.end, gathered.data(), sums.data(), width * size, width * size};
-  if (term.product->add_to(isa_, base_.dtype, merged)) {
+  BV_TRY(unfit, term.product->add_by(by_, base_.dtype, merged));
+  if (unfit) {
     return not_finite(term, rows, first, step, merged);
   }
   each([&](std::int64_t in, std::int64_t at) {
@@ -268,6 +266,13 @@ Status TensorMerge::merge_columns(const Term& term, const Rows& rows) {
 Error TensorMerge::not_finite(const Term& term, const Rows& rows, std::int64_t first,
                               std::int64_t step, const MergeRows& merged) const {
   const auto unfit = term.product->first_unfit(base_.dtype, merged);
+  if (!unfit && by_.device != nullptr) {
+    return fail(Code::NoGpu,
+                fmt::format(
+                    "the GPU says that {} becomes infinite or NaN, and the processor does not",
+                    base_.name))
+        .advise("use --device cpu; bridge-verify doctor says what this machine can do");
+  }
   BV_ASSERT(unfit);
   const bool columns = term.pair != nullptr && term.pair->transposed;
   const std::int64_t row = columns ? unfit->row : first + unfit->row * step;

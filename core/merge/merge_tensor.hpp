@@ -33,8 +33,8 @@ class TensorMerge {
  public:
   /// The adapter must live. `whole`: the bytes of the base, which DoRA on outputs that are columns
   /// (embeddings, a base that stores [in, out]) takes the norms of. Errors: MergeDType for dtypes
-  /// that cannot be merged, MergeNotFinite for a column without a finite norm.
-  static Result<TensorMerge> make(TensorSpec base, TensorEdits edits, MergeIsa isa,
+  /// that cannot be merged, MergeNotFinite for a column without a finite norm; those of a device.
+  static Result<TensorMerge> make(TensorSpec base, TensorEdits edits, const MergeBy& by,
                                   std::span<const std::byte> whole);
 
   /// Elements of one row: ranges begin and end on multiples of it.
@@ -45,8 +45,8 @@ class TensorMerge {
   [[nodiscard]] DType dtype() const { return base_.dtype; }
   /// Of this, with the factors that are packed.
   [[nodiscard]] std::size_t held_bytes() const;
-  /// Elements from `begin` on. Errors: MergeNotFinite naming tensor and element; nothing of that
-  /// range counts then.
+  /// Elements from `begin` on. Errors: MergeNotFinite naming tensor and element; those of a device.
+  /// Nothing of that range counts then.
   [[nodiscard]] Status apply(std::int64_t begin, std::span<const std::byte> base,
                              std::span<std::byte> out);
 
@@ -68,7 +68,7 @@ class TensorMerge {
     std::byte* out = nullptr;
   };
 
-  TensorMerge(TensorSpec base, TensorEdits edits, MergeIsa isa);
+  TensorMerge(TensorSpec base, TensorEdits edits, const MergeBy& by);
   Status merge_rows(const Rows& rows);
   Status merge_term(Term& term, const Rows& rows);
   Status merge_columns(const Term& term, const Rows& rows);
@@ -82,7 +82,7 @@ class TensorMerge {
 
   TensorSpec base_;
   TensorEdits edits_;
-  MergeIsa isa_;
+  MergeBy by_;
   std::int64_t rows_ = 1, columns_ = 1;  // of one slice
   std::vector<Term> terms_;
 };

@@ -31,9 +31,10 @@ checkpoint::Additions merged_additions(const checkpoint::HfModel& base, const Me
 }
 
 Status merge_when_read(const Adapter& adapter, const MergePlan& plan, int jobs,
-                       checkpoint::HfModel& model) {
+                       checkpoint::HfModel& model, move::Merger* device) {
   io::Checkpoint& checkpoint = *model.checkpoint;
-  const auto states = std::make_shared<MergeStates>(kRestingBytes * static_cast<std::size_t>(jobs));
+  const std::size_t each = device == nullptr ? kRestingBytes : kDeviceRestingBytes;
+  const auto states = std::make_shared<MergeStates>(each * static_cast<std::size_t>(jobs));
   const io::TensorStore* store = store_of(adapter);
   const auto add = [&](const std::string& stored, const std::string& name,
                        const TensorEdits& edits) -> Status {
@@ -41,7 +42,7 @@ Status merge_when_read(const Adapter& adapter, const MergePlan& plan, int jobs,
     TensorSpec spec = base.spec;
     spec.name = name;
     BV_TRY(whole, io::WholeTensor::read(checkpoint, base));
-    BV_TRY(merge, TensorMerge::make(spec, edits, best_merge_isa(), whole.bytes()));
+    BV_TRY(merge, TensorMerge::make(spec, edits, {best_merge_isa(), device}, whole.bytes()));
     checkpoint.add_made(
         {std::move(spec), stored,
          std::make_unique<MergedElements>(

@@ -61,6 +61,17 @@ std::string not_reached_note(const std::vector<Verdict>& verdicts) {
   return rules.empty() ? "" : counted(rules.size(), "rule") + " not reached";
 }
 
+/// How many layouts a claim stands on that a device was asked for.
+std::string layouts_note(const std::vector<Verdict>& verdicts) {
+  std::set<std::string> layouts;
+  for (const Verdict& verdict : verdicts) {
+    if (verdict.outcome == Outcome::Held) {
+      layouts.insert(verdict.layout);
+    }
+  }
+  return layouts.empty() ? "" : counted(layouts.size(), "layout");
+}
+
 }  // namespace
 
 std::string_view name(Level level) {
@@ -175,6 +186,9 @@ void Panel::add(const Claim& claim, const Subject& subject, std::vector<Verdict>
     summary.note = "needs the weights";
   } else {
     summary.note = not_reached_note(verdicts);
+  }
+  if (claim.needs_device && summary.note.empty()) {
+    summary.note = layouts_note(verdicts);
   }
   if (claim.id == "shapes") {
     shapes_known_ = summary.requested;

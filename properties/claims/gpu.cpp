@@ -1,11 +1,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <map>
 #include <set>
+#include <unordered_set>
 
 #include "core/base/arith.hpp"
+#include "core/base/text.hpp"
 #include "core/checkpoint/source_tensor.hpp"
+#include "core/io/digest.hpp"
 #include "core/move/tensor_maker.hpp"
 #include "properties/claims/catalogue.hpp"
 #include "properties/claims/dtypes.hpp"
@@ -30,6 +35,39 @@ std::string hex(const std::byte* element, std::size_t size) {
     out += fmt::format("{:02x}", std::to_integer<unsigned>(element[i]));
   }
   return "0x" + out;
+}
+
+/// Layouts cut many shards alike: each is made once, and this keeps what came of it.
+struct SeenShards {
+  std::unordered_set<std::uint64_t> right;
+  std::map<std::uint64_t, DeviceDifference> wrong;
+};
+
+/// How many shards a verdict stands on.
+struct ShardCount {
+  std::int64_t made = 0;    // on both
+  std::int64_t before = 0;  // cut as on a layout before
+};
+
+/// What a recipe of this mapping makes, in 64 bits.
+std::uint64_t digest_of(std::uint32_t mapping, const move::Recipe& recipe) {
+  io::Digest digest;
+  const auto add = [&](const auto& value) { digest.add(std::as_bytes(std::span(&value, 1))); };
+  add(mapping);
+  add(recipe.elements);
+  for (const layout::Box& box : recipe.boxes) {
+    add(box.source);
+    add(box.source_offset);
+    add(box.target_offset);
+    add(box.axes.size());
+    for (const layout::BoxAxis& axis : box.axes) {
+      add(axis);
+    }
+  }
+  const std::string hex = digest.hex();
+  std::uint64_t out = 0;
+  std::from_chars(hex.data(), hex.data() + 16, out, 16);
+  return out;
 }
 
 /// One parameter of one rank, as it is converted: cast and summed.
@@ -81,21 +119,43 @@ Result<std::optional<DeviceDifference>> compare(const move::Recipe& recipe,
 /// Every distinct shard of a mapping.
 Result<std::optional<DeviceDifference>> compare_mapping(const Subject& subject, const Part& part,
                                                         const plan::Plan& plan,
-                                                        std::uint32_t mapping) {
+                                                        std::uint32_t mapping,
+                                                        SeenShards& seen_shards,
+                                                        ShardCount& count) {
   std::set<std::pair<std::int64_t, std::int64_t>> seen;
   for (const plan::Plan::Owner& owner : plan.owners()[mapping]) {
     const plan::Target& target = plan.files()[owner.file].targets[owner.target];
     if (!seen.emplace(target.t, target.expert).second) {
       continue;
     }
-    BV_TRY(found, compare(recipe_of(subject, part, plan, target), *subject.budget.device));
+    const move::Recipe recipe = recipe_of(subject, part, plan, target);
+    const std::uint64_t digest = digest_of(mapping, recipe);
+    if (seen_shards.right.contains(digest)) {
+      ++count.before;
+      continue;
+    }
+    if (const auto wrong = seen_shards.wrong.find(digest); wrong != seen_shards.wrong.end()) {
+      return std::optional(wrong->second);
+    }
+    BV_TRY(found, compare(recipe, *subject.budget.device));
+    ++count.made;
     if (found) {
       found->tensor = target.global_name;
       found->t = target.t;
+      seen_shards.wrong.emplace(digest, *found);
       return std::move(found);
     }
+    seen_shards.right.insert(digest);
   }
   return std::optional<DeviceDifference>();
+}
+
+std::string text_of(const ShardCount& count) {
+  std::string out =
+      counted(static_cast<std::uint64_t>(count.made), "shard") + " compared bit for bit";
+  return count.before == 0
+             ? out
+             : fmt::format("{}; {} more cut as on a layout before", out, thousands(count.before));
 }
 
 void refute(Verdict& verdict, const DeviceDifference& difference, const family::Rule& rule) {
@@ -125,7 +185,7 @@ void leave_open(Verdict& verdict, Code code, std::string title, std::string help
 }
 
 Verdict judge_use(const Subject& subject, const RuleUse& use, const Result<plan::Plan>& plan,
-                  const std::string& id) {
+                  const std::string& id, SeenShards& seen_shards) {
   Verdict verdict = about(subject, "gpu", use, id);
   verdict.cases = use.parameters;
   verdict.outcome = Outcome::Held;
@@ -142,8 +202,9 @@ Verdict judge_use(const Subject& subject, const RuleUse& use, const Result<plan:
   } else if (dtypes.refuses(use)) {
     dtypes.mark(*use.part, verdict);
   } else {
+    ShardCount count;
     for (const std::uint32_t mapping : use.mappings) {
-      auto found = compare_mapping(subject, *use.part, *plan, mapping);
+      auto found = compare_mapping(subject, *use.part, *plan, mapping, seen_shards, count);
       if (!found) {
         leave_open(verdict, found.error().code, found.error().message, found.error().help);
         break;
@@ -151,6 +212,9 @@ Verdict judge_use(const Subject& subject, const RuleUse& use, const Result<plan:
       if (*found && verdict.refuted_cases++ == 0) {
         refute(verdict, **found, *use.rule);
       }
+    }
+    if (verdict.outcome == Outcome::Held) {
+      verdict.facts.push_back(text_of(count));
     }
   }
   return verdict;
@@ -165,12 +229,14 @@ std::int64_t count_gpu(const Subject& subject) {
 std::vector<Verdict> check_gpu(const Subject& subject) {
   std::vector<Verdict> out;
   const std::vector<RuleUse> uses = rule_uses(subject);
+  std::map<const Part*, SeenShards> seen_shards;
   for (const parallel::Layout& layout : subject.layouts) {
     for (const Part& part : subject.parts) {
       const auto plan = plan::Plan::make(part.source->model, *subject.kinds, layout);
       for (const RuleUse& use : uses) {
         if (use.part == &part) {
-          out.push_back(judge_use(subject, use, plan, parallel::layout_id(layout)));
+          out.push_back(
+              judge_use(subject, use, plan, parallel::layout_id(layout), seen_shards[&part]));
         }
       }
     }

@@ -2,11 +2,7 @@
 // included, over the stand-in for the CUDA runtime (tests/support/cuda).
 
 #include <gmock/gmock.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <set>
 #include <thread>
 
 #include "tests/e2e/world.hpp"
@@ -26,6 +22,13 @@ Ended on_host(const Words& arguments, const std::string& chosen = "") {
   return run_in(setting, arguments);
 }
 
+std::string peft_base(const std::string& name) {
+  return fixture("golden/peft/" + name + "/base");
+}
+std::string peft_adapter(const std::string& name) {
+  return fixture("golden/peft/" + name + "/adapter");
+}
+
 TEST(CommandOnHost, ChecksEveryBitOfAModelOfEachWayToMove) {
   for (const char* name : {"qwen3_moe_packed", "gpt_oss", "gemma3_text"}) {
     const Ended ended = on_host({"roundtrip", "--model", golden_hf(name).string(), "--tp", "2",
@@ -37,13 +40,16 @@ TEST(CommandOnHost, ChecksEveryBitOfAModelOfEachWayToMove) {
 
 TEST(CommandOnHost, ConvertWritesTheFolderOfTheProcessorEveryWay) {
   const TempFolder temp;
-  const std::string peft = fixture("golden/peft/llama_all/");
   const std::string model = golden_hf("qwen3_moe").string();
   const std::vector<Words> ways = {
       {"--to", "megatron", "--model", model, "--tp", "2", "--pp", "2"},
       {"--to", "torch_dist", "--model", model},
-      {"--to", "megatron", "--model", peft + "base", "--adapter", peft + "adapter", "--tp", "2"},
-      {"--to", "hf", "--model", temp / "way0"}};
+      {"--to", "megatron", "--model", peft_base("llama_all"), "--adapter",
+       peft_adapter("llama_all"), "--tp", "2"},
+      {"--to", "hf", "--model", temp / "way0"},
+      {"--to", "torch_dist", "--model", peft_base("dora"), "--adapter", peft_adapter("dora")},
+      {"--to", "megatron", "--model", peft_base("qwen35_moe"), "--adapter",
+       peft_adapter("qwen35_moe"), "--tp", "2", "--ep", "2"}};
   for (std::size_t i = 0; i < ways.size(); ++i) {
     const std::string out = temp / ("way" + std::to_string(i));
     const Ended alone = run(Words{"convert", "--out", out} + ways[i]);
@@ -54,6 +60,59 @@ TEST(CommandOnHost, ConvertWritesTheFolderOfTheProcessorEveryWay) {
     EXPECT_EQ(ended.code, 0) << i << ended.all();
     EXPECT_TRUE(contents(out) == contents(out + "gpu")) << i;
   }
+}
+
+/// Every way that an adapter changes a base: products of rows and of columns, of experts, with
+/// norms, with biases.
+TEST(CommandOnHost, LoraMergeWritesTheFolderOfTheProcessor) {
+  const TempFolder temp;
+  int merged = 0;
+  for (const fs::directory_entry& one : fs::directory_iterator(fixture("golden/peft"))) {
+    const std::string name = one.path().filename().string();
+    if (!fs::exists(one.path() / "adapter") || !fs::exists(one.path() / "base")) {
+      continue;
+    }
+    const Words line = {"lora",          "merge",     "--model",
+                        peft_base(name), "--adapter", peft_adapter(name),
+                        "--untie",       "--out"};
+    const Ended alone = run(line + Words{temp / "alone"});
+    const Ended ended = on_host(line + Words{temp / "gpu", "--device", "cuda"},
+                                ++merged % 2 == 0 ? "when=random" : "when=late");
+    EXPECT_EQ(alone.code, 0) << name << alone.all();
+    EXPECT_EQ(ended.code, 0) << name << ended.all();
+    EXPECT_TRUE(contents(temp / "alone") == contents(temp / "gpu")) << name;
+    fs::remove_all(temp / "alone");
+    fs::remove_all(temp / "gpu");
+  }
+  EXPECT_GT(merged, 15);
+}
+
+/// The folder is right, or there is none and the exit code says why.
+TEST(CommandOnHost, LoraMergeWithAnyCallThatFailsWritesTheRightFolderOrNone) {
+  const TempFolder temp;
+  const Words line = {
+      "lora",   "merge", "--model", peft_base("dora"), "--adapter", peft_adapter("dora"),
+      "--jobs", "1",     "--out"};
+  ASSERT_EQ(run(line + Words{temp / "alone"}).code, 0);
+  const auto wanted = contents(temp / "alone");
+  int failed = 0;
+  for (const char* kind : {" code=719", " code=700 stays", " code=2"}) {
+    for (const int call : {1, 2, 4, 5, 7, 9, 10, 12, 14, 17, 20, 24, 30, 47, 81, 130}) {
+      const std::string out = temp / "out";
+      const Ended ended =
+          on_host(line + Words{out, "--device", "cuda"}, "fail=" + std::to_string(call) + kind);
+      if (fs::exists(out)) {
+        EXPECT_EQ(ended.code, 0) << call << kind << ended.all();
+        EXPECT_TRUE(contents(out) == wanted) << call << kind;
+        fs::remove_all(out);
+        continue;
+      }
+      ++failed;
+      EXPECT_EQ(ended.code, 5) << call << kind << ended.all();
+      EXPECT_THAT(ended.all(), AnyOf(HasSubstr("BV8003"), HasSubstr("BV8002"))) << call << kind;
+    }
+  }
+  EXPECT_GT(failed, 10);
 }
 
 TEST(CommandOnHost, AWorldTakesADeviceForEachProcess) {
@@ -140,64 +199,20 @@ TEST(CommandOnHost, LittleMemoryIsANoteAndNoneAnError) {
   const Words line = {"convert",   "--to", "megatron", "--model", golden_hf("llama").string(),
                       "--tp",      "2",    "--device", "cuda",    "--out",
                       temp / "out"};
-  const Ended little = on_host(line, "memory=6000000");
-  EXPECT_EQ(little.code, 0) << little.all();
-  EXPECT_THAT(little.flat(), HasSubstr("the GPU has little memory left: chunks of 2.1 MB"));
-  fs::remove_all(temp / "out");
-  const Ended none = on_host(line, "memory=1000");
-  EXPECT_EQ(none.code, 5) << none.all();
-  EXPECT_FALSE(fs::exists(temp / "out"));
-}
-
-/// ci/gpu/run.sh as on a GPU machine, with small benchmarks; what needs a GPU runs, on the host.
-TEST(CommandOnHost, TheScriptOfTheBundleRunsItsSuiteAndWritesEveryRow) {
-  const TempFolder temp;
-  fs::create_directories(temp / "bin");
-  fs::create_directories(temp / "fixtures/golden/hf");
-  fs::create_directory_symlink(golden_hf("qwen3"), temp / "fixtures/golden/hf/qwen3");
-  fs::copy(fs::path(BV_ROOT) / "ci/gpu/run.sh", temp / "run.sh");
-  const auto stand_in = [&](const std::string& name, const std::string& body) {
-    std::ofstream(temp / ("bin/" + name)) << "#!/bin/sh\n" << body << "\n";
-    fs::permissions(temp / ("bin/" + name), fs::perms::owner_all);
-  };
-  fs::create_symlink(BV_COMMAND_ON_HOST, temp / "bin/bridge-verify");
-  fs::create_symlink(BV_GPU_BENCH_ON_HOST, temp / "bin/bv_gpu_bench");
-  fs::create_symlink(BV_CUDA_TEST, temp / "bin/bv_cuda_test");
-  // The tests of the GPU are tests of their own here (label slow); the script runs the short ones.
-  stand_in("bv_gpu_test", std::string("exec ") + BV_GPU_TEST_ON_HOST +
-                              " --gtest_filter=GpuKernels.*:Gpu.MergesAndTurns* \"$@\"");
-  const auto run_script = [&](const std::string& chosen) {
-    const std::string line = "FAKE_CUDA='" + chosen + "' bash " + (temp / "run.sh") + " " +
-                             (temp / "results.json") + " 1 2>" + (temp / "errors.txt") +
-                             " >/dev/null";
-    const int status = std::system(line.c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  };
-  ASSERT_EQ(run_script("devices=1"), 0) << file_text(temp / "errors.txt");
-  const auto results = nlohmann::json::parse(file_text(temp / "results.json"));
-  EXPECT_EQ(results["ran_on_gpu"], true);
-  EXPECT_THAT(results["gpu"].get<std::string>(), HasSubstr("Host as a GPU 0"));
-  EXPECT_EQ(results["models"].size(), 1U);
-  EXPECT_EQ(results["models"][0]["exit"], 0);
-  EXPECT_GT(results["bv_gpu_test"]["tests"], 1);
-  EXPECT_EQ(results["bv_gpu_test"]["failures"], 0);
-  EXPECT_EQ(results["slice"]["cuda"]["exit"], 0);
-  EXPECT_EQ(results["slice"]["cpu"]["exit"], 0);
-  const auto& bench = results["benchmarks"];
-  EXPECT_GT(bench["kinds"].size(), 25U);
-  std::set<int> runs;
-  for (const auto& row : bench["kinds"]) {
-    EXPECT_GT(row["ratio"], 0) << row.dump();
-    runs.insert(row["run_bytes"].get<int>());
+  const Words merge = {"lora",      "merge",
+                       "--model",   peft_base("llama_all"),
+                       "--adapter", peft_adapter("llama_all"),
+                       "--device",  "cuda",
+                       "--out",     temp / "out"};
+  for (const Words& one : {line, merge}) {
+    const Ended little = on_host(one, "memory=6000000");
+    EXPECT_EQ(little.code, 0) << little.all();
+    EXPECT_THAT(little.flat(), HasSubstr("the GPU has little memory left: chunks of 2.1 MB"));
+    fs::remove_all(temp / "out");
+    const Ended none = on_host(one, "memory=1000");
+    EXPECT_EQ(none.code, 5) << none.all();
+    EXPECT_FALSE(fs::exists(temp / "out"));
   }
-  EXPECT_EQ(runs, (std::set<int>{2, 128, 512}));
-  EXPECT_GT(bench["streaming"]["ratio"], 0);
-  EXPECT_EQ(bench["merge"].size(), 6U);
-  // A GPU that fails is neither "none here" nor green; none is exit 3.
-  EXPECT_EQ(run_script("fail=40 stays code=700"), 1);
-  EXPECT_EQ(run_script("devices=0"), 3) << file_text(temp / "errors.txt");
-  EXPECT_THAT(file_text(temp / "errors.txt"), HasSubstr("NOT RUN ON A GPU"));
-  EXPECT_EQ(nlohmann::json::parse(file_text(temp / "results.json"))["ran_on_gpu"], false);
 }
 
 }  // namespace

@@ -280,10 +280,19 @@ TEST(BadInput, RuleIsNeverReached) {
 }
 
 TEST(BadInput, DeviceIsNotThere) {
-  for (const char* command : {"check", "roundtrip"}) {
+  const TempFolder folder;
+  const std::string llama = golden_hf("llama").string();
+  const std::string peft = fixture("golden/peft/llama_all/");
+  const std::string out = folder / "out";
+  for (std::vector<std::string> line :
+       {std::vector<std::string>{"check", "--model", llama},
+        {"roundtrip", "--model", llama},
+        {"convert", "--to", "megatron", "--model", llama, "--out", out},
+        {"lora", "merge", "--model", peft + "base", "--adapter", peft + "adapter", "--out", out}}) {
     // What is found differs from machine to machine; a GPU 99 is nowhere.
-    const Ended none =
-        run({command, "--model", golden_hf("llama").string(), "--device", "cuda:99"});
+    line.insert(line.end(), {"--device", "cuda:99"});
+    const Ended none = run(line);
+    EXPECT_FALSE(fs::exists(out));
     EXPECT_EQ(none.code, 5) << none.all();
     EXPECT_EQ(none.word(), "INPUT");
     EXPECT_NE(none.flat().find("error[BV8003]: --device cuda:99: there is no GPU 99"),

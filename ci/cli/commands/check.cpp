@@ -67,11 +67,7 @@ class Check {
     if (world_ != nullptr && world_->failure()) {
       return *world_->failure();
     }
-    if (device_ != nullptr) {
-      for (std::string& note : device_->notes()) {
-        run_.notes.push_back(std::move(note));
-      }
-    }
+    add_notes_of(device_.get(), run_);
     BV_CHECK(tell_contents());
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());

@@ -147,7 +147,7 @@ class Convert {
   Status to_megatron() {
     constexpr std::string_view kNames =
         "every HF tensor used once, every Megatron parameter filled";
-    BV_TRY(merging, open_merging(context_, options_, library_, run_));
+    BV_TRY(merging, open_merging(context_, options_, library_, run_, device_.get()));
     const bool shared = merging && convert_.world != nullptr;
     const std::string merged = shared ? identity_of(*merging->adapter, options_.untie) : "";
     if (merging) {
@@ -346,10 +346,7 @@ class Convert {
 
   void add_bytes(const convert::ConvertReport& report, const std::string& layout) {
     run_.notes.insert(run_.notes.end(), report.notes.begin(), report.notes.end());
-    if (device_ != nullptr) {
-      const std::vector<std::string> notes = device_->notes();
-      run_.notes.insert(run_.notes.end(), notes.begin(), notes.end());
-    }
+    add_notes_of(device_.get(), run_);
     std::vector<Verdict> verdicts = folder_verdicts(report);
     if (verdicts.empty()) {
       for (const auto& [file, tensors] : report.digests) {

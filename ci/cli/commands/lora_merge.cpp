@@ -8,6 +8,7 @@
 #include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "core/base/text.hpp"
@@ -29,6 +30,7 @@ class Merge {
     if (options_.no_verify) {
       context_.streams.err("warning: --no-verify: what was written is not read back\n");
     }
+    BV_TRY(device, open_device(context_, options_));
     BV_TRY(library, load_library(options_));
     BV_TRY(opened, open_base_and_adapter(context_, options_, library, run_, UnknownBase::Open));
     lora::MergeOptions merge;
@@ -38,6 +40,7 @@ class Merge {
     merge.resume = options_.resume;
     merge.follow_links = options_.follow_links;
     merge.untie = options_.untie;
+    merge.device = device.get();
     BV_CHECK(lora::check_place_for_merge(opened.model.hf, opened.adapter, options_.out, merge));
     CommandProgress progress(context_, options_);
     merge.progress = &progress;
@@ -46,6 +49,7 @@ class Merge {
       BV_CHECK(stopped_or(std::move(report).error()));
     } else {
       describe(*report, opened.adapter);
+      add_notes_of(device.get(), run_);
       add_next_of_lora(
           options_, "check",
           {{"model", options_.model}, {"adapter", options_.adapter}, {"merged", options_.out}},

@@ -34,7 +34,8 @@ std::string merged_note(const MergingSource& merging, const checkpoint::Megatron
 }
 
 Result<std::optional<MergingSource>> open_merging(Context& context, const Options& options,
-                                                  const Library& library, Run& run) {
+                                                  const Library& library, Run& run,
+                                                  cuda::StagedExecutor* device) {
   if (options.adapter.empty()) {
     if (options.untie) {
       return fail(Code::Conflict, "--untie belongs to --adapter")
@@ -63,7 +64,7 @@ Result<std::optional<MergingSource>> open_merging(Context& context, const Option
       options.command == "convert" ? "converted" : "read"));
   MergingSource out{std::move(opened.model),
                     std::make_unique<lora::Adapter>(std::move(opened.adapter))};
-  BV_CHECK(lora::merge_when_read(*out.adapter, plan, jobs_of(options), out.model.hf));
+  BV_CHECK(lora::merge_when_read(*out.adapter, plan, jobs_of(options), out.model.hf, device));
   return std::optional<MergingSource>(std::move(out));
 }
 

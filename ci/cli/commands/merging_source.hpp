@@ -7,6 +7,7 @@
 
 #include "ci/cli/session/session.hpp"
 #include "core/checkpoint/megatron_folder.hpp"
+#include "core/cuda/staged_executor.hpp"
 #include "core/lora/adapter.hpp"
 
 namespace bv::cli {
@@ -24,11 +25,11 @@ struct MergingSource {
 /// What is compared with a checkpoint, and whether `written` names another adapter.
 [[nodiscard]] std::string merged_note(const MergingSource& merging,
                                       const checkpoint::MegatronFolder* written);
-/// nullopt without --adapter. Notes and warnings of the merge are added to the run. Errors:
-/// Conflict for --untie alone; those of open_base_and_adapter, lora::plan_merge and
-/// lora::merge_when_read.
-[[nodiscard]] Result<std::optional<MergingSource>> open_merging(Context& context,
-                                                                const Options& options,
-                                                                const Library& library, Run& run);
+/// nullopt without --adapter. Notes and warnings of the merge are added to the run. `device`
+/// merges, and must outlive the source; null: the processor. Errors: Conflict for --untie alone;
+/// those of open_base_and_adapter, lora::plan_merge and lora::merge_when_read.
+[[nodiscard]] Result<std::optional<MergingSource>> open_merging(
+    Context& context, const Options& options, const Library& library, Run& run,
+    cuda::StagedExecutor* device = nullptr);
 
 }  // namespace bv::cli

@@ -57,4 +57,11 @@ Result<std::unique_ptr<cuda::StagedExecutor>> open_device(const Context& context
   return std::make_unique<cuda::StagedExecutor>(std::move(*opened));
 }
 
+void add_notes_of(const cuda::StagedExecutor* device, Run& run) {
+  if (device != nullptr) {
+    const std::vector<std::string> notes = device->notes();
+    run.notes.insert(run.notes.end(), notes.begin(), notes.end());
+  }
+}
+
 }  // namespace bv::cli

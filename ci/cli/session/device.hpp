@@ -5,6 +5,7 @@
 
 #include "ci/cli/session/context.hpp"
 #include "core/cuda/staged_executor.hpp"
+#include "core/verdict/verdict.hpp"
 
 namespace bv::cli {
 
@@ -13,5 +14,7 @@ namespace bv::cli {
 /// with what was found.
 [[nodiscard]] Result<std::unique_ptr<cuda::StagedExecutor>> open_device(const Context& context,
                                                                         const Options& options);
+/// What a device did otherwise than asked for; nothing for null.
+void add_notes_of(const cuda::StagedExecutor* device, Run& run);
 
 }  // namespace bv::cli

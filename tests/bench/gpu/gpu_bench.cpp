@@ -1,7 +1,8 @@
 // Benchmarks of a GPU, as one JSON: bytes a second of each kind beside a device-to-device copy of
 // as many bytes, streaming through the executor beside a copy from pinned memory, merges beside
-// cuBLAS. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU. bv_gpu_bench --device says which GPU
-// there is, and tries it; bv_gpu_bench --dry makes every workload on the host and times nothing.
+// cuBLAS, collectives by NCCL beside sockets. Usage: bv_gpu_bench [MIB]. Exit 3 without a GPU.
+// bv_gpu_bench --device says which GPU there is, and tries it; bv_gpu_bench --dry makes every
+// workload on the host and times nothing; bv_gpu_bench --adapter MODEL OUT RANK writes an adapter.
 
 #include <fmt/format.h>
 
@@ -19,6 +20,8 @@
 #include "core/cuda/staged_executor.hpp"
 #include "core/kinds/catalogue.hpp"
 #include "core/layout/box.hpp"
+#include "tests/bench/gpu/collectives.hpp"
+#include "tests/bench/gpu/slice_adapter.hpp"
 
 namespace bv::cuda {
 namespace {
@@ -213,7 +216,13 @@ Result<ordered_json> merge_row(Meter& meter, DType dtype, std::int64_t rank, std
 
 int told(const Error& error) {
   fmt::print(stderr, "{}: {}\n", error.message, error.found);
-  return error.code == Code::NoGpu ? 3 : 1;
+  return 1;
+}
+
+/// Exit code of a machine without a GPU. One that is listed and fails is another thing.
+int told_none(const Found& found) {
+  fmt::print(stderr, "there is no GPU: {}\n", text_of(found));
+  return 3;
 }
 
 Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std::string& gpu,
@@ -238,25 +247,33 @@ Result<ordered_json> measured(Meter& meter, move::Executor& executor, const std:
   return out;
 }
 
-Result<ordered_json> measured_here(std::size_t bytes) {
+/// `devices` are not none.
+Result<ordered_json> measured_here(const std::vector<std::string>& devices, std::size_t bytes) {
   BV_TRY(meter, open_meter(0));
   BV_TRY(device, open_device(0));
   StagedExecutor executor(std::move(device));
-  return measured(*meter, executor, look_around().devices.front(), bytes);
+  BV_TRY(out, measured(*meter, executor, devices.front(), bytes));
+  BV_TRY(rows, collective_rows(static_cast<int>(devices.size()), bytes / 16, true));
+  out["collectives"] = std::move(rows);
+  return std::move(out);
 }
 
 Result<ordered_json> measured_dry() {
+  constexpr std::size_t kDryBytes = std::size_t{1} << 20;
   DryMeter meter;
   move::CpuExecutor executor;
-  return measured(meter, executor, "none: a dry run, without times", std::size_t{1} << 20);
+  BV_TRY(out, measured(meter, executor, "none: a dry run, without times", kDryBytes));
+  BV_TRY(rows, collective_rows(2, kDryBytes / 16, false));
+  out["collectives"] = std::move(rows);
+  return std::move(out);
 }
 
-/// The name of the first GPU, when it does what it is asked.
-Result<std::string> tried_here() {
+/// Does the first GPU do what it is asked?
+Status try_here() {
   BV_TRY(meter, open_meter(0));
   BV_TRY(memory, meter->allocate(1024));
   BV_CHECK(meter->copy(memory + 512, memory, 512, 1));
-  return look_around().devices.front();
+  return Done{};
 }
 
 }  // namespace
@@ -266,17 +283,30 @@ int main(int argc, char** argv) {
   constexpr std::size_t kMib = std::size_t{1} << 20;
   const long mib = argc > 1 ? std::atol(argv[1]) : 1024;
   if (argc > 1 && std::string_view(argv[1]) == "--device") {
-    const auto device = bv::cuda::tried_here();
-    if (!device) {
-      return bv::cuda::told(device.error());
+    const auto found = bv::cuda::look_around();
+    if (found.devices.empty()) {
+      return bv::cuda::told_none(found);
     }
-    fmt::print("{}\n", *device);
+    const auto tried = bv::cuda::try_here();
+    if (!tried) {
+      return bv::cuda::told(tried.error());
+    }
+    fmt::print("{}\n", found.devices.front());
     return 0;
   }
+  if (argc == 5 && std::string_view(argv[1]) == "--adapter") {
+    const auto factors =
+        bv::cuda::write_adapter(argv[2], argv[3], std::max(1L, std::atol(argv[4])));
+    return factors ? 0 : bv::cuda::told(factors.error());
+  }
   const bool dry = argc > 1 && std::string_view(argv[1]) == "--dry";
-  const auto out =
-      dry ? bv::cuda::measured_dry()
-          : bv::cuda::measured_here(static_cast<std::size_t>(std::max(1L, mib)) * kMib);
+  const auto found = bv::cuda::look_around();
+  if (!dry && found.devices.empty()) {
+    return bv::cuda::told_none(found);
+  }
+  const auto out = dry ? bv::cuda::measured_dry()
+                       : bv::cuda::measured_here(
+                             found.devices, static_cast<std::size_t>(std::max(1L, mib)) * kMib);
   if (!out) {
     return bv::cuda::told(out.error());
   }

@@ -251,7 +251,8 @@ TEST(MergeGolden, MagnitudesScaleAsInPeft) {
       const MergeProduct product(terms[0].left, terms[0].right, static_cast<float>(target.scale));
       const std::int64_t step = w.shape[1] * bytes(dtype);
       EXPECT_EQ(merge_dora_rows(best_merge_isa(), dtype, product, factors,
-                                {0, w.shape[0], w.memory.data(), w.memory.data(), step, step}),
+                                {0, w.shape[0], w.memory.data(), w.memory.data(), step, step})
+                    .value(),
                 std::nullopt);
       const Stored found = *load(dtype == DType::BF16 ? *bf16 : *fp32, target.name);
       if (dtype == DType::BF16) {

@@ -255,11 +255,11 @@ TEST(MergeProduct, ScalesRowsToTheirMagnitude) {
     const MergeProduct product(b.view(), a.view(), 1);
     const MergeRows rows{0, 1, base.memory.data(), base.memory.data(), 8, 8};
     const std::vector<float> magnitude = {10};
-    EXPECT_EQ(merge_dora_rows(isa, DType::F32, product, magnitude, rows), std::nullopt);
+    EXPECT_EQ(merge_dora_rows(isa, DType::F32, product, magnitude, rows).value(), std::nullopt);
     EXPECT_EQ(base.values(), (std::vector<float>{6, 8}));
     Matrix zero(DType::F32, 1, 2, {0, 0});
     const MergeRows none{0, 1, zero.memory.data(), zero.memory.data(), 8, 8};
-    EXPECT_EQ(merge_dora_rows(isa, DType::F32, product, magnitude, none), 0);
+    EXPECT_EQ(merge_dora_rows(isa, DType::F32, product, magnitude, none).value(), 0);
     EXPECT_EQ(zero.values(), (std::vector<float>{0, 0}));
   }
 }

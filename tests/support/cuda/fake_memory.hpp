@@ -3,6 +3,7 @@
 // alone: at any other time it is unmapped for the process, so that host code that follows a pointer
 // of a device ends there. It begins at 256 bytes and ends at a page that nobody may touch.
 
+#include <array>
 #include <cstddef>
 #include <map>
 #include <string>
@@ -30,18 +31,30 @@ class Memories {
   class Open {
    public:
     explicit Open(const Memories& all) : all_(all) { all_.protect(true); }
+    /// That of a copy alone, both ends: programs of thousands of blocks copy into each.
+    Open(const Memories& all, const void* to, const void* from) : all_(all), ends_{to, from} {
+      all_.protect_ends(ends_, true);
+    }
     Open(const Open&) = delete;
     Open& operator=(const Open&) = delete;
     Open(Open&&) = delete;
     Open& operator=(Open&&) = delete;
-    ~Open() { all_.protect(false); }
+    ~Open() {
+      if (ends_[0] == nullptr) {
+        all_.protect(false);
+      } else {
+        all_.protect_ends(ends_, false);
+      }
+    }
 
    private:
     const Memories& all_;
+    std::array<const void*, 2> ends_{};
   };
 
  private:
   void protect(bool open) const;
+  void protect_ends(const std::array<const void*, 2>& ends, bool open) const;
 
   std::map<const std::byte*, Block> blocks_;  // by their first byte
 };

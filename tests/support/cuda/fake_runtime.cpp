@@ -305,7 +305,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   if (!fits(to, from, bytes, kind)) {
     return said(cudaErrorInvalidValue);
   }
-  const Memories::Open open(runtime().memories);
+  const Memories::Open open(runtime().memories, to, from);
   return copied(to, from, bytes);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
