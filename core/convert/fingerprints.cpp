@@ -62,15 +62,22 @@ std::string digest_of(const checkpoint::SourceTensor& stored) {
 
 }  // namespace
 
+std::vector<plan::Plan::Owner> shard_tensors(const plan::Plan& plan) {
+  std::vector<plan::Plan::Owner> out;
+  for (std::size_t f = 0; f < plan.files().size(); ++f) {
+    for (std::size_t i = 0; i < plan.files()[f].targets.size(); ++i) {
+      out.push_back({f, i});
+    }
+  }
+  return out;
+}
+
 Result<Fingerprints> compare_fingerprints(const checkpoint::Shards& shards, const plan::Plan& plan,
                                           const io::Digests& written, int jobs,
                                           ProgressSink* progress) {
-  std::vector<plan::Plan::Owner> tasks;
+  const std::vector<plan::Plan::Owner> tasks = shard_tensors(plan);
   std::uint64_t bytes = 0;
   for (std::size_t f = 0; f < plan.files().size(); ++f) {
-    for (std::size_t i = 0; i < plan.files()[f].targets.size(); ++i) {
-      tasks.push_back({f, i});
-    }
     bytes += shards[f]->total_bytes();
   }
   if (progress != nullptr) {
@@ -91,6 +98,12 @@ Result<Fingerprints> compare_fingerprints(const checkpoint::Shards& shards, cons
   for (const auto& shard : shards) {
     BV_CHECK(shard->unchanged());
   }
+  return compare_digests(plan, written, std::move(digests));
+}
+
+Fingerprints compare_digests(const plan::Plan& plan, const io::Digests& written,
+                             std::vector<std::string> digests) {
+  const std::vector<plan::Plan::Owner> tasks = shard_tensors(plan);
   Fingerprints out;
   const Origins origins(written);
   out.tensors = static_cast<std::int64_t>(tasks.size());

@@ -39,6 +39,12 @@ struct Fingerprints {
                                                         const io::Digests& written, int jobs,
                                                         ProgressSink* progress);
 
+/// The same of fingerprints that were made elsewhere: those of shard_tensors, in their order.
+[[nodiscard]] Fingerprints compare_digests(const plan::Plan& plan, const io::Digests& written,
+                                           std::vector<std::string> digests);
+/// Every tensor of the plan's shards, file by file.
+[[nodiscard]] std::vector<plan::Plan::Owner> shard_tensors(const plan::Plan& plan);
+
 /// One cause that a person can act on: files or layers that changed places, a file that is a copy
 /// of another, a tensor that changed.
 struct FolderFault {

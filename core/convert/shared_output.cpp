@@ -133,6 +133,12 @@ Status SharedOutput::finish(const std::set<std::string>& files) {
   return folder_ ? folder_->finish(files) : Status(Done{});
 }
 
+void SharedOutput::abandon() {
+  if (folder_) {
+    folder_->abandon();
+  }
+}
+
 Result<bool> told_by_host(comm::Link* world, bool mine, std::string_view what) {
   if (world == nullptr) {
     return mine;

@@ -32,6 +32,8 @@ class SharedOutput {
   /// On the host: io::OutputFolder::finish. It waits for nobody: a process that is lost after all
   /// fingerprints are there takes nothing from a folder that is complete. Nothing on the others.
   [[nodiscard]] Status finish(const std::set<std::string>& files);
+  /// On the host: removes the unfinished folder. Nothing on the others.
+  void abandon();
 
  private:
   comm::Link* world_ = nullptr;

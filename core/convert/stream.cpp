@@ -14,9 +14,10 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/workers.hpp"
+#include "core/convert/open_output.hpp"
+#include "core/convert/read_back.hpp"
+#include "core/convert/spent_pages.hpp"
 #include "core/convert/window_maker.hpp"
-#include "core/io/carry_file.hpp"
-#include "core/io/checkpoint.hpp"
 #include "core/io/digest.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
@@ -27,16 +28,16 @@ namespace {
 /// So many files, at most, are written at once, and so many tensors in step. Never more than half
 /// of them: the others are finished or not begun when a run is interrupted.
 constexpr std::size_t kFilesMax = 64;
-constexpr std::size_t kReadBytes = std::size_t{8} << 20;
 
 /// One output file while it is written.
 struct OpenFile {
   std::mutex mutex;
   io::SafetensorsPlan plan;
-  std::optional<io::PendingFile> pending;
+  std::optional<OpenOutput> output;
   std::size_t left = 0;
   bool is_kept = false;  // of an interrupted run, and right
   std::map<std::string, std::string> digests;
+  std::optional<std::string> print;  // of all bytes
 };
 
 struct Place {
@@ -59,9 +60,18 @@ WindowEnds window_ends(std::span<const WindowMaker> makers, const OutputTensor& 
           first.granule, static_cast<std::int64_t>(file_offset), width};
 }
 
+/// What tensors are made with.
+struct Making {
+  const WindowSizes& sizes;
+  SpentPages& spent;
+  ProgressSink* progress = nullptr;
+};
+
 /// Makes tensors of one size and the same sources window by window, in step.
 Status make_in_step(std::span<WindowMaker> makers, const OutputTensor& first,
-                    const WindowSizes& sizes, std::uint64_t file_offset, ProgressSink* progress) {
+                    std::uint64_t file_offset, const Making& making) {
+  const WindowSizes& sizes = making.sizes;
+  ProgressSink* progress = making.progress;
   const ElementOffset elements(element_count(first.spec.shape).value());
   const ElementWidth width(first.spec.dtype);
   const auto ways = static_cast<std::int64_t>(makers.size());
@@ -89,31 +99,43 @@ Status make_in_step(std::span<WindowMaker> makers, const OutputTensor& first,
       unreleased = 0;
     }
   }
-  makers.front().release();
+  making.spent.add(first.sources, unreleased);
   return Done{};
 }
 
 /// In step, but one after another where axes change places: ranks then share no line of a source,
 /// and pairs of rows that one rank reads twice are still in a cache.
 Status make_tensors(std::vector<WindowMaker>& makers, const OutputTensor& first,
-                    const WindowSizes& sizes, std::uint64_t file_offset, ProgressSink* progress) {
+                    std::uint64_t file_offset, const Making& making) {
   if (!makers.front().is_transposed()) {
-    return make_in_step(makers, first, sizes, file_offset, progress);
+    return make_in_step(makers, first, file_offset, making);
   }
   for (WindowMaker& maker : makers) {
-    BV_CHECK(make_in_step({&maker, 1}, first, sizes, file_offset, progress));
+    BV_CHECK(make_in_step({&maker, 1}, first, file_offset, making));
   }
   return Done{};
 }
 
-Status open_if_first(OpenFile& file, const std::filesystem::path& path) {
+Status open_if_first(OpenFile& file, const std::filesystem::path& path,
+                     const StreamOptions& options) {
   const std::lock_guard lock(file.mutex);
-  if (file.pending) {
+  if (file.output) {
     return Done{};
   }
-  BV_TRY(pending, io::PendingFile::create(path, file.plan.file_size));
-  file.pending.emplace(std::move(pending));
-  return file.pending->write_at(0, std::as_bytes(std::span(file.plan.header)));
+  using Print = OpenOutput::Print;
+  BV_TRY(output, OpenOutput::create(
+                     path, file.plan.file_size,
+                     options.jobs == 1 ? OpenOutput::Writers::One : OpenOutput::Writers::Several,
+                     options.whole_files == nullptr ? Print::None : Print::Whole));
+  file.output.emplace(std::move(output));
+  return file.output->write_at(0, std::as_bytes(std::span(file.plan.header)));
+}
+
+Status commit(OpenFile& file) {
+  BV_CHECK(file.output->commit());
+  file.print = file.output->print();
+  file.output.reset();
+  return Done{};
 }
 
 /// Notes one finished tensor; the last one commits the file.
@@ -123,9 +145,7 @@ Status note_tensor(OpenFile& file, const std::string& tensor, std::string digest
   if (--file.left > 0) {
     return Done{};
   }
-  BV_CHECK(file.pending->commit());
-  file.pending.reset();
-  return Done{};
+  return commit(file);
 }
 
 /// What tensors that are made in step have in common: the sources, the size, and how many of their
@@ -185,36 +205,20 @@ Status sources_unchanged(const std::vector<OutputFile>& files) {
   return Done{};
 }
 
-/// Fingerprints of every tensor of a finished file, read from the disk's side.
-Result<std::map<std::string, std::string>> digests_of(const std::filesystem::path& path) {
-  BV_TRY(checkpoint, io::Checkpoint::open(path));
-  std::map<std::string, std::string> out;
-  for (const auto& [name, stored] : checkpoint.tensors()) {
-    io::Digest hash;
-    const auto whole = checkpoint.bytes(stored);
-    for (std::size_t at = 0; at < whole.size(); at += kReadBytes) {
-      const auto part = whole.subspan(at, std::min(whole.size() - at, kReadBytes));
-      hash.add(part);
-      checkpoint.release(part);
-    }
-    out[name] = hash.hex();
-  }
-  return out;
-}
-
 /// Is the finished file of an interrupted run what this run would write, byte for byte?
 Result<bool> is_right(const std::filesystem::path& path, const OutputFile& file,
                       const io::SafetensorsPlan& plan, const WindowSizes& sizes,
                       std::map<std::string, std::string>& digests) {
-  auto found = digests_of(path);
+  auto found = digests_of_file(path);
   if (!found) {
     return false;
   }
+  SpentPages spent(sizes.release_bytes);
   for (const OutputTensor& tensor : file.tensors) {
     std::vector<WindowMaker> makers;
     makers.emplace_back(tensor,
                         [](ByteOffset, std::span<const std::byte>) -> Status { return Done{}; });
-    BV_CHECK(make_tensors(makers, tensor, sizes, 0, nullptr));
+    BV_CHECK(make_tensors(makers, tensor, 0, {sizes, spent}));
     const auto there = found->find(tensor.spec.name);
     if (there == found->end() || there->second != makers.front().digest()) {
       return false;
@@ -316,9 +320,8 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
   BV_CHECK(io::check_room_for(folder, work.bytes + options.more_bytes));
   for (std::size_t f = 0; f < files.size(); ++f) {
     if (open[f].plan.tensors.empty() && !open[f].is_kept) {  // a stage can hold nothing
-      BV_CHECK(open_if_first(open[f], folder / files[f].name));
-      BV_CHECK(open[f].pending->commit());
-      open[f].pending.reset();
+      BV_CHECK(open_if_first(open[f], folder / files[f].name, options));
+      BV_CHECK(commit(open[f]));
     }
   }
   if (options.progress != nullptr) {
@@ -326,25 +329,29 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
   }
   const std::vector<Task> tasks = tasks_of(files, work.places);
   move::WindowPool windows;
+  const WindowSizes& sizes = options.device == nullptr ? options.windows : kDeviceWindows;
+  SpentPages spent(sizes.release_bytes);
   auto written = for_each_parallel(tasks.size(), options.jobs, [&](std::size_t i) -> Status {
     const move::WindowPool::Lease lease(windows);
     std::vector<WindowMaker> makers;
     for (const Place& place : tasks[i]) {
       OpenFile& file = open[place.file];
-      BV_CHECK(open_if_first(file, folder / files[place.file].name));
+      BV_CHECK(open_if_first(file, folder / files[place.file].name, options));
       makers.emplace_back(
           files[place.file].tensors[place.tensor],
           [&file, place](ByteOffset at, std::span<const std::byte> window) {
-            return file.pending->write_at(place.offset + at.size(), window);
+            return file.output->write_at(place.offset + at.size(), window);
           },
           options.device, Fingerprint::Made, &lease.buffer());
+    }
+    if (options.sources != nullptr) {
+      makers.front().print_sources(*options.sources);
     }
     const auto tensor_of = [&](const Place& place) -> const OutputTensor& {
       return files[place.file].tensors[place.tensor];
     };
-    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()),
-                          options.device == nullptr ? options.windows : kDeviceWindows,
-                          tasks[i].front().offset, options.progress));
+    BV_CHECK(make_tensors(makers, tensor_of(tasks[i].front()), tasks[i].front().offset,
+                          {sizes, spent, options.progress}));
     for (std::size_t k = 0; k < makers.size(); ++k) {
       const Place& place = tasks[i][k];
       BV_CHECK(note_tensor(open[place.file], tensor_of(place).spec.name, makers[k].digest()));
@@ -356,29 +363,11 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
   io::Digests digests;
   for (std::size_t f = 0; f < files.size(); ++f) {
     digests[files[f].name] = std::move(open[f].digests);
+    if (options.whole_files != nullptr && open[f].print) {
+      (*options.whole_files)[files[f].name] = *open[f].print;
+    }
   }
   return digests;
-}
-
-Status verify_files(const std::filesystem::path& folder, const io::Digests& digests, int jobs) {
-  std::vector<std::pair<std::string, const std::map<std::string, std::string>*>> list;
-  for (const auto& [name, tensors] : digests) {
-    list.emplace_back(name, &tensors);
-  }
-  return for_each_parallel(list.size(), jobs, [&](std::size_t i) -> Status {
-    BV_CHECK(io::drop_cached(folder / list[i].first));
-    BV_TRY(found, digests_of(folder / list[i].first));
-    for (const auto& [tensor, wanted] : *list[i].second) {
-      const auto there = found.find(tensor);
-      if (there == found.end() || there->second != wanted) {
-        return fail(Code::WriteLost,
-                    fmt::format("{} in {} is not what was written", tensor, list[i].first))
-            .pair(there == found.end() ? "no such tensor" : there->second, wanted)
-            .advise("the disk lost a write: check the machine, then convert again");
-      }
-    }
-    return Done{};
-  });
 }
 
 }  // namespace bv::convert

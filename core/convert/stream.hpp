@@ -20,6 +20,8 @@
 
 namespace bv::convert {
 
+class SourcePrints;
+
 struct OutputTensor {
   TensorSpec spec;
   std::vector<checkpoint::SourceTensor> sources;
@@ -64,6 +66,9 @@ struct StreamOptions {
   WindowSizes windows = {};
   std::uint64_t more_bytes = 0;      // that the caller will write there beside these files
   move::Executor* device = nullptr;  // null: the processor
+  SourcePrints* sources = nullptr;   // fingerprinted as they are read
+  /// File -> XXH3-128 of all its bytes, of files that one thread wrote in order.
+  std::map<std::string, std::string>* whole_files = nullptr;
 };
 
 /// The headers of the files, in their order. Errors: those of io::plan_safetensors.

@@ -14,6 +14,7 @@
 #include "core/convert/hf_outputs.hpp"
 #include "core/convert/restored_form.hpp"
 #include "core/convert/shared_output.hpp"
+#include "core/convert/source_prints.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/shard_index.hpp"
@@ -164,15 +165,20 @@ Status judge_restored(const RestoredForm& restored, const std::vector<std::strin
   return Done{};
 }
 
-/// What must hold of the folder before anything is made of it.
-Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
-             const checkpoint::Shards& shards, const CarriedFiles& carried,
-             const std::optional<RestoredForm>& restored, const ConvertOptions& options,
-             ConvertReport& report) {
-  BV_TRY(prints,
-         compare_fingerprints(shards, plan, source.digests, options.jobs, options.progress));
+/// What is converted.
+struct Reading {
+  const checkpoint::MegatronFolder& source;
+  const plan::Plan& plan;
+  const checkpoint::Shards& shards;
+  const std::optional<RestoredForm>& restored;
+  const ConvertOptions& options;
+};
+
+/// What must hold of the folder before its output gets a name. `files`: changed_files.
+Status judge(const Reading& reading, const Fingerprints& prints,
+             const std::vector<std::string>& files, ConvertReport& report) {
+  const auto& [source, plan, shards, restored, options] = reading;
   report.faults = folder_faults(prints, options.accept_changed);
-  BV_TRY(files, changed_files(source, carried));
   if (!source.same_plan) {
     report.faults.push_back(
         changed_file(join(source.changed, " and "),
@@ -202,6 +208,26 @@ Status judge(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
     BV_CHECK(shard->unchanged());
   }
   return Done{};
+}
+
+/// Every tensor of the shards, in the order of shard_tensors.
+std::vector<checkpoint::SourceTensor> stored_tensors(const plan::Plan& plan,
+                                                     const checkpoint::Shards& shards) {
+  std::vector<checkpoint::SourceTensor> out;
+  for (const plan::Plan::Owner& owner : shard_tensors(plan)) {
+    out.push_back(checkpoint::stored_at(shards, plan, owner));
+  }
+  return out;
+}
+
+/// Are the shards held against their fingerprints by the pass that makes the output? It appears by
+/// rename, so that this is as sound as before it, and they are read once. Not where more than the
+/// shards decides, nor where an earlier run left finished files, nor for several processes.
+bool is_judged_late(const checkpoint::MegatronFolder& source,
+                    const std::vector<std::string>& changed, bool restores,
+                    const ConvertOptions& options) {
+  return options.world == nullptr && options.device == nullptr && !options.resume && !restores &&
+         changed.empty() && source.same_plan;
 }
 
 io::OutputRequest request_for(const checkpoint::MegatronFolder& source,
@@ -239,6 +265,56 @@ io::FirstStranger strangers(io::KnownFiles known,
   };
 }
 
+Status check_shards(const checkpoint::MegatronFolder& source, const plan::Plan& plan,
+                    const checkpoint::Shards& shards) {
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    BV_CHECK(checkpoint::check_shard(*shards[i], plan.files()[i], source, plan));
+  }
+  return Done{};
+}
+
+bool is_right(const ConvertReport& report) {
+  return report.faults.empty() && report.replicas.empty();
+}
+
+/// Before the first byte of the output: false when the shards are still to be judged.
+Result<bool> judge_before(const Reading& reading, const CarriedFiles& carried,
+                          ConvertReport& report) {
+  const auto& [source, plan, shards, restored, options] = reading;
+  BV_TRY(notes, stay_behind(source));
+  report.notes = std::move(notes);
+  BV_TRY(changed, changed_files(source, carried));
+  if (is_judged_late(source, changed, restored.has_value(), options)) {
+    return false;
+  }
+  BV_TRY(prints,
+         compare_fingerprints(shards, plan, source.digests, options.jobs, options.progress));
+  BV_CHECK(judge(reading, prints, changed, report));
+  return true;
+}
+
+/// After the pass that made the output of them; what was written is read back when it stays.
+Status judge_after(const Reading& reading, SourcePrints& read, const fs::path& written,
+                   const io::Digests& written_digests, ConvertReport& report) {
+  const ConvertOptions& options = reading.options;
+  BV_TRY(digests, read.finish(options.jobs));
+  BV_CHECK(judge(reading, compare_digests(reading.plan, reading.source.digests, std::move(digests)),
+                 {}, report));
+  return options.verify && is_right(report) ? verify_files(written, written_digests, options.jobs)
+                                            : Status(Done{});
+}
+
+Status add_carried_files(const Reading& reading, const CarriedFiles& carried, const fs::path& to) {
+  BV_TRY(prints, carry(carried.plan, to));
+  if (reading.options.accept_changed || prints == carried.prints) {
+    return Done{};
+  }
+  return fail(Code::IndexDisagrees,
+              fmt::format("a file of {} changed while it was read",
+                          io::printable_path(reading.source.folder / checkpoint::kCarriedFolder)))
+      .advise("stop the program that writes there, then repeat");
+}
+
 }  // namespace
 
 Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kinds::Catalogue& kinds,
@@ -251,9 +327,7 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   if (!report.faults.empty()) {
     return report;
   }
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    BV_CHECK(checkpoint::check_shard(*shards[i], plan.files()[i], source, plan));
-  }
+  BV_CHECK(check_shards(source, plan, shards));
   const bool restores = source.quantised && options.quantised == FormBack::Restored;
   BV_TRY(carried, carried_files(source, restores, options.follow_links));
   BV_TRY(more_bytes, carried_bytes(carried.plan));
@@ -268,20 +342,17 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_TRY(plans, plan_files(outputs));
   io::OutputRequest request = request_for(source, shards, out, options);
   request.first_stranger = strangers(known_files(outputs, plans), carried.prints);
+  const Reading reading{source, plan, shards, restored, options};
+  bool judged = true;
   const bool is_host = options.world == nullptr || options.world->rank() == 0;
   if (is_host) {
     BV_CHECK(io::check_output_place(request));
-    BV_TRY(notes, stay_behind(source));
-    report.notes = std::move(notes);
-    BV_CHECK(judge(source, plan, shards, carried, restored, options, report));
+    BV_TRY(before, judge_before(reading, carried, report));
+    judged = before;
   }
-  BV_TRY(right, told_by_host(options.world, report.faults.empty() && report.replicas.empty(),
-                             "whether the shards are right"));
+  BV_TRY(right, told_by_host(options.world, is_right(report), "whether the shards are right"));
   if (!right) {
     return report;
-  }
-  if (is_host) {
-    report.dropped_rows = find_dropped_rows(plan, shards);
   }
   std::set<std::string> names = names_of(outputs);
   add_names(carried.plan, "", names);
@@ -289,20 +360,24 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
   const auto processes =
       comm::balanced(sizes_of(plans), options.world == nullptr ? 1 : options.world->size());
-  BV_TRY(digests, folder.write(outputs, std::move(plans), processes,
-                               {options.jobs, options.progress, options.resume, options.windows,
-                                more_bytes, options.device},
-                               options.verify));
-  if (folder.is_host()) {
-    BV_TRY(prints, carry(carried.plan, folder.partial()));
-    if (!options.accept_changed && prints != carried.prints) {
-      return fail(Code::IndexDisagrees,
-                  fmt::format("a file of {} changed while it was read",
-                              io::printable_path(source.folder / checkpoint::kCarriedFolder)))
-          .advise("stop the program that writes there, then repeat");
+  StreamOptions stream{options.jobs,    options.progress, options.resume,
+                       options.windows, more_bytes,       options.device};
+  std::optional<SourcePrints> read;
+  if (!judged) {
+    stream.sources = &read.emplace(stored_tensors(plan, shards));
+  }
+  BV_TRY(digests,
+         folder.write(outputs, std::move(plans), processes, stream, options.verify && judged));
+  if (!judged) {
+    BV_CHECK(judge_after(reading, *read, folder.partial(), digests, report));
+    if (!is_right(report)) {
+      folder.abandon();
+      return report;
     }
   }
-  if (folder.is_host()) {
+  if (is_host) {
+    BV_CHECK(add_carried_files(reading, carried, folder.partial()));
+    report.dropped_rows = find_dropped_rows(plan, shards);
     BV_CHECK(restored ? restored->check_written(digests) : Status(Done{}));
     BV_CHECK(check_opens(folder.partial(), headers));
   }

@@ -34,13 +34,21 @@ Status WindowMaker::make_edited(ElementOffset begin, ElementOffset end) {
   return hand_on(begin, edited_);
 }
 
-Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
-  if (tensor_.edit) {
-    return make_edited(begin, end);
+void WindowMaker::print_sources(SourcePrints& prints) {
+  // Boxes are over the sources themselves unless one of them has several chunks.
+  if (maker_.recipe().sources.size() == tensor_.sources.size()) {
+    readers_ = prints.readers(tensor_.sources);
   }
-  return maker_.hand_on(begin, end, [&](ElementOffset at, std::span<const std::byte> made) {
-    return hand_on(at, made);
-  });
+}
+
+Status WindowMaker::make(ElementOffset begin, ElementOffset end) {
+  BV_CHECK(tensor_.edit
+               ? make_edited(begin, end)
+               : maker_.hand_on(begin, end, [&](ElementOffset at, std::span<const std::byte> made) {
+                   return hand_on(at, made);
+                 }));
+  readers_.note(maker_.pieces());
+  return Done{};
 }
 
 }  // namespace bv::convert

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/convert/source_prints.hpp"
 #include "core/convert/stream.hpp"
 #include "core/io/digest.hpp"
 #include "core/move/tensor_maker.hpp"
@@ -46,6 +47,8 @@ class WindowMaker {
   /// Makes the elements [begin, end); windows go in ascending order. Errors: those of the sink and
   /// of TensorMaker::make.
   [[nodiscard]] Status make(ElementOffset begin, ElementOffset end);
+  /// Fingerprints the sources as they are read. Sources of several chunks are not.
+  void print_sources(SourcePrints& prints);
   /// The fingerprint of what was made; Fingerprint::Made.
   [[nodiscard]] std::string digest() const { return hash_.hex(); }
   /// See move::TensorMaker::lead.
@@ -69,6 +72,7 @@ class WindowMaker {
   std::vector<std::byte> edited_;
   Fingerprint fingerprint_;
   io::Digest hash_;
+  SourcePrints::Readers readers_;
 };
 
 }  // namespace bv::convert

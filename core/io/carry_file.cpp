@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/io/digest.hpp"
@@ -41,6 +43,44 @@ Result<FilePrint> print_of_file(const fs::path& path) {
   BV_TRY(file, open_regular(path));
   return read_pieces(file, path,
                      [](std::uint64_t, std::span<const std::byte>) -> Status { return Done{}; });
+}
+
+Result<FilePrints> prints_of_file(const fs::path& path, std::span<const FileRange> ranges) {
+  constexpr std::uint64_t kReleaseBytes = std::uint64_t{8} << 20;
+  BV_TRY(file, open_regular(path));
+  BV_TRY(map, Mapping::map(file, path));
+  const std::span<const std::byte> bytes = map.bytes();
+  FilePrints out;
+  Digest whole;
+  Digest own;  // of ranges[out.ranges.size()], as far as it was read
+  const auto finish_ranges = [&](std::uint64_t at) {
+    while (out.ranges.size() < ranges.size() && ranges[out.ranges.size()].end <= at) {
+      out.ranges.push_back(std::exchange(own, Digest()).hex());
+    }
+  };
+  for (std::uint64_t at = 0; at < bytes.size();) {
+    // A piece is in one range or in none, so that both fingerprints find it in the cache.
+    finish_ranges(at);
+    const std::size_t number = out.ranges.size();
+    const FileRange next = number < ranges.size() ? ranges[number] : FileRange{~0ULL, ~0ULL};
+    const bool inside = at >= next.begin;
+    const std::uint64_t end =
+        std::min<std::uint64_t>({at + kPieceBytes, bytes.size(), inside ? next.end : next.begin});
+    const auto piece = bytes.subspan(at, end - at);
+    whole.add(piece);
+    if (inside) {
+      own.add(piece);
+    }
+    if (at / kReleaseBytes != end / kReleaseBytes) {
+      const std::uint64_t read = at / kReleaseBytes * kReleaseBytes;
+      release_pages(bytes, bytes.subspan(read, end - read));
+    }
+    at = end;
+  }
+  finish_ranges(bytes.size());
+  BV_CHECK(check_unchanged(path, file.stamp));
+  out.whole = {file.stamp.size, whole.hex()};
+  return out;
 }
 
 FilePrint print_of_text(std::string_view text) {

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/result.hpp"
 
@@ -20,6 +22,20 @@ struct FilePrint {
 
 /// Errors: those of open_regular; ReadFailed, IndexDisagrees when the file changes meanwhile.
 [[nodiscard]] Result<FilePrint> print_of_file(const std::filesystem::path& path);
+/// Bytes [begin, end) of a file.
+struct FileRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+};
+/// The fingerprint of a file, and in the same pass those of ranges of it that ascend and share no
+/// byte: XXH3-128 of each, in their order.
+struct FilePrints {
+  FilePrint whole;
+  std::vector<std::string> ranges;
+};
+/// Errors: those of print_of_file; OutOfMemory.
+[[nodiscard]] Result<FilePrints> prints_of_file(const std::filesystem::path& path,
+                                                std::span<const FileRange> ranges);
 [[nodiscard]] FilePrint print_of_text(std::string_view text);
 
 /// Copies into a file that appears when it is complete. Errors: as print_of_file; those of

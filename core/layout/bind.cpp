@@ -80,14 +80,52 @@ void fill(const std::vector<std::vector<Value>>& dims, const std::vector<std::in
   }
 }
 
+/// Names of axes are a letter mostly.
+bool is_same(const std::string& a, const std::string& b) {
+  return a.size() == b.size() && (a.empty() || a[0] == b[0]) && (a.size() < 2 || a == b);
+}
+
+/// Takes the sizes of the same axes, and picks those whose numbers are `taken`, in ascending order;
+/// false, and some of them taken, when the names differ.
+bool take_sizes(const Sizes& from, Sizes& to, std::span<const std::size_t> taken,
+                std::vector<std::int64_t>& picked) {
+  picked.clear();
+  if (from.size() != to.size()) {
+    return false;
+  }
+  auto size = from.begin();
+  std::size_t number = 0;
+  for (auto& [name, own] : to) {
+    if (!is_same(size->first, name)) {
+      return false;
+    }
+    own = size->second;
+    if (picked.size() < taken.size() && taken[picked.size()] == number) {
+      picked.push_back(own);
+    }
+    ++size;
+    ++number;
+  }
+  return true;
+}
+
 }  // namespace
 
 /// Both sides placed and paired once: what a grid coordinate adds is an offset.
 struct BoundRule::Placed {
   std::shared_ptr<const Outline> outline;
+  std::vector<std::size_t> taken;   // of each axis: the number of its size in the binding
+  std::vector<std::int64_t> sizes;  // of each axis
   std::vector<std::int64_t> values;
   std::vector<Box> boxes;     // of the parts, at coordinate 0, normalised, before the cut
   std::vector<BoxAxis> axes;  // of one box while it is made
+
+  Status take(Binding& binding) {
+    BV_TRY(numbers, outline->sizes_in(binding));
+    taken = std::move(numbers);
+    take_sizes(binding.axes, binding.axes, taken, sizes);
+    return Done{};
+  }
 };
 
 Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
@@ -96,6 +134,7 @@ Result<BoundRule> BoundRule::bind(const Rule& rule, Binding binding) {
   out.placed_ = std::make_shared<Placed>();
   out.placed_->outline = std::make_shared<const Outline>(rule, binding.rest.size());
   out.binding_ = std::move(binding);
+  BV_CHECK(out.placed_->take(out.binding_));
   BV_CHECK(out.place());
   return out;
 }
@@ -105,14 +144,18 @@ Status BoundRule::bind_again(const Binding& binding) {
   if (placed_.use_count() > 1) {  // a copy has other sizes from now on
     placed_ = std::make_shared<Placed>(*placed_);
   }
-  binding_ = binding;
+  binding_.rest = binding.rest;
+  if (!take_sizes(binding.axes, binding_.axes, placed_->taken, placed_->sizes)) {
+    binding_.axes = binding.axes;
+    BV_CHECK(placed_->take(binding_));
+  }
   return place();
 }
 
 Status BoundRule::place() {
   const Outline& outline = *placed_->outline;
   std::vector<std::int64_t>& values = placed_->values;
-  BV_CHECK(outline.evaluate(binding_, values));
+  BV_CHECK(outline.evaluate(placed_->sizes, binding_.rest, values));
   fill(outline.source_shapes(), values, source_shapes_);
   fill(outline.target_shapes(), values, target_shapes_);
   for (std::size_t i = 0; i < target_shapes_.size(); ++i) {

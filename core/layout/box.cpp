@@ -69,17 +69,21 @@ void normalise(Box& box) {
 }
 
 std::size_t collapse(std::span<BoxAxis> axes) {
-  const auto end = std::remove_if(axes.begin(), axes.end(),
-                                  [](const BoxAxis& axis) { return axis.extent == 1; });
-  axes = axes.first(static_cast<std::size_t>(end - axes.begin()));
   // Insertion keeps equal strides in order and needs no memory; boxes have few axes.
-  for (std::size_t i = 1; i < axes.size(); ++i) {
-    for (std::size_t k = i; k > 0 && axes[k - 1].target_stride < axes[k].target_stride; --k) {
-      std::swap(axes[k - 1], axes[k]);
+  std::size_t sorted = 0;
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const BoxAxis axis = axes[i];
+    if (axis.extent == 1) {
+      continue;
     }
+    std::size_t k = sorted++;
+    for (; k > 0 && axes[k - 1].target_stride < axis.target_stride; --k) {
+      axes[k] = axes[k - 1];
+    }
+    axes[k] = axis;
   }
   std::size_t kept = 0;
-  for (const BoxAxis& axis : axes) {
+  for (const BoxAxis& axis : axes.first(sorted)) {
     if (kept > 0) {
       BoxAxis& outer = axes[kept - 1];
       if (outer.target_stride == axis.target_stride * axis.extent &&

@@ -206,40 +206,45 @@ Status Outline::check_size(const NamedAxis& axis, std::int64_t size) {
 }
 
 /// Axes and binding are both sorted by name, so that one pass meets each.
-Status Outline::take_sizes(const Binding& binding, std::vector<std::int64_t>& values) const {
+Result<std::vector<std::size_t>> Outline::sizes_in(const Binding& binding) const {
+  std::vector<std::size_t> out;
   auto size = binding.axes.begin();
+  std::size_t number = 0;
   for (const NamedAxis& axis : axes_) {
     int order = -1;
     while (size != binding.axes.end() && (order = size->first.compare(axis.name)) < 0) {
       ++size;
+      ++number;
     }
     if (size == binding.axes.end() || order != 0) {
       return fail(Code::RulesInvalid, fmt::format("axis {} has no size", axis.name))
           .advise(fmt::format("bind {} under \"axes\" of the rule in the family file", axis.name));
     }
-    BV_CHECK(check_size(axis, size->second));
-    values[static_cast<std::size_t>(axis.value)] = size->second;
+    out.push_back(number);
   }
-  return Done{};
+  return out;
 }
 
-Status Outline::evaluate(const Binding& binding, std::vector<std::int64_t>& values) const {
+Status Outline::evaluate(std::span<const std::int64_t> sizes, std::span<const std::int64_t> rest,
+                         std::vector<std::int64_t>& values) const {
   values.resize(formulas_.size());
-  BV_CHECK(take_sizes(binding, values));
+  for (std::size_t i = 0; i < axes_.size(); ++i) {
+    BV_CHECK(check_size(axes_[i], sizes[i]));
+    values[static_cast<std::size_t>(axes_[i].value)] = sizes[i];
+  }
   const auto at = [&](std::int32_t value) { return values[static_cast<std::size_t>(value)]; };
   for (std::size_t i = 0; i < formulas_.size(); ++i) {
     const Formula& formula = formulas_[i];
     std::optional<std::int64_t> value;
     switch (formula.kind) {
       case Formula::Kind::Axis:
-        value = values[i];
-        break;
+        continue;
       case Formula::Kind::Constant:
-        value = formula.a;
-        break;
+        values[i] = formula.a;
+        continue;
       case Formula::Kind::Rest:
-        value = binding.rest[static_cast<std::size_t>(formula.a)];
-        break;
+        values[i] = rest[static_cast<std::size_t>(formula.a)];
+        continue;
       case Formula::Kind::Times:
         value = checked_mul(at(formula.a), at(formula.b));
         break;

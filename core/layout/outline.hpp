@@ -3,6 +3,7 @@
 // formulas of the sizes of axes. Bound to many sizes, a rule is walked once.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,9 +42,14 @@ class Outline {
   /// `rest`: how many dimensions "..." stands for.
   Outline(const Rule& rule, std::size_t rest);
 
-  /// Errors: RulesInvalid for an axis without a size; BadValue for a size below 0, a part that
-  /// stands 0 times, and on overflow.
-  [[nodiscard]] Status evaluate(const Binding& binding, std::vector<std::int64_t>& values) const;
+  /// Of each axis, in the order of their names, the number of its size among those of the binding.
+  /// Errors: RulesInvalid for an axis without a size.
+  [[nodiscard]] Result<std::vector<std::size_t>> sizes_in(const Binding& binding) const;
+  /// `sizes`: of each axis, in the order of their names; `rest`: what "..." stands for. Errors:
+  /// BadValue for a size below 0, a part that stands 0 times, and on overflow.
+  [[nodiscard]] Status evaluate(std::span<const std::int64_t> sizes,
+                                std::span<const std::int64_t> rest,
+                                std::vector<std::int64_t>& values) const;
 
   [[nodiscard]] const std::vector<Part>& parts() const { return parts_; }
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }  // of the parts
@@ -72,7 +78,6 @@ class Outline {
   };
 
   static Status check_size(const NamedAxis& axis, std::int64_t size);
-  Status take_sizes(const Binding& binding, std::vector<std::int64_t>& values) const;
 
   std::vector<Formula> formulas_;
   std::vector<NamedAxis> axes_;  // by name

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,7 +25,8 @@ struct ConvertAdapterOptions {
 };
 
 struct ConvertAdapterReport {
-  io::Digests digests;  // of the written files
+  io::Digests digests;                             // of the written files
+  std::map<std::string, std::string> whole_files;  // to PEFT: XXH3-128 of each, where it was made
   std::int64_t tensors = 0;
   std::vector<std::string> notes;
 };

@@ -15,6 +15,8 @@ BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
       last += (axis.extent - 1) * axis.target_stride;
     }
     spans_.push_back({box.target_offset, last + 1, &box});
+    least_ = std::min(least_, box.target_offset);
+    most_ = std::max(most_, last + 1);
   }
   const auto before = [](const Span& a, const Span& b) { return a.begin < b.begin; };
   if (!std::is_sorted(spans_.begin(), spans_.end(), before)) {
@@ -23,6 +25,12 @@ BoxWindows::BoxWindows(std::span<const layout::Box> boxes) {
 }
 
 void BoxWindows::list(std::int64_t begin, std::int64_t end, std::vector<layout::BoxPiece>& out) {
+  if (begin <= least_ && end >= most_) {  // all of it, and nothing to keep for the next window
+    for (const Span& span : spans_) {
+      layout::pieces_in(*span.box, begin, end, out);
+    }
+    return;
+  }
   if (begin < last_) {
     active_.clear();
     next_ = 0;

@@ -28,7 +28,9 @@ class BoxWindows {
   std::vector<Span> spans_;   // ascending begin
   std::vector<Span> active_;  // those that reach into the window, in the same order
   std::size_t next_ = 0;
-  std::int64_t last_ = 0;  // begin of the last window
+  std::int64_t last_ = 0;   // begin of the last window
+  std::int64_t least_ = 0;  // begin of the first span
+  std::int64_t most_ = 0;   // end of the last one to end
 };
 
 }  // namespace bv::move

@@ -15,11 +15,16 @@ namespace bv::move {
 class Positions {
  public:
   Positions(const layout::BoxPiece& piece, std::size_t inner_first, std::size_t inner_second)
-      : piece_(piece), first_(inner_first), second_(inner_second) {}
+      : piece_(piece), first_(inner_first), second_(inner_second), end_(piece.axes.size()) {
+    while (end_ > 0 && (end_ - 1 == first_ || end_ - 1 == second_)) {
+      --end_;
+    }
+  }
 
   template <class Visit>
   bool for_each(const Visit& visit) const {
-    return walk(0, piece_.source_offset, piece_.target_offset, visit);
+    return end_ == 0 ? visit(piece_.source_offset, piece_.target_offset)
+                     : walk(0, piece_.source_offset, piece_.target_offset, visit);
   }
 
  private:
@@ -28,14 +33,12 @@ class Positions {
     while (axis == first_ || axis == second_) {
       ++axis;
     }
-    if (axis >= piece_.axes.size()) {
-      return visit(source, target);
-    }
     const layout::BoxAxis& current = piece_.axes[axis];
     const std::int64_t extent = axis == 0 ? piece_.extent : current.extent;
     for (std::int64_t i = 0; i < extent; ++i) {
-      if (!walk(axis + 1, source + i * current.source_stride, target + i * current.target_stride,
-                visit)) {
+      const std::int64_t from = source + i * current.source_stride;
+      const std::int64_t to = target + i * current.target_stride;
+      if (!(axis + 1 == end_ ? visit(from, to) : walk(axis + 1, from, to, visit))) {
         return false;
       }
     }
@@ -45,6 +48,7 @@ class Positions {
   const layout::BoxPiece& piece_;
   std::size_t first_;
   std::size_t second_;
+  std::size_t end_;  // behind the last axis that is not inside
 };
 
 inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);

@@ -13,6 +13,11 @@ bool is_zero(const std::byte* bytes, std::size_t size) {
   return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
 }
 
+bool is_empty(const layout::Box& box) {
+  return std::any_of(box.axes.begin(), box.axes.end(),
+                     [](const layout::BoxAxis& axis) { return axis.extent == 0; });
+}
+
 /// A piece without a source: rows of zeros.
 void clear_rows(const RowRuns& rows, std::byte* target) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
@@ -106,9 +111,12 @@ void copy_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
 
 void copy_box(const layout::Box& box, const std::byte* source, std::byte* target,
               std::int64_t target_base, std::size_t size) {
-  if (box.elements() > 0) {
-    copy_piece(best_isa(), layout::whole(box), source, target, target_base, size);
+  if (is_empty(box)) {
+    return;
   }
+  layout::BoxPiece piece = layout::whole(box);
+  piece.source = box.source < 0 ? -1 : 0;
+  copy_pieces(best_isa(), {&piece, 1}, {&source, 1}, target, target_base, size);
 }
 
 void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source, DType source_dtype,
@@ -167,7 +175,7 @@ std::optional<std::int64_t> first_difference(Isa isa, const layout::BoxPiece& pi
 std::optional<std::int64_t> first_difference(const layout::Box& box, const std::byte* source,
                                              const std::byte* target, std::int64_t target_base,
                                              std::size_t size) {
-  return box.elements() == 0
+  return is_empty(box)
              ? std::nullopt
              : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }

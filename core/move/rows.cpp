@@ -23,6 +23,9 @@ constexpr std::int64_t kVector = 64;
 /// Distance from a byte to the one that is fetched while it is copied: rows ahead when rows are
 /// short, bytes ahead when they are long.
 [[maybe_unused]] std::int64_t ahead_of(const RowRuns& rows) {
+  if (rows.source_step == 0) {
+    return rows.bytes >= kAhead ? kAhead : 0;
+  }
   return rows.bytes >= kAhead ? kAhead
                               : std::max<std::int64_t>(1, kAhead / rows.bytes) * rows.source_step;
 }
@@ -47,6 +50,92 @@ void copy_each(const RowRuns& run, const std::byte* source, std::byte* target) {
   for (std::int64_t i = 0; i < run.count; ++i) {
     std::memcpy(target + i * run.target_step, source + i * run.source_step, kBytes);
   }
+}
+
+/// Rows of kBytes to 2 * kBytes bytes: their first and their last kBytes, which may overlap.
+template <std::size_t kBytes>
+void copy_ends(const RowRuns& rows, const std::byte* source, std::byte* target) {
+  const std::int64_t last = rows.bytes - static_cast<std::int64_t>(kBytes);
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    const std::byte* from = source + i * rows.source_step;
+    std::byte* to = target + i * rows.target_step;
+    std::memcpy(to, from, kBytes);
+    std::memcpy(to + last, from + last, kBytes);
+  }
+}
+
+template <class Word>
+bool differ(const std::byte* a, const std::byte* b) {
+  Word x;
+  Word y;
+  std::memcpy(&x, a, sizeof x);
+  std::memcpy(&y, b, sizeof y);
+  return x != y;
+}
+
+template <class Word>
+bool equal_ends(const RowRuns& rows, const std::byte* source, const std::byte* target) {
+  constexpr auto kBytes = static_cast<std::int64_t>(sizeof(Word));
+  bool differs = false;
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    const std::byte* from = source + i * rows.source_step;
+    const std::byte* to = target + i * rows.target_step;
+    for (std::int64_t k = 0; k + kBytes < rows.bytes; k += kBytes) {
+      differs |= differ<Word>(from + k, to + k);
+    }
+    differs |= differ<Word>(from + rows.bytes - kBytes, to + rows.bytes - kBytes);
+  }
+  return !differs;
+}
+
+/// Few bytes in all need no fetch ahead, and short rows no vectors whose parts are masked.
+constexpr std::int64_t kFewBytes = 4096;
+constexpr std::int64_t kShortRow = 64;
+bool are_few(const RowRuns& rows) {
+  return rows.bytes <= kShortRow && rows.count * rows.bytes <= kFewBytes;
+}
+
+void copy_few(const RowRuns& rows, const std::byte* source, std::byte* target) {
+  if (rows.bytes >= 32) {
+    return copy_ends<32>(rows, source, target);
+  }
+  if (rows.bytes >= 16) {
+    return copy_ends<16>(rows, source, target);
+  }
+  if (rows.bytes >= 8) {
+    return copy_ends<8>(rows, source, target);
+  }
+  if (rows.bytes >= 4) {
+    return copy_ends<4>(rows, source, target);
+  }
+  return rows.bytes >= 2 ? copy_ends<2>(rows, source, target) : copy_ends<1>(rows, source, target);
+}
+
+bool equal_few(const RowRuns& rows, const std::byte* source, const std::byte* target) {
+  if (rows.bytes >= 8) {
+    return equal_ends<std::uint64_t>(rows, source, target);
+  }
+  if (rows.bytes >= 4) {
+    return equal_ends<std::uint32_t>(rows, source, target);
+  }
+  return rows.bytes >= 2 ? equal_ends<std::uint16_t>(rows, source, target)
+                         : equal_ends<std::uint8_t>(rows, source, target);
+}
+
+/// Is a row of at least one byte zero?
+bool is_zero_row(const std::byte* row, std::int64_t bytes) {
+  if (bytes < 8 || bytes > kShortRow) {
+    // A row is zero when its first byte is, and each byte equals the one before it.
+    return row[0] == std::byte{0} &&
+           std::memcmp(row, row + 1, static_cast<std::size_t>(bytes - 1)) == 0;
+  }
+  std::uint64_t any = 0;
+  for (std::int64_t k = 0; k < bytes; k += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, row + std::min(k, bytes - 8), sizeof word);
+    any |= word;
+  }
+  return any == 0;
 }
 
 bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::byte* target) {
@@ -229,6 +318,9 @@ void copy_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte*
   if (rows.bytes == 0) {
     return;
   }
+  if (are_few(rows)) {
+    return copy_few(rows, source, target);
+  }
 #if defined(__x86_64__)
   if (isa == Isa::Avx512) {
     return copy_rows_avx512(rows, source, target);
@@ -255,6 +347,9 @@ void copy_elements(const RowRuns& rows, const std::byte* source, std::byte* targ
 }
 
 bool equal_rows(Isa isa, const RowRuns& rows, const std::byte* source, const std::byte* target) {
+  if (rows.bytes > 0 && are_few(rows)) {
+    return equal_few(rows, source, target);
+  }
 #if defined(__x86_64__)
   if (isa == Isa::Avx512) {
     return equal_rows_avx512(rows, source, target);
@@ -289,11 +384,7 @@ bool holds_filler(Isa isa, const std::byte* elements, std::int64_t count, std::s
 
 bool zero_rows(const RowRuns& rows, const std::byte* target) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
-    const std::byte* row = target + i * rows.target_step;
-    // A row is zero when its first byte is, and each byte equals the one before it.
-    if (rows.bytes > 0 &&
-        (row[0] != std::byte{0} ||
-         std::memcmp(row, row + 1, static_cast<std::size_t>(rows.bytes - 1)) != 0)) {
+    if (rows.bytes > 0 && !is_zero_row(target + i * rows.target_step, rows.bytes)) {
       return false;
     }
   }

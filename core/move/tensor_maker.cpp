@@ -14,6 +14,16 @@ namespace {
 /// Runs of this size or more need no copy before they are handed on.
 constexpr ByteOffset kRunBytesMin{std::int64_t{16} << 10};
 
+/// Where elements from `begin` on lie in a cache line as they do in the tensor: a row of a line is
+/// then one store, and not two halves.
+std::span<std::byte> room_for(WindowBuffer& window, ByteOffset begin, std::size_t bytes) {
+  constexpr std::size_t kLine = 64;
+  const std::span<std::byte> all = window.of(bytes + 2 * kLine);
+  const auto first = reinterpret_cast<std::uintptr_t>(all.data());
+  const std::size_t wanted = begin.size() % kLine;
+  return all.subspan((kLine + wanted - first % kLine) % kLine, bytes);
+}
+
 Error not_tiled(ElementOffset begin, ElementOffset end, std::int64_t written) {
   const std::int64_t wanted = (end - begin).value;
   return fail(written < wanted ? Code::Gap : Code::Overlap,
@@ -31,20 +41,22 @@ TensorMaker::TensorMaker(Recipe recipe, Executor* executor, WindowBuffer* window
       windows_(recipe_.boxes),
       own_window_(window == nullptr ? std::make_unique<WindowBuffer>() : nullptr),
       window_(window == nullptr ? own_window_.get() : window),
-      own_(executor == nullptr ? std::make_unique<CpuExecutor>() : nullptr),
-      executor_(executor == nullptr ? own_.get() : executor) {
+      executor_(executor) {
   moves_bits_ = recipe_.add == 0 &&
                 std::all_of(recipe_.sources.begin(), recipe_.sources.end(),
                             [&](const SourceBytes& one) { return one.dtype == recipe_.dtype; });
-  makes_sources_ = std::any_of(recipe_.sources.begin(), recipe_.sources.end(),
-                               [](const SourceBytes& one) { return one.made != nullptr; });
+  const bool makes_sources =
+      std::any_of(recipe_.sources.begin(), recipe_.sources.end(),
+                  [](const SourceBytes& one) { return one.made != nullptr; });
+  made_ = makes_sources ? std::make_unique<MadeSources>() : nullptr;
 }
 
 Status TensorMaker::list(ElementOffset begin, ElementOffset end) {
-  pieces_.clear();
-  windows_.list(begin.value, end.value, pieces_);
+  std::vector<layout::BoxPiece>& pieces = window_->pieces();
+  pieces.clear();
+  windows_.list(begin.value, end.value, pieces);
   std::int64_t written = 0;
-  for (const layout::BoxPiece& piece : pieces_) {
+  for (const layout::BoxPiece& piece : pieces) {
     written += piece.elements();
   }
   const std::int64_t wanted = (end - begin).value;
@@ -56,15 +68,15 @@ Status TensorMaker::run(ElementOffset begin, ElementOffset end, std::byte* out) 
   if (recipe_.gaps == Gaps::Zero) {
     std::memset(out, 0, width_.to_bytes(end - begin).size());
   }
-  if (!makes_sources_) {
-    const MoveTask task{pieces_,   recipe_.sources, out,         begin.value,
-                        end.value, recipe_.dtype,   recipe_.add, leads_};
-    return executor_->run({&task, 1});
+  MoveTask task{pieces(),  recipe_.sources, out,         begin.value,
+                end.value, recipe_.dtype,   recipe_.add, leads_};
+  if (made_ != nullptr) {
+    BV_CHECK(made_->make(pieces(), recipe_.sources));
+    task.pieces = made_->pieces();
+    task.sources = made_->sources();
   }
-  BV_CHECK(made_.make(pieces_, recipe_.sources));
-  const MoveTask task{made_.pieces(), made_.sources(), out,         begin.value,
-                      end.value,      recipe_.dtype,   recipe_.add, leads_};
-  return executor_->run({&task, 1});
+  Executor& executor = executor_ == nullptr ? window_->processor() : *executor_;
+  return executor.run({&task, 1});
 }
 
 Status TensorMaker::make(ElementOffset begin, ElementOffset end, std::byte* out) {
@@ -74,10 +86,11 @@ Status TensorMaker::make(ElementOffset begin, ElementOffset end, std::byte* out)
 
 Result<std::span<const std::byte>> TensorMaker::read(ElementOffset begin, ElementOffset end) {
   BV_CHECK(list(begin, end));
-  if (pieces_.size() == 1 && are_runs(begin, end, ByteOffset(0))) {
-    return at_source(pieces_.front());
+  if (pieces().size() == 1 && are_runs(begin, end, ByteOffset(0))) {
+    return at_source(pieces().front());
   }
-  const std::span<std::byte> window = window_->of(width_.to_bytes(end - begin).size());
+  const std::span<std::byte> window =
+      room_for(*window_, width_.to_bytes(begin), width_.to_bytes(end - begin).size());
   BV_CHECK(run(begin, end, window.data()));
   return std::span<const std::byte>(window);
 }
@@ -85,12 +98,13 @@ Result<std::span<const std::byte>> TensorMaker::read(ElementOffset begin, Elemen
 Status TensorMaker::hand_on(ElementOffset begin, ElementOffset end, const Sink& sink) {
   BV_CHECK(list(begin, end));
   if (are_runs(begin, end, kRunBytesMin)) {
-    for (const layout::BoxPiece& piece : pieces_) {
+    for (const layout::BoxPiece& piece : pieces()) {
       BV_CHECK(sink(ElementOffset(piece.target_offset), at_source(piece)));
     }
     return Done{};
   }
-  const std::span<std::byte> window = window_->of(width_.to_bytes(end - begin).size());
+  const std::span<std::byte> window =
+      room_for(*window_, width_.to_bytes(begin), width_.to_bytes(end - begin).size());
   BV_CHECK(run(begin, end, window.data()));
   return sink(begin, window);
 }
@@ -98,11 +112,11 @@ Status TensorMaker::hand_on(ElementOffset begin, ElementOffset end, const Sink& 
 /// Is the range made of runs of at least `least` at the source, in their order?
 bool TensorMaker::are_runs(ElementOffset begin, ElementOffset end, ByteOffset least) const {
   ElementOffset at = begin;
-  for (const layout::BoxPiece& piece : pieces_) {
+  for (const layout::BoxPiece& piece : pieces()) {
     const bool run =
         piece.axes.empty() || (piece.axes.size() == 1 && piece.axes[0].source_stride == 1 &&
                                piece.axes[0].target_stride == 1);
-    if (makes_sources_ || piece.source < 0 || !run || ElementOffset(piece.target_offset) != at ||
+    if (made_ != nullptr || piece.source < 0 || !run || ElementOffset(piece.target_offset) != at ||
         width_.to_bytes(ElementOffset(piece.elements())) < least) {
       return false;
     }

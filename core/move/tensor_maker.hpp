@@ -67,8 +67,9 @@ class TensorMaker {
   /// source. Errors: those of make and of the sink.
   [[nodiscard]] Status hand_on(ElementOffset begin, ElementOffset end, const Sink& sink);
 
-  /// The pieces of the last range, in target elements; they view the boxes of the recipe.
-  [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return pieces_; }
+  /// The pieces of the last range, in target elements; they view the boxes of the recipe. Valid
+  /// until the next call, also of a maker with the same window.
+  [[nodiscard]] std::span<const layout::BoxPiece> pieces() const { return window_->pieces(); }
   /// Do axes change places? Small ranges read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const;
   /// A window of at least `least` bytes; where axes change places, of so many rows (at most 2 MiB)
@@ -86,13 +87,10 @@ class TensorMaker {
   bool moves_bits_ = true;
   bool leads_ = false;
   BoxWindows windows_;
-  std::vector<layout::BoxPiece> pieces_;
   std::unique_ptr<WindowBuffer> own_window_;
   WindowBuffer* window_ = nullptr;
-  bool makes_sources_ = false;
-  MadeSources made_;
-  std::unique_ptr<Executor> own_;
-  Executor* executor_ = nullptr;
+  std::unique_ptr<MadeSources> made_;  // null: no source is computed
+  Executor* executor_ = nullptr;       // null: that of the window
 };
 
 /// All elements of a small tensor, moved as bits: `sources` by Box::source, the first element of

@@ -8,11 +8,16 @@
 #include <span>
 #include <vector>
 
+#include "core/layout/box.hpp"
+#include "core/move/executor.hpp"
+
 namespace bv::move {
 
-/// Grows to the largest window asked for. One user at a time.
+/// Grows to the largest window asked for, and keeps what else one window takes. One user at a time.
 class WindowBuffer {
  public:
+  [[nodiscard]] std::vector<layout::BoxPiece>& pieces() { return pieces_; }
+  [[nodiscard]] CpuExecutor& processor() { return processor_; }
   /// Valid until the next call. What it holds is not set.
   [[nodiscard]] std::span<std::byte> of(std::size_t bytes) {
     if (memory_.size() < bytes) {
@@ -23,6 +28,8 @@ class WindowBuffer {
 
  private:
   std::vector<std::byte> memory_;
+  std::vector<layout::BoxPiece> pieces_;
+  CpuExecutor processor_;
 };
 
 /// Buffers for tasks that run beside each other: as many as ever ran at once. Must outlive its

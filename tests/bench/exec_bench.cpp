@@ -19,6 +19,7 @@ namespace bv::bench {
 namespace {
 
 constexpr std::size_t kElement = 2;  // bf16
+constexpr std::size_t kLine = 64;
 constexpr std::int64_t kRanks = 8;
 
 std::int64_t bytes_of(const Shape& shape) {
@@ -105,8 +106,11 @@ class Workload {
       for (move::TensorMaker& one : targets) {
         const std::int64_t end = std::min(begin + step, one.elements());
         if (begin < end) {
-          std::byte* const window =
-              window_.of(static_cast<std::size_t>(end - begin) * kElement).data();
+          // Begins at a cache line, as the windows of a maker do.
+          std::size_t space = static_cast<std::size_t>(end - begin) * kElement + kLine;
+          void* room = window_.of(space).data();
+          auto* const window =
+              static_cast<std::byte*>(std::align(kLine, space - kLine, room, space));
           const auto made = one.make(ElementOffset(begin), ElementOffset(end), window);
           benchmark::DoNotOptimize(window);
           BV_ASSERT(made.has_value());

@@ -42,6 +42,7 @@ class ShardContents : public testing::Test {
       EXPECT_EQ(back.flat().find(words), std::string::npos) << words << "\n" << back.all();
     }
     EXPECT_FALSE(fs::exists(at("b")));
+    EXPECT_FALSE(fs::exists(at("b.bv-partial")));  // shards are judged while they are written
   }
 
  private:

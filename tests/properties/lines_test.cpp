@@ -212,6 +212,34 @@ TEST(Lines, BoundAgainAreAsIfBoundForTheFirstTime) {
   }
 }
 
+/// Sizes of axes that the line does not have may come and go; one that it has may not.
+TEST(Lines, BoundAgainTakeTheSizesOfTheirOwnAxesByName) {
+  const auto parsed = layout::parse_rule("line x[(a i) j] -> x[j a i]");
+  ASSERT_TRUE(parsed);
+  const auto sizes = [](std::int64_t a, std::int64_t i, std::int64_t j) {
+    layout::Binding out;
+    out.axes = {{"a", a}, {"i", i}, {"j", j}};
+    return out;
+  };
+  layout::Binding more = sizes(5, 6, 7);
+  more.axes["b"] = 9;
+  more.axes["ab"] = 10;
+  layout::Binding renamed = sizes(5, 6, 7);
+  renamed.axes.extract("i");
+  renamed.axes["k"] = 6;
+  layout::BoundRule line = layout::BoundRule::bind(*parsed, sizes(2, 3, 4)).value();
+  for (const auto& [again, shape] :
+       {std::pair(sizes(1, 2, 3), Shape{3, 1, 2}), std::pair(more, Shape{7, 5, 6}),
+        std::pair(sizes(4, 3, 2), Shape{2, 4, 3})}) {
+    ASSERT_TRUE(line.bind_again(again));
+    EXPECT_EQ(line.target_shapes()[0], shape);
+    EXPECT_EQ(line.size("i"), shape[2]);
+  }
+  EXPECT_EQ(line.bind_again(renamed).error().code, Code::RulesInvalid);
+  ASSERT_TRUE(line.bind_again(sizes(1, 2, 3)));
+  EXPECT_EQ(line.target_shapes()[0], (Shape{3, 1, 2}));
+}
+
 TEST(Lines, AreWhatTheNotationSaysReadLiterally) {
   int elements = 0;
   for (int i = 0; i < 1000; ++i) {

@@ -220,11 +220,13 @@ TensorExpr target_tensor(const Line& line, std::string name, const std::vector<s
   return out;
 }
 
+/// The letters of axes in the order of a binding.
+constexpr std::string_view kLetters = "Eabcdefghijklmnopqrstuvwxyz";
 /// Sizes by the letter of the axis; 0: not an axis of the line.
-using Sizes = std::array<std::int64_t, 128>;
+using Sizes = std::array<std::int64_t, kLetters.size()>;
 
 std::int64_t& size_of(Sizes& sizes, std::string_view axis) {
-  return sizes[static_cast<unsigned char>(axis.front())];
+  return sizes[axis.front() == 'E' ? 0 : static_cast<std::size_t>(axis.front() - 'a') + 1];
 }
 
 /// Rows of a target in units of the group, when each part has so many.
@@ -312,16 +314,17 @@ layout::Binding binding_of(const Line& line) {
 }
 
 void bind_sizes(const Line& line, layout::Binding& out) {
-  const Sizes sizes = sizes_of(line);
+  Sizes sizes = sizes_of(line);
   if (out.axes.empty()) {
-    for (std::size_t letter = 0; letter < sizes.size(); ++letter) {
-      if (sizes[letter] > 0) {
-        out.axes[std::string(1, static_cast<char>(letter))] = 0;
+    for (const char letter : kLetters) {
+      const std::string name(1, letter);
+      if (size_of(sizes, name) > 0) {
+        out.axes[name] = 0;
       }
     }
   }
   for (auto& [name, size] : out.axes) {
-    size = sizes[static_cast<unsigned char>(name.front())];
+    size = size_of(sizes, name);
   }
   out.rest.clear();
   for (std::int64_t i = 0; i < line.rest; ++i) {

@@ -14,18 +14,29 @@ namespace {
 using generators::Line;
 using nlohmann::json;
 
-/// Fields that change sizes and leave the line as it is. In a small case one of them has all its
-/// choices, and the others their two least.
-void draw_sizes(Line& line, generators::Random& random, std::uint64_t small_of_eight) {
-  constexpr std::size_t kSmall = 2;
+using SizeField = generators::Field<Line>;
+
+/// Fields that change sizes and leave the line as it is.
+std::vector<const SizeField*> size_fields() {
   constexpr std::array kSizes = {&Line::t, &Line::size_a, &Line::size_b, &Line::size_g};
-  const bool small = random.below(8) < small_of_eight;
-  const auto large = kSizes[random.below(kSizes.size())];
-  for (const generators::Field<Line>& one : generators::line_fields()) {
+  std::vector<const SizeField*> out;
+  for (const SizeField& one : generators::line_fields()) {
     if (std::find(kSizes.begin(), kSizes.end(), one.member) != kSizes.end()) {
-      const bool least = small && one.member != large;
-      line.*one.member = one.list[random.below(least ? kSmall : one.count)];
+      out.push_back(&one);
     }
+  }
+  return out;
+}
+
+/// In a small case one of them has all its choices, and the others their two least.
+void draw_sizes(std::span<const SizeField* const> fields, Line& line, generators::Random& random,
+                std::uint64_t small_of_eight) {
+  constexpr std::size_t kSmall = 2;
+  const bool small = random.below(8) < small_of_eight;
+  const std::size_t large = random.below(fields.size());
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    const SizeField& one = *fields[i];
+    line.*one.member = one.list[random.below(small && i != large ? kSmall : one.count)];
   }
 }
 
@@ -78,7 +89,7 @@ Line shrink(LineRunner& runner, const Line& from, std::size_t element_bytes) {
 }
 
 LineLoop::LineLoop(std::uint64_t seed, std::uint64_t small_of_eight)
-    : random_(seed), small_of_eight_(small_of_eight), runner_(seed) {}
+    : random_(seed), small_of_eight_(small_of_eight), size_fields_(size_fields()), runner_(seed) {}
 
 Status LineLoop::run() {
   generators::bind_sizes(description_, binding_);
@@ -88,19 +99,20 @@ Status LineLoop::run() {
   } else {
     BV_CHECK(bound_->bind_again(binding_));
   }
-  return runner_.run(*bound_, element_bytes_);
+  return runner_.run(*bound_, element_bytes_, copied_);
 }
 
 Status LineLoop::draw_and_run() {
   element_bytes_ = std::size_t{1} << random_.below(4);
   if (cases_++ % kSizesOfALine != 0) {
-    draw_sizes(description_, random_, small_of_eight_);
+    draw_sizes(size_fields_, description_, random_, small_of_eight_);
     return run();
   }
   description_ = generators::draw(generators::line_fields(), random_);
   rule_ = generators::rule_of(description_);
   binding_ = {};
   bound_.reset();
+  copied_ = has_copies(rule_);
   ++lines_;
   BV_CHECK(layout::prove_bijection(rule_));
   return run();

@@ -3,6 +3,7 @@
 // drawn and the line is run on them.
 
 #include <optional>
+#include <vector>
 
 #include "properties/attacks/generators/lines.hpp"
 #include "properties/attacks/lines/line_run.hpp"
@@ -54,10 +55,12 @@ class LineLoop {
 
   generators::Random random_;
   std::uint64_t small_of_eight_;
+  std::vector<const generators::Field<generators::Line>*> size_fields_;
   LineRunner runner_;
   generators::Line description_;
   std::size_t element_bytes_ = 1;
   layout::Rule rule_;
+  bool copied_ = false;                     // the line declares copies
   layout::Binding binding_;                 // of the line, on the sizes of the last case
   std::optional<layout::BoundRule> bound_;  // empty before the first case of a line
   std::int64_t cases_ = 0;

@@ -29,30 +29,35 @@ bool repeats(const layout::Product& product) {
   });
 }
 
-bool repeats(const layout::Rule& rule) {
-  return std::any_of(
-      rule.targets.begin(), rule.targets.end(), [](const layout::TensorExpr& target) {
-        return std::any_of(target.dims.begin(), target.dims.end(),
-                           [](const layout::Dim& dim) { return repeats(dim.product); });
-      });
+/// Marks `extent` elements from `at` on; false when one lies outside.
+bool mark_run(std::int64_t at, std::int64_t extent, std::int64_t stride,
+              std::span<std::uint8_t> reached) {
+  const auto inside = [&](std::int64_t one) {
+    return one >= 0 && one < static_cast<std::int64_t>(reached.size());
+  };
+  const bool whole = inside(at) && inside(at + (extent - 1) * stride);
+  if (whole && stride == 1) {
+    std::memset(reached.data() + at, 1, static_cast<std::size_t>(extent));
+    return true;
+  }
+  for (std::int64_t i = 0; i < extent; ++i) {
+    if (const std::int64_t one = at + i * stride; whole || inside(one)) {
+      reached[static_cast<std::size_t>(one)] = 1;
+    }
+  }
+  return whole;
 }
 
-/// Marks the target elements of axes [axis, end) of a box; false when one lies outside.
+/// Marks the target elements of axes [axis, end) of a box that is not empty; false when one lies
+/// outside.
 bool mark(const layout::Box& box, std::size_t axis, std::int64_t at,
           std::span<std::uint8_t> reached) {
   if (axis == box.axes.size()) {
-    const bool inside = at >= 0 && at < static_cast<std::int64_t>(reached.size());
-    if (inside) {
-      reached[static_cast<std::size_t>(at)] = 1;
-    }
-    return inside;
+    return mark_run(at, 1, 1, reached);
   }
   const layout::BoxAxis& current = box.axes[axis];
-  const bool run = axis + 1 == box.axes.size() && current.target_stride == 1 && at >= 0 &&
-                   at + current.extent <= static_cast<std::int64_t>(reached.size());
-  if (run) {
-    std::memset(reached.data() + at, 1, static_cast<std::size_t>(current.extent));
-    return true;
+  if (axis + 1 == box.axes.size()) {
+    return mark_run(at, current.extent, current.target_stride, reached);
   }
   bool inside = true;
   for (std::int64_t i = 0; i < current.extent; ++i) {
@@ -92,9 +97,17 @@ LineRunner::LineRunner(std::uint64_t seed) {
   }
 }
 
+bool has_copies(const layout::Rule& rule) {
+  return std::any_of(
+      rule.targets.begin(), rule.targets.end(), [](const layout::TensorExpr& target) {
+        return std::any_of(target.dims.begin(), target.dims.end(),
+                           [](const layout::Dim& dim) { return repeats(dim.product); });
+      });
+}
+
 /// Sources lie one behind the other in the pattern, so that no two begin alike.
 const std::byte* LineRunner::source(std::size_t index, std::size_t bytes) {
-  return pattern_.data() + starts_[index] * bytes;
+  return pattern_.data() + read_[index].start * bytes;
 }
 
 Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
@@ -103,10 +116,6 @@ Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
   const std::size_t bytes = elements * size;
   shard_.resize(std::max(shard_.size(), bytes));
   std::memset(shard_.data(), std::to_integer<int>(kPoison), bytes);
-  sources_.clear();
-  for (std::size_t i = 0; i < starts_.size(); ++i) {
-    sources_.push_back(source(i, size));
-  }
   move::make_whole(shard.boxes, sources_, size, shard_.data());
   return Done{};
 }
@@ -114,50 +123,56 @@ Status LineRunner::move_there(const layout::Shard& shard, std::size_t size) {
 /// Every element of the shard says where it came from: pads are zero, copies are equal, and the
 /// rest goes back.
 Status LineRunner::move_back(const layout::Shard& shard, std::size_t size) {
+  const std::byte* whole = shard_.data();
   for (const layout::Box& box : shard.boxes) {
     const bool pad = box.source < 0;
-    const std::byte* from = pad ? nullptr : source(static_cast<std::size_t>(box.source), size);
-    if (const auto at = move::first_difference(box, from, shard_.data(), 0, size)) {
+    const std::byte* from = pad ? nullptr : sources_[static_cast<std::size_t>(box.source)];
+    if (const auto at = move::first_difference(box, from, whole, 0, size)) {
       return fail(Code::BytesDiffer, fmt::format("element {} of a shard differs: {}", *at,
                                                  pad ? "padding is not zero" : "not its source"));
     }
-    if (!pad) {
-      const auto index = static_cast<std::size_t>(box.source);
-      inverse_[index].push_back(layout::inverse(box, 0));
-      const std::byte* whole = shard_.data();
-      move::make_whole({&inverse_[index].back(), 1}, {&whole, 1}, size, came_back_[index].data());
+    if (pad) {
+      continue;
     }
+    Source& read = read_[static_cast<std::size_t>(box.source)];
+    read.inverse.resize(std::max(read.inverse.size(), ++read.inverses));
+    layout::Box& back = read.inverse[read.inverses - 1];
+    layout::inverse(layout::whole(box), 0, back);
+    move::make_whole({&back, 1}, {&whole, 1}, size, read.came_back.data());
   }
   return Done{};
 }
 
-Status LineRunner::check_sources(const layout::BoundRule& bound, std::size_t size) {
-  const bool copied = repeats(bound.rule());
-  for (std::size_t i = 0; i < bound.source_shapes().size(); ++i) {
-    const std::size_t elements = count_of(bound.source_shapes()[i]);
-    BV_CHECK(copied ? check_reached(inverse_[i], elements, reached_)
-                    : layout::check_tiling(inverse_[i], static_cast<std::int64_t>(elements)));
-    if (std::memcmp(came_back_[i].data(), source(i, size), elements * size) != 0) {
+Status LineRunner::check_sources(const layout::BoundRule& bound, std::size_t size, bool copied) {
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const Source& read = read_[i];
+    const std::span boxes = std::span(read.inverse).first(read.inverses);
+    BV_CHECK(copied ? check_reached(boxes, read.elements, reached_)
+                    : layout::check_tiling(boxes, static_cast<std::int64_t>(read.elements)));
+    const std::size_t bytes = read.elements * size;
+    if (std::memcmp(read.came_back.data(), sources_[i], bytes) != 0) {
       return fail(Code::InverseNotIdentity, bound.rule().sources[i].name + " does not come back");
     }
-    bytes_ += elements * size;
+    bytes_ += bytes;
   }
   return Done{};
 }
 
-Status LineRunner::run(const layout::BoundRule& bound, std::size_t size) {
+Status LineRunner::run(const layout::BoundRule& bound, std::size_t size, bool copied) {
   const std::size_t sources = bound.source_shapes().size();
-  starts_.resize(sources);
-  came_back_.resize(std::max(came_back_.size(), sources));
-  inverse_.resize(std::max(inverse_.size(), sources));
+  read_.resize(std::max(read_.size(), sources));
+  sources_.resize(sources);
   std::size_t total = 0;
   for (std::size_t i = 0; i < sources; ++i) {
-    const std::size_t elements = count_of(bound.source_shapes()[i]);
-    starts_[i] = total;
-    total += elements;
-    inverse_[i].clear();
-    came_back_[i].resize(std::max(came_back_[i].size(), elements * size));
-    std::memset(came_back_[i].data(), std::to_integer<int>(kPoisonBack), elements * size);
+    Source& read = read_[i];
+    read.start = total;
+    read.elements = count_of(bound.source_shapes()[i]);
+    read.inverses = 0;
+    total += read.elements;
+    sources_[i] = source(i, size);
+    const std::size_t bytes = read.elements * size;
+    read.came_back.resize(std::max(read.came_back.size(), bytes));
+    std::memset(read.came_back.data(), std::to_integer<int>(kPoisonBack), bytes);
   }
   if (total * size > kPatternBytes) {
     return fail(Code::BadValue, fmt::format("{} elements are more than a small case has", total));
@@ -176,8 +191,8 @@ Status LineRunner::run(const layout::BoundRule& bound, std::size_t size) {
     }
     return move_back(boxes_, size);
   };
-  BV_CHECK(for_each_place(bound, move));
-  return check_sources(bound, size);
+  BV_CHECK(for_each_place(bound, move, walk_));
+  return check_sources(bound, size, copied);
 }
 
 }  // namespace bv::lines

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/layout/box.hpp"
@@ -19,37 +20,77 @@ struct GridPlace {
   std::size_t target = 0;
   Grid grid;
 };
-/// Calls `visit(place)` for the places with distinct contents, until one fails: grid axes and the
-/// axis of the cut run through their sizes, replicas stand at 0.
-template <class Visit>
-[[nodiscard]] Status for_each_place(const layout::BoundRule& bound, const Visit& visit) {
-  const layout::Rule& rule = bound.rule();
+/// The places of one rule after another, in the same memory.
+struct PlaceWalk {
   GridPlace place;
-  for (; place.target < rule.targets.size(); ++place.target) {
-    place.grid.clear();
-    for (const layout::GridAxis& axis : rule.targets[place.target].grid) {
+  std::vector<std::pair<std::int64_t*, std::int64_t>> steps;  // a coordinate and its size
+
+  /// All coordinates of a target at 0. Those of the last target stay where they are the same.
+  void begin(const layout::Rule& rule, std::size_t target) {
+    place.target = target;
+    std::size_t axes = 0;
+    bool same = true;
+    const auto reset = [&](const std::string& axis) {
+      const auto found = place.grid.find(axis);
+      same = same && found != place.grid.end();
+      if (same) {
+        found->second = 0;
+      }
+      ++axes;
+    };
+    for_each_axis(rule, target, reset);
+    if (!same || axes != place.grid.size()) {
+      place.grid.clear();
+      for_each_axis(rule, target, [&](const std::string& axis) { place.grid[axis] = 0; });
+    }
+  }
+
+ private:
+  template <class Visit>
+  static void for_each_axis(const layout::Rule& rule, std::size_t target, const Visit& visit) {
+    for (const layout::GridAxis& axis : rule.targets[target].grid) {
       if (!axis.replica) {
-        place.grid[axis.axis] = 0;
+        visit(axis.axis);
       }
     }
     if (rule.cut) {
-      place.grid[rule.cut->axis] = 0;
+      visit(rule.cut->axis);
     }
-    bool more = std::all_of(place.grid.begin(), place.grid.end(),
-                            [&](const auto& axis) { return bound.size(axis.first) > 0; });
+  }
+};
+
+/// Calls `visit(place)` for the places with distinct contents, until one fails: grid axes and the
+/// axis of the cut run through their sizes, replicas stand at 0.
+template <class Visit>
+[[nodiscard]] Status for_each_place(const layout::BoundRule& bound, const Visit& visit,
+                                    PlaceWalk& walk) {
+  auto& [place, steps] = walk;
+  for (std::size_t target = 0; target < bound.rule().targets.size(); ++target) {
+    walk.begin(bound.rule(), target);
+    steps.clear();
+    for (auto& [axis, at] : place.grid) {
+      steps.emplace_back(&at, bound.size(axis));
+    }
+    bool more =
+        std::all_of(steps.begin(), steps.end(), [](const auto& step) { return step.second > 0; });
     while (more) {
       BV_CHECK(visit(place));
       more = false;
-      for (auto& [axis, at] : place.grid) {
-        more = ++at < bound.size(axis);
+      for (const auto& [at, size] : steps) {
+        more = ++*at < size;
         if (more) {
           break;
         }
-        at = 0;
+        *at = 0;
       }
     }
   }
   return Done{};
+}
+template <class Visit>
+[[nodiscard]] Status for_each_place(const layout::BoundRule& bound, const Visit& visit) {
+  PlaceWalk walk;
+  return for_each_place(bound, visit, walk);
 }
 [[nodiscard]] std::vector<GridPlace> grid_places(const layout::BoundRule& bound);
 

@@ -36,6 +36,36 @@ TEST(CarryFile, CopiesAndFingerprintsInPieces) {
   }
 }
 
+TEST(CarryFile, FingerprintsRangesInThePassOfTheFile) {
+  const ScratchFolder folder;
+  std::string text((20U << 20U) + 5U, '\0');
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    text[i] = static_cast<char>(i * 31 % 251);
+  }
+  const fs::path file = folder.write("file", text);
+  // Side by side, apart, empty between others, longer than a piece, and at the end.
+  const std::vector<FileRange> ranges = {{0, 0},
+                                         {0, 9},
+                                         {9, 9},
+                                         {9, 300000},
+                                         {300001, 300002},
+                                         {1U << 20U, 9U << 20U},
+                                         {9U << 20U, text.size()},
+                                         {text.size(), text.size()}};
+  const auto found = prints_of_file(file, ranges).value();
+  EXPECT_EQ(found.whole, print_of_text(text));
+  ASSERT_EQ(found.ranges.size(), ranges.size());
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto own =
+        std::string_view(text).substr(ranges[i].begin, ranges[i].end - ranges[i].begin);
+    EXPECT_EQ(found.ranges[i], print_of_text(own).digest) << i;
+  }
+  EXPECT_EQ(prints_of_file(file, {}).value().whole, print_of_text(text));
+  const fs::path empty = folder.write("empty", "");
+  EXPECT_EQ(prints_of_file(empty, {}).value().whole, print_of_text(""));
+  EXPECT_EQ(outcome(prints_of_file(folder.path() / "none", {})), "BV8007");
+}
+
 TEST(CarryFile, SaysWhatCannotBeCopied) {
   const ScratchFolder folder;
   EXPECT_EQ(outcome(carry_file(folder.path() / "none", folder.path() / "to")), "BV8007");

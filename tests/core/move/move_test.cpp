@@ -308,17 +308,62 @@ TEST(Move, WindowsOfABoxTogetherAreTheBox) {
 }
 
 TEST(Rows, DifferenceInAnyByteOfAnyRowIsSeen) {
-  const move::RowRuns rows{3, 130, 140, 150};
   const Bytes source = random_bytes(3 * 140, 9);
-  for (const move::Isa isa : instruction_sets()) {
-    Bytes target(3 * 150, kPoison);
-    move::copy_rows(isa, rows, source.data(), target.data());
-    ASSERT_TRUE(move::equal_rows(isa, rows, source.data(), target.data()));
-    for (std::size_t at = 0; at < target.size(); ++at) {
-      target[at] ^= std::byte{0x80};
-      const bool inside = at % 150 < 130;
-      ASSERT_EQ(move::equal_rows(isa, rows, source.data(), target.data()), !inside) << at;
-      target[at] ^= std::byte{0x80};
+  for (const std::int64_t bytes : {1, 2, 3, 5, 8, 13, 16, 31, 47, 64, 65, 130}) {
+    const move::RowRuns rows{3, bytes, 140, 150};
+    for (const move::Isa isa : instruction_sets()) {
+      Bytes target(3 * 150, kPoison);
+      move::copy_rows(isa, rows, source.data(), target.data());
+      ASSERT_TRUE(move::equal_rows(isa, rows, source.data(), target.data()));
+      for (std::size_t at = 0; at < target.size(); ++at) {
+        target[at] ^= std::byte{0x80};
+        const bool inside = static_cast<std::int64_t>(at % 150) < bytes;
+        ASSERT_EQ(move::equal_rows(isa, rows, source.data(), target.data()), !inside) << at;
+        target[at] ^= std::byte{0x80};
+      }
+    }
+  }
+}
+
+/// A few short rows have loops of their own, many have those of the instruction set.
+TEST(Rows, OfEveryLengthAreCopiedAndNothingBesideThem) {
+  constexpr std::int64_t kRoom = 5;  // between rows of the target
+  for (const Isa isa : instruction_sets()) {
+    for (std::int64_t bytes = 1; bytes <= 130; ++bytes) {
+      for (const std::int64_t count : {std::int64_t{1}, std::int64_t{3}, 4096 / bytes + 2}) {
+        const RowRuns rows{count, bytes, bytes + 1, bytes + kRoom};
+        Bytes source(static_cast<std::size_t>(count * rows.source_step));
+        for (std::size_t i = 0; i < source.size(); ++i) {
+          source[i] = static_cast<std::byte>(i * 131 % 251);
+        }
+        Bytes target(static_cast<std::size_t>(count * rows.target_step), kPoison);
+        copy_rows(isa, rows, source.data(), target.data());
+        ASSERT_TRUE(equal_rows(isa, rows, source.data(), target.data()));
+        for (std::int64_t i = 0; i < count; ++i) {
+          for (std::int64_t k = 0; k < rows.target_step; ++k) {
+            const auto at = static_cast<std::size_t>(i * rows.target_step + k);
+            const auto from = static_cast<std::size_t>(i * rows.source_step + k);
+            ASSERT_EQ(target[at], k < bytes ? source[from] : kPoison)
+                << bytes << " bytes, row " << i << " of " << count << ", byte " << k;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Rows, ThatAreNotZeroInOneByteAreSeen) {
+  for (std::int64_t bytes = 1; bytes <= 130; ++bytes) {
+    const RowRuns rows{2, bytes, 0, bytes + 1};
+    Bytes target(static_cast<std::size_t>(2 * rows.target_step), std::byte{0});
+    target[static_cast<std::size_t>(bytes)] = kPoison;  // between the rows
+    EXPECT_TRUE(zero_rows(rows, target.data()));
+    for (std::int64_t i = 0; i < 2 * rows.target_step - 1; ++i) {
+      if (i != bytes) {
+        target[static_cast<std::size_t>(i)] = std::byte{1};
+        EXPECT_FALSE(zero_rows(rows, target.data())) << bytes << " bytes, byte " << i;
+        target[static_cast<std::size_t>(i)] = std::byte{0};
+      }
     }
   }
 }

@@ -158,6 +158,19 @@ TEST(TensorMaker, EveryRoadAndWindowGivesWhatTheIndexFunctionSays) {
   }
 }
 
+TEST(TensorMaker, WindowsBeginInACacheLineWhereTheTensorDoes) {
+  Made made = made_of(kLines[2], {DType::BF16}, DType::BF16);
+  WindowBuffer window;
+  TensorMaker maker(made.recipe, nullptr, &window);
+  for (std::int64_t begin = 0; begin < 200; begin += 7) {
+    for (const std::int64_t elements : {1, 60, 200}) {
+      const auto read = maker.read(ElementOffset(begin), ElementOffset(begin + elements)).value();
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(read.data()) % 64,
+                static_cast<std::uintptr_t>(begin) * 2 % 64);
+    }
+  }
+}
+
 TEST(TensorMaker, RangesMayGoBackwards) {
   Made made = made_of(kLines[3], {DType::F32}, DType::F32);
   const Bytes wanted = element_by_element(made.recipe);
