@@ -85,6 +85,7 @@ int main(int argc, char** argv) {
       .out_is_terminal = ::isatty(STDOUT_FILENO) == 1,
       .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
       .terminal_width = terminal_width,
-      .folder = std::filesystem::current_path(unknown)};
+      .folder = std::filesystem::current_path(unknown),
+      .ends_process = true};
   return bv::cli::run_command_line(context);
 }

@@ -45,6 +45,7 @@ Result<BoundName> BoundName::bind(const std::string& text, const family::Section
 
 Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const {
   std::string out;
+  out.reserve(pattern_.size() + 8);
   for (const auto& [part, text] : parts_) {
     switch (part) {
       case Part::Text:
