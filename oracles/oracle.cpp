@@ -173,6 +173,12 @@ Tensor answered_upright(const Question& question) {
   return answered(upright(question));
 }
 
+/// Elements are many: a question is copied only where its rows change places.
+Tensor answered_in_order(const Question& question) {
+  return is_turned(question) ? answered_upright(in_rotary_order(question))
+                             : answered_upright(question);
+}
+
 struct Answer {
   std::optional<TaggedTensor> shard;
   std::string why_not;
@@ -180,7 +186,7 @@ struct Answer {
 
 Answer answer_of(const Question& question) {
   try {
-    return {tagged(answered_upright(in_rotary_order(question))), ""};
+    return {tagged(answered_in_order(question)), ""};
   } catch (const std::bad_alloc&) {
     throw;  // says nothing of the oracle
   } catch (const std::exception& thrown) {

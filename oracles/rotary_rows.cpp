@@ -88,10 +88,11 @@ bool is_rotated(const std::string& parameter) {
           parameter.ends_with("q_layernorm.weight") || parameter.ends_with("k_layernorm.weight"));
 }
 
+bool is_turned(const Question& question) {
+  return question.turned.order != Turned::Order::AsStored && is_rotated(question.parameter);
+}
+
 Question in_rotary_order(const Question& question) {
-  if (question.turned.order == Turned::Order::AsStored || !is_rotated(question.parameter)) {
-    return question;
-  }
   Question out = question;
   for (std::size_t i = 0; i < out.hf.size(); ++i) {
     const HeadRows heads = heads_in(question, part_of(question.hf_names.at(i)), out.hf[i]);

@@ -76,18 +76,28 @@ std::int64_t Tensor::numel() const {
 }
 
 Sizes Tensor::elements() const {
-  const std::int64_t count = numel();
   Sizes out;
-  out.reserve(static_cast<std::size_t>(count));
+  out.reserve(static_cast<std::size_t>(numel()));
+  append_to(out);
+  return out;
+}
+
+void Tensor::append_to(Sizes& out) const {
   if (sizes_.empty()) {
     out.push_back((*storage_)[static_cast<std::size_t>(offset_)]);
-    return out;
+    return;
   }
+  const std::int64_t end = std::ssize(out) + numel();
   Sizes at(sizes_.size(), 0);
   std::int64_t row = offset_;  // of the last axis
-  while (std::ssize(out) < count) {
-    for (std::int64_t i = 0; i < sizes_.back(); ++i) {
-      out.push_back((*storage_)[static_cast<std::size_t>(row + i * strides_.back())]);
+  while (std::ssize(out) < end) {
+    if (strides_.back() == 1) {
+      const auto first = storage_->begin() + row;
+      out.insert(out.end(), first, first + sizes_.back());
+    } else {
+      for (std::int64_t i = 0; i < sizes_.back(); ++i) {
+        out.push_back((*storage_)[static_cast<std::size_t>(row + i * strides_.back())]);
+      }
     }
     for (std::size_t axis = at.size() - 1; axis-- > 0;) {
       row += strides_[axis];
@@ -98,7 +108,6 @@ Sizes Tensor::elements() const {
       at[axis] = 0;
     }
   }
-  return out;
 }
 
 Tensor Tensor::narrow(std::int64_t axis, std::int64_t start, std::int64_t length) const {
@@ -202,9 +211,9 @@ Tensor cat(const std::vector<Tensor>& tensors, std::int64_t axis) {
   Sizes turned = sizes;
   std::swap(turned[0], turned[along]);
   Sizes elements;
+  elements.reserve(static_cast<std::size_t>(product(turned)));
   for (const Tensor& one : tensors) {
-    const Sizes part = one.transpose(0, axis).elements();
-    elements.insert(elements.end(), part.begin(), part.end());
+    one.transpose(0, axis).append_to(elements);
   }
   return Tensor(std::move(turned), std::move(elements)).transpose(0, axis);
 }

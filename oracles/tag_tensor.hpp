@@ -45,6 +45,7 @@ class Tensor {
   [[nodiscard]] std::int64_t numel() const;
   /// Row-major.
   [[nodiscard]] std::vector<std::int64_t> elements() const;
+  void append_to(std::vector<std::int64_t>& out) const;
 
   /// Elements [start, start + length) of one axis. [6, h].narrow(0, 2, 3) -> [3, h]
   [[nodiscard]] Tensor narrow(std::int64_t axis, std::int64_t start, std::int64_t length) const;

@@ -185,9 +185,10 @@ bool is_vision(std::string_view parameter) {
 }
 
 bool is_norm_weight(std::string_view parameter) {
-  const std::vector<std::string_view> parts = components(parameter);
-  const std::string_view leaf = parts.back();
-  const std::string_view module = parts.size() > 1 ? parts[parts.size() - 2] : "";
+  const std::size_t dot = parameter.rfind('.');
+  const std::string_view leaf = parameter.substr(dot + 1);
+  const std::string_view path = dot == std::string_view::npos ? "" : parameter.substr(0, dot);
+  const std::string_view module = path.substr(path.rfind('.') + 1);
   return leaf == "layer_norm_weight" || (leaf == "weight" && norm_of("", module, leaf));
 }
 

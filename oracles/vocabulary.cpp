@@ -13,7 +13,7 @@ constexpr std::int64_t kPadElementsMax = std::int64_t{1} << 24;
 
 Tensor vocabulary(const Question& question) {
   const Tensor rows = only_source(question);
-  if (question.padded_vocab == 0) {
+  if (question.padded_vocab == 0 || (rows.dim() > 0 && question.padded_vocab == rows.size(0))) {
     return block(rows, 0, question);
   }
   const std::int64_t pad = question.padded_vocab - rows.size(0);

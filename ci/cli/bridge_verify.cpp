@@ -1,5 +1,6 @@
 // The command: collects what the world offers and hands it over.
 
+#include <malloc.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -13,6 +14,19 @@
 #include "ci/cli/session/signals.hpp"
 
 namespace {
+
+/// A check takes and gives back the same few megabytes thousands of times, and has a million small
+/// pieces: memory stays with the process, and pieces are joined where they are given back. With the
+/// defaults of glibc the kernel clears the same pages again and again, which takes longer than a
+/// whole check.
+void keep_memory() {
+#ifdef __GLIBC__
+  constexpr int kMiB = 1 << 20;
+  ::mallopt(M_TRIM_THRESHOLD, 64 * kMiB);
+  ::mallopt(M_MMAP_THRESHOLD, 32 * kMiB);
+  ::mallopt(M_MXFAST, 0);
+#endif
+}
 
 int terminal_width() {
   for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) {
@@ -48,6 +62,7 @@ bv::cli::Environment environment() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_memory();
   bv::cli::open_standard_streams();
   bv::cli::install_terminate_handler();
   const auto begin = std::chrono::steady_clock::now();
@@ -70,6 +85,7 @@ int main(int argc, char** argv) {
       .out_is_terminal = ::isatty(STDOUT_FILENO) == 1,
       .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
       .terminal_width = terminal_width,
-      .folder = std::filesystem::current_path(unknown)};
+      .folder = std::filesystem::current_path(unknown),
+      .ends_process = true};
   return bv::cli::run_command_line(context);
 }

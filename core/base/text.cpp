@@ -124,6 +124,10 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
 }
 
 bool glob_match(std::string_view pattern, std::string_view text) {
+  const std::string_view end = pattern.substr(pattern.rfind('*') + 1);
+  if (end.find('?') == std::string_view::npos && !text.ends_with(end)) {
+    return false;  // as most of a hundred thousand names do
+  }
   std::size_t p = 0;
   std::size_t t = 0;
   std::size_t star = std::string_view::npos;

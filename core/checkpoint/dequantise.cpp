@@ -6,6 +6,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <unordered_map>
 
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_edit.hpp"
@@ -65,27 +66,98 @@ Status check_said_shape(const Dequantised& weight, const io::Checkpoint& checkpo
   return Done{};
 }
 
-}  // namespace
+/// What a stored tensor is to a quantised weight.
+struct Role {
+  enum class As { Values, Scale, Other };
+  std::size_t weight = 0;
+  As as = As::Values;
+};
+using Roles = std::unordered_map<const TensorSpec*, Role>;
 
-std::vector<Dequantised> dequantised_weights(const quantised::Source& source, DType dtype) {
+/// A companion of one weight is moved out of the headers; what others share with it is copied.
+void add_companion(const quantised::Weight& weight, const TensorSpec& companion, std::size_t number,
+                   Roles& roles, Dequantised& out) {
+  const bool is_scale = &companion == weight.scale;
+  const Role role{number, is_scale ? Role::As::Scale : Role::As::Other};
+  if (roles.emplace(&companion, role).second) {
+    return;
+  }
+  out.companions.push_back(companion.name);
+  if (is_scale) {
+    out.scale = companion;
+  }
+}
+
+/// Every weight without what is moved out of the headers.
+std::vector<Dequantised> named_weights(quantised::Source& source, DType dtype, Roles& roles) {
   std::vector<Dequantised> out;
-  for (const quantised::Group& group : source.groups) {
-    for (const quantised::Weight& weight : group.weights) {
-      Dequantised one;
-      one.weight = {weight.name, dtype, weight.form->shape};
-      one.stored = *weight.bits;
-      one.scale = *weight.scale;
-      one.form = *weight.form;
+  roles.reserve(static_cast<std::size_t>(source.tensors));
+  for (quantised::Group& group : source.groups) {
+    out.reserve(out.size() + group.weights.size());
+    for (quantised::Weight& weight : group.weights) {
+      BV_ASSERT(weight.form.has_value());
+      Dequantised& one = out.emplace_back();
+      one.weight = {std::move(weight.name), dtype, weight.form->shape};
+      one.form = *std::move(weight.form);
+      roles.emplace(weight.bits, Role{out.size() - 1, Role::As::Values});
       for (const TensorSpec* companion : weight.companions) {
-        one.companions.push_back(companion->name);
+        add_companion(weight, *companion, out.size() - 1, roles, one);
       }
-      std::sort(one.companions.begin(), one.companions.end());
-      out.push_back(std::move(one));
     }
   }
-  std::sort(out.begin(), out.end(), [](const Dequantised& a, const Dequantised& b) {
-    return a.weight.name < b.weight.name;
-  });
+  return out;
+}
+
+/// The stored tensor of this node as a part of its weight.
+void move_part(Headers::node_type node, Role::As as, Dequantised& out) {
+  if (as == Role::As::Values) {
+    out.stored = std::move(node.mapped());
+    return;
+  }
+  if (as == Role::As::Scale) {
+    out.scale = std::move(node.mapped());
+  }
+  out.companions.push_back(std::move(node.key()));
+}
+
+}  // namespace
+
+Result<std::vector<Dequantised>> take_dequantised(quantised::Source source, DType dtype,
+                                                  Headers& headers) {
+  Roles roles;
+  std::vector<Dequantised> out = named_weights(source, dtype, roles);
+  std::vector<std::size_t> renamed;  // weights whose values are stored under another name
+  for (auto at = headers.begin(); at != headers.end();) {
+    const auto role = roles.find(&at->second);
+    const auto here = at++;
+    if (role == roles.end()) {
+      continue;
+    }
+    const auto [number, as] = role->second;
+    if (as == Role::As::Values && out[number].weight.name == here->first) {
+      out[number].stored = std::exchange(here->second, out[number].weight);
+      continue;
+    }
+    if (as == Role::As::Values) {
+      renamed.push_back(number);
+    }
+    move_part(headers.extract(here), as, out[number]);
+  }
+  for (const std::size_t number : renamed) {
+    const TensorSpec& weight = out[number].weight;
+    if (!headers.try_emplace(weight.name, weight).second) {
+      return fail(Code::DuplicateKey,
+                  fmt::format("{} is stored twice: quantised and as it is", readable(weight.name)))
+          .advise("remove one of the two, or leave it out with --exclude");
+    }
+  }
+  for (Dequantised& one : out) {
+    std::ranges::sort(one.companions);
+  }
+  const auto by_name = [](const Dequantised& one) -> const std::string& { return one.weight.name; };
+  if (!std::ranges::is_sorted(out, {}, by_name)) {
+    std::ranges::sort(out, {}, by_name);
+  }
   return out;
 }
 
@@ -150,7 +222,7 @@ Status check_beside(const MegatronFolder& folder, const std::vector<Dequantised>
   return Done{};
 }
 
-/// Every weight is a tensor of the HF side as it was dequantised, and takes no other's name.
+/// Every weight is a tensor of the HF side as it was dequantised, and no other takes its name.
 Status check_kept(const MegatronFolder& folder, const std::vector<Dequantised>& weights,
                   const std::string& file) {
   std::set<std::string_view> names;
@@ -164,9 +236,7 @@ Status check_kept(const MegatronFolder& folder, const std::vector<Dequantised>& 
                                                                shape_text(plain->second.shape)),
                 fmt::format("{} {}", name(one.weight.dtype), shape_text(one.weight.shape)));
     }
-    if (!names.insert(one.weight.name).second) {
-      return unfit(file, fmt::format("{} is quantised twice", readable(one.weight.name)));
-    }
+    names.insert(one.weight.name);
   }
   for (const auto& [tensor, spec] : folder.quantised->headers) {
     const auto plain = folder.hf_headers.find(tensor);
@@ -184,7 +254,8 @@ Result<std::vector<Dequantised>> kept_weights(const MegatronFolder& folder,
                                               const nlohmann::json& config,
                                               const std::string& file) {
   BV_ASSERT(folder.quantised.has_value());
-  const auto source = quantised::find(folder.quantised->headers, config);
+  Headers stored = folder.quantised->headers;
+  auto source = quantised::find(stored, config);
   if (!source || !quantised::can_dequantise(*source) || !folder.dtype.params) {
     return unfit(file,
                  "quantised.tensors are not weights of a form that is known, each with its "
@@ -192,9 +263,12 @@ Result<std::vector<Dequantised>> kept_weights(const MegatronFolder& folder,
         .pair(source ? quantised::summary(*source) : "no quantised weight",
               "the tensors of weights that --dtype dequantised");
   }
-  std::vector<Dequantised> out = dequantised_weights(*source, *folder.dtype.params);
-  BV_CHECK(check_kept(folder, out, file));
-  BV_CHECK(check_beside(folder, out, file));
+  auto out = take_dequantised(*std::move(source), *folder.dtype.params, stored);
+  if (!out) {
+    return unfit(file, out.error().message);
+  }
+  BV_CHECK(check_kept(folder, *out, file));
+  BV_CHECK(check_beside(folder, *out, file));
   return out;
 }
 

@@ -11,9 +11,11 @@
 
 namespace bv::checkpoint {
 
-/// Every weight of `source`, which has a form, as a tensor of `dtype`; in name order.
-[[nodiscard]] std::vector<Dequantised> dequantised_weights(const quantised::Source& source,
-                                                           DType dtype);
+/// Puts each weight of `source`, which has a form, as one tensor of `dtype` in place of its bits
+/// and companions. `source` was found in these very headers, and looks at tensors that are gone
+/// afterwards. The weights, in name order. Errors: DuplicateKey when a weight is there as well.
+[[nodiscard]] Result<std::vector<Dequantised>> take_dequantised(quantised::Source source,
+                                                                DType dtype, Headers& headers);
 /// Takes away what the config says of a quantisation, in both of its forms.
 void drop_quantisation(nlohmann::json& config, std::string& config_text);
 /// The checkpoint gives the weights from now on. Errors: QuantisedSource when a tensor weight_shape

@@ -163,18 +163,18 @@ struct PlainWeights {
 
 /// Quantised weights as those that they stand for: headers and config say nothing else from now on.
 /// Errors: QuantisedSource when nobody asked for it or a weight has no form.
-Result<PlainWeights> as_plain(const quantised::Source& source, const OpenOptions& options,
+Result<PlainWeights> as_plain(quantised::Source source, const OpenOptions& options,
                               nlohmann::json& config, std::string& config_text, Headers& headers) {
   if (!options.dequantise || !quantised::can_dequantise(source)) {
     return quantised::refusal(source);
   }
   PlainWeights out;
-  out.weights = dequantised_weights(source, *options.dequantise);
-  out.notes = source.taken;
-  out.notes.push_back(dequantised_note(out.weights, quantised::summary(source)));
+  out.notes = std::move(source.taken);
+  const std::string summary = quantised::summary(source);
   out.config_text = with_settings(config_text, config, options.settings);
-  BV_TRY(plain, quantised::dequantised(std::move(headers), source, *options.dequantise));
-  headers = std::move(plain);
+  BV_TRY(weights, take_dequantised(std::move(source), *options.dequantise, headers));
+  out.weights = std::move(weights);
+  out.notes.push_back(dequantised_note(out.weights, summary));
   drop_quantisation(config, config_text);
   return out;
 }
@@ -276,7 +276,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
     resolve.left_out = std::move(left_out);
     resolve.match = options.filter.match;
   }
-  const auto quantised = quantised::find(headers, config);
+  auto quantised = quantised::find(headers, config);
   auto choice = choose(config, families, options);
   if (!choice) {
     Error error = std::move(choice).error();
@@ -287,7 +287,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   }
   PlainWeights plain;
   if (quantised) {
-    auto made = as_plain(*quantised, options, config, config_text, headers);
+    auto made = as_plain(*std::move(quantised), options, config, config_text, headers);
     if (!made) {
       return std::move(made).error().at(config_file);
     }
@@ -322,9 +322,7 @@ Result<HfModel> open_headers(std::string config_text, const std::string& config_
   out.quantised_config = std::move(plain.config_text);
   if (!options.resolve.config_only) {
     out.notes = dtype_notes(config, out.headers, out.dequantised);
-    if (quantised) {
-      out.notes.insert(out.notes.end(), plain.notes.begin(), plain.notes.end());
-    }
+    out.notes.insert(out.notes.end(), plain.notes.begin(), plain.notes.end());
   }
   add_unread_settings(new_fields, out.model.geometry, out.notes);
   return out;

@@ -21,7 +21,8 @@ Result<std::string> inside_braces(std::string_view inner, const NameValues& valu
   if (inner == "e" && values.expert >= 0) {
     return std::to_string(values.expert);
   }
-  if (const auto words = words_in(inner); values.expert >= 0 && words.size() > 1) {
+  if (values.expert >= 0 && inner.find('|') != std::string_view::npos) {
+    const auto words = words_in(inner);
     return words[std::min(static_cast<std::size_t>(values.expert), words.size() - 1)];
   }
   if (values.prefixes != nullptr) {
@@ -66,6 +67,7 @@ bool names_expert(std::string_view inner) {
 
 Result<std::string> expand(std::string_view text, const NameValues& values) {
   std::string out;
+  out.reserve(text.size() + 8);
   while (!text.empty()) {
     const std::size_t open = text.find('{');
     out += text.substr(0, open);

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "core/io/fault_text.hpp"
@@ -48,6 +49,17 @@ Error damaged(const std::string& file, const std::string& why) {
       .advise("make or fetch the file again");
 }
 
+/// The size that the last four bytes of the stream say, and no more than such a stream can hold.
+std::uint64_t said_size(std::string_view bytes) {
+  constexpr std::uint64_t kRatioMax = 1032;  // of deflate
+  std::uint32_t size = 0;                    // little endian
+  if (bytes.size() < sizeof size) {
+    return 0;
+  }
+  std::memcpy(&size, bytes.data() + bytes.size() - sizeof size, sizeof size);
+  return std::min<std::uint64_t>(size, bytes.size() * kRatioMax);
+}
+
 }  // namespace
 
 Result<std::string> gunzip(std::string_view bytes, std::uint64_t limit, const std::string& file) {
@@ -62,6 +74,7 @@ Result<std::string> gunzip(std::string_view bytes, std::uint64_t limit, const st
   inflater.stream.next_in = input_of(bytes);
   inflater.stream.avail_in = static_cast<uInt>(bytes.size());
   std::string out;
+  out.reserve(std::min(said_size(bytes), limit));
   int status = Z_OK;
   while (status == Z_OK) {
     const std::size_t done = out.size();

@@ -23,12 +23,57 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Where the tensors of a dump go. Their names may come in any order, and mostly come in byte
+/// order.
+class Tensors {
+ public:
+  virtual ~Tensors() = default;
+  /// The tensor of a new name, nullptr when it is there already.
+  virtual TensorSpec* add(const std::string& name) = 0;
+  /// Where the tensor that was added last lies.
+  virtual void place(const JsonString& shard, std::uint64_t begin, std::uint64_t end) = 0;
+};
+
+class WithPlaces : public Tensors {
+ public:
+  explicit WithPlaces(HeadersDump& out) : tensors_(out.tensors) {}
+  TensorSpec* add(const std::string& name) override {
+    const std::size_t before = tensors_.size();
+    last_ = &tensors_.try_emplace(tensors_.end(), name)->second;
+    return tensors_.size() == before ? nullptr : &last_->spec;
+  }
+  void place(const JsonString& shard, std::uint64_t begin, std::uint64_t end) override {
+    last_->shard = unescaped(shard);
+    last_->begin = begin;
+    last_->end = end;
+  }
+
+ private:
+  std::map<std::string, DumpedTensor, std::less<>>& tensors_;
+  DumpedTensor* last_ = nullptr;
+};
+
+class SpecsAlone : public Tensors {
+ public:
+  explicit SpecsAlone(DumpedModel& out) : headers_(out.headers) {}
+  TensorSpec* add(const std::string& name) override {
+    const std::size_t before = headers_.size();
+    TensorSpec& spec = headers_.try_emplace(headers_.end(), name)->second;
+    return headers_.size() == before ? nullptr : &spec;
+  }
+  void place(const JsonString&, std::uint64_t, std::uint64_t) override {}
+
+ private:
+  Headers& headers_;
+};
+
 class DumpParser {
  public:
-  DumpParser(std::string_view text, const std::string& file)
-      : text_(text), file_(file), cursor_(text) {}
+  /// Fills `config` and `tensors`.
+  DumpParser(std::string_view text, const std::string& file, std::string& config, Tensors& tensors)
+      : text_(text), file_(file), cursor_(text), config_(config), tensors_(tensors) {}
 
-  Result<HeadersDump> parse() {
+  Status parse() {
     const std::size_t invalid = first_invalid_utf8(text_);
     const bool read =
         invalid == std::string_view::npos
@@ -47,7 +92,7 @@ class DumpParser {
                 "FILE");
       }
     }
-    return std::move(dump_);
+    return Done{};
   }
 
  private:
@@ -64,7 +109,7 @@ class DumpParser {
       cursor_.allow_constants(true);
       const bool read = cursor_.next_is('{') ? cursor_.skip_value(&raw) : cursor_.expect('{');
       cursor_.allow_constants(false);
-      dump_.config = std::string(raw);
+      config_ = std::string(raw);
       return read;
     }
     if (name == "tensors") {
@@ -89,36 +134,42 @@ class DumpParser {
   }
 
   bool entry(const JsonString& key) {
-    const std::string name = unescaped(key);
-    const auto [at, added] = dump_.tensors.try_emplace(name);
-    if (!added) {
-      return twice(name, key.position);
+    if (key.has_escape) {
+      name_ = unescaped(key);
+    } else {
+      name_.assign(key.raw);
     }
-    DumpedTensor& tensor = at->second;
-    tensor.spec.name = name;
+    TensorSpec* const spec = tensors_.add(name_);
+    if (spec == nullptr) {
+      return twice(name_, key.position);
+    }
+    spec->name = name_;
     JsonString dtype;
     JsonString shard;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
     const bool read = cursor_.expect('[') && cursor_.string(dtype) && cursor_.expect(',') &&
-                      shape(tensor) && cursor_.expect(',') && cursor_.string(shard) &&
-                      cursor_.expect(',') && cursor_.unsigned_integer(tensor.begin) &&
-                      cursor_.expect(',') && cursor_.unsigned_integer(tensor.end) &&
-                      cursor_.expect(']');
+                      shape() && cursor_.expect(',') && cursor_.string(shard) &&
+                      cursor_.expect(',') && cursor_.unsigned_integer(begin) &&
+                      cursor_.expect(',') && cursor_.unsigned_integer(end) && cursor_.expect(']');
     if (!read) {
       return false;
     }
-    tensor.shard = unescaped(shard);
+    spec->shape.assign(extents_.begin(), extents_.end());
+    tensors_.place(shard, begin, end);
     const auto known = dtype_from_name(unescaped(dtype));
     if (!known) {
       return refuse(fail(Code::DtypeUnknown, fmt::format("tensor {} has the unknown dtype {}",
-                                                         in_quotes(name), in_quotes(dtype.raw)))
+                                                         in_quotes(name_), in_quotes(dtype.raw)))
                         .at(place(dtype.position))
                         .advise("write the name as safetensors has it, for example BF16"));
     }
-    tensor.spec.dtype = *known;
-    return size_fits(tensor, key.position);
+    spec->dtype = *known;
+    return size_fits(*spec, begin, end, key.position);
   }
 
-  bool shape(DumpedTensor& tensor) {
+  /// Fills `extents_`.
+  bool shape() {
     extents_.clear();
     return cursor_.array([&] {
       std::uint64_t extent = 0;
@@ -130,23 +181,23 @@ class DumpParser {
         return cursor_.fault_at(at, "a dimension above 2^63-1");
       }
       extents_.push_back(extent);
-      tensor.spec.shape.push_back(static_cast<std::int64_t>(extent));
       return true;
     });
   }
 
-  bool size_fits(const DumpedTensor& tensor, std::size_t position) {
-    const TensorBits size = tensor_bits(tensor.spec.dtype, extents_);
-    const bool fits = !size.overflows && size.bits % 8 == 0 && tensor.begin <= tensor.end &&
-                      tensor.end - tensor.begin == size.bits / 8;
+  bool size_fits(const TensorSpec& spec, std::uint64_t begin, std::uint64_t end,
+                 std::size_t position) {
+    const TensorBits size = tensor_bits(spec.dtype, extents_);
+    const bool fits =
+        !size.overflows && size.bits % 8 == 0 && begin <= end && end - begin == size.bits / 8;
     if (fits) {
       return true;
     }
     return refuse(fail(Code::TensorSizeInvalid,
                        fmt::format("tensor {} has a shape that does not fit its offsets",
-                                   in_quotes(tensor.spec.name)))
+                                   in_quotes(spec.name)))
                       .at(place(position))
-                      .pair(fmt::format("[{}, {}]", tensor.begin, tensor.end),
+                      .pair(fmt::format("[{}, {}]", begin, end),
                             size.overflows ? "a size below 2^64 bits" : counted(size.bits, "bit"))
                       .advise("make the headers dump again"));
   }
@@ -195,8 +246,10 @@ class DumpParser {
   std::string_view text_;
   const std::string& file_;
   JsonCursor cursor_;
-  HeadersDump dump_;
+  std::string& config_;
+  Tensors& tensors_;
   std::set<std::string> seen_;
+  std::string name_;                    // of the entry being read
   std::vector<std::uint64_t> extents_;  // of the entry being read
   std::optional<Error> error_;
 };
@@ -219,17 +272,37 @@ std::uint64_t HeadersDump::total_bytes() const {
   return total;
 }
 
+namespace {
+
+/// The text of a dump, plain or gzipped.
+Result<std::string> dump_text(const fs::path& path) {
+  BV_TRY(bytes, read_file(path, kDumpBytesMax));
+  if (!is_gzip(bytes)) {
+    return std::move(bytes);
+  }
+  return gunzip(bytes, kDumpBytesMax, printable_path(path));
+}
+
+}  // namespace
+
 Result<HeadersDump> parse_headers_dump(std::string_view text, const std::string& file) {
-  return DumpParser(text, file).parse();
+  HeadersDump out;
+  WithPlaces tensors(out);
+  BV_CHECK(DumpParser(text, file, out.config, tensors).parse());
+  return out;
 }
 
 Result<HeadersDump> read_headers_dump(const fs::path& path) {
-  BV_TRY(bytes, read_file(path, kDumpBytesMax));
-  if (!is_gzip(bytes)) {
-    return parse_headers_dump(bytes, printable_path(path));
-  }
-  BV_TRY(text, gunzip(bytes, kDumpBytesMax, printable_path(path)));
+  BV_TRY(text, dump_text(path));
   return parse_headers_dump(text, printable_path(path));
+}
+
+Result<DumpedModel> read_dumped_model(const fs::path& path) {
+  BV_TRY(text, dump_text(path));
+  DumpedModel out;
+  SpecsAlone tensors(out);
+  BV_CHECK(DumpParser(text, printable_path(path), out.config, tensors).parse());
+  return out;
 }
 
 std::string headers_dump_text(const HeadersDump& dump) {

@@ -38,10 +38,17 @@ struct HeadersDump {
 [[nodiscard]] Result<HeadersDump> parse_headers_dump(std::string_view text,
                                                      const std::string& file);
 
+/// What a model is opened from: a dump without the places of its tensors in files.
+struct DumpedModel {
+  std::string config;
+  Headers headers;
+};
+
 /// Plain or gzipped, told by its first bytes. Text is bounded by kDumpBytesMax whatever the
 /// compression. Errors: those of parse_headers_dump and read_file, DumpInvalid for a damaged or too
 /// large gzip stream.
 [[nodiscard]] Result<HeadersDump> read_headers_dump(const std::filesystem::path& path);
+[[nodiscard]] Result<DumpedModel> read_dumped_model(const std::filesystem::path& path);
 constexpr std::uint64_t kDumpBytesMax = 512ull << 20;
 
 /// Same dump, same bytes. Gzipped when the name ends in .gz; replaces an older file.

@@ -1,3 +1,6 @@
+#include <bit>
+#include <limits>
+
 #include "core/family/expression.hpp"
 #include "core/model/resolve.hpp"
 
@@ -42,6 +45,7 @@ Result<BoundName> BoundName::bind(const std::string& text, const family::Section
 
 Result<std::string> BoundName::at(std::int64_t index, std::int64_t expert) const {
   std::string out;
+  out.reserve(pattern_.size() + 8);
   for (const auto& [part, text] : parts_) {
     switch (part) {
       case Part::Text:
@@ -96,42 +100,62 @@ Status for_each_name(
   return Done{};
 }
 
-Ledger::Ledger(const Headers& headers) {
-  positions_.reserve(headers.size());
+Ledger::Ledger(const Headers& headers) : slots_(std::bit_ceil(2 * headers.size() + 1)) {
+  BV_ASSERT(headers.size() < std::numeric_limits<std::uint32_t>::max());
   tensors_.reserve(headers.size());
   for (const auto& [name, spec] : headers) {
-    positions_.emplace(name, tensors_.size());
+    const std::size_t hash = std::hash<std::string_view>{}(name);
+    std::size_t at = hash & (slots_.size() - 1);
+    while (slots_[at].position != 0) {
+      at = (at + 1) & (slots_.size() - 1);
+    }
     tensors_.push_back(&spec);
+    slots_[at] = {static_cast<std::uint32_t>(hash >> 32),
+                  static_cast<std::uint32_t>(tensors_.size())};
   }
   users_.assign(tensors_.size(), kUnused);
 }
 
+std::optional<std::size_t> Ledger::position_of(std::string_view name) const {
+  const std::size_t hash = std::hash<std::string_view>{}(name);
+  for (std::size_t at = hash & (slots_.size() - 1); slots_[at].position != 0;
+       at = (at + 1) & (slots_.size() - 1)) {
+    const std::size_t position = slots_[at].position - 1;
+    if (slots_[at].hash == static_cast<std::uint32_t>(hash >> 32) &&
+        tensors_[position]->name == name) {
+      return position;
+    }
+  }
+  const auto alias = aliases_.find(name);
+  return alias == aliases_.end() ? std::nullopt : std::optional(alias->second);
+}
+
 const TensorSpec* Ledger::find(std::string_view name) const {
-  const auto found = positions_.find(name);
-  return found == positions_.end() ? nullptr : tensors_[found->second];
+  const auto position = position_of(name);
+  return position ? tensors_[*position] : nullptr;
 }
 
 std::int64_t Ledger::claim(std::string_view name, std::int64_t mapping) {
-  const auto found = positions_.find(name);
-  BV_ASSERT(found != positions_.end());
-  const std::int64_t before = users_[found->second];
+  const auto position = position_of(name);
+  BV_ASSERT(position.has_value());
+  const std::int64_t before = users_[*position];
   if (before == kUnused || before == kExplained) {
-    users_[found->second] = mapping;
+    users_[*position] = mapping;
   }
   return before;
 }
 
 void Ledger::explain(std::string_view name) {
-  const auto found = positions_.find(name);
-  if (found != positions_.end() && users_[found->second] == kUnused) {
-    users_[found->second] = kExplained;
+  const auto position = position_of(name);
+  if (position && users_[*position] == kUnused) {
+    users_[*position] = kExplained;
   }
 }
 
 void Ledger::let_stand(const std::string& wanted, const std::string& there) {
-  const auto found = positions_.find(there);
-  BV_ASSERT(found != positions_.end());
-  positions_.emplace(*aliases_.insert(wanted).first, found->second);
+  const auto position = position_of(there);
+  BV_ASSERT(position.has_value());
+  aliases_.emplace(wanted, *position);
 }
 
 }  // namespace bv::model

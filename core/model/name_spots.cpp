@@ -21,12 +21,16 @@ std::optional<std::int64_t> number_in(std::string_view part) {
 struct PlainName {
   std::string text;  // numbers as '*'
   std::vector<std::int64_t> numbers;
-  std::vector<std::size_t> ends;        // of each part in `text`, behind its dot
-  std::vector<std::size_t> ends_there;  // the same in the name itself
 };
 
-PlainName plain_name(std::string_view name) {
+/// Calls `at_part(start, end_there)` behind each part and its dot: the text until there, and how
+/// far that is in the name.
+template <class AtPart>
+PlainName plain_name(std::string_view name, const AtPart& at_part) {
+  constexpr std::size_t kUsualNumbers = 4;
   PlainName out;
+  out.text.reserve(name.size());
+  out.numbers.reserve(kUsualNumbers);
   for (std::size_t at = 0; at <= name.size();) {
     const std::size_t end = std::min(name.find('.', at), name.size());
     const std::string_view part = name.substr(at, end - at);
@@ -37,8 +41,7 @@ PlainName plain_name(std::string_view name) {
       out.text += part;
     }
     out.text += end < name.size() ? "." : "";
-    out.ends.push_back(out.text.size());
-    out.ends_there.push_back(std::min(end + 1, name.size()));
+    at_part(std::string_view(out.text), std::min(end + 1, name.size()));
     at = end + 1;
   }
   return out;
@@ -120,7 +123,7 @@ void NameSpots::learn(const family::Section& section, const family::Rule* rule,
 }
 
 std::vector<NameSpot> NameSpots::find(std::string_view hf) const {
-  const PlainName plain = plain_name(hf);
+  const PlainName plain = plain_name(hf, [](std::string_view, std::size_t) {});
   std::vector<NameSpot> out;
   const auto found = patterns_.find(plain.text);
   if (found == patterns_.end()) {
@@ -153,14 +156,12 @@ std::vector<NameSpot> NameSpots::find(std::string_view hf) const {
 }
 
 std::string_view NameSpots::known_start(std::string_view hf) const {
-  const PlainName plain = plain_name(hf);
   std::size_t known = 0;
-  for (std::size_t i = 0; i < plain.ends.size(); ++i) {
-    if (!starts_.contains(plain.text.substr(0, plain.ends[i]))) {
-      break;
-    }
-    known = plain.ends_there[i];
-  }
+  bool all = true;
+  plain_name(hf, [&](std::string_view start, std::size_t end_there) {
+    all = all && starts_.contains(std::string(start));
+    known = all ? end_there : known;
+  });
   return hf.substr(0, known);
 }
 

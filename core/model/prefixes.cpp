@@ -34,6 +34,13 @@ struct Tail {
   bool distinctive = false;
 };
 
+/// What a name with '*' for its numbers ends in: a model has a few dozen of them.
+struct KnownEnd {
+  Places* places = nullptr;  // nullptr when the family knows none of its ends
+  std::size_t part = 0;      // of the name, where the known end begins
+  bool distinctive = false;
+};
+
 bool is_number(std::string_view part) {
   return !part.empty() &&
          std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -145,24 +152,39 @@ class Finder {
 
   /// The longest end of the name that is known: what stands before is its prefix.
   void place(const std::string& name) {
-    std::string plain;                                        // numbers as '*'
-    std::vector<std::pair<std::size_t, std::size_t>> starts;  // of parts: in `plain`, in `name`
+    plain_.clear();
+    starts_.clear();
     for (std::size_t at = 0; at <= name.size();) {
       const std::size_t end = std::min(name.find('.', at), name.size());
       const std::string_view part = std::string_view(name).substr(at, end - at);
-      starts.emplace_back(plain.size(), at);
-      plain += is_number(part) ? "*" : part;
-      plain += end < name.size() ? "." : "";
+      starts_.emplace_back(plain_.size(), at);
+      plain_ += is_number(part) ? "*" : part;
+      plain_ += end < name.size() ? "." : "";
       at = end + 1;
     }
-    for (const auto& [in_plain, in_name] : starts) {
-      const auto tail = tails_.find(plain.substr(in_plain));
+    const auto [known, fresh] = ends_.try_emplace(plain_);
+    if (fresh) {
+      known->second = known_end();
+    }
+    if (const KnownEnd& end = known->second; end.places != nullptr) {
+      const std::size_t prefix = starts_[end.part].second;
+      auto place = end.places->find(std::string_view(name).substr(0, prefix));
+      if (place == end.places->end()) {
+        place = end.places->emplace(name.substr(0, prefix), std::vector<Known>()).first;
+      }
+      place->second.push_back({&name, prefix, end.distinctive});
+    }
+  }
+
+  /// Of the name in `plain_`.
+  KnownEnd known_end() {
+    for (std::size_t part = 0; part < starts_.size(); ++part) {
+      const auto tail = tails_.find(plain_.substr(starts_[part].first));
       if (tail != tails_.end()) {
-        roots_[tail->second.root][name.substr(0, in_name)].push_back(
-            {&name, in_name, tail->second.distinctive});
-        return;
+        return {&roots_[tail->second.root], part, tail->second.distinctive};
       }
     }
+    return {};
   }
 
   [[nodiscard]] const std::string& own(const std::string& key) const {
@@ -352,6 +374,9 @@ class Finder {
   const Headers& headers_;
   std::unordered_map<std::string, Tail> tails_;
   std::map<Root, Places> roots_;
+  std::unordered_map<std::string, KnownEnd> ends_;
+  std::string plain_;                                        // of a name: numbers as '*'
+  std::vector<std::pair<std::size_t, std::size_t>> starts_;  // its parts: in `plain_`, in the name
   std::string shared_, body_, top_;
   FoundPrefixes out_;
 };

@@ -64,7 +64,8 @@ class Resolver {
 
  private:
   void choose_prefixes() {
-    FoundPrefixes found = find_prefixes(*family_, options_.config_only ? Headers{} : headers_);
+    const Headers none;
+    FoundPrefixes found = find_prefixes(*family_, options_.config_only ? none : headers_);
     model_.prefixes = std::move(found.prefixes);
     model_.faults = std::move(found.faults);
     model_.detected = std::move(found.detected);

@@ -36,7 +36,8 @@ class BoundName {
   const std::map<std::string, std::int64_t, std::less<>>* symbols_ = nullptr;
 };
 
-/// Every header name and the mapping that uses it.
+/// Every header name and the mapping that uses it. Up to a hundred thousand names are asked for
+/// several times: an open table of their positions.
 class Ledger {
  public:
   explicit Ledger(const Headers& headers);
@@ -53,8 +54,14 @@ class Ledger {
   [[nodiscard]] bool unused(std::size_t position) const { return users_[position] == kUnused; }
 
  private:
-  std::unordered_map<std::string_view, std::size_t> positions_;
-  std::set<std::string, std::less<>> aliases_;  // keeps what positions_ looks at
+  struct Slot {
+    std::uint32_t hash = 0;
+    std::uint32_t position = 0;  // from 1 on; 0 for an empty slot
+  };
+  [[nodiscard]] std::optional<std::size_t> position_of(std::string_view name) const;
+
+  std::vector<Slot> slots_;  // a power of two, at most half full; the next one when one is taken
+  std::map<std::string, std::size_t, std::less<>> aliases_;  // names that stand for positions
   std::vector<const TensorSpec*> tensors_;
   std::vector<std::int64_t> users_;
 };

@@ -2,13 +2,9 @@
 // The size of the blocks that share a scale, where config.json does not say it: one for all
 // weights, that explains the shape of every scale, or none.
 
-#include <unordered_map>
-
 #include "core/quantised/module.hpp"
 
 namespace bv::quantised {
-
-using Modules = std::unordered_map<std::string_view, Module>;
 
 /// Fills squares, runs and words of the hints. A size of b explains p scales over n values when
 /// ceil(n / b) = p: 200 rows with 2 scales are explained by every b from 100 to 199.

@@ -94,7 +94,8 @@ std::vector<std::string_view> companions_of(std::span<const std::string_view> al
 
 Name name_of(std::string_view tensor) {
   constexpr std::string_view kInside = ".weight.";
-  if (const std::size_t at = tensor.rfind(kInside); at != std::string_view::npos) {
+  if (tensor.find(kInside) != std::string_view::npos) {  // rare, and found faster from the front
+    const std::size_t at = tensor.rfind(kInside);
     return {tensor.substr(0, at), tensor.substr(at + 1)};
   }
   const std::size_t dot = tensor.rfind('.');
@@ -105,6 +106,57 @@ Name name_of(std::string_view tensor) {
 bool is_odd(const TensorSpec& spec, std::string_view parameter) {
   return !holds_numbers(spec.dtype) ||
          (is_known_by_name(spec) && ends_in_any(parameter, kUnmistakable));
+}
+
+Module::Iterator Module::find(std::string_view parameter) const {
+  const auto at = std::ranges::lower_bound(parameters_, parameter, {}, &Parameter::first);
+  return at != parameters_.end() && at->first == parameter ? at : parameters_.end();
+}
+
+Modules::Modules(std::span<const TensorSpec* const> tensors) {
+  struct Run {  // tensors of one module that stand together
+    std::string_view module;
+    std::size_t begin;
+    std::size_t end;
+  };
+  std::vector<Run> runs;
+  std::vector<std::string_view> names;  // of the parameters
+  names.reserve(tensors.size());
+  for (const TensorSpec* spec : tensors) {
+    const Name name = name_of(spec->name);
+    if (runs.empty() || runs.back().module != name.module) {
+      runs.push_back({name.module, names.size(), names.size()});
+    }
+    names.push_back(name.parameter);
+    runs.back().end = names.size();
+  }
+  if (!std::ranges::is_sorted(runs, {}, &Run::module)) {
+    std::ranges::stable_sort(runs, {}, &Run::module);
+  }
+  parameters_.reserve(tensors.size());  // never moves: the modules look at it
+  for (auto run = runs.begin(); run != runs.end();) {
+    const std::string_view module = run->module;
+    const auto first = static_cast<std::ptrdiff_t>(parameters_.size());
+    bool odd = false;
+    for (; run != runs.end() && run->module == module; ++run) {
+      for (std::size_t i = run->begin; i < run->end; ++i) {
+        parameters_.emplace_back(names[i], tensors[i]);
+        odd = odd || is_odd(*tensors[i], names[i]);
+      }
+    }
+    const std::ranges::subrange all(parameters_.begin() + first, parameters_.end());
+    if (!odd) {
+      parameters_.erase(all.begin(), all.end());
+      continue;
+    }
+    if (!std::ranges::is_sorted(all, std::ranges::less_equal{}, &Module::Parameter::first)) {
+      std::ranges::stable_sort(all, {}, &Module::Parameter::first);
+      const auto twice = std::ranges::unique(all, {}, &Module::Parameter::first);
+      parameters_.erase(twice.begin(), twice.end());
+    }
+    modules_.emplace_back(module,
+                          Module(std::span(parameters_).subspan(static_cast<std::size_t>(first))));
+  }
 }
 
 std::vector<std::string_view> companions(const Module& module) {

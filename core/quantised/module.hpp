@@ -2,12 +2,12 @@
 // The parameters of one module, and the scheme that each quantised weight of it is stored in.
 
 #include <cstdint>
-#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/quantised/quantised.hpp"
@@ -15,8 +15,42 @@
 namespace bv::quantised {
 
 /// Parameters of one module by their name within it: "weight", "weight_scale_inv",
-/// "weight.absmax".
-using Module = std::map<std::string_view, const TensorSpec*, std::less<>>;
+/// "weight.absmax"; in byte order, each once.
+class Module {
+ public:
+  using Parameter = std::pair<std::string_view, const TensorSpec*>;
+  using Iterator = std::span<const Parameter>::iterator;
+
+  /// `parameters` in that order; they must outlive it.
+  explicit Module(std::span<const Parameter> parameters) : parameters_(parameters) {}
+  [[nodiscard]] Iterator begin() const { return parameters_.begin(); }
+  [[nodiscard]] Iterator end() const { return parameters_.end(); }
+  [[nodiscard]] std::size_t size() const { return parameters_.size(); }
+  [[nodiscard]] const Parameter& operator[](std::size_t i) const { return parameters_[i]; }
+  [[nodiscard]] Iterator find(std::string_view parameter) const;
+  [[nodiscard]] bool contains(std::string_view parameter) const { return find(parameter) != end(); }
+
+ private:
+  std::span<const Parameter> parameters_;
+};
+
+/// The modules that could hold quantised weights, with all of their parameters; in byte order. A
+/// model has up to a hundred thousand, so that all lie in two arrays. The tensors must outlive it.
+class Modules {
+ public:
+  explicit Modules(std::span<const TensorSpec* const> tensors);
+  Modules(const Modules&) = delete;
+  Modules& operator=(const Modules&) = delete;
+
+  using Entry = std::pair<std::string_view, Module>;  // with the name of the module
+  [[nodiscard]] std::vector<Entry>::const_iterator begin() const { return modules_.begin(); }
+  [[nodiscard]] std::vector<Entry>::const_iterator end() const { return modules_.end(); }
+  [[nodiscard]] bool empty() const { return modules_.empty(); }
+
+ private:
+  std::vector<Module::Parameter> parameters_;  // what the modules look at
+  std::vector<Entry> modules_;
+};
 
 struct Name {
   std::string_view module;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "core/base/text.hpp"
 #include "core/quantised/blocks.hpp"
@@ -16,26 +15,6 @@ namespace {
 
 constexpr std::size_t kShownGroups = 5;
 constexpr std::size_t kShownCompanions = 4;
-
-/// The parameters of every module that holds an odd tensor.
-Modules odd_modules(std::span<const TensorSpec* const> tensors) {
-  Modules out;
-  for (const TensorSpec* spec : tensors) {
-    if (const Name name = name_of(spec->name); is_odd(*spec, name.parameter)) {
-      out.try_emplace(name.module);
-    }
-  }
-  if (out.empty()) {
-    return out;
-  }
-  for (const TensorSpec* spec : tensors) {
-    const Name name = name_of(spec->name);
-    if (const auto module = out.find(name.module); module != out.end()) {
-      module->second.emplace(name.parameter, spec);
-    }
-  }
-  return out;
-}
 
 /// Every quantised weight with its group.
 class Collector {
@@ -65,28 +44,33 @@ class Collector {
     Source out;
     for (auto& [scheme, group] : groups_) {
       group.scheme = scheme;
-      std::sort(group.weights.begin(), group.weights.end(),
-                [](const Weight& a, const Weight& b) { return a.name < b.name; });
+      if (!std::ranges::is_sorted(group.weights, {}, &Weight::name)) {
+        std::ranges::stable_sort(group.weights, {}, &Weight::name);
+      }
       out.groups.push_back(std::move(group));
     }
     std::stable_sort(out.groups.begin(), out.groups.end(), [](const Group& a, const Group& b) {
       return a.weights.size() > b.weights.size();
     });
-    out.tensors = static_cast<std::int64_t>(taken_.size());
-    out.left = static_cast<std::int64_t>(tensors - taken_.size());
+    out.tensors = static_cast<std::int64_t>(taken_);
+    out.left = static_cast<std::int64_t>(tensors - taken_);
     return out;
   }
 
  private:
-  /// A weight of a module, by the names of its parameters.
-  struct Known {
+  /// A weight of a module, by the places of its parameters.
+  struct KnownWeight {
     Group* group = nullptr;
     std::string stem;
-    std::string bits;
-    std::vector<std::string> companions;
-    std::string scale;  // "" when none is read
+    std::size_t bits = 0;
+    std::vector<std::size_t> companions;
+    std::optional<std::size_t> scale;  // when one is read
     std::optional<kinds::QuantisedForm> form;
     std::string undefined;
+  };
+  struct Known {
+    std::vector<KnownWeight> weights;
+    std::size_t tensors = 0;  // parameters that belong to one of them
   };
 
   void set_signature(const Module& module) {
@@ -105,8 +89,14 @@ class Collector {
     }
   }
 
-  std::vector<Known> known_of(const Module& module) {
-    std::vector<Known> out;
+  Known known_of(const Module& module) {
+    Known out;
+    std::vector<bool> taken(module.size());
+    const auto take = [&](std::string_view parameter) {
+      const auto at = static_cast<std::size_t>(module.find(parameter) - module.begin());
+      taken[at] = true;
+      return at;
+    };
     const std::vector<std::string_view> companions = quantised::companions(module);
     for (const auto& [parameter, spec] : module) {
       auto recognised = recognise(module, companions, parameter, hints_);
@@ -118,45 +108,44 @@ class Collector {
       Weight weight;
       weight.name = "m." + recognised->weight;
       weight.bits = spec;
+      KnownWeight known{&group, std::move(recognised->weight), take(parameter), {}, {}, {}, ""};
       for (const std::string_view companion : recognised->companions) {
-        weight.companions.push_back(module.find(companion)->second);
+        known.companions.push_back(take(companion));
+        weight.companions.push_back(module[known.companions.back()].second);
       }
       define(weight, hints_);
-      out.push_back(
-          {&group,
-           std::move(recognised->weight),
-           std::string(parameter),
-           {recognised->companions.begin(), recognised->companions.end()},
-           weight.scale == nullptr ? "" : std::string(name_of(weight.scale->name).parameter),
-           std::move(weight.form),
-           std::move(weight.undefined)});
+      for (const std::size_t at : known.companions) {
+        known.scale = module[at].second == weight.scale ? at : known.scale;
+      }
+      known.form = std::move(weight.form);
+      known.undefined = std::move(weight.undefined);
+      out.weights.push_back(std::move(known));
     }
+    out.tensors = static_cast<std::size_t>(std::ranges::count(taken, true));
     return out;
   }
 
-  void place(std::string_view module_name, const Module& module, const std::vector<Known>& all) {
-    for (const Known& known : all) {
-      Weight weight;
+  void place(std::string_view module_name, const Module& module, const Known& all) {
+    taken_ += all.tensors;
+    for (const KnownWeight& known : all.weights) {
+      Weight& weight = known.group->weights.emplace_back();
       weight.name.reserve(module_name.size() + known.stem.size() + 1);
       weight.name.append(module_name).append(module_name.empty() ? "" : ".").append(known.stem);
-      weight.bits = module.find(known.bits)->second;
-      taken_.insert(weight.bits);
+      weight.bits = module[known.bits].second;
       weight.companions.reserve(known.companions.size());
-      for (const std::string& companion : known.companions) {
-        weight.companions.push_back(module.find(companion)->second);
-        taken_.insert(weight.companions.back());
+      for (const std::size_t companion : known.companions) {
+        weight.companions.push_back(module[companion].second);
       }
-      weight.scale = known.scale.empty() ? nullptr : module.find(known.scale)->second;
+      weight.scale = known.scale ? module[*known.scale].second : nullptr;
       weight.form = known.form;
       weight.undefined = known.undefined;
-      known.group->weights.push_back(std::move(weight));
     }
   }
 
   Hints hints_;
   std::map<std::string, Group> groups_;
-  std::unordered_set<const TensorSpec*> taken_;
-  std::unordered_map<std::string, std::vector<Known>> remembered_;
+  std::size_t taken_ = 0;  // tensors that belong to a weight
+  std::unordered_map<std::string, Known> remembered_;
   std::string signature_;
 };
 
@@ -212,7 +201,7 @@ std::string undefined_of(const Source& source) {
 
 std::optional<Source> find(std::span<const TensorSpec* const> tensors,
                            const nlohmann::json& config) {
-  const Modules modules = odd_modules(tensors);
+  const Modules modules(tensors);
   if (modules.empty()) {
     return std::nullopt;
   }
@@ -257,48 +246,6 @@ bool can_dequantise(const Source& source) {
     return std::all_of(group.weights.begin(), group.weights.end(),
                        [](const Weight& one) { return one.form.has_value(); });
   });
-}
-
-Result<Headers> dequantised(Headers headers, const Source& source, DType dtype) {
-  std::unordered_map<std::string_view, const Weight*> taken;  // nullptr: a companion
-  taken.reserve(static_cast<std::size_t>(source.tensors));
-  for (const Group& group : source.groups) {
-    for (const Weight& weight : group.weights) {
-      BV_ASSERT(weight.form.has_value());
-      taken.emplace(weight.bits->name, &weight);
-      for (const TensorSpec* companion : weight.companions) {
-        taken.emplace(companion->name, nullptr);
-      }
-    }
-  }
-  std::vector<Headers::node_type> gone;  // the names are read until the end
-  gone.reserve(taken.size());
-  std::vector<TensorSpec> made;
-  for (auto at = headers.begin(); at != headers.end();) {
-    const auto found = taken.find(at->first);
-    const auto here = at++;
-    if (found == taken.end()) {
-      continue;
-    }
-    if (const Weight* weight = found->second; weight != nullptr) {
-      if (weight->name == here->first) {
-        here->second.dtype = dtype;
-        here->second.shape = weight->form->shape;
-        continue;
-      }
-      made.push_back({weight->name, dtype, weight->form->shape});
-    }
-    gone.push_back(headers.extract(here));
-  }
-  for (TensorSpec& spec : made) {
-    std::string name = spec.name;
-    if (!headers.try_emplace(name, std::move(spec)).second) {
-      return fail(Code::DuplicateKey,
-                  fmt::format("{} is stored twice: quantised and as it is", readable(name)))
-          .advise("remove one of the two, or leave it out with --exclude");
-    }
-  }
-  return headers;
 }
 
 Error refusal(const Source& source) {

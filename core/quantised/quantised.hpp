@@ -61,11 +61,8 @@ struct Source {
 /// "quantization_config", "text_config.quantization_config".
 std::vector<std::string> forget(nlohmann::json& config);
 
-/// Has every weight a form? Then `dequantised` may be asked.
+/// Has every weight a form?
 [[nodiscard]] bool can_dequantise(const Source& source);
-/// The headers with each quantised weight as one tensor of `dtype` in place of its bits and
-/// companions. Errors: DuplicateKey when the weight is there as well.
-[[nodiscard]] Result<Headers> dequantised(Headers headers, const Source& source, DType dtype);
 
 /// Unsupported, as one message: scheme, counts, examples, how it is known, the next step.
 [[nodiscard]] Error refusal(const Source& source);

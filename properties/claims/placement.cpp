@@ -86,6 +86,7 @@ class Comparison {
       return;
     }
     tagged_ = tag(bound->source_shapes());
+    question_.hf = std::move(tagged_.hf);
     verdict.outcome = Outcome::Proved;
     verdict.evidence = {.proved = true, .oracle = true};
     std::set<std::uint32_t> mappings = {use_.mappings.front(), use_.mappings.back()};
@@ -135,11 +136,10 @@ class Comparison {
                std::int64_t rank, Verdict& verdict) {
     const layout::Shard shard =
         bound.shard(0, {{"t", rank}, {"E", std::max<std::int64_t>(expert, 0)}});
-    oracle::Question question;
+    oracle::Question& question = question_;
     question.parameter = model_.megatron_name(mapping, expert);
     question.numbers = numbers_;
     question.hf_names = mapping.hf;
-    question.hf = tagged_.hf;
     question.shard_size = ranks_of(*use_.rule, layout_);
     question.shard_rank = rank;
     question.expert = expert;
@@ -156,19 +156,15 @@ class Comparison {
     auto wanted = subject_.budget.oracle.wanted_shard(question);
     const bool slices = mapping.is_stack() && !use_.rule->expert;
     if (slices && (!wanted || wanted->shape != shard.shape)) {
-      question.hf = {slice_of(tagged_.hf.front(), expert)};  // of a module without such tensors
-      wanted = subject_.budget.oracle.wanted_shard(question);
+      oracle::Question one = question;
+      one.hf = {slice_of(question.hf.front(), expert)};  // of a module without such tensors
+      wanted = subject_.budget.oracle.wanted_shard(one);
+      if (!wanted) {
+        return undecided(one, verdict);
+      }
     }
     if (!wanted) {
-      verdict.outcome = Outcome::Inconclusive;
-      verdict.code = Code::NoTargetLayout;
-      verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
-                                  subject_.budget.oracle.why_unanswered(question));
-      verdict.help =
-          "look at this module of the built Megatron model: the oracles do not know how it "
-          "computes, so its placement stays undecided";
-      verdict.evidence = {};
-      return;
+      return undecided(question, verdict);
     }
     const auto found = run_engine(shard, tagged_);
     const bool same = found == wanted->tags;
@@ -190,9 +186,20 @@ class Comparison {
     report(bound, mapping, question.parameter, shard.shape, rank, found, wanted->tags, verdict);
   }
 
+  void undecided(const oracle::Question& question, Verdict& verdict) const {
+    verdict.outcome = Outcome::Inconclusive;
+    verdict.code = Code::NoTargetLayout;
+    verdict.title = fmt::format("no independent statement for {}: {}", question.parameter,
+                                subject_.budget.oracle.why_unanswered(question));
+    verdict.help =
+        "look at this module of the built Megatron model: the oracles do not know how it "
+        "computes, so its placement stays undecided";
+    verdict.evidence = {};
+  }
+
   /// A vocabulary that a rule cuts as it would another matrix: Megatron pads its rows all the same.
   [[nodiscard]] std::int64_t padded_rows() const {
-    const Shape& shape = tagged_.hf.front().shape;
+    const Shape& shape = question_.hf.front().shape;
     const std::int64_t multiple = layout_.vocab_divisor.value_or(0) * layout_.tp;
     return multiple <= 0 || shape.empty() ? 0
                                           : (shape.front() + multiple - 1) / multiple * multiple;
@@ -287,6 +294,7 @@ class Comparison {
   const foreign::UsualModules* table_;  // set when a module is known by its name alone
   std::map<std::string, std::int64_t, std::less<>> numbers_;  // of the geometry, some made small
   Tagged tagged_;
+  oracle::Question question_;  // the same tensors for every mapping and rank
   foreign::RotaryRows rotary_;
   oracle::Turned turned_;
 };

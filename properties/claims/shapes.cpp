@@ -17,16 +17,14 @@ bool is_empty(const TensorSpec& spec) {
 /// Tensors of the model without an element, told once for all rules that miss one.
 class EmptyTensors {
  public:
-  explicit EmptyTensors(const Subject& subject) {
-    for (const Part& part : subject.parts) {
-      for (const model::Mapping& mapping : part.source->model.mappings) {
-        add(part.source->headers, mapping);
-      }
-    }
-  }
+  explicit EmptyTensors(const Subject& subject) : subject_(subject) {}
 
-  void refute(Verdict& verdict) const {
+  /// `verdict` is about a rule that misses one.
+  void refute(Verdict& verdict) {
     constexpr std::size_t kShown = 6;
+    if (shapes_.empty()) {
+      find();
+    }
     verdict.outcome = Outcome::Refuted;
     verdict.code = Code::EmptyTensor;
     verdict.title = shapes_.size() == 1
@@ -50,6 +48,14 @@ class EmptyTensors {
   }
 
  private:
+  void find() {
+    for (const Part& part : subject_.parts) {
+      for (const model::Mapping& mapping : part.source->model.mappings) {
+        add(part.source->headers, mapping);
+      }
+    }
+  }
+
   void add(const Headers& headers, const model::Mapping& mapping) {
     for (const std::string& hf : mapping.hf) {
       const auto header = headers.find(hf);
@@ -59,62 +65,78 @@ class EmptyTensors {
     }
   }
 
+  const Subject& subject_;
   std::vector<std::pair<std::string, std::string>> shapes_;  // name, shape
 };
 
-/// Refutes the verdict with the first tensor whose header shape is not the rule's.
-void compare_shapes(const RuleUse& use, const std::vector<Shape>& wanted, const EmptyTensors& empty,
-                    Verdict& verdict) {
-  const model::Model& model = use.model();
+/// A tensor that a rule reads. A rule may read a hundred thousand: each is looked up once.
+struct Read {
+  const std::string* name = nullptr;
+  const TensorSpec* spec = nullptr;  // null for one that is not there
+  std::size_t source = 0;            // its number within the mapping
+};
+
+/// In the order of the mappings.
+std::vector<Read> tensors_of(const RuleUse& use) {
   const Headers& headers = use.source().headers;
+  std::vector<Read> out;
+  out.reserve(static_cast<std::size_t>(use.tensors));
   for (const std::uint32_t m : use.mappings) {
-    const model::Mapping& mapping = model.mappings[m];
-    for (std::size_t i = 0; i < mapping.hf.size(); ++i) {
-      const auto header = headers.find(mapping.hf[i]);
-      if (header == headers.end() || header->second.shape == wanted[i]) {
-        continue;
-      }
-      const bool first = verdict.refuted_cases++ == 0;
-      const bool only_empty = verdict.code == Code::EmptyTensor;  // a shape tells more
-      if (is_empty(header->second) && first) {
-        empty.refute(verdict);
-        continue;
-      }
-      if (is_empty(header->second) || !(first || only_empty)) {
-        continue;
-      }
-      verdict.outcome = Outcome::Refuted;
-      verdict.why.clear();
-      verdict.code = Code::ShapeMismatch;
-      verdict.title = fmt::format("{} has shape {}, the config says {}", mapping.hf[i],
-                                  shape_text(header->second.shape), shape_text(wanted[i]));
-      verdict.found = shape_text(header->second.shape);
-      verdict.wanted = shape_text(wanted[i]);
-      verdict.facts = size_origins(model, *use.rule);
-      verdict.help =
-          "correct the config field or the tensor; shapes are checked before any byte moves";
-      Counterexample example;
-      example.tensor = mapping.hf[i];
-      verdict.counterexamples.push_back(std::move(example));
+    const std::vector<std::string>& hf = use.model().mappings[m].hf;
+    for (std::size_t i = 0; i < hf.size(); ++i) {
+      const auto header = headers.find(hf[i]);
+      out.push_back({&hf[i], header == headers.end() ? nullptr : &header->second, i});
     }
+  }
+  return out;
+}
+
+/// Refutes the verdict with the first tensor whose header shape is not the rule's.
+void compare_shapes(const RuleUse& use, const std::vector<Read>& tensors,
+                    const std::vector<Shape>& wanted, EmptyTensors& empty, Verdict& verdict) {
+  for (const auto& [name, spec, i] : tensors) {
+    if (spec == nullptr || spec->shape == wanted[i]) {
+      continue;
+    }
+    const bool first = verdict.refuted_cases++ == 0;
+    const bool only_empty = verdict.code == Code::EmptyTensor;  // a shape tells more
+    if (is_empty(*spec) && first) {
+      empty.refute(verdict);
+      continue;
+    }
+    if (is_empty(*spec) || !(first || only_empty)) {
+      continue;
+    }
+    verdict.outcome = Outcome::Refuted;
+    verdict.why.clear();
+    verdict.code = Code::ShapeMismatch;
+    verdict.title = fmt::format("{} has shape {}, the config says {}", *name,
+                                shape_text(spec->shape), shape_text(wanted[i]));
+    verdict.found = shape_text(spec->shape);
+    verdict.wanted = shape_text(wanted[i]);
+    verdict.facts = size_origins(use.model(), *use.rule);
+    verdict.help =
+        "correct the config field or the tensor; shapes are checked before any byte moves";
+    Counterexample example;
+    example.tensor = *name;
+    verdict.counterexamples.push_back(std::move(example));
   }
 }
 
 /// HF tensors that are fused into one Megatron tensor should be of one dtype; else the image holds
 /// the widest.
-void compare_dtypes(const RuleUse& use, Verdict& verdict) {
-  const Headers& headers = use.source().headers;
-  for (const std::uint32_t m : use.mappings) {
-    const model::Mapping& mapping = use.model().mappings[m];
-    for (const std::string& hf : mapping.hf) {
-      const DType first = headers.find(mapping.hf.front())->second.dtype;
-      const DType here = headers.find(hf)->second.dtype;
-      if (here != first) {
-        verdict.facts.push_back(
-            fmt::format("{} is {}, {} is {}: the fused tensor is stored in the wider type", hf,
-                        name(here), mapping.hf.front(), name(first)));
-        return;
-      }
+void compare_dtypes(const std::vector<Read>& tensors, Verdict& verdict) {
+  const Read* first = nullptr;
+  for (const Read& read : tensors) {
+    first = read.source == 0 ? &read : first;
+    if (read.spec == nullptr || first->spec == nullptr) {
+      continue;
+    }
+    if (read.spec->dtype != first->spec->dtype) {
+      verdict.facts.push_back(
+          fmt::format("{} is {}, {} is {}: the fused tensor is stored in the wider type",
+                      *read.name, name(read.spec->dtype), *first->name, name(first->spec->dtype)));
+      return;
     }
   }
 }
@@ -186,12 +208,14 @@ std::int64_t count_shapes(const Subject& subject) {
 
 std::vector<Verdict> check_shapes(const Subject& subject) {
   const Dtypes dtypes(subject);
-  const EmptyTensors empty(subject);
+  EmptyTensors empty(subject);
   std::vector<Verdict> out;
   for (const RuleUse& use : rule_uses(subject)) {
     Verdict verdict = about(subject, "shapes", use, "");
     verdict.cases = use.tensors;
     verdict.outcome = Outcome::Proved;
+    const std::vector<Read> tensors = tensors_of(use);
+    std::vector<Shape> compared;
     for (const parallel::Layout& layout : distinct_layouts(subject, *use.rule)) {
       const auto wanted = source_shapes(subject, use, layout);
       if (!wanted) {
@@ -201,15 +225,16 @@ std::vector<Verdict> check_shapes(const Subject& subject) {
         verdict.facts = size_origins(use.model(), *use.rule);
         verdict.refuted_cases = verdict.cases;
         verdict.help = wanted.error().help;
-      } else {
-        compare_shapes(use, *wanted, empty, verdict);
+      } else if (*wanted != compared) {  // most rules ask for the same on every layout
+        compare_shapes(use, tensors, *wanted, empty, verdict);
+        compared = *wanted;
       }
       if (verdict.outcome == Outcome::Refuted) {
         break;
       }
     }
     if (verdict.outcome == Outcome::Proved) {
-      compare_dtypes(use, verdict);
+      compare_dtypes(tensors, verdict);
     }
     verdict.evidence.proved = verdict.outcome == Outcome::Proved;
     if (verdict.outcome == Outcome::Proved && dtypes.refuses(use)) {

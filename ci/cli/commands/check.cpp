@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/options/command_text.hpp"
@@ -27,6 +28,14 @@ class Check {
  public:
   Check(Context& context, const Options& options, comm::Link* world)
       : context_(context), options_(options), world_(world) {}
+  Check(const Check&) = delete;
+  Check& operator=(const Check&) = delete;
+  /// A million small pieces of memory are left to the end of the process.
+  ~Check() {
+    if (context_.ends_process) {
+      static_cast<void>(new (std::nothrow) checkpoint::HfModel(std::move(opened_.hf)));
+    }
+  }
 
   Result<Run> run() {
     BV_CHECK(claims::known_claims(options_.only, "--only"));

@@ -76,6 +76,7 @@ struct Context {
   std::filesystem::path folder = {};  // where settings files are looked for; empty: nowhere
   Gate gate = {};
   bool header_shown = false;  // of the report, before the work
+  bool ends_process = false;  // the command is all that the process does: memory need not come back
 };
 
 /// Colour, width and ASCII from flags, NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM and the locale.

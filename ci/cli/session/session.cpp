@@ -158,9 +158,9 @@ Result<OpenedModel> open_model(const Context& context, const Options& options,
   BV_TRY(located, locate(context, options));
   out.notes = located.notes;
   if (located.kind == io::ModelKind::HeadersDump) {
-    BV_TRY(dump, io::read_headers_dump(located.path));
-    BV_TRY(hf, checkpoint::open_headers(dump.config, located.path.string(), dump.headers(),
-                                        library.families, open));
+    BV_TRY(dump, io::read_dumped_model(located.path));
+    BV_TRY(hf, checkpoint::open_headers(std::move(dump.config), located.path.string(),
+                                        std::move(dump.headers), library.families, open));
     out.hf = std::move(hf);
     BV_CHECK(use_foreign_rules(options, out));
     out.source = "headers";
