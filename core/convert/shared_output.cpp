@@ -130,6 +130,9 @@ Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
 }
 
 Status SharedOutput::finish(const std::set<std::string>& files) {
+  if (world_ != nullptr) {
+    BV_CHECK(world_->all_done());
+  }
   return folder_ ? folder_->finish(files) : Status(Done{});
 }
 

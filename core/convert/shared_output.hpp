@@ -29,8 +29,8 @@ class SharedOutput {
                                           std::vector<io::SafetensorsPlan> plans,
                                           const std::vector<int>& processes,
                                           const StreamOptions& options, bool verify);
-  /// On the host: io::OutputFolder::finish. It waits for nobody: a process that is lost after all
-  /// fingerprints are there takes nothing from a folder that is complete. Nothing on the others.
+  /// On the host: io::OutputFolder::finish, when all have done their part (comm::Link::all_done).
+  /// The others do nothing but end after it.
   [[nodiscard]] Status finish(const std::set<std::string>& files);
 
  private:

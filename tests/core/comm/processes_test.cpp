@@ -9,6 +9,7 @@
 
 #include "core/comm/group.hpp"
 #include "core/comm/processes.hpp"
+#include "core/comm/rendezvous.hpp"
 #include "core/comm/sockets.hpp"
 
 namespace bv::comm {
@@ -153,6 +154,38 @@ TEST(Processes, OneThatStopsWhileTheWorldComesTogetherIsNamedAndNotTheOnesThatMi
       }
     }
   }
+}
+
+/// Rank 0 is cut off after the first of the others has heard its word: the first tells the rest.
+TEST(Processes, AWordThatOneHasHeardIsTheWordOfAll) {
+  constexpr int kSize = 4;
+  const auto all = launches(kSize);
+  std::vector<std::string> words(kSize);
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] {  // rank 0: every message of the ending, to rank 2 alone
+    auto peers = meet(all[0], kSocketPatience);
+    ASSERT_TRUE(peers) << peers.error().message;
+    for (int rank = 1; rank < kSize; ++rank) {
+      Peer& peer = (*peers)[static_cast<std::size_t>(rank)];
+      EXPECT_TRUE(frame_from(peer.socket.number(), peer.reader, Clock::now() + kSocketPatience));
+    }
+    EXPECT_TRUE(send_all((*peers)[2].socket.number(), encoded(Frame::Kind::Left, "", bytes_of("3")),
+                         Clock::now() + kSocketPatience));
+  });
+  for (int rank = 1; rank < kSize; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto at = static_cast<std::size_t>(rank);
+      auto link = enter(all[at], kSocketPatience);
+      ASSERT_TRUE(link) << link.error().message;
+      if (const auto word = (*link)->last_word("0")) {
+        words[at] = *word;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(words, (std::vector<std::string>{"", "3", "3", "3"}));
 }
 
 TEST(Processes, OneThatFailsTellsTheOthersWhy) {
