@@ -83,6 +83,9 @@ constexpr std::array<std::string_view, 28> kOwn = {
 /// Errors: RankDiverged naming the process that was started with other options.
 Status agree_on_options(const Options& options, comm::Link& link) {
   std::map<std::string, std::string> said = {{"command", options.command}};
+  for (const std::string& operand : options.operands) {
+    said["command"] += " " + operand;
+  }
   for (const Setting& one : options.given) {
     if (std::find(kOwn.begin(), kOwn.end(), one.name) == kOwn.end()) {
       said["--" + one.name] += (one.text.empty() ? "given" : one.text) + " ";
@@ -140,7 +143,8 @@ Result<World> World::enter(Context& context, Options& options) {
   launch->host = this_host();
   context.streams.be_silent(launch->rank != 0);
   if (launch->rank != 0) {
-    options.out = options.command == "convert" ? options.out : "";
+    const bool writes_out = options.command == "convert" || options.command == "lora";
+    options.out = writes_out ? options.out : "";
     options.ci = "none";
     context.gate.reports.clear();
   }
@@ -151,19 +155,22 @@ Result<World> World::enter(Context& context, Options& options) {
   auto link = comm::enter(*launch, patience);
   if (!link) {
     tell_loss(context, launch->rank, link.error());
+    if (link.error().code != Code::RankLost && link.error().code != Code::RankDiverged) {
+      context.streams.be_silent(false);  // of its own surroundings: nobody else knows it
+    }
     return std::move(link).error();
   }
   out.link_ = std::move(*link);
   out.link_->work_untold(true);
-  auto carriers = carriers_of(context, options, patience);
-  if (!carriers) {
-    out.link_->fail_all(carriers.error());
-    return std::move(carriers).error();
-  }
-  out.link_->carry_by(std::move(*carriers));
-  if (auto same = agree_on_options(options, *out.link_); !same) {
-    out.link_->fail_all(same.error());
-    return std::move(same).error();
+  const auto ready = [&]() -> Status {
+    BV_TRY(carriers, carriers_of(context, options, patience));
+    out.link_->carry_by(std::move(carriers));
+    return agree_on_options(options, *out.link_);
+  }();
+  if (!ready) {
+    out.link_->fail_all(ready.error());
+    tell_loss(context, launch->rank, ready.error());
+    return ready.error();
   }
   return out;
 }
