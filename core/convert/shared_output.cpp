@@ -97,6 +97,14 @@ Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
   return out;
 }
 
+std::vector<int> SharedOutput::balanced(const std::vector<io::SafetensorsPlan>& plans) const {
+  std::vector<std::uint64_t> sizes;
+  for (const io::SafetensorsPlan& plan : plans) {
+    sizes.push_back(plan.file_size);
+  }
+  return comm::balanced(sizes, world_ == nullptr ? 1 : world_->size());
+}
+
 Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
                                         std::vector<io::SafetensorsPlan> plans,
                                         const std::vector<int>& processes,

@@ -22,6 +22,8 @@ class SharedOutput {
   [[nodiscard]] const std::filesystem::path& partial() const { return partial_; }
   /// Makes manifest and name of the folder: rank 0, or the only process.
   [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
+  /// A process for each file, with equal loads.
+  [[nodiscard]] std::vector<int> balanced(const std::vector<io::SafetensorsPlan>& plans) const;
   /// Writes the files that `processes` gives to this one, reads them back when asked to, and
   /// returns the fingerprints of all files of the world, which are made of one copy of the sources.
   /// Errors: those of comm::agree_on_contents, write_files and verify_files.

@@ -9,6 +9,10 @@
 #include "core/convert/stream.hpp"
 #include "core/lora/adapter.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::lora {
 
 struct MergeOptions {
@@ -21,6 +25,8 @@ struct MergeOptions {
   bool untie = false;
   ProgressSink* progress = nullptr;
   convert::WindowSizes windows = {};
+  /// The processes that write the files together, all calling the same; null: this one alone.
+  comm::Link* world = nullptr;
 };
 
 struct MergeReport {

@@ -141,7 +141,7 @@ class Check {
                     [](const Verdict& one) { return !one.layout.empty(); })) {
       run_.layouts = layout_rows(subject_.layouts);
     }
-    if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete) {
+    if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete && is_host()) {
       return judge_adapter_folder(options_, opened_.hf, library_.kinds,
                                   {subject_.layouts, "", asked_for_}, run_);
     }
