@@ -55,6 +55,10 @@ LostWay way_of(int number, const TempFolder& temp) {
               {"convert", "--to", "megatron", "--model", peft + "base", "--adapter",
                peft + "adapter", "--tp", "2", "--pp", "2"},
               true};
+    case 2:
+      return {"lora merge",
+              {"lora", "merge", "--model", peft + "base", "--adapter", peft + "adapter"},
+              true};
     default:
       return {"check",
               {"check", "--model", golden_hf("qwen3_moe").string(), "--level", "data", "--tp", "2"},
@@ -157,7 +161,7 @@ TEST_P(LostProcess, IsNamedByAllOthersAndNothingIsHalf) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, LostProcess,
-                         ::testing::Combine(::testing::Values(0, 1, 2),
+                         ::testing::Combine(::testing::Values(0, 1, 2, 3),
                                             ::testing::Values(SIGKILL, SIGSTOP)));
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The roads of collectives by processes, over their sockets and over NCCL (fake/fake_nccl.cpp), for
-// every golden model in worlds of 2, 4 and 8: the bytes are those of the direct road.
+// every golden model in worlds of 2, 4 and 8: the bytes are those of the direct road. A library
+// that carries wrong bytes, and a road that lies, are seen.
 
 #include <gmock/gmock.h>
 #include <sys/wait.h>
@@ -202,6 +203,26 @@ TEST_P(RoadsOfProcesses, GiveEveryRankTheBytesOfTheDirectOneOverSocketsAndNccl) 
 
 INSTANTIATE_TEST_SUITE_P(Goldens, RoadsOfProcesses, ::testing::ValuesIn(support::golden_cases()),
                          [](const auto& one) { return one.param; });
+
+/// Faults of the library that the road must not survive: bytes of the wrong rank, a count that
+/// leaves out the end of a message that is no multiple of 16, elements taken for narrower ones.
+TEST(WrongBytes, OfALibraryAreSeenOnTheRoad) {
+  const checkpoint::HfModel source = support::open_golden("qwen3_moe");
+  const auto layout = layout_for(source.model, 4, 0);
+  ASSERT_TRUE(layout);
+  const auto plan = plan::Plan::make(source.model, support::catalogue(), *layout);
+  ASSERT_TRUE(plan) << plan.error().message;
+  const Case one{source, *plan, other_type(source.headers)};
+  const Wanted wanted = wanted_of(one, 4);
+  for (const char* fault : {"root", "ragged", "dtype"}) {
+    ::setenv("FAKE_NCCL", fault, 1);
+    const auto said = in_processes(4, one, wanted, true);
+    ::unsetenv("FAKE_NCCL");
+    EXPECT_TRUE(std::any_of(said.begin(), said.end(), [](const auto& text) {
+      return !text.empty();
+    })) << fault;
+  }
+}
 
 }  // namespace
 }  // namespace bv::comm
