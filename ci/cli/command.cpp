@@ -306,7 +306,9 @@ int dispatch(Context& context, Options& options) {
   return command.run(context, options);
 }
 
+/// Of a world every process says what went wrong here: nobody else knows it.
 int broken(Context& context, const Options& options, const Error& error) {
+  context.streams.be_silent(false);
   context.streams.discard();
   return report_error(context, options, error);
 }

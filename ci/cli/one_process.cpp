@@ -2,15 +2,29 @@
 
 #include <fmt/format.h>
 
+#include "core/base/text.hpp"
 #include "core/comm/launch.hpp"
 
 namespace bv::cli {
+
+namespace {
+
+/// Does the command do its work together with the other processes of a world?
+bool divides(const Options& options, const Command& command) {
+  if (command.name.name != std::string_view("lora") || options.operands.empty()) {
+    return command.divides;
+  }
+  const std::string& verb = options.operands.front();
+  return verb == "check" || verb == "convert" || verb == "merge";
+}
+
+}  // namespace
 
 Status check_alone(const Context& context, const Options& options, const Command& command) {
   const std::string_view word = command.name.name;
   const bool does_something = command.concludes || word == "survey" || word == "certify" ||
                               !options.out.empty() || !options.dump_headers.empty();
-  if (command.divides || !does_something) {
+  if (divides(options, command) || !does_something) {
     return Done{};
   }
   BV_TRY(launch, comm::launch_from([&](std::string_view name) {
@@ -19,8 +33,10 @@ Status check_alone(const Context& context, const Options& options, const Command
   if (!launch) {
     return Done{};
   }
-  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
-                                          word, launch->size))
+  const bool verb = word == "lora" && !options.operands.empty();
+  return fail(Code::Conflict,
+              fmt::format("{}{} is the work of one process, and this world has {}", word,
+                          verb ? " " + escaped(options.operands.front()) : "", launch->size))
       .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
 }
 

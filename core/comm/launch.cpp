@@ -76,8 +76,11 @@ int port_of_run(std::string_view run) {
 }
 
 std::string run_of(const Variable& variable) {
-  for (const std::string_view name :
-       {"TORCHELASTIC_RUN_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID"}) {
+  // Users give one name to many runs; the store of each has a port of its own.
+  if (const std::string value = variable("TORCHELASTIC_RUN_ID"); !value.empty()) {
+    return value + ":" + variable("MASTER_PORT");
+  }
+  for (const std::string_view name : {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID"}) {
     if (const std::string value = variable(name); !value.empty()) {
       return std::string(value);
     }

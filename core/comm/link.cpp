@@ -85,40 +85,45 @@ Status Link::send(int to, std::string_view label, std::span<const std::byte> byt
   return Done{};
 }
 
-Result<Bytes> Link::receive(int from, std::string_view label) {
-  if (failure_) {
-    return *failure_;
-  }
+Arrival Link::await(int from, std::string_view label, News news) {
   BV_ASSERT(from >= 0 && from < size_ && from != rank_);
   publish(from, label);
   const Milliseconds step = std::max(Milliseconds(1), patience_ / 8);
   auto since = Clock::now();
   Suspect last;
   for (;;) {
-    Arrival arrival = take(from, step);
-    if (arrival.kind == Arrival::Kind::Message && arrival.label == label) {
-      publish(-1, "");
-      advance();
-      return std::move(arrival.bytes);
-    }
+    Arrival arrival = take(from, step, news);
     if (arrival.kind != Arrival::Kind::Nothing) {
-      return note(error_of(arrival, label));
+      publish(-1, "");
+      return arrival;
     }
     Suspect suspect = follow(from);
     if (suspect != last) {
       last = std::move(suspect);
       since = Clock::now();
     } else if (Clock::now() - since >= patience_) {
-      return note(stuck(last, label));
+      return {Arrival::Kind::Stuck, last.rank, "", {}, stuck(last, label)};
     }
   }
+}
+
+Result<Bytes> Link::receive(int from, std::string_view label) {
+  if (failure_) {
+    return *failure_;
+  }
+  Arrival arrival = await(from, label, News::OfAll);
+  if (arrival.kind == Arrival::Kind::Message && arrival.label == label) {
+    advance();
+    return std::move(arrival.bytes);
+  }
+  return note(error_of(arrival, label));
 }
 
 Status Link::all_are_here() {
   if (failure_) {
     return *failure_;
   }
-  const Arrival arrival = take(rank_, Milliseconds(0));  // nobody sends to itself
+  const Arrival arrival = take(rank_, Milliseconds(0), News::OfAll);  // nobody sends to itself
   const bool gone = arrival.kind == Arrival::Kind::Lost || arrival.kind == Arrival::Kind::Failed;
   return gone ? Status(note(error_of(arrival, "bytes of a collective"))) : Status(Done{});
 }
@@ -177,9 +182,17 @@ Error Link::error_of(const Arrival& arrival, std::string_view label) const {
                   fmt::format("{} is finished, and {} still waits for it", who, name_of(rank_)))
           .pair("its end", std::string(label))
           .advise("start every process with the same command line and the same files");
+    case Arrival::Kind::Stuck:
+      return arrival.why;
     case Arrival::Kind::Message:
     case Arrival::Kind::Nothing:
       break;
+  }
+  if (arrival.from == 0) {  // the others do what rank 0 does
+    return fail(Code::RankDiverged,
+                fmt::format("{} does something else than {}", name_of(rank_), who))
+        .pair(std::string(label), readable(arrival.label))
+        .advise("start every process with the same command line and the same files");
   }
   return fail(Code::RankDiverged,
               fmt::format("{} does something else than {}", who, name_of(rank_)))

@@ -37,12 +37,12 @@ struct Doing {
 
 /// What came while a rank waited.
 struct Arrival {
-  enum class Kind { Nothing, Message, Left, Lost, Failed };
+  enum class Kind { Nothing, Message, Left, Lost, Failed, Stuck };
   Kind kind = Kind::Nothing;
   int from = -1;
-  std::string label;  // of a message
+  std::string label;  // of a message; of Left: the last word
   Bytes bytes;        // of a message
-  Error why;          // of Failed: what the rank stopped with
+  Error why;          // of Failed: what the rank stopped with; of Stuck: who does not move
 };
 
 /// Point to point. Messages of one rank to another arrive in order, and sending does not wait.
@@ -95,13 +95,25 @@ class Link {
   [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
   /// This rank cannot go on: tells all others why. They stop with it.
   void fail_all(const Error& why);
-  /// The normal end. A link that goes without it is a lost rank to the others.
-  virtual void leave() = 0;
+
+  /// This rank has done all of its work; from now on it does nothing but end. On rank 0: returns
+  /// when all have. A second call does nothing. Errors: those of receive.
+  [[nodiscard]] Status all_done();
+  /// The end of the world's work: what rank 0 says last, on all ranks. Rank 0 says it when all are
+  /// done; a rank that is lost after that takes nothing from it. Whoever loses rank 0 before its
+  /// word asks the others for it: all that are left end alike. When it returns on rank 0, all that
+  /// are there have heard the word. Errors: those of receive, for all ranks.
+  [[nodiscard]] Result<std::string> last_word(std::string_view mine);
+  /// The normal end. A link that goes without it is a lost rank to the others. `word`: the last
+  /// word of rank 0, for those who have not heard it.
+  virtual void leave(std::string_view word = "") = 0;
 
  protected:
   virtual void post(int to, std::string_view label, std::span<const std::byte> bytes) = 0;
+  /// Whose end ends a wait: that of anybody, or of the rank alone that is waited for.
+  enum class News { OfAll, OfOne };
   /// Waits at most `most` for a message of `from`, or for news that end the wait.
-  virtual Arrival take(int from, Milliseconds most) = 0;
+  virtual Arrival take(int from, Milliseconds most, News news) = 0;
   /// What another rank says that it does; nothing when it does not answer within `most`.
   virtual std::optional<Doing> ask(int rank, Milliseconds most) = 0;
   virtual void tell_failure(const Error& why) = 0;
@@ -110,10 +122,15 @@ class Link {
 
  private:
   struct Suspect;
+  /// What ends the wait; Stuck when nothing moves for as long as the patience lasts.
+  [[nodiscard]] Arrival await(int from, std::string_view label, News news);
   [[nodiscard]] Suspect follow(int from);
   [[nodiscard]] Error error_of(const Arrival& arrival, std::string_view label) const;
   [[nodiscard]] Error stuck(const Suspect& suspect, std::string_view label) const;
   Error note(Error why);
+  [[nodiscard]] Result<std::string> word_of_host();
+  [[nodiscard]] Result<std::string> word_of_others(Error why);
+  [[nodiscard]] Status wait_until_heard();
   void publish(int waits_for, std::string_view label);
 
   int rank_;
@@ -121,6 +138,7 @@ class Link {
   Milliseconds patience_;
   std::vector<std::string> coordinates_;
   std::optional<Error> failure_;
+  bool done_ = false;  // all_done
   std::shared_ptr<CarrierMaker> carriers_;
   std::atomic<std::int64_t> progress_{0};
   std::atomic<bool> untold_{false};

@@ -68,7 +68,7 @@ class SocketLink : public Link {
     carrier_.join();
   }
 
-  void leave() override { to_all(Frame::Kind::Left, ""); }
+  void leave(std::string_view word) override { to_all(Frame::Kind::Left, word); }
 
  protected:
   void post(int to, std::string_view label, std::span<const std::byte> bytes) override {
@@ -76,11 +76,11 @@ class SocketLink : public Link {
     wake();
   }
 
-  Arrival take(int from, Milliseconds most) override {
+  Arrival take(int from, Milliseconds most, News news) override {
     std::unique_lock lock(mutex_);
     Arrival out;
     changed_.wait_for(lock, most, [&] {
-      out = look(from);
+      out = look(from, news);
       return out.kind != Arrival::Kind::Nothing;
     });
     return out;
@@ -111,6 +111,7 @@ class SocketLink : public Link {
     std::string host;
     State state = State::Open;
     Error why;
+    std::string word;  // of Left
     std::deque<Frame> in;
     std::deque<Bytes> out;
     std::size_t sent = 0;  // of out.front()
@@ -131,7 +132,7 @@ class SocketLink : public Link {
     }
   }
 
-  void to_all(Frame::Kind kind, const std::string& text) {
+  void to_all(Frame::Kind kind, std::string_view text) {
     for (std::size_t i = 0; i < seats_.size(); ++i) {
       if (static_cast<int>(i) != rank()) {
         queue(i, encoded(kind, "", bytes_of(text)));
@@ -140,7 +141,7 @@ class SocketLink : public Link {
     wake();
   }
 
-  Arrival look(int from) {
+  Arrival look(int from, News news) {
     Seat& seat = seats_[static_cast<std::size_t>(from)];
     Arrival out;
     if (!seat.in.empty()) {
@@ -151,15 +152,20 @@ class SocketLink : public Link {
       seat.in.pop_front();
       return out;
     }
-    for (std::size_t i = 0; i < seats_.size(); ++i) {
-      if (seats_[i].state == State::Failed || seats_[i].state == State::Lost) {
-        out.kind = seats_[i].state == State::Failed ? Arrival::Kind::Failed : Arrival::Kind::Lost;
-        out.from = static_cast<int>(i);
-        out.why = seats_[i].why;
-        return out;
+    // Who says why it stops knows more than the closing of a connection.
+    for (const State state : {State::Failed, State::Lost}) {
+      for (std::size_t i = 0; i < seats_.size(); ++i) {
+        const bool counts = news == News::OfAll || static_cast<int>(i) == from;
+        if (counts && seats_[i].state == state) {
+          out.kind = state == State::Failed ? Arrival::Kind::Failed : Arrival::Kind::Lost;
+          out.from = static_cast<int>(i);
+          out.why = seats_[i].why;
+          return out;
+        }
       }
     }
     out.from = from;
+    out.label = seat.word;
     out.kind = seat.state == State::Left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
     return out;
   }
@@ -280,6 +286,7 @@ class SocketLink : public Link {
           break;
         case Frame::Kind::Left:
           seat.state = State::Left;
+          seat.word = frame->bytes.empty() ? seat.word : text_of(frame->bytes);
           break;
         case Frame::Kind::Hello:
         case Frame::Kind::Welcome:

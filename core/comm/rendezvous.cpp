@@ -9,138 +9,16 @@
 #include <thread>
 
 #include "core/base/text.hpp"
+#include "core/comm/door.hpp"
 #include "core/comm/sockets.hpp"
 
 namespace bv::comm {
 namespace {
 
-constexpr std::uint64_t kHelloBytesMax = std::uint64_t{1} << 12;
-constexpr std::size_t kStrangersMax = 1024;
-constexpr Milliseconds kAnswerTime{3000};  // of a rank 0 that is asked whether it is the right one
+/// Of who listens where this rank 0 would have: a stranger that is silent costs no more.
+constexpr Milliseconds kFirstAnswerTime{250};
 constexpr Milliseconds kBetweenTries{100};
 constexpr Milliseconds kGrace{3000};  // rank 0 gives up first, and says who is missing
-
-/// A process that said who it is.
-struct Guest {
-  io::Descriptor socket;
-  FrameReader reader;
-  std::string host;
-  std::string address;
-  int port = 0;
-};
-
-Fields hello_of(const Launch& launch, int port) {
-  return {{"rank", std::to_string(launch.rank)},
-          {"size", std::to_string(launch.size)},
-          {"run", launch.run},
-          {"version", launch.version},
-          {"host", launch.host},
-          {"port", std::to_string(port)}};
-}
-
-bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
-          Clock::time_point until) {
-  return send_all(socket.number(), encoded(kind, "", bytes_of(fields_text(fields))), until);
-}
-
-bool tell_error(const io::Descriptor& socket, const Error& why) {
-  return send_all(socket.number(), encoded(Frame::Kind::Failed, "", bytes_of(error_fields(why))),
-                  Clock::now() + kAnswerTime);
-}
-
-Error wrong_version(const Launch& launch, int rank, const Fields& hello) {
-  return fail(Code::RankDiverged,
-              fmt::format("rank {} on host {} runs another version than rank {}", rank,
-                          readable(field(hello, "host")), launch.rank))
-      .pair(readable(field(hello, "version")), launch.version)
-      .advise("install one version on all hosts");
-}
-
-/// Connections that have not said yet who they are, and those that have.
-class Door {
- public:
-  Door(const Launch& launch, int listener, Frame::Kind kind, std::set<int> wanted)
-      : launch_(launch), listener_(listener), kind_(kind), wanted_(std::move(wanted)) {}
-
-  /// Until all are here or the time is over; then `missing` says who is not.
-  Status open_until(Clock::time_point until) {
-    while (!wanted_.empty() && Clock::now() < until) {
-      wait(until);
-      while (auto socket = accepted(listener_)) {
-        if (strangers_.size() < kStrangersMax) {
-          strangers_.push_back({std::move(*socket), FrameReader(kHelloBytesMax), "", "", 0});
-        }
-      }
-      BV_CHECK(listen_to_strangers());
-    }
-    return Done{};
-  }
-
-  [[nodiscard]] const std::set<int>& missing() const { return wanted_; }
-  std::map<int, Guest>& guests() { return guests_; }
-
- private:
-  void wait(Clock::time_point until) {
-    std::vector<pollfd> all = {{listener_, POLLIN, 0}};
-    for (const Guest& stranger : strangers_) {
-      all.push_back({stranger.socket.number(), POLLIN, 0});
-    }
-    static_cast<void>(::poll(all.data(), all.size(), std::min(until_ms(until), 200)));
-  }
-
-  Status listen_to_strangers() {
-    for (std::size_t i = 0; i < strangers_.size();) {
-      Guest& stranger = strangers_[i];
-      const bool open = read_some(stranger.socket.number(), stranger.reader);
-      const auto frame = stranger.reader.next();
-      if (!frame && open) {
-        ++i;
-        continue;
-      }
-      if (frame && frame->kind == kind_) {
-        BV_CHECK(take(std::move(stranger), fields_from(text_of(frame->bytes))));
-      }
-      strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-    return Done{};
-  }
-
-  /// One of ours joins; what is of another world is turned away.
-  Status take(Guest guest, const Fields& hello) {
-    const auto rank = number_field(hello, "rank", launch_.size - 1);
-    const auto size = number_field(hello, "size", std::int64_t{1} << 30);
-    const auto port = number_field(hello, "port", 65535);
-    const auto soon = Clock::now() + kAnswerTime;
-    if (!rank || size != launch_.size || field(hello, "run") != launch_.run || !port ||
-        !wanted_.contains(static_cast<int>(*rank))) {
-      static_cast<void>(tell(guest.socket, Frame::Kind::Left, {}, soon));
-      return Done{};
-    }
-    const int number = static_cast<int>(*rank);
-    if (field(hello, "version") != launch_.version) {
-      Error wrong = wrong_version(launch_, number, hello);
-      static_cast<void>(tell_error(guest.socket, wrong));
-      return wrong;
-    }
-    if (!tell(guest.socket, Frame::Kind::Welcome, {}, soon)) {
-      return Done{};
-    }
-    guest.host = field(hello, "host");
-    guest.address = address_of_peer(guest.socket.number());
-    guest.port = static_cast<int>(*port);
-    guest.reader.allow(kFrameBytesMax);
-    wanted_.erase(number);
-    guests_.emplace(number, std::move(guest));
-    return Done{};
-  }
-
-  const Launch& launch_;
-  int listener_;
-  Frame::Kind kind_;
-  std::set<int> wanted_;
-  std::vector<Guest> strangers_;
-  std::map<int, Guest> guests_;
-};
 
 std::set<int> ranks_from(int first, int end) {
   std::set<int> out;
@@ -150,7 +28,8 @@ std::set<int> ranks_from(int first, int end) {
   return out;
 }
 
-Error not_all_came(const Launch& launch, const std::set<int>& missing, Milliseconds patience) {
+Error not_all_came(const Launch& launch, const Door& door, Milliseconds patience) {
+  const std::set<int>& missing = door.missing();
   std::vector<std::string> names;
   for (const int rank : missing) {
     if (names.size() == 8) {
@@ -159,15 +38,18 @@ Error not_all_came(const Launch& launch, const std::set<int>& missing, Milliseco
     }
     names.push_back(std::to_string(rank));
   }
-  return fail(Code::RankLost,
-              fmt::format("{} of the {} processes of this world did not come within {} s: rank {}",
-                          missing.size(), launch.size,
-                          std::chrono::duration<double>(patience).count(), join(names, ", ")))
-      .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
-                        launch.port))
-      .advise(
-          "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
-          "SLURM_NTASKS bridge-verify ...");
+  Error out =
+      fail(Code::RankLost,
+           fmt::format("{} of the {} processes of this world did not come within {} s: rank {}",
+                       missing.size(), launch.size, std::chrono::duration<double>(patience).count(),
+                       join(names, ", ")))
+          .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
+                            launch.port))
+          .advise(
+              "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
+              "SLURM_NTASKS bridge-verify ...");
+  out.facts.insert(out.facts.end(), door.turned_away().begin(), door.turned_away().end());
+  return out;
 }
 
 Error lost_between(const Launch& launch, int rank, std::string_view host) {
@@ -232,6 +114,36 @@ bool all_on_this_host(const Launch& launch) {
   return !addresses.empty() && std::all_of(addresses.begin(), addresses.end(), is_loopback);
 }
 
+Status check_address(const Launch& launch) {
+  return addresses_of(launch.address).empty()
+             ? Status(
+                   fail(Code::BadValue, fmt::format("the host {} of MASTER_ADDR is not known here",
+                                                    readable(launch.address)))
+                       .advise("set MASTER_ADDR to the host or address of rank 0"))
+             : Status(Done{});
+}
+
+/// Who listens at the ports that rank 0 tried before its own: "" but for another rank 0 of this
+/// world.
+std::string other_host(const Launch& launch, int own_port) {
+  for (int port = first_port(launch); port < own_port; ++port) {
+    const auto soon = Clock::now() + kFirstAnswerTime;
+    auto socket = connect_to("127.0.0.1", port, soon);
+    FrameReader reader(kHelloBytesMax);
+    if (socket && tell(*socket, Frame::Kind::Hello, hello_of(launch, own_port), soon)) {
+      const auto answer = frame_from(socket->number(), reader, soon);
+      if (answer && answer->kind == Frame::Kind::Failed) {
+        return error_from(text_of(answer->bytes)).message;
+      }
+      const Fields fields = answer ? fields_from(text_of(answer->bytes)) : Fields{};
+      if (field(fields, "why") == "rank 0 is here already") {
+        return fmt::format("another rank 0 of {} processes listens at port {}", launch.size, port);
+      }
+    }
+  }
+  return "";
+}
+
 Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience) {
   std::optional<Listener> listener;
   for (int i = 0; i < kPortsTried && !listener; ++i) {
@@ -244,10 +156,22 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
         .advise("set MASTER_PORT to a free port, the same for all processes");
   }
   Door door(launch, listener->socket.number(), Frame::Kind::Hello, ranks_from(1, launch.size));
+  const std::string other = other_host(launch, listener->port);
+  if (!other.empty() && !launch.run.empty()) {  // a run that has a name is one world
+    return fail(Code::RankDiverged, "two processes say that they are rank 0 of this world")
+        .fact(other)
+        .advise("give every process its own RANK");
+  }
   BV_CHECK(door.open_until(Clock::now() + patience));
   const auto soon = Clock::now() + kAnswerTime;
   if (!door.missing().empty()) {
-    Error missing = not_all_came(launch, door.missing(), patience);
+    Error missing = not_all_came(launch, door, patience);
+    if (!other.empty()) {
+      missing.facts.push_back(other);
+    }
+    if (const Status known = check_address(launch); !known) {
+      missing.facts.push_back(known.error().message);
+    }
     for (const auto& [rank, guest] : door.guests()) {
       static_cast<void>(tell_error(guest.socket, missing));
     }
@@ -276,37 +200,96 @@ struct Host {
   FrameReader reader;
 };
 
-Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point until,
-                       Milliseconds patience) {
-  if (addresses_of(launch.address).empty()) {
-    return fail(Code::BadValue, fmt::format("the host {} of MASTER_ADDR is not known here",
-                                            readable(launch.address)))
-        .advise("set MASTER_ADDR to the host or address of rank 0");
+/// All ports at once, and none is given up while it is silent: rank 0 may be slow, and would take
+/// for the rank whom it never reached.
+class Search {
+ public:
+  Search(const Launch& launch, int own_port, Clock::time_point until)
+      : launch_(launch), own_port_(own_port), until_(until) {}
+
+  /// Nothing when the time is over; then `answers` says what was at the ports. Errors: what rank 0
+  /// said.
+  Result<std::optional<Host>> run() {
+    while (Clock::now() < until_) {
+      ask();
+      std::vector<pollfd> all;
+      for (const auto& [port, host] : asked_) {
+        all.push_back({host.socket.number(), POLLIN, 0});
+      }
+      static_cast<void>(::poll(all.data(), all.size(), static_cast<int>(kBetweenTries.count())));
+      for (auto at = asked_.begin(); at != asked_.end();) {
+        const bool open = read_some(at->second.socket.number(), at->second.reader);
+        const auto answer = at->second.reader.next();
+        if (answer && answer->kind == Frame::Kind::Welcome) {
+          at->second.reader.allow(kFrameBytesMax);
+          return std::optional(std::move(at->second));
+        }
+        if (answer && answer->kind == Frame::Kind::Failed) {
+          return error_from(text_of(answer->bytes));
+        }
+        if (answer || !open) {
+          answers_[at->first] = answer ? readable(field(fields_from(text_of(answer->bytes)), "why"))
+                                       : "what listens there is not rank 0";
+        }
+        at = answer || !open ? asked_.erase(at) : std::next(at);
+      }
+      std::this_thread::sleep_for(kBetweenTries / 10);
+    }
+    return std::optional<Host>();
   }
-  while (Clock::now() < until) {
+
+  /// A sentence for each port where somebody was.
+  [[nodiscard]] std::vector<std::string> answers() const {
+    std::map<int, std::string> all = answers_;
+    for (const auto& [port, host] : asked_) {
+      all.try_emplace(port, "what listens there does not answer");
+    }
+    std::vector<std::string> out;
+    for (const auto& [port, answer] : all) {
+      out.push_back(fmt::format("port {}: {}", port, answer));
+    }
+    return out;
+  }
+
+ private:
+  void ask() {
     for (int i = 0; i < kPortsTried; ++i) {
-      const auto soon = std::min(until, Clock::now() + kAnswerTime);
-      auto socket = connect_to(launch.address, first_port(launch) + i, soon);
-      if (!socket || !tell(*socket, Frame::Kind::Hello, hello_of(launch, own_port), soon)) {
+      const int port = first_port(launch_) + i;
+      const auto soon = std::min(until_, Clock::now() + kAnswerTime);
+      if (asked_.contains(port)) {
         continue;
       }
-      Host host{std::move(*socket), FrameReader(kHelloBytesMax)};
-      const auto answer = frame_from(host.socket.number(), host.reader, soon);
-      if (answer && answer->kind == Frame::Kind::Welcome) {
-        host.reader.allow(kFrameBytesMax);
-        return host;
-      }
-      if (answer && answer->kind == Frame::Kind::Failed) {
-        return error_from(text_of(answer->bytes));
+      auto socket = connect_to(launch_.address, port, soon);
+      if (socket && tell(*socket, Frame::Kind::Hello, hello_of(launch_, own_port_), soon)) {
+        asked_.emplace(port, Host{std::move(*socket), FrameReader(kHelloBytesMax)});
       }
     }
-    std::this_thread::sleep_for(kBetweenTries);
   }
-  return fail(Code::RankLost, fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
-                                          readable(launch.address), first_port(launch),
-                                          first_port(launch) + kPortsTried - 1,
-                                          std::chrono::duration<double>(patience).count()))
-      .advise("check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same for all");
+
+  const Launch& launch_;
+  int own_port_;
+  Clock::time_point until_;
+  std::map<int, Host> asked_;
+  std::map<int, std::string> answers_;
+};
+
+Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point until,
+                       Milliseconds patience) {
+  BV_CHECK(check_address(launch));
+  Search search(launch, own_port, until);
+  BV_TRY(found, search.run());
+  if (found) {
+    return std::move(*found);
+  }
+  Error out = fail(Code::RankLost, fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
+                                               readable(launch.address), first_port(launch),
+                                               first_port(launch) + kPortsTried - 1,
+                                               std::chrono::duration<double>(patience).count()))
+                  .advise(
+                      "check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same "
+                      "for all");
+  out.facts = search.answers();
+  return out;
 }
 
 /// Connects to the ranks between 0 and this one.

@@ -12,6 +12,7 @@ struct ThreadWorld::Board {
   struct Seat {
     State state = State::Running;
     Error why;
+    std::string word;  // of Left
     Link* link = nullptr;
     std::vector<std::deque<std::pair<std::string, Bytes>>> from;  // by sender
   };
@@ -39,7 +40,13 @@ class ThreadLink : public Link {
   ThreadLink& operator=(ThreadLink&&) = delete;
   ~ThreadLink() override { end_with(Board::State::Lost, {}); }
 
-  void leave() override { end_with(Board::State::Left, {}); }
+  void leave(std::string_view word) override {
+    {
+      const std::lock_guard lock(board_->mutex);
+      seat().word = word.empty() ? seat().word : word;
+    }
+    end_with(Board::State::Left, {});
+  }
 
  protected:
   void post(int to, std::string_view label, std::span<const std::byte> bytes) override {
@@ -51,11 +58,11 @@ class ThreadLink : public Link {
     board_->changed.notify_all();
   }
 
-  Arrival take(int from, Milliseconds most) override {
+  Arrival take(int from, Milliseconds most, News news) override {
     std::unique_lock lock(board_->mutex);
     Arrival out;
     board_->changed.wait_for(lock, most, [&] {
-      out = look(from);
+      out = look(from, news);
       return out.kind != Arrival::Kind::Nothing;
     });
     return out;
@@ -74,7 +81,7 @@ class ThreadLink : public Link {
   Board::Seat& seat_of(int rank) { return board_->seats[static_cast<std::size_t>(rank)]; }
   Board::Seat& seat() { return seat_of(rank()); }
 
-  Arrival look(int from) {
+  Arrival look(int from, News news) {
     auto& queue = seat().from[static_cast<std::size_t>(from)];
     Arrival out;
     if (!queue.empty()) {
@@ -87,6 +94,9 @@ class ThreadLink : public Link {
     }
     for (int other = 0; other < size(); ++other) {
       const Board::Seat& one = seat_of(other);
+      if (news == News::OfOne && other != from) {
+        continue;
+      }
       out.from = other;
       if (one.state == Board::State::Failed && other != rank()) {
         out.kind = Arrival::Kind::Failed;
@@ -99,6 +109,7 @@ class ThreadLink : public Link {
       }
     }
     out.from = from;
+    out.label = seat_of(from).word;
     out.kind =
         seat_of(from).state == Board::State::Left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
     return out;
@@ -111,7 +122,8 @@ class ThreadLink : public Link {
       if (state != Board::State::Failed) {
         seat().link = nullptr;
       }
-      if (seat().state == Board::State::Running) {
+      if (seat().state == Board::State::Running ||
+          (state == Board::State::Left && !seat().word.empty())) {
         seat().state = state;
         seat().why = why;
       }

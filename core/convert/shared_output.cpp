@@ -97,6 +97,14 @@ Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
   return out;
 }
 
+std::vector<int> SharedOutput::balanced(const std::vector<io::SafetensorsPlan>& plans) const {
+  std::vector<std::uint64_t> sizes;
+  for (const io::SafetensorsPlan& plan : plans) {
+    sizes.push_back(plan.file_size);
+  }
+  return comm::balanced(sizes, world_ == nullptr ? 1 : world_->size());
+}
+
 Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
                                         std::vector<io::SafetensorsPlan> plans,
                                         const std::vector<int>& processes,
@@ -130,6 +138,9 @@ Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
 }
 
 Status SharedOutput::finish(const std::set<std::string>& files) {
+  if (world_ != nullptr) {
+    BV_CHECK(world_->all_done());
+  }
   return folder_ ? folder_->finish(files) : Status(Done{});
 }
 

@@ -22,6 +22,8 @@ class SharedOutput {
   [[nodiscard]] const std::filesystem::path& partial() const { return partial_; }
   /// Makes manifest and name of the folder: rank 0, or the only process.
   [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
+  /// A process for each file, with equal loads.
+  [[nodiscard]] std::vector<int> balanced(const std::vector<io::SafetensorsPlan>& plans) const;
   /// Writes the files that `processes` gives to this one, reads them back when asked to, and
   /// returns the fingerprints of all files of the world, which are made of one copy of the sources.
   /// Errors: those of comm::agree_on_contents, write_files and verify_files.
@@ -29,8 +31,8 @@ class SharedOutput {
                                           std::vector<io::SafetensorsPlan> plans,
                                           const std::vector<int>& processes,
                                           const StreamOptions& options, bool verify);
-  /// On the host: io::OutputFolder::finish. It waits for nobody: a process that is lost after all
-  /// fingerprints are there takes nothing from a folder that is complete. Nothing on the others.
+  /// On the host: io::OutputFolder::finish, when all have done their part (comm::Link::all_done).
+  /// The others do nothing but end after it.
   [[nodiscard]] Status finish(const std::set<std::string>& files);
   /// On the host: removes the unfinished folder. Nothing on the others.
   void abandon();

@@ -244,14 +244,6 @@ io::OutputRequest request_for(const checkpoint::MegatronFolder& source,
   return request;
 }
 
-std::vector<std::uint64_t> sizes_of(const std::vector<io::SafetensorsPlan>& plans) {
-  std::vector<std::uint64_t> out;
-  for (const io::SafetensorsPlan& plan : plans) {
-    out.push_back(plan.file_size);
-  }
-  return out;
-}
-
 /// An earlier output of this conversion: its files, with the headers that this run writes and the
 /// carried files as they are; or Megatron shards by their manifest.
 io::FirstStranger strangers(io::KnownFiles known,
@@ -358,8 +350,7 @@ Result<ConvertReport> to_hf(const checkpoint::MegatronFolder& source, const kind
   add_names(carried.plan, "", names);
   request.files = names;
   BV_TRY(folder, SharedOutput::create(std::move(request), names_of(outputs), options.world));
-  const auto processes =
-      comm::balanced(sizes_of(plans), options.world == nullptr ? 1 : options.world->size());
+  const auto processes = folder.balanced(plans);
   StreamOptions stream{options.jobs,    options.progress, options.resume,
                        options.windows, more_bytes,       options.device};
   std::optional<SourcePrints> read;

@@ -7,6 +7,7 @@
 #include <set>
 #include <tuple>
 
+#include "core/convert/shared_output.hpp"
 #include "core/io/carry_file.hpp"
 #include "core/io/entry.hpp"
 #include "core/io/output_folder.hpp"
@@ -56,16 +57,15 @@ Result<ConvertAdapterReport> write_folder(const std::vector<convert::OutputFile>
     return names;
   }();
   request.files = files;
-  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
-  BV_CHECK(folder.keep_only({}));
+  BV_TRY(folder, convert::SharedOutput::create(std::move(request), {}, options.world));
+  const std::vector<int> processes = folder.balanced(plans);
   std::map<std::string, std::string> whole_files;
   convert::StreamOptions stream{options.jobs, options.progress};
   stream.whole_files = prints == FilePrints::Made ? &whole_files : nullptr;
-  BV_TRY(digests, convert::write_files(folder.partial(), outputs, std::move(plans), stream));
-  if (options.verify) {
-    BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
+  BV_TRY(digests, folder.write(outputs, std::move(plans), processes, stream, options.verify));
+  if (folder.is_host()) {
+    BV_CHECK(io::write_file(folder.partial() / beside.name, beside.text(digests)));
   }
-  BV_CHECK(io::write_file(folder.partial() / beside.name, beside.text(digests)));
   BV_CHECK(folder.finish(files));
   ConvertAdapterReport report;
   for (const convert::OutputFile& file : outputs) {
@@ -195,6 +195,9 @@ Result<ConvertAdapterReport> adapter_to_hf(const MegatronAdapter& adapter,
   BV_TRY(report, write_hf_adapter(files.weights, files.config_text, adapter.folder, out, options));
   report.notes = files.notes;
   report.notes.insert(report.notes.begin(), adapter.notes.begin(), adapter.notes.end());
+  if (options.world != nullptr && options.world->rank() != 0) {
+    return std::move(report);  // the folder is another process's
+  }
   BV_TRY(note, note_of_weights(adapter, out, report));
   if (!note.empty()) {
     report.notes.push_back(std::move(note));

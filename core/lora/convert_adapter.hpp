@@ -14,6 +14,10 @@
 #include "core/lora/to_hf.hpp"
 #include "core/lora/to_megatron.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::lora {
 
 struct ConvertAdapterOptions {
@@ -22,6 +26,8 @@ struct ConvertAdapterOptions {
   bool verify = true;
   bool canonical = false;  // to Megatron
   ProgressSink* progress = nullptr;
+  /// The processes that write the files together, all calling the same; null: this one alone.
+  comm::Link* world = nullptr;
 };
 
 struct ConvertAdapterReport {

@@ -11,6 +11,7 @@
 #include "core/checkpoint/config_edit.hpp"
 #include "core/convert/carried_index.hpp"
 #include "core/convert/carry.hpp"
+#include "core/convert/shared_output.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/torch_shard.hpp"
@@ -153,17 +154,18 @@ Status write(const checkpoint::HfModel& base, const Adapter& adapter, const fs::
   std::set<std::string> names = convert::names_of(outputs);
   convert::add_names(carried, "", names);
   request.files = names;
-  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
-  BV_CHECK(folder.keep_only(convert::names_of(outputs)));
+  BV_TRY(folder, convert::SharedOutput::create(std::move(request), convert::names_of(outputs),
+                                               options.world));
+  const std::vector<int> processes = folder.balanced(plans);
   BV_TRY(digests,
-         convert::write_files(
-             folder.partial(), outputs, std::move(plans),
+         folder.write(
+             outputs, std::move(plans), processes,
              {options.jobs, options.progress, options.resume,
-              options.device == nullptr ? options.windows : convert::kDeviceWindows, more_bytes}));
-  if (options.verify) {
-    BV_CHECK(convert::verify_files(folder.partial(), digests, options.jobs));
+              options.device == nullptr ? options.windows : convert::kDeviceWindows, more_bytes},
+             options.verify));
+  if (folder.is_host()) {
+    BV_CHECK(convert::carry(carried, folder.partial()));
   }
-  BV_CHECK(convert::carry(carried, folder.partial()));
   BV_CHECK(folder.finish(names));
   report.digests = std::move(digests);
   return Done{};

@@ -10,6 +10,10 @@
 #include "core/lora/adapter.hpp"
 #include "core/move/merger.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::lora {
 
 struct MergeOptions {
@@ -23,6 +27,8 @@ struct MergeOptions {
   ProgressSink* progress = nullptr;
   convert::WindowSizes windows = {};
   move::Merger* device = nullptr;  // merges; null: the processor
+  /// The processes that write the files together, all calling the same; null: this one alone.
+  comm::Link* world = nullptr;
 };
 
 struct MergeReport {

@@ -138,11 +138,10 @@ TEST(World, WhatOneProcessDoesAloneIsRefused) {
   const std::string base = fixture("golden/peft/llama_all/base");
   const std::string adapter = fixture("golden/peft/llama_all/adapter");
   const std::vector<std::vector<std::string>> lines = {
-      {"lora", "check", "--model", base, "--adapter", adapter},
-      {"lora", "convert", "--to", "megatron", "--model", base, "--adapter", adapter, "--out",
-       temp / "ranks"},
-      {"lora", "merge", "--model", base, "--adapter", adapter, "--out", temp / "merged"},
       {"diff", base, base},
+      {"lora", "slice", "--model", base, "--adapter", adapter, "--tp", "2", "--out",
+       temp / "slices"},
+      {"lora", "unpack", "--model", base, "--adapter", adapter, "--out", temp / "unpacked"},
       {"mutate", "llama", "--operators", "SWAP"},
       {"fixture", "make", "llama", "--out", temp / "tiny"},
       {"survey", fixture("registries"), "--out", temp / "survey"},
@@ -257,11 +256,34 @@ TEST(World, AProcessThatIsStoppedIsNamedWithinThePatience) {
 }
 
 TEST(World, AProcessWithAnotherModelIsNamed) {
-  const auto ends = run_world(3, {"roundtrip", "--model", golden_hf("llama").string()},
-                              {{1, {{}, {"roundtrip", "--model", golden_hf("qwen3").string()}}}});
-  EXPECT_EQ(ends[0].code, 5);
-  EXPECT_THAT(ends[0].all(), HasSubstr("BV8017"));
-  EXPECT_THAT(ends[0].flat(), HasSubstr("rank 1"));
+  const Words line = {"roundtrip", "--model", golden_hf("llama").string()};
+  const std::vector<Words> others = {
+      {"roundtrip", "--model", golden_hf("qwen3").string()},
+      {"roundtrip", "--model", golden_hf("llama").string(), "--tp", "1"},
+      {"check", "--model", golden_hf("llama").string()}};
+  for (const Words& other : others) {
+    const auto ends = run_world(3, line, {{1, {{}, other}}});
+    for (const Ended& end : ends) {
+      EXPECT_EQ(end.code, 5) << end.all();
+      EXPECT_THAT(end.flat(), HasSubstr("BV8017"));
+      EXPECT_THAT(end.flat(), HasSubstr(": rank 1 has another "));
+    }
+  }
+}
+
+/// What only one process can know is said by it; in a world all others are silent.
+TEST(World, AHostThatIsNotKnownIsSaidByWhoDoesNotKnowIt) {
+  const auto variables = [](int rank, int size, int port) {
+    Variables out = torchrun(rank, size, port);
+    if (rank == 1) {
+      out["MASTER_ADDR"] = "no-such-host.invalid";
+    }
+    return out;
+  };
+  const auto ends = run_world(
+      2, {"check", "--model", golden_hf("llama").string(), "--patience", "1"}, {}, variables);
+  EXPECT_THAT(ends[1].flat(), HasSubstr("the host no-such-host.invalid of MASTER_ADDR"));
+  EXPECT_THAT(ends[0].flat(), HasSubstr("did not come within 1 s: rank 1"));
 }
 
 TEST(World, AnErrorOfOneProcessIsToldByRankZero) {

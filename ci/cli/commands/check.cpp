@@ -146,7 +146,7 @@ class Check {
                     [](const Verdict& one) { return !one.layout.empty(); })) {
       run_.layouts = layout_rows(subject_.layouts);
     }
-    if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete) {
+    if (!options_.adapter.empty() && names_right && !opened_.hf.incomplete && is_host()) {
       return judge_adapter_folder(options_, opened_.hf, library_.kinds,
                                   {subject_.layouts, "", asked_for_}, run_);
     }
@@ -165,9 +165,10 @@ class Check {
     io::Digest digest;
     digest.add(layouts);
     return agree_on(
-        world_, fmt::format("judging {} on {} layouts ({}), the first of them{}",
-                            run_.header_digest, subject_.layouts.size(), digest.hex().substr(0, 8),
-                            layouts.substr(0, layouts.find(' ', 1))));
+        world_, subject_.layouts,
+        fmt::format("judging {} on {} layouts ({}), the first of them{}", run_.header_digest,
+                    subject_.layouts.size(), digest.hex().substr(0, 8),
+                    layouts.substr(0, layouts.find(' ', 1))));
   }
 
   /// A run that can be certified says of which bytes it speaks; one more reading beside those of
@@ -311,8 +312,7 @@ int run_check(Context& context, const Options& given) {
   if (!run) {
     return world->fail_with(context, options, run.error());
   }
-  stamp(context, options, *run);
-  return world->end_with(context, options, report_and_finish(context, options, *run));
+  return world->end_with(context, options, std::move(*run), report_and_finish);
 }
 
 }  // namespace bv::cli

@@ -193,8 +193,9 @@ class Convert {
       run_.notes.emplace_back(kNothingWritten[warned() ? 1 : 0]);
       return Done{};
     }
-    BV_CHECK(agree_on(convert_.world, fmt::format("writing {}{} as {}", opened.hf.header_digest,
-                                                  merged, parallel::layout_id(layout))));
+    BV_CHECK(agree_on(convert_.world, {&layout, 1},
+                      fmt::format("writing {}{} as {}", opened.hf.header_digest, merged,
+                                  parallel::layout_id(layout))));
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     const auto write = is_dist() ? convert::to_torch_dist : convert::to_megatron;
@@ -238,8 +239,8 @@ class Convert {
     run_.layouts_note = layouts_line(folder.layout, "", "");
     tell_left_out(options_, folder.left_out, run_);
     show_header(context_, options_, run_);
-    BV_CHECK(
-        agree_on(convert_.world, fmt::format("writing shards {} as HF files", folder.plan_digest)));
+    BV_CHECK(agree_on(convert_.world, {&folder.layout, 1},
+                      fmt::format("writing shards {} as HF files", folder.plan_digest)));
     CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     convert_.dtype = folder.dtype;
@@ -392,8 +393,7 @@ int run_convert(Context& context, const Options& given) {
   if (!run) {
     return world->fail_with(context, options, run.error());
   }
-  stamp(context, options, *run);
-  return world->end_with(context, options, finish(context, options, *run));
+  return world->end_with(context, options, std::move(*run), finish);
 }
 
 }  // namespace bv::cli

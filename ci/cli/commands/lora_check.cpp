@@ -4,6 +4,7 @@
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/world.hpp"
 #include "properties/claims/slices.hpp"
 
 namespace bv::cli {
@@ -57,13 +58,18 @@ Result<Run> check_adapter(Context& context, const Options& options) {
 
 }  // namespace
 
-int run_lora_check(Context& context, const Options& options) {
-  auto run = check_adapter(context, options);
-  if (!run) {
-    return report_error(context, options, run.error());
+/// Factors are small: of a world rank 0 judges them, and all end alike.
+int run_lora_check(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
   }
-  stamp(context, options, *run);
-  return finish(context, options, *run);
+  auto run = world->is_host() ? check_adapter(context, options) : Result<Run>(Run());
+  if (!run) {
+    return world->fail_with(context, options, run.error());
+  }
+  return world->end_with(context, options, std::move(*run), finish);
 }
 
 }  // namespace bv::cli

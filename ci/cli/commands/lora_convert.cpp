@@ -4,8 +4,10 @@
 
 #include "ci/cli/commands/lora.hpp"
 #include "ci/cli/commands/lora_next.hpp"
+#include "ci/cli/commands/merging_source.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/io/entry.hpp"
 #include "core/io/fault_text.hpp"
@@ -17,7 +19,10 @@ namespace {
 
 class ConvertAdapter {
  public:
-  ConvertAdapter(Context& context, const Options& options) : context_(context), options_(options) {}
+  ConvertAdapter(Context& context, const Options& options, comm::Link* world)
+      : context_(context), options_(options) {
+    convert_.world = world;
+  }
 
   Result<Run> run() {
     if (options_.out.empty()) {
@@ -37,6 +42,7 @@ class ConvertAdapter {
     library_ = std::move(library);
     BV_TRY(opened, open_adapter_base(context_, options_, library_, run_));
     opened_ = std::move(opened);
+    BV_CHECK(agree_on_model(convert_.world, options_, opened_));
     convert_.jobs = jobs_of(options_);
     convert_.overwrite = options_.overwrite;
     convert_.verify = !options_.no_verify;
@@ -85,7 +91,10 @@ class ConvertAdapter {
     }
     BV_CHECK(check_before_writing({&adapter, &opened_.hf, &library_.kinds, {}}, run_));
     BV_TRY(layers, plan_layers(opened_.hf.model, library_.kinds, layout));
-    CommandProgress progress(context_, options_);
+    BV_CHECK(agree_on(
+        convert_.world, {&layout, 1},
+        fmt::format("writing{} as {}", identity_of(adapter, false), parallel::layout_id(layout))));
+    CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_megatron(adapter, *layers.sites, options_.out, convert_));
     add_written(report, options_, parallel::layout_id(layout), run_);
@@ -109,7 +118,8 @@ class ConvertAdapter {
                                    opened_.hf));
     BV_TRY(pairs, lora::adapter_in_memory(files, opened_.hf, library_.kinds));
     BV_CHECK(check_before_writing({&pairs, &opened_.hf, &library_.kinds, {}}, run_));
-    CommandProgress progress(context_, options_);
+    BV_CHECK(agree_on(convert_.world, {&ranks.adapter.layout, 1}, "writing the adapter of PEFT"));
+    CommandProgress progress(context_, options_, convert_.world);
     convert_.progress = &progress;
     BV_TRY(report, lora::adapter_to_hf(ranks.adapter, files, options_.out, convert_));
     add_written(report, options_, parallel::layout_id(ranks.adapter.layout), run_);
@@ -128,13 +138,17 @@ class ConvertAdapter {
 
 }  // namespace
 
-int run_lora_convert(Context& context, const Options& options) {
-  auto run = ConvertAdapter(context, options).run();
-  if (!run) {
-    return report_error(context, options, run.error());
+int run_lora_convert(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
   }
-  stamp(context, options, *run);
-  return finish(context, options, *run);
+  auto run = ConvertAdapter(context, options, world->link()).run();
+  if (!run) {
+    return world->fail_with(context, options, run.error());
+  }
+  return world->end_with(context, options, std::move(*run), finish);
 }
 
 }  // namespace bv::cli

@@ -7,11 +7,14 @@
 #include "ci/cli/commands/lora.hpp"
 #include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/lora_open.hpp"
+#include "ci/cli/commands/merging_source.hpp"
 #include "ci/cli/session/adapter_session.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
+#include "core/comm/link.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/merge/merge.hpp"
 
@@ -20,7 +23,8 @@ namespace {
 
 class Merge {
  public:
-  Merge(Context& context, const Options& options) : context_(context), options_(options) {}
+  Merge(Context& context, const Options& options, comm::Link* world)
+      : context_(context), options_(options), world_(world) {}
 
   Result<Run> run() {
     if (options_.out.empty()) {
@@ -33,7 +37,9 @@ class Merge {
     BV_TRY(device, open_device(context_, options_));
     BV_TRY(library, load_library(options_));
     BV_TRY(opened, open_base_and_adapter(context_, options_, library, run_, UnknownBase::Open));
+    BV_CHECK(agree_on_model(world_, options_, opened.model));
     lora::MergeOptions merge;
+    merge.world = world_;
     merge.jobs = jobs_of(options_);
     merge.verify = !options_.no_verify;
     merge.overwrite = options_.overwrite;
@@ -41,8 +47,11 @@ class Merge {
     merge.follow_links = options_.follow_links;
     merge.untie = options_.untie;
     merge.device = device.get();
-    BV_CHECK(lora::check_place_for_merge(opened.model.hf, opened.adapter, options_.out, merge));
-    CommandProgress progress(context_, options_);
+    if (world_ == nullptr || world_->rank() == 0) {
+      BV_CHECK(lora::check_place_for_merge(opened.model.hf, opened.adapter, options_.out, merge));
+    }
+    BV_CHECK(agree_on(world_, {}, "merging" + identity_of(opened.adapter, options_.untie)));
+    CommandProgress progress(context_, options_, world_);
     merge.progress = &progress;
     auto report = lora::merge_model(opened.model.hf, opened.adapter, options_.out, merge);
     if (!report) {
@@ -65,6 +74,9 @@ class Merge {
     if (signal == 0) {
       return error;
     }
+    if (world_ != nullptr) {
+      world_->fail_all(error);
+    }
     run_.stopped = true;
     run_.stop_signal = signal;
     run_.notes.push_back("stopped; repeat with --resume to keep the finished files");
@@ -83,18 +95,23 @@ class Merge {
 
   Context& context_;
   const Options& options_;
+  comm::Link* world_;
   Run run_;
 };
 
 }  // namespace
 
-int run_lora_merge(Context& context, const Options& options) {
-  auto run = Merge(context, options).run();
-  if (!run) {
-    return report_error(context, options, run.error());
+int run_lora_merge(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
   }
-  stamp(context, options, *run);
-  return finish(context, options, std::move(*run));
+  auto run = Merge(context, options, world->link()).run();
+  if (!run) {
+    return world->fail_with(context, options, run.error());
+  }
+  return world->end_with(context, options, std::move(*run), finish);
 }
 
 }  // namespace bv::cli

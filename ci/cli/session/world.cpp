@@ -11,8 +11,10 @@
 #include "ci/cli/build_info.hpp"
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/families.hpp"
+#include "ci/cli/session/finish.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/comm/agree.hpp"
+#include "core/comm/grid.hpp"
 #include "core/comm/group.hpp"
 #include "core/comm/nccl.hpp"
 #include "core/comm/processes.hpp"
@@ -47,6 +49,28 @@ bool is_about_host(const Error& why) {
   return why.code == Code::RankLost && why.message.starts_with("rank 0 ");
 }
 
+/// A rank is lost or does something else; what a rank says that stopped is said by rank 0 alone.
+bool is_loss(const Error& why) {
+  return why.code == Code::RankDiverged ||
+         (why.code == Code::RankLost && why.message.find(" stopped: ") == std::string::npos);
+}
+
+/// Before the report of an error that nobody but rank 0 makes in full.
+void tell_loss(Context& context, int rank, const Error& why) {
+  if (rank == 0) {
+    return;
+  }
+  context.streams.be_silent(false);
+  if (is_about_host(why)) {
+    return;
+  }
+  if (is_loss(why)) {
+    context.streams.err(
+        fmt::format("rank {} ends with {}: {}\n", rank, label(why.code), why.message));
+  }
+  context.streams.be_silent(true);
+}
+
 /// Options that may differ from process to process: where the same files lie, what rank 0 alone
 /// writes or decides, and what a process works with. What lies at those places is compared where it
 /// is read.
@@ -59,6 +83,9 @@ constexpr std::array<std::string_view, 28> kOwn = {
 /// Errors: RankDiverged naming the process that was started with other options.
 Status agree_on_options(const Options& options, comm::Link& link) {
   std::map<std::string, std::string> said = {{"command", options.command}};
+  for (const std::string& operand : options.operands) {
+    said["command"] += " " + operand;
+  }
   for (const Setting& one : options.given) {
     if (std::find(kOwn.begin(), kOwn.end(), one.name) == kOwn.end()) {
       said["--" + one.name] += (one.text.empty() ? "given" : one.text) + " ";
@@ -116,7 +143,8 @@ Result<World> World::enter(Context& context, Options& options) {
   launch->host = this_host();
   context.streams.be_silent(launch->rank != 0);
   if (launch->rank != 0) {
-    options.out = options.command == "convert" ? options.out : "";
+    const bool writes_out = options.command == "convert" || options.command == "lora";
+    options.out = writes_out ? options.out : "";
     options.ci = "none";
     context.gate.reports.clear();
   }
@@ -126,20 +154,23 @@ Result<World> World::enter(Context& context, Options& options) {
   }
   auto link = comm::enter(*launch, patience);
   if (!link) {
-    context.streams.be_silent(launch->rank != 0 && !is_about_host(link.error()));
+    tell_loss(context, launch->rank, link.error());
+    if (link.error().code != Code::RankLost && link.error().code != Code::RankDiverged) {
+      context.streams.be_silent(false);  // of its own surroundings: nobody else knows it
+    }
     return std::move(link).error();
   }
   out.link_ = std::move(*link);
   out.link_->work_untold(true);
-  auto carriers = carriers_of(context, options, patience);
-  if (!carriers) {
-    out.link_->fail_all(carriers.error());
-    return std::move(carriers).error();
-  }
-  out.link_->carry_by(std::move(*carriers));
-  if (auto same = agree_on_options(options, *out.link_); !same) {
-    out.link_->fail_all(same.error());
-    return std::move(same).error();
+  const auto ready = [&]() -> Status {
+    BV_TRY(carriers, carriers_of(context, options, patience));
+    out.link_->carry_by(std::move(carriers));
+    return agree_on_options(options, *out.link_);
+  }();
+  if (!ready) {
+    out.link_->fail_all(ready.error());
+    tell_loss(context, launch->rank, ready.error());
+    return ready.error();
   }
   return out;
 }
@@ -151,38 +182,43 @@ bool World::is_host() const {
 int World::fail_with(Context& context, const Options& options, const Error& why) {
   if (link_ != nullptr) {
     link_->fail_all(why);
-    if (!is_host() && is_about_host(why)) {
-      context.streams.be_silent(false);
-    }
+    tell_loss(context, link_->rank(), link_->failure().value_or(why));
   }
   return report_error(context, options, why);
 }
 
-int World::end_with(Context& context, const Options& options, int exit_code) {
-  if (link_ == nullptr) {
+int World::end_with(Context& context, const Options& options, Run run,
+                    int (*report)(Context&, const Options&, Run)) {
+  // Who was stopped has told the others, and reports what it has.
+  const bool told = link_ != nullptr && run.stopped && link_->failure();
+  const bool alone = link_ == nullptr || told;
+  if (const Status done = alone ? Status(Done{}) : link_->all_done(); !done) {
+    return fail_with(context, options, done.error());
+  }
+  stamp(context, options, run);
+  const int exit_code = report(context, options, std::move(run));
+  if (alone) {
     return exit_code;
   }
-  constexpr std::string_view kWhat = "the exit code";
-  if (is_host()) {
-    for (int rank = 1; rank < link_->size(); ++rank) {
-      static_cast<void>(link_->send(rank, kWhat, comm::bytes_of(std::to_string(exit_code))));
-    }
-    link_->leave();
-    return exit_code;
+  const auto word = link_->last_word(std::to_string(exit_code));
+  if (!word) {
+    context.streams.discard();
+    return fail_with(context, options, word.error());
   }
-  const auto told = link_->receive(0, kWhat);
-  if (!told) {
-    return fail_with(context, options, told.error());
-  }
-  link_->leave();
-  const std::string text = comm::text_of(*told);
   int out = 4;
-  std::from_chars(text.data(), text.data() + text.size(), out);
+  std::from_chars(word->data(), word->data() + word->size(), out);
   return out;
 }
 
-Status agree_on(comm::Link* world, const std::string& what) {
-  return world == nullptr ? Status(Done{}) : comm::whole_world(*world).barrier(what);
+Status agree_on(comm::Link* world, std::span<const parallel::Layout> layouts,
+                const std::string& what) {
+  if (world == nullptr) {
+    return Done{};
+  }
+  if (!layouts.empty()) {
+    world->name_coordinates(comm::coordinates_of_processes(layouts.front(), world->size()));
+  }
+  return comm::whole_world(*world).barrier(what);
 }
 
 Status agree_on_model(comm::Link* world, const Options& options, const OpenedModel& opened) {

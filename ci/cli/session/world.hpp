@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "ci/cli/session/context.hpp"
 #include "ci/cli/session/session.hpp"
@@ -23,19 +24,24 @@ class World {
   /// Null for a process that is alone.
   [[nodiscard]] comm::Link* link() const { return link_.get(); }
   [[nodiscard]] bool is_host() const;
-  /// The end of a command with an error: told to the others and reported (command.hpp). A process
-  /// that saw rank 0 go away speaks for it. Returns the exit code.
+  /// The end of a command with an error: told to the others and reported (command.hpp). All but
+  /// rank 0 say in one line which rank is lost or does something else, and no more; one that saw
+  /// rank 0 go away speaks for it. Returns the exit code.
   [[nodiscard]] int fail_with(Context& context, const Options& options, const Error& why);
-  /// The end of a command: the exit code of rank 0, on all. Rank 0 waits for nobody.
-  [[nodiscard]] int end_with(Context& context, const Options& options, int exit_code);
+  /// The end of a command: `report` (finish, report_and_finish) when all have done their part, and
+  /// the exit code of rank 0 on all. What is collected for stdout goes out after it.
+  [[nodiscard]] int end_with(Context& context, const Options& options, Run run,
+                             int (*report)(Context&, const Options&, Run));
 
  private:
   std::unique_ptr<comm::Link> link_;
 };
 
-/// All processes are about to do the same, named by `what`; nothing to do without a world. Errors:
-/// RankDiverged with what the others do.
-[[nodiscard]] Status agree_on(comm::Link* world, const std::string& what);
+/// All processes are about to do the same, named by `what`; nothing to do without a world. Messages
+/// name ranks by their coordinates on the first layout from now on. Errors: RankDiverged with what
+/// the others do.
+[[nodiscard]] Status agree_on(comm::Link* world, std::span<const parallel::Layout> layouts,
+                              const std::string& what);
 
 /// All processes read the same headers, config, rules and families; of the bytes see
 /// comm::agree_on_contents. Errors: RankDiverged with the first that is another one.

@@ -37,7 +37,7 @@ TEST(Launch, OfTorchrun) {
   EXPECT_EQ(text(*launched(torchrun).value()), "3/8 node1:29400 ");
   torchrun["TORCHELASTIC_USE_AGENT_STORE"] = "True";
   torchrun["TORCHELASTIC_RUN_ID"] = "none";
-  EXPECT_EQ(text(*launched(torchrun).value()), "3/8 node1:29400+ none");
+  EXPECT_EQ(text(*launched(torchrun).value()), "3/8 node1:29400+ none:29400");
 }
 
 TEST(Launch, OfSrunIsOnlyThatOfAStep) {

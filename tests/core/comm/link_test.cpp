@@ -147,6 +147,84 @@ TEST(Link, RanksThatWaitForEachOtherAreToldSo) {
   }
 }
 
+TEST(Ending, GivesAllRanksTheWordOfRankZero) {
+  for (const Status& end : run_world(4, kLinkPatience, [](Link& link) -> Status {
+         BV_TRY(word, link.last_word(link.rank() == 0 ? "3" : "0"));
+         EXPECT_EQ(word, "3") << link.rank();
+         return Done{};
+       })) {
+    EXPECT_TRUE(end) << end.error().message;
+  }
+}
+
+/// Nothing is said before all are done, and nobody who is done leaves meanwhile.
+TEST(Ending, ARankThatIsLostBeforeItIsDoneIsNamedByAll) {
+  for (const bool dies : {true, false}) {
+    const auto ends = run_world(4, kLinkPatience, [&](Link& link) -> Status {
+      link.name_coordinates(coordinates(4));
+      if (link.rank() == 2) {
+        std::this_thread::sleep_for(dies ? kLinkPatience / 4 : 5 * kLinkPatience);
+        throw std::runtime_error("died");
+      }
+      BV_CHECK(link.last_word("0"));
+      return Done{};
+    });
+    expect_all_others(
+        ends, 2, Code::RankLost,
+        std::string("rank 2 (tp2 pp0 ep0) ") + (dies ? "ended" : "does not move for 0.4 s"));
+  }
+}
+
+TEST(Ending, ARankThatIsLostAfterItIsDoneTakesNothingFromTheOthers) {
+  const auto ends = run_world(4, kLinkPatience, [](Link& link) -> Status {
+    if (link.rank() == 2) {
+      BV_CHECK(link.all_done());
+      std::this_thread::sleep_for(kLinkPatience / 4);
+      throw std::runtime_error("died");
+    }
+    if (link.rank() == 0) {
+      BV_CHECK(link.all_done());
+      std::this_thread::sleep_for(kLinkPatience / 2);  // it writes reports
+    }
+    BV_TRY(word, link.last_word("0"));
+    EXPECT_EQ(word, "0");
+    return Done{};
+  });
+  for (const int rank : {0, 1, 3}) {
+    EXPECT_TRUE(ends[static_cast<std::size_t>(rank)]) << rank;
+  }
+}
+
+TEST(Ending, ARankZeroThatIsLostBeforeItsWordIsNamedByAll) {
+  for (const bool dies : {true, false}) {
+    const auto ends = run_world(4, kLinkPatience, [&](Link& link) -> Status {
+      link.name_coordinates(coordinates(4));
+      if (link.rank() == 0) {
+        BV_CHECK(link.all_done());
+        std::this_thread::sleep_for(dies ? Milliseconds(0) : 5 * kLinkPatience);
+        throw std::runtime_error("died");
+      }
+      BV_CHECK(link.last_word("0"));
+      return Done{};
+    });
+    expect_all_others(
+        ends, 0, Code::RankLost,
+        std::string("rank 0 (tp0 pp0 ep0) ") + (dies ? "ended" : "does not move for 0.4 s"));
+  }
+}
+
+TEST(Ending, AnErrorOfARankThatIsNotDoneIsToldToThoseThatAre) {
+  const auto ends = run_world(3, kLinkPatience, [](Link& link) -> Status {
+    if (link.rank() == 2) {
+      std::this_thread::sleep_for(kLinkPatience / 4);
+      return fail(Code::ReadFailed, "w.safetensors cannot be read");
+    }
+    BV_CHECK(link.last_word("0"));
+    return Done{};
+  });
+  expect_all_others(ends, 2, Code::RankLost, "rank 2 stopped: w.safetensors cannot be read");
+}
+
 TEST(Link, AnErrorOfOneRankStopsAllAndSaysWhoseItIs) {
   const auto ends = world_with(3, 2, [](Link&) -> Status {
     return fail(Code::ReadFailed, "w.safetensors cannot be read").advise("look at the disk");

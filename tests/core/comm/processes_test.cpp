@@ -8,55 +8,13 @@
 #include <thread>
 
 #include "core/comm/group.hpp"
-#include "core/comm/processes.hpp"
-#include "core/comm/sockets.hpp"
+#include "core/comm/rendezvous.hpp"
+#include "tests/core/comm/socket_world.hpp"
 
 namespace bv::comm {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr Milliseconds kSocketPatience{5000};
-
-/// A world on this host; every rank is a thread with a link of its own, as a process would have.
-std::vector<Status> on_sockets(const std::vector<Launch>& launches, Milliseconds patience,
-                               const std::function<Status(Link&)>& work) {
-  std::vector<Status> out(launches.size(), Status(Done{}));
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < launches.size(); ++i) {
-    threads.emplace_back([&, i] {
-      auto link = enter(launches[i], patience);
-      if (!link) {
-        out[i] = std::move(link).error();
-        return;
-      }
-      out[i] = work(**link);
-      if (out[i]) {
-        (*link)->leave();
-      } else if (out[i].error().code != Code::Assertion) {
-        (*link)->fail_all(out[i].error());
-      }
-    });
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  return out;
-}
-
-/// A port that was free a moment ago.
-int free_port() {
-  return listen_at(0, true)->port;
-}
-
-std::vector<Launch> launches(int size) {
-  std::vector<Launch> out;
-  const int port = free_port();
-  for (int rank = 0; rank < size; ++rank) {
-    out.push_back({rank, size, "127.0.0.1", port, false, "run", "1.0", "here"});
-  }
-  return out;
-}
 
 TEST(Processes, DoCollectivesOfAnySize) {
   for (const int size : {2, 4, 8}) {
@@ -153,6 +111,38 @@ TEST(Processes, OneThatStopsWhileTheWorldComesTogetherIsNamedAndNotTheOnesThatMi
       }
     }
   }
+}
+
+/// Rank 0 is cut off after the first of the others has heard its word: the first tells the rest.
+TEST(Processes, AWordThatOneHasHeardIsTheWordOfAll) {
+  constexpr int kSize = 4;
+  const auto all = launches(kSize);
+  std::vector<std::string> words(kSize);
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] {  // rank 0: every message of the ending, to rank 2 alone
+    auto peers = meet(all[0], kSocketPatience);
+    ASSERT_TRUE(peers) << peers.error().message;
+    for (int rank = 1; rank < kSize; ++rank) {
+      Peer& peer = (*peers)[static_cast<std::size_t>(rank)];
+      EXPECT_TRUE(frame_from(peer.socket.number(), peer.reader, Clock::now() + kSocketPatience));
+    }
+    EXPECT_TRUE(send_all((*peers)[2].socket.number(), encoded(Frame::Kind::Left, "", bytes_of("3")),
+                         Clock::now() + kSocketPatience));
+  });
+  for (int rank = 1; rank < kSize; ++rank) {
+    threads.emplace_back([&, rank] {
+      const auto at = static_cast<std::size_t>(rank);
+      auto link = enter(all[at], kSocketPatience);
+      ASSERT_TRUE(link) << link.error().message;
+      if (const auto word = (*link)->last_word("0")) {
+        words[at] = *word;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(words, (std::vector<std::string>{"", "3", "3", "3"}));
 }
 
 TEST(Processes, OneThatFailsTellsTheOthersWhy) {

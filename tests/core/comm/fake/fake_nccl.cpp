@@ -3,7 +3,9 @@
 // memory that all ranks of a group share. As in NCCL, joining a group waits for all of it, calls
 // return at once, and work that waits for a rank that is gone never ends.
 // FAKE_NCCL in the environment chooses a fault: "old", "no-device", "identity", "init",
-// "broadcast", "async", "hang", "join" (joining never ends), "destroy" (leaving never ends).
+// "broadcast", "async", "hang", "join" (joining never ends), "destroy" (leaving never ends); and
+// wrong bytes: "root" (a broadcast of the next rank), "ragged" (the end of a message that is no
+// multiple of 16 is left out), "dtype" (half of the bytes, as of elements half as wide).
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -101,10 +103,13 @@ struct Communicator {
   }
 
   void send(const void* bytes, std::size_t count, int peer) {
-    work.push_back({true, peer, static_cast<char*>(const_cast<void*>(bytes)), count, 0});
+    work.push_back({true, peer, static_cast<char*>(const_cast<void*>(bytes)), moved(count), 0});
   }
   void receive(void* bytes, std::size_t count, int peer) {
-    work.push_back({false, peer, static_cast<char*>(bytes), count, 0});
+    work.push_back({false, peer, static_cast<char*>(bytes), moved(count), 0});
+  }
+  static std::size_t moved(std::size_t count) {
+    return fault("ragged") ? count - count % 16 : fault("dtype") ? count / 2 : count;
   }
 };
 
@@ -183,6 +188,7 @@ int ncclBroadcast(const void* send, void* receive, std::size_t count, int type, 
   if (fault("broadcast") || type != 0) {
     return 3;
   }
+  root = fault("root") ? (root + 1) % here->size : root;
   for (int peer = 0; here->rank == root && peer < here->size; ++peer) {
     if (peer != root) {
       here->send(send, count, peer);

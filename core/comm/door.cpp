@@ -1,0 +1,184 @@
+#include "core/comm/door.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+
+#include "core/base/text.hpp"
+
+namespace bv::comm {
+namespace {
+
+constexpr std::size_t kStrangersMax = 1024;
+constexpr std::size_t kTurnedAwayMax = 4;
+constexpr Milliseconds kLate{2000};  // who comes so much later is told what was wrong
+
+/// "rank 1 of 3 processes on host gpu7".
+std::string who(const Fields& hello) {
+  return fmt::format("rank {} of {} processes on host {}", readable(field(hello, "rank")),
+                     readable(field(hello, "size")), readable(field(hello, "host")));
+}
+
+Error diverged(std::string message, std::string_view found, std::string wanted, std::string help) {
+  return fail(Code::RankDiverged, std::move(message))
+      .pair(readable(found), std::move(wanted))
+      .advise(std::move(help));
+}
+
+}  // namespace
+
+Fields hello_of(const Launch& launch, int port) {
+  return {{"rank", std::to_string(launch.rank)},
+          {"size", std::to_string(launch.size)},
+          {"run", launch.run},
+          {"version", launch.version},
+          {"host", launch.host},
+          {"port", std::to_string(port)}};
+}
+
+bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
+          Clock::time_point until) {
+  return send_all(socket.number(), encoded(kind, "", bytes_of(fields_text(fields))), until);
+}
+
+bool tell_error(const io::Descriptor& socket, const Error& why) {
+  return send_all(socket.number(), encoded(Frame::Kind::Failed, "", bytes_of(error_fields(why))),
+                  Clock::now() + kAnswerTime);
+}
+
+Status Door::open_until(Clock::time_point until) {
+  while (!wanted_.empty() && Clock::now() < until) {
+    let_in(until);
+    BV_CHECK(listen_to_strangers());
+  }
+  return Done{};
+}
+
+void Door::let_in(Clock::time_point until) {
+  std::vector<pollfd> all = {{listener_, POLLIN, 0}};
+  for (const Guest& stranger : strangers_) {
+    all.push_back({stranger.socket.number(), POLLIN, 0});
+  }
+  static_cast<void>(::poll(all.data(), all.size(), std::min(until_ms(until), 200)));
+  while (auto socket = accepted(listener_)) {
+    if (strangers_.size() == kStrangersMax) {  // the one that has been silent longest
+      strangers_.erase(strangers_.begin());
+    }
+    strangers_.push_back({std::move(*socket), FrameReader(kHelloBytesMax), "", "", 0});
+  }
+}
+
+Status Door::listen_to_strangers() {
+  for (std::size_t i = 0; i < strangers_.size();) {
+    Guest& stranger = strangers_[i];
+    const bool open = read_some(stranger.socket.number(), stranger.reader);
+    const auto frame = stranger.reader.next();
+    if (!frame && open) {
+      ++i;
+      continue;
+    }
+    if (frame && frame->kind == kind_) {
+      if (auto taken = take(std::move(stranger), fields_from(text_of(frame->bytes))); !taken) {
+        strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
+        return close_with(std::move(taken).error());
+      }
+    }
+    strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  return Done{};
+}
+
+/// "" for one of ours that is missing.
+std::string Door::why_not(const Fields& hello) {
+  const auto rank = number_field(hello, "rank", launch_.size - 1);
+  if (field(hello, "run") != launch_.run) {
+    return "it is of another run";
+  }
+  if (number_field(hello, "size", std::int64_t{1} << 30) != launch_.size) {
+    return fmt::format("this world has {} processes", launch_.size);
+  }
+  if (!rank || !number_field(hello, "port", 65535)) {
+    return "it does not say who it is";
+  }
+  const int number = static_cast<int>(*rank);
+  if (const auto before = guests_.find(number); before != guests_.end()) {
+    FrameReader ignored(kHelloBytesMax);
+    if (!read_some(before->second.socket.number(), ignored)) {  // it gave up, and comes again
+      guests_.erase(before);
+      wanted_.insert(number);
+    }
+  }
+  return wanted_.contains(number) ? "" : fmt::format("rank {} is here already", number);
+}
+
+/// One of ours joins; what is of another world is turned away. A run that has a name is one world:
+/// what does not fit into it is wrong. Without a name it may be another one at the same port.
+Status Door::take(Guest guest, const Fields& hello) {
+  if (const std::string why = why_not(hello); !why.empty()) {
+    if (!launch_.run.empty() && field(hello, "run") == launch_.run) {
+      Error wrong = diverged(fmt::format("{} does not belong to this world: {}", who(hello), why),
+                             who(hello), fmt::format("ranks 0 to {}, each once", launch_.size - 1),
+                             "give every process its own RANK, and all the same WORLD_SIZE");
+      tell_error(guest.socket, wrong);
+      return wrong;
+    }
+    if (turned_away_.size() < kTurnedAwayMax) {
+      turned_away_.insert(fmt::format("{} was turned away: {}", who(hello), why));
+    }
+    static_cast<void>(
+        tell(guest.socket, Frame::Kind::Left, {{"why", why}}, Clock::now() + kAnswerTime));
+    return Done{};
+  }
+  const int number = static_cast<int>(*number_field(hello, "rank", launch_.size - 1));
+  if (field(hello, "version") != launch_.version) {
+    Error wrong =
+        diverged(fmt::format("rank {} on host {} runs another version than rank {}", number,
+                             readable(field(hello, "host")), launch_.rank),
+                 field(hello, "version"), launch_.version, "install one version on all hosts");
+    tell_error(guest.socket, wrong);
+    return wrong;
+  }
+  if (!tell(guest.socket, Frame::Kind::Welcome, {}, Clock::now() + kAnswerTime)) {
+    return Done{};
+  }
+  guest.host = field(hello, "host");
+  guest.address = address_of_peer(guest.socket.number());
+  guest.port = static_cast<int>(*number_field(hello, "port", 65535));
+  guest.reader.allow(kFrameBytesMax);
+  wanted_.erase(number);
+  guests_.emplace(number, std::move(guest));
+  return Done{};
+}
+
+/// All who came are told, and those that come now.
+Error Door::close_with(Error why) {
+  for (const auto& [rank, guest] : guests_) {
+    tell_error(guest.socket, why);
+  }
+  const auto until = Clock::now() + kLate;
+  std::size_t missing = wanted_.size();
+  while (missing > 0 && Clock::now() < until) {
+    let_in(until);
+    for (std::size_t i = 0; i < strangers_.size();) {
+      Guest& stranger = strangers_[i];
+      const bool open = read_some(stranger.socket.number(), stranger.reader);
+      const auto frame = stranger.reader.next();
+      if (!frame && open) {
+        ++i;
+        continue;
+      }
+      const Fields hello = frame ? fields_from(text_of(frame->bytes)) : Fields{};
+      const auto rank = number_field(hello, "rank", launch_.size - 1);
+      if (frame && frame->kind == kind_ && field(hello, "run") == launch_.run && rank &&
+          wanted_.contains(static_cast<int>(*rank))) {
+        tell_error(stranger.socket, why);
+        --missing;
+      }
+      strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  return why;
+}
+
+}  // namespace bv::comm

@@ -1,0 +1,65 @@
+#pragma once
+// Who comes to a world that comes together: ranks that say who they are, and strangers.
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/comm/rendezvous.hpp"
+#include "core/comm/sockets.hpp"
+
+namespace bv::comm {
+
+inline constexpr std::uint64_t kHelloBytesMax = std::uint64_t{1} << 12;
+/// Of a rank that is asked something while the world comes together.
+inline constexpr Milliseconds kAnswerTime{3000};
+
+/// A process that said who it is.
+struct Guest {
+  io::Descriptor socket;
+  FrameReader reader;
+  std::string host;
+  std::string address;
+  int port = 0;
+};
+
+[[nodiscard]] Fields hello_of(const Launch& launch, int port);
+[[nodiscard]] bool tell(const io::Descriptor& socket, Frame::Kind kind, const Fields& fields,
+                        Clock::time_point until);
+bool tell_error(const io::Descriptor& socket, const Error& why);
+
+/// Connections that have not said yet who they are, and those that have.
+class Door {
+ public:
+  /// Frames of this kind say who it is; `launch` must outlive the door.
+  Door(const Launch& launch, int listener, Frame::Kind kind, std::set<int> wanted)
+      : launch_(launch), listener_(listener), kind_(kind), wanted_(std::move(wanted)) {}
+
+  /// Until all are here or the time is over; then `missing` says who is not. Errors: RankDiverged
+  /// for a rank of this run that has another version or another size of the world, or that is
+  /// there twice. All who came were told, and who comes a little later.
+  Status open_until(Clock::time_point until);
+
+  [[nodiscard]] const std::set<int>& missing() const { return wanted_; }
+  std::map<int, Guest>& guests() { return guests_; }
+  /// Of those that were turned away, a sentence each: perhaps one of them is who is missing.
+  [[nodiscard]] const std::set<std::string>& turned_away() const { return turned_away_; }
+
+ private:
+  void let_in(Clock::time_point until);
+  Status listen_to_strangers();
+  Status take(Guest guest, const Fields& hello);
+  [[nodiscard]] std::string why_not(const Fields& hello);
+  Error close_with(Error why);
+
+  const Launch& launch_;
+  int listener_;
+  Frame::Kind kind_;
+  std::set<int> wanted_;
+  std::vector<Guest> strangers_;
+  std::map<int, Guest> guests_;
+  std::set<std::string> turned_away_;
+};
+
+}  // namespace bv::comm
