@@ -45,9 +45,8 @@ Error not_all_came(const Launch& launch, const Door& door, Milliseconds patience
                        join(names, ", ")))
           .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
                             launch.port))
-          .advise(
-              "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
-              "SLURM_NTASKS bridge-verify ...");
+          .advise("start as many processes as the launcher announced; to run alone: " +
+                  launch.alone);
   out.facts.insert(out.facts.end(), door.turned_away().begin(), door.turned_away().end());
   return out;
 }
