@@ -1,6 +1,7 @@
 #include "ci/cli/session/world.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -125,10 +126,21 @@ Result<std::shared_ptr<comm::CarrierMaker>> carriers_of(const Context& context,
 Result<std::optional<comm::Launch>> launch_of(const Context& context) {
   BV_TRY(launch, comm::launch_from(variables_of(context.environment), command_of(context)));
   if (launch) {
+    raise_limit_of_open_files();
     launch->version = build_version() + std::string(" ") + build_commit();
     launch->host = this_host();
   }
   return launch;
+}
+
+/// Every two processes have a connection: the usual limit is far lower than what a process may ask
+/// for.
+void raise_limit_of_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // else the usual one has to do
+  }
 }
 
 std::chrono::seconds patience_of(const Options& options) {
