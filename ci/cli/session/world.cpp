@@ -122,6 +122,16 @@ Result<std::shared_ptr<comm::CarrierMaker>> carriers_of(const Context& context,
   return out;
 }
 
+/// Every two processes have a connection: the usual limit is far lower than what a process may ask
+/// for.
+void raise_limit_of_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // else the usual one has to do
+  }
+}
+
 /// Nothing for a process that is alone. Errors: those of comm::launch_from.
 Result<std::optional<comm::Launch>> launch_of(const Context& context) {
   BV_TRY(launch, comm::launch_from(variables_of(context.environment), command_of(context)));
@@ -131,16 +141,6 @@ Result<std::optional<comm::Launch>> launch_of(const Context& context) {
     launch->host = this_host();
   }
   return launch;
-}
-
-/// Every two processes have a connection: the usual limit is far lower than what a process may ask
-/// for.
-void raise_limit_of_open_files() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // else the usual one has to do
-  }
 }
 
 std::chrono::seconds patience_of(const Options& options) {
