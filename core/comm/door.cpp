@@ -119,11 +119,9 @@ Status Door::listen_to_strangers() {
 /// "" for one of ours that is missing.
 std::string Door::why_not(const Fields& hello) {
   const auto rank = number_field(hello, "rank", launch_.size - 1);
-  if (field(hello, "run") != launch_.run) {
-    return "it is of another run";
-  }
-  if (field(hello, "command") != launch_.command) {
-    return "it was started with another command";
+  if (!is_of_run(hello)) {
+    return field(hello, "command") == launch_.command ? "it is of another run"
+                                                      : "it was started with another command";
   }
   if (number_field(hello, "size", std::int64_t{1} << 30) != launch_.size) {
     return fmt::format("this world has {} processes", launch_.size);
@@ -146,8 +144,10 @@ std::string Door::why_not(const Fields& hello) {
 /// what does not fit into it is wrong. Without a name it may be another one at the same port.
 Status Door::take(Guest guest, const Fields& hello) {
   if (const std::string why = why_not(hello); !why.empty()) {
-    if (!launch_.run.empty() && field(hello, "run") == launch_.run) {
-      Error wrong = diverged(fmt::format("{} does not belong to this world: {}", who(hello), why),
+    if (!launch_.run.empty() && is_of_run(hello)) {
+      const bool twice = field(hello, "size") == std::to_string(launch_.size);
+      Error wrong = diverged(fmt::format("{} does not belong to this world: {}{}", who(hello), why,
+                                         twice ? ", so two processes say that they are it" : ""),
                              who(hello), fmt::format("ranks 0 to {}, each once", launch_.size - 1),
                              "give every process its own RANK, and all the same WORLD_SIZE");
       tell_error(guest.socket, wrong);
@@ -211,8 +211,13 @@ Error Door::close_with(Error why, std::size_t to_come) {
   return why;
 }
 
+/// A version that does not say its command says less of its run: the beginning of the name.
 bool Door::is_of_run(const Fields& hello) const {
-  return field(hello, "run") == launch_.run && field(hello, "command") == launch_.command;
+  const std::string_view run = field(hello, "run");
+  const bool is_older = std::none_of(hello.begin(), hello.end(),
+                                     [](const auto& one) { return one.first == "command"; });
+  return is_older ? launch_.run.starts_with(run)
+                  : run == launch_.run && field(hello, "command") == launch_.command;
 }
 
 }  // namespace bv::comm

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/comm/door.hpp"
 #include "core/comm/group.hpp"
 #include "tests/core/comm/socket_world.hpp"
 
@@ -33,6 +34,28 @@ TEST(Address, ThatOfThisHostAloneIsNotReachedElsewhere) {
   EXPECT_TRUE(connect_to("127.0.1.1", here->port, soon));
   EXPECT_FALSE(connect_to("127.0.0.1", here->port, soon));
   EXPECT_FALSE(listen_on("127.0.1.1", here->port)) << "it is taken";
+}
+
+/// A process of an older version does not say its command, and less of its run.
+TEST(Address, AnOlderVersionIsOfThisRunAndNamed) {
+  auto all = launches(2);
+  all[0].run = "none, port 1";
+  Status end = Done{};
+  std::thread host([&] {
+    auto link = enter(all[0], kSocketPatience);
+    end = link ? Status(Done{}) : Status(std::move(link).error());
+  });
+  const auto soon = Clock::now() + kSocketPatience;
+  std::optional<io::Descriptor> socket;
+  while (!socket) {
+    socket = connect_to("127.0.0.1", all[0].port, soon);
+  }
+  const Fields hello = {{"rank", "1"},      {"size", "2"},   {"run", "none"},
+                        {"version", "0.9"}, {"host", "old"}, {"port", "1"}};
+  EXPECT_TRUE(tell(*socket, Frame::Kind::Hello, hello, soon));
+  host.join();
+  ASSERT_FALSE(end);
+  EXPECT_EQ(end.error().message, "rank 1 on host old runs another version than rank 0");
 }
 
 /// Processes that nobody named know each other by what they were told to do.
