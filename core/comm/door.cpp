@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <thread>
 
 #include "core/base/text.hpp"
@@ -14,6 +15,7 @@
 namespace bv::comm {
 namespace {
 
+constexpr std::string_view kHere = " is here already";
 constexpr int kFilesBeside = 64;
 constexpr Milliseconds kFullTime{20};  // between looks whether files can be opened again
 constexpr std::size_t kStrangersMax = 1024;
@@ -137,7 +139,7 @@ std::string Door::why_not(const Fields& hello) {
       wanted_.insert(number);
     }
   }
-  return wanted_.contains(number) ? "" : fmt::format("rank {} is here already", number);
+  return wanted_.contains(number) ? "" : fmt::format("rank {}{}", number, kHere);
 }
 
 /// One of ours joins; what is of another world is turned away. A run that has a name is one world:
@@ -145,7 +147,7 @@ std::string Door::why_not(const Fields& hello) {
 Status Door::take(Guest guest, const Fields& hello) {
   if (const std::string why = why_not(hello); !why.empty()) {
     if (!launch_.run.empty() && is_of_run(hello)) {
-      const bool twice = field(hello, "size") == std::to_string(launch_.size);
+      const bool twice = why.ends_with(kHere);
       Error wrong = diverged(fmt::format("{} does not belong to this world: {}{}", who(hello), why,
                                          twice ? ", so two processes say that they are it" : ""),
                              who(hello), fmt::format("ranks 0 to {}, each once", launch_.size - 1),
