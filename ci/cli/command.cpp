@@ -14,6 +14,7 @@
 #include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/similar_path.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
@@ -290,16 +291,21 @@ int dispatch(Context& context, Options& options) {
     return 2;
   }
   const Command& command = *find_command(options.command);
-  if (const auto ready = prepare(context, options, writes_reports(&command)); !ready) {
+  if (const auto ready = prepare(context, options); !ready) {
     return report_error(context, options, ready.error());
   }
   if (const auto alone = check_alone(context, options, command); !alone) {
     context.streams.be_silent(!writes_for_all(context));  // all are refused, one says it
     return report_error(context, options, alone.error());
   }
-  if (command.concludes && writes_for_all(context)) {
-    if (const auto begun = mark_begun(context, options, writes_reports(&command)); !begun) {
-      return report_error(context, options, begun.error());
+  if (writes_for_all(context)) {
+    const bool folder = writes_reports(&command);
+    auto ready = prepare_reports(context, options, folder);
+    ready = ready && command.concludes ? mark_begun(context, options, folder) : ready;
+    if (!ready) {
+      const int code = report_error(context, options, ready.error());
+      decline_world(context, options, ready.error());
+      return code;
     }
   }
   tell_last_words(context, options, command.concludes);

@@ -37,7 +37,7 @@ Status check_alone(const Context& context, const Options& options, const Command
   return fail(Code::Conflict,
               fmt::format("{}{} is the work of one process, and this world has {}", word,
                           verb ? " " + escaped(options.operands.front()) : "", launch->size))
-      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+      .advise("run it alone: " + launch->alone);
 }
 
 bool writes_for_all(const Context& context) {

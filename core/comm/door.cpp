@@ -2,17 +2,25 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <string_view>
+#include <thread>
 
 #include "core/base/text.hpp"
 
 namespace bv::comm {
 namespace {
 
+constexpr std::string_view kHere = " is here already";
+constexpr int kFilesBeside = 64;
+constexpr Milliseconds kFullTime{20};  // between looks whether files can be opened again
 constexpr std::size_t kStrangersMax = 1024;
 constexpr std::size_t kTurnedAwayMax = 4;
-constexpr Milliseconds kLate{2000};  // who comes so much later is told what was wrong
+constexpr Milliseconds kLate{5000};  // who comes so much later is told what was wrong
 
 /// "rank 1 of 3 processes on host gpu7".
 std::string who(const Fields& hello) {
@@ -32,6 +40,7 @@ Fields hello_of(const Launch& launch, int port) {
   return {{"rank", std::to_string(launch.rank)},
           {"size", std::to_string(launch.size)},
           {"run", launch.run},
+          {"command", launch.command},
           {"version", launch.version},
           {"host", launch.host},
           {"port", std::to_string(port)}};
@@ -47,15 +56,34 @@ bool tell_error(const io::Descriptor& socket, const Error& why) {
                   Clock::now() + kAnswerTime);
 }
 
+Status check_open_files(const Launch& launch) {
+  const io::Descriptor one(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (one.number() >= 0 || (errno != EMFILE && errno != ENFILE)) {
+    return Done{};
+  }
+  rlimit limit{};
+  const bool of_process = errno == EMFILE && ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
+  return fail(Code::RankLost,
+              fmt::format("rank {} on host {} can open no more files, and a world of {} processes "
+                          "needs a connection between every two",
+                          launch.rank, readable(launch.host), launch.size))
+      .pair(of_process ? fmt::format("at most {} open files", limit.rlim_cur)
+                       : "the limit of the whole host",
+            fmt::format("some {} more than processes", kFilesBeside))
+      .advise("raise the limit of open files (ulimit -n, and its ceiling ulimit -Hn)");
+}
+
 Status Door::open_until(Clock::time_point until) {
   while (!wanted_.empty() && Clock::now() < until) {
-    let_in(until);
+    if (auto open = let_in(until); !open) {
+      return close_with(std::move(open).error(), wanted_.size());
+    }
     BV_CHECK(listen_to_strangers());
   }
   return Done{};
 }
 
-void Door::let_in(Clock::time_point until) {
+Status Door::let_in(Clock::time_point until) {
   std::vector<pollfd> all = {{listener_, POLLIN, 0}};
   for (const Guest& stranger : strangers_) {
     all.push_back({stranger.socket.number(), POLLIN, 0});
@@ -67,6 +95,7 @@ void Door::let_in(Clock::time_point until) {
     }
     strangers_.push_back({std::move(*socket), FrameReader(kHelloBytesMax), "", "", 0});
   }
+  return check_open_files(launch_);
 }
 
 Status Door::listen_to_strangers() {
@@ -81,7 +110,7 @@ Status Door::listen_to_strangers() {
     if (frame && frame->kind == kind_) {
       if (auto taken = take(std::move(stranger), fields_from(text_of(frame->bytes))); !taken) {
         strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
-        return close_with(std::move(taken).error());
+        return close_with(std::move(taken).error(), wanted_.size() - 1);
       }
     }
     strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -92,8 +121,9 @@ Status Door::listen_to_strangers() {
 /// "" for one of ours that is missing.
 std::string Door::why_not(const Fields& hello) {
   const auto rank = number_field(hello, "rank", launch_.size - 1);
-  if (field(hello, "run") != launch_.run) {
-    return "it is of another run";
+  if (!is_of_run(hello)) {
+    return field(hello, "command") == launch_.command ? "it is of another run"
+                                                      : "it was started with another command";
   }
   if (number_field(hello, "size", std::int64_t{1} << 30) != launch_.size) {
     return fmt::format("this world has {} processes", launch_.size);
@@ -109,15 +139,17 @@ std::string Door::why_not(const Fields& hello) {
       wanted_.insert(number);
     }
   }
-  return wanted_.contains(number) ? "" : fmt::format("rank {} is here already", number);
+  return wanted_.contains(number) ? "" : fmt::format("rank {}{}", number, kHere);
 }
 
 /// One of ours joins; what is of another world is turned away. A run that has a name is one world:
 /// what does not fit into it is wrong. Without a name it may be another one at the same port.
 Status Door::take(Guest guest, const Fields& hello) {
   if (const std::string why = why_not(hello); !why.empty()) {
-    if (!launch_.run.empty() && field(hello, "run") == launch_.run) {
-      Error wrong = diverged(fmt::format("{} does not belong to this world: {}", who(hello), why),
+    if (!launch_.run.empty() && is_of_run(hello)) {
+      const bool twice = why.ends_with(kHere);
+      Error wrong = diverged(fmt::format("{} does not belong to this world: {}{}", who(hello), why,
+                                         twice ? ", so two processes say that they are it" : ""),
                              who(hello), fmt::format("ranks 0 to {}, each once", launch_.size - 1),
                              "give every process its own RANK, and all the same WORLD_SIZE");
       tell_error(guest.socket, wrong);
@@ -151,15 +183,17 @@ Status Door::take(Guest guest, const Fields& hello) {
   return Done{};
 }
 
-/// All who came are told, and those that come now.
-Error Door::close_with(Error why) {
+/// All who came are told, and as many as are still to come when they come soon.
+Error Door::close_with(Error why, std::size_t to_come) {
   for (const auto& [rank, guest] : guests_) {
     tell_error(guest.socket, why);
   }
+  guests_.clear();
   const auto until = Clock::now() + kLate;
-  std::size_t missing = wanted_.size();
-  while (missing > 0 && Clock::now() < until) {
-    let_in(until);
+  while (to_come > 0 && Clock::now() < until) {
+    if (!let_in(until)) {
+      std::this_thread::sleep_for(kFullTime);
+    }
     for (std::size_t i = 0; i < strangers_.size();) {
       Guest& stranger = strangers_[i];
       const bool open = read_some(stranger.socket.number(), stranger.reader);
@@ -169,16 +203,23 @@ Error Door::close_with(Error why) {
         continue;
       }
       const Fields hello = frame ? fields_from(text_of(frame->bytes)) : Fields{};
-      const auto rank = number_field(hello, "rank", launch_.size - 1);
-      if (frame && frame->kind == kind_ && field(hello, "run") == launch_.run && rank &&
-          wanted_.contains(static_cast<int>(*rank))) {
+      if (frame && frame->kind == kind_ && is_of_run(hello)) {
         tell_error(stranger.socket, why);
-        --missing;
+        --to_come;
       }
       strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
   return why;
+}
+
+/// A version that does not say its command says less of its run: the beginning of the name.
+bool Door::is_of_run(const Fields& hello) const {
+  const std::string_view run = field(hello, "run");
+  const bool is_older = std::none_of(hello.begin(), hello.end(),
+                                     [](const auto& one) { return one.first == "command"; });
+  return is_older ? launch_.run.starts_with(run)
+                  : run == launch_.run && field(hello, "command") == launch_.command;
 }
 
 }  // namespace bv::comm

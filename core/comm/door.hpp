@@ -29,6 +29,10 @@ struct Guest {
                         Clock::time_point until);
 bool tell_error(const io::Descriptor& socket, const Error& why);
 
+/// After a connection that was not made or taken. Errors: RankLost when this process may open no
+/// more files.
+[[nodiscard]] Status check_open_files(const Launch& launch);
+
 /// Connections that have not said yet who they are, and those that have.
 class Door {
  public:
@@ -38,7 +42,8 @@ class Door {
 
   /// Until all are here or the time is over; then `missing` says who is not. Errors: RankDiverged
   /// for a rank of this run that has another version or another size of the world, or that is
-  /// there twice. All who came were told, and who comes a little later.
+  /// there twice; RankLost when this process may open no more files. All who came were told, and
+  /// who comes a little later.
   Status open_until(Clock::time_point until);
 
   [[nodiscard]] const std::set<int>& missing() const { return wanted_; }
@@ -47,11 +52,12 @@ class Door {
   [[nodiscard]] const std::set<std::string>& turned_away() const { return turned_away_; }
 
  private:
-  void let_in(Clock::time_point until);
+  Status let_in(Clock::time_point until);
   Status listen_to_strangers();
   Status take(Guest guest, const Fields& hello);
   [[nodiscard]] std::string why_not(const Fields& hello);
-  Error close_with(Error why);
+  [[nodiscard]] bool is_of_run(const Fields& hello) const;
+  Error close_with(Error why, std::size_t to_come);
 
   const Launch& launch_;
   int listener_;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/base/text.hpp"
+#include "core/comm/launch.hpp"
 #include "core/comm/nccl_table.hpp"
 
 namespace bv::comm {
@@ -203,7 +204,9 @@ class NcclCarrier : public Carrier {
     broken_ = true;
     return fail(Code::RankLost, fmt::format("NCCL failed in {} of {} ranks", doing, size_))
         .pair(table_.error_text(code), "ncclSuccess")
-        .advise("set NCCL_DEBUG=INFO to see why, or leave the collectives to the sockets");
+        .advise(
+            "set NCCL_DEBUG=INFO to see why (one GPU for two ranks is no group), or leave the "
+            "collectives to the sockets");
   }
 
   Result<int> ended(std::future<int>& one, const char* doing) {
@@ -297,7 +300,7 @@ class NcclMaker : public CarrierMaker {
 
 }  // namespace
 
-Result<std::shared_ptr<CarrierMaker>> open_nccl(int device, Milliseconds patience,
+Result<std::shared_ptr<CarrierMaker>> open_nccl(int place, Milliseconds patience,
                                                 const NcclNames& names) {
   BV_TRY(table, nccl::open_table(names));
   int version = 0;
@@ -309,11 +312,12 @@ Result<std::shared_ptr<CarrierMaker>> open_nccl(int device, Milliseconds patienc
   BV_CHECK(by_driver(table.init(0), "starting"));
   int count = 0;
   BV_CHECK(by_driver(table.device_count(&count), "counting devices"));
-  if (device < 0 || device >= count) {
-    return fail(Code::NoGpu, fmt::format("there is no GPU {}", device))
-        .pair(counted(static_cast<std::size_t>(count), "device"), "one device a rank")
-        .advise("start as many ranks as there are GPUs");
+  if (count <= 0) {
+    return fail(Code::NoGpu, "the NVIDIA driver shows this process no GPU")
+        .pair("no device", "one device a rank")
+        .advise("start as many ranks as there are GPUs; CUDA_VISIBLE_DEVICES may hide them");
   }
+  const int device = device_of(place, count);
   int handle = 0;
   void* context = nullptr;
   BV_CHECK(by_driver(table.device_get(&handle, device), "choosing a device"));

@@ -16,10 +16,10 @@ struct NcclNames {
   std::vector<std::string> driver = {"libcuda.so.1"};
 };
 
-/// Carriers on GPU `device` of this machine. `patience`: how long a collective may take.
-/// Errors: NoGpu for a library that is not there, lacks a function or is too old, and for a device
-/// that is not there.
-[[nodiscard]] Result<std::shared_ptr<CarrierMaker>> open_nccl(int device, Milliseconds patience,
+/// Carriers on the GPU of the process at that place of its host (device_of). `patience`: how long a
+/// collective may take. Errors: NoGpu for a library that is not there, lacks a function or is too
+/// old, and where no device is there.
+[[nodiscard]] Result<std::shared_ptr<CarrierMaker>> open_nccl(int place, Milliseconds patience,
                                                               const NcclNames& names = {});
 
 }  // namespace bv::comm

@@ -45,9 +45,8 @@ Error not_all_came(const Launch& launch, const Door& door, Milliseconds patience
                        join(names, ", ")))
           .fact(fmt::format("rank 0 waited at {}, from port {} on", readable(launch.address),
                             launch.port))
-          .advise(
-              "start as many processes as WORLD_SIZE says; to run alone: env -u WORLD_SIZE -u "
-              "SLURM_NTASKS bridge-verify ...");
+          .advise("start as many processes as the launcher announced; to run alone: " +
+                  launch.alone);
   out.facts.insert(out.facts.end(), door.turned_away().begin(), door.turned_away().end());
   return out;
 }
@@ -109,9 +108,14 @@ int first_port(const Launch& launch) {
   return launch.port + (launch.port_is_taken ? 1 : 0);
 }
 
+/// Said by the address: the name of a host may mean itself there, and the host elsewhere.
 bool all_on_this_host(const Launch& launch) {
-  const auto addresses = addresses_of(launch.address);
-  return !addresses.empty() && std::all_of(addresses.begin(), addresses.end(), is_loopback);
+  return launch.address == "localhost" || is_loopback(launch.address);
+}
+
+/// In a world of one host nobody else can come.
+std::optional<Listener> own_listener(const Launch& launch, int port) {
+  return all_on_this_host(launch) ? listen_on(launch.address, port) : listen_at(port, false);
 }
 
 Status check_address(const Launch& launch) {
@@ -128,7 +132,7 @@ Status check_address(const Launch& launch) {
 std::string other_host(const Launch& launch, int own_port) {
   for (int port = first_port(launch); port < own_port; ++port) {
     const auto soon = Clock::now() + kFirstAnswerTime;
-    auto socket = connect_to("127.0.0.1", port, soon);
+    auto socket = connect_to(all_on_this_host(launch) ? launch.address : "127.0.0.1", port, soon);
     FrameReader reader(kHelloBytesMax);
     if (socket && tell(*socket, Frame::Kind::Hello, hello_of(launch, own_port), soon)) {
       const auto answer = frame_from(socket->number(), reader, soon);
@@ -147,9 +151,10 @@ std::string other_host(const Launch& launch, int own_port) {
 Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience) {
   std::optional<Listener> listener;
   for (int i = 0; i < kPortsTried && !listener; ++i) {
-    listener = listen_at(first_port(launch) + i, all_on_this_host(launch));
+    listener = own_listener(launch, first_port(launch) + i);
   }
   if (!listener) {
+    BV_CHECK(check_open_files(launch));
     return fail(Code::BadValue,
                 fmt::format("no port from {} to {} is free for rank 0", first_port(launch),
                             first_port(launch) + kPortsTried - 1))
@@ -212,6 +217,7 @@ class Search {
   Result<std::optional<Host>> run() {
     while (Clock::now() < until_) {
       ask();
+      BV_CHECK(check_open_files(launch_));
       std::vector<pollfd> all;
       for (const auto& [port, host] : asked_) {
         all.push_back({host.socket.number(), POLLIN, 0});
@@ -296,10 +302,12 @@ Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point unt
 Status connect_down(const Launch& launch, const Fields& table, Clock::time_point until,
                     std::vector<Peer>& out) {
   for (int rank = 1; rank < launch.rank; ++rank) {
-    const std::string address(field(table, fmt::format("address{}", rank)));
+    const std::string address(
+        all_on_this_host(launch) ? launch.address : field(table, fmt::format("address{}", rank)));
     const auto port = number_field(table, fmt::format("port{}", rank), 65535);
     Peer& peer = out[static_cast<std::size_t>(rank)];
     auto socket = port ? connect_to(address, static_cast<int>(*port), until) : std::nullopt;
+    BV_CHECK(check_open_files(launch));
     if (!socket || !tell(*socket, Frame::Kind::Peer, hello_of(launch, 0), until)) {
       return lost_between(launch, rank, peer.host);
     }
@@ -335,8 +343,10 @@ Status connect(const Launch& launch, const Fields& table, int listener, Clock::t
 
 Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience) {
   const auto until = Clock::now() + patience + kGrace;
-  auto listener = listen_at(0, all_on_this_host(launch));
+  auto listener = own_listener(launch, 0);
   if (!listener) {
+    BV_CHECK(check_open_files(launch));
+    BV_CHECK(check_address(launch));
     return fail(Code::RankLost, fmt::format("rank {} cannot listen on any port", launch.rank))
         .advise("allow the process to open sockets");
   }

@@ -80,6 +80,37 @@ std::optional<io::Descriptor> connect_one(const addrinfo& where, Clock::time_poi
   return socket;
 }
 
+/// Nothing when that address cannot be had; `taken` when another process has the port.
+std::optional<Listener> listening(const sockaddr* where, socklen_t size, bool& taken) {
+  io::Descriptor socket(::socket(where->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (socket.number() < 0) {
+    return std::nullopt;
+  }
+  set_option(socket.number(), SOL_SOCKET, SO_REUSEADDR);
+  if (where->sa_family == AF_INET6) {
+    const int both = 0;
+    ::setsockopt(socket.number(), IPPROTO_IPV6, IPV6_V6ONLY, &both, sizeof both);
+  }
+  if (::bind(socket.number(), where, size) != 0 || ::listen(socket.number(), SOMAXCONN) != 0) {
+    taken = errno == EADDRINUSE;
+    return std::nullopt;
+  }
+  sockaddr_storage bound{};
+  socklen_t got = sizeof bound;
+  ::getsockname(socket.number(), reinterpret_cast<sockaddr*>(&bound), &got);
+  std::uint16_t port = 0;
+  if (bound.ss_family == AF_INET6) {
+    sockaddr_in6 six{};
+    std::memcpy(&six, &bound, sizeof six);
+    port = six.sin6_port;
+  } else {
+    sockaddr_in four{};
+    std::memcpy(&four, &bound, sizeof four);
+    port = four.sin_port;
+  }
+  return Listener{std::move(socket), ntohs(port)};
+}
+
 }  // namespace
 
 int until_ms(Clock::time_point until) {
@@ -89,51 +120,30 @@ int until_ms(Clock::time_point until) {
 }
 
 std::optional<Listener> listen_at(int port, bool loopback) {
-  for (const int family : {AF_INET6, AF_INET}) {
-    io::Descriptor socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (socket.number() < 0 || (loopback && family == AF_INET6)) {
-      continue;
-    }
-    set_option(socket.number(), SOL_SOCKET, SO_REUSEADDR);
-    sockaddr_storage where{};
-    socklen_t size = sizeof(sockaddr_in);
-    if (family == AF_INET6) {
-      const int both = 0;
-      ::setsockopt(socket.number(), IPPROTO_IPV6, IPV6_V6ONLY, &both, sizeof both);
-      sockaddr_in6 any{};
-      any.sin6_family = AF_INET6;
-      any.sin6_port = htons(static_cast<std::uint16_t>(port));
-      size = sizeof any;
-      std::memcpy(&where, &any, sizeof any);
-    } else {
-      sockaddr_in any{};
-      any.sin_family = AF_INET;
-      any.sin_port = htons(static_cast<std::uint16_t>(port));
-      any.sin_addr.s_addr = htonl(loopback ? INADDR_LOOPBACK : INADDR_ANY);
-      std::memcpy(&where, &any, sizeof any);
-    }
-    if (::bind(socket.number(), reinterpret_cast<const sockaddr*>(&where), size) != 0 ||
-        ::listen(socket.number(), SOMAXCONN) != 0) {
-      if (errno == EADDRINUSE) {
-        return std::nullopt;
-      }
-      continue;
-    }
-    socklen_t got = sizeof where;
-    ::getsockname(socket.number(), reinterpret_cast<sockaddr*>(&where), &got);
-    std::uint16_t bound = 0;
-    if (where.ss_family == AF_INET6) {
-      sockaddr_in6 six{};
-      std::memcpy(&six, &where, sizeof six);
-      bound = six.sin6_port;
-    } else {
-      sockaddr_in four{};
-      std::memcpy(&four, &where, sizeof four);
-      bound = four.sin_port;
-    }
-    return Listener{std::move(socket), ntohs(bound)};
+  sockaddr_in6 six{};
+  six.sin6_family = AF_INET6;
+  six.sin6_port = htons(static_cast<std::uint16_t>(port));
+  sockaddr_in four{};
+  four.sin_family = AF_INET;
+  four.sin_port = six.sin6_port;
+  four.sin_addr.s_addr = htonl(loopback ? INADDR_LOOPBACK : INADDR_ANY);
+  bool taken = false;
+  std::optional<Listener> out;
+  if (!loopback) {
+    out = listening(reinterpret_cast<const sockaddr*>(&six), sizeof six, taken);
   }
-  return std::nullopt;
+  return out || taken ? std::move(out)
+                      : listening(reinterpret_cast<const sockaddr*>(&four), sizeof four, taken);
+}
+
+std::optional<Listener> listen_on(const std::string& host, int port) {
+  const AddressList list = look_up(host, port);
+  bool taken = false;
+  std::optional<Listener> out;
+  for (const addrinfo* at = list.get(); at != nullptr && !out && !taken; at = at->ai_next) {
+    out = listening(at->ai_addr, at->ai_addrlen, taken);
+  }
+  return out;
 }
 
 std::vector<std::string> addresses_of(const std::string& host) {

@@ -19,6 +19,8 @@ struct Listener {
 /// At a port of its own choice (`port` 0) or at that one; nothing when it is taken. `loopback`:
 /// reachable from this host alone.
 [[nodiscard]] std::optional<Listener> listen_at(int port, bool loopback);
+/// The same at an address of this host that a name has: who is elsewhere does not reach it.
+[[nodiscard]] std::optional<Listener> listen_on(const std::string& host, int port);
 
 /// Numeric addresses of a host name. Empty: nobody knows it.
 [[nodiscard]] std::vector<std::string> addresses_of(const std::string& host);

@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <fstream>
 #include <map>
+#include <random>
 
 #include "core/comm/agree.hpp"
 #include "core/comm/shares.hpp"
 #include "core/io/fault_text.hpp"
+#include "core/io/writer.hpp"
 
 namespace bv::convert {
 namespace fs = std::filesystem;
@@ -39,17 +43,36 @@ io::Digests from_texts(const std::vector<std::vector<std::string>>& of_ranks) {
   return out;
 }
 
+/// A file of this run alone: the folder of a run that was killed may lie under the same name on
+/// another disk. Who resumes knows it as something unfinished.
+Result<fs::path> make_sign(const fs::path& partial) {
+  std::random_device random;
+  const fs::path sign = partial / fmt::format("{}{:08x}{:08x}{:08x}{:08x}", io::kUnfinishedFile,
+                                              random(), random(), random(), random());
+  errno = 0;
+  if (!std::ofstream(sign)) {
+    return io::system_fault(errno, "creating a file in", partial, Code::WriteLost);
+  }
+  return sign;
+}
+
 /// Another host may have another disk under the same name. All ask together: where the world has
 /// failed meanwhile, that is the error, and not the folder that went with it.
-Status all_see_folder(comm::Link& world, const fs::path& partial) {
+Status all_see_sign(comm::Link& world, const fs::path& sign) {
   std::error_code ignored;
-  const std::string seen = fs::exists(partial / io::kRunMarker, ignored) ? "yes" : "no";
-  BV_TRY(all, comm::exchanged(world, {&seen, 1}, "who sees the output folder"));
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank] != std::vector<std::string>{"yes"}) {
+  const std::string seen = fs::exists(sign, ignored) ? "yes" : "no";
+  auto all = comm::exchanged(world, {&seen, 1}, "who sees the output folder");
+  if (world.rank() == 0) {
+    fs::remove(sign, ignored);
+  }
+  if (!all) {
+    return std::move(all).error();
+  }
+  for (std::size_t rank = 0; rank < all->size(); ++rank) {
+    if ((*all)[rank] != std::vector<std::string>{"yes"}) {
       return fail(Code::OutputPlace, fmt::format("{} does not see the folder that rank 0 has made",
                                                  world.name_of(static_cast<int>(rank))))
-          .at(io::printable_path(partial))
+          .at(io::printable_path(sign.parent_path()))
           .advise("give an --out that all hosts share");
     }
   }
@@ -89,10 +112,16 @@ Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
     out.folder_.emplace(std::move(folder));
   }
   if (world != nullptr) {
-    BV_TRY(path, comm::whole_world(*world).broadcast(0, comm::bytes_of(out.partial_.string()),
+    fs::path sign;
+    if (out.is_host()) {
+      BV_TRY(made, make_sign(out.partial_));
+      sign = std::move(made);
+    }
+    BV_TRY(path, comm::whole_world(*world).broadcast(0, comm::bytes_of(sign.string()),
                                                      "the output folder"));
-    out.partial_ = comm::text_of(path);
-    BV_CHECK(all_see_folder(*world, out.partial_));
+    sign = comm::text_of(path);
+    out.partial_ = sign.parent_path();
+    BV_CHECK(all_see_sign(*world, sign));
   }
   return out;
 }

@@ -285,7 +285,7 @@ int run_check(Context& context, const Options& given) {
     if (!world) {
       return report_error(context, options, world.error());
     }
-    if (const auto alone = check_divisible(options, world->link()); !alone) {
+    if (const auto alone = check_divisible(context, options, world->link()); !alone) {
       return world->fail_with(context, options, alone.error());
     }
     return check_other(context, options);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/base/text.hpp"
+#include "core/comm/launch.hpp"
 #include "core/cuda/cuda.hpp"
 
 namespace bv::cli {
@@ -18,17 +19,6 @@ std::optional<int> number_of(std::string_view text) {
   return whole && out >= 0 ? std::optional(out) : std::nullopt;
 }
 
-/// Of the processes that one launcher started on this host.
-int place_on_host(const Context& context) {
-  for (const std::string_view name :
-       {"LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"}) {
-    if (const auto number = number_of(variable(context.environment, name))) {
-      return *number;
-    }
-  }
-  return 0;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<cuda::StagedExecutor>> open_device(const Context& context,
@@ -39,7 +29,9 @@ Result<std::unique_ptr<cuda::StagedExecutor>> open_device(const Context& context
   }
   std::optional<int> number;
   if (device == "cuda") {
-    number = place_on_host(context);
+    const auto place = comm::place_on_host(
+        [&](std::string_view name) { return std::string(variable(context.environment, name)); });
+    number = comm::device_of(place, static_cast<std::int64_t>(cuda::look_around().devices.size()));
   } else if (device.starts_with("cuda:")) {
     number = number_of(device.substr(5));
   }

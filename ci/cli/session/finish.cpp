@@ -160,18 +160,10 @@ Tool this_tool() {
   return tool;
 }
 
-Status prepare(Context& context, const Options& options, bool folder) {
+Status prepare(Context& context, const Options& options) {
   if (options.out == "-") {
     return fail(Code::BadValue, "--out - is not a folder")
         .advise("leave --out out: the result goes to stdout anyway");
-  }
-  if (folder && !options.out.empty()) {
-    std::error_code error;
-    std::filesystem::create_directories(options.out, error);
-    if (error) {
-      return io::system_fault(error.value(), "making", options.out, Code::CannotWrite);
-    }
-    BV_CHECK(check_report_place(options.out));
   }
   BV_TRY(reports, reports::wanted_reports(options.reports));
   const bool to_stdout = std::any_of(reports.begin(), reports.end(),
@@ -180,10 +172,24 @@ Status prepare(Context& context, const Options& options, bool folder) {
     return fail(Code::Conflict, "--report and --format both say what goes to stdout")
         .advise("leave out --format, or give the report a file");
   }
-  for (const reports::Wanted& one : reports) {
-    BV_CHECK(check_report_file(options, one.file, one.format->name));
-  }
   context.gate.reports = std::move(reports);
+  return Done{};
+}
+
+Status prepare_reports(Context& context, const Options& options, bool folder) {
+  if (folder && !options.out.empty()) {
+    std::error_code error;
+    std::filesystem::create_directories(options.out, error);
+    if (error) {
+      return io::system_fault(error.value(), "making", options.out, Code::CannotWrite);
+    }
+    BV_CHECK(check_report_place(options.out));
+  }
+  // finish_with_error must not write what is refused here.
+  for (const reports::Wanted& one : std::exchange(context.gate.reports, {})) {
+    BV_CHECK(check_report_file(options, one.file, one.format->name));
+    context.gate.reports.push_back(one);
+  }
   if (!options.waivers.empty()) {
     auto text = io::read_file(options.waivers, kWaiversBytesMax, Code::WaiversInvalid);
     if (!text) {

@@ -7,10 +7,14 @@
 
 namespace bv::cli {
 
-/// Before any work: makes the folder of --out (`folder`: the command writes reports there), reads
-/// --waivers and --report into the context.
-/// Errors: BadValue, Conflict, PermissionDenied, CannotWrite; those of read_waivers.
-[[nodiscard]] Status prepare(Context& context, const Options& options, bool folder);
+/// Before any work: reads --report into the context. It is the same on all processes of a world.
+/// Errors: BadValue, Conflict.
+[[nodiscard]] Status prepare(Context& context, const Options& options);
+
+/// What the process does that writes reports, in a world rank 0: makes the folder of --out
+/// (`folder`: the command writes reports there) and reads --waivers into the context.
+/// Errors: PermissionDenied, CannotWrite; those of check_report_place and read_waivers.
+[[nodiscard]] Status prepare_reports(Context& context, const Options& options, bool folder);
 
 /// Before any work: reports of an earlier run that this one will replace say from now on that a run
 /// has not ended, as they would after a SIGKILL. Errors: those of io::write_named, OutputBusy.

@@ -1,11 +1,13 @@
 #include "ci/cli/session/world.hpp"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <filesystem>
 #include <thread>
 
 #include "ci/cli/build_info.hpp"
@@ -31,17 +33,18 @@ std::string this_host() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";
 }
 
-/// Processes of this world on this host, as far as the launcher says it.
-std::int64_t processes_here(const Environment& environment) {
-  for (const std::string_view name : {"LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE",
-                                      "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"}) {
-    const std::string_view text = variable(environment, name);
-    std::int64_t out = 0;  // of "4(x2)" the first number
-    if (std::from_chars(text.data(), text.data() + text.size(), out).ec == std::errc() && out > 0) {
-      return out;
-    }
+comm::Variable variables_of(const Environment& environment) {
+  return [&environment](std::string_view name) { return std::string(variable(environment, name)); };
+}
+
+/// What all processes of one run do alike, where they are on one host.
+std::string command_of(const Context& context) {
+  std::error_code ignored;
+  std::string out = std::filesystem::current_path(ignored).string();
+  for (const std::string& argument : context.arguments) {
+    out += '\0' + argument;
   }
-  return 1;
+  return out;
 }
 
 /// What another rank says of rank 0, when that one cannot say it itself.
@@ -104,43 +107,65 @@ std::string digest_of(std::string_view text) {
   return digest.hex();
 }
 
-/// NCCL on the GPU of this process: as many as there are processes on a host.
+/// NCCL on the GPU of this process.
 Result<std::shared_ptr<comm::CarrierMaker>> carriers_of(const Context& context,
                                                         const Options& options,
                                                         std::chrono::seconds patience) {
   if (options.collectives != "nccl") {
     return std::shared_ptr<comm::CarrierMaker>();
   }
-  int device = 0;
-  for (const std::string_view name :
-       {"LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
-    const std::string_view text = variable(context.environment, name);
-    if (std::from_chars(text.data(), text.data() + text.size(), device).ec == std::errc()) {
-      break;
-    }
-  }
-  auto out = comm::open_nccl(device, patience);
+  const std::int64_t place = comm::place_on_host(variables_of(context.environment));
+  auto out = comm::open_nccl(static_cast<int>(place), patience);
   if (!out) {
     out.error().message = "--collectives nccl: " + out.error().message;
   }
   return out;
 }
 
+/// Every two processes have a connection: the usual limit is far lower than what a process may ask
+/// for.
+void raise_limit_of_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // else the usual one has to do
+  }
+}
+
+/// Nothing for a process that is alone. Errors: those of comm::launch_from.
+Result<std::optional<comm::Launch>> launch_of(const Context& context) {
+  BV_TRY(launch, comm::launch_from(variables_of(context.environment), command_of(context)));
+  if (launch) {
+    raise_limit_of_open_files();
+    launch->version = build_version() + std::string(" ") + build_commit();
+    launch->host = this_host();
+  }
+  return launch;
+}
+
+std::chrono::seconds patience_of(const Options& options) {
+  return std::chrono::seconds(options.patience.value_or(kPatienceSeconds));
+}
+
 }  // namespace
+
+void decline_world(const Context& context, const Options& options, const Error& why) {
+  if (const auto launch = launch_of(context); launch && *launch) {
+    if (const auto link = comm::enter(**launch, patience_of(options))) {
+      (*link)->fail_all(why);
+    }
+  }
+}
 
 Result<World> World::enter(Context& context, Options& options) {
   World out;
-  const std::chrono::seconds patience(options.patience.value_or(kPatienceSeconds));
-  BV_TRY(launch, comm::launch_from([&](std::string_view name) {
-           return std::string(variable(context.environment, name));
-         }));
+  const std::chrono::seconds patience = patience_of(options);
+  BV_TRY(launch, launch_of(context));
   if (!launch) {
     options.alone = true;
     BV_CHECK(carriers_of(context, options, patience));  // what was asked for is there, or an error
     return out;
   }
-  launch->version = build_version() + std::string(" ") + build_commit();
-  launch->host = this_host();
   context.streams.be_silent(launch->rank != 0);
   if (launch->rank != 0) {
     const bool writes_out = options.command == "convert" || options.command == "lora";
@@ -150,7 +175,8 @@ Result<World> World::enter(Context& context, Options& options) {
   }
   if (!options.has("jobs")) {
     const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
-    options.jobs = std::max<std::int64_t>(1, cores / processes_here(context.environment));
+    options.jobs = std::max<std::int64_t>(
+        1, cores / comm::processes_on_host(variables_of(context.environment)));
   }
   auto link = comm::enter(*launch, patience);
   if (!link) {
@@ -256,7 +282,7 @@ Status agree_on_folder(comm::Link* world, const checkpoint::MegatronFolder& fold
   return comm::agree_on_facts(*world, facts);
 }
 
-Status check_divisible(const Options& options, const comm::Link* world) {
+Status check_divisible(const Context& context, const Options& options, const comm::Link* world) {
   const std::string_view alone = options.to == "torch_dist"  ? "--to torch_dist"
                                  : !options.like.empty()     ? "--like"
                                  : !options.megatron.empty() ? "--megatron"
@@ -267,7 +293,7 @@ Status check_divisible(const Options& options, const comm::Link* world) {
   }
   return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
                                           alone, world->size()))
-      .advise("run it alone: env -u WORLD_SIZE -u SLURM_NTASKS bridge-verify ...");
+      .advise("run it alone: " + comm::run_alone(variables_of(context.environment)));
 }
 
 }  // namespace bv::cli

@@ -37,6 +37,10 @@ class World {
   std::unique_ptr<comm::Link> link_;
 };
 
+/// The end of a process that has met nobody, with an error that it has reported: the others of its
+/// world need not wait for it. It waits for them, no longer than the patience lasts.
+void decline_world(const Context& context, const Options& options, const Error& why);
+
 /// All processes are about to do the same, named by `what`; nothing to do without a world. Messages
 /// name ranks by their coordinates on the first layout from now on. Errors: RankDiverged with what
 /// the others do.
@@ -52,6 +56,7 @@ class World {
                                      const Options& options);
 
 /// Errors: Conflict for a conversion that one process does alone.
-[[nodiscard]] Status check_divisible(const Options& options, const comm::Link* world);
+[[nodiscard]] Status check_divisible(const Context& context, const Options& options,
+                                     const comm::Link* world);
 
 }  // namespace bv::cli
