@@ -32,7 +32,8 @@ constexpr std::array kClasslessStyles = {
     // Source: modeling_decilm.py beside the published checkpoints.
     ModelStyle{.model_type = "nemotron-nas",
                .classless = true,
-               .computes = {.theta = 500000.0, .by_blocks = true}},
+               .bias = Bias::Field,
+               .computes = {.mlp_bias = "mlp_bias", .theta = 500000.0, .by_blocks = true}},
     // Qwen2 with MTP layers. Source: modeling_mimo.py beside the published checkpoints.
     ModelStyle{
         .model_type = "mimo",
@@ -43,6 +44,7 @@ constexpr std::array kClasslessStyles = {
     // computed.
     ModelStyle{.model_type = "mimo_v2_flash",
                .classless = true,
+               .bias = Bias::QkvField,
                .computes = {.eps = "layernorm_epsilon",
                             .eps_otherwise = 1e-5,
                             .rotary = 0.334,

@@ -30,6 +30,22 @@ bool has_cut_norm(const Question& question) {
   return style != nullptr && style->cut_qk_norm;
 }
 
+/// The part of a norm over all heads that belongs to the heads of this rank. With more ranks than
+/// key heads several ranks have one head (MiniMax-M2, Megatron-Bridge 0.6.2: _get_k_norm_layout).
+Tensor own_heads(const Tensor& whole, const Question& question, bool query) {
+  const auto heads = question.numbers.find(query ? "num_attention_heads" : "num_query_groups");
+  if (heads == question.numbers.end() || question.shard_size <= heads->second) {
+    return block(whole, 0, question);
+  }
+  if (question.shard_size % heads->second != 0 || whole.size(0) % heads->second != 0) {
+    throw Unanswered(std::to_string(heads->second) + " heads do not lie evenly on " +
+                     std::to_string(question.shard_size) + " ranks");
+  }
+  const std::int64_t ranks_of_head = question.shard_size / heads->second;
+  const std::int64_t rows = whole.size(0) / heads->second;
+  return whole.narrow(0, question.shard_rank / ranks_of_head * rows, rows);
+}
+
 /// [out, in]. Gemma 3 stores its projection the other way round; a list of the built model shows
 /// that by its sizes.
 Tensor column_source(const Question& question) {
@@ -68,7 +84,7 @@ Tensor replicated(const Question& question) {
     return whole;
   }
   if (has_cut_norm(question)) {
-    return block(whole, 0, question);
+    return own_heads(whole, question, query);
   }
   const auto head_size = question.numbers.find("head_dim");
   if (head_size != question.numbers.end() &&

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/family/families.hpp"
+#include "core/family/stage_start.hpp"
 
 namespace bv::family {
 
@@ -162,6 +163,13 @@ struct Carried {
   std::vector<CarriedPart> parts = {};
 };
 
+/// What one side alone has, and why: an HF tensor that Megatron has no parameter for where `rule`
+/// has no Megatron name, else a parameter that HF has no tensor for. It makes nothing.
+struct OneSided {
+  Rule rule;
+  std::string because;
+};
+
 /// Rules that repeat over one variable.
 struct Section {
   Stage stage = Stage::Decoder;
@@ -176,6 +184,8 @@ struct Section {
   std::vector<std::string> owns;  // prefixes of HF names, with {k}: what --drop-mtp takes away
   std::vector<Copy> copies;
   std::vector<ConstraintRule> constraints;
+  std::vector<StageStart> stage_starts;
+  std::vector<OneSided> one_sided;
   std::size_t first_rule = 0;
   std::size_t end_rule = 0;
   bool of_class = false;  // the head that the class of a config has in place of the language head

@@ -135,11 +135,12 @@ bool has_expert(const std::string& text) {
          });
 }
 
-Status check_rule(const Family& family, const Section& section, const Rule& rule) {
+Status check_rule(const Family& family, const Section& section, const Rule& rule,
+                  bool makes = true) {
   const Scope scope{&family, section.variable, !rule.experts.empty(), section.inner.variable};
   for (const std::string* name :
        {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
-    if (name != &rule.megatron && name->empty()) {
+    if (name->empty() && (name != &rule.megatron || !makes)) {
       continue;
     }
     BV_CHECK(check_template(scope, rule.source, *name, false));
@@ -185,11 +186,17 @@ Status check_section(const Family& family, const Section& section) {
     BV_CHECK(check_conditions(family, source, rule.when));
     BV_CHECK(check_expression(family, source, rule.constraint.dividend, {}));
   }
+  for (const StageStart& one : section.stage_starts) {
+    BV_CHECK(check_conditions(family, source, {one.flag}));
+  }
   for (const Copy& copy : section.copies) {
     BV_CHECK(check_conditions(family, source, copy.when));
   }
   for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
     BV_CHECK(check_rule(family, section, family.rules[i]));
+  }
+  for (const OneSided& row : section.one_sided) {
+    BV_CHECK(check_rule(family, section, row.rule, false));
   }
   return Done{};
 }

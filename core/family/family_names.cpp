@@ -43,6 +43,21 @@ Result<std::string> with_names(const JsonPlace& place, std::string text, const T
   return text;
 }
 
+Status settle(const JsonPlace& place, const TextsByName& names, const RulePlace& at, Rule& rule) {
+  rule.when.insert(rule.when.begin(), at.when.begin(), at.when.end());
+  rule.section = at.section;
+  rule.source = at.title;
+  for (std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
+    BV_TRY(whole, with_names(place, *name, names));
+    *name = whole;
+  }
+  for (auto& [source, name] : rule.hf) {
+    BV_TRY(whole, with_names(place, name, names));
+    name = whole;
+  }
+  return Done{};
+}
+
 Result<TextsByName> parse_names(const JsonPlace& section) {
   TextsByName out;
   const auto names = section.find("names");

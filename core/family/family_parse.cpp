@@ -81,8 +81,7 @@ class FamilyParser {
     BV_TRY(doc, top.text_or("doc", ""));
     BV_TRY(architectures, top.texts_or_none("architectures"));
     BV_TRY(model_types, top.texts_or_none("model_types"));
-    family_->name = name_text;
-    family_->doc = doc, family_->file = top.file();
+    family_->name = name_text, family_->doc = doc, family_->file = top.file();
     family_->architectures = architectures;
     family_->model_types = model_types;
     BV_CHECK(parse_class_facts(top, *family_));
@@ -212,7 +211,7 @@ class FamilyParser {
 
   Status section(const JsonPlace& place) {
     BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies",
-                         "use", "rules", "constraints", "inner"}));
+                         "use", "rules", "constraints", "inner", "stage_starts"}));
     Section out;
     BV_TRY(stage, place.at("stage"));
     BV_TRY(known_stage, parse_stage(stage));
@@ -247,6 +246,7 @@ class FamilyParser {
         out.forms[group] = alternatives;
       }
     }
+    BV_CHECK(list_of(place, "stage_starts", parse_stage_start, out.stage_starts));
     BV_TRY(owns, place.texts_or_none("owns"));
     for (const std::string& prefix : owns) {
       BV_TRY(whole, with_names(place, prefix, names_));
@@ -346,19 +346,15 @@ class FamilyParser {
     rules_read_ += items.size();
     BV_CHECK(few(place, rules_read_, kRulesMax));
     for (const JsonPlace& item : items) {
+      if (is_one_sided(item)) {
+        BV_TRY(row, parse_one_sided(item));
+        BV_CHECK(settle(item, names_, {when, out.title, family_->sections.size()}, row.rule));
+        out.one_sided.push_back(std::move(row));
+        continue;
+      }
       BV_TRY(rule, parse_rule(item));
       rule.keep_float32 = rule.keep_float32 || keep_float32;
-      for (std::string* name : {&rule.megatron, &rule.megatron_local, &rule.megatron_sequential}) {
-        BV_TRY(whole, with_names(item, *name, names_));
-        *name = whole;
-      }
-      for (auto& [source, name] : rule.hf) {
-        BV_TRY(whole, with_names(item, name, names_));
-        name = whole;
-      }
-      rule.when.insert(rule.when.begin(), when.begin(), when.end());
-      rule.section = family_->sections.size();
-      rule.source = out.title;
+      BV_CHECK(settle(item, names_, {when, out.title, family_->sections.size()}, rule));
       if (allowed(rule, out)) {
         family_->rules.push_back(std::move(rule));
       }

@@ -32,6 +32,8 @@ namespace bv::family {
 /// A condition on layouts: {"code": "E010", "divisor": "tp", "dividend": "num_heads", "noun":
 /// "heads"}.
 [[nodiscard]] Result<ConstraintRule> parse_constraint(const JsonPlace& place);
+/// {"flag", "noun", "because"}: what the layers are that pipeline stages may start on.
+[[nodiscard]] Result<StageStart> parse_stage_start(const JsonPlace& place);
 /// A stored copy of another tensor: {"copy": "lm_head.weight", "of": "{HF}embed_tokens.weight"}.
 [[nodiscard]] Result<Copy> parse_copy(const JsonPlace& place);
 /// {"glob", "because", "help"}: a storage that the family refuses.
@@ -45,6 +47,11 @@ namespace bv::family {
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 /// One row. Names in braces are kept as they are written: they are expanded for a model.
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
+/// True for a row of kind no_place or no_source, which says what one side alone has.
+[[nodiscard]] bool is_one_sided(const JsonPlace& place);
+/// Such a row: {"kind": "no_place", "hf", "when", "because"}, {"kind": "no_source", "megatron",
+/// ...}.
+[[nodiscard]] Result<OneSided> parse_one_sided(const JsonPlace& place);
 
 /// What a section or a rule repeats over: {"i": "num_hidden_layers"} is ("i", "num_hidden_layers").
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
@@ -54,6 +61,15 @@ using TextsByName = std::vector<std::pair<std::string, std::string>>;
 /// `place` when the text grows beyond kTemplateMax, naming what it grew by.
 [[nodiscard]] Result<std::string> with_names(const JsonPlace& place, std::string text,
                                              const TextsByName& names);
+/// Where a rule stands: the conditions of the table that it comes from, and its section.
+struct RulePlace {
+  const std::vector<std::string>& when;
+  const std::string& title;
+  std::size_t section = 0;
+};
+/// The same in all templates of a rule, which gets its place. Errors: as with_names.
+[[nodiscard]] Status settle(const JsonPlace& place, const TextsByName& names, const RulePlace& at,
+                            Rule& rule);
 /// The names of a section: each may use those before it. Errors: RulesInvalid for one that is made
 /// of itself or grows without end.
 [[nodiscard]] Result<TextsByName> parse_names(const JsonPlace& section);

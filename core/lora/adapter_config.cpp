@@ -10,11 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/json_text.hpp"
+#include "core/base/path_pattern.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/json_cursor.hpp"
-#include "core/lora/path_pattern.hpp"
 
 namespace bv::lora {
 namespace {

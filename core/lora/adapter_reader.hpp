@@ -8,11 +8,11 @@
 #include <tuple>
 #include <vector>
 
+#include "core/base/path_pattern.hpp"
 #include "core/lora/adapter.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/base_tensors.hpp"
 #include "core/lora/class_names.hpp"
-#include "core/lora/path_pattern.hpp"
 
 namespace bv::lora {
 

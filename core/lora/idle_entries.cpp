@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/path_pattern.hpp"
 #include "core/base/text.hpp"
 #include "core/family/family.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/class_modules.hpp"
-#include "core/lora/path_pattern.hpp"
 #include "core/lora/to_hf.hpp"
 #include "core/lora/wrapped.hpp"
 

@@ -8,11 +8,11 @@
 #include <optional>
 
 #include "core/base/arith.hpp"
+#include "core/base/path_pattern.hpp"
 #include "core/checkpoint/config_text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/lora/class_names.hpp"
 #include "core/lora/hf_planner.hpp"
-#include "core/lora/path_pattern.hpp"
 #include "core/lora/tied_head.hpp"
 #include "core/lora/wrapped.hpp"
 #include "core/move/tensor_maker.hpp"

@@ -5,10 +5,10 @@
 #include <charconv>
 #include <optional>
 
+#include "core/base/path_pattern.hpp"
 #include "core/family/family.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/class_names.hpp"
-#include "core/lora/path_pattern.hpp"
 #include "core/lora/to_hf.hpp"
 
 namespace bv::lora {

@@ -91,6 +91,7 @@ class Fitter {
         split(section, rule, out->rules);
       }
       section.end_rule = out->rules.size();
+      BV_CHECK(unroll_one_sided(section));
       std::vector<family::ConstraintRule> constraints;
       for (const family::ConstraintRule& rule : section.constraints) {
         split(section, rule, constraints);
@@ -103,9 +104,25 @@ class Fitter {
 
  private:
   Result<std::vector<family::Rule>> unroll(const family::Section& section) const {
-    std::vector<family::Rule> rules(
-        family_.rules.begin() + static_cast<std::ptrdiff_t>(section.first_rule),
-        family_.rules.begin() + static_cast<std::ptrdiff_t>(section.end_rule));
+    return unroll_rows(section,
+                       {family_.rules.begin() + static_cast<std::ptrdiff_t>(section.first_rule),
+                        family_.rules.begin() + static_cast<std::ptrdiff_t>(section.end_rule)});
+  }
+
+  Status unroll_one_sided(family::Section& section) const {
+    std::vector<family::OneSided> out;
+    for (const family::OneSided& row : section.one_sided) {
+      BV_TRY(rules, unroll_rows(section, {row.rule}));
+      for (family::Rule& rule : rules) {
+        out.push_back({std::move(rule), row.because});
+      }
+    }
+    section.one_sided = std::move(out);
+    return Done{};
+  }
+
+  Result<std::vector<family::Rule>> unroll_rows(const family::Section& section,
+                                                std::vector<family::Rule> rules) const {
     if (section.inner.variable.empty()) {
       return rules;
     }

@@ -56,6 +56,9 @@ NameSpots::NameSpots(const Model& model) : model_(model) {
         learn(section, &model.family->rules[i], name);
       }
     }
+    for (const family::OneSided& row : section.one_sided) {
+      learn(section, &row.rule, row.rule.hf.front().second);
+    }
     for (const family::Copy& copy : section.copies) {
       if (!section.variable.empty()) {
         learn(section, nullptr, copy.copy);

@@ -14,6 +14,7 @@
 #include "core/model/label_head.hpp"
 #include "core/model/mapping_faults.hpp"
 #include "core/model/mtp.hpp"
+#include "core/model/one_sided.hpp"
 #include "core/model/prefixes.hpp"
 
 namespace bv::model {
@@ -109,6 +110,7 @@ class Resolver {
     BV_TRY(bound, bind_section(section, count));
     BV_TRY(forms, choose_forms(bound, ledger_, options_, model_));
     BV_CHECK(add_mappings(bound, forms));
+    BV_CHECK(add_one_sided_faults(section, count, options_, ledger_, model_));
     add_constraints(section, count);
     return add_copies(section, count);
   }

@@ -7,6 +7,7 @@
 
 #include "core/base/text.hpp"
 #include "core/family/expression.hpp"
+#include "core/family/stage_start.hpp"
 #include "core/family/symbols.hpp"
 
 namespace bv::plan {
@@ -92,6 +93,52 @@ Status check_constraint(const model::Model& model, const parallel::Layout& layou
   return error;
 }
 
+/// "0-1, 3": the numbers of the layers that have the flag.
+std::string layers_with(const model::Model& model, const std::string& flag) {
+  std::string out;
+  const auto& flags = model.geometry.layer_flags;
+  for (std::size_t i = 0; i < flags.size(); ++i) {
+    if (!flags[i].contains(flag)) {
+      continue;
+    }
+    std::size_t last = i;
+    while (last + 1 < flags.size() && flags[last + 1].contains(flag)) {
+      ++last;
+    }
+    out += out.empty() ? "" : ", ";
+    out += last == i ? std::to_string(i) : fmt::format("{}-{}", i, last);
+    i = last;
+  }
+  return out;
+}
+
+/// Layers that take something from an earlier one find it in their own stage.
+Status check_stage_starts(const model::Model& model,
+                          const std::vector<parallel::StageContents>& stages) {
+  const auto& flags = model.geometry.layer_flags;
+  for (const family::StageStart& start : family::stage_starts(*model.family)) {
+    for (const parallel::StageContents& stage : stages) {
+      const auto first = static_cast<std::size_t>(stage.first_layer);
+      if (stage.layers == 0 || first == 0 || first >= flags.size() ||
+          flags[first].contains(start.flag)) {
+        continue;
+      }
+      const std::string where =
+          stage.vp == 0 ? fmt::format("pipeline stage {}", stage.pp)
+                        : fmt::format("pipeline stage {}, virtual stage {}", stage.pp, stage.vp);
+      return fail(Code::Conflict,
+                  fmt::format("{} starts on layer {}, which has no {}", where, first, start.noun))
+          .pair(fmt::format("layer {}", first),
+                fmt::format("one of the layers {}", layers_with(model, start.flag)))
+          .fact(start.because)
+          .advise(
+              "choose another --pp, or split the layers by --decoder-first-pipeline-num-layers or "
+              "--pipeline-model-parallel-layout");
+    }
+  }
+  return Done{};
+}
+
 }  // namespace
 
 Status check_layout(const model::Model& model, const parallel::Layout& layout) {
@@ -120,7 +167,7 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
     return std::move(stages).error().fact(
         join(model::fields_behind(*model.family, model.geometry, family::symbols::kLayers), ", "));
   }
-  return Done{};
+  return check_stage_starts(model, *stages);
 }
 
 std::vector<parallel::Layout> choose_layouts(std::vector<parallel::Layout> legal,

@@ -202,25 +202,40 @@ std::string as_kind(const Weight& weight, const Kind& kind, const Hints& hints,
   return scaled(weight, kind, hints, form);
 }
 
-/// As config.json says; where modules differ, as the one kind that the shapes of this one allow.
-std::string by_kinds(const Weight& weight, const Hints& hints, QuantisedForm& form) {
+template <class T>
+void add_once(T one, std::vector<T>& out) {
+  if (std::ranges::find(out, one) == out.end()) {
+    out.push_back(std::move(one));
+  }
+}
+
+/// As config.json says; where modules differ, as the one kind that the shapes of this one allow,
+/// else as the one of those that its targets name.
+std::string by_kinds(const Weight& weight, const Hints& hints, std::span<const std::size_t> named,
+                     QuantisedForm& form) {
   const std::vector<Kind> nothing_said(1);
   const std::vector<Kind>& all = hints.kinds.empty() ? nothing_said : hints.kinds;
   std::vector<std::string> why;
   std::vector<QuantisedForm> fitting;
-  for (const Kind& kind : all) {
+  std::vector<QuantisedForm> targeted;
+  for (std::size_t i = 0; i < all.size(); ++i) {
     QuantisedForm tried = form;
-    std::string reason = as_kind(weight, kind, hints, tried);
+    std::string reason = as_kind(weight, all[i], hints, tried);
     if (!reason.empty()) {
-      if (std::ranges::find(why, reason) == why.end()) {
-        why.push_back(std::move(reason));
-      }
-    } else if (std::ranges::find(fitting, tried) == fitting.end()) {
-      fitting.push_back(std::move(tried));
+      add_once(std::move(reason), why);
+      continue;
     }
+    if (std::ranges::find(named, i) != named.end()) {
+      add_once(tried, targeted);
+    }
+    add_once(std::move(tried), fitting);
   }
   if (fitting.size() > 1) {
-    return "config.json says several kinds of weights, and its shapes allow more than one";
+    std::swap(fitting, targeted);
+  }
+  if (fitting.size() != 1 && !targeted.empty()) {
+    return "config.json says several kinds of weights, its shapes allow more than one, and no "
+           "target decides between them";
   }
   if (fitting.empty()) {
     return join(why, "; ");
@@ -229,7 +244,8 @@ std::string by_kinds(const Weight& weight, const Hints& hints, QuantisedForm& fo
   return "";
 }
 
-std::string define_form(Weight& weight, const Hints& hints, QuantisedForm& form) {
+std::string define_form(Weight& weight, const Hints& hints, std::span<const std::size_t> named,
+                        QuantisedForm& form) {
   const Parts parts = parts_of(weight);
   weight.scale = parts.scale;
   if (!parts.other.empty()) {
@@ -247,22 +263,22 @@ std::string define_form(Weight& weight, const Hints& hints, QuantisedForm& form)
   const std::string_view values = parameter_of(*weight.bits);
   const bool exponents = form.scale == DType::U8 || form.scale == DType::F8E8M0;
   if (kinds::is_float8(weight.bits->dtype) && values == name_of(weight.name).parameter) {
-    return by_kinds(weight, hints, form);
+    return by_kinds(weight, hints, named, form);
   }
   if (weight.bits->dtype == DType::U8 && values.ends_with("_blocks") && exponents) {
     return mxfp4(weight, form);
   }
   if (weight.bits->dtype == DType::I32 && values == "weight_packed" && !exponents) {
-    return by_kinds(weight, hints, form);
+    return by_kinds(weight, hints, named, form);
   }
   return "this version does not define its values";
 }
 
 }  // namespace
 
-void define(Weight& weight, const Hints& hints) {
+void define(Weight& weight, const Hints& hints, std::span<const std::size_t> named) {
   QuantisedForm form;
-  weight.undefined = define_form(weight, hints, form);
+  weight.undefined = define_form(weight, hints, named, form);
   if (weight.undefined.empty()) {
     weight.form = std::move(form);
   }

@@ -170,10 +170,17 @@ Hints hints_of(const json& config) {
   Kind all;
   all.bits = bits_of(node);
   all.format = word(node, "format");
+  std::vector<std::pair<std::size_t, const json*>> groups;
   for (const json* group : config_groups_of(node)) {
-    if (Kind one = kind_of(*group, all); std::ranges::find(out.kinds, one) == out.kinds.end()) {
+    Kind one = kind_of(*group, all);
+    const auto known = std::ranges::find(out.kinds, one);
+    groups.emplace_back(known - out.kinds.begin(), group);
+    if (known == out.kinds.end()) {
       out.kinds.push_back(std::move(one));
     }
+  }
+  if (out.kinds.size() > 1) {
+    out.targets = targets_of(groups);
   }
   out.against = against_all(node, all, out.kinds);
   if (out.kinds.empty()) {

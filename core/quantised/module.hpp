@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/path_pattern.hpp"
 #include "core/quantised/quantised.hpp"
 
 namespace bv::quantised {
@@ -78,6 +79,23 @@ struct Kind {
   friend bool operator==(const Kind&, const Kind&) = default;
 };
 
+/// One entry of `targets` in config_groups: the modules that a kind is for.
+struct Target {
+  std::size_t kind = 0;  // place in Hints::kinds
+  std::string text;      // a module's name, "re:" with an expression, or a class of modules
+  std::optional<PathPattern> pattern = std::nullopt;
+  bool unknown = false;  // an expression that is not understood
+};
+/// The targets of all groups in the order in which compressed-tensors asks them: names, then
+/// expressions, each sorted.
+[[nodiscard]] std::vector<Target> targets_of(
+    const std::vector<std::pair<std::size_t, const nlohmann::json*>>& groups);
+/// The kinds that may be meant for a module: the first target that names it decides, one that names
+/// its class (Linear) where none does. More than one where an expression that is not understood
+/// comes before; none where no target names it.
+[[nodiscard]] std::vector<std::size_t> kinds_named(const std::vector<Target>& targets,
+                                                   std::string_view module);
+
 /// One size of blocks for many weights.
 struct Blocks {
   std::vector<std::int64_t> size;  // rows and columns, empty when there is none
@@ -95,6 +113,7 @@ struct Hints {
   bool block_is_null = false;       // weight_block_size is there, and null
   std::vector<std::int64_t> block;  // rows and columns of a block that all weights have
   std::vector<Kind> kinds;          // each once; several where modules differ
+  std::vector<Target> targets;      // which modules each is for; none where there is one kind
   std::int64_t bits = 0;            // 0 when not said, or not for all modules alike
   std::string against;  // what in config.json makes values that this version does not define
   // Found in the shapes of all weights where config.json says nothing (blocks.hpp).

@@ -21,20 +21,21 @@ class Collector {
  public:
   explicit Collector(Hints hints) : hints_(std::move(hints)) {}
 
-  /// Modules whose parameters have the same names, dtypes and shapes hold the same: a model has
-  /// a few kinds of them, and up to a hundred thousand modules.
+  /// Modules whose parameters have the same names, dtypes and shapes, and which the same targets
+  /// name, hold the same: a model has a few kinds of them, and up to a hundred thousand modules.
   void add(std::string_view module_name, const Module& module) {
     constexpr std::size_t kRememberedMax = 16;
+    const std::vector<std::size_t> named = kinds_named(hints_.targets, module_name);
     if (module.size() > kRememberedMax) {
-      place(module_name, module, known_of(module));
+      place(module_name, module, known_of(module, named));
       return;
     }
-    set_signature(module);
+    set_signature(module, named);
     const auto found = remembered_.find(signature_);
     place(module_name, module,
           found != remembered_.end()
               ? found->second
-              : remembered_.emplace(signature_, known_of(module)).first->second);
+              : remembered_.emplace(signature_, known_of(module, named)).first->second);
   }
 
   std::optional<Source> take(std::size_t tensors) {
@@ -73,11 +74,15 @@ class Collector {
     std::size_t tensors = 0;  // parameters that belong to one of them
   };
 
-  void set_signature(const Module& module) {
+  void set_signature(const Module& module, const std::vector<std::size_t>& named) {
     signature_.clear();
     const auto add_number = [this](std::int64_t number) {
       signature_.append(reinterpret_cast<const char*>(&number), sizeof number);
     };
+    add_number(std::ssize(named));
+    for (const std::size_t kind : named) {
+      add_number(static_cast<std::int64_t>(kind));
+    }
     for (const auto& [parameter, spec] : module) {
       add_number(static_cast<std::int64_t>(parameter.size()));
       signature_.append(parameter);
@@ -89,7 +94,7 @@ class Collector {
     }
   }
 
-  Known known_of(const Module& module) {
+  Known known_of(const Module& module, const std::vector<std::size_t>& named) {
     Known out;
     std::vector<bool> taken(module.size());
     const auto take = [&](std::string_view parameter) {
@@ -113,7 +118,7 @@ class Collector {
         known.companions.push_back(take(companion));
         weight.companions.push_back(module[known.companions.back()].second);
       }
-      define(weight, hints_);
+      define(weight, hints_, named);
       for (const std::size_t at : known.companions) {
         known.scale = module[at].second == weight.scale ? at : known.scale;
       }

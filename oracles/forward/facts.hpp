@@ -185,6 +185,7 @@ struct ModelFacts {
   bool zero_centred = false;           // HF norms multiply by 1 + weight
   bool megatron_zero_centred = false;  // Megatron's do: layernorm_zero_centered_gamma
   QkNorm qk_norm = QkNorm::None;
+  bool qk_norm_bias = false;  // norms of single heads are LayerNorms
   bool qk_norm_behind_turn = false;
   bool heads_together = false;  // HF: query, key and value of one head, then of the next
   bool output_gate = false;

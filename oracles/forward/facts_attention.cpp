@@ -87,6 +87,7 @@ void read_qk_norm(Fields& fields, const ModelStyle& style, ModelFacts& facts) {
   facts.qk_norm_behind_turn = form.qk_norm_behind_turn;
   if (!form.qk_norm.empty() && !fields.flag(form.qk_norm, false)) return;
   if (style.qk_norm || (!form.qk_norm.empty() && !style.cut_qk_norm)) facts.qk_norm = QkNorm::Head;
+  facts.qk_norm_bias = facts.qk_norm == QkNorm::Head && form.norm == NormKind::Layer;  // Phi
   if (form.unit_heads && fields.flag("use_qk_norm", true)) facts.qk_norm = QkNorm::Unit;
   if (style.full_qk_norm) facts.qk_norm = QkNorm::Whole;
   if (style.cut_qk_norm)

@@ -42,10 +42,11 @@ at::Tensor normed_heads(const ModelFacts& facts, const Scope& self_attn, std::st
                         const at::Tensor& x) {
   const std::int64_t heads = x.size(1);
   const std::int64_t d = x.size(2);
-  const std::string weight = std::string(name) + ".weight";
+  const Scope norm = self_attn.in(std::string(name) + ".");
   const auto with = [&](const at::Tensor& of, const std::vector<std::int64_t>& shape) {
-    return normed(head_norm(facts), of, {self_attn.get(weight, shape), {}}, facts.eps,
-                  facts.zero_centred);
+    NormWeights stored{norm.get("weight", shape), {}};
+    if (facts.qk_norm_bias) stored.bias = norm.get("bias", shape);
+    return normed(head_norm(facts), of, stored, facts.eps, facts.zero_centred);
   };
   switch (facts.qk_norm) {
     case QkNorm::None:

@@ -64,8 +64,6 @@ at::Tensor normed_over_all(const ModelFacts& facts, const at::Tensor& all, std::
 /// Norms queries and keys of rank r, whose parts they are.
 void norm_queries_and_keys(const ModelFacts& facts, const Team& team, const PerRank& mixed,
                            std::size_t r, bool keys, at::Tensor& query, at::Tensor& key) {
-  const std::string q_name = "q_layernorm.weight";
-  const std::string k_name = "k_layernorm.weight";
   const std::int64_t d = facts.head_dim;
   if (facts.qk_norm == QkNorm::None) return;
   if (facts.qk_norm == QkNorm::Unit) {
@@ -78,19 +76,21 @@ void norm_queries_and_keys(const ModelFacts& facts, const Team& team, const PerR
     const auto over_heads = [&](const at::Tensor& x, const std::string& name) {
       const std::vector<std::int64_t> shape =
           each ? std::vector<std::int64_t>{x.size(1), d} : std::vector<std::int64_t>{d};
-      return normed(head_norm(facts), x, {team[r].get(name, shape), {}}, facts.eps,
-                    facts.megatron_zero_centred);
+      NormWeights stored{team[r].get(name + "weight", shape), {}};
+      if (facts.qk_norm_bias) stored.bias = team[r].get(name + "bias", shape);
+      return normed(head_norm(facts), x, stored, facts.eps, facts.megatron_zero_centred);
     };
-    query = over_heads(query, q_name);
-    if (keys) key = over_heads(key, k_name);
+    query = over_heads(query, "q_layernorm.");
+    if (keys) key = over_heads(key, "k_layernorm.");
     return;
   }
   const auto tp_size = static_cast<std::int64_t>(team.size());
   const GroupParts all = split_groups(facts, all_gather(mixed), facts.kv_heads);
   const auto rank = static_cast<std::int64_t>(r);
-  query = normed_over_all(facts, all.query, rank * query.size(1), query.size(1), team[r], q_name);
+  query = normed_over_all(facts, all.query, rank * query.size(1), query.size(1), team[r],
+                          "q_layernorm.weight");
   key = normed_over_all(facts, all.key, rank * facts.kv_heads / tp_size, key.size(1), team[r],
-                        k_name);
+                        "k_layernorm.weight");
 }
 
 /// Megatron-Bridge 0.6.2 keeps the block indexers of MiniMax-M3 beside the layers, by their numbers

@@ -78,7 +78,9 @@ struct NormWeights {
                                 double eps, bool zero_centred);
 /// The kind of the norms of queries and keys.
 [[nodiscard]] inline NormKind head_norm(const ModelFacts& facts) {
-  return facts.norm == NormKind::LayerNoBias ? NormKind::LayerNoBias : NormKind::Rms;
+  return facts.qk_norm_bias                    ? NormKind::Layer
+         : facts.norm == NormKind::LayerNoBias ? NormKind::LayerNoBias
+                                               : NormKind::Rms;
 }
 /// What an activation alone makes of x.
 [[nodiscard]] at::Tensor activation_of(Activation activation, const at::Tensor& x);

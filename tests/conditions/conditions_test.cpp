@@ -28,7 +28,7 @@ std::vector<std::string> section_ids() {
     }
   };
   range(10, 26);
-  range(30, 38);
+  range(30, 39);
   range(40, 42);
   range(50, 53);
   range(60, 72);

@@ -13,6 +13,19 @@ Provocation split(const std::string& text, const std::string& golden = "llama") 
   return stages(golden, {"--pp", "2", "--pipeline-model-parallel-layout", text});
 }
 
+/// A fixture of this family on these stages.
+Provocation made(const std::string& fixture, Words words) {
+  return [fixture, words]() -> std::string {
+    const support::TempFolder folder;
+    const std::string model = folder / "model";
+    const support::Ended ended = support::run({"fixture", "make", fixture, "--out", model});
+    Words whole = {"check", "--only", "names", "--model", model};
+    whole.insert(whole.end(), words.begin(), words.end());
+    const support::Ended checked = ended.code == 0 ? support::run(whole) : ended;
+    return checked.code == 0 ? "" : checked.all();
+  };
+}
+
 /// The order that puts PP before DP is no option of the command: no layout of weights has it.
 Provocation ranks(std::int64_t etp) {
   return [etp]() -> std::string {
@@ -72,6 +85,12 @@ std::vector<Row> count_rows() {
        {"VPP=2 needs PP > 1", "PP of at least 2"},
        stages("llama", {"--vpp", "2"}),
        stages("llama", {"--vpp", "2", "--pp", "2"})},
+      {"E039",
+       "BV0003",
+       {"pipeline stage 1 starts on layer 2, which has no indexer of its own",
+        "one of the layers 0-1, 3"},
+       made("glm_moe_dsa", {"--pp", "2"}),
+       made("glm_moe_dsa", {"--pp", "2", kFirst, "1"})},
       {"E038",
        "BV2002",
        {"PP=4 does not divide 3 = 2 decoder layers + 1 for embedding and loss"},

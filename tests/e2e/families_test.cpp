@@ -122,20 +122,35 @@ TEST_F(Families, ATableOfTheFolderServesItsFamilies) {
   EXPECT_EQ(ended.code, 0) << ended.all();
 }
 
-/// Biases that the config of a family may ask for, though its published models have none.
+/// Biases and norms that the config of a family may ask for, though its published models have none.
 TEST(FamilyBiases, AreConvertedWhereTheConfigHasThem) {
   for (const auto& [fixture, field] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"bailing_moe_v2", "use_bias"},
+           {"bailing_moe_v2", "use_qkv_bias"},
            {"dots1", "attention_bias"},
            {"ernie4_5", "use_bias"},
+           {"falcon_h1", "attention_bias"},
+           {"falcon_h1", "mlp_bias"},
            {"flex_olmo", "attention_bias"},
            {"gemma", "attention_bias"},
            {"gemma2", "attention_bias"},
            {"gemma3_text", "attention_bias"},
+           {"gemma4", "text_config.attention_bias"},
+           {"gemma4_text", "attention_bias"},
+           {"hy_v3", "attention_bias"},
+           {"mimo_v2_flash", "attention_bias"},
            {"nemotron", "attention_bias"},
            {"nemotron", "mlp_bias"},
+           {"nemotron_nas", "attention_bias"},
+           {"nemotron_nas", "mlp_bias"},
            {"olmo2", "attention_bias"},
            {"olmo3", "attention_bias"},
            {"olmoe", "attention_bias"},
+           {"phi", "qk_layernorm"},
+           {"qwen3_5", "attention_bias"},
+           {"qwen3_5_moe", "attention_bias"},
+           {"qwen3_next", "attention_bias"},
+           {"sarvam_moe", "use_qkv_bias"},
            {"seed_oss", "mlp_bias"},
            {"smollm3", "attention_bias"},
            {"smollm3", "mlp_bias"},
@@ -149,7 +164,8 @@ TEST(FamilyBiases, AreConvertedWhereTheConfigHasThem) {
         0);
     const auto tensors = read_tensors(model);
     EXPECT_TRUE(std::any_of(tensors.begin(), tensors.end(), [](const auto& one) {
-      return one.first.find("_proj.bias") != std::string::npos;
+      return one.first.ends_with("_proj.bias") || one.first.ends_with("dense.bias") ||
+             one.first.ends_with("query_key_value.bias") || one.first.ends_with("layernorm.bias");
     }));
     const Ended ended = run({"roundtrip", "--model", model, "--layout", "tp2pp1ep1etp1"});
     EXPECT_EQ(ended.code, 0) << ended.all();

@@ -6,10 +6,10 @@
 #include <string_view>
 
 #include "core/base/assert.hpp"
+#include "core/base/path_pattern.hpp"
 #include "core/lora/adapter_config.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/adapter_record.hpp"
-#include "core/lora/path_pattern.hpp"
 
 namespace {
 

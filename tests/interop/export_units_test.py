@@ -132,7 +132,8 @@ def provider(**fields):
 def test_a_known_local_class_brings_its_line_with_the_sizes_of_the_provider():
     mapping = local("_FullDimQKNormMapping")("decoder.layers.*.self_attention.k_layernorm.weight", "k_norm.weight")
     rule, = registry.Registry([mapping], STOCK, provider(num_attention_heads=8, num_query_groups=4)).rules()
-    assert rule["layout"] == "x[(t g d)] -> x{t}[(g d)]" and rule["axes"] == {"g": "4 / t", "d": "s0d0 / 4"}
+    assert rule["layout"] == "x[(g d)] -> x[(g *r d)] cut 0 by t"
+    assert rule["axes"] == {"g": "4", "d": "s0d0 / 4", "r": "(t + 3) // 4"}
     rule, = registry.Registry([mapping], STOCK).rules()  # without a provider nobody knows the sizes
     assert "layout" not in rule
 

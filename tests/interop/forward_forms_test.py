@@ -189,6 +189,15 @@ def test_form_slides_where_the_class_slides(name, tmp_path):
     assert other > SEEN
 
 
-def test_form_has_the_biases_that_the_class_has(tmp_path):
-    write(tmp_path, "qwen2_moe", {"qkv_bias": False})
-    assert float(answers([tmp_path])[0].split("\t")[0]) < SAME
+# What the class builds and computes with where a flag is turned, beyond the samples.
+TURNED = [("falcon_h1", "attention_bias", True), ("falcon_h1", "mlp_bias", True), ("gemma4_text", "attention_bias", True),
+          ("hy_v3", "attention_bias", True), ("phi", "qk_layernorm", True), ("qwen2_moe", "qkv_bias", False),
+          ("qwen3_5", "attention_bias", True), ("qwen3_5_moe", "attention_bias", True), ("qwen3_next", "attention_bias", True),
+          ("stablelm", "use_parallel_residual", True)]
+
+
+@pytest.mark.parametrize(("name", "flag", "value"), TURNED)
+def test_form_has_what_a_turned_flag_adds(name, flag, value, tmp_path):
+    write(tmp_path, name, {flag: value})
+    difference, unread = answers([tmp_path])[0].split("\t")
+    assert float(difference) < SAME and not unread.split()

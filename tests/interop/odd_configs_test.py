@@ -1,7 +1,7 @@
 """Configs that nobody publishes: sizes, flags and lists of each class of the real transformers drawn at random (one key/value
 head, odd head sizes, other layer patterns, no or other shared experts, uneven vocabularies, towers of one block), as a model
 with a head, a base model or a classifier, saved in shards and in other types. The checkpoint that the class writes is green
-at every level, or bridge-verify says which field it has no rule or no form for."""
+at every level, or bridge-verify says which field it has no rule or no form for, or which tensors have no place in Megatron."""
 
 import contextlib
 import copy
@@ -140,6 +140,12 @@ def answer(*words):
     return done.returncode, done.stdout + done.stderr
 
 
+def has_no_place(code, said):
+    """Each error names tensors that one side alone has, and why (config_flags_test.py holds which)."""
+    errors = " ".join(said.replace("|", " ").split()).split("error[")[1:]
+    return code == 1 and errors and all(re.search(r"ha(s|ve) no (place in Megatron: |HF tensor \()", one) for one in errors)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_odd_configs_are_green_or_refused_by_name(family, seed, tmp_path):
@@ -161,7 +167,7 @@ def test_odd_configs_are_green_or_refused_by_name(family, seed, tmp_path):
     exclude = [] if type(model).__name__.startswith("Qwen3_5ForToken") else own_head(tmp_path)
     code, said = answer("check", "--model", tmp_path, "--level", "full", "--layouts", "quick", *exclude)
     found = set(re.findall(r"\[(BV\d{4})\]", said))
-    assert code == 0 or (code in (3, 5) and found <= ANSWERS) or cannot_compute(config), said[-3000:]
+    assert code == 0 or (code in (3, 5) and found <= ANSWERS) or has_no_place(code, said) or cannot_compute(config), said[-3000:]
     assert code != 5 or "there is no rule" in said or "because" in said or cannot_compute(config) or "wanted" in said, said[-3000:]
     if code == 0:
         code, said = answer("roundtrip", "--model", tmp_path, *exclude)

@@ -54,6 +54,15 @@ const std::map<std::string, Statement>& statements() {
   const std::vector<std::string> qkvg = {qkv[0], qkv[1], qkv[2], "self_attn.g_proj.weight"};
   static const std::map<std::string, Statement> all = {
       {"column", {attention + "linear_q_proj.weight", {"any.x"}}},
+      {"heads_repeated",
+       {attention + "k_layernorm.weight",
+        {"self_attn.k_norm.weight"},
+        [](const Sizes& s) { return heads_of(s); },
+        [](const Sizes& s) {
+          const std::int64_t t = s.at("t"), g = s.at("g");
+          return t <= g ? g % t == 0 && s.at("r") == 1 : t == g * s.at("r");
+        },
+        "minimax_m2"}},
       {"row", {attention + "linear_proj.weight", {"attn.proj.weight"}}},
       {"replicated", {"decoder.layers.0.mlp.router.weight", {"mlp.gate.weight"}}},
       {"vocabulary", {"embedding.word_embeddings.weight", {"model.embed_tokens.weight"}}},
@@ -312,6 +321,15 @@ TEST(KindsAndOracle, DisagreeOnEveryLineWithTwoPartsExchanged) {
     EXPECT_GT(found.different * 4, found.cases * 3) << kind;
     EXPECT_GT(found.cases, 8) << kind;
   }
+}
+
+TEST(KindsAndOracle, DisagreeOnCopiesOfAllHeadsBehindEachOther) {
+  const auto rule =
+      layout::parse_rule("heads_repeated x[(g d) ...] -> y[(*r g d) ...] cut 0 by t").value();
+  ASSERT_TRUE(layout::prove_bijection(rule));
+  const Compared found = compare(rule, statements().at("heads_repeated"));
+  EXPECT_GT(found.different, 8);  // where a head has several ranks, and there are several heads
+  EXPECT_LT(found.different, found.cases);
 }
 
 }  // namespace

@@ -14,8 +14,10 @@ def _heads(provider, mapping):
 
 
 def _full_norm(provider, mapping):
+    """Key heads that several ranks have are on each of them."""
     heads = _heads(provider, mapping)
-    return {"layout": "x[(t g d)] -> x{t}[(g d)]", "axes": {"g": f"{heads} / t", "d": f"s0d0 / {heads}"}}
+    return {"layout": "x[(g d)] -> x[(g *r d)] cut 0 by t",
+            "axes": {"g": str(heads), "d": f"s0d0 / {heads}", "r": f"(t + {heads - 1}) // {heads}"}}
 
 
 def _mimo_v2_qkv(provider, mapping):

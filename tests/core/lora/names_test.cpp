@@ -2,12 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/path_pattern.hpp"
 #include "core/lora/adapter_config.hpp"
 #include "core/lora/adapter_keys.hpp"
 #include "core/lora/class_names.hpp"
 #include "core/lora/hf_config.hpp"
 #include "core/lora/packing.hpp"
-#include "core/lora/path_pattern.hpp"
 
 namespace bv::lora {
 namespace {
@@ -95,6 +95,19 @@ TEST(PathPattern, ExpressionsAreThoseOfPython) {
   EXPECT_TRUE(whole("(?:x|yy)*z", "xyyxz"));
   EXPECT_TRUE(whole("^[^.]+\\.\\d+$", "layers.12"));
   EXPECT_TRUE(whole("", ""));
+}
+
+TEST(PathPattern, AStartIsFollowedByAnything) {
+  const auto start = [](const std::string& pattern, const std::string& path) {
+    return PathPattern::compile(pattern, PathPattern::Extent::Start).value().matches(path);
+  };
+  EXPECT_TRUE(start("model.layers", "model.layers.0.mlp"));
+  EXPECT_TRUE(start(".*mlp", "model.layers.0.mlp.up_proj"));
+  EXPECT_TRUE(start("", "anything"));
+  EXPECT_FALSE(start("layers", "model.layers.0"));
+  EXPECT_FALSE(start(".*mlp$", "model.layers.0.mlp.up_proj"));
+  EXPECT_TRUE(start("^.*(mlp|attn)$", "model.layers.0.attn"));
+  EXPECT_FALSE(PathPattern::compile("a|b$", PathPattern::Extent::Start));  // "a..." or "b" whole
 }
 
 TEST(PathPattern, WhatIsNotUnderstoodIsRefusedAndNothingHangs) {

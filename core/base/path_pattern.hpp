@@ -1,6 +1,6 @@
 #pragma once
-// The regular expressions of an adapter's config, as Python's re takes them, matched in linear
-// time: they come from a file that is not trusted.
+// The regular expressions that configs name modules by, as Python's re takes them, matched in
+// linear time: they come from files that are not trusted.
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 
 #include "core/base/result.hpp"
 
-namespace bv::lora {
+namespace bv {
 
 /// Understood: characters, escapes, ".", classes, groups, "|", "*", "+", "?", "{m,n}" up to 100,
 /// "^" and "$" at the ends.
@@ -18,6 +18,7 @@ class PathPattern {
   enum class Extent {
     Suffix,  // PEFT's (.*\.)?(pattern)$: rank_pattern, alpha_pattern
     Whole,   // a string in target_modules or exclude_modules
+    Start,   // re.match: what follows the match may be anything; targets of compressed-tensors
   };
   /// Errors: AdapterInvalid for an expression that Python refuses, or that is not understood here
   /// (look-around, back references), or that is longer than kPatternMax.
@@ -45,4 +46,4 @@ class PathPattern {
 
 inline constexpr std::size_t kPatternMax = 2000;
 
-}  // namespace bv::lora
+}  // namespace bv

@@ -1,8 +1,8 @@
-#include "core/lora/path_pattern.hpp"
+#include "core/base/path_pattern.hpp"
 
 #include <algorithm>
 
-namespace bv::lora {
+namespace bv {
 void PathPattern::reach(std::int32_t state, std::vector<std::int32_t>& list,
                         std::vector<bool>& seen) const {
   std::vector<std::int32_t> open = {state};
@@ -24,6 +24,11 @@ void PathPattern::reach(std::int32_t state, std::vector<std::int32_t>& list,
 }
 
 bool PathPattern::matches(std::string_view path) const {
+  if (plain_ && extent_ == Extent::Start) {
+    return path.size() >= text_.size() &&
+           std::equal(text_.begin(), text_.end(), path.begin(),
+                      [](char wanted, char found) { return wanted == '.' || wanted == found; });
+  }
   if (plain_) {
     const bool whole = path.size() == text_.size();
     const bool tail = extent_ == Extent::Suffix && path.size() > text_.size() &&
@@ -32,6 +37,11 @@ bool PathPattern::matches(std::string_view path) const {
            std::equal(text_.begin(), text_.end(), path.end() - std::ptrdiff_t(text_.size()),
                       [](char wanted, char found) { return wanted == '.' || wanted == found; });
   }
+  const auto accepts = [this](const std::vector<std::int32_t>& states) {
+    return std::any_of(states.begin(), states.end(), [this](std::int32_t state) {
+      return states_[static_cast<std::size_t>(state)].kind == State::Kind::Accept;
+    });
+  };
   std::vector<std::int32_t> now;
   std::vector<std::int32_t> next;
   for (std::size_t i = 0; i <= path.size(); ++i) {
@@ -47,10 +57,11 @@ bool PathPattern::matches(std::string_view path) const {
       reach(start_, next, seen);
     }
     std::swap(now, next);
+    if (extent_ == Extent::Start && accepts(now)) {
+      return true;
+    }
   }
-  return std::any_of(now.begin(), now.end(), [this](std::int32_t state) {
-    return states_[static_cast<std::size_t>(state)].kind == State::Kind::Accept;
-  });
+  return accepts(now);
 }
 
-}  // namespace bv::lora
+}  // namespace bv

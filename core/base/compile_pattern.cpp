@@ -1,6 +1,6 @@
 // The text of an expression -> the states of an automaton.
 
-#include "core/lora/path_pattern.hpp"
+#include "core/base/path_pattern.hpp"
 
 #include <fmt/format.h>
 
@@ -8,14 +8,15 @@
 #include <cctype>
 #include <optional>
 
-#include "core/io/fault_text.hpp"
+#include "core/base/text.hpp"
 
-namespace bv::lora {
+namespace bv {
 namespace {
 
 constexpr std::size_t kStatesMax = 20000;
 constexpr int kDepthMax = 50;
 constexpr int kRepeatMax = 100;
+constexpr std::size_t kPatternShownMax = 160;
 constexpr std::size_t kBytes = 256;
 
 using Bytes = std::vector<bool>;
@@ -64,9 +65,15 @@ class PatternCompiler {
     at_ = !text_.empty() && text_.front() == '^' ? 1 : 0;
     end_ = text_.size() -
            (text_.size() > at_ && text_.back() == '$' && !is_escaped(text_.size() - 1) ? 1 : 0);
+    const bool ends = end_ < text_.size();
     BV_TRY(whole, alternatives(0));
+    if (ends && branches_ && out_.extent_ == PathPattern::Extent::Start) {
+      return wrong("its $ belongs to the last alternative alone");
+    }
+    out_.extent_ = ends && out_.extent_ == PathPattern::Extent::Start ? PathPattern::Extent::Whole
+                                                                      : out_.extent_;
     if (at_ != end_) {
-      return wrong(fmt::format("an unexpected '{}'", io::printable(text_.substr(at_, 1))));
+      return wrong(fmt::format("an unexpected '{}'", escaped(text_.substr(at_, 1))));
     }
     const std::int32_t accept = add({PathPattern::State::Kind::Accept});
     patch(whole, accept);
@@ -90,8 +97,8 @@ class PatternCompiler {
   }
 
   Error wrong(const std::string& why) const {
-    return fail(Code::AdapterInvalid,
-                fmt::format("the pattern {} cannot be used: {}", io::in_quotes(text_), why))
+    return fail(Code::AdapterInvalid, fmt::format("the pattern \"{}\" cannot be used: {}",
+                                                  readable(bounded(text_, kPatternShownMax)), why))
         .advise("write a suffix or a full path of modules instead");
   }
 
@@ -130,6 +137,7 @@ class PatternCompiler {
     Piece out = std::move(first);
     while (at_ < end_ && text_[at_] == '|') {
       ++at_;
+      branches_ = branches_ || depth == 0;
       BV_TRY(next, sequence(depth));
       const std::int32_t state = add({PathPattern::State::Kind::Split, {}, out.start, next.start});
       out.start = state;
@@ -343,6 +351,7 @@ class PatternCompiler {
   std::string_view text_;
   std::size_t at_ = 0;
   std::size_t end_ = 0;
+  bool branches_ = false;  // it has alternatives that no group holds
 };
 
 Result<PathPattern> PathPattern::compile(std::string text, Extent extent) {
@@ -358,4 +367,4 @@ Result<PathPattern> PathPattern::compile(std::string text, Extent extent) {
   return out;
 }
 
-}  // namespace bv::lora
+}  // namespace bv

@@ -1,0 +1,145 @@
+"""Each flag of each config class, turned round. The class of the real transformers says which tensors the model then has:
+bridge-verify converts them, there and back with real values, or one verdict says of every tensor that it has no place in
+Megatron, or of every Megatron parameter that the class has no tensor for it, and why. No such config is refused."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+
+import pytest
+import torch
+import transformers
+
+from config_fields_test import FAMILY_NAMES, as_loaded, cannot_compute, check, config_of, dump, tensors_of
+from odd_configs_test import ANSWERS, answer, filled, has_no_place
+
+# They change what is computed or returned, never which tensors there are.
+NO_TENSORS = {"use_cache", "output_hidden_states", "output_attentions", "return_dict", "is_encoder_decoder"}
+NO_MODELS = {"rope_parameters", "rope_scaling", "id2label", "label2id", "quantization_config"}
+# What the released bridge reads from a flag that the class of transformers 5.12 ignores: Megatron then builds what the
+# checkpoint lacks, or shares what it has twice.
+IGNORED = {("glm4v_moe", "use_qk_norm"), ("nemotron_h", "tie_word_embeddings")}
+# Both sides compute with a gate whatever the flag says, so a config that denies it belongs to another model.
+DENIED = {"attn_output_gate"}
+NO_PLACE = re.compile(r"ha(s|ve) no place in Megatron: .*Megatron")
+NO_SOURCE = re.compile(r"ha(s|ve) no HF tensor \(.*\): .*Megatron")
+
+
+def flags_of(value, above=()):
+    for key, one in value.items():
+        if isinstance(one, bool) and key not in NO_TENSORS:
+            yield (*above, key), one
+        if isinstance(one, dict) and key not in NO_MODELS:
+            yield from flags_of(one, (*above, key))
+
+
+def turned(config, path, value):
+    out = json.loads(json.dumps(config))
+    place = out
+    for level in path[:-1]:
+        place = place.setdefault(level, {})
+    place[path[-1]] = value
+    return out
+
+
+def variants(family):
+    """(path, config, tensors) of each flag turned round that the class builds."""
+    config = config_of(family)
+    cls = getattr(transformers, config["architectures"][0])
+    for path, value in flags_of(cls.config_class.from_dict(as_loaded(config)).to_dict()):
+        changed = turned(config, path, not value)
+        try:
+            yield path, changed, tensors_of(changed)
+        except Exception:  # whatever a class raises: it refuses the config
+            continue
+
+
+def faults_of(path):
+    words = [os.environ["BV_COMMAND"], "check", "--headers", path, "--only", "names", "--tp", "1", "--allow-partial", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    return [one for one in json.loads(done.stdout)["verdicts"] if one["outcome"] == "Refuted"]
+
+
+def complaint(path, config, tensors, healthy, file):
+    code, said = check(dump(config, tensors, file))
+    flag = path[-1]
+    if code == 0:
+        return None
+    if flag in DENIED:
+        return None if code == 5 and flag in said and "Megatron" in said else f"exit {code}\n{said}"
+    if code != 1 or flag not in said + " " + str(tensors.keys() - healthy.keys()):
+        return f"exit {code}\n{said}"
+    more, less = set(tensors) - set(healthy), set(healthy) - set(tensors)
+    told = set()
+    for fault in faults_of(file):
+        subjects = set(fault["subjects"] or fault["hf"] or [fault["megatron"]])
+        if fault["code"] == "BV1001" and NO_PLACE.search(fault["title"]):
+            told |= subjects
+            if subjects - more:
+                return f"these are as ever: {sorted(subjects - more)}"
+        elif not (fault["code"] == "BV1004" and less and NO_SOURCE.search(fault["title"])):
+            return f"{fault['code']}: {fault['title']}"
+    return None if told or less else f"nothing is named\n{said}"
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_each_flag_is_converted_or_its_tensors_are_named(family, tmp_path):
+    healthy, wrong, seen = tensors_of(config_of(family)), [], 0
+    for path, config, tensors in variants(family):
+        seen += 1
+        if (family, path[-1]) in IGNORED:
+            code, said = check(dump(config, tensors, tmp_path / "headers.json"))
+            assert code == 1 and path[-1] in said
+            continue
+        found = complaint(path, config, tensors, healthy, tmp_path / "headers.json")
+        if found:
+            wrong.append(f"{'.'.join(path)}: {found[:1500]}")
+    assert seen >= 1
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_what_a_flag_adds_goes_there_and_back(family, tmp_path):
+    """The class writes real values; what Megatron holds comes back bit by bit, and the model computes the same."""
+    healthy, wrong = set(tensors_of(config_of(family))), []
+    for number, (path, config, tensors) in enumerate(variants(family)):
+        if set(tensors) == healthy or path[-1] in DENIED:
+            continue
+        folder = tmp_path / str(number)
+        cls = getattr(transformers, config["architectures"][0])
+        with contextlib.redirect_stderr(io.StringIO()):
+            model = filled(cls(cls.config_class.from_dict(as_loaded(config))), torch.float32)
+            model.save_pretrained(folder)
+        code, said = answer("check", "--model", folder, "--level", "full", "--layouts", "quick")
+        if has_no_place(code, said):
+            continue  # held by the test above
+        formless = code == 3 and set(re.findall(r"\[(BV\d{4})\]", said)) <= ANSWERS
+        if code != 0 and not formless and not cannot_compute(config):
+            wrong.append(f"{'.'.join(path)}: exit {code}\n{said[-1500:]}")
+            continue
+        code, said = answer("roundtrip", "--model", folder)
+        if code != 0:
+            wrong.append(f"{'.'.join(path)}: roundtrip {code}\n{said[-1500:]}")
+    assert not wrong, "\n".join(wrong)
+
+
+STABLELM_2_12B = {"architectures": ["StableLmForCausalLM"], "model_type": "stablelm", "dtype": "bfloat16", "vocab_size": 100352,
+                  "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 32,
+                  "num_key_value_heads": 8, "qk_layernorm": True, "use_parallel_residual": True, "use_qkv_bias": False,
+                  "tie_word_embeddings": False}
+
+
+def test_stablelm_2_12b_has_a_verdict(tmp_path):
+    """One norm a layer is converted; one norm a head has no place, and everything else is proved."""
+    headers = dump(STABLELM_2_12B, tensors_of(STABLELM_2_12B), tmp_path / "headers.json")
+    code, said = answer("check", "--headers", headers, "--tp", "1,2,8")
+    assert code == 1 and "1,600 HF tensors" in said and "one norm" in said and "have no place in Megatron" in " ".join(said.split())
+    fault, = faults_of(headers)
+    assert len(fault["subjects"]) == 40 * (32 + 8)
+    assert all(re.fullmatch(r"model\.layers\.\d+\.self_attn\.[qk]_layernorm\.norms\.\d+\.weight", one) for one in fault["subjects"])
+    rest = [word for side in "qk" for word in ("--exclude", f"model.layers.*.self_attn.{side}_layernorm.norms.*.weight")]
+    code, said = answer("check", "--headers", headers, "--tp", "1,2,8", "--only", "names,shapes,coverage,inverse,placement", *rest)
+    assert code == 0, said
