@@ -41,19 +41,9 @@ constexpr std::array<std::string_view, 2> kNothingWritten = {
 /// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
 /// asked for does not.
 bool stops(const Verdict& verdict) {
-  switch (verdict.outcome) {
-    case Outcome::Refuted:
-      return verdict.code != Code::ValueRuleInexact;
-    case Outcome::Unsupported:
-    case Outcome::Broken:
-      return true;
-    case Outcome::Proved:
-    case Outcome::Held:
-    case Outcome::Waived:
-    case Outcome::Inconclusive:
-      return false;
-  }
-  return true;
+  return verdict.outcome == Outcome::Refuted
+             ? verdict.code != Code::ValueRuleInexact
+             : verdict.outcome == Outcome::Unsupported || verdict.outcome == Outcome::Broken;
 }
 
 class Convert {

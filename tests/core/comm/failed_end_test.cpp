@@ -1,5 +1,5 @@
-// The end of a world that has failed: the code of the cause for all, told once, and the word of rank
-// 0 for those that wait for it.
+// The end of a world that has failed: the code of the cause for all, told once, and the word of
+// rank 0 for those that wait for it.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -45,9 +45,8 @@ TEST(FailedEnd, GivesAllTheWordOfRankZeroAndWhatItTold) {
       EXPECT_EQ(ends[rank]->word, "2");
       ASSERT_TRUE(ends[rank]->why);
       EXPECT_EQ(ends[rank]->why->code, Code::BadValue);
-      EXPECT_EQ(ends[rank]->why->message,
-                std::string(failing == 0 ? "" : "rank 2 stopped: ") +
-                    "EP=2 on a model without experts");
+      EXPECT_EQ(ends[rank]->why->message, std::string(failing == 0 ? "" : "rank 2 stopped: ") +
+                                              "EP=2 on a model without experts");
     }
   }
 }

@@ -86,8 +86,7 @@ TEST(Unite, AClaimThatRankZeroDidNotJudgeIsNotLost) {
   bv::Run host;
   host.claims = {{.claim = "gpu", .requested = false}};
   host.verdicts = {};
-  const auto runs =
-      all_united({host, found_by({about_rule("r", Outcome::Refuted, "wrong")})});
+  const auto runs = all_united({host, found_by({about_rule("r", Outcome::Refuted, "wrong")})});
   ASSERT_EQ(runs[0].verdicts.size(), 1U);
   EXPECT_EQ(runs[0].verdicts[0].title, "rank 1: wrong");
   EXPECT_TRUE(runs[0].claims[0].requested);
