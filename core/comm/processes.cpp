@@ -123,7 +123,10 @@ class SocketLink : public Link {
     std::optional<Doing> answer;
   };
 
-  [[nodiscard]] static bool is_over(const Seat& seat) { return seat.state != State::Open; }
+  /// One that has failed answers as long as it is there.
+  [[nodiscard]] static bool is_over(const Seat& seat) {
+    return seat.state == State::Left || seat.state == State::Lost || seat.socket.number() < 0;
+  }
 
   void wake() const {
     const std::uint64_t one = 1;
@@ -298,7 +301,7 @@ class SocketLink : public Link {
         case Frame::Kind::Failed:
           seat.state = State::Failed;
           seat.why = error_from(text_of(frame->bytes));
-          seat.passed_on = text_of(frame->bytes).ends_with(kPassedOn);
+          seat.passed_on = text_of(frame->bytes).ends_with(std::string("\n") + kPassedOn);
           break;
         case Frame::Kind::Left:
           seat.state = seat.state == State::Failed ? State::Failed : State::Left;
