@@ -84,16 +84,21 @@ void add_named(std::vector<Error>& into, const std::vector<Error>& from, const s
   }
 }
 
-/// A claim that this process did not judge, and another one did.
-void add_row(Run& run, const Run& of, const std::string& claim) {
-  const auto is_it = [&](const ClaimSummary& one) { return one.claim == claim; };
-  const auto here = std::find_if(run.claims.begin(), run.claims.end(), is_it);
+/// A verdict that this process did not make, with its row of the table: that of who made it where
+/// the claim was not judged here.
+void add_verdict(Run& run, Verdict verdict, const Run& of) {
+  const auto is_it = [&](const ClaimSummary& one) { return one.claim == verdict.claim; };
+  auto row = std::find_if(run.claims.begin(), run.claims.end(), is_it);
   const auto there = std::find_if(of.claims.begin(), of.claims.end(), is_it);
-  if (there != of.claims.end() && here == run.claims.end()) {
-    run.claims.push_back(*there);
-  } else if (there != of.claims.end() && !here->requested) {
-    *here = *there;
+  if (there != of.claims.end() && (row == run.claims.end() || !row->requested)) {
+    row = row == run.claims.end() ? run.claims.insert(row, *there) : row;
+    *row = *there;
+    row->subjects = 0;
   }
+  if (row != run.claims.end()) {
+    row->subjects += verdict.cases;
+  }
+  run.verdicts.push_back(std::move(verdict));
 }
 
 }  // namespace
@@ -105,6 +110,12 @@ Run findings(const Run& run) {
   out.input_errors = run.input_errors;
   std::copy_if(run.verdicts.begin(), run.verdicts.end(), std::back_inserter(out.verdicts),
                [](const Verdict& one) { return !is_green(one); });
+  for (ClaimSummary& row : out.claims) {  // what the verdicts that are left say
+    row.subjects = 0;
+    for (const Verdict& verdict : out.verdicts) {
+      row.subjects += verdict.claim == row.claim ? verdict.cases : 0;
+    }
+  }
   return out;
 }
 
@@ -132,8 +143,7 @@ void unite(Run& run, std::span<const Run> found, std::span<const std::string> na
     bad.erase(made);
   }
   for (const auto& [subject, made] : bad) {
-    run.verdicts.push_back(united(made, names));
-    add_row(run, found[made.front().process], std::get<0>(subject));
+    add_verdict(run, united(made, names), found[made.front().process]);
   }
 }
 

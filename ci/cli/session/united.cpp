@@ -12,8 +12,9 @@ namespace bv::cli {
 namespace {
 
 /// The oracles are loaded where the report is made.
-bool is_of_the_host(const Verdict& verdict) {
-  const claims::Claim* const claim = claims::find_claim(verdict.claim);
+template <class Row>
+bool is_of_the_host(const Row& row) {
+  const claims::Claim* const claim = claims::find_claim(row.claim);
   return claim != nullptr && claim->needs_forward;
 }
 
@@ -24,7 +25,8 @@ Status unite_in(comm::Link* world, Run& run) {
     return Done{};
   }
   Run mine = findings(run);
-  std::erase_if(mine.verdicts, is_of_the_host);
+  std::erase_if(mine.verdicts, is_of_the_host<Verdict>);
+  std::erase_if(mine.claims, is_of_the_host<ClaimSummary>);
   const std::string text = verdicts_json(mine);
   BV_TRY(all, comm::exchanged(*world, {&text, 1}, "what each process found"));
   std::vector<Run> found;
