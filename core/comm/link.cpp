@@ -67,13 +67,16 @@ Doing Link::doing() {
 Error Link::note(Error why) {
   if (!failure_) {
     failure_ = why;
-    tell_failure(why);
+    tell_failure(why, true);
   }
   return why;
 }
 
 void Link::fail_all(const Error& why) {
-  static_cast<void>(note(why));
+  if (!failure_) {
+    failure_ = why;
+    tell_failure(why, false);
+  }
 }
 
 Status Link::send(int to, std::string_view label, std::span<const std::byte> bytes) {
@@ -162,17 +165,23 @@ Link::Suspect Link::follow(int from) {
   }
 }
 
+/// The code is that of the cause, and so is the exit code of all; to be told to stop is no verdict.
+Error Link::stopped_with(const Arrival& arrival) const {
+  Error out = arrival.why;
+  if (arrival.passed_on || out.code == Code::RankLost || out.code == Code::RankDiverged) {
+    return out;
+  }
+  out.code = out.code == Code::Stopped ? Code::RankLost : out.code;
+  out.message = fmt::format("{} stopped: {}", name_of(arrival.from), out.message);
+  out.help = out.help.empty() ? "look at the output of that process, then run again" : out.help;
+  return out;
+}
+
 Error Link::error_of(const Arrival& arrival, std::string_view label) const {
   const std::string who = name_of(arrival.from);
   switch (arrival.kind) {
     case Arrival::Kind::Failed:
-      if (arrival.why.code == Code::RankLost || arrival.why.code == Code::RankDiverged) {
-        return arrival.why;
-      }
-      return fail(Code::RankLost, fmt::format("{} stopped: {}", who, arrival.why.message))
-          .fact(fmt::format("{} {}", bv::label(arrival.why.code), arrival.why.where))
-          .advise(arrival.why.help.empty() ? "look at the output of that process, then run again"
-                                           : arrival.why.help);
+      return stopped_with(arrival);
     case Arrival::Kind::Lost:
       return fail(Code::RankLost, fmt::format("{} ended while the others were at work", who))
           .fact(fmt::format("{} was waiting for: {}", name_of(rank_), label))

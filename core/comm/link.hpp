@@ -40,9 +40,10 @@ struct Arrival {
   enum class Kind { Nothing, Message, Left, Lost, Failed, Stuck };
   Kind kind = Kind::Nothing;
   int from = -1;
-  std::string label;  // of a message; of Left: the last word
-  Bytes bytes;        // of a message
-  Error why;          // of Failed: what the rank stopped with; of Stuck: who does not move
+  std::string label;       // of a message; of Left: the last word
+  Bytes bytes;             // of a message
+  Error why;               // of Failed: what the rank stopped with; of Stuck: who does not move
+  bool passed_on = false;  // of Failed: `why` is not its own, and names who it is about
 };
 
 /// Point to point. Messages of one rank to another arrive in order, and sending does not wait.
@@ -95,6 +96,14 @@ class Link {
   [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
   /// This rank cannot go on: tells all others why. They stop with it.
   void fail_all(const Error& why);
+  /// What rank 0 says when it ends in a world that has failed.
+  struct FailedEnd {
+    std::string word;          // of Link::leave
+    std::optional<Error> why;  // what it stopped with, as far as it said so
+  };
+  /// For the other ranks, after failure(): waits for rank 0 to end. Nothing when rank 0 is gone, or
+  /// does not answer, or says no word within the patience.
+  [[nodiscard]] std::optional<FailedEnd> end_of_failed_host();
 
   /// This rank has done all of its work; from now on it does nothing but end. On rank 0: returns
   /// when all have. A second call does nothing. Errors: those of receive.
@@ -110,13 +119,15 @@ class Link {
 
  protected:
   virtual void post(int to, std::string_view label, std::span<const std::byte> bytes) = 0;
-  /// Whose end ends a wait: that of anybody, or of the rank alone that is waited for.
-  enum class News { OfAll, OfOne };
+  /// What ends a wait: the end or failure of anybody, of the rank alone that is waited for, or only
+  /// that this rank has ended.
+  enum class News { OfAll, OfOne, OfItsEnd };
   /// Waits at most `most` for a message of `from`, or for news that end the wait.
   virtual Arrival take(int from, Milliseconds most, News news) = 0;
   /// What another rank says that it does; nothing when it does not answer within `most`.
   virtual std::optional<Doing> ask(int rank, Milliseconds most) = 0;
-  virtual void tell_failure(const Error& why) = 0;
+  /// `passed_on`: the error of another rank, which it names.
+  virtual void tell_failure(const Error& why, bool passed_on) = 0;
   /// "gpu7"; "" when all ranks are on one host.
   [[nodiscard]] virtual std::string host_of(int rank) const = 0;
 
@@ -126,8 +137,9 @@ class Link {
   [[nodiscard]] Arrival await(int from, std::string_view label, News news);
   [[nodiscard]] Suspect follow(int from);
   [[nodiscard]] Error error_of(const Arrival& arrival, std::string_view label) const;
+  [[nodiscard]] Error stopped_with(const Arrival& arrival) const;
   [[nodiscard]] Error stuck(const Suspect& suspect, std::string_view label) const;
-  Error note(Error why);
+  Error note(Error why);  // of another rank
   [[nodiscard]] Result<std::string> word_of_host();
   [[nodiscard]] Result<std::string> word_of_others(Error why);
   [[nodiscard]] Status wait_until_heard();

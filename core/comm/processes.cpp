@@ -21,6 +21,8 @@ namespace {
 /// How long the last words of a rank may take to be sent.
 constexpr Milliseconds kLastWords{2000};
 constexpr Milliseconds kHearOut{300};
+/// A line of an error that is not the sender's own.
+constexpr const char* kPassedOn = "passed on\n";
 
 std::string doing_text(const Doing& doing) {
   return fields_text({{"progress", std::to_string(doing.progress)},
@@ -96,7 +98,9 @@ class SocketLink : public Link {
     return seat.answer;
   }
 
-  void tell_failure(const Error& why) override { to_all(Frame::Kind::Failed, error_fields(why)); }
+  void tell_failure(const Error& why, bool passed_on) override {
+    to_all(Frame::Kind::Failed, error_fields(why) + (passed_on ? kPassedOn : ""));
+  }
 
   [[nodiscard]] std::string host_of(int rank) const override {
     return several_hosts_ ? seats_[static_cast<std::size_t>(rank)].host : "";
@@ -111,14 +115,18 @@ class SocketLink : public Link {
     std::string host;
     State state = State::Open;
     Error why;
-    std::string word;  // of Left
+    bool passed_on = false;  // of `why`
+    std::string word;        // of Left
     std::deque<Frame> in;
     std::deque<Bytes> out;
     std::size_t sent = 0;  // of out.front()
     std::optional<Doing> answer;
   };
 
-  [[nodiscard]] static bool is_over(const Seat& seat) { return seat.state != State::Open; }
+  /// One that has failed answers as long as it is there.
+  [[nodiscard]] static bool is_over(const Seat& seat) {
+    return seat.state == State::Left || seat.state == State::Lost || seat.socket.number() < 0;
+  }
 
   void wake() const {
     const std::uint64_t one = 1;
@@ -156,17 +164,27 @@ class SocketLink : public Link {
     for (const State state : {State::Failed, State::Lost}) {
       for (std::size_t i = 0; i < seats_.size(); ++i) {
         const bool counts = news == News::OfAll || static_cast<int>(i) == from;
-        if (counts && seats_[i].state == state) {
+        // A word is an end; whoever waits for more than that rank hears of the failure all the
+        // same.
+        const bool is_news = state == State::Lost || news == News::OfAll ||
+                             (news == News::OfOne && seats_[i].word.empty());
+        if (counts && is_news && seats_[i].state == state) {
           out.kind = state == State::Failed ? Arrival::Kind::Failed : Arrival::Kind::Lost;
           out.from = static_cast<int>(i);
           out.why = seats_[i].why;
+          out.passed_on = seats_[i].passed_on;
           return out;
         }
       }
     }
     out.from = from;
     out.label = seat.word;
-    out.kind = seat.state == State::Left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
+    out.why = seat.why;
+    const bool left = seat.state == State::Left || !seat.word.empty();
+    out.kind = left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
+    if (!left && seat.state == State::Failed && seat.socket.number() < 0) {
+      out.kind = Arrival::Kind::Lost;  // it failed, and went without a word
+    }
     return out;
   }
 
@@ -283,9 +301,10 @@ class SocketLink : public Link {
         case Frame::Kind::Failed:
           seat.state = State::Failed;
           seat.why = error_from(text_of(frame->bytes));
+          seat.passed_on = text_of(frame->bytes).ends_with(std::string("\n") + kPassedOn);
           break;
         case Frame::Kind::Left:
-          seat.state = State::Left;
+          seat.state = seat.state == State::Failed ? State::Failed : State::Left;
           seat.word = frame->bytes.empty() ? seat.word : text_of(frame->bytes);
           break;
         case Frame::Kind::Hello:

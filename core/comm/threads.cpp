@@ -12,7 +12,8 @@ struct ThreadWorld::Board {
   struct Seat {
     State state = State::Running;
     Error why;
-    std::string word;  // of Left
+    bool passed_on = false;  // of `why`
+    std::string word;        // of Left
     Link* link = nullptr;
     std::vector<std::deque<std::pair<std::string, Bytes>>> from;  // by sender
   };
@@ -74,7 +75,9 @@ class ThreadLink : public Link {
     return other == nullptr ? std::nullopt : std::optional(other->doing());
   }
 
-  void tell_failure(const Error& why) override { end_with(Board::State::Failed, why); }
+  void tell_failure(const Error& why, bool passed_on) override {
+    end_with(Board::State::Failed, why, passed_on);
+  }
   [[nodiscard]] std::string host_of(int /*rank*/) const override { return ""; }
 
  private:
@@ -94,38 +97,44 @@ class ThreadLink : public Link {
     }
     for (int other = 0; other < size(); ++other) {
       const Board::Seat& one = seat_of(other);
-      if (news == News::OfOne && other != from) {
+      if (news != News::OfAll && other != from) {
         continue;
       }
       out.from = other;
-      if (one.state == Board::State::Failed && other != rank()) {
+      out.why = one.why;
+      out.passed_on = one.passed_on;
+      // A word is an end; whoever waits for more than that rank hears of the failure all the same.
+      const bool is_news = news == News::OfAll || (news == News::OfOne && one.word.empty());
+      if (one.state == Board::State::Failed && other != rank() && is_news) {
         out.kind = Arrival::Kind::Failed;
-        out.why = one.why;
         return out;
       }
-      if (one.state == Board::State::Lost) {
+      const bool gone = one.state == Board::State::Failed && one.link == nullptr;
+      if (one.state == Board::State::Lost || (gone && one.word.empty())) {
         out.kind = Arrival::Kind::Lost;
         return out;
       }
     }
+    const Board::Seat& one = seat_of(from);
+    const bool left = one.state == Board::State::Left || !one.word.empty();
     out.from = from;
-    out.label = seat_of(from).word;
-    out.kind =
-        seat_of(from).state == Board::State::Left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
+    out.label = one.word;
+    out.why = one.why;
+    out.kind = left ? Arrival::Kind::Left : Arrival::Kind::Nothing;
     return out;
   }
 
   /// The first end of a rank is the one that counts.
-  void end_with(Board::State state, const Error& why) {
+  void end_with(Board::State state, const Error& why, bool passed_on = false) {
     {
       const std::lock_guard lock(board_->mutex);
       if (state != Board::State::Failed) {
         seat().link = nullptr;
       }
-      if (seat().state == Board::State::Running ||
-          (state == Board::State::Left && !seat().word.empty())) {
+      if (seat().state == Board::State::Running) {
         seat().state = state;
         seat().why = why;
+        seat().passed_on = passed_on;
       }
     }
     board_->changed.notify_all();

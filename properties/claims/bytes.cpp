@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -99,7 +100,8 @@ Moved move_mappings(const Subject& subject, const Part& part, const plan::Plan& 
           subject.budget.progress->advance(count.bytes, static_cast<std::uint64_t>(count.tensors),
                                            model.mappings[i].hf.front());
           if (subject.budget.progress->stop_requested()) {
-            return fail(Code::Stopped, "stopped before the end");
+            return fail(Code::Stopped, "stopped before every byte was compared")
+                .advise("run it again");
           }
         }
         return Done{};
@@ -126,13 +128,42 @@ MoveFault fault_from(std::span<const std::string> texts) {
 
 constexpr std::size_t kTextsOfFault = 5;
 
+/// Why some processes could not go on: the first by name, and all the others. An error that all
+/// have alike is that of one process.
+Error error_of_world(const comm::Link& world, const std::map<int, Error>& stopped) {
+  const auto& [first, why] = *stopped.begin();
+  const auto said_by = [&](int rank, const Error& one) {
+    return one.code == Code::Stopped
+               ? world.name_of(rank) + " was stopped before every byte was compared"
+               : fmt::format("{}: {}", world.name_of(rank), one.message);
+  };
+  const bool alike = std::all_of(stopped.begin(), stopped.end(), [&](const auto& one) {
+    return one.second.code == why.code && one.second.message == why.message;
+  });
+  Error out = why;
+  if (alike && std::ssize(stopped) == world.size()) {
+    return out;
+  }
+  out.message = said_by(first, why);
+  out.facts.clear();
+  for (const auto& [rank, other] : stopped) {
+    if (rank != first) {
+      out.facts.push_back(said_by(rank, other));
+    }
+  }
+  return out;
+}
+
 /// What all processes found: first why one could not go on, "" when it could, then its faults.
-Moved unite(const std::vector<std::vector<std::string>>& all, std::size_t mappings) {
+Moved unite(const comm::Link& world, const std::vector<std::vector<std::string>>& all,
+            std::size_t mappings) {
   Moved out;
   out.faults.resize(mappings);
-  for (const std::vector<std::string>& texts : all) {
-    if (out.status && !texts.empty() && !texts[0].empty()) {
-      out.status = comm::error_from(texts[0]);
+  std::map<int, Error> stopped;
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const std::vector<std::string>& texts = all[rank];
+    if (!texts.empty() && !texts[0].empty()) {
+      stopped.emplace(static_cast<int>(rank), comm::error_from(texts[0]));
     }
     for (std::size_t at = 1; at + kTextsOfFault <= texts.size(); at += kTextsOfFault) {
       const std::size_t mapping = std::strtoull(texts[at].c_str(), nullptr, 10);
@@ -140,6 +171,9 @@ Moved unite(const std::vector<std::vector<std::string>>& all, std::size_t mappin
         out.faults[mapping] = fault_from(std::span(texts).subspan(at, kTextsOfFault));
       }
     }
+  }
+  if (!stopped.empty()) {
+    out.status = error_of_world(world, stopped);
   }
   return out;
 }
@@ -198,7 +232,7 @@ Moved move_in_world(comm::Link& world, const Subject& subject, const Part& part,
   if (!all) {
     return {std::vector<std::optional<MoveFault>>(mine.faults.size()), std::move(all).error()};
   }
-  return unite(*all, mine.faults.size());
+  return unite(world, *all, mine.faults.size());
 }
 
 std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
@@ -220,9 +254,11 @@ std::vector<Verdict> check_one_layout(const Subject& subject, const Part& part,
     verdict.evidence.bytes = status.has_value();
     if (!status) {
       verdict.code = status.error().code;
-      verdict.title = verdict.code == Code::Stopped ? "stopped before every byte was compared"
-                                                    : status.error().message;
-      verdict.help = verdict.code == Code::Stopped ? "run it again" : status.error().help;
+      verdict.title = status.error().message;
+      verdict.help = status.error().help;
+      if (subject.budget.world != nullptr) {
+        verdict.facts = status.error().facts;  // the other processes
+      }
     }
     if (status && dtypes.refuses(use)) {
       dtypes.mark(part, verdict);

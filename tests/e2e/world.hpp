@@ -33,6 +33,8 @@ inline int free_port() {
 struct Special {
   std::function<void(pid_t)> watch = {};
   std::vector<std::string> arguments = {};  // in place of the common ones
+  Variables variables = {};                 // beside those of the launcher
+  std::filesystem::path folder = {};        // where it starts
 };
 
 using Named = std::function<Variables(int rank, int size, int port)>;
@@ -45,7 +47,8 @@ inline Variables torchrun(int rank, int size, int port) {
 
 inline std::vector<Ended> run_world(int size, const std::vector<std::string>& arguments,
                                     const std::map<int, Special>& special = {},
-                                    const Named& variables = torchrun) {
+                                    const Named& variables = torchrun,
+                                    const std::string& program = "") {
   std::vector<Ended> out(static_cast<std::size_t>(size));
   std::vector<std::thread> threads;
   const int port = free_port();
@@ -53,8 +56,14 @@ inline std::vector<Ended> run_world(int size, const std::vector<std::string>& ar
     threads.emplace_back([&, rank] {
       const auto own = special.find(rank);
       const Special& mine = own == special.end() ? Special{} : own->second;
-      out[static_cast<std::size_t>(rank)] = run(mine.arguments.empty() ? arguments : mine.arguments,
-                                                variables(rank, size, port), mine.watch);
+      Setting setting;
+      setting.variables = variables(rank, size, port);
+      setting.variables.insert(mine.variables.begin(), mine.variables.end());
+      setting.watch = mine.watch;
+      setting.folder = mine.folder;
+      setting.program = program;
+      out[static_cast<std::size_t>(rank)] =
+          run_in(setting, mine.arguments.empty() ? arguments : mine.arguments);
     });
   }
   for (std::thread& thread : threads) {

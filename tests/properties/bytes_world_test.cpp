@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "core/comm/threads.hpp"
 #include "core/move/executor.hpp"
 #include "core/plan/layout_set.hpp"
@@ -29,6 +31,13 @@ class WrongDevice : public move::Executor {
 
  private:
   move::CpuExecutor right_;
+};
+
+class FailingDevice : public move::Executor {
+ public:
+  Status run(std::span<const move::MoveTask> /*tasks*/) override {
+    return fail(Code::NoGpu, "the GPU failed while it copied").advise("look at the log");
+  }
 };
 
 Subject subject_of(const checkpoint::HfModel& model, comm::Link* world, move::Executor* device) {
@@ -92,6 +101,31 @@ TEST(BytesInWorld, AreUndecidedWhenARankIsLost) {
   });
   EXPECT_FALSE(ends[0]);
   EXPECT_FALSE(ends[2]);
+}
+
+/// Where all fail alike it is the verdict of one process; else it says who.
+TEST(BytesInWorld, NameTheRanksWhoseDeviceFails) {
+  for (const std::set<int>& failing : {std::set<int>{1}, {1, 2}, {0, 1, 2}}) {
+    for (const Status& end : comm::run_world(3, kWorldPatience, [&](comm::Link& link) -> Status {
+           FailingDevice device;
+           move::CpuExecutor right;
+           const bool fails = failing.contains(link.rank());
+           const checkpoint::HfModel model = support::open_golden("llama");
+           Subject subject = subject_of(model, &link,
+                                        fails ? static_cast<move::Executor*>(&device)
+                                              : static_cast<move::Executor*>(&right));
+           subject.layouts.resize(1);
+           for (const Verdict& one : check_bytes(subject)) {
+             EXPECT_EQ(one.outcome, Outcome::Inconclusive);
+             EXPECT_EQ(one.code, Code::NoGpu);
+             EXPECT_EQ(one.title.starts_with("rank 1 (tp"), failing.size() < 3) << one.title;
+             EXPECT_EQ(one.facts.size(), failing.size() == 2 ? 1U : 0U);
+           }
+           return Done{};
+         })) {
+      EXPECT_TRUE(end) << end.error().message;
+    }
+  }
 }
 
 }  // namespace

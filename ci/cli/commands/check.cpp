@@ -13,6 +13,7 @@
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/united.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "ci/cli/session/world.hpp"
 #include "core/base/shell.hpp"
@@ -81,6 +82,7 @@ class Check {
     if (opened_.hf.checkpoint) {  // what was read of a file that changed says nothing
       BV_CHECK(opened_.hf.checkpoint->unchanged());
     }
+    BV_CHECK(unite_in(world_, run_));
     fill_replays(lines_, options_.command, run_);
     add_next(level);
     if (const int signal = stop_requested(); signal != 0) {
@@ -308,7 +310,7 @@ int run_check(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = Check(context, options, world->link()).run();
+  auto run = world->doing([&] { return Check(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

@@ -16,12 +16,14 @@
 #include "ci/cli/session/oracle_module.hpp"
 #include "ci/cli/session/session.hpp"
 #include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/united.hpp"
 #include "ci/cli/session/unsupported.hpp"
 #include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
 #include "core/checkpoint/open_model.hpp"
 #include "core/comm/link.hpp"
+#include "core/convert/shared_output.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/output_place.hpp"
 #include "core/torch_dist/store.hpp"
@@ -39,19 +41,9 @@ constexpr std::array<std::string_view, 2> kNothingWritten = {
 /// A refuted claim, or one that this version cannot make, stops the writing; a lossy cast that was
 /// asked for does not.
 bool stops(const Verdict& verdict) {
-  switch (verdict.outcome) {
-    case Outcome::Refuted:
-      return verdict.code != Code::ValueRuleInexact;
-    case Outcome::Unsupported:
-    case Outcome::Broken:
-      return true;
-    case Outcome::Proved:
-    case Outcome::Held:
-    case Outcome::Waived:
-    case Outcome::Inconclusive:
-      return false;
-  }
-  return true;
+  return verdict.outcome == Outcome::Refuted
+             ? verdict.code != Code::ValueRuleInexact
+             : verdict.outcome == Outcome::Unsupported || verdict.outcome == Outcome::Broken;
 }
 
 class Convert {
@@ -140,8 +132,10 @@ class Convert {
     }
     std::erase_if(run_.claims,
                   [](const ClaimSummary& one) { return one.reached && !one.requested; });
-    return names && subject.base().model.faults.empty() && !warned() &&
-           std::none_of(run_.verdicts.begin(), run_.verdicts.end(), stops);
+    BV_CHECK(unite_in(convert_.world, run_));
+    const bool right = names && subject.base().model.faults.empty() && !warned() &&
+                       std::none_of(run_.verdicts.begin(), run_.verdicts.end(), stops);
+    return convert::told_by_host(convert_.world, right, "whether the claims hold");
   }
 
   Status to_megatron() {
@@ -389,7 +383,7 @@ int run_convert(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = Convert(context, options, world->link()).run();
+  auto run = world->doing([&] { return Convert(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

@@ -205,37 +205,6 @@ bool World::is_host() const {
   return link_ == nullptr || link_->rank() == 0;
 }
 
-int World::fail_with(Context& context, const Options& options, const Error& why) {
-  if (link_ != nullptr) {
-    link_->fail_all(why);
-    tell_loss(context, link_->rank(), link_->failure().value_or(why));
-  }
-  return report_error(context, options, why);
-}
-
-int World::end_with(Context& context, const Options& options, Run run,
-                    int (*report)(Context&, const Options&, Run)) {
-  // Who was stopped has told the others, and reports what it has.
-  const bool told = link_ != nullptr && run.stopped && link_->failure();
-  const bool alone = link_ == nullptr || told;
-  if (const Status done = alone ? Status(Done{}) : link_->all_done(); !done) {
-    return fail_with(context, options, done.error());
-  }
-  stamp(context, options, run);
-  const int exit_code = report(context, options, std::move(run));
-  if (alone) {
-    return exit_code;
-  }
-  const auto word = link_->last_word(std::to_string(exit_code));
-  if (!word) {
-    context.streams.discard();
-    return fail_with(context, options, word.error());
-  }
-  int out = 4;
-  std::from_chars(word->data(), word->data() + word->size(), out);
-  return out;
-}
-
 Status agree_on(comm::Link* world, std::span<const parallel::Layout> layouts,
                 const std::string& what) {
   if (world == nullptr) {

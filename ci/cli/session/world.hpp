@@ -2,6 +2,7 @@
 // The processes that torchrun, srun or mpirun started with this one, for a command that they do
 // together. Rank 0 speaks and writes reports; all end with its exit code.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,9 +25,11 @@ class World {
   /// Null for a process that is alone.
   [[nodiscard]] comm::Link* link() const { return link_.get(); }
   [[nodiscard]] bool is_host() const;
-  /// The end of a command with an error: told to the others and reported (command.hpp). All but
-  /// rank 0 say in one line which rank is lost or does something else, and no more; one that saw
-  /// rank 0 go away speaks for it. Returns the exit code.
+  /// Runs `work`. What it throws is told to the others, and thrown again.
+  [[nodiscard]] Result<Run> doing(const std::function<Result<Run>()>& work);
+  /// The end of a command with an error: told to the others; rank 0 reports it (command.hpp) and
+  /// all end with its exit code. The others say in one line which rank is lost or does something
+  /// else, and an error of their own that rank 0 did not tell, or could not. Returns the exit code.
   [[nodiscard]] int fail_with(Context& context, const Options& options, const Error& why);
   /// The end of a command: `report` (finish, report_and_finish) when all have done their part, and
   /// the exit code of rank 0 on all. What is collected for stdout goes out after it.

@@ -222,14 +222,14 @@ TEST(Ending, AnErrorOfARankThatIsNotDoneIsToldToThoseThatAre) {
     BV_CHECK(link.last_word("0"));
     return Done{};
   });
-  expect_all_others(ends, 2, Code::RankLost, "rank 2 stopped: w.safetensors cannot be read");
+  expect_all_others(ends, 2, Code::ReadFailed, "rank 2 stopped: w.safetensors cannot be read");
 }
 
 TEST(Link, AnErrorOfOneRankStopsAllAndSaysWhoseItIs) {
   const auto ends = world_with(3, 2, [](Link&) -> Status {
     return fail(Code::ReadFailed, "w.safetensors cannot be read").advise("look at the disk");
   });
-  expect_all_others(ends, 2, Code::RankLost,
+  expect_all_others(ends, 2, Code::ReadFailed,
                     "rank 2 (tp2 pp0 ep0) stopped: w.safetensors cannot be read");
   EXPECT_EQ(ends[0].error().help, "look at the disk");
 }

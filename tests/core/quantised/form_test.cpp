@@ -372,21 +372,5 @@ TEST(Form, IsTheOneOfSeveralKindsThatTheShapesAllow) {
   EXPECT_EQ(form({64, 12}, {64, 1}, {four_too, four_too}), 4);
 }
 
-TEST(Headers, HaveTheWeightsInPlaceOfBitsAndCompanions) {
-  Headers headers;
-  headers["m.norm"] = {"m.norm", DType::BF16, {4}};
-  headers["m.w_blocks"] = {"m.w_blocks", DType::U8, {2, 6, 1, 16}};
-  headers["m.w_scales"] = {"m.w_scales", DType::U8, {2, 6, 1}};
-  const auto source = find(headers, json::object()).value();
-  const auto plain = dequantised(headers, source, DType::BF16);
-  ASSERT_TRUE(plain.has_value());
-  EXPECT_EQ(*plain, (Headers{{"m.norm", {"m.norm", DType::BF16, {4}}},
-                             {"m.w", {"m.w", DType::BF16, {2, 32, 6}}}}));
-  headers["m.w"] = {"m.w", DType::BF16, {2, 32, 6}};
-  const auto twice = dequantised(headers, find(headers, json::object()).value(), DType::BF16);
-  ASSERT_FALSE(twice.has_value());
-  EXPECT_EQ(twice.error().code, Code::DuplicateKey);
-}
-
 }  // namespace
 }  // namespace bv::quantised

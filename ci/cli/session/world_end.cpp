@@ -1,0 +1,97 @@
+// How the processes of a world end: with one exit code, and what was wrong is told once.
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <new>
+
+#include "ci/cli/command.hpp"
+#include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/signals.hpp"
+#include "ci/cli/session/world.hpp"
+
+namespace bv::cli {
+namespace {
+
+/// What a process knows by itself: who is gone, or does something else.
+bool is_seen_by_each(const Error& why) {
+  return why.code == Code::RankDiverged ||
+         (why.code == Code::RankLost && why.message.find(" stopped: ") == std::string::npos);
+}
+
+int code_from(const std::string& word) {
+  int out = 4;
+  std::from_chars(word.data(), word.data() + word.size(), out);
+  return out;
+}
+
+}  // namespace
+
+Result<Run> World::doing(const std::function<Result<Run>()>& work) {
+  const auto broken = [this](Code code, const std::string& what) {
+    if (link_ != nullptr) {
+      link_->fail_all(fail(code, what));
+      link_->leave(is_host() ? std::to_string(exit_code_of(code)) : "");
+    }
+  };
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    broken(Code::OutOfMemory, "memory ran out");
+    throw;
+  } catch (const std::exception& thrown) {
+    broken(Code::Assertion, thrown.what());
+    throw;
+  }
+}
+
+int World::fail_with(Context& context, const Options& options, const Error& why) {
+  if (link_ == nullptr) {
+    return report_error(context, options, why);
+  }
+  const bool own = !link_->failure();
+  link_->fail_all(why);
+  const Error& first = *link_->failure();
+  // Of one failure `why` may say more: what to do with what is kept.
+  const int code = report_error(context, options, first.code == why.code ? why : first);
+  if (is_host()) {
+    link_->leave(std::to_string(code));
+    return code;
+  }
+  const auto host = link_->end_of_failed_host();
+  const bool told =
+      host && (!own || (host->why && host->why->message.find(first.message) != std::string::npos));
+  if (!told || is_seen_by_each(first)) {
+    context.streams.be_silent(false);
+    context.streams.err(
+        fmt::format("rank {} ends with {}: {}\n", link_->rank(), label(first.code), first.message));
+    context.streams.be_silent(true);
+  }
+  return host ? code_from(host->word) : code;
+}
+
+int World::end_with(Context& context, const Options& options, Run run,
+                    int (*report)(Context&, const Options&, Run)) {
+  // Who was stopped has told the others, and reports what it has.
+  const bool told = link_ != nullptr && run.stopped && link_->failure();
+  const bool alone = link_ == nullptr || told;
+  if (const Status done = alone ? Status(Done{}) : link_->all_done(); !done) {
+    return fail_with(context, options, done.error());
+  }
+  stamp(context, options, run);
+  const int exit_code = report(context, options, std::move(run));
+  if (alone) {
+    if (told && is_host()) {
+      link_->leave(std::to_string(exit_code));
+    }
+    return exit_code;
+  }
+  const auto word = link_->last_word(std::to_string(exit_code));
+  if (!word) {
+    context.streams.discard();
+    return fail_with(context, options, word.error());
+  }
+  return code_from(*word);
+}
+
+}  // namespace bv::cli

@@ -1,0 +1,122 @@
+#include "core/verdict/unite.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/verdict/verdicts_json.hpp"
+
+namespace bv {
+namespace {
+
+using ::testing::ElementsAre;
+
+Verdict about_rule(std::string rule, Outcome outcome, std::string title = "") {
+  Verdict out;
+  out.claim = "gpu";
+  out.rule = std::move(rule);
+  out.layout = "tp1";
+  out.outcome = outcome;
+  out.code = Code::CpuGpuDiffer;
+  out.title = std::move(title);
+  out.cases = 3;
+  out.refuted_cases = outcome == Outcome::Refuted ? 1 : 0;
+  out.evidence.gpu = outcome == Outcome::Held;
+  return out;
+}
+
+bv::Run found_by(std::vector<Verdict> verdicts) {
+  bv::Run run;
+  run.claims = {{.claim = "gpu", .subjects = 3}};
+  run.verdicts = std::move(verdicts);
+  return run;
+}
+
+/// As it comes over a socket: the reader holds a document against its own counts.
+bv::Run sent(const bv::Run& run) {
+  const auto read = read_verdicts_json(verdicts_json(run));
+  EXPECT_TRUE(read) << read.error().message;
+  return read ? *read : bv::Run{};
+}
+
+/// The run of each process after all have told each other theirs.
+std::vector<bv::Run> all_united(std::vector<bv::Run> runs) {
+  std::vector<bv::Run> told;
+  std::vector<std::string> names;
+  for (const bv::Run& run : runs) {
+    names.push_back("rank " + std::to_string(told.size()));
+    told.push_back(sent(findings(run)));
+  }
+  for (bv::Run& run : runs) {
+    unite(run, told, names);
+  }
+  return runs;
+}
+
+const Verdict kGood = about_rule("r", Outcome::Held);
+
+TEST(Unite, WhatOneProcessFoundIsTheVerdictOfAllByName) {
+  for (std::size_t odd = 0; odd < 3; ++odd) {
+    std::vector<bv::Run> runs(3, found_by({about_rule("q", Outcome::Held), kGood}));
+    runs[odd] = found_by({about_rule("q", Outcome::Held),
+                          about_rule("r", Outcome::Refuted, "the GPU computes w differently")});
+    for (const bv::Run& run : all_united(runs)) {
+      ASSERT_EQ(run.verdicts.size(), 2U);
+      EXPECT_EQ(run.verdicts[0].outcome, Outcome::Held);
+      EXPECT_EQ(run.verdicts[1].outcome, Outcome::Refuted);
+      EXPECT_EQ(run.verdicts[1].code, Code::CpuGpuDiffer);
+      EXPECT_EQ(run.verdicts[1].cases, 3);
+      EXPECT_EQ(run.verdicts[1].title,
+                "rank " + std::to_string(odd) + ": the GPU computes w differently");
+      EXPECT_EQ(conclude(run).exit_code, 1);
+    }
+  }
+}
+
+TEST(Unite, WhatAllFoundAlikeIsThatOfOneProcess) {
+  const Verdict bad = about_rule("r", Outcome::Refuted, "wrong");
+  for (const bv::Run& run : all_united(std::vector<bv::Run>(3, found_by({bad, bad})))) {
+    ASSERT_EQ(run.verdicts.size(), 2U);
+    EXPECT_EQ(run.verdicts[1].title, "wrong");
+    EXPECT_TRUE(run.verdicts[1].facts.empty());
+  }
+}
+
+TEST(Unite, TheWorstIsToldAndTheOthersBesideIt) {
+  const auto runs =
+      all_united({found_by({kGood}), found_by({about_rule("r", Outcome::Inconclusive, "failed")}),
+                  found_by({about_rule("r", Outcome::Refuted, "wrong")}),
+                  found_by({about_rule("r", Outcome::Refuted, "wrong")})});
+  for (const bv::Run& run : runs) {
+    ASSERT_EQ(run.verdicts.size(), 1U);
+    EXPECT_EQ(run.verdicts[0].title, "rank 2: wrong");
+    EXPECT_THAT(run.verdicts[0].facts, ElementsAre("rank 1: failed", "the same on rank 3"));
+  }
+}
+
+TEST(Unite, AClaimThatRankZeroDidNotJudgeIsNotLost) {
+  bv::Run host;
+  host.claims = {{.claim = "gpu", .requested = false}};
+  host.verdicts = {};
+  const auto runs = all_united({host, found_by({about_rule("r", Outcome::Refuted, "wrong")})});
+  ASSERT_EQ(runs[0].verdicts.size(), 1U);
+  EXPECT_EQ(runs[0].verdicts[0].title, "rank 1: wrong");
+  EXPECT_TRUE(runs[0].claims[0].requested);
+  EXPECT_EQ(conclude(runs[0]).exit_code, 1);
+}
+
+TEST(Unite, InputErrorsAndWarningsOfOtherProcessesAreAdded) {
+  bv::Run host = found_by({kGood});
+  host.warnings = {fail(Code::NoGpu, "here too")};
+  bv::Run other = host;
+  other.warnings.push_back(fail(Code::NoBytes, "there alone"));
+  other.input_errors = {fail(Code::ReadFailed, "w cannot be read")};
+  const auto runs = all_united({host, other});
+  ASSERT_EQ(runs[0].warnings.size(), 2U);
+  EXPECT_EQ(runs[0].warnings[1].message, "rank 1: there alone");
+  ASSERT_EQ(runs[0].input_errors.size(), 1U);
+  EXPECT_EQ(runs[0].input_errors[0].message, "rank 1: w cannot be read");
+  EXPECT_EQ(conclude(runs[0]).exit_code, 5);
+}
+
+}  // namespace
+}  // namespace bv
