@@ -8,10 +8,9 @@
 namespace bv::comm {
 
 std::optional<Link::FailedEnd> Link::end_of_failed_host() {
-  using Clock = std::chrono::steady_clock;
-  const auto until = Clock::now() + patience_;
+  const auto until = std::chrono::steady_clock::now() + patience_;
   const Milliseconds step = std::max(Milliseconds(1), patience_ / 8);
-  while (rank_ != 0 && Clock::now() < until) {
+  while (rank_ != 0 && std::chrono::steady_clock::now() < until) {
     Arrival arrival = take(0, step, News::OfItsEnd);
     if (arrival.kind == Arrival::Kind::Left && !arrival.label.empty()) {
       const bool said = !arrival.why.message.empty();

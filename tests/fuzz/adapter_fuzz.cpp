@@ -29,8 +29,7 @@ void check_config(std::string_view text) {
   const auto again = bv::lora::parse_adapter_config(written, "fuzz");
   BV_ASSERT(again && bv::lora::adapter_config_text(*again) == written);
   for (const auto& [pattern, rank] : config->rank_pattern) {
-    const auto compiled =
-        bv::lora::PathPattern::compile(pattern, bv::lora::PathPattern::Extent::Suffix);
+    const auto compiled = bv::PathPattern::compile(pattern, bv::PathPattern::Extent::Suffix);
     BV_ASSERT(compiled);
     static_cast<void>(compiled->matches("model.layers.0.self_attn.q_proj"));
     static_cast<void>(compiled->matches(pattern));

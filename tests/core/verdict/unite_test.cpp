@@ -52,11 +52,11 @@ std::vector<bv::Run> all_united(std::vector<bv::Run> runs) {
   return runs;
 }
 
-const Verdict kGood = about_rule("r", Outcome::Held);
+const Verdict kHeld = about_rule("r", Outcome::Held);
 
 TEST(Unite, WhatOneProcessFoundIsTheVerdictOfAllByName) {
   for (std::size_t odd = 0; odd < 3; ++odd) {
-    std::vector<bv::Run> runs(3, found_by({about_rule("q", Outcome::Held), kGood}));
+    std::vector<bv::Run> runs(3, found_by({about_rule("q", Outcome::Held), kHeld}));
     runs[odd] = found_by({about_rule("q", Outcome::Held),
                           about_rule("r", Outcome::Refuted, "the GPU computes w differently")});
     for (const bv::Run& run : all_united(runs)) {
@@ -83,7 +83,7 @@ TEST(Unite, WhatAllFoundAlikeIsThatOfOneProcess) {
 
 TEST(Unite, TheWorstIsToldAndTheOthersBesideIt) {
   const auto runs =
-      all_united({found_by({kGood}), found_by({about_rule("r", Outcome::Inconclusive, "failed")}),
+      all_united({found_by({kHeld}), found_by({about_rule("r", Outcome::Inconclusive, "failed")}),
                   found_by({about_rule("r", Outcome::Refuted, "wrong")}),
                   found_by({about_rule("r", Outcome::Refuted, "wrong")})});
   for (const bv::Run& run : runs) {
@@ -105,7 +105,7 @@ TEST(Unite, AClaimThatRankZeroDidNotJudgeIsNotLost) {
 }
 
 TEST(Unite, InputErrorsAndWarningsOfOtherProcessesAreAdded) {
-  bv::Run host = found_by({kGood});
+  bv::Run host = found_by({kHeld});
   host.warnings = {fail(Code::NoGpu, "here too")};
   bv::Run other = host;
   other.warnings.push_back(fail(Code::NoBytes, "there alone"));
