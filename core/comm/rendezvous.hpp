@@ -21,8 +21,8 @@ struct Launch {
   std::string run;      // two worlds that share a host are told apart by it; "": nobody names it
   std::string version;  // of the program: all must be one
   std::string host;     // of this process, for messages
-  std::string command;  // of a run without a name: what all of its processes do alike
-  std::string alone;    // for messages: how this process runs alone
+  std::string command = {};  // of a run without a name: what all of its processes do alike
+  std::string alone = {};    // for messages: how this process runs alone
 };
 
 /// Ports from `port` on, one after the other, are tried until rank 0 is found.
