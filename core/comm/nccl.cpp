@@ -4,19 +4,26 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <thread>
 
 #include "core/base/text.hpp"
 #include "core/comm/launch.hpp"
 #include "core/comm/nccl_table.hpp"
+#include "core/comm/nccl_worker.hpp"
 
 namespace bv::comm {
 namespace {
 
 using nccl::Memory;
+using nccl::on_a_thread;
+using nccl::on_device;
+using nccl::Outcome;
 using nccl::Table;
+using nccl::Worker;
 
 Status by_driver(int code, const char* doing) {
   if (code == 0) {
@@ -25,25 +32,6 @@ Status by_driver(int code, const char* doing) {
   return fail(Code::NoGpu, fmt::format("the NVIDIA driver failed while {}", doing))
       .pair(fmt::format("CUDA error {}", code), "success")
       .advise("nvidia-smi says more of the device");
-}
-
-/// What a call gives, if it ends. NCCL waits for ever for a rank that is gone when a group is
-/// joined or left: a thread of its own does that, and is left alone where it does not end.
-template <class Call>
-std::future<int> on_a_thread(Call call) {
-  const auto ended = std::make_shared<std::promise<int>>();
-  std::future<int> out = ended->get_future();
-  std::thread([ended, call = std::move(call)]() mutable { ended->set_value(call()); }).detach();
-  return out;
-}
-
-/// A call for a thread that has chosen no device yet.
-template <class Call>
-auto on_device(const Table& table, void* context, Call call) {
-  return [set = table.context_set, context, call = std::move(call)] {
-    const int chosen = set(context);
-    return chosen == 0 ? call() : chosen;
-  };
 }
 
 constexpr auto kLook = std::chrono::milliseconds(20);  // how often others are looked at
@@ -57,7 +45,7 @@ class DeviceBytes {
   DeviceBytes(DeviceBytes&&) = delete;
   DeviceBytes& operator=(DeviceBytes&&) = delete;
   ~DeviceBytes() {
-    if (first_ != 0) {
+    if (first_ != 0 && !kept_) {
       table_.release(first_);
     }
   }
@@ -74,6 +62,8 @@ class DeviceBytes {
                          : by_driver(table_.to_host(bytes.data(), first_ + at, bytes.size()),
                                      "bringing bytes back");
   }
+  /// Not given back: something that does not end works on it still, and the driver would wait.
+  void keep() { kept_ = true; }
   [[nodiscard]] void* at(std::size_t offset) const {
     return reinterpret_cast<void*>(static_cast<std::uintptr_t>(first_ + offset));
   }
@@ -81,6 +71,7 @@ class DeviceBytes {
  private:
   const Table& table_;
   Memory first_ = 0;
+  bool kept_ = false;
 };
 
 class NcclCarrier : public Carrier {
@@ -99,12 +90,9 @@ class NcclCarrier : public Carrier {
     if (communicator_ != nullptr) {
       // Leaving waits for the others, and one of them may be gone.
       broken_ = broken_ || !all_are_here_();
-      on_a_thread(on_device(table_, context_,
-                            [leave = broken_ ? table_.abort : table_.destroy,
-                             communicator = communicator_] { return leave(communicator); }))
-          .wait_for(patience_);
+      leave();
     }
-    if (stream_ != nullptr) {
+    if (stream_ != nullptr && !hangs_) {
       table_.stream_destroy(stream_);
     }
   }
@@ -120,82 +108,175 @@ class NcclCarrier : public Carrier {
     place_ = place;
     size_ = size;
     BV_CHECK(here());
-    BV_CHECK(by_driver(table_.stream_create(&stream_, 1), "making a stream"));
+    // A stream that waits for copies of pages that are not pinned, which return before they end.
+    BV_CHECK(by_driver(table_.stream_create(&stream_, 0), "making a stream"));
     const auto made = std::make_shared<void*>(nullptr);
-    auto joining =
-        on_a_thread(on_device(table_, context_, [join = table_.init_rank, made, size, id, place] {
-          return join(made.get(), size, id, place);
-        }));
-    BV_TRY(code, ended(joining, "joining the group"));
+    auto joining = worker_.run([table = table_, context = context_, made, size, id, place] {
+      const int chosen = table.context_set(context);
+      return chosen == 0 ? Outcome{table.init_rank(made.get(), size, id, place), 0}
+                         : Outcome{0, chosen};
+    });
+    BV_TRY(outcome, ended(joining, "joining the group"));
+    BV_CHECK(by_driver(outcome.driver, "choosing a device"));
+    BV_CHECK(by_nccl(outcome.nccl, "joining the group"));
     communicator_ = *made;
-    return by_nccl(code, "joining the group");
+    joined_ = true;
+    return Done{};
   }
 
   Status broadcast(int root, std::span<std::byte> bytes) override {
     DeviceBytes memory(table_);
-    BV_CHECK(here());
-    BV_CHECK(memory.allocate(bytes.size()));
-    if (place_ == root) {
-      BV_CHECK(memory.fill(0, bytes));
-    }
-    BV_CHECK(by_nccl(table_.broadcast(memory.at(0), memory.at(0), bytes.size(), nccl::kInt8, root,
-                                      communicator_, stream_),
-                     "a broadcast"));
-    BV_CHECK(wait("a broadcast"));
-    return memory.read(0, bytes);
+    return given_up(
+        [&]() -> Status {
+          BV_CHECK(here());
+          BV_CHECK(memory.allocate(bytes.size()));
+          if (place_ == root) {
+            BV_CHECK(memory.fill(0, bytes));
+          }
+          BV_CHECK(called("a broadcast",
+                          [start = table_.broadcast, at = memory.at(0), size = bytes.size(), root,
+                           group = communicator_, stream = stream_] {
+                            return start(at, at, size, nccl::kInt8, root, group, stream);
+                          }));
+          return memory.read(0, bytes);
+        }(),
+        memory);
   }
 
   Status all_gather(std::span<const std::byte> mine, std::span<std::byte> all) override {
     DeviceBytes memory(table_);
-    BV_CHECK(here());
-    BV_CHECK(memory.allocate(all.size()));
-    const std::size_t at = mine.size() * static_cast<std::size_t>(place_);
-    BV_CHECK(memory.fill(at, mine));
-    BV_CHECK(by_nccl(table_.all_gather(memory.at(at), memory.at(0), mine.size(), nccl::kInt8,
-                                       communicator_, stream_),
-                     "an all-gather"));
-    BV_CHECK(wait("an all-gather"));
-    return memory.read(0, all);
+    return given_up(
+        [&]() -> Status {
+          BV_CHECK(here());
+          BV_CHECK(memory.allocate(all.size()));
+          const std::size_t at = mine.size() * static_cast<std::size_t>(place_);
+          BV_CHECK(memory.fill(at, mine));
+          BV_CHECK(called("an all-gather",
+                          [start = table_.all_gather, from = memory.at(at), to = memory.at(0),
+                           size = mine.size(), group = communicator_, stream = stream_] {
+                            return start(from, to, size, nccl::kInt8, group, stream);
+                          }));
+          return memory.read(0, all);
+        }(),
+        memory);
   }
 
   Status scatter(int root, std::span<const Bytes> parts, std::span<std::byte> mine) override {
     DeviceBytes memory(table_);
-    BV_CHECK(here());
-    std::size_t total = mine.size();
-    for (const Bytes& part : parts) {
-      total += part.size();
-    }
-    BV_CHECK(memory.allocate(total));
-    std::size_t at = mine.size();
-    for (const Bytes& part : parts) {
-      BV_CHECK(memory.fill(at, part));
-      at += part.size();
-    }
-    BV_CHECK(by_nccl(exchange(root, parts, memory, mine.size()), "a scatter"));
-    BV_CHECK(wait("a scatter"));
-    return memory.read(0, mine);
+    return given_up(
+        [&]() -> Status {
+          BV_CHECK(here());
+          std::size_t total = mine.size();
+          for (const Bytes& part : parts) {
+            total += part.size();
+          }
+          BV_CHECK(memory.allocate(total));
+          std::size_t at = mine.size();
+          std::vector<std::pair<void*, std::size_t>> sent;
+          for (const Bytes& part : parts) {
+            BV_CHECK(memory.fill(at, part));
+            sent.emplace_back(memory.at(at), part.size());
+            at += part.size();
+          }
+          if (place_ != root) {
+            sent.clear();
+          }
+          BV_CHECK(called("a scatter", exchange(root, std::move(sent), memory.at(0), mine.size())));
+          return memory.read(0, mine);
+        }(),
+        memory);
   }
 
  private:
-  int exchange(int root, std::span<const Bytes> parts, const DeviceBytes& memory,
-               std::size_t mine) const {
-    int code = table_.group_start();
-    std::size_t at = mine;
-    for (std::size_t i = 0; code == 0 && place_ == root && i < parts.size(); ++i) {
-      code = parts[i].empty() ? 0
-                              : table_.send(memory.at(at), parts[i].size(), nccl::kInt8,
-                                            static_cast<int>(i), communicator_, stream_);
-      at += parts[i].size();
+  /// Starts a collective and waits for it. NCCL does both for ever where a rank is gone, so another
+  /// thread does, which uses nothing of this object.
+  Status called(const char* doing, std::function<int()> start) {
+    const auto given_up = std::make_shared<std::atomic<bool>>(false);
+    const auto started = std::make_shared<std::atomic<bool>>(false);
+    auto running = worker_.run([table = table_, context = context_, group = communicator_,
+                                stream = stream_, start = std::move(start), given_up, started] {
+      Outcome out;
+      out.driver = table.context_set(context);
+      out.nccl = out.driver == 0 ? start() : 0;
+      *started = true;
+      while (out.driver == 0 && (out.nccl == 0 || out.nccl == nccl::kInProgress) && !*given_up) {
+        out.nccl = 0;
+        if (table.async_error(group, &out.nccl); out.nccl != 0 && out.nccl != nccl::kInProgress) {
+          return out;
+        }
+        out.driver = table.stream_query(stream);
+        if (out.driver == 0) {
+          return Outcome{};
+        }
+        out.driver = out.driver == nccl::kNotReady ? 0 : out.driver;
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+      return out;
+    });
+    auto outcome = ended(running, doing);
+    if (!outcome) {
+      *given_up = true;
+      hangs_ = !*started;
+      return std::move(outcome).error();
     }
-    if (code == 0 && mine > 0) {
-      code = table_.receive(memory.at(0), mine, nccl::kInt8, root, communicator_, stream_);
+    BV_CHECK(by_driver(outcome->driver, doing));
+    return by_nccl(outcome->nccl, doing);
+  }
+
+  /// Memory is given back after the group is left: until then NCCL may work on it, and the driver
+  /// waits for what works.
+  Status given_up(Status end, DeviceBytes& memory) {
+    if (!end && communicator_ != nullptr) {
+      broken_ = true;
+      if (!hangs_) {
+        leave();
+      }
+      communicator_ = nullptr;  // of a call that did not come back, it is that call's
     }
-    const int ended = table_.group_end();
-    return code == 0 ? ended : code;
+    if (hangs_) {
+      memory.keep();
+    }
+    return end;
+  }
+
+  /// Leaves the group, or gives it up where it is broken.
+  void leave() {
+    const auto left = on_a_thread(on_device(
+        table_, context_, [leave = broken_ ? table_.abort : table_.destroy, group = communicator_] {
+          return leave(group);
+        }));
+    hangs_ = left.wait_for(patience_) != std::future_status::ready || hangs_;
+    communicator_ = nullptr;
+  }
+
+  /// What the root sends, with what this rank receives, as one group of calls.
+  [[nodiscard]] std::function<int()> exchange(int root,
+                                              std::vector<std::pair<void*, std::size_t>> sent,
+                                              void* to, std::size_t mine) const {
+    return [table = table_, root, sent = std::move(sent), to, mine, group = communicator_,
+            stream = stream_] {
+      int code = table.group_start();
+      for (std::size_t i = 0; code == 0 && i < sent.size(); ++i) {
+        code = sent[i].second == 0 ? 0
+                                   : table.send(sent[i].first, sent[i].second, nccl::kInt8,
+                                                static_cast<int>(i), group, stream);
+      }
+      if (code == 0 && mine > 0) {
+        code = table.receive(to, mine, nccl::kInt8, root, group, stream);
+      }
+      const int ended = table.group_end();
+      return code == 0 ? ended : code;
+    };
   }
 
   /// Threads have a current context each.
-  Status here() const { return by_driver(table_.context_set(context_), "choosing a device"); }
+  Status here() const {
+    if (communicator_ == nullptr && joined_) {
+      return fail(Code::RankLost, fmt::format("a group of {} ranks was given up", size_))
+          .advise("look at the first message of this process");
+    }
+    return by_driver(table_.context_set(context_), "choosing a device");
+  }
 
   Status by_nccl(int code, const char* doing) {
     if (code == 0 || code == nccl::kInProgress) {
@@ -209,7 +290,7 @@ class NcclCarrier : public Carrier {
             "collectives to the sockets");
   }
 
-  Result<int> ended(std::future<int>& one, const char* doing) {
+  Result<Outcome> ended(std::future<Outcome>& one, const char* doing) {
     const auto end = std::chrono::steady_clock::now() + patience_;
     while (one.wait_for(kLook) != std::future_status::ready) {
       BV_CHECK(others(doing, end));
@@ -236,38 +317,18 @@ class NcclCarrier : public Carrier {
         .advise("look at the ranks that wrote nothing; set NCCL_DEBUG=INFO to see more");
   }
 
-  /// NCCL waits for ever for a rank that is gone: this does not.
-  Status wait(const char* doing) {
-    const auto end = std::chrono::steady_clock::now() + patience_;
-    for (auto look = std::chrono::steady_clock::now() + kLook;;) {
-      int failed = 0;
-      BV_CHECK(by_nccl(table_.async_error(communicator_, &failed), doing));
-      BV_CHECK(by_nccl(failed, doing));
-      const int ready = table_.stream_query(stream_);
-      if (ready == 0) {
-        return Done{};
-      }
-      if (ready != nccl::kNotReady) {
-        broken_ = true;
-        return by_driver(ready, doing);
-      }
-      if (std::chrono::steady_clock::now() > look) {
-        BV_CHECK(others(doing, end));
-        look = std::chrono::steady_clock::now() + kLook;
-      }
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-  }
-
   const Table& table_;
   void* context_;
   Milliseconds patience_;
   CarrierMaker::AllAreHere all_are_here_;
+  Worker worker_;
   void* stream_ = nullptr;
   void* communicator_ = nullptr;
   int place_ = 0;
   int size_ = 1;
   bool broken_ = false;
+  bool joined_ = false;
+  bool hangs_ = false;  // something does not end, and may use stream and memory for ever
 };
 
 class NcclMaker : public CarrierMaker {

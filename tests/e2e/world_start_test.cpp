@@ -170,14 +170,14 @@ TEST(WorldStart, WhatAProcessFindsBeforeItMeetsTheOthersIsPrintedByIt) {
 
 TEST(WorldStart, TheUsualLimitOfOpenFilesIsNoLimit) {
   auto all = world_of(20, check_of("llama"));
-  for (const std::size_t rank : {0, 7}) {
+  for (const std::size_t rank : {0U, 7U}) {
     behind(all[rank], "ulimit -S -n 18");
   }
   expect_all_pass(all);
 }
 
 TEST(WorldStart, AProcessThatCanOpenNoMoreFilesIsNamedAtOnce) {
-  for (const std::size_t odd : {0, 9}) {
+  for (const std::size_t odd : {0U, 9U}) {
     auto all = world_of(20, check_of("llama", {"--patience", "60"}));
     all[odd].setting.limits.open_files = 18;
     const auto begin = std::chrono::steady_clock::now();
