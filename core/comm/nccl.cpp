@@ -286,7 +286,7 @@ class NcclCarrier : public Carrier {
     return fail(Code::RankLost, fmt::format("NCCL failed in {} of {} ranks", doing, size_))
         .pair(table_.error_text(code), "ncclSuccess")
         .advise(
-            "set NCCL_DEBUG=INFO to see why (one GPU for two ranks is no group), or leave the "
+            "set NCCL_DEBUG=INFO to see why (one GPU for two ranks is not a group), or leave the "
             "collectives to the sockets");
   }
 

@@ -170,8 +170,8 @@ TEST_F(QuantisedForms, NeedNoModelTypeWhereTheClassIsKnown) {
 
 /// A padded vocabulary is told where it is written.
 TEST_F(QuantisedForms, ConvertTellsOfRowsThatItPads) {
-  const Ended ended = run({"convert", "--to", "megatron", "--model", "fixture:qwen3", "--set",
-                           "vocab_size=131", "--out", at("x"), "--tp", "2"});
+  const Ended ended = run({"convert", "--to", "megatron", "--model", golden_hf("llama").string(),
+                           "--out", at("x"), "--tp", "2"});
   EXPECT_EQ(ended.code, 0) << ended.all();
   EXPECT_NE(ended.all().find("131 vocabulary rows padded to a multiple of TP"), std::string::npos)
       << ended.all();

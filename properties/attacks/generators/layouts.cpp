@@ -1,5 +1,6 @@
 #include "properties/attacks/generators/layouts.hpp"
 
+#include "core/family/stage_start.hpp"
 #include "core/plan/legality.hpp"
 
 namespace bv::generators {
@@ -135,6 +136,10 @@ Result<parallel::Layout> layout_of(const Layout& draw, const model::Model& model
                                    std::int64_t ranks_max) {
   parallel::Layout out = pipeline_of(draw, model.mtp_layers);
   out.vocab_divisor = draw.vocab_divisor;
+  if (!family::stage_starts(*model.family).empty() && !plan::check_layout(model, out)) {
+    out = {};  // stages that may not start where these do: one stage
+    out.vocab_divisor = draw.vocab_divisor;
+  }
   BV_CHECK(plan::check_layout(model, out));
   const auto choose = [&](std::int64_t parallel::Layout::*size, std::int64_t index) {
     const auto values = legal(model, out, size, ranks_max);

@@ -147,8 +147,8 @@ std::vector<Hostile> meaning_rows() {
        tensors([](Json& t) { t[kScale][0] = "I64"; })},
       {"plain_values", "BV7031", "a form that is known",
        tensors([](Json& t) { t[kUp][0] = "BF16"; })},
-      {"a_tensor_of_nobody", "BV7031", "a form that is known", tensors([](Json& t) {
-         t["model.norm.weight"] = {"BF16", {8}, kFile, kZeros};
+      {"a_tensor_of_nobody", "BV7031", "is of no quantised weight", tensors([](Json& t) {
+         t["model.odd.weight"] = {"BF16", {8}, kFile, kZeros};
        })},
       {"a_policy_that_dequantises_nothing", "BV7031", "a form that is known",
        [](Json& j) { j["dtype"] = "preserve"; }},

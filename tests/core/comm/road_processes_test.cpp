@@ -208,19 +208,23 @@ INSTANTIATE_TEST_SUITE_P(Goldens, RoadsOfProcesses, ::testing::ValuesIn(support:
 /// leaves out the end of a message that is no multiple of 16, elements taken for narrower ones.
 TEST(WrongBytes, OfALibraryAreSeenOnTheRoad) {
   const checkpoint::HfModel source = support::open_golden("qwen3_moe");
-  const auto layout = layout_for(source.model, 4, 0);
-  ASSERT_TRUE(layout);
-  const auto plan = plan::Plan::make(source.model, support::catalogue(), *layout);
-  ASSERT_TRUE(plan) << plan.error().message;
-  const Case one{source, *plan, other_type(source.headers)};
-  const Wanted wanted = wanted_of(one, 4);
+  std::map<std::string, int> seen;
+  for (std::size_t turn = 0; turn < 6; ++turn) {  // not every layout has a message of each kind
+    const auto layout = layout_for(source.model, 4, turn);
+    ASSERT_TRUE(layout);
+    const auto plan = plan::Plan::make(source.model, support::catalogue(), *layout);
+    ASSERT_TRUE(plan) << plan.error().message;
+    const Case one{source, *plan, other_type(source.headers)};
+    const Wanted wanted = wanted_of(one, 4);
+    for (const char* fault : {"root", "ragged", "dtype"}) {
+      ::setenv("FAKE_NCCL", fault, 1);
+      const auto said = in_processes(4, one, wanted, true);
+      ::unsetenv("FAKE_NCCL");
+      seen[fault] += std::ranges::any_of(said, [](const auto& text) { return !text.empty(); });
+    }
+  }
   for (const char* fault : {"root", "ragged", "dtype"}) {
-    ::setenv("FAKE_NCCL", fault, 1);
-    const auto said = in_processes(4, one, wanted, true);
-    ::unsetenv("FAKE_NCCL");
-    EXPECT_TRUE(std::any_of(said.begin(), said.end(), [](const auto& text) {
-      return !text.empty();
-    })) << fault;
+    EXPECT_GT(seen[fault], 0) << fault;
   }
 }
 

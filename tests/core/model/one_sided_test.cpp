@@ -87,7 +87,7 @@ TEST(OneSided, WhatTheConfigAsksForAndTheFilesLackIsSaid) {
   EXPECT_EQ(model.faults[1].code, Code::HfTensorMissing);
   EXPECT_THAT(model.faults[1].message,
               AllOf(HasSubstr("config.json asks for HF tensor model.layers.1.norm.bias"),
-                    HasSubstr("biased=1"), HasSubstr("is not there")));
+                    HasSubstr("biased=true"), HasSubstr("is not there")));
 }
 
 TEST(OneSided, ATensorThatTheConfigDeniesIsTheConfigsFault) {
@@ -115,7 +115,7 @@ TEST(OneSided, AParameterWithoutASourceIsNamed) {
   ASSERT_EQ(model.faults.size(), 1U);
   EXPECT_EQ(model.faults[0].code, Code::MegatronParamUnfilled);
   EXPECT_EQ(model.faults[0].message,
-            "3 Megatron parameters decoder.layers.*.gain have no HF tensor (gain=0): Megatron "
+            "3 Megatron parameters decoder.layers.*.gain have no HF tensor (gain=false): Megatron "
             "always has a gain");
   EXPECT_EQ(model.faults[0].found, "no HF tensor model.layers.*.gain");
 }
