@@ -99,7 +99,6 @@ void expect_merge_is_a_model(const Tied& tied, const std::string& adapter, const
 
 TEST(LoraUntie, OfEveryTiedFixtureIsAModelOrRefusedByName) {
   int merged = 0;
-  int refused = 0;
   const auto all = fixtures::builtin_fixtures().value();
   for (const auto& fixture : all) {
     SCOPED_TRACE(fixture.name);
@@ -121,14 +120,12 @@ TEST(LoraUntie, OfEveryTiedFixtureIsAModelOrRefusedByName) {
     if (ended.code != 0) {
       EXPECT_NE(ended.err.find("cannot be untied"), std::string::npos) << ended.out << ended.err;
       EXPECT_FALSE(fs::exists(out));
-      ++refused;
       continue;
     }
     expect_merge_is_a_model(*tied, adapter, out);
     ++merged;
   }
-  EXPECT_GT(merged, 5);
-  EXPECT_GT(refused, 2);  // Gemma 2, 3 and their wrappers
+  EXPECT_GT(merged, 8);  // Gemma 2, 3 and their wrappers too
 }
 
 /// The embedding that an MTP layer stores again is the same tensor whatever a config says.
