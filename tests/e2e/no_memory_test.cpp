@@ -1,6 +1,8 @@
 // Memory and threads that cannot be had: a message and a documented exit code, and nothing half
 // written. The refusals are injected (preloaded/refusals.cpp).
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -77,7 +79,7 @@ class NoMemory : public ::testing::Test {
 TEST_F(NoMemory, AnyAllocationThatFailsEndsWithFiveOrAsWithoutIt) {
   for (const Line& line : lines()) {
     const Ended whole = refused(line, "REFUSE_ALLOCATION", 0);
-    const std::string named = line[0] + " " + line[1];
+    const std::string named = fmt::format("{}", fmt::join(line, " "));
     const auto written = outputs();
     const std::uint64_t all = std::stoull(file_text(folder / "count"));
     ASSERT_GT(all, 100U) << named;
