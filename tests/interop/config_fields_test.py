@@ -166,8 +166,8 @@ def complaint(field, config, path, healthy):
             return f"transformers refuses it ({type(refusal).__name__}: {str(refusal)[:200]}); exit {code}\n{text[:800]}"
         return None
     code, text = check(dump(config, tensors, path))
-    if code == 0 or (code == 5 and field in text and ("Megatron" in text or cannot_compute(config))):
-        return None  # what Megatron cannot build is refused with the reason
+    if code == 0 or (code in (1, 5) and field in text and ("Megatron" in text or cannot_compute(config))):
+        return None  # what Megatron cannot build is refused with the reason, or its tensors are refuted by name
     return f"transformers builds it; exit {code}\n{text[:2500]}"
 
 
