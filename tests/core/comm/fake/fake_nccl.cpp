@@ -134,8 +134,10 @@ int ncclGetUniqueId(Id* id) {
     return 2;
   }
   id->bytes = {};
-  std::snprintf(id->bytes.data(), id->bytes.size(), "/bv-fake-nccl-%d-%d",
-                static_cast<int>(::getpid()), next++);
+  // Memory of a world that was killed stays; a process of the same number must not find it.
+  const auto now = std::chrono::steady_clock::now().time_since_epoch().count();
+  std::snprintf(id->bytes.data(), id->bytes.size(), "/bv-fake-nccl-%d-%d-%lld",
+                static_cast<int>(::getpid()), next++, static_cast<long long>(now));
   return 0;
 }
 int ncclCommInitRank(void** out, int size, Id id, int rank) {
