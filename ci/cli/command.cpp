@@ -256,6 +256,13 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
                  last_words(context, options, out_of_memory(), concludes), std::move(stopped));
 }
 
+/// The end of a command that has not begun: the others of its world need not wait for it.
+int end_before_work(Context& context, const Options& options, const Error& why) {
+  const Command* command = find_command(options.command);
+  return command != nullptr && divides(options, *command) ? decline_world(context, options, why)
+                                                          : report_error(context, options, why);
+}
+
 int dispatch(Context& context, Options& options) {
   const std::vector<CommandName> names = command_names();
   const auto files = read_settings(context.environment, context.folder);
@@ -278,7 +285,7 @@ int dispatch(Context& context, Options& options) {
       const Command* command = named_command(context);
       options.command = command == nullptr ? "" : command->name.name;
     }
-    return report_error(context, options, files ? *reading.error : files.error());
+    return end_before_work(context, options, files ? *reading.error : files.error());
   }
   if (options.verbosity() >= 0) {
     for (const std::string& note : reading.notes) {
@@ -292,7 +299,7 @@ int dispatch(Context& context, Options& options) {
   }
   const Command& command = *find_command(options.command);
   if (const auto ready = prepare(context, options); !ready) {
-    return report_error(context, options, ready.error());
+    return end_before_work(context, options, ready.error());
   }
   if (const auto alone = check_alone(context, options, command); !alone) {
     context.streams.be_silent(!writes_for_all(context));  // all are refused, one says it
@@ -303,9 +310,7 @@ int dispatch(Context& context, Options& options) {
     auto ready = prepare_reports(context, options, folder);
     ready = ready && command.concludes ? mark_begun(context, options, folder) : ready;
     if (!ready) {
-      const int code = report_error(context, options, ready.error());
-      decline_world(context, options, ready.error());
-      return code;
+      return end_before_work(context, options, ready.error());
     }
   }
   tell_last_words(context, options, command.concludes);

@@ -7,9 +7,6 @@
 
 namespace bv::cli {
 
-namespace {
-
-/// Does the command do its work together with the other processes of a world?
 bool divides(const Options& options, const Command& command) {
   if (command.name.name != std::string_view("lora") || options.operands.empty()) {
     return command.divides;
@@ -17,8 +14,6 @@ bool divides(const Options& options, const Command& command) {
   const std::string& verb = options.operands.front();
   return verb == "check" || verb == "convert" || verb == "merge";
 }
-
-}  // namespace
 
 Status check_alone(const Context& context, const Options& options, const Command& command) {
   const std::string_view word = command.name.name;

@@ -1,9 +1,12 @@
 #pragma once
-// Commands in a world of processes that do not divide their work.
+// Which commands divide their work in a world of processes, and those that do not.
 
 #include "ci/cli/command.hpp"
 
 namespace bv::cli {
+
+/// Does the command do its work together with the other processes of a world?
+[[nodiscard]] bool divides(const Options& options, const Command& command);
 
 /// Several processes would each do all of it, and write one output. Errors: Conflict; those of
 /// comm::launch_from.

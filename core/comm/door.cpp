@@ -73,18 +73,19 @@ Status check_open_files(const Launch& launch) {
       .advise("raise the limit of open files (ulimit -n, and its ceiling ulimit -Hn)");
 }
 
-Status Door::open_until(Clock::time_point until) {
+Status Door::open_until(Clock::time_point until, const Watch& watch) {
   while (!wanted_.empty() && Clock::now() < until) {
-    if (auto open = let_in(until); !open) {
-      return close_with(std::move(open).error(), wanted_.size());
-    }
+    BV_CHECK(let_in(until, watch.socket));
     BV_CHECK(listen_to_strangers());
+    if (watch.look) {
+      BV_CHECK(watch.look());
+    }
   }
   return Done{};
 }
 
-Status Door::let_in(Clock::time_point until) {
-  std::vector<pollfd> all = {{listener_, POLLIN, 0}};
+Status Door::let_in(Clock::time_point until, int watched) {
+  std::vector<pollfd> all = {{listener_, POLLIN, 0}, {watched, POLLIN, 0}};
   for (const Guest& stranger : strangers_) {
     all.push_back({stranger.socket.number(), POLLIN, 0});
   }
@@ -110,7 +111,8 @@ Status Door::listen_to_strangers() {
     if (frame && frame->kind == kind_) {
       if (auto taken = take(std::move(stranger), fields_from(text_of(frame->bytes))); !taken) {
         strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
-        return close_with(std::move(taken).error(), wanted_.size() - 1);
+        misfits_ += 1;
+        return taken;
       }
     }
     strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -183,15 +185,15 @@ Status Door::take(Guest guest, const Fields& hello) {
   return Done{};
 }
 
-/// All who came are told, and as many as are still to come when they come soon.
-Error Door::close_with(Error why, std::size_t to_come) {
+void Door::turn_all_away(const Error& why) {
   for (const auto& [rank, guest] : guests_) {
     tell_error(guest.socket, why);
   }
   guests_.clear();
   const auto until = Clock::now() + kLate;
+  std::size_t to_come = wanted_.size() - std::min(wanted_.size(), misfits_);
   while (to_come > 0 && Clock::now() < until) {
-    if (!let_in(until)) {
+    if (!let_in(until, -1)) {
       std::this_thread::sleep_for(kFullTime);
     }
     for (std::size_t i = 0; i < strangers_.size();) {
@@ -210,7 +212,6 @@ Error Door::close_with(Error why, std::size_t to_come) {
       strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
-  return why;
 }
 
 /// A version that does not say its command says less of its run: the beginning of the name.

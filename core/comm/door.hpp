@@ -1,6 +1,7 @@
 #pragma once
 // Who comes to a world that comes together: ranks that say who they are, and strangers.
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -40,11 +41,19 @@ class Door {
   Door(const Launch& launch, int listener, Frame::Kind kind, std::set<int> wanted)
       : launch_(launch), listener_(listener), kind_(kind), wanted_(std::move(wanted)) {}
 
+  /// A connection that may end the wait: `look` is called now and then, and when bytes came.
+  struct Watch {
+    int socket = -1;
+    std::function<Status()> look = {};
+  };
   /// Until all are here or the time is over; then `missing` says who is not. Errors: RankDiverged
   /// for a rank of this run that has another version or another size of the world, or that is
-  /// there twice; RankLost when this process may open no more files. All who came were told, and
-  /// who comes a little later.
-  Status open_until(Clock::time_point until);
+  /// there twice (it was told); RankLost when this process may open no more files; those of
+  /// `watch`.
+  [[nodiscard]] Status open_until(Clock::time_point until, const Watch& watch);
+  [[nodiscard]] Status open_until(Clock::time_point until) { return open_until(until, Watch()); }
+  /// After an error: tells all who came, and as many as are still to come when they come soon.
+  void turn_all_away(const Error& why);
 
   [[nodiscard]] const std::set<int>& missing() const { return wanted_; }
   std::map<int, Guest>& guests() { return guests_; }
@@ -52,12 +61,11 @@ class Door {
   [[nodiscard]] const std::set<std::string>& turned_away() const { return turned_away_; }
 
  private:
-  Status let_in(Clock::time_point until);
+  Status let_in(Clock::time_point until, int watched);
   Status listen_to_strangers();
   Status take(Guest guest, const Fields& hello);
   [[nodiscard]] std::string why_not(const Fields& hello);
   [[nodiscard]] bool is_of_run(const Fields& hello) const;
-  Error close_with(Error why, std::size_t to_come);
 
   const Launch& launch_;
   int listener_;
@@ -66,6 +74,7 @@ class Door {
   std::vector<Guest> strangers_;
   std::map<int, Guest> guests_;
   std::set<std::string> turned_away_;
+  std::size_t misfits_ = 0;  // of this run, and told why they cannot belong to it
 };
 
 }  // namespace bv::comm

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
@@ -216,27 +215,13 @@ class SocketLink : public Link {
         }
       }
     }
-    hear_out();
-  }
-
-  /// Bytes that nobody read would make the system take back what was sent: the last ones are read.
-  void hear_out() {
-    const auto until = std::min(Clock::now() + kHearOut, *ends_at_);
-    for (Seat& seat : seats_) {
+    std::vector<int> open;
+    for (const Seat& seat : seats_) {
       if (seat.socket.number() >= 0) {
-        ::shutdown(seat.socket.number(), SHUT_WR);
+        open.push_back(seat.socket.number());
       }
     }
-    std::array<char, 4096> rest{};
-    for (Seat& seat : seats_) {
-      ssize_t got = 1;
-      while (seat.socket.number() >= 0 && got > 0) {
-        pollfd one{seat.socket.number(), POLLIN, 0};
-        got = ::poll(&one, 1, until_ms(until)) > 0
-                  ? ::recv(one.fd, rest.data(), rest.size(), MSG_DONTWAIT)
-                  : 0;
-      }
-    }
+    hear_out(open, std::min(Clock::now() + kHearOut, *ends_at_));
   }
 
   [[nodiscard]] static bool is_gone(const Seat& seat) { return seat.state == State::Lost; }

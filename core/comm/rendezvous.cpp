@@ -10,6 +10,7 @@
 
 #include "core/base/text.hpp"
 #include "core/comm/door.hpp"
+#include "core/comm/joining.hpp"
 #include "core/comm/sockets.hpp"
 
 namespace bv::comm {
@@ -18,7 +19,6 @@ namespace {
 /// Of who listens where this rank 0 would have: a stranger that is silent costs no more.
 constexpr Milliseconds kFirstAnswerTime{250};
 constexpr Milliseconds kBetweenTries{100};
-constexpr Milliseconds kGrace{3000};  // rank 0 gives up first, and says who is missing
 
 std::set<int> ranks_from(int first, int end) {
   std::set<int> out;
@@ -51,66 +51,9 @@ Error not_all_came(const Launch& launch, const Door& door, Milliseconds patience
   return out;
 }
 
-Error lost_between(const Launch& launch, int rank, std::string_view host) {
-  return fail(Code::RankLost,
-              fmt::format("rank {}{} went away or stopped while the world came together", rank,
-                          host.empty() ? "" : fmt::format(" on host {}", readable(host))))
-      .fact(fmt::format("seen by rank {}", launch.rank))
-      .advise("look at the output of that process and at the log of its host, then run again");
-}
-
-/// Until every rank has said that it is connected to all others, or why it is not.
-Status wait_for_joined(const Launch& launch, std::vector<Peer>& peers, Clock::time_point until) {
-  std::set<int> awaited = ranks_from(1, launch.size);
-  while (!awaited.empty() && Clock::now() < until) {
-    std::vector<pollfd> all;
-    for (const int rank : awaited) {
-      all.push_back({peers[static_cast<std::size_t>(rank)].socket.number(), POLLIN, 0});
-    }
-    static_cast<void>(::poll(all.data(), all.size(), std::min(until_ms(until), 200)));
-    for (auto rank = awaited.begin(); rank != awaited.end();) {
-      Peer& peer = peers[static_cast<std::size_t>(*rank)];
-      const bool open = read_some(peer.socket.number(), peer.reader);
-      const auto frame = peer.reader.next();
-      if (frame && frame->kind == Frame::Kind::Failed) {
-        return error_from(text_of(frame->bytes));
-      }
-      if (frame ? frame->kind != Frame::Kind::Welcome : !open) {
-        return lost_between(launch, *rank, peer.host);
-      }
-      rank = frame ? awaited.erase(rank) : std::next(rank);
-    }
-  }
-  if (!awaited.empty()) {
-    return lost_between(launch, *awaited.begin(),
-                        peers[static_cast<std::size_t>(*awaited.begin())].host);
-  }
-  return Done{};
-}
-
-/// Rank 0 lets the others begin when all are connected, so that one which stops on the way is named
-/// by those that miss it, and not one of these, who cannot answer yet.
-Status begin_together(const Launch& launch, std::vector<Peer>& peers, Clock::time_point until) {
-  const Status joined = wait_for_joined(launch, peers, until);
-  for (std::size_t rank = 1; rank < peers.size(); ++rank) {
-    if (joined) {  // who does not hear it is lost later
-      static_cast<void>(
-          tell(peers[rank].socket, Frame::Kind::Welcome, {}, Clock::now() + kAnswerTime));
-    } else {
-      static_cast<void>(tell_error(peers[rank].socket, joined.error()));
-    }
-  }
-  return joined;
-}
-
 /// The first port that rank 0 may take.
 int first_port(const Launch& launch) {
   return launch.port + (launch.port_is_taken ? 1 : 0);
-}
-
-/// Said by the address: the name of a host may mean itself there, and the host elsewhere.
-bool all_on_this_host(const Launch& launch) {
-  return launch.address == "localhost" || is_loopback(launch.address);
 }
 
 /// In a world of one host nobody else can come.
@@ -167,7 +110,10 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
         .fact(other)
         .advise("give every process its own RANK");
   }
-  BV_CHECK(door.open_until(Clock::now() + patience));
+  if (const Status open = door.open_until(Clock::now() + patience); !open) {
+    door.turn_all_away(open.error());
+    return open.error();
+  }
   const auto soon = Clock::now() + kAnswerTime;
   if (!door.missing().empty()) {
     Error missing = not_all_came(launch, door, patience);
@@ -195,7 +141,7 @@ Result<std::vector<Peer>> host_world(const Launch& launch, Milliseconds patience
     out[static_cast<std::size_t>(rank)] = {std::move(guest.socket), guest.host,
                                            std::move(guest.reader)};
   }
-  BV_CHECK(begin_together(launch, out, Clock::now() + patience + kGrace));
+  BV_CHECK(begin_together(out, Clock::now() + patience + kGrace));
   return out;
 }
 
@@ -217,7 +163,12 @@ class Search {
   Result<std::optional<Host>> run() {
     while (Clock::now() < until_) {
       ask();
-      BV_CHECK(check_open_files(launch_));
+      if (const Status open = check_open_files(launch_); !open) {
+        for (const auto& [port, host] : asked_) {
+          tell_error(host.socket, open.error());
+        }
+        return open.error();
+      }
       std::vector<pollfd> all;
       for (const auto& [port, host] : asked_) {
         all.push_back({host.socket.number(), POLLIN, 0});
@@ -298,49 +249,6 @@ Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point unt
   return out;
 }
 
-/// Connects to the ranks between 0 and this one.
-Status connect_down(const Launch& launch, const Fields& table, Clock::time_point until,
-                    std::vector<Peer>& out) {
-  for (int rank = 1; rank < launch.rank; ++rank) {
-    const std::string address(
-        all_on_this_host(launch) ? launch.address : field(table, fmt::format("address{}", rank)));
-    const auto port = number_field(table, fmt::format("port{}", rank), 65535);
-    Peer& peer = out[static_cast<std::size_t>(rank)];
-    auto socket = port ? connect_to(address, static_cast<int>(*port), until) : std::nullopt;
-    BV_CHECK(check_open_files(launch));
-    if (!socket || !tell(*socket, Frame::Kind::Peer, hello_of(launch, 0), until)) {
-      return lost_between(launch, rank, peer.host);
-    }
-    FrameReader reader(kHelloBytesMax);
-    const auto answer = frame_from(socket->number(), reader, until);
-    if (!answer || answer->kind != Frame::Kind::Welcome) {
-      return lost_between(launch, rank, peer.host);
-    }
-    peer.socket = std::move(*socket);
-    reader.allow(kFrameBytesMax);
-    peer.reader = std::move(reader);
-  }
-  return Done{};
-}
-
-/// Connects to all ranks but 0.
-Status connect(const Launch& launch, const Fields& table, int listener, Clock::time_point until,
-               std::vector<Peer>& out) {
-  BV_CHECK(connect_down(launch, table, until, out));
-  Door door(launch, listener, Frame::Kind::Peer, ranks_from(launch.rank + 1, launch.size));
-  BV_CHECK(door.open_until(until));
-  if (!door.missing().empty()) {
-    const int missing = *door.missing().begin();
-    return lost_between(launch, missing, out[static_cast<std::size_t>(missing)].host);
-  }
-  for (auto& [rank, guest] : door.guests()) {
-    Peer& peer = out[static_cast<std::size_t>(rank)];
-    peer.socket = std::move(guest.socket);
-    peer.reader = std::move(guest.reader);
-  }
-  return Done{};
-}
-
 Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience) {
   const auto until = Clock::now() + patience + kGrace;
   auto listener = own_listener(launch, 0);
@@ -356,7 +264,7 @@ Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience
     return error_from(text_of(told->bytes));
   }
   if (!told || told->kind != Frame::Kind::Table) {
-    return lost_between(launch, 0, launch.address);
+    return lost_between(0, launch.address, launch.rank);
   }
   const Fields table = fields_from(text_of(told->bytes));
   std::vector<Peer> out(static_cast<std::size_t>(launch.size));
@@ -365,21 +273,7 @@ Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience
   }
   out[0].socket = std::move(host.socket);
   out[0].reader = std::move(host.reader);
-  const auto together = Clock::now() + patience;  // before rank 0 gives up
-  if (const Status done = connect(launch, table, listener->socket.number(), together, out); !done) {
-    static_cast<void>(tell_error(out[0].socket, done.error()));
-    return done.error();
-  }
-  const auto begin = Clock::now() + patience + 2 * kGrace;  // after rank 0 gave up
-  const auto word = tell(out[0].socket, Frame::Kind::Welcome, {}, begin)
-                        ? frame_from(out[0].socket.number(), out[0].reader, begin)
-                        : std::nullopt;
-  if (word && word->kind == Frame::Kind::Failed) {
-    return error_from(text_of(word->bytes));
-  }
-  if (!word || word->kind != Frame::Kind::Welcome) {
-    return lost_between(launch, 0, launch.address);
-  }
+  BV_CHECK(join_others(launch, table, listener->socket.number(), patience, out));
   return out;
 }
 

@@ -223,6 +223,22 @@ bool read_some(int socket, FrameReader& reader) {
   }
 }
 
+void hear_out(std::span<const int> sockets, Clock::time_point until) {
+  for (const int socket : sockets) {
+    ::shutdown(socket, SHUT_WR);
+  }
+  std::array<char, 4096> rest{};
+  for (const int socket : sockets) {
+    ssize_t got = 1;
+    while (got > 0) {
+      pollfd one{socket, POLLIN, 0};
+      got = ::poll(&one, 1, until_ms(until)) > 0
+                ? ::recv(socket, rest.data(), rest.size(), MSG_DONTWAIT)
+                : 0;
+    }
+  }
+}
+
 std::optional<Frame> frame_from(int socket, FrameReader& reader, Clock::time_point until) {
   for (;;) {
     if (auto frame = reader.next()) {

@@ -2,6 +2,7 @@
 // Sockets as values: listening, connecting and waiting until a time.
 
 #include <chrono>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct Listener {
 /// What is there to be read, fed to the reader. False when the connection is over or speaks another
 /// language.
 [[nodiscard]] bool read_some(int socket, FrameReader& reader);
+/// Says no more, and reads what still comes: bytes that nobody read would make the system take back
+/// what was sent last.
+void hear_out(std::span<const int> sockets, Clock::time_point until);
 /// Milliseconds from now, for poll: 0 when it has passed.
 [[nodiscard]] int until_ms(Clock::time_point until);
 

@@ -15,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AnyOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -177,23 +178,52 @@ TEST(WorldStart, TheUsualLimitOfOpenFilesIsNoLimit) {
   expect_all_pass(all);
 }
 
-TEST(WorldStart, AProcessThatCanOpenNoMoreFilesIsNamedAtOnce) {
-  for (const std::size_t odd : {0U, 9U}) {
-    auto all = world_of(20, check_of("llama", {"--patience", "60"}));
-    all[odd].setting.limits.open_files = 18;
-    const auto begin = std::chrono::steady_clock::now();
-    const auto ends = run_all(all);
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(40));
-    for (const Ended& end : ends) {
-      EXPECT_EQ(end.code, 5) << end.all();
+/// Wherever it stops: before it finds rank 0, or between any two of the connections.
+TEST(WorldStart, AProcessThatCanOpenNoMoreFilesIsNamedAtOnceByAll) {
+  constexpr std::size_t kSize = 12;
+  for (const std::size_t odd : {0U, 1U, 5U, 11U}) {
+    for (const std::uint64_t files : {8U, 10U, 13U}) {
+      auto all = world_of(kSize, check_of("llama", {"--patience", "60"}));
+      all[odd].setting.limits.open_files = files;
+      const auto begin = std::chrono::steady_clock::now();
+      const auto ends = run_all(all);
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(40));
+      const std::string cause = "rank " + std::to_string(odd) + " on host ";
+      for (const Ended& end : ends) {
+        EXPECT_EQ(end.code, 5) << end.all();
+        EXPECT_THAT(end.flat(), ContainsRegex(cause + "[^ ]+ can open no more files"))
+            << odd << " " << files;
+      }
     }
-    EXPECT_THAT(ends[0].flat(), HasSubstr("rank " + std::to_string(odd) + " on host ")) << odd;
-    // The others may have seen it go before its own word came.
-    std::string said;
-    for (const Ended& end : ends) {
-      said += end.flat();
+  }
+}
+
+/// What one process cannot read or use is an end for all, told once.
+TEST(WorldStart, ABadOptionOfOneProcessEndsAllAtOnce) {
+  const std::vector<std::pair<Words, std::string>> wrong = {
+      {{"--no-such-option"}, "--no-such-option"}, {{"--tp", "some"}, "some"}};
+  for (const auto& [words, said] : wrong) {
+    for (const std::size_t odd : {0U, 1U}) {
+      auto all = world_of(3, check_of("llama", {"--patience", "60"}));
+      all[odd].arguments = all[odd].arguments + words;
+      const auto begin = std::chrono::steady_clock::now();
+      const auto ends = run_all(all);
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
+      EXPECT_NE(ends[0].code, 0);
+      EXPECT_THAT(ends[0].flat(), HasSubstr(said)) << odd;
+      EXPECT_EQ(ends[1].code, ends[0].code) << said << odd << ends[1].all();
+      EXPECT_EQ(ends[2].code, ends[0].code) << said << odd << ends[2].all();
+      EXPECT_EQ(ends[1].all() + ends[2].all(), "") << said << odd;
     }
-    EXPECT_THAT(said, HasSubstr("can open no more files")) << odd;
+  }
+}
+
+TEST(WorldStart, ABadOptionOfAllIsToldOnce) {
+  const auto ends = run_all(world_of(4, check_of("llama", {"--no-such-option"})));
+  EXPECT_THAT(ends[0].flat(), HasSubstr("--no-such-option"));
+  for (const Ended& end : ends) {
+    EXPECT_EQ(end.code, 2);
+    EXPECT_TRUE(&end == &ends[0] || end.all().empty()) << end.all();
   }
 }
 

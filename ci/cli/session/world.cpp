@@ -132,7 +132,8 @@ void raise_limit_of_open_files() {
   }
 }
 
-/// Nothing for a process that is alone. Errors: those of comm::launch_from.
+}  // namespace
+
 Result<std::optional<comm::Launch>> launch_of(const Context& context) {
   BV_TRY(launch, comm::launch_from(variables_of(context.environment), command_of(context)));
   if (launch) {
@@ -145,16 +146,6 @@ Result<std::optional<comm::Launch>> launch_of(const Context& context) {
 
 std::chrono::seconds patience_of(const Options& options) {
   return std::chrono::seconds(options.patience.value_or(kPatienceSeconds));
-}
-
-}  // namespace
-
-void decline_world(const Context& context, const Options& options, const Error& why) {
-  if (const auto launch = launch_of(context); launch && *launch) {
-    if (const auto link = comm::enter(**launch, patience_of(options))) {
-      (*link)->fail_all(why);
-    }
-  }
 }
 
 Result<World> World::enter(Context& context, Options& options) {
@@ -194,9 +185,7 @@ Result<World> World::enter(Context& context, Options& options) {
     return agree_on_options(options, *out.link_);
   }();
   if (!ready) {
-    out.link_->fail_all(ready.error());
-    tell_loss(context, launch->rank, ready.error());
-    return ready.error();
+    out.unready_ = ready.error();
   }
   return out;
 }

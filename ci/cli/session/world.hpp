@@ -2,6 +2,7 @@
 // The processes that torchrun, srun or mpirun started with this one, for a command that they do
 // together. Rank 0 speaks and writes reports; all end with its exit code.
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,14 +19,16 @@ class World {
  public:
   /// No connection is made for a process that is alone. In a world, all but rank 0 are silent from
   /// then on, and `options` loses what writes reports; without --jobs the processes of a host share
-  /// its cores. Errors: those of comm::launch_from and comm::meet; RankDiverged when the processes
-  /// were told different things.
+  /// its cores. Processes that met and cannot work together learn it by `doing`. Errors: those of
+  /// comm::launch_from and comm::meet.
   static Result<World> enter(Context& context, Options& options);
 
   /// Null for a process that is alone.
   [[nodiscard]] comm::Link* link() const { return link_.get(); }
   [[nodiscard]] bool is_host() const;
-  /// Runs `work`. What it throws is told to the others, and thrown again.
+  /// Runs `work`. What it throws is told to the others, and thrown again. Errors: its own;
+  /// RankDiverged when the processes were told different things; NoGpu, RankLost without the
+  /// collectives that were asked for.
   [[nodiscard]] Result<Run> doing(const std::function<Result<Run>()>& work);
   /// The end of a command with an error: told to the others; rank 0 reports it (command.hpp) and
   /// all end with its exit code. The others say in one line which rank is lost or does something
@@ -38,11 +41,19 @@ class World {
 
  private:
   std::unique_ptr<comm::Link> link_;
+  std::optional<Error> unready_;
 };
 
-/// The end of a process that has met nobody, with an error that it has reported: the others of its
-/// world need not wait for it. It waits for them, no longer than the patience lasts.
-void decline_world(const Context& context, const Options& options, const Error& why);
+/// The end of a process that has met nobody, with an error: the others of its world need not wait
+/// for it. Rank 0 reports the error at once, another rank unless rank 0 has said the same; who does
+/// not find the others soon does not wait for them. Returns the exit code.
+[[nodiscard]] int decline_world(Context& context, const Options& options, const Error& why);
+
+/// What the launcher said of this process; nothing for one that is alone. Errors: those of
+/// comm::launch_from.
+[[nodiscard]] Result<std::optional<comm::Launch>> launch_of(const Context& context);
+/// How long another process may neither move nor answer.
+[[nodiscard]] std::chrono::seconds patience_of(const Options& options);
 
 /// All processes are about to do the same, named by `what`; nothing to do without a world. Messages
 /// name ranks by their coordinates on the first layout from now on. Errors: RankDiverged with what

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <new>
 
@@ -9,14 +10,25 @@
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/world.hpp"
+#include "core/comm/processes.hpp"
 
 namespace bv::cli {
 namespace {
 
-/// What a process knows by itself: who is gone, or does something else.
+/// How long a process that cannot begin looks for the others, to tell them.
+constexpr std::chrono::seconds kDeclines{10};
+
+/// What a process knows by itself: which rank is gone, or does something else. A library that fails
+/// for all names none, and is told once.
 bool is_seen_by_each(const Error& why) {
   return why.code == Code::RankDiverged ||
-         (why.code == Code::RankLost && why.message.find(" stopped: ") == std::string::npos);
+         (why.code == Code::RankLost && why.message.starts_with("rank ") &&
+          why.message.find(" stopped: ") == std::string::npos);
+}
+
+/// Rank 0 has said it, perhaps as that of another rank.
+bool is_told(const std::optional<comm::Link::FailedEnd>& host, const Error& why) {
+  return host && host->why && host->why->message.find(why.message) != std::string::npos;
 }
 
 int code_from(const std::string& word) {
@@ -35,7 +47,7 @@ Result<Run> World::doing(const std::function<Result<Run>()>& work) {
     }
   };
   try {
-    return work();
+    return unready_ ? Result<Run>(*unready_) : work();
   } catch (const std::bad_alloc&) {
     broken(Code::OutOfMemory, "memory ran out");
     throw;
@@ -59,13 +71,40 @@ int World::fail_with(Context& context, const Options& options, const Error& why)
     return code;
   }
   const auto host = link_->end_of_failed_host();
-  const bool told =
-      host && (!own || (host->why && host->why->message.find(first.message) != std::string::npos));
+  const bool told = host && (!own || is_told(host, first));
   if (!told || is_seen_by_each(first)) {
     context.streams.be_silent(false);
     context.streams.err(
         fmt::format("rank {} ends with {}: {}\n", link_->rank(), label(first.code), first.message));
     context.streams.be_silent(true);
+  }
+  return host ? code_from(host->word) : code;
+}
+
+int decline_world(Context& context, const Options& options, const Error& why) {
+  const auto launch = launch_of(context);
+  if (!launch || !*launch) {
+    return report_error(context, options, why);
+  }
+  const bool is_host = (*launch)->rank == 0;
+  const int code = is_host ? report_error(context, options, why) : exit_code_of(why.code);
+  const auto link = comm::enter(**launch, std::min(kDeclines, patience_of(options)));
+  if (link) {
+    (*link)->fail_all(why);
+  }
+  if (is_host) {
+    if (link) {
+      (*link)->leave(std::to_string(code));
+    }
+    return code;
+  }
+  const auto host = link ? (*link)->end_of_failed_host() : std::nullopt;
+  if (!is_told(host, why)) {
+    Options own = options;  // reports are rank 0's
+    own.out.clear();
+    own.ci = "none";
+    context.gate.reports.clear();
+    report_error(context, own, why);
   }
   return host ? code_from(host->word) : code;
 }
