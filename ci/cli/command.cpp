@@ -14,7 +14,6 @@
 #include "ci/cli/session/settings.hpp"
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/similar_path.hpp"
-#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/verdict/verdicts_json.hpp"
 #include "reports/error_text.hpp"
@@ -254,13 +253,6 @@ void tell_last_words(const Context& context, const Options& options, bool conclu
   }
   set_last_words(last_words(context, options, lost, concludes),
                  last_words(context, options, out_of_memory(), concludes), std::move(stopped));
-}
-
-/// The end of a command that has not begun: the others of its world need not wait for it.
-int end_before_work(Context& context, const Options& options, const Error& why) {
-  const Command* command = find_command(options.command);
-  return command != nullptr && divides(options, *command) ? decline_world(context, options, why)
-                                                          : report_error(context, options, why);
 }
 
 int dispatch(Context& context, Options& options) {

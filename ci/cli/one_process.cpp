@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/comm/launch.hpp"
 
@@ -13,6 +14,12 @@ bool divides(const Options& options, const Command& command) {
   }
   const std::string& verb = options.operands.front();
   return verb == "check" || verb == "convert" || verb == "merge";
+}
+
+int end_before_work(Context& context, const Options& options, const Error& why) {
+  const Command* command = find_command(options.command);
+  return command != nullptr && divides(options, *command) ? decline_world(context, options, why)
+                                                          : report_error(context, options, why);
 }
 
 Status check_alone(const Context& context, const Options& options, const Command& command) {

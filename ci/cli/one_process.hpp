@@ -8,6 +8,10 @@ namespace bv::cli {
 /// Does the command do its work together with the other processes of a world?
 [[nodiscard]] bool divides(const Options& options, const Command& command);
 
+/// The end of a command that has not begun: the others of its world need not wait for it. Returns
+/// the exit code.
+[[nodiscard]] int end_before_work(Context& context, const Options& options, const Error& why);
+
 /// Several processes would each do all of it, and write one output. Errors: Conflict; those of
 /// comm::launch_from.
 [[nodiscard]] Status check_alone(const Context& context, const Options& options,
