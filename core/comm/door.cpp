@@ -99,25 +99,42 @@ Status Door::let_in(Clock::time_point until, int watched) {
   return check_open_files(launch_);
 }
 
-Status Door::listen_to_strangers() {
+std::vector<Door::Knock> Door::heard() {
+  std::vector<Knock> out;
   for (std::size_t i = 0; i < strangers_.size();) {
     Guest& stranger = strangers_[i];
     const bool open = read_some(stranger.socket.number(), stranger.reader);
-    const auto frame = stranger.reader.next();
+    auto frame = stranger.reader.next();
     if (!frame && open) {
       ++i;
       continue;
     }
     if (frame && frame->kind == kind_) {
-      if (auto taken = take(std::move(stranger), fields_from(text_of(frame->bytes))); !taken) {
-        strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
-        misfits_ += 1;
-        return taken;
-      }
+      out.push_back({std::move(stranger), fields_from(text_of(frame->bytes))});
     }
     strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  return Done{};
+  return out;
+}
+
+Status Door::listen_to_strangers() {
+  Status all = Done{};
+  for (Knock& knock : heard()) {
+    if (!all) {
+      misfits_ += tell_of_run(knock, all.error()) ? 1U : 0U;
+    } else if (all = take(std::move(knock.guest), knock.hello); !all) {
+      misfits_ += 1;
+    }
+  }
+  return all;
+}
+
+bool Door::tell_of_run(const Knock& knock, const Error& why) const {
+  const bool ours = is_of_run(knock.hello);
+  if (ours) {
+    tell_error(knock.guest.socket, why);
+  }
+  return ours;
 }
 
 /// "" for one of ours that is missing.
@@ -196,20 +213,8 @@ void Door::turn_all_away(const Error& why) {
     if (!let_in(until, -1)) {
       std::this_thread::sleep_for(kFullTime);
     }
-    for (std::size_t i = 0; i < strangers_.size();) {
-      Guest& stranger = strangers_[i];
-      const bool open = read_some(stranger.socket.number(), stranger.reader);
-      const auto frame = stranger.reader.next();
-      if (!frame && open) {
-        ++i;
-        continue;
-      }
-      const Fields hello = frame ? fields_from(text_of(frame->bytes)) : Fields{};
-      if (frame && frame->kind == kind_ && is_of_run(hello)) {
-        tell_error(stranger.socket, why);
-        --to_come;
-      }
-      strangers_.erase(strangers_.begin() + static_cast<std::ptrdiff_t>(i));
+    for (const Knock& knock : heard()) {
+      to_come -= tell_of_run(knock, why) && to_come > 0 ? 1U : 0U;
     }
   }
 }

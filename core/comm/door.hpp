@@ -61,6 +61,14 @@ class Door {
   [[nodiscard]] const std::set<std::string>& turned_away() const { return turned_away_; }
 
  private:
+  struct Knock {
+    Guest guest;
+    Fields hello;
+  };
+  /// Takes out those that said who they are, and those that went away or said something else.
+  std::vector<Knock> heard();
+  /// False for one of another run, who is told nothing.
+  bool tell_of_run(const Knock& knock, const Error& why) const;
   Status let_in(Clock::time_point until, int watched);
   Status listen_to_strangers();
   Status take(Guest guest, const Fields& hello);
