@@ -334,6 +334,18 @@ Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place) {
   return std::pair{members[0].first, count};
 }
 
+Status parse_experts(const JsonPlace& place, Rule& rule) {
+  if (const auto over = place.find("over")) {
+    BV_TRY(variable, parse_over(*over));
+    if (variable.first != "e") {
+      return over->error("a rule repeats over experts only", variable.first, "\"e\"");
+    }
+    rule.per_expert = true;
+    rule.experts = variable.second;
+  }
+  return Done{};
+}
+
 Result<Rule> parse_rule(const JsonPlace& place) {
   BV_CHECK(
       place.only({"kind", "megatron", "hf", "axes", "rest", "when", "expert", "vocabulary", "value",
@@ -372,14 +384,8 @@ Result<Rule> parse_rule(const JsonPlace& place) {
   rule.keep_float32 = keep_float32;
   rule.as_in_hf = as_in_hf;
   BV_CHECK(parse_form(place, rule));
-  if (const auto over = place.find("over")) {
-    BV_TRY(variable, parse_over(*over));
-    if (variable.first != "e") {
-      return over->error("a rule repeats over experts only", variable.first, "\"e\"");
-    }
-    rule.per_expert = true;
-    rule.experts = variable.second;
-  } else if (const auto stacked = rule.axes.find("E"); stacked != rule.axes.end()) {
+  BV_CHECK(parse_experts(place, rule));
+  if (const auto stacked = rule.axes.find("E"); !rule.per_expert && stacked != rule.axes.end()) {
     rule.experts = stacked->second;
   }
   return rule;

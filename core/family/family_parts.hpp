@@ -55,6 +55,8 @@ namespace bv::family {
 
 /// What a section or a rule repeats over: {"i": "num_hidden_layers"} is ("i", "num_hidden_layers").
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
+/// The same of a rule, which repeats over experts or not at all.
+[[nodiscard]] Status parse_experts(const JsonPlace& place, Rule& rule);
 
 using TextsByName = std::vector<std::pair<std::string, std::string>>;
 /// Replaces {D}, {L} and the like by their text; other braces stay. Errors: RulesInvalid at

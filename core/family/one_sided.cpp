@@ -48,14 +48,7 @@ Result<OneSided> parse_one_sided(const JsonPlace& place) {
   rule.megatron = megatron;
   rule.hf.emplace_back("x", hf_text);
   rule.when = when;
-  if (const auto over = place.find("over")) {
-    BV_TRY(variable, parse_over(*over));
-    if (variable.first != "e") {
-      return over->error("a rule repeats over experts only", variable.first, "\"e\"");
-    }
-    rule.per_expert = true;
-    rule.experts = variable.second;
-  }
+  BV_CHECK(parse_experts(place, rule));
   return OneSided{std::move(rule), because_text};
 }
 
