@@ -15,6 +15,7 @@
 
 #include "core/base/dtype.hpp"
 #include "core/base/host_device.hpp"
+#include "core/cuda/access.hpp"
 #include "core/layout/index_box.hpp"
 
 namespace bv::cuda {
@@ -22,13 +23,13 @@ namespace bv::cuda {
 /// One piece of a task: the units or elements of a box, numbered from 0.
 struct Move {
   enum class Kind : std::int32_t { Copy, Zero, Value };
-  layout::Box box;                    // Copy, Zero: in units of `unit` bytes; Value: in elements
+  layout::Box box;                    // in units: of bytes for Copy and Zero, of elements for Value
   std::int64_t first = 0;             // of all units of a launch, the first of this piece
   const std::byte* source = nullptr;  // of the box's source offset 0
   std::byte* target = nullptr;        // of its target offset 0
   double add = 0;                     // Value: summed in `from`
   Kind kind = Kind::Copy;
-  std::int32_t unit = 1;  // 1, 2, 4, 8 or 16
+  std::int32_t unit = 1;  // 1, 2, 4, 8 or 16 bytes; Value: 1 or kValues elements
   DType from = DType::F32;
   DType to = DType::F32;
 };
@@ -193,69 +194,14 @@ inline constexpr std::uint64_t kDoubleMantissa = (std::uint64_t{1} << 52U) - 1;
   return dtype == DType::F64 ? 8 : dtype == DType::F32 ? 4 : 2;
 }
 
-[[nodiscard]] BV_HOST_DEVICE inline std::uint64_t read(const std::byte* at, int bytes) {
-  std::uint64_t out = 0;
-  if (bytes == 2) {
-    std::uint16_t two = 0;
-    __builtin_memcpy(&two, at, sizeof two);
-    out = two;
-  } else if (bytes == 4) {
-    std::uint32_t four = 0;
-    __builtin_memcpy(&four, at, sizeof four);
-    out = four;
-  } else {
-    __builtin_memcpy(&out, at, sizeof out);
-  }
-  return out;
-}
-
-BV_HOST_DEVICE inline void write(std::byte* at, std::uint64_t bits, int bytes) {
-  if (bytes == 2) {
-    const auto two = static_cast<std::uint16_t>(bits);
-    __builtin_memcpy(at, &two, sizeof two);
-  } else if (bytes == 4) {
-    const auto four = static_cast<std::uint32_t>(bits);
-    __builtin_memcpy(at, &four, sizeof four);
-  } else {
-    __builtin_memcpy(at, &bits, sizeof bits);
-  }
-}
-
-/// One access of `unit` bytes, both ends aligned to it; a null source is zeros.
-template <class Unit>
-BV_HOST_DEVICE inline void copy_as(const std::byte* source, std::byte* target) {
-  *reinterpret_cast<Unit*>(target) =
-      source == nullptr ? Unit{} : *reinterpret_cast<const Unit*>(source);
-}
-
-struct alignas(16) Sixteen {
-  std::uint64_t low = 0;
-  std::uint64_t high = 0;
-};
-
-BV_HOST_DEVICE inline void copy_unit(const std::byte* source, std::byte* target, int unit) {
-  switch (unit) {
-    case 16:
-      copy_as<Sixteen>(source, target);
-      break;
-    case 8:
-      copy_as<std::uint64_t>(source, target);
-      break;
-    case 4:
-      copy_as<std::uint32_t>(source, target);
-      break;
-    case 2:
-      copy_as<std::uint16_t>(source, target);
-      break;
-    default:
-      copy_as<std::uint8_t>(source, target);
-      break;
-  }
-}
-
 }  // namespace element
 
-/// Unit or element `number` of a piece.
+[[nodiscard]] BV_HOST_DEVICE inline std::uint64_t value_of(const Move& move, std::uint64_t bits) {
+  const std::uint64_t sum = move.add == 0 ? bits : element::add(bits, move.from, move.add);
+  return element::cast(sum, move.from, move.to);
+}
+
+/// Unit `number` of a piece.
 BV_HOST_DEVICE inline void run_one(const Move& move, std::int64_t number) {
   const layout::BoxPlace place = layout::place_of(move.box, number);
   if (move.kind != Move::Kind::Value) {
@@ -266,11 +212,19 @@ BV_HOST_DEVICE inline void run_one(const Move& move, std::int64_t number) {
   }
   const int from = element::width(move.from);
   const int to = element::width(move.to);
-  std::uint64_t bits = element::read(move.source + place.source * from, from);
-  if (move.add != 0) {
-    bits = element::add(bits, move.from, move.add);
+  const std::byte* source = move.source + place.source * move.unit * from;
+  std::byte* target = move.target + place.target * move.unit * to;
+  if (move.unit == 1) {
+    element::write(target, value_of(move, element::read(source, from)), to);
+    return;
   }
-  element::write(move.target + place.target * to, element::cast(bits, move.from, move.to), to);
+  std::uint64_t bits[kValues];
+  element::read_values(source, from, bits);
+  BV_UNROLL
+  for (std::uint64_t& one : bits) {
+    one = value_of(move, one);
+  }
+  element::write_values(target, bits, to);
 }
 
 /// The piece that unit `number` of a launch belongs to: the last one whose first is not behind it.

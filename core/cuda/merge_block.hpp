@@ -54,7 +54,9 @@ class MergeThread {
     const std::int64_t across = (block.columns + kMergeTile - 1) / kMergeTile;
     row_ = tile / across * kMergeTile;
     column_ = tile % across * kMergeTile;
+    BV_UNROLL
     for (auto& sums : sums_) {
+      BV_UNROLL
       for (float& sum : sums) {
         sum = 0;
       }
@@ -85,8 +87,10 @@ class MergeThread {
   BV_HOST_DEVICE void add(const MergeShared& shared, std::int64_t k) {
     const std::int64_t depth = block_.rank - k < kMergeDepth ? block_.rank - k : kMergeDepth;
     for (std::int64_t one = 0; one < depth; ++one) {
+      BV_UNROLL
       for (std::int64_t i = 0; i < kMergeEach; ++i) {
         const float left = shared.left[one][row_in() + i * kMergeStep];
+        BV_UNROLL
         for (std::int64_t j = 0; j < kMergeEach; ++j) {
           sums_[i][j] =
               element::fused(left, shared.right[one][column_in() + j * kMergeStep], sums_[i][j]);
@@ -97,7 +101,9 @@ class MergeThread {
 
   BV_HOST_DEVICE void store() const {
     const int width = element::width(block_.base_dtype);
+    BV_UNROLL
     for (std::int64_t i = 0; i < kMergeEach; ++i) {
+      BV_UNROLL
       for (std::int64_t j = 0; j < kMergeEach; ++j) {
         const std::int64_t row = row_ + row_in() + i * kMergeStep;
         const std::int64_t column = column_ + column_in() + j * kMergeStep;
@@ -121,7 +127,7 @@ class MergeThread {
     return element::as_float(element::read(at, width), block_.factor_dtype);
   }
 
-  const MergeBlock& block_;
+  MergeBlock block_;
   std::int64_t thread_;
   std::int64_t row_ = 0;
   std::int64_t column_ = 0;

@@ -44,6 +44,20 @@ int unit_of(const layout::Box& box, bool has_source, std::int64_t size, const st
   return unit;
 }
 
+/// Elements that a thread computes at once: those of a run, where each begins at 16 bytes.
+int values_at_once(const layout::Box& box, const std::byte* source, const std::byte* target) {
+  const std::uint64_t both =
+      reinterpret_cast<std::uintptr_t>(source) | reinterpret_cast<std::uintptr_t>(target);
+  if (both % 16 != 0 || box.axes.empty() || box.axes.back().source_stride != 1 ||
+      box.axes.back().target_stride != 1 || box.axes.back().extent % kValues != 0) {
+    return 1;
+  }
+  const bool steps = std::all_of(box.axes.begin(), box.axes.end() - 1, [](const BoxAxis& axis) {
+    return axis.source_stride % kValues == 0 && axis.target_stride % kValues == 0;
+  });
+  return steps ? kValues : 1;
+}
+
 /// The same box over units.
 layout::Box in_units(const layout::Box& box, std::int64_t size, int unit) {
   layout::Box out;
@@ -91,7 +105,8 @@ Move move_of(const move::MoveTask& task, const BoxPiece& piece, std::span<const 
   }
   out.kind = Move::Kind::Value;
   out.add = task.add;
-  out.box = box;
+  out.unit = values_at_once(box, out.source, out.target);
+  out.box = in_units(box, 1, out.unit);
   return out;
 }
 
