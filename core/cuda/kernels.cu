@@ -10,27 +10,46 @@ namespace bv::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+/// Units of one thread where there are enough for all processors of a device, and where not.
+constexpr std::int64_t kUnitsEach = 4;
+constexpr std::int64_t kManyUnits = std::int64_t{1} << 20;
 constexpr std::int64_t kBlocksMax = std::int64_t{1} << 20;
 
-/// All pieces of a recipe in one launch: thread i makes units i, i + threads, ... of them all.
-__global__ void run_all(const Move* moves, std::int64_t count, std::int64_t units) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < units;
-       i += step) {
-    const Move& move = moves[piece_of(moves, count, i)];
-    run_one(move, i - move.first);
+/// All pieces of a recipe in one launch: a block makes a span of `each` units a thread. What the
+/// span has to do with pieces is found once for all of its threads.
+__global__ void run_all(const Move* moves, std::int64_t count, std::int64_t units,
+                        std::int64_t each) {
+  __shared__ std::int64_t pieces[2];  // of the first and the last unit
+  const std::int64_t span = each * blockDim.x;
+  for (std::int64_t first = blockIdx.x * span; first < units; first += gridDim.x * span) {
+    const std::int64_t last = least(first + span, units) - 1;
+    if (threadIdx.x < 2) {
+      pieces[threadIdx.x] = piece_of(moves, count, threadIdx.x == 0 ? first : last);
+    }
+    __syncthreads();
+    for (std::int64_t i = first + threadIdx.x; i <= last; i += blockDim.x) {
+      const Move& move =
+          moves[pieces[0] + piece_of(moves + pieces[0], pieces[1] - pieces[0] + 1, i)];
+      run_one(move, i - move.first);
+    }
+    __syncthreads();
   }
 }
 
 /// Transposes: a block of threads a tile, over all pieces of a recipe.
 __global__ void run_tiles(const TileMove* moves, std::int64_t count, std::int64_t tiles) {
-  __shared__ std::uint64_t buffer[kTileElements];
+  __shared__ TileBuffer buffer;
+  __shared__ TilePlace place;
+  __shared__ std::int64_t piece;
   for (std::int64_t n = blockIdx.x; n < tiles; n += gridDim.x) {
-    const TileMove& move = moves[piece_of(moves, count, n)];
-    const TilePlace place = tile_place(move, n - move.first);
-    read_tile(move, place, buffer, threadIdx.x, blockDim.x);
+    if (threadIdx.x == 0) {
+      piece = piece_of(moves, count, n);
+      place = tile_place(moves[piece], n - moves[piece].first);
+    }
     __syncthreads();
-    write_tile(move, place, buffer, threadIdx.x, blockDim.x);
+    read_tile(moves[piece], place, buffer, threadIdx.x, blockDim.x);
+    __syncthreads();
+    write_tile(moves[piece], place, buffer, threadIdx.x, blockDim.x);
     __syncthreads();
   }
 }
@@ -90,9 +109,10 @@ Status start(void (*kernel)(Wanted...), std::int64_t blocks, std::int64_t thread
 Status launch(const MoveList& list, const std::byte* moves, const std::byte* transposes,
               cudaStream_t stream) {
   if (list.units > 0) {
-    BV_CHECK(start(run_all, (list.units + kThreads - 1) / kThreads, kThreads, stream,
-                   reinterpret_cast<const Move*>(moves),
-                   static_cast<std::int64_t>(list.moves.size()), list.units));
+    const std::int64_t each = list.units < kManyUnits ? 1 : kUnitsEach;
+    BV_CHECK(start(run_all, (list.units + each * kThreads - 1) / (each * kThreads), kThreads,
+                   stream, reinterpret_cast<const Move*>(moves),
+                   static_cast<std::int64_t>(list.moves.size()), list.units, each));
   }
   if (list.tiles > 0) {
     BV_CHECK(start(run_tiles, list.tiles, kThreads, stream,

@@ -70,12 +70,12 @@ class DryMeter : public Meter {
         run_one(one, i);
       }
     }
-    std::vector<std::uint64_t> buffer(static_cast<std::size_t>(kTileElements));
+    TileBuffer buffer{};
     for (const TileMove& one : list.transposes) {
       for (std::int64_t n = 0; n < tile_count(one); ++n) {
         const TilePlace place = tile_place(one, n);
-        read_tile(one, place, buffer.data(), 0, 1);
-        write_tile(one, place, buffer.data(), 0, 1);
+        read_tile(one, place, buffer, 0, 1);
+        write_tile(one, place, buffer, 0, 1);
       }
     }
     return 0.0;

@@ -55,13 +55,13 @@ class HostDevice : public Device {
   /// A block of threads, phase by phase.
   static void run_tile(const TileMove& move, std::int64_t number) {
     constexpr std::int64_t kThreads = 7;  // no divisor of a tile
-    std::array<std::uint64_t, static_cast<std::size_t>(kTileElements)> buffer{};
+    TileBuffer buffer{};
     const TilePlace place = tile_place(move, number - move.first);
     for (std::int64_t thread = 0; thread < kThreads; ++thread) {
-      read_tile(move, place, buffer.data(), thread, kThreads);
+      read_tile(move, place, buffer, thread, kThreads);
     }
     for (std::int64_t thread = 0; thread < kThreads; ++thread) {
-      write_tile(move, place, buffer.data(), thread, kThreads);
+      write_tile(move, place, buffer, thread, kThreads);
     }
   }
 

@@ -80,6 +80,25 @@ TEST(DeviceOnHost, GivesTheBytesOfTheProcessorWheneverStreamsDoTheirWork) {
   }
 }
 
+/// Rows that nobody can move but byte by byte: so many units that a thread has several of them, and
+/// a block a piece and a part of the next.
+TEST(DeviceOnHost, MovesSpansOfManyUnits) {
+  std::mt19937_64 random(43);
+  Case one;
+  one.recipe.dtype = DType::BF16;
+  const std::int64_t rows = 401;
+  const std::int64_t columns = 2 * 1501;
+  one.recipe.elements = rows * columns;
+  one.bytes.push_back(random_bytes(static_cast<std::size_t>(one.recipe.elements) * 2, random));
+  one.recipe.sources = {{one.bytes[0].data(), DType::BF16}};
+  const std::int64_t half = columns / 2;
+  one.recipe.boxes = {{0, half, 0, {{rows, columns, columns}, {half, 1, 1}}},
+                      {0, 0, half, {{rows, columns, columns}, {half, 1, 1}}}};
+  const auto executor = executor_of(std::size_t{1} << 24U);
+  EXPECT_EQ(made_by(executor.get(), one, 0, one.recipe.elements),
+            made_by(nullptr, one, 0, one.recipe.elements));
+}
+
 TEST(DeviceOnHost, FillsOneLaneWhileTheOtherHasWork) {
   std::mt19937_64 random(42);
   for (const When when : {When::Late, When::Random}) {
