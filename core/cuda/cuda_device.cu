@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cuda/copy_by_all.hpp"
 #include "core/cuda/cuda.hpp"
 #include "core/cuda/kernels.cuh"
 
@@ -57,7 +58,7 @@ class CudaDevice : public Device {
   Status upload(int number, std::size_t at, std::span<const std::byte> bytes) override {
     BV_CHECK(here());
     Lane& lane = lanes_[number];
-    std::memcpy(lane.pinned.bytes() + at, bytes.data(), bytes.size());
+    copy_by_all(lane.pinned.bytes() + at, bytes);
     return checked(cudaMemcpyAsync(lane.device.bytes() + at, lane.pinned.bytes() + at, bytes.size(),
                                    cudaMemcpyHostToDevice, lane.stream),
                    "sending bytes");
@@ -100,7 +101,7 @@ class CudaDevice : public Device {
     Lane& lane = lanes_[number];
     BV_CHECK(checked(cudaStreamSynchronize(lane.stream), "moving bytes"));
     for (const auto& [at, to] : lane.downloads) {
-      std::memcpy(to.data(), lane.pinned.bytes() + at, to.size());
+      copy_by_all(to.data(), {lane.pinned.bytes() + at, to.size()});
     }
     lane.downloads.clear();
     return Done{};
