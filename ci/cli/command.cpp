@@ -234,11 +234,6 @@ std::string settings_note(const Options& options) {
   return names.empty() ? "" : "note: " + escaped(join(names, ", ")) + "\n";
 }
 
-Error out_of_memory() {
-  return fail(Code::OutOfMemory, "memory ran out")
-      .advise("take fewer jobs with -j, or a larger machine");
-}
-
 /// For ends that nothing is returned from.
 void tell_last_words(const Context& context, const Options& options, bool concludes) {
   const Error lost =
@@ -279,7 +274,7 @@ int dispatch(Context& context, Options& options) {
     }
     return end_before_work(context, options, files ? *reading.error : files.error());
   }
-  if (options.verbosity() >= 0) {
+  if (options.verbosity() >= 0 && writes_for_all(context)) {
     for (const std::string& note : reading.notes) {
       context.streams.err("note: " + note + "\n");
     }
@@ -365,6 +360,11 @@ int report_error(Context& context, const Options& options, const Error& found) {
   return after_signal(exit_code_of(error.code));
 }
 
+Error out_of_memory() {
+  return fail(Code::OutOfMemory, "memory ran out")
+      .advise("take fewer jobs with -j, or a larger machine");
+}
+
 int run_command_line(Context& context) {
   int code = 4;
   Options options;
@@ -384,14 +384,7 @@ int run_command_line(Context& context) {
         fail(Code::Assertion, "an exception of unknown type reached the end of the program")
             .advise("report it with the command line and the output of bridge-verify doctor"));
   }
-  if (!context.streams.flush()) {
-    context.streams.err(
-        reports::render_error(fail(Code::DiskFull, "the result could not be written to stdout")
-                                  .advise("free space, or send it elsewhere"),
-                              style_for(context, options, context.err_is_terminal)));
-    code = code == 0 ? exit_code_of(Code::DiskFull) : code;  // nobody saw the green line
-  }
-  return after_signal(code);
+  return after_signal(flushed(context, options, code));
 }
 
 }  // namespace bv::cli

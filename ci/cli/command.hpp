@@ -35,6 +35,8 @@ struct Command {
 /// written; another command with --json prints a bridge-error/1. Return what this returns, at once.
 int report_error(Context& context, const Options& options, const Error& error);
 
+[[nodiscard]] Error out_of_memory();
+
 /// The text of --help, of one command or of the whole program.
 [[nodiscard]] std::string help_text(std::string_view command);
 /// What the program is for and the first things to try; fits 24 lines.

@@ -23,7 +23,14 @@ leave() {
 }
 trap leave EXIT
 trap 'exit 1' HUP INT TERM
-export BV_TEST_FIXTURES="$here/fixtures" LC_ALL=C.UTF-8
+# What a job or a user has set for other runs: a world of processes, options, files of settings.
+for name in $(compgen -e); do
+  case $name in
+    BRIDGE_VERIFY_* | RANK | WORLD_SIZE | MASTER_* | LOCAL_RANK | LOCAL_WORLD_SIZE | GROUP_* | ROLE_* | TORCHELASTIC_* | SLURM_* | OMPI_* | PMI* | MPI_* | PALS_*)
+      unset "$name" ;;
+  esac
+done
+export BV_TEST_FIXTURES="$here/fixtures" LC_ALL=C.UTF-8 XDG_CONFIG_HOME=$work/settings
 # Executables travel compressed. They are unpacked beside this script, or where there is room for them.
 bin=$here/bin
 if [ ! -e "$bin/bridge-verify" ]; then

@@ -8,7 +8,6 @@
 namespace bv::comm {
 namespace {
 
-constexpr std::string_view kDone = "all work is done";
 constexpr std::string_view kLastWord = "the last word of rank 0";
 /// How long rank 0 waits to be heard: the word stands, and what is slow then only ends later.
 constexpr Milliseconds kHeard{2000};
@@ -30,10 +29,10 @@ Status Link::all_done() {
   }
   done_ = true;
   if (rank_ != 0) {
-    return send(0, kDone, {});
+    return send(0, kAllDone, {});
   }
   for (int rank = 1; rank < size_; ++rank) {
-    BV_CHECK(receive(rank, kDone));
+    BV_CHECK(receive(rank, kAllDone));
   }
   return Done{};
 }

@@ -1,6 +1,7 @@
 #include "core/comm/link.hpp"
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cstring>
@@ -11,6 +12,16 @@
 namespace bv::comm {
 
 using Clock = std::chrono::steady_clock;
+
+namespace {
+
+std::int64_t nanoseconds(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace
 
 Bytes bytes_of(std::string_view text) {
   Bytes out(text.size());
@@ -59,9 +70,31 @@ void Link::publish(int waits_for, std::string_view label) {
 Doing Link::doing() {
   const std::lock_guard lock(doing_mutex_);
   if (untold_ && waits_for_ < 0) {
-    progress_ += 1;
+    // A process that waits for a file which does not come takes no time, but for a thread that
+    // shows how far it is: far less than a slow disk costs.
+    constexpr std::int64_t kLeast = 1'000'000;
+    constexpr std::int64_t kShare = 500;
+    const std::int64_t now = nanoseconds(CLOCK_MONOTONIC);
+    const std::int64_t worked = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) -
+                                nanoseconds(CLOCK_THREAD_CPUTIME_ID);  // that of who answers
+    if (worked < worked_ || worked - worked_ >= std::max(kLeast, (now - worked_at_) / kShare)) {
+      worked_ = worked;
+      worked_at_ = now;
+      progress_ += 1;
+    }
   }
   return {progress_.load(), waits_for_, waits_in_};
+}
+
+void Link::look_whether_stuck() {
+  const Doing now = doing();
+  // Who waits for another rank ends by itself.
+  if (!broken_ || now.waits_for >= 0 || !(now == last_seen_)) {
+    last_seen_ = now;
+    moved_at_ = Clock::now();
+  } else if (when_stuck_ && Clock::now() - moved_at_ >= patience_) {
+    when_stuck_();
+  }
 }
 
 Error Link::note(Error why) {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,6 +27,9 @@ using Milliseconds = std::chrono::milliseconds;
 
 [[nodiscard]] Bytes bytes_of(std::string_view text);
 [[nodiscard]] std::string text_of(std::span<const std::byte> bytes);
+
+/// Of the last message of a rank to rank 0.
+inline constexpr std::string_view kAllDone = "all work is done";
 
 /// What a rank is doing, as it tells the others.
 struct Doing {
@@ -47,7 +51,7 @@ struct Arrival {
 };
 
 /// Point to point. Messages of one rank to another arrive in order, and sending does not wait.
-/// `advance` and `doing` may be called on any thread, everything else on one.
+/// `advance`, `doing` and `world_is_broken` may be called on any thread, everything else on one.
 class Link {
  public:
   /// `patience`: how long another rank may neither move nor answer.
@@ -84,9 +88,16 @@ class Link {
   /// This rank moves: to be called now and then during long work.
   void advance() { ++progress_; }
   /// The work that follows cannot tell how far it is: while this holds, the rank counts as moving
-  /// as long as it answers.
+  /// as long as the process takes time of a processor, beyond that of answers.
   void work_untold(bool untold) { untold_ = untold; }
   [[nodiscard]] Doing doing();
+
+  /// Another rank has failed, or is lost before its work was done: whatever this one does is for
+  /// nothing. On any thread, and at no cost.
+  [[nodiscard]] bool world_is_broken() const { return broken_; }
+  /// Called when that is so and this rank neither moves nor looks for as long as the patience
+  /// lasts: it is stuck in a call that does not return. On another thread; not to return.
+  void when_stuck(std::function<void()> end) { when_stuck_ = std::move(end); }
 
   /// Groups that are made from now on leave the bytes of their collectives to its carriers.
   void carry_by(std::shared_ptr<CarrierMaker> maker) { carriers_ = std::move(maker); }
@@ -118,6 +129,9 @@ class Link {
   virtual void leave(std::string_view word = "") = 0;
 
  protected:
+  void world_breaks() { broken_ = true; }
+  /// Of a link that has a thread of its own, now and then.
+  void look_whether_stuck();
   virtual void post(int to, std::string_view label, std::span<const std::byte> bytes) = 0;
   /// What ends a wait: the end or failure of anybody, of the rank alone that is waited for, or only
   /// that this rank has ended.
@@ -154,6 +168,13 @@ class Link {
   std::shared_ptr<CarrierMaker> carriers_;
   std::atomic<std::int64_t> progress_{0};
   std::atomic<bool> untold_{false};
+  std::atomic<bool> broken_{false};
+  std::function<void()> when_stuck_;
+  Doing last_seen_;  // of look_whether_stuck
+  std::chrono::steady_clock::time_point moved_at_;
+  /// Nanoseconds of processors and of the clock, when they counted as progress last.
+  std::int64_t worked_ = 0;
+  std::int64_t worked_at_ = 0;
   std::mutex doing_mutex_;
   int waits_for_ = -1;
   std::string waits_in_;

@@ -1,6 +1,7 @@
 #include "core/comm/processes.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -10,8 +11,10 @@
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
+#include <system_error>
 #include <thread>
 
+#include "core/base/text.hpp"
 #include "core/comm/sockets.hpp"
 
 namespace bv::comm {
@@ -54,7 +57,6 @@ class SocketLink : public Link {
     for (std::size_t i = 0; i < seats_.size(); ++i) {
       take_frames(seats_[i]);  // what came early
     }
-    carrier_ = std::thread([this] { carry(); });
   }
   SocketLink(const SocketLink&) = delete;
   SocketLink& operator=(const SocketLink&) = delete;
@@ -66,7 +68,29 @@ class SocketLink : public Link {
       ends_at_ = Clock::now() + kLastWords;
     }
     wake();
-    carrier_.join();
+    if (carrier_.joinable()) {
+      carrier_.join();
+    }
+  }
+
+  /// Sends and hears from now on. Throws std::system_error where the system has no thread.
+  void start() {
+    carrier_ = std::thread([this] { carry(); });
+  }
+
+  /// Without start(): the others are told all the same.
+  Error end_without_carrier(Error why) {
+    std::vector<int> open;
+    for (const Seat& seat : seats_) {
+      if (seat.socket.number() >= 0) {
+        open.push_back(seat.socket.number());
+        static_cast<void>(send_all(seat.socket.number(),
+                                   encoded(Frame::Kind::Failed, "", bytes_of(error_fields(why))),
+                                   Clock::now() + kLastWords));
+      }
+    }
+    hear_out(open, Clock::now() + kHearOut);
+    return why;
   }
 
   void leave(std::string_view word) override { to_all(Frame::Kind::Left, word); }
@@ -200,7 +224,9 @@ class SocketLink : public Link {
           all.push_back({open ? seat.socket.number() : -1, static_cast<short>(POLLIN | writes), 0});
         }
       }
-      if (::poll(all.data(), all.size(), 100) < 0) {
+      const int ready = ::poll(all.data(), all.size(), 100);
+      look_whether_stuck();
+      if (ready < 0) {
         continue;
       }
       std::uint64_t count = 0;
@@ -224,6 +250,10 @@ class SocketLink : public Link {
     hear_out(open, std::min(Clock::now() + kHearOut, *ends_at_));
   }
 
+  [[nodiscard]] static bool has_done(const Seat& seat) {
+    return std::any_of(seat.in.begin(), seat.in.end(),
+                       [](const Frame& one) { return one.label == kAllDone; });
+  }
   [[nodiscard]] static bool is_gone(const Seat& seat) { return seat.state == State::Lost; }
 
   /// At the end everything that was said goes out first, within a short time.
@@ -262,6 +292,11 @@ class SocketLink : public Link {
     if (!open) {
       const std::lock_guard lock(mutex_);
       seat.state = seat.state == State::Open ? State::Lost : seat.state;
+      // Rank 0 knows whether the part of another one was done.
+      const bool counts = rank() == 0 ? !has_done(seat) : &seat == &seats_.front();
+      if (seat.state == State::Lost && counts) {
+        world_breaks();
+      }
       seat.out.clear();
       seat.socket = io::Descriptor();
       changed_.notify_all();
@@ -285,6 +320,7 @@ class SocketLink : public Link {
           break;
         case Frame::Kind::Failed:
           seat.state = State::Failed;
+          world_breaks();
           seat.why = error_from(text_of(frame->bytes));
           seat.passed_on = text_of(frame->bytes).ends_with(std::string("\n") + kPassedOn);
           break;
@@ -315,7 +351,17 @@ class SocketLink : public Link {
 
 Result<std::unique_ptr<Link>> enter(const Launch& launch, Milliseconds patience) {
   BV_TRY(peers, meet(launch, patience));
-  return std::unique_ptr<Link>(std::make_unique<SocketLink>(launch, std::move(peers), patience));
+  auto link = std::make_unique<SocketLink>(launch, std::move(peers), patience);
+  try {
+    link->start();
+  } catch (const std::system_error&) {
+    return link->end_without_carrier(
+        fail(Code::RankLost, fmt::format("rank {} on host {} can start no thread, and a process of "
+                                         "a world needs one for its connections",
+                                         launch.rank, readable(launch.host)))
+            .advise("raise the limit of processes (ulimit -u, or pids.max of the cgroup)"));
+  }
+  return std::unique_ptr<Link>(std::move(link));
 }
 
 }  // namespace bv::comm

@@ -185,8 +185,9 @@ class Search {
           return error_from(text_of(answer->bytes));
         }
         if (answer || !open) {
-          answers_[at->first] = answer ? readable(field(fields_from(text_of(answer->bytes)), "why"))
-                                       : "what listens there is not rank 0";
+          const std::string why =
+              answer ? readable(field(fields_from(text_of(answer->bytes)), "why")) : "";
+          answers_[at->first] = why.empty() ? "what listens there is not rank 0" : why;
         }
         at = answer || !open ? asked_.erase(at) : std::next(at);
       }
@@ -238,13 +239,14 @@ Result<Host> find_host(const Launch& launch, int own_port, Clock::time_point unt
   if (found) {
     return std::move(*found);
   }
-  Error out = fail(Code::RankLost, fmt::format("rank 0 is not at {}, ports {} to {}, after {} s",
-                                               readable(launch.address), first_port(launch),
-                                               first_port(launch) + kPortsTried - 1,
-                                               std::chrono::duration<double>(patience).count()))
-                  .advise(
-                      "check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same "
-                      "for all");
+  Error out =
+      fail(Code::RankLost,
+           fmt::format("rank 0 is not at {}, ports {} to {}, after {} s", readable(launch.address),
+                       first_port(launch), first_port(launch) + kPortsTried - 1,
+                       std::chrono::duration<double>(patience + kGrace).count()))
+          .advise(
+              "check that rank 0 runs, and that MASTER_ADDR and MASTER_PORT are the same "
+              "for all");
   out.facts = search.answers();
   return out;
 }
@@ -264,7 +266,7 @@ Result<std::vector<Peer>> join_world(const Launch& launch, Milliseconds patience
     return error_from(text_of(told->bytes));
   }
   if (!told || told->kind != Frame::Kind::Table) {
-    return lost_between(0, launch.address, launch.rank);
+    return lost_between(0, "", launch.rank);
   }
   const Fields table = fields_from(text_of(told->bytes));
   std::vector<Peer> out(static_cast<std::size_t>(launch.size));

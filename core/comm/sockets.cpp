@@ -80,6 +80,15 @@ std::optional<io::Descriptor> connect_one(const addrinfo& where, Clock::time_poi
   return socket;
 }
 
+/// What TCP makes of a port that nobody listens at, when it takes just that one for this side.
+bool is_connected_to_itself(int socket) {
+  sockaddr_storage ends[2] = {};
+  socklen_t sizes[2] = {sizeof ends[0], sizeof ends[1]};
+  return ::getsockname(socket, reinterpret_cast<sockaddr*>(&ends[0]), &sizes[0]) == 0 &&
+         ::getpeername(socket, reinterpret_cast<sockaddr*>(&ends[1]), &sizes[1]) == 0 &&
+         sizes[0] == sizes[1] && std::memcmp(&ends[0], &ends[1], sizes[0]) == 0;
+}
+
 /// Nothing when that address cannot be had; `taken` when another process has the port.
 std::optional<Listener> listening(const sockaddr* where, socklen_t size, bool& taken) {
   io::Descriptor socket(::socket(where->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -163,7 +172,8 @@ std::optional<io::Descriptor> connect_to(const std::string& address, int port,
                                          Clock::time_point until) {
   const AddressList list = look_up(address, port);
   for (const addrinfo* at = list.get(); at != nullptr; at = at->ai_next) {
-    if (auto socket = connect_one(*at, until)) {
+    auto socket = connect_one(*at, until);
+    if (socket && !is_connected_to_itself(socket->number())) {
       return socket;
     }
   }

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <charconv>
 #include <fstream>
 #include <map>
 #include <random>
 
 #include "core/comm/agree.hpp"
 #include "core/comm/shares.hpp"
+#include "core/io/digest.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/io/writer.hpp"
 
@@ -99,6 +101,37 @@ std::vector<comm::ReadTensor> readings(const std::vector<OutputFile>& files,
   return out;
 }
 
+/// Copies of a model on other hosts may be cut into other files, or say something else beside their
+/// tensors: then each process would write files of another output.
+Status agree_on_files(comm::Link& world, const std::vector<OutputFile>& files,
+                      const std::vector<io::SafetensorsPlan>& plans) {
+  io::Digest tensors;
+  io::Digest headers;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    tensors.add(files[i].name + '\n');
+    for (const TensorSpec& tensor : plans[i].tensors) {
+      tensors.add(tensor.name + '\n');
+    }
+    headers.add(plans[i].header);
+  }
+  return comm::agree_on_facts(
+      world, std::vector<comm::Fact>{{"division of the tensors into files", tensors.hex()},
+                                     {"text in the headers of its files", headers.hex()}});
+}
+
+Result<std::uint64_t> sum_over(comm::Link& world, std::uint64_t own) {
+  const std::string text = std::to_string(own);
+  BV_TRY(all, comm::exchanged(world, {&text, 1}, "bytes to be written"));
+  std::uint64_t out = 0;
+  for (const std::vector<std::string>& one : all) {
+    std::uint64_t bytes = 0;
+    const std::string& said = one.empty() ? text : one.front();
+    std::from_chars(said.data(), said.data() + said.size(), bytes);
+    out += bytes;
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<SharedOutput> SharedOutput::create(io::OutputRequest request,
@@ -137,7 +170,12 @@ std::vector<int> SharedOutput::balanced(const std::vector<io::SafetensorsPlan>& 
 Result<io::Digests> SharedOutput::write(const std::vector<OutputFile>& files,
                                         std::vector<io::SafetensorsPlan> plans,
                                         const std::vector<int>& processes,
-                                        const StreamOptions& options, bool verify) {
+                                        const StreamOptions& given, bool verify) {
+  StreamOptions options = given;
+  if (world_ != nullptr) {
+    BV_CHECK(agree_on_files(*world_, files, plans));
+    options.need_of_all = [this](std::uint64_t own) { return sum_over(*world_, own); };
+  }
   std::vector<OutputFile> mine;
   std::vector<io::SafetensorsPlan> plans_of_mine;
   for (std::size_t i = 0; i < files.size(); ++i) {

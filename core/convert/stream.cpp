@@ -317,7 +317,12 @@ Result<io::Digests> write_files(const std::filesystem::path& folder,
                                 const StreamOptions& options) {
   BV_TRY(work, plan_work(folder, files, std::move(plans), options));
   std::vector<OpenFile>& open = work.open;
-  BV_CHECK(io::check_room_for(folder, work.bytes + options.more_bytes));
+  std::uint64_t need = work.bytes;
+  if (options.need_of_all) {
+    BV_TRY(all, options.need_of_all(need));
+    need = all;
+  }
+  BV_CHECK(io::check_room_for(folder, need + options.more_bytes));
   for (std::size_t f = 0; f < files.size(); ++f) {
     if (open[f].plan.tensors.empty() && !open[f].is_kept) {  // a stage can hold nothing
       BV_CHECK(open_if_first(open[f], folder / files[f].name, options));

@@ -69,6 +69,9 @@ struct StreamOptions {
   SourcePrints* sources = nullptr;   // fingerprinted as they are read
   /// File -> XXH3-128 of all its bytes, of files that one thread wrote in order.
   std::map<std::string, std::string>* whole_files = nullptr;
+  /// What all processes that write into the folder need, from what this one does; called once,
+  /// before the first byte.
+  std::function<Result<std::uint64_t>(std::uint64_t own)> need_of_all = {};
 };
 
 /// The headers of the files, in their order. Errors: those of io::plan_safetensors.

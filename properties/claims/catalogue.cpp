@@ -129,8 +129,11 @@ std::vector<Verdict> judged(const Claim& claim, const Subject& subject) {
   const std::int64_t subjects = claim.count(subject);
   std::vector<Verdict> out = claim.judge(subject);
   std::int64_t looked_at = 0;
-  for (const Verdict& verdict : out) {
+  for (Verdict& verdict : out) {
     looked_at += verdict.cases;
+    // One that ends at the first fault has counted none.
+    const bool red = verdict.outcome == Outcome::Refuted;
+    verdict.refuted_cases = std::max<std::int64_t>(verdict.refuted_cases, red ? 1 : 0);
   }
   if (looked_at != subjects) {
     out.push_back(miscounted(claim, looked_at, subjects));

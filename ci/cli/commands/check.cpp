@@ -136,8 +136,11 @@ class Check {
     }
     if (names_right && wanted.includes(*claims::find_claim("bytes"), subject_)) {
       const auto layouts = static_cast<std::uint64_t>(subject_.layouts.size());
-      progress.start("bytes", run_.bytes * layouts,
-                     static_cast<std::uint64_t>(run_.tensors) * layouts);
+      // Shares are about equal, and who shows how far it is shows its own.
+      const std::uint64_t processes =
+          world_ == nullptr ? 1 : static_cast<std::uint64_t>(world_->size());
+      progress.start("bytes", run_.bytes * layouts / processes,
+                     static_cast<std::uint64_t>(run_.tensors) * layouts / processes);
     }
     panel.judge_rest(subject_, opened_.hf.incomplete ? "shards are missing"
                                : names_right         ? ""

@@ -144,7 +144,7 @@ int run_lora_convert(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = ConvertAdapter(context, options, world->link()).run();
+  auto run = world->doing([&] { return ConvertAdapter(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

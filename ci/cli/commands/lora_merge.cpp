@@ -107,7 +107,7 @@ int run_lora_merge(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = Merge(context, options, world->link()).run();
+  auto run = world->doing([&] { return Merge(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

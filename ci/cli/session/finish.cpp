@@ -324,4 +324,15 @@ std::string start_line(const Options& options) {
   return fmt::format("checking {}\n", model);
 }
 
+int flushed(Context& context, const Options& options, int code) {
+  if (context.streams.flush()) {
+    return code;
+  }
+  context.streams.err(
+      reports::render_error(fail(Code::DiskFull, "the result could not be written to stdout")
+                                .advise("free space, or send it elsewhere"),
+                            style_for(context, options, context.err_is_terminal)));
+  return code == 0 ? exit_code_of(Code::DiskFull) : code;
+}
+
 }  // namespace bv::cli

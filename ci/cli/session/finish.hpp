@@ -38,6 +38,10 @@ int report_and_finish(Context& context, const Options& options, Run run);
 /// the error is not printed here.
 int finish_with_error(Context& context, const Options& options, const Error& error, bool folder);
 
+/// Hands what is collected over to stdout; returns `code`, or that of an error of writing, which is
+/// printed: nobody saw a green line.
+[[nodiscard]] int flushed(Context& context, const Options& options, int code);
+
 /// The document or the line for stdout of a run that ends with `error` where nothing can be made
 /// any more (signals.hpp); `signal` is the one that stopped it.
 [[nodiscard]] std::string last_words(const Context& context, const Options& options,

@@ -325,7 +325,7 @@ void CommandProgress::advance(std::uint64_t bytes, std::uint64_t tensors,
 
 bool CommandProgress::stop_requested() const {
   look_at_stops();
-  return cli::stop_requested() != 0;
+  return cli::stop_requested() != 0 || (world_ != nullptr && world_->world_is_broken());
 }
 
 }  // namespace bv::cli

@@ -14,6 +14,7 @@
 #include "ci/cli/command.hpp"
 #include "ci/cli/session/families.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "core/base/text.hpp"
 #include "core/checkpoint/manifest.hpp"
 #include "core/comm/agree.hpp"
 #include "core/comm/grid.hpp"
@@ -47,41 +48,31 @@ std::string command_of(const Context& context) {
   return out;
 }
 
-/// What another rank says of rank 0, when that one cannot say it itself.
-bool is_about_host(const Error& why) {
-  return why.code == Code::RankLost && why.message.starts_with("rank 0 ");
-}
-
-/// A rank is lost or does something else; what a rank says that stopped is said by rank 0 alone.
-bool is_loss(const Error& why) {
-  return why.code == Code::RankDiverged ||
-         (why.code == Code::RankLost && why.message.find(" stopped: ") == std::string::npos);
-}
-
-/// Before the report of an error that nobody but rank 0 makes in full.
+/// Of an error that ends a process before it is in its world, and that rank 0 knows as well: one
+/// line, and nothing of a report.
 void tell_loss(Context& context, int rank, const Error& why) {
+  const bool is_loss = why.code == Code::RankDiverged || why.code == Code::RankLost;
   if (rank == 0) {
     return;
   }
   context.streams.be_silent(false);
-  if (is_about_host(why)) {
-    return;
+  if (!is_loss) {
+    return;  // of its own surroundings: nobody else knows it
   }
-  if (is_loss(why)) {
-    context.streams.err(
-        fmt::format("rank {} ends with {}: {}\n", rank, label(why.code), why.message));
-  }
+  const std::string facts = why.facts.empty() ? "" : fmt::format(" ({})", join(why.facts, "; "));
+  context.streams.err(
+      fmt::format("rank {} ends with {}: {}{}\n", rank, label(why.code), why.message, facts));
   context.streams.be_silent(true);
 }
 
 /// Options that may differ from process to process: where the same files lie, what rank 0 alone
 /// writes or decides, and what a process works with. What lies at those places is compared where it
 /// is read.
-constexpr std::array<std::string_view, 28> kOwn = {
-    "model",   "rules",        "families", "headers", "like",   "megatron",  "adapter",
-    "against", "merged",       "out",      "format",  "json",   "report",    "plain",
-    "ascii",   "dump-headers", "ci",       "quiet",   "color",  "progress",  "verbose",
-    "jobs",    "device",       "patience", "waivers", "replay", "survivors", "baseline"};
+constexpr std::array<std::string_view, 27> kOwn = {
+    "model",   "rules",        "families", "headers", "like",      "megatron", "adapter",
+    "against", "merged",       "out",      "format",  "json",      "report",   "plain",
+    "ascii",   "dump-headers", "ci",       "quiet",   "color",     "progress", "verbose",
+    "jobs",    "patience",     "waivers",  "replay",  "survivors", "baseline"};
 
 /// Errors: RankDiverged naming the process that was started with other options.
 Status agree_on_options(const Options& options, comm::Link& link) {
@@ -172,12 +163,17 @@ Result<World> World::enter(Context& context, Options& options) {
   auto link = comm::enter(*launch, patience);
   if (!link) {
     tell_loss(context, launch->rank, link.error());
-    if (link.error().code != Code::RankLost && link.error().code != Code::RankDiverged) {
-      context.streams.be_silent(false);  // of its own surroundings: nobody else knows it
-    }
     return std::move(link).error();
   }
   out.link_ = std::move(*link);
+  out.link_->when_stuck([rank = launch->rank, patience] {
+    const std::string line = fmt::format(
+        "rank {} ends with {}: it is stuck in a call of the system for {} s, and its world has "
+        "ended\n",
+        rank, label(Code::RankLost), patience.count());
+    static_cast<void>(write_all(STDERR_FILENO, line));
+    ::_exit(exit_code_of(Code::RankLost));
+  });
   out.link_->work_untold(true);
   const auto ready = [&]() -> Status {
     BV_TRY(carriers, carriers_of(context, options, patience));

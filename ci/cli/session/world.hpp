@@ -26,7 +26,7 @@ class World {
   /// Null for a process that is alone.
   [[nodiscard]] comm::Link* link() const { return link_.get(); }
   [[nodiscard]] bool is_host() const;
-  /// Runs `work`. What it throws is told to the others, and thrown again. Errors: its own;
+  /// Runs `work`. Errors: its own, in a world also what it throws;
   /// RankDiverged when the processes were told different things; NoGpu, RankLost without the
   /// collectives that were asked for.
   [[nodiscard]] Result<Run> doing(const std::function<Result<Run>()>& work);

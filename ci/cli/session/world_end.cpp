@@ -40,20 +40,19 @@ int code_from(const std::string& word) {
 }  // namespace
 
 Result<Run> World::doing(const std::function<Result<Run>()>& work) {
-  const auto broken = [this](Code code, const std::string& what) {
-    if (link_ != nullptr) {
-      link_->fail_all(fail(code, what));
-      link_->leave(is_host() ? std::to_string(exit_code_of(code)) : "");
-    }
-  };
+  if (unready_) {
+    return *unready_;
+  }
+  if (link_ == nullptr) {
+    return work();
+  }
   try {
-    return unready_ ? Result<Run>(*unready_) : work();
+    return work();
   } catch (const std::bad_alloc&) {
-    broken(Code::OutOfMemory, "memory ran out");
-    throw;
+    return out_of_memory();
   } catch (const std::exception& thrown) {
-    broken(Code::Assertion, thrown.what());
-    throw;
+    return fail(Code::Assertion, fmt::format("an exception ended the work: {}", thrown.what()))
+        .advise("report it with the command line and the output of bridge-verify doctor");
   }
 }
 
@@ -61,6 +60,7 @@ int World::fail_with(Context& context, const Options& options, const Error& why)
   if (link_ == nullptr) {
     return report_error(context, options, why);
   }
+  static_cast<void>(link_->all_are_here());  // the work may have ended for another's failure
   const bool own = !link_->failure();
   link_->fail_all(why);
   const Error& first = *link_->failure();
@@ -118,7 +118,8 @@ int World::end_with(Context& context, const Options& options, Run run,
     return fail_with(context, options, done.error());
   }
   stamp(context, options, run);
-  const int exit_code = report(context, options, std::move(run));
+  // Nobody has seen a verdict that did not arrive; the others hear of it.
+  const int exit_code = flushed(context, options, report(context, options, std::move(run)));
   if (alone) {
     if (told && is_host()) {
       link_->leave(std::to_string(exit_code));
