@@ -61,7 +61,10 @@ nlohmann::json results_in(const TempFolder& temp) {
 TEST(BundleOnHost, TheScriptRunsItsSuiteAndWritesEveryRow) {
   const TempFolder temp;
   make_folder(temp);
-  ASSERT_EQ(run_script(temp, "FAKE_CUDA=devices=2"), 0) << file_text(temp / "errors.txt");
+  // What a job and a user have set is not for the programs of the script.
+  const std::string job =
+      " RANK=0 WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 BRIDGE_VERIFY_TP=7";
+  ASSERT_EQ(run_script(temp, "FAKE_CUDA=devices=2" + job), 0) << file_text(temp / "errors.txt");
   const auto results = results_in(temp);
   EXPECT_EQ(results["ran_on_gpu"], true);
   EXPECT_THAT(results["gpu"].get<std::string>(), HasSubstr("Host as a GPU 0"));
