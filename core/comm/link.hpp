@@ -171,7 +171,7 @@ class Link {
   std::atomic<bool> broken_{false};
   std::function<void()> when_stuck_;
   Doing last_seen_;  // of look_whether_stuck
-  std::chrono::steady_clock::time_point moved_at_;
+  std::chrono::steady_clock::time_point moved_at_ = std::chrono::steady_clock::now();
   /// Nanoseconds of processors and of the clock, when they counted as progress last.
   std::int64_t worked_ = 0;
   std::int64_t worked_at_ = 0;

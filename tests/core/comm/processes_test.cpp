@@ -156,6 +156,39 @@ TEST(Processes, OneThatFailsTellsTheOthersWhy) {
   EXPECT_EQ(ends[1].error().help, "mount it");
 }
 
+/// At once, and not at its next meeting; one whose work is done takes nothing from the others.
+TEST(Processes, OneThatWorksSeesThatAnotherHasFailed) {
+  const auto ends = on_sockets(launches(3), kSocketPatience, [](Link& link) -> Status {
+    if (link.rank() == 2) {
+      return fail(Code::ModelNotFound, "no such folder");
+    }
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!link.world_is_broken() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(Milliseconds(5));
+    }
+    return link.world_is_broken() ? Status(Done{}) : Status(fail(Code::Assertion, "not seen"));
+  });
+  EXPECT_TRUE(ends[0]) << ends[0].error().message;
+  EXPECT_TRUE(ends[1]) << ends[1].error().message;
+}
+
+TEST(Processes, OneThatIsStuckIsEndedByTheLinkWhenItsWorldHasFailed) {
+  std::atomic<int> ended = -1;
+  const auto ends = on_sockets(launches(2), Milliseconds(600), [&](Link& link) -> Status {
+    if (link.rank() == 1) {
+      return fail(Code::ModelNotFound, "no such folder");
+    }
+    link.when_stuck([&, rank = link.rank()] { ended = rank; });
+    std::this_thread::sleep_for(Milliseconds(300));
+    EXPECT_EQ(ended, -1);  // not before the patience ends
+    for (int i = 0; i < 100 && ended < 0; ++i) {
+      std::this_thread::sleep_for(Milliseconds(50));
+    }
+    return Done{};
+  });
+  EXPECT_EQ(ended, 0);
+}
+
 TEST(Processes, ThatDoNotComeAreListed) {
   auto all = launches(4);
   all.erase(all.begin() + 2);
