@@ -50,26 +50,87 @@ std::string_view without_lead(std::string_view name) {
   return name;
 }
 
-/// Texts that stand at the start or at the end of names, found by their lengths.
+/// Digits of a name can be matched by ".*" alone: names that differ in numbers match alike.
+bool is_blind_to_digits(std::string_view expression) {
+  for (std::size_t i = 0; i < expression.size(); ++i) {
+    const char c = expression[i];
+    const char next = i + 1 < expression.size() ? expression[i + 1] : ' ';
+    if ((c >= '0' && c <= '9') || c == '[' || c == '{' || (c == '.' && next != '*') ||
+        (c == '\\' && (is_word(next) || next == '\\'))) {
+      return false;
+    }
+    i += c == '\\' ? 1 : 0;
+  }
+  return true;
+}
+
+/// "layers.0.mlp" of layers.17.mlp.
+std::string without_digits(std::string_view name) {
+  std::string out;
+  out.reserve(name.size());
+  for (const char c : name) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit || out.empty() || out.back() != '0') {
+      out += digit ? '0' : c;
+    }
+  }
+  return out;
+}
+
+/// Expressions of a list, for up to a hundred thousand names.
+class Expressions {
+ public:
+  void add(std::size_t entry, PathPattern pattern) {
+    (is_blind_to_digits(pattern.text()) ? blind_ : others_).emplace_back(entry, std::move(pattern));
+  }
+  [[nodiscard]] std::optional<std::size_t> of(std::string_view name) const {
+    if (!blind_.empty()) {
+      std::string alike = without_digits(name);
+      auto known = known_.find(alike);
+      if (known == known_.end()) {
+        const auto found = first_of(blind_, alike);
+        known = known_.emplace(std::move(alike), found).first;
+      }
+      if (known->second) {
+        return known->second;
+      }
+    }
+    return first_of(others_, name);
+  }
+
+ private:
+  using Patterns = std::vector<std::pair<std::size_t, PathPattern>>;
+  static std::optional<std::size_t> first_of(const Patterns& patterns, std::string_view name) {
+    const auto found = std::ranges::find_if(
+        patterns, [name](const auto& one) { return one.second.matches(name); });
+    return found == patterns.end() ? std::nullopt : std::optional(found->first);
+  }
+
+  Patterns blind_, others_;
+  mutable std::unordered_map<std::string, std::optional<std::size_t>> known_;
+};
+
+/// Texts that are names, or their starts or ends, found by their lengths.
 class Ends {
  public:
+  enum class Where { Whole, Start, StartOrEnd };
   void add(const std::string& text, std::size_t entry) {
     entries_.try_emplace(text, entry);
     if (std::ranges::find(lengths_, text.size()) == lengths_.end()) {
       lengths_.push_back(text.size());
     }
   }
-  /// The entry of a text that is all of the name, or its start or end where `inside` says so.
-  [[nodiscard]] std::optional<std::size_t> of(std::string_view name, bool inside) const {
+  [[nodiscard]] std::optional<std::size_t> of(std::string_view name, Where where) const {
     for (const std::size_t length : lengths_) {
-      if (length > name.size() || (!inside && length != name.size())) {
+      if (length > name.size() || (where == Where::Whole && length != name.size())) {
         continue;
       }
-      for (const std::string_view part :
-           {name.substr(0, length), name.substr(name.size() - length)}) {
-        if (const auto found = entries_.find(part); found != entries_.end()) {
-          return found->second;
-        }
+      auto found = entries_.find(name.substr(0, length));
+      if (found == entries_.end() && where == Where::StartOrEnd) {
+        found = entries_.find(name.substr(name.size() - length));
+      }
+      if (found != entries_.end()) {
+        return found->second;
       }
     }
     return std::nullopt;
@@ -104,13 +165,15 @@ class LeftOut {
     if (all_) {
       return &entries_[*all_];
     }
-    if (const auto found = texts_.of(module, !is_whole_)) {
+    if (const auto found =
+            texts_.of(module, is_whole_ ? Ends::Where::Whole : Ends::Where::StartOrEnd)) {
       return &entries_[*found];
     }
-    const auto pattern = std::ranges::find_if(
-        patterns_, [module](const auto& one) { return one.second.matches(module); });
-    if (pattern != patterns_.end()) {
-      return &entries_[pattern->first];
+    if (const auto found = starts_.of(module, Ends::Where::Start)) {
+      return &entries_[*found];
+    }
+    if (const auto found = expressions_.of(module)) {
+      return &entries_[*found];
     }
     const auto glob = std::ranges::find_if(globs_, [&](std::size_t one) {
       return globs_count_ && glob_match(entries_[one].text, module);
@@ -121,7 +184,8 @@ class LeftOut {
   /// May an entry be meant for the module, whatever the version that wrote it calls it?
   [[nodiscard]] bool may_mean(std::string_view module) const {
     const std::string_view rest = without_lead(module);
-    if (not_understood_ || entry_for(module) != nullptr || entry_for(rest) != nullptr) {
+    if (not_understood_ || entry_for(module) != nullptr || entry_for(rest) != nullptr ||
+        starts_of_rests_.of(rest, Ends::Where::Start)) {
       return true;
     }
     if (std::ranges::any_of(globs_, [&](std::size_t one) {
@@ -147,13 +211,17 @@ class LeftOut {
     } else if (is_plain(text)) {
       texts_.add(text, entry);
       names_.insert(std::string(without_lead(text)));
+    } else if (globs_count_ && text.ends_with('*') && is_plain(text.substr(0, text.size() - 1))) {
+      const std::string start = text.substr(0, text.size() - 1);
+      starts_.add(start, entry);
+      starts_of_rests_.add(std::string(without_lead(start)), entry);
     } else if (is_whole_ && !text.starts_with(kExpressionLead)) {
       globs_.push_back(entry);
     } else {
       const std::size_t skipped = is_whole_ ? kExpressionLead.size() : 0;
       auto pattern = PathPattern::compile(text.substr(skipped), PathPattern::Extent::Start);
       if (pattern) {
-        patterns_.emplace_back(entry, *std::move(pattern));
+        expressions_.add(entry, *std::move(pattern));
       } else {
         not_understood_ = true;
       }
@@ -165,8 +233,10 @@ class LeftOut {
   bool is_whole_;     // an entry is a name, an expression or a glob; else the start or end of names
   std::optional<std::size_t> all_;
   Ends texts_;
+  Ends starts_;                               // globs that end in their only star
+  Ends starts_of_rests_;                      // the same without what stands before them
   std::set<std::string, std::less<>> names_;  // without what stands before them
-  std::vector<std::pair<std::size_t, PathPattern>> patterns_;
+  Expressions expressions_;
   std::vector<std::size_t> globs_;
   bool not_understood_ = false;
 };

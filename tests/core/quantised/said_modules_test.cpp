@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/quantised/quantised.hpp"
@@ -93,6 +94,22 @@ TEST(SaidModules, TransformersNamesStartsAndEndsOfModules) {
   EXPECT_THAT(contradictions_of(all, fp8(nullptr)), IsEmpty());
 }
 
+/// Whatever is remembered of names that differ in numbers alone.
+TEST(SaidModules, NumbersInExpressionsDecide) {
+  const Headers all = layers("model.", false);
+  for (const auto& [expression, modules] :
+       std::map<std::string, std::string>{{"re:.*layers\\..*up_proj", "10 more modules"},
+                                          {"re:.*layers\\.1\\.mlp.*", "1 more module like"},
+                                          {"re:.*layers\\.1.*", "3 more modules"},
+                                          {"re:.*layers\\.\\d\\..*", "19 more modules"},
+                                          {"re:.*layers\\...\\..*", "1 more module like"},
+                                          {"re:.*layers\\.[0-3]\\..*", "7 more modules"}}) {
+    EXPECT_THAT(contradictions_of(all, compressed({expression}, {"Linear"})),
+                ElementsAre(HasSubstr(modules)))
+        << expression;
+  }
+}
+
 TEST(SaidModules, GlobsNameModulesOfTheirQuantisers) {
   const Headers all = layers("model.", false);
   const json glob = {"model.layers.2*"};
@@ -100,6 +117,10 @@ TEST(SaidModules, GlobsNameModulesOfTheirQuantisers) {
               ElementsAre(HasSubstr("(ignore: model.layers.2*); 1 more module")));
   EXPECT_THAT(contradictions_of(all, {{"quant_method", "quark"}, {"exclude", glob}}),
               ElementsAre(HasSubstr("(exclude: model.layers.2*); 1 more module")));
+  EXPECT_THAT(contradictions_of(all, {{"quant_method", "modelopt"}, {"ignore", {"*.2.mlp.up*"}}}),
+              ElementsAre(HasSubstr("up_proj.weight is stored")));
+  EXPECT_THAT(contradictions_of(all, {{"quant_method", "modelopt"}, {"ignore", {"layers.2*"}}}),
+              IsEmpty());  // a glob is for the whole name
 }
 
 TEST(SaidModules, QuantisedWeightsWithoutATargetAreTold) {
