@@ -170,6 +170,7 @@ Result<PlainWeights> as_plain(quantised::Source source, const OpenOptions& optio
   }
   PlainWeights out;
   out.notes = std::move(source.taken);
+  std::ranges::move(source.contradictions, std::back_inserter(out.notes));
   const std::string summary = quantised::summary(source);
   out.config_text = with_settings(config_text, config, options.settings);
   BV_TRY(weights, take_dequantised(std::move(source), *options.dequantise, headers));

@@ -202,6 +202,16 @@ class OneSided {
 
 }  // namespace
 
+bool is_told_one_sided(const family::Section& section, const Mapping& mapping, const Model& model) {
+  return std::ranges::any_of(section.one_sided, [&](const family::OneSided& row) {
+    if (row.rule.megatron != mapping.rule->megatron) {
+      return false;
+    }
+    const auto flags = section_flags(section, model.geometry, mapping.index);
+    return family::holds(*model.family, row.rule.when, {&model.geometry.symbols, &flags});
+  });
+}
+
 Status add_one_sided_faults(const family::Section& section, std::int64_t count,
                             const ResolveOptions& options, Ledger& ledger, Model& model) {
   return OneSided(section, count, options, ledger, model).run();

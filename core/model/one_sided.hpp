@@ -13,4 +13,8 @@ namespace bv::model {
                                           const ResolveOptions& options, Ledger& ledger,
                                           Model& model);
 
+/// Does a row of one side say why the parameter has no source, where it has none?
+[[nodiscard]] bool is_told_one_sided(const family::Section& section, const Mapping& mapping,
+                                     const Model& model);
+
 }  // namespace bv::model

@@ -297,7 +297,7 @@ class Resolver {
         }
       } else if (options_.left_out.contains(name)) {
         report_left_out(name, mapping);
-      } else if (!mixed) {
+      } else if (!mixed && !is_told_one_sided(*bound.section, mapping, model_)) {
         const NameSpot spot{bound.section, row.rule, mapping.index, true, mapping.expert};
         gaps_.push_back({NameGap::Kind::Missing, name, spot, slot, model_.mappings.size()});
       }

@@ -112,11 +112,23 @@ std::string layers_with(const model::Model& model, const std::string& flag) {
   return out;
 }
 
+/// No layer may start a stage but the first: whatever lies on the stages, there is one.
+Error only_one_stage(const parallel::Layout& layout, const family::StageStart& start) {
+  return fail(Code::Conflict,
+              fmt::format("PP={} on a model that is built in one pipeline stage", layout.pp))
+      .pair(fmt::format("PP={}", layout.pp), "PP=1")
+      .fact(start.because)
+      .advise("leave --pp out");
+}
+
 /// Layers that take something from an earlier one find it in their own stage.
-Status check_stage_starts(const model::Model& model,
+Status check_stage_starts(const model::Model& model, const parallel::Layout& layout,
                           const std::vector<parallel::StageContents>& stages) {
   const auto& flags = model.geometry.layer_flags;
   for (const family::StageStart& start : family::stage_starts(*model.family)) {
+    if (layout.pp > 1 && layers_with(model, start.flag).empty()) {
+      return only_one_stage(layout, start);
+    }
     for (const parallel::StageContents& stage : stages) {
       const auto first = static_cast<std::size_t>(stage.first_layer);
       if (stage.layers == 0 || first == 0 || first >= flags.size() ||
@@ -167,7 +179,7 @@ Status check_layout(const model::Model& model, const parallel::Layout& layout) {
     return std::move(stages).error().fact(
         join(model::fields_behind(*model.family, model.geometry, family::symbols::kLayers), ", "));
   }
-  return check_stage_starts(model, *stages);
+  return check_stage_starts(model, layout, *stages);
 }
 
 std::vector<parallel::Layout> choose_layouts(std::vector<parallel::Layout> legal,

@@ -9,7 +9,8 @@ namespace bv::quantised {
 
 struct Place {
   std::string path;
-  const nlohmann::json* node = nullptr;  // nullptr when it says nothing
+  const nlohmann::json* node = nullptr;   // nullptr when it says nothing
+  const nlohmann::json* other = nullptr;  // what stands there in place of an object, at the top
 };
 /// The object at the top, or in one of the objects there (text_config, llm_config, ...).
 [[nodiscard]] Place place_of(const nlohmann::json& config);

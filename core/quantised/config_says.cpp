@@ -52,7 +52,7 @@ Place place_of(const json& config) {
   for (const char* key : kObjects) {
     if (const auto found = config.find(key);
         found != config.end() && found->is_object() && !found->empty()) {
-      return {key, &*found};
+      return {key, &*found, nullptr};
     }
   }
   for (const auto& [level, inner] : config.items()) {
@@ -62,8 +62,14 @@ Place place_of(const json& config) {
     for (const char* key : kObjects) {
       if (const auto found = inner.find(key);
           found != inner.end() && found->is_object() && !found->empty()) {
-        return {level + "." + key, &*found};
+        return {level + "." + key, &*found, nullptr};
       }
+    }
+  }
+  for (const char* key : {kObjects[0], kObjects[1]}) {
+    if (const auto found = config.find(key);
+        found != config.end() && !found->is_null() && !found->is_object()) {
+      return {key, nullptr, &*found};
     }
   }
   return {};
@@ -86,6 +92,9 @@ std::vector<const json*> config_groups_of(const json& node) {
 
 std::string stated(const json& config) {
   const Place place = place_of(config);
+  if (place.other != nullptr) {
+    return fmt::format("{} of config.json: {}", readable(place.path), shown(*place.other));
+  }
   if (place.node == nullptr) {
     return "";
   }

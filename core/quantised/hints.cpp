@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
@@ -13,6 +14,10 @@ namespace bv::quantised {
 namespace {
 
 using nlohmann::json;
+
+/// Lists of modules that are left as they are.
+constexpr std::array kLeftOut = {"ignore", "modules_to_not_convert", "ignored_layers", "exclude",
+                                 "exclude_modules"};
 
 /// Rows and columns of a block; empty when the field is not two positive numbers.
 std::vector<std::int64_t> block_of(const json& node, const char* key) {
@@ -107,6 +112,43 @@ std::string unread(const json& node, const char* key, bool was_read, const char*
 
 constexpr const char* kTwoSizes = "two positive whole numbers";
 
+/// "config.json says ignore "lm_head", which is not a list of names": a field that is there and is
+/// not what it has to be. "" when it is that, null or not there.
+std::string unread_names(const json& node, const char* key) {
+  const auto found = node.find(key);
+  const bool names = found != node.end() && found->is_array() &&
+                     std::ranges::all_of(*found, [](const json& one) { return one.is_string(); });
+  return unread(node, key, names, "a list of names");
+}
+
+/// The first field about modules that is not what it has to be: lists of names, and groups of them.
+std::string unread_modules(const json& node) {
+  for (const char* key : kLeftOut) {
+    if (std::string out = unread_names(node, key); !out.empty()) {
+      return out;
+    }
+  }
+  const auto groups = node.find("config_groups");
+  if (groups == node.end() || !groups->is_object()) {
+    return unread(node, "config_groups", false, "an object");
+  }
+  for (const auto& [name, group] : groups->items()) {
+    if (group.is_array()) {  // a scheme by its name, with its targets
+      continue;
+    }
+    std::string out = unread(*groups, name.c_str(), group.is_object(), "an object");
+    if (out.empty() && group.is_object()) {
+      const auto weights = group.find("weights");
+      out = unread(group, "weights", weights != group.end() && weights->is_object(), "an object");
+      out = out.empty() ? unread_names(group, "targets") : out;
+    }
+    if (!out.empty()) {
+      return out;
+    }
+  }
+  return "";
+}
+
 /// The first field of the weights of one group, or of all of them, that was not read.
 std::string unread_of(const json& weights) {
   std::string out;
@@ -125,6 +167,7 @@ std::string unread_of(const json& weights) {
 /// What is said for all weights and makes other values than number x scale.
 std::string against_all(const json& node, const Kind& all, const std::vector<Kind>& kinds) {
   std::string not_read = unread_of(node);
+  not_read = not_read.empty() ? unread_modules(node) : not_read;
   for (const json* group : config_groups_of(node)) {
     not_read = not_read.empty() ? unread_of(group->at("weights")) : not_read;
   }
@@ -151,12 +194,31 @@ std::string against_all(const json& node, const Kind& all, const std::vector<Kin
   return "";
 }
 
+/// The modules that are left as they are, in every list that quantisers keep of them.
+std::vector<LeftOutEntry> left_out_of(const json& node) {
+  std::vector<LeftOutEntry> out;
+  for (const char* key : kLeftOut) {
+    const auto found = node.find(key);
+    if (found == node.end() || !found->is_array()) {
+      continue;
+    }
+    for (const json& one : *found) {
+      if (one.is_string()) {
+        out.push_back({key, one.get<std::string>()});
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Hints hints_of(const json& config) {
   Hints out;
   const Place place = place_of(config);
   if (place.node == nullptr) {
+    out.against =
+        place.other == nullptr ? "" : unread(config, place.path.c_str(), false, "an object");
     return out;
   }
   const json& node = *place.node;
@@ -179,9 +241,8 @@ Hints hints_of(const json& config) {
       out.kinds.push_back(std::move(one));
     }
   }
-  if (out.kinds.size() > 1) {
-    out.targets = targets_of(groups);
-  }
+  out.targets = targets_of(groups);
+  out.left_out = left_out_of(node);
   out.against = against_all(node, all, out.kinds);
   if (out.kinds.empty()) {
     out.kinds.push_back(all);

@@ -103,6 +103,12 @@ struct Blocks {
   std::string taken;               // what it was taken from, when config.json does not say it
 };
 
+/// One entry of a list of modules that config.json leaves as they are.
+struct LeftOutEntry {
+  std::string field;  // "ignore", "modules_to_not_convert"
+  std::string text;
+};
+
 /// What config.json says that decides between schemes, and between the values of one.
 struct Hints {
   std::string path;                 // "quantization_config", "" when it says nothing
@@ -113,9 +119,10 @@ struct Hints {
   bool block_is_null = false;       // weight_block_size is there, and null
   std::vector<std::int64_t> block;  // rows and columns of a block that all weights have
   std::vector<Kind> kinds;          // each once; several where modules differ
-  std::vector<Target> targets;      // which modules each is for; none where there is one kind
-  std::int64_t bits = 0;            // 0 when not said, or not for all modules alike
-  std::string against;  // what in config.json makes values that this version does not define
+  std::vector<Target> targets;      // which modules each is for
+  std::vector<LeftOutEntry> left_out;
+  std::int64_t bits = 0;  // 0 when not said, or not for all modules alike
+  std::string against;    // what in config.json makes values that this version does not define
   // Found in the shapes of all weights where config.json says nothing (blocks.hpp).
   Blocks squares;  // FP8: blocks of rows and columns
   Blocks runs;     // FP8: parts of one row

@@ -9,6 +9,7 @@
 #include "core/quantised/blocks.hpp"
 #include "core/quantised/form.hpp"
 #include "core/quantised/module.hpp"
+#include "core/quantised/said_modules.hpp"
 
 namespace bv::quantised {
 namespace {
@@ -19,13 +20,15 @@ constexpr std::size_t kShownCompanions = 4;
 /// Every quantised weight with its group.
 class Collector {
  public:
-  explicit Collector(Hints hints) : hints_(std::move(hints)) {}
+  explicit Collector(const Hints& hints) : hints_(hints) {}
 
   /// Modules whose parameters have the same names, dtypes and shapes, and which the same targets
   /// name, hold the same: a model has a few kinds of them, and up to a hundred thousand modules.
   void add(std::string_view module_name, const Module& module) {
     constexpr std::size_t kRememberedMax = 16;
-    const std::vector<std::size_t> named = kinds_named(hints_.targets, module_name);
+    const std::vector<std::size_t> named = hints_.kinds.size() > 1
+                                               ? kinds_named(hints_.targets, module_name)
+                                               : std::vector<std::size_t>();
     if (module.size() > kRememberedMax) {
       place(module_name, module, known_of(module, named));
       return;
@@ -147,7 +150,7 @@ class Collector {
     }
   }
 
-  Hints hints_;
+  const Hints& hints_;
   std::map<std::string, Group> groups_;
   std::size_t taken_ = 0;  // tensors that belong to a weight
   std::unordered_map<std::string, Known> remembered_;
@@ -214,7 +217,7 @@ std::optional<Source> find(std::span<const TensorSpec* const> tensors,
   settle_blocks(modules, hints);
   std::vector<std::string> taken = {hints.squares.taken, hints.runs.taken, hints.words.taken};
   std::erase(taken, "");
-  Collector collector(std::move(hints));
+  Collector collector(hints);
   for (const auto& [name, module] : modules) {
     collector.add(name, module);
   }
@@ -222,6 +225,7 @@ std::optional<Source> find(std::span<const TensorSpec* const> tensors,
   if (out) {
     out->config = stated(config);
     out->taken = std::move(taken);
+    out->contradictions = contradictions(tensors, out->groups, hints);
   }
   return out;
 }

@@ -35,11 +35,12 @@ struct Group {
 };
 
 struct Source {
-  std::vector<Group> groups;       // most weights first, then by name
-  std::string config;              // what config.json says, "" when it says nothing
-  std::vector<std::string> taken;  // sizes of blocks that it does not say, and from what
-  std::int64_t tensors = 0;        // weights with their companions
-  std::int64_t left = 0;           // tensors that are not quantised
+  std::vector<Group> groups;                // most weights first, then by name
+  std::string config;                       // what config.json says, "" when it says nothing
+  std::vector<std::string> taken;           // sizes of blocks that it does not say, and from what
+  std::vector<std::string> contradictions;  // modules that it says otherwise of (said_modules.hpp)
+  std::int64_t tensors = 0;                 // weights with their companions
+  std::int64_t left = 0;                    // tensors that are not quantised
 };
 
 /// The quantised weights of a checkpoint; nullopt when it has none, whatever its config says. A

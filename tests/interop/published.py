@@ -310,6 +310,11 @@ PUBLISHED = {
         "hidden_size": 1536, "intermediate_size": 512, "num_hidden_layers": 32, "num_attention_heads": 24,
         "num_key_value_heads": 8, "num_local_experts": 40, "num_experts_per_tok": 8, "vocab_size": 49155,
         "tie_word_embeddings": True}, 2 + 32 * (GQA + moe(40, shared=0, score_bias=0))),
+    "moe-7b-1b-active-shared-experts": ("GraniteMoeSharedForCausalLM", {
+        "hidden_size": 1536, "intermediate_size": 512, "num_hidden_layers": 40, "num_attention_heads": 12,
+        "num_key_value_heads": 4, "num_local_experts": 62, "num_experts_per_tok": 6, "shared_intermediate_size": 1024,
+        "vocab_size": 50257, "attention_multiplier": 0.0078125, "embedding_multiplier": 12, "logits_scaling": 6,
+        "residual_multiplier": 0.22, "tie_word_embeddings": True}, 2 + 40 * (GQA + moe(62, score_bias=0))),
     "hunyuan-7b": ("HunYuanDenseV1ForCausalLM", {
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
         "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128167, "tie_word_embeddings": True},

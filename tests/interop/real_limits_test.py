@@ -1,5 +1,5 @@
 """What Megatron's own code says of layouts, asked of the released packages: which pipeline stages GLM-5 may have (Megatron-Core
-refuses one that starts behind the indexer it needs), and which rows of MiniMax-M2's key norm a rank holds where there are more
+refuses one that starts behind the indexer it needs), which sizes of a pipeline the providers of Gemma 4 build, and which rows of MiniMax-M2's key norm a rank holds where there are more
 ranks than key heads. bridge-verify says the same."""
 
 import json
@@ -30,6 +30,24 @@ for every, after, pp, first in json.loads(sys.argv[2]):
         out.append(True)
     except RuntimeError:
         out.append(False)
+print("ANSWER" + json.dumps(out))
+"""
+
+STAGED = r"""
+import importlib, json, sys, types
+sys.path.insert(0, sys.argv[1])
+from bridge_verify import stand_ins
+stand_ins.install()
+out = []
+for module, provider, pp in json.loads(sys.argv[2]):
+    known = types.SimpleNamespace(pipeline_model_parallel_size=pp, build=lambda **_: None)
+    cls = getattr(importlib.import_module("megatron.bridge.models." + module), provider)
+    said = ""
+    try:
+        cls.provide(known)
+    except Exception as error:
+        said = str(error)
+    out.append("PP=1 only" not in said)
 print("ANSWER" + json.dumps(out))
 """
 
@@ -71,6 +89,21 @@ def test_stages_of_glm5_are_legal_where_megatron_builds_them(tmp_path):
         if (code == 0) != legal or (not legal and "starts on layer" not in said):
             wrong.append(f"every {every} after {after} pp {pp} first {first}: Megatron {legal}, here {code} {said[-400:]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_pipelines_are_legal_where_their_providers_build_them(tmp_path):
+    """Gemma 4 without experts and with them, in one stage and in two; the VL classes build their language models by these."""
+    providers = {"gemma4_text": "Gemma4DenseProvider", "gemma4_text/experts": "Gemma4ModelProvider"}
+    cases = [(fixture, pp) for fixture in providers for pp in (1, 2)]
+    wanted = asked(STAGED, [("gemma.gemma4_provider", providers[fixture], pp) for fixture, pp in cases])
+    assert wanted == [True, False, True, True]
+    for (fixture, pp), legal in zip(cases, wanted):
+        model = tmp_path / fixture.replace("/", "-")
+        if not model.exists():
+            code, said = run("fixture", "make", fixture, "--out", model)
+            assert code == 0, said
+        code, said = run("check", "--model", model, "--only", "names", "--pp", pp)
+        assert (code == 0) == legal and (legal or "built in one pipeline stage" in said), (fixture, pp, code, said[-600:])
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])

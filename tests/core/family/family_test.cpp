@@ -292,5 +292,30 @@ TEST(BuiltinFamilies, GiveEveryRuleAStableIdAndPlace) {
   }
 }
 
+/// Nemotron-H has one embedding under two names.
+TEST(BuiltinFamilies, AStoredHeadMayRepeatTheEmbeddingUnderEachOfItsNames) {
+  int heads = 0;
+  for (const family::FamilyPtr& family : families()) {
+    std::set<std::string> embeddings, repeated;
+    for (const family::Rule& rule : family::rules(*family)) {
+      const std::string& name = rule.hf.front().second;
+      if (rule.vocabulary && name.find("embed") != std::string::npos &&
+          family->sections[rule.section].stage == family::Stage::Embedding) {
+        embeddings.insert(name);
+      }
+    }
+    for (const family::Section& section : family->sections) {
+      for (const family::Copy& copy : section.copies) {
+        if (section.stage == family::Stage::Output && copy.copy.ends_with("lm_head.weight")) {
+          repeated.insert(copy.of);
+        }
+      }
+    }
+    heads += repeated.empty() ? 0 : 1;
+    EXPECT_TRUE(repeated.empty() || repeated == embeddings) << family::name(*family);
+  }
+  EXPECT_GT(heads, 50);
+}
+
 }  // namespace
 }  // namespace bv::family::test

@@ -6,6 +6,8 @@
 
 #include "core/family/family.hpp"
 #include "tests/core/model/resolved.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/library.hpp"
 
 namespace bv::model::test {
 namespace {
@@ -27,7 +29,8 @@ family::FamilyPtr small_family() {
       "heads": {"field": "heads", "default": 2},
       "biased": {"field": "biased", "flag": true, "default": false},
       "per_head": {"field": "per_head", "flag": true, "default": false},
-      "gain": {"field": "gain", "flag": true, "default": true}
+      "gain": {"field": "gain", "flag": true, "default": true},
+      "scaled": {"field": "scaled", "flag": true, "default": false}
     },
     "layer_flags": {"early": {"below": "first"}},
     "prefixes": {"M": "", "HF": "model."},
@@ -36,7 +39,9 @@ family::FamilyPtr small_family() {
       {"kind": "replicated", "megatron": "decoder.layers.{i}.gain", "hf": "{HF}layers.{i}.gain", "when": ["gain"]},
       {"kind": "no_place", "hf": "{HF}layers.{i}.norm.bias", "when": ["biased", "!early"], "because": "Megatron's norm has no bias"},
       {"kind": "no_place", "hf": "{HF}layers.{i}.heads.{e}.weight", "over": {"e": "heads"}, "when": ["per_head"], "because": "Megatron has one weight"},
-      {"kind": "no_source", "megatron": "decoder.layers.{i}.gain", "hf": "{HF}layers.{i}.gain", "when": ["!gain"], "because": "Megatron always has a gain"}
+      {"kind": "no_source", "megatron": "decoder.layers.{i}.gain", "hf": "{HF}layers.{i}.gain", "when": ["!gain"], "because": "Megatron always has a gain"},
+      {"kind": "replicated", "megatron": "decoder.layers.{i}.scale", "hf": "{HF}layers.{i}.scale", "when": ["scaled"]},
+      {"kind": "no_source", "megatron": "decoder.layers.{i}.scale", "hf": "{HF}layers.{i}.scale", "when": ["scaled", "!early"], "because": "the class has none"}
     ]}]})",
                               "small.json")
       .value();
@@ -120,6 +125,20 @@ TEST(OneSided, AParameterWithoutASourceIsNamed) {
   EXPECT_EQ(model.faults[0].found, "no HF tensor model.layers.*.gain");
 }
 
+TEST(OneSided, ARowBesideARuleSaysWhyItsTensorIsAbsent) {
+  const auto scaled = [](const Headers& headers) { return small({{"scaled", true}}, headers); };
+  EXPECT_TRUE(scaled(small_headers({"0.scale", "1.scale", "2.scale"})).faults.empty());
+  const Model some = scaled(small_headers({"0.scale", "2.scale"}));
+  ASSERT_EQ(some.faults.size(), 1U);
+  EXPECT_EQ(some.faults[0].code, Code::MegatronParamUnfilled);
+  EXPECT_THAT(some.faults[0].subjects, ElementsAre("decoder.layers.1.scale"));
+  const Model none = scaled(small_headers());  // of layer 0 the row says nothing
+  ASSERT_EQ(none.faults.size(), 2U);
+  EXPECT_THAT(none.faults[0].subjects,
+              ElementsAre("decoder.layers.1.scale", "decoder.layers.2.scale"));
+  EXPECT_EQ(none.faults[1].code, Code::HfTensorMissing);
+}
+
 TEST(OneSided, WhatIsLeftOutOnPurposeIsNoFault) {
   ResolveOptions options;
   options.left_out = {"model.layers.1.norm.bias", "model.layers.2.norm.bias"};
@@ -136,6 +155,39 @@ TEST(OneSided, AConfigAloneSaysItToo) {
   const Model model = small({{"biased", true}}, {}, options);
   ASSERT_EQ(model.faults.size(), 1U);
   EXPECT_THAT(model.faults[0].message, HasSubstr("which have no place in Megatron: Megatron's"));
+}
+
+Model of_fixture(const std::string& name, const char* field, bool value) {
+  json config = support::read_json(BV_FIXTURES "/configs/" + name + ".json").at("config");
+  (config.contains("text_config") ? config["text_config"] : config)[field] = value;
+  ResolveOptions options;
+  options.config_only = true;
+  return must(resolve(choose_family(config, support::families()).value(), config, {}, options));
+}
+
+/// Megatron-Core builds one norm of one head's size for all heads of a layer: what has one weight
+/// for each head has no place, whatever the family.
+TEST(OneSided, NormsOfSingleHeadsHaveNoPlaceAndOneForAllHeadsHas) {
+  for (const auto& [family, field] :
+       {std::pair{"cohere", "use_qk_norm"}, std::pair{"stablelm", "qk_layernorm"}}) {
+    const Model model = of_fixture(family, field, true);
+    ASSERT_EQ(model.faults.size(), 1U) << family;
+    EXPECT_EQ(model.faults[0].code, Code::HfTensorMissing);
+    EXPECT_THAT(model.faults[0].message,
+                HasSubstr("Megatron-Core builds one query norm and one key norm"));
+    EXPECT_THAT(of_fixture(family, field, false).faults, testing::IsEmpty());
+  }
+  EXPECT_THAT(of_fixture("phi", "qk_layernorm", true).faults, testing::IsEmpty());
+}
+
+/// The class of transformers has no such norms, and Megatron-Bridge builds them by the field.
+TEST(OneSided, NormsThatTheClassOfGlm45vHasNotAreNamedByTheirParameters) {
+  const Model model = of_fixture("glm4v_moe", "use_qk_norm", true);
+  ASSERT_EQ(model.faults.size(), 1U);
+  EXPECT_EQ(model.faults[0].code, Code::MegatronParamUnfilled);
+  EXPECT_THAT(model.faults[0].message, HasSubstr("--set text_config.use_qk_norm=false"));
+  EXPECT_EQ(model.faults[0].subjects.front(),
+            "language_model.decoder.layers.0.self_attention.q_layernorm.weight");
 }
 
 std::string refusal_of(const std::string& row) {
