@@ -127,8 +127,9 @@ class OneSided {
         }
         continue;
       }
-      if (const auto origin = model_.geometry.origin.find(std::string(symbol));
-          origin != model_.geometry.origin.end()) {
+      const auto origin = model_.geometry.origin.find(std::string(symbol));
+      const auto said = [&](const std::string& kind) { return kind.starts_with(origin->second); };
+      if (origin != model_.geometry.origin.end() && std::ranges::none_of(kinds, said)) {
         kinds.push_back(origin->second);
       }
     }

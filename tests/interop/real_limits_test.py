@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bridge_environment import PACKAGE, PYTHON, needs_bridge
 
@@ -21,8 +21,10 @@ from bridge_verify import stand_ins
 stand_ins.install()
 from megatron.core.models.gpt.experimental_attention_variant_module_specs import _validate_dsa_index_share_pipeline_split as validate
 from megatron.core.transformer.experimental_attention_variant.dsa import is_dsa_skip_topk_layer as shares
+from transformers import GlmMoeDsaConfig
 out = []
 for every, after, pp, first in json.loads(sys.argv[2]):
+    kinds = GlmMoeDsaConfig(num_hidden_layers=8, index_topk_freq=every, index_skip_topk_offset=after).indexer_types
     config = types.SimpleNamespace(experimental_attention_variant="dsa", dsa_indexer_topk_freq=every, dsa_indexer_skip_topk_offset=after)
     rest = (8 - first) // (pp - 1)
     starts = [0] + [first + i * rest for i in range(pp)]
@@ -32,7 +34,7 @@ for every, after, pp, first in json.loads(sys.argv[2]):
         legal = True
     except RuntimeError:
         legal = False
-    out.append((legal, [layer for layer in range(8) if not shares(layer + 1, after, every)]))
+    out.append((legal, [layer for layer in range(8) if not shares(layer + 1, after, every)], [i for i, kind in enumerate(kinds) if kind == "full"]))
 print("ANSWER" + json.dumps(out))
 """
 
@@ -62,10 +64,15 @@ def run(*words):
     return done.returncode, done.stdout + done.stderr
 
 
-def layers_with_indexer(model):
-    """Of the checkpoint: the schedule as transformers counts it."""
-    names = {name for file in model.glob("*.safetensors") for name in load_file(file)}
-    return {int(found[1]) for found in map(re.compile(r"model\.layers\.(\d+)\.self_attn\.indexer\.").match, names) if found}
+def write_glm5(whole, folder, every, after, layers):
+    """`whole` has an indexer in each layer; the model has one in `layers`."""
+    folder.mkdir()
+    config = json.loads((whole / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "index_topk_freq": every, "index_skip_topk_offset": after}))
+    indexer = re.compile(r"model\.layers\.(\d+)\.self_attn\.indexer\.")
+    tensors = {name: tensor for file in whole.glob("*.safetensors") for name, tensor in load_file(file).items()
+               if not (found := indexer.match(name)) or int(found[1]) in layers}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
 def refuted_layers(said):
@@ -80,24 +87,25 @@ def test_stages_of_glm5_are_legal_where_megatron_builds_them(tmp_path):
     cases = [(every, after, pp, first) for every in (1, 2, 3, 4) for after in (0, 1, 2, 3) for pp in (2, 3)
              for first in (1, 2, 3, 4) if (8 - first) % (pp - 1) == 0]
     wanted, wrong = asked(STAGES, cases), []
-    assert {True, False} == {legal for legal, _ in wanted}
+    assert {True, False} == {legal for legal, _, _ in wanted}
+    code, said = run("fixture", "make", "glm_moe_dsa", "--out", tmp_path / "whole", "--set", "num_hidden_layers=8", "--set", "indexer_types=null",
+                     "--set", "index_topk_freq=1", "--set", "mlp_layer_types=null")
+    assert code == 0, said
     models, apart = {}, 0
-    for (every, after, pp, first), (legal, layers) in zip(cases, wanted):
+    for (every, after, pp, first), (legal, megatron, hf) in zip(cases, wanted):
         model = models.setdefault((every, after), tmp_path / f"{every}-{after}")
         if not model.exists():
-            code, said = run("fixture", "make", "glm_moe_dsa", "--out", model, "--set", "num_hidden_layers=8", "--set", "indexer_types=null",
-                             "--set", f"index_topk_freq={every}", "--set", f"index_skip_topk_offset={after}", "--set", "mlp_layer_types=null")
-            assert code == 0, said
+            write_glm5(tmp_path / "whole", model, every, after, hf)
         check = ("check", "--model", model, "--only", "names", "--pp", pp, "--decoder-first-pipeline-num-layers", first)
         code, said = run(*check)
-        differ = layers_with_indexer(model) ^ set(layers)
+        differ = set(hf) ^ set(megatron)
         apart += bool(legal and differ)
         if not legal:
             right = code == 2 and "starts on layer" in said
         else:
             right = code == (1 if differ else 0) and (not differ or refuted_layers(answer(*check, "--json").stdout) == differ)
         if not right:
-            wrong.append(f"every {every} after {after} pp {pp} first {first}: Megatron {legal} {layers}, here {code} {said[-1500:]}")
+            wrong.append(f"every {every} after {after} pp {pp} first {first}: Megatron {legal} {megatron}, transformers {hf}, here {code} {said[-1500:]}")
     assert not wrong, "\n".join(wrong)
     assert apart > 0  # index_skip_topk_offset 0: transformers shares from the first layer on, Megatron from the second
 
