@@ -48,11 +48,12 @@ struct LayerSchedule {
   FieldPath every;  // absent: 1, every layer
   FieldPath after;
   std::int64_t after_default = 0;
+  std::int64_t after_least = 0;  // what a smaller distance counts as
 };
 
 /// One property of decoder layers. Exactly one way to state it: `lists` (a word a layer), `indices`
 /// (numbers of layers), or edges: layers `below` one number and `from` another one on, and beside
-/// these those that `interval` names.
+/// these those that `interval` names; or a schedule alone.
 struct LayerFlag {
   std::string name;
   /// The first one present wins: a list of one word a layer, or a string of one letter a layer.

@@ -11,20 +11,22 @@ namespace bv::family {
 namespace {
 
 Result<LayerSchedule> parse_schedule(const JsonPlace& place) {
-  BV_CHECK(place.only({"every", "after", "after_default"}));
+  BV_CHECK(place.only({"every", "after", "after_default", "after_least"}));
   LayerSchedule out;
   BV_TRY(every, place.at("every"));
   BV_TRY(every_path, parse_field(every));
   BV_TRY(after, field_or_none(place, "after"));
   BV_TRY(after_default, number_or(place, "after_default", 0));
+  BV_TRY(after_least, number_or(place, "after_least", 0));
+  out.after_least = after_least;
   out.every = every_path;
   out.after = after;
   out.after_default = after_default;
   return out;
 }
 
-/// A list may say in one way what holds without it, numbers of layers by a schedule. Edges are
-/// stated alone, and beside each other.
+/// A list may say in one way what holds without it, numbers of layers by a schedule, which may also
+/// stand alone. Edges are stated alone, and beside each other.
 Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool listed = !flag.lists.empty();
   const int without =
@@ -34,12 +36,14 @@ Result<LayerFlag> one_way(const JsonPlace& place, const LayerFlag& flag) {
   const bool scheduled = without == 1 && flag.schedule.has_value();
   const bool right = indexed  ? !listed && (without == 0 || scheduled)
                      : listed ? without <= 1 && flag.from.empty()
-                              : edges && !flag.schedule;
+                     : edges  ? !flag.schedule
+                              : scheduled;
   if (!right) {
-    return place.error("a layer flag is stated in one way",
-                       counted((listed ? 1 : 0) + without + (indexed ? 1 : 0), "way"),
-                       "\"list\", \"indices\" or edges (\"below\", \"from\", \"interval\"); beside "
-                       "\"list\", one of \"interval\", \"below\" and \"schedule\"");
+    return place.error(
+        "a layer flag is stated in one way",
+        counted((listed ? 1 : 0) + without + (indexed ? 1 : 0), "way"),
+        "\"list\", \"indices\", \"schedule\" or edges (\"below\", \"from\", \"interval\"); beside "
+        "\"list\", one of \"interval\", \"below\" and \"schedule\"");
   }
   return flag;
 }

@@ -216,13 +216,18 @@ struct FlagReader {
     const family::LayerSchedule& schedule = *flag.schedule;
     BV_TRY(every, size_or(schedule.every, 1, 1));
     BV_TRY(after, size_or(schedule.after, 0, schedule.after_default));
+    const std::int64_t distance = std::max(after, schedule.after_least);
     std::vector<bool> yes;
     for (std::int64_t i = 0; i < layers; ++i) {
-      yes.push_back(std::max<std::int64_t>(i - after + 1, 0) % every == 0);
+      yes.push_back(std::max<std::int64_t>(i - distance + 1, 0) % every == 0);
     }
     geometry.origin[flag.name] =
-        fmt::format("{} {}: config.json has no {}", family::dotted(family, schedule.every), every,
-                    flag.lists.empty() ? family::dotted(family, flag.indices) : no_list());
+        fmt::format("{} {}", family::dotted(family, schedule.every), every);
+    if (!flag.lists.empty() || !flag.indices.path.empty()) {
+      geometry.origin[flag.name] +=
+          ": config.json has no " +
+          (flag.lists.empty() ? family::dotted(family, flag.indices) : no_list());
+    }
     return yes;
   }
 

@@ -113,9 +113,11 @@ class OneSided {
     }
   }
 
-  /// "attention_bias=1": what the config says that makes the sides differ.
+  /// "attention_bias=1": what the config says that makes the sides differ; of kinds of layers,
+  /// where they come from.
   [[nodiscard]] std::string fields_of(const family::Rule& row) const {
     Names out;
+    Names kinds;
     for (const std::string& word : row.when) {
       const std::string_view symbol =
           word.starts_with('!') ? std::string_view(word).substr(1) : std::string_view(word);
@@ -123,9 +125,15 @@ class OneSided {
         for (std::string& field : fields_behind(*model_.family, model_.geometry, symbol)) {
           out.push_back(std::move(field));
         }
+        continue;
+      }
+      const auto origin = model_.geometry.origin.find(std::string(symbol));
+      const auto said = [&](const std::string& kind) { return kind.starts_with(origin->second); };
+      if (origin != model_.geometry.origin.end() && std::ranges::none_of(kinds, said)) {
+        kinds.push_back(origin->second);
       }
     }
-    return out.empty() ? std::string("layer kinds") : join(out, ", ");
+    return join(out.empty() ? kinds : out, ", ");
   }
 
   NameFault fault(Code code, const Names& subjects) const {

@@ -14,13 +14,21 @@ import torch
 import transformers
 
 from config_fields_test import FAMILY_NAMES, as_loaded, cannot_compute, check, config_of, dump, tensors_of
-from odd_configs_test import ANSWERS, answer, filled, has_no_place
+from odd_configs_test import ANSWERS, PARAMETERS_MAX, answer, filled, has_no_place
 
 # They change what is computed or returned, never which tensors there are.
 NO_TENSORS = {"use_cache", "output_hidden_states", "output_attentions", "return_dict", "is_encoder_decoder"}
 NO_MODELS = {"rope_parameters", "rope_scaling", "id2label", "label2id", "quantization_config"}
 # Both sides compute with a gate whatever the flag says, so a config that denies it belongs to another model.
 DENIED = {"attn_output_gate"}
+# Whole models that a flag brings in: their classes' own sizes are the published ones (7,048,147,256 parameters).
+BROUGHT_IN = {"enable_audio_output": {
+    "talker_config": {"embedding_size": 16, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+                      "num_key_value_heads": 1, "head_dim": 8},
+    "token2wav_config": {"dit_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "emb_dim": 8,
+                                        "num_embeds": 65, "enc_emb_dim": 8, "enc_dim": 8, "enc_channels": [8, 8, 8, 8, 24],
+                                        "enc_attention_channels": 4, "enc_se_channels": 4},
+                         "bigvgan_config": {"upsample_initial_channel": 64}}}}
 NO_PLACE = re.compile(r"ha(s|ve) no place in Megatron: .*Megatron")
 NO_SOURCE = re.compile(r"ha(s|ve) no HF tensor \(.*\): .*Megatron")
 
@@ -39,6 +47,7 @@ def turned(config, path, value):
     for level in path[:-1]:
         place = place.setdefault(level, {})
     place[path[-1]] = value
+    place.update(BROUGHT_IN.get(path[-1], {}) if value else {})
     return out
 
 
@@ -106,6 +115,7 @@ def test_what_a_flag_adds_goes_there_and_back(family, tmp_path):
     for number, (path, config, tensors) in enumerate(variants(family)):
         if set(tensors) == healthy or path[-1] in DENIED:
             continue
+        assert sum(torch.Size(shape).numel() for shape in tensors.values()) <= PARAMETERS_MAX, f"{'.'.join(path)}: no place in memory"
         folder = tmp_path / str(number)
         cls = getattr(transformers, config["architectures"][0])
         with contextlib.redirect_stderr(io.StringIO()):

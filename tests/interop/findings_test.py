@@ -38,7 +38,7 @@ def test_a_reproduction_says_what_its_page_says(command, said, tmp_path):
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {PYTHON} "$@"\n')
     (tmp_path / "python").chmod(0o755)
     command = re.sub(r" -o (\S+)$", rf" -o {tmp_path}/\1", command)  # nothing is left in the repository
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=600,
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=1800,
                           env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"})
     out = re.sub(r"\s+", " ", done.stdout + done.stderr)
     assert said in out, out[-3000:]

@@ -10,7 +10,7 @@ import transformers
 from safetensors import safe_open
 from transformers.core_model_loading import revert_weight_conversion
 
-from command import GOLDEN, LACKING, convert, fixture_names, hf_cases, run
+from command import GOLDEN, LACKING, convert, fixture_names, hf_cases, run, split
 
 # What no class of transformers 5.12.1 reads: stacks whose names end in .weight, and one tensor an expert in Qwen3-VL.
 NOT_READ_BY_TRANSFORMERS = {"glm4_moe/packed_weight", "qwen3_vl_moe/per_expert"}
@@ -31,7 +31,7 @@ def layouts_of(folder):
     stages = 2 if layers % 2 == 0 else 3
     experts = ["--ep", "4", "--etp", "1"] if moe else []
     pad = ["--make-vocab-size-divisible-by", "4"]
-    return {"tp1": [], "tp4": ["--tp", "4", *pad], "pp": ["--tp", "2", "--pp", stages, *experts, *pad]}
+    return {"tp1": [], "tp4": ["--tp", "4", *pad], "pp": ["--tp", "2", *split(text, layers, stages), *experts, *pad]}
 
 
 def tensors(folder):

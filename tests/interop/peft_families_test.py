@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from adapters_test import tensors
-from command import fixture_names, run, run_failing, run_noting
+from command import fixture_names, run, run_failing, run_noting, split
 
 FAMILIES = pathlib.Path(__file__).resolve().parents[2] / "core" / "families"
 # transformers 5.12.1 has no such class: code of the model's own repository, or of Megatron-Bridge.
@@ -52,7 +52,7 @@ def layouts(folder):
     layers = text.get("num_hidden_layers") or len(text.get("hybrid_override_pattern", "") or text["layers_block_type"])
     stages = next(n for n in (2, 3, 5, 1) if layers % n == 0)
     experts = ["--ep", 2, "--etp", 1] if any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")) else []
-    return [["--tp", 1], ["--tp", 2, "--pp", stages, *experts]]
+    return [["--tp", 1], ["--tp", 2, *split(text, layers, stages), *experts]]
 
 
 def adapted(model, folder, **targets):

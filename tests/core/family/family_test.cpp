@@ -146,6 +146,7 @@ TEST(FamilyFile, StatesALayerFlagInOneWay) {
       {{"list", "kinds"}, {"equals", "a"}, {"others", {"b"}}, {"below", "2"}},
       {{"list", "kinds"}, {"equals", "a"}, {"others", {"b"}}, {"interval", "freq"}},
       {{"below", "2"}},
+      {{"schedule", {{"every", "freq"}, {"after", "first"}, {"after_least", 1}}}},
       {{"indices", "numbers"}, {"step", "freq"}}};
   for (const json& flag : right) {
     auto family = tiny();
@@ -156,7 +157,7 @@ TEST(FamilyFile, StatesALayerFlagInOneWay) {
   const std::vector<json> wrong = {
       json::object(),
       {{"interval", "freq"}},
-      {{"schedule", {{"every", "freq"}}}},
+      {{"schedule", {{"every", "freq"}}}, {"interval", "freq"}},
       {{"list", "kinds"}, {"equals", "a"}, {"below", "2"}, {"interval", "freq"}},
       {{"list", "kinds"}, {"equals", "a"}, {"indices", "numbers"}},
       {{"below", "2"}, {"indices", "numbers"}},

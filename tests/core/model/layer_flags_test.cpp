@@ -78,6 +78,28 @@ TEST(LayerFlags, ComeFromAListFromLettersOrFromAScheduleInThisOrder) {
   EXPECT_EQ(indexers(config), "FFFFFF");
 }
 
+/// The layers are those that is_dsa_skip_topk_layer of Megatron-Core 0.19.2 takes an indexer from.
+TEST(LayerFlags, AScheduleAloneCountsFromALeastDistance) {
+  const std::vector<std::tuple<int, int, std::string>> cases = {
+      {1, 0, "BBBBBB"}, {2, 0, "B-B-B-"}, {2, 1, "B-B-B-"}, {2, 2, "BB-B-B"},
+      {3, 0, "B--B--"}, {3, 2, "BB--B-"}, {3, 3, "BBB--B"}, {4, 9, "BBBBBB"}};
+  for (const auto& [every, after, wanted] : cases) {
+    json config = golden_config("glm_moe_dsa");
+    config["num_hidden_layers"] = 6;
+    config.erase("mlp_layer_types");
+    config["indexer_types"] = {"full", "shared", "shared", "full", "full", "shared"};
+    config["index_topk_freq"] = every;
+    config["index_skip_topk_offset"] = after;
+    const auto geometry = geometry_of(config);
+    ASSERT_TRUE(geometry) << geometry.error().message;
+    std::string built;
+    for (const auto& flags : geometry->layer_flags) {
+      built += flags.contains("indexer_built") ? 'B' : '-';
+    }
+    EXPECT_EQ(built, wanted) << every << " " << after;
+  }
+}
+
 TEST(LayerFlags, RefuseLettersAndSchedulesThatSayNothingOfTheLayers) {
   json config = golden_config("glm_moe_dsa");
   config.erase("indexer_types");

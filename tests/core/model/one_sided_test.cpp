@@ -190,6 +190,29 @@ TEST(OneSided, NormsThatTheClassOfGlm45vHasNotAreNamedByTheirParameters) {
             "language_model.decoder.layers.0.self_attention.q_layernorm.weight");
 }
 
+/// GLM-5 whose config.json has a list of layers with an indexer, and numbers that say another one:
+/// Megatron reads the numbers.
+TEST(OneSided, IndexersThatOnlyOneSideHasAreNamed) {
+  json config = golden_config("glm_moe_dsa");  // indexers in layers 0, 1 and 3
+  config["index_skip_topk_offset"] = 0;        // Megatron: 0 and 2
+  const Model model = must(resolve_with(config, golden_headers("glm_moe_dsa")));
+  ASSERT_EQ(model.faults.size(), 2U);
+  EXPECT_EQ(model.faults[0].code, Code::HfTensorUnused);
+  EXPECT_EQ(model.faults[0].subjects.size(), 10U);
+  EXPECT_THAT(model.faults[0].subjects,
+              testing::Contains("model.layers.3.self_attn.indexer.wk.weight"));
+  EXPECT_THAT(model.faults[0].message,
+              HasSubstr("have no place in Megatron: Megatron-Core counts"));
+  EXPECT_EQ(model.faults[1].code, Code::MegatronParamUnfilled);
+  EXPECT_EQ(model.faults[1].subjects.size(), 5U);
+  EXPECT_THAT(
+      model.faults[1].subjects,
+      testing::Contains("decoder.layers.2.self_attention.core_attention.indexer.k_norm.bias"));
+  EXPECT_THAT(model.faults[1].message, HasSubstr("(indexer_types, index_topk_freq 2): Megatron"));
+  config.erase("index_topk_freq");  // then Megatron has one in each layer
+  EXPECT_EQ(must(resolve_with(config, golden_headers("glm_moe_dsa"))).faults.size(), 1U);
+}
+
 std::string refusal_of(const std::string& row) {
   const std::string text = R"({"schema": "bridge-family/1", "family": "x", "architectures": ["X"],
     "symbols": {"a": {"value": "1"}}, "sections": [{"stage": "final_norm", "rules": [)" +
