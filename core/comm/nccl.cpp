@@ -216,7 +216,8 @@ class NcclCarrier : public Carrier {
     auto outcome = ended(running, doing);
     if (!outcome) {
       *given_up = true;
-      hangs_ = !*started;
+      // What is under way still asks of the group, which is freed next.
+      hangs_ = !*started || running.wait_for(patience_) != std::future_status::ready;
       return std::move(outcome).error();
     }
     BV_CHECK(by_driver(outcome->driver, doing));

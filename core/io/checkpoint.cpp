@@ -151,7 +151,7 @@ Status Checkpoint::read(const StoredTensor& tensor, std::uint64_t offset,
 
 void Checkpoint::release(std::span<const std::byte> range) const {
   for (const ShardFile& shard : state_->parts.shards) {
-    release_pages(shard.mapping.bytes(), range);
+    shard.mapping.release(range);
   }
 }
 

@@ -17,6 +17,10 @@
 namespace bv::io {
 namespace {
 
+/// What a fault maps at most, at a multiple of it: 64 KiB, and since Linux 6.18 all of a large
+/// folio.
+constexpr std::size_t kAround = std::size_t{2} << 20;
+
 FileStamp stamp_of(const struct stat& status) {
   return {
       status.st_dev, status.st_ino, static_cast<std::uint64_t>(status.st_size),
@@ -129,11 +133,14 @@ Result<Mapping> Mapping::map(const OpenedFile& file, const std::filesystem::path
 }
 
 Mapping::Mapping(Mapping&& other) noexcept
-    : first_(std::exchange(other.first_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : first_(std::exchange(other.first_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      waiting_(other.waiting_.exchange(kNone)) {}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(first_, other.first_);
   std::swap(size_, other.size_);
+  waiting_ = other.waiting_.exchange(waiting_);
   return *this;
 }
 
@@ -178,20 +185,43 @@ Result<std::shared_ptr<const Descriptor>> DescriptorCache::get(std::size_t file,
   return fresh;
 }
 
+void Mapping::release(std::span<const std::byte> range) const {
+  constexpr std::size_t kTiny = std::size_t{64} << 10;
+  const std::span<const std::byte> all = bytes();
+  const auto around = [](const std::byte* at) {
+    return reinterpret_cast<std::uintptr_t>(at) / kAround * kAround;
+  };
+  const bool inside = !range.empty() && range.data() >= all.data() &&
+                      range.data() + range.size() <= all.data() + all.size();
+  const bool tiny =
+      range.size() < kTiny && around(range.data()) == around(range.data() + range.size());
+  if (tiny && !inside) {
+    return;
+  }
+  // A million small tensors, few calls: those of one place go when one of another place does, or a
+  // large one. A page that is read again is mapped again.
+  const std::uintptr_t place = tiny ? around(range.data()) : kNone;
+  if (waiting_.load(std::memory_order_relaxed) != place) {
+    if (const std::uintptr_t before = waiting_.exchange(place);
+        before != kNone && before != place) {
+      const auto base = reinterpret_cast<std::uintptr_t>(all.data());
+      release_pages(all, all.subspan(std::max(before, base) - base, 1));
+    }
+  }
+  if (!tiny) {
+    release_pages(all, range);
+  }
+}
+
 void release_pages(std::span<const std::byte> all, std::span<const std::byte> range) {
-  // A fault maps its neighbours as well, up to 64 KiB, which may belong to tensors that were
-  // released before: they go too. A private read-only page that goes too early is read again.
-  constexpr std::size_t kAround = std::size_t{64} << 10;
-  constexpr std::size_t kTiny = std::size_t{4} << 10;
+  // A fault maps its neighbours as well, which may belong to tensors that were released before:
+  // they go too. A private read-only page that goes too early is mapped again.
   if (range.empty() || range.data() < all.data() ||
       range.data() + range.size() > all.data() + all.size()) {
     return;
   }
   const auto base = reinterpret_cast<std::uintptr_t>(all.data());
   const auto first = reinterpret_cast<std::uintptr_t>(range.data());
-  if (range.size() < kTiny && first / kAround == (first + range.size()) / kAround) {
-    return;  // who reads the end of the block gives it back: a million small tensors, few calls
-  }
   const std::size_t begin = std::max(first / kAround * kAround, base) - base;
   const std::size_t end =
       std::min((first + range.size() + kAround - 1) / kAround * kAround - base, all.size());

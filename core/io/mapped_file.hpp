@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -67,10 +68,17 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
   [[nodiscard]] std::span<const std::byte> bytes() const { return {first_, size_}; }
+  /// Tells the kernel that `range` is not needed soon. Many small ranges in one place are one call
+  /// to the system, which waits for a range elsewhere, small in this map or large in any: what
+  /// stays mapped does not grow with what was read. Thread-safe.
+  void release(std::span<const std::byte> range) const;
 
  private:
+  static constexpr std::uintptr_t kNone = ~std::uintptr_t{0};
   std::byte* first_ = nullptr;
   std::size_t size_ = 0;
+  /// The place whose small ranges were read and not given back yet.
+  mutable std::atomic<std::uintptr_t> waiting_{kNone};
 };
 
 /// Tells the kernel that `range`, a part of the map `all`, is not needed soon. Does nothing when it

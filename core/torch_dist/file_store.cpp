@@ -101,7 +101,7 @@ Status FileStore::unchanged() const {
   return io::check_unchanged(state_->paths.front(), state_->stamp);
 }
 void FileStore::release(std::span<const std::byte> range) const {
-  io::release_pages(state_->mapping.bytes(), range);
+  state_->mapping.release(range);
 }
 
 std::optional<std::int64_t> FileStore::argument(std::string_view name) const {

@@ -216,7 +216,7 @@ class Opener {
     out.crc = found.record->crc;
     out.is_whole_record =
         found.begin == found.record->begin && found.end - found.begin == found.record->size;
-    io::release_pages(all, slice);  // a directory and a pickle a chunk add up
+    files_[number].mapping.release(slice);  // a directory and a pickle a chunk add up
     return out;
   }
 
@@ -334,7 +334,7 @@ Status DistCheckpoint::unchanged() const {
 
 void DistCheckpoint::release(std::span<const std::byte> range) const {
   for (const HeldFile& file : state_->files) {
-    io::release_pages(file.mapping.bytes(), range);
+    file.mapping.release(range);
   }
 }
 

@@ -5,7 +5,9 @@
 // FAKE_NCCL in the environment chooses a fault: "old", "no-device", "identity", "init",
 // "broadcast", "async", "hang", "join" (joining never ends), "destroy" (leaving never ends); and
 // wrong bytes: "root" (a broadcast of the next rank), "ragged" (the end of a message that is no
-// multiple of 16 is left out), "dtype" (half of the bytes, as of elements half as wide).
+// multiple of 16 is left out), "dtype" (half of the bytes, as of elements half as wide). "slow" is
+// no fault: the driver takes its time to say how far a stream is. A group that is given up while a
+// thread still asks of it ends the process.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -69,6 +71,7 @@ struct Communicator {
   int rank = 0;
   int size = 1;
   std::vector<Transfer> work;
+  std::atomic<int> asked = 0;  // threads that are in a call about it
 
   Slot& slot(int from, int to) const {
     return shared->slots[static_cast<std::size_t>(from * kRanksMost + to)];
@@ -113,11 +116,13 @@ struct Communicator {
   }
 };
 
-/// Streams are of a thread here: one carrier works at a time.
-thread_local std::vector<Communicator*> active;
+/// Of one carrier, which works at one thing at a time.
+struct Stream {
+  std::vector<Communicator*> active;
+};
 
-void activate(Communicator* one) {
-  active.push_back(one);
+void activate(Communicator* one, void* stream) {
+  static_cast<Stream*>(stream)->active.push_back(one);
 }
 
 }  // namespace
@@ -170,6 +175,10 @@ int ncclCommInitRank(void** out, int size, Id id, int rank) {
 }
 int ncclCommAbort(void* one) {
   auto* here = static_cast<Communicator*>(one);
+  if (here->asked != 0) {
+    std::fputs("fake NCCL: a group is given up while a thread asks of it\n", stderr);
+    std::abort();
+  }
   ::munmap(here->shared, sizeof(Shared));
   delete here;
   return 0;
@@ -185,7 +194,7 @@ int ncclCommGetAsyncError(void* /*one*/, int* error) {
   return 0;
 }
 int ncclBroadcast(const void* send, void* receive, std::size_t count, int type, int root, void* one,
-                  void* /*stream*/) {
+                  void* stream) {
   auto* here = static_cast<Communicator*>(one);
   if (fault("broadcast") || type != 0) {
     return 3;
@@ -199,11 +208,11 @@ int ncclBroadcast(const void* send, void* receive, std::size_t count, int type, 
   if (here->rank != root) {
     here->receive(receive, count, root);
   }
-  activate(here);
+  activate(here, stream);
   return 0;
 }
 int ncclAllGather(const void* send, void* receive, std::size_t count, int type, void* one,
-                  void* /*stream*/) {
+                  void* stream) {
   auto* here = static_cast<Communicator*>(one);
   if (type != 0) {
     return 4;
@@ -216,22 +225,23 @@ int ncclAllGather(const void* send, void* receive, std::size_t count, int type, 
       here->receive(all + static_cast<std::size_t>(peer) * count, count, peer);
     }
   }
-  activate(here);
+  activate(here, stream);
   return 0;
 }
 int ncclGroupStart() {
   return 0;
 }
-int ncclSend(const void* bytes, std::size_t count, int /*type*/, int peer, void* one, void* /*s*/) {
+int ncclSend(const void* bytes, std::size_t count, int /*type*/, int peer, void* one,
+             void* stream) {
   auto* here = static_cast<Communicator*>(one);
   here->send(bytes, count, peer);
-  activate(here);
+  activate(here, stream);
   return 0;
 }
-int ncclRecv(void* bytes, std::size_t count, int /*type*/, int peer, void* one, void* /*stream*/) {
+int ncclRecv(void* bytes, std::size_t count, int /*type*/, int peer, void* one, void* stream) {
   auto* here = static_cast<Communicator*>(one);
   here->receive(bytes, count, peer);
-  activate(here);
+  activate(here, stream);
   return 0;
 }
 int ncclGroupEnd() {
@@ -280,17 +290,24 @@ int cuMemcpyDtoH_v2(void* to, unsigned long long from, std::size_t bytes) {
   return 0;
 }
 int cuStreamCreate(void** stream, unsigned /*flags*/) {
-  *stream = stream;
+  *stream = new Stream;
   return 0;
 }
-int cuStreamDestroy_v2(void* /*stream*/) {
+int cuStreamDestroy_v2(void* stream) {
+  delete static_cast<Stream*>(stream);
   return 0;
 }
-int cuStreamQuery(void* /*stream*/) {
+int cuStreamQuery(void* stream) {
   constexpr int kNotReady = 600;
   bool left = fault("hang");
+  auto& active = static_cast<Stream*>(stream)->active;
   for (Communicator* one : active) {
+    ++one->asked;
+    if (fault("slow")) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    }
     left = !one->progress() || left;
+    --one->asked;
   }
   if (!left) {
     active.clear();
