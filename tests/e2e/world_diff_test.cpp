@@ -45,7 +45,7 @@ void expect_like_one_process(const Words& line, int code, const std::vector<int>
   }
 }
 
-Words to_megatron(const std::string& model, const std::string& out, const Words& layout) {
+Words shards_line(const std::string& model, const std::string& out, const Words& layout) {
   return Words{"convert", "--to", "megatron", "--model", model, "--out", out} + layout;
 }
 
@@ -76,7 +76,7 @@ TEST(WorldDiff, CheckOfShardsGivesTheVerdictsOfOneProcess) {
   for (const char* name : {"llama", "qwen3_moe"}) {
     const TempFolder temp;
     const std::string model = golden_hf(name).string();
-    ASSERT_EQ(run(to_megatron(model, temp / "shards", {"--tp", "2", "--pp", "2"})).code, 0);
+    ASSERT_EQ(run(shards_line(model, temp / "shards", {"--tp", "2", "--pp", "2"})).code, 0);
     const Words line = {"check", "--model", model, "--megatron", temp / "shards"};
     expect_like_one_process(line, 0, {2, 4, 8});
     expect_like_one_process(line + Words{"--accept-changed"}, 0, {3});
@@ -124,7 +124,7 @@ TEST(WorldDiff, ShardsWithAnAdapterInThemAreComparedLikeByOneProcess) {
   const TempFolder temp;
   const std::string base = fixture("golden/peft/llama_all/base");
   const std::string adapter = fixture("golden/peft/llama_all/adapter");
-  ASSERT_EQ(run(to_megatron(base, temp / "shards", {"--tp", "2", "--adapter", adapter})).code, 0);
+  ASSERT_EQ(run(shards_line(base, temp / "shards", {"--tp", "2", "--adapter", adapter})).code, 0);
   const Words line = {"check", "--model", base, "--megatron", temp / "shards"};
   expect_like_one_process(line + Words{"--adapter", adapter}, 0, {2, 4});
   expect_like_one_process(line, 1, {2});
@@ -143,7 +143,7 @@ TEST(WorldDiff, ShardsWithAnAdapterInThemAreComparedLikeByOneProcess) {
 TEST(WorldDiff, CopiesThatDifferAreNeverOneSide) {
   const TempFolder temp;
   const std::string model = golden_hf("llama").string();
-  ASSERT_EQ(run(to_megatron(model, temp / "shards", {"--tp", "2"})).code, 0);
+  ASSERT_EQ(run(shards_line(model, temp / "shards", {"--tp", "2"})).code, 0);
   fs::copy(temp / "shards", temp / "equal", fs::copy_options::recursive);
   fs::copy(temp / "shards", temp / "odd", fs::copy_options::recursive);
   damage(temp.path() / "odd", 1);
