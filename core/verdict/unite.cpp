@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "core/base/text.hpp"
 
@@ -11,7 +12,8 @@ namespace {
 
 using Subject = std::tuple<std::string, std::string, std::string, std::string, std::string, int>;
 
-/// Says what verdicts are about: equal on all processes that judged it.
+/// Says what bad verdicts are about: equal on all processes that made one of it. Green ones are not
+/// told, so they have no number.
 class Subjects {
  public:
   Subject next(const Verdict& verdict) {
@@ -55,19 +57,22 @@ Verdict united(const std::vector<Made>& all, std::span<const std::string> names)
     return out;
   }
   out.title = names[worst.process] + ": " + out.title;
-  std::vector<std::string> also;
+  std::vector<std::pair<const Verdict*, std::vector<std::string>>> others = {{worst.verdict, {}}};
   for (const Made& one : all) {
     if (one.process == worst.process) {
       continue;
     }
-    if (are_alike(*one.verdict, *worst.verdict)) {
-      also.push_back(names[one.process]);
-    } else {
-      out.facts.push_back(names[one.process] + ": " + one.verdict->title);
-    }
+    auto at = std::find_if(others.begin(), others.end(), [&](const auto& other) {
+      return are_alike(*other.first, *one.verdict);
+    });
+    at = at == others.end() ? others.insert(at, {one.verdict, {}}) : at;
+    at->second.push_back(names[one.process]);
   }
-  if (!also.empty()) {
-    out.facts.push_back("the same on " + join(also, ", "));
+  for (std::size_t i = 1; i < others.size(); ++i) {
+    out.facts.push_back(join(others[i].second, ", ") + ": " + others[i].first->title);
+  }
+  if (!others[0].second.empty()) {
+    out.facts.push_back("the same on " + join(others[0].second, ", "));
   }
   return out;
 }
@@ -90,15 +95,29 @@ void add_verdict(Run& run, Verdict verdict, const Run& of) {
   const auto is_it = [&](const ClaimSummary& one) { return one.claim == verdict.claim; };
   auto row = std::find_if(run.claims.begin(), run.claims.end(), is_it);
   const auto there = std::find_if(of.claims.begin(), of.claims.end(), is_it);
-  if (there != of.claims.end() && (row == run.claims.end() || !row->requested)) {
-    row = row == run.claims.end() ? run.claims.insert(row, *there) : row;
+  const bool known = row != run.claims.end();
+  if (there != of.claims.end() &&
+      (!known || !row->requested || row->vacuous || !row->reached || row->skipped)) {
+    row = known ? row : run.claims.insert(row, *there);
     *row = *there;
     row->subjects = 0;
+  } else if (!known) {
+    row = run.claims.insert(row, {.claim = verdict.claim});
   }
-  if (row != run.claims.end()) {
-    row->subjects += verdict.cases;
-  }
+  row->subjects += verdict.cases;
   run.verdicts.push_back(std::move(verdict));
+}
+
+/// What is known of one verdict by the others is put in its place.
+void take_place(Verdict& verdict, const std::vector<Made>& made,
+                std::span<const std::string> names) {
+  if (!is_green(verdict) && all_made_it_alike(made, names.size())) {
+    return;
+  }
+  const std::int64_t cases = verdict.cases;
+  verdict = united(made, names);
+  verdict.cases = cases;
+  verdict.refuted_cases = std::min(verdict.refuted_cases, std::max<std::int64_t>(cases, 1));
 }
 
 }  // namespace
@@ -129,18 +148,17 @@ void unite(Run& run, std::span<const Run> found, std::span<const std::string> na
     add_named(run.warnings, found[process].warnings, names[process]);
     add_named(run.input_errors, found[process].input_errors, names[process]);
   }
-  Subjects subjects;
+  std::vector<Verdict*> order;  // its own first: what the others found besides is of the green ones
   for (Verdict& verdict : run.verdicts) {
-    const auto made = bad.find(subjects.next(verdict));
-    if (made == bad.end()) {
-      continue;
+    order.push_back(&verdict);
+  }
+  std::stable_partition(order.begin(), order.end(), [](auto* one) { return !is_green(*one); });
+  Subjects subjects;
+  for (Verdict* const verdict : order) {
+    if (const auto made = bad.find(subjects.next(*verdict)); made != bad.end()) {
+      take_place(*verdict, made->second, names);
+      bad.erase(made);
     }
-    if (is_green(verdict) || !all_made_it_alike(made->second, names.size())) {
-      const std::int64_t cases = verdict.cases;
-      verdict = united(made->second, names);
-      verdict.cases = cases;
-    }
-    bad.erase(made);
   }
   for (const auto& [subject, made] : bad) {
     add_verdict(run, united(made, names), found[made.front().process]);

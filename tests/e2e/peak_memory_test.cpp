@@ -2,11 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-#include <set>
-
-#include "core/base/arith.hpp"
-#include "tests/e2e/process.hpp"
+#include "tests/e2e/large_adapter.hpp"
 
 namespace bv::e2e {
 namespace {

@@ -3,54 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/verdict/verdicts_json.hpp"
+#include "tests/core/verdict/worlds.hpp"
 
 namespace bv {
 namespace {
 
 using ::testing::ElementsAre;
-
-Verdict about_rule(std::string rule, Outcome outcome, std::string title = "") {
-  Verdict out;
-  out.claim = "gpu";
-  out.rule = std::move(rule);
-  out.layout = "tp1";
-  out.outcome = outcome;
-  out.code = Code::CpuGpuDiffer;
-  out.title = std::move(title);
-  out.cases = 3;
-  out.refuted_cases = outcome == Outcome::Refuted ? 1 : 0;
-  out.evidence.gpu = outcome == Outcome::Held;
-  return out;
-}
-
-bv::Run found_by(std::vector<Verdict> verdicts) {
-  bv::Run run;
-  run.claims = {{.claim = "gpu", .subjects = 3}};
-  run.verdicts = std::move(verdicts);
-  return run;
-}
-
-/// As it comes over a socket: the reader holds a document against its own counts.
-bv::Run sent(const bv::Run& run) {
-  const auto read = read_verdicts_json(verdicts_json(run));
-  EXPECT_TRUE(read) << read.error().message;
-  return read ? *read : bv::Run{};
-}
-
-/// The run of each process after all have told each other theirs.
-std::vector<bv::Run> all_united(std::vector<bv::Run> runs) {
-  std::vector<bv::Run> told;
-  std::vector<std::string> names;
-  for (const bv::Run& run : runs) {
-    names.push_back("rank " + std::to_string(told.size()));
-    told.push_back(sent(findings(run)));
-  }
-  for (bv::Run& run : runs) {
-    unite(run, told, names);
-  }
-  return runs;
-}
 
 const Verdict kHeld = about_rule("r", Outcome::Held);
 
