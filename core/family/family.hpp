@@ -134,7 +134,9 @@ inline constexpr std::string_view kComputedAgain = "buffers that every loader co
 struct Ignored {
   std::string glob;
   std::int64_t ndim = -1;  // only tensors with so many axes; -1: any
-  std::string because = std::string(kComputedAgain);
+  std::string because;
+  std::string mtp =
+      "";  // symbol that counts the MTP layers that these are of: --drop-mtp is about them
 };
 /// The first that fits; nullptr when none does.
 [[nodiscard]] const Ignored* find_ignored(const std::vector<Ignored>& ignored,

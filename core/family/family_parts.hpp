@@ -39,7 +39,10 @@ namespace bv::family {
 /// {"glob", "because", "help"}: a storage that the family refuses.
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
 /// A glob, or {"glob", "ndim"}: HF tensors that may stay unused.
-[[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
+/// The entries of "ignore_hf" of a family or table, behind those in `out`; `usual` is the reason of
+/// one that states none.
+[[nodiscard]] Status add_ignored(const JsonPlace& place, std::string_view usual,
+                                 std::vector<Ignored>& out);
 /// {"hf": [prefix, ...], "megatron": prefix, "when": [symbol, ...]}: what goes as it is. A prefix
 /// ends in a dot.
 [[nodiscard]] Result<Carried> parse_carried(const JsonPlace& place);

@@ -1,6 +1,8 @@
 // Healthy checkpoints as they are published: names under other prefixes, buffers, heads and fields
 // that the golden cases do not have; and what --exclude and --match make of a run.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "tests/e2e/process.hpp"
@@ -103,6 +105,33 @@ TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
   expect_green(
       model, {},
       {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.1.self_attn.masked_bias"});
+}
+
+EditedCheckpoint made(const TempFolder& folder, const std::string& name) {
+  const Ended ended = run({"fixture", "make", name, "--out", folder / name});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  return EditedCheckpoint::read(folder / name);
+}
+
+/// A talker is trained: nothing computes it again.
+TEST(Published, WhatIsLeftOutIsCalledByItsName) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "qwen2_5_omni");
+  model.tensors["talker.codec_head.weight"] = model.tensors.at("thinker.model.norm.weight");
+  model.write(folder.path() / "m");
+  const Ended checked = run({"check", "--model", folder / "m", "--out", folder / "reports"});
+  EXPECT_EQ(checked.code, 0) << checked.all();
+  EXPECT_NE(checked.flat().find("talker"), std::string::npos) << checked.all();
+  EXPECT_EQ(checked.flat().find("every loader"), std::string::npos) << checked.all();
+  const std::string verdicts = file_text(folder.path() / "reports" / "verdicts.json");
+  EXPECT_NE(verdicts.find("its model is the thinker"), std::string::npos);
+  EXPECT_EQ(verdicts.find("buffers that"), std::string::npos);
+  const Ended there =
+      run({"convert", "--to", "megatron", "--model", folder / "m", "--out", folder / "shards"});
+  EXPECT_EQ(there.code, 0) << there.all();
+  EXPECT_NE(there.flat().find("not in what comes back"), std::string::npos) << there.all();
+  const Ended traced = run({"trace", "talker.codec_head.weight", "--model", folder / "m"});
+  EXPECT_NE(traced.flat().find("is not converted: the talker"), std::string::npos) << traced.all();
 }
 
 TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
