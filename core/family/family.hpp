@@ -165,8 +165,11 @@ struct Carried {
   std::vector<CarriedPart> parts = {};
 };
 
+inline constexpr std::string_view kUnread = "unread";
+
 /// What one side alone has, and why: an HF tensor that Megatron has no parameter for where `rule`
-/// has no Megatron name, else a parameter that HF has no tensor for. It makes nothing.
+/// has no Megatron name, else a parameter that HF has no tensor for. It makes nothing. Of kind
+/// `unread`: an HF tensor that files may hold and that the class of the model itself does not read.
 struct OneSided {
   Rule rule;
   std::string because;

@@ -50,7 +50,7 @@ namespace bv::family {
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 /// One row. Names in braces are kept as they are written: they are expanded for a model.
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
-/// True for a row of kind no_place or no_source, which says what one side alone has.
+/// True for a row of kind no_place, no_source or unread, which says what one side alone has.
 [[nodiscard]] bool is_one_sided(const JsonPlace& place);
 /// Such a row: {"kind": "no_place", "hf", "when", "because"}, {"kind": "no_source", "megatron",
 /// ...}.

@@ -19,7 +19,7 @@ std::string kind_of(const JsonPlace& place) {
 
 bool is_one_sided(const JsonPlace& place) {
   const std::string kind = kind_of(place);
-  return kind == kNoPlace || kind == kNoSource;
+  return kind == kNoPlace || kind == kNoSource || kind == kUnread;
 }
 
 Result<OneSided> parse_one_sided(const JsonPlace& place) {
@@ -32,7 +32,7 @@ Result<OneSided> parse_one_sided(const JsonPlace& place) {
   BV_TRY(when, place.texts_or_none("when"));
   BV_TRY(because, place.at("because"));
   BV_TRY(because_text, because.text());
-  if (megatron.empty() != (rule.kind == kNoPlace)) {
+  if (megatron.empty() != (rule.kind != kNoSource)) {
     return place.error("a row of one side names what has no counterpart",
                        megatron.empty() ? "no Megatron name" : escaped(megatron),
                        megatron.empty()

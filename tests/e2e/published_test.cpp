@@ -113,6 +113,25 @@ EditedCheckpoint made(const TempFolder& folder, const std::string& name) {
   return EditedCheckpoint::read(folder / name);
 }
 
+/// Google's files of Gemma 4 E2B and E4B hold keys and values of all layers; no class reads those
+/// of the last ones.
+TEST(Published, KeysThatNoLayerReadsAreLeftOut) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "gemma4_text");
+  const int layers = model.config.at("num_hidden_layers").get<int>();
+  Line gone;
+  for (int layer = layers - model.config.at("num_kv_shared_layers").get<int>(); layer < layers;
+       ++layer) {
+    for (const char* leaf : {"k_proj", "v_proj", "k_norm"}) {
+      gone.push_back(fmt::format("model.layers.{}.self_attn.{}.weight", layer, leaf));
+      model.tensors[gone.back()] =
+          model.tensors.at(fmt::format("model.layers.0.self_attn.{}.weight", leaf));
+    }
+  }
+  ASSERT_FALSE(gone.empty());
+  expect_green(model, {}, gone);
+}
+
 /// A talker is trained: nothing computes it again.
 TEST(Published, WhatIsLeftOutIsCalledByItsName) {
   const TempFolder folder;

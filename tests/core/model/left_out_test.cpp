@@ -15,6 +15,45 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
+json gemma(std::int64_t shared) {
+  const json types = {"sliding_attention", "sliding_attention", "full_attention",
+                      "sliding_attention", "sliding_attention", "full_attention"};
+  return {{"architectures", {"Gemma4ForCausalLM"}},
+          {"model_type", "gemma4_text"},
+          {"num_hidden_layers", 6},
+          {"num_kv_shared_layers", shared},
+          {"layer_types", types}};
+}
+
+TEST(LeftOut, KeysAndValuesOfLayersThatShareThoseOfOthersMayBeThere) {
+  const Headers without = wanted_headers(from_config(gemma(2)));
+  EXPECT_THAT(must(resolve_with(gemma(2), without)).ignored, IsEmpty());
+  Headers published = without;
+  for (const std::string& layer : {"4", "5"}) {
+    for (const char* name : {"k_proj", "v_proj", "k_norm"}) {
+      add(published, "model.layers." + layer + ".self_attn." + name + ".weight");
+    }
+  }
+  const Model model = must(resolve_with(gemma(2), published));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_THAT(model.ignored, SizeIs(6));
+  EXPECT_THAT(reason(model, "ignored"), HasSubstr("num_kv_shared_layers"));
+  EXPECT_THAT(model.why_unused("model.layers.5.self_attn.k_norm.weight"),
+              HasSubstr("num_kv_shared_layers"));
+  EXPECT_EQ(model.why_unused("model.layers.3.self_attn.k_norm.weight"), "");
+}
+
+/// The row speaks of layers that share, not of a name.
+TEST(LeftOut, KeysThatALayerReadsMustBeThere) {
+  Headers headers = wanted_headers(from_config(gemma(2)));
+  headers.erase("model.layers.3.self_attn.k_proj.weight");
+  EXPECT_THAT(all_faults(must(resolve_with(gemma(2), headers))),
+              HasSubstr("model.layers.3.self_attn.k_proj.weight"));
+  Headers other = wanted_headers(from_config(gemma(2)));
+  add(other, "model.layers.6.self_attn.k_proj.weight");  // no such layer
+  EXPECT_THAT(must(resolve_with(gemma(2), other)).faults, SizeIs(1));
+}
+
 TEST(LeftOut, EveryFamilySaysWhatItLeavesOut) {
   for (const family::FamilyPtr& family : families()) {
     for (const family::Ignored& one : family->ignore_hf) {
