@@ -54,6 +54,7 @@ class Resolver {
       BV_CHECK(resolve_section(section));
     }
     BV_CHECK(check_made_once(model_));
+    if (options_.drop_mtp) count_no_mtp(model_);
     if (!options_.config_only) {
       add_leftovers(ledger_, *spots_, options_, model_, gaps_);
       report_gaps(model_, *spots_, headers_, std::move(gaps_));

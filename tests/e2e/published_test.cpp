@@ -132,6 +132,28 @@ TEST(Published, KeysThatNoLayerReadsAreLeftOut) {
   expect_green(model, {}, gone);
 }
 
+/// ERNIE 4.5 holds MTP layers that Megatron-Core's cannot be.
+TEST(Published, MtpLayersWithoutAPlaceAreLeftOutAndDropMtpSaysThatTheyAre) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "ernie4_5_moe");
+  const EditedTensor norm = model.tensors.at("model.norm.weight");
+  const Line gone = {"model.mtp_block.0.input_layernorm.weight", "model.mtp_emb_norm.0.weight"};
+  for (const std::string& name : gone) {
+    model.tensors[name] = norm;
+  }
+  model.config["num_nextn_predict_layers"] = 1;
+  expect_green(model, {}, gone);
+  expect_green(model, {"--drop-mtp"}, gone);
+  model.write(folder.path() / "m");
+  const Line line = {"convert",    "--to",  "megatron",        "--model",
+                     folder / "m", "--out", folder / "shards", "--drop-mtp"};
+  const Ended there = run(line);
+  EXPECT_NE(there.flat().find("2 tensors left out by --drop-mtp"), std::string::npos);
+  EXPECT_EQ(there.flat().find("changes nothing"), std::string::npos) << there.all();
+  const std::string config = file_text(folder.path() / "shards" / "hf" / "config.json");
+  EXPECT_EQ(nlohmann::json::parse(config).at("num_nextn_predict_layers"), 0);
+}
+
 /// A talker is trained: nothing computes it again.
 TEST(Published, WhatIsLeftOutIsCalledByItsName) {
   const TempFolder folder;

@@ -54,6 +54,59 @@ TEST(LeftOut, KeysThatALayerReadsMustBeThere) {
   EXPECT_THAT(must(resolve_with(gemma(2), other)).faults, SizeIs(1));
 }
 
+json ernie(std::int64_t mtp) {
+  return {{"architectures", {"Ernie4_5_MoeForCausalLM"}},
+          {"model_type", "ernie4_5_moe"},
+          {"num_hidden_layers", 2},
+          {"moe_num_experts", 2},
+          {"num_nextn_predict_layers", mtp}};
+}
+
+Headers with_mtp(Headers headers, const std::string& prefix) {
+  for (const char* name :
+       {"mtp_block.0.self_attn.q_proj.weight", "mtp_block.0.input_layernorm.weight",
+        "mtp_emb_norm.0.weight", "mtp_hidden_norm.0.weight", "mtp_linear_proj.0.weight"}) {
+    add(headers, prefix + name);
+  }
+  return headers;
+}
+
+TEST(LeftOut, MtpLayersThatMegatronCannotHoldAreSaidToBe) {
+  const Headers headers = with_mtp(wanted_headers(from_config(ernie(1))), "model.");
+  const Model model = must(resolve_with(ernie(1), headers));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(detected(model, "ignored"), "5");
+  EXPECT_THAT(reason(model, "ignored"), HasSubstr("MTP layers"));
+  EXPECT_THAT(model.dropped, IsEmpty());
+}
+
+TEST(LeftOut, DropMtpIsAboutThemAndTheConfigCountsNoneAnyMore) {
+  ResolveOptions options;
+  options.drop_mtp = true;
+  const Headers headers = with_mtp(wanted_headers(from_config(ernie(1))), "model.");
+  const Model model = must(resolve_with(ernie(1), headers, options));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_THAT(model.dropped, SizeIs(5));
+  EXPECT_THAT(model.ignored, IsEmpty());
+  EXPECT_EQ(detected(model, "mtp"), "dropped");
+  EXPECT_EQ(model.geometry.at("mtp_num_layers"), 0);
+  EXPECT_EQ(model.geometry.origin.at("mtp_num_layers"), "--drop-mtp");
+  const Model none = must(resolve_with(ernie(0), wanted_headers(from_config(ernie(0))), options));
+  EXPECT_EQ(detected(none, "mtp"), "");
+}
+
+TEST(LeftOut, MtpLayersOfABareModelAreThoseOfTheOthers) {
+  json config = ernie(1);
+  config["architectures"] = {"Ernie4_5_MoeModel"};
+  Headers headers;
+  for (const auto& [name, spec] : with_mtp(wanted_headers(from_config(config)), "model.")) {
+    add(headers, name.substr(name.find('.') + 1), spec.shape);
+  }
+  const Model model = must(resolve_with(config, headers));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(detected(model, "ignored"), "5");
+}
+
 TEST(LeftOut, EveryFamilySaysWhatItLeavesOut) {
   for (const family::FamilyPtr& family : families()) {
     for (const family::Ignored& one : family->ignore_hf) {
