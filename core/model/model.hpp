@@ -89,6 +89,7 @@ struct NameFault {
 struct Model {
   family::FamilyPtr family;
   Geometry geometry;
+  std::string class_name;  // of config.json; "" when it names none
   family::Spelling spelling;
   std::map<std::string, std::string, std::less<>>
       prefixes;  // "M" -> "language_model.", "HF" -> "model.language_model.", "" -> "module."

@@ -175,6 +175,24 @@ TEST(Published, WhatIsLeftOutIsCalledByItsName) {
   EXPECT_NE(traced.flat().find("is not converted: the talker"), std::string::npos) << traced.all();
 }
 
+/// Embedding models are bare models whose config.json still names the class with a head.
+TEST(Published, BareModelsMayNameTheClassWithAHead) {
+  EditedCheckpoint model = renamed(EditedCheckpoint::golden("qwen3"), "model.", "");
+  model.tensors.erase("lm_head.weight");
+  model.config["tie_word_embeddings"] = false;
+  expect_green(model);
+  EditedCheckpoint whole = EditedCheckpoint::golden("qwen3");
+  whole.tensors.erase("lm_head.weight");
+  whole.config["tie_word_embeddings"] = false;
+  const TempFolder folder;
+  whole.write(folder.path() / "m");
+  const Ended refuted = run({"check", "--model", folder / "m"});
+  EXPECT_EQ(refuted.code, 1) << refuted.all();
+  const std::string advice = "architectures=[\"Qwen3Model\"]";
+  EXPECT_NE(refuted.flat().find(advice), std::string::npos) << refuted.all();
+  expect_green(whole, {"--set", advice});
+}
+
 TEST(Published, ConstantsOfPythonInTheConfigAreRead) {
   EditedCheckpoint model = EditedCheckpoint::golden("llama");
   model.config["time_step_limit"] = {0.0, "INFINITE"};

@@ -138,5 +138,65 @@ TEST(LeftOut, AReasonThatNobodyGaveIsNotThatOfBuffers) {
   EXPECT_EQ(model.why_unused("model.layers.0.rotary_emb.inv_freq"), family::kComputedAgain);
 }
 
+Headers renamed_bare(const Headers& headers) {
+  Headers out;
+  for (const auto& [name, spec] : headers) {
+    add(out, name.starts_with("model.") ? name.substr(6) : name, spec.shape);
+  }
+  return out;
+}
+
+json untied(const std::string& name) {
+  json config = golden_config(name);
+  config["tie_word_embeddings"] = false;
+  return config;
+}
+
+TEST(LeftOut, AHeadThatIsNotThereAmongBareNamesIsNoFault) {
+  for (const char* name : {"qwen2", "qwen3_moe", "glm4_moe"}) {
+    Headers headers = renamed_bare(golden_headers(name));
+    headers.erase("lm_head.weight");
+    const Model model = must(resolve_with(untied(name), headers));
+    EXPECT_TRUE(model.faults.empty()) << name << "\n" << all_faults(model);
+    EXPECT_EQ(detected(model, "output_layer"), "none") << name;
+    EXPECT_THAT(reason(model, "output_layer"), HasSubstr("names are those of a bare model"));
+    EXPECT_EQ(mapping_of(model, "output_layer.weight"), nullptr) << name;
+  }
+}
+
+TEST(LeftOut, AHeadThatIsThereAmongBareNamesIsTaken) {
+  Headers headers = renamed_bare(golden_headers("llama"));
+  add(headers, "lm_head.weight", golden_headers("llama").at("lm_head.weight").shape);
+  const Model model = must(resolve_with(untied("llama"), headers));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_NE(mapping_of(model, "output_layer.weight"), nullptr);
+}
+
+TEST(LeftOut, AHeadThatIsMissingElsewhereIsAFaultWhoseHelpNamesTheBareClass) {
+  Headers headers = golden_headers("llama");
+  headers.erase("lm_head.weight");
+  const Model model = must(resolve_with(untied("llama"), headers));
+  ASSERT_EQ(model.faults.size(), 1U) << all_faults(model);
+  EXPECT_EQ(model.faults[0].code, Code::HfTensorMissing);
+  EXPECT_THAT(model.faults[0].help, HasSubstr("--set 'architectures=[\"LlamaModel\"]'"));
+  EXPECT_THAT(model.faults[0].help, HasSubstr("--set tie_word_embeddings=true"));
+  Headers wrapped;  // a prefix more, not less
+  for (const auto& [name, spec] : headers) {
+    add(wrapped, "module." + name, spec.shape);
+  }
+  EXPECT_EQ(must(resolve_with(untied("llama"), wrapped)).faults.size(), 1U);
+}
+
+/// With a tied embedding Megatron computes logits all the same.
+TEST(LeftOut, BareNamesOfATiedModelKeepItsOutput) {
+  json config = golden_config("qwen2");
+  config["tie_word_embeddings"] = true;
+  Headers headers = renamed_bare(golden_headers("qwen2"));
+  headers.erase("lm_head.weight");
+  const Model model = must(resolve_with(config, headers));
+  EXPECT_TRUE(model.faults.empty()) << all_faults(model);
+  EXPECT_EQ(detected(model, "output_layer"), "");
+}
+
 }  // namespace
 }  // namespace bv::model::test
