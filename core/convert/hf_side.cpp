@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -244,19 +245,19 @@ void tell_left_out(const checkpoint::HfModel& source, const checkpoint::Megatron
       dropped.insert(tensor);
     }
   }
-  std::vector<std::string> rest;
+  std::map<std::string, std::vector<std::string>> rest;
   for (const std::string& name : description.left_out) {
     if (!dropped.contains(name)) {
-      rest.push_back(io::in_quotes(name));
+      rest[source.model.why_unused(name)].push_back(io::in_quotes(name));
     }
   }
-  if (!rest.empty()) {
+  for (const auto& [because, names] : rest) {
     notes.push_back(fmt::format(
-        "{} left out, and not in what comes back: {}",
-        rest.size() == 1
-            ? "1 tensor that no rule reads is"
-            : thousands(static_cast<std::int64_t>(rest.size())) + " tensors that no rule reads are",
-        join(io::first_lines(rest, 2), ", ")));
+        "{} left out, and not in what comes back: {}{}",
+        names.size() == 1 ? "1 tensor that no rule reads is"
+                          : thousands(std::ssize(names)) + " tensors that no rule reads are",
+        join(io::first_lines(names, 2), ", "),
+        because.empty() ? "" : fmt::format(" ({})", because)));
   }
 }
 

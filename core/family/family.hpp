@@ -135,7 +135,9 @@ inline constexpr std::string_view kComputedAgain = "buffers that every loader co
 struct Ignored {
   std::string glob;
   std::int64_t ndim = -1;  // only tensors with so many axes; -1: any
-  std::string because = std::string(kComputedAgain);
+  std::string because;
+  std::string mtp =
+      "";  // symbol that counts the MTP layers that these are of: --drop-mtp is about them
 };
 /// The first that fits; nullptr when none does.
 [[nodiscard]] const Ignored* find_ignored(const std::vector<Ignored>& ignored,
@@ -164,8 +166,11 @@ struct Carried {
   std::vector<CarriedPart> parts = {};
 };
 
+inline constexpr std::string_view kUnread = "unread";
+
 /// What one side alone has, and why: an HF tensor that Megatron has no parameter for where `rule`
-/// has no Megatron name, else a parameter that HF has no tensor for. It makes nothing.
+/// has no Megatron name, else a parameter that HF has no tensor for. It makes nothing. Of kind
+/// `unread`: an HF tensor that files may hold and that the class of the model itself does not read.
 struct OneSided {
   Rule rule;
   std::string because;

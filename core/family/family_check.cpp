@@ -256,6 +256,11 @@ Status check_family(const Family& family) {
   for (const Carried& carried : family.carried) {
     BV_CHECK(check_carried(family, carried));
   }
+  for (const Ignored& one : family.ignore_hf) {
+    BV_CHECK(check_conditions(
+        family, fmt::format("{}: ignore_hf {}", family.file, one.glob),
+        one.mtp.empty() ? std::vector<std::string>{} : std::vector<std::string>{one.mtp}));
+  }
   for (const MustRule& must : family.musts) {
     std::vector<std::string> names = must.equal;
     names.insert(names.end(), must.divides.begin(), must.divides.end());

@@ -15,6 +15,7 @@ namespace bv::family {
 namespace {
 
 constexpr const char* kBuffers = "buffers";  // the table that every family ignores
+constexpr std::string_view kOwnChoice = "tensors that the family file leaves out";
 
 class FamilyParser {
  public:
@@ -185,10 +186,10 @@ class FamilyParser {
 
   Status lists(const JsonPlace& top) {
     BV_CHECK(parse_prefixes(top, *family_));
-    BV_CHECK(list_of(top, "ignore_hf", parse_ignored, family_->ignore_hf));
+    BV_CHECK(add_ignored(top, kOwnChoice, family_->ignore_hf));
     if (const auto buffers = tables_.find(kBuffers); buffers != tables_.end()) {
-      BV_CHECK(list_of(JsonPlace(*buffers->second.json, buffers->second.file, ""), "ignore_hf",
-                       parse_ignored, family_->ignore_hf));
+      BV_CHECK(add_ignored(JsonPlace(*buffers->second.json, buffers->second.file, ""),
+                           kComputedAgain, family_->ignore_hf));
     }
     return list_of(top, "unsupported", parse_unsupported, family_->unsupported);
   }

@@ -223,19 +223,6 @@ Result<Unsupported> parse_unsupported(const JsonPlace& place) {
   return Unsupported{glob_text, because_text, help_text};
 }
 
-Result<Ignored> parse_ignored(const JsonPlace& place) {
-  if (place.node().is_string()) {
-    BV_TRY(text, place.text());
-    return Ignored{.glob = text};
-  }
-  BV_CHECK(place.only({"glob", "ndim", "because"}));
-  BV_TRY(glob, place.at("glob"));
-  BV_TRY(glob_text, glob.text());
-  BV_TRY(ndim, number_or(place, "ndim", -1));
-  BV_TRY(because, place.text_or("because", std::string(kComputedAgain)));
-  return Ignored{glob_text, ndim, because};
-}
-
 namespace {
 
 Result<CarriedPart> parse_carried_part(const JsonPlace& place) {

@@ -39,7 +39,10 @@ namespace bv::family {
 /// {"glob", "because", "help"}: a storage that the family refuses.
 [[nodiscard]] Result<Unsupported> parse_unsupported(const JsonPlace& place);
 /// A glob, or {"glob", "ndim"}: HF tensors that may stay unused.
-[[nodiscard]] Result<Ignored> parse_ignored(const JsonPlace& place);
+/// The entries of "ignore_hf" of a family or table, behind those in `out`; `usual` is the reason of
+/// one that states none.
+[[nodiscard]] Status add_ignored(const JsonPlace& place, std::string_view usual,
+                                 std::vector<Ignored>& out);
 /// {"hf": [prefix, ...], "megatron": prefix, "when": [symbol, ...]}: what goes as it is. A prefix
 /// ends in a dot.
 [[nodiscard]] Result<Carried> parse_carried(const JsonPlace& place);
@@ -47,7 +50,7 @@ namespace bv::family {
 [[nodiscard]] Result<StatedFacts> parse_stated_facts(const JsonPlace& place);
 /// One row. Names in braces are kept as they are written: they are expanded for a model.
 [[nodiscard]] Result<Rule> parse_rule(const JsonPlace& place);
-/// True for a row of kind no_place or no_source, which says what one side alone has.
+/// True for a row of kind no_place, no_source or unread, which says what one side alone has.
 [[nodiscard]] bool is_one_sided(const JsonPlace& place);
 /// Such a row: {"kind": "no_place", "hf", "when", "because"}, {"kind": "no_source", "megatron",
 /// ...}.

@@ -1,6 +1,7 @@
 // Rows of what one side alone has: they make no parameter, and say why.
 
 #include "core/base/text.hpp"
+#include "core/family/family_fields.hpp"
 #include "core/family/family_parts.hpp"
 
 namespace bv::family {
@@ -18,7 +19,7 @@ std::string kind_of(const JsonPlace& place) {
 
 bool is_one_sided(const JsonPlace& place) {
   const std::string kind = kind_of(place);
-  return kind == kNoPlace || kind == kNoSource;
+  return kind == kNoPlace || kind == kNoSource || kind == kUnread;
 }
 
 Result<OneSided> parse_one_sided(const JsonPlace& place) {
@@ -31,7 +32,7 @@ Result<OneSided> parse_one_sided(const JsonPlace& place) {
   BV_TRY(when, place.texts_or_none("when"));
   BV_TRY(because, place.at("because"));
   BV_TRY(because_text, because.text());
-  if (megatron.empty() != (rule.kind == kNoPlace)) {
+  if (megatron.empty() != (rule.kind != kNoSource)) {
     return place.error("a row of one side names what has no counterpart",
                        megatron.empty() ? "no Megatron name" : escaped(megatron),
                        megatron.empty()
@@ -50,6 +51,37 @@ Result<OneSided> parse_one_sided(const JsonPlace& place) {
   rule.when = when;
   BV_CHECK(parse_experts(place, rule));
   return OneSided{std::move(rule), because_text};
+}
+
+namespace {
+
+Result<Ignored> parse_ignored(const JsonPlace& place, std::string_view usual) {
+  if (place.node().is_string()) {
+    BV_TRY(text, place.text());
+    return Ignored{.glob = text, .because = std::string(usual)};
+  }
+  BV_CHECK(place.only({"glob", "ndim", "because", "mtp"}));
+  BV_TRY(glob, place.at("glob"));
+  BV_TRY(glob_text, glob.text());
+  BV_TRY(ndim, number_or(place, "ndim", -1));
+  BV_TRY(because, place.text_or("because", std::string(usual)));
+  BV_TRY(mtp, place.text_or("mtp", ""));
+  return Ignored{glob_text, ndim, because, mtp};
+}
+
+}  // namespace
+
+Status add_ignored(const JsonPlace& place, std::string_view usual, std::vector<Ignored>& out) {
+  const auto list = place.find("ignore_hf");
+  if (!list) {
+    return Done{};
+  }
+  BV_TRY(items, list->items());
+  for (const JsonPlace& item : items) {
+    BV_TRY(one, parse_ignored(item, usual));
+    out.push_back(std::move(one));
+  }
+  return Done{};
 }
 
 std::vector<StageStart> stage_starts(const Family& family) {

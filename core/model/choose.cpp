@@ -6,6 +6,7 @@
 #include "core/base/text.hpp"
 #include "core/family/family.hpp"
 #include "core/model/config_field.hpp"
+#include "core/model/label_head.hpp"
 
 namespace bv::model {
 namespace {
@@ -150,8 +151,7 @@ HeadClass head_class(const family::Family& family, const json& config) {
   }
   HeadClass out{named->front(), answers_any(family.architectures, *named)};
   for (const std::string& name : *named) {
-    out.language = out.language || name.ends_with("ForCausalLM") ||
-                   name.ends_with("ForConditionalGeneration") || name.ends_with("LMHeadModel");
+    out.language = out.language || !language_ending(name).empty();
   }
   return out;
 }

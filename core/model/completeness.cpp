@@ -284,6 +284,11 @@ std::string ranges_text(const std::set<std::int64_t>& numbers) {
   return out;
 }
 
+void leave_out(const std::string& name, const std::string& because, Model& model) {
+  model.ignored.push_back(name);
+  model.ignored_because[because].push_back(name);
+}
+
 void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOptions& options,
                    Model& model, std::vector<NameGap>& gaps) {
   for (std::size_t i = 0; i < ledger.tensors().size(); ++i) {
@@ -296,8 +301,11 @@ void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOp
     }
     if (const family::Ignored* why =
             family::find_ignored(model.family->ignore_hf, tensor.name, tensor.shape.size())) {
-      model.ignored.push_back(tensor.name);
-      ++model.ignored_because[why->because];
+      if (!why->mtp.empty() && options.drop_mtp) {
+        model.dropped.push_back(tensor.name);
+        continue;
+      }
+      leave_out(tensor.name, why->because, model);
     } else {
       gaps.push_back({NameGap::Kind::Unused, tensor.name, best_spot(model, spots, tensor.name)});
     }

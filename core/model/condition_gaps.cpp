@@ -8,7 +8,9 @@
 #include <set>
 
 #include "core/base/text.hpp"
+#include "core/family/symbols.hpp"
 #include "core/model/conditions.hpp"
+#include "core/model/label_head.hpp"
 #include "core/model/name_gaps.hpp"
 
 namespace bv::model {
@@ -145,6 +147,8 @@ class ConditionGaps {
       return;
     }
     const std::string parameter = model_.megatron_name(model_.mappings[first->mapping]);
+    const bool head =
+        condition == family::symbols::kTied && first->spot.section->stage == family::Stage::Output;
     const auto names = take_names(gaps_, mine);
     NameFault fault;
     fault.code = Code::HfTensorMissing;
@@ -158,7 +162,8 @@ class ConditionGaps {
         names.size() == 1 ? "its" : "their");
     fault.found = fmt::format("no tensor {}", common_start(names));
     fault.wanted = names.size() == 1 ? names.front() : names.front() + " to " + names.back();
-    fault.help = help_for(condition);
+    const std::string of_head = head ? missing_head_help(model_) : "";
+    fault.help = of_head.empty() ? help_for(condition) : of_head;
     faults_.push_back(std::move(fault));
   }
 

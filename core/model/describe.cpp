@@ -70,8 +70,8 @@ void describe_defaults(Model& model) {
 }
 
 void describe_lists(const ResolveOptions& options, Model& model) {
-  for (const auto& [because, count] : model.ignored_because) {
-    model.detected.push_back({"ignored", count_text(count), because});
+  for (const auto& [because, names] : model.ignored_because) {
+    model.detected.push_back({"ignored", count_text(names.size()), because});
   }
   if (!model.dropped.empty()) {
     model.detected.push_back({"dropped", count_text(model.dropped.size()), "--drop-mtp"});

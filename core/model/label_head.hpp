@@ -5,6 +5,7 @@
 
 #include "core/family/family.hpp"
 #include "core/model/model.hpp"
+#include "core/model/resolve.hpp"
 
 namespace bv::model {
 
@@ -23,5 +24,19 @@ namespace bv::model {
 /// What the header of a run says of it.
 [[nodiscard]] Detected head_of_class(const family::Family& family, const family::Section& section,
                                      const HeadClass& head);
+
+/// True when the model has the output layer of `section`. A class without a language head (a bare
+/// model, a classifier) has none, unless its tensors are there all the same; nor has a checkpoint
+/// that lacks them and has the names of a bare model. What was found goes into model.detected.
+[[nodiscard]] bool has_output(const family::Section& section, const nlohmann::json& config,
+                              const Ledger& ledger, const ResolveOptions& options, Model& model);
+
+/// "ForCausalLM" of "LlamaForCausalLM": what the name of a class with a language head ends with; ""
+/// for another class.
+[[nodiscard]] std::string_view language_ending(std::string_view class_name);
+
+/// What helps where the head is missing: the bare class, the embedding. "" for a class whose bare
+/// one is not known.
+[[nodiscard]] std::string missing_head_help(const Model& model);
 
 }  // namespace bv::model

@@ -89,6 +89,7 @@ struct NameFault {
 struct Model {
   family::FamilyPtr family;
   Geometry geometry;
+  std::string class_name;  // of config.json; "" when it names none
   family::Spelling spelling;
   std::map<std::string, std::string, std::less<>>
       prefixes;  // "M" -> "language_model.", "HF" -> "model.language_model.", "" -> "module."
@@ -100,7 +101,7 @@ struct Model {
   std::vector<std::string> dropped;  // HF tensors left out by an explicit option (--drop-mtp)
   std::vector<std::string>
       ignored;  // HF tensors that the family file allows to stay unused (buffers, shared copies)
-  std::map<std::string, std::size_t> ignored_because;  // what those are, copies apart -> how many
+  std::map<std::string, std::vector<std::string>> ignored_because;  // what those are, copies apart
   std::vector<std::pair<std::string, std::string>>
       must_equal;  // a stored copy -> the tensor whose bytes it repeats
   std::vector<family::Constraint> constraints;
@@ -111,6 +112,8 @@ struct Model {
   /// Every parameter is made and every HF tensor used, though perhaps for another module than its
   /// own (OtherSource): sizes and places can still be judged.
   [[nodiscard]] bool names_are_whole() const;
+  /// Why an HF tensor makes no parameter; "" for one that does, or that is not there.
+  [[nodiscard]] std::string why_unused(std::string_view hf) const;
   /// Megatron parameters that a mapping makes: one, or one for each expert of a stack.
   [[nodiscard]] std::int64_t parameters_of(const Mapping& mapping) const;
   /// Global Megatron name of a mapping; `expert` fills {e} for kinds with the grid axis E.

@@ -151,6 +151,17 @@ std::optional<NameFault> mtp_fault(const family::Section& section, const Model& 
   return fault;
 }
 
+void count_no_mtp(Model& model) {
+  for (const family::Ignored& one : model.family->ignore_hf) {
+    const auto count = model.geometry.symbols.find(one.mtp);
+    if (count != model.geometry.symbols.end() && count->second > 0) {
+      model.detected.push_back({"mtp", "dropped", "--drop-mtp"});
+      count->second = 0;
+      model.geometry.origin[count->first] = "--drop-mtp";
+    }
+  }
+}
+
 std::int64_t mtp_layer_number(const family::Section& section, const Model& model, std::int64_t k) {
   for (const std::string& text : section.owns) {
     const OwnedNames owned = owned_names(text, model);

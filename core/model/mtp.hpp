@@ -27,6 +27,9 @@ struct MtpThere {
 [[nodiscard]] std::optional<NameFault> mtp_fault(const family::Section& section, const Model& model,
                                                  const MtpThere& there, std::int64_t count);
 
+/// Of a family whose MTP layers stay unused in any case: the config counts none any more.
+void count_no_mtp(Model& model);
+
 /// The number that MTP layer `k` has among the decoder layers; -1 where MTP names stand apart.
 [[nodiscard]] std::int64_t mtp_layer_number(const family::Section& section, const Model& model,
                                             std::int64_t k);

@@ -35,6 +35,26 @@ bool Model::names_are_whole() const {
                      [](const NameFault& fault) { return fault.code == Code::OtherSource; });
 }
 
+std::string Model::why_unused(std::string_view hf) const {
+  const auto in = [hf](const std::vector<std::string>& names) {
+    return std::find(names.begin(), names.end(), hf) != names.end();
+  };
+  if (in(dropped)) {
+    return "an option leaves it out";
+  }
+  for (const auto& [because, names] : ignored_because) {
+    if (in(names)) {
+      return because;
+    }
+  }
+  for (const auto& [copy, original] : must_equal) {
+    if (copy == hf) {
+      return "it repeats " + original;
+    }
+  }
+  return in(ignored) ? "the family lets it stay unused" : "";
+}
+
 std::int64_t Model::parameters_of(const Mapping& mapping) const {
   if (!mapping.is_stack()) {
     return 1;

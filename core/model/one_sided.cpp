@@ -97,7 +97,12 @@ class OneSided {
 
   void take(const family::Rule& row, const NamePlace& place, std::string hf, Reason& reason) {
     const bool there = ledger_.find(hf) != nullptr;
-    if (!is_asked_for(options_, hf) || options_.left_out.contains(hf)) {
+    if (row.kind == family::kUnread) {
+      if (there && ledger_.claim(hf, Ledger::kExplained) == Ledger::kUnused &&
+          is_asked_for(options_, hf)) {
+        leave_out(hf, reason.row->because, model_);
+      }
+    } else if (!is_asked_for(options_, hf) || options_.left_out.contains(hf)) {
       ledger_.explain(hf);
     } else if (row.megatron.empty()) {
       ledger_.explain(hf);

@@ -40,6 +40,7 @@ class Resolver {
     if (options_.config_only && family_->unfitted != nullptr) family_ = family_->unfitted;
     family_ = with_class_head(std::move(family_), config_, headers_, options_);
     model_.family = family_;
+    model_.class_name = head_class(*family_, config_).name;
     model_.spelling = options_.spelling;
     choose_prefixes();
     const NamesThere there{options_.config_only ? nullptr : &headers_, &model_.prefixes};
@@ -54,6 +55,7 @@ class Resolver {
       BV_CHECK(resolve_section(section));
     }
     BV_CHECK(check_made_once(model_));
+    if (options_.drop_mtp) count_no_mtp(model_);
     if (!options_.config_only) {
       add_leftovers(ledger_, *spots_, options_, model_, gaps_);
       report_gaps(model_, *spots_, headers_, std::move(gaps_));
@@ -104,7 +106,8 @@ class Resolver {
     if (section.stage == family::Stage::Mtp) {
       count = mtp_count(section, count);
     }
-    if (count == 0 || (section.stage == family::Stage::Output && !has_output(section))) {
+    if (count == 0 || (section.stage == family::Stage::Output &&
+                       !has_output(section, config_, ledger_, options_, model_))) {
       return Done{};
     }
     BV_TRY(bound, bind_section(section, count));
@@ -113,30 +116,6 @@ class Resolver {
     BV_CHECK(add_one_sided_faults(section, count, options_, ledger_, model_));
     add_constraints(section, count);
     return add_copies(section, count);
-  }
-
-  /// A class without a language head (a bare model, a classifier) has no output layer, unless its
-  /// tensors are there all the same.
-  bool has_output(const family::Section& section) {
-    const HeadClass head = head_class(*family_, config_);
-    if (section.of_class) {
-      model_.detected.push_back(head_of_class(*family_, section, head));
-    }
-    if (section.of_class || family_->headless != nullptr || head.language) {
-      return section.of_class || family_->headless == nullptr;
-    }
-    for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
-      for (const auto& [source, text] : family_->rules[i].hf) {
-        const auto name = expand_hf(
-            *family_, text, {&model_.prefixes, &model_.geometry.symbols, section.variable, 0, 0});
-        if (name && ledger_.find(*name) != nullptr) {
-          return true;
-        }
-      }
-    }
-    model_.detected.push_back(
-        {"output_layer", "none", fmt::format("class {} has no language head", escaped(head.name))});
-    return false;
   }
 
   /// How many MTP layers to map: those of the config, unless they are dropped or not there.

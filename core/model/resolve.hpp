@@ -117,6 +117,8 @@ void describe_lists(const ResolveOptions& options, Model& model);
 /// True when --match is not given, or one of its globs takes the name.
 [[nodiscard]] bool is_asked_for(const ResolveOptions& options, std::string_view name);
 
+/// Notes an HF tensor that stays unused, and why.
+void leave_out(const std::string& name, const std::string& because, Model& model);
 /// Sorts the names that no mapping uses into ignored ones and gaps.
 void add_leftovers(const Ledger& ledger, const NameSpots& spots, const ResolveOptions& options,
                    Model& model, std::vector<NameGap>& gaps);

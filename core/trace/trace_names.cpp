@@ -87,12 +87,10 @@ std::vector<Place> find_megatron(const plan::Plan& plan, std::string_view name,
 
 Error unknown_name(const plan::Plan& plan, const TraceQuery& query, const std::string& word) {
   const model::Model& model = plan.model();
-  for (const auto& [list, why] : {std::pair(&model.dropped, "an option leaves it out"),
-                                  std::pair(&model.ignored, "the family lets it stay unused")}) {
-    if (std::find(list->begin(), list->end(), word) != list->end()) {
-      return fail(Code::BadValue, fmt::format("{} is not converted: {}", escaped(word), why))
-          .advise("trace a tensor that has a Megatron parameter");
-    }
+  const std::string unused = model.why_unused(word);
+  if (!unused.empty()) {
+    return fail(Code::BadValue, fmt::format("{} is not converted: {}", escaped(word), unused))
+        .advise("trace a tensor that has a Megatron parameter");
   }
   const bool on_other_side = query.from == Side::Megatron
                                  ? find_hf(model, word).has_value()

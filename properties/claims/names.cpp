@@ -133,13 +133,23 @@ std::vector<std::string> copies_of(const model::Model& model) {
   return out;
 }
 
-std::vector<std::string> buffers_of(const model::Model& model) {
-  const std::vector<std::string> copies = copies_of(model);
-  std::vector<std::string> out = model.ignored;
-  std::erase_if(out, [&](const std::string& name) {
-    return std::find(copies.begin(), copies.end(), name) != copies.end();
-  });
-  return out;
+/// Tensors that the model leaves unused, one verdict for each reason. Rules alone know no reason:
+/// what they leave are buffers.
+void add_ignored(const Subject& subject, const model::Model& model, std::vector<Verdict>& out) {
+  std::set<std::string> told;
+  for (const std::string& copy : copies_of(model)) {
+    told.insert(copy);
+  }
+  std::size_t number = 0;
+  for (const auto& [because, names] : model.ignored_because) {
+    const std::string group = ++number == 1 ? "ignored" : fmt::format("ignored-{}", number);
+    add_left_out(subject, names, "ignored", because, out);
+    out.back().rule = group;
+    told.insert(names.begin(), names.end());
+  }
+  std::vector<std::string> rest = model.ignored;
+  std::erase_if(rest, [&](const std::string& name) { return told.contains(name); });
+  add_left_out(subject, rest, "ignored", "buffers that the model computes itself", out);
 }
 
 }  // namespace
@@ -176,8 +186,7 @@ std::vector<Verdict> check_names(const Subject& subject) {
   for (const Part& part : subject.parts) {
     if (!faulty.contains(&part)) {
       const model::Model& model = part.source->model;
-      add_left_out(subject, buffers_of(model), "ignored", "buffers that the model computes itself",
-                   out);
+      add_ignored(subject, model, out);
       add_left_out(subject, part.source->excluded, "excluded", "left out by --exclude", out);
       add_left_out(subject, model.dropped, "dropped", "left out by --drop-mtp", out);
       add_left_out(subject, copies_of(model), "copy", "copies of other tensors: see values", out);

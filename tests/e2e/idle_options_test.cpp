@@ -15,7 +15,7 @@ struct Idle {
   std::string because;
 };
 const std::vector<Idle> kOfADenseModel = {
-    {{"--drop-mtp"}, "the model has no MTP layer"},
+    {{"--drop-mtp"}, "the checkpoint holds no MTP layer that the family knows"},
     {{"--expert-orientation", "in_out"}, "the model has no stacks of experts"},
     {{"--no-moe-grouped-gemm"}, "the model has no experts"},
     {{"--moe-grouped-gemm"}, "the model has no experts"},

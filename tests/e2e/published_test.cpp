@@ -1,6 +1,8 @@
 // Healthy checkpoints as they are published: names under other prefixes, buffers, heads and fields
 // that the golden cases do not have; and what --exclude and --match make of a run.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "tests/e2e/process.hpp"
@@ -103,6 +105,92 @@ TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
   expect_green(
       model, {},
       {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.1.self_attn.masked_bias"});
+}
+
+EditedCheckpoint made(const TempFolder& folder, const std::string& name) {
+  const Ended ended = run({"fixture", "make", name, "--out", folder / name});
+  EXPECT_EQ(ended.code, 0) << ended.all();
+  return EditedCheckpoint::read(folder / name);
+}
+
+/// Google's files of Gemma 4 E2B and E4B hold keys and values of all layers; no class reads those
+/// of the last ones.
+TEST(Published, KeysThatNoLayerReadsAreLeftOut) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "gemma4_text");
+  const int layers = model.config.at("num_hidden_layers").get<int>();
+  Line gone;
+  for (int layer = layers - model.config.at("num_kv_shared_layers").get<int>(); layer < layers;
+       ++layer) {
+    for (const char* leaf : {"k_proj", "v_proj", "k_norm"}) {
+      gone.push_back(fmt::format("model.layers.{}.self_attn.{}.weight", layer, leaf));
+      model.tensors[gone.back()] =
+          model.tensors.at(fmt::format("model.layers.0.self_attn.{}.weight", leaf));
+    }
+  }
+  ASSERT_FALSE(gone.empty());
+  expect_green(model, {}, gone);
+}
+
+/// ERNIE 4.5 holds MTP layers that Megatron-Core's cannot be.
+TEST(Published, MtpLayersWithoutAPlaceAreLeftOutAndDropMtpSaysThatTheyAre) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "ernie4_5_moe");
+  const EditedTensor norm = model.tensors.at("model.norm.weight");
+  const Line gone = {"model.mtp_block.0.input_layernorm.weight", "model.mtp_emb_norm.0.weight"};
+  for (const std::string& name : gone) {
+    model.tensors[name] = norm;
+  }
+  model.config["num_nextn_predict_layers"] = 1;
+  expect_green(model, {}, gone);
+  expect_green(model, {"--drop-mtp"}, gone);
+  model.write(folder.path() / "m");
+  const Line line = {"convert",    "--to",  "megatron",        "--model",
+                     folder / "m", "--out", folder / "shards", "--drop-mtp"};
+  const Ended there = run(line);
+  EXPECT_NE(there.flat().find("2 tensors left out by --drop-mtp"), std::string::npos);
+  EXPECT_EQ(there.flat().find("changes nothing"), std::string::npos) << there.all();
+  const std::string config = file_text(folder.path() / "shards" / "hf" / "config.json");
+  EXPECT_EQ(nlohmann::json::parse(config).at("num_nextn_predict_layers"), 0);
+}
+
+/// A talker is trained: nothing computes it again.
+TEST(Published, WhatIsLeftOutIsCalledByItsName) {
+  const TempFolder folder;
+  EditedCheckpoint model = made(folder, "qwen2_5_omni");
+  model.tensors["talker.codec_head.weight"] = model.tensors.at("thinker.model.norm.weight");
+  model.write(folder.path() / "m");
+  const Ended checked = run({"check", "--model", folder / "m", "--out", folder / "reports"});
+  EXPECT_EQ(checked.code, 0) << checked.all();
+  EXPECT_NE(checked.flat().find("talker"), std::string::npos) << checked.all();
+  EXPECT_EQ(checked.flat().find("every loader"), std::string::npos) << checked.all();
+  const std::string verdicts = file_text(folder.path() / "reports" / "verdicts.json");
+  EXPECT_NE(verdicts.find("its model is the thinker"), std::string::npos);
+  EXPECT_EQ(verdicts.find("buffers that"), std::string::npos);
+  const Ended there =
+      run({"convert", "--to", "megatron", "--model", folder / "m", "--out", folder / "shards"});
+  EXPECT_EQ(there.code, 0) << there.all();
+  EXPECT_NE(there.flat().find("not in what comes back"), std::string::npos) << there.all();
+  const Ended traced = run({"trace", "talker.codec_head.weight", "--model", folder / "m"});
+  EXPECT_NE(traced.flat().find("is not converted: the talker"), std::string::npos) << traced.all();
+}
+
+/// Embedding models are bare models whose config.json still names the class with a head.
+TEST(Published, BareModelsMayNameTheClassWithAHead) {
+  EditedCheckpoint model = renamed(EditedCheckpoint::golden("qwen3"), "model.", "");
+  model.tensors.erase("lm_head.weight");
+  model.config["tie_word_embeddings"] = false;
+  expect_green(model);
+  EditedCheckpoint whole = EditedCheckpoint::golden("qwen3");
+  whole.tensors.erase("lm_head.weight");
+  whole.config["tie_word_embeddings"] = false;
+  const TempFolder folder;
+  whole.write(folder.path() / "m");
+  const Ended refuted = run({"check", "--model", folder / "m"});
+  EXPECT_EQ(refuted.code, 1) << refuted.all();
+  const std::string advice = "architectures=[\"Qwen3Model\"]";
+  EXPECT_NE(refuted.flat().find(advice), std::string::npos) << refuted.all();
+  expect_green(whole, {"--set", advice});
 }
 
 TEST(Published, ConstantsOfPythonInTheConfigAreRead) {

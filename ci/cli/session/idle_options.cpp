@@ -32,7 +32,7 @@ bool has_experts(const model::Model& model) {
 std::string_view why_idle(std::string_view name, const Options& options,
                           const model::Model& model) {
   if (name == "drop-mtp" && !drops_mtp(model)) {
-    return "the model has no MTP layer";
+    return "the checkpoint holds no MTP layer that the family knows";
   }
   if (name == "expert-orientation" && !has_expert_stacks(model)) {
     return "the model has no stacks of experts";

@@ -39,6 +39,7 @@ family::FamilyPtr small_family() {
       {"kind": "replicated", "megatron": "decoder.layers.{i}.gain", "hf": "{HF}layers.{i}.gain", "when": ["gain"]},
       {"kind": "no_place", "hf": "{HF}layers.{i}.norm.bias", "when": ["biased", "!early"], "because": "Megatron's norm has no bias"},
       {"kind": "no_place", "hf": "{HF}layers.{i}.heads.{e}.weight", "over": {"e": "heads"}, "when": ["per_head"], "because": "Megatron has one weight"},
+      {"kind": "unread", "hf": "{HF}layers.{i}.old.{e}", "over": {"e": "heads"}, "when": ["early"], "because": "old versions read it"},
       {"kind": "no_source", "megatron": "decoder.layers.{i}.gain", "hf": "{HF}layers.{i}.gain", "when": ["!gain"], "because": "Megatron always has a gain"},
       {"kind": "replicated", "megatron": "decoder.layers.{i}.scale", "hf": "{HF}layers.{i}.scale", "when": ["scaled"]},
       {"kind": "no_source", "megatron": "decoder.layers.{i}.scale", "hf": "{HF}layers.{i}.scale", "when": ["scaled", "!early"], "because": "the class has none"}
@@ -139,6 +140,19 @@ TEST(OneSided, ARowBesideARuleSaysWhyItsTensorIsAbsent) {
   EXPECT_EQ(none.faults[1].code, Code::HfTensorMissing);
 }
 
+TEST(OneSided, WhatNobodyReadsIsLeftOutWhereItIsThere) {
+  EXPECT_TRUE(small({}, small_headers()).ignored.empty());
+  const Model model = small({}, small_headers({"0.old.0", "0.old.1", "1.old.0"}));
+  EXPECT_THAT(model.ignored, ElementsAre("model.layers.0.old.0", "model.layers.0.old.1"));
+  EXPECT_EQ(model.why_unused("model.layers.0.old.1"), "old versions read it");
+  EXPECT_EQ(reason(model, "ignored"), "old versions read it");
+  ASSERT_EQ(model.faults.size(), 1U);  // layer 1 is none of those
+  EXPECT_EQ(model.faults[0].subject, "model.layers.1.old.0");
+  ResolveOptions options;
+  options.match = {"*.norm.weight"};
+  EXPECT_TRUE(small({}, small_headers({"0.old.0"}), options).ignored.empty());
+}
+
 TEST(OneSided, WhatIsLeftOutOnPurposeIsNoFault) {
   ResolveOptions options;
   options.left_out = {"model.layers.1.norm.bias", "model.layers.2.norm.bias"};
@@ -230,6 +244,9 @@ TEST(OneSided, ARowSaysWhatWhenAndWhy) {
   EXPECT_THAT(
       refusal_of(R"({"kind": "no_place", "hf": "x", "megatron": "y")" + when + because + "}"),
       HasSubstr("the HF name alone"));
+  EXPECT_EQ(refusal_of(R"({"kind": "unread", "hf": "x")" + when + because + "}"), "");
+  EXPECT_THAT(refusal_of(R"({"kind": "unread", "hf": "x", "megatron": "y")" + when + because + "}"),
+              HasSubstr("the HF name alone"));
   EXPECT_THAT(refusal_of(R"({"kind": "no_source", "hf": "x")" + when + because + "}"),
               HasSubstr("the Megatron parameter"));
   EXPECT_THAT(refusal_of(R"({"kind": "no_place", "hf": "x", "when": ["b"])" + because + "}"),
