@@ -13,12 +13,10 @@ namespace bv::move {
 namespace {
 
 constexpr std::int64_t kLine = 64;
-/// Strips are taken in blocks of so many columns; the source is fetched so many columns ahead that
-/// memory answers in time, and no further: columns a power of two apart share sets of every cache,
-/// and what is fetched must still be there. The figures were found by trial.
-constexpr std::int64_t kBlockColumns = 128;
+/// The source is fetched so many columns ahead that memory answers in time, and no further: columns
+/// a power of two apart share sets of every cache, and what is fetched must still be there. This
+/// and the sizes of strips and blocks were found by trial.
 constexpr std::int64_t kColumnsAhead = 32;
-static_assert(kBlockColumns % kColumnsTogether == 0);
 
 /// A block of the target.
 struct Block {
@@ -44,7 +42,7 @@ bool for_each_block(Isa isa, const Transpose& shape, std::size_t element_bytes,
     fetching.fetch();
     fetching.next();
   }
-  Block block{0, 0, strip_rows(shape.rows, size), std::min(kBlockColumns, shape.columns)};
+  Block block{0, 0, strip_rows(shape.rows, size), std::min(block_columns(shape), shape.columns)};
   turn({nullptr, nullptr, 0, 0, packs[0], block.columns}, packing, fetching);
   for (int k = 0; block.rows > 0 && block.columns > 0; k ^= 1) {
     Block after = block;
@@ -54,7 +52,7 @@ bool for_each_block(Isa isa, const Transpose& shape, std::size_t element_bytes,
       after.j = 0;
     }
     after.rows = strip_rows(shape.rows - after.i, size);
-    after.columns = after.rows > 0 ? std::min(kBlockColumns, shape.columns - after.j) : 0;
+    after.columns = after.rows > 0 ? std::min(block_columns(shape), shape.columns - after.j) : 0;
     for (std::int64_t i = 0; i < block.rows; ++i) {
       target_rows[i] = row_of(block, i);
     }

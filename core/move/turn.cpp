@@ -169,15 +169,15 @@ struct Avx2 {
     }
   }
 
-  template <int kVectors>
+  template <std::size_t kVectors>
   BV_AVX2_INLINE static void copy_vectors(const std::byte* from, std::byte* to) {
     __m256i a[kVectors];
 #pragma GCC unroll 6
-    for (int k = 0; k < kVectors; ++k) {
+    for (std::size_t k = 0; k < kVectors; ++k) {
       a[k] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + k * 32));
     }
 #pragma GCC unroll 6
-    for (int k = 0; k < kVectors; ++k) {
+    for (std::size_t k = 0; k < kVectors; ++k) {
       store(to + k * 32, a[k]);
     }
   }
@@ -237,15 +237,15 @@ struct Avx512 {
     }
   }
 
-  template <int kVectors>
+  template <std::size_t kVectors>
   BV_AVX512_INLINE static void copy_vectors(const std::byte* from, std::byte* to) {
     __m512i a[kVectors];
 #pragma GCC unroll 3
-    for (int k = 0; k < kVectors; ++k) {
+    for (std::size_t k = 0; k < kVectors; ++k) {
       a[k] = _mm512_loadu_si512(from + k * 64);
     }
 #pragma GCC unroll 3
-    for (int k = 0; k < kVectors; ++k) {
+    for (std::size_t k = 0; k < kVectors; ++k) {
       store(to + k * 64, a[k]);
     }
   }
@@ -306,15 +306,13 @@ void turn_block(const TurnTask& task, Columns& packing, Columns& fetching) {
   Columns fetched = fetching;
   const std::int64_t turns =
       (task.rows + kLane<kSize> - 1) / kLane<kSize> * ((task.columns + kTogether - 1) / kTogether);
-  std::byte* next = task.next;
   const auto pack_next = [&] {
     if (!fetched.is_end()) {
       fetched.fetch();
       fetched.next();
     }
-    pack<Set, kSize>(packed, next);
+    pack<Set, kSize>(packed, task.next + packed.slot());
     packed.next();
-    next += kStripBytes;
   };
   std::int64_t owed = 0;  // columns, by `turns`
   for (std::int64_t i = 0; i < task.rows; i += kLane<kSize>) {
@@ -328,7 +326,7 @@ void turn_block(const TurnTask& task, Columns& packing, Columns& fetching) {
       }
     }
   }
-  for (std::byte* const end = task.next + task.next_columns * kStripBytes; next != end;) {
+  for (std::int64_t n = 0; turns == 0 && n < task.next_columns; ++n) {
     pack_next();
   }
   packing = packed;

@@ -28,16 +28,31 @@ inline constexpr std::int64_t kColumnsTogether = 64;
   return std::min(left, (is_two_short ? kShortStripBytes : kStripBytes) / size);
 }
 
-/// The columns of a source in their order, strip by strip.
+/// Columns of a block at most, and of one of this shape: whole groups of those that alternate.
+inline constexpr std::int64_t kBlockColumns = 128;
+static_assert(kBlockColumns % kColumnsTogether == 0);
+[[nodiscard]] inline std::int64_t block_columns(const Transpose& shape) {
+  return kBlockColumns / shape.column_ways * shape.column_ways;
+}
+
+/// The columns of a source, strip by strip, in a strip block by block, and in a block one place
+/// after the other where columns of several alternate: memory answers pieces slowly that come in
+/// turns from places a power of two apart.
 class Columns {
  public:
   Columns(const Transpose& shape, std::int64_t size, const std::byte* source)
-      : shape_(shape), size_(size), source_(source) {
-    begin_strip(0);
+      : shape_(shape),
+        size_(size),
+        source_(source),
+        step_(shape.source_step * size),
+        slot_step_(shape.column_ways * kStripBytes) {
+    begin_strip();
   }
 
   [[nodiscard]] bool is_end() const { return left_ == 0; }
   [[nodiscard]] const std::byte* at() const { return at_; }
+  /// Where it is packed, in bytes from the first of the block.
+  [[nodiscard]] std::int64_t slot() const { return slot_; }
   [[nodiscard]] std::int64_t rows() const { return rows_; }
   /// From the first row to the last.
   [[nodiscard]] std::int64_t bytes() const { return bytes_; }
@@ -59,37 +74,54 @@ class Columns {
     }
   }
   void next() {
-    const bool is_last = ++way_ == shape_.column_ways;
-    at_ += is_last ? last_step_ : step_;
-    way_ = is_last ? 0 : way_;
-    if (--left_ == 0 && row_ + rows_ < shape_.rows) {
-      begin_strip(row_ + rows_);
+    at_ += step_;
+    slot_ += slot_step_;
+    if (--left_ == 0) {
+      next_run();
     }
   }
 
  private:
-  void begin_strip(std::int64_t row) {
-    row_ = row;
-    rows_ = strip_rows(shape_.rows - row, size_);
+  void begin_strip() {
+    rows_ = strip_rows(shape_.rows - row_, size_);
     bytes_ = ((rows_ - 1) * shape_.source_unit + 1) * size_;
-    left_ = shape_.columns;
-    at_ = source_ + row * shape_.source_unit * size_;
-    step_ = shape_.column_way * size_;
-    last_step_ = (shape_.source_step - (shape_.column_ways - 1) * shape_.column_way) * size_;
+    column_ = 0;
+    begin_run();
+  }
+  void begin_run() {
+    const std::int64_t columns = std::min(block_columns(shape_), shape_.columns - column_);
+    left_ = columns / shape_.column_ways;
+    slot_ = way_ * kStripBytes;
+    at_ = source_ + (shape_.column(column_ + way_) + row_ * shape_.source_unit) * size_;
+  }
+  void next_run() {
+    if (++way_ < shape_.column_ways) {
+      return begin_run();
+    }
     way_ = 0;
+    column_ += block_columns(shape_);
+    if (column_ < shape_.columns) {
+      return begin_run();
+    }
+    row_ += rows_;
+    if (row_ < shape_.rows) {
+      begin_strip();
+    }
   }
 
   Transpose shape_;
   std::int64_t size_;
   const std::byte* source_;
+  std::int64_t step_;
+  std::int64_t slot_step_;
   const std::byte* at_ = nullptr;
-  std::int64_t step_ = 0;       // to the next of the places that alternate
-  std::int64_t last_step_ = 0;  // from the last of them to the first
+  std::int64_t slot_ = 0;
+  std::int64_t left_ = 0;  // of the run: columns of one place in a block
   std::int64_t way_ = 0;
+  std::int64_t column_ = 0;  // first of the block
   std::int64_t row_ = 0;
   std::int64_t rows_ = 0;
   std::int64_t bytes_ = 0;
-  std::int64_t left_ = 0;  // of the strip
 };
 
 /// Element i of packed column j, which lies at packed[j * kStripBytes + i * size], becomes

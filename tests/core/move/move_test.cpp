@@ -261,8 +261,8 @@ TEST(Move, NeighboursThatDoNotAlternateStayApart) {
 }
 
 TEST(Move, TilesOfEveryShapeAreCopiedAsElementByElement) {
-  for (const auto& [rows, columns] :
-       std::vector<std::pair<std::int64_t, std::int64_t>>{{131, 2077}, {523, 45}, {260, 130}}) {
+  for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {131, 2077}, {523, 45}, {260, 130}, {224, 150}}) {
     check(permuted({rows, columns}, {1, 0}, 0), 70);
     check(permuted({rows, columns}, {1, 0}, 5), 71);
   }
