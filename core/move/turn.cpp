@@ -40,8 +40,8 @@ struct Scalar {
 
 #define BV_AVX2 __attribute__((target("avx2")))
 #define BV_AVX2_INLINE __attribute__((target("avx2"), always_inline)) inline
-#define BV_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
-#define BV_AVX512_INLINE __attribute__((target("avx512f,avx512bw,avx512vl"), always_inline)) inline
+#define BV_AVX512 __attribute__((target("avx512f,avx512bw")))
+#define BV_AVX512_INLINE __attribute__((target("avx512f,avx512bw"), always_inline)) inline
 
 __m128i load16(const std::byte* at) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
