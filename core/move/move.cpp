@@ -179,12 +179,13 @@ std::optional<std::int64_t> first_difference(const layout::Box& box, const std::
              : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }
 
-std::int64_t transposed_row(std::span<const layout::Box> boxes, std::size_t size) {
-  std::int64_t out = 0;
+Turned turned_axes(std::span<const layout::Box> boxes, std::size_t size) {
+  Turned out;
   for (const layout::Box& box : boxes) {
     const Inner inner = inner_of(layout::whole(box), size);
     if (inner.kind == Inner::Kind::Tiles) {
-      out = std::max(out, inner.tiles.target_step);
+      out.row = std::max(out.row, inner.tiles.target_step);
+      out.is_interleaved = out.is_interleaved || inner.tiles.source_unit > 1;
     }
   }
   return out;
