@@ -134,40 +134,33 @@ bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::
 
 #if defined(__x86_64__)
 
-/// Rows of one or two whole vectors, four vectors at a time: their loads come before their stores,
+/// Rows of one vector with gaps between them, four at a time: their loads come before their stores,
 /// because a load waits for any store before it that lies at the same place of a page.
-template <std::int64_t kVectors>
-__attribute__((target("avx512f,avx512bw"))) void copy_short_rows_avx512(const RowRuns& rows,
-                                                                        const std::byte* source,
-                                                                        std::byte* target) {
-  constexpr std::int64_t kRows = 4 / kVectors;
+__attribute__((target("avx512f,avx512bw"))) void copy_lines_avx512(const RowRuns& rows,
+                                                                   const std::byte* source,
+                                                                   std::byte* target) {
   const std::int64_t ahead = ahead_of(rows);
   std::int64_t i = 0;
-  for (; i + kRows <= rows.count; i += kRows) {
-    const std::byte* const from = source + i * rows.source_step;
-    std::byte* const to = target + i * rows.target_step;
+  for (; i + 4 <= rows.count; i += 4) {
     __m512i a[4];
 #pragma GCC unroll 4
     for (std::int64_t q = 0; q < 4; ++q) {
-      const std::byte* const at = from + q / kVectors * rows.source_step + q % kVectors * kVector;
-      _mm_prefetch(beyond(at, ahead), _MM_HINT_T0);
-      a[q] = _mm512_loadu_si512(at);
+      const std::byte* const from = source + (i + q) * rows.source_step;
+      _mm_prefetch(beyond(from, ahead), _MM_HINT_T0);
+      a[q] = _mm512_loadu_si512(from);
     }
 #pragma GCC unroll 4
     for (std::int64_t q = 0; q < 4; ++q) {
-      _mm512_storeu_si512(to + q / kVectors * rows.target_step + q % kVectors * kVector, a[q]);
+      _mm512_storeu_si512(target + (i + q) * rows.target_step, a[q]);
     }
   }
   for (; i < rows.count; ++i) {
-    for (std::int64_t k = 0; k < kVectors * kVector; k += kVector) {
-      _mm512_storeu_si512(target + i * rows.target_step + k,
-                          _mm512_loadu_si512(source + i * rows.source_step + k));
-    }
+    _mm512_storeu_si512(target + i * rows.target_step,
+                        _mm512_loadu_si512(source + i * rows.source_step));
   }
 }
 
-/// Whole vectors, four at a time: their loads come before their stores, because a load waits for
-/// any store before it that lies at the same place of a page. Fetches as much from `fetched` on.
+/// Whole vectors, four at a time as above. Fetches as much from `fetched` on.
 __attribute__((target("avx512f,avx512bw"), always_inline)) inline void copy_vectors_avx512(
     const std::byte* from, std::byte* to, std::int64_t bytes, const char* fetched) {
   std::int64_t k = 0;
@@ -212,14 +205,12 @@ __attribute__((target("avx512f,avx512bw"))) void copy_long_rows_avx512(const Row
 __attribute__((target("avx512f,avx512bw"))) void copy_rows_avx512(const RowRuns& rows,
                                                                   const std::byte* source,
                                                                   std::byte* target) {
-  if (rows.bytes == kVector) {
-    return copy_short_rows_avx512<1>(rows, source, target);
-  }
-  if (rows.bytes == 2 * kVector) {
-    return copy_short_rows_avx512<2>(rows, source, target);
-  }
   constexpr std::int64_t kLongRow = 1024;
-  if (rows.bytes >= kLongRow && rows.source_step > rows.bytes) {
+  const bool has_gaps = rows.source_step > rows.bytes;
+  if (has_gaps && rows.bytes == kVector) {
+    return copy_lines_avx512(rows, source, target);
+  }
+  if (has_gaps && rows.bytes >= kLongRow) {
     return copy_long_rows_avx512(rows, source, target);
   }
   const std::int64_t whole = rows.bytes / kVector * kVector;
