@@ -29,22 +29,21 @@ void clear_rows(const RowRuns& rows, std::byte* target) {
 /// the first of several readers fetches the whole lines, the others find them in the cache.
 void copy_leading_rows(Isa isa, const RowRuns& rows, const std::byte* source, std::byte* target) {
   constexpr std::int64_t kStepMax = 8192;
-  constexpr std::int64_t kShort = 128;
   constexpr std::int64_t kLine = 64;
-  const std::int64_t ahead = rows.bytes <= kShort ? 1024 : 2048;  // found by trial
+  constexpr std::int64_t kAhead = 2048;  // found by trial
   if (rows.source_step <= rows.bytes || rows.source_step > kStepMax) {
     copy_rows(isa, rows, source, target);
     return;
   }
-  const std::int64_t some = std::max<std::int64_t>(1, ahead / rows.source_step);
+  const std::int64_t some = std::max<std::int64_t>(1, kAhead / rows.source_step);
   RowRuns part = rows;
   for (std::int64_t i = 0; i < rows.count; i += some) {
     part.count = std::min(some, rows.count - i);
     const std::byte* from = source + i * rows.source_step;
     // The last rows fetch nothing behind them, which may be no memory of the tensor.
-    const std::int64_t left = (rows.count - i) * rows.source_step - ahead;
+    const std::int64_t left = (rows.count - i) * rows.source_step - kAhead;
     for (std::int64_t k = 0; k < std::min(left, part.count * rows.source_step); k += kLine) {
-      __builtin_prefetch(from + ahead + k, 0, 2);
+      __builtin_prefetch(from + kAhead + k, 0, 2);
     }
     copy_rows(isa, part, from, target + i * rows.target_step);
   }
@@ -180,12 +179,13 @@ std::optional<std::int64_t> first_difference(const layout::Box& box, const std::
              : first_difference(best_isa(), layout::whole(box), source, target, target_base, size);
 }
 
-std::int64_t transposed_row(std::span<const layout::Box> boxes, std::size_t size) {
-  std::int64_t out = 0;
+Turned turned_axes(std::span<const layout::Box> boxes, std::size_t size) {
+  Turned out;
   for (const layout::Box& box : boxes) {
     const Inner inner = inner_of(layout::whole(box), size);
     if (inner.kind == Inner::Kind::Tiles) {
-      out = std::max(out, inner.tiles.target_step);
+      out.row = std::max(out.row, inner.tiles.target_step);
+      out.is_interleaved = out.is_interleaved || inner.tiles.source_unit > 1;
     }
   }
   return out;

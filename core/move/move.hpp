@@ -46,9 +46,15 @@ void cast_piece(Isa isa, const layout::BoxPiece& piece, const std::byte* source,
                                                            std::int64_t target_base,
                                                            std::size_t element_bytes);
 
-/// Elements of a target row where axes of a box change places, 0 where none do: windows of a few
-/// such rows read every line of the source again and again.
-[[nodiscard]] std::int64_t transposed_row(std::span<const layout::Box> boxes,
-                                          std::size_t element_bytes);
+/// What changes places in the boxes of a tensor.
+struct Turned {
+  /// Elements of a target row, 0 where no axes do: windows of a few such rows read every line of
+  /// the source again and again.
+  std::int64_t row = 0;
+  /// Elements beside each other at the source lie far apart on the target, as gates and ups of
+  /// gpt-oss: a window that holds all of them reads each line once.
+  bool is_interleaved = false;
+};
+[[nodiscard]] Turned turned_axes(std::span<const layout::Box> boxes, std::size_t element_bytes);
 
 }  // namespace bv::move

@@ -122,22 +122,6 @@ bool equal_few(const RowRuns& rows, const std::byte* source, const std::byte* ta
                          : equal_ends<std::uint8_t>(rows, source, target);
 }
 
-/// Is a row of at least one byte zero?
-bool is_zero_row(const std::byte* row, std::int64_t bytes) {
-  if (bytes < 8 || bytes > kShortRow) {
-    // A row is zero when its first byte is, and each byte equals the one before it.
-    return row[0] == std::byte{0} &&
-           std::memcmp(row, row + 1, static_cast<std::size_t>(bytes - 1)) == 0;
-  }
-  std::uint64_t any = 0;
-  for (std::int64_t k = 0; k < bytes; k += 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, row + std::min(k, bytes - 8), sizeof word);
-    any |= word;
-  }
-  return any == 0;
-}
-
 bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::byte* target) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
     if (std::memcmp(target + i * rows.target_step, source + i * rows.source_step,
@@ -148,39 +132,87 @@ bool equal_rows_scalar(const RowRuns& rows, const std::byte* source, const std::
   return true;
 }
 
-template <class Word>
-bool holds_word(const std::byte* bytes, std::int64_t count, std::byte filler) {
-  Word wanted;
-  std::memset(&wanted, std::to_integer<int>(filler), sizeof wanted);
-  for (std::int64_t i = 0; i < count; ++i) {
-    Word word;
-    std::memcpy(&word, bytes + i * static_cast<std::int64_t>(sizeof word), sizeof word);
-    if (word == wanted) {
-      return true;
+#if defined(__x86_64__)
+
+/// Rows of one vector with gaps between them, four at a time: their loads come before their stores,
+/// because a load waits for any store before it that lies at the same place of a page.
+__attribute__((target("avx512f,avx512bw"))) void copy_lines_avx512(const RowRuns& rows,
+                                                                   const std::byte* source,
+                                                                   std::byte* target) {
+  const std::int64_t ahead = ahead_of(rows);
+  std::int64_t i = 0;
+  for (; i + 4 <= rows.count; i += 4) {
+    __m512i a[4];
+#pragma GCC unroll 4
+    for (std::int64_t q = 0; q < 4; ++q) {
+      const std::byte* const from = source + (i + q) * rows.source_step;
+      _mm_prefetch(beyond(from, ahead), _MM_HINT_T0);
+      a[q] = _mm512_loadu_si512(from);
+    }
+#pragma GCC unroll 4
+    for (std::int64_t q = 0; q < 4; ++q) {
+      _mm512_storeu_si512(target + (i + q) * rows.target_step, a[q]);
     }
   }
-  return false;
-}
-
-bool holds_filler_scalar(const std::byte* bytes, std::int64_t count, std::size_t size,
-                         std::byte filler) {
-  switch (size) {
-    case 1:
-      return holds_word<std::uint8_t>(bytes, count, filler);
-    case 2:
-      return holds_word<std::uint16_t>(bytes, count, filler);
-    case 4:
-      return holds_word<std::uint32_t>(bytes, count, filler);
-    default:
-      return holds_word<std::uint64_t>(bytes, count, filler);
+  for (; i < rows.count; ++i) {
+    _mm512_storeu_si512(target + i * rows.target_step,
+                        _mm512_loadu_si512(source + i * rows.source_step));
   }
 }
 
-#if defined(__x86_64__)
+/// Whole vectors, four at a time as above. Fetches as much from `fetched` on.
+__attribute__((target("avx512f,avx512bw"), always_inline)) inline void copy_vectors_avx512(
+    const std::byte* from, std::byte* to, std::int64_t bytes, const char* fetched) {
+  std::int64_t k = 0;
+  for (; k + 4 * kVector <= bytes; k += 4 * kVector) {
+    __m512i a[4];
+#pragma GCC unroll 4
+    for (std::int64_t q = 0; q < 4; ++q) {
+      _mm_prefetch(fetched + k + q * kVector, _MM_HINT_T0);
+      a[q] = _mm512_loadu_si512(from + k + q * kVector);
+    }
+#pragma GCC unroll 4
+    for (std::int64_t q = 0; q < 4; ++q) {
+      _mm512_storeu_si512(to + k + q * kVector, a[q]);
+    }
+  }
+  for (; k < bytes; k += kVector) {
+    _mm_prefetch(fetched + k, _MM_HINT_T0);
+    _mm512_storeu_si512(to + k, _mm512_loadu_si512(from + k));
+  }
+}
+
+/// Long rows with gaps between them at the source: at the end of a row the next one is fetched, and
+/// not what lies in the gap.
+__attribute__((target("avx512f,avx512bw"))) void copy_long_rows_avx512(const RowRuns& rows,
+                                                                       const std::byte* source,
+                                                                       std::byte* target) {
+  const std::int64_t whole = rows.bytes / kVector * kVector;
+  const __mmask64 tail = (std::uint64_t{1} << (rows.bytes - whole)) - 1;
+  const std::int64_t ahead = ahead_of(rows);
+  const std::int64_t inside = rows.bytes >= kAhead ? whole - kAhead : whole;
+  for (std::int64_t i = 0; i < rows.count; ++i) {
+    const std::byte* from = source + i * rows.source_step;
+    std::byte* to = target + i * rows.target_step;
+    copy_vectors_avx512(from, to, inside, beyond(from, ahead));
+    copy_vectors_avx512(from + inside, to + inside, whole - inside, beyond(from, rows.source_step));
+    if (tail != 0) {
+      _mm512_mask_storeu_epi8(to + whole, tail, _mm512_maskz_loadu_epi8(tail, from + whole));
+    }
+  }
+}
 
 __attribute__((target("avx512f,avx512bw"))) void copy_rows_avx512(const RowRuns& rows,
                                                                   const std::byte* source,
                                                                   std::byte* target) {
+  constexpr std::int64_t kLongRow = 1024;
+  const bool has_gaps = rows.source_step > rows.bytes;
+  if (has_gaps && rows.bytes == kVector) {
+    return copy_lines_avx512(rows, source, target);
+  }
+  if (has_gaps && rows.bytes >= kLongRow) {
+    return copy_long_rows_avx512(rows, source, target);
+  }
   const std::int64_t whole = rows.bytes / kVector * kVector;
   const __mmask64 tail = (std::uint64_t{1} << (rows.bytes - whole)) - 1;
   const std::int64_t ahead = ahead_of(rows);
@@ -267,37 +299,6 @@ __attribute__((target("avx2"))) bool equal_rows_avx2(const RowRuns& rows, const 
   return true;
 }
 
-template <std::size_t kBytes>
-__attribute__((target("avx2"), always_inline)) inline __m256i same_elements(__m256i a, __m256i b) {
-  if constexpr (kBytes == 1) {
-    return _mm256_cmpeq_epi8(a, b);
-  } else if constexpr (kBytes == 2) {
-    return _mm256_cmpeq_epi16(a, b);
-  } else if constexpr (kBytes == 4) {
-    return _mm256_cmpeq_epi32(a, b);
-  } else {
-    return _mm256_cmpeq_epi64(a, b);
-  }
-}
-
-template <std::size_t kBytes>
-__attribute__((target("avx2"))) bool holds_filler_avx2(const std::byte* bytes, std::int64_t count,
-                                                       std::byte filler) {
-  const __m256i wanted = _mm256_set1_epi8(std::to_integer<char>(filler));
-  const std::int64_t size = count * static_cast<std::int64_t>(kBytes);
-  const std::int64_t whole = size / kVector * kVector;
-  __m256i found = _mm256_setzero_si256();
-  for (std::int64_t k = 0; k < whole; k += kVector) {
-    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + k));
-    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + k + 32));
-    found = _mm256_or_si256(found, _mm256_or_si256(same_elements<kBytes>(low, wanted),
-                                                   same_elements<kBytes>(high, wanted)));
-  }
-  return _mm256_testz_si256(found, found) == 0 ||
-         holds_filler_scalar(bytes + whole, (size - whole) / static_cast<std::int64_t>(kBytes),
-                             kBytes, filler);
-}
-
 #endif
 
 }  // namespace
@@ -360,35 +361,6 @@ bool equal_rows(Isa isa, const RowRuns& rows, const std::byte* source, const std
 #endif
   static_cast<void>(isa);
   return equal_rows_scalar(rows, source, target);
-}
-
-bool holds_filler(Isa isa, const std::byte* elements, std::int64_t count, std::size_t size,
-                  std::byte filler) {
-#if defined(__x86_64__)
-  if (isa != Isa::Scalar) {
-    switch (size) {
-      case 1:
-        return holds_filler_avx2<1>(elements, count, filler);
-      case 2:
-        return holds_filler_avx2<2>(elements, count, filler);
-      case 4:
-        return holds_filler_avx2<4>(elements, count, filler);
-      default:
-        return holds_filler_avx2<8>(elements, count, filler);
-    }
-  }
-#endif
-  static_cast<void>(isa);
-  return holds_filler_scalar(elements, count, size, filler);
-}
-
-bool zero_rows(const RowRuns& rows, const std::byte* target) {
-  for (std::int64_t i = 0; i < rows.count; ++i) {
-    if (rows.bytes > 0 && !is_zero_row(target + i * rows.target_step, rows.bytes)) {
-      return false;
-    }
-  }
-  return true;
 }
 
 }  // namespace bv::move

@@ -140,15 +140,19 @@ void make_whole(std::span<const layout::Box> boxes, std::span<const std::byte* c
 }
 
 bool TensorMaker::is_transposed() const {
-  return transposed_row(recipe_.boxes, element_bytes()) > 0;
+  return turned_axes(recipe_.boxes, element_bytes()).row > 0;
 }
 
 std::int64_t TensorMaker::window_bytes(std::int64_t least) const {
   constexpr std::int64_t kRows = 96;
   constexpr std::int64_t kMost = std::int64_t{2} << 20;
-  const std::int64_t row = transposed_row(recipe_.boxes, element_bytes());
+  constexpr std::int64_t kInterleavedMost = std::int64_t{8} << 20;
+  const Turned turned = turned_axes(recipe_.boxes, element_bytes());
   const auto bytes = static_cast<std::int64_t>(element_bytes());
-  return std::max(least, std::min(kMost / bytes, kRows * std::min(row, kMost)) * bytes);
+  if (turned.is_interleaved && recipe_.elements <= kInterleavedMost / bytes) {
+    return std::max(least, recipe_.elements * bytes);
+  }
+  return std::max(least, std::min(kMost / bytes, kRows * std::min(turned.row, kMost)) * bytes);
 }
 
 }  // namespace bv::move

@@ -73,7 +73,8 @@ class TensorMaker {
   /// Do axes change places? Small ranges read every line of the sources again and again.
   [[nodiscard]] bool is_transposed() const;
   /// A window of at least `least` bytes; where axes change places, of so many rows (at most 2 MiB)
-  /// that each visit of a source line takes all of it.
+  /// that each visit of a source line takes all of it, and where lines are interleaved the whole
+  /// tensor (at most 8 MiB).
   [[nodiscard]] std::int64_t window_bytes(std::int64_t least) const;
 
  private:

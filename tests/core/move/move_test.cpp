@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 
 #include "core/layout/notation.hpp"
@@ -261,8 +262,8 @@ TEST(Move, NeighboursThatDoNotAlternateStayApart) {
 }
 
 TEST(Move, TilesOfEveryShapeAreCopiedAsElementByElement) {
-  for (const auto& [rows, columns] :
-       std::vector<std::pair<std::int64_t, std::int64_t>>{{131, 2077}, {523, 45}, {260, 130}}) {
+  for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {131, 2077}, {523, 45}, {260, 130}, {224, 150}}) {
     check(permuted({rows, columns}, {1, 0}, 0), 70);
     check(permuted({rows, columns}, {1, 0}, 5), 71);
   }
@@ -325,11 +326,17 @@ TEST(Rows, DifferenceInAnyByteOfAnyRowIsSeen) {
   }
 }
 
-/// A few short rows have loops of their own, many have those of the instruction set.
+/// A few short rows have loops of their own, many have those of the instruction set, and so have
+/// long ones with gaps between them.
 TEST(Rows, OfEveryLengthAreCopiedAndNothingBesideThem) {
   constexpr std::int64_t kRoom = 5;  // between rows of the target
+  std::vector<std::int64_t> lengths(130);
+  std::iota(lengths.begin(), lengths.end(), 1);
+  for (const std::int64_t longer : {1023, 1024, 1087, 1280, 1350, 4095, 4096, 4097, 4160, 8257}) {
+    lengths.push_back(longer);
+  }
   for (const Isa isa : instruction_sets()) {
-    for (std::int64_t bytes = 1; bytes <= 130; ++bytes) {
+    for (const std::int64_t bytes : lengths) {
       for (const std::int64_t count : {std::int64_t{1}, std::int64_t{3}, 4096 / bytes + 2}) {
         const RowRuns rows{count, bytes, bytes + 1, bytes + kRoom};
         Bytes source(static_cast<std::size_t>(count * rows.source_step));

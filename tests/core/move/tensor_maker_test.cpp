@@ -345,6 +345,28 @@ TEST(TensorMaker, AsksTheExecutorItWasGivenAndReturnsItsError) {
   EXPECT_EQ(device.ranges, (std::vector<std::pair<std::int64_t, std::int64_t>>{{3, 9}}));
 }
 
+/// The window of a BF16 shard of a line, of at least 1,000 bytes.
+std::int64_t window_of(const Line& line) {
+  const layout::Rule rule = layout::parse_rule(line.text).value();
+  const auto bound = layout::BoundRule::bind(rule, {line.axes, {}}).value();
+  std::int64_t elements = 1;
+  for (const std::int64_t extent : bound.target_shapes()[0]) {
+    elements *= extent;
+  }
+  return TensorMaker({DType::BF16, elements, bound.shard(0, {}).boxes, {{nullptr, DType::BF16}}})
+      .window_bytes(1000);
+}
+
+TEST(TensorMaker, WindowsTakeEachLineOfASourceAsRarelyAsTheyMay) {
+  const char* const transpose = "transpose x[i o] -> x[o i]";
+  const char* const pairs = "pairs x[h (f (gate: 1 | up: 1))] -> y[(gate: f | up: f) h]";
+  EXPECT_EQ(window_of({"as_it_is x[o i] -> x[o i]", {{"o", 500}, {"i", 1000}}}), 1000);
+  EXPECT_EQ(window_of({transpose, {{"o", 500}, {"i", 1000}}}), 96 * 1000 * 2);
+  EXPECT_EQ(window_of({transpose, {{"o", 500}, {"i", 1 << 20}}}), 2 << 20);
+  EXPECT_EQ(window_of({pairs, {{"f", 1024}, {"h", 2048}}}), 8 << 20);  // all of it
+  EXPECT_EQ(window_of({pairs, {{"f", 1025}, {"h", 2048}}}), 96 * 2048 * 2);
+}
+
 TEST(MakeWhole, GivesWhatTheIndexFunctionSaysAndKeepsGaps) {
   for (const Line& line : kLines) {
     Made made = made_of(line, {DType::F32}, DType::F32);
