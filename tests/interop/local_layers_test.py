@@ -67,6 +67,6 @@ def test_megatron_loads_what_is_written_for_its_own_layers(case, tmp_path):
     shard = tmp_path / "megatron/pp0_tp0_ep0_etp0.safetensors"
     dtype = str(config.get("torch_dtype") or config.get("dtype") or "float32")
     loaded = subprocess.run([PYTHON, "-c", LOAD, json.dumps(config), str(iteration), str(shard), dtype],
-                            capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                            capture_output=True, text=True, timeout=1800, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert loaded.returncode == 0, loaded.stderr[-3000:]
     assert loaded.stdout.endswith("parameters\n")

@@ -118,11 +118,11 @@ def test_stages_of_glm5_are_legal_where_megatron_builds_them(tmp_path):
         check = ("check", "--model", model, "--only", "names", "--pp", pp, "--decoder-first-pipeline-num-layers", first)
         code, said = run(*check)
         differ = set(hf) ^ set(megatron)
-        apart += bool(legal and differ)
-        if not legal:
-            right = code == 2 and "starts on layer" in said
+        apart += bool(differ)
+        if differ:  # no layout is judged of a model that Megatron cannot hold
+            right = code == 1 and refuted_layers(answer(*check, "--json").stdout) == differ
         else:
-            right = code == (1 if differ else 0) and (not differ or refuted_layers(answer(*check, "--json").stdout) == differ)
+            right = code == 0 if legal else code == 2 and "starts on layer" in said
         if not right:
             wrong.append(f"every {every} after {after} pp {pp} first {first}: Megatron {legal} {megatron}, transformers {hf}, here {code} {said[-1500:]}")
     assert not wrong, "\n".join(wrong)
@@ -166,6 +166,10 @@ def test_key_norms_of_minimax_m2_lie_as_the_bridge_cuts_them(heads, norms_of_the
     for tp, (local, _, shards) in zip(TP_SIZES, norms_of_the_bridge[heads], strict=True):
         out = tmp_path / f"tp{tp}"
         code, said = run("convert", "--to", "megatron", "--model", model, "--out", out, "--tp", tp, "--etp", 1)
+        rows = (8 + 2 * heads) * 10
+        if rows % tp != 0:  # ColumnParallelLinear of linear_qkv divides its rows by TP (megatron/core/utils.py, divide)
+            assert code == 5 and f"TP={tp} does not divide the {rows} rows of self_attention.linear_qkv" in " ".join(said.split())
+            continue
         assert code == 0, said
         for rank in range(tp):
             shard = load_file(next(out.glob(f"pp0_tp{rank}_ep0_etp0.safetensors")))

@@ -24,7 +24,7 @@ def torchrun(size, *words):
     return [*launcher, COMMAND, *map(str, words)]
 
 
-def ended(line, timeout=300):
+def ended(line, timeout=900):
     return subprocess.run(line, capture_output=True, text=True, timeout=timeout)
 
 
