@@ -208,6 +208,20 @@ TEST(UniteRanks, TheWorstKeepsItsOwnFactsCounterexampleAndCode) {
   }
 }
 
+TEST(UniteRanks, TheSameWordsOfAnotherOutcomeOrCodeAreAnotherFinding) {
+  const Verdict wrong = about_rule("r", Outcome::Refuted, "w is wrong");
+  Verdict undecided = wrong;
+  undecided.outcome = Outcome::Inconclusive;
+  Verdict other = wrong;
+  other.code = Code::BytesDiffer;
+  for (const Verdict& second : {undecided, other}) {
+    const Verdict united = all_united({found_by({wrong}), found_by({second})})[0].verdicts[0];
+    EXPECT_EQ(united.title, "rank 0: w is wrong");
+    EXPECT_EQ(united.outcome, Outcome::Refuted);
+    EXPECT_THAT(united.facts, ElementsAre("rank 1: w is wrong"));
+  }
+}
+
 /// A subject is its claim, rule, layout and names: none of them may be left out.
 TEST(UniteRanks, WhatDiffersInOneThingIsAnotherSubject) {
   const Verdict green = about_rule("r", Outcome::Held);
@@ -239,14 +253,16 @@ TEST(UniteRanks, ARowThatSaysNothingIsTakenFromWhoMadeTheVerdict) {
   const std::vector<ClaimSummary> rows = {
       {.claim = "gpu", .note = "not asked", .requested = false},
       {.claim = "gpu", .note = "no subject", .vacuous = true},
-      {.claim = "gpu", .note = "the names are wrong", .reached = false}};
+      {.claim = "gpu", .note = "the names are wrong", .reached = false},
+      {.claim = "gpu", .note = "left out", .skipped = true}};
   for (const ClaimSummary& row : rows) {
     bv::Run host = found_by({});
     host.claims = {row};
     for (const bv::Run& run :
          all_united({host, found_by({wrong}), found_by({about_rule("q", Outcome::Held)})})) {
       ASSERT_EQ(run.claims.size(), 1U);
-      EXPECT_TRUE(run.claims[0].requested && run.claims[0].reached && !run.claims[0].vacuous);
+      EXPECT_TRUE(run.claims[0].requested && run.claims[0].reached);
+      EXPECT_FALSE(run.claims[0].vacuous || run.claims[0].skipped);
       EXPECT_EQ(conclude(run).exit_code, 1);
     }
   }
@@ -257,6 +273,17 @@ TEST(UniteRanks, ARowThatSaysNothingIsTakenFromWhoMadeTheVerdict) {
   ASSERT_EQ(united.claims.size(), 1U);
   EXPECT_EQ(united.claims[0].subjects, 6);
   EXPECT_EQ(united.verdicts.size(), 2U);
+}
+
+TEST(UniteRanks, AVerdictOfAClaimThatNobodyListsGetsARow) {
+  bv::Run host = found_by({});
+  host.claims = {{.claim = "bytes", .vacuous = true}};
+  bv::Run guest = found_by({about_rule("r", Outcome::Refuted, "wrong")});
+  guest.claims = {};  // a run without a table: its verdicts say all
+  const bv::Run united = all_united({host, guest})[0];
+  ASSERT_EQ(united.claims.size(), 2U);
+  EXPECT_EQ(united.claims[1].claim, "gpu");
+  EXPECT_EQ(united.claims[1].subjects, 3);
 }
 
 TEST(UniteRanks, CasesAreThoseOfThisProcess) {
