@@ -65,7 +65,8 @@ int run_lora_check(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = world->is_host() ? check_adapter(context, options) : Result<Run>(Run());
+  auto run = world->doing(
+      [&] { return world->is_host() ? check_adapter(context, options) : Result<Run>(Run()); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

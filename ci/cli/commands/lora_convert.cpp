@@ -6,6 +6,7 @@
 #include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/merging_source.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/agree_on_adapter.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
@@ -79,6 +80,7 @@ class ConvertAdapter {
  private:
   Status to_megatron() {
     BV_TRY(adapter, lora::open_adapter(options_.adapter, opened_.hf, library_.kinds));
+    BV_CHECK(agree_on_adapter(convert_.world, adapter));
     BV_TRY(asked, one_layout(options_));
     const parallel::Layout layout = settle(asked, options_, opened_.hf.model);
     run_.layouts = layout_rows({layout});
@@ -104,6 +106,7 @@ class ConvertAdapter {
 
   Status to_hf() {
     BV_TRY(ranks, open_adapter_of_ranks(options_, opened_.hf, library_.kinds));
+    BV_CHECK(agree_on_adapter(convert_.world, ranks.adapter));
     run_.layouts = layout_rows({ranks.adapter.layout});
     show_header(context_, options_, run_);
     if (!ranks.adapter.faults.empty()) {
@@ -144,7 +147,7 @@ int run_lora_convert(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = ConvertAdapter(context, options, world->link()).run();
+  auto run = world->doing([&] { return ConvertAdapter(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }

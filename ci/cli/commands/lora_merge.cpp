@@ -9,6 +9,7 @@
 #include "ci/cli/commands/lora_open.hpp"
 #include "ci/cli/commands/merging_source.hpp"
 #include "ci/cli/session/adapter_session.hpp"
+#include "ci/cli/session/agree_on_adapter.hpp"
 #include "ci/cli/session/device.hpp"
 #include "ci/cli/session/finish.hpp"
 #include "ci/cli/session/signals.hpp"
@@ -38,6 +39,7 @@ class Merge {
     BV_TRY(library, load_library(options_));
     BV_TRY(opened, open_base_and_adapter(context_, options_, library, run_, UnknownBase::Open));
     BV_CHECK(agree_on_model(world_, options_, opened.model));
+    BV_CHECK(agree_on_adapter(world_, opened.adapter));
     lora::MergeOptions merge;
     merge.world = world_;
     merge.jobs = jobs_of(options_);
@@ -107,7 +109,7 @@ int run_lora_merge(Context& context, const Options& given) {
   if (!world) {
     return report_error(context, options, world.error());
   }
-  auto run = Merge(context, options, world->link()).run();
+  auto run = world->doing([&] { return Merge(context, options, world->link()).run(); });
   if (!run) {
     return world->fail_with(context, options, run.error());
   }
