@@ -74,7 +74,8 @@ constexpr std::array kCommands = {
             true,
             run_diff,
             "bridge-verify diff HF_DIR MEGATRON_DIR\n"
-            "bridge-verify diff HF_DIR OTHER_HF_DIR"},
+            "bridge-verify diff HF_DIR OTHER_HF_DIR",
+            true},
     Command{{"report", "", true,
              "html junit sarif ctrf markdown github gitlab csv card text plain json jsonl "
              "merge diff"},

@@ -12,6 +12,8 @@
 
 namespace bv::cli {
 
+class World;
+
 /// Returns the exit code (docs/reference/exit-codes.md).
 using RunCommand = int (*)(Context&, const Options&);
 
@@ -56,7 +58,8 @@ int run_convert(Context& context, const Options& options);
 int run_lora(Context& context, const Options& options);
 int run_diff(Context& context, const Options& options);
 /// diff of the wanted checkpoint and the found one, for a command whose options name them.
-int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides);
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides,
+                  World& world);
 int run_trace(Context& context, const Options& options);
 int run_layout(Context& context, const Options& options);
 int run_inspect(Context& context, const Options& options);

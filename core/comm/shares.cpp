@@ -88,6 +88,22 @@ std::vector<int> processes_of_mappings(const plan::Plan& plan, const Headers& he
   return out;
 }
 
+std::vector<int> processes_of_pieces(const plan::Plan& plan, std::span<const FilePiece> pieces,
+                                     int processes) {
+  const auto at = processes_at(plan.layout(), processes);
+  std::vector<std::uint64_t> sizes;
+  for (const FilePiece& piece : pieces) {
+    sizes.push_back(piece.bytes);
+  }
+  std::vector<int> out(pieces.size(), 0);
+  std::vector<std::uint64_t> loads(static_cast<std::size_t>(processes), 0);
+  for (const std::size_t i : by_size(sizes)) {
+    out[i] = least_loaded(processes_of(at, plan.files()[pieces[i].file].key), loads);
+    loads[static_cast<std::size_t>(out[i])] += sizes[i] + 1;
+  }
+  return out;
+}
+
 std::vector<int> balanced(std::span<const std::uint64_t> sizes, int processes) {
   std::vector<int> all(static_cast<std::size_t>(processes));
   std::iota(all.begin(), all.end(), 0);

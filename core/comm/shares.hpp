@@ -21,6 +21,17 @@ namespace bv::comm {
 [[nodiscard]] std::vector<int> processes_of_mappings(const plan::Plan& plan, const Headers& headers,
                                                      int processes);
 
+/// A piece of what is in one of the files of a plan.
+struct FilePiece {
+  std::size_t file = 0;  // of plan.files()
+  std::uint64_t bytes = 0;
+};
+/// The process of each piece: of those that stand for the rank of its file the one with the least
+/// bytes so far.
+[[nodiscard]] std::vector<int> processes_of_pieces(const plan::Plan& plan,
+                                                   std::span<const FilePiece> pieces,
+                                                   int processes);
+
 /// The process of each piece of work, the largest first to the one with the least so far.
 [[nodiscard]] std::vector<int> balanced(std::span<const std::uint64_t> sizes, int processes);
 

@@ -10,6 +10,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/base/workers.hpp"
+#include "core/compare/division.hpp"
 #include "core/compare/explain_diff.hpp"
 #include "core/kinds/values.hpp"
 #include "core/move/move.hpp"
@@ -292,53 +293,70 @@ class Compare {
   std::int64_t row_elements_ = 1;
 };
 
-std::uint64_t bytes_of(const Comparison& comparison) {
-  std::uint64_t total = 0;
-  for (const Subject& subject : comparison.subjects) {
-    total += tensor_bytes(subject.spec);
+/// What this process compares, for the progress line.
+void start(const Comparison& comparison, const DiffOptions& options,
+           const std::vector<std::size_t>& mine) {
+  if (options.progress != nullptr) {
+    std::uint64_t total = 0;
+    for (const std::size_t i : mine) {
+      total += tensor_bytes(comparison.subjects[i].spec);
+    }
+    options.progress->start("bytes", total, mine.size());
   }
-  return total;
+}
+
+/// The subjects of this process, each for itself.
+Status compare_each(const Comparison& comparison, const DiffOptions& options,
+                    const std::vector<std::size_t>& mine, DiffReport& report) {
+  start(comparison, options, mine);
+  std::mutex mutex;
+  BV_CHECK(for_each_parallel(mine.size(), options.jobs, [&](std::size_t at) -> Status {
+    const std::size_t i = mine[at];
+    const Subject& subject = comparison.subjects[i];
+    Difference found;
+    found.subject = i;
+    std::uint64_t compared = 0;
+    if (subject.found) {
+      BV_TRY(bytes_read, Compare(subject, found).run(options));
+      compared = bytes_read;
+    }
+    const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
+    const bool kept = same && found.dtype_differs && found.values_lost == 0;
+    const bool shared = kept && subject.found->spec->dtype == subject.shared_dtype;
+    const bool recast = kept && subject.found->spec->dtype == options.own_dtype;
+    const std::lock_guard lock(mutex);
+    report.bytes_compared += compared;
+    if (shared || recast || (same && !found.dtype_differs)) {
+      ++report.equal;
+      report.shared += shared ? 1 : 0;
+      report.recast += recast && !shared ? 1 : 0;
+    } else {
+      report.differences.push_back(std::move(found));
+    }
+    return Done{};
+  }));
+  return Done{};
 }
 
 }  // namespace
 
 Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options) {
+  BV_TRY(division, Division::make(comparison, options));
   DiffReport report;
-  if (options.progress != nullptr) {
-    options.progress->start("bytes", bytes_of(comparison), comparison.subjects.size());
-  }
-  std::mutex mutex;
-  BV_CHECK(
-      for_each_parallel(comparison.subjects.size(), options.jobs, [&](std::size_t i) -> Status {
-        const Subject& subject = comparison.subjects[i];
-        Difference found;
-        found.subject = i;
-        std::uint64_t compared = 0;
-        if (subject.found) {
-          BV_TRY(bytes_read, Compare(subject, found).run(options));
-          compared = bytes_read;
-        }
-        const bool same = subject.found && !found.bytes_differ && !found.shape_differs;
-        const bool kept = same && found.dtype_differs && found.values_lost == 0;
-        const bool shared = kept && subject.found->spec->dtype == subject.shared_dtype;
-        const bool recast = kept && subject.found->spec->dtype == options.own_dtype;
-        const std::lock_guard lock(mutex);
-        report.bytes_compared += compared;
-        if (shared || recast || (same && !found.dtype_differs)) {
-          ++report.equal;
-          report.shared += shared ? 1 : 0;
-          report.recast += recast && !shared ? 1 : 0;
-        } else {
-          report.differences.push_back(std::move(found));
-        }
-        return Done{};
-      }));
+  division.tells_progress(true);
+  const Status compared = compare_each(comparison, options, division.mine(), report);
+  division.tells_progress(false);
+  BV_CHECK(compared);
+  BV_CHECK(division.unite(report));
   std::sort(report.differences.begin(), report.differences.end(),
             [](const Difference& a, const Difference& b) { return a.subject < b.subject; });
   for (std::size_t i = 0; i < comparison.strays.size(); ++i) {
     report.differences.emplace_back().subject = comparison.subjects.size() + i;
   }
-  BV_CHECK(explain(comparison, options, report.differences));
+  if (!report.differences.empty()) {
+    BV_CHECK(division.agree_on_all());
+    BV_CHECK(explain(comparison, options, division, report.differences));
+  }
   return report;
 }
 

@@ -17,6 +17,10 @@
 #include "core/plan/dtype_policy.hpp"
 #include "core/plan/plan.hpp"
 
+namespace bv::comm {
+class Link;
+}
+
 namespace bv::compare {
 
 /// What a tensor must hold: boxes over source tensors that tile it, as a value. Offsets and axes of
@@ -235,10 +239,14 @@ struct DiffOptions {
   bool values = true;  // false: shapes and types alone, of weights that were trained since
   ProgressSink* progress = nullptr;
   std::size_t table_rows_max = std::size_t{1} << 20;  // bounds the row table (16 bytes a row)
+  /// Other processes that compare the same, with equal options: each compares, hashes and explains
+  /// a part, and all get the whole report. Null: this process does all.
+  comm::Link* world = nullptr;
+  std::vector<int> processes = {};  // of each subject; empty: equal loads
 };
 
-/// Compares every subject, then explains each difference. Errors: Conflict (stopped),
-/// IndexDisagrees.
+/// Compares every subject, then explains each difference. Errors: Stopped, IndexDisagrees; of a
+/// world those of comm::agree_on_facts, comm::agree_on_contents and comm::exchanged.
 [[nodiscard]] Result<DiffReport> diff(const Comparison& comparison, const DiffOptions& options);
 
 }  // namespace bv::compare

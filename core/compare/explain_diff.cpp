@@ -316,10 +316,15 @@ void name_stale(const Comparison& comparison, std::vector<Difference>& differenc
 
 }  // namespace
 
-Status explain(const Comparison& comparison, const DiffOptions& options,
+Status explain(const Comparison& comparison, const DiffOptions& options, const Division& division,
                std::vector<Difference>& differences) {
-  BV_CHECK(for_each_parallel(differences.size(), options.jobs, [&](std::size_t i) -> Status {
-    Difference& one = differences[i];
+  std::vector<Difference*> all;
+  for (Difference& one : differences) {
+    all.push_back(&one);
+  }
+  const std::vector<std::size_t> mine = division.mine_of(all);
+  BV_CHECK(for_each_parallel(mine.size(), options.jobs, [&](std::size_t at) -> Status {
+    Difference& one = differences[mine[at]];
     if (one.subject >= comparison.subjects.size()) {
       one.explanation = {
           Cause::Unexpected, "nothing of the wanted side has this name", 0, 0, true, {}};
@@ -332,6 +337,7 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
     }
     return Done{};
   }));
+  BV_CHECK(division.unite(all, mine));
   // A tensor whose rows have a size that no wanted row has need not be read.
   const std::set<ByteOffset> wanted = wanted_row_sizes(comparison, options);
   std::set<ByteOffset> sizes;
@@ -346,9 +352,13 @@ Status explain(const Comparison& comparison, const DiffOptions& options,
       open.push_back(&one);
     }
   }
-  BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options));
-  for (Difference* one : open) {
-    look_up_rows(comparison, table, *one);
+  if (!open.empty()) {
+    BV_TRY(table, hash_rows(comparison, {sizes.begin(), sizes.end()}, options, division));
+    const std::vector<std::size_t> mine_open = division.mine_of(open);
+    for (const std::size_t i : mine_open) {
+      look_up_rows(comparison, table, *open[i]);
+    }
+    BV_CHECK(division.unite(open, mine_open));
   }
   name_stale(comparison, differences);
   return Done{};

@@ -5,13 +5,15 @@
 #include <vector>
 
 #include "core/compare/diff.hpp"
+#include "core/compare/division.hpp"
 
 namespace bv::compare {
 
 /// Fills `explanation` of every difference. A cause is named when it explains most of the wrong
-/// rows that are examined; its share is its confidence. Errors: as hash_rows.
+/// rows that are examined; its share is its confidence. Errors: as hash_rows, and
+/// Division::unite.
 [[nodiscard]] Status explain(const Comparison& comparison, const DiffOptions& options,
-                             std::vector<Difference>& differences);
+                             const Division& division, std::vector<Difference>& differences);
 
 /// "rows [o a b c] -> [o b a c]": found row number -> wanted row number of one tensor.
 struct RowMove {

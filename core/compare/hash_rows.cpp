@@ -4,9 +4,15 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
+#include <tuple>
+#include <type_traits>
 
 #include "core/base/arith.hpp"
+#include "core/comm/group.hpp"
+#include "core/comm/shares.hpp"
 #include "core/kinds/values.hpp"
 
 namespace bv::compare {
@@ -53,14 +59,59 @@ void RowTable::add(std::uint64_t hash, RowPlace place) {
 }
 
 void RowTable::thin() {
-  while (entries_.size() > rows_max_ / 2 && mask_ != ~std::uint64_t{0}) {
+  while (entries_.size() > rows_max_ && mask_ != ~std::uint64_t{0}) {
     mask_ = mask_ * 2 + 1;
     std::erase_if(entries_, [this](const Entry& entry) { return !takes_part(entry.hash); });
   }
 }
 
-void RowTable::settle() {
-  std::stable_sort(entries_.begin(), entries_.end());
+Status RowTable::settle(comm::Link* world) {
+  if (world != nullptr) {
+    BV_CHECK(take_from(*world));
+  }
+  std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    return std::tie(a.hash, a.subject, a.row) < std::tie(b.hash, b.subject, b.row);
+  });
+  return Done{};
+}
+
+/// First how many rows each has under each mask, so that no more are sent than are kept.
+Status RowTable::take_from(comm::Link& world) {
+  constexpr int kMasks = 65;
+  const auto mask_of = [](int bits) {
+    return bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
+  };
+  std::vector<std::string> counts;
+  for (int bits = 0; bits < kMasks; ++bits) {
+    const std::uint64_t mask = mask_of(bits);
+    const auto kept = std::count_if(entries_.begin(), entries_.end(), [mask](const Entry& entry) {
+      return (entry.hash & mask) == 0;
+    });
+    counts.push_back(
+        std::to_string(mask < mask_ ? static_cast<std::ptrdiff_t>(rows_max_) + 1 : kept));
+  }
+  BV_TRY(all, comm::exchanged(world, counts, "how many rows each process has"));
+  int bits = 0;
+  for (std::uint64_t rows = rows_max_ + 1; rows > rows_max_ && bits < kMasks; ++bits) {
+    rows = 0;
+    for (const auto& of_process : all) {
+      rows += std::strtoull(of_process.at(static_cast<std::size_t>(bits)).c_str(), nullptr, 10);
+    }
+  }
+  mask_ = mask_of(bits - 1);
+  std::erase_if(entries_, [this](const Entry& entry) { return !takes_part(entry.hash); });
+  static_assert(std::is_trivially_copyable_v<Entry> && sizeof(Entry) == 16);
+  BV_TRY(rows, comm::whole_world(world).all_gather(std::as_bytes(std::span(entries_)),
+                                                   "rows of the wanted side"));
+  entries_.clear();
+  for (const comm::Bytes& bytes : rows) {
+    const std::size_t before = entries_.size();
+    entries_.resize(before + bytes.size() / sizeof(Entry));
+    if (!bytes.empty()) {
+      std::memcpy(&entries_[before], bytes.data(), bytes.size() / sizeof(Entry) * sizeof(Entry));
+    }
+  }
+  return Done{};
 }
 
 namespace {
@@ -132,9 +183,9 @@ TensorSpec as_stored(const Subject& subject, const DiffOptions& options) {
 }
 
 Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<ByteOffset>& row_bytes,
-                           const DiffOptions& options) {
+                           const DiffOptions& options, const Division& division) {
   RowTable table(options.table_rows_max);
-  for (std::size_t s = 0; s < comparison.subjects.size(); ++s) {
+  for (const std::size_t s : division.mine()) {
     const Subject& subject = comparison.subjects[s];
     const TensorSpec spec = as_stored(subject, options);
     const RowShape rows = table_rows_of(spec);
@@ -150,7 +201,7 @@ Result<RowTable> hash_rows(const Comparison& comparison, const std::vector<ByteO
       return fail(Code::Stopped, "stopped before the end").advise("run diff again");
     }
   }
-  table.settle();
+  BV_CHECK(table.settle(options.world));
   return table;
 }
 

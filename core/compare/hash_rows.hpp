@@ -8,6 +8,7 @@
 
 #include "core/base/result.hpp"
 #include "core/compare/diff.hpp"
+#include "core/compare/division.hpp"
 
 namespace bv::compare {
 
@@ -34,15 +35,17 @@ class RowHash {
 };
 
 /// Where rows of given content stand on the wanted side. When there are more rows than the table
-/// may hold, rows are kept by their content (hash divisible by a power of two), so that both sides
-/// of a lookup agree on which rows take part.
+/// may hold, rows are kept by their content (hash divisible by a power of two, the least that
+/// leaves few enough), so that both sides of a lookup agree on which rows take part, in whichever
+/// order they were added.
 class RowTable {
  public:
   explicit RowTable(std::size_t rows_max) : rows_max_(rows_max) {}
 
   void add(std::uint64_t hash, RowPlace place);
-  /// After the last add.
-  void settle();
+  /// After the last add of all processes: the rows of all on each, and of these the ones that a
+  /// table of all of them keeps. Null: there is one process. Errors: those of comm::exchanged.
+  [[nodiscard]] Status settle(comm::Link* world = nullptr);
   [[nodiscard]] bool takes_part(std::uint64_t hash) const { return (hash & mask_) == 0; }
   /// Every place of that content.
   template <class Use>
@@ -57,6 +60,7 @@ class RowTable {
     bool operator<(const Entry& other) const { return hash < other.hash; }
   };
   void thin();
+  [[nodiscard]] Status take_from(comm::Link& world);
   std::size_t rows_max_ = 0;
   std::uint64_t mask_ = 0;
   std::vector<Entry> entries_;
@@ -80,10 +84,10 @@ void RowTable::for_each(std::uint64_t hash, const Use& use) const {
 [[nodiscard]] TensorSpec as_stored(const Subject& subject, const DiffOptions& options);
 
 /// Hashes the rows of every subject whose rows have one of these sizes (bytes, ascending). Vectors
-/// take part as one row. Errors: Conflict (stopped).
+/// take part as one row. Errors: Stopped; those of RowTable::settle.
 [[nodiscard]] Result<RowTable> hash_rows(const Comparison& comparison,
                                          const std::vector<ByteOffset>& row_bytes,
-                                         const DiffOptions& options);
+                                         const DiffOptions& options, const Division& division);
 
 /// The rows of units that the table counts: as rows_of, but a vector is one row.
 [[nodiscard]] RowShape table_rows_of(const TensorSpec& spec);

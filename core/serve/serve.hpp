@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/comm/link.hpp"
 #include "core/lora/adapter.hpp"
 #include "core/serve/slice.hpp"
 
@@ -35,11 +36,14 @@ struct ServedModule {
 
 /// tpN.safetensors with MODULE.SLICE.lora_A.weight and .lora_B.weight of each rank, and
 /// slices.json, which names layers, members, scales and what is zero. The folder appears by rename.
+/// `world`: other processes that do the same with the same adapter, each writes some of the files;
+/// null: this one writes all. All of them get the counts of all.
 struct SlicedFiles {
   std::int64_t files = 0, tensors = 0;
 };
 [[nodiscard]] Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules,
                                                const Adapter& adapter, const Serving& serving,
-                                               const std::filesystem::path& out, bool overwrite);
+                                               const std::filesystem::path& out, bool overwrite,
+                                               comm::Link* world = nullptr);
 
 }  // namespace bv::lora

@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/base/json_text.hpp"
+#include "core/comm/shares.hpp"
+#include "core/convert/shared_output.hpp"
 #include "core/io/output_folder.hpp"
 #include "core/io/writer.hpp"
 #include "core/serve/pieces.hpp"
@@ -124,10 +127,37 @@ std::string slices_text(const std::vector<ServedModule>& modules, const Serving&
   return json_text(out, 2) + "\n";
 }
 
+namespace {
+
+/// By file: with fewer processes than files neighbours share one.
+int process_of(std::size_t rank, std::size_t ranks, std::size_t processes) {
+  return static_cast<int>(processes <= ranks ? rank * processes / ranks : rank);
+}
+
+/// Of what all wrote.
+Result<std::int64_t> sum_of(std::int64_t mine, comm::Link* world) {
+  if (world == nullptr) {
+    return mine;
+  }
+  const std::string text = std::to_string(mine);
+  BV_TRY(all, comm::exchanged(*world, {&text, 1}, "how many factors each process wrote"));
+  std::int64_t out = 0;
+  for (const std::vector<std::string>& texts : all) {
+    std::int64_t one = 0;
+    std::from_chars(texts.at(0).data(), texts.at(0).data() + texts.at(0).size(), one);
+    out += one;
+  }
+  return out;
+}
+
+}  // namespace
+
 Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const Adapter& adapter,
-                                 const Serving& serving, const fs::path& out, bool overwrite) {
+                                 const Serving& serving, const fs::path& out, bool overwrite,
+                                 comm::Link* world) {
+  const auto ranks = static_cast<std::size_t>(serving.tp);
   std::set<std::string> names = {kSlicesName};
-  for (std::size_t t = 0; t < static_cast<std::size_t>(serving.tp); ++t) {
+  for (std::size_t t = 0; t < ranks; ++t) {
     names.insert(rank_file(t));
   }
   io::OutputRequest request{out, overwrite, false};
@@ -136,21 +166,26 @@ Result<SlicedFiles> write_slices(const std::vector<ServedModule>& modules, const
   request.first_stranger = [names](const fs::path& folder) {
     return io::first_unlisted(folder, {names.begin(), names.end()});
   };
-  BV_TRY(folder, io::OutputFolder::create(std::move(request)));
-  BV_CHECK(folder.keep_only({}));
-  SlicedFiles report;
-  for (std::size_t t = 0; t < static_cast<std::size_t>(serving.tp); ++t) {
+  BV_TRY(folder, convert::SharedOutput::create(std::move(request), {}, world));
+  std::int64_t tensors = 0;
+  for (std::size_t t = 0; t < ranks; ++t) {
+    if (world != nullptr &&
+        process_of(t, ranks, static_cast<std::size_t>(world->size())) != world->rank()) {
+      continue;
+    }
     auto written = write_rank(modules, t, folder.partial());
     if (!written) {
       folder.abandon();
       return std::move(written).error();
     }
-    report.tensors += *written;
-    ++report.files;
+    tensors += *written;
   }
-  BV_CHECK(io::write_file(folder.partial() / kSlicesName, slices_text(modules, serving)));
+  BV_TRY(all_tensors, sum_of(tensors, world));
+  if (folder.is_host()) {
+    BV_CHECK(io::write_file(folder.partial() / kSlicesName, slices_text(modules, serving)));
+  }
   BV_CHECK(folder.finish(names));
-  return report;
+  return SlicedFiles{serving.tp, all_tensors};
 }
 
 }  // namespace bv::lora

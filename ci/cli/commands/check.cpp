@@ -261,17 +261,17 @@ Error other_check(const Options& options, std::string_view other, bool megatron)
 
 /// `check --megatron` and `check --against` ask one thing: is every element the wanted one? That is
 /// what diff answers.
-int check_other(Context& context, const Options& options) {
+int check_other(Context& context, const Options& options, World& world) {
   const bool megatron = !options.megatron.empty();
   for (const char* other :
        {"only", "skip", "level", "headers", "adapter", megatron ? "against" : "megatron"}) {
     const bool merged = megatron && std::string_view(other) == "adapter";
     if (options.has(other) && !merged) {
-      return report_error(context, options, other_check(options, other, megatron));
+      return world.fail_with(context, options, other_check(options, other, megatron));
     }
   }
   return compare_sides(context, options,
-                       {options.model, megatron ? options.megatron : options.against});
+                       {options.model, megatron ? options.megatron : options.against}, world);
 }
 
 }  // namespace
@@ -280,35 +280,37 @@ Result<Run> check_once(Context& context, const Options& options) {
   return Check(context, options, nullptr).run();
 }
 
-int run_check(Context& context, const Options& given) {
-  Options options = given;
-  if (!options.megatron.empty() || !options.against.empty()) {
-    auto world = World::enter(context, options);
-    if (!world) {
-      return report_error(context, options, world.error());
-    }
-    if (const auto alone = check_divisible(context, options, world->link()); !alone) {
-      return world->fail_with(context, options, alone.error());
-    }
-    return check_other(context, options);
-  }
+namespace {
+
+/// Options that say nothing without another one.
+Status check_belongs(const Options& options) {
   if (options.untie) {
-    return report_error(
-        context, options,
-        fail(Code::Conflict, "--untie belongs to check --megatron with --adapter")
-            .advise("leave it out, or add --megatron CKPT_DIR: what convert --adapter wrote"));
+    return fail(Code::Conflict, "--untie belongs to check --megatron with --adapter")
+        .advise("leave it out, or add --megatron CKPT_DIR: what convert --adapter wrote");
   }
   if (options.accept_changed) {
-    return report_error(context, options,
-                        fail(Code::Conflict, "--accept-changed belongs to check --megatron")
-                            .advise("add --megatron CKPT_DIR, or leave it out"));
+    return fail(Code::Conflict, "--accept-changed belongs to check --megatron")
+        .advise("add --megatron CKPT_DIR, or leave it out");
   }
-  if (options.command == "roundtrip" && !options.has("level")) {
-    options.level = "data";
-  }
+  return Done{};
+}
+
+}  // namespace
+
+int run_check(Context& context, const Options& given) {
+  Options options = given;
   auto world = World::enter(context, options);
   if (!world) {
     return report_error(context, options, world.error());
+  }
+  if (!options.megatron.empty() || !options.against.empty()) {
+    return check_other(context, options, *world);
+  }
+  if (const Status belongs = check_belongs(options); !belongs) {
+    return world->fail_with(context, options, belongs.error());
+  }
+  if (options.command == "roundtrip" && !options.has("level")) {
+    options.level = "data";
   }
   auto run = world->doing([&] { return Check(context, options, world->link()).run(); });
   if (!run) {

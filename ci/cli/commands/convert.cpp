@@ -71,7 +71,6 @@ class Convert {
     device_ = std::move(device);
     convert_.device = device_.get();
     BV_CHECK(check_direction(options_, run_));
-    BV_CHECK(check_divisible(context_, options_, convert_.world));
     BV_TRY(policy, plan::dtype_policy(options_.dtype));
     convert_.dtype = policy;
     convert_.jobs = jobs_of(options_);

@@ -8,8 +8,10 @@
 
 #include "ci/cli/command.hpp"
 #include "ci/cli/commands/written_side.hpp"
+#include "ci/cli/session/agree_on_adapter.hpp"
 #include "ci/cli/session/convert_verdicts.hpp"
 #include "ci/cli/session/diff_configs.hpp"
+#include "ci/cli/session/diff_division.hpp"
 #include "ci/cli/session/diff_sides.hpp"
 #include "ci/cli/session/diff_verdicts.hpp"
 #include "ci/cli/session/file_hashes.hpp"
@@ -20,6 +22,7 @@
 #include "ci/cli/session/signals.hpp"
 #include "ci/cli/session/two_models.hpp"
 #include "ci/cli/session/unsupported.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/shell.hpp"
 #include "core/base/text.hpp"
 #include "core/checkpoint/global_shard.hpp"
@@ -35,8 +38,9 @@ namespace {
 
 class Diff {
  public:
-  Diff(Context& context, const Options& options, const std::vector<std::string>& sides)
-      : context_(context), options_(options), sides_(sides) {}
+  Diff(Context& context, const Options& options, const std::vector<std::string>& sides,
+       comm::Link* world)
+      : context_(context), options_(options), world_(world), sides_(sides) {}
 
   Result<Run> run() {
     BV_CHECK(check_sides(sides_));
@@ -90,8 +94,9 @@ class Diff {
     if (!options_.exclude.empty()) {
       BV_CHECK(leave_out(options_, left.headers(), right.headers(), comparison, run_.notes));
     }
+    BV_CHECK(agree_on_configs(world_, {left.folder, right.folder}));
     BV_CHECK(compare(comparison, ""));
-    add_copies(copies_of(options_, left, right));
+    add_copies([&] { return copies_of(options_, left, right); });
     BV_CHECK(wanted.unchanged());
     BV_CHECK(found.unchanged());
     if (!configs.verdicts.empty()) {
@@ -109,6 +114,10 @@ class Diff {
       return std::optional<OpenedModel>();
     }
     BV_TRY(opened, std::move(model));
+    BV_CHECK(agree_on_model(world_, options_, opened));
+    if (side_.merging) {
+      BV_CHECK(agree_on_adapter(world_, *side_.merging->adapter));
+    }
     describe_model(options_, opened, run_);
     lines_ = without_idle(options_, opened.hf.model);
     if (side_.written) {
@@ -120,7 +129,7 @@ class Diff {
           .advise("give the directory with the weights");
     }
     if (!opened.hf.model.faults.empty()) {
-      BV_CHECK(wrong_names(opened, library));
+      add("names", "the names of A make a whole model", name_faults(opened.hf, library.kinds));
       return std::optional<OpenedModel>();
     }
     return std::optional(std::move(opened));
@@ -225,32 +234,33 @@ class Diff {
       add_unsupported(status.error(), "bytes", "every element of B is the wanted one", run_);
       return Done{};
     }
+    layouts_ = {plan.layout()};
     auto comparison = compare::compare_megatron(hf, plan, shards, policy);
     const bool strict = options_.has("dtype") && !policy.params;
     if (global_ != nullptr && !strict) {
       compare::share_tensors(*global_, plan, comparison);
     }
     BV_CHECK(compare(comparison, parallel::layout_id(plan.layout()),
-                     strict ? std::nullopt : compare::own_dtype(comparison)));
+                     strict ? std::nullopt : compare::own_dtype(comparison),
+                     processes_of_subjects(world_, comparison, plan)));
     if (!options_.accept_changed) {  // else nothing is said of the values of A
-      add_copies(copies_of(*hf.checkpoint, hf.model.must_equal, "A"));
+      add_copies([&] { return copies_of(*hf.checkpoint, hf.model.must_equal, "A"); });
     }
-    if (opened.under_test) {
+    if (opened.under_test && is_host()) {
       judge_rules(subject_of(opened, plan.layout()));
     }
     BV_CHECK(hf.checkpoint->unchanged());
     for (const auto& [rank, shard] : shards) {
       BV_CHECK(shard->unchanged());
     }
-    const auto is_red = [](const Verdict& one) { return one.outcome == Outcome::Refuted; };
-    const bool refuted = std::any_of(run_.verdicts.begin(), run_.verdicts.end(), is_red);
+    const bool refuted = count(run_).refuted > 0;
     if (const std::string hint = side_.written ? adapter_hint(*side_.written, options_) : "";
         refuted && !hint.empty()) {
       run_.notes.push_back(hint);
     }
     const bool several = side_.fingerprints() != nullptr || plan.files().size() > 1;
-    return options_.accept_changed && !refuted && several ? compare_copies(plan, std::move(shards))
-                                                          : Status(Done{});
+    const bool copies = options_.accept_changed && !refuted && several && is_host();
+    return copies ? compare_copies(plan, std::move(shards)) : Status(Done{});
   }
 
   /// What rules say of a checkpoint that they made is no evidence for them: they are judged too.
@@ -265,15 +275,6 @@ class Diff {
     }
   }
 
-  /// The names of A decide what B must hold, so they come first.
-  Status wrong_names(const OpenedModel& opened, const Library& library) {
-    claims::Subject subject;
-    subject.parts = {{&opened.hf}};
-    subject.kinds = &library.kinds;
-    add("names", "the names of A make a whole model", claims::check_names(subject));
-    return Done{};
-  }
-
   void add(std::string_view claim, std::string_view title, std::vector<Verdict> verdicts) {
     ClaimSummary summary;
     summary.claim = claim;
@@ -286,17 +287,21 @@ class Diff {
   }
 
   /// A tensor that a model holds twice and that Megatron holds once.
-  void add_copies(std::vector<Verdict> verdicts) {
-    if (!verdicts.empty() && stop_requested() == 0) {
+  void add_copies(const std::function<std::vector<Verdict>()>& judge) {
+    if (auto verdicts = is_host() ? judge() : std::vector<Verdict>();
+        !verdicts.empty() && stop_requested() == 0) {
       add("values", "stored copies hold what they repeat", std::move(verdicts));
     }
   }
 
   Status compare(const compare::Comparison& comparison, const std::string& layout,
-                 std::optional<DType> own_dtype = {}) {
+                 std::optional<DType> own_dtype = {}, std::vector<int> processes = {}) {
+    BV_CHECK(agree_on(world_, layouts_, "comparing " + layout));
     show_header(context_, options_, run_);
-    CommandProgress progress(context_, options_);
+    CommandProgress progress(context_, options_, world_);
     compare::DiffOptions how;
+    how.world = world_;
+    how.processes = std::move(processes);
     how.jobs = jobs_of(options_);
     how.progress = &progress;
     how.own_dtype = own_dtype;
@@ -304,13 +309,16 @@ class Diff {
     auto report = compare::diff(comparison, how);
     if (!report) {
       if (const int signal = stop_requested(); signal != 0) {
+        if (world_ != nullptr) {
+          world_->fail_all(report.error());
+        }
         run_.stopped = true;
         run_.stop_signal = signal;
         return Done{};
       }
       return std::move(report).error();
     }
-    if (check_sums_) {
+    if (check_sums_ && is_host()) {
       BV_CHECK(check_sums_(!report->differences.empty() || !how.values));
     }
     const auto notes = recast_notes(*report, how);
@@ -321,13 +329,8 @@ class Diff {
       add("bytes", "every element of B is the wanted one", std::move(verdicts.bytes));
       return Done{};
     }
-    for (Verdict& verdict : verdicts.bytes) {
-      verdict.claim = "shapes";
-      verdict.evidence = {};
-      verdict.evidence.proved = verdict.outcome == Outcome::Held;
-      verdict.outcome = verdict.evidence.proved ? Outcome::Proved : verdict.outcome;
-    }
-    add("shapes", "every tensor has the wanted shape and type", std::move(verdicts.bytes));
+    add("shapes", "every tensor has the wanted shape and type",
+        shapes_alone(std::move(verdicts.bytes)));
     run_.notes.emplace_back(
         "--accept-changed: the values were trained and are not compared; export the checkpoint and "
         "check it against the export");
@@ -344,6 +347,9 @@ class Diff {
     return Done{};
   }
 
+  /// What is not divided is done where the report is made.
+  [[nodiscard]] bool is_host() const { return world_ == nullptr || world_->rank() == 0; }
+
   [[nodiscard]] claims::Subject subject_of(const OpenedModel& opened,
                                            const parallel::Layout& layout) const {
     claims::Subject subject;
@@ -358,8 +364,10 @@ class Diff {
 
   Context& context_;
   const Options& options_;
-  Options lines_ = options_;  // those that change something
-  WrittenSide side_;          // A, and what B says of it
+  comm::Link* world_;
+  Options lines_ = options_;               // those that change something
+  std::vector<parallel::Layout> layouts_;  // of B, where it has ranks
+  WrittenSide side_;                       // A, and what B says of it
   const std::vector<std::string>& sides_;
   fs::path b_folder_;
   std::string iteration_;  // of B, a torch_dist checkpoint: it has no files of ranks
@@ -371,17 +379,22 @@ class Diff {
 
 }  // namespace
 
-int run_diff(Context& context, const Options& options) {
-  return compare_sides(context, options, options.operands);
+int run_diff(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
+  }
+  return compare_sides(context, options, options.operands, *world);
 }
 
-int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides) {
-  auto run = Diff(context, options, sides).run();
+int compare_sides(Context& context, const Options& options, const std::vector<std::string>& sides,
+                  World& world) {
+  auto run = world.doing([&] { return Diff(context, options, sides, world.link()).run(); });
   if (!run) {
-    return report_error(context, options, run.error());
+    return world.fail_with(context, options, run.error());
   }
-  stamp(context, options, *run);
-  return report_and_finish(context, options, *run);
+  return world.end_with(context, options, std::move(*run), report_and_finish);
 }
 
 }  // namespace bv::cli

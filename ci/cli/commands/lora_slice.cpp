@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "ci/cli/commands/lora.hpp"
 #include "ci/cli/commands/lora_next.hpp"
 #include "ci/cli/commands/lora_open.hpp"
+#include "ci/cli/session/agree_on_adapter.hpp"
 #include "ci/cli/session/finish.hpp"
+#include "ci/cli/session/world.hpp"
 #include "core/base/text.hpp"
 #include "core/io/fault_text.hpp"
 #include "core/serve/serve.hpp"
@@ -46,7 +51,16 @@ Result<lora::Serving> serving_of(const Options& options, const lora::Adapter& ad
   return out;
 }
 
-Result<Run> sliced(Context& context, const Options& options) {
+/// What is written is judged where the report is made.
+Status judge_written(const BaseAndAdapter& opened, const Library& library, const Options& options,
+                     Run& run) {
+  BV_TRY(verdicts, claims::judge_slices({&opened.adapter, &opened.model.hf, &library.kinds, {}},
+                                        options.out));
+  std::move(verdicts.begin(), verdicts.end(), std::back_inserter(run.verdicts));
+  return Done{};
+}
+
+Result<Run> sliced(Context& context, const Options& options, const World& world) {
   if (options.out.empty()) {
     return fail(Code::BadValue, "lora slice needs a folder to write").advise("write --out DIR");
   }
@@ -54,6 +68,8 @@ Result<Run> sliced(Context& context, const Options& options) {
   BV_TRY(library, load_library(options));
   Run run;
   BV_TRY(opened, open_base_and_adapter(context, options, library, run, UnknownBase::Refuse));
+  BV_CHECK(agree_on_model(world.link(), options, opened.model));
+  BV_CHECK(agree_on_adapter(world.link(), opened.adapter));
   BV_TRY(serving, serving_of(options, opened.adapter));
   ClaimSummary summary = claims::summary_of(claims::adapter_claim("adapter-slices"));
   auto modules = lora::serve_adapter(opened.model.hf, library.kinds, opened.adapter, serving);
@@ -65,12 +81,10 @@ Result<Run> sliced(Context& context, const Options& options) {
     run.verdicts.push_back(refuted(std::move(modules).error()));
     run.notes.push_back("nothing was written: the slices do not fit");
   } else {
-    BV_TRY(report,
-           lora::write_slices(*modules, opened.adapter, serving, options.out, options.overwrite));
-    BV_TRY(verdicts, claims::judge_slices({&opened.adapter, &opened.model.hf, &library.kinds, {}},
-                                          options.out));
-    for (Verdict& verdict : verdicts) {
-      run.verdicts.push_back(std::move(verdict));
+    BV_TRY(report, lora::write_slices(*modules, opened.adapter, serving, options.out,
+                                      options.overwrite, world.link()));
+    if (world.is_host()) {
+      BV_CHECK(judge_written(opened, library, options, run));
     }
     summary.subjects = std::ssize(*modules);
     run.notes.push_back(fmt::format(
@@ -88,13 +102,17 @@ Result<Run> sliced(Context& context, const Options& options) {
 
 }  // namespace
 
-int run_lora_slice(Context& context, const Options& options) {
-  auto run = sliced(context, options);
-  if (!run) {
-    return report_error(context, options, run.error());
+int run_lora_slice(Context& context, const Options& given) {
+  Options options = given;
+  auto world = World::enter(context, options);
+  if (!world) {
+    return report_error(context, options, world.error());
   }
-  stamp(context, options, *run);
-  return finish(context, options, std::move(*run));
+  auto run = world->doing([&] { return sliced(context, options, *world); });
+  if (!run) {
+    return world->fail_with(context, options, run.error());
+  }
+  return world->end_with(context, options, std::move(*run), finish);
 }
 
 }  // namespace bv::cli

@@ -272,7 +272,7 @@ constexpr std::array kOptions = {
                "sockets"},
     OptionSpec{
         "patience", 0, "", Form::Positive, &O::patience, "SECONDS", "engine",
-        "check roundtrip convert lora:check lora:convert lora:merge",
+        "check roundtrip convert diff lora:check lora:convert lora:merge lora:slice",
         "several processes (torchrun, srun, mpirun): how long one may neither move nor answer",
         "write --patience 600 for slow disks", "300"},
     OptionSpec{"seed", 0, "", Form::Unsigned, &O::seed, "N", "engine",

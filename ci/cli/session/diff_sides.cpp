@@ -286,4 +286,11 @@ std::vector<Verdict> open_rules(const claims::Subject& subject) {
   return out;
 }
 
+std::vector<Verdict> name_faults(const checkpoint::HfModel& hf, const kinds::Catalogue& kinds) {
+  claims::Subject subject;
+  subject.parts = {{&hf}};
+  subject.kinds = &kinds;
+  return claims::check_names(subject);
+}
+
 }  // namespace bv::cli

@@ -68,6 +68,10 @@ void tell_wrapper(const model::Model& model, const compare::Shards& found,
                                                          const checkpoint::MegatronFolder* written,
                                                          int jobs);
 
+/// What is wrong with the names of A, which decide what B must hold: verdicts of claim names.
+[[nodiscard]] std::vector<Verdict> name_faults(const checkpoint::HfModel& hf,
+                                               const kinds::Catalogue& kinds);
+
 /// What the rules under test leave open, as verdicts of claim "rules". Empty when all of them can
 /// be judged.
 [[nodiscard]] std::vector<Verdict> open_rules(const claims::Subject& subject);

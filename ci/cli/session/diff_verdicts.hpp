@@ -18,6 +18,8 @@ struct DiffVerdicts {
 [[nodiscard]] DiffVerdicts diff_verdicts(const compare::Comparison& comparison,
                                          const compare::DiffReport& report,
                                          const std::string& layout, const std::string& holder = "");
+/// Verdicts of bytes as verdicts of the claim shapes, where values were not compared.
+[[nodiscard]] std::vector<Verdict> shapes_alone(std::vector<Verdict> of_bytes);
 /// A sentence for each reason why parameters in another type than the model's are none the less
 /// equal to it.
 [[nodiscard]] std::vector<std::string> recast_notes(const compare::DiffReport& report,

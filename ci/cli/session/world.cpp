@@ -86,8 +86,10 @@ constexpr std::array<std::string_view, 28> kOwn = {
 /// Errors: RankDiverged naming the process that was started with other options.
 Status agree_on_options(const Options& options, comm::Link& link) {
   std::map<std::string, std::string> said = {{"command", options.command}};
-  for (const std::string& operand : options.operands) {
-    said["command"] += " " + operand;
+  if (options.command != "diff") {  // its operands are places, like those of --model
+    for (const std::string& operand : options.operands) {
+      said["command"] += " " + operand;
+    }
   }
   for (const Setting& one : options.given) {
     if (std::find(kOwn.begin(), kOwn.end(), one.name) == kOwn.end()) {
@@ -249,20 +251,6 @@ Status agree_on_folder(comm::Link* world, const checkpoint::MegatronFolder& fold
     facts.back().value = print.digest;
   }
   return comm::agree_on_facts(*world, facts);
-}
-
-Status check_divisible(const Context& context, const Options& options, const comm::Link* world) {
-  const std::string_view alone = options.to == "torch_dist"  ? "--to torch_dist"
-                                 : !options.like.empty()     ? "--like"
-                                 : !options.megatron.empty() ? "--megatron"
-                                 : !options.against.empty()  ? "--against"
-                                                             : "";
-  if (world == nullptr || alone.empty()) {
-    return Done{};
-  }
-  return fail(Code::Conflict, fmt::format("{} is the work of one process, and this world has {}",
-                                          alone, world->size()))
-      .advise("run it alone: " + comm::run_alone(variables_of(context.environment)));
 }
 
 }  // namespace bv::cli

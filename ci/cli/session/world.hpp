@@ -58,8 +58,4 @@ void decline_world(const Context& context, const Options& options, const Error& 
 [[nodiscard]] Status agree_on_folder(comm::Link* world, const checkpoint::MegatronFolder& folder,
                                      const Options& options);
 
-/// Errors: Conflict for a conversion that one process does alone.
-[[nodiscard]] Status check_divisible(const Context& context, const Options& options,
-                                     const comm::Link* world);
-
 }  // namespace bv::cli

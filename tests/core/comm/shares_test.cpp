@@ -56,6 +56,27 @@ TEST(Shares, EveryNumberOfProcessesHasSomethingToDo) {
   }
 }
 
+TEST(Shares, APieceBelongsToAProcessOfItsRankAndAllHaveSome) {
+  const checkpoint::HfModel source = support::open_golden("llama");
+  const auto plan =
+      plan::Plan::make(source.model, support::catalogue(), layout_named(source, "tp2pp2"));
+  ASSERT_TRUE(plan) << plan.error().message;
+  std::vector<FilePiece> pieces;
+  for (std::size_t i = 0; i < 40; ++i) {
+    pieces.push_back({i % plan->files().size(), 10 + i});
+  }
+  for (const int processes : {1, 2, 3, 4, 8, 11}) {
+    const auto found = processes_of_pieces(*plan, pieces, processes);
+    const auto files = processes_of_files(*plan, processes);
+    EXPECT_EQ(std::set<int>(found.begin(), found.end()).size(),
+              static_cast<std::size_t>(processes));
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      // Each process stands for a rank; of more processes every fourth for the same one.
+      EXPECT_EQ(found[i] % 4, files[pieces[i].file] % 4) << processes;
+    }
+  }
+}
+
 TEST(Shares, BalancedLoadsDifferByAtMostTheLargestPiece) {
   const std::vector<std::uint64_t> sizes = {9, 1, 1, 1, 8, 7, 2, 0, 0, 5};
   const auto process = balanced(sizes, 3);
