@@ -107,7 +107,7 @@ TEST(Published, BuffersThatLoadersComputeAgainAreLeftOut) {
       {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.1.self_attn.masked_bias"});
 }
 
-EditedCheckpoint made(const TempFolder& folder, const std::string& name) {
+EditedCheckpoint made_fixture(const TempFolder& folder, const std::string& name) {
   const Ended ended = run({"fixture", "make", name, "--out", folder / name});
   EXPECT_EQ(ended.code, 0) << ended.all();
   return EditedCheckpoint::read(folder / name);
@@ -117,7 +117,7 @@ EditedCheckpoint made(const TempFolder& folder, const std::string& name) {
 /// of the last ones.
 TEST(Published, KeysThatNoLayerReadsAreLeftOut) {
   const TempFolder folder;
-  EditedCheckpoint model = made(folder, "gemma4_text");
+  EditedCheckpoint model = made_fixture(folder, "gemma4_text");
   const int layers = model.config.at("num_hidden_layers").get<int>();
   Line gone;
   for (int layer = layers - model.config.at("num_kv_shared_layers").get<int>(); layer < layers;
@@ -135,7 +135,7 @@ TEST(Published, KeysThatNoLayerReadsAreLeftOut) {
 /// ERNIE 4.5 holds MTP layers that Megatron-Core's cannot be.
 TEST(Published, MtpLayersWithoutAPlaceAreLeftOutAndDropMtpSaysThatTheyAre) {
   const TempFolder folder;
-  EditedCheckpoint model = made(folder, "ernie4_5_moe");
+  EditedCheckpoint model = made_fixture(folder, "ernie4_5_moe");
   const EditedTensor norm = model.tensors.at("model.norm.weight");
   const Line gone = {"model.mtp_block.0.input_layernorm.weight", "model.mtp_emb_norm.0.weight"};
   for (const std::string& name : gone) {
@@ -157,7 +157,7 @@ TEST(Published, MtpLayersWithoutAPlaceAreLeftOutAndDropMtpSaysThatTheyAre) {
 /// A talker is trained: nothing computes it again.
 TEST(Published, WhatIsLeftOutIsCalledByItsName) {
   const TempFolder folder;
-  EditedCheckpoint model = made(folder, "qwen2_5_omni");
+  EditedCheckpoint model = made_fixture(folder, "qwen2_5_omni");
   model.tensors["talker.codec_head.weight"] = model.tensors.at("thinker.model.norm.weight");
   model.write(folder.path() / "m");
   const Ended checked = run({"check", "--model", folder / "m", "--out", folder / "reports"});

@@ -29,7 +29,7 @@ TEST(LeftOut, KeysAndValuesOfLayersThatShareThoseOfOthersMayBeThere) {
   const Headers without = wanted_headers(from_config(gemma(2)));
   EXPECT_THAT(must(resolve_with(gemma(2), without)).ignored, IsEmpty());
   Headers published = without;
-  for (const std::string& layer : {"4", "5"}) {
+  for (const std::string layer : {"4", "5"}) {
     for (const char* name : {"k_proj", "v_proj", "k_norm"}) {
       add(published, "model.layers." + layer + ".self_attn." + name + ".weight");
     }
@@ -121,9 +121,9 @@ TEST(LeftOut, EveryFamilySaysWhatItLeavesOut) {
 TEST(LeftOut, AReasonThatNobodyGaveIsNotThatOfBuffers) {
   const auto family = family::parse_family(R"({
     "schema": "bridge-family/1", "family": "small", "architectures": ["SmallForCausalLM"],
-    "symbols": {"n": {"field": "n", "default": 2}}, "prefixes": {"M": "", "HF": "model."},
+    "symbols": {"num_hidden_layers": {"field": "num_hidden_layers", "default": 2}}, "prefixes": {"M": "", "HF": "model."},
     "ignore_hf": ["extra.*", {"glob": "more.*", "because": "more of it"}],
-    "sections": [{"stage": "decoder", "over": {"i": "n"}, "rules": [
+    "sections": [{"stage": "decoder", "over": {"i": "num_hidden_layers"}, "rules": [
       {"kind": "replicated", "megatron": "decoder.layers.{i}.w", "hf": "{HF}layers.{i}.w"}]}]})",
                                            "small.json")
                           .value();
