@@ -110,6 +110,7 @@ struct Hints {
   std::string algorithm;            // quant_algo of modelopt
   std::string number;               // fmt of FP8: "e4m3"
   std::string scale_number;         // scale_fmt of FP8: "float", "ue8m0"
+  std::string sparsity;             // format of sparsity_config, "" when all numbers are stored
   bool block_is_null = false;       // weight_block_size is there, and null
   std::vector<std::int64_t> block;  // rows and columns of a block that all weights have
   std::vector<Kind> kinds;          // each once; several where modules differ

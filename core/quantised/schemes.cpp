@@ -182,6 +182,12 @@ std::optional<Scheme> by_name(const Stored& stored) {
   if (values.ends_with("_packed")) {
     return packed(stored);
   }
+  if (values == "compressed" && parameter_of(stored, "bitmask") != nullptr) {
+    const std::string& format = stored.hints.sparsity;
+    return Scheme{
+        (format.empty() ? "sparse numbers beside a bitmask" : format) + " (compressed-tensors)",
+        ""};
+  }
   if (values.ends_with("_blocks") && parameter_of(stored, std::string(stored.stem) + "_scales")) {
     return Scheme{"MXFP4 (blocks and scales)", kMxfp4};
   }
