@@ -103,6 +103,12 @@ std::vector<std::string_view> companions_of(std::span<const std::string_view> al
 
 }  // namespace
 
+std::span<const std::string_view> scale_endings() {
+  static constexpr std::array<std::string_view, 4> kEndings = {"_scale_inv", "_scale", "_scales",
+                                                               "_weight_scale"};
+  return kEndings;
+}
+
 Name name_of(std::string_view tensor) {
   constexpr std::string_view kInside = ".weight.";
   if (tensor.find(kInside) != std::string_view::npos) {  // rare, and found faster from the front

@@ -61,6 +61,10 @@ struct Name {
 /// its module: "a.b.weight.absmax" -> (a.b, weight.absmax).
 [[nodiscard]] Name name_of(std::string_view tensor);
 
+/// What follows the name of a weight in that of its scale. ModelOpt names the scale of a stack of
+/// experts "gate_up_proj_weight_scale".
+[[nodiscard]] std::span<const std::string_view> scale_endings();
+
 /// Could the tensor hold quantised values, or belong to some? Cheap: it decides which modules are
 /// looked at.
 [[nodiscard]] bool is_odd(const TensorSpec& spec, std::string_view parameter);
