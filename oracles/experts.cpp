@@ -28,11 +28,6 @@ void check_own_number(const Question& question, std::int64_t expert) {
   }
 }
 
-bool is_gpt_oss(const Question& question) {
-  const ModelStyle* style = style_of(question.model_type, question.stated.like);
-  return style != nullptr && style->alternates();
-}
-
 std::int64_t known(const Question& question, std::string_view symbol) {
   const auto found = question.numbers.find(symbol);
   return found == question.numbers.end() ? -1 : found->second;
@@ -87,6 +82,15 @@ Tensor ups_alone(const Question& question) {
 
 }  // namespace
 
+bool alternates(const Question& question) {
+  const ModelStyle* style = style_of(question.model_type, question.stated.like);
+  if (style == nullptr && !question.model_type.empty()) {
+    throw Unanswered("whether gate and up rows of " + question.model_type +
+                     " alternate is not known");
+  }
+  return style != nullptr && style->alternates();
+}
+
 Tensor expert_fc1(const Question& question) {
   check_own_number(question, expert_of(question));
   if (are_stacks(question)) {  // gate and up each as [E, I, H] (Step-3.5)
@@ -111,7 +115,7 @@ Tensor expert_fc1(const Question& question) {
     rows = rows.t();
   }
   exact(rows.size(0), 2, "gate and up rows of an expert");
-  if (is_gpt_oss(question)) {
+  if (alternates(question)) {
     const Tensor pairs = split_rows(rows, {-1, 2});
     return sections({pairs.select(1, 0), pairs.select(1, 1)}, question);
   }

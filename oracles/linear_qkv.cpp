@@ -123,6 +123,11 @@ Tensor linear_qkv(const Question& question) {
     return block(with_keys_as_values(question), 0, question);
   }
   if (question.hf.size() == 1) {
+    if (style == nullptr && !question.model_type.empty() && has_part(question, "query_key_value") &&
+        !is_vision(question.parameter)) {
+      throw Unanswered("whether query, key and value of a head of " + question.model_type +
+                       " stand together is not known");
+    }
     const Heads heads = heads_of(question);
     constexpr std::array<std::string_view, 3> kFused = {"qkv", "query_key_value", "qkv_proj"};
     if (std::ranges::none_of(kFused,

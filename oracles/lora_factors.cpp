@@ -2,7 +2,6 @@
 
 #include <new>
 
-#include "oracles/model_style.hpp"
 #include "oracles/modules.hpp"
 #include "oracles/target_layout.hpp"
 
@@ -118,8 +117,7 @@ void add_magnitudes(const AdapterQuestion& question, WholeFactors& out) {
 Tensor gate_and_up(const TaggedTensor& rows, const Question& weight) {
   const Tensor all = tensor_of(rows);
   exact(all.size(0), 2, "gate and up rows of an expert");
-  const ModelStyle* style = style_of(weight.model_type, weight.stated.like);
-  if (style != nullptr && style->alternates()) {
+  if (alternates(weight)) {
     const Tensor pairs = split_rows(all, {-1, 2});
     return sections({pairs.select(1, 0), pairs.select(1, 1)}, weight);
   }

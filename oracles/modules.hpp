@@ -37,6 +37,9 @@ Tensor output_layer(const Question& question);
 /// Columns [embedding, hidden]; MiMo's input_proj stores [hidden, embedding]. Rows cut evenly.
 Tensor eh_proj(const Question& question);
 
+/// Whether gate and up rows of a stack of experts alternate: no shape and no name shows it, so that
+/// there is no answer for a model_type that no oracle knows; without one they do not.
+[[nodiscard]] bool alternates(const Question& question);
 /// One expert of the stack or on its own; fc1 as linear_fc1, fc2 cut by columns. Ranks are those of
 /// the expert tensor-parallel group.
 Tensor expert_fc1(const Question& question);

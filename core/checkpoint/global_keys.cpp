@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <set>
 
@@ -21,54 +20,109 @@ struct InLayer {
 };
 
 std::optional<InLayer> in_layer(const std::string& key) {
-  constexpr std::string_view kLayers = "layers.";
-  const std::size_t at = key.find(kLayers);
-  if (at == std::string::npos) {
-    return std::nullopt;
+  for (const std::string_view module : stacked_modules()) {
+    const std::size_t at = key.find(module);
+    if (at == std::string::npos) {
+      continue;
+    }
+    const std::size_t begin = at + module.size();
+    const std::size_t end = std::min(key.find('.', begin), key.size());
+    if (end < key.size() && number_in(std::string_view(key).substr(begin, end - begin))) {
+      return InLayer{key.substr(0, begin), key.substr(begin, end - begin), key.substr(end + 1)};
+    }
   }
-  const std::size_t begin = at + kLayers.size();
-  const std::size_t end = key.find('.', begin);
-  const bool is_number =
-      end != std::string::npos && end > begin && key.find_first_not_of("0123456789", begin) == end;
-  return is_number ? std::optional(InLayer{key.substr(0, begin), key.substr(begin, end - begin),
-                                           key.substr(end + 1)})
-                   : std::nullopt;
+  return std::nullopt;
 }
 
 /// A parameter and its place as if no layers were stacked.
 struct Plain {
   const plan::Target* target = nullptr;
+  StoredName name;
   GlobalPlace place;
   Shape shape;
 };
 
-/// Blocks whose layers hold the same parameters in the same shapes.
-std::set<std::string> stacked_blocks(const std::vector<Plain>& all) {
-  std::map<std::string, std::map<std::string, std::set<std::pair<std::string, Shape>>>> blocks;
-  for (const Plain& one : all) {
-    if (const auto layer = in_layer(one.place.key)) {
-      Shape shape = one.place.index;  // the experts of a layer count, too
-      shape.insert(shape.end(), one.shape.begin(), one.shape.end());
-      blocks[layer->block][layer->number].emplace(layer->rest, std::move(shape));
-    }
-  }
+/// "decoder." of "decoder.layers."
+std::string owner_of(const std::string& block) {
+  return block.substr(0, block.rfind('.', block.size() - 2) + 1);
+}
+
+/// Stacks of hybrid layers, "decoder.": they call their last norm otherwise than a block of
+/// transformer layers. Source: megatron-core 0.19.2 models/hybrid/hybrid_block.py.
+std::set<std::string> hybrid_stacks(const std::vector<Plain>& all) {
+  constexpr std::string_view kNorm = "decoder.final_norm.weight";
   std::set<std::string> out;
-  for (const auto& [block, layers] : blocks) {
-    const auto& first = layers.begin()->second;
-    const bool alike = std::all_of(layers.begin(), layers.end(),
-                                   [&](const auto& layer) { return layer.second == first; });
-    if (alike && !("." + block).ends_with(".mtp.layers.")) {
-      out.insert(block);
+  for (const Plain& one : all) {
+    const std::string& key = one.place.key;
+    if (key == kNorm || key.ends_with("." + std::string(kNorm))) {
+      out.insert(key.substr(0, key.rfind("final_norm.")));
     }
   }
   return out;
 }
 
-GlobalPlace stacked(GlobalPlace place, const std::set<std::string>& blocks) {
+/// Parameters of one layer by their names in it, with their shapes; the experts count, too.
+using Layer = std::set<std::pair<std::string, Shape>>;
+
+/// Layers of a TransformerBlock of Megatron. A tower that is a module of transformers has numbered
+/// layers as well, with keys of their own.
+bool is_of_megatron(const std::string& block, const Layer& layer) {
+  const bool is_list = !block.ends_with("layers.");  // of modules beside the layers of a block
+  return ("." + owner_of(block)).ends_with(".decoder.") &&
+         (is_list || std::any_of(layer.begin(), layer.end(), [](const auto& one) {
+            const std::string& name = one.first;
+            return name.starts_with("self_attention") || name.starts_with("mlp.linear_") ||
+                   name.starts_with("mlp.experts.") || name.starts_with("mlp.router.");
+          }));
+}
+
+/// Blocks of Gemma 4 with wide MLPs say that their layers differ, whether they do or not. Source:
+/// Megatron-Bridge 0.6.2 gemma4_provider.py, hetereogenous_dist_checkpoint.
+bool says_to_differ(const Plain& one, const model::Model& model) {
+  return !one.name.kind.empty() && model.geometry.get("double_wide").value_or(0) != 0;
+}
+
+/// Blocks whose layers hold the same parameters in the same shapes. What one module numbers is
+/// stacked together or not at all.
+std::set<std::string> stacked_blocks(const std::vector<Plain>& all, const model::Model& model) {
+  // By block and by kind of layer.
+  std::map<std::pair<std::string, std::string>, std::map<std::string, Layer>> blocks;
+  std::set<std::string> apart = hybrid_stacks(all);
+  for (const Plain& one : all) {
+    if (const auto layer = in_layer(one.place.key)) {
+      Shape shape = one.place.index;
+      shape.insert(shape.end(), one.shape.begin(), one.shape.end());
+      blocks[{layer->block, one.name.kind}][layer->number].emplace(layer->rest, std::move(shape));
+      if (says_to_differ(one, model)) {
+        apart.insert(owner_of(layer->block));
+      }
+    }
+  }
+  for (const auto& [kind_of_block, layers] : blocks) {
+    const std::string& block = kind_of_block.first;
+    const Layer& first = layers.begin()->second;
+    const bool alike = std::all_of(layers.begin(), layers.end(),
+                                   [&](const auto& layer) { return layer.second == first; });
+    if (!alike || !is_of_megatron(block, first)) {
+      apart.insert(owner_of(block));
+    }
+  }
+  std::set<std::string> out;
+  for (const auto& [kind_of_block, layers] : blocks) {
+    if (!apart.contains(owner_of(kind_of_block.first))) {
+      out.insert(kind_of_block.first);
+    }
+  }
+  return out;
+}
+
+GlobalPlace stacked(const StoredName& name, const std::set<std::string>& blocks) {
+  GlobalPlace place = global_place(name.name);
   const auto layer = in_layer(place.key);
   if (layer && blocks.contains(layer->block)) {
     place.key = layer->block + layer->rest;
-    place.index.insert(place.index.begin(), std::stoll(layer->number));
+    place.index.insert(place.index.begin(),
+                       name.number < 0 ? std::stoll(layer->number) : name.number);
   }
   return place;
 }
@@ -79,40 +133,58 @@ struct Part {
   std::int64_t rows = 0;
 };
 
-/// Megatron-Core stores the parts of a fused projection of linear attention under their own names.
-std::string suffix_of(std::string_view part) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kNames = {
-      {{"q", ".query"},
-       {"k", ".key"},
-       {"v", ".value"},
-       {"z", ".z"},
-       {"b_", ".beta"},
-       {"a_", ".alpha"}}};
-  const auto* const found = std::find_if(kNames.begin(), kNames.end(),
-                                         [&](const auto& one) { return one.first == part; });
-  return found == kNames.end() ? "" : std::string(found->second);
+/// The rows of a choice; nullopt where they are made of choices themselves.
+std::optional<std::int64_t> rows_of(const layout::BoundRule& bound, const layout::Choice& choice) {
+  std::int64_t rows = 1;
+  for (const layout::Factor& factor : choice.product) {
+    if (factor.kind == layout::Factor::Kind::Sum) {
+      return std::nullopt;
+    }
+    rows *= factor.kind == layout::Factor::Kind::Axis ? bound.size(factor.axis) : 1;
+  }
+  return rows;
+}
+
+/// The way whose parts are the choices of a rule, in their order.
+const StoredApart* way_of(const std::vector<const StoredApart*>& ways,
+                          const std::vector<layout::Choice>& choices) {
+  const auto found = std::find_if(ways.begin(), ways.end(), [&](const StoredApart* way) {
+    return std::equal(way->parts.begin(), way->parts.end(), choices.begin(), choices.end(),
+                      [](const StoredPart& part, const layout::Choice& choice) {
+                        return part.rows == choice.name;
+                      });
+  });
+  return found == ways.end() ? nullptr : *found;
 }
 
 /// The parts whose rows stand one after another in a parameter; none when it has no such parts.
-std::vector<Part> parts_of(const layout::BoundRule& bound, const std::string& key) {
-  const bool is_fused =
-      key.find(".in_proj.") != std::string::npos || key.find(".conv1d.") != std::string::npos;
-  const bool is_gated = key.find(".linear_fc1.") != std::string::npos;
+/// Errors: RulesInvalid for rows that Megatron-Core stores apart, by other names than the rule's.
+Result<std::vector<Part>> parts_of(const layout::BoundRule& bound, const std::string& key) {
+  const std::vector<const StoredApart*> ways = ways_apart(key);
   const auto& dims = bound.rule().targets[0].dims;
-  if ((!is_fused && !is_gated) || dims.empty() || dims[0].product.size() != 1 ||
+  if (ways.empty() || dims.empty() || dims[0].product.size() != 1 ||
       dims[0].product[0].kind != layout::Factor::Kind::Sum) {
-    return {};
+    return std::vector<Part>{};
   }
+  const std::vector<layout::Choice>& choices = dims[0].product[0].choices;
+  const StoredApart* const way = way_of(ways, choices);
   std::vector<Part> out;
-  for (const layout::Choice& choice : dims[0].product[0].choices) {
-    Part part{is_fused ? suffix_of(choice.name) : "", 1};
-    for (const layout::Factor& factor : choice.product) {
-      if (factor.kind == layout::Factor::Kind::Sum || (is_fused && part.suffix.empty())) {
-        return {};
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    const auto rows = rows_of(bound, choices[i]);
+    if (way == nullptr || !rows) {
+      if (!ways.front()->always) {
+        return std::vector<Part>{};
       }
-      part.rows *= factor.kind == layout::Factor::Kind::Axis ? bound.size(factor.axis) : 1;
+      return fail(Code::RulesInvalid,
+                  fmt::format("Megatron-Core stores the rows of {} apart, and the rule of this "
+                              "parameter fuses other ones",
+                              key))
+          .pair(fmt::format("{}", choices[i].name),
+                "the parts of a gated delta net or of a Mamba "
+                "mixer, in their order")
+          .advise("take the rule that the module needs, or convert with --to megatron");
     }
-    out.push_back(std::move(part));
+    out.push_back({way->always ? std::string(way->parts[i].suffix) : "", *rows});
   }
   return out;
 }
@@ -151,13 +223,16 @@ std::vector<KeyedChunk> chunks_of(const GlobalPlace& place, const Shape& shape,
 }
 
 /// Modules of TransformerEngine keep an extra state; embeddings, the output layer, routers,
-/// convolutions and parameters without a module do not.
+/// convolutions, the norm of mamba_ssm and parameters without a module do not.
 std::optional<std::string> module_with_state(const std::string& key, bool norms) {
   const std::size_t dot = key.rfind('.');
   const std::string module = dot == std::string::npos ? "" : key.substr(0, dot);
   const std::string name = module.substr(module.rfind('.') + 1);
-  const bool has_state = name.starts_with("linear_") || (norms && name.ends_with("norm")) ||
-                         name == "in_proj" || name == "out_proj" || name == "eh_proj";
+  const bool is_norm =
+      (name.ends_with("norm") && !module.ends_with("mixer.norm")) || name == "core_attention";
+  const bool has_state = name.starts_with("linear_") || (norms && is_norm) || name == "in_proj" ||
+                         name == "out_proj" || name == "eh_proj" || name.ends_with("latent_proj") ||
+                         name == "per_layer_model_proj";
   return has_state ? std::optional(module) : std::nullopt;
 }
 
@@ -190,34 +265,40 @@ std::vector<std::string> state_keys(const std::map<std::string, std::set<Shape>>
 
 }  // namespace
 
-GlobalKeys global_keys(const plan::Plan& plan) {
+Result<GlobalKeys> global_keys(const plan::Plan& plan) {
   const StoredNames names(plan);
   std::vector<Plain> all;
   for (const plan::ShardFile& file : plan.files()) {
     for (const plan::Target& target : file.targets) {
       if (!target.copy) {
         const model::Mapping& mapping = plan.model().mappings[target.mapping];
-        all.push_back({&target, global_place(names.of(target.global_name)),
-                       plan.bound(mapping).target_shapes()[0]});
+        StoredName name = names.of(target.global_name);
+        GlobalPlace place = global_place(name.name);
+        all.push_back(
+            {&target, std::move(name), std::move(place), plan.bound(mapping).target_shapes()[0]});
       }
     }
   }
-  const std::set<std::string> blocks = stacked_blocks(all);
+  const std::set<std::string> blocks = stacked_blocks(all, plan.model());
   GlobalKeys out;
   std::map<std::string, std::set<Shape>> states;
   for (const Plain& one : all) {
-    const GlobalPlace place = stacked(one.place, blocks);
+    const GlobalPlace place = stacked(one.name, blocks);
     const model::Mapping& mapping = plan.model().mappings[one.target->mapping];
-    KeyedTarget keyed{one.target,
-                      chunks_of(place, one.shape, parts_of(plan.bound(mapping), place.key))};
+    BV_TRY(parts, parts_of(plan.bound(mapping), place.key));
+    KeyedTarget keyed{one.target, chunks_of(place, one.shape, parts)};
     for (const KeyedChunk& chunk : keyed.chunks) {
       cover(out.shapes[chunk.key], chunk);
     }
-    const GlobalPlace own = stacked(global_place(one.target->global_name), blocks);
+    const GlobalPlace own = stacked(names.module_of(one.target->global_name), blocks);
     if (const auto module = module_with_state(own.key, names.norms_have_states())) {
       states[*module].insert(own.index);
     }
     out.targets.push_back(std::move(keyed));
+  }
+  for (const std::string& stack : hybrid_stacks(all)) {  // other models leave this one out
+    states[stack.substr(0, stack.size() - std::string_view("decoder.").size()) + "output_layer"]
+        .insert(Shape{});
   }
   out.extra_states = state_keys(states);
   return out;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 
 #include "core/base/arith.hpp"
@@ -17,47 +16,9 @@ constexpr std::int64_t kStraysMax = 1024;
 
 using Place = GlobalPlace;
 
-std::optional<std::int64_t> number_of(std::string_view text) {
-  std::int64_t out = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty() && out >= 0
-             ? std::optional(out)
-             : std::nullopt;
-}
-
-void replace_text(std::string& text, std::string_view from, std::string_view to) {
-  if (const std::size_t at = text.find(from); at != std::string::npos) {
-    text.replace(at, from.size(), to);
-  }
-}
-
-/// "X.experts.linear_fc1.weight5" and "X.experts.local_experts.5.linear_fc1.weight" are slice 5 of
-/// "X.experts.experts.linear_fc1.weight".
-Place without_expert(const std::string& name) {
-  constexpr std::string_view kExperts = ".mlp.experts.";
-  constexpr std::string_view kLocal = "local_experts.";
-  const std::size_t at = name.find(kExperts);
-  if (at == std::string::npos) {
-    return {name, {}};
-  }
-  const std::string head = name.substr(0, at + kExperts.size()) + "experts.";
-  std::string rest = name.substr(at + kExperts.size());
-  if (rest.starts_with(kLocal)) {
-    const std::size_t end = rest.find('.', kLocal.size());
-    const auto expert =
-        end == std::string::npos
-            ? std::nullopt
-            : number_of(std::string_view(rest).substr(kLocal.size(), end - kLocal.size()));
-    return expert ? Place{head + rest.substr(end + 1), {*expert}} : Place{name, {}};
-  }
-  const std::size_t digits = rest.find_last_not_of("0123456789") + 1;
-  const auto expert = number_of(std::string_view(rest).substr(digits));
-  return expert ? Place{head + rest.substr(0, digits), {*expert}} : Place{name, {}};
-}
-
 /// With the number of its expert in the key (singleton_local_shards); nullopt for other names.
 std::optional<Place> with_own_key(const Place& whole) {
-  constexpr std::string_view kExperts = ".mlp.experts.experts.";
+  constexpr std::string_view kExperts = ".experts.experts.";
   const std::size_t at = whole.key.find(kExperts);
   if (at == std::string::npos || whole.index.size() != 1) {
     return std::nullopt;
@@ -67,13 +28,13 @@ std::optional<Place> with_own_key(const Place& whole) {
   return Place{std::move(own), {}};
 }
 
-/// A place without one of the numbers of its key, which is then the first index.
-void add_stacked(const Place& whole, std::vector<Place>& out) {
+/// A place without one of the numbers of its key, which is then the first index, or `own` is.
+void add_stacked(const Place& whole, std::int64_t own, std::vector<Place>& out) {
   for (std::size_t at = 0; at < whole.key.size();) {
     const std::size_t end = std::min(whole.key.find('.', at), whole.key.size());
-    const auto number = number_of(std::string_view(whole.key).substr(at, end - at));
+    const auto number = number_in(std::string_view(whole.key).substr(at, end - at));
     if (number && end < whole.key.size()) {
-      Place stacked{whole.key.substr(0, at) + whole.key.substr(end + 1), {*number}};
+      Place stacked{whole.key.substr(0, at) + whole.key.substr(end + 1), {own < 0 ? *number : own}};
       stacked.index.insert(stacked.index.end(), whole.index.begin(), whole.index.end());
       out.push_back(std::move(stacked));
     }
@@ -82,25 +43,15 @@ void add_stacked(const Place& whole, std::vector<Place>& out) {
 }
 
 /// Everywhere that a parameter of this name may stand.
-std::vector<Place> places_of(const std::string& name) {
-  const Place whole = global_place(name);
+std::vector<Place> places_of(const StoredName& name) {
+  const Place whole = global_place(name.name);
   std::vector<Place> out = {whole};
-  add_stacked(whole, out);
+  add_stacked(whole, name.number, out);
   if (const auto own = with_own_key(whole)) {
     out.push_back(*own);
-    add_stacked(*own, out);
+    add_stacked(*own, name.number, out);
   }
   return out;
-}
-
-/// Rows that Megatron fuses in memory and stores apart, in the order that it fuses them in. Source:
-/// ssm/gated_delta_net, ssm/mamba_mixer.py, transformer/mlp.py (singleton_local_shards).
-const std::vector<std::vector<std::string_view>>& part_names() {
-  static const std::vector<std::vector<std::string_view>> kParts = {
-      {".query", ".key", ".value", ".z", ".beta", ".alpha"},
-      {".z", ".x", ".B", ".C", ".dt"},
-      {"_w", "_v"}};
-  return kParts;
 }
 
 bool holds(const TensorSpec& tensor, const Shape& index) {
@@ -130,11 +81,11 @@ bool fit(const std::vector<GlobalPiece>& pieces) {
 }
 
 std::vector<GlobalPiece> find_parts(const io::TensorStore& store, const Place& place) {
-  for (const auto& names : part_names()) {
+  for (const StoredApart* const way : ways_apart(place.key)) {
     std::vector<GlobalPiece> out;
     std::int64_t row = 0;
-    for (const std::string_view part : names) {
-      const TensorSpec* const found = store.find(place.key + std::string(part));
+    for (const StoredPart& part : way->parts) {
+      const TensorSpec* const found = store.find(place.key + std::string(part.suffix));
       if (found != nullptr && holds(*found, place.index) &&
           found->shape.size() > place.index.size()) {
         out.push_back({found, place.index, row});
@@ -192,35 +143,59 @@ bool to_next(Shape& index, const Shape& shape) {
 StoredNames::StoredNames(const plan::Plan& plan)
     : fuses_(plan.model().spelling.transformer_engine) {
   constexpr std::string_view kQkv = "self_attention.linear_qkv.weight";
+  constexpr std::string_view kScalar = "layer_scalar";
+  const model::Model& model = plan.model();
+  const auto& flags = model.geometry.layer_flags;
+  const auto slides = [&flags](std::int64_t i) {
+    return flags[static_cast<std::size_t>(i)].contains("sliding");
+  };
   for (const plan::ShardFile& file : plan.files()) {
     for (const plan::Target& target : file.targets) {
-      if (!fuses_ && target.global_name.ends_with(kQkv)) {
-        layers_.insert(target.global_name.substr(0, target.global_name.size() - kQkv.size()));
+      const std::string& name = target.global_name;
+      const model::Mapping& mapping = model.mappings[target.mapping];
+      if (!fuses_ && name.ends_with(kQkv)) {
+        layers_.insert(name.substr(0, name.size() - kQkv.size()));
+      }
+      if (name.ends_with(kScalar) && mapping.stage == family::Stage::Decoder &&
+          mapping.index >= 0 && mapping.index < std::ssize(flags)) {
+        Attention& attention = attention_[name.substr(0, name.size() - kScalar.size())];
+        attention = {slides(mapping.index) ? "_sliding" : "_global", 0};
+        for (std::int64_t i = 0; i < mapping.index; ++i) {
+          attention.number += slides(i) == slides(mapping.index) ? 1 : 0;
+        }
       }
     }
   }
 }
 
-std::string StoredNames::of(const std::string& name) const {
+StoredName StoredNames::module_of(const std::string& name) const {
+  constexpr std::string_view kAttention = "self_attention";
+  const std::size_t at = name.rfind(std::string(kAttention) + ".");
+  const auto found =
+      at == std::string::npos ? attention_.end() : attention_.find(name.substr(0, at));
+  if (found == attention_.end()) {
+    return name;
+  }
+  StoredName out(std::string(name).insert(at + kAttention.size(), found->second.kind));
+  out.kind = found->second.kind;
+  out.number = found->second.number;
+  return out;
+}
+
+StoredName StoredNames::of(const std::string& name) const {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kNorms = {
       {{"input_layernorm.", "self_attention.linear_qkv.layer_norm_"},
        {"pre_mlp_layernorm.", "mlp.linear_fc1.layer_norm_"}}};
   for (const auto& [norm, stored] : kNorms) {
     const std::size_t at = name.rfind(norm);
     if (at != std::string::npos && layers_.contains(name.substr(0, at))) {
-      return name.substr(0, at) + std::string(stored) + name.substr(at + norm.size());
+      return module_of(name.substr(0, at) + std::string(stored) + name.substr(at + norm.size()));
     }
   }
-  return name;
+  return module_of(name);
 }
 
-GlobalPlace global_place(const std::string& name) {
-  Place out = without_expert(name);
-  replace_text(out.key, ".mtp_model_layer.", ".transformer_layer.");
-  return out;
-}
-
-std::vector<GlobalPiece> find_global(const io::TensorStore& store, const std::string& name) {
+std::vector<GlobalPiece> find_global(const io::TensorStore& store, const StoredName& name) {
   for (const Place& place : places_of(name)) {
     const TensorSpec* const found = store.find(place.key);
     if (found != nullptr && holds(*found, place.index)) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/stored_keys.hpp"
 #include "core/io/tensor_store.hpp"
 #include "core/model/model.hpp"
 #include "core/parallel/parallel.hpp"
@@ -22,39 +23,38 @@ struct GlobalPiece {
   std::int64_t row = 0;  // where it begins in the parameter
 };
 
-/// A key, and the leading indices that a parameter has in it.
-struct GlobalPlace {
-  std::string key;
-  Shape index;
-};
-
-/// The names under which Megatron-Core stores the parameters of a model. Its own layers
-/// (--transformer-impl local) keep their norms where those of TransformerEngine fuse them, but for
-/// latent attention: "L.input_layernorm.weight" is "L.self_attention.linear_qkv.layer_norm_weight".
+/// The names under which Megatron stores the parameters of a model: what classes of layers make of
+/// them in sharded_state_dict. Its own layers (--transformer-impl local) keep their norms where
+/// those of TransformerEngine fuse them, but for latent attention: "L.input_layernorm.weight" is
+/// "L.self_attention.linear_qkv.layer_norm_weight". Layers of Gemma 4, which alone have a
+/// layer_scalar, keep the attention of sliding windows and the one over everything apart.
 /// Source: Megatron-LM gpt_layer_specs.py, get_gpt_layer_local_submodules,
-/// sharded_state_dict_keys_map (megatron-core 0.19.2).
+/// sharded_state_dict_keys_map (megatron-core 0.19.2); Megatron-Bridge 0.6.2 modeling_gemma4.py.
 class StoredNames {
  public:
   explicit StoredNames(const plan::Plan& plan);
-  [[nodiscard]] std::string of(const std::string& name) const;
+  [[nodiscard]] StoredName of(const std::string& name) const;
+  /// The same without what becomes of norms: the modules that keep an extra state.
+  [[nodiscard]] StoredName module_of(const std::string& name) const;
   /// The norms of these layers are modules of TransformerEngine, which keep extra states.
   [[nodiscard]] bool norms_have_states() const { return fuses_; }
 
  private:
+  struct Attention {
+    std::string kind;          // "_sliding"
+    std::int64_t number = -1;  // among the layers of this kind
+  };
   bool fuses_;
   std::set<std::string, std::less<>> layers_;  // "decoder.layers.3.", with a linear_qkv
+  std::map<std::string, Attention, std::less<>> attention_;  // of such a layer, when kept apart
 };
-
-/// Where Megatron-Core puts the parameter `name` (global numbers) when each layer has keys of its
-/// own: experts are slices of one tensor.
-[[nodiscard]] GlobalPlace global_place(const std::string& name);
 
 /// The pieces of the parameter `name` (global numbers of layers and experts); none when the
 /// checkpoint does not hold it. A number in the name may be an index of a tensor stacked over
 /// layers, an expert one of a tensor stacked over experts, and fused rows may be stored apart.
 /// Source: Megatron-LM dist_checkpointing keys (docs/reference/formats.md#torch_dist).
 [[nodiscard]] std::vector<GlobalPiece> find_global(const io::TensorStore& store,
-                                                   const std::string& name);
+                                                   const StoredName& name);
 
 /// One rank, with the vocabulary padded as the store has it.
 [[nodiscard]] parallel::Layout global_layout(const io::TensorStore& store,

@@ -286,7 +286,7 @@ Result<ConvertReport> to_torch_dist(const checkpoint::HfModel& source,
   for (const model::Mapping& mapping : source.model.mappings) {
     BV_CHECK(checkpoint::check_movable(source.headers, mapping, options.dtype));
   }
-  const checkpoint::GlobalKeys keys = checkpoint::global_keys(plan);
+  BV_TRY(keys, checkpoint::global_keys(plan));
   const KeyDtypes dtypes = key_dtypes(source, plan, options.dtype, keys);
   const DistPlan written = lay_out(source, plan, options.dtype, dtypes.types, keys);
   io::OutputRequest request = dist_request(source, out, options);

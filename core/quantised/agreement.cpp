@@ -42,6 +42,10 @@ bool names_type(const std::string& text, DType dtype) {
 
 }  // namespace
 
+bool is_mxfp8(std::string_view method) {
+  return method == "mxfp8" || method == "modelopt_mxfp8";
+}
+
 std::string against_config(const Weight& weight, const Hints& hints) {
   if (!hints.against.empty()) {
     return hints.against;
@@ -49,7 +53,11 @@ std::string against_config(const Weight& weight, const Hints& hints) {
   const TensorSpec& bits = *weight.bits;
   const std::string method = "quant_method " + hints.method;
   if (kinds::is_float8(bits.dtype)) {
-    if (!is_any(hints.method, kFloat8Methods)) {
+    const bool exponents = weight.scale->dtype == DType::U8 || weight.scale->dtype == DType::F8E8M0;
+    if (is_mxfp8(hints.method) && !exponents) {
+      return contradicts(method, *weight.scale);
+    }
+    if (!is_any(hints.method, kFloat8Methods) && !is_mxfp8(hints.method)) {
       return contradicts(method, bits);
     }
     if (!hints.number.empty() && !names_type(hints.number, bits.dtype)) {
@@ -60,7 +68,6 @@ std::string against_config(const Weight& weight, const Hints& hints) {
         algorithm != "MIXED_PRECISION") {
       return contradicts("quant_algo " + algorithm, bits);
     }
-    const bool exponents = weight.scale->dtype == DType::U8 || weight.scale->dtype == DType::F8E8M0;
     if (hints.scale_number == "float" && exponents) {
       return contradicts("scale_fmt float", *weight.scale);
     }

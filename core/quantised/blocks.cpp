@@ -189,7 +189,7 @@ class Settling {
 
 const TensorSpec* scale_of(const Module& module, std::string_view stem) {
   std::string parameter;
-  for (const std::string_view ending : {"_scale_inv", "_scale", "_scales"}) {
+  for (const std::string_view ending : scale_endings()) {
     parameter.assign(stem).append(ending);
     if (const auto found = module.find(parameter); found != module.end()) {
       return found->second;

@@ -107,6 +107,10 @@ std::string stated(const json& config) {
     }
   };
   tell(*place.node);
+  if (const auto sparsity = place.node->find("sparsity_config");
+      sparsity != place.node->end() && sparsity->is_object() && sparsity->contains("format")) {
+    told.push_back(fmt::format("sparsity_config {}", shown(sparsity->at("format"))));
+  }
   for (const json* group : config_groups_of(*place.node)) {
     tell(group->at("weights"));
   }

@@ -36,11 +36,14 @@ Parts parts_of(const Weight& weight) {
   Parts out;
   for (const TensorSpec* one : weight.companions) {
     const std::string_view parameter = parameter_of(*one);
-    if (parameter == stem + "_scale_inv" || parameter == stem + "_scale" ||
-        parameter == stem + "_scales") {
+    const std::string_view ending =
+        parameter.starts_with(stem) ? parameter.substr(stem.size()) : std::string_view();
+    const std::string_view word = ending.starts_with('_') ? ending.substr(1) : parameter;
+    if (std::ranges::find(scale_endings(), ending) != scale_endings().end()) {
       out.other = out.scale != nullptr ? parameter : out.other;
       out.scale = one;
-    } else if (std::find(kBeside.begin(), kBeside.end(), parameter) == kBeside.end()) {
+    } else if (std::ranges::find(kBeside, parameter) == kBeside.end() &&
+               std::ranges::find(kBeside, word) == kBeside.end()) {
       out.other = parameter;
     }
   }

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "core/base/text.hpp"
+#include "core/quantised/agreement.hpp"
 #include "core/quantised/config_place.hpp"
 #include "core/quantised/module.hpp"
 
@@ -19,22 +21,41 @@ using nlohmann::json;
 constexpr std::array kLeftOut = {"ignore", "modules_to_not_convert", "ignored_layers", "exclude",
                                  "exclude_modules"};
 
-/// Rows and columns of a block; empty when the field is not two positive numbers.
-std::vector<std::int64_t> block_of(const json& node, const char* key) {
-  const auto found = node.find(key);
+bool is_size(std::int64_t number) {
+  return number > 0 && number < (std::int64_t{1} << 31);
+}
+
+/// "128x128", which compressed-tensors wrote once and still reads (validate_block_structure).
+std::vector<std::int64_t> sizes_in(const std::string& text) {
   std::vector<std::int64_t> out;
-  if (found == node.end() || !found->is_array() || found->size() != 2) {
-    return out;
-  }
-  for (const json& one : *found) {
-    const bool fits = one.is_number_integer() && one.get<std::int64_t>() > 0 &&
-                      one.get<std::int64_t>() < (std::int64_t{1} << 31);
-    if (!fits) {
+  for (std::size_t at = 0; at <= text.size() && out.size() <= 2;) {
+    const std::size_t end = std::min(text.find('x', at), text.size());
+    std::int64_t number = 0;
+    const auto read = std::from_chars(text.data() + at, text.data() + end, number);
+    if (read.ec != std::errc() || read.ptr != text.data() + end || !is_size(number)) {
       return {};
     }
-    out.push_back(one.get<std::int64_t>());
+    out.push_back(number);
+    at = end + 1;
   }
   return out;
+}
+
+/// Rows and columns of a block; empty when the field is not two positive numbers.
+std::vector<std::int64_t> block_of(const json& node, std::string_view key) {
+  const auto found = node.find(key);
+  std::vector<std::int64_t> out;
+  if (found == node.end()) {
+    return out;
+  }
+  if (key == "block_structure" && found->is_string()) {
+    out = sizes_in(found->get_ref<const std::string&>());
+  } else if (found->is_array() && found->size() == 2) {
+    for (const json& one : *found) {
+      out.push_back(one.is_number_integer() ? one.get<std::int64_t>() : 0);
+    }
+  }
+  return out.size() == 2 && std::ranges::all_of(out, is_size) ? out : std::vector<std::int64_t>{};
 }
 
 std::int64_t whole(const json& node, const char* key) {
@@ -164,6 +185,14 @@ std::string unread_of(const json& weights) {
   return out.empty() ? unread(weights, "group_size", whole_group, "a whole number") : out;
 }
 
+/// The format that weights with many zeros are stored in; "" when none is said, or none is.
+std::string sparsity_of(const json& node) {
+  const auto sparsity = node.find("sparsity_config");
+  const std::string format =
+      sparsity != node.end() && sparsity->is_object() ? word(*sparsity, "format") : "";
+  return format == "dense" ? "" : format;
+}
+
 /// What is said for all weights and makes other values than number x scale.
 std::string against_all(const json& node, const Kind& all, const std::vector<Kind>& kinds) {
   std::string not_read = unread_of(node);
@@ -178,12 +207,8 @@ std::string against_all(const json& node, const Kind& all, const std::vector<Kin
   if (transform != node.end() && transform->is_object() && is_filled(*transform, "config_groups")) {
     return "config.json says transform_config: the weights are stored turned";
   }
-  const auto sparsity = node.find("sparsity_config");
-  if (sparsity != node.end() && sparsity->is_object()) {
-    if (const std::string format = word(*sparsity, "format");
-        !format.empty() && format != "dense") {
-      return fmt::format("config.json says sparsity_config with format {}", format);
-    }
+  if (const std::string format = sparsity_of(node); !format.empty()) {
+    return fmt::format("config.json says sparsity_config with format {}", format);
   }
   for (const Kind& one : kinds) {
     if (all.bits > 0 && one.bits != all.bits) {
@@ -229,6 +254,10 @@ Hints hints_of(const json& config) {
   out.scale_number = word(node, "scale_fmt");
   out.block = block_of(node, "weight_block_size");
   out.block_is_null = node.contains("weight_block_size") && node["weight_block_size"].is_null();
+  if (is_mxfp8(out.method) && !node.contains("weight_block_size")) {
+    out.block = {1, 32};  // of the form itself
+  }
+  out.sparsity = sparsity_of(node);
   Kind all;
   all.bits = bits_of(node);
   all.format = word(node, "format");

@@ -21,9 +21,15 @@ constexpr std::array kCompanions = {
 constexpr std::array kHqq = {"nbits",   "group_size",   "axis",          "shape",
                              "packing", "channel_wise", "view_as_float", "meta"};
 
+/// Linears of compressed-tensors that hold the numbers of a weight that are not zero, where those
+/// stand, and its shape.
+constexpr const char* kSparseValues = "compressed";
+constexpr std::array kSparse = {"bitmask", "shape", "row_offsets"};
+
 /// Parameters that nothing but a quantised weight is stored as.
-constexpr std::array kUnmistakable = {"qweight", "weight_packed",    "blocks", "qdata",
-                                      "W_q",     "weight_scale_inv", "SCB",    "absmax"};
+constexpr std::array kUnmistakable = {"qweight", "weight_packed", "blocks",
+                                      "qdata",   "W_q",           "weight_scale_inv",
+                                      "SCB",     "absmax",        "bitmask"};
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -41,17 +47,22 @@ bool ends_in_any(std::string_view text, const Words& words) {
                      [text](std::string_view word) { return ends_in(text, word); });
 }
 
+bool is_sparse(const Module& module) {
+  return module.contains("bitmask") && module.contains(kSparseValues);
+}
+
 bool is_companion(const Module& module, std::string_view parameter) {
   return ends_in_any(parameter, kCompanions) ||
          parameter.find("quant_state") != std::string_view::npos ||
          (module.contains("W_q") && ends_in_any(parameter, kHqq)) ||
+         (is_sparse(module) && ends_in_any(parameter, kSparse)) ||
          (parameter == "biases" && module.contains("scales"));
 }
 
 /// The weight that a parameter with quantised values stands for.
 std::string stem_of(std::string_view parameter) {
-  constexpr std::array kWhole = {"qweight", "W_q",   "q_weight", "weight._data",
-                                 "trellis", "codes", "Qidxs",    "indices"};
+  constexpr std::array kWhole = {"qweight", "W_q",   "q_weight", "weight._data", "trellis",
+                                 "codes",   "Qidxs", "indices",  kSparseValues};
   if (std::find(kWhole.begin(), kWhole.end(), parameter) != kWhole.end()) {
     return "weight";
   }
@@ -91,6 +102,12 @@ std::vector<std::string_view> companions_of(std::span<const std::string_view> al
 }
 
 }  // namespace
+
+std::span<const std::string_view> scale_endings() {
+  static constexpr std::array<std::string_view, 4> kEndings = {"_scale_inv", "_scale", "_scales",
+                                                               "_weight_scale"};
+  return kEndings;
+}
 
 Name name_of(std::string_view tensor) {
   constexpr std::string_view kInside = ".weight.";
@@ -179,7 +196,9 @@ std::optional<Recognised> recognise(const Module& module,
   }
   const std::string stem = stem_of(values);
   std::vector<std::string_view> own = companions_of(companions, values, stem);
-  if (own.empty() || (!is_known_by_name(bits) && holds_numbers(bits.dtype))) {
+  const bool numbers = holds_numbers(bits.dtype) && !is_known_by_name(bits) &&
+                       !(is_sparse(module) && values == kSparseValues);
+  if (own.empty() || numbers) {
     return std::nullopt;
   }
   const Stored stored{module, values, stem, bits, own, hints};

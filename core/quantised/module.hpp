@@ -61,6 +61,10 @@ struct Name {
 /// its module: "a.b.weight.absmax" -> (a.b, weight.absmax).
 [[nodiscard]] Name name_of(std::string_view tensor);
 
+/// What follows the name of a weight in that of its scale. ModelOpt names the scale of a stack of
+/// experts "gate_up_proj_weight_scale".
+[[nodiscard]] std::span<const std::string_view> scale_endings();
+
 /// Could the tensor hold quantised values, or belong to some? Cheap: it decides which modules are
 /// looked at.
 [[nodiscard]] bool is_odd(const TensorSpec& spec, std::string_view parameter);
@@ -116,6 +120,7 @@ struct Hints {
   std::string algorithm;            // quant_algo of modelopt
   std::string number;               // fmt of FP8: "e4m3"
   std::string scale_number;         // scale_fmt of FP8: "float", "ue8m0"
+  std::string sparsity;             // format of sparsity_config, "" when all numbers are stored
   bool block_is_null = false;       // weight_block_size is there, and null
   std::vector<std::int64_t> block;  // rows and columns of a block that all weights have
   std::vector<Kind> kinds;          // each once; several where modules differ

@@ -49,8 +49,9 @@ const TensorSpec* first_of(const Stored& stored, const std::vector<std::string>&
 /// The scale that the values are multiplied by, of whatever name.
 const TensorSpec* scale_of(const Stored& stored) {
   const std::string stem(stored.stem);
-  return first_of(stored, {stem + "_scale_inv", stem + "_scale", stem + "_scales", stem + ":scale",
-                           "_" + stem + "_scale", stem + "._scale", "scale", "scales"});
+  return first_of(stored,
+                  {stem + "_scale_inv", stem + "_scale", stem + "_scales", stem + "_weight_scale",
+                   stem + ":scale", "_" + stem + "_scale", stem + "._scale", "scale", "scales"});
 }
 
 /// "128 x 128 block scales", "per-channel scales", ...: what one number of the scale covers.
@@ -182,6 +183,12 @@ std::optional<Scheme> by_name(const Stored& stored) {
   if (values.ends_with("_packed")) {
     return packed(stored);
   }
+  if (values == "compressed" && parameter_of(stored, "bitmask") != nullptr) {
+    const std::string& format = stored.hints.sparsity;
+    return Scheme{
+        (format.empty() ? "sparse numbers beside a bitmask" : format) + " (compressed-tensors)",
+        ""};
+  }
   if (values.ends_with("_blocks") && parameter_of(stored, std::string(stored.stem) + "_scales")) {
     return Scheme{"MXFP4 (blocks and scales)", kMxfp4};
   }
@@ -223,7 +230,8 @@ std::optional<Scheme> by_dtype(const Stored& stored) {
   }
   const bool compressed = stored.hints.method == "compressed-tensors";
   if (is_float8(dtype) || is_known_by_name(stored.bits)) {
-    const bool fine = stored.hints.method.empty() || stored.hints.method == "fp8";
+    const bool fine = (stored.hints.method.empty() || stored.hints.method == "fp8") &&
+                      scale->name.ends_with("_scale_inv");  // the only name that it knows
     const std::string number = is_exponent(scale->dtype) ? "MXFP8"
                                : is_known_by_name(stored.bits)
                                    ? "FP8"

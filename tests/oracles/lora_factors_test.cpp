@@ -90,6 +90,10 @@ TEST(LoraFactors, RowsOfAnExpertFollowTheExpertRanks) {
   EXPECT_EQ(wanted->b, (TaggedTensor{{2, 2}, {1, -1, 3, -1}}));
   question.weight.model_type = "gpt_oss";  // gate and up alternate: gate 0 2, up 1 3
   EXPECT_EQ(wanted_factors(question)->b, (TaggedTensor{{2, 2}, {2, -1, 3, -1}}));
+  question.weight.model_type = "gpt_oss_custom";
+  EXPECT_FALSE(wanted_factors(question));
+  EXPECT_NE(why_unanswered(question).find("gpt_oss_custom"), std::string::npos);
+  question.weight.model_type = "gpt_oss";
   question.hf_rows = {6};
   question.parts = {part_of(0, 6, 2, 0)};
   EXPECT_FALSE(wanted_factors(question));

@@ -334,6 +334,9 @@ TEST(ExpertFc1, SeparatesTheAlternatingRowsOfGptOss) {
   bias.model_type = "gpt_oss";
   EXPECT_THAT(words(bias), ElementsAre("gate_up_proj_bias[4]", "gate_up_proj_bias[6]",
                                        "gate_up_proj_bias[5]", "gate_up_proj_bias[7]"));
+  bias.model_type = "gpt_oss_custom";  // no shape shows it
+  EXPECT_THAT(words(bias),
+              ElementsAre("whether gate and up rows of gpt_oss_custom alternate is not known"));
 }
 
 TEST(ExpertFc1, TakesAStackWithGateAndUpAsAnAxis) {

@@ -95,14 +95,65 @@ TEST(FindGlobal, FusedRowsThatAreStoredApart) {
                    layer + "conv1d.weight.value at 8"}));
 }
 
+/// What Megatron-Core 0.19.2 writes of a Mamba mixer, whose convolution was a module once.
+TEST(FindGlobal, RowsOfAMambaMixer) {
+  MemoryStore store;
+  const std::string layer = "decoder.layers.3.mixer.";
+  for (const auto& [part, rows] : std::vector<std::pair<std::string, std::int64_t>>{
+           {"z", 6}, {"x", 6}, {"B", 2}, {"C", 2}, {"dt", 3}}) {
+    add(store, layer + "in_proj.weight." + part, {rows, 5});
+    if (part != "z" && part != "dt") {
+      add(store, layer + "conv1d.weight." + part, {rows, 1, 4});
+      add(store, layer + "conv1d.bias." + part, {rows});
+    }
+  }
+  EXPECT_EQ(found(store, layer + "in_proj.weight"),
+            (Found{layer + "in_proj.weight.z at 0", layer + "in_proj.weight.x at 6",
+                   layer + "in_proj.weight.B at 12", layer + "in_proj.weight.C at 14",
+                   layer + "in_proj.weight.dt at 16"}));
+  for (const std::string parameter : {"weight", "bias"}) {
+    const std::string key = layer + "conv1d." + parameter;
+    EXPECT_EQ(found(store, layer + "conv1d_" + parameter),
+              (Found{key + ".x at 0", key + ".B at 6", key + ".C at 8"}));
+  }
+}
+
+/// Layers of multi-token prediction of a hybrid model are stacks, and keep their name.
+TEST(FindGlobal, MtpLayersThatAreStacks) {
+  MemoryStore store;
+  const std::string name = "mtp.layers.0.mtp_model_layer.layers.1.mlp.linear_fc2.weight";
+  add(store, name, {4, 2});
+  EXPECT_EQ(found(store, name), Found{name + " at 0"});
+}
+
+/// Gemma 4 stacks the layers of each kind of attention for themselves.
+TEST(FindGlobal, LayersThatAreStackedByKind) {
+  MemoryStore store;
+  add(store, "decoder.layers.self_attention_global.linear_qkv.weight", {2, 4, 2});
+  StoredName name("decoder.layers.5.self_attention_global.linear_qkv.weight");
+  name.number = 1;
+  const auto pieces = find_global(store, name);
+  ASSERT_EQ(pieces.size(), 1U);
+  EXPECT_EQ(pieces[0].index, Shape{1});
+}
+
+TEST(FindGlobal, ExpertsOfTwoPools) {
+  MemoryStore store;
+  const std::string pool = "decoder.layers.1.mlp.vision_moe_layer.experts.";
+  add(store, pool + "experts.linear_fc1.weight", {8, 4, 2});
+  EXPECT_EQ(found(store, pool + "local_experts.7.linear_fc1.weight"),
+            Found{pool + "experts.linear_fc1.weight[7] at 0"});
+}
+
 TEST(FindGlobal, PartsOfTwoTypesAreNotJoined) {
   MemoryStore store;
-  add(store, "x.weight_w", {4, 2});
-  add(store, "x.weight_v", {4, 2}, DType::F32);
-  EXPECT_EQ(found(store, "x.weight"), Found{});
-  add(store, "y.weight_w", {4, 2});
-  add(store, "y.weight_v", {4, 2});
-  EXPECT_EQ(found(store, "y.weight"), (Found{"y.weight_w at 0", "y.weight_v at 4"}));
+  add(store, "x.linear_fc1.weight_w", {4, 2});
+  add(store, "x.linear_fc1.weight_v", {4, 2}, DType::F32);
+  EXPECT_EQ(found(store, "x.linear_fc1.weight"), Found{});
+  add(store, "y.linear_fc1.weight_w", {4, 2});
+  add(store, "y.linear_fc1.weight_v", {4, 2});
+  EXPECT_EQ(found(store, "y.linear_fc1.weight"),
+            (Found{"y.linear_fc1.weight_w at 0", "y.linear_fc1.weight_v at 4"}));
 }
 
 }  // namespace

@@ -164,6 +164,7 @@ TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
        {kFp8, {64, 32}, {64, 1}, DType::U8},
        {{"quant_method", "fp8"}, {"scale_fmt", "float"}}},
       {"quant_method gptq", one, {{"quant_method", "gptq"}, {"bits", 8}}},
+      {"quant_method mxfp8", block, {{"quant_method", "mxfp8"}, {"weight_block_size", {64, 32}}}},
       {"quant_algo NVFP4", one, {{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}},
       {"4 bits", one, {{"quant_method", "fp8"}, {"bits", 4}}},
       {"type int", one, one_group({{"num_bits", 8}, {"type", "int"}}, "float-quantized")},
@@ -196,6 +197,38 @@ TEST(Agreement, IsAskedOfEveryFieldThatDecidesValues) {
   json bits = one_group(int4);
   bits["bits"] = 8;
   EXPECT_THAT(blocks_of({four}, bits), HasSubstr("8 bits for all weights, and 4 bits"));
+}
+
+/// MXFP8 that is called by its own name (MiniMax-M3; what vLLM and SGLang write): 32 numbers of a
+/// row share a power of two, said or not.
+TEST(Agreement, MxFp8MayBeCalledByItsName) {
+  const StoredWeight stored{kFp8, {64, 96}, {64, 3}, DType::U8};
+  const StoredWeight other{kFp8, {64, 96}, {64, 2}, DType::U8};
+  for (const char* method : {"mxfp8", "modelopt_mxfp8", "fp8", "modelopt"}) {
+    json says = {{"quant_method", method}, {"weight_block_size", {1, 32}}};
+    EXPECT_EQ(blocks_of({stored}, says), "1 x 32 ") << method;
+    EXPECT_THAT(blocks_of({other}, says), HasSubstr("blocks of 1 x 32")) << method;
+  }
+  EXPECT_EQ(blocks_of({stored}, {{"quant_method", "mxfp8"}}), "1 x 32 ");
+  EXPECT_THAT(blocks_of({other}, {{"quant_method", "mxfp8"}}), HasSubstr("blocks of 1 x 32"));
+}
+
+/// What compressed-tensors wrote before it wrote lists, and still reads.
+TEST(Blocks, AStructureMayBeAText) {
+  const StoredWeight stored{kFp8, {64, 32}, {4, 4}};
+  const auto says = [](const json& structure) {
+    return one_group(
+        {{"num_bits", 8}, {"type", "float"}, {"strategy", "block"}, {"block_structure", structure}},
+        "float-quantized");
+  };
+  EXPECT_EQ(blocks_of({stored}, says({16, 8})), "16 x 8 ");
+  EXPECT_EQ(blocks_of({stored}, says("16x8")), "16 x 8 ");
+  EXPECT_THAT(blocks_of({stored}, says("8x16")), HasSubstr("blocks of 8 x 16"));
+  for (const char* wrong : {"", "x", "16", "16x", "x8", "16x8x1", "16 x 8", "16,8", "0x8", "-1x8",
+                            "99999999999999999999x8"}) {
+    EXPECT_THAT(blocks_of({stored}, says(wrong)), HasSubstr("is not two positive whole numbers"))
+        << wrong;
+  }
 }
 
 /// A format that nobody here knows has the name that config.json gives it.

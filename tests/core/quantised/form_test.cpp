@@ -294,6 +294,26 @@ TEST(Form, IsUnknownWhereTheScalesDoNotFit) {
   }
 }
 
+/// ModelOpt names the scale of a stack by the parameter and by what it is (Llama 4 in FP8).
+TEST(Form, OfAStackOfExpertsHasAScaleOfItsOwnName) {
+  Headers headers;
+  const Weight weight = defined({{"gate_up_proj", DType::F8E4M3, {4, 6, 8}},
+                                 {"gate_up_proj_weight_scale", DType::F32, {}},
+                                 {"gate_up_proj_input_scale", DType::F32, {}}},
+                                json::object(), headers);
+  ASSERT_TRUE(weight.form.has_value()) << weight.undefined;
+  EXPECT_EQ(weight.name, "m.gate_up_proj");
+  EXPECT_EQ(weight.scale->name, "m.gate_up_proj_weight_scale");
+  EXPECT_TRUE(weight.form->one_scale);
+  EXPECT_EQ(weight.form->shape, (Shape{4, 6, 8}));
+  Headers more;
+  const Weight other = defined({{"up_proj", DType::F8E4M3, {4, 6, 8}},
+                                {"up_proj_weight_scale", DType::F32, {}},
+                                {"up_proj_weight_zero_point", DType::F32, {}}},
+                               json::object(), more);
+  EXPECT_FALSE(other.form.has_value());
+}
+
 TEST(Form, TakesTheBlockThatTheConfigSaysAtACutEdge) {
   Headers headers;
   const Weight weight =

@@ -114,7 +114,7 @@ void write_text(const fs::path& path, const std::string& text) {
 
 void write_torch_dist(const plan::Plan& plan, const std::map<std::string, Tensor>& tensors,
                       const fs::path& folder) {
-  const checkpoint::GlobalKeys keys = checkpoint::global_keys(plan);
+  const checkpoint::GlobalKeys keys = checkpoint::global_keys(plan).value();
   std::map<std::string, DType> types;
   for (const checkpoint::KeyedTarget& target : keys.targets) {
     for (const checkpoint::KeyedChunk& chunk : target.chunks) {
