@@ -193,7 +193,10 @@ StoredName StoredNames::of(const std::string& name) const {
   for (const auto& [norm, stored] : kNorms) {
     const std::size_t at = name.rfind(norm);
     if (at != std::string::npos && layers_.contains(name.substr(0, at))) {
-      return module_of(name.substr(0, at) + std::string(stored) + name.substr(at + norm.size()));
+      StoredName out =
+          module_of(name.substr(0, at) + std::string(stored) + name.substr(at + norm.size()));
+      out.single = single_.contains(name);
+      return out;
     }
   }
   return module_of(name);
