@@ -8,6 +8,7 @@
 
 #include "core/base/arith.hpp"
 #include "core/checkpoint/global_shard.hpp"
+#include "core/model/stored_as.hpp"
 
 namespace bv::checkpoint {
 namespace {
@@ -40,6 +41,7 @@ struct Plain {
   StoredName name;
   GlobalPlace place;
   Shape shape;
+  model::LayerKeys keys = model::LayerKeys::WhereAlike;  // of its block
 };
 
 /// "decoder." of "decoder.layers."
@@ -64,37 +66,52 @@ std::set<std::string> hybrid_stacks(const std::vector<Plain>& all) {
 /// Parameters of one layer by their names in it, with their shapes; the experts count, too.
 using Layer = std::set<std::pair<std::string, Shape>>;
 
-/// Layers of a TransformerBlock of Megatron. A tower that is a module of transformers has numbered
-/// layers as well, with keys of their own.
-bool is_of_megatron(const std::string& block, const Layer& layer) {
-  const bool is_list = !block.ends_with("layers.");  // of modules beside the layers of a block
-  return ("." + owner_of(block)).ends_with(".decoder.") &&
-         (is_list || std::any_of(layer.begin(), layer.end(), [](const auto& one) {
-            const std::string& name = one.first;
-            return name.starts_with("self_attention") || name.starts_with("mlp.linear_") ||
-                   name.starts_with("mlp.experts.") || name.starts_with("mlp.router.");
-          }));
+/// Of a TransformerBlock of Megatron, by its owner: "language_model.decoder.". Other modules with
+/// numbered layers are those of transformers.
+bool is_of_block(const std::string& owner) {
+  return ("." + owner).ends_with(".decoder.");
 }
 
-/// Blocks of Gemma 4 with wide MLPs say that their layers differ, whether they do or not. Source:
-/// Megatron-Bridge 0.6.2 gemma4_provider.py, hetereogenous_dist_checkpoint.
-bool says_to_differ(const Plain& one, const model::Model& model) {
-  return !one.name.kind.empty() && model.geometry.get("double_wide").value_or(0) != 0;
+/// The layers of a block by their numbers, for themselves where they are stacked by kind.
+using Block = std::map<std::string, Layer>;
+
+/// The layers of a block that share keys whatever they hold are not alike.
+Error unlike(const std::string& block, const Block& layers) {
+  Layer every;
+  for (const auto& [number, layer] : layers) {
+    every.insert(layer.begin(), layer.end());
+  }
+  std::string lacks;
+  for (const auto& [number, layer] : layers) {
+    for (const auto& one : every) {
+      if (lacks.empty() && !layer.contains(one)) {
+        lacks = fmt::format("{}{}.{} [{}]", block, number, one.first, fmt::join(one.second, ", "));
+      }
+    }
+  }
+  return fail(Code::MegatronParamUnfilled,
+              fmt::format("the layers of {} share the keys of a torch_dist checkpoint, and not all "
+                          "of them hold the same parameters",
+                          block))
+      .pair(fmt::format("no {}", lacks), "the same parameters in every layer")
+      .advise("convert with --to megatron, which has a file for each rank");
 }
 
-/// Blocks whose layers hold the same parameters in the same shapes. What one module numbers is
-/// stacked together or not at all.
-std::set<std::string> stacked_blocks(const std::vector<Plain>& all, const model::Model& model) {
-  // By block and by kind of layer.
-  std::map<std::pair<std::string, std::string>, std::map<std::string, Layer>> blocks;
+/// Blocks whose layers hold the same parameters in the same shapes, but for those that never share
+/// a key. What one module numbers is stacked together or not at all.
+Result<std::set<std::string>> stacked_blocks(const std::vector<Plain>& all) {
+  std::map<std::pair<std::string, std::string>, Block> blocks;  // by block and by kind of layer
   std::set<std::string> apart = hybrid_stacks(all);
+  std::set<std::string> shared;
   for (const Plain& one : all) {
     if (const auto layer = in_layer(one.place.key)) {
       Shape shape = one.place.index;
       shape.insert(shape.end(), one.shape.begin(), one.shape.end());
       blocks[{layer->block, one.name.kind}][layer->number].emplace(layer->rest, std::move(shape));
-      if (says_to_differ(one, model)) {
+      if (one.keys == model::LayerKeys::Own || one.name.single) {
         apart.insert(owner_of(layer->block));
+      } else if (one.keys == model::LayerKeys::Shared) {
+        shared.insert(owner_of(layer->block));
       }
     }
   }
@@ -103,7 +120,10 @@ std::set<std::string> stacked_blocks(const std::vector<Plain>& all, const model:
     const Layer& first = layers.begin()->second;
     const bool alike = std::all_of(layers.begin(), layers.end(),
                                    [&](const auto& layer) { return layer.second == first; });
-    if (!alike || !is_of_megatron(block, first)) {
+    if (!alike && shared.contains(owner_of(block))) {
+      return unlike(block, layers);
+    }
+    if (!alike || !is_of_block(owner_of(block))) {
       apart.insert(owner_of(block));
     }
   }
@@ -117,7 +137,7 @@ std::set<std::string> stacked_blocks(const std::vector<Plain>& all, const model:
 }
 
 GlobalPlace stacked(const StoredName& name, const std::set<std::string>& blocks) {
-  GlobalPlace place = global_place(name.name);
+  GlobalPlace place = global_place(name);
   const auto layer = in_layer(place.key);
   if (layer && blocks.contains(layer->block)) {
     place.key = layer->block + layer->rest;
@@ -273,25 +293,31 @@ Result<GlobalKeys> global_keys(const plan::Plan& plan) {
       if (!target.copy) {
         const model::Mapping& mapping = plan.model().mappings[target.mapping];
         StoredName name = names.of(target.global_name);
-        GlobalPlace place = global_place(name.name);
-        all.push_back(
-            {&target, std::move(name), std::move(place), plan.bound(mapping).target_shapes()[0]});
+        GlobalPlace place = global_place(name);
+        all.push_back({&target, std::move(name), std::move(place),
+                       plan.bound(mapping).target_shapes()[0],
+                       model::stored_as(plan.model(), mapping).keys});
       }
     }
   }
-  const std::set<std::string> blocks = stacked_blocks(all, plan.model());
+  BV_TRY(blocks, stacked_blocks(all));
   GlobalKeys out;
   std::map<std::string, std::set<Shape>> states;
   for (const Plain& one : all) {
     const GlobalPlace place = stacked(one.name, blocks);
     const model::Mapping& mapping = plan.model().mappings[one.target->mapping];
-    BV_TRY(parts, parts_of(plan.bound(mapping), place.key));
+    std::vector<Part> parts;
+    if (!one.name.as_in_memory) {
+      BV_TRY(found, parts_of(plan.bound(mapping), place.key));
+      parts = found;
+    }
     KeyedTarget keyed{one.target, chunks_of(place, one.shape, parts)};
     for (const KeyedChunk& chunk : keyed.chunks) {
       cover(out.shapes[chunk.key], chunk);
     }
     const GlobalPlace own = stacked(names.module_of(one.target->global_name), blocks);
-    if (const auto module = module_with_state(own.key, names.norms_have_states())) {
+    const auto module = module_with_state(own.key, names.norms_have_states());
+    if (module && !one.name.as_in_memory) {
       states[*module].insert(own.index);
     }
     out.targets.push_back(std::move(keyed));

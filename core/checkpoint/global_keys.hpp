@@ -36,7 +36,8 @@ struct GlobalKeys {
 /// `plan` has one rank and must outlive the result. Layers that are alike in every parameter share
 /// keys with a leading axis, as those of a block of Megatron-Core do that is homogeneous; layers of
 /// multi-token prediction and of hybrid stacks never do.
-/// Errors: RulesInvalid for a rule that fuses other rows than Megatron-Core stores apart.
+/// Errors: RulesInvalid for a rule that fuses other rows than Megatron-Core stores apart;
+/// MegatronParamUnfilled where layers that share keys by their class do not hold the same.
 /// Source: Megatron-LM transformer/transformer_block.py, ssm/utils.py, transformer/mlp.py.
 [[nodiscard]] Result<GlobalKeys> global_keys(const plan::Plan& plan);
 

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/base/arith.hpp"
+#include "core/model/stored_as.hpp"
 
 namespace bv::checkpoint {
 namespace {
@@ -44,8 +45,11 @@ void add_stacked(const Place& whole, std::int64_t own, std::vector<Place>& out) 
 
 /// Everywhere that a parameter of this name may stand.
 std::vector<Place> places_of(const StoredName& name) {
-  const Place whole = global_place(name.name);
+  const Place whole = global_place(name);
   std::vector<Place> out = {whole};
+  if (name.single) {
+    return out;
+  }
   add_stacked(whole, name.number, out);
   if (const auto own = with_own_key(whole)) {
     out.push_back(*own);
@@ -143,42 +147,42 @@ bool to_next(Shape& index, const Shape& shape) {
 StoredNames::StoredNames(const plan::Plan& plan)
     : fuses_(plan.model().spelling.transformer_engine) {
   constexpr std::string_view kQkv = "self_attention.linear_qkv.weight";
-  constexpr std::string_view kScalar = "layer_scalar";
-  const model::Model& model = plan.model();
-  const auto& flags = model.geometry.layer_flags;
-  const auto slides = [&flags](std::int64_t i) {
-    return flags[static_cast<std::size_t>(i)].contains("sliding");
-  };
   for (const plan::ShardFile& file : plan.files()) {
     for (const plan::Target& target : file.targets) {
       const std::string& name = target.global_name;
-      const model::Mapping& mapping = model.mappings[target.mapping];
       if (!fuses_ && name.ends_with(kQkv)) {
         layers_.insert(name.substr(0, name.size() - kQkv.size()));
       }
-      if (name.ends_with(kScalar) && mapping.stage == family::Stage::Decoder &&
-          mapping.index >= 0 && mapping.index < std::ssize(flags)) {
-        Attention& attention = attention_[name.substr(0, name.size() - kScalar.size())];
-        attention = {slides(mapping.index) ? "_sliding" : "_global", 0};
-        for (std::int64_t i = 0; i < mapping.index; ++i) {
-          attention.number += slides(i) == slides(mapping.index) ? 1 : 0;
-        }
+      const model::StoredAs as =
+          model::stored_as(plan.model(), plan.model().mappings[target.mapping]);
+      if (as.single) {
+        single_.emplace(name, as.as_in_memory);
+      }
+      const std::size_t at =
+          as.module.empty() ? std::string::npos : name.find("." + as.module + ".");
+      if (at != std::string::npos) {
+        modules_[name.substr(0, at + 1) + as.module] = {as.stored, as.number};
       }
     }
   }
 }
 
 StoredName StoredNames::module_of(const std::string& name) const {
-  constexpr std::string_view kAttention = "self_attention";
-  const std::size_t at = name.rfind(std::string(kAttention) + ".");
-  const auto found =
-      at == std::string::npos ? attention_.end() : attention_.find(name.substr(0, at));
-  if (found == attention_.end()) {
-    return name;
+  for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+    const auto found = modules_.find(std::string_view(name).substr(0, dot));
+    if (found != modules_.end()) {
+      StoredName out(name.substr(0, name.rfind('.', dot - 1) + 1) + found->second.stored +
+                     name.substr(dot));
+      out.kind = found->second.stored;
+      out.number = found->second.number;
+      return out;
+    }
   }
-  StoredName out(std::string(name).insert(at + kAttention.size(), found->second.kind));
-  out.kind = found->second.kind;
-  out.number = found->second.number;
+  StoredName out(name);
+  if (const auto found = single_.find(name); found != single_.end()) {
+    out.single = true;
+    out.as_in_memory = found->second;
+  }
   return out;
 }
 
@@ -189,7 +193,10 @@ StoredName StoredNames::of(const std::string& name) const {
   for (const auto& [norm, stored] : kNorms) {
     const std::size_t at = name.rfind(norm);
     if (at != std::string::npos && layers_.contains(name.substr(0, at))) {
-      return module_of(name.substr(0, at) + std::string(stored) + name.substr(at + norm.size()));
+      StoredName out =
+          module_of(name.substr(0, at) + std::string(stored) + name.substr(at + norm.size()));
+      out.single = single_.contains(name);
+      return out;
     }
   }
   return module_of(name);

@@ -26,10 +26,10 @@ struct GlobalPiece {
 /// The names under which Megatron stores the parameters of a model: what classes of layers make of
 /// them in sharded_state_dict. Its own layers (--transformer-impl local) keep their norms where
 /// those of TransformerEngine fuse them, but for latent attention: "L.input_layernorm.weight" is
-/// "L.self_attention.linear_qkv.layer_norm_weight". Layers of Gemma 4, which alone have a
-/// layer_scalar, keep the attention of sliding windows and the one over everything apart.
+/// "L.self_attention.linear_qkv.layer_norm_weight". What else a class changes, its family says
+/// (core/model/stored_as.hpp).
 /// Source: Megatron-LM gpt_layer_specs.py, get_gpt_layer_local_submodules,
-/// sharded_state_dict_keys_map (megatron-core 0.19.2); Megatron-Bridge 0.6.2 modeling_gemma4.py.
+/// sharded_state_dict_keys_map (megatron-core 0.19.2).
 class StoredNames {
  public:
   explicit StoredNames(const plan::Plan& plan);
@@ -40,13 +40,14 @@ class StoredNames {
   [[nodiscard]] bool norms_have_states() const { return fuses_; }
 
  private:
-  struct Attention {
-    std::string kind;          // "_sliding"
-    std::int64_t number = -1;  // among the layers of this kind
+  struct Module {
+    std::string stored;        // "self_attention_sliding"
+    std::int64_t number = -1;  // among the layers that call it so
   };
   bool fuses_;
-  std::set<std::string, std::less<>> layers_;  // "decoder.layers.3.", with a linear_qkv
-  std::map<std::string, Attention, std::less<>> attention_;  // of such a layer, when kept apart
+  std::set<std::string, std::less<>> layers_;           // "decoder.layers.3.", with a linear_qkv
+  std::map<std::string, Module, std::less<>> modules_;  // "decoder.layers.3.self_attention"
+  std::map<std::string, bool, std::less<>> single_;     // never stacked; true: as in memory
 };
 
 /// The pieces of the parameter `name` (global numbers of layers and experts); none when the

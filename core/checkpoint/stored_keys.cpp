@@ -81,8 +81,11 @@ std::optional<std::int64_t> number_in(std::string_view text) {
              : std::nullopt;
 }
 
-GlobalPlace global_place(const std::string& name) {
-  GlobalPlace out = without_expert(name);
+GlobalPlace global_place(const StoredName& name) {
+  if (name.as_in_memory) {
+    return {name.name, {}};
+  }
+  GlobalPlace out = without_expert(name.name);
   rename_mtp_layer(out.key);
   for (const auto& [now, once] : kOnceModules) {
     if (out.key.ends_with(now)) {

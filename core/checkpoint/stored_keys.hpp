@@ -22,8 +22,10 @@ struct GlobalPlace {
 /// The name of a parameter as a checkpoint has it.
 struct StoredName {
   std::string name;
-  std::string kind = "";     // of the layers that it is stacked with, when not all: "_sliding"
-  std::int64_t number = -1;  // of its layer among those; -1: the number in the name
+  std::string kind = "";      // of the layers that it is stacked with, when not all: "_sliding"
+  std::int64_t number = -1;   // of its layer among those; -1: the number in the name
+  bool single = false;        // never stacked
+  bool as_in_memory = false;  // of a module of transformers: the key is the name
 
   StoredName(std::string of)
       : name(std::move(of)) {}  // NOLINT(google-explicit-constructor): most are stored as they are
@@ -34,7 +36,7 @@ struct StoredName {
 
 /// Where Megatron-Core puts the parameter `name` (global numbers) when each layer has keys of its
 /// own: experts are slices of one tensor, and some modules keep the names of older checkpoints.
-[[nodiscard]] GlobalPlace global_place(const std::string& name);
+[[nodiscard]] GlobalPlace global_place(const StoredName& name);
 
 /// Rows of a parameter by their name in a rule, and what follows the parameter's key where they
 /// are stored under a key of their own.

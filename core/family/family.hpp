@@ -176,6 +176,14 @@ struct OneSided {
   std::string because;
 };
 
+/// A module of a layer that a checkpoint calls otherwise where the conditions hold: layers that
+/// call it alike are counted for themselves.
+struct StoredModule {
+  std::string module;               // "self_attention"
+  std::string stored;               // "self_attention_sliding"
+  std::vector<std::string> when{};  // flags of the layer, and symbols
+};
+
 /// Rules that repeat over one variable.
 struct Section {
   Stage stage = Stage::Decoder;
@@ -191,6 +199,11 @@ struct Section {
   std::vector<Copy> copies;
   std::vector<ConstraintRule> constraints;
   std::vector<StageStart> stage_starts;
+  /// Of a torch_dist checkpoint: each layer has keys of its own, though all may be alike. With
+  /// conditions: exactly where they hold; elsewhere all layers share keys.
+  bool own_keys = false;
+  std::vector<std::string> own_keys_when;  // symbols
+  std::vector<StoredModule> stored_modules;
   std::vector<OneSided> one_sided;
   std::size_t first_rule = 0;
   std::size_t end_rule = 0;

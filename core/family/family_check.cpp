@@ -192,6 +192,10 @@ Status check_section(const Family& family, const Section& section) {
   for (const Copy& copy : section.copies) {
     BV_CHECK(check_conditions(family, source, copy.when));
   }
+  BV_CHECK(check_conditions(family, source, section.own_keys_when));
+  for (const StoredModule& one : section.stored_modules) {
+    BV_CHECK(check_conditions(family, source, one.when));
+  }
   for (std::size_t i = section.first_rule; i < section.end_rule; ++i) {
     BV_CHECK(check_rule(family, section, family.rules[i]));
   }

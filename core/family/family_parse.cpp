@@ -212,7 +212,8 @@ class FamilyParser {
 
   Status section(const JsonPlace& place) {
     BV_CHECK(place.only({"stage", "title", "over", "names", "flags", "forms", "owns", "copies",
-                         "use", "rules", "constraints", "inner", "stage_starts"}));
+                         "use", "rules", "constraints", "inner", "stage_starts", "own_keys",
+                         "stored_modules"}));
     Section out;
     BV_TRY(stage, place.at("stage"));
     BV_TRY(known_stage, parse_stage(stage));
@@ -248,6 +249,8 @@ class FamilyParser {
       }
     }
     BV_CHECK(list_of(place, "stage_starts", parse_stage_start, out.stage_starts));
+    BV_CHECK(list_of(place, "stored_modules", parse_stored_module, out.stored_modules));
+    BV_CHECK(parse_own_keys(place, out));
     BV_TRY(owns, place.texts_or_none("owns"));
     for (const std::string& prefix : owns) {
       BV_TRY(whole, with_names(place, prefix, names_));

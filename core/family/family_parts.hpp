@@ -56,6 +56,10 @@ namespace bv::family {
 /// ...}.
 [[nodiscard]] Result<OneSided> parse_one_sided(const JsonPlace& place);
 
+/// What a checkpoint has otherwise than memory (core/families/README.md).
+[[nodiscard]] Result<StoredModule> parse_stored_module(const JsonPlace& place);
+[[nodiscard]] Status parse_own_keys(const JsonPlace& section, Section& out);
+
 /// What a section or a rule repeats over: {"i": "num_hidden_layers"} is ("i", "num_hidden_layers").
 [[nodiscard]] Result<std::pair<std::string, std::string>> parse_over(const JsonPlace& place);
 /// The same of a rule, which repeats over experts or not at all.

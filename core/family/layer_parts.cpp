@@ -156,4 +156,37 @@ Result<Inner> parse_inner(const JsonPlace& place) {
   return out;
 }
 
+Result<StoredModule> parse_stored_module(const JsonPlace& place) {
+  BV_CHECK(place.only({"module", "stored", "when"}));
+  StoredModule out;
+  for (const auto& [key, name] : {std::pair{"module", &out.module}, {"stored", &out.stored}}) {
+    BV_TRY(value, place.at(key));
+    BV_TRY(text, value.text());
+    if (text.empty() || text.find('.') != std::string::npos) {
+      return value.error("this is not the name of one module", escaped(text),
+                         "a name without dots, for example \"self_attention\"");
+    }
+    *name = text;
+  }
+  BV_TRY(when, place.texts_or_none("when"));
+  out.when = when;
+  return out;
+}
+
+Status parse_own_keys(const JsonPlace& section, Section& out) {
+  const auto place = section.find("own_keys");
+  if (!place) {
+    return Done{};
+  }
+  if (place->node().is_boolean()) {
+    BV_TRY(always, place->boolean());
+    out.own_keys = always;
+    return Done{};
+  }
+  BV_TRY(when, place->texts());
+  out.own_keys = true;
+  out.own_keys_when = when;
+  return Done{};
+}
+
 }  // namespace bv::family

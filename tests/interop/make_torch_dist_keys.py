@@ -1,16 +1,23 @@
 """Writes fixtures/golden/torch_dist_keys/NAME.json: the keys, shapes and extra states that sharded_state_dict of the real
-Megatron-Core gives to a model which the released Megatron-Bridge builds of an HF folder, on one CPU.
+Megatron-Core gives to models which the released Megatron-Bridge builds of our fixtures, on one CPU.
 
-Usage: make_torch_dist_keys.py OUT HF_FOLDER ...    (Python of `ci/do bridges`; NAME is that of the folder)
+Usage: make_torch_dist_keys.py BRIDGE_VERIFY OUT FILE    (Python of `ci/do bridges`, PYTHONPATH=ci/export)
 
-Everything that needs a GPU or a package with kernels is replaced by nothing: no module computes, and no key depends on it."""
+FILE has a model a line: the name of a fixture, and fields of its config that are replaced (`qwen3_5/mtp`, `glm4_moe first_k_dense_replace=0`).
+Models with the same keys and shapes are in one file. Everything that needs a GPU or a package with kernels is replaced by nothing: no module
+computes, and no key depends on it. A bridge class that finds no config class of transformers gets the fields of config.json."""
 
+import collections
 import contextlib
 import json
 import logging
 import os
 import pathlib
+import re
+import struct
+import subprocess
 import sys
+import tempfile
 import warnings
 
 os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(29000 + os.getpid() % 1000), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0",
@@ -18,76 +25,87 @@ os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(29000 + os.getpid() %
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
 
+from bridge_verify import live, stand_ins  # noqa: E402
+
+stand_ins.install()
 import torch  # noqa: E402
 
-
-class Nothing:
-    def __init__(self, *args, **options):
-        pass
-
-    def __getattr__(self, name):
-        return lambda *args, **options: None
+# The bridge writes sizes of the published tower in its code: shapes say nothing about the fixture's.
+OTHER_SIZES = {"nemotron_h_vl": "vision"}
 
 
 class Tracker:
-    def fork(self, *names):
+    """Of random states of a GPU: there are none, and no value matters."""
+
+    def fork(self, *names, **options):
         return contextlib.nullcontext()
 
+    def is_initialized(self):
+        return True
 
-class Norm(torch.nn.Module):
-    """RMSNormGated of mamba_ssm: one weight."""
+    def add(self, *name_and_seed):
+        pass
 
-    def __init__(self, size, dtype=None, **options):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(size, dtype=dtype))
-
-
-def on_cpu(make):
-    def made(*args, device=None, **options):
-        own = {} if device is None or torch.device(device).type == "cuda" else {"device": device}
-        return make(*args, **options, **own)
-    return made
+    def get_states(self):
+        return {}
 
 
-def stand_in():
-    torch.cuda.current_device = lambda: torch.device("cpu")
-    torch.cuda.set_device = lambda *args, **options: None
-    torch.cuda.synchronize = lambda *args, **options: None
-    torch.cuda.Stream, torch.cuda.Event = type("Stream", (Nothing,), {}), type("Event", (Nothing,), {})
-    torch.cuda.current_stream = lambda *args, **options: Nothing()
-    torch.Tensor.cuda = lambda self, *args, **options: self
-    torch.nn.Module.cuda = lambda self, *args, **options: self
-    for name in ("arange", "empty", "zeros", "ones", "full", "tensor", "randn", "rand"):
-        setattr(torch, name, on_cpu(getattr(torch, name)))
-    import transformer_engine.pytorch.module.base as base
-    cuda = type("Cuda", (), {"__getattr__": lambda self, name: getattr(torch.cuda, name), "is_available": lambda self: True})()
-    base.torch = type("Torch", (), {"cuda": cuda, "__getattr__": lambda self, name: getattr(torch, name)})()
-    import megatron.bridge.models.falcon_h1.modeling_falconh1.falconh1_block as falcon
-    import megatron.core.ssm.gated_delta_net.common as delta
-    import megatron.core.ssm.gated_delta_net.gdn as gdn
-    import megatron.core.ssm.mamba_mixer as mamba
-    for module in (mamba, delta, gdn, falcon):
-        for name in dir(module):
-            if name.startswith("HAVE_"):
-                setattr(module, name, True)
-        if hasattr(module, "get_cuda_rng_tracker"):
+def without_random_states():
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__name__", "")
+        if name.startswith(("megatron", "transformer_engine")) and hasattr(module, "get_cuda_rng_tracker"):
             module.get_cuda_rng_tracker = lambda *args, **options: Tracker()
-    mamba.RMSNormGated = mamba.ExtendedRMSNorm = Norm
 
 
-def state_of(folder):
-    from megatron.bridge import AutoBridge
+def with_kernels():
+    """Megatron asks whether the packages of kernels are there before it builds a layer of them."""
+    import megatron.core.ssm.gated_delta_net.common
+    import megatron.core.ssm.gated_delta_net.gdn
+    import megatron.core.ssm.mamba_mixer
+    for name in ("gated_delta_net.common", "gated_delta_net.gdn", "mamba_mixer"):
+        module = sys.modules["megatron.core.ssm." + name]
+        for flag in [one for one in dir(module) if one.startswith("HAVE_")]:
+            setattr(module, flag, True)
+
+
+def headers_of(folder):
+    shapes = {}
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        shapes.update({name: row["shape"] for name, row in header.items() if name != "__metadata__"})
+    return shapes
+
+
+def provider_of(library, folder):
+    config = json.loads((folder / "config.json").read_text())
+    if config["model_type"] == "hy_v3":  # the bridge reads a field that transformers does not write
+        config["first_k_dense_replace"] = config["mlp_layer_types"].count("dense")
+    if config["model_type"] == "glm_moe_dsa":
+        config["indexer_rope_interleave"] = True
+    bridge = live.Bridge(library, library.for_architectures(config["architectures"]), config, headers_of(folder))
+    if bridge.provider is None:
+        raise ValueError(bridge.trouble[-1])
+    settings = {"params_dtype": torch.bfloat16, "pipeline_dtype": torch.bfloat16, "bf16": True, "fp16": False, "perform_initialization": False,
+                "gradient_accumulation_fusion": False, "should_pad_vocab": False, "make_vocab_size_divisible_by": 4,
+                "tensor_model_parallel_size": 1, "pipeline_model_parallel_size": 1, "expert_model_parallel_size": 1,
+                "expert_tensor_parallel_size": 1, "context_parallel_size": 1, "sequence_parallel": False,
+                "moe_token_dispatcher_type": "alltoall", "moe_flex_dispatcher_backend": None, "moe_enable_deepep": False}
+    for name, value in settings.items():
+        setattr(bridge.provider, name, value)
+    bridge.provider.finalize()
+    bridge.provider.moe_token_dispatcher_type = "alltoall"
+    return bridge.provider
+
+
+def state_of(library, folder):
     from megatron.core import parallel_state
     for name in ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN"):
         os.environ.pop(name, None)
-    provider = AutoBridge.from_hf_pretrained(str(folder)).to_megatron_provider(load_weights=False)
-    settings = {"params_dtype": torch.bfloat16, "pipeline_dtype": torch.bfloat16, "bf16": True, "perform_initialization": False,
-                "gradient_accumulation_fusion": False, "should_pad_vocab": False, "make_vocab_size_divisible_by": 1}
-    for name, value in settings.items():
-        setattr(provider, name, value)
-    provider.finalize()
+    provider = provider_of(library, folder)
     parallel_state.initialize_model_parallel()
     try:
+        without_random_states()
         model, = provider.provide_distributed_model(wrap_with_ddp=False, use_cpu_initialization=True, mixed_precision_wrapper=None)
         return model.sharded_state_dict(metadata={"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)})
     finally:
@@ -102,7 +120,7 @@ def listed(state):
         if isinstance(one, ShardedTensorFactory):
             walk(one.build())
         elif isinstance(one, ShardedTensor):
-            keys[one.key] = list(one.global_shape)
+            assert keys.setdefault(one.key, list(one.global_shape)) == list(one.global_shape)
         elif isinstance(one, ShardedObject):
             module, found = one.key.removesuffix("._extra_state"), [] if one.global_shape == (1,) else list(one.global_shape)
             assert states.setdefault(module, found) == found
@@ -111,17 +129,60 @@ def listed(state):
                 walk(inner)
 
     walk(state)
-    return keys, dict(sorted(states.items()))
+    return keys, states
 
 
-def main(out, folders):
-    stand_in()
+def ranges(numbers):
+    """[0, 1, 2, 5] as "{0-2,5}"."""
+    runs = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return "{" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) + "}"
+
+
+def folded(rows):
+    """Keys that differ in one number, with one value, in one row."""
+    groups = collections.defaultdict(list)
+    for key, value in rows.items():
+        number = re.search(r"(?<=\.)\d+(?=\.)", key)
+        before, after = (key[:number.start()], key[number.end():]) if number else (key, None)
+        groups[before, after, json.dumps(value, separators=(",", ":"))].append(int(number.group()) if number else None)
+    return ["  {}: {}".format(json.dumps(before if after is None else before + ranges(numbers) + after), value)
+            for (before, after, value), numbers in groups.items()]
+
+
+def made(library, command, label):
+    name, *settings = label.split(" ")
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "m"
+        subprocess.run([command, "fixture", "make", name, "--out", str(out), "-qq", *(word for one in settings for word in ("--set", one))],
+                       check=True, stdout=subprocess.DEVNULL)
+        keys, states = listed(state_of(library, out))
+    other = OTHER_SIZES.get(name)
+    return {key: None if other and other in key else shape for key, shape in keys.items()}, states
+
+
+def main(command, out, labels):
+    stand_ins.without_gpu()
+    with_kernels()
     torch.distributed.init_process_group("gloo", rank=0, world_size=1)
-    for folder in folders:
-        keys, states = listed(state_of(folder))
-        rows = [",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in part.items()) for part in (keys, states)]
-        (out / f"{folder.name}.json").write_text(f'{{\n "keys": {{\n{rows[0]}\n }},\n "extra_states": {{\n{rows[1]}\n }}\n}}\n')
+    library, files = live.Library(), {}
+    for label in labels:
+        try:
+            parts = [folded(rows) for rows in made(library, command, label)]
+        except Exception as error:
+            print(f"{label}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr, flush=True)
+            continue
+        files.setdefault(json.dumps([sorted(part) for part in parts]), (parts, []))[1].append(label)
+    for parts, names in files.values():
+        name, *settings = names[0].split(" ")
+        stem = "+".join([name.replace("/", "."), *(one.split("=")[0].split(".")[-1] for one in settings)])
+        keys, states = (",\n".join(part) for part in parts)
+        (out / f"{stem}.json").write_text(f'{{\n "models": {json.dumps(names)},\n "keys": {{\n{keys}\n }},\n "extra_states": {{\n{states}\n }}\n}}\n')
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), [pathlib.Path(one) for one in sys.argv[2:]])
+    main(sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]).read_text().splitlines())

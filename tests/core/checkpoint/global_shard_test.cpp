@@ -137,6 +137,26 @@ TEST(FindGlobal, LayersThatAreStackedByKind) {
   EXPECT_EQ(pieces[0].index, Shape{1});
 }
 
+/// The spelling that no class of Megatron has is not taken for one.
+TEST(FindGlobal, TowersOfTransformersAreNeverStacked) {
+  MemoryStore store;
+  add(store, "audio_tower.layers.fc1.weight", {3, 4, 2});
+  StoredName name("audio_tower.layers.2.fc1.weight");
+  name.single = true;
+  name.as_in_memory = true;
+  EXPECT_TRUE(find_global(store, name).empty());
+  add(store, "audio_tower.layers.2.fc1.weight", {4, 2});
+  EXPECT_EQ(find_global(store, name).size(), 1U);
+}
+
+/// Nothing in a tower is renamed, whatever it is called.
+TEST(FindGlobal, TowersOfTransformersKeepTheirNames) {
+  StoredName name("vision_tower.layers.2.mlp.experts.linear_fc1.weight3");
+  EXPECT_EQ(global_place(name).key, "vision_tower.layers.2.mlp.experts.experts.linear_fc1.weight");
+  name.as_in_memory = true;
+  EXPECT_EQ(global_place(name).key, name.name);
+}
+
 TEST(FindGlobal, ExpertsOfTwoPools) {
   MemoryStore store;
   const std::string pool = "decoder.layers.1.mlp.vision_moe_layer.experts.";
