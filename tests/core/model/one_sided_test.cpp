@@ -179,6 +179,17 @@ Model of_fixture(const std::string& name, const char* field, bool value) {
   return must(resolve(choose_family(config, support::families()).value(), config, {}, options));
 }
 
+/// What Megatron-Bridge builds whatever the config says.
+TEST(OneSided, BiasesThatGptOssLacksAreNamedByTheirParameters) {
+  const Model model = of_fixture("gpt_oss", "attention_bias", false);
+  ASSERT_FALSE(model.faults.empty());
+  for (const auto& fault : model.faults) {
+    EXPECT_EQ(fault.code, Code::MegatronParamUnfilled);
+    EXPECT_THAT(fault.message, HasSubstr("whatever attention_bias says"));
+  }
+  EXPECT_THAT(of_fixture("gpt_oss", "attention_bias", true).faults, testing::IsEmpty());
+}
+
 /// Megatron-Core builds one norm of one head's size for all heads of a layer: what has one weight
 /// for each head has no place, whatever the family.
 TEST(OneSided, NormsOfSingleHeadsHaveNoPlaceAndOneForAllHeadsHas) {
