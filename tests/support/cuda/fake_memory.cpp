@@ -10,6 +10,7 @@
 namespace bv::fake_cuda {
 namespace {
 
+constexpr std::size_t kGuardedMost = 64;
 constexpr std::size_t kAlignment = 256;  // as cudaMalloc gives
 constexpr int kPoison = 0xA5;
 /// Of both ends; zeros in between. Each page that was touched is opened and closed with every copy
@@ -25,7 +26,7 @@ std::size_t rounded(std::size_t bytes, std::size_t to) {
 }
 
 void protect_one(const Memories::Block& block, bool open) {
-  if (block.device >= 0) {
+  if (block.device >= 0 && block.guarded) {
     ::mprotect(block.mapped + page(), block.mapped_bytes - 2 * page(),
                open ? PROT_READ | PROT_WRITE : PROT_NONE);
   }
@@ -51,7 +52,9 @@ std::byte* Memories::take(int device, std::size_t bytes) {
   const std::size_t end = std::min(open, kPoisonedMost);
   std::memset(block.mapped + page(), kPoison, end);
   std::memset(block.mapped + page() + open - end, kPoison, end);
-  if (device >= 0) {
+  // Benchmarks hold thousands, and each would be opened and closed for every kernel.
+  block.guarded = blocks_.size() < kGuardedMost;
+  if (device >= 0 && block.guarded) {
     ::mprotect(block.mapped + page(), open, PROT_NONE);
   }
   blocks_[first] = block;

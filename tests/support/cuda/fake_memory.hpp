@@ -16,7 +16,8 @@ class Memories {
     std::byte* mapped = nullptr;
     std::size_t mapped_bytes = 0;
     std::size_t bytes = 0;
-    int device = -1;  // -1: pinned memory of the host
+    int device = -1;      // -1: pinned memory of the host
+    bool guarded = true;  // closed to the host while no kernel runs
   };
 
   [[nodiscard]] std::byte* take(int device, std::size_t bytes);
