@@ -177,34 +177,5 @@ TEST(WorldOneRefuted, FilesOfRanksThatAreOtherOnesOnOneProcessAreNeverMadeAnAdap
   }
 }
 
-TEST(WorldOneRefuted, ABaseThatChangesUnderOneProcessIsNeverMerged) {
-  const TempFolder temp;
-  constexpr std::int64_t kHidden = 512;
-  constexpr std::int64_t kLayers = 12;
-  const EditedCheckpoint model = large_llama(kHidden, kLayers);
-  for (const char* copy : {"a", "b"}) {
-    fs::create_directories(temp.path() / copy);
-    model.write(temp.path() / copy / "m");
-    write_adapter(temp.path() / copy / "adapter", kHidden, kLayers);
-  }
-  const Words line = {"lora",    "merge", "--model", "m",     "--adapter",
-                      "adapter", "-j",    "1",       "--out", temp / "out"};
-  for (const char* file : {"m/model.safetensors", "adapter/adapter_model.safetensors"}) {
-    const fs::path changing = temp.path() / "b" / file;
-    const auto touch = [&, done = false](pid_t process) mutable {
-      if (!done && file_text(fmt::format("/proc/{}/maps", process)).find(changing.string()) !=
-                       std::string::npos) {
-        done = true;
-        fs::last_write_time(changing, fs::file_time_type::clock::now() + std::chrono::seconds(2));
-      }
-    };
-    const auto ends = run_world(
-        2, line,
-        {{0, {.folder = temp.path() / "a"}}, {1, {.watch = touch, .folder = temp.path() / "b"}}});
-    expect_nothing_written(ends, 5, temp, {"a", "b"});
-    EXPECT_THAT(ends[0].flat(), HasSubstr("rank 1")) << file;
-  }
-}
-
 }  // namespace
 }  // namespace bv::e2e

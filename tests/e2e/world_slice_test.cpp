@@ -21,7 +21,7 @@ Words slicing_line(const std::string& name, const std::string& adapter, const st
 }
 
 TEST(WorldSlice, WritesTheFolderOfOneProcess) {
-  for (const char* name : {"llama_all", "qwen35_moe"}) {
+  for (const char* name : {"llama_all", "qwen3_moe_named_targets"}) {
     const std::string adapter = fixture(std::string("golden/peft/") + name + "/adapter");
     for (const char* tp : {"1", "2"}) {
       const TempFolder temp;
