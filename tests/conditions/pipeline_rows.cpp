@@ -95,7 +95,7 @@ std::vector<Row> count_rows() {
        "BV0003",
        {"PP=2 on a model that is built in one pipeline stage", "PP=1", "Gemma4DenseProvider"},
        made("gemma4_text", {"--pp", "2"}),
-       made("gemma4_text/experts", {"--pp", "2"})},
+       made("gemma4_text/experts", {"--pp", "3"})},
       {"E038",
        "BV2002",
        {"PP=4 does not divide 3 = 2 decoder layers + 1 for embedding and loss"},
